@@ -26,6 +26,7 @@ from causalrisk.runtime.interruptions import interruptions_kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message
+SHORT = 60  # characters of a learner that are
 ARMS = 2  # values of a column that may be the treatment
 CLOSE = 0.75  # likeness of a misspelt keyword
 NEW_MODEL = "It belongs to the data: make a new model with from_formula(...)."
@@ -43,6 +44,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "yes": lambda given: given is True,
     "no": lambda given: not given,
     "classifier": is_classifier,
+    "learner": lambda given: hasattr(given, "fit") and not isinstance(given, type),
     "mapping": lambda given: isinstance(given, Mapping) and "groups" not in given,
 }
 MOVED = {  # from_formula and fit know the words of each other
@@ -270,6 +272,9 @@ def typed(value: Any) -> str:
     if isinstance(value, str):
         return '"' + value.replace('"', '\\"') + '"'
     short = value is None or isinstance(value, bool | numbers.Number)
+    if hasattr(value, "get_params") and not isinstance(value, type):  # of scikit-learn, whose text is what makes it
+        text = repr(value)
+        return text if len(text) <= SHORT and "\n" not in text else f"{type(value).__name__}(...)"
     few = (
         isinstance(value, list | tuple)
         and len(value) <= FEW

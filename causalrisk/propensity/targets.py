@@ -318,7 +318,7 @@ ALL = TargetPopulation(
 )
 TREATED = TargetPopulation(
     name="treated",
-    aliases=("att", "atet"),
+    aliases=("att", "atet", "atte"),
     estimand="ATT",
     full_name="average treatment effect on the treated (ATT)",
     toward=1,

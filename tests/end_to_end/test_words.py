@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd  # noqa: F401 - formulas use it
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, compare, etable, pool, table_one
@@ -40,15 +40,15 @@ TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_te
 EXAMPLES = {  # for each option
     "treat": "d", "reference": 0, "treated": 1, "propensity": "x1", "propensity_score": "score", "cluster": "site",
     "weights": "w", "exposure": "u", "offset": "x3", "target": 1, "trim": (0.1, 0.9), "clip": (0.1, 0.9),
-    "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "coefficients": True, "alpha": 0.1, "n_boot": 20,
-    "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"], "design": "linear",
-    "n_sims": 2, "data": DATA, "arm": 1, "also": ["x1"], "by": "g", "covariates": ["x1"], "median": ["x1"],
-    "df_complete": 50, "title": "Effects", "names": ["a"], "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
+    "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "n_repeats": 3, "coefficients": True, "alpha": 0.1,
+    "n_boot": 20, "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"],
+    "design": "linear", "n_sims": 2, "data": DATA, "arm": 1, "also": ["x1"], "by": "g", "covariates": ["x1"],
+    "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"], "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
 GIVEN = {  # for each kind of rule
     "text": "x1 > 0", "share": 0.9, "yes": True, "no": False, "classifier": LogisticRegression(),
-    "mapping": {"maxlags": 1},
+    "mapping": {"maxlags": 1}, "learner": LinearRegression(),
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
     'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', "data[...]": "data[data.x1 > 0]",
@@ -64,7 +64,7 @@ def fit(**options):
     return model().fit(**options)
 
 
-RES = model(formula="y ~ x1 + x2 + g").fit(n_boot=200)
+RES = model(formula="y ~ x1 + x2 + g", learner="smooth").fit(n_boot=200)
 
 
 def from_formula(*given, **options):
@@ -135,7 +135,8 @@ def names(tmp_path, monkeypatch):
     RES.save("fit.pickle")
     return {
         "res": RES, "res1": RES, "res2": RES, "table": etable([RES]), "data": DATA, "y": DATA.y, "X": X, "d": DATA.d,
-        "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression, "from_formula": from_formula,
+        "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression,
+        "LinearRegression": LinearRegression, "from_formula": from_formula,
         "fit": fit, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE),
     }  # fmt: skip
 
@@ -223,6 +224,7 @@ def clustered(asked):
     return model(cluster="site" if asked == "cluster" else None)
 
 
+USERS = {"stack": JRE, "replace": AIPW}  # of predictions
 OPTIONS = {
     "effect": model, "propensity_loss": model, "propensity_link": model, "method": RES.conf_int,
     "cov_type": lambda **o: clustered(o["cov_type"]).fit(**o),
@@ -230,6 +232,8 @@ OPTIONS = {
     "below": lambda **o: etable([RES], **o),
     "at_exposure": lambda **o: model(formula="ill ~ x1", exposure="u", family="poisson", **o),
     "weight_type": lambda **o: model(weights="w", **o),
+    "learner": model,
+    "learner_use": lambda **o: model(USERS.get(o["learner_use"], IPWRA), learner="smooth", **o),
     "family": lambda **o: model(formula="ill ~ x1", **o),
     "assumptions": lambda **o: RES.report("page.html", **o),
 }  # fmt: skip

@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 
+from causalrisk.learners.cross_fitting import NAMED
 from causalrisk.simulation.entries import cross_fitted
 from causalrisk.simulation.population import Design, Population
 from tests.studies.averages import geometric_mean
@@ -35,13 +35,6 @@ from tests.studies.study_coverage import mse_ratio, resampled_error
 from tests.studies.study_outside import compared, parser_of, run_benchmarks, wide
 from tests.studies.study_robust import joint
 
-TREES = {  # settings that were fixed before anything was measured
-    "max_iter": 120,
-    "max_leaf_nodes": 8,
-    "learning_rate": 0.03,
-    "early_stopping": False,
-    "random_state": 0,
-}
 TAILS = "realcause psid"  # judged by its absolute errors: a few samples make its mean square
 KEYS = ["design", "n", "estimator"]
 SIZES = (200, 500, 2000)
@@ -77,18 +70,22 @@ class Remembered(RegressorMixin, BaseEstimator):
         return self.fitted_.predict(X)
 
 
-LEARNERS = {"boosting": Remembered(HistGradientBoostingRegressor(**TREES)), "smooth": "smooth"}
+def trees(classifier=False):
+    """The package's boosted trees, with a seed."""
+    return NAMED["hist-gradient-boosting"](classifier).set_params(random_state=0)
+
+
+LEARNERS = {"boosting": Remembered(trees()), "smooth": "smooth"}
 
 
 def boosted(trial):
     """DoubleML's model with the same trees for outcome and treatment."""
-    return cross_fitted(trial, HistGradientBoostingRegressor(**TREES), HistGradientBoostingClassifier(**TREES))
+    return cross_fitted(trial, trees(), trees(classifier=True))
 
 
 def boosted_with_logit(trial):
     """DoubleML's model with the same trees for the outcome and a logit for the treatment."""
-    logit = LogisticRegression(C=np.inf, max_iter=1000)
-    return cross_fitted(trial, HistGradientBoostingRegressor(**TREES), logit)
+    return cross_fitted(trial, trees(), LogisticRegression(C=np.inf, max_iter=1000))
 
 
 def learner_groups(n_replicates):
@@ -164,7 +161,7 @@ def benchmarks(args):
     table = with_resampled_errors(run_benchmarks(with_doubleml(learner_groups(args.n_replicates)), args))
     if args.table:
         table.to_csv(args.table, index=False, float_format="%.6g")
-    print(f"Errors over those of IPWRA, JRE with {args.n_replicates} replicates, trees {TREES}")
+    print(f"Errors over those of IPWRA, JRE with {args.n_replicates} replicates, boosting by {trees()}")
     for column in ("rmse_ratio", "absolute_ratio", "coverage"):
         print(f"\n{column}\n{wide(table, column).T.to_string()}")
     print(f"\nOver the benchmarks, {TAILS} by its mean absolute error\n{averages(table).round(3).to_string()}")
