@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, nearest_name
+from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, meant
 from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -130,7 +130,7 @@ def check_learner(given: Any) -> None:
     elif isinstance(given, str):
         names = (SMOOTH, *NAMED)
         if given not in names:
-            close = nearest_name(given, names, 0.5) or SMOOTH
+            close = meant("learner", given.removeprefix("SL."), names) or SMOOTH
             raise OptionError(
                 f"learner={given!r} is not known; expected one of {listed(names)}, or an object with fit and "
                 f'predict.\nType  learner="{close}".'

@@ -20,6 +20,7 @@ from causalrisk.errors import UnavailableError, listed, meant, nearest_name
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import COV_TYPES, INTERVALS, InferenceOptions, JREOptions, ModelOptions, limits_meant
 from causalrisk.estimators.specification import ESTIMATORS
+from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.numerics.families import BINARY_LINKS, family_meant
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.runtime.interruptions import interruptions_kept
@@ -34,6 +35,7 @@ KNOWN: dict[str, Mapping[str, str]] = {
     "effect": {name: name for name in SCALES},
     "propensity_link": {name: name for name in BINARY_LINKS},
     "cov_type": {name: name for name in COV_TYPES},
+    "learner": {name: name for name in (SMOOTH, *NAMED)},
     "method": {name: name for name in INTERVALS},
     "target": SPELLINGS,
 }
@@ -43,6 +45,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "yes": lambda given: given is True,
     "no": lambda given: not given,
     "classifier": is_classifier,
+    "learner": lambda given: hasattr(given, "fit") and hasattr(given, "predict"),
     "mapping": lambda given: isinstance(given, Mapping) and "groups" not in given,
 }
 MOVED = {  # from_formula and fit know the words of each other

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd  # noqa: F401 - formulas use it
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, compare, etable, pool, table_one
@@ -41,14 +41,14 @@ EXAMPLES = {  # for each option
     "treat": "d", "reference": 0, "treated": 1, "propensity": "x1", "propensity_score": "score", "cluster": "site",
     "weights": "w", "exposure": "u", "offset": "x3", "target": 1, "trim": (0.1, 0.9), "clip": (0.1, 0.9),
     "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "coefficients": True, "alpha": 0.1, "n_boot": 20,
-    "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"], "design": "linear",
+    "learner": "smooth", "n_repeats": 1, "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"], "design": "linear",
     "n_sims": 2, "data": DATA, "arm": 1, "also": ["x1"], "by": "g", "covariates": ["x1"], "median": ["x1"],
     "df_complete": 50, "title": "Effects", "names": ["a"], "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
 GIVEN = {  # for each kind of rule
     "text": "x1 > 0", "share": 0.9, "yes": True, "no": False, "classifier": LogisticRegression(),
-    "mapping": {"maxlags": 1},
+    "learner": LinearRegression(), "mapping": {"maxlags": 1},
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
     'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', "data[...]": "data[data.x1 > 0]",
@@ -64,7 +64,7 @@ def fit(**options):
     return model().fit(**options)
 
 
-RES = model(formula="y ~ x1 + x2 + g").fit(n_boot=200)
+RES = model(formula="y ~ x1 + x2 + g", learner="smooth").fit(n_boot=200)
 
 
 def from_formula(*given, **options):
@@ -120,7 +120,7 @@ CALLS = {
     "run_study": lambda **o: run_study(**{"design": "linear", "n": [80], "n_sims": 2, "estimators": ["Hajek"]} | o),
     "methods": METHODS,
     "tables": MADE,
-    "estimators": lambda estimators: compare("y ~ x1", DATA, treat="d", estimators=[estimators]),
+    "estimators": lambda estimators: compare("y ~ x1", DATA, treat="d", estimators=np.atleast_1d(estimators).tolist()),
     "target": model,
     "family": model,
 }
@@ -230,6 +230,8 @@ OPTIONS = {
     "below": lambda **o: etable([RES], **o),
     "at_exposure": lambda **o: model(formula="ill ~ x1", exposure="u", family="poisson", **o),
     "weight_type": lambda **o: model(weights="w", **o),
+    "learner": model,
+    "learner_use": lambda **o: model(JRE if o["learner_use"] == "stack" else AIPW, learner="smooth", **o),
     "family": lambda **o: model(formula="ill ~ x1", **o),
     "assumptions": lambda **o: RES.report("page.html", **o),
 }  # fmt: skip
