@@ -24,6 +24,8 @@ from causalrisk.datasets import load_cattaneo2
 from causalrisk.design.formulas.evaluation import only_safe
 from causalrisk.design.scan.files import same_file
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
+from causalrisk.estimators.options import LEARNER_USES
+from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_estimator
 from causalrisk.models.model import (
@@ -49,6 +51,7 @@ FIT_EXAMPLES = """examples:
   causalrisk fit wages.csv "wage ~ educ" --treat union --estimator IPWRA --cov-type HC1 --target treated
   causalrisk fit survey.csv "ill ~ age" --treat smoker --family binomial --effect ratio --weights w --weight-type probability
   causalrisk fit falls.csv "falls ~ age" --treat drug --family poisson --exposure years --estimator IPWRA
+  causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke --learner hist-gradient-boosting --n-repeats 3
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --output table.tex
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --json | jq .estimates[0].estimate
 """  # noqa: E501
@@ -154,6 +157,7 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     )  # fmt: skip
     add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
     _add_models(parser)
+    _add_learners(parser)
     add = parser.add_argument_group("inference").add_argument
     add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster or stratified")
     add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
@@ -182,6 +186,16 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--effect", default="difference", metavar="NAME", help="difference (default), ratio, odds_ratio or percent")
     add("--trim", metavar="LIMITS", help='crump, separated, or limits of the propensity score such as "0.05,0.95"')
     add("--clip", metavar="LIMITS", help='limits that propensity scores are set to, such as "0.01,0.99"')
+
+
+def _add_learners(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("learners").add_argument
+    names = ", ".join((SMOOTH, *NAMED))
+    add("--learner", action="append", metavar="NAME", help=f"what predicts the outcome: {names}; again for several")
+    add("--smooth", action="store_true", help="short for --learner smooth, which needs nothing installed")
+    add("--learner-use", metavar="USE", help=f"what is done with the predictions: {', '.join(LEARNER_USES)}")
+    add("--n-folds", type=int, default=5, metavar="N", help="folds that predictions are held out by (default 5)")
+    add("--n-repeats", type=int, default=1, metavar="N", help="fits with other folds each, an odd number (default 1)")
 
 
 def _add_estimator(parser: argparse.ArgumentParser) -> None:
@@ -276,6 +290,12 @@ def _number_or_text(text: str | None) -> float | str | None:
     return text if number is None else number
 
 
+def _one_or_several(given: Sequence[str] | None) -> str | list[str] | None:
+    """Return names that are given by an option each, or by one with commas between them; one name as it is."""
+    names = [name.strip() for text in given or () for name in text.split(",")]
+    return names if len(names) > 1 else next(iter(names), None)
+
+
 def _limits(text: str | None) -> Any:
     """Return "0.1,0.9" as a pair of numbers; anything else as it is, for the library to refuse."""
     parts = [] if text is None else [_number(part) for part in text.split(",")]
@@ -289,7 +309,9 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
     more = ("weights", "weight_type", "cluster", "offset", "exposure", "effect", "missing", "collinear")
-    return {name: getattr(options, name) for name in (*same, *more)} | {
+    learned = ("smooth", "learner_use", "n_folds", "n_repeats")
+    return {name: getattr(options, name) for name in (*same, *more, *learned)} | {
+        "learner": _one_or_several(options.learner),
         "target": options.target if options.target_file is None else _read(options, options.target_file),
         "at_exposure": _number_or_text(options.at_exposure),
         "levels": _labels(options.levels, treatment),
@@ -568,14 +590,21 @@ def in_options(message: str, known: Iterable[str]) -> str:
         message = re.sub(masked, lambda m: f"--na {_shell(m[1])}", message)
     message = re.sub(r"pd\.read_csv\(\.\.\., ([^()]*)\)", lambda m: _reading(m[1]), message)
     message = re.sub(
+        rf"\bmodel\.with_options\(((?:\w+={VALUE}(?:, )?)+)\)\.fit\(\)(?:\.\w+\(\.\.\.\))?", lambda m: m[1], message
+    )
+    message = re.sub(
         rf"(?:from_formula|fit|summary)\((?:\.\.\., )?((?:\w+=(?:{VALUE}|\.\.\.)(?:, )?)+)\)", lambda m: m[1], message
     )
     typed = re.compile(rf"\b(\w+)=({VALUE})")
-    message = typed.sub(lambda m: f"{options[m[1]]} {_shell(m[2])}" if m[1] in options else m[0], message)
+    message = typed.sub(lambda m: _option(options[m[1]], m[2]) if m[1] in options else m[0], message)
     message = re.sub(r"\b(\w+)=(?=[ ,.;:)])", lambda m: options.get(m[1], m[0]), message)
     if re.search(r"data\[\"|from_formula\(|\bres\.\w|\bmodel\.\w", message.rsplit("\n", 1)[-1]):
         return f"{message}\n(That is Python: the file can be changed so, or the analysis be done there.)"
     return message
+
+
+def _option(name: str, value: str) -> str:
+    return name if value == "True" else f"{name} {_shell(value)}"
 
 
 def _reading(given: str) -> str:

@@ -133,7 +133,7 @@ def check_learner(given: Any) -> None:
     elif isinstance(given, str):
         names = (SMOOTH, *NAMED)
         if given not in names:
-            close = meant("learner", given, names) or SMOOTH
+            close = meant("learner", given.removeprefix("SL."), names) or SMOOTH
             raise OptionError(
                 f"learner={given!r} is not known; expected one of {listed(names)}, or an object with fit and "
                 f'predict.\nType  learner="{close}".'

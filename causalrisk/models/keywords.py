@@ -20,6 +20,7 @@ from causalrisk.errors import UnavailableError, listed, meant, nearest_name
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import COV_TYPES, INTERVALS, InferenceOptions, JREOptions, ModelOptions, limits_meant
 from causalrisk.estimators.specification import ESTIMATORS
+from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.numerics.families import BINARY_LINKS, family_meant
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.runtime.interruptions import interruptions_kept
@@ -35,6 +36,7 @@ KNOWN: dict[str, Mapping[str, str]] = {
     "effect": {name: name for name in SCALES},
     "propensity_link": {name: name for name in BINARY_LINKS},
     "cov_type": {name: name for name in COV_TYPES},
+    "learner": {name: name for name in (SMOOTH, *NAMED)},
     "method": {name: name for name in INTERVALS},
     "target": SPELLINGS,
 }

@@ -189,6 +189,38 @@ def test_every_option_reaches_the_library(coded, capsys):
     assert told == res.tidy().to_dict("records")[0]
 
 
+LEARNED = {
+    "--learner smooth --learner-use replace --n-folds 3": {
+        "learner": "smooth", "learner_use": "replace", "n_folds": 3
+    },
+    "--smooth --n-repeats 3": {"smooth": True, "n_repeats": 3},
+    "--learner lasso --learner smooth --learner-use terms": {
+        "learner": ["lasso", "smooth"], "learner_use": "terms"
+    },
+    "--learner lasso,smooth --learner-use terms": {"learner": ["lasso", "smooth"], "learner_use": "terms"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", LEARNED)
+def test_learners(coded, capsys, typed):
+    call = ["fit", str(coded), "y ~ x1 + x2", "--treat", "d", "--estimator", "AIPW", "--json", *typed.split()]
+    assert main(call) == 0
+    told = json.loads(capsys.readouterr().out)
+    res = cr.AIPW.from_formula("y ~ x1 + x2", pd.read_csv(coded), treat="d", **LEARNED[typed]).fit()
+    assert told["estimates"] == res.tidy().to_dict("records")
+    assert told["glance"]["learner"] == res.glance()["learner"].iloc[0]
+
+
+def test_learners_of_a_comparison(coded, capsys):
+    call = ["compare", str(coded), "y ~ x1 + x2", "--treat", "d", "--estimators", "IPWRA,AIPW", "--json"]
+    assert main([*call, "--n-boot", "20", "--learner", "smooth"]) == 0
+    told = json.loads(capsys.readouterr().out)["estimates"]
+    both = cr.compare(
+        "y ~ x1 + x2", pd.read_csv(coded), treat="d", estimators=["IPWRA", "AIPW"], n_boot=20, learner="smooth"
+    )
+    assert told == both.tidy().to_dict("records")
+
+
 @pytest.mark.parametrize("at", [None, "2.5", "observed"])
 def test_exposure_and_offset(coded, capsys, at):
     call = ["fit", str(coded), "ill ~ x1", "--treat", "d", "--estimator", "IPWRA", "--json", "--family", "poisson"]

@@ -7,7 +7,8 @@ import pytest
 from causalrisk.cli.commands import in_options
 
 KNOWN = {"treat", "treated", "reference", "weight-type", "cov-type", "seed", "n-boot", "levels", "estimator", "sep",
-         "decimal", "na", "assumption", "trim", "cluster", "missing"}  # fmt: skip
+         "decimal", "na", "assumption", "trim", "cluster", "missing", "smooth", "learner",
+         "learner-use"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,12 @@ KNOWN = {"treat", "treated", "reference", "weight-type", "cov-type", "seed", "n-
         (
             'Type  data["arm"] = data["arm"].mask(data["arm"].isin([\'n/a\', \'NA\']))  if they are.',
             'Type  --na "n/a,NA"  if they are.',
+        ),
+        ("smooth=True and learner= were both given", "--smooth and --learner were both given"),
+        ('Type  learner=["smooth", ...]  for several.', "Type  --learner smooth,...  for several."),
+        (
+            'Type  model.with_options(learner_use="terms").fit().effects_by(...)  for terms.',
+            "Type  --learner-use terms  for terms.",
         ),
         ("weight_type= is missing.", "--weight-type is missing."),
         ("x2=3 of something else", "x2=3 of something else"),

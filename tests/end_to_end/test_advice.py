@@ -1497,6 +1497,9 @@ SCANS = {
         {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": DATA},
         fill=COLLECTED,
     ),
+    "learner": Case(
+        scanned(), {"learner": "smooth", "data": SCAN}, {"learner": "smooth", "data": DATA}, fill=COLLECTED
+    ),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "distinct values": Case(
         of_few_values,
@@ -1677,6 +1680,7 @@ INSTALLED = {
     "report": Missing(lambda: in_folder(lambda: fit().report("a.html")), "matplotlib", "matplotlib"),
     "plot": Missing(lambda: fit().plot_balance(), "matplotlib", "matplotlib", "matplotlib.pyplot"),
     "word": Missing(lambda: in_folder(lambda: fit().summary().save("a.docx")), "python-docx", "docx"),
+    "learner": Missing(lambda: fitted(learner="lasso"), '"causalrisk[learners]"', "sklearn.linear_model"),
     "competitor": Missing(lambda: study(estimators=["statsmodels AIPW"], n_sims=2), "statsmodels", "statsmodels"),
 }
 
@@ -1766,8 +1770,99 @@ BENCHMARK = {
     ),
 }  # fmt: skip
 BENCHMARK["list"].follow = lambda heard: listed_questions(heard.codes()[0])
-GAPS = np.where(np.arange(N) == 7, np.nan, DATA.x1)
+
+
+class Regressor:
+    """A learner that takes no weights and predicts the mean."""
+
+    def fit(self, X, y):
+        self.mean = y.mean()
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.mean)
+
+
+class Nothing(Regressor):
+    """A learner that predicts no numbers."""
+
+    def predict(self, X):
+        return np.full(len(X), np.nan)
+
+
+def by_town(**options):
+    """A fit where one arm has two clusters, which are in the same of two folds and in different ones of five."""
+    data = DATA.assign(town=np.arange(N) % 10, d=(np.arange(N) % 10 < 2).astype(int))
+    return model(data=data, cluster="town", learner="smooth", **options).fit()
+
+
+def predicted(name, meant, which=0, fill=None):
+    """What a fit by predictions alone does not have."""
+    res = res_of(AIPW, learner="smooth")
+    return Expression(lambda: name(res()), lambda: meant(res()), which, fill, res=res)
+
+
+REMADE = {"from_formula(...": 'from_formula("y ~ x1 + x2", data, treat="d"', ".fit()": ".fit(cov_type='robust')"}
 LEARNERS = {
+    "no terms": Expression(
+        lambda: fitted(formula="y ~ 1", propensity="x1 + x2", learner="smooth"), lambda: model(learner="smooth"),
+        fill={", ..., learner=...": ', data, treat="d", learner="smooth"'}, from_formula=IPWRA.from_formula,
+    ),
+    "even": Case(model, {"learner": "smooth", "n_repeats": 4}, {"learner": "smooth", "n_repeats": 5}),
+    "use": Case(
+        lambda **o: model(JRE, **o), {"learner": "smooth", "learner_use": "replace"},
+        {"learner": "smooth", "learner_use": "stack"},
+    ),
+    "several alone": Case(
+        lambda **o: model(AIPW, **o), {"learner": ["smooth", "lasso"]},
+        {"learner": ["smooth", "lasso"], "learner_use": "terms"},
+    ),
+    "twice": Case(
+        model, {"smooth": True, "learner": "lasso"}, {"learner": ["smooth", "lasso"]}, fill={"...": "'lasso'"}
+    ),
+    "coefficients": predicted(lambda res: res.outcome_params, lambda res: res.outcome_predictions),
+    "prediction": predicted(lambda res: res.get_prediction(DATA), lambda res: res.predict(DATA)),
+    "groups": Expression(
+        lambda: model(JRE, learner="smooth").fit(cov_type="robust").effects_by("g", DATA),
+        lambda: model(JRE, learner="smooth", learner_use="terms").fit(cov_type="robust").effects_by("g", DATA),
+        fill={".fit()": ".fit(cov_type='robust')", "(...)": "('g', data)"}, model=lambda: model(JRE, learner="smooth"),
+    ),
+    "predictions of none": Expression(
+        lambda: fit().outcome_predictions, lambda: fitted(learner="smooth"), fill=REMADE,
+        from_formula=IPWRA.from_formula,
+    ),
+    "average of none": Expression(
+        lambda: fit().stack,
+        lambda: model(JRE, learner="smooth", learner_use="stack").fit(cov_type="robust"), fill=REMADE,
+    ),
+    "none": Case(fitted, {"learner": []}, {"learner": "smooth"}),
+    "misspelt": Case(model, {"learner": "smoth"}, {"learner": "smooth"}),
+    "class": Case(fitted, {"learner": Regressor}, {"learner": Regressor()}),
+    "number": Case(model, {"learner": 3}, {"learner": "smooth"}),
+    "arms": Case(
+        fitted, {"learner": {"a": "smooth"}}, {"learner": {"0": "smooth", "1": "smooth"}}, fill={"...": "'smooth'"}
+    ),
+    "classifier of numbers": Case(fitted, {"learner": Classifier()}, {"learner": "smooth"}),
+    "arm in one fold": Case(by_town, {"n_folds": 2}, {"n_folds": 5}, fill={"n_folds=": "n_folds=5"}),
+    "no number": Case(fitted, {"learner": Nothing()}, {"learner": "smooth"}, which=1),
+    "no weights": Case(
+        lambda **o: fitted(weights="u", weight_type="probability", **o), {"learner": Regressor()}, {"learner": "smooth"}
+    ),
+    "no outcome model": Expression(
+        lambda: model(Hajek, learner="smooth"), lambda: model(learner="smooth"),
+        fill={"(...)": '("y ~ x1 + x2", data, treat="d", learner="smooth")'},
+    ),
+    "outcome model of others": Case(
+        fitted, {"outcome_model": LinearRegression()}, {"learner": LinearRegression()},
+    ),
+    "parts": Expression(
+        lambda: model(JRE, learner="smooth", effect="ratio").fit(cov_type="robust").se_decomposition(),
+        lambda: model(JRE, learner="smooth").fit(cov_type="robust"), fill={".fit()": ".fit(cov_type='robust')"},
+        model=lambda: model(JRE, learner="smooth", effect="ratio"),
+    ),
+}  # fmt: skip
+GAPS = np.where(np.arange(N) == 7, np.nan, DATA.x1)
+LEARNERS |= {
     "one covariate": Expression(
         lambda: Smooth().fit(np.array(DATA.x1), DATA.y), lambda: DATA[["x1"]].to_numpy(), X=np.array(DATA.x1)
     ),
@@ -1776,6 +1871,9 @@ LEARNERS = {
     ),
     "missing values": Expression(lambda: Smooth().fit(DATA[["x1"]], GAPS), lambda: np.array([[7]]), y=GAPS),
 }
+NAMES |= {"Regressor": Regressor, "LinearRegression": LinearRegression}
+
+
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,

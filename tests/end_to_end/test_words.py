@@ -40,10 +40,12 @@ TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_te
 EXAMPLES = {  # for each option
     "treat": "d", "reference": 0, "treated": 1, "propensity": "x1", "propensity_score": "score", "cluster": "site",
     "weights": "w", "exposure": "u", "offset": "x3", "target": 1, "trim": (0.1, 0.9), "clip": (0.1, 0.9),
-    "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "n_repeats": 3, "coefficients": True, "alpha": 0.1,
+    "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "n_repeats": 3, "learner": "smooth",
+    "coefficients": True, "alpha": 0.1,
     "n_boot": 20, "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"],
     "design": "linear", "n_sims": 2, "data": DATA, "arm": 1, "also": ["x1"], "by": "g", "covariates": ["x1"],
-    "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"], "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
+    "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"],
+    "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
 GIVEN = {  # for each kind of rule
@@ -120,7 +122,7 @@ CALLS = {
     "run_study": lambda **o: run_study(**{"design": "linear", "n": [80], "n_sims": 2, "estimators": ["Hajek"]} | o),
     "methods": METHODS,
     "tables": MADE,
-    "estimators": lambda estimators: compare("y ~ x1", DATA, treat="d", estimators=[estimators]),
+    "estimators": lambda estimators: compare("y ~ x1", DATA, treat="d", estimators=np.atleast_1d(estimators).tolist()),
     "target": model,
     "family": model,
 }
