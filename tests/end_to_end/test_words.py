@@ -43,8 +43,9 @@ EXAMPLES = {  # for each option
     "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "n_repeats": 3, "coefficients": True, "alpha": 0.1,
     "n_boot": 20, "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"],
     "design": "linear", "n_sims": 2, "data": DATA, "arm": 1, "also": ["x1"], "by": "g", "covariates": ["x1"],
-    "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"], "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
-    "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
+    "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"], "rename": {"ATE": "Effect"},
+    "drop": ["POM[0]"], "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0],
+    "from_formula": "y ~ x1",
 }  # fmt: skip
 GIVEN = {  # for each kind of rule
     "text": "x1 > 0", "share": 0.9, "yes": True, "no": False, "classifier": LogisticRegression(),
