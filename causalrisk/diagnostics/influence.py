@@ -14,10 +14,10 @@ from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.resampling import replicate_counts
+from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.intervals import leave_one_out, sum_within_units
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.estimates import KnownRows
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, BlockInfluence, BootstrapDistribution, FitRecord
+from causalrisk.estimators.record import SE_ROUNDING, BootstrapDistribution, FitRecord
+from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, resample_covariance
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, weighted_gram
+from causalrisk.numerics.linalg import Array
 
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
@@ -110,68 +106,9 @@ def start_record(record: FitRecord) -> FitRecord:
         joint=None,
         notes=record.design.notes,
         passes=None,
-        robust=joint.start_covariance,
+        robust=joint.problem.start_covariance,
     )
-    return robust_record(start, joint.start_covariance)
-
-
-def with_robust(start: FitRecord) -> FitRecord:
-    """Return a fit without standard errors with its robust covariance; of a scan this takes a pass over its rows."""
-    plain = dataclasses.replace(start, cov_type=start.robust_type)
-    return dataclasses.replace(plain, robust=robust_covariance(plain, False), passes=None)
-
-
-def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates on the data of a fit from their influence function, clustered where a cluster was given.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    influence : ndarray, shape (n, d)
-        Influence function, rows in the order of the sample.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        The sandwich.
-    """
-    return _covariance(record, [(slice(0, len(influence)), influence)], 0)
-
-
-def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
-    """As `influence_covariance`, from parts of the rows of the sample; k of the small-sample factor n / (n - k)."""
-    sample = record.sample
-    cluster = sample.clusters(record.design.cluster)
-    blocks = (
-        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts
-    )
-    return sandwich(
-        lambda function: map(function, blocks),
-        n=sample.total + sample.n_frame if record.frequency else sample.n,
-        total=sample.total,
-        frequency=record.frequency,
-        n_clusters=None if cluster is None else int(cluster.max()) + 1,
-        n_coefficients=n_coefficients,
-    )
-
-
-def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
-    """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
-    n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
-    if record.robust is not None:
-        return record.robust
-    if record.passes is None:
-        return _covariance(record, record.estimate.rows.blocks(), n_coefficients)
-    in_frame = 0 if record.frame is None else len(record.frame.X)
-    return sandwich(
-        record.passes.influence,
-        n=record.design.nobs + in_frame,
-        total=record.sample.total,
-        frequency=record.frequency,
-        n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,
-        n_coefficients=n_coefficients,
-    )
+    return robust_record(start, joint.problem.start_covariance)
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:
@@ -210,73 +147,3 @@ def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
             f"seed would move the effect by about that much.\nType  fit(n_replicates={needed})  to bring it to 5%.",
             MonteCarloWarning,
         )
-
-
-def sandwich(
-    over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]],
-    *,
-    n: float,
-    total: float,
-    frequency: bool,
-    n_clusters: int | None,
-    n_coefficients: int,
-) -> Array:
-    """Return the covariance of estimates from their influence functions.
-
-    Parameters
-    ----------
-    over : callable
-        Maps a function over blocks of rows: influence function IF_i of d estimates, relative to N, and observation
-        weights s_i.
-    n : float
-        Observations: rows, or the sum of frequency weights.
-    total : float
-        Sum N of the observation weights of the sample, without rows of a target frame.
-    frequency : bool
-        Whether weights are counts of equal rows.
-    n_clusters : int or None
-        Number of clusters G; their influence functions are summed before they are squared. None without clusters.
-    n_coefficients : int
-        k of the small-sample factor n / (n - k), as HC1 has it, and with clusters G / (G - 1) (n - 1) / (n - k); 0 for
-        no factor.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        sum_i (s_i IF_i)(s_i IF_i)' / N^2; with frequency weights sum_i s_i IF_i IF_i' / N^2.
-
-    References
-    ----------
-    .. [1] Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38.
-    """
-    factor = n / (n - n_coefficients) if n_coefficients else 1.0
-    if n_clusters is None:
-        meat = add_up(over(partial(_products, frequency)))
-    else:
-        groups = _cluster_sums(over(_sums_of_clusters), n_clusters)
-        meat = groups.T @ groups
-        if n_coefficients:
-            factor *= n_clusters / (n_clusters - 1) * (n - 1) / n
-    return np.asarray(factor * meat / total**2)
-
-
-def _products(frequency: bool, rows: BlockInfluence) -> Array:
-    # A frequency weight repeats the square of a row; a probability weight multiplies its influence, which is then
-    # squared.
-    return weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2)
-
-
-def _sums_of_clusters(rows: BlockInfluence) -> tuple[NDArray[np.intp], Array]:
-    """Clusters of a block, shape (g,), and weighted sums of the influence function over their rows, shape (g, d)."""
-    clusters, codes = np.unique(np.asarray(rows.cluster), return_inverse=True)
-    sums = [np.bincount(codes, rows.weights * column, minlength=len(clusters)) for column in rows.influence.T]
-    return clusters, np.stack(sums, axis=1)
-
-
-def _cluster_sums(parts: Iterable[tuple[NDArray[np.intp], Array]], n_clusters: int) -> Array:
-    """Weighted sums of the influence function over the rows of each cluster, shape (G, d)."""
-    total = np.empty((0, 0))
-    for clusters, sums in parts:
-        total = total if total.size else np.zeros((n_clusters, sums.shape[1]))
-        total[clusters] += sums
-    return total

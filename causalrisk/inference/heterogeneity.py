@@ -29,6 +29,7 @@ from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import sample_resampler
+from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately, project_arms
 from causalrisk.estimators.training import trained_rows, training_family
 from causalrisk.estimators.weights import row_weights
@@ -39,7 +40,6 @@ from causalrisk.inference.bootstrap import (
     resample_covariance,
     resample_errors,
 )
-from causalrisk.inference.covariance import influence_covariance
 from causalrisk.inference.prediction import check_unit_level
 from causalrisk.inference.wald import chi_squared, inference_frame, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text

@@ -14,8 +14,8 @@ import pytest
 import causalrisk
 from causalrisk.diagnostics import balance as column_sums
 from causalrisk.diagnostics import overlap
-from causalrisk.estimators import specification
-from causalrisk.inference import bootstrap, coefficients, covariance, heterogeneity
+from causalrisk.estimators import robust, specification
+from causalrisk.inference import bootstrap, coefficients, heterogeneity
 from causalrisk.propensity import limits, weights
 from tests.differential import cases, mutants
 from tests.differential.cases import Case
@@ -135,12 +135,12 @@ def sign(monkeypatch):
 
 def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
-    plain = covariance.sandwich
+    plain = robust.sandwich
 
     def forgot(blocks, **options):
         return plain(blocks, **(options | {"frequency": True}))
 
-    monkeypatch.setattr("causalrisk.inference.covariance.sandwich", forgot)
+    monkeypatch.setattr("causalrisk.estimators.robust.sandwich", forgot)
 
 
 def stale(monkeypatch):

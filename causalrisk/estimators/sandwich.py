@@ -1,0 +1,106 @@
+"""The sandwich: the covariance of estimates from their influence functions.
+
+Flows in: influence functions on blocks of rows, their weights and clusters. Flows out: the covariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.linalg import Array, weighted_gram
+
+
+@dataclass(frozen=True)
+class BlockInfluence:
+    """Influence function of all estimates on a block of rows.
+
+    Parameters
+    ----------
+    influence : ndarray, shape (n, d)
+        As in `Estimate`.
+    weights : ndarray, shape (n,)
+        Observation weights.
+    cluster : ndarray of int, shape (n,), or None
+        Clusters.
+    """
+
+    influence: Array
+    weights: Array
+    cluster: NDArray[np.intp] | None
+
+
+def sandwich(
+    over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]],
+    *,
+    n: float,
+    total: float,
+    frequency: bool,
+    n_clusters: int | None,
+    n_coefficients: int,
+) -> Array:
+    """Return the covariance of estimates from their influence functions.
+
+    Parameters
+    ----------
+    over : callable
+        Maps a function over blocks of rows: influence function IF_i of d estimates, relative to N, and observation
+        weights s_i.
+    n : float
+        Observations: rows, or the sum of frequency weights.
+    total : float
+        Sum N of the observation weights of the sample, without rows of a target frame.
+    frequency : bool
+        Whether weights are counts of equal rows.
+    n_clusters : int or None
+        Number of clusters G; their influence functions are summed before they are squared. None without clusters.
+    n_coefficients : int
+        k of the small-sample factor n / (n - k), as HC1 has it, and with clusters G / (G - 1) (n - 1) / (n - k); 0 for
+        no factor.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        sum_i (s_i IF_i)(s_i IF_i)' / N^2; with frequency weights sum_i s_i IF_i IF_i' / N^2.
+
+    References
+    ----------
+    .. [1] Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38.
+    """
+    factor = n / (n - n_coefficients) if n_coefficients else 1.0
+    if n_clusters is None:
+        meat = add_up(over(partial(_products, frequency)))
+    else:
+        groups = _cluster_sums(over(_sums_of_clusters), n_clusters)
+        meat = groups.T @ groups
+        if n_coefficients:
+            factor *= n_clusters / (n_clusters - 1) * (n - 1) / n
+    return np.asarray(factor * meat / total**2)
+
+
+def _products(frequency: bool, rows: BlockInfluence) -> Array:
+    # A frequency weight repeats the square of a row; a probability weight multiplies its influence, which is then
+    # squared.
+    return weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2)
+
+
+def _sums_of_clusters(rows: BlockInfluence) -> tuple[NDArray[np.intp], Array]:
+    """Clusters of a block, shape (g,), and weighted sums of the influence function over their rows, shape (g, d)."""
+    clusters, codes = np.unique(np.asarray(rows.cluster), return_inverse=True)
+    sums = [np.bincount(codes, rows.weights * column, minlength=len(clusters)) for column in rows.influence.T]
+    return clusters, np.stack(sums, axis=1)
+
+
+def _cluster_sums(parts: Iterable[tuple[NDArray[np.intp], Array]], n_clusters: int) -> Array:
+    """Weighted sums of the influence function over the rows of each cluster, shape (G, d)."""
+    total = np.empty((0, 0))
+    for clusters, sums in parts:
+        total = total if total.size else np.zeros((n_clusters, sums.shape[1]))
+        total[clusters] += sums
+    return total
