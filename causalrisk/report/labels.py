@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import rounded_se
@@ -111,6 +112,14 @@ def offset_words(record: FitRecord) -> str:
             f"The outcome models have the logarithm of the exposure {design.offset_name} as offset; means are at {at}."
         )
     return f"The outcome models have the offset {design.offset_name}; means are at {at}."
+
+
+def choice_of_anchor(path: AnchorPath, between: str = "") -> str:
+    """Clause on how the anchor was chosen, between which ones."""
+    chosen = f"chosen{between} by rows held out"
+    if path.raised_from is None:
+        return chosen
+    return f"raised from {path.raised_from:.3g}, {chosen}, as the robust standard error there is above IPWRA's"
 
 
 def ladder_end_words(joint: JointRecord) -> str:
