@@ -85,7 +85,7 @@ def boosted(trial):
 
 def boosted_with_logit(trial):
     """DoubleML's model with the same trees for the outcome and a logit for the treatment."""
-    return cross_fitted(trial, trees(), LogisticRegression(C=np.inf, max_iter=1000))
+    return cross_fitted(trial, trees(), LogisticRegression(C=np.inf, solver="newton-cholesky"))
 
 
 def learner_groups(n_replicates):
