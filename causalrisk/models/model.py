@@ -29,6 +29,7 @@ from causalrisk.estimators.options import (
     InferenceOptions,
     JREOptions,
     ModelOptions,
+    model_option_names,
     model_options,
     named_target,
     options_of,
@@ -314,7 +315,9 @@ class CausalModel(metaclass=Advising):
         CausalModel
             A new model.
         """
-        known = [field.name for field in dataclasses.fields(ModelOptions)]
+        known = model_option_names()
+        if changes.pop("smooth", False):
+            changes["learner"] = "smooth"
         for name, value in changes.items():
             if name not in known:
                 where = f"{type(self).__name__}.with_options"

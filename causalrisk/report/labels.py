@@ -344,6 +344,20 @@ def learner_words(record: FitRecord) -> str:
     return f"Predictions of every arm by {joined(learned.names)} are terms of the outcome models. {quality}"
 
 
+def compared_learner_words(records: Sequence[FitRecord]) -> list[str]:
+    """Return a note on the learners of several estimators, and what each does with the predictions; none without."""
+    used: dict[str, list[str]] = {}
+    first = next((record.learned for record in records if record.learned is not None), None)
+    if first is None:
+        return []
+    for record in records:
+        if record.learned is not None:
+            use = "in an average with JRE" if record.stack else "outcome models" if record.spec.given else "terms"
+            used.setdefault(use, []).append(record.spec.name)
+    uses = "; ".join(f"{use} ({', '.join(names)})" for use, names in used.items())
+    return [f"Predictions by {joined(first.names)}, {r_squared_words(records[0], first)}, are {uses}. {TAKEN}"]
+
+
 def r_squared_words(record: FitRecord, learned: Learned) -> str:
     """Clause on the R squared of the learners in each arm."""
     fits = [
