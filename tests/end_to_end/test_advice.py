@@ -1838,7 +1838,7 @@ LEARNERS = {
     "none": Case(fitted, {"learner": []}, {"learner": "smooth"}),
     "list in a list": Case(
         fitted, {"learner": [["smooth"], ["smooth"]]}, {"learner": ["smooth", "smooth"]},
-        fill={"*one, *other": "'smooth', 'smooth'"},
+        fill={"*first, *second": "'smooth', 'smooth'"},
     ),
     "repeats of several": Case(
         lambda **o: compared(estimators=["IPWRA"], learner="smooth", n_boot=10, **o), {"n_repeats": 3}, {"n_repeats": 1}
