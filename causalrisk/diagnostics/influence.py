@@ -15,7 +15,7 @@ from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.resampling import replicate_counts
-from causalrisk.estimators.sandwich import influence_covariance
+from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import refitter_of

@@ -17,11 +17,11 @@ from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.robust import robust_covariance, with_robust
 from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification
 from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.covariance import robust_covariance
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.targets import TiltTarget
 from causalrisk.propensity.weights import WeightFit
@@ -47,7 +47,7 @@ def joint_of(record: FitRecord) -> JointRecord:
         return record.joint
     check_observed(record.design, record.options, "The risks of the estimators")
     ipwra = record.estimate if record.spec is IPWRA else separate_estimate(record, record.used_weight_fit, IPWRA)
-    start = dataclasses.replace(record, spec=IPWRA, estimate=ipwra)
+    start = with_robust(dataclasses.replace(record, spec=IPWRA, estimate=ipwra, robust=None))
     return train_from(start, JREOptions(), Notes(()))
 
 
@@ -139,10 +139,13 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     -------
     DataFrame
         A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
-        unit held out; "variance ratio", its square over the first anchor's, and "ratio se", the standard error of this
-        ratio over the units; "share", of draws of the ratios from the normal distribution of their errors in which this
-        ratio plus half its standard error is the least; whether the optimiser converged; and the one chosen, the
-        geometric mean of the anchors by their shares, which has a row of its own.
+        unit held out; "robust se", the robust standard error, which has the errors of the outcome models too, NaN where
+        it was not needed; "variance ratio", the square of "std err" over the first anchor's, and "ratio se", the
+        standard error of this ratio over the units; "share", of draws of the ratios from the normal distribution of
+        their errors in which this ratio plus half its standard error is the least; whether the optimiser converged;
+        "held out", the anchor that the units held out choose, the geometric mean by the shares, which has a row of its
+        own; "chosen", that of the fit: the same, or where "robust se" is above IPWRA's there, one raised until it is
+        not.
 
     Raises
     ------
@@ -157,10 +160,12 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     table = {
         "effect": path.effects,
         "std err": path.std_errors,
+        "robust se": path.robust_errors,
         "variance ratio": path.ratios,
         "ratio se": path.ratio_errors,
         "share": path.shares,
         "converged": path.converged,
+        "held out": path.anchors == path.anchors[path.held_out],
         "chosen": path.anchors == path.anchor,
     }
     return pd.DataFrame(table, index=pd.Index(path.anchors, name="anchor"))

@@ -15,8 +15,8 @@ from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.sample import shifted
-from causalrisk.estimators.sandwich import influence_covariance
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.weights import WeightFit

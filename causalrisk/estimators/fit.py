@@ -35,10 +35,12 @@ from causalrisk.estimators.options import REPLACE, TERMS, InferenceOptions, JREO
 from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead
 from causalrisk.estimators.prepare import FitData, check_available, check_size, prepare, with_learner
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
-from causalrisk.estimators.record import BlockInfluence, FitRecord, JointRecord, LaterPasses
+from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
 from causalrisk.estimators.refit import FullFit, refit_scan
 from causalrisk.estimators.resampling import fit_replicates
+from causalrisk.estimators.robust import with_robust
 from causalrisk.estimators.sample import Sample, ScannedSample
+from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.separate import (
     SolvedMeans,
     Trained,
@@ -70,7 +72,6 @@ from causalrisk.propensity.weights import RowWeights, WeightFit
 
 T = TypeVar("T")
 FEW_CLUSTERS = 10
-KeepStart = Callable[[FitRecord], Array]  # takes the start of a joint fit, returns its robust covariance
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -306,7 +307,7 @@ def fit_joint(
     options: ModelOptions,
     inference: InferenceOptions,
     joint_options: JREOptions,
-    keep: KeepStart | None = None,
+    keep: Callable[[FitRecord], None] | None = None,
 ) -> FitRecord:
     """Fit the Joint Robust Estimator.
 
@@ -321,7 +322,7 @@ def fit_joint(
     joint_options : JREOptions
         How it is trained.
     keep : callable, optional
-        Takes the fit that it starts from, before the training, and returns the robust covariance of its estimates.
+        Takes the fit that it starts from, with its robust covariance, before the training.
 
     Returns
     -------
@@ -351,7 +352,7 @@ def fit_stack(
     joint_options: JREOptions,
     kinds: tuple[str, str],
     notes: Notes,
-    keep: KeepStart | None,
+    keep: Callable[[FitRecord], None] | None,
 ) -> FitRecord:
     """Average JRE on the formula with, for each learner, JRE with its predictions as terms, and the predictions alone.
 
@@ -393,7 +394,7 @@ def joint_record(
     joint_options: JREOptions,
     kinds: tuple[str, str],
     notes: Notes,
-    keep: KeepStart | None,
+    keep: Callable[[FitRecord], None] | None,
 ) -> FitRecord:
     """Fit IPWRA and train the arms jointly from there.
 
@@ -418,16 +419,17 @@ def joint_record(
     if isinstance(problem, ScannedProblem):
         check_held_out(problem, joint_options, inference.memory)
     start, trained = separate_record(data, options, inference, kinds, notes)
-    covariance, passes = None if keep is None else keep(start), None
+    robust, passes = with_robust(start), None
+    if keep is not None:
+        keep(robust)
     if isinstance(problem, ScannedProblem):
-        of_scan = scanned_joint_problem(start, problem, trained, joint_options, notes)
+        of_scan = scanned_joint_problem(robust, problem, trained, joint_options, notes)
         joint = train_by(trainer_of(of_scan, start, joint_options), joint_options, notes)
         estimate, kept, passes = without_rows(of_scan, joint.estimate)
         joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
     else:
-        joint = train_from(start, joint_options, notes, data.replicates)
+        joint = train_from(robust, joint_options, notes, data.replicates)
     check_converged(joint, method, notes)
-    joint = dataclasses.replace(joint, start_covariance=covariance)
     return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, passes=passes)
 
 
@@ -446,7 +448,7 @@ def train_from(
     Parameters
     ----------
     start : FitRecord
-        The IPWRA fit.
+        The IPWRA fit with its robust covariance.
     options : JREOptions
         How it is trained.
     notes : Notes
@@ -480,6 +482,7 @@ def train_from(
         n_units=float(start.design.units.sum()),
         clusters=0 if clusters is None else int(clusters.max()) + 1,
         frequency=start.frequency,
+        start_covariance=start.robust,
     )
     record = train_by(trainer_of(problem, start, options), options, notes)
     return dataclasses.replace(record, drawn=given)

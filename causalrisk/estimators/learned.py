@@ -141,12 +141,18 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     )
     moved = sum(on_predictor_scale(options.outcome_family, fit.predictions)[1] for fit in fits)
     if moved:
-        notes.warn(
+        told = (
             f"{moved} of {sum(fit.predictions.size for fit in fits)} predictions of the learner are outside of what a "
-            f"mean of the {options.outcome_family.label} model can be, and were set to just inside.\n"
-            "Use a learner whose predictions are in the range of the outcome, such as a classifier for 0 and 1.",
-            DesignWarning,
+            f"mean of the {options.outcome_family.label} model can be, or nearly, and were set to just inside."
         )
+        classifiers = all(hasattr(model, "predict_proba") for learner in learners for model in learner.models)
+        if classifiers:
+            notes.append(told)
+        else:
+            advice = (
+                "Use a learner whose predictions are in the range of the outcome, such as a classifier for 0 and 1."
+            )
+            notes.warn(f"{told}\n{advice}", DesignWarning)
     found = [out_of_fold_r_squared(fit.predictions, design.y, design.arm, design.weights) for fit in fits]
     return Learned(fits, np.stack(found), options.n_folds)
 

@@ -55,6 +55,11 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
 COV_TYPES = ("robust", "HC0", "HC1", "cluster", "bootstrap")
 
 
+def model_option_names() -> list[str]:
+    """Return the names of the options of a model that a caller can give."""
+    return [field.name for field in dataclasses.fields(ModelOptions) if field.name != "repeat"]
+
+
 _WHY = {
     STACK: "which is one fit and not several",
     REPLACE: "which trains outcome models",

@@ -24,6 +24,7 @@ from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler
 from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -54,8 +55,6 @@ class JointRecord:
         How the anchor was chosen, where it was.
     drawn : ndarray, shape (n, B), optional
         Weights of the replicates where the caller gave them, rows in the order of the sample; else the seed tells.
-    start_covariance : ndarray, shape (d, d), optional
-        Robust covariance of the estimates of the start, where it was computed before the training.
     """
 
     problem: JointProblem
@@ -64,7 +63,6 @@ class JointRecord:
     criterion: JointCriterion
     path: AnchorPath | None
     drawn: Array | None = None
-    start_covariance: Array | None = None
 
     @property
     def start(self) -> Estimate:
@@ -94,30 +92,16 @@ class JointRecord:
     @property
     def anchor_at_end(self) -> bool:
         """Whether the anchor was chosen at an end of the ladder, beyond which none was tried."""
-        return self.path is not None and self.path.anchor in (self.path.anchors.max(), self.path.anchors.min())
-
-
-@dataclass(frozen=True)
-class BlockInfluence:
-    """Influence function of all estimates on a block of rows.
-
-    Parameters
-    ----------
-    influence : ndarray, shape (n, d)
-        As in `Estimate`.
-    weights : ndarray, shape (n,)
-        Observation weights.
-    cluster : ndarray of int, shape (n,), or None
-        Clusters.
-    """
-
-    influence: Array
-    weights: Array
-    cluster: NDArray[np.intp] | None
+        path = self.path
+        if path is None or path.raised_from is not None:
+            return False
+        return path.anchor in (path.anchors.max(), path.anchors.min())
 
 
 class LaterPasses(Protocol):
-    """Further passes over the rows of a fit to a scan."""
+    """Further passes over the rows of a fit to a scan, and the robust covariance of its estimates where it is known."""
+
+    covariance: Array | None = None
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of the influence function on each block."""

@@ -1,62 +1,39 @@
-"""The sandwich: covariances of estimates from their influence functions, by rows or by clusters."""
+"""The sandwich: the covariance of estimates from their influence functions.
+
+Flows in: influence functions on blocks of rows, their weights and clusters. Flows out: the covariance.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.record import BlockInfluence, FitRecord
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, weighted_gram
 
 
-def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates on the data of a fit from their influence function, clustered where a cluster was given.
+@dataclass(frozen=True)
+class BlockInfluence:
+    """Influence function of all estimates on a block of rows.
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
     influence : ndarray, shape (n, d)
-        Influence function, rows in the order of the sample.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        The sandwich.
+        As in `Estimate`.
+    weights : ndarray, shape (n,)
+        Observation weights.
+    cluster : ndarray of int, shape (n,), or None
+        Clusters.
     """
-    return covariance_of_parts(record, [(slice(0, len(influence)), influence)], 0)
 
-
-def covariance_of_parts(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
-    """Return the covariance of `influence_covariance` from parts of the rows of the sample.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    parts : iterable of (slice, ndarray)
-        Rows of the sample and their influence function.
-    n_coefficients : int
-        As in `sandwich`.
-    """
-    sample = record.sample
-    cluster = sample.clusters(record.design.cluster)
-    blocks = (
-        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts
-    )
-    return sandwich(
-        lambda function: map(function, blocks),
-        n=sample.total + sample.n_frame if record.frequency else sample.n,
-        total=sample.total,
-        frequency=record.frequency,
-        n_clusters=None if cluster is None else int(cluster.max()) + 1,
-        n_coefficients=n_coefficients,
-    )
+    influence: Array
+    weights: Array
+    cluster: NDArray[np.intp] | None
 
 
 def sandwich(

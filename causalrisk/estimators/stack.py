@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import Estimate, Refits, Refitter, collect_refits
 from causalrisk.estimators.record import FitRecord, Stack
-from causalrisk.estimators.sandwich import influence_covariance
+from causalrisk.estimators.robust import influence_covariance
 from causalrisk.numerics.failures import first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits

@@ -10,7 +10,7 @@ from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning,
 from causalrisk.estimators.estimates import KnownRows
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BootstrapDistribution, FitRecord
-from causalrisk.estimators.sandwich import covariance_of_parts, sandwich
+from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, resample_covariance
 from causalrisk.numerics.failures import Failure
@@ -108,33 +108,9 @@ def start_record(record: FitRecord) -> FitRecord:
         stack=None,
         notes=record.design.notes,
         passes=None,
-        robust=joint.start_covariance,
+        robust=joint.problem.start_covariance,
     )
-    return robust_record(start, joint.start_covariance)
-
-
-def with_robust(start: FitRecord) -> FitRecord:
-    """Return a fit without standard errors with its robust covariance; of a scan this takes a pass over its rows."""
-    plain = dataclasses.replace(start, cov_type=start.robust_type)
-    return dataclasses.replace(plain, robust=robust_covariance(plain, False), passes=None)
-
-
-def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
-    """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
-    n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
-    if record.robust is not None:
-        return record.robust
-    if record.passes is None:
-        return covariance_of_parts(record, record.estimate.rows.blocks(), n_coefficients)
-    in_frame = 0 if record.frame is None else len(record.frame.X)
-    return sandwich(
-        record.passes.influence,
-        n=record.design.nobs + in_frame,
-        total=record.sample.total,
-        frequency=record.frequency,
-        n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,
-        n_coefficients=n_coefficients,
-    )
+    return robust_record(start, joint.problem.start_covariance)
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:

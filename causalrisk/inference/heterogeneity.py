@@ -29,7 +29,7 @@ from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import sample_resampler
-from causalrisk.estimators.sandwich import influence_covariance
+from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately, project_arms
 from causalrisk.estimators.training import trained_rows, training_family
 from causalrisk.estimators.weights import row_weights

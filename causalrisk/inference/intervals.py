@@ -19,12 +19,12 @@ from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.inference.covariance import robust_covariance
 from causalrisk.inference.wald import normal_interval, parameter_limits
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import Notes, ResampleWarning, Told, check_alpha
+from causalrisk.errors import Notes, OptionError, ResampleWarning, Told, check_alpha
 from causalrisk.estimators.estimates import Refits
 from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
@@ -186,6 +186,11 @@ def fit_estimators(
     """
     for spec in specs:
         options.use_of(spec)
+    if options.n_repeats > 1:
+        raise OptionError(
+            f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "
+            "resamples.\nType  n_repeats=1."
+        )
     kind = inference.resolved(design.cluster is not None, joint=JRE in specs)[1]
     cov_type = "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)

@@ -8,9 +8,11 @@ whose `random_state` is None gets one that repeat, arm and fold determine, so th
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,7 +112,7 @@ NAMED: dict[str, Callable[[bool], Any]] = {
     "random-forest": _scikit_learn(
         "ensemble", "RandomForestRegressor", "RandomForestClassifier", n_estimators=300, min_samples_leaf=5
     ),
-    "lasso": _scikit_learn("linear_model", "LassoCV", "LogisticRegressionCV"),
+    "lasso": _scikit_learn("linear_model", "LassoCV", "LassoCV"),
 }  # fmt: skip
 
 
@@ -126,6 +128,10 @@ def check_learner(given: Any) -> None:
         if not given:
             raise OptionError('learner=[] has no learner.\nType  learner="smooth", or leave learner= out.')
         for one in given:
+            if isinstance(one, list | tuple):
+                raise OptionError(
+                    "learner= has a list within a list; expected learners.\nType  learner=[*first, *second]."
+                )
             check_learner(one)
     elif isinstance(given, Mapping):
         for one in given.values():
@@ -288,7 +294,7 @@ def cross_fit(
     """
     n_folds, n_arms = int(fold.max()) + 1, len(learner.models)
     task = functools.partial(_fit_and_predict, learner, features, y, arm, fold, weights, counts, repeat, n_folds)
-    with ordered_map(task, n_arms * n_folds, workers) as results:
+    with _single_threads(), ordered_map(task, n_arms * n_folds, workers) as results:
         done = list(results)
     predictions = np.empty((n_arms, len(y)))
     for number, (_, values) in enumerate(done):
@@ -320,6 +326,15 @@ def _fit_and_predict(
             f'{f + 1} as no finite number, in arm {label!r}.\nType  learner=  with another, or  learner="smooth".'
         )
     return model, values
+
+
+def _single_threads() -> contextlib.AbstractContextManager[Any]:
+    """Keep scikit-learn from threads within a fit, which on a busy machine wait for each other; `n_jobs` has fits."""
+    if "sklearn" not in sys.modules:
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="openmp")
 
 
 class _Noted:

@@ -106,8 +106,8 @@ class SmoothBasis:
         (p, c), bends = (len(self.centre), len(self.curved)), len(self.knots) - 2
         found[:p] = ((X - self.centre) / self.scale).T
         x = found[self.curved]
-        first, last = self.knots[0, :, None], self.knots[-1, :, None]
-        inside, beyond = np.clip(x, first, last), np.maximum(x - last, 0.0)
+        last = self.knots[-1, :, None]
+        inside, beyond = np.minimum(x, last), np.maximum(x - last, 0.0)
 
         def d(k: int) -> Array:
             cubes: Array = np.maximum(inside - self.knots[k, :, None], 0.0) ** 3
@@ -310,6 +310,17 @@ class RidgeProblem(ABC):
         criterion = self.spectrum(shares).cross_validation(penalties, self.count)
         least = int(np.argmin(criterion))
         return float(criterion[least]), Choice(shares, float(penalties[least]))
+
+    def fit(self, origin: float = 0.0) -> tuple[Array, Choice]:
+        """Choose, and return coefficients for `SmoothBasis.predictors` and what was chosen.
+
+        Parameters
+        ----------
+        origin : float
+            Number about which the outcomes are given.
+        """
+        choice = self.choose(PENALTIES * self.total)
+        return _coefficients(self.solution(choice), self.unit, origin), choice
 
     def solution(self, choice: Choice) -> Array:
         """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
@@ -519,11 +530,11 @@ class Smooth:
             return
         counts = weights if self.weight_type == "frequency" else all_ones(len(y))
         self.basis = smooth_basis(X, weights)
-        self.coefficients, self.choice = (
-            _least_squares(self.basis, X, y, weights, counts)
-            if self.family.linear
-            else _reweighted(self.basis, X, y, weights, counts, self.family)
-        )
+        if self.family.linear:
+            origin = weights @ y / weights.sum()
+            self.coefficients, self.choice = self.basis.problem(X, y - origin, weights, counts).fit(origin)
+        else:
+            self.coefficients, self.choice = _reweighted(self.basis, X, y, weights, counts, self.family)
 
     def predict(self, X: Any) -> Array:
         """Predict the mean of the outcome.
@@ -561,14 +572,6 @@ def _numbers(name: str, given: Any, ndim: int) -> Array:
             f"Type  np.argwhere(~np.isfinite({name}))  to see which."
         )
     return found
-
-
-def _least_squares(basis: SmoothBasis, X: Array, y: Array, weights: Array, counts: Array) -> tuple[Array, Choice]:
-    """Coefficients of a linear model, and what was chosen."""
-    origin = weights @ y / weights.sum()
-    problem = basis.problem(X, y - origin, weights, counts)
-    choice = problem.choose(PENALTIES * problem.total)
-    return _coefficients(problem.solution(choice), problem.unit, origin), choice
 
 
 def _coefficients(solution: Array, unit: Array, origin: float) -> Array:

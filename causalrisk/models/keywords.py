@@ -18,7 +18,14 @@ from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.rows import is_classifier
 from causalrisk.errors import UnavailableError, listed, meant, nearest_name
 from causalrisk.estimators.effect_scales import SCALES
-from causalrisk.estimators.options import COV_TYPES, INTERVALS, InferenceOptions, JREOptions, ModelOptions, limits_meant
+from causalrisk.estimators.options import (
+    COV_TYPES,
+    INTERVALS,
+    InferenceOptions,
+    JREOptions,
+    limits_meant,
+    model_option_names,
+)
 from causalrisk.estimators.specification import ESTIMATORS
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.numerics.families import BINARY_LINKS, family_meant
@@ -66,7 +73,8 @@ COMPUTED = {  # options that stand in another call, and what is said of them
         [*_fields(InferenceOptions), *OF_JRE], "It belongs to the fit.\nType  from_formula(...).fit({name}={value})."
     ),
     "fit": dict.fromkeys(
-        [*OF_DATA, *_fields(ModelOptions)], "It belongs to the model.\nType  from_formula(..., {name}={value}).fit()."
+        [*OF_DATA, *model_option_names(), "smooth"],
+        "It belongs to the model.\nType  from_formula(..., {name}={value}).fit().",
     ),
     "fit_separate": dict.fromkeys(OF_JRE, "It is an option of JRE only.\nType  JRE.from_formula(...).fit({name}=...)."),
     "with_options": dict.fromkeys(("formula", "data", *OF_DATA, "propensity"), NEW_MODEL),

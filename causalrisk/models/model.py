@@ -29,13 +29,14 @@ from causalrisk.estimators.options import (
     InferenceOptions,
     JREOptions,
     ModelOptions,
+    model_option_names,
     model_options,
     named_target,
     options_of,
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification
-from causalrisk.inference.covariance import robust_record, start_record, with_covariance, with_robust
+from causalrisk.inference.covariance import robust_record, start_record, with_covariance
 from causalrisk.inference.repeats import median_fit
 from causalrisk.models.keywords import (
     ESTIMATOR_WORDS,
@@ -48,7 +49,6 @@ from causalrisk.models.keywords import (
 )
 from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.numerics.failures import failure_text
-from causalrisk.numerics.linalg import Array
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 
@@ -315,7 +315,9 @@ class CausalModel(metaclass=Advising):
         CausalModel
             A new model.
         """
-        known = [field.name for field in dataclasses.fields(ModelOptions)]
+        known = model_option_names()
+        if changes.pop("smooth", False):
+            changes["learner"] = "smooth"
         for name, value in changes.items():
             if name not in known:
                 where = f"{type(self).__name__}.with_options"
@@ -631,7 +633,8 @@ class JRE(CausalModel):
             the paper of the class.
         anchor : float, optional
             Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
-            between 30 and 0.03 by rows held out (`JREResults.anchor_path`).
+            between 30 and 0.03 by rows held out, and raised where the robust standard error would be above IPWRA's
+            (`JREResults.anchor_path`).
         share : float, optional
             Share c, from 0 to 1, of the effect heterogeneity of the IPWRA fit that the risk leaves out of the sampling
             variance ("risk" only): what of it does not depend on the weights. By default what is real of it, one less
@@ -674,12 +677,8 @@ class JRE(CausalModel):
         inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
         started: list[FitRecord] = []
 
-        def keep(start: FitRecord) -> Array:
-            started.append(with_robust(start))
-            return np.asarray(started[0].robust)
-
         def fitted(options: ModelOptions) -> FitRecord:
-            return fit_joint(self.design, options, inference, joint, keep)
+            return fit_joint(self.design, options, inference, joint, keep=started.append)
 
         try:
             return self._repeated(fitted, inference)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import rounded_se
@@ -111,6 +112,14 @@ def offset_words(record: FitRecord) -> str:
             f"The outcome models have the logarithm of the exposure {design.offset_name} as offset; means are at {at}."
         )
     return f"The outcome models have the offset {design.offset_name}; means are at {at}."
+
+
+def choice_of_anchor(path: AnchorPath, between: str = "") -> str:
+    """Clause on how the anchor was chosen, between which ones."""
+    chosen = f"chosen{between} by rows held out"
+    if path.raised_from is None:
+        return chosen
+    return f"raised from {path.raised_from:.3g}, {chosen}, as the robust standard error there is above IPWRA's"
 
 
 def ladder_end_words(joint: JointRecord) -> str:
@@ -333,6 +342,20 @@ def learner_words(record: FitRecord) -> str:
     if record.spec.given:
         return f"The outcome models are predictions by {joined(learned.names)}. {quality}"
     return f"Predictions of every arm by {joined(learned.names)} are terms of the outcome models. {quality}"
+
+
+def compared_learner_words(records: Sequence[FitRecord]) -> list[str]:
+    """Return a note on the learners of several estimators, and what each does with the predictions; none without."""
+    used: dict[str, list[str]] = {}
+    first = next((record.learned for record in records if record.learned is not None), None)
+    if first is None:
+        return []
+    for record in records:
+        if record.learned is not None:
+            use = "in an average with JRE" if record.stack else "outcome models" if record.spec.given else "terms"
+            used.setdefault(use, []).append(record.spec.name)
+    uses = "; ".join(f"{use} ({', '.join(names)})" for use, names in used.items())
+    return [f"Predictions by {joined(first.names)}, {r_squared_words(records[0], first)}, are {uses}. {TAKEN}"]
 
 
 def r_squared_words(record: FitRecord, learned: Learned) -> str:

@@ -30,6 +30,7 @@ from causalrisk.report.labels import (
     TOTAL_WEIGHT,
     choice_words,
     clip_text,
+    compared_learner_words,
     covariance_name,
     has_converged,
     in_population,
@@ -468,6 +469,7 @@ FEW_ESTIMATORS = 3  # up to so many estimators the summary shows every differenc
 
 def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     records, design = comparison.records, comparison.design
+    learned = [record for record in records if record.learned is not None]
     links = [propensity_text(record) for record in records if record.weight_fit is not None]
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
     kind = "given" if comparison.given_resamples else records[0].bootstrap
@@ -476,6 +478,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
         ("Treatment:", design.treat_name),
         ("Target:", target_text(records[0])),
         ("Outcome model:", outcome_model_text(next((r for r in records if not r.spec.constants), records[0]))),
+        *([("Learner:", learner_text(learned[0]))] if learned else []),
         *offset_row(records[0]),
         ("Propensity:", links[0] if links else "none"),
     ]
@@ -525,6 +528,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     if any(record.weight_fit is not None for record in comparison.records):
         formulas += f"   Propensity: {design.propensity_formula}"
     notes.append(formulas)
+    notes += compared_learner_words(comparison.records)
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")

@@ -14,7 +14,7 @@ import pytest
 import causalrisk
 from causalrisk.diagnostics import balance as column_sums
 from causalrisk.diagnostics import overlap
-from causalrisk.estimators import sandwich, specification
+from causalrisk.estimators import robust, specification
 from causalrisk.inference import bootstrap, coefficients, heterogeneity
 from causalrisk.propensity import limits, weights
 from tests.differential import cases, mutants
@@ -135,12 +135,12 @@ def sign(monkeypatch):
 
 def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
-    plain = sandwich.sandwich
+    plain = robust.sandwich
 
     def forgot(blocks, **options):
         return plain(blocks, **(options | {"frequency": True}))
 
-    monkeypatch.setattr("causalrisk.estimators.sandwich.sandwich", forgot)
+    monkeypatch.setattr("causalrisk.estimators.robust.sandwich", forgot)
 
 
 def stale(monkeypatch):

@@ -1836,6 +1836,13 @@ LEARNERS = {
         lambda: model(JRE, learner="smooth", learner_use="stack").fit(cov_type="robust"), fill=REMADE,
     ),
     "none": Case(fitted, {"learner": []}, {"learner": "smooth"}),
+    "list in a list": Case(
+        fitted, {"learner": [["smooth"], ["smooth"]]}, {"learner": ["smooth", "smooth"]},
+        fill={"*first, *second": "'smooth', 'smooth'"},
+    ),
+    "repeats of several": Case(
+        lambda **o: compared(estimators=["IPWRA"], learner="smooth", n_boot=10, **o), {"n_repeats": 3}, {"n_repeats": 1}
+    ),
     "misspelt": Case(model, {"learner": "smoth"}, {"learner": "smooth"}),
     "class": Case(fitted, {"learner": Regressor}, {"learner": Regressor()}),
     "number": Case(model, {"learner": 3}, {"learner": "smooth"}),

@@ -169,14 +169,16 @@ def test_scale_and_shift_of_columns_and_outcomes_do_not_matter(n, p):
     np.testing.assert_allclose((moved - 1e6) / 100, expected, atol=1e-7)
 
 
-def test_sums_of_blocks_are_those_of_all_rows():
+def test_sums_of_blocks_of_rows_are_all_that_a_fit_needs():
     X, y = draw(500)
-    weights = np.ones(500)
+    weights = 1.0 + np.arange(500) % 3
     basis = smooth_basis(X, weights)
-    parts = add_up(basis.sums(X[rows], y[rows], weights[rows], weights[rows]) for rows in (slice(200), slice(200, 500)))
-    whole = basis.sums(X, y, weights, weights)
-    np.testing.assert_allclose(parts.products, whole.products, rtol=1e-12, atol=1e-10)
-    assert parts.count == whole.count == 500
+    parts = [basis.sums(X[b], y[b] - 3, weights[b], weights[b]) for b in (slice(200), slice(200, 203), slice(203, 500))]
+    coefficients, choice = add_up(parts).problem(basis.kinds).fit(origin=3.0)
+    fit = Smooth().fit(X, y, weights)
+    assert choice.shares == fit.choice.shares
+    np.testing.assert_allclose(choice.penalty, fit.choice.penalty, rtol=1e-12)
+    np.testing.assert_allclose(basis.predictors(X, coefficients), fit.predict(X), rtol=1e-9, atol=1e-9)
 
 
 def test_a_curved_truth_is_learned_and_a_straight_one_not_lost():

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
+from causalrisk.estimators.robust import robust_covariance
 from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.inference.covariance import robust_covariance
 from tests.conftest import LALONDE_RHS
 from tests.studies.designs import RHS, kang_schafer, lalonde_redrawn, mild, strong
 

@@ -12,7 +12,7 @@ at the fitted score of each row, at the solution without it, less its projection
 which is what estimating that by maximum likelihood does to the variance. The anchor with the least variance of that
 wins over the first rung, if it is better by more than `caution` standard errors of the paired difference; the variances
 are drawn many times from the normal distribution of their errors, and the anchor of the fit is the geometric mean of
-the winners.
+the winners. The package raises it where the robust variance is above IPWRA's, which the prototype does not have.
 """
 
 from __future__ import annotations

@@ -6,6 +6,10 @@ estimates, so that the least of them may be that of another anchor in another sa
 of those whose variance, and `CAUTION` standard errors of its difference to the first, is least when the variances are
 drawn from the normal distribution of their errors: a unit that moves them a little moves it a little, and nothing jumps
 from one rung of the ladder to the next.
+
+These variances take theta as known, which is right to first order if the propensity model is. If it is not, errors of
+theta count too, and the robust variance has them: where that of the effect is more than `EXCESS` above the start's, the
+anchor is raised until it is not, at most to one under which the fit is nearly the start.
 """
 
 from __future__ import annotations
@@ -46,6 +50,8 @@ CAUTION = 0.5  # standard errors by which an anchor has to be better than the fi
 DRAWS = 1000  # pairs of opposite draws of the errors of the variances
 AT_ONCE = 2**28  # bytes of sums within clusters that are gathered in a pass
 DIGITS = 3  # significant digits of the anchor, so that it can be typed
+BEYOND = (300.0, 3000.0)  # anchors to raise it to where even the first of the ladder is not cautious enough
+EXCESS = 0.01  # of the robust variance over the start's, relative to it, that is let be
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ class AnchorPath:
     std_errors : ndarray, shape (r,)
         Standard error of the effect from the influence function held out, in units of the outcome; for several effects
         that of the contrasts of the objective.
+    robust_errors : ndarray, shape (r,)
+        Robust standard error of the same; NaN where it was not needed.
     ratios, ratio_errors : ndarray, shape (r,)
         Its square over that of the first anchor, and the standard error of this ratio over the units; NaN where the
         first is zero.
@@ -161,8 +169,8 @@ class AnchorPath:
         Share of the draws in which its variance is the least; NaN between the rungs.
     converged : ndarray of bool, shape (r,)
         Whether the optimiser converged; an anchor where it did not is not chosen.
-    chosen : int
-        Number of the anchor chosen.
+    held_out, chosen : int
+        Number of the anchor that the units held out choose, and of the anchor of the fit, which may be raised.
     choice_variance : float
         Factor of the variance of the estimates that allows for the choice.
     """
@@ -170,17 +178,24 @@ class AnchorPath:
     anchors: Array
     effects: Array
     std_errors: Array
+    robust_errors: Array
     ratios: Array
     ratio_errors: Array
     shares: Array
     converged: NDArray[np.bool_]
+    held_out: int
     chosen: int
     choice_variance: float
 
     @property
     def anchor(self) -> float:
-        """The anchor chosen."""
+        """The anchor of the fit."""
         return float(self.anchors[self.chosen])
+
+    @property
+    def raised_from(self) -> float | None:
+        """The anchor that the units held out choose, where that of the fit is another."""
+        return None if self.held_out == self.chosen else float(self.anchors[self.held_out])
 
 
 def train_best(
@@ -214,17 +229,82 @@ def train_best(
     sums, of_first = square_sums(found, trainer)
     rungs = _candidates([criterion.alpha for criterion in criteria], found, sums)
     shares = _shares(rungs, sums)
-    likeliest = rungs[int(shares.argmax())]
-    anchor = mean_anchor([rung.anchor for rung in rungs], shares)
-    between = []
-    if likeliest.converged and anchor not in [rung.anchor for rung in rungs]:
-        criterion = dataclasses.replace(criteria[0], alpha=anchor)
-        solution = trainer.train(joint_criterion(trainer.problem, criterion), likeliest.solution)
-        pair = [found[0], solution]
-        between = _candidates([rungs[0].anchor, anchor], pair, square_sums(pair, trainer, of_first)[0])[1:]
-    best = next((one for one in (*rungs, *between) if one.anchor == anchor and one.converged), likeliest)
-    path = _path([*rungs, *between], np.r_[shares, np.full(len(between), np.nan)], best)
-    return trainer.estimate(best.solution), best.solution.criterion, path
+    climb = Climb(trainer, criteria[0], {rung.anchor: rung.solution for rung in rungs})
+    likeliest, anchor = rungs[int(shares.argmax())], mean_anchor([rung.anchor for rung in rungs], shares)
+    if not (likeliest.converged and climb.solution(anchor, near=likeliest.anchor).result.success):
+        anchor = likeliest.anchor
+    estimate, best = climb.to_start(anchor)
+    between = [one for one in climb.solutions if one not in [rung.anchor for rung in rungs]]
+    if between:
+        others = [found[0], *(climb.solutions[one] for one in between)]
+        rungs += _candidates([rungs[0].anchor, *between], others, square_sums(others, trainer, of_first)[0])[1:]
+    path = _path(rungs, np.r_[shares, np.full(len(between), np.nan)], climb.variances, (anchor, best))
+    return estimate, climb.solutions[best].criterion, path
+
+
+class Climb:
+    """From an anchor to one under which the robust variance of the effect is about that of the start, or less.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Trains the arms.
+    criterion : Criterion
+        Weights of the terms of the objective, under any anchor.
+    solutions : dict of float to JointSolution
+        The solutions so far, by anchor; more are added.
+
+    Attributes
+    ----------
+    variances : dict of float to float
+        The robust variances that were needed, by anchor.
+    """
+
+    def __init__(self, trainer: Trainer, criterion: Criterion, solutions: dict[float, JointSolution]) -> None:
+        self.trainer, self.criterion, self.solutions = trainer, criterion, solutions
+        self.variances: dict[float, float] = {}
+
+    def solution(self, anchor: float, near: float) -> JointSolution:
+        """Return the solution under an anchor, trained from that under another if there is none yet."""
+        if anchor not in self.solutions:
+            criterion = joint_criterion(self.trainer.problem, dataclasses.replace(self.criterion, alpha=anchor))
+            self.solutions[anchor] = self.trainer.train(criterion, self.solutions[near])
+        return self.solutions[anchor]
+
+    def to_start(self, anchor: float) -> tuple[JointEstimate, float]:
+        """Climb from an anchor to the first rung with no excess of variance, and back to where it ends.
+
+        Between an anchor and the rung above the excess is taken as linear in log alpha.
+
+        Returns
+        -------
+        estimate : JointEstimate
+            The estimate under the anchor reached.
+        anchor : float
+            That anchor.
+        """
+        estimate, excess = self._tried(anchor)
+        for rung in sorted(one for one in {*self.solutions, *BEYOND} if one > anchor):
+            if not excess > 0:
+                break
+            if not self.solution(rung, near=anchor).result.success:
+                continue
+            above, left = self._tried(rung)
+            if left < 0:
+                share = excess / (excess - left)
+                root = mean_anchor((anchor, rung), np.array([1 - share, share]))
+                if self.solution(root, near=rung).result.success:
+                    rung, above = root, self._tried(root)[0]
+            anchor, estimate, excess = rung, above, max(left, 0.0)
+        return estimate, anchor
+
+    def _tried(self, anchor: float) -> tuple[JointEstimate, float]:
+        """Return the estimate under an anchor, and how far its variance is above what it may be."""
+        problem, estimate = self.trainer.problem, self.trainer.estimate(self.solutions[anchor])
+        covariance = problem.covariance(estimate.estimate.rows)
+        self.variances[anchor] = problem.effect_variance(covariance)
+        excess = self.variances[anchor] - (1 + EXCESS) * problem.start_variance
+        return dataclasses.replace(estimate, covariance=covariance), excess
 
 
 def _candidates(anchors: Sequence[float], found: Sequence[JointSolution], sums: SquareSums) -> list[Candidate]:
@@ -284,23 +364,28 @@ def mean_anchor(anchors: Sequence[float], shares: Array) -> float:
     return float(f"{np.exp(shares @ np.log(anchors)):.{DIGITS}g}")
 
 
-def _path(found: Sequence[Candidate], shares: Array, best: Candidate) -> AnchorPath:
-    """Describe the candidates, the first of which is the most cautious rung."""
+def _path(
+    found: Sequence[Candidate], shares: Array, robust: dict[float, float], anchors: tuple[float, float]
+) -> AnchorPath:
+    """Describe the candidates, the first of which is the most cautious rung; anchors held out, and of the fit."""
     variances, errors, own = (
         np.array([getattr(candidate, name) for candidate in found]) for name in ("variance", "error", "own_error")
     )
-    first = variances[0] or np.nan
-    order = np.argsort([-candidate.anchor for candidate in found], kind="stable")
-    chosen = next(number for number, candidate in enumerate(found) if candidate is best)
-    allowed = min(errors[chosen], own[chosen]) / variances[chosen] if variances[chosen] > 0 else 0.0
+    first, every = variances[0] or np.nan, [candidate.anchor for candidate in found]
+    order = np.argsort(-np.array(every), kind="stable")
+    held_out, chosen = (every.index(anchor) for anchor in anchors)
+    least = variances[chosen] > 0 and every[chosen] < every[0]  # where raised beyond the first it is not by luck
+    allowed = min(errors[chosen], own[chosen]) / variances[chosen] if least else 0.0
     return AnchorPath(
-        anchors=np.array([candidate.anchor for candidate in found])[order],
+        anchors=np.array(every)[order],
         effects=np.array([candidate.solution.params()[0] for candidate in found])[order],
         std_errors=found[0].solution.criterion.rms_residual * np.sqrt(variances)[order],
+        robust_errors=np.sqrt([robust.get(anchor, np.nan) for anchor in every])[order],
         ratios=(variances / first)[order],
         ratio_errors=(errors / first)[order],
         shares=shares[order],
         converged=np.array([candidate.converged for candidate in found])[order],
+        held_out=int(np.flatnonzero(order == held_out)[0]),
         chosen=int(np.flatnonzero(order == chosen)[0]),
         choice_variance=float(1.0 + allowed),
     )

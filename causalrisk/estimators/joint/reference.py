@@ -9,6 +9,7 @@ linear in theta = (theta_0, theta_1), so that a slope (2 p numbers) and a rest d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]  # of floats; complex where a derivative is taken by a complex step
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
+BEYOND = (300.0, 3000.0)  # anchors to raise it to where even the first is not cautious enough
+EXCESS = 0.01  # of the robust variance over IPWRA's, relative to it, that is let be
 CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
 STEP = 1e-30  # of a complex step, which loses no digits however small it is
 
@@ -217,7 +220,7 @@ def held_out(of: Sample, alpha: float) -> Array:
 
 
 def choose_anchor(of: Sample) -> tuple[float, Array]:
-    """Choose the anchor; the shares say how often each rung has the least variance, when these are drawn anew."""
+    """Choose the anchor by rows held out; shares: how often each has the least variance, drawn anew."""
     squares = np.stack([held_out(of, alpha) ** 2 for alpha in LADDER])
     gain = squares - squares[0]
     covariance = np.cov(gain, bias=True) * gain.shape[1]
@@ -226,11 +229,36 @@ def choose_anchor(of: Sample) -> tuple[float, Array]:
     errors = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T @ np.hstack([drawn, -drawn])
     cautious = gain.sum(axis=1) + CAUTION * np.sqrt(np.diag(covariance))
     shares = np.bincount((cautious[:, None] + errors).argmin(axis=0), minlength=len(LADDER)) / errors.shape[1]
-    return float(f"{np.exp(shares @ np.log(LADDER)):.3g}"), shares
+    return rounded(np.exp(shares @ np.log(LADDER))), shares
+
+
+def rounded(anchor: float) -> float:
+    """To three digits, so that it can be typed."""
+    return float(f"{anchor:.3g}")
+
+
+def raised(of: Sample, alpha: float) -> float:
+    """Raise an anchor to where the robust variance of the effect is about that of IPWRA, if it is above."""
+    limit = (1 + EXCESS) * robust_variance(of, start_effect_influence(of))
+
+    def excess_at(alpha: float) -> float:
+        return robust_variance(of, influence_function(of, alpha, minimum(of, alpha))) - limit
+
+    excess = excess_at(alpha)
+    for rung in sorted(one for one in LADDER + BEYOND if one > alpha):
+        if excess <= 0:
+            break
+        above = excess_at(rung)
+        if above < 0:  # between the two the excess is linear in log alpha
+            return rounded(alpha * (rung / alpha) ** (excess / (excess - above)))
+        alpha, excess = rung, above
+    return alpha
 
 
 def choice_variance(of: Sample, alpha: float) -> float:
     """Factor of the variance of the effect that allows for the choice of the anchor."""
+    if alpha > LADDER[0]:  # raised beyond the first it is not by luck
+        return 1.0
     squares, first = held_out(of, alpha) ** 2, held_out(of, LADDER[0]) ** 2
     error = min(np.std(squares - first), np.std(squares)) * np.sqrt(len(squares))
     return float(1 + error / squares.sum())
@@ -255,20 +283,44 @@ def tau_products(of: Sample) -> Array:
     return np.einsum("i,ibk,ibl->kl", share, at.tau[:, 1:], at.psi[:, 1:], optimize=True) / (at.tau.shape[1] - 1)
 
 
-def influence_function(of: Sample, alpha: float, theta: Array) -> Array:
-    """Influence of each row on the effect, shape (n,); the replicates move with the fitted score."""
-    (H, _), e, t = objective(of, alpha), 1 / (1 + np.exp(-of.Z @ of.gammas[:, 0])), importance_weights(of)[0][:, 0]
+def moved_scores(of: Sample) -> Iterator[tuple[Array, Sample]]:
+    """For each j the influence of the rows on gamma_j, (n,), and the sample with it moved by a complex step."""
+    e = 1 / (1 + np.exp(-of.Z @ of.gammas[:, 0]))
     information = (of.Z.T * (of.s * e * (1 - e) / of.s.sum())) @ of.Z
     of_gamma = ((of.A - e)[:, None] * of.Z) @ np.linalg.inv(information)
-    xi, of_effect = gradient_by_row(of, alpha, theta), t * (np.hstack([-of.X, of.X]) @ theta - effect(of, theta))
+    for j, influence in enumerate(of_gamma.T):
+        yield influence, replace(of, gammas=of.gammas + 1j * STEP * (np.arange(of.Z.shape[1]) == j)[:, None])
+
+
+def mean_influence(of: Sample, theta: Array) -> tuple[Array, Array]:
+    """Influence of each row on the effect at known theta, shape (n,), and the slope of the effect by theta, (2 p,)."""
+    t, slope = importance_weights(of)[0][:, 0], np.array([effect(of, unit) for unit in np.eye(len(theta))])
+    return t * (np.hstack([-of.X, of.X]) @ theta - effect(of, theta)), slope
+
+
+def influence_function(of: Sample, alpha: float, theta: Array) -> Array:
+    """Influence of each row on the effect, shape (n,); the replicates move with the fitted score."""
+    (H, _), xi, (of_effect, slope) = objective(of, alpha), gradient_by_row(of, alpha, theta), mean_influence(of, theta)
     xi = xi - of.c * start_influence(of) @ tau_products(of)
-    for j in range(of.Z.shape[1]):  # the derivative by gamma_j, by a complex step
-        moved = replace(of, gammas=of.gammas + 1j * STEP * (np.arange(of.Z.shape[1]) == j)[:, None])
+    for of_gamma, moved in moved_scores(of):
         moved_H, moved_g = objective(moved, alpha)
-        xi = xi + np.outer(of_gamma[:, j], (moved_H @ theta + moved_g).imag / STEP)
-        of_effect = of_effect + of_gamma[:, j] * effect(moved, theta).imag / STEP
-    slope = np.array([effect(of, unit) for unit in np.eye(len(theta))])
+        xi = xi + np.outer(of_gamma, (moved_H @ theta + moved_g).imag / STEP)
+        of_effect = of_effect + of_gamma * effect(moved, theta).imag / STEP
     return of_effect - xi @ np.linalg.solve(H, slope)
+
+
+def start_effect_influence(of: Sample) -> Array:
+    """Influence of each row on the effect by IPWRA, shape (n,)."""
+    influence, slope = mean_influence(of, start(of))
+    influence = influence + start_influence(of) @ slope
+    for of_gamma, moved in moved_scores(of):
+        influence = influence + of_gamma * effect(moved, start(moved)).imag / STEP
+    return influence
+
+
+def robust_variance(of: Sample, influence: Array) -> float:
+    """Variance of an estimate from the influence of each row on it."""
+    return float(np.sum((of.s * influence) ** 2) / of.s.sum() ** 2)
 
 
 @dataclass(frozen=True)
@@ -330,7 +382,7 @@ def fit_jre(
     target : {"all", "treated", "control", "overlap"}, default "all"
         Target population.
     anchor : float, optional
-        alpha; chosen by rows held out by default.
+        alpha; by default chosen by rows held out, and raised where the robust variance is above IPWRA's.
     c : float, optional
         Share of the effect heterogeneity at the start that V leaves out; what is real of it by default.
 
@@ -358,7 +410,7 @@ def fit_jre(
     gammas = [fit_propensity(Z, A, s), *(fit_propensity(Z, A, s * weights) for weights in fractions.T)]
     of = Sample(y=y, A=A, s=s, X=X, Z=Z, gammas=np.column_stack(gammas), target=target, c=0.0)
     of = replace(of, c=real_share(of) if c is None else c)
-    alpha = choose_anchor(of)[0] if anchor is None else anchor
+    alpha = raised(of, choose_anchor(of)[0]) if anchor is None else anchor
     theta, at, share, (t, w) = minimum(of, alpha), linear_forms(of), s / s.sum(), importance_weights(of)
     model_means = np.array([(share * t[:, 0]) @ X @ of_arm for of_arm in np.split(theta, 2)])
     shared_bias = (share @ (w[:, 1:] * (at.m @ theta + at.m_rest)[:, None])).mean() / 2
@@ -375,7 +427,7 @@ def fit_jre(
         risk=expected_risk(of, theta) + start_risk - expected_risk(of, start(of)),  # IPWRA's is the same for all c
         start_risk=start_risk,
         influence=influence,
-        std_error=float(np.sqrt(factor * np.sum((s * influence) ** 2)) / s.sum()),
+        std_error=float(np.sqrt(factor * robust_variance(of, influence))),
     )
 
 

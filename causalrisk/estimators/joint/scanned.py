@@ -18,17 +18,18 @@ import numpy as np
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.support import check_clusters_held_out
 from causalrisk.errors import Notes, UnavailableError
-from causalrisk.estimators.estimates import Refits, ScannedEstimate
+from causalrisk.estimators.estimates import EstimateRows, Refits, ScannedEstimate
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.leave_one_out import cluster_numbers
 from causalrisk.estimators.joint.refit import JointFit, refit_joint_blocks
 from causalrisk.estimators.joint.train import SHARE, JointEstimate, JointProblem, SolvedRows, of_weighed
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem
-from causalrisk.estimators.record import BlockInfluence, FitRecord, LaterPasses
+from causalrisk.estimators.record import FitRecord, LaterPasses
 from causalrisk.estimators.refit import FullFit, Resamples, refit_propensity
 from causalrisk.estimators.resampling import checked_replicates
 from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.separate import Trained
 from causalrisk.estimators.weights import BlockedWeights
 from causalrisk.numerics.failures import Failure
@@ -46,7 +47,7 @@ class ScannedJointProblem(JointProblem):
 
     Parameters
     ----------
-    sample, weight_fit, start, replicates, effect_scale, n_units
+    sample, weight_fit, start, replicates, effect_scale, n_units, start_covariance
         As in `JointProblem`, without rows.
     source : ScannedProblem
         What is estimated from which data.
@@ -78,6 +79,10 @@ class ScannedJointProblem(JointProblem):
         _ = self.totals, self.start_sums
         weighed = functools.partial(of_weighed, self, function, None)
         return self.source.over(functools.partial(_combined_parts, self.weights, weighed, combine))
+
+    def over_influence(self, rows: EstimateRows, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
+        """As in `JointProblem`."""
+        return self.source.over(functools.partial(_on_influence, function, self, cast(SolvedRows, rows)))
 
     @functools.cached_property
     def totals(self) -> ReplicateTotals | None:
@@ -127,6 +132,7 @@ def scanned_joint_problem(
         n_units=float(problem.design.nobs),
         clusters=problem.n_clusters,
         frequency=start.frequency,
+        start_covariance=start.robust,
         source=problem,
         weights=weights,
         full=full,
@@ -138,7 +144,8 @@ def without_rows(
 ) -> tuple[JointEstimate, JointProblem, LaterJointPasses]:
     """Return what is kept of an estimate and its problem after the fit, and further passes over the rows."""
     kept = dataclasses.replace(found, estimate=ScannedEstimate.of(found.estimate))
-    return kept, problem.without_rows(), LaterJointPasses(problem, cast(SolvedRows, found.estimate.rows))
+    passes = LaterJointPasses(problem, cast(SolvedRows, found.estimate.rows), found.covariance)
+    return kept, problem.without_rows(), passes
 
 
 def check_held_out(problem: ScannedProblem, options: JREOptions, budget: float | None) -> None:
@@ -175,14 +182,17 @@ class LaterJointPasses(LaterPasses):
         What was trained.
     rows : SolvedRows
         The influence function.
+    covariance : ndarray, shape (d, d), optional
+        Robust covariance of all estimates, where it is known.
     """
 
     problem: ScannedJointProblem
     rows: SolvedRows
+    covariance: Array | None
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `LaterPasses`."""
-        return self.problem.source.over(functools.partial(_on_influence, function, self.problem, self.rows))
+        return self.problem.over_influence(self.rows, function)
 
     def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
         """As in `LaterPasses`."""

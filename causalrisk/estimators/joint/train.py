@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from causalrisk.estimators.effect_scales import EffectScale
-from causalrisk.estimators.estimates import Estimate, KnownRows
+from causalrisk.estimators.estimates import Estimate, EstimateRows, KnownRows
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
 from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
 from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
@@ -27,6 +27,7 @@ from causalrisk.estimators.joint.start import Start, StartSums, real_share
 from causalrisk.estimators.joint.units import UnitsOf, clusters_held_out, rows_alone
 from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample, shifted
+from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -67,6 +68,8 @@ class JointProblem:
         Number of clusters, where they are held out; of rows in memory all are then needed at once.
     frequency : bool
         Whether weights count repeated rows.
+    start_covariance : ndarray, shape (d, d), optional
+        Robust covariance of the estimates of the start; the choice of an anchor needs it.
     """
 
     sample: Sample
@@ -77,6 +80,7 @@ class JointProblem:
     n_units: float
     clusters: int = 0
     frequency: bool = False
+    start_covariance: Array | None = None
     in_memory = True
 
     @property
@@ -151,6 +155,35 @@ class JointProblem:
     def real_share(self) -> float:
         """Share c of the effect heterogeneity at the start that is not sampling error."""
         return real_share(self, self.ipwra, self.start_sums, self.contrasts, self.units, self.clusters)
+
+    @property
+    def start_variance(self) -> float:
+        """Robust variance of the effects of the start, as `effect_variance`."""
+        if self.start_covariance is None:
+            raise TypeError("the covariance of the start is not known")
+        return self.effect_variance(self.start_covariance)
+
+    def effect_variance(self, covariance: Array) -> float:
+        """Variance of the effects, summed over the contrasts of the objective, from the covariance of all estimates."""
+        means = self.start.block("means")
+        return float(np.trace(self.contrasts @ covariance[means, means] @ self.contrasts.T))
+
+    def covariance(self, rows: EstimateRows) -> Array:
+        """Robust covariance of all estimates of a joint fit, shape (d, d)."""
+        return sandwich(
+            partial(self.over_influence, rows),
+            n=self.n_units,
+            total=self.sample.total,
+            frequency=self.frequency,
+            n_clusters=self.clusters or None,
+            n_coefficients=0,
+        )
+
+    def over_influence(self, rows: EstimateRows, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
+        """Begin a pass: what a function makes of the influence function of a joint estimate on each block."""
+        s, cluster = self.sample.s, self.sample.cluster
+        for place, values in rows.blocks():
+            yield function(BlockInfluence(values, s[place], None if cluster is None else cluster[place]))
 
     def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of each block of rows, as `parts` has them."""
@@ -278,6 +311,8 @@ class JointEstimate:
         What scipy reported.
     slopes : ndarray, shape (K,)
         What the risk multiplies the biases by: the slopes of the scale of the effect, their mean square one.
+    covariance : ndarray, shape (d, d), optional
+        Robust covariance of all estimates, where the choice of the anchor needed it.
     """
 
     estimate: Estimate
@@ -292,6 +327,7 @@ class JointEstimate:
     mc_se: Array
     result: OptimizeResult
     slopes: Array
+    covariance: Array | None = None
 
     @property
     def net_bias(self) -> Array:

@@ -17,6 +17,7 @@ from causalrisk.report.labels import (
     Prose,
     Section,
     arms_words,
+    choice_of_anchor,
     clip_text,
     count,
     effect_words,
@@ -243,7 +244,7 @@ def _what_is_kept_small(joint: JointRecord) -> str:
             "So training keeps the errors of the fit and the squared net bias small over all these scores (penalty "
             f"{joint.criterion.penalty:.4g})."
         )
-    how = "as given" if joint.path is None else "chosen by rows held out, res.anchor_path()"
+    how = "as given" if joint.path is None else f"{choice_of_anchor(joint.path)}, res.anchor_path()"
     text = (
         "So training asks for no net bias under the fitted score and keeps the expected ATE risk over all these scores "
         "small, which is squared net bias plus sampling variance of the effect; with a weight of "

@@ -15,13 +15,15 @@ from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import JRE
-from causalrisk.inference.covariance import robust_covariance, start_record
+from causalrisk.inference.covariance import start_record
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.multiplicities import repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report.labels import (
+    choice_of_anchor,
     clip_text,
     count,
     estimand_words,
@@ -82,9 +84,9 @@ def _objective_sentence(joint: JointRecord) -> str:
             f"The arms were trained together by weighted fit plus {joint.criterion.penalty:.4g} times the squared net "
             f"bias over {over}."
         )
-    chosen = (
-        "was given" if joint.path is None else f"was chosen between {LADDER[0]:g} and {LADDER[-1]:g} by rows held out"
-    )
+    chosen = "was given"
+    if joint.path is not None:
+        chosen = f"was {choice_of_anchor(joint.path, f' between {LADDER[0]:g} and {LADDER[-1]:g}')}"
     return (
         "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, "
         f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}, and of "

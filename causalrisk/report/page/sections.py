@@ -390,9 +390,9 @@ def _anchor(record: FitRecord, alpha: float) -> Part:
         f"Effect over the anchor. {reading.headline}",
         "Effect with intervals from rows held out, over the anchor; the circle is the one chosen.",
     )
-    formatting = dict.fromkeys(("effect", "std err", "variance ratio", "ratio se", "share"), format_number)
+    formatting = dict.fromkeys(("effect", "std err", "robust se", "variance ratio", "ratio se", "share"), format_number)
     shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
-    table = table_html(formatted(shown, formatting), "Effect by anchor (standard errors by rows held out)")
+    table = table_html(formatted(shown, formatting), "Effect by anchor (std err: by rows held out)")
     return Part("anchor", "The anchor", figure + table, reading)
 
 

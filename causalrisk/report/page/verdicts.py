@@ -239,11 +239,17 @@ def read_anchor(path: pd.DataFrame, se: float, start: float, end: str = "") -> R
         f"Over anchors from {used.index.max():g} to {used.index.min():g}, the effect moves between "
         f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
     )
-    ratio = path.loc[chosen, "variance ratio"]
+    held_out = path.index[path["held out"]][0]
+    ratio = path.loc[held_out, "variance ratio"]
+    raised = (
+        f"The robust standard error there, {format_number(path.loc[held_out, 'robust se'])}, is above IPWRA's, and so "
+        f"the anchor was raised to {chosen:g}, where it is {format_number(path.loc[chosen, 'robust se'])}."
+    )
     texts = (
         f"The anchor is the weight of the fit against the expected risk: the larger, the nearer to IPWRA, which gives "
-        f"{format_number(start)}. {chosen:g} was chosen by rows held out: the variance of the effect there is "
+        f"{format_number(start)}. {held_out:g} was chosen by rows held out: the variance of the effect there is "
         f"{ratio:.4g} times that of the most cautious anchor.",
+        *([] if held_out == chosen else [raised]),
         *([end] if end else []),
     )
     return Reading(_moved(size), headline, texts)

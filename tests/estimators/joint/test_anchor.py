@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.anchor import CAUTION, LADDER, mean_anchor, shares_of_least
+from causalrisk.estimators.joint.anchor import BEYOND, CAUTION, EXCESS, LADDER, mean_anchor, shares_of_least
+from causalrisk.estimators.joint.criterion import bias_contrasts
 from causalrisk.estimators.joint.influence import known_terms
 from causalrisk.estimators.joint.leave_one_out import RowParts, steps_without_clusters, steps_without_rows
 from causalrisk.estimators.joint.replicate_sums import known_score_sums, weight_products
 from causalrisk.estimators.joint.solution import SolutionRows
 from causalrisk.estimators.joint.train import Trainer, joint_criterion
-from causalrisk.simulation.designs import find_design
+from causalrisk.simulation.designs import Linear, find_design
 from tests.conftest import simulate
 from tests.problems import RISK, problem
 from tests.studies.study_defaults import Rows, Setting, choose, fractional_weights, held_out, solve, winners
@@ -52,6 +53,10 @@ def chosen(path):
     return path.index[path["chosen"]].item()
 
 
+def held_out_anchor(path):
+    return path.index[path["held out"]].item()
+
+
 @pytest.mark.parametrize("name", ["strong", "kang_schafer", "linear_strong", "heavy_tails"])
 @pytest.mark.parametrize("share", [None, 0.0])
 def test_every_anchor_against_the_normal_equations_written_apart(name, share):
@@ -64,7 +69,7 @@ def test_every_anchor_against_the_normal_equations_written_apart(name, share):
     # the prototype draws the errors of the variances by itself, 4000 times
     rungs = path.loc[list(LADDER)]
     np.testing.assert_allclose(rungs["share"], winners(held_out_squares(rows), CAUTION), atol=0.04)
-    assert chosen(path) == pytest.approx(np.exp(rungs["share"] @ np.log(LADDER)), rel=5e-3)
+    assert held_out_anchor(path) == pytest.approx(np.exp(rungs["share"] @ np.log(LADDER)), rel=5e-3)
     assert fitted(data, share=share).effect == pytest.approx(rows.effect(solve(rows, chosen(path))), rel=1e-7)
 
 
@@ -81,6 +86,80 @@ def test_path_is_the_ladder_and_the_anchor_chosen():
         assert path["ratio se"].iloc[0] == 0
         assert path["share"].sum() == pytest.approx(1)
         assert path["share"].isna().sum() == (chosen(path) not in LADDER)
+
+
+WRONG_SCORE = Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0)  # and weak overlap
+
+
+def wrong_score(k, n=200):
+    return WRONG_SCORE.draw(n, np.random.default_rng([11, k, n])).data
+
+
+def climbed(error_at, limit, anchor):
+    """The anchor that a climb from an anchor reaches, written apart: (anchor, the anchors tried)."""
+    tried, excess = [anchor], error_at(anchor) ** 2 - limit
+    for rung in sorted(rung for rung in LADDER + BEYOND if rung > anchor):
+        if excess <= 0:
+            break
+        tried.append(rung)
+        above = error_at(rung) ** 2 - limit
+        if above < 0:
+            slope = (np.log(rung) - np.log(anchor)) / (excess - above)
+            return float(f"{np.exp(np.log(anchor) + excess * slope):.3g}"), tried
+        anchor, excess = rung, above
+    return anchor, tried
+
+
+@pytest.mark.parametrize(("k", "to"), [(0, 1920), (1, 0.441), (2, 28.9), (3, 0.208)])
+def test_an_anchor_with_more_robust_variance_than_ipwra_is_raised(k, to):
+    """Beside fits whose anchor is given: a wrong score, so that the errors of the outcome models count too."""
+    data = wrong_score(k)
+    res = fitted(data)
+    path, limit = res.anchor_path(), (1 + EXCESS) * res.start.effect_se**2
+    errors = {anchor: fitted(data, anchor=anchor).effect_se for anchor in path.index[path["robust se"].notna()]}
+    np.testing.assert_allclose(path["robust se"].dropna(), list(errors.values()), rtol=1e-9)
+    anchor, tried = climbed(errors.__getitem__, limit, held_out_anchor(path))
+    assert chosen(path) == anchor == to
+    assert set(errors) == {*tried, anchor}
+    assert res.effect == pytest.approx(fitted(data, anchor=anchor).effect, rel=1e-12)
+    assert errors[anchor] < 1.01 * res.start.effect_se
+    assert (held_out_anchor(path) == anchor) == (errors[held_out_anchor(path)] ** 2 <= limit)
+    words = " ".join(str(res.explain()).split())
+    assert (f"raised from {held_out_anchor(path):.3g}, chosen by rows held out" in words) == (k != 2)
+    assert "at the end of those tried" not in words
+
+
+def test_an_anchor_raised_beyond_the_ladder_has_no_luck_to_allow_for():
+    res = fitted(wrong_score(0))
+    assert chosen(res.anchor_path()) > LADDER[0]
+    assert res._record.choice_variance == 1
+    assert res.effect_se == pytest.approx(res.anchor_path()["robust se"][chosen(res.anchor_path())], rel=1e-12)
+
+
+@pytest.mark.parametrize("case", ["arms", "clusters", "ratio", "treated", "given scores", "logit"])
+def test_robust_variance_of_the_choice_is_that_of_the_contrasts(case):
+    """From the covariance of the arm means of the fit, the variance of the choice taken off again."""
+    data = wrong_score(1)
+    rng = np.random.default_rng(4)
+    data = data.assign(g=np.arange(200) // 4, y=data["y"] - data["y"].min() + 1, e=rng.uniform(0.2, 0.8, 200))
+    options = {
+        "arms": {"reference": 0}, "clusters": {"cluster": "g", "cov_type": "cluster"}, "ratio": {"effect": "ratio"},
+        "treated": {"target": "treated"}, "given scores": {"propensity_score": "e"}, "logit": {"family": "binomial"},
+    }[case]  # fmt: skip
+    if case == "arms":
+        data["d"] = np.where(data["d"] == 1, 1 + rng.integers(0, 2, 200), 0)
+    if case == "logit":
+        data["y"] = (data["y"] > data["y"].median()).astype(int)
+    res = fitted(data, **options)
+    path, n_arms = res._record.joint.path, len(np.unique(data["d"]))
+    slopes = 1 / res.start.params.to_numpy()[-n_arms:] if case == "ratio" else np.ones(n_arms)
+    contrasts = bias_contrasts(n_arms) * slopes / np.sqrt((slopes**2).mean())
+    for fit, found, factor in (
+        (res, path.robust_errors[path.chosen], res._record.choice_variance),
+        (res.start, np.sqrt(res._record.joint.problem.start_variance), 1.0),
+    ):
+        covariance = fit.cov_params().iloc[-n_arms:, -n_arms:].to_numpy() / factor
+        assert found**2 == pytest.approx(np.trace(contrasts @ covariance @ contrasts.T), rel=1e-9)
 
 
 def test_a_row_moves_the_anchor_and_does_not_tip_it():

@@ -19,7 +19,7 @@ from causalrisk.estimators.joint.reference import (
     minimum,
     without_each_row,
 )
-from causalrisk.simulation.designs import find_design
+from causalrisk.simulation.designs import Linear, find_design
 from tests.conftest import jre_reference, reference_weights
 
 TARGETS = ("all", "treated", "control", "overlap")
@@ -112,6 +112,21 @@ def test_the_package_computes_the_same(target, weighted):
     assert fit.risk == pytest.approx(res.expected_ate_risk, rel=1e-10)
     np.testing.assert_allclose(fit.model_means, res.model_means, rtol=1e-9)
     np.testing.assert_allclose(fit.means, res.params.iloc[1:], rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+@pytest.mark.parametrize(("k", "anchor"), [(0, 1920), (1, 0.441), (4, 184)])
+def test_the_package_raises_the_anchor_as_far(k, anchor):
+    """Of samples with a wrong score; by one rung, beyond the ladder, and nearly to IPWRA."""
+    wrong_score = Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0)
+    data = wrong_score.draw(200, np.random.default_rng([11, k, 200])).data
+    c = np.random.default_rng(8).standard_gamma(4, (200, 20))
+    model = cr.JRE.from_formula(wrong_score.formula, data, treat="d")
+    res, design = model.fit(cov_type="robust", replicates=c / c.mean(axis=0)), model.design
+    fit = fit_jre(design.y, design.arm, design.X, design.Z, c / c.mean(axis=0))
+    assert fit.anchor == res.anchor_path().query("chosen").index[0] == anchor
+    assert fit.effect == pytest.approx(res.effect, rel=1e-10)
+    assert fit.std_error == pytest.approx(res.effect_se, rel=1e-10)
 
 
 def test_the_anchor_is_the_mean_of_the_rungs_that_win():

@@ -17,6 +17,7 @@ from causalrisk.estimators.joint import newton
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.optimize import POLISHING
+from causalrisk.simulation.designs import Linear
 from tests.conftest import in_blocks, simulate
 
 F, B = "bweight ~ mage + np.maximum(mage - 25, 0) + C(site)", WIDTH + 3
@@ -114,6 +115,26 @@ def test_blocks_agree_with_memory(births, name):
     agree(blocks, whole)
     if "anchor" not in fit and "objective" not in fit:
         pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
+@pytest.mark.parametrize("clusters", [False, True])
+def test_an_anchor_is_raised_as_in_memory(clusters):
+    """A sample in which it is raised beyond the ladder, and back."""
+    data = (
+        Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0)
+        .draw(200, np.random.default_rng([11, 0, 200]))
+        .data.assign(g=np.arange(200) % 50)
+    )
+    options = {"formula": "y ~ x1 + x2 + x3 + x4", "treat": "d"} | ({"cluster": "g"} if clusters else {})
+    fit = {"cov_type": "cluster" if clusters else "robust", "n_replicates": 20}
+    blocks, whole = (
+        JRE.from_formula(data=frames, **options).fit(**fit) for frames in (scan([data[:90], data[90:]]), data)
+    )
+    path = whole.anchor_path()
+    assert path.loc[path["chosen"], "robust se"].item() < path.loc[path["held out"], "robust se"].item()
+    pd.testing.assert_frame_equal(blocks.anchor_path(), path, rtol=1e-7)
+    agree(blocks, whole)
 
 
 FRAMES = {

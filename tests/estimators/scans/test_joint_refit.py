@@ -10,7 +10,7 @@ import pytest
 
 from causalrisk import JRE, FitInterrupted, UnavailableError, scan
 from causalrisk.design import ScannedDesign
-from causalrisk.inference.covariance import robust_covariance
+from causalrisk.estimators.robust import robust_covariance
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import WIDTH
 from tests.conftest import in_blocks
