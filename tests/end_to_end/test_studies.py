@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
 
 import causalrisk as cr
 from causalrisk.simulation import run_study
@@ -16,6 +17,7 @@ from tests.studies import (
     study_bootstraps,
     study_coverage,
     study_intervals,
+    study_learners,
     study_left_out,
     study_nested,
     study_outside,
@@ -212,7 +214,10 @@ def test_study_of_double_robustness_prints_and_stores_its_tables(tmp_path, monke
     assert set(scores["design"]) == set(study_robust.MISSED)
 
 
-@pytest.mark.parametrize("design", [*map(study_outside.NieWager, "ABCD"), study_outside.InteractiveModel()])
+DRAWN = [*map(study_outside.NieWager, "ABCD"), study_outside.InteractiveModel()]
+
+
+@pytest.mark.parametrize("design", [*DRAWN, *map(study_learners.Shaped, study_learners.SHAPES)])
 def test_effects_of_benchmarks_that_are_drawn(design):
     drawn = design.draw(200_000, np.random.default_rng(1))
     effects = drawn.y1 - drawn.y0
@@ -271,3 +276,58 @@ def test_benchmarks_of_others_are_compared_losses_first(tmp_path, monkeypatch, c
     assert (table[table["estimator"] == "IPWRA"][["rmse_ratio", "absolute_ratio"]] == 1).all(axis=None)
     study_outside.main()  # from the store
     assert capsys.readouterr().out == out
+
+
+# --- learners --------------------------------------------------------------------------------------------------------
+
+
+class Counted(LinearRegression):
+    """A learner that counts its fits."""
+
+    fits = 0
+
+    def fit(self, X, y, sample_weight=None):
+        Counted.fits += 1
+        return super().fit(X, y, sample_weight)
+
+
+def test_a_fit_that_is_remembered_is_the_learner_s_and_is_made_once():
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(20, 2)), rng.normal(size=20), rng.random(20)
+    given = [(x, y, None), (x, y, w), (x + 1, y, None)]
+    for rows in [*given, *given]:
+        found = study_learners.Remembered(Counted()).fit(*rows).predict(x)
+        np.testing.assert_array_equal(found, LinearRegression().fit(*rows).predict(x))
+    assert Counted.fits == len(given)
+
+
+def test_averages_over_benchmarks_by_hand():
+    rows = [("a", "X", 0.5, 0.05, 9, 9), ("b", "X", 2.0, 0.2, 9, 9), (study_learners.TAILS, "X", 9, 9, 1.0, 0.1)]
+    columns = ["design", "estimator", "rmse_ratio", "rmse_ratio_mc", "absolute_ratio", "absolute_ratio_mc"]
+    found = study_learners.averages(pd.DataFrame(rows, columns=columns)).loc["X"]
+    assert found["mean"] == pytest.approx(1)
+    assert found["mean_mc"] == pytest.approx(np.sqrt(3 * 0.1**2) / 3)
+    assert (found["worst"], found["worst_mc"], found["of"]) == (2.0, 0.2, "b")
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_learners_are_compared_on_benchmarks_and_in_coverage(tmp_path, monkeypatch, capsys):
+    benchmark(tmp_path / "data")
+    groups = study_learners.learner_groups(10)
+    kept = {name: groups[name] for name in ("usual", "joint", "smooth")}
+    monkeypatch.setattr(study_learners, "learner_groups", lambda n_replicates: kept)
+    monkeypatch.setattr(study_learners, "with_doubleml", lambda groups: groups)
+    monkeypatch.setattr(study_outside, "EFFECTS", {"A": 0.5})
+    table = tmp_path / "t.csv"
+    options = ["--sims", "2", "--table", str(table), "--store", str(tmp_path / "store")]
+    monkeypatch.setattr("sys.argv", ["", "benchmarks", "--data", str(tmp_path / "data"), *options])
+    study_learners.main()
+    found = pd.read_csv(table)
+    assert set(found["design"]) == {"Nie-Wager A", "make_irm_data", "of others"}
+    assert (found.loc[found["estimator"] == "IPWRA", ["rmse_ratio", "absolute_ratio"]] == 1).all(axis=None)
+    assert "JRE, stack of smooth" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["", "coverage", "--n", "200", "--n-boot", "9", *options[:4]])
+    study_learners.main()
+    found = pd.read_csv(table)
+    assert set(found["errors"]) == {"robust", "bootstrap"}
+    assert set(found["design"]) == set(study_learners.SHAPES)

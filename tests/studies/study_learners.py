@@ -123,13 +123,15 @@ def absolute_ratio(error, reference):
 
 def with_resampled_errors(study):
     """Return `compared` with Monte Carlo errors of the ratios by resampling the samples."""
-    table = compared(study).set_index(KEYS)
+    rows = {}
     for design, n, errors, _ in study.cells():
         for label in errors:
             pair = errors[[label, "IPWRA"]].dropna().to_numpy().T
-            for name, ratio in (("rmse_ratio", root_ratio), ("absolute_ratio", absolute_ratio)):
-                table.loc[(design.name, n, label), f"{name}_mc"] = resampled_error(ratio, *pair)
-    return table.reset_index()
+            rows[design.name, n, label] = [resampled_error(ratio, *pair) for ratio in (root_ratio, absolute_ratio)]
+    table = compared(study)
+    found = pd.MultiIndex.from_frame(table[KEYS])
+    table[["rmse_ratio_mc", "absolute_ratio_mc"]] = [rows[key] for key in found]
+    return table
 
 
 def averages(table):
@@ -230,7 +232,8 @@ def coverage(args):
     if args.table:
         table.to_csv(args.table, index=False, float_format="%.6g")
     print(f"{args.sims} samples, bootstrap of {args.n_boot} resamples, JRE with {args.n_replicates} replicates")
-    shown = table.pivot(index=["design", "n", "estimator"], columns="errors", values=["coverage", "se_over_sd"])
+    shown = table.pivot(index=KEYS, columns="errors", values=["coverage", "se_over_sd"])
+    shown.columns = [f"{name}, {errors}" for name, errors in shown.columns]
     print(shown.join(table.groupby(KEYS)[["bias", "rmse", "failed"]].first()).round(3).to_string())
 
 
