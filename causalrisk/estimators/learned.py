@@ -21,6 +21,7 @@ from causalrisk.errors import DesignWarning, Notes, OptionError
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.learners.cross_fitting import (
     CrossFitted,
+    LearnerRows,
     cross_fit,
     folds_of,
     learners_of,
@@ -123,22 +124,17 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     learners = learners_of(
         options.learner, design.labels, design.levels, options.outcome_family, design.has_binary_outcome
     )
-    weights = None if design.weight_type is None else design.weights
-    workers = worker_count(inference.n_jobs, inference.memory, design.X.nbytes)
-    fits = tuple(
-        cross_fit(
-            learner,
-            design.X[:, features],
-            design.y,
-            design.arm,
-            fold,
-            weights,
-            counts=design.weight_type == "frequency",
-            repeat=options.repeat,
-            workers=workers,
-        )
-        for learner in learners
+    rows = LearnerRows(
+        features=design.X[:, features],
+        y=design.y,
+        arm=design.arm,
+        fold=fold,
+        weights=None if design.weight_type is None else design.weights,
+        counts=design.weight_type == "frequency",
+        repeat=options.repeat,
     )
+    workers = worker_count(inference.n_jobs, inference.memory, design.X.nbytes)
+    fits = tuple(cross_fit(learner, rows, workers) for learner in learners)
     moved = sum(on_predictor_scale(options.outcome_family, fit.predictions)[1] for fit in fits)
     if moved:
         told = (

@@ -249,26 +249,14 @@ def predicted(model: Any, features: Array) -> Array:
     return np.asarray(model.predict_proba(features)[:, classes.index(1)] if 1 in classes else np.zeros(len(features)))
 
 
-def cross_fit(
-    learner: Learner,
-    features: Array,
-    y: Array,
-    arm: Arms,
-    fold: NDArray[np.intp],
-    weights: Array | None,
-    *,
-    counts: bool,
-    repeat: int,
-    workers: int,
-) -> CrossFitted:
-    """Fit a learner to the rows of each arm outside of each fold, and predict the rows of the fold in every arm.
+@dataclass(frozen=True)
+class LearnerRows:
+    """Rows that learners are fitted to, and predict.
 
     Parameters
     ----------
-    learner : Learner
-        The learner.
     features : ndarray, shape (n, k)
-        What it learns from.
+        What is learnt from.
     y : ndarray, shape (n,)
         Outcomes.
     arm, fold : ndarray of int, shape (n,)
@@ -279,6 +267,31 @@ def cross_fit(
         Whether they count equal rows.
     repeat : int
         Number of the repeat, for seeds.
+    """
+
+    features: Array
+    y: Array
+    arm: Arms
+    fold: NDArray[np.intp]
+    weights: Array | None
+    counts: bool
+    repeat: int
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return int(self.fold.max()) + 1
+
+
+def cross_fit(learner: Learner, rows: LearnerRows, workers: int) -> CrossFitted:
+    """Fit a learner to the rows of each arm outside of each fold, and predict the rows of the fold in every arm.
+
+    Parameters
+    ----------
+    learner : Learner
+        The learner.
+    rows : LearnerRows
+        The rows.
     workers : int
         Fits at a time.
 
@@ -292,34 +305,33 @@ def cross_fit(
     LearnerError
         If an arm has no rows outside of a fold, or a prediction is not finite.
     """
-    n_folds, n_arms = int(fold.max()) + 1, len(learner.models)
-    task = functools.partial(_fit_and_predict, learner, features, y, arm, fold, weights, counts, repeat, n_folds)
+    n_folds, n_arms = rows.n_folds, len(learner.models)
+    task = functools.partial(_fit_and_predict, learner, rows)
     with _single_threads(), ordered_map(task, n_arms * n_folds, workers) as results:
         done = list(results)
-    predictions = np.empty((n_arms, len(y)))
+    predictions = np.empty((n_arms, len(rows.y)))
     for number, (_, values) in enumerate(done):
         a, f = divmod(number, n_folds)
-        predictions[a, fold == f] = values
+        predictions[a, rows.fold == f] = values
     models = tuple(tuple(model for model, _ in done[a * n_folds : (a + 1) * n_folds]) for a in range(n_arms))
     return CrossFitted(learner.name, models, predictions)
 
 
-def _fit_and_predict(
-    learner: Learner, features: Array, y: Array, arm: Arms, fold: NDArray[np.intp], weights: Array | None,
-    counts: bool, repeat: int, n_folds: int, number: int,
-) -> tuple[Any, Array]:  # fmt: skip
-    a, f = divmod(number, n_folds)
-    rows, label = np.flatnonzero((arm == a) & ((fold != f) if n_folds > 1 else True)), learner.labels[a]
-    if not len(rows):
+def _fit_and_predict(learner: Learner, rows: LearnerRows, number: int) -> tuple[Any, Array]:
+    """Fit the model of an arm to the rows outside of a fold, and predict the rows of the fold."""
+    a, f = divmod(number, rows.n_folds)
+    outside = rows.fold != f if rows.n_folds > 1 else np.ones(len(rows.y), dtype=bool)
+    used, label = np.flatnonzero((rows.arm == a) & outside), learner.labels[a]
+    if not len(used):
         raise LearnerError(
-            f"fold {f + 1} of {n_folds} leaves arm {label!r} without rows to fit the learner to: its clusters are all "
-            "in that fold.\nType  n_folds=  with another number, or leave learner= out."
+            f"fold {f + 1} of {rows.n_folds} leaves arm {label!r} without rows to fit the learner to: its clusters are "
+            "all in that fold.\nType  n_folds=  with another number, or leave learner= out."
         )
-    model = _seeded(copy.deepcopy(learner.models[a]), [repeat, a, f])
-    own = None if weights is None else weights[rows]
-    with _Noted(f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {n_folds}"):
-        _fit(model, learner.name, features[rows], y[rows], own, counts=counts)
-        values = predicted(model, features[fold == f])
+    model = _seeded(copy.deepcopy(learner.models[a]), [rows.repeat, a, f])
+    own = None if rows.weights is None else rows.weights[used]
+    with _Noted(f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {rows.n_folds}"):
+        _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
+        values = predicted(model, rows.features[rows.fold == f])
     if not np.isfinite(values).all():
         raise LearnerError(
             f"the learner {learner.name} predicts {int((~np.isfinite(values)).sum())} of {len(values)} rows of fold "
