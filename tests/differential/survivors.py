@@ -30,7 +30,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
         ("return (self.columns.T @ mass).reshape(-1, mass.shape[2])", "1  ->  2"): UNKNOWN,
     },
     "causalrisk/estimators/joint/anchor.py": {
-        ("criterion = dataclasses.replace(criteria[0], alpha=anchor)", "0  ->  1"): (
+        ("climb = Climb(trainer, criteria[0], {rung.anchor: rung.solution for rung in rungs})", "0  ->  1"): (
             "The criteria of a ladder differ in alpha alone."
         ),
         ("std_errors=found[0].solution.criterion.rms_residual * np.sqrt(variances)[order],", "0  ->  1"): (
