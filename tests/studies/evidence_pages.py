@@ -155,7 +155,7 @@ def page_words(tables, made):
         words[f"{key}_kang"] = number(by_design["kang_schafer", estimator])
         words[f"{key}_doubly"] = number(by_design["doubly_wrong", estimator])
     scores = tables["wrong_scores"]
-    words |= {"scores": scores_table(scores), "scores_samples": counted(scores)}
+    words |= {"scores": scores_table(scores), "scores_samples": counted(scores[scores["estimator"] == "JRE"])}
     return words | {"replicates": made["replicates"], "n_boot": made["n_boot"], "made": made_by(made)}
 
 

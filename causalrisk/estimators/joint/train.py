@@ -166,7 +166,7 @@ class JointProblem:
     def effect_variance(self, covariance: Array) -> float:
         """Variance of the effects, summed over the contrasts of the objective, from the covariance of all estimates."""
         means = self.start.block("means")
-        return float(np.trace(self.contrasts @ covariance[means, means] @ self.contrasts.T))
+        return max(float(np.trace(self.contrasts @ covariance[means, means] @ self.contrasts.T)), 0.0)
 
     def covariance(self, rows: EstimateRows) -> Array:
         """Robust covariance of all estimates of a joint fit, shape (d, d)."""
