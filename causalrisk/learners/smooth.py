@@ -1,10 +1,11 @@
 """The learner "smooth": ridge regression on splines and products of the covariates, penalties by likelihood.
 
 What is fitted is a constant and, for each covariate, the covariate itself and a natural cubic spline [1]_; where the
-covariates are few the product of each two of them as well. The coefficients of standardised columns are penalised:
-those of curves and products by more than those of the covariates, or they are left out, so that many columns of which
-few matter do not hide a straight line. Penalties maximise the restricted likelihood of the model in which coefficients
-are normal [2]_ [3]_, which the eigenvalues of the sums of squares and products give for every penalty at once.
+covariates are few the product of each two of them as well. The coefficients of standardised columns are penalised;
+those of curves and products as much as those of the covariates or more, or they are left out, so that many columns of
+which few matter do not hide a straight line. Penalties maximise the restricted likelihood of the model in which
+coefficients are normal [2]_ [3]_, which the eigenvalues of the sums of squares and products give for every penalty at
+once.
 
 A fit needs two things of its rows: a `SmoothBasis`, which holds centres, scales and knots of the covariates, and
 `RidgeSums`, which add up over blocks of rows. Other families than the normal one with the identity are fitted by
@@ -438,6 +439,9 @@ class Spectrum:
         Of the model in which the coefficients are normal, their variances those of the noise divided by the penalty,
         with the variance of the noise at its maximum. Infinite where the fit has more than half a degree of freedom for
         each row: few rows do not tell a smooth outcome from one that they happen to fit.
+
+        Generalised cross-validation, which is found from the same numbers, follows the noise at times, above all with
+        few rows; with a factor against that, as `gamma` of R's mgcv, it misses more where columns are many.
         """
         kept = self.values / (self.values + penalties[:, None])
         squares = (1 - kept) @ self.along**2 + self.rest
