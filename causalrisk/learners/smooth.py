@@ -1,23 +1,26 @@
-"""The learner "smooth": ridge regression on splines and products of the covariates, penalties by cross-validation.
+"""The learner "smooth": ridge regression on splines and products of the covariates, penalties by likelihood.
 
 What is fitted is a constant and, for each covariate, the covariate itself and a natural cubic spline [1]_; where the
-covariates are few the product of each two of them as well. The coefficients of standardised columns are penalised:
-those of curves and products by more than those of the covariates, or they are left out, so that many columns of which
-few matter do not hide a straight line. Generalised cross-validation [2]_ chooses, which the eigenvalues of the sums of
-squares and products give for every penalty at once.
+covariates are few the product of each two of them as well. The coefficients of standardised columns are penalised;
+those of curves and products as much as those of the covariates or more, or they are left out, so that many columns of
+which few matter do not hide a straight line. Penalties maximise the restricted likelihood of the model in which
+coefficients are normal [2]_ [3]_, which the eigenvalues of the sums of squares and products give for every penalty at
+once.
 
 A fit needs two things of its rows: a `SmoothBasis`, which holds centres, scales and knots of the covariates, and
 `RidgeSums`, which add up over blocks of rows. Other families than the normal one with the identity are fitted by
-penalised iteratively reweighted least squares [3]_, whose working responses and weights give sums of the same kind.
+penalised iteratively reweighted least squares [4]_, whose working responses and weights give sums of the same kind.
 
 References
 ----------
 .. [1] Hastie, T., Tibshirani, R. and Friedman, J. (2009). The Elements of Statistical Learning, 2nd edition, section
    5.2.1 (natural cubic splines). Springer.
-.. [2] Golub, G. H., Heath, M. and Wahba, G. (1979). Generalized cross-validation as a method for choosing a good ridge
-   parameter. Technometrics 21, 215-223.
-.. [3] O'Sullivan, F., Yandell, B. S. and Raynor, W. J. (1986). Automatic smoothing of regression functions in
-   generalized linear models. Journal of the American Statistical Association 81, 96-103.
+.. [2] Patterson, H. D. and Thompson, R. (1971). Recovery of inter-block information when block sizes are unequal.
+   Biometrika 58, 545-554.
+.. [3] Wood, S. N. (2011). Fast stable restricted maximum likelihood and marginal likelihood estimation of
+   semiparametric generalized linear models. Journal of the Royal Statistical Society B 73, 3-36.
+.. [4] Breslow, N. E. and Clayton, D. G. (1993). Approximate inference in generalized linear mixed models. Journal of
+   the American Statistical Association 88, 9-25.
 """
 
 from __future__ import annotations
@@ -41,7 +44,6 @@ LINEAR = OutcomeFamily("gaussian", "identity")
 KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places four knots
 DISTINCT = 5  # values of a covariate below which it gets no curve
 PAIRED = 25  # covariates up to which their products take part
-COUNTED = 1.4  # what a degree of freedom counts in generalised cross-validation, against chance minima
 SHARES = (0.0, 0.1, 0.3, 1.0)  # standard deviations of coefficients of curves and products that are tried, see `Choice`
 FIRST = 0.3  # that of the curves while that of the products is chosen
 PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
@@ -133,7 +135,7 @@ class SmoothBasis:
         weights : ndarray, shape (n,)
             Non-negative weights.
         counts : ndarray, shape (n,)
-            How many rows each one counts for in cross-validation.
+            How many rows each one stands for.
 
         Returns
         -------
@@ -301,15 +303,15 @@ class RidgeProblem(ABC):
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
-        """Return what has the least cross-validation: first the products' share is chosen, then that of the curves."""
+        """Return what is likeliest: first the products' share is chosen, then that of the curves."""
         curves, products = (SHARES if (self.kinds == kind).any() else (0.0,) for kind in (1, 2))
         _, found = min((self._best((FIRST, share), penalties) for share in products), key=itemgetter(0))
         return min((self._best((share, found.shares[1]), penalties) for share in curves), key=itemgetter(0))[1]
 
     def _best(self, shares: tuple[float, float], penalties: Array) -> tuple[float, Choice]:
-        criterion = self.spectrum(shares).cross_validation(penalties, self.count)
-        least = int(np.argmin(criterion))
-        return float(criterion[least]), Choice(shares, float(penalties[least]))
+        deviance = self.spectrum(shares).deviance(penalties, self.count)
+        least = int(np.argmin(deviance))
+        return float(deviance[least]), Choice(shares, float(penalties[least]))
 
     def fit(self, origin: float = 0.0) -> tuple[Array, Choice]:
         """Choose, and return coefficients for `SmoothBasis.predictors` and what was chosen.
@@ -431,17 +433,21 @@ class Spectrum:
     along: Array
     rest: float
 
-    def cross_validation(self, penalties: Array, count: float) -> Array:
-        """Generalised cross-validation at each penalty; infinite where more is fitted than the rows have to tell.
+    def deviance(self, penalties: Array, count: float) -> Array:
+        """Return minus twice the log restricted likelihood at each penalty, up to a constant.
 
-        N RSS / (N - c df)^2 for N rows, with c = 1.4 in place of 1: by chance the criterion is least at a fit that
-        follows the noise, which a larger c mostly prevents (Kim and Gu, 2004, Journal of the Royal Statistical Society
-        B 66, 337-356; the argument `gamma` of R's mgcv).
+        Of the model in which the coefficients are normal, their variances those of the noise divided by the penalty,
+        with the variance of the noise at its maximum. Infinite where the fit has more than half a degree of freedom for
+        each row: few rows do not tell a smooth outcome from one that they happen to fit.
+
+        Generalised cross-validation, which is found from the same numbers, follows the noise at times, above all with
+        few rows; with a factor against that, as `gamma` of R's mgcv, it misses more where columns are many.
         """
         kept = self.values / (self.values + penalties[:, None])
-        squares = (1 - kept) ** 2 @ self.along**2 + self.rest
-        left = count - COUNTED * (1 + kept.sum(axis=1))
-        return np.divide(count * squares, left**2, out=np.full(len(penalties), np.inf), where=left > 0)
+        squares = (1 - kept) @ self.along**2 + self.rest
+        squares = np.maximum(squares, (self.along @ self.along + self.rest) * NO_INFORMATION)
+        found = (count - 1) * np.log(squares) + np.log1p(self.values / penalties[:, None]).sum(axis=1)
+        return np.where(1 + kept.sum(axis=1) <= count / 2, found, np.inf)
 
     def shrunk(self, penalty: float) -> Array:
         """Return `along` divided by the squared singular values and the penalty, shape (r,)."""
@@ -449,7 +455,7 @@ class Spectrum:
 
 
 class Smooth:
-    """Ridge regression on natural cubic splines and products of the covariates, its penalty by cross-validation.
+    """Ridge regression on natural cubic splines and products of the covariates, penalties by restricted likelihood.
 
     With methods `fit` and `predict` as those of scikit-learn; nothing is drawn at random.
 
@@ -458,7 +464,7 @@ class Smooth:
     family : OutcomeFamily
         Family and link of the outcome; by default least squares.
     weight_type : {"frequency", "probability"}
-        Whether a weight of 2 counts for two rows in cross-validation, or for one as every row with a positive weight.
+        Whether a weight of 2 stands for two rows where penalties are chosen, or for one as any positive weight.
 
     Attributes
     ----------
