@@ -227,7 +227,8 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     if joint.anchor is None:
         weight = ("Penalty:", f"{joint.criterion.penalty:.4g}")
     else:
-        weight = ("Anchor:", f"{joint.anchor:g} ({'given' if joint.path is None else 'chosen'})")
+        how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
+        weight = ("Anchor:", f"{joint.anchor:g} ({how})")
     return [
         *([("Objective:", "erm")] if joint.anchor is None else []),  # the usual one is named by the table of risks
         weight,

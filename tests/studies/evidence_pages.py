@@ -162,7 +162,8 @@ def page_words(tables, made):
 def made_by(made):
     """The sentence about the command."""
     share = (
-        f" and `share={made['share']}` but for real data, double robustness and others' benchmarks"
+        f" and `share={made['share']}` but for real data, double robustness and others' benchmarks, and but for the "
+        "first two of these no anchor raised"
         if "share" in made
         else ""
     )
