@@ -163,7 +163,8 @@ def benchmarks(args):
     table = with_resampled_errors(run_benchmarks(with_doubleml(learner_groups(args.n_replicates)), args))
     if args.table:
         table.to_csv(args.table, index=False, float_format="%.6g")
-    print(f"Errors over those of IPWRA, JRE with {args.n_replicates} replicates, boosting by {trees()}")
+    settings = " ".join(repr(trees()).split())
+    print(f"Errors over those of IPWRA, JRE with {args.n_replicates} replicates, boosting by {settings}")
     for column in ("rmse_ratio", "absolute_ratio", "coverage"):
         print(f"\n{column}\n{wide(table, column).T.to_string()}")
     print(f"\nOver the benchmarks, {TAILS} by its mean absolute error\n{averages(table).round(3).to_string()}")
