@@ -68,16 +68,19 @@ def _fields(*kinds: type) -> list[str]:
 
 
 OF_DATA, OF_JRE = _fields(ColumnOptions), _fields(JREOptions)
+OF_MODEL = ["smooth", *model_option_names()]
 COMPUTED = {  # options that stand in another call, and what is said of them
     "from_formula": dict.fromkeys(
         [*_fields(InferenceOptions), *OF_JRE], "It belongs to the fit.\nType  from_formula(...).fit({name}={value})."
     ),
     "fit": dict.fromkeys(
-        [*OF_DATA, *model_option_names(), "smooth"],
-        "It belongs to the model.\nType  from_formula(..., {name}={value}).fit().",
+        [*OF_DATA, *OF_MODEL], "It belongs to the model.\nType  from_formula(..., {name}={value}).fit()."
     ),
     "fit_separate": dict.fromkeys(OF_JRE, "It is an option of JRE only.\nType  JRE.from_formula(...).fit({name}=...)."),
-    "with_options": dict.fromkeys(("formula", "data", *OF_DATA, "propensity"), NEW_MODEL),
+    "with_options": {
+        **dict.fromkeys(("formula", "data", *OF_DATA, "propensity"), NEW_MODEL),
+        "smooth": 'Type  with_options(learner="smooth").',
+    },
 }
 
 

@@ -316,8 +316,6 @@ class CausalModel(metaclass=Advising):
             A new model.
         """
         known = model_option_names()
-        if changes.pop("smooth", False):
-            changes["learner"] = "smooth"
         for name, value in changes.items():
             if name not in known:
                 where = f"{type(self).__name__}.with_options"

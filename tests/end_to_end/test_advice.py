@@ -1835,6 +1835,14 @@ LEARNERS = {
         lambda: fit().stack,
         lambda: model(JRE, learner="smooth", learner_use="stack").fit(cov_type="robust"), fill=REMADE,
     ),
+    "smooth of a fit": Expression(
+        lambda: fit(smooth=True), lambda: fitted(learner="smooth"), from_formula=IPWRA.from_formula,
+        fill={"from_formula(...": REMADE["from_formula(..."]},
+    ),
+    "smooth of another model": Expression(
+        lambda: model().with_options(smooth=True), lambda: model(learner="smooth"),
+        fill={"with_options": "model.with_options"}, model=lambda: model(),
+    ),
     "none": Case(fitted, {"learner": []}, {"learner": "smooth"}),
     "list in a list": Case(
         fitted, {"learner": [["smooth"], ["smooth"]]}, {"learner": ["smooth", "smooth"]},

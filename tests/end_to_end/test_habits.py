@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, Hajek, compare, datasets, etable, pool, table_one
@@ -270,6 +270,31 @@ fit.model.with_options(estimand="ATT")
     Type  target="ATT"  (one of 'all', 'treated', 'control', 'overlap', 'matching', 'entropy').
 fit.model.with_options(formula="bweight ~ medu")
     It belongs to the data: make a new model with from_formula(...).
+# DoubleML, EconML, SuperLearner
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner=LinearRegression()).fit()
+    AIPW: ATE -275.64 (22.64), 1 vs 0, n 4642
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", ml_g=LinearRegression(), ml_m=LogisticRegression())
+    Type  learner=  with the learner of the outcome.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", ml_m=LogisticRegression())
+    Type  propensity_score=  with the classifier.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", outcome_model=LinearRegression())
+    Type  learner=  with the learner.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", model_regression="lasso")
+    Type  learner="lasso".
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="smooth", n_rep=3)
+    Type  n_repeats=3.
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="smooth", score="ATTE")
+    Type  target="treated".
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="SL.ranger")
+    Type  learner="random-forest".
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner=["SL.xgboost", "SL.glmnet"])
+    Type  learner="hist-gradient-boosting".
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(ml_g=LinearRegression())
+    Type  from_formula(..., learner=) ...
+cr.DoubleMLIRM
+    Type  causalrisk.AIPW.from_formula("y ~ x1 + x2", data, treat="d", learner="smooth").
+fit.evaluate_learners
+    Type  res.learner_fit  for how well the learners predict.
 """
 LINES = [line for line in HABITS.strip().splitlines() if not line.startswith("# ")]
 
@@ -279,7 +304,7 @@ def names():
     births = datasets.load_cattaneo2()
     fitted = IPWRA.from_formula("bweight ~ mage + mmarried", births, treat="mbsmoke").fit()
     tools = {"np": np, "pd": pd, "sm": sm, "cr": cr, "compare": compare, "etable": etable, "pool": pool}
-    tools |= {"LogisticRegression": LogisticRegression}
+    tools |= {"LogisticRegression": LogisticRegression, "LinearRegression": LinearRegression}
     models = {"AIPW": AIPW, "IPWRA": IPWRA, "Hajek": Hajek, "table_one": table_one}
     return tools | models | {"b": births, "fit": fitted}
 
