@@ -274,15 +274,15 @@ fit.model.with_options(formula="bweight ~ medu")
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner=LinearRegression()).fit()
     AIPW: ATE -275.64 (22.64), 1 vs 0, n 4642
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", ml_g=LinearRegression(), ml_m=LogisticRegression())
-    Type  learner=  with the learner of the outcome.
+    Type  learner=LinearRegression().
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", ml_m=LogisticRegression())
-    Type  propensity_score=  with the classifier.
+    Type  propensity_score=LogisticRegression().
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", outcome_model=LinearRegression())
-    Type  learner=  with the learner.
+    Type  learner=LinearRegression().
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", model_regression="lasso")
     Type  learner="lasso".
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="smooth", n_rep=3)
-    Type  n_repeats=3.
+    Type  learner="smooth", n_repeats=3.
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="smooth", score="ATTE")
     Type  target="treated".
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="SL.ranger")
@@ -290,11 +290,11 @@ AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="SL.ranger")
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner=["SL.xgboost", "SL.glmnet"])
     Type  learner="hist-gradient-boosting".
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(ml_g=LinearRegression())
-    Type  from_formula(..., learner=) ...
+    Type  from_formula(..., learner=LinearRegression()).fit().
 cr.DoubleMLIRM
     Type  causalrisk.AIPW.from_formula("y ~ x1 + x2", data, treat="d", learner="smooth").
 fit.evaluate_learners
-    Type  res.learner_fit  for how well the learners predict.
+    Type  res.learner_fit.
 """
 LINES = [line for line in HABITS.strip().splitlines() if not line.startswith("# ")]
 
