@@ -199,7 +199,7 @@ def test_a_curved_truth_is_learned_and_a_straight_one_not_lost():
         truths = {"curved": lambda x: np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2], "straight": lambda x: x @ np.ones(5)}
         for name, truth in truths.items():
             y = truth(X) + rng.normal(size=400)
-            line = np.linalg.lstsq(np.column_stack([np.ones(400), X]), y)[0]
+            line = np.linalg.lstsq(np.column_stack([np.ones(400), X]), y, rcond=None)[0]
             error = [
                 1 + np.mean((truth(new) - predicted) ** 2)
                 for predicted in (Smooth().fit(X, y).predict(new), np.column_stack([np.ones(4000), new]) @ line)
