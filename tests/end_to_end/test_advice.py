@@ -36,6 +36,7 @@ from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.calibration import rms_calibration_error
 from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.families import outcome_family
 from tests.advice import SAID_OTHERWISE, Told, package_files, seen, sites, sites_of, told
 from tests.conftest import simulate
 from tests.dask_stub import cluster
@@ -1087,9 +1088,7 @@ JOINT = {
     ),
     "anchor": Case(joint(), {"anchor": -3}, {"anchor": 3}),
     "share": Case(joint(), {"share": 1.5}, {"share": 1}),
-    "share of the other objective": Case(
-        joint(), {"share": 1, "objective": "erm"}, {"share": 1, "objective": "risk"}
-    ),
+    "share of the other objective": Case(joint(), {"share": 1, "objective": "erm"}, {"share": 1, "objective": "risk"}),
     "penalty": Case(joint(), {"penalty": "n"}, {"anchor": 3}),
     "penalty of the other objective": Case(joint(), {"penalty": "n"}, {"penalty": "n", "objective": "erm"}, which=1),
     "penalty's size": Case(joint(objective="erm"), {"penalty": -1}, {"penalty": "n2"}),
@@ -1776,8 +1775,12 @@ LEARNERS = {
     "a column of outcomes": Expression(
         lambda: Smooth().fit(DATA[["x1"]], DATA[["y"]]), lambda: np.array(DATA.y), y=DATA[["y"]].to_numpy()
     ),
+    "means below zero": Case(
+        lambda link: Smooth(outcome_family("gaussian", link)).fit(DATA[["x1"]], -np.exp(DATA.y)).predict(DATA[["x1"]]),
+        {"link": "log"}, {"link": "identity"},
+    ),
     "missing values": Expression(lambda: Smooth().fit(DATA[["x1"]], GAPS), lambda: np.array([[7]]), y=GAPS),
-}
+}  # fmt: skip
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
