@@ -516,8 +516,8 @@ class Smooth:
         Raises
         ------
         DesignError
-            If shapes do not go together, values are missing or infinite, weights are negative or none is positive, or
-            outcomes are none of the family.
+            If shapes do not go together, values are missing or infinite, weights are negative or none is positive,
+            outcomes are none of the family, or their mean is not above zero where the link is logarithmic.
         """
         X, y = _numbers("X", X, 2), _numbers("y", y, 1)
         weights = all_ones(len(y)) if sample_weight is None else _numbers("sample_weight", sample_weight, 1)
@@ -593,8 +593,12 @@ def _reweighted(
     The start is the constant model, under which working weights are the weights times a number. So the units of the
     columns are those of the weights, and they and the penalties to choose from stay the same.
     """
-    typical = weights @ (np.abs(y) if family.link == "log" else y) / weights.sum()
-    origin = float(family.distribution.link(typical))
+    mean = weights @ y / weights.sum()
+    if family.link == "log" and mean <= 0:  # of the normal family, whose constant has no finite estimate then
+        raise DesignError(
+            f'y has the mean {mean:g}, which link="log" cannot have; expected one above 0.\nType  link="identity".'
+        )
+    origin = float(family.distribution.link(mean))
     now, eta = np.zeros(basis.n_columns + 1), np.full(len(y), origin)
     unit: Any = None
     choice: Any = None

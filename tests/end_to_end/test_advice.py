@@ -36,6 +36,7 @@ from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.calibration import rms_calibration_error
 from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.families import outcome_family
 from tests.advice import SAID_OTHERWISE, Told, package_files, seen, sites, sites_of, told
 from tests.conftest import simulate
 from tests.dask_stub import cluster
@@ -1884,8 +1885,12 @@ LEARNERS |= {
     "a column of outcomes": Expression(
         lambda: Smooth().fit(DATA[["x1"]], DATA[["y"]]), lambda: np.array(DATA.y), y=DATA[["y"]].to_numpy()
     ),
+    "means below zero": Case(
+        lambda link: Smooth(outcome_family("gaussian", link)).fit(DATA[["x1"]], -np.exp(DATA.y)).predict(DATA[["x1"]]),
+        {"link": "log"}, {"link": "identity"},
+    ),
     "missing values": Expression(lambda: Smooth().fit(DATA[["x1"]], GAPS), lambda: np.array([[7]]), y=GAPS),
-}
+}  # fmt: skip
 NAMES |= {"Regressor": Regressor, "LinearRegression": LinearRegression}
 
 

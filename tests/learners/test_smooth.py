@@ -174,8 +174,8 @@ def test_scale_and_shift_of_columns_and_outcomes_do_not_matter(n, p):
     X, y = draw(n, p)
     expected = Smooth().fit(X, y).predict(X)
     shift, scale = 1e3 * np.arange(p), 10.0 ** (np.arange(p) - 3)
-    moved = Smooth().fit(shift + scale * X, 1e8 + 100 * y).predict(shift + scale * X)
-    np.testing.assert_allclose((moved - 1e8) / 100, expected, atol=1e-7)
+    moved = Smooth().fit(shift + scale * X, 1e10 + 100 * y).predict(shift + scale * X)
+    np.testing.assert_allclose((moved - 1e10) / 100, expected, atol=1e-6)
 
 
 def test_sums_of_blocks_of_rows_are_all_that_a_fit_needs():
@@ -279,6 +279,8 @@ def test_a_logarithmic_link_takes_negative_outcomes():
     fit = Smooth(outcome_family("gaussian", "log")).fit(X, y)
     assert fit.predict(X).min() > 0 > y.min()
     assert np.corrcoef(fit.predict(X), np.exp(eta / 2))[0, 1] > 0.8
+    with pytest.raises(DesignError, match='Type  link="identity"'):
+        Smooth(outcome_family("gaussian", "log")).fit(X, y - y.mean() - 0.1)
 
 
 @pytest.mark.parametrize("family", [None, BINOMIAL, POISSON])
@@ -295,6 +297,15 @@ def test_a_few_rows_are_enough(n):
     predicted = Smooth().fit(X, y).predict(draw(50)[0])
     assert np.isfinite(predicted).all()
     assert np.ptp(predicted) < 100 * np.ptp(y) + 1e-9
+
+
+@pytest.mark.parametrize("n", [12, 20])
+def test_a_fit_has_at_most_half_a_degree_of_freedom_a_row(n):
+    """Even if there is no noise."""
+    X, _ = draw(n, p=7)
+    S = scaled_columns(X, X, (choice := Smooth().fit(X, X @ np.ones(7)).choice).shares)
+    freedom = 1 + np.trace(S @ np.linalg.solve(S.T @ S + choice.penalty * np.eye(S.shape[1]), S.T))
+    assert n / 4 < freedom <= n / 2
 
 
 @pytest.mark.parametrize("n, p", [(300, 4), (30, 7)])
