@@ -62,7 +62,7 @@ def model_option_names() -> list[str]:
 
 _WHY = {
     STACK: "which is one fit and not several",
-    REPLACE: "which trains outcome models",
+    REPLACE: "which trains outcome models: averages of predictions alone have no standard error",
     TERMS: "which has no terms",
 }
 

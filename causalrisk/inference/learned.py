@@ -86,7 +86,8 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a fit: its effects, for two arms their robust standard error, and its weight.
+        A row a fit: its effects, for two arms their robust standard error, of JRE with the factor for the choice of its
+        anchor, and its weight.
 
     Raises
     ------
@@ -97,6 +98,7 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
     frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
     if len(names) == 1:
-        frame["std err"] = np.sqrt(np.diag(stack.covariances))
+        choice = np.array([of.choice_variance for of in stack.records])
+        frame["std err"] = np.sqrt(choice * np.diag(stack.covariances))
     frame["weight"] = stack.weights
     return frame

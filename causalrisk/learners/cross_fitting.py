@@ -327,7 +327,7 @@ def _fit_and_predict(learner: Learner, rows: LearnerRows, number: int) -> tuple[
             f"fold {f + 1} of {rows.n_folds} leaves arm {label!r} without rows to fit the learner to: its clusters are "
             "all in that fold.\nType  n_folds=  with another number, or leave learner= out."
         )
-    model = _seeded(copy.deepcopy(learner.models[a]), [rows.repeat, a, f])
+    model = seeded(copy.deepcopy(learner.models[a]), [rows.repeat, a, f])
     own = None if rows.weights is None else rows.weights[used]
     with _Noted(f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {rows.n_folds}"):
         _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
@@ -384,8 +384,21 @@ def _fit(model: Any, name: str, X: Array, y: Array, weights: Array | None, *, co
         )
 
 
-def _seeded(model: Any, entropy: list[int]) -> Any:
-    """Give each random_state of a model that is None a number."""
+def seeded(model: Any, entropy: list[int]) -> Any:
+    """Give each `random_state` of a model that is None a number that a seed determines.
+
+    Parameters
+    ----------
+    model : object
+        A copy of the model, which is changed.
+    entropy : list of int
+        The seed.
+
+    Returns
+    -------
+    object
+        The model.
+    """
     if not (hasattr(model, "get_params") and hasattr(model, "set_params")):
         return model
     names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]

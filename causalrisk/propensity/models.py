@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
 from causalrisk.errors import OptionError, SeparationError
-from causalrisk.learners.cross_fitting import folds_of
+from causalrisk.learners.cross_fitting import folds_of, seeded
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import BINARY_LINKS, Link
@@ -688,7 +688,7 @@ class ClassifierModel(ScoresAlone):
     clusters : ndarray of int, shape (n,), or None
         Clusters, each of which lies in one fold.
     repeat : int, default 0
-        Seed of the folds.
+        Seed of the folds; with the fold that of a `random_state` that is None.
     """
 
     log_linear, estimated = True, True
@@ -708,7 +708,7 @@ class ClassifierModel(ScoresAlone):
     ) -> None:
         super().__init__(columns, arm, n_arms)
         self.n_predictors = n_arms - 1
-        self.classifier, self.features, self.limits = classifier, features, limits
+        self.classifier, self.features, self.limits, self.repeat = classifier, features, limits, repeat
         self.takes_weights = "sample_weight" in inspect.signature(classifier.fit).parameters
         self.fold = folds_of(arm, observed, n_arms, clusters, n_folds, repeat)
 
@@ -734,7 +734,7 @@ class ClassifierModel(ScoresAlone):
             out = self.fold == fold
             rows = np.flatnonzero(~out & (weights > 0))
             # The caller's classifier is not changed by a fit.
-            fitted = copy.deepcopy(self.classifier)
+            fitted = seeded(copy.deepcopy(self.classifier), [self.repeat, self.n_arms, fold])
             if self.takes_weights:
                 fitted.fit(self.features[rows], self.arm[rows], sample_weight=weights[rows])
             else:

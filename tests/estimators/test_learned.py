@@ -78,10 +78,8 @@ def test_terms_of_binary_outcomes_are_on_the_scale_of_the_logit():
 
 def test_target_frames_are_predicted_by_the_mean_over_the_folds():
     frame, target = sample(), sample(60, 8)
-    res = OutcomeRegression.from_formula(
-        FORMULA, frame, treat="d", target=target, learner=Square(), learner_use="replace"
-    ).fit()
-    np.testing.assert_allclose(res.params.iloc[1:], res.predict(target).mean(), rtol=1e-10)
+    res = AIPW.from_formula(FORMULA, frame, treat="d", target=target, learner=Square()).fit()
+    np.testing.assert_allclose(res._record.estimate.model_means, res.predict(target).mean(), rtol=1e-10)
 
 
 @pytest.mark.parametrize("target", ["all", "treated"])
@@ -160,6 +158,7 @@ def test_a_stack_is_the_average_of_its_fits(stacked):
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).sum() > 1
     np.testing.assert_allclose(res.stack["ATE"], [fit.effect for fit in fits], rtol=1e-10)
+    np.testing.assert_allclose(res.stack["std err"], [fit.effect_se for fit in fits], rtol=1e-8)
     np.testing.assert_allclose(res.params, np.stack([fit.params for fit in fits], axis=1) @ weights, rtol=1e-10)
     psi = np.stack([fit.estimating_equations()["ATE"] for fit in fits], axis=1)
     np.testing.assert_allclose(res.estimating_equations()["ATE"], psi @ weights, rtol=1e-8, atol=1e-8)

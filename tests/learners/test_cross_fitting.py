@@ -177,6 +177,8 @@ def test_estimators_say_what_they_do_with_predictions():
         fitted(Hajek, frame, Line())
     with pytest.raises(OptionError, match='learner_use="terms"'):
         fitted(IPWRA, frame, Line(), learner_use="replace")
+    with pytest.raises(OptionError, match='learner_use="terms"'):
+        fitted(OutcomeRegression, frame, Line(), learner_use="replace")
     with pytest.raises(OptionError, match='learner_use="stack"'):
         fitted(JRE, frame, Line(), learner_use="replace")
     with pytest.raises(UnavailableError, match="learner="):
