@@ -144,11 +144,7 @@ class ModelOptions:
         """
         if self.learner is None or spec.constants:
             return None
-        possible: tuple[str, ...] = (
-            (STACK, TERMS) if spec.joint else (REPLACE, TERMS) if spec.corrected else (TERMS, REPLACE)
-        )
-        if spec.weighted and not spec.joint:
-            possible = (TERMS,)  # weights that train nothing
+        possible: tuple[str, ...] = (STACK, TERMS) if spec.joint else (REPLACE, TERMS) if spec.corrected else (TERMS,)
         use = self.learner_use or possible[0]
         if use not in possible:
             raise OptionError(
