@@ -28,6 +28,7 @@ from causalrisk.learners.cross_fitting import (
     on_predictor_scale,
     out_of_fold_r_squared,
 )
+from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, all_ones
 from causalrisk.runtime.workers import worker_count
@@ -121,9 +122,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             'Type  from_formula("y ~ x1 + x2", ..., learner=...)  with the covariates.'
         )
     fold = folds_of(design.arm, all_ones(design.n), design.n_arms, design.cluster, options.n_folds, options.repeat)
-    learners = learners_of(
-        options.learner, design.labels, design.levels, options.outcome_family, design.has_binary_outcome
-    )
+    smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
+    learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
     rows = LearnerRows(
         features=design.X[:, features],
         y=design.y,

@@ -155,9 +155,9 @@ def check_learner(given: Any) -> None:
         )
 
 
-def learners_of(given: Any, labels: Sequence[str], levels: Sequence[Any], family: OutcomeFamily, binary: bool) -> tuple[
-    Learner, ...
-]:  # fmt: skip
+def learners_of(
+    given: Any, labels: Sequence[str], levels: Sequence[Any], smooth: Smooth, binary: bool
+) -> tuple[Learner, ...]:
     """Return the learners that an option names, with a model for each arm.
 
     Parameters
@@ -166,8 +166,8 @@ def learners_of(given: Any, labels: Sequence[str], levels: Sequence[Any], family
         The option `learner`, checked.
     labels, levels : sequence, of K
         Label and level of each arm.
-    family : OutcomeFamily
-        Family of the outcome models.
+    smooth : Smooth
+        The learner of that name, not fitted.
     binary : bool
         Whether every outcome is 0 or 1.
 
@@ -182,7 +182,7 @@ def learners_of(given: Any, labels: Sequence[str], levels: Sequence[Any], family
         If a mapping does not have every arm, or a classifier is given for an outcome that is not 0 or 1.
     """
     every = given if isinstance(given, list | tuple) else [given]
-    found = [_learner_of(one, labels, levels, family, binary=binary) for one in every]
+    found = [_learner_of(one, labels, levels, smooth, binary=binary) for one in every]
     names = [learner.name for learner in found]
     return tuple(
         Learner(f"{one.name} {k + 1}" if names.count(one.name) > 1 else one.name, one.models, labels)
@@ -190,9 +190,7 @@ def learners_of(given: Any, labels: Sequence[str], levels: Sequence[Any], family
     )
 
 
-def _learner_of(
-    given: Any, labels: Sequence[str], levels: Sequence[Any], family: OutcomeFamily, *, binary: bool
-) -> Learner:
+def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth: Smooth, *, binary: bool) -> Learner:
     if isinstance(given, Mapping):
         models = [given.get(label, given.get(level)) for label, level in zip(labels, levels, strict=True)]
         lacking = [label for label, model in zip(labels, models, strict=True) if model is None]
@@ -201,11 +199,11 @@ def _learner_of(
                 f"learner= has {listed(list(given))}; expected a learner for each arm, {listed(labels)}.\n"
                 f"Type  learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}."
             )
-        own = [_learner_of(model, labels, levels, family, binary=binary) for model in models]
+        own = [_learner_of(model, labels, levels, smooth, binary=binary) for model in models]
         names = list(dict.fromkeys(one.name for one in own))
         return Learner(" and ".join(names), tuple(one.models[a] for a, one in enumerate(own)), labels)
     if isinstance(given, str):
-        model = Smooth(family=family) if given == SMOOTH else NAMED[given](binary)
+        model = smooth if given == SMOOTH else NAMED[given](binary)
         return Learner(given, (model,) * len(labels), labels)
     name = type(given).__name__ if not hasattr(given, "steps") else type(given.steps[-1][1]).__name__
     if hasattr(given, "predict_proba") and not binary:
