@@ -50,8 +50,8 @@ is right and effects differ, {scores_samples} samples
 
 In the last, rows held out choose anchors that cost precision (1.744 (0.318) at n = 2000): they take the score as right.
 The robust variance does not, and [raises them](method.md#an-anchor-chosen-by-rows-held-out). The table lets an excess
-of 1% of it be; with the default's `2 / sqrt(n)` the last row is 1.002 (0.024), 1.004 (0.021) and 1.008 (0.009) times that,
-on the same 100, 100 and 50 samples.
+of 1% of it be; with the default's `2 / sqrt(n)` the last row is 1.002 (0.024), 1.004 (0.021) and 1.008 (0.009) times
+that, on the same 100, 100 and 50 samples.
 
 ## Coverage
 
