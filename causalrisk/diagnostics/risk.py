@@ -144,8 +144,8 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
         standard error of this ratio over the units; "share", of draws of the ratios from the normal distribution of
         their errors in which this ratio plus half its standard error is the least; whether the optimiser converged;
         "held out", the anchor that the units held out choose, the geometric mean by the shares, which has a row of its
-        own; "chosen", that of the fit: the same, or where "robust se" is above IPWRA's there, one raised until it is
-        not.
+        own; "chosen", that of the fit: the same, or where the square of "robust se" is above IPWRA's there by more than
+        2 / sqrt(n) of it, one raised until it is not.
 
     Raises
     ------

@@ -631,7 +631,7 @@ class JRE(CausalModel):
             the paper of the class.
         anchor : float, optional
             Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
-            between 30 and 0.03 by rows held out, and raised where the robust standard error would be above IPWRA's
+            between 30 and 0.03 by rows held out, and raised where the robust standard error is clearly above IPWRA's
             (`JREResults.anchor_path`).
         share : float, optional
             Share c, from 0 to 1, of the effect heterogeneity of the IPWRA fit that the risk leaves out of the sampling

@@ -372,7 +372,7 @@ def test_report_of_cattaneo2_within_twenty_seconds(cattaneo, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 20
-    assert done.stdout.startswith("JRE: ATE -230.64 (27.01)")
+    assert done.stdout.startswith("JRE: ATE -230.57 (27.04)")
     assert done.stdout.endswith(f"Written: {page}\n")
     assert "<h1>Births</h1>" in page.read_text("utf-8")
 

@@ -8,8 +8,9 @@ drawn from the normal distribution of their errors: a unit that moves them a lit
 from one rung of the ladder to the next.
 
 These variances take theta as known, which is right to first order if the propensity model is. If it is not, errors of
-theta count too, and the robust variance has them: where that of the effect is more than `EXCESS` above the start's, the
-anchor is raised until it is not, at most to one under which the fit is nearly the start.
+theta count too, and the robust variance has them: where that of the effect is above the start's by more than `EXCESS`,
+about a standard error of such a variance, the anchor is raised until it is not, at most to one under which the fit is
+nearly the start.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ DRAWS = 1000  # pairs of opposite draws of the errors of the variances
 AT_ONCE = 2**28  # bytes of sums within clusters that are gathered in a pass
 DIGITS = 3  # significant digits of the anchor, so that it can be typed
 BEYOND = (300.0, 3000.0)  # anchors to raise it to where even the first of the ladder is not cautious enough
-EXCESS = 0.01  # of the robust variance over the start's, relative to it, that is let be
+EXCESS = 2.0  # over the root of the number of units: excess of the robust variance over the start's that is let be
 
 
 @dataclass(frozen=True)
@@ -303,7 +304,8 @@ class Climb:
         problem, estimate = self.trainer.problem, self.trainer.estimate(self.solutions[anchor])
         covariance = problem.covariance(estimate.estimate.rows)
         self.variances[anchor] = problem.effect_variance(covariance)
-        excess = self.variances[anchor] - (1 + EXCESS) * problem.start_variance
+        allowed = 1 + EXCESS / np.sqrt(problem.clusters or problem.n_units)
+        excess = self.variances[anchor] - allowed * problem.start_variance
         return dataclasses.replace(estimate, covariance=covariance), excess
 
 

@@ -20,7 +20,7 @@ Array = NDArray[Any]  # of floats; complex where a derivative is taken by a comp
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 BEYOND = (300.0, 3000.0)  # anchors to raise it to where even the first is not cautious enough
-EXCESS = 0.01  # of the robust variance over IPWRA's, relative to it, that is let be
+EXCESS = 2.0  # over the root of n: excess of the robust variance over IPWRA's, relative to it, that is let be
 CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
 STEP = 1e-30  # of a complex step, which loses no digits however small it is
 
@@ -239,7 +239,7 @@ def rounded(anchor: float) -> float:
 
 def raised(of: Sample, alpha: float) -> float:
     """Raise an anchor to where the robust variance of the effect is about that of IPWRA, if it is above."""
-    limit = (1 + EXCESS) * robust_variance(of, start_effect_influence(of))
+    limit = (1 + EXCESS / np.sqrt(len(of.y))) * robust_variance(of, start_effect_influence(of))
 
     def excess_at(alpha: float) -> float:
         return robust_variance(of, influence_function(of, alpha, minimum(of, alpha))) - limit

@@ -91,7 +91,7 @@ def test_path_is_the_ladder_and_the_anchor_chosen():
 WRONG_SCORE = Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0)  # and weak overlap
 
 
-def wrong_score(k, n=200):
+def wrong_score(k, n=300):
     return WRONG_SCORE.draw(n, np.random.default_rng([11, k, n])).data
 
 
@@ -110,19 +110,19 @@ def climbed(error_at, limit, anchor):
     return anchor, tried
 
 
-@pytest.mark.parametrize(("k", "to"), [(0, 1920), (1, 0.441), (2, 28.9), (3, 0.208)])
+@pytest.mark.parametrize(("k", "to"), [(0, 59.7), (2, 0.809), (3, 24.2), (7, 0.284)])
 def test_an_anchor_with_more_robust_variance_than_ipwra_is_raised(k, to):
     """Beside fits whose anchor is given: a wrong score, so that the errors of the outcome models count too."""
     data = wrong_score(k)
     res = fitted(data)
-    path, limit = res.anchor_path(), (1 + EXCESS) * res.start.effect_se**2
+    path, limit = res.anchor_path(), (1 + EXCESS / np.sqrt(len(data))) * res.start.effect_se**2
     errors = {anchor: fitted(data, anchor=anchor).effect_se for anchor in path.index[path["robust se"].notna()]}
     np.testing.assert_allclose(path["robust se"].dropna(), list(errors.values()), rtol=1e-9)
     anchor, tried = climbed(errors.__getitem__, limit, held_out_anchor(path))
     assert chosen(path) == anchor == to
     assert set(errors) == {*tried, anchor}
     assert res.effect == pytest.approx(fitted(data, anchor=anchor).effect, rel=1e-12)
-    assert errors[anchor] < 1.01 * res.start.effect_se
+    assert errors[anchor] < 1.08 * res.start.effect_se
     assert (held_out_anchor(path) == anchor) == (errors[held_out_anchor(path)] ** 2 <= limit)
     words = " ".join(str(res.explain()).split())
     assert (f"raised from {held_out_anchor(path):.3g}, chosen by rows held out" in words) == (k != 2)
@@ -143,13 +143,13 @@ def test_robust_variance_of_the_choice_is_that_of_the_contrasts(case):
     """From the covariance of the arm means of the fit, the variance of the choice taken off again."""
     data = wrong_score(1)
     rng = np.random.default_rng(4)
-    data = data.assign(g=np.arange(200) // 4, y=data["y"] - data["y"].min() + 1, e=rng.uniform(0.2, 0.8, 200))
+    data = data.assign(g=np.arange(300) // 4, y=data["y"] - data["y"].min() + 1, e=rng.uniform(0.2, 0.8, 300))
     options = {
         "arms": {"reference": 0}, "clusters": {"cluster": "g", "cov_type": "cluster"}, "ratio": {"effect": "ratio"},
         "treated": {"target": "treated"}, "given scores": {"propensity_score": "e"}, "logit": {"family": "binomial"},
     }[case]  # fmt: skip
     if case == "arms":
-        data["d"] = np.where(data["d"] == 1, 1 + rng.integers(0, 2, 200), 0)
+        data["d"] = np.where(data["d"] == 1, 1 + rng.integers(0, 2, 300), 0)
     if case == "logit":
         data["y"] = (data["y"] > data["y"].median()).astype(int)
     res = fitted(data, **options)

@@ -120,12 +120,9 @@ def test_blocks_agree_with_memory(births, name):
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
 @pytest.mark.parametrize("clusters", [False, True])
 def test_an_anchor_is_raised_as_in_memory(clusters):
-    """A sample in which it is raised beyond the ladder, and back."""
-    data = (
-        Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0)
-        .draw(200, np.random.default_rng([11, 0, 200]))
-        .data.assign(g=np.arange(200) % 50)
-    )
+    """A sample with a wrong score, in which it is raised by several rungs."""
+    design = Linear(confounding=1.0, score_curvature=0.5, heterogeneity=1.5, baseline=-1.0)
+    data = design.draw(300, np.random.default_rng([11, 3, 300])).data.assign(g=np.arange(300) % 100)
     options = {"formula": "y ~ x1 + x2 + x3 + x4", "treat": "d"} | ({"cluster": "g"} if clusters else {})
     fit = {"cov_type": "cluster" if clusters else "robust", "n_replicates": 20}
     blocks, whole = (
