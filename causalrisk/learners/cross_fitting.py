@@ -15,6 +15,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -88,18 +89,23 @@ class Learner:
     labels: Sequence[str]
 
 
-def _scikit_learn(module: str, regressor: str, classifier: str, **options: Any) -> Callable[[bool], Any]:
+def _scikit_learn(
+    module: str, regressor: str, classifier: str, *, scaled: bool = False, **options: Any
+) -> Callable[[bool], Any]:
     """Return what makes one of two models of scikit-learn, the classifier for outcomes of 0 and 1."""
 
     def make(binary: bool) -> Any:
         try:
-            found = __import__(f"sklearn.{module}", fromlist=["_"])
+            model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
         except ImportError as error:
             raise UnavailableError(
                 "this learner is one of scikit-learn, which is not installed.\n"
                 'Type  pip install "causalrisk[learners]", or  learner="smooth", which needs nothing.'
             ) from error
-        return getattr(found, classifier if binary else regressor)(**options)
+        if not scaled:
+            return model
+        scaler = import_module("sklearn.preprocessing").StandardScaler()
+        return import_module("sklearn.pipeline").make_pipeline(scaler, model)
 
     return make
 
@@ -112,7 +118,7 @@ NAMED: dict[str, Callable[[bool], Any]] = {
     "random-forest": _scikit_learn(
         "ensemble", "RandomForestRegressor", "RandomForestClassifier", n_estimators=300, min_samples_leaf=5
     ),
-    "lasso": _scikit_learn("linear_model", "LassoCV", "LassoCV"),
+    "lasso": _scikit_learn("linear_model", "LassoCV", "LassoCV", scaled=True),
 }  # fmt: skip
 
 

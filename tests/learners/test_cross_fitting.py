@@ -86,6 +86,13 @@ def test_seeds_come_from_repeat_arm_and_fold():
     assert len(np.unique(given)) == 1  # one seed for all
 
 
+def test_the_lasso_does_not_depend_on_units():
+    frame = sample().assign(x3=lambda of: np.sin(of["x1"] * 7))
+    found = fitted(AIPW, frame, "lasso", formula="y ~ x1 + x2 + x3").outcome_predictions
+    other = fitted(AIPW, frame.assign(x3=1000 * frame["x3"]), "lasso", formula="y ~ x1 + x2 + x3").outcome_predictions
+    np.testing.assert_allclose(found, other, rtol=1e-8)
+
+
 def test_a_mapping_has_a_learner_for_each_arm():
     frame = sample()
     lines, shares = fitted(AIPW, frame, Line()).outcome_predictions, fitted(AIPW, frame, Constant()).outcome_predictions
