@@ -614,7 +614,7 @@ def _cause_of_range(record: FitRecord, a: int, low: float, high: float) -> tuple
     if not max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
         return "large weights of a few rows do that", "Simplify propensity=, or leave rows without overlap out: trim=."
     if record.spec.given:
-        return "the learner predicts far outside of them", 'Type  learner="smooth", or give it columns of like scale.'
+        return "the learner predicts far outside of them", "Take another learner, or give it columns of like scale."
     own, every = design.column_limits[a], design.column_limits
     target = np.array([every[:, 0].min(axis=0), every[:, 1].max(axis=0)])
     whose, rows = "the other arms", "data"

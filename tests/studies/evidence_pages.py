@@ -162,8 +162,8 @@ def page_words(tables, made):
 def made_by(made):
     """The sentence about the command."""
     share = (
-        f" and `share={made['share']}` but for real data, double robustness and others' benchmarks, and but for the "
-        "first two of these no anchor raised"
+        f" and `share={made['share']}` but for real data, double robustness and others' benchmarks, no anchor raised "
+        "but in the first two"
         if "share" in made
         else ""
     )
