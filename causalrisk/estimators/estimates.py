@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.models import Arms
+from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
 
@@ -215,6 +216,37 @@ class Refitter(Protocol):
         fits : NewtonFits, optional
             Propensity refits under them, where another estimator already made them.
         """
+
+
+class Refitters:
+    """Several estimators under the same resamples, the propensity model fitted again once for all.
+
+    Parameters
+    ----------
+    refitters : sequence of Refitter
+        One for each estimator.
+    weight_fit : WeightFit or None
+        The full-sample importance weights, where one of them uses any.
+    """
+
+    def __init__(self, refitters: Sequence[Refitter], weight_fit: WeightFit | None) -> None:
+        self.refitters, self.weight_fit = refitters, weight_fit
+
+    @property
+    def arrays(self) -> int:
+        """As in `Refitter`."""
+        return max(refitter.arrays for refitter in self.refitters)
+
+    @property
+    def rows_together(self) -> int:
+        """As in `Refitter`."""
+        return min(refitter.rows_together for refitter in self.refitters)
+
+    def refit_each(self, counts: Array, first: int, fits: NewtonFits | None = None) -> list[Refits]:
+        """Refit every estimator, arguments as in `Refitter.refit`."""
+        if fits is None and self.weight_fit is not None:
+            fits = self.weight_fit.refit(counts)
+        return [refitter.refit(counts, first, fits) for refitter in self.refitters]
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:

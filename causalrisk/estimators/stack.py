@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.estimates import Estimate, Refits, Refitter, collect_refits
+from causalrisk.estimators.estimates import Estimate, Refits, Refitter, Refitters, collect_refits
 from causalrisk.estimators.record import FitRecord, Stack
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.numerics.failures import first_failure
@@ -28,6 +27,7 @@ from causalrisk.numerics.optimize import non_negative_least_squares
 from causalrisk.propensity.weights import WeightFit
 
 ROUNDING = 1e-10  # of the largest variance: below, fits are the same
+SMALL = 1e-8  # weight, relative to the largest, that is none
 
 
 def least_variance_weights(covariance: Array) -> Array:
@@ -52,7 +52,7 @@ def least_variance_weights(covariance: Array) -> Array:
     >>> least_variance_weights(np.array([[1.0, 2.0], [2.0, 9.0]])).round(6)
     array([1., 0.])
     """
-    finite = np.isfinite(covariance).all(axis=1) if np.isfinite(covariance).all() else np.isfinite(np.diag(covariance))
+    finite = np.isfinite(np.diag(covariance))
     some = covariance[np.ix_(finite, finite)]
     scale = np.diag(some).max(initial=0.0)
     weights = np.zeros(len(covariance))
@@ -62,6 +62,7 @@ def least_variance_weights(covariance: Array) -> Array:
     doubled = (some + np.diag(np.diag(some))) / scale + ROUNDING * np.eye(len(some))
     factor = np.asarray(np.linalg.cholesky(doubled).T, dtype=float)
     found = non_negative_least_squares(factor, np.linalg.solve(factor.T, np.ones(len(some))))
+    found[found < SMALL * found.max()] = 0.0
     weights[finite] = found / found.sum()
     return weights
 
@@ -153,17 +154,17 @@ class StackedRows:
         yield slice(0, len(self.influence)), self.influence
 
 
-class StackRefitter:
-    """Refits each fit of a stack under the same resamples and averages with the weights of the sample.
+class StackRefitter(Refitters):
+    """Refits the fits of a stack under the same resamples and averages with the weights of the sample.
 
     Parameters
     ----------
     refitters : sequence of Refitter
-        One for each fit, the lead first.
-    weight_fit : WeightFit
-        Importance weights, which are the same in all.
+        One for each fit, the lead first. Of the others those without weight are not made again.
     weights : ndarray, shape (M,)
         Weights of the fits.
+    weight_fit : WeightFit
+        Importance weights, which are the same in all.
     scale : EffectScale
         How the effect is reported.
     n_arms : int
@@ -171,31 +172,17 @@ class StackRefitter:
     """
 
     def __init__(
-        self, refitters: Sequence[Refitter], weight_fit: WeightFit, weights: Array, scale: EffectScale, n_arms: int
+        self, refitters: Sequence[Refitter], weights: Array, weight_fit: WeightFit, scale: EffectScale, n_arms: int
     ) -> None:
-        self.refitters, self.weight_fit, self.weights = refitters, weight_fit, weights
-        self.scale, self.n_arms = scale, n_arms
-
-    @property
-    def arrays(self) -> int:
-        """As in `estimates.Refitter`."""
-        return max(refitter.arrays for refitter in self.refitters)
-
-    @property
-    def rows_together(self) -> int:
-        """As in `estimates.Refitter`."""
-        return min(refitter.rows_together for refitter in self.refitters)
+        used = [k for k, weight in enumerate(weights) if weight > 0 or k == 0]
+        super().__init__([refitters[k] for k in used], weight_fit)
+        self.weights, self.scale, self.n_arms = weights[used], scale, n_arms
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `estimates.Refitter`; a fit without weight is not made again, but for the lead."""
-        fits = self.weight_fit.refit(counts) if fits is None else fits
-        used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
-        found = {k: self.refitters[k].refit(counts, first, fits) for k in used}
-        size = 2 * self.n_arms - 1
-        mixed = sum(self.weights[k] * refits.values[:size] for k, refits in found.items() if self.weights[k] > 0)
-        failures: NDArray[np.int8] = first_failure(*(refits.failures for refits in found.values()))
-        rest = found[0].values[size:]
-        refits = collect_refits(
-            params_of(self.scale, np.asarray(mixed), self.n_arms), rest[:, None], rest[:0], failures
-        )
+        """As in `estimates.Refitter`."""
+        found, size = self.refit_each(counts, first, fits), 2 * self.n_arms - 1
+        mixed = np.tensordot(self.weights, np.stack([refits.values[:size] for refits in found]), axes=1)
+        params, rest = params_of(self.scale, mixed, self.n_arms), found[0].values[size:]
+        failures = first_failure(*(refits.failures for refits in found))
+        refits = collect_refits(params, rest[:, None], rest[:0], failures)
         return dataclasses.replace(refits, start=found[0].start)

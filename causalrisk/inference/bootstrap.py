@@ -145,7 +145,7 @@ def refitter_of(
     if stack is not None:
         refitters = [refitter_of(of) for of in stack.records]
         scale, n_arms = record.options.effect_scale, record.design.n_arms
-        return StackRefitter(refitters, record.used_weight_fit, stack.weights, scale, n_arms)
+        return StackRefitter(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
     separate = SeparateRefitter(
         sample=sample,
         spec=record.spec if joint is None else IPWRA,

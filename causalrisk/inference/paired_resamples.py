@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import Notes, OptionError, ResampleWarning, Told, check_alpha
-from causalrisk.estimators.estimates import Refits
+from causalrisk.estimators.estimates import Refits, Refitters
 from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
@@ -123,8 +123,8 @@ class Comparison:
         return with_bootstrap(record, boot, notes)
 
 
-class SharedRefitter:
-    """Refits several estimators under the same resamples, the propensity model once for all.
+class SharedRefitter(Refitters):
+    """Refits several estimators under the same resamples, each with its own values.
 
     Parameters
     ----------
@@ -133,25 +133,12 @@ class SharedRefitter:
     """
 
     def __init__(self, records: Sequence[FitRecord]) -> None:
-        self.refitters = [refitter_of(record) for record in records]
         fitted = [record.weight_fit for record in records if record.weight_fit is not None]
-        self.weight_fit = fitted[0] if fitted else None
-
-    @property
-    def arrays(self) -> int:
-        """As in `estimates.Refitter`."""
-        return max(refitter.arrays for refitter in self.refitters)
-
-    @property
-    def rows_together(self) -> int:
-        """As in `estimates.Refitter`."""
-        return min(refitter.rows_together for refitter in self.refitters)
+        super().__init__([refitter_of(record) for record in records], fitted[0] if fitted else None)
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
-        if fits is None and self.weight_fit is not None:
-            fits = self.weight_fit.refit(counts)
-        refits = [refitter.refit(counts, first, fits) for refitter in self.refitters]
+        refits = self.refit_each(counts, first, fits)
         rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
         start = next((refit.start for refit in refits if refit.start is not None), None)
         return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8), start)

@@ -235,7 +235,7 @@ class CausalModel(metaclass=Advising):
         )
         if cls.spec.uses_propensity:
             check_scored(design, propensity, propensity_score)
-        return cls._of(design, cls._checked_options(design, given))
+        return cls._of(design, cls._checked(model_options(design, given)))
 
     @check_keywords("arrays", from_formula, without=("treat", "propensity"))
     def __init__(
@@ -264,12 +264,11 @@ class CausalModel(metaclass=Advising):
             exog_propensity=exog_propensity,
             constant_outcome=self.spec.constants,
         )
-        self.options = self._checked_options(self.design, options)
+        self.options = self._checked(model_options(self.design, options))
 
     @classmethod
-    def _checked_options(cls, design: Design, given: Mapping[str, Any]) -> ModelOptions:
-        """Return the options, unless they name a learner for an estimator that has no outcome model."""
-        options = model_options(design, given)
+    def _checked(cls, options: ModelOptions) -> ModelOptions:
+        """Return options, unless they have a learner for an estimator that cannot do what they say with it."""
         if options.learner is not None and cls.spec.constants:
             raise OptionError(
                 f"learner= predicts the outcome, and the outcome models of {cls.spec.name} are constants.\n"
@@ -325,7 +324,8 @@ class CausalModel(metaclass=Advising):
             raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
         if "target" in changes:
             changes["target"] = named_target(changes["target"], self.design)
-        return self._of(self.design, dataclasses.replace(self.options, **changes))
+        options = dataclasses.replace(self.options, **changes)
+        return self._of(self.design, self._checked(options) if {"learner", "learner_use"} & changes.keys() else options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return stamped(self)

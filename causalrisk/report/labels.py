@@ -332,7 +332,7 @@ def learner_words(record: FitRecord) -> str:
     learned = record.learned
     if learned is None:
         return ""
-    quality = f"{r_squared_words(record, learned)[0].upper()}{r_squared_words(record, learned)[1:]}. {TAKEN}"
+    quality = f"{r_squared_words(record, learned)}. {TAKEN}"
     if record.stack is not None:
         rule = "with the weights under which the effect varies least"
         return (

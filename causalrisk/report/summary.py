@@ -111,7 +111,7 @@ def summary(
             f"Type  xname={record.names!r}."
         )
     joint = record.joint is not None
-    wanted = not (joint or record.spec.given) if coefficients is None else coefficients
+    wanted = not joint if coefficients is None else coefficients
     numbers = (record.estimate.params, record.std_errors, *parameter_tests(record), parameter_limits(record, alpha))
     heads = ["estimate", "std err", "z", "P>|z|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
     estimates = pd.DataFrame(np.column_stack(numbers), index=list(names), columns=heads)
@@ -336,6 +336,8 @@ def _share_text(joint: JointRecord) -> str:
 def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:
     labels = record.design.labels
     blocks = [(f"outcome, {label}", block) for block, label in zip(coefficients.outcome, labels, strict=True)]
+    if record.spec.given:
+        blocks = []  # predictions have no coefficients
     if coefficients.propensity is not None:
         blocks.append(("propensity", coefficients.propensity))
     return [

@@ -258,6 +258,30 @@ def test_compare_fits_each_estimator_with_its_use_of_the_learner():
         np.testing.assert_allclose(column, own.boot_params["ATE"], rtol=1e-9)
 
 
+def test_summary_of_replaced_models_has_the_propensity_coefficients_alone():
+    text = AIPW.from_formula(FORMULA, sample(), treat="d", learner=Square()).fit().summary().as_text()
+    assert "\npropensity " in text
+    assert "outcome, 1" not in text
+
+
+def test_plot_of_a_learner_by_hand(tmp_path):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    frame = sample().assign(w=lambda of: np.arange(len(of)) % 3 + 1)
+    res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), weights="w", weight_type="frequency").fit()
+    ax = res.plot_learner(plt.figure().subplots(), bins=4)
+    points, _, (bars,) = ax.containers[1]
+    own = frame[frame["d"] == 1].assign(m=res.outcome_predictions["1"]).sort_values("m", kind="stable")
+    for k, part in enumerate(np.array_split(np.arange(len(own)), 4)):
+        rows = own.iloc[part].loc[lambda of: of.index.repeat(of["w"])]
+        np.testing.assert_allclose([points.get_xdata()[k], points.get_ydata()[k]], rows[["m", "y"]].mean(), rtol=1e-10)
+        low, high = bars.get_segments()[k][:, 1]
+        assert (high - low) / 2 == pytest.approx(1.96 * rows["y"].std(ddof=0) / np.sqrt(len(rows)))
+    plt.close("all")
+    page = res.report(tmp_path / "page.html").read_text("utf-8")
+    assert 'id="learners"' in page
+    assert "Mean outcome against the prediction by Square" in page
+
+
 def test_learner_fit_by_hand():
     frame = sample()
     res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square()).fit()

@@ -182,6 +182,8 @@ def test_estimators_say_what_they_do_with_predictions():
     frame = sample()
     with pytest.raises(OptionError, match=r"IPWRA\.from_formula"):
         fitted(Hajek, frame, Line())
+    with pytest.raises(OptionError, match=r"IPWRA\.from_formula"):
+        Hajek.from_formula(FORMULA, frame, treat="d").with_options(learner=Line())
     with pytest.raises(OptionError, match='learner_use="terms"'):
         fitted(IPWRA, frame, Line(), learner_use="replace")
     with pytest.raises(OptionError, match='learner_use="terms"'):

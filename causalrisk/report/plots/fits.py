@@ -209,17 +209,14 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     for a, label in enumerate(design.labels):
         own = np.flatnonzero(design.arm == a)
         order = own[np.argsort(fit.predictions[a, own], kind="stable")]
-        parts = [part for part in np.array_split(order, min(bins, len(order) // 2 or 1)) if len(part)]
-        centres, means, spreads = np.array(
-            [
-                (
-                    np.average(fit.predictions[a, part], weights=design.weights[part]),
-                    np.average(design.y[part], weights=design.weights[part]),
-                    1.96 * design.y[part].std(ddof=min(1, len(part) - 1)) / np.sqrt(len(part)),
-                )
-                for part in parts
-            ]
-        ).T
+        points = []
+        for part in np.array_split(order, min(bins, max(len(order) // 2, 1))):
+            weights = design.weights[part]
+            mean = np.average(design.y[part], weights=weights)
+            squared = weights if record.frequency else weights**2
+            spread = 1.96 * np.sqrt(squared @ (design.y[part] - mean) ** 2) / weights.sum()
+            points.append((np.average(fit.predictions[a, part], weights=weights), mean, spread))
+        centres, means, spreads = np.transpose(points)
         marker, colour = ARMS[a % len(ARMS)]
         ax.errorbar(
             centres, means, spreads, fmt=marker, color=colour, ecolor="0.6", markersize=5,
