@@ -111,29 +111,6 @@ def test_resamples_of_replaced_outcome_models_by_hand():
     np.testing.assert_allclose(res.boot_params["ATE"], scores @ counts / len(frame), rtol=1e-10)
 
 
-def test_replaced_outcome_models_are_what_resamples_keep():
-    frame = sample()
-    res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square()).fit(n_boot=6)
-    m0, m1 = res.outcome_predictions.to_numpy().T
-    again = AIPW.from_formula(
-        "y ~ m0 + m1", frame.assign(m0=m0, m1=m1), treat="d", learner={0: Stored(0), 1: Stored(1)}, propensity="x1 + x2"
-    ).fit(n_boot=6)
-    pd.testing.assert_frame_equal(res.boot_params, again.boot_params)
-
-
-class Stored:
-    """One of the columns as it is."""
-
-    def __init__(self, column=0):
-        self.column = column
-
-    def fit(self, X, y, sample_weight=None):
-        return self
-
-    def predict(self, X):
-        return X[:, self.column]
-
-
 @pytest.fixture(scope="module")
 def stacked():
     frame = sample()
