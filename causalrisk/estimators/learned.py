@@ -44,13 +44,10 @@ class Learned:
         One for each learner; rows in the order of the design.
     r_squared : ndarray, shape (L, K)
         Out-of-fold R squared of each learner in each arm.
-    n_folds : int
-        Number of folds.
     """
 
     fits: tuple[CrossFitted, ...]
     r_squared: Array
-    n_folds: int
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -150,7 +147,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             )
             notes.warn(f"{told}\n{advice}", DesignWarning)
     found = [out_of_fold_r_squared(fit.predictions, design.y, design.arm, design.weights) for fit in fits]
-    return Learned(fits, np.stack(found), options.n_folds)
+    return Learned(fits, np.stack(found))
 
 
 def feature_columns(X: Array) -> Array:

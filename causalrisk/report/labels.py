@@ -321,7 +321,7 @@ def learner_text(record: FitRecord) -> str:
     learned, options = record.learned, record.options
     if learned is None:
         return "none"
-    folds = "in-sample" if learned.n_folds == 1 else f"{learned.n_folds} folds"
+    folds = "in-sample" if options.n_folds == 1 else f"{options.n_folds} folds"
     if options.n_repeats > 1:
         folds += f" x {options.n_repeats}"
     return f"{', '.join(learned.names)} ({folds})"
@@ -364,7 +364,7 @@ def r_squared_words(record: FitRecord, learned: Learned) -> str:
         f"{_or_none(values)} ({name})" if len(learned.names) > 1 else _or_none(values)
         for name, values in zip(learned.names, learned.r_squared, strict=True)
     ]
-    where = "in the sample" if learned.n_folds == 1 else "out of fold"
+    where = "in the sample" if record.options.n_folds == 1 else "out of fold"
     arms = "arm " + " and ".join(record.design.labels) if len(record.design.labels) == 2 else "each arm"
     return f"R squared {where} in {arms}: {'; '.join(fits)}"
 

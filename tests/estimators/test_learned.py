@@ -6,7 +6,6 @@ import dataclasses
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.optimize import minimize
 

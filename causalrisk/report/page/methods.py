@@ -179,7 +179,7 @@ def methods(record: FitRecord) -> str:
 def _learner_sentences(record: FitRecord, learned: Learned) -> list[str]:
     """Sentences on the learners, their folds and what is done with the predictions."""
     names, design, options = joined(learned.names), record.design, record.options
-    how = "fitted to the rows of the arm" if learned.n_folds == 1 else f"cross-fitted in {learned.n_folds} folds"
+    how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
     repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
     source = f"the terms of {design.formula}" if design.formula else "exog"
     texts = [
