@@ -47,8 +47,7 @@ is right and effects differ, {scores_samples} samples
 
 {scores}
 
-The last had 1.744 at n = 2000 before the robust variance
-[raised anchors](method.md#an-anchor-chosen-by-rows-held-out), here by an excess over 1%, not `2 / sqrt(n)`.
+The last had 1.744 at n = 2000 before the robust variance [raised anchors](method.md#an-anchor-chosen-by-rows-held-out).
 
 ## Coverage
 
@@ -110,9 +109,7 @@ printed the bias and the root mean squared error of ordinary least squares. JRE 
 Bias with its Monte Carlo error, and root mean squared error, {scores_samples} samples of three populations with
 effects that differ; the outcome model is right and the propensity model misses a square
 (`python -m tests.studies.study_robust`, JRE with {replicates} replicates). `share=0` is the objective without the
-subtraction that makes JRE doubly robust. Here and in the four cells an excess of the robust variance of 1% was let be,
-in place of `2 / sqrt(n)`, with which the mean squared error of the last row is 1.002 (0.024), 1.004 (0.021) and 1.008
-(0.009) times that on the same 100, 100 and 50 samples.
+subtraction that makes JRE doubly robust.
 
 {scores_biases}
 
