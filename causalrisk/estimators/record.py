@@ -154,6 +154,8 @@ class FitRecord:
         Root of the random streams.
     notes : tuple of str
         Text of every warning.
+    df : float
+        Degrees of freedom of t tests and intervals; infinite for the normal distribution.
     passes : LaterPasses, optional
         Of a fit to a scan, until it has a covariance.
     robust : ndarray, shape (d, d), optional
@@ -189,6 +191,7 @@ class FitRecord:
     given_resamples: bool
     seed: np.random.SeedSequence
     notes: tuple[str, ...]
+    df: float = np.inf
     passes: LaterPasses | None = None
     robust: Array | None = None
     blocks: FittedBlocks | None = None
