@@ -6,6 +6,7 @@ from causalrisk import simulation as simulation
 from causalrisk._version import __version__ as __version__
 from causalrisk.design.scan.source import Scan as Scan
 from causalrisk.design.scan.source import scan as scan
+from causalrisk.design.survey import Survey as Survey
 from causalrisk.errors import BootstrapError as BootstrapError
 from causalrisk.errors import CausalRiskError as CausalRiskError
 from causalrisk.errors import CausalRiskWarning as CausalRiskWarning

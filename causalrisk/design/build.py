@@ -32,6 +32,7 @@ from causalrisk.design.rows import (
     relative_weights,
     score_matrix,
 )
+from causalrisk.design.survey import survey_design
 from causalrisk.design.support import Matrices, Rules, check_levels, check_size, supported
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, show
 from causalrisk.errors import DesignError, DesignWarning, warn_user
@@ -150,6 +151,7 @@ def freeze(
         outcome_encoder=matrices.outcome,
         propensity_encoder=matrices.propensity,
         clusters=clusters,
+        survey=None if by.survey is None else survey_design(by.survey, rows.weights, rows.keep, name_of(by.subpop)),
     )
 
 

@@ -22,6 +22,7 @@ from causalrisk.design.rows import (
     relative_weights,
 )
 from causalrisk.design.support import Matrices, Rules, supported
+from causalrisk.design.survey import Replication, SurveyDesign
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
@@ -84,6 +85,8 @@ class Design:
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
         Names of the clusters; None also where the rows are elsewhere.
+    survey : SurveyDesign or None
+        The survey design, whose first-stage units are the clusters.
 
     Notes
     -----
@@ -122,6 +125,7 @@ class Design:
     outcome_encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder
     propensity_encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder
     clusters: pd.Index | None = None
+    survey: SurveyDesign | None = None
 
     def __post_init__(self) -> None:
         for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster, self.offset, self.score):
@@ -256,6 +260,11 @@ class Design:
         lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
         return replace(smaller, in_sample=in_sample, sample_ledger=ledger_frame(lines), notes=(*self.notes, *new))
 
+    @property
+    def replication(self) -> Replication | None:
+        """Replicate weights of the survey design, where there are any."""
+        return None if self.survey is None else self.survey.replication
+
     def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
         """Arrays and encoders of the rows kept."""
         if not keep.any():
@@ -279,6 +288,7 @@ class Design:
             weights=weights,
             cluster=cluster,
             clusters=clusters,
+            survey=None if self.survey is None else self.survey.of(keep),
             exog_names=matrices.outcome.names,
             propensity_names=matrices.propensity.names,
             dropped_terms=matrices.dropped,

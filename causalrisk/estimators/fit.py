@@ -107,7 +107,7 @@ def _begin(
     design: Design, options: ModelOptions, inference: InferenceOptions, *, joint: bool
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
-    kinds = inference.resolved(design.cluster_name is not None, joint=joint)
+    kinds = inference.resolved(design, joint=joint)
     check_available(design, options, inference)
     check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
     return kinds, Notes(design.notes)
@@ -174,6 +174,7 @@ def separate_record(
         given_resamples=given,
         seed=seed_sequence(inference.rng),
         notes=design.notes,
+        df=np.inf if design.survey is None else design.survey.df,
         passes=None if problem.in_memory else SeparatePasses(trained, at, estimate.params),
         blocks=_scored_blocks(weighed),
     )

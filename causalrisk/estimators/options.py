@@ -361,13 +361,13 @@ class InferenceOptions:
         """Number of resamples."""
         return N_BOOT if self.n_boot is None else self.n_boot
 
-    def resolved(self, clustered: bool, joint: bool) -> tuple[str, str]:
-        """Covariance type and kind of resampling for data with or without clusters.
+    def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
+        """Covariance type and kind of resampling for some data.
 
         Parameters
         ----------
-        clustered : bool
-            Whether a cluster was given.
+        design : Design
+            The data, with or without clusters or a survey design.
         joint : bool
             Whether the estimator is the joint one, or it is among those that are resampled together. Its default is the
             bootstrap, and `bootstrap` is of the replicates even where standard errors are not of resamples.
@@ -375,8 +375,12 @@ class InferenceOptions:
         Returns
         -------
         tuple of str
-            cov_type in {"robust", "HC1", "cluster", "bootstrap"} and the kind of bootstrap.
+            cov_type in {"robust", "HC1", "cluster", "bootstrap", "survey", "replicates"} and the kind of bootstrap.
         """
+        clustered = design.cluster_name is not None
+        if design.survey is not None:
+            self._check_survey()
+            return design.survey.cov_type, "cluster" if clustered else "pairs"
         if clustered:
             self._check_clustered()
         elif "cluster" in (self.cov_type, self.bootstrap):
@@ -395,6 +399,16 @@ class InferenceOptions:
                     f'Type  cov_type="bootstrap", or leave {name}= out.'
                 )
         return ("robust" if self.cov_type == "HC0" else self.cov_type), kind
+
+    def _check_survey(self) -> None:
+        """Refuse options of standard errors that know nothing of a survey design."""
+        usual = {"cov_type": None, "n_boot": None, "bootstrap": None, "resamples": None, "small_sample": False}
+        for name, default in usual.items():
+            if getattr(self, name) is not default:
+                raise OptionError(
+                    f"{name}= and design= were both given; the standard errors of a survey are those of its strata and "
+                    f"first-stage units, or of its replicate weights.\nLeave {name}= out."
+                )
 
     def _check_clustered(self) -> None:
         """Refuse options that treat rows as independent where a cluster was given."""

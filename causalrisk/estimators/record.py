@@ -141,7 +141,7 @@ class FitRecord:
     joint : JointRecord or None
         The joint part, for JRE.
     cov_type : str
-        "robust", "HC1", "cluster" or "bootstrap".
+        "robust", "HC1", "cluster", "bootstrap", "survey" or "replicates".
     bootstrap : str
         Kind of resampling.
     covariance : ndarray, shape (d, d)
@@ -249,6 +249,8 @@ class FitRecord:
     @property
     def robust_type(self) -> str:
         """Covariance type that needs no resampling."""
+        if self.design.survey is not None:
+            return "survey" if self.design.replication is None else "robust"
         return "cluster" if self.design.cluster_name is not None else "robust"
 
     @property

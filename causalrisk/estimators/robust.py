@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+import numpy as np
+
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.numerics.linalg import Array
@@ -20,7 +22,7 @@ def with_robust(start: FitRecord) -> FitRecord:
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates on the data of a fit from their influence function, clustered where a cluster was given.
+    """Covariance of estimates on the data of a fit from their influence function, by clusters or the survey design where these were given.
 
     Parameters
     ----------
@@ -39,10 +41,15 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 
 def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
     """As `influence_covariance`, from parts of the rows of the sample; k of the small-sample factor n / (n - k)."""
-    sample = record.sample
-    cluster = sample.clusters(record.design.cluster)
+    sample, survey = record.sample, record.design.survey
+    cluster, stratum, strata = sample.clusters(record.design.cluster), None, None
+    if survey is not None and survey.replication is None:
+        strata = survey.factors.beside_others()
+        others = np.full(sample.n_frame, len(survey.units))  # rows of a target frame, drawn by themselves
+        stratum = sample.arrange(np.concatenate([survey.stratum, others]))
     blocks = (
-        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts
+        BlockInfluence(values, sample.s[rows], *(None if by is None else by[rows] for by in (cluster, stratum)))
+        for rows, values in parts
     )
     return sandwich(
         lambda function: map(function, blocks),
@@ -51,6 +58,7 @@ def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coeff
         frequency=record.frequency,
         n_clusters=None if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
+        strata=strata,
     )
 
 

@@ -302,6 +302,9 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
     ndarray, shape (d,)
         NaN for fewer than two resamples.
     """
+    replication = record.design.replication
+    if replication is not None:
+        return np.sqrt(record.choice_variance * np.diag(replication.covariance(values, estimates)))
     if record.joint is None:
         return column_sd(values)
     squares = (values - estimates) ** 2
@@ -314,6 +317,9 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
     """Return the covariance of d quantities of a fit, shape (d, d); as in `resample_errors`, no value is NaN."""
     if len(values) < 2:
         return np.full((values.shape[1],) * 2, np.nan)
+    replication = record.design.replication
+    if replication is not None:
+        return record.choice_variance * replication.covariance(values, estimates)
     if record.joint is None:
         return np.atleast_2d(np.cov(values, rowvar=False))
     deviations = values - estimates

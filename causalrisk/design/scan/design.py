@@ -379,6 +379,11 @@ def design_from_scan(
     DesignError
         If the data and formulas do not describe a model that can be fitted.
     """
+    if columns.design is not None:
+        raise UnavailableError(
+            "design= is not there for a scan; expected rows in memory, or weights= and cluster=.\n"
+            "Type  data=data.collect()  if the rows fit into memory."
+        )
     reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame={"np": np, **frame})
     found = survey(reader)
     if found.first is None:
