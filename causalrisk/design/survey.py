@@ -113,6 +113,10 @@ class Survey:
     combined: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("weights", "strata", "psu", "fpc"):  # R has "~stratum"
+            value = getattr(self, name)
+            if isinstance(value, str) and value.startswith("~"):
+                object.__setattr__(self, name, value.lstrip("~ "))
         one_of("lonely", "certainty" if self.lonely == "remove" else self.lonely, LONELY)
         if self.replicate_weights is not None:
             self._check_replicates()
