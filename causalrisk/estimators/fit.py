@@ -177,7 +177,13 @@ def separate_record(
         passes=None if problem.in_memory else SeparatePasses(trained, at, estimate.params),
         blocks=_scored_blocks(weighed),
     )
-    return record, trained
+    return with_df(record, inference), trained
+
+
+def with_df(record: FitRecord, inference: InferenceOptions) -> FitRecord:
+    """Return a fit with the degrees of freedom of its tests and intervals that the options ask for."""
+    own = record.residual_df if inference.use_t else np.inf
+    return dataclasses.replace(record, df=own if inference.df is None else float(inference.df))
 
 
 def estimate_of(
