@@ -174,11 +174,17 @@ def separate_record(
         given_resamples=given,
         seed=seed_sequence(inference.rng),
         notes=design.notes,
-        df=np.inf if design.survey is None else design.survey.df,
         passes=None if problem.in_memory else SeparatePasses(trained, at, estimate.params),
         blocks=_scored_blocks(weighed),
     )
-    return record, trained
+    return with_df(record, inference), trained
+
+
+def with_df(record: FitRecord, inference: InferenceOptions) -> FitRecord:
+    """Return a fit with the degrees of freedom of its tests and intervals that the options ask for."""
+    use_t = inference.use_t if inference.use_t is not None else record.design.survey is not None
+    own = record.residual_df if use_t else np.inf
+    return dataclasses.replace(record, df=own if inference.df is None else float(inference.df))
 
 
 def estimate_of(

@@ -254,6 +254,14 @@ class FitRecord:
         return "cluster" if self.design.cluster_name is not None else "robust"
 
     @property
+    def residual_df(self) -> float:
+        """Degrees of freedom of t: of a survey design, clusters less one, or observations less outcome coefficients."""
+        design = self.design
+        if design.survey is not None:
+            return design.survey.df
+        return float(design.n_clusters - 1 if design.n_clusters else design.nobs - self.estimate.theta.size)
+
+    @property
     def choice_variance(self) -> float:
         """Factor of the sampling variance that allows for the choice of JRE's anchor; one for other estimators.
 

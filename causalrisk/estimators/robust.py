@@ -34,8 +34,12 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     Returns
     -------
     ndarray, shape (d, d)
-        The sandwich.
+        The sandwich; of replicate weights their linearised covariance.
     """
+    replication, sample = record.design.replication, record.sample
+    if replication is not None:  # what each of the replicate weights makes of the estimates, to the first order
+        own = sample.restore(influence * sample.s[:, None]) / sample.total
+        return replication.covariance((replication.multiplicities - 1).T @ own, np.zeros(own.shape[1]))
     return _covariance(record, [(slice(0, len(influence)), influence)], 0)
 
 

@@ -174,7 +174,7 @@ class ComparisonResults:
 
     @check_keywords("methods")
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
-        """Forest plot of the effects with their normal intervals.
+        """Forest plot of the effects with their intervals.
 
         Parameters
         ----------

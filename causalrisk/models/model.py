@@ -397,6 +397,8 @@ class CausalModel(metaclass=Advising):
         n_boot: int | None = None,
         bootstrap: str | None = None,
         small_sample: bool = False,
+        use_t: bool | None = None,
+        df: float | None = None,
         max_failed: float = 0.05,
         rng: Any = 0,
         n_jobs: int = 1,
@@ -420,7 +422,13 @@ class CausalModel(metaclass=Advising):
             where given; clusters drawn with replacement; rows within each arm. By default "cluster" where clusters are
             given, else "pairs".
         small_sample : bool, default False
-            Apply the factor of "HC1" also to clustered standard errors.
+            Apply the factor of "HC1" also to clustered standard errors, with clusters G / (G - 1) (n - 1) / (n - k).
+        use_t : bool, optional
+            Whether tests and intervals are from the t distribution (joint tests from F) in place of the normal one
+            (chi-squared): with G - 1 degrees of freedom for G clusters, else n - k, k the coefficients of the outcome
+            models as in "HC1". By default they are normal.
+        df : float, optional
+            Degrees of freedom in place of these; given, it asks for the t distribution.
         max_failed : float, default 0.05
             Share of the resamples that may fail before the bootstrap is refused.
         rng : int, Generator, SeedSequence or None, default 0
@@ -607,6 +615,8 @@ class JRE(CausalModel):
         n_boot: int | None = None,
         bootstrap: str | None = None,
         small_sample: bool = False,
+        use_t: bool | None = None,
+        df: float | None = None,
         max_failed: float = 0.05,
         rng: Any = 0,
         n_jobs: int = 1,
@@ -628,7 +638,7 @@ class JRE(CausalModel):
 
         Parameters
         ----------
-        cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
+        cov_type, n_boot, bootstrap, small_sample, use_t, df, max_failed, rng, n_jobs, progress, memory, resamples
             As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
             and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
             weights as for the replicates, none of which is zero, so that no resample separates where the sample

@@ -216,6 +216,17 @@ def se_words(record: FitRecord) -> str:
     )
 
 
+def distribution_words(record: FitRecord) -> str:
+    """Return what intervals are: normal, or of the t distribution, with the source of its degrees of freedom."""
+    if np.isinf(record.df):
+        return "normal"
+    text = f"of the t distribution with {record.df:.6g} degrees of freedom"
+    if record.df != record.residual_df:
+        return text
+    clustered = record.design.cluster_name is not None
+    return f"{text} ({'clusters less one' if clustered else 'observations less outcome coefficients'})"
+
+
 def choice_words(record: FitRecord) -> str:
     """Return the sentence on the factor of JRE's standard errors for the choice of the anchor; empty at 1.000."""
     factor = f"{np.sqrt(record.choice_variance):.3f}"

@@ -26,6 +26,7 @@ from causalrisk.report.labels import (
     choice_of_anchor,
     clip_text,
     count,
+    distribution_words,
     estimand_words,
     joined,
     offset_words,
@@ -240,12 +241,13 @@ def _errors_sentence(record: FitRecord) -> str:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         return (
             f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
-            f"({kind}); intervals are normal."
+            f"({kind}); intervals are {distribution_words(record)}."
         )
     clustered = f", clustered by {record.design.cluster_name}" if record.cov_type == "cluster" else ""
     return (
         f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
-        f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are normal."
+        f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are "
+        f"{distribution_words(record)}."
     )
 
 
@@ -377,6 +379,8 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
         given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
     elif record.cov_type == "cluster" and not np.allclose(robust_covariance(record, False), record.covariance):
         given["small_sample"] = "True"
+    if np.isfinite(record.df):
+        given |= {"use_t": "True"} if record.df == record.residual_df else {"df": f"{record.df!r}"}
     if record.joint is not None:
         own, usual = record.joint.options, JREOptions(objective=record.joint.options.objective)
         for field in dataclasses.fields(JREOptions):
