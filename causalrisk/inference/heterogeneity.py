@@ -518,10 +518,10 @@ def _projected(record: FitRecord, found: Moderators, inference: InferenceOptions
     projection = project_effects(record, columns, scale, groups=found.groups)
     if record.cov_type == "replicates":
         replicated = _replicated(record, columns, found.groups).reshape(-1, projection.values.size)
-        flat = projection.values.ravel()
-        se = resample_errors(record, replicated, flat)
+        flat = np.asarray(projection.values.ravel())
+        errors = resample_errors(record, replicated, flat)
         covariance = resample_covariance(record, scale.contrast(replicated), scale.contrast(flat))
-        return ProjectedEffects(projection.values, se.reshape(projection.values.shape), covariance)
+        return ProjectedEffects(projection.values, errors.reshape(projection.values.shape), covariance)
     influence = projection.influence.reshape(sample.n, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         slope = scale.report_slope(scale.contrast(projection.values)).ravel()

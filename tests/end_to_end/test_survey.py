@@ -261,3 +261,10 @@ def test_lonely_units_are_no_matter_of_resamples():
     with pytest.raises(OptionError, match="certainty"):
         model(data=data, survey=survey | {"lonely": "adjust"}).fit(n_boot=10)
     assert model(data=data, survey=survey | {"lonely": "remove"}).fit(n_boot=10).bse.gt(0).all()
+
+
+def test_table_one_takes_the_weights_and_the_subpopulation_of_a_design():
+    told = cr.table_one(["x1", "x2"], TWO, by="d", design=Survey(**STRATA), subpop="dom")
+    rows = TWO[TWO.dom == 1]
+    wanted = cr.table_one(["x1", "x2"], rows, by="d", weights="pw", weight_type="probability")
+    pd.testing.assert_frame_equal(told.frame, wanted.frame, rtol=1e-12)
