@@ -108,9 +108,21 @@ def _begin(
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
     kinds = inference.resolved(design.cluster_name is not None, joint=joint)
+    if kinds[0] == "bootstrap":
+        check_one_way(design)
     check_available(design, options, inference)
     check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
     return kinds, Notes(design.notes)
+
+
+def check_one_way(design: Design) -> None:
+    """Refuse two-way clusters, which no resample keeps whole."""
+    if design.second_cluster is not None:
+        names = listed(design.cluster_names)
+        raise OptionError(
+            f"resamples draw whole clusters, and no draw keeps those of both {names} whole.\n"
+            'Type  fit(cov_type="cluster").'
+        )
 
 
 def _checked(record: FitRecord, notes: Notes) -> FitRecord:

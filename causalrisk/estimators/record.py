@@ -253,9 +253,12 @@ class FitRecord:
 
     @property
     def residual_df(self) -> float:
-        """Degrees of freedom that `use_t=True` takes: clusters less one, or observations less outcome coefficients."""
+        """Degrees of freedom that `use_t=True` takes: clusters less one, or observations less outcome coefficients.
+
+        Of two-way clusters those of the variable with fewer count.
+        """
         design = self.design
-        return float(design.n_clusters - 1 if design.n_clusters else design.nobs - self.estimate.theta.size)
+        return float(min(design.cluster_counts) - 1 if design.n_clusters else design.nobs - self.estimate.theta.size)
 
     @property
     def choice_variance(self) -> float:

@@ -50,7 +50,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         except BootstrapError as error:  # a worker died
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         return with_bootstrap(record, boot, notes)
-    covariance = robust_covariance(record, inference.small_sample)
+    covariance = robust_covariance(record, inference.small_sample, notes)
     record = dataclasses.replace(record, covariance=covariance, passes=None)
     return _completed(_with_choice(record), notes)
 

@@ -36,6 +36,7 @@ from causalrisk.report.labels import (
     TOTAL_WEIGHT,
     choice_words,
     clip_text,
+    clusters_text,
     compared_learner_words,
     covariance_name,
     distribution_words,
@@ -223,7 +224,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     if design.cluster_name is not None:
-        left.append(("Clusters:", f"{design.cluster_name} ({design.n_clusters})"))
+        left.append(("Clusters:", clusters_text(design)))
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
@@ -505,7 +506,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     if design.cluster_name is not None:
-        right.append(("Clusters:", f"{design.cluster_name} ({design.n_clusters})"))
+        right.append(("Clusters:", clusters_text(design)))
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 

@@ -226,7 +226,7 @@ def _errors_sentence(record: FitRecord) -> str:
             f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
             f"({kind}); intervals are {distribution_words(record)}."
         )
-    clustered = f", clustered by {record.design.cluster_name}" if record.cov_type == "cluster" else ""
+    clustered = f", clustered by {joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
     return (
         f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
         f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are "
@@ -305,7 +305,8 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     if design.weight_type is not None:
         given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
     if design.cluster_name is not None:
-        given["cluster"] = repr(design.cluster_name)
+        names = list(design.cluster_names)
+        given["cluster"] = repr(names if len(names) > 1 else design.cluster_name)
     if design.offset_kind is not None:
         given[design.offset_kind] = repr(design.offset_name)
     if design.score is not None:
