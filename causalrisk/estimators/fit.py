@@ -109,19 +109,18 @@ def _begin(
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
     kinds = inference.resolved(design.cluster_name is not None, joint=joint)
     if kinds[0] == "bootstrap":
-        check_one_way(design)
+        check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference)
     check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
     return kinds, Notes(design.notes)
 
 
-def check_one_way(design: Design) -> None:
-    """Refuse two-way clusters, which no resample keeps whole."""
+def check_one_way(design: Design, advice: str) -> None:
+    """Refuse resamples of two-way clusters, which no draw keeps whole."""
     if design.second_cluster is not None:
         names = listed(design.cluster_names)
         raise OptionError(
-            f"resamples draw whole clusters, and no draw keeps those of both {names} whole.\n"
-            'Type  fit(cov_type="cluster").'
+            f"resamples draw whole clusters, and no draw keeps those of both {names} whole.\nType  {advice}."
         )
 
 

@@ -156,6 +156,8 @@ class FitRecord:
         Text of every warning.
     df : float
         Degrees of freedom of t tests and intervals; infinite for the normal distribution.
+    small_sample : bool
+        Whether the sandwich has the factor of HC1.
     passes : LaterPasses, optional
         Of a fit to a scan, until it has a covariance.
     robust : ndarray, shape (d, d), optional
@@ -192,6 +194,7 @@ class FitRecord:
     seed: np.random.SeedSequence
     notes: tuple[str, ...]
     df: float = np.inf
+    small_sample: bool = False
     passes: LaterPasses | None = None
     robust: Array | None = None
     blocks: FittedBlocks | None = None

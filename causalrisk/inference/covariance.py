@@ -51,7 +51,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         return with_bootstrap(record, boot, notes)
     covariance = robust_covariance(record, inference.small_sample, notes)
-    record = dataclasses.replace(record, covariance=covariance, passes=None)
+    factor = inference.small_sample or record.cov_type == "HC1"
+    record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
     return _completed(_with_choice(record), notes)
 
 

@@ -167,7 +167,7 @@ OWN = "fit"  # rng="fit" takes the seed of the fit
 def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, progress: bool) -> InferenceOptions:
     """Check the bootstrap options of effects in groups by JRE; by default the resamples of the fit."""
     if record.joint is not None:
-        check_one_way(record.design)
+        check_one_way(record.design, "res.start.effects_by(...)")
     own_seed = isinstance(rng, str) and rng == OWN
     if record.joint is None and (n_boot is not None or not own_seed):
         name = "n_boot" if n_boot is not None else "rng"

@@ -186,7 +186,7 @@ def fit_estimators(
             f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "
             "resamples.\nType  n_repeats=1."
         )
-    check_one_way(design)
+    check_one_way(design, f'cluster="{design.cluster_name}"')
     kind = inference.resolved(design.cluster is not None, joint=JRE in specs)[1]
     cov_type = "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)

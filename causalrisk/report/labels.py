@@ -179,11 +179,16 @@ def se_words(record: FitRecord) -> str:
         )
     names = joined(record.design.cluster_names)
     clusters = f", added up within the clusters of {names}" if record.cov_type == "cluster" else ""
-    factor = ", times the small-sample factor n / (n - k)" if record.cov_type == "HC1" else ""
+    factor = f", times the small-sample factor {factor_text(record)}" if record.small_sample else ""
     return (
         "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
         f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
     )
+
+
+def factor_text(record: FitRecord) -> str:
+    """Return the small-sample factor of the sandwich as a formula."""
+    return "G / (G - 1) (n - 1) / (n - k)" if record.cov_type == "cluster" else "n / (n - k)"
 
 
 def distribution_words(record: FitRecord) -> str:

@@ -421,7 +421,8 @@ def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
     se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
-    text = f"Intervals are {distribution_words(record)}, from the {se} standard error."
+    factor = " with the small-sample factor" if record.small_sample and record.cov_type != "HC1" else ""
+    text = f"Intervals are {distribution_words(record)}, from the {se} standard error{factor}."
     if null:
         text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {null:g}."
     if record.options.effect != "difference":
