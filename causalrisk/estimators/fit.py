@@ -108,9 +108,20 @@ def _begin(
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
     kinds = inference.resolved(design, joint=joint)
+    if kinds[0] == "bootstrap":
+        check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference)
     check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
     return kinds, Notes(design.notes)
+
+
+def check_one_way(design: Design, advice: str) -> None:
+    """Refuse resamples of two-way clusters, which no draw keeps whole."""
+    if design.second_cluster is not None:
+        names = listed(design.cluster_names)
+        raise OptionError(
+            f"resamples draw whole clusters, and no draw keeps those of both {names} whole.\nType  {advice}."
+        )
 
 
 def _checked(record: FitRecord, notes: Notes) -> FitRecord:
@@ -560,7 +571,7 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
 
 def check_clusters(design: Design, notes: Notes) -> None:
     """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
-    if design.cluster_name is None:
+    if design.cluster_name is None or design.survey is not None:  # whose t distribution knows of few units
         return
     counts = design.arm_clusters
     fewest = int(np.argmin(counts))

@@ -26,6 +26,7 @@ from causalrisk.errors import (
 )
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING
+from causalrisk.estimators.fit import check_one_way
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import sample_resampler
@@ -166,6 +167,8 @@ OWN = "fit"  # rng="fit" takes the seed of the fit
 
 def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, progress: bool) -> InferenceOptions:
     """Check the bootstrap options of effects in groups by JRE; by default the resamples of the fit."""
+    if record.joint is not None:
+        check_one_way(record.design, "res.start.effects_by(...)")
     own_seed = isinstance(rng, str) and rng == OWN
     if record.joint is None and (n_boot is not None or not own_seed):
         name = "n_boot" if n_boot is not None else "rng"

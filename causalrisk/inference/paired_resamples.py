@@ -15,7 +15,15 @@ from causalrisk.design import Design
 from causalrisk.errors import Notes, OptionError, ResampleWarning, Told, check_alpha
 from causalrisk.estimators.estimates import Refits, Refitters
 from causalrisk.estimators.exposure import check_means
-from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of, with_df
+from causalrisk.estimators.fit import (
+    check_one_way,
+    check_range,
+    estimate_of,
+    fit_joint,
+    fit_separate,
+    overlap_of,
+    with_df,
+)
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
@@ -186,6 +194,7 @@ def fit_estimators(
             f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "
             "resamples.\nType  n_repeats=1."
         )
+    check_one_way(design, f'cluster="{design.cluster_name}"')
     kind = inference.resolved(design, joint=JRE in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)

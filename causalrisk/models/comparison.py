@@ -219,7 +219,9 @@ class ComparisonResults:
         return self.summary().as_html()
 
 
-@check_keywords("compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "replicates", "method", "n_starts"))
+@check_keywords(
+    "compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "cov_kwds", "replicates", "method", "n_starts")
+)
 def compare(
     formula: str,
     data: Any = None,

@@ -330,7 +330,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "offset": (design.offset_kind, design.offset_name, record.stated_exposure),
         "standard errors": record.cov_type,
         "weights": (design.weight_type, design.weights_name),
-        "clusters": design.cluster_name,
+        "clusters": design.cluster_names,
         "survey design": None if design.survey is None else (design.survey.call, design.survey.subpop_name),
         "terms of the outcome models": design.exog_names,
         "terms of the propensity model": design.propensity_names,

@@ -535,7 +535,7 @@ class CausalResults(metaclass=Advising):
 
     @property
     def __maketables_vcov_info__(self) -> dict[str, Any]:
-        clustered = self._record.design.cluster_name
+        clustered = "+".join(self._record.design.cluster_names) or None
         return {"vcov_type": table_maker_statistic(self._record, "se_type"), "clustervar": clustered}
 
     @property

@@ -36,6 +36,7 @@ from causalrisk.report.labels import (
     TOTAL_WEIGHT,
     choice_words,
     clip_text,
+    clusters_text,
     compared_learner_words,
     covariance_name,
     distribution_words,
@@ -230,7 +231,7 @@ def _design_rows(design: Design) -> list[tuple[str, str]]:
     """Rows on the clusters, or on the survey design."""
     survey = design.survey
     if survey is None:
-        return [] if design.cluster_name is None else [("Clusters:", f"{design.cluster_name} ({design.n_clusters})")]
+        return [] if design.cluster_name is None else [("Clusters:", clusters_text(design))]
     rows = [
         ("Strata:", None if survey.strata_name is None else f"{survey.strata_name} ({len(survey.strata)})"),
         ("PSUs:", None if survey.psu_name is None else f"{survey.psu_name} ({survey.units.sum():.0f})"),
@@ -442,7 +443,8 @@ def _interval_text(record: FitRecord) -> str:
         "replicates": "replicates'",
     }.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
-    text = f"Intervals are {distribution_words(record)}, from the {se} standard error."
+    factor = " with the small-sample factor" if record.small_sample and record.cov_type != "HC1" else ""
+    text = f"Intervals are {distribution_words(record)}, from the {se} standard error{factor}."
     if null:
         text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {null:g}."
     if record.options.effect != "difference":

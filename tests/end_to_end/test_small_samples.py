@@ -210,3 +210,136 @@ def test_jre_and_its_start_and_pooled_fits():
 def test_wrong_degrees_of_freedom_are_refused(options, advice):
     with pytest.raises(cr.OptionError, match=advice):
         cr.IPWRA.from_formula(f"y ~ {RHS}", simulate(100), treat="d").fit(**options)
+
+
+def two_ways(n=300, seed=3):
+    """Rows in clusters of two crossed variables, with effects of both."""
+    rng = np.random.default_rng(seed)
+    frame = simulate(n, seed=seed).assign(firm=rng.integers(0, 15, n), year=rng.integers(0, 11, n))
+    frame["y"] += rng.normal(size=15)[frame.firm] + rng.normal(size=11)[frame.year]
+    return frame
+
+
+@pytest.mark.parametrize("small_sample", [False, True])
+def test_two_way_clusters_of_a_regression_are_statsmodels_s(small_sample):
+    frame = two_ways()
+    groups = frame[["firm", "year"]].to_numpy()
+    kwds = {"groups": groups, "use_correction": small_sample}
+    theirs = smf.ols("y ~ d", frame).fit(cov_type="cluster", cov_kwds=kwds, use_t=True)
+    for given in (["firm", "year"], frame[["firm", "year"]], groups):
+        model = cr.OutcomeRegression.from_formula("y ~ 1", frame, treat="d", cluster=given)
+        res = model.fit(small_sample=small_sample, use_t=True)
+        np.testing.assert_allclose(res.bse[["ATE", "POM[0]"]], theirs.bse[["d", "Intercept"]], rtol=1e-10)
+        assert res.df_resid == theirs.df_resid_inference == 10
+        np.testing.assert_allclose(res.conf_int().loc["ATE"], theirs.conf_int().loc["d"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("model", [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
+def test_two_way_clusters_by_hand_from_the_contributions(model):
+    rng = np.random.default_rng(0)
+    frame = two_ways().assign(w=rng.uniform(0.5, 2, 300), m=np.arange(300) % 2)
+    options = {"weights": "w", "weight_type": "probability", "cluster": ["firm", "year"]}
+    quick = {"n_replicates": 40, "cov_type": "cluster"} if model is cr.JRE else {}
+    res = model.from_formula(f"y ~ {RHS}", frame, treat="d", **options).fit(**quick)
+    psi = res.estimating_equations().mul(frame.w, axis=0)
+    firms, years, both = (
+        psi.groupby([frame[name] for name in names]).sum() for names in (["firm"], ["year"], ["firm", "year"])
+    )
+    by_hand = sum(sign * sums.T @ sums for sign, sums in ((1, firms), (1, years), (-1, both))) / frame.w.sum() ** 2
+    np.testing.assert_allclose(res.cov_params(), by_hand.iloc[:3, :3] * res._record.choice_variance, rtol=1e-9)
+    assert res._record.design.cluster_names == ("firm", "year")
+    assert "firm (15), year (11)" in " ".join(str(res.summary()).split())
+    assert "firm and year (Cameron" in res.methods()
+    assert "cluster=['firm', 'year']" in call_of(res._record)
+
+
+def test_two_way_clusters_where_one_holds_the_other_are_the_larger_ones():
+    frame = two_ways().assign(part=lambda f: 10 * f.firm + f.year % 2)
+    nested = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster=["firm", "part"]).fit()
+    alone = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster="firm").fit()
+    np.testing.assert_allclose(nested.bse, alone.bse, rtol=1e-9)
+    np.testing.assert_allclose(nested.effects_by("~ x1")["std err"], alone.effects_by("~ x1")["std err"], rtol=1e-9)
+    trimmed = nested.model.with_options(trim=(0.2, 0.8)).fit()
+    np.testing.assert_allclose(trimmed.bse, alone.model.with_options(trim=(0.2, 0.8)).fit().bse, rtol=1e-9)
+
+
+def test_negative_variances_of_two_way_clusters_are_zero_and_told():
+    """Each firm is seen once a year: the sums of a firm, and of a year, are nearly zero, and less than their parts."""
+    rng = np.random.default_rng(2)
+    grid = rng.normal(size=(8, 8))
+    grid -= grid.mean(axis=0) + grid.mean(axis=1)[:, None] - grid.mean()
+    frame = pd.DataFrame({"y": grid.ravel(), "firm": np.repeat(np.arange(8), 8), "year": np.tile(np.arange(8), 8)})
+    frame["d"] = (frame.firm + frame.year) % 2
+    model = cr.Hajek.from_formula("y ~ 1", frame, treat="d", propensity="1", cluster=["firm", "year"])
+    with pytest.warns(cr.DesignWarning, match="Type  cluster="):
+        res = model.fit()
+    assert np.linalg.eigvalsh(res.cov_params()).min() > -1e-12
+    assert "negative variance" in " ".join(str(res.summary()).split())
+    gap = np.array([1.0, 1.0, -1.0])  # the effect is the difference of the means, with or without them
+    assert abs(gap @ res.cov_params().to_numpy() @ gap) < 1e-12
+
+
+def test_missing_values_of_either_variable_leave_rows_out():
+    frame = two_ways()
+    frame.loc[:4, "firm"], frame.loc[3:9, "year"] = np.nan, np.nan
+    assert cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster=["firm", "year"]).fit().nobs == 290
+
+
+def test_resamples_of_two_way_clusters_are_refused():
+    frame = two_ways().assign(m=np.arange(300) % 2)
+    options = {"treat": "d", "cluster": ["firm", "year"]}
+    joint = cr.JRE.from_formula(f"y ~ {RHS}", frame, **options)
+    with pytest.raises(cr.OptionError, match=r'Type  fit\(cov_type="cluster"\)'):
+        joint.fit()
+    with pytest.raises(cr.OptionError, match='Type  cluster="firm"'):
+        cr.compare(f"y ~ {RHS}", frame, n_boot=20, **options)
+    res = joint.fit(cov_type="cluster", n_replicates=40)
+    with pytest.raises(cr.OptionError, match=r"Type  res\.start\.effects_by"):
+        res.effects_by("m", frame)
+    with pytest.raises(cr.DesignError, match=r"Type  cluster=\['firm', 'year'\]"):
+        cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster=["firm", "year", "m"])
+
+
+@pytest.mark.parametrize("groups", ["column", "values", "list", "two", "name", "of the sample"])
+def test_clusters_given_to_fit_as_in_statsmodels(groups):
+    frame = two_ways()
+    frame.loc[5, "y"] = np.nan
+    given = {
+        "column": frame.firm, "values": frame.firm.to_numpy(), "list": frame.firm.tolist(),
+        "two": frame[["firm", "year"]], "name": "x1", "of the sample": frame.firm.drop(5).to_numpy(),
+    }[groups]  # fmt: skip
+    cluster = {"two": ["firm", "year"], "name": "x1"}.get(groups, "firm")
+    model = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d")
+    res = model.fit(cov_type="cluster", cov_kwds={"groups": given, "use_correction": True}, use_t=True)
+    same = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster=cluster).fit(small_sample=True, use_t=True)
+    np.testing.assert_array_equal(res.summary_frame(), same.summary_frame())
+    np.testing.assert_array_equal(res.model.fit().bse, same.model.fit().bse)
+    assert model.fit().cov_type == "robust"
+
+
+@pytest.mark.parametrize(
+    ("given", "cluster", "advice"),
+    [
+        ({"maxlags": 1}, None, r'Type  cov_kwds=\{"groups": data\["id"\]\}'),
+        ({"groups": "firm"}, None, r"Type  from_formula\(\.\.\., cluster='firm'\)"),
+        ({"groups": np.r_[np.nan, np.arange(299)]}, None, "Fill these in"),
+        ({"groups": np.arange(9)}, None, "of the same length"),
+        ({"groups": np.arange(300)}, "firm", "Leave cov_kwds= out"),
+    ],
+)
+def test_wrong_clusters_given_to_fit_are_refused(given, cluster, advice):
+    model = cr.IPWRA.from_formula(f"y ~ {RHS}", two_ways(), treat="d", cluster=cluster)
+    with pytest.raises((cr.OptionError, cr.DesignError), match=advice):
+        model.fit(cov_kwds=given)
+
+
+def test_the_small_sample_factor_is_told():
+    frame = simulate(200).assign(g=np.arange(200) % 60)
+    plain = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit(small_sample=True)
+    assert plain.effect_se == cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit(cov_type="HC1").effect_se
+    clustered = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster="g").fit(small_sample=True)
+    for res, factor in ((plain, "n / (n - k)"), (clustered, "G / (G - 1) (n - 1) / (n - k)")):
+        assert "with the small-sample factor" in " ".join(str(res.summary()).split())
+        for text in (res.methods(), str(res.explain())):
+            assert f"the small-sample factor {factor}" in " ".join(text.split())
+        assert "small_sample=True" in call_of(res._record)
