@@ -291,9 +291,7 @@ class Design:
         X = self.X[keep]
         weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
         Z = X if self.Z is self.X else self.Z[keep]
-        given = Matrices(X, Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
-        counts = weights if self.weight_type == "frequency" else None
-        matrices = supported(given, arm, self.labels, self.rules, notes, counts)
+        rows = replace(taken(self, keep, "y", "offset", "score", "index"), X=X, Z=Z, arm=arm, weights=weights)
         if self.cluster is not None:
             numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
             check_groups(numbers.tolist(), len(cluster), str(self.cluster_name))
@@ -302,16 +300,38 @@ class Design:
         if self.second_cluster is not None:
             left, second = np.unique(self.second_cluster[keep], return_inverse=True)
             check_groups(left.tolist(), len(second), str(self.second_cluster_name))
+        rows = replace(rows, cluster=cluster, clusters=clusters, second_cluster=second)
+        return replace(rows, survey=None if self.survey is None else self.survey.of(keep))._supported(notes)
+
+    def under(self, arm: np.ndarray) -> Design:
+        """Return the same rows under another assignment of the treatment.
+
+        Parameters
+        ----------
+        arm : ndarray of int, shape (n,)
+            Arm of each row, 0 .. K-1.
+
+        Returns
+        -------
+        Design
+            Without columns that depend on others in the rows of an arm, where these are not refused.
+
+        Raises
+        ------
+        DesignError
+            If the arms do not support the models.
+        """
+        return replace(self, arm=arm)._supported([])
+
+    def _supported(self, notes: list[str]) -> Design:
+        """Drop the columns that the rows do not support."""
+        given = Matrices(self.X, self.Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
+        counts = self.weights if self.weight_type == "frequency" else None
+        matrices = supported(given, self.arm, self.labels, self.rules, notes, counts)
         return replace(
-            taken(self, keep, "y", "offset", "score", "index"),
+            self,
             X=matrices.X,
             Z=matrices.Z,
-            arm=arm,
-            weights=weights,
-            cluster=cluster,
-            clusters=clusters,
-            survey=None if self.survey is None else self.survey.of(keep),
-            second_cluster=second,
             exog_names=matrices.outcome.names,
             propensity_names=matrices.propensity.names,
             dropped_terms=matrices.dropped,
