@@ -122,7 +122,7 @@ class Survey:
             self._check_replicates()
             return
         for name in OF_REPLICATES:
-            if getattr(self, name) not in (None, True if name == "combined" else None):
+            if getattr(self, name) is not (True if name == "combined" else None):
                 raise OptionError(
                     f"{name}= is of replicate weights, and none were given.\n"
                     f'Type  Survey(..., replicate_weights="repw*", {name}=...), or leave {name}= out.'
@@ -479,8 +479,10 @@ def _call(columns: SurveyColumns, weights_name: str | None) -> str:
         given["replicate_weights"] = repr(survey.replicate_weights if text else list(columns.replicates))
     for field in dataclasses.fields(survey):
         value = getattr(survey, field.name)
-        if field.name not in (*names, "replicate_weights") and value is not field.default and value != field.default:
-            given[field.name] = repr(np.asarray(value).tolist() if field.name == "rscales" else value)
+        if field.name == "rscales" and value is not None:
+            given["rscales"] = repr(np.asarray(value).tolist())
+        elif field.name not in (*names, "replicate_weights", "rscales") and value != field.default:
+            given[field.name] = repr(value)
     return f"Survey({', '.join(f'{name}={value}' for name, value in given.items())})"
 
 

@@ -230,6 +230,8 @@ def distribution_words(record: FitRecord) -> str:
     text = f"of the t distribution with {record.df:.6g} degrees of freedom"
     if record.df != record.residual_df:
         return text
+    if record.design.survey is not None:
+        return f"{text} ({'units less strata' if record.design.replication is None else 'of the replicate weights'})"
     clustered = record.design.cluster_name is not None
     return f"{text} ({'clusters less one' if clustered else 'observations less outcome coefficients'})"
 

@@ -238,7 +238,7 @@ def _errors_sentence(record: FitRecord) -> str:
         )
         return (
             f"Standard errors {how} for the survey design, {survey_words(survey)} (Lumley 2010); intervals are "
-            f"those of t with {survey.df:g} degrees of freedom."
+            f"{distribution_words(record)}."
         )
     if record.boot is not None:
         kind = "given resamples" if record.given_resamples else resamples_words(record)
