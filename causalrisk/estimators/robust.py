@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-import numpy as np
-
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.numerics.linalg import Array
@@ -41,12 +39,8 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 
 def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
     """As `influence_covariance`, from parts of the rows of the sample; k of the small-sample factor n / (n - k)."""
-    sample, survey = record.sample, record.design.survey
-    cluster, stratum, strata = sample.clusters(record.design.cluster), None, None
-    if survey is not None and survey.replication is None:
-        strata = survey.factors.beside_others()
-        others = np.full(sample.n_frame, len(survey.units))  # rows of a target frame, drawn by themselves
-        stratum = sample.arrange(np.concatenate([survey.stratum, others]))
+    sample, design = record.sample, record.design
+    cluster, stratum = sample.clusters(design.cluster), sample.strata(design.survey)
     blocks = (
         BlockInfluence(values, sample.s[rows], *(None if by is None else by[rows] for by in (cluster, stratum)))
         for rows, values in parts
@@ -58,7 +52,7 @@ def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coeff
         frequency=record.frequency,
         n_clusters=None if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
-        strata=strata,
+        strata=design.strata,
     )
 
 
@@ -79,4 +73,5 @@ def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
         frequency=record.frequency,
         n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,
         n_coefficients=n_coefficients,
+        strata=record.design.strata,
     )
