@@ -380,8 +380,8 @@ class ColumnOptions:
         if self.design is None:
             if self.subpop is not None:
                 raise OptionError(
-                    "subpop= is of a survey design, whose units without rows in the subpopulation count in the variance, "
-                    "and design= was not given.\nType  design=Survey(...), or leave the other rows out of the data."
+                    "subpop= is of a survey design, whose units without rows in the subpopulation count in the "
+                    "variance, and design= was not given.\nType  design=Survey(...), or leave the other rows out."
                 )
             return
         if not isinstance(self.design, Survey):
@@ -391,7 +391,9 @@ class ColumnOptions:
             )
         for name, place in (("weights", "weights"), ("weight_type", None), ("cluster", "psu")):
             if getattr(self, name) is not None:
-                where = f"Type  Survey({place}=...)  for it" if place else "The weights of a survey are sampling weights"
+                where = (
+                    f"Type  Survey({place}=...)  for it" if place else "The weights of a survey are sampling weights"
+                )
                 raise OptionError(f"{name}= and design= were both given.\n{where}, and leave {name}= out.")
         object.__setattr__(self, "weights", self.design.weights)
         object.__setattr__(self, "weight_type", None if self.design.weights is None else "probability")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -114,6 +114,10 @@ class Survey:
     combined: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("weights", "strata", "psu", "fpc"):  # R has "~stratum"
+            value = getattr(self, name)
+            if isinstance(value, str) and value.startswith("~"):
+                object.__setattr__(self, name, value.lstrip("~ "))
         one_of("lonely", "certainty" if self.lonely == "remove" else self.lonely, LONELY)
         if self.replicate_weights is not None:
             self._check_replicates()
@@ -149,8 +153,8 @@ class Survey:
         one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
         if (self.replicate_type == "Fay") != (self.rho is not None):
             raise OptionError(
-                f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; Fay's method has a factor, and no other "
-                'has.\nType  replicate_type="Fay", rho=0.5, or leave rho= out.'
+                f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; Fay's method has a factor, and no "
+                'other has.\nType  replicate_type="Fay", rho=0.5, or leave rho= out.'
             )
         if self.rho is not None and not 0 <= self.rho < 1:
             raise OptionError(f"rho={self.rho!r}; expected Fay's factor, 0 <= rho < 1.\nType  rho=0.5.")
@@ -242,7 +246,7 @@ class SurveyColumns:
             columns["fpc"] = pd.Series(numbers(self.fpc, f"fpc {self.fpc.name!r}"), index)
         return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
 
-    def described(self, strata: Strata, subpop_name: str | None) -> dict[str, Any]:
+    def described(self, strata: Strata, weights_name: str | None, subpop_name: str | None) -> dict[str, Any]:
         """Check the strata, and return what a `SurveyDesign` has that does not go by rows."""
         survey, fractions = self.survey, _fractions(f"fpc {_name(self.fpc)!r}", strata)
         lonely = "certainty" if survey.lonely == "remove" else survey.lonely
@@ -263,6 +267,7 @@ class SurveyColumns:
             "psu_name": _name(self.psu),
             "fpc_name": _name(self.fpc),
             "subpop_name": subpop_name,
+            "call": _call(self, weights_name),
         }
 
 
@@ -326,6 +331,10 @@ class Replication:
         deviations = values - center
         return np.asarray(deviations.T @ (self.scales[:, None] * deviations))
 
+    def errors(self, values: Array, estimates: Array) -> Array:
+        """Return the standard errors, shape (d,)."""
+        return np.sqrt(np.diag(self.covariance(values, estimates)))
+
 
 @dataclass(frozen=True, eq=False)
 class SurveyDesign:
@@ -335,6 +344,8 @@ class SurveyDesign:
     ----------
     stratum : ndarray of int, shape (n,)
         Stratum of each row, 0 .. H-1.
+    unit : ndarray of int, shape (n,)
+        First-stage unit of each row, numbered within its stratum.
     strata : tuple of str, length H
         The strata.
     units : ndarray, shape (H,)
@@ -345,11 +356,14 @@ class SurveyDesign:
         What a stratum with one unit counts for.
     strata_name, psu_name, fpc_name, subpop_name : str or None
         Names of the columns.
+    call : str
+        The design as it is typed.
     replication : Replication or None
         Replicate weights.
     """
 
     stratum: NDArray[np.intp]
+    unit: NDArray[np.intp]
     strata: tuple[str, ...]
     units: Array
     fractions: Array
@@ -358,6 +372,7 @@ class SurveyDesign:
     psu_name: str | None
     fpc_name: str | None
     subpop_name: str | None
+    call: str
     replication: Replication | None
 
     @property
@@ -384,12 +399,53 @@ class SurveyDesign:
             first *= len(alone) / (~alone).sum()
         return Factors(first, first * centred / self.units)
 
+    @cached_property
+    def members(self) -> dict[int, NDArray[np.intp]]:
+        """Positions of the rows of each stratum that has some."""
+        order = np.argsort(self.stratum, kind="stable")
+        edges = np.flatnonzero(np.diff(self.stratum[order], prepend=-1))
+        return {int(self.stratum[rows[0]]): rows for rows in np.split(order, edges[1:]) if len(rows)}
+
+    def resampled(self, generator: Callable[[int], np.random.Generator], width: int) -> Array:
+        """Draw multiplicities of the rows by the rescaled bootstrap.
+
+        Parameters
+        ----------
+        generator : callable
+            Stratum -> its random numbers.
+        width : int
+            How many resamples.
+
+        Returns
+        -------
+        ndarray, shape (n, width)
+            Multiplicities, none negative.
+
+        Notes
+        -----
+        In each stratum n_h - 1 units are drawn with replacement; a unit drawn t times counts
+        1 - l + l t n_h / (n_h - 1), l = sqrt(1 - f_h), so that the variance of a total over the resamples is that of
+        the design [1]_. A stratum with one unit is as it is.
+
+        References
+        ----------
+        .. [1] Rao, J. N. K., Wu, C. F. J. and Yue, K. (1992). Some recent work on resampling methods for complex
+           surveys. Survey Methodology 18, 209-217.
+        """
+        drawn = np.ones((len(self.stratum), width))
+        for h, rows in self.members.items():
+            n, share = int(self.units[h]), np.sqrt(1 - self.fractions[h])
+            if n > 1:
+                times = generator(h).multinomial(n - 1, np.full(n, 1 / n), size=width)
+                drawn[rows] = 1 - share + share * n / (n - 1) * times[:, self.unit[rows]].T
+        return drawn
+
     def of(self, which: Any) -> SurveyDesign:
         """Return the design of some of the rows."""
         replication = self.replication
         if replication is not None:
             replication = dataclasses.replace(replication, multiplicities=replication.multiplicities[which])
-        return dataclasses.replace(self, stratum=self.stratum[which], replication=replication)
+        return dataclasses.replace(self, stratum=self.stratum[which], unit=self.unit[which], replication=replication)
 
 
 @dataclass(frozen=True, eq=False)
@@ -411,7 +467,11 @@ class Factors:
 
 
 def survey_design(
-    columns: SurveyColumns, weights: Array | None, keep: NDArray[np.bool_], subpop_name: str | None
+    columns: SurveyColumns,
+    weights: Array | None,
+    keep: NDArray[np.bool_],
+    weights_name: str | None,
+    subpop_name: str | None,
 ) -> SurveyDesign:
     """Make the survey design of the rows in the sample.
 
@@ -423,8 +483,8 @@ def survey_design(
         Sampling weights.
     keep : ndarray of bool, shape (N,)
         The rows in the sample.
-    subpop_name : str or None
-        Name of the subpopulation.
+    weights_name, subpop_name : str or None
+        Names of the weights and of the subpopulation.
 
     Returns
     -------
@@ -444,16 +504,36 @@ def survey_design(
     units_of = np.arange(n) if columns.psu is None else pd.factorize(columns.units())[0]
     first = np.unique(units_of, return_index=True)[1]  # a row of each unit
     units = np.bincount(stratum[first], minlength=len(strata)).astype(float)
+    order, within = np.argsort(stratum[first], kind="stable"), np.empty(len(first), dtype=np.intp)
+    within[order] = np.arange(len(first)) - np.repeat(np.cumsum(units) - units, units.astype(int)).astype(np.intp)
     limits = None
     if columns.fpc is not None:
         by = pd.Series(numbers(columns.fpc, f"fpc {columns.fpc.name!r}")).groupby(stratum)
         limits = by.min().to_numpy(), by.max().to_numpy()
-    known = columns.described(Strata(tuple(str(name) for name in strata), units, limits), subpop_name)
+    every = Strata(tuple(str(name) for name in strata), units, limits)
+    known = columns.described(every, weights_name, subpop_name)
     replication = None
     if columns.replicates is not None:
         full = np.ones(n) if weights is None else weights
         replication = _replication(columns.survey, columns.replicates, full, keep)
-    return SurveyDesign(stratum=stratum[keep].astype(np.intp), replication=replication, **known)
+    return SurveyDesign(
+        stratum=stratum[keep].astype(np.intp), unit=within[units_of[keep]], replication=replication, **known
+    )
+
+
+def _call(columns: SurveyColumns, weights_name: str | None) -> str:
+    """Return the survey design as it is typed; columns that were given as values by their names."""
+    survey, names = columns.survey, {"weights": weights_name}
+    names |= {role: _name(getattr(columns, role)) for role in ("strata", "psu", "fpc")}
+    given = {role: repr(name) for role, name in names.items() if name is not None}
+    if columns.replicates is not None:
+        text = isinstance(survey.replicate_weights, str)
+        given["replicate_weights"] = repr(survey.replicate_weights if text else list(columns.replicates))
+    for field in dataclasses.fields(survey):
+        value = getattr(survey, field.name)
+        if field.name not in (*names, "replicate_weights") and value is not field.default and value != field.default:
+            given[field.name] = repr(np.asarray(value).tolist() if field.name == "rscales" else value)
+    return f"Survey({', '.join(f'{name}={value}' for name, value in given.items())})"
 
 
 def _name(column: pd.Series | None) -> str | None:
@@ -469,18 +549,20 @@ def _fractions(what: str, strata: Strata) -> Array:
     if (low != high).any():
         h = int(np.argmax(low != high))
         raise DesignError(
-            f"{what} differs within stratum {labels[h]!r}, from {low[h]:g} to {high[h]:g}; expected one number of units "
-            "in the population for all rows of a stratum.\nName the column of the first stage."
+            f"{what} differs within stratum {labels[h]!r}, from {low[h]:g} to {high[h]:g}; expected one number of "
+            "units in the population for all rows of a stratum.\nName the column of the first stage."
         )
     if low.min() <= 0:
-        raise DesignError(f"{what} has values of zero or less; expected numbers of units or shares of them.\nCorrect it.")
+        raise DesignError(
+            f"{what} has values of zero or less; expected numbers of units or shares of them.\nCorrect it."
+        )
     if high.max() <= 1:
         return np.asarray(high)
     if (low < units).any():
         h = int(np.argmax(low < units))
         raise DesignError(
             f"{what} says that stratum {labels[h]!r} has {low[h]:g} units in the population, and the sample has "
-            f"{units[h]:g} of them; expected at least as many.\nGive the number of first-stage units, not of rows sampled."
+            f"{units[h]:g} of them; expected at least as many.\nGive the number of first-stage units in the population."
         )
     return units / high
 
@@ -521,8 +603,8 @@ def _replication(survey: Survey, replicates: pd.DataFrame, weights: Array, keep:
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
     if rscales.shape not in ((), (count,)) or (rscales < 0).any() or not scale > 0:
         raise DesignError(
-            f"scale={scale!r} and rscales= of shape {rscales.shape} for {count} replicates; expected a positive number, "
-            "and one number for all or one for each, none negative.\nType  rscales=1."
+            f"scale={scale!r} and rscales= of shape {rscales.shape} for {count} replicates; expected a positive "
+            "number, and one number for all or one for each, none negative.\nType  rscales=1."
         )
     own = full / np.linalg.norm(full, axis=0)
     singular = np.sqrt(np.clip(np.linalg.eigvalsh(own.T @ own), 0, None))
@@ -547,8 +629,8 @@ def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
     """
     if missing_mask(values).any():
         raise DesignError(
-            f"subpop {name!r} is missing in {int(missing_mask(values).sum())} rows; expected True or False in every row "
-            f'of the data.\nType  subpop=data["{name}"].fillna(0) == 1  if these rows are not in it.'
+            f"subpop {name!r} is missing in {int(missing_mask(values).sum())} rows; expected True or False in every "
+            f'row of the data.\nType  subpop=data["{name}"].fillna(0) == 1  if these rows are not in it.'
         )
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():

@@ -244,7 +244,7 @@ class FitRecord:
     @property
     def draws_units(self) -> bool:
         """Whether resamples leave rows or clusters out, where fractional weights could be drawn in their place."""
-        return self.bootstrap != "bayesian" and self.options.propensity_score is None
+        return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
 
     @property
     def robust_type(self) -> str:

@@ -20,7 +20,7 @@ def with_robust(start: FitRecord) -> FitRecord:
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates on the data of a fit from their influence function, by clusters or the survey design where these were given.
+    """Covariance of estimates from their influence function, by clusters or a survey design where these were given.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ def _products_of_strata(strata: Factors, rows: BlockInfluence) -> tuple[Array, A
 
 
 def _totals(values: Array, stratum: NDArray[np.intp], strata: Factors) -> Array:
-    """Sums of values of shape (m, d) in each stratum, shape (H, d)."""
+    """Sum values of shape (m, d) in each stratum, shape (H, d)."""
     columns = [np.bincount(stratum, column, minlength=len(strata.squares)) for column in values.T]
     return np.stack(columns, axis=1)
 

@@ -236,8 +236,15 @@ def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: f
 def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDistribution:
     """Run the bootstrap of a fit, in memory or in passes over its scan."""
     if record.passes is None:
+        inference = inference_of(record, inference)
         return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
     return distribution_of([record.passes.refits(record.bootstrap, record.seed, inference.draws)])
+
+
+def inference_of(record: FitRecord, inference: InferenceOptions) -> InferenceOptions:
+    """Return the options with as many resamples as a survey design has replicate weights, where it has some."""
+    replication = record.design.replication
+    return inference if replication is None else dataclasses.replace(inference, n_boot=len(replication.scales))
 
 
 def bootstrap(
@@ -304,7 +311,7 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
     """
     replication = record.design.replication
     if replication is not None:
-        return np.sqrt(record.choice_variance * np.diag(replication.covariance(values, estimates)))
+        return np.sqrt(record.choice_variance) * replication.errors(values, estimates)
     if record.joint is None:
         return column_sd(values)
     squares = (values - estimates) ** 2

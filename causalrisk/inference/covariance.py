@@ -39,9 +39,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     FitInterrupted, BootstrapError
         With the record of the fit with robust standard errors, if the bootstrap is interrupted or a worker dies.
     """
-    notes, replication = Notes(record.notes), record.design.replication
-    if record.cov_type == "replicates" and replication is not None:
-        inference = dataclasses.replace(inference, resamples=replication.multiplicities)
+    notes = Notes(record.notes)
+    if record.cov_type == "replicates":
         boot = bootstrap_of(record, inference)
         _check_replicates(boot, record)
         return with_bootstrap(record, boot, notes)

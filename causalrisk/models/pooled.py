@@ -294,6 +294,9 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     if df_complete is None:  # observations less coefficients of the outcome models, the k of HC1; clusters less one
         record, design = given[0]._record, given[0]._record.design
         clustered = design.cluster_name is not None
+        if design.survey is not None:
+            df_complete = design.survey.df
+    if df_complete is None:
         df_complete = float(design.n_clusters - 1 if clustered else design.nobs - record.estimate.theta.size)
     if isinstance(df_complete, bool) or not df_complete > 0:
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nType  df_complete=numpy.inf.")
@@ -333,6 +336,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "standard errors": record.cov_type,
         "weights": (design.weight_type, design.weights_name),
         "clusters": design.cluster_name,
+        "survey design": None if design.survey is None else (design.survey.call, design.survey.subpop_name),
         "terms of the outcome models": design.exog_names,
         "terms of the propensity model": design.propensity_names,
         "propensity scores": design.score_name,

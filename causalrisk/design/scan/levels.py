@@ -222,7 +222,8 @@ def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, 
         units = found.units.groupby("stratum").size().reindex(names)
     limits = None if columns.fpc is None else (by["low"].to_numpy(), by["high"].to_numpy())
     strata = Strata(tuple(str(name) for name in names), units.to_numpy().astype(float), limits)
-    return names, ScannedSurvey(replication=None, **columns.described(strata, found.reader.columns.subpop))
+    given = found.reader.columns
+    return names, ScannedSurvey(replication=None, **columns.described(strata, given.weights, given.subpop))
 
 
 def _check_clusters(found: FirstPass, groups: Sequence[Any], block: str) -> None:
