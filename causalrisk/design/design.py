@@ -22,7 +22,7 @@ from causalrisk.design.rows import (
     relative_weights,
 )
 from causalrisk.design.support import Matrices, Rules, supported
-from causalrisk.design.survey import Replication, SurveyDesign
+from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
@@ -282,6 +282,12 @@ class Design:
     def replication(self) -> Replication | None:
         """Replicate weights of the survey design, where there are any."""
         return None if self.survey is None else self.survey.replication
+
+    @property
+    def strata(self) -> Factors | None:
+        """Weights of strata in the variance, the last of rows of a target frame; None of replicate weights too."""
+        survey = self.survey
+        return None if survey is None or survey.replication is not None else survey.factors.beside_others()
 
     def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
         """Arrays and encoders of the rows kept."""

@@ -14,7 +14,7 @@ from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import Table, as_pandas, find_column, named_columns
 from causalrisk.design.rank import check_magnitude
-from causalrisk.design.survey import Survey, SurveyColumns, replicate_names, subpopulation
+from causalrisk.design.survey import Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
 from causalrisk.design.treatment import Coding
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
@@ -489,16 +489,18 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         return None if value is None else Named(*find_column(value, role, default or role, table, frame, notes))
 
     kind = "exposure" if given.exposure is not None else None if given.offset is None else "offset"
+    weights = find(given.weights, "weights")
     if given.design is None:
         survey, ways = None, ways_of(given.cluster, len(table.index))
         cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
     else:
         survey, second = _survey_columns(given.design, table, frame, notes), None
+        survey.check_complete(None if weights is None else weights.values.rename(weights.name))
         units = survey.units()
         cluster = None if units is None else Named(units, str(units.name))
     return ByRows(
         treat=Named(*find_column(given.treat, "treatment", "treat", table, frame, notes)),
-        weights=find(given.weights, "weights"),
+        weights=weights,
         weight_type=given.weight_type,
         cluster=cluster,
         second_cluster=second,
@@ -591,14 +593,18 @@ def draw_sample(sources: Sequence[Source], by: ByRows, index: pd.Index, missing:
     Rows
         The sample.
     """
-    if by.survey is not None:
-        by.survey.check_complete(None if by.weights is None else by.weights.values.rename(by.weights.name))
-    weights = read_weights(by.weights, by.weight_type)
-    inside = None if by.subpop is None else (by.subpop.name, subpopulation(by.subpop.values, by.subpop.name))
+    weights, inside = read_weights(by.weights, by.weight_type), inside_of(by)
+    if inside is not None and not inside[1].any():
+        raise nobody_inside(inside[0])
     rows = estimation_sample(used_sources(sources, by), index, missing, weights, inside)
     if by.survey is None and by.weights is not None and weights is not None and (weights == 0).any():
         notes.append(zero_note(by.weights.name, int((weights == 0).sum())))
     return rows
+
+
+def inside_of(by: ByRows) -> tuple[str, np.ndarray] | None:
+    """Return the name of the subpopulation, and which rows are in it; None where there is none."""
+    return None if by.subpop is None else (by.subpop.name, subpopulation(by.subpop.values, by.subpop.name))
 
 
 def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:

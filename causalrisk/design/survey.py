@@ -25,6 +25,7 @@ LONELY = ("fail", "certainty", "adjust", "average")
 REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
 DEPENDENT = 1e-5  # singular value of replicate weights, relative, that counts as none; as R's survey has it
+ALL = "all"  # the stratum where there are none
 RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
 
 
@@ -165,6 +166,25 @@ class Survey:
 
 
 @dataclass(frozen=True)
+class Strata:
+    """What all rows of the data, those counted that are not in the sample, say of the strata.
+
+    Parameters
+    ----------
+    labels : tuple of str, length H
+        Their names, in order.
+    units : ndarray, shape (H,)
+        First-stage units.
+    fpc : tuple of ndarray, shape (H,), or None
+        Smallest and largest value of the finite population correction.
+    """
+
+    labels: tuple[str, ...]
+    units: Array
+    fpc: tuple[Array, Array] | None
+
+
+@dataclass(frozen=True)
 class SurveyColumns:
     """Columns of a survey design on all rows of the data.
 
@@ -203,15 +223,61 @@ class SurveyColumns:
         if self.psu is None or self.strata is None:
             return self.psu
         if self.survey.nest:
-            return (self.strata.astype(str) + "/" + self.psu.astype(str)).rename(self.psu.name)
-        pairs = pd.DataFrame({"stratum": self.strata.to_numpy(), "unit": self.psu.to_numpy()}).drop_duplicates()
-        twice = pairs["unit"][pairs["unit"].duplicated()].tolist()
-        if twice:
+            return _pairs(self.strata, self.psu)
+        self.check_nested(pd.DataFrame({"stratum": self.strata.to_numpy(), "unit": self.psu.to_numpy()}))
+        return self.psu
+
+    def check_nested(self, pairs: pd.DataFrame) -> None:
+        """Refuse units in several strata, given the stratum and the unit of rows."""
+        units = pairs.drop_duplicates()["unit"]
+        twice = units[units.duplicated()].tolist()
+        if twice and self.psu is not None and self.strata is not None:
             raise DesignError(
                 f"psu {self.psu.name!r} has units in several strata of {self.strata.name!r} ({listing(twice)}); "
                 "expected each in one.\nType  nest=True  if their numbers begin anew in each stratum."
             )
-        return self.psu
+
+    def drawn(self, units: pd.Series | None, index: pd.Index) -> pd.DataFrame:
+        """Return how each row was drawn: columns "stratum", "unit" where rows are not the units, and "fpc"."""
+        columns = {"stratum": self.strata, "unit": units}
+        if self.strata is None:
+            columns["stratum"] = pd.Series(pd.Categorical.from_codes(np.zeros(len(index), dtype=int), [ALL]), index)
+        if self.fpc is not None:
+            columns["fpc"] = pd.Series(numbers(self.fpc, f"fpc {self.fpc.name!r}"), index)
+        return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
+
+    def described(self, strata: Strata, weights_name: str | None, subpop_name: str | None) -> dict[str, Any]:
+        """Check the strata, and return what a `SurveyDesign` has that does not go by rows."""
+        survey, fractions = self.survey, _fractions(f"fpc {_name(self.fpc)!r}", strata)
+        lonely = "certainty" if survey.lonely == "remove" else survey.lonely
+        every = zip(strata.labels, strata.units, fractions, strict=True)
+        alone = [label for label, count, f in every if count == 1 and f < 1]
+        if alone and lonely == "fail" and survey.replicate_weights is None:
+            named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
+            raise DesignError(
+                f"{named} has a single first-stage unit, so that its variance cannot be known; expected at least two.\n"
+                'Merge it with a stratum that is alike, or type  lonely="adjust", "average" or "certainty".'
+            )
+        return {
+            "strata": strata.labels,
+            "units": strata.units,
+            "fractions": fractions,
+            "lonely": lonely,
+            "strata_name": _name(self.strata),
+            "psu_name": _name(self.psu),
+            "fpc_name": _name(self.fpc),
+            "subpop_name": subpop_name,
+            "call": _call(self, weights_name),
+        }
+
+
+def _pairs(strata: pd.Series, units: pd.Series) -> pd.Series:
+    """Name each row's unit by its stratum too; whole numbers are written alike whether they are floats or not."""
+    (stratum, names), (unit, own) = pd.factorize(strata), pd.factorize(units)
+    pairs, place = np.unique(stratum * len(own) + unit, return_inverse=True)
+    texts = [[str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in of] for of in (names, own)]
+    both = [f"{texts[0][pair // len(own)]}/{texts[1][pair % len(own)]}" for pair in pairs]
+    return pd.Series(np.array(both, dtype=object)[place], index=units.index, name=units.name)
 
 
 def replicate_names(given: Any, known: Sequence[str]) -> list[str] | None:
@@ -431,8 +497,8 @@ def survey_design(
         If a stratum has one unit and `lonely` is "fail", the population is smaller than the sample or differs within a
         stratum, or replicate weights are not of these weights.
     """
-    n, survey = len(keep), columns.survey
-    stratum, strata = np.zeros(n, dtype=np.intp), pd.Index(["all"])
+    n = len(keep)
+    stratum, strata = np.zeros(n, dtype=np.intp), pd.Index([ALL])
     if columns.strata is not None:
         stratum, strata = pd.factorize(columns.strata, sort=True)
     units_of = np.arange(n) if columns.psu is None else pd.factorize(columns.units())[0]
@@ -440,32 +506,18 @@ def survey_design(
     units = np.bincount(stratum[first], minlength=len(strata)).astype(float)
     order, within = np.argsort(stratum[first], kind="stable"), np.empty(len(first), dtype=np.intp)
     within[order] = np.arange(len(first)) - np.repeat(np.cumsum(units) - units, units.astype(int)).astype(np.intp)
-    labels = tuple(str(name) for name in strata)
-    lonely = "certainty" if survey.lonely == "remove" else survey.lonely
-    fractions = _fractions(columns.fpc, stratum, labels, units)
-    alone = [label for label, count, f in zip(labels, units, fractions, strict=True) if count == 1 and f < 1]
-    if alone and lonely == "fail" and columns.replicates is None:
-        named = "the sample" if columns.strata is None else f"stratum {listing(alone)} of {columns.strata.name!r}"
-        raise DesignError(
-            f"{named} has a single first-stage unit, so that its variance cannot be known; expected at least two.\n"
-            'Merge it with a stratum that is alike, or type  lonely="adjust", "average" or "certainty".'
-        )
+    limits = None
+    if columns.fpc is not None:
+        by = pd.Series(numbers(columns.fpc, f"fpc {columns.fpc.name!r}")).groupby(stratum)
+        limits = by.min().to_numpy(), by.max().to_numpy()
+    every = Strata(tuple(str(name) for name in strata), units, limits)
+    known = columns.described(every, weights_name, subpop_name)
     replication = None
     if columns.replicates is not None:
-        replication = _replication(survey, columns.replicates, np.ones(n) if weights is None else weights, keep)
+        full = np.ones(n) if weights is None else weights
+        replication = _replication(columns.survey, columns.replicates, full, keep)
     return SurveyDesign(
-        stratum=stratum[keep].astype(np.intp),
-        unit=within[units_of[keep]],
-        strata=labels,
-        units=units,
-        fractions=fractions,
-        lonely=lonely,
-        strata_name=_name(columns.strata),
-        psu_name=_name(columns.psu),
-        fpc_name=_name(columns.fpc),
-        subpop_name=subpop_name,
-        call=_call(columns, weights_name),
-        replication=replication,
+        stratum=stratum[keep].astype(np.intp), unit=within[units_of[keep]], replication=replication, **known
     )
 
 
@@ -490,13 +542,12 @@ def _name(column: pd.Series | None) -> str | None:
     return None if column is None else str(column.name)
 
 
-def _fractions(fpc: pd.Series | None, stratum: NDArray[np.intp], labels: Sequence[str], units: Array) -> Array:
-    """Share of the units of the population that is in the sample, of each stratum."""
-    if fpc is None:
+def _fractions(what: str, strata: Strata) -> Array:
+    """Share of the units of the population that is in the sample, of each stratum; `what` is the column's name."""
+    labels, units = strata.labels, strata.units
+    if strata.fpc is None:
         return np.zeros(len(units))
-    what, values = f"fpc {fpc.name!r}", numbers(fpc, f"fpc {fpc.name!r}")
-    by = pd.Series(values).groupby(stratum)
-    low, high = by.min().to_numpy(), by.max().to_numpy()
+    low, high = strata.fpc
     if (low != high).any():
         h = int(np.argmax(low != high))
         raise DesignError(
@@ -576,7 +627,7 @@ def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
     Raises
     ------
     DesignError
-        If it has missing or other values, or no row is in it.
+        If it has missing or other values.
     """
     if missing_mask(values).any():
         raise DesignError(
@@ -589,7 +640,9 @@ def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
             f"subpop {name!r} has the values {listing(pd.unique(values))}; expected True and False, or 1 and 0.\n"
             f'Type  subpop=data["{name}"] == {pd.unique(values)[0]!r}  for the rows that have this value.'
         )
-    inside = plain.astype(bool)
-    if not inside.any():
-        raise DesignError(f"no row is in the subpopulation {name!r}.\nCheck the condition that made it.")
-    return inside
+    return plain.astype(bool)
+
+
+def nobody_inside(name: str) -> DesignError:
+    """Make the error of a subpopulation without rows."""
+    return DesignError(f"no row is in the subpopulation {name!r}.\nCheck the condition that made it.")

@@ -317,7 +317,7 @@ class SeparatePasses(LaterPasses):
 def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
     rows, scale = trained.rows(block), _of_scan(block.problem).options.effect_scale
     values = influence_of_estimates(rows, at, trained.level, scale)
-    return function(BlockInfluence(values, rows.sample.s, block.cluster))
+    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.sample.stratum))
 
 
 def fit_joint(
@@ -490,9 +490,11 @@ def train_from(
             spread=options.replicate_spread,
             notes=notes,
         )
-    clusters = sample.clusters(start.design.cluster)
+    clusters, stratum = sample.clusters(start.design.cluster), sample.strata(start.design.survey)
+    if clusters is not None or stratum is not None:
+        sample = dataclasses.replace(sample, cluster=clusters, stratum=stratum)
     problem = JointProblem(
-        sample=sample if clusters is None else dataclasses.replace(sample, cluster=clusters),
+        sample=sample,
         weight_fit=weight_fit,
         start=start.estimate,
         replicates=replicates,
@@ -501,6 +503,7 @@ def train_from(
         clusters=0 if clusters is None else int(clusters.max()) + 1,
         frequency=start.frequency,
         start_covariance=start.robust,
+        strata=start.design.strata,
     )
     record = train_by(trainer_of(problem, start, options), options, notes)
     return dataclasses.replace(record, drawn=given)

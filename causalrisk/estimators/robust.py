@@ -61,11 +61,8 @@ def _within(
 
     `n_coefficients` is the k of the small-sample factor n / (n - k).
     """
-    sample, survey, stratum, strata = record.sample, record.design.survey, None, None
-    if survey is not None and survey.replication is None:
-        strata = survey.factors.beside_others()
-        others = np.full(sample.n_frame, len(survey.units))  # rows of a target frame, drawn by themselves
-        stratum = sample.arrange(np.concatenate([survey.stratum, others]))
+    sample, design = record.sample, record.design
+    stratum = sample.strata(design.survey)
     blocks = (
         BlockInfluence(values, sample.s[rows], *(None if by is None else by[rows] for by in (cluster, stratum)))
         for rows, values in parts
@@ -77,7 +74,7 @@ def _within(
         frequency=record.frequency,
         n_clusters=None if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
-        strata=strata,
+        strata=design.strata,
     )
 
 
@@ -167,4 +164,5 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
         frequency=record.frequency,
         n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,
         n_coefficients=n_coefficients,
+        strata=record.design.strata,
     )
