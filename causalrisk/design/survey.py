@@ -256,7 +256,7 @@ class SurveyColumns:
             named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
             raise DesignError(
                 f"{named} has a single first-stage unit, so that its variance cannot be known; expected at least two.\n"
-                'Merge it with a stratum that is alike, or type  lonely="adjust", "average" or "certainty".'
+                'Merge it with a stratum that is alike, or type  lonely="adjust"  (or "average", "certainty").'
             )
         return {
             "strata": strata.labels,
