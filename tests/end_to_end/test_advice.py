@@ -1916,9 +1916,9 @@ class Drawn(Case):
         return drawn(**self.meant)
 
 
-WEIGHTS = {"weights": "w", "replicate_weights": "repw*"}
-JKN = WEIGHTS | {"replicate_type": "JKn"}
-BRR = WEIGHTS | {"replicate_type": "BRR"}
+SAMPLING = {"weights": "w", "replicate_weights": "repw*"}
+JKN = SAMPLING | {"replicate_type": "JKn"}
+BRR = SAMPLING | {"replicate_type": "BRR"}
 STRATA = {"weights": "w", "strata": "g", "psu": "site"}
 AGAIN = REPLICATED.assign(unit=DATA.site // 3)
 LONELY = REPLICATED[(DATA.g != "a") | (DATA.site == 0)]
@@ -1943,8 +1943,8 @@ SURVEYS = {
         drawn, {"replicate_weights": "repw*", "replicate_type": "BRR"}, BRR,
         fill={"<column>": "w", "replicate_weights=...": 'replicate_weights="repw*"', "e=...": 'e="BRR"'},
     ),
-    "no type": Case(drawn, WEIGHTS, BRR),
-    "no type but a scale": Case(drawn, WEIGHTS, WEIGHTS | {"scale": 2}, which=1, fill={"scale=": "scale=2"}),
+    "no type": Case(drawn, SAMPLING, BRR),
+    "no type but a scale": Case(drawn, SAMPLING, SAMPLING | {"scale": 2}, which=1, fill={"scale=": "scale=2"}),
     "Fay without rho": Case(drawn, BRR | {"replicate_type": "Fay"}, BRR | {"replicate_type": "Fay", "rho": 0.5}),
     "rho": Case(drawn, BRR | {"replicate_type": "Fay", "rho": 2}, BRR | {"replicate_type": "Fay", "rho": 0.5}),
     "JKn": Case(drawn, JKN, JKN | {"rscales": [0.5, 0.5, 0.75]}, fill={"[...]": "[0.5, 0.5, 0.75]"}),
