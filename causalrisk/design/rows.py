@@ -525,7 +525,7 @@ def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], note
             columns = named_columns(given, "replicate_weights", table.index, notes)
         else:
             columns = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
-        replicates = pd.DataFrame(columns)
+        replicates = columns
     strata, psu, fpc = (find(getattr(survey, role), role) for role in ("strata", "psu", "fpc"))
     return SurveyColumns(survey=survey, strata=strata, psu=psu, fpc=fpc, replicates=replicates)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -194,21 +194,21 @@ class SurveyColumns:
         What the caller said.
     strata, psu, fpc : Series or None
         One value per row.
-    replicates : DataFrame or None
-        Replicate weights.
+    replicates : dict of str to Series, or None
+        Replicate weights by name.
     """
 
     survey: Survey
     strata: pd.Series | None
     psu: pd.Series | None
     fpc: pd.Series | None
-    replicates: pd.DataFrame | None
+    replicates: Mapping[str, pd.Series] | None
 
     def check_complete(self, weights: pd.Series | None) -> None:
         """Refuse rows that miss where in the design they belong: no other row stands for them."""
         columns = {"weights": weights, "strata": self.strata, "psu": self.psu, "fpc": self.fpc}
         if self.replicates is not None:
-            columns |= {f"replicate_weights {name!r}": self.replicates[name] for name in self.replicates}
+            columns |= {f"replicate_weights {name!r}": column for name, column in self.replicates.items()}
         for role, column in columns.items():
             if column is not None and missing_mask(column).any():
                 count, name = int(missing_mask(column).sum()), str(column.name)
@@ -569,10 +569,12 @@ def _fractions(what: str, strata: Strata) -> Array:
     return units / high
 
 
-def _replication(survey: Survey, replicates: pd.DataFrame, weights: Array, keep: NDArray[np.bool_]) -> Replication:
+def _replication(survey: Survey, replicates: Mapping[str, pd.Series], weights: Array, keep: NDArray[np.bool_]) -> Replication:
     """Check replicate weights and return what they make of estimates."""
-    columns = [numbers(replicates[name], f"replicate weights {name!r}") for name in replicates]
-    values, count = np.column_stack(columns), len(columns)
+    count = len(replicates)
+    values = np.empty((count, len(keep))).T
+    for r, (name, column) in enumerate(replicates.items()):
+        values[:, r] = numbers(column, f"replicate weights {name!r}")
     if (values < 0).any():
         raise DesignError(
             f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.\n"
@@ -608,8 +610,9 @@ def _replication(survey: Survey, replicates: pd.DataFrame, weights: Array, keep:
             f"scale={scale!r} and rscales= of shape {rscales.shape} for {count} replicates; expected a positive "
             "number, and one number for all or one for each, none negative.\nType  rscales=1."
         )
-    own = full / np.linalg.norm(full, axis=0)
-    singular = np.sqrt(np.clip(np.linalg.eigvalsh(own.T @ own), 0, None))
+    products = full.T @ full
+    size = np.sqrt(np.diag(products))
+    singular = np.sqrt(np.clip(np.linalg.eigvalsh(products / np.outer(size, size)), 0, None))
     mse = survey.replicate_type in ("ACS", "SDR") if survey.mse is None else survey.mse
     rho = "" if survey.rho is None else f", rho {survey.rho:g}"
     return Replication(
