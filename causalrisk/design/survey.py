@@ -569,7 +569,9 @@ def _fractions(what: str, strata: Strata) -> Array:
     return units / high
 
 
-def _replication(survey: Survey, replicates: Mapping[str, pd.Series], weights: Array, keep: NDArray[np.bool_]) -> Replication:
+def _replication(
+    survey: Survey, replicates: Mapping[str, pd.Series], weights: Array, keep: NDArray[np.bool_]
+) -> Replication:
     """Check replicate weights and return what they make of estimates."""
     count = len(replicates)
     values = np.empty((count, len(keep))).T

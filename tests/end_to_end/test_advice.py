@@ -1920,6 +1920,8 @@ SAMPLING = {"weights": "w", "replicate_weights": "repw*"}
 JKN = SAMPLING | {"replicate_type": "JKn"}
 BRR = SAMPLING | {"replicate_type": "BRR"}
 STRATA = {"weights": "w", "strata": "g", "psu": "site"}
+COLUMNS_OF = {"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'}
+HUNDRED = REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j in range(3)})
 AGAIN = REPLICATED.assign(unit=DATA.site // 3)
 LONELY = REPLICATED[(DATA.g != "a") | (DATA.site == 0)]
 ANYBODY = DATA.assign(few=np.where(DATA.index > 0, DATA.k == 0, np.nan), town=DATA.town % 2 + 1)
@@ -1938,7 +1940,7 @@ SURVEYS = {
     "no replicates": Drawn(
         drawn, {"weights": "w", "replicate_type": "BRR"}, BRR, fill={"...,": 'weights="w",', "...": '"BRR"'}
     ),
-    "nothing": Drawn(drawn, {}, STRATA, fill={"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'}),
+    "nothing": Drawn(drawn, {}, STRATA, fill=COLUMNS_OF),
     "no weights": Drawn(
         drawn, {"replicate_weights": "repw*", "replicate_type": "BRR"}, BRR,
         fill={"<column>": "w", "replicate_weights=...": 'replicate_weights="repw*"', "e=...": 'e="BRR"'},
@@ -1958,9 +1960,7 @@ SURVEYS = {
         BRR | {"replicate_weights": np.ones((N, 3)), "weights": 100 * DATA.w, "combined": False},
     ),
     "weights for factors": Case(
-        drawn, BRR | {"combined": False, "data": REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j in
-        range(3)})}, BRR | {"combined": True, "data": REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j
-        in range(3)})},
+        drawn, BRR | {"combined": False, "data": HUNDRED}, BRR | {"combined": True, "data": HUNDRED}
     ),
     "rscales": Case(drawn, BRR | {"rscales": [1, 1]}, BRR | {"rscales": 1}),
     "subpopulation that is missing": Case(
@@ -1982,8 +1982,7 @@ SURVEYS = {
         fill={"...": 'weights="w", strata="g", psu="site"'},
     ),
     "frame": Drawn(
-        lambda: drawn(**BRR, target=POSITIVE), {}, STRATA,
-        fill={"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'},
+        lambda: drawn(**BRR, target=POSITIVE), {}, STRATA, fill=COLUMNS_OF
     ),
     "intervals of replicates": Expression(
         lambda: drawn(**BRR).conf_int(method="basic"), lambda: drawn(**BRR).conf_int(), res=lambda: drawn(**BRR)
