@@ -1,7 +1,7 @@
 """Coverage of 95% intervals with few clusters, few rows and few units of a survey, and the size of joint tests.
 
-Run  python -m tests.studies.study_small_samples clusters  (or rows, surveys, tests) from the root of a copy of the source.
-It stores the table that the page on small samples shows; `--sims` says how many samples.
+Run  python -m tests.studies.study_small_samples clusters  (or rows, surveys, tests) from the root of a copy of the
+source. It stores the table that the page on small samples shows; `--sims` says how many samples.
 """
 
 from __future__ import annotations
@@ -165,10 +165,10 @@ def known_population(strata):
     """Return a finite population and the effects in it, made once in each process."""
     if strata not in POPULATIONS:
         everybody = population(strata, np.random.default_rng([7, strata]))
-        truths = {
-            name: (estimator if estimator is not JRE else IPWRA).from_formula(FORMULA, everybody, treat="d", target=target)
-            .fit(cov_type="robust").effect for name, (estimator, target) in ESTIMATORS.items()
-        }  # fmt: skip
+        truths = {}
+        for name, (estimator, target) in ESTIMATORS.items():
+            plain = IPWRA if estimator is JRE else estimator
+            truths[name] = plain.from_formula(FORMULA, everybody, treat="d", target=target).fit().effect
         POPULATIONS[strata] = everybody, truths
     return POPULATIONS[strata]
 
