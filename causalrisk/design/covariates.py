@@ -79,10 +79,9 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     table = data_on_sample(design, data)
     if isinstance(by, str) and by.lstrip().startswith("~"):
         return _projection(design, by, table)
-    # A list names several variables, unless it has one value per row.
-    listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
-    several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
-    coded = [_coded(design, part, table, data is None) for part in (by if several else [by])]
+    coded, several = _coded(design, by, table, data is None)
+    for _, values, name in coded:
+        _check_few(values, name)
     codes = np.stack([codes for codes, _, _ in coded], axis=1)
     found, groups = np.unique(codes, axis=0, return_inverse=True)
     indicators = (groups.reshape(-1)[:, None] == np.arange(len(found))).astype(float)
@@ -97,8 +96,43 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     return Moderators(indicators, names, levels, True)
 
 
-def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Codes of the groups of one variable, shape (n,), names of the groups, and name of the variable."""
+def strata(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, str]:
+    """Return the numbers of the strata that variables make, however many.
+
+    Parameters
+    ----------
+    design, by, data
+        As in `moderators`, without formulas.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (n,)
+        Stratum of each row of the design.
+    name : str
+        The variables.
+
+    Raises
+    ------
+    DesignError
+        If a variable is unknown or misses values in the sample.
+    """
+    coded, _ = _coded(design, by, data_on_sample(design, data), data is None)
+    codes = np.stack([codes for codes, _, _ in coded], axis=1)
+    return np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1), ", ".join(name for _, _, name in coded)
+
+
+Coded = tuple[np.ndarray, tuple[str, ...], str]  # codes of the rows, (n,), names of the values, name of the variable
+
+
+def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[list[Coded], bool]:
+    """Code one grouping variable, or several; return whether there are several."""
+    # A list names several variables, unless it has one value per row.
+    listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
+    several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
+    return [_coded_variable(design, part, table, only_formulas) for part in (by if several else [by])], several
+
+
+def _coded_variable(design: Design, by: Any, table: Table, only_formulas: bool) -> Coded:
     if isinstance(by, str):
         values, name = _named(by, table, only_formulas)
     else:
@@ -110,12 +144,15 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
     column = plain(values, name, codes=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes, levels = column.cat.codes.to_numpy(), column.cat.categories
+    return np.asarray(codes), shown_levels(levels), name
+
+
+def _check_few(levels: Sequence[str], name: str) -> None:
     if len(levels) > MANY_LEVELS:
         raise DesignError(
             f"group {name!r} has {len(levels)} values; expected at most {MANY_LEVELS} groups.\n"
             f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with pandas.cut.'
         )
-    return np.asarray(codes), shown_levels(levels), name
 
 
 def _values_on_sample(design: Design, values: Any, name: str) -> pd.Series:
@@ -150,10 +187,9 @@ def clustered(design: Design, groups: Any) -> Design:
     OptionError
         If it has clusters already.
     """
-    if design.cluster is not None:
-        raise OptionError(
-            f"groups and cluster={design.cluster_name!r} of the model were both given.\nLeave cov_kwds= out."
-        )
+    if design.cluster is not None or design.survey is not None:
+        own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
+        raise OptionError(f"groups and {own} of the model were both given.\nLeave cov_kwds= out.")
     first, second = ways_of(groups, design.n)
     cluster, names = _cluster(design, first, "cluster")
     design = replace(design, cluster=cluster, cluster_name=str(names.name), clusters=names)
@@ -194,7 +230,7 @@ def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str
             raise DesignError(f'group {name!r} is no variable; expected its name alone.\nType  by="{inside[0]}".')
         raise DesignError(
             f"group {name!r} is in neither formula of the model; known are {listing(table.names)}.\n"
-            f'Type  effects_by("{name}", data)  with the data the model was made from.'
+            "Type  data=data  with the data the model was made from."
         )
     return find_column(name, role="group", default="group", table=table, frame={}, notes=[])
 

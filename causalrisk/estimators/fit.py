@@ -108,7 +108,7 @@ def _begin(
     design: Design, options: ModelOptions, inference: InferenceOptions, *, joint: bool
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
-    kinds = inference.resolved(design.cluster_name is not None, joint=joint)
+    kinds = inference.resolved(design, joint=joint)
     if kinds[0] == "bootstrap":
         check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference)
@@ -194,7 +194,8 @@ def separate_record(
 
 def with_df(record: FitRecord, inference: InferenceOptions) -> FitRecord:
     """Return a fit with the degrees of freedom of its tests and intervals that the options ask for."""
-    own = record.residual_df if inference.use_t else np.inf
+    use_t = inference.use_t if inference.use_t is not None else record.design.survey is not None
+    own = record.residual_df if use_t else np.inf
     return dataclasses.replace(record, df=own if inference.df is None else float(inference.df))
 
 
@@ -317,7 +318,7 @@ class SeparatePasses(LaterPasses):
 def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
     rows, scale = trained.rows(block), _of_scan(block.problem).options.effect_scale
     values = influence_of_estimates(rows, at, trained.level, scale)
-    return function(BlockInfluence(values, rows.sample.s, block.cluster))
+    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.sample.stratum))
 
 
 def fit_joint(
@@ -491,9 +492,11 @@ def train_from(
             spread=options.replicate_spread,
             notes=notes,
         )
-    clusters = sample.clusters(start.design.cluster)
+    clusters, stratum = sample.clusters(start.design.cluster), sample.strata(start.design.survey)
+    if clusters is not None or stratum is not None:
+        sample = dataclasses.replace(sample, cluster=clusters, stratum=stratum)
     problem = JointProblem(
-        sample=sample if clusters is None else dataclasses.replace(sample, cluster=clusters),
+        sample=sample,
         weight_fit=weight_fit,
         start=start.estimate,
         replicates=replicates,
@@ -502,6 +505,7 @@ def train_from(
         clusters=0 if clusters is None else int(clusters.max()) + 1,
         frequency=start.frequency,
         start_covariance=start.robust,
+        strata=start.design.strata,
     )
     record = train_by(trainer_of(problem, start, options), options, notes)
     return dataclasses.replace(record, drawn=given)
@@ -573,7 +577,7 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
 def check_clusters(record: FitRecord, small_sample: bool, notes: Notes) -> None:
     """Warn of an arm in clusters too few for its tests and intervals: for normal ones sooner than for t."""
     design, use_t = record.design, np.isfinite(record.df)
-    if not design.n_clusters:
+    if not design.n_clusters or design.survey is not None:  # whose t distribution knows of few units
         return
     counts, few = design.arm_clusters, FEW_WITH_T if use_t else FEW_CLUSTERS
     fewest = int(np.argmin(counts))

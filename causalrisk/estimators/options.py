@@ -15,6 +15,7 @@ from causalrisk import words
 from causalrisk.design import Design
 from causalrisk.design.columns.tables import is_column
 from causalrisk.design.rows import is_classifier
+from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.estimators.specification import Specification
@@ -30,7 +31,7 @@ DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
-BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified")
+BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified", "rescaled")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
 TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
@@ -380,13 +381,13 @@ class InferenceOptions:
         """Number of resamples."""
         return N_BOOT if self.n_boot is None else self.n_boot
 
-    def resolved(self, clustered: bool, joint: bool) -> tuple[str, str]:
-        """Covariance type and kind of resampling for data with or without clusters.
+    def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
+        """Covariance type and kind of resampling for some data.
 
         Parameters
         ----------
-        clustered : bool
-            Whether a cluster was given.
+        design : Design
+            The data, with or without clusters or a survey design.
         joint : bool
             Whether the estimator is the joint one, or it is among those that are resampled together. Its default is the
             bootstrap, and `bootstrap` is of the replicates even where standard errors are not of resamples.
@@ -394,8 +395,16 @@ class InferenceOptions:
         Returns
         -------
         tuple of str
-            cov_type in {"robust", "HC1", "cluster", "bootstrap"} and the kind of bootstrap.
+            cov_type in {"robust", "HC1", "cluster", "bootstrap", "survey", "replicates"} and the kind of bootstrap.
         """
+        clustered = design.cluster_name is not None
+        if design.survey is not None:
+            return self._resolved_survey(design.survey)
+        if self.bootstrap == "rescaled":
+            raise OptionError(
+                'bootstrap="rescaled" is of a survey design, and design= was not given.\n'
+                'Type  from_formula(..., design=Survey(strata="<column>", psu="<column>")).'
+            )
         if clustered:
             self._check_clustered()
         elif "cluster" in (self.cov_type, self.bootstrap):
@@ -414,6 +423,34 @@ class InferenceOptions:
                     f'Type  cov_type="bootstrap", or leave {name}= out.'
                 )
         return ("robust" if self.cov_type == "HC0" else self.cov_type), kind
+
+    def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
+        """Covariance type and kind of resampling for a survey design; what knows nothing of it is refused."""
+        wanted = self.cov_type == "bootstrap" or self.bootstrap is not None or self.n_boot is not None
+        refused = {
+            "cov_type": self.cov_type not in (None, "bootstrap"),
+            "bootstrap": self.bootstrap not in (None, "rescaled"),
+            "resamples": self.resamples is not None,
+            "small_sample": self.small_sample,
+        }
+        if survey.replication is not None:
+            refused |= {name: getattr(self, name) is not None for name in ("n_boot", "bootstrap")}
+        for name, holds in refused.items():
+            if holds:
+                raise OptionError(
+                    f"{name}={getattr(self, name)!r} knows nothing of the survey design; standard errors are those of "
+                    f"its strata and first-stage units, or of its replicate weights.\nLeave {name}= out."
+                )
+        if survey.replication is not None:
+            return "replicates", "replicates"
+        if not wanted:
+            return "survey", "rescaled"
+        if survey.lonely in ("adjust", "average") and (survey.units == 1).any():
+            raise OptionError(
+                f'lonely="{survey.lonely}" is of linearised standard errors; resamples leave a stratum with one unit '
+                'as it is.\nLeave cov_type=, bootstrap= and n_boot= out, or type  Survey(..., lonely="certainty").'
+            )
+        return "bootstrap", "rescaled"
 
     def _check_clustered(self) -> None:
         """Refuse options that treat rows as independent where a cluster was given."""

@@ -141,7 +141,7 @@ class FitRecord:
     joint : JointRecord or None
         The joint part, for JRE.
     cov_type : str
-        "robust", "HC1", "cluster" or "bootstrap".
+        "robust", "HC1", "cluster", "bootstrap", "survey" or "replicates".
     bootstrap : str
         Kind of resampling.
     covariance : ndarray, shape (d, d)
@@ -247,20 +247,24 @@ class FitRecord:
     @property
     def draws_units(self) -> bool:
         """Whether resamples leave rows or clusters out, where fractional weights could be drawn in their place."""
-        return self.bootstrap != "bayesian" and self.options.propensity_score is None
+        return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
 
     @property
     def robust_type(self) -> str:
         """Covariance type that needs no resampling."""
+        if self.design.survey is not None:
+            return "survey" if self.design.replication is None else "robust"
         return "cluster" if self.design.cluster_name is not None else "robust"
 
     @property
     def residual_df(self) -> float:
-        """Degrees of freedom that `use_t=True` takes: clusters less one, or observations less outcome coefficients.
+        """Degrees of freedom of t: of a survey design, clusters less one, or observations less outcome coefficients.
 
         Of two-way clusters those of the variable with fewer count.
         """
         design = self.design
+        if design.survey is not None:
+            return design.survey.df
         return float(min(design.cluster_counts) - 1 if design.n_clusters else design.nobs - self.estimate.theta.size)
 
     @property

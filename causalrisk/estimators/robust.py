@@ -30,7 +30,7 @@ def with_robust(start: FitRecord) -> FitRecord:
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates on the data of a fit from their influence function, clustered where a cluster was given.
+    """Covariance of estimates from their influence function, by clusters or a survey design where these were given.
 
     Parameters
     ----------
@@ -42,12 +42,16 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     Returns
     -------
     ndarray, shape (d, d)
-        The sandwich.
+        The sandwich; of replicate weights their linearised covariance.
     """
+    replication, sample = record.design.replication, record.sample
+    if replication is not None:  # what each of the replicate weights makes of the estimates, to the first order
+        own = sample.restore(influence * sample.s[:, None]) / sample.total
+        return replication.covariance((replication.multiplicities - 1).T @ own, np.zeros(own.shape[1]))
     parts = [(slice(0, len(influence)), influence)]
     if record.design.second_cluster is not None:
         return _two_way(record, parts, 0, [slice(0, influence.shape[1])], Notes())
-    return _within(record, parts, 0, record.sample.clusters(record.design.cluster))
+    return _within(record, parts, 0, sample.clusters(record.design.cluster))
 
 
 def _within(
@@ -57,9 +61,11 @@ def _within(
 
     `n_coefficients` is the k of the small-sample factor n / (n - k).
     """
-    sample = record.sample
+    sample, design = record.sample, record.design
+    stratum = sample.strata(design.survey)
     blocks = (
-        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts
+        BlockInfluence(values, sample.s[rows], *(None if by is None else by[rows] for by in (cluster, stratum)))
+        for rows, values in parts
     )
     return sandwich(
         lambda function: map(function, blocks),
@@ -68,6 +74,7 @@ def _within(
         frequency=record.frequency,
         n_clusters=None if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
+        strata=design.strata,
     )
 
 
@@ -157,4 +164,5 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
         frequency=record.frequency,
         n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,
         n_coefficients=n_coefficients,
+        strata=record.design.strata,
     )

@@ -45,7 +45,8 @@ from causalrisk.inference.prediction import check_unit_level
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import seed_sequence, seed_text
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
+from causalrisk.propensity.weights import fit_weights
 
 
 @dataclass(frozen=True)
@@ -518,12 +519,32 @@ def _projected(record: FitRecord, found: Moderators, inference: InferenceOptions
         se = resample_errors(record, flat, effects)
         return ProjectedEffects(values, se.reshape(values.shape), covariance)
     projection = project_effects(record, columns, scale, groups=found.groups)
+    if record.cov_type == "replicates":
+        replicated = _replicated(record, columns, found.groups).reshape(-1, projection.values.size)
+        flat = np.asarray(projection.values.ravel())
+        errors = resample_errors(record, replicated, flat)
+        covariance = resample_covariance(record, scale.contrast(replicated), scale.contrast(flat))
+        return ProjectedEffects(projection.values, errors.reshape(projection.values.shape), covariance)
     influence = projection.influence.reshape(sample.n, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         slope = scale.report_slope(scale.contrast(projection.values)).ravel()
         covariance = influence_covariance(record, influence / slope)
     se = np.sqrt(np.diag(covariance)) * slope
     return ProjectedEffects(projection.values, se.reshape(projection.values.shape), covariance)
+
+
+def _replicated(record: FitRecord, columns: Array, groups: bool) -> Array:
+    """Effects by columns under each of the replicate weights of a survey, shape (R, K - 1, k)."""
+    resampling, scale, spec, values = record.resampler(), record.options.effect_scale, record.spec, []
+    for r in range(len(record.used_boot.failures)):
+        weights = resampling.draw(RESAMPLE_STREAM, r // WIDTH, r % WIDTH + 1)[:, -1]
+        sample, fit = record.sample.reweighted(weights), record.weight_fit
+        if fit is not None:
+            fit = fit_weights(fit.model, sample.s)
+        estimate = estimate_separately(sample, spec, row_weights(sample, fit, record.target), scale)
+        of_replicate = replace(record, sample=sample, weight_fit=fit, estimate=estimate)
+        values.append(project_effects(of_replicate, columns, scale, groups=groups).values)
+    return np.stack(values)
 
 
 def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:

@@ -239,6 +239,7 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
         Lower and upper limits.
     """
     estimate, boot = record.estimate.params, record.used_boot
+    check_resamples(record, method)
     count = len(estimate)
     drawn = boot.used[:, :count]
     if method == "studentized":
@@ -255,6 +256,16 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
     of_units = unit_influence if acceleration == "influence" else jackknife_contributions
     accelerations = acceleration_of(of_units(record, count), equal_units(record))
     return bias_corrected_interval(estimate, values, accelerations, alpha)
+
+
+def check_resamples(record: FitRecord, method: str) -> None:
+    """Refuse intervals that the resamples of a survey design do not have."""
+    by_quantiles = ("percentile", "basic", "bc")
+    if record.cov_type == "replicates" or (record.bootstrap == "rescaled" and method not in by_quantiles):
+        what, instead = "replicate weights", "conf_int()  for the interval of t"
+        if record.cov_type != "replicates":
+            what, instead = "the rescaled bootstrap of a survey design", 'conf_int(method="percentile")'
+        raise UnavailableError(f"{what} have no interval {method!r}.\nType  {instead}.")
 
 
 def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:

@@ -31,13 +31,20 @@ from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.inference.bootstrap import (
     bootstrap,
     column_sd,
+    inference_of,
     note_failures,
     refitter_of,
     resample_errors,
     weighed_message,
     weighs_instead,
 )
-from causalrisk.inference.covariance import start_record, with_bootstrap, with_covariance, without_rounding_error
+from causalrisk.inference.covariance import (
+    robust_record,
+    start_record,
+    with_bootstrap,
+    with_covariance,
+    without_rounding_error,
+)
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
@@ -125,7 +132,8 @@ class Comparison:
         return tuple(map(self._with_bootstrap, self.bare, self.distributions))
 
     def _with_bootstrap(self, bare: FitRecord, boot: BootstrapDistribution) -> FitRecord:
-        record = dataclasses.replace(bare, cov_type="bootstrap", given_resamples=self.given_resamples)
+        cov_type = "bootstrap" if bare.design.replication is None else "replicates"
+        record = dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples)
         notes = Told(bare.notes)
         note_failures(boot, notes)
         return with_bootstrap(record, boot, notes)
@@ -187,11 +195,11 @@ def fit_estimators(
             "resamples.\nType  n_repeats=1."
         )
     check_one_way(design, f'cluster="{design.cluster_name}"')
-    kind = inference.resolved(design.cluster is not None, joint=JRE in specs)[1]
-    cov_type = "robust" if design.cluster is None else "cluster"
+    kind = inference.resolved(design, joint=JRE in specs)[1]
+    cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
     if JRE in specs:
-        robust_joint = dataclasses.replace(robust, bootstrap=kind)
+        robust_joint = dataclasses.replace(robust, bootstrap=None if design.survey is not None else kind)
         lead = fit_joint(design, options, robust_joint, joint_options)
     else:
         spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
@@ -205,7 +213,10 @@ def fit_estimators(
             spec.name: dataclasses.replace(fit_separate(design, spec, options, same), bootstrap=kind) for spec in others
         }
         bare = tuple(lead if spec.name == lead.spec.name else apart[spec.name] for spec in specs)
-    records = tuple(with_covariance(record, robust) for record in bare)
+    if design.replication is None:
+        records = tuple(with_covariance(record, robust) for record in bare)
+    else:
+        records = tuple(map(robust_record, bare))
     nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
     return Comparison(
         bare=bare,
@@ -266,7 +277,7 @@ def _resampled(comparison: Comparison, inference: InferenceOptions) -> Compariso
     """Redo every estimator on the resamples that the records say."""
     records = comparison.records
     first = records[0]
-    stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference)
+    stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference_of(first, inference))
     ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
     parts, starts = np.split(stacked.values, ends[:-1], axis=1), (stacked.start if r.joint else None for r in records)
     own = [
@@ -362,7 +373,13 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     pairs = [(i, j, k) for k in range(count) for i, j in combinations(range(len(names)), 2)]
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]
-    own, paired = column_sd(comparison.boot), column_sd(comparison.boot[:, left] - comparison.boot[:, right])
+    own, paired = (
+        column_sd(values) if comparison.design.replication is None else comparison.design.replication.errors(values, of)
+        for values, of in (
+            (comparison.boot, comparison.effects),
+            (comparison.boot[:, left] - comparison.boot[:, right], differences),
+        )
+    )
     rounding = PAIRED_ROUNDING * np.maximum(own[left], own[right])
     paired = np.where(paired <= rounding, 0.0, paired)
     differences = np.where((paired == 0) & (np.abs(differences) <= rounding), 0.0, differences)

@@ -15,6 +15,7 @@ from causalrisk.design import (
     Design,
     Scan,
     ScannedDesign,
+    Survey,
     as_scan,
     check_scored,
     design_from_arrays,
@@ -120,6 +121,8 @@ class CausalModel(metaclass=Advising):
         trim: Any = None,
         clip: Any = None,
         effect: str = "difference",
+        design: Survey | None = None,
+        subpop: Any = None,
         missing: str = "drop",
         collinear: str = "drop",
     ) -> Self:
@@ -205,6 +208,12 @@ class CausalModel(metaclass=Advising):
             Limits that propensity scores are clipped to; with several arms the score of each arm by itself.
         effect : {"difference", "ratio", "odds_ratio", "percent"}
             Scale of the reported effect: of the arm means, percent of the reference arm's.
+        design : Survey, optional
+            Survey design, in the place of `weights` and `cluster`: standard errors, degrees of freedom and tests are
+            those of strata, first-stage units and finite populations, or of replicate weights.
+        subpop : str or array_like, optional
+            Subpopulation of the survey that the effect is of: a column of True and False, or one value per row. Units
+            without rows in it count in the variance, which leaving the rows out of the data would change.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
         collinear : {"drop", "raise"}
@@ -228,7 +237,7 @@ class CausalModel(metaclass=Advising):
         given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
         data = as_scan(data)
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
-        design = make(
+        made = make(
             formula,
             data,
             options_of(ColumnOptions, given),
@@ -237,8 +246,8 @@ class CausalModel(metaclass=Advising):
             constant_outcome=cls.spec.constants,
         )
         if cls.spec.uses_propensity:
-            check_scored(design, propensity, propensity_score)
-        return cls._of(design, cls._checked(model_options(design, given)))
+            check_scored(made, propensity, propensity_score)
+        return cls._of(made, cls._checked(model_options(made, given)))
 
     @check_keywords("arrays", from_formula, without=("treat", "propensity"))
     def __init__(

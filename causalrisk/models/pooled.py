@@ -331,6 +331,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "standard errors": record.cov_type,
         "weights": (design.weight_type, design.weights_name),
         "clusters": design.cluster_names,
+        "survey design": None if design.survey is None else (design.survey.call, design.survey.subpop_name),
         "terms of the outcome models": design.exog_names,
         "terms of the propensity model": design.propensity_names,
         "propensity scores": design.score_name,

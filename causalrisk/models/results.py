@@ -38,6 +38,7 @@ from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import nlcom, parameter_tests, statistic_names, t_test, wald_test
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
+from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
@@ -354,6 +355,7 @@ class CausalResults(metaclass=Advising):
     differences_by = of_record(differences_by)
     equality_test = of_record(equality_test)
     pairwise = of_record(pairwise)
+    permutation_test = of_record(permutation_test)
 
     @property
     def cov_type(self) -> str:

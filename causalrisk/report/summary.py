@@ -203,11 +203,11 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Std. errors:", covariance_name(record)),
     ]
     if np.isfinite(record.df):
-        inference.append(("Degrees of freedom:", f"{record.df:.6g}"))
-    if record.boot is not None:
+        inference.append(("Df Residuals:", f"{record.df:.6g}"))
+    if record.boot is not None and record.cov_type != "replicates":
         used = int((record.boot.failures == Failure.OK).sum())
         inference.append(("Bootstrap:", f"{used} of {len(record.boot.failures)} used"))
-    if record.boot is not None or joint is not None:
+    if (record.boot is not None and record.cov_type != "replicates") or joint is not None:
         inference.append(("Seed:", seed_text(record.seed)))
     if joint is None:
         right += inference
@@ -223,9 +223,23 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         right.append(("Clipped:", clip_text(record)))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    if design.cluster_name is not None:
-        left.append(("Clusters:", clusters_text(design)))
+    left += _design_rows(design)
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+
+
+def _design_rows(design: Design) -> list[tuple[str, str]]:
+    """Rows on the clusters, or on the survey design."""
+    survey = design.survey
+    if survey is None:
+        return [] if design.cluster_name is None else [("Clusters:", clusters_text(design))]
+    rows = [
+        ("Strata:", None if survey.strata_name is None else f"{survey.strata_name} ({len(survey.strata)})"),
+        ("PSUs:", None if survey.psu_name is None else f"{survey.psu_name} ({survey.units.sum():.0f})"),
+        ("Population:", survey.fpc_name),
+        ("Replicates:", None if survey.replication is None else f"{len(survey.replication.scales)}"),
+        ("Subpopulation:", survey.subpop_name),
+    ]
+    return [(name, text) for name, text in rows if text is not None]
 
 
 def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
@@ -412,14 +426,22 @@ def _effect_text(record: FitRecord) -> str:
 
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
-    rows = in_population(record, record.options.population.rows_text)
+    rows, survey = in_population(record, record.options.population.rows_text), record.design.survey
+    if survey is not None and survey.subpop_name is not None:
+        rows += f" of the subpopulation {survey.subpop_name}"
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike
     return f"{rows} under their weights" if weighted else rows
 
 
 def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
-    se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
+    se = {
+        "bootstrap": "bootstrap",
+        "cluster": "cluster-robust",
+        "HC1": "robust (HC1)",
+        "survey": "survey design's",
+        "replicates": "replicates'",
+    }.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
     factor = " with the small-sample factor" if record.small_sample and record.cov_type != "HC1" else ""
     text = f"Intervals are {distribution_words(record)}, from the {se} standard error{factor}."
@@ -469,10 +491,12 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
     dropped = record.design.n_dropped
     if not dropped:
         return []
-    used_in = ledger["formula"].where(ledger["formula"].isin(["trim", "weights"]) & ledger["dropped"].gt(0), "")
+    used_in = ledger["formula"].where(
+        ledger["formula"].isin(["trim", "weights", "subpop"]) & ledger["dropped"].gt(0), ""
+    )
     counts = ledger.groupby([used_in, "variable"], sort=False)["missing"].max()
     reasons = ", ".join(
-        f"{name} in {count} rows" if used_in in ("weights", "trim") else f"{name} missing in {count}"
+        f"{name} in {count} rows" if used_in in ("weights", "trim", "subpop") else f"{name} missing in {count}"
         for (used_in, name), count in counts.items()
     )
     overlap = " (a row may miss several)" if counts.sum() > dropped else ""
@@ -506,8 +530,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     ]
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    if design.cluster_name is not None:
-        right.append(("Clusters:", clusters_text(design)))
+    right += _design_rows(design)
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 

@@ -15,7 +15,14 @@ from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.report.labels import covariance_name, has_converged, learner_text, outcome_model_text, propensity_text
+from causalrisk.report.labels import (
+    covariance_name,
+    has_converged,
+    learner_text,
+    outcome_model_text,
+    propensity_text,
+    survey_words,
+)
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
@@ -94,6 +101,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "at_exposure": record.stated_exposure or (None if design.offset_name is None else OBSERVED),
         "propensity_model": propensity_text(record),
         "std_errors": covariance_name(record),
+        "survey": None if design.survey is None else survey_words(design.survey),
         "df": record.df if np.isfinite(record.df) else np.nan,
         "n_boot": np.nan if boot is None else len(boot.failures),
         "n_boot_used": np.nan if boot is None else int((boot.failures == Failure.OK).sum()),

@@ -108,7 +108,10 @@ def _formula(record: FitRecord) -> list[str]:
     )
     rows = f"{count(design.nobs, design.unit_name)} of the data are used"
     rows += "." if not dropped else f"; {dropped} are not, because a variable is missing"
-    rows += "" if not dropped else " or trimming left them out (res.sample_ledger counts why)."
+    outside = (
+        "" if design.survey is None or design.survey.subpop_name is None else ", or they are not in the subpopulation"
+    )
+    rows += "" if not dropped else f" or trimming left them out{outside} (res.sample_ledger counts why)."
     return [models, *filter(None, [offset_words(record)]), question, rows]
 
 

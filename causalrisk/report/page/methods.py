@@ -36,6 +36,7 @@ from causalrisk.report.labels import (
     r_squared_words,
     redone_words,
     resamples_words,
+    survey_words,
 )
 from causalrisk.report.tables.text import column_format, format_number, format_p
 
@@ -45,6 +46,11 @@ ROSENBAUM = (
 )
 BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
 BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
+BINDER = (
+    "Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys. International "
+    "Statistical Review 51, 279-292."
+)
+LUMLEY = "Lumley, T. (2010). Complex Surveys: A Guide to Analysis Using R. Wiley."
 SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
 TWO_WAY = (
     "Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust inference with multiway clustering. Journal of "
@@ -223,6 +229,17 @@ def _propensity_sentence(record: FitRecord) -> str:
 
 
 def _errors_sentence(record: FitRecord) -> str:
+    survey = record.design.survey
+    if survey is not None and record.cov_type in ("survey", "replicates"):
+        how = (
+            "are linearised (Binder 1983)"
+            if survey.replication is None
+            else "are from estimates under replicate weights"
+        )
+        return (
+            f"Standard errors {how} for the survey design, {survey_words(survey)} (Lumley 2010); intervals are "
+            f"{distribution_words(record)}."
+        )
     if record.boot is not None:
         kind = "given resamples" if record.given_resamples else resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
@@ -248,7 +265,11 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     if record.spec.uses_propensity:
         cited |= {ROSENBAUM, JRE.reference}
     weighted = record.bootstrap == "bayesian" and not record.given_resamples
-    cited.add(SANDWICH if record.boot is None else BAYESIAN if weighted else BOOTSTRAP)
+    survey = record.cov_type in ("survey", "replicates")
+    if survey:
+        cited |= {LUMLEY} if record.cov_type == "replicates" else {BINDER, LUMLEY}
+    else:
+        cited.add(SANDWICH if record.boot is None else BAYESIAN if weighted else BOOTSTRAP)
     wanted = (
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
@@ -309,9 +330,13 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         pairs = zip(design.levels, design.labels, strict=True)
         given["levels"] = "{" + ", ".join(f"{_plain(level)}: {label!r}" for level, label in pairs) + "}"
-    if design.weight_type is not None:
+    if design.survey is not None:
+        given["design"] = design.survey.call
+        if design.survey.subpop_name is not None:
+            given["subpop"] = repr(design.survey.subpop_name)
+    elif design.weight_type is not None:
         given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
-    if design.cluster_name is not None:
+    if design.cluster_name is not None and design.survey is None:
         names = list(design.cluster_names)
         given["cluster"] = repr(names if len(names) > 1 else design.cluster_name)
     if design.offset_kind is not None:
@@ -356,8 +381,8 @@ def _plain(level: Any) -> str:
 
 def _fit_options(record: FitRecord) -> dict[str, str]:
     """Return the options of `fit`: the kind of standard errors and the seed, then options other than defaults."""
-    given = {"cov_type": repr(record.cov_type)}
-    if record.boot is not None:
+    given = {} if record.cov_type in ("survey", "replicates") else {"cov_type": repr(record.cov_type)}
+    if record.boot is not None and record.cov_type != "replicates":
         given["bootstrap"] = repr(record.bootstrap)
         given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
     elif record.small_sample and record.cov_type != "HC1":
