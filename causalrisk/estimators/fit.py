@@ -71,7 +71,8 @@ from causalrisk.propensity.targets import Target, arm_population
 from causalrisk.propensity.weights import RowWeights, WeightFit
 
 T = TypeVar("T")
-FEW_CLUSTERS = 10
+FEW_CLUSTERS, FEW_WITH_T = 50, 5  # in an arm, below which normal intervals and t intervals are too short
+COVERED = "of intervals meant to cover 95% they covered 86% with 6 clusters, 92% with 12, 94% with 30 in simulations"
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
@@ -100,7 +101,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
         learned = learn(data.design, options, inference, notes)
         data = with_learner(data, learned, use, spec=spec, options=options, inference=inference, notes=notes)
     record, _ = separate_record(data, options, inference, kinds, notes)
-    return _checked(dataclasses.replace(record, learned=learned), notes)
+    return _checked(dataclasses.replace(record, learned=learned), inference, notes)
 
 
 def _begin(
@@ -124,10 +125,10 @@ def check_one_way(design: Design, advice: str) -> None:
         )
 
 
-def _checked(record: FitRecord, notes: Notes) -> FitRecord:
+def _checked(record: FitRecord, inference: InferenceOptions, notes: Notes) -> FitRecord:
     """Warn of what the data and the estimates tell, and finish the notes."""
     check_outcome(record.design, notes)
-    check_clusters(record.design, notes)
+    check_clusters(record, inference.small_sample, notes)
     check_range(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
@@ -352,14 +353,15 @@ def fit_joint(
     check_joint(design, joint_options, kinds)
     data = prepare(design, JRE, options, inference, notes)
     if use is None:
-        return _checked(joint_record(data, options, inference, joint_options, kinds, notes, keep), notes)
+        record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
+        return _checked(record, inference, notes)
     learned = learn(data.design, options, inference, notes)
     if use == TERMS:
         data = with_learner(data, learned, use, spec=JRE, options=options, inference=inference, notes=notes)
         record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
     else:
         record = fit_stack(data, learned, options, inference, joint_options, kinds, notes, keep)
-    return _checked(dataclasses.replace(record, learned=learned), notes)
+    return _checked(dataclasses.replace(record, learned=learned), inference, notes)
 
 
 def fit_stack(
@@ -572,20 +574,28 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
     return joint.method or usual_method(options.outcome_family)
 
 
-def check_clusters(design: Design, notes: Notes) -> None:
-    """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
-    if design.cluster_name is None or design.survey is not None:  # whose t distribution knows of few units
+def check_clusters(record: FitRecord, small_sample: bool, notes: Notes) -> None:
+    """Warn of an arm in clusters too few for its tests and intervals: for normal ones sooner than for t."""
+    design, use_t = record.design, np.isfinite(record.df)
+    if not design.n_clusters or design.survey is not None:  # whose t distribution knows of few units
         return
-    counts = design.arm_clusters
+    counts, few = design.arm_clusters, FEW_WITH_T if use_t else FEW_CLUSTERS
     fewest = int(np.argmin(counts))
-    if counts[fewest] < FEW_CLUSTERS:
-        notes.warn(
-            f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {design.n_clusters} "
-            f"clusters of {design.cluster_name!r}; clustered standard errors are too small with fewer than about "
-            f"{FEW_CLUSTERS} clusters in an arm.\nRead the intervals as optimistic, or type  "
-            'fit(cov_type="cluster", small_sample=True).',
-            DesignWarning,
+    if counts[fewest] >= few:
+        return
+    found = (
+        f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {min(design.cluster_counts)} clusters "
+        f"of {' and '.join(map(repr, design.cluster_names))}"
+    )
+    if use_t:
+        text = f"{found}; fewer than {few} in an arm do not tell how clusters vary.\nRead the intervals as optimistic."
+    else:
+        factor = ", small_sample=True" if record.cov_type == "cluster" and not small_sample else ""
+        text = (
+            f"{found}; with fewer than {few} in an arm normal tests and intervals by clustered standard errors are "
+            f"optimistic: {COVERED}.\nType  fit(use_t=True{factor})."
         )
+    notes.warn(text, DesignWarning)
 
 
 def check_outcome(design: Design, notes: Notes) -> None:

@@ -374,7 +374,7 @@ MODEL = {
     "not whole": Case(
         model, {"weights": "u", "weight_type": "frequency"}, {"weights": "u", "weight_type": "probability"}
     ),
-    "two-way clusters": Case(model, {"cluster": ["site", "town"]}, {"cluster": "site"}),
+    "three-way clusters": Case(model, {"cluster": ["site", "town", "k"]}, {"cluster": ["site", "town"]}),
     "several weights": Case(
         model, {"weights": ["w", "u"], "weight_type": "probability"}, {"weights": "w", "weight_type": "probability"}
     ),
@@ -510,6 +510,10 @@ OF_FIT = {
     "positional number": Case(lambda *a, **o: model().fit(*a, **o), {}, {"n_boot": 20}),
     "n_boot beside robust": Case(fit, {"cov_type": "robust", "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
     "rows of clusters": Case(of(IPWRA, cluster="site"), {"cov_type": "HC1"}, {"cov_type": "cluster"}),
+    "df": Case(fit, {"df": 0}, {"use_t": True}),
+    "series of time": Case(
+        fit, {"cov_kwds": {"maxlags": 1}}, {"cov_kwds": {"groups": DATA.site}}, fill={'"id"': '"site"'}
+    ),
     "pairs of clusters": Case(
         of(IPWRA, cluster="site"), {"bootstrap": "pairs", "n_boot": 20}, {"bootstrap": "cluster", "n_boot": 20}
     ),
@@ -572,6 +576,17 @@ FIT_EXPRESSIONS = {
         lambda: res_of()().start,
         lambda: fit(JRE, n_boot=20),
         fill={"from_formula(...).fit()": 'from_formula("y ~ x1 + x2", data, treat="d").fit(n_boot=20)'},
+    ),
+    "two-way clusters resampled": Expression(
+        lambda: model(JRE, cluster=["site", "town"]).fit(),
+        lambda: model(JRE, cluster=["site", "town"]).fit(cov_type="cluster"),
+        model=lambda: model(JRE, cluster=["site", "town"]),
+        fill={"fit(": "model.fit("},
+    ),
+    "groups of no formula": Expression(
+        lambda: fit(cov_kwds={"groups": "site"}),
+        lambda: model(cluster="site").fit(),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"', "'site')": "'site').fit()"},
     ),
     "cluster without clusters": Expression(
         lambda: fit(cov_type="cluster"),
@@ -771,6 +786,21 @@ def fitted(**options):
     return model(**options).fit()
 
 
+def two_way_jre():
+    return model(JRE, cluster=["site", "town"]).fit(cov_type="cluster", n_replicates=20)
+
+
+def _grid():
+    """Firms in years, whose sums in either are next to nothing."""
+    rows = np.arange(64)
+    values = np.random.default_rng(2).normal(size=(8, 8))
+    values -= values.mean(axis=0) + values.mean(axis=1)[:, None] - values.mean()
+    return pd.DataFrame({"y": values.ravel(), "firm": rows // 8, "year": rows % 8, "d": (rows // 8 + rows % 8) % 2})
+
+
+GRID = _grid()
+
+
 def undefined():
     """Resamples that all drop the rows with the largest outcomes, so that the estimate lies outside."""
     drawn = np.ones((N, 300))
@@ -802,9 +832,22 @@ MORE = {
     ),
     "few clusters": Expression(
         lambda: fitted(cluster=DATA.site % 5),
-        lambda: model(cluster=DATA.site % 5).fit(cov_type="cluster", small_sample=True),
+        lambda: model(cluster=DATA.site % 5).fit(use_t=True, small_sample=True),
         model=lambda: model(cluster=DATA.site % 5),
         fill={"fit(": "model.fit("},
+    ),
+    "negative variance of two-way clusters": Case(
+        lambda cluster: Hajek.from_formula("y ~ 1", GRID, treat="d", propensity="1", cluster=cluster).fit(use_t=True),
+        {"cluster": ["firm", "year"]},
+        {"cluster": "firm"},
+        fill={"cluster=": 'cluster="firm"'},
+    ),
+    "compared under two-way clusters": Case(compared, {"cluster": ["site", "town"]}, {"cluster": "site"}),
+    "groups of jre under two-way clusters": Expression(
+        lambda: two_way_jre().effects_by(DATA.g),
+        lambda: two_way_jre().start.effects_by(DATA.g),
+        res=lambda: two_way_jre(),
+        fill={"...": "data.g"},
     ),
     "constant in an arm": Case(
         fitted,
@@ -1448,6 +1491,13 @@ SCANS = {
         {"data": SCAN},
         {"data": causalrisk.scan([DATA[DATA.g == "a"]])},
         fill={"scan": "causalrisk.scan", "level": "'a'", "data.blocks()": "causalrisk.scan([data]).blocks()"},
+    ),
+    "clusters at the fit": Expression(
+        lambda: scanned()().model.fit(cov_kwds={"groups": DATA.site}),
+        lambda: model(data=SCAN, cluster="site").fit(),
+        fill={"from_formula(...": "model(data=SCAN", '"column")': '"site").fit()'},
+        model=lambda: model,
+        SCAN=SCAN,
     ),
     "compare": Expression(
         lambda: compare("y ~ x1", SCAN, treat="d"),
