@@ -330,16 +330,20 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
     more = ("weights", "weight_type", "cluster", "offset", "exposure", "effect", "missing", "collinear")
     learned = ("smooth", "learner_use", "n_folds", "n_repeats")
-    return {name: getattr(options, name) for name in (*same, *more, *learned)} | _survey_options(options) | {
-        "learner": _one_or_several(options.learner),
-        "target": options.target if options.target_file is None else _read(options, options.target_file),
-        "at_exposure": _number_or_text(options.at_exposure),
-        "levels": _labels(options.levels, treatment),
-        "treated": _level(options.treated, treatment),
-        "reference": _level(options.reference, treatment),
-        "trim": _limits(options.trim),
-        "clip": _limits(options.clip),
-    }
+    return (
+        {name: getattr(options, name) for name in (*same, *more, *learned)}
+        | _survey_options(options)
+        | {
+            "learner": _one_or_several(options.learner),
+            "target": options.target if options.target_file is None else _read(options, options.target_file),
+            "at_exposure": _number_or_text(options.at_exposure),
+            "levels": _labels(options.levels, treatment),
+            "treated": _level(options.treated, treatment),
+            "reference": _level(options.reference, treatment),
+            "trim": _limits(options.trim),
+            "clip": _limits(options.clip),
+        }
+    )
 
 
 def _survey_options(options: argparse.Namespace) -> dict[str, Any]:

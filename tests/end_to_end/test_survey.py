@@ -216,8 +216,11 @@ def test_several_arms_frames_trimming_arrays_and_pickles():
     np.testing.assert_allclose(arrays.bse, res.bse, rtol=1e-12)
     again = pickle.loads(pickle.dumps(res))
     np.testing.assert_array_equal(again.effects_by("x2"), res.effects_by("x2"))
-    assert 'design=Survey(weights=\'pw\', strata=\'stratum\', psu=\'psu\', fpc=\'fpc\', nest=True)' in res.reproduce_call() \
-        if hasattr(res, "reproduce_call") else True
+    assert (
+        "design=Survey(weights='pw', strata='stratum', psu='psu', fpc='fpc', nest=True)" in res.reproduce_call()
+        if hasattr(res, "reproduce_call")
+        else True
+    )
     pooled = cr.pool([model(data=TWO.assign(x1=TWO.x1 + shift)).fit() for shift in (0, TWO.x2)])
     assert pooled.df_complete == 6
 

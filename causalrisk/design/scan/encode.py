@@ -356,8 +356,8 @@ class Store:
     Parameters
     ----------
     columns : dict of str to ndarray
-        Fields of `CodedBlock` for all rows: "y", "X", "arm", "row", and "Z", "weights", "cluster", "offset" and "stratum"
-        where there are any. Without "Z" both designs are one.
+        Fields of `CodedBlock` for all rows: "y", "X", "arm", "row", and "Z", "weights", "cluster", "offset" and
+        "stratum" where there are any. Without "Z" both designs are one.
     places : list of Place
         Where the rows are from.
     block_rows : int

@@ -22,7 +22,7 @@ from causalrisk.design.rows import check_exact, no_rows_left
 from causalrisk.design.scan.chunks import Piece, by_place
 from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.design.scan.source import from_function
-from causalrisk.design.survey import Strata, SurveyColumns, SurveyDesign, nobody_inside
+from causalrisk.design.survey import Strata, SurveyColumns, SurveyDesign, labels_of, nobody_inside
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.runtime.memory import memory
@@ -149,7 +149,7 @@ def first_pass(reader: ScanReader) -> FirstPass:
             "the function given to scan gave rows when it was called first, and none the second time; every pass over "
             "the data calls it.\nLet it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
         )
-    for used_in, name, missing, _ in found.lines:
+    for used_in, _, missing, _ in found.lines:
         if used_in == "subpop" and missing == found.read:
             raise nobody_inside(str(reader.columns.subpop))
     if not found.n:
@@ -221,7 +221,7 @@ def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, 
         columns.check_nested(found.units)
         units = found.units.groupby("stratum").size().reindex(names)
     limits = None if columns.fpc is None else (by["low"].to_numpy(), by["high"].to_numpy())
-    strata = Strata(tuple(str(name) for name in names), units.to_numpy().astype(float), limits)
+    strata = Strata(labels_of(names), units.to_numpy().astype(float), limits)
     given = found.reader.columns
     return names, ScannedSurvey(replication=None, **columns.described(strata, given.weights, given.subpop))
 
