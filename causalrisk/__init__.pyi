@@ -31,6 +31,7 @@ from causalrisk.models.model import IPWRA as IPWRA
 from causalrisk.models.model import JRE as JRE
 from causalrisk.models.model import Hajek as Hajek
 from causalrisk.models.model import OutcomeRegression as OutcomeRegression
+from causalrisk.models.permutation import PermutationTest as PermutationTest
 from causalrisk.models.pooled import PooledResults as PooledResults
 from causalrisk.models.pooled import pool as pool
 from causalrisk.models.results import CausalResults as CausalResults

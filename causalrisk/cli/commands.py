@@ -164,6 +164,9 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add = parser.add_argument_group("inference").add_argument
     add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster, stratified, or rescaled (surveys)")
     add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
+    add("--small-sample", action="store_true", help="the small-sample factor of HC1 for clustered standard errors too")
+    add("--use-t", action="store_true", default=None, help="t tests and intervals: clusters less one, or n - k")
+    add("--df", type=float, metavar="DF", help="t tests and intervals with so many degrees of freedom")
     add("--alpha", type=float, default=0.05, metavar="P", help="significance level of the intervals (default 0.05)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
     add(
@@ -407,10 +410,13 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
         raise OptionError(f"--{next(iter(joint))} is an option of JRE.\nType  --estimator JRE, or leave it out.")
     if "penalty" in joint:
         joint["penalty"] = _number_or_text(joint["penalty"])
-    return model.fit(
-        cov_type=options.cov_type, bootstrap=options.bootstrap, n_boot=options.n_boot, rng=options.seed,
-        n_jobs=options.jobs, **joint,
-    )  # fmt: skip
+    return model.fit(cov_type=options.cov_type, **_inference_options(options), **joint)
+
+
+def _inference_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of standard errors that every command with a file has, as the library spells them."""
+    same = ("bootstrap", "n_boot", "small_sample", "use_t", "df")
+    return {name: getattr(options, name) for name in same} | {"rng": options.seed, "n_jobs": options.jobs}
 
 
 def _fit(options: argparse.Namespace) -> tuple[str, bool]:
@@ -438,8 +444,8 @@ def _compare(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options)
     data = _read(options, options.file)
     together = compare(
-        options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
-        rng=options.seed, n_jobs=options.jobs, **_design_options(options, data),
+        options.formula, data, estimators=_names(options), **_inference_options(options),
+        **_design_options(options, data),
     )  # fmt: skip
     values = {
         "glance": _records(together.glance()),

@@ -123,9 +123,11 @@ def freeze(
     matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts)
     for note in notes:
         warn_user(note, DesignWarning)
-    cluster, clusters = None, None
+    cluster, clusters, second = None, None, None
     if by.cluster is not None:
         cluster, clusters = cluster_codes(rows.of(by.cluster.values), by.cluster.name)
+    if by.second_cluster is not None:
+        second, _ = cluster_codes(rows.of(by.second_cluster.values), by.second_cluster.name)
     return Design(
         y=models.y,
         X=matrices.X,
@@ -160,6 +162,8 @@ def freeze(
         propensity_encoder=matrices.propensity,
         clusters=clusters,
         survey=None if by.survey is None else _survey(by, rows),
+        second_cluster=second,
+        second_cluster_name=name_of(by.second_cluster),
     )
 
 

@@ -22,6 +22,7 @@ WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
 SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
+WAYS = 2  # variables of two-way clusters
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", "propensity_score")  # options that go by rows
 LEDGER = ("formula", "variable", "missing", "dropped")
 
@@ -429,8 +430,8 @@ class ByRows:
     ----------
     treat : Named
         Treatment.
-    weights, cluster : Named or None
-        Observation weights and clusters, where they are given.
+    weights, cluster, second_cluster : Named or None
+        Observation weights and clusters, where they are given; the second variable of two-way clusters.
     weight_type : {None, "frequency", "probability"}
         Meaning of the weights.
     offset : Named or None
@@ -454,6 +455,7 @@ class ByRows:
     score: Score | None
     survey: SurveyColumns | None
     subpop: Named | None
+    second_cluster: Named | None = None
 
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
@@ -483,13 +485,16 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
     if given.treat is None:
         raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
-    def find(value: Any, role: str) -> Named | None:
-        return None if value is None else Named(*find_column(value, role, role, table, frame, notes))
+    def find(value: Any, role: str, default: str | None = None) -> Named | None:
+        return None if value is None else Named(*find_column(value, role, default or role, table, frame, notes))
 
     kind = "exposure" if given.exposure is not None else None if given.offset is None else "offset"
-    weights, cluster, survey = find(given.weights, "weights"), find(given.cluster, "cluster"), None
-    if given.design is not None:
-        survey = _survey_columns(given.design, table, frame, notes)
+    weights = find(given.weights, "weights")
+    if given.design is None:
+        survey, ways = None, ways_of(given.cluster, len(table.index))
+        cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
+    else:
+        survey, second = _survey_columns(given.design, table, frame, notes), None
         survey.check_complete(None if weights is None else weights.values.rename(weights.name))
         units = survey.units()
         cluster = None if units is None else Named(units, str(units.name))
@@ -498,6 +503,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         weights=weights,
         weight_type=given.weight_type,
         cluster=cluster,
+        second_cluster=second,
         offset=None if kind is None else find(getattr(given, kind), kind),
         offset_kind=kind,
         score=find_score(given.propensity_score, table, frame, notes),
@@ -524,6 +530,30 @@ def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], note
     return SurveyColumns(survey=survey, strata=strata, psu=psu, fpc=fpc, replicates=replicates)
 
 
+def ways_of(given: Any, n: int) -> tuple[Any, Any]:
+    """Return the two variables of two-way clusters: names in a list, or columns of values; one of them and None.
+
+    Parameters
+    ----------
+    given : object
+        Clusters as the caller gave them.
+    n : int
+        Number of rows, which a list of values has.
+
+    Returns
+    -------
+    tuple of object
+        The variables, each a name or one value per row.
+    """
+    if isinstance(given, list | tuple) and len(given) == WAYS != n:
+        return given[0], given[1]
+    if isinstance(given, pd.DataFrame) and given.shape[1] == WAYS:
+        return given.iloc[:, 0], given.iloc[:, 1]
+    if isinstance(given, np.ndarray) and given.ndim == WAYS and given.shape[1] == WAYS:
+        return given[:, 0], given[:, 1]
+    return given, None
+
+
 def zero_note(name: str, count: int) -> str:
     """Note that rows of weight zero are left out."""
     return Once(
@@ -534,8 +564,9 @@ def zero_note(name: str, count: int) -> str:
 
 def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
     """List the variables that a row must have: of both models, then of the other roles."""
-    named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster, by.offset_kind or "": by.offset}
-    used = [*sources, *(Source(role, it.name, it.values) for role, it in named.items() if it is not None)]
+    clusters = (("cluster", by.cluster), ("cluster", by.second_cluster))
+    named = (("treatment", by.treat), ("weights", by.weights), *clusters, (by.offset_kind or "", by.offset))
+    used = [*sources, *(Source(role, it.name, it.values) for role, it in named if it is not None)]
     if by.score is not None:
         used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
     return used

@@ -108,9 +108,20 @@ def _begin(
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
     kinds = inference.resolved(design, joint=joint)
+    if kinds[0] == "bootstrap":
+        check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference, kinds[0])
     check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
     return kinds, Notes(design.notes)
+
+
+def check_one_way(design: Design, advice: str) -> None:
+    """Refuse resamples of two-way clusters, which no draw keeps whole."""
+    if design.second_cluster is not None:
+        names = listed(design.cluster_names)
+        raise OptionError(
+            f"resamples draw whole clusters, and no draw keeps those of both {names} whole.\nType  {advice}."
+        )
 
 
 def _checked(record: FitRecord, notes: Notes) -> FitRecord:
@@ -174,11 +185,17 @@ def separate_record(
         given_resamples=given,
         seed=seed_sequence(inference.rng),
         notes=design.notes,
-        df=np.inf if design.survey is None else design.survey.df,
         passes=None if problem.in_memory else SeparatePasses(trained, at, estimate.params),
         blocks=_scored_blocks(weighed),
     )
-    return record, trained
+    return with_df(record, inference), trained
+
+
+def with_df(record: FitRecord, inference: InferenceOptions) -> FitRecord:
+    """Return a fit with the degrees of freedom of its tests and intervals that the options ask for."""
+    use_t = inference.use_t if inference.use_t is not None else record.design.survey is not None
+    own = record.residual_df if use_t else np.inf
+    return dataclasses.replace(record, df=own if inference.df is None else float(inference.df))
 
 
 def estimate_of(
@@ -557,7 +574,7 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
 
 def check_clusters(design: Design, notes: Notes) -> None:
     """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
-    if design.cluster_name is None:
+    if design.cluster_name is None or design.survey is not None:  # whose t distribution knows of few units
         return
     counts = design.arm_clusters
     fewest = int(np.argmin(counts))

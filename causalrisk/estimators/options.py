@@ -322,7 +322,7 @@ class InferenceOptions:
 
     Parameters
     ----------
-    cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
+    cov_type, n_boot, bootstrap, small_sample, use_t, df, max_failed, rng, n_jobs, progress, memory, resamples
         As in `causalrisk.JRE.fit`.
     """
 
@@ -330,6 +330,8 @@ class InferenceOptions:
     n_boot: int | None = None
     bootstrap: str | None = None
     small_sample: bool = False
+    use_t: bool | None = None
+    df: float | None = None
     max_failed: float = 0.05
     rng: Any = 0
     n_jobs: int = 1
@@ -349,6 +351,7 @@ class InferenceOptions:
                 f"max_failed={self.max_failed!r}; expected a share of the resamples, 0 <= max_failed < 1.\n"
                 "Type  max_failed=0.05."
             )
+        self._check_df()
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         if self.memory is not None and (not _finite_number("memory", self.memory) or self.memory <= 0):
@@ -356,6 +359,22 @@ class InferenceOptions:
                 f"memory={self.memory!r}; expected a number of bytes or None.\nType  memory=2e9  for 2 GB."
             )
         check_rng(self.rng)
+
+    def _check_df(self) -> None:
+        one_of("use_t", self.use_t, (None, True, False))
+        if self.df is None:
+            return
+        number = isinstance(self.df, numbers.Real) and not isinstance(self.df, bool)
+        if not number or not float(self.df) > 0:
+            raise OptionError(
+                f"df={self.df!r}; expected the degrees of freedom of t tests and intervals, a number above 0.\n"
+                "Type  use_t=True  for the clusters less one, or the observations less the coefficients."
+            )
+        if self.use_t is False:
+            raise OptionError(
+                f"df={self.df:g} has no effect with use_t=False, which asks for normal tests and intervals.\n"
+                "Leave one of them out."
+            )
 
     @property
     def draws(self) -> int:

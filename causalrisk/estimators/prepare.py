@@ -100,6 +100,7 @@ def prepare(
         first = make(design, IPWRA, unclipped, target=ArmTarget(None))
         design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
+        check_replicated_frame(design)
         frame = target_rows(design, options.target, design.missing)
         notes.extend(notes_of_frame(design, frame))
     return FitData(make(design, spec, options, frame=frame), design, full_design, frame, trimmed)
@@ -189,6 +190,15 @@ def notes_of_frame(design: Design, frame: TargetRows) -> list[str]:
     """Say what there is to say of the rows of a target frame."""
     alike = "The rows of the target frame count alike; weights= are those of the sample."
     return [*frame.notes, *([] if design.weight_type is None else [alike])]
+
+
+def check_replicated_frame(design: Design) -> None:
+    """Refuse a target frame, which has no replicate weights, where the sample has some."""
+    if design.replication is not None:
+        raise OptionError(
+            "a target frame has no replicate weights, and its sampling has a part in the variance.\n"
+            'Type  Survey(weights=, strata=, psu=)  in the place of replicate weights, or a target such as "treated".'
+        )
 
 
 def check_trimmed_frame(options: ModelOptions) -> None:

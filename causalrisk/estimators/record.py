@@ -156,6 +156,8 @@ class FitRecord:
         Text of every warning.
     df : float
         Degrees of freedom of t tests and intervals; infinite for the normal distribution.
+    small_sample : bool
+        Whether the sandwich has the factor of HC1.
     passes : LaterPasses, optional
         Of a fit to a scan, until it has a covariance.
     robust : ndarray, shape (d, d), optional
@@ -192,6 +194,7 @@ class FitRecord:
     seed: np.random.SeedSequence
     notes: tuple[str, ...]
     df: float = np.inf
+    small_sample: bool = False
     passes: LaterPasses | None = None
     robust: Array | None = None
     blocks: FittedBlocks | None = None
@@ -252,6 +255,17 @@ class FitRecord:
         if self.design.survey is not None:
             return "survey" if self.design.replication is None else "robust"
         return "cluster" if self.design.cluster_name is not None else "robust"
+
+    @property
+    def residual_df(self) -> float:
+        """Degrees of freedom of t: of a survey design, clusters less one, or observations less outcome coefficients.
+
+        Of two-way clusters those of the variable with fewer count.
+        """
+        design = self.design
+        if design.survey is not None:
+            return design.survey.df
+        return float(min(design.cluster_counts) - 1 if design.n_clusters else design.nobs - self.estimate.theta.size)
 
     @property
     def choice_variance(self) -> float:

@@ -54,8 +54,9 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         except BootstrapError as error:  # a worker died
             raise BootstrapError(str(error), robust_record(record)) from error.__cause__
         return with_bootstrap(record, boot, notes)
-    covariance = robust_covariance(record, inference.small_sample)
-    record = dataclasses.replace(record, covariance=covariance, passes=None)
+    covariance = robust_covariance(record, inference.small_sample, notes)
+    factor = inference.small_sample or record.cov_type == "HC1"
+    record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
     return _completed(_with_choice(record), notes)
 
 

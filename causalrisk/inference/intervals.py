@@ -25,7 +25,7 @@ from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.inference.wald import normal_interval, parameter_limits
+from causalrisk.inference.wald import parameter_limits, wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
@@ -312,12 +312,13 @@ def conf_int(
     alpha : float, default 0.05
         Significance level; 0.05 gives 95% intervals.
     method : {"normal", "delta", "percentile", "basic", "bc", "bca", "studentized"}, optional
-        "normal" (also None, and in the summary) uses standard errors, for a ratio, odds ratio or percentage of the
-        logarithm of the ratio, with transformed limits; "delta" uses standard errors on the reported scale, where the
-        interval is symmetric. The others use the bootstrap distribution: its quantiles, these reflected about the
-        estimate, bias-corrected, also accelerated, or quantiles of the estimates studentized by the robust standard
-        error of each resample (slow for JRE). For JRE all of them are as much wider about the estimate as standard
-        errors are larger, for the choice of its anchor.
+        "normal" (also None, and in the summary) uses standard errors, for a ratio, odds ratio or percentage of
+        the logarithm of the ratio, with transformed limits; "delta" uses standard errors on the reported scale,
+        where the interval is symmetric. Both are from the t distribution where the fit has degrees of freedom
+        (``fit(use_t=True)``), else from the normal one. The others use the bootstrap distribution: its
+        quantiles, these reflected about the estimate, bias-corrected, also accelerated, or quantiles of the
+        estimates studentized by the robust standard error of each resample (slow for JRE). For JRE all of them
+        are as much wider about the estimate as standard errors are larger, for the choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
     cols : sequence of int or str, optional
@@ -344,7 +345,7 @@ def conf_int(
     if method in (None, "normal"):
         limits = parameter_limits(record, alpha)
     elif method == "delta":
-        limits = normal_interval(estimate, record.std_errors, alpha)
+        limits = wald_interval(estimate, record.std_errors, alpha, record.df)
     else:
         limits = bootstrap_interval(record, str(method), alpha, acceleration)
     table = pd.DataFrame(limits, index=record.names)

@@ -15,7 +15,15 @@ from causalrisk.design import Design
 from causalrisk.errors import Notes, OptionError, ResampleWarning, Told, check_alpha
 from causalrisk.estimators.estimates import Refits, Refitters
 from causalrisk.estimators.exposure import check_means
-from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
+from causalrisk.estimators.fit import (
+    check_one_way,
+    check_range,
+    estimate_of,
+    fit_joint,
+    fit_separate,
+    overlap_of,
+    with_df,
+)
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
@@ -186,6 +194,7 @@ def fit_estimators(
             f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "
             "resamples.\nType  n_repeats=1."
         )
+    check_one_way(design, f'cluster="{design.cluster_name}"')
     kind = inference.resolved(design, joint=JRE in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
@@ -196,7 +205,7 @@ def fit_estimators(
         spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
         lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
     if options.learner is None:
-        bare = tuple(lead if spec == lead.spec else _beside(lead, spec) for spec in specs)
+        bare = tuple(lead if spec == lead.spec else with_df(_beside(lead, spec), inference) for spec in specs)
     else:  # outcome models differ in their columns
         same = dataclasses.replace(robust, rng=lead.seed)
         others = (spec for spec in specs if spec.name != lead.spec.name)
@@ -325,7 +334,7 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
-    """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval.
+    """Return the effects, a row an estimator, with bootstrap and robust standard errors, test and interval.
 
     Both standard errors are computed as by `fit`.
     """
@@ -336,7 +345,8 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
         own = slice(k * count, (k + 1) * count)
         se[own] = resample_errors(record, comparison.boot[:, own], effects[own])
         errors[own] = resample_errors(record, scale.contrast(comparison.boot[:, own]), scale.contrast(effects[own]))
-    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors)
+    df = np.repeat([record.df for record in comparison.records], count)
+    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors, df=df)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))
     return frame
@@ -357,7 +367,7 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     DataFrame
         Indexed by the estimator and the one that is subtracted from it, of several arms also by the effect. Where two
         estimators are the same but for rounding error, difference and standard error are exactly zero and there is no
-        test.
+        test. Degrees of freedom are the fewer of the two.
     """
     names, count = comparison.names, len(comparison.effect_names)
     pairs = [(i, j, k) for k in range(count) for i, j in combinations(range(len(names)), 2)]
@@ -377,4 +387,5 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     if count > 1:
         levels["effect"] = [comparison.effect_names[k] for _, _, k in pairs]
     index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
-    return inference_frame(differences, paired, alpha, index)
+    df = np.repeat([record.df for record in comparison.records], count)
+    return inference_frame(differences, paired, alpha, index, df=np.minimum(df[left], df[right]))

@@ -24,7 +24,7 @@ WIDTH = 32  # resamples per block: like the next three part of the definition of
 CHUNK = 1024  # units that one generator draws
 FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
 FAN = 64  # chunks, or groups of as many, among which one generator splits their total
-REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
+REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM, PERMUTATION_STREAM = range(5)
 Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
 
 

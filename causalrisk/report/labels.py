@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.design import Design
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
@@ -208,12 +209,29 @@ def se_words(record: FitRecord) -> str:
             f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
             f"{what}.{choice_words(record)}"
         )
-    clusters = f", added up within the clusters of {record.design.cluster_name}" if record.cov_type == "cluster" else ""
-    factor = ", times the small-sample factor n / (n - k)" if record.cov_type == "HC1" else ""
+    names = joined(record.design.cluster_names)
+    clusters = f", added up within the clusters of {names}" if record.cov_type == "cluster" else ""
+    factor = f", times the small-sample factor {factor_text(record)}" if record.small_sample else ""
     return (
         "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
         f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
     )
+
+
+def factor_text(record: FitRecord) -> str:
+    """Return the small-sample factor of the sandwich as a formula."""
+    return "G / (G - 1) (n - 1) / (n - k)" if record.cov_type == "cluster" else "n / (n - k)"
+
+
+def distribution_words(record: FitRecord) -> str:
+    """Return what intervals are: normal, or of the t distribution, with the source of its degrees of freedom."""
+    if np.isinf(record.df):
+        return "normal"
+    text = f"of the t distribution with {record.df:.6g} degrees of freedom"
+    if record.df != record.residual_df:
+        return text
+    clustered = record.design.cluster_name is not None
+    return f"{text} ({'clusters less one' if clustered else 'observations less outcome coefficients'})"
 
 
 def choice_words(record: FitRecord) -> str:
@@ -440,6 +458,12 @@ def covariance_name(record: FitRecord) -> str:
     if record.cov_type == "bootstrap":
         return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
     return {"cluster": "robust (cluster)", "survey": "survey (linearised)"}.get(record.cov_type, record.cov_type)
+
+
+def clusters_text(design: Design) -> str:
+    """Return the variables of the clusters, each with the number of its clusters."""
+    pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
+    return ", ".join(f"{name} ({count})" for name, count in pairs)
 
 
 def clip_text(record: FitRecord) -> str:

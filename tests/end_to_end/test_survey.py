@@ -15,6 +15,8 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression, Survey, UnavailableError
+from causalrisk.numerics.multiplicities import stream_generator
+from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE
 
 CASES = [
@@ -68,19 +70,6 @@ def test_estimates_and_standard_errors_are_those_of_r(case):
                       f"{made['covariates']}", treat=made["treat"], propensity=made["propensity"],
                       target=made["target"], subpop=case.get("subpopulation")).fit()  # fmt: skip
         np.testing.assert_allclose(about.bse, found["se_mse"], rtol=1e-8)
-
-
-def by_hand(res, data, strata, units, sizes=None):
-    """The linearised variance of the effect from the influence functions of the rows."""
-    equations = res.estimating_equations()
-    totals = equations.influence.iloc[:, 0] * res.model.design.weights / res.model.design.weights.sum()
-    totals = totals.groupby([data[strata], data[units]]).sum()
-    variance = 0.0
-    for stratum, own in totals.groupby(level=0):
-        n = len(own)
-        f = 0.0 if sizes is None else n / data[sizes][data[strata] == stratum].iloc[0]
-        variance += (1 - f) * n / (n - 1) * ((own - own.mean()) ** 2).sum()
-    return np.sqrt(variance)
 
 
 @pytest.mark.parametrize("options", [
@@ -137,14 +126,12 @@ def test_t_intervals_and_tests_have_the_degrees_of_freedom_of_the_design():
     half = stats.t.ppf(0.975, 6) * res.bse
     np.testing.assert_allclose(res.conf_int(), np.column_stack([res.params - half, res.params + half]), rtol=1e-12)
     text = str(res.summary())
-    assert all(part in text for part in ("P>|t|", "stratum (6)", "psu (12)", "survey (linearised)", "Design df:"))
+    assert all(part in text for part in ("P>|t|", "stratum (6)", "psu (12)", "survey (linearised)", "Df Residuals:"))
     effects = res.effects_by("x2")
     assert "t" in effects and "P>|t|" in effects
 
 
 def test_the_rescaled_bootstrap_has_the_variance_of_the_design():
-    from causalrisk.numerics.multiplicities import stream_generator
-
     survey = model().design.survey
     generator = lambda h: stream_generator(np.random.SeedSequence(1), h)  # noqa: E731
     drawn = survey.resampled(generator, 40_000)
@@ -169,7 +156,7 @@ def test_the_rescaled_bootstrap_resamples_every_estimator_in_compare():
 
 def test_replicate_weights_give_pairs_for_comparisons_and_groups():
     replicates = pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv")
-    data = TWO.join(replicates)
+    data = TWO.join(replicates.filter(like="BRR"))
     survey = {"weights": "pw", "replicate_weights": "BRR_*", "replicate_type": "BRR"}
     res = model(JRE, data, survey).fit()
     values = np.array([
@@ -178,11 +165,11 @@ def test_replicate_weights_give_pairs_for_comparisons_and_groups():
     spread = ((values - values.mean(axis=0)) ** 2).sum(axis=0) / 8
     np.testing.assert_allclose(model(IPWRA, data, survey).fit().bse, np.sqrt(spread), rtol=1e-9)
     table = cr.compare("y ~ x1 + x2", data, treat="d", design=Survey(**survey), estimators=["IPWRA", "JRE"])
-    np.testing.assert_allclose(table.effects["std err"]["IPWRA"], np.sqrt(spread[0]), rtol=1e-9)
+    np.testing.assert_allclose(table.table["std err"]["IPWRA"], np.sqrt(spread[0]), rtol=1e-9)
     np.testing.assert_allclose(
         res.start_difference()["std err"].iloc[1], table.differences["std err"].iloc[0], rtol=1e-9
     )
-    np.testing.assert_allclose(res.bse.iloc[0], table.effects["std err"]["JRE"], rtol=1e-9)
+    np.testing.assert_allclose(res.bse.iloc[0], table.table["std err"]["JRE"], rtol=1e-9)
     groups = model(IPWRA, data, survey).fit().effects_by("x2")
     one = [
         model(IPWRA, data.assign(w=data[f"BRR_{r}"]), {"weights": "w"}).fit().effects_by("x2")["estimate"].to_numpy()
@@ -191,6 +178,8 @@ def test_replicate_weights_give_pairs_for_comparisons_and_groups():
     np.testing.assert_allclose(groups["std err"], np.std(one, axis=0), rtol=1e-8)
     with pytest.raises(UnavailableError, match="conf_int"):
         res.conf_int(method="percentile")
+    with pytest.raises(OptionError, match="strata"):
+        model(data=data, survey=survey, target=TWO[TWO.x1.abs() < 1]).fit()
 
 
 def test_weights_times_factors_are_replicate_weights():
@@ -205,7 +194,7 @@ def test_several_arms_frames_trimming_arrays_and_pickles():
     data = TWO.assign(arm=np.arange(len(TWO)) % 3)
     several = model(data=data, treat="arm", reference=0, effect="difference").fit()
     assert len(several.pairwise()) == 3 and several.df_resid == 6
-    frame = model(target=TWO[TWO.x1 > 0]).fit()
+    frame = model(target=TWO[TWO.x1.abs() < 1]).fit()
     assert np.isfinite(frame.bse).all()
     trimmed = model(trim=(0.1, 0.9)).fit()
     assert trimmed.nobs < len(TWO) and trimmed.df_resid == 6
@@ -216,11 +205,8 @@ def test_several_arms_frames_trimming_arrays_and_pickles():
     np.testing.assert_allclose(arrays.bse, res.bse, rtol=1e-12)
     again = pickle.loads(pickle.dumps(res))
     np.testing.assert_array_equal(again.effects_by("x2"), res.effects_by("x2"))
-    assert (
-        "design=Survey(weights='pw', strata='stratum', psu='psu', fpc='fpc', nest=True)" in res.reproduce_call()
-        if hasattr(res, "reproduce_call")
-        else True
-    )
+    call = "design=Survey(weights='pw', strata='stratum', psu='psu', fpc='fpc', nest=True)"
+    assert call in " ".join(call_of(res._record).split())
     pooled = cr.pool([model(data=TWO.assign(x1=TWO.x1 + shift)).fit() for shift in (0, TWO.x2)])
     assert pooled.df_complete == 6
 
@@ -275,3 +261,10 @@ def test_lonely_units_are_no_matter_of_resamples():
     with pytest.raises(OptionError, match="certainty"):
         model(data=data, survey=survey | {"lonely": "adjust"}).fit(n_boot=10)
     assert model(data=data, survey=survey | {"lonely": "remove"}).fit(n_boot=10).bse.gt(0).all()
+
+
+def test_table_one_takes_the_weights_and_the_subpopulation_of_a_design():
+    told = cr.table_one(["x1", "x2"], TWO, by="d", design=Survey(**STRATA), subpop="dom")
+    rows = TWO[TWO.dom == 1]
+    wanted = cr.table_one(["x1", "x2"], rows, by="d", weights="pw", weight_type="probability")
+    pd.testing.assert_frame_equal(told.frame, wanted.frame, rtol=1e-12)

@@ -35,7 +35,7 @@ DATA = SIMULATED.assign(
     site=ROWS % 40,
     k=ROWS // 6 % 3,
     size=400,
-    **{f"r{j}": np.where(ROWS % 40 % 4 == j, 0.0, 4 / 3 * (1 + ROWS % 3)) for j in range(4)},
+    **{f"r{j}": np.where(j == ROWS % 40 % 4, 0.0, 4 / 3 * (1 + ROWS % 3)) for j in range(4)},
 )
 X = DATA[["x1", "x2"]].assign(const=1.0)
 TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_text("utf-8"))

@@ -15,7 +15,6 @@ from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
-from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.paired_resamples import start_difference
@@ -26,7 +25,9 @@ from causalrisk.report.labels import (
     choice_of_anchor,
     clip_text,
     count,
+    distribution_words,
     estimand_words,
+    factor_text,
     joined,
     offset_words,
     outcome_text,
@@ -51,6 +52,10 @@ BINDER = (
 )
 LUMLEY = "Lumley, T. (2010). Complex Surveys: A Guide to Analysis Using R. Wiley."
 SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
+TWO_WAY = (
+    "Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust inference with multiway clustering. Journal of "
+    "Business and Economic Statistics 29, 238-249."
+)
 CALIBRATED = (
     "Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and "
     "high-dimensional data. Biometrika 107, 137-158."
@@ -240,12 +245,15 @@ def _errors_sentence(record: FitRecord) -> str:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         return (
             f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
-            f"({kind}); intervals are normal."
+            f"({kind}); intervals are {distribution_words(record)}."
         )
-    clustered = f", clustered by {record.design.cluster_name}" if record.cov_type == "cluster" else ""
+    clustered = f", clustered by {joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
+    clustered += " (Cameron, Gelbach and Miller 2011)" if record.design.second_cluster is not None else ""
+    clustered += f", with the small-sample factor {factor_text(record)}" if record.small_sample else ""
     return (
         f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
-        f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are normal."
+        f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are "
+        f"{distribution_words(record)}."
     )
 
 
@@ -266,6 +274,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
         (CROSS_FITTING, options.propensity_score is not None or record.learned is not None),
+        (TWO_WAY, record.design.second_cluster is not None),
         (CRUMP if record.design.n_arms == 2 else YANG, crump or options.trim == "crump"),
         (BALANCE_TEST, balance_test),
         (SENSITIVITY, sensitivity),
@@ -328,7 +337,8 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     elif design.weight_type is not None:
         given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
     if design.cluster_name is not None and design.survey is None:
-        given["cluster"] = repr(design.cluster_name)
+        names = list(design.cluster_names)
+        given["cluster"] = repr(names if len(names) > 1 else design.cluster_name)
     if design.offset_kind is not None:
         given[design.offset_kind] = repr(design.offset_name)
     if design.score is not None:
@@ -375,8 +385,10 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
     if record.boot is not None and record.cov_type != "replicates":
         given["bootstrap"] = repr(record.bootstrap)
         given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
-    elif record.cov_type == "cluster" and not np.allclose(robust_covariance(record, False), record.covariance):
+    elif record.small_sample and record.cov_type != "HC1":
         given["small_sample"] = "True"
+    if np.isfinite(record.df):
+        given |= {"use_t": "True"} if record.df == record.residual_df else {"df": f"{record.df!r}"}
     if record.joint is not None:
         own, usual = record.joint.options, JREOptions(objective=record.joint.options.objective)
         for field in dataclasses.fields(JREOptions):
