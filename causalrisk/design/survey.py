@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -272,12 +272,17 @@ class SurveyColumns:
 
 
 def _pairs(strata: pd.Series, units: pd.Series) -> pd.Series:
-    """Name each row's unit by its stratum too; whole numbers are written alike whether they are floats or not."""
+    """Name each row's unit by its stratum too."""
     (stratum, names), (unit, own) = pd.factorize(strata), pd.factorize(units)
     pairs, place = np.unique(stratum * len(own) + unit, return_inverse=True)
-    texts = [[str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in of] for of in (names, own)]
+    texts = labels_of(names), labels_of(own)
     both = [f"{texts[0][pair // len(own)]}/{texts[1][pair % len(own)]}" for pair in pairs]
     return pd.Series(np.array(both, dtype=object)[place], index=units.index, name=units.name)
+
+
+def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
+    """Write names of strata or units, whole numbers alike whether they are floats or not."""
+    return tuple(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in names)
 
 
 def replicate_names(given: Any, known: Sequence[str]) -> list[str] | None:
@@ -510,7 +515,7 @@ def survey_design(
     if columns.fpc is not None:
         by = pd.Series(numbers(columns.fpc, f"fpc {columns.fpc.name!r}")).groupby(stratum)
         limits = by.min().to_numpy(), by.max().to_numpy()
-    every = Strata(tuple(str(name) for name in strata), units, limits)
+    every = Strata(labels_of(strata), units, limits)
     known = columns.described(every, weights_name, subpop_name)
     replication = None
     if columns.replicates is not None:

@@ -111,7 +111,7 @@ def _begin(
     kinds = inference.resolved(design, joint=joint)
     if kinds[0] == "bootstrap":
         check_one_way(design, 'fit(cov_type="cluster")')
-    check_available(design, options, inference)
+    check_available(design, options, inference, kinds[0])
     check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
     return kinds, Notes(design.notes)
 

@@ -279,7 +279,7 @@ def check_size(design: Design, n_boot: int | None, *, joint: bool) -> None:
         check_pairs(design.n, columns, f"the {model} model", advice=advice)
 
 
-def check_available(design: Design, options: ModelOptions, inference: InferenceOptions) -> None:
+def check_available(design: Design, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
     """Refuse of a scan what goes by rows in more ways than sums over them."""
     if not isinstance(design, ScannedDesign):
         return
@@ -292,6 +292,12 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
         raise UnavailableError(
             "learner= is not there for a scan: a learner is fitted to rows in memory.\n"
             "Leave learner= out, or, if the rows fit into memory, type  data=data.collect()."
+        )
+    if design.survey is not None and cov_type == "bootstrap":
+        raise UnavailableError(
+            "the rescaled bootstrap of a survey design is not there for a scan; expected the standard errors of its "
+            "strata and first-stage units.\n"
+            "Leave cov_type=, bootstrap= and n_boot= out, or, if the rows fit into memory, type  data=data.collect()."
         )
     if inference.resamples is not None:
         raise UnavailableError(

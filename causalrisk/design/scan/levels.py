@@ -22,7 +22,7 @@ from causalrisk.design.rows import check_exact, no_rows_left
 from causalrisk.design.scan.chunks import Piece, by_place
 from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.design.scan.source import from_function
-from causalrisk.design.survey import Strata, SurveyColumns, SurveyDesign, nobody_inside
+from causalrisk.design.survey import Strata, SurveyColumns, SurveyDesign, labels_of, nobody_inside
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.runtime.memory import memory
@@ -221,7 +221,7 @@ def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, 
         columns.check_nested(found.units)
         units = found.units.groupby("stratum").size().reindex(names)
     limits = None if columns.fpc is None else (by["low"].to_numpy(), by["high"].to_numpy())
-    strata = Strata(tuple(str(name) for name in names), units.to_numpy().astype(float), limits)
+    strata = Strata(labels_of(names), units.to_numpy().astype(float), limits)
     given = found.reader.columns
     return names, ScannedSurvey(replication=None, **columns.described(strata, given.weights, given.subpop))
 
