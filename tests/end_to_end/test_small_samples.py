@@ -351,6 +351,7 @@ def test_the_small_sample_factor_is_told():
         (49, {"small_sample": True}, r"Type  fit\(use_t=True\)\."),
         (12, {"n_boot": 20}, r"Type  fit\(use_t=True\)\."),
         (4, {"use_t": True, "small_sample": True}, "Read the intervals as optimistic."),
+        (4, {}, "Read the intervals as optimistic."),
     ],
 )
 def test_few_clusters_are_told_with_the_remedy(clusters, options, advice):
