@@ -519,8 +519,12 @@ def survey_design(
     known = columns.described(every, weights_name, subpop_name)
     replication = None
     if columns.replicates is not None:
-        full = np.ones(n) if weights is None else weights
-        replication = _replication(columns.survey, columns.replicates, full, keep)
+        weights = np.ones(n) if weights is None else weights
+        values = replicate_values(columns.survey, columns.replicates, weights)
+        sums = ReplicateSums.of(values, weights)
+        replication = Replication(
+            multiplicities=values[keep] / weights[keep, None], **replication_of(columns.survey, sums)
+        )
     return SurveyDesign(
         stratum=stratum[keep].astype(np.intp), unit=within[units_of[keep]], replication=replication, **known
     )
@@ -535,11 +539,11 @@ def _call(columns: SurveyColumns, weights_name: str | None) -> str:
         text = isinstance(survey.replicate_weights, str)
         given["replicate_weights"] = repr(survey.replicate_weights if text else list(columns.replicates))
     for field in dataclasses.fields(survey):
-        value = getattr(survey, field.name)
-        if field.name == "rscales" and value is not None:
-            given["rscales"] = repr(np.asarray(value).tolist())
-        elif field.name not in (*names, "replicate_weights", "rscales") and value != field.default:
-            given[field.name] = repr(value)
+        if field.name not in (*names, "replicate_weights"):
+            value = getattr(survey, field.name)
+            value = value.tolist() if hasattr(value, "tolist") else value
+            if value != field.default:
+                given[field.name] = repr(value)
     return f"Survey({', '.join(f'{name}={value}' for name, value in given.items())})"
 
 
@@ -574,12 +578,33 @@ def _fractions(what: str, strata: Strata) -> Array:
     return units / high
 
 
-def _replication(
-    survey: Survey, replicates: Mapping[str, pd.Series], weights: Array, keep: NDArray[np.bool_]
-) -> Replication:
-    """Check replicate weights and return what they make of estimates."""
-    count = len(replicates)
-    values = np.empty((count, len(keep))).T
+@dataclass(frozen=True)
+class ReplicateSums:
+    """Sums over all rows of the data by which replicate weights are checked.
+
+    Parameters
+    ----------
+    weights : float
+        Sum of the weights.
+    replicates : ndarray, shape (R,)
+        Sums of the replicate weights.
+    products : ndarray, shape (R, R)
+        Sums of their products.
+    """
+
+    weights: float
+    replicates: Array
+    products: Array
+
+    @classmethod
+    def of(cls, replicates: Array, weights: Array) -> ReplicateSums:
+        """Return those of some rows, from replicate weights of shape (n, R) and weights of shape (n,)."""
+        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates)
+
+
+def replicate_values(survey: Survey, replicates: Mapping[str, pd.Series], weights: Array) -> Array:
+    """Check replicate weights of some rows and return them as they are used for these, shape (n, R)."""
+    values = np.empty((len(replicates), len(weights))).T
     for r, (name, column) in enumerate(replicates.items()):
         values[:, r] = numbers(column, f"replicate weights {name!r}")
     if (values < 0).any():
@@ -587,18 +612,24 @@ def _replication(
             f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.\n"
             "Take a set of replicate weights without negative ones."
         )
-    full = values if survey.combined else values * weights[:, None]
-    ratio = full.sum() / count / weights.sum()
+    values = values if survey.combined else values * weights[:, None]
+    if (values[weights == 0] > 0).any():
+        raise DesignError(
+            "some rows have a weight of 0 and replicate weights above 0; expected 0 in all of them.\n"
+            "Name the weights that the replicate weights belong to."
+        )
+    return values
+
+
+def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
+    """Check replicate weights by all rows, and return what a `Replication` has that does not go by rows."""
+    count = len(sums.replicates)
+    ratio = sums.replicates.mean() / sums.weights
     if not 1 / RATIO <= ratio <= RATIO:
         advice = "combined=False  if they are factors of weights=" if survey.combined else "combined=True"
         raise DesignError(
             f"the replicate weights sum to {ratio:.3g} times the weights on average; expected about one.\n"
             f"Name the weights that they belong to, or type  {advice}."
-        )
-    if (full[weights == 0] > 0).any():
-        raise DesignError(
-            "some rows have a weight of 0 and replicate weights above 0; expected 0 in all of them.\n"
-            "Name the weights that the replicate weights belong to."
         )
     scale = survey.scale
     if scale is None:
@@ -617,18 +648,17 @@ def _replication(
             f"scale={scale!r} and rscales= of shape {rscales.shape} for {count} replicates; expected a positive "
             "number, and one number for all or one for each, none negative.\nType  rscales=1."
         )
-    products = full.T @ full
-    size = np.sqrt(np.diag(products))
-    singular = np.sqrt(np.clip(np.linalg.eigvalsh(products / np.outer(size, size)), 0, None))
+    size = np.sqrt(np.diag(sums.products))
+    size = np.where(size > 0, size, 1.0)
+    singular = np.sqrt(np.clip(np.linalg.eigvalsh(sums.products / np.outer(size, size)), 0, None))
     mse = survey.replicate_type in ("ACS", "SDR") if survey.mse is None else survey.mse
     rho = "" if survey.rho is None else f", rho {survey.rho:g}"
-    return Replication(
-        kind=f"{survey.replicate_type or 'scaled'}{rho}",
-        multiplicities=full[keep] / weights[keep, None],
-        scales=scale * np.broadcast_to(rscales, count),
-        mse=bool(mse),
-        df=float((singular > DEPENDENT * singular.max()).sum() - 1),
-    )
+    return {
+        "kind": f"{survey.replicate_type or 'scaled'}{rho}",
+        "scales": scale * np.broadcast_to(rscales, count),
+        "mse": bool(mse),
+        "df": float((singular > DEPENDENT * singular.max()).sum() - 1),
+    }
 
 
 def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:

@@ -260,7 +260,7 @@ def expected_passes(
         return None
     likelihoods = int(spec.uses_propensity) + int(nonlinear)
     expected = 5 + NEWTON * likelihoods + ANCHORS * joint
-    if inference.resolved(design, joint=joint)[0] == "bootstrap":
+    if inference.resolved(design, joint=joint)[0] in ("bootstrap", "replicates"):
         expected += 3 + 4 * likelihoods
     return expected
 

@@ -82,6 +82,9 @@ class Resamples:
         width, number, units = group.stop - group.start, group.start // WIDTH, block.units(resampler.kind)
         if self.spread is not None:
             return resampler.perturb(REPLICATE_STREAM + shift, number, width, units, spread=self.spread)
+        if block.multiplicities is not None:
+            sample = block.sample
+            return np.asarray(sample.s[:, None] * block.multiplicities[sample.order, group])
         return resampler.draw(RESAMPLE_STREAM + shift, number, width, units)
 
 

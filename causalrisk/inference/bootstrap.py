@@ -235,8 +235,8 @@ def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: f
 
 def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDistribution:
     """Run the bootstrap of a fit, in memory or in passes over its scan."""
+    inference = inference_of(record, inference)
     if record.passes is None:
-        inference = inference_of(record, inference)
         return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
     return distribution_of([record.passes.refits(record.bootstrap, record.seed, inference.draws)])
 

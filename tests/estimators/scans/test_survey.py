@@ -9,7 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OutcomeRegression, Survey, UnavailableError, scan
+from causalrisk import (
+    AIPW,
+    IPWRA,
+    JRE,
+    BootstrapError,
+    DesignError,
+    Hajek,
+    OutcomeRegression,
+    Survey,
+    UnavailableError,
+    scan,
+)
 from tests.conftest import REFERENCE, in_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
@@ -159,6 +170,64 @@ def test_the_choice_of_an_anchor_knows_the_strata():
         np.testing.assert_allclose(
             joint.estimate.covariance[:d, :d] * joint.choice_variance, res.cov_params(), rtol=1e-10
         )
+
+
+REPLICATED = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(regex="BRR|bootstrap"))
+REPLICATED = REPLICATED.rename(columns=lambda name: name.replace("sub", "rw"))
+BRR = {"weights": "pw", "replicate_weights": "BRR_*", "replicate_type": "BRR"}
+REPLICATIONS = {
+    "subpopulation": (REPLICATED, BRR, {"subpop": "dom"}),
+    "rows without an outcome": (REPLICATED.assign(y=TWO.y.where(TWO.stratum != 2)), BRR, {"target": "overlap"}),
+    "trimmed": (REPLICATED, BRR, {"trim": (0.2, 0.8)}),
+    "about the estimate": (REPLICATED, BRR | {"mse": True, "replicate_type": "Fay", "rho": 0.3}, {}),
+    "a list of names": (REPLICATED, BRR | {"replicate_weights": ["BRR_1", "BRR_3", "BRR_8"], "scale": 0.5}, {}),
+    "factors": (
+        REPLICATED.assign(**{name: REPLICATED[name] / TWO.pw for name in REPLICATED.filter(like="rw")}),
+        {
+            "weights": "pw", "replicate_weights": "rwbootstrap_*", "replicate_type": "JKn", "combined": False,
+            "rscales": np.arange(40) / 100,
+        },
+        {"treat": "arm", "reference": 0},
+    ),
+}  # fmt: skip
+
+
+def agree_replicated(estimator, data, survey, blocks=None, **options):
+    data = data.assign(arm=np.arange(len(data)) % 3)
+    ours, theirs = both(estimator, data, survey, blocks=blocks, **options)
+    agree(ours, theirs, rtol=1e-9 if estimator is JRE else 1e-12)
+    np.testing.assert_allclose(ours.boot_params, theirs.boot_params, rtol=1e-9)
+    mine, other = ours.model.design.replication, theirs.model.design.replication
+    np.testing.assert_array_equal(mine.scales, other.scales)
+    assert (mine.kind, mine.mse, mine.df) == (other.kind, other.mse, other.df)
+
+
+@pytest.mark.parametrize("name", REPLICATIONS)
+def test_replicate_weights_are_those_of_memory(name):
+    data, survey, options = REPLICATIONS[name]
+    agree_replicated(IPWRA, data, survey, **options)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_has_replicate_weights(estimator, tmp_path):
+    agree_replicated(estimator, REPLICATED, BRR, blocks=scan(cut(REPLICATED, 20, 21), keep="nothing"))
+
+
+def test_replicate_weights_that_blocks_disagree_about():
+    refused(cut(REPLICATED, 50), "combined=True", BRR | {"combined": False})
+    refused(cut(REPLICATED.assign(BRR_2=-REPLICATED.BRR_2), 50), "without negative", BRR)
+    refused(cut(REPLICATED.assign(pw=TWO.pw.where(TWO.index != 60, 0)), 50), "belong to", BRR)
+    assert "BRR_3" in refused(cut(REPLICATED.assign(BRR_3=REPLICATED.BRR_3.where(TWO.index != 60)), 50), "dropna", BRR)
+    refused(cut(TWO, 50), "repw", BRR)
+    refused(cut(TWO, 50), 'replicate_weights="..."', BRR | {"replicate_weights": REPLICATED.filter(like="BRR_")})
+
+
+def test_replicate_weights_without_an_arm_leave_the_point_estimate():
+    data = REPLICATED.assign(BRR_2=REPLICATED.BRR_2.where(TWO.d == 1, 0))
+    for rows in (scan(cut(data, 50)), data):
+        with pytest.raises(BootstrapError, match="number 2") as caught:
+            IPWRA.from_formula(F, rows, treat="d", design=Survey(**BRR)).fit()
+        assert caught.value.results.bse.gt(0).all()
 
 
 def test_the_rescaled_bootstrap_is_refused():
