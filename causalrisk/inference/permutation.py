@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, gammaln, ndtr
+from scipy.special import chdtrc, fdtrc, gammaln, stdtr
 
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.covariates import strata as strata_of
@@ -355,14 +355,14 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
         Arm of each row of the design before trimming.
     """
     joint, repeated = record.joint, []
-    design, spec = record.full_design.under(arm), dataclasses.replace(record.spec, given=False)
+    design = record.full_design.under(arm)
     inference = InferenceOptions(
         cov_type=record.robust_type, rng=record.seed, bootstrap=None if joint is None else record.bootstrap
     )
     for repeat in range(record.options.n_repeats):
         options = dataclasses.replace(record.options, repeat=repeat)
         if joint is None:
-            fit = fit_separate(design, spec, options, inference)
+            fit = fit_separate(design, record.spec, options, inference)
         else:
             fit = fit_joint(design, options, inference, joint.options)
         repeated.append(robust_record(fit))
@@ -586,10 +586,12 @@ class Permutations:
         """The p-value of the statistic by its distribution in large samples; NaN of a difference, which has none."""
         if self.kind != "studentized":
             return math.nan
+        df, count = self.record.df, self.record.design.n_arms - 1
         if self.position is None:
-            return float(chdtrc(self.record.design.n_arms - 1, self.observed))
+            chi_squared = float(chdtrc(count, self.observed))
+            return chi_squared if math.isinf(df) else float(fdtrc(count, df, self.observed / count))
         tail = {"two-sided": -abs(self.observed), "larger": -self.observed, "smaller": self.observed}
-        return float(ndtr(tail[self.alternative])) * (2 if self.alternative == "two-sided" else 1)
+        return float(stdtr(df, tail[self.alternative])) * (2 if self.alternative == "two-sided" else 1)
 
 
 def permuted(
