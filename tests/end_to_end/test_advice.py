@@ -28,6 +28,7 @@ import pytest
 import sklearn.linear_model
 import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression
+from sklearn.neural_network import MLPRegressor
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, compare, hle
@@ -1861,6 +1862,7 @@ LEARNERS = {
     "classifier of numbers": Case(fitted, {"learner": Classifier()}, {"learner": "smooth"}),
     "arm in one fold": Case(by_town, {"n_folds": 2}, {"n_folds": 5}, fill={"n_folds=": "n_folds=5"}),
     "no number": Case(fitted, {"learner": Nothing()}, {"learner": "smooth"}, which=1),
+    "not converged": Case(fitted, {"learner": MLPRegressor(max_iter=2, random_state=0)}, {"learner": "smooth"}),
     "no weights": Case(
         lambda **o: fitted(weights="u", weight_type="probability", **o), {"learner": Regressor()}, {"learner": "smooth"}
     ),

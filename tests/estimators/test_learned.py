@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 
+import joblib
 import numpy as np
 import pytest
+import sklearn.exceptions
 from scipy.optimize import minimize
+from sklearn.neural_network import MLPRegressor
 
+import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
 from causalrisk.errors import UnavailableError
 from causalrisk.estimators.fit import fit_separate
@@ -268,3 +273,41 @@ def test_learner_fit_by_hand():
     expected = [1 - ((y - m) ** 2).sum() / ((y - y.mean()) ** 2).sum(), intercept, slope]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert json.loads(res.glance().to_json())["learner"] == {"0": "Square (5 folds)"}
+
+
+class Stubborn(Line):
+    """Says that it did not converge where it sees the first row, and something else everywhere."""
+
+    def fit(self, X, y, sample_weight=None):
+        warnings.warn("rounded", UserWarning, stacklevel=1)
+        if (X == FIRST).all(axis=1).any():
+            warnings.warn("not there yet.\nMore iterations.", sklearn.exceptions.ConvergenceWarning, stacklevel=1)
+            warnings.warn("nor now", sklearn.exceptions.ConvergenceWarning, stacklevel=1)
+        return super().fit(X, y)
+
+
+FIRST = sample()[["x1", "x2"]].to_numpy()[0]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_fits_of_learners_that_do_not_converge_are_told_together(n_jobs):
+    data = sample()
+    model = OutcomeRegression.from_formula("y ~ x1 + x2", data, treat="d", learner=Stubborn(), n_folds=4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        res = model.fit(n_jobs=n_jobs)
+    told = [warning for warning in caught if "not there yet" in str(warning.message)]
+    assert [warning.category for warning in told] == [cr.ConvergenceWarning]
+    text = str(told[0].message)
+    assert "Stubborn" in text and "3 of 8 fits" in text  # of its arm those of the folds that it is not in
+    assert f"3 of 4 folds of arm '{data.d.iloc[0]}'" in text
+    assert any("Stubborn did not converge" in note for note in res.summary().notes)
+    assert sum(str(warning.message) == "rounded" for warning in caught) == 8  # other warnings are given as they are
+    assert not any(warning.category is sklearn.exceptions.ConvergenceWarning for warning in caught)
+
+
+def test_a_learner_of_scikit_learn_that_does_not_converge_in_processes():
+    short = MLPRegressor(max_iter=2, random_state=0)
+    model = OutcomeRegression.from_formula("y ~ x1 + x2", sample(), treat="d", learner=short, n_folds=2)
+    with joblib.parallel_config("loky"), pytest.warns(cr.ConvergenceWarning, match="4 of 4 fits"):
+        model.fit(n_jobs=2)

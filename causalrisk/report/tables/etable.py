@@ -24,6 +24,7 @@ NUMBERS = ("estimate", "std err", "z", "P", "lower", "upper")
 STATISTICS = {
     "estimator": "Estimator",
     "estimand": "Estimand",
+    "learner": "Learner",
     "std_errors": "Standard errors",
     "nobs": "Observations",
     "effective_n": "Effective n by arm",
@@ -88,8 +89,9 @@ def etable(
     alpha : float
         Significance level of intervals.
     statistics : sequence of str, optional
-        Rows below the estimates, of "estimator", "estimand", "std_errors", "nobs", "effective_n", "imputations" and
-        "r_squared"; by default those that any column has, the estimator where the names do not tell it.
+        Rows below the estimates, of "estimator", "estimand", "learner", "std_errors", "nobs", "effective_n",
+        "imputations" and "r_squared"; by default those that any column has, the estimator where the names do not tell
+        it.
     extra : mapping of str to sequence, optional
         Further rows below: their label, and one value a column.
     title : str
@@ -228,7 +230,8 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
     estimates = pd.DataFrame(numbers, index=labels, columns=list(NUMBERS))
     if hasattr(res, "glance"):
         row = res.glance().iloc[0]
-        outcome, statistics = str(row["outcome"]), {key: str(row[key]) for key in STATISTICS if key in row}
+        outcome = str(row["outcome"])
+        statistics = {key: str(row[key]) for key in STATISTICS if key in row and pd.notna(row[key])}
         with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
             if "imputations" not in row and res._record.used_weight_fit is not None:
                 statistics["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)
