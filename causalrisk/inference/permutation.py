@@ -16,7 +16,7 @@ import functools
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -47,7 +47,7 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.training import outcome_level, training_columns, training_family
 from causalrisk.inference.covariance import robust_record
 from causalrisk.inference.repeats import median_fit
-from causalrisk.numerics.blocks import taken
+from causalrisk.numerics.blocks import KEPT, taken
 from causalrisk.numerics.linalg import Array, all_ones, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.propensity.models import Arms
@@ -292,6 +292,11 @@ class Contrasts:
     values: Array
     covariance: Array
 
+    @classmethod
+    def beside(cls, parts: Sequence[Contrasts]) -> Contrasts:
+        """Put effects under some assignments and those under others together."""
+        return cls(np.concatenate([p.values for p in parts]), np.concatenate([p.covariance for p in parts]))
+
 
 class UnderArms(Protocol):
     """Computes effects under assignments, arms of the rows of the design, shape (n, m).
@@ -453,6 +458,12 @@ class Linear:
 
     def __call__(self, arms: Arms) -> Contrasts:
         """As in `UnderArms`."""
+        width = max(KEPT // (8 * ARRAYS * len(self.q)), 1)
+        return Contrasts.beside(
+            [self._under(arms[:, first : first + width]) for first in range(0, arms.shape[1], width)]
+        )
+
+    def _under(self, arms: Arms) -> Contrasts:
         n_arms, n_frame = self.otherwise.record.design.n_arms, len(self.q) - len(self.rows)
         of_frame = np.full((n_frame, arms.shape[1]), -1, dtype=arms.dtype)
         arm = np.concatenate([of_frame, arms[self.rows]])
