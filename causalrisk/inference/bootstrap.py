@@ -24,7 +24,7 @@ from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.estimators.stack import StackRefitter
+from causalrisk.estimators.stack import GroupRefitter, StackedGroupsRefitter, StackRefitter
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
@@ -132,7 +132,8 @@ def refitter_of(
     record : FitRecord
         The fit.
     groups : ndarray, shape (n, G), optional
-        For a joint fit indicators of groups, rows in the order of the sample, whose effects are wanted instead.
+        For a joint fit or a stack indicators of groups, rows in the order of the sample, whose effects are wanted
+        instead.
     replicates : ResampleReplicates, optional
         For a joint fit the replicates of each resample; by default as its options say.
 
@@ -143,9 +144,10 @@ def refitter_of(
     """
     sample, joint, stack = record.sample, record.joint, record.stack
     if stack is not None:
-        refitters = [refitter_of(of) for of in stack.records]
+        refitters = [refitter_of(of, groups) for of in stack.records]
         scale, n_arms = record.options.effect_scale, record.design.n_arms
-        return StackRefitter(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
+        kind = StackRefitter if groups is None else StackedGroupsRefitter
+        return kind(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
     separate = SeparateRefitter(
         sample=sample,
         spec=record.spec if joint is None else IPWRA,
@@ -155,7 +157,7 @@ def refitter_of(
         effect_scale=record.options.effect_scale,
     )
     if joint is None:
-        return separate
+        return separate if groups is None else GroupRefitter(separate, groups)
     return JointRefitter(
         sample=sample,
         weight_fit=joint.problem.weight_fit,

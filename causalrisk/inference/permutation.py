@@ -16,14 +16,14 @@ import functools
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, gammaln, ndtr
+from scipy.special import chdtrc, fdtrc, gammaln, stdtr
 
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.covariates import strata as strata_of
@@ -47,7 +47,7 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.training import outcome_level, training_columns, training_family
 from causalrisk.inference.covariance import robust_record
 from causalrisk.inference.repeats import median_fit
-from causalrisk.numerics.blocks import taken
+from causalrisk.numerics.blocks import KEPT, taken
 from causalrisk.numerics.linalg import Array, all_ones, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.propensity.models import Arms
@@ -292,6 +292,11 @@ class Contrasts:
     values: Array
     covariance: Array
 
+    @classmethod
+    def beside(cls, parts: Sequence[Contrasts]) -> Contrasts:
+        """Put effects under some assignments and those under others together."""
+        return cls(np.concatenate([p.values for p in parts]), np.concatenate([p.covariance for p in parts]))
+
 
 class UnderArms(Protocol):
     """Computes effects under assignments, arms of the rows of the design, shape (n, m).
@@ -355,14 +360,14 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
         Arm of each row of the design before trimming.
     """
     joint, repeated = record.joint, []
-    design, spec = record.full_design.under(arm), dataclasses.replace(record.spec, given=False)
+    design = record.full_design.under(arm)
     inference = InferenceOptions(
         cov_type=record.robust_type, rng=record.seed, bootstrap=None if joint is None else record.bootstrap
     )
     for repeat in range(record.options.n_repeats):
         options = dataclasses.replace(record.options, repeat=repeat)
         if joint is None:
-            fit = fit_separate(design, spec, options, inference)
+            fit = fit_separate(design, record.spec, options, inference)
         else:
             fit = fit_joint(design, options, inference, joint.options)
         repeated.append(robust_record(fit))
@@ -453,6 +458,12 @@ class Linear:
 
     def __call__(self, arms: Arms) -> Contrasts:
         """As in `UnderArms`."""
+        width = max(KEPT // (8 * ARRAYS * len(self.q)), 1)
+        return Contrasts.beside(
+            [self._under(arms[:, first : first + width]) for first in range(0, arms.shape[1], width)]
+        )
+
+    def _under(self, arms: Arms) -> Contrasts:
         n_arms, n_frame = self.otherwise.record.design.n_arms, len(self.q) - len(self.rows)
         of_frame = np.full((n_frame, arms.shape[1]), -1, dtype=arms.dtype)
         arm = np.concatenate([of_frame, arms[self.rows]])
@@ -586,10 +597,12 @@ class Permutations:
         """The p-value of the statistic by its distribution in large samples; NaN of a difference, which has none."""
         if self.kind != "studentized":
             return math.nan
+        df, count = self.record.df, self.record.design.n_arms - 1
         if self.position is None:
-            return float(chdtrc(self.record.design.n_arms - 1, self.observed))
+            chi_squared = float(chdtrc(count, self.observed))
+            return chi_squared if math.isinf(df) else float(fdtrc(count, df, self.observed / count))
         tail = {"two-sided": -abs(self.observed), "larger": -self.observed, "smaller": self.observed}
-        return float(ndtr(tail[self.alternative])) * (2 if self.alternative == "two-sided" else 1)
+        return float(stdtr(df, tail[self.alternative])) * (2 if self.alternative == "two-sided" else 1)
 
 
 def permuted(

@@ -54,7 +54,7 @@ class PermutationTest:
 
     @property
     def asymptotic_pvalue(self) -> float:
-        """The p-value of a studentized statistic by the normal (Wald's: chi-squared) distribution; NaN of others."""
+        """The p-value of a studentized statistic by its distribution in large samples; NaN of a difference."""
         return self._data.asymptotic_pvalue
 
     @property

@@ -510,6 +510,20 @@ def test_tables_below_the_summary(coded, tmp_path, capsys):
     assert f"--output {tmp_path / 'a.html'}" in capsys.readouterr().err
 
 
+def test_a_permutation_test_below_the_summary(coded, capsys):
+    frame = pd.read_csv(coded)
+    res = cr.OutcomeRegression.from_formula("y ~ x1", frame, treat="d").fit()
+    call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "outcomeregression"]
+    assert main([*call, "--permutations", "99", "--permute-within", "ill", "--seed", "2"]) == 0
+    expected = res.permutation_test(99, strata="ill", data=frame, rng=2).tidy()
+    assert f"Permutation test\n{expected.set_index('term').to_string()}" in capsys.readouterr().out
+    assert main([*call, "--permutations", "99", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["permutation_test"]
+    assert row["p_value"] == res.permutation_test(99).pvalue and row["term"] == "ATE"
+    assert main([*call, "--permutations", "all"]) == 2
+    assert "--permutations 9999" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_levels_and_loss_and_n_boot(coded, capsys):
     call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "IPWRA", "--levels", "0=never,1=ever",
             "--propensity-loss", "calibrated", "--n-boot", "20"]  # fmt: skip

@@ -28,6 +28,7 @@ import pytest
 import sklearn.linear_model
 import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression
+from sklearn.neural_network import MLPRegressor
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, Survey, compare, hle
@@ -690,7 +691,7 @@ RESULTS = {
     "group elsewhere": Expression(
         lambda: model(formula="y ~ x1 + x2", data=DATA[["y", "d", "x1", "x2"]]).fit().effects_by("g"),
         lambda: res_of()().effects_by("g", DATA),
-        fill={"effects_by": "res.effects_by"},
+        fill={"data=data": "res.effects_by('g', data=data)"},
         res=res_of(),
     ),
     "other rows": Expression(
@@ -1911,6 +1912,7 @@ LEARNERS = {
     "classifier of numbers": Case(fitted, {"learner": Classifier()}, {"learner": "smooth"}),
     "arm in one fold": Case(by_town, {"n_folds": 2}, {"n_folds": 5}, fill={"n_folds=": "n_folds=5"}),
     "no number": Case(fitted, {"learner": Nothing()}, {"learner": "smooth"}, which=1),
+    "not converged": Case(fitted, {"learner": MLPRegressor(max_iter=2, random_state=0)}, {"learner": "smooth"}),
     "no weights": Case(
         lambda **o: fitted(weights="u", weight_type="probability", **o), {"learner": Regressor()}, {"learner": "smooth"}
     ),
@@ -1925,6 +1927,48 @@ LEARNERS = {
         lambda: model(JRE, learner="smooth", effect="ratio").fit(cov_type="robust").se_decomposition(),
         lambda: model(JRE, learner="smooth").fit(cov_type="robust"), fill={".fit()": ".fit(cov_type='robust')"},
         model=lambda: model(JRE, learner="smooth", effect="ratio"),
+    ),
+}  # fmt: skip
+
+
+def permuted(estimator=OutcomeRegression, /, *, test=None, **options):
+    """A permutation test as a table."""
+    return model(estimator, **options).fit().permutation_test(**{"n_permutations": 9} | (test or {})).tidy()
+
+
+def of_test(wrong, meant, fill=None, **options):
+    """A test that is refused, and the one that was meant."""
+    return Case(lambda **o: permuted(test=o, **options), wrong, meant, fill=fill)
+
+
+TOWNS = {"treat": "lot", "cluster": "town", "data": DATA.assign(lot=DATA.town % 2)}
+SCHOOLS = {"cluster": "site", "data": DATA.assign(d=np.where(DATA.site == 0, 1, DATA.d))}
+CHANCE = "data.k.map({0: 0.4, 1: 0.5, 2: 0.6})"
+CHANCES = DATA.assign(chance=eval(CHANCE, {"data": DATA}))
+PERMUTATIONS = {
+    "nothing to permute": of_test(
+        {"strata": np.arange(N)}, {"strata": DATA.g}, fill={"strata=data[...]": "strata=data.g"}
+    ),
+    "clusters of both kinds": of_test({}, {"strata": "site"}, **SCHOOLS),
+    "clusters in several strata": of_test(
+        {"strata": DATA.x1 > 0}, {"strata": DATA.town % 3}, fill={"strata=data[...]": "strata=data.town % 3"}, **TOWNS
+    ),
+    "known scores": Case(
+        lambda **o: permuted(AIPW, propensity_score="chance", data=CHANCES, test=o),
+        {}, {"strata": "chance", "data": CHANCES}, fill={"data=data": f"data=data.assign(chance={CHANCE})"},
+    ),
+    "all of too many": of_test({"n_permutations": "all"}, {"n_permutations": 9999}),
+    "one of several": of_test(
+        {"statistic": "difference"}, {"arm": "high", "statistic": "difference"}, treat="dose", reference="none"
+    ),
+    "no sampling error": of_test(
+        {}, {"statistic": "difference"}, data=DATA.assign(y=1.0 * DATA.d), formula="y ~ 1"
+    ),
+    "own replicates": Expression(
+        lambda: model(JRE).fit(cov_type="robust", replicates=np.ones((N, 2))).permutation_test(2),
+        lambda: permuted(JRE, test={"n_permutations": 2}),
+        fill={"permutation_test()": "permutation_test(2).tidy()"},
+        res=lambda: model(JRE).fit(cov_type="robust"),
     ),
 }  # fmt: skip
 GAPS = np.where(np.arange(N) == 7, np.nan, DATA.x1)
@@ -2053,7 +2097,7 @@ GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
-    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS,
+    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "permutation": PERMUTATIONS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

@@ -352,8 +352,11 @@ def test_the_plot_shows_every_permutation():
     plt.close(ax.figure)
 
 
-def test_nothing_is_warned_of_twice():
-    model = cr.OutcomeRegression.from_formula("y ~ x1 + rare", DATA, treat="d")
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPWRA])
+def test_nothing_is_warned_of_twice(estimator):
+    clusters = np.r_[0, 0, 1, 1, np.arange(N - 4) % 5 + 2]
+    with pytest.warns(cr.DesignWarning):
+        res = estimator.from_formula("y ~ x1 + rare", DATA, treat="d", cluster=clusters).fit()
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a permutation without rows of a level drops it, of which a fit would warn
-        model.fit().permutation_test(strata=PAIRS)
+        res.permutation_test(strata=PAIRS)
