@@ -662,6 +662,11 @@ def _check_fit(record: FitRecord) -> None:
     """Refuse fits that cannot be redone under other assignments."""
     if isinstance(record.design, ScannedDesign):
         raise by_rows("permutation_test")
+    if record.design.survey is not None:
+        raise UnavailableError(
+            "permutation_test is of a treatment that was assigned by lot to the rows of a trial, and this fit is of a "
+            "survey, whose rows were drawn.\nType  res.pvalues  for tests by the design."
+        )
     if record.joint is not None and record.joint.drawn is not None:
         raise UnavailableError(
             "permutation_test draws the propensity replicates again, and this fit was given its own.\n"

@@ -2075,6 +2075,9 @@ SURVEYS = {
         lambda: drawn(**STRATA, data=LONELY, lonely="adjust", n_boot=9), {}, STRATA | {"lonely": "certainty"},
         fill={"...": 'weights="w", strata="g", psu="site"'},
     ),
+    "permutations": Expression(
+        lambda: drawn(**STRATA).permutation_test(9), lambda: drawn(**STRATA).pvalues, res=lambda: drawn(**STRATA)
+    ),
     "frame": Drawn(
         lambda: drawn(**BRR, target=POSITIVE), {}, STRATA, fill=COLUMNS_OF
     ),
