@@ -2075,6 +2075,10 @@ SURVEYS = {
         lambda: drawn(**STRATA, data=LONELY, lonely="adjust", n_boot=9), {}, STRATA | {"lonely": "certainty"},
         fill={"...": 'weights="w", strata="g", psu="site"'},
     ),
+    "resamples of a scan": Case(
+        lambda data, n_boot=None: model(data=data, design=Survey(**STRATA)).fit(n_boot=n_boot),
+        {"data": SCAN, "n_boot": 9}, {"data": DATA, "n_boot": 9}, fill=COLLECTED,
+    ),
     "permutations": Expression(
         lambda: drawn(**STRATA).permutation_test(9), lambda: drawn(**STRATA).pvalues, res=lambda: drawn(**STRATA)
     ),
