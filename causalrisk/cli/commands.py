@@ -154,7 +154,7 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--levels", metavar="LABELS", help='printed labels of the levels, such as "0=nonsmoker,1=smoker"')
     add("--weights", metavar="COLUMN", help="column of observation weights; needs --weight-type")
     add("--weight-type", metavar="TYPE", help="frequency or probability")
-    add("--cluster", metavar="COLUMN", help="cluster column")
+    add("--cluster", metavar="COLUMN", help='cluster column; two-way clusters by two, such as "firm,year"')
     add("--exposure", metavar="COLUMN", help="column of how long each unit was observed; its logarithm is the offset")
     add("--offset", metavar="COLUMN", help="column of a known part of the outcome models' linear predictor")
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
@@ -340,12 +340,13 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
         raise OptionError("--target and --target-file were both given.\nGive one of them.")
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
-    more = ("weights", "weight_type", "cluster", "offset", "exposure", "effect", "missing", "collinear")
+    more = ("weights", "weight_type", "offset", "exposure", "effect", "missing", "collinear")
     learned = ("smooth", "learner_use", "n_folds", "n_repeats")
     return (
         {name: getattr(options, name) for name in (*same, *more, *learned)}
         | _survey_options(options)
         | {
+            "cluster": None if options.cluster is None else _one_or_several([options.cluster]),
             "learner": _one_or_several(options.learner),
             "target": options.target if options.target_file is None else _read(options, options.target_file),
             "at_exposure": _number_or_text(options.at_exposure),
