@@ -47,8 +47,8 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.training import outcome_level, training_columns, training_family
 from causalrisk.inference.covariance import robust_record
 from causalrisk.inference.repeats import median_fit
-from causalrisk.numerics.blocks import KEPT, taken
-from causalrisk.numerics.linalg import Array, all_ones, gram_matrices, pairwise_columns, solve_definite
+from causalrisk.numerics.blocks import taken
+from causalrisk.numerics.linalg import Array, all_ones, column_blocks, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
 from causalrisk.propensity.models import Arms
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
@@ -359,13 +359,15 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     arm : ndarray of int, shape (n,)
         Arm of each row of the design before trimming.
     """
-    joint, repeated = record.joint, []
+    joint, given, repeated = record.joint, record.options, []
+    if record.learned is None:  # as IPWRA where a stack starts
+        given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
     design = record.full_design.under(arm)
     inference = InferenceOptions(
         cov_type=record.robust_type, rng=record.seed, bootstrap=None if joint is None else record.bootstrap
     )
-    for repeat in range(record.options.n_repeats):
-        options = dataclasses.replace(record.options, repeat=repeat)
+    for repeat in range(given.n_repeats):
+        options = dataclasses.replace(given, repeat=repeat)
         if joint is None:
             fit = fit_separate(design, record.spec, options, inference)
         else:
@@ -458,10 +460,7 @@ class Linear:
 
     def __call__(self, arms: Arms) -> Contrasts:
         """As in `UnderArms`."""
-        width = max(KEPT // (8 * ARRAYS * len(self.q)), 1)
-        return Contrasts.beside(
-            [self._under(arms[:, first : first + width]) for first in range(0, arms.shape[1], width)]
-        )
+        return Contrasts.beside([self._under(arms[:, some]) for some in column_blocks(arms.shape[1], len(self.q))])
 
     def _under(self, arms: Arms) -> Contrasts:
         n_arms, n_frame = self.otherwise.record.design.n_arms, len(self.q) - len(self.rows)

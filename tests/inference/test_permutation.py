@@ -6,6 +6,7 @@ import itertools
 import math
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -118,6 +119,15 @@ def swapped(data, column="d"):
         yield data.assign(**{column: data[column].to_numpy()[order]})
 
 
+class StartOfStack:
+    """The IPWRA fit that a stack starts from."""
+
+    @staticmethod
+    def from_formula(**options):
+        model = cr.JRE.from_formula(**options)
+        return SimpleNamespace(fit=lambda cov_type: model.fit(cov_type=cov_type, n_replicates=20).start)
+
+
 CASES = {
     "outcome regression": (cr.OutcomeRegression, {}),
     "unadjusted": (Unadjusted, {}),
@@ -140,6 +150,7 @@ CASES = {
     "trimmed": (cr.IPWRA, {"trim": (0.1, 0.9)}),
     "JRE": (cr.JRE, {}),
     "stack": (cr.JRE, {"learner": "smooth"}),
+    "start of a stack": (StartOfStack, {"learner": "smooth"}),
 }  # fmt: skip
 
 
@@ -216,16 +227,17 @@ def three_arms():
     return DATA.assign(arm=arm)
 
 
-def test_of_several_arms_one_changes_places_with_the_reference_or_all_do_jointly():
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPWRA])
+def test_of_several_arms_one_changes_places_with_the_reference_or_all_do_jointly(estimator):
     data = three_arms()
-    res = cr.IPWRA.from_formula("y ~ x1", data, treat="arm", reference="a").fit()
+    res = estimator.from_formula("y ~ x1", data, treat="arm", reference="a").fit()
     moved = assigned(res, arm=2).drawn(seed_sequence(0), 0, 20)
     assert ((moved == 1) == (data.arm == "b").to_numpy()[:, None]).all() and (np.ptp(moved, axis=1) > 0).any()
     trio = np.r_[[0, 0, 0], np.arange(1, N - 2)]
     data.loc[:2, "arm"] = ["a", "b", "c"]
-    res = cr.IPWRA.from_formula("y ~ x1", data, treat="arm", reference="a").fit()
+    res = estimator.from_formula("y ~ x1", data, treat="arm", reference="a").fit()
     orders = [[*order, *data.arm[3:]] for order in itertools.permutations("abc")]
-    fits = [cr.IPWRA.from_formula("y ~ x1", data.assign(arm=arm), treat="arm", reference="a").fit() for arm in orders]
+    fits = [estimator.from_formula("y ~ x1", data.assign(arm=arm), treat="arm", reference="a").fit() for arm in orders]
     joint = res.permutation_test(strata=trio)
     wald = [np.ravel(fit.wald_test("ATE[b] = 0, ATE[c] = 0").statistic)[0] for fit in fits]
     np.testing.assert_allclose(np.sort(joint.null_distribution), np.sort(wald), rtol=1e-7)
