@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.inference.permutation import arrangements, assignment_of, coded_strata
+from causalrisk.design.assignment import arrangements, assignment_of, coded_strata
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.multiplicities import seed_sequence
 from tests.conftest import simulate
@@ -105,7 +105,6 @@ def pairs():
         rare=((rows == 0) | (rows == np.flatnonzero(data.d == 0)[-1])).astype(int),
         site=rows % 30,
         u=1 + rows % 4 / 2,
-        chance=np.where(PAIRS == 0, 0.4, 0.6),
     )
 
 
@@ -310,11 +309,15 @@ def test_an_effect_without_sampling_error_has_a_difference_only():
 
 def test_known_scores_that_differ_are_strata():
     rng = np.random.default_rng(1)
-    data = DATA.assign(d=(rng.random(N) < DATA.chance).astype(int))
+    data = DATA.assign(chance=np.where(np.arange(N) % 3 > 0, 0.4, 0.6))
+    data = data.assign(d=(rng.random(N) < data.chance).astype(int))
     res = cr.AIPW.from_formula("y ~ x1", data, treat="d", propensity_score="chance").fit()
     with raises_with(cr.OptionError, 'strata="chance", data=data'):
         res.permutation_test(9)
-    assert res.permutation_test(9, strata=np.arange(N) % 2 + 2 * (data.chance > 0.5), data=data).n_permutations <= 9
+    within = cr.AIPW.from_formula("y ~ x1", data, treat="d", propensity_score="chance", cluster="chance")
+    with pytest.warns(cr.DesignWarning):
+        assert within.fit().permutation_test(3).n_permutations == 3
+    assert res.permutation_test(9, strata=["chance", data.site % 2], data=data).n_permutations == 9
 
 
 def test_what_cannot_be_permuted_is_refused(tmp_path):
