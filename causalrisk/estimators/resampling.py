@@ -130,18 +130,11 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     number = sample.order if design.cluster is None else design.cluster[sample.order]
     strata = sample.arm[own] if kind == "stratified" else None
     units, survey = Units(number, sample.s[own], strata), None
-    if kind in BY_DESIGN:
-        kind, survey = unit_kind(design, kind), design.survey
+    if kind in BY_DESIGN:  # fractional weights are drawn by units or rows
+        kind, survey = "cluster" if design.n_clusters else "pairs", design.survey
     resampler = unit_resampler(design, kind, seed, design.n, functools.partial(row_chunks, design, units, design.n))
     frame = Resampler.of(frame_kind(kind), seed, sample.n_frame) if sample.n_frame else None
     return SampleResampler(resampler, frame, units, sample, frequency, survey)
-
-
-def unit_kind(design: Design, kind: str) -> str:
-    """Return the kind by which units or rows are drawn; the fractional weights of a survey are those of its units."""
-    if kind not in BY_DESIGN:
-        return kind
-    return "cluster" if design.n_clusters else "pairs"
 
 
 def unit_resampler(

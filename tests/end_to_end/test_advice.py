@@ -1553,6 +1553,12 @@ SCANS = {
         scanned(), {"learner": "smooth", "data": SCAN}, {"learner": "smooth", "data": DATA}, fill=COLLECTED
     ),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
+    "rescaled bootstrap": Case(
+        lambda **o: model(**o, design=causalrisk.Survey(strata="k")).fit(n_boot=9),
+        {"data": SCAN},
+        {"data": DATA},
+        fill=COLLECTED,
+    ),
     "distinct values": Case(
         of_few_values,
         {"right": "cr(x1, df=3, constraints='center')"},
