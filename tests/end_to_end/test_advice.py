@@ -1880,11 +1880,6 @@ LEARNERS = {
     ),
     "coefficients": predicted(lambda res: res.outcome_params, lambda res: res.outcome_predictions),
     "prediction": predicted(lambda res: res.get_prediction(DATA), lambda res: res.predict(DATA)),
-    "groups": Expression(
-        lambda: model(JRE, learner="smooth").fit(cov_type="robust").effects_by("g", DATA),
-        lambda: model(JRE, learner="smooth", learner_use="terms").fit(cov_type="robust").effects_by("g", DATA),
-        fill={".fit()": ".fit(cov_type='robust')", "(...)": "('g', data)"}, model=lambda: model(JRE, learner="smooth"),
-    ),
     "predictions of none": Expression(
         lambda: fit().outcome_predictions, lambda: fitted(learner="smooth"), fill=REMADE,
         from_formula=IPWRA.from_formula,
