@@ -201,7 +201,7 @@ def _add_learners(parser: argparse.ArgumentParser) -> None:
 def _add_estimator(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("estimator").add_argument
     add("--estimator", default="JRE", metavar="NAME", help=f"{', '.join(ESTIMATORS)} (default JRE)")
-    add("--cov-type", metavar="TYPE", help="robust, HC0, HC1, cluster or bootstrap (default for JRE)")
+    add("--cov-type", metavar="TYPE", help="robust, HC0, HC1, cluster, jackknife or bootstrap (default for JRE)")
     add("--objective", metavar="NAME", help="JRE: risk (default) or erm")
     add("--anchor", type=float, metavar="ALPHA", help="JRE, risk: weight of the fit (default: chosen by rows held out)")
     add("--share", type=float, metavar="C", help="JRE, risk: share of the start's heterogeneity left out of the risk")

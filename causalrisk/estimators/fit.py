@@ -37,7 +37,7 @@ from causalrisk.estimators.prepare import FitData, check_available, check_size, 
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
 from causalrisk.estimators.refit import FullFit, refit_scan
-from causalrisk.estimators.resampling import fit_replicates
+from causalrisk.estimators.resampling import fit_replicates, unit_count
 from causalrisk.estimators.robust import with_robust
 from causalrisk.estimators.sample import Sample, ScannedSample
 from causalrisk.estimators.sandwich import BlockInfluence
@@ -56,7 +56,7 @@ from causalrisk.estimators.weights import BlockedWeights, BlockWeights, FittedSc
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence, stream_generator
+from causalrisk.numerics.multiplicities import JACKKNIFE, START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.limits import (
     SMALL_EFFECTIVE,
     ArmWeights,
@@ -108,8 +108,9 @@ def _begin(
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
     kinds = inference.resolved(design.cluster_name is not None, joint=joint)
-    check_available(design, options, inference)
-    check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
+    check_available(design, options, inference, kinds[0])
+    refits = {"bootstrap": inference.draws, JACKKNIFE: unit_count(design)}
+    check_size(design, refits.get(kinds[0]), joint=joint)
     return kinds, Notes(design.notes)
 
 

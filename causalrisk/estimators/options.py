@@ -20,7 +20,7 @@ from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.estimators.specification import Specification
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
-from causalrisk.numerics.multiplicities import check_rng
+from causalrisk.numerics.multiplicities import JACKKNIFE, check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 
 OBJECTIVES = ("risk", "erm")
@@ -52,7 +52,9 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
     return kind(**{name: value for name, value in given.items() if name in names})
 
 
-COV_TYPES = ("robust", "HC0", "HC1", "cluster", "bootstrap")
+COV_TYPES = ("robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap")
+OF_ROWS, OF_CLUSTERS = ("robust", "HC0", "HC1", "HC3"), ("cluster", "CR3")
+CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
 
 def model_option_names() -> list[str]:
@@ -375,13 +377,13 @@ class InferenceOptions:
         Returns
         -------
         tuple of str
-            cov_type in {"robust", "HC1", "cluster", "bootstrap"} and the kind of bootstrap.
+            cov_type in {"robust", "HC1", "cluster", "jackknife", "bootstrap"} and the kind of bootstrap.
         """
         if clustered:
             self._check_clustered()
-        elif "cluster" in (self.cov_type, self.bootstrap):
-            name = "cov_type" if self.cov_type == "cluster" else "bootstrap"
-            raise OptionError(f'{name}="cluster" needs the clusters.\nType  from_formula(..., cluster="column").')
+        elif self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster":
+            option = f"cov_type={self.cov_type!r}" if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
+            raise OptionError(f'{option} needs the clusters.\nType  from_formula(..., cluster="column").')
         kind = self.bootstrap or ("cluster" if clustered else "pairs")
         if self.cov_type in (None, "bootstrap"):
             named = (self.bootstrap, self.resamples, self.n_boot)
@@ -394,14 +396,21 @@ class InferenceOptions:
                     f'{name}= asks for bootstrap standard errors, cov_type="{self.cov_type}" for others.\n'
                     f'Type  cov_type="bootstrap", or leave {name}= out.'
                 )
-        return ("robust" if self.cov_type == "HC0" else self.cov_type), kind
+        found = CANONICAL.get(self.cov_type, self.cov_type)
+        if found == JACKKNIFE and self.small_sample:
+            raise OptionError(
+                "small_sample=True is a factor of the sandwich; the jackknife has the small sample in its refits.\n"
+                "Leave small_sample= out."
+            )
+        return found, kind
 
     def _check_clustered(self) -> None:
         """Refuse options that treat rows as independent where a cluster was given."""
-        if self.cov_type in ("robust", "HC0", "HC1"):
+        if self.cov_type in OF_ROWS:
+            instead = "CR3" if self.cov_type == "HC3" else "cluster"
             raise OptionError(
                 f'cov_type="{self.cov_type}" treats rows as independent, but cluster= was given.\n'
-                'Type  cov_type="cluster".'
+                f'Type  cov_type="{instead}".'
             )
         if self.bootstrap not in (None, "cluster", "bayesian"):
             raise OptionError(

@@ -20,6 +20,7 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.estimators.trimming import trim_rows
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
 from causalrisk.propensity.weights import WeightFit, WeightModel
@@ -250,7 +251,7 @@ def expected_passes(
         return None
     likelihoods = int(spec.uses_propensity) + int(nonlinear)
     expected = 5 + NEWTON * likelihoods + ANCHORS * joint
-    if inference.resolved(design.cluster_name is not None, joint=joint)[0] == "bootstrap":
+    if inference.resolved(design.cluster_name is not None, joint=joint)[0] in ("bootstrap", JACKKNIFE):
         expected += 3 + 4 * likelihoods
     return expected
 
@@ -269,7 +270,7 @@ def check_size(design: Design, n_boot: int | None, *, joint: bool) -> None:
         check_pairs(design.n, columns, f"the {model} model", advice=advice)
 
 
-def check_available(design: Design, options: ModelOptions, inference: InferenceOptions) -> None:
+def check_available(design: Design, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
     """Refuse of a scan what goes by rows in more ways than sums over them."""
     if not isinstance(design, ScannedDesign):
         return
@@ -282,6 +283,12 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
         raise UnavailableError(
             "learner= is not there for a scan: a learner is fitted to rows in memory.\n"
             "Leave learner= out, or, if the rows fit into memory, type  data=data.collect()."
+        )
+    if cov_type == JACKKNIFE and not design.n_clusters:
+        raise UnavailableError(
+            f"the jackknife of a scan leaves out clusters, and this one has none: each of its {design.n:,} rows would "
+            'take a refit on all the others.\nType  cov_type="robust", or, if the rows fit into memory, type  '
+            "data=data.collect()."
         )
     if inference.resamples is not None:
         raise UnavailableError(

@@ -141,7 +141,7 @@ class FitRecord:
     joint : JointRecord or None
         The joint part, for JRE.
     cov_type : str
-        "robust", "HC1", "cluster" or "bootstrap".
+        "robust", "HC1", "cluster", "jackknife" or "bootstrap".
     bootstrap : str
         Kind of resampling.
     covariance : ndarray, shape (d, d)

@@ -16,7 +16,15 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import KEPT
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, WIDTH, Chunks, Resampler, Units, given_multiplicities
+from causalrisk.numerics.multiplicities import (
+    JACKKNIFE,
+    REPLICATE_STREAM,
+    WIDTH,
+    Chunks,
+    Resampler,
+    Units,
+    given_multiplicities,
+)
 from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
@@ -25,9 +33,15 @@ FEW = 8  # columns of weights below which one after the other, without products 
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 
 
-def frame_kind(kind: str) -> str:
-    """How the rows of a target frame are drawn, which have neither clusters nor arms."""
-    return "bayesian" if kind == "bayesian" else "pairs"
+def unit_count(design: Design) -> int:
+    """Return the number of clusters of a design, or of its rows where it has none."""
+    return design.n_clusters or design.n
+
+
+def frame_resampler(design: Design, kind: str, seed: np.random.SeedSequence, n_frame: int) -> Resampler:
+    """Make what draws the rows of a target frame, which have neither clusters nor arms, or leaves them out last."""
+    own = Resampler.of(kind if kind in ("bayesian", JACKKNIFE) else "pairs", seed, n_frame)
+    return dataclasses.replace(own, first=unit_count(design))
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,7 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     strata = sample.arm[own] if kind == "stratified" else None
     units = Units(number, sample.s[own], strata)
     resampler = unit_resampler(design, kind, seed, design.n, functools.partial(row_chunks, design, units, design.n))
-    frame = Resampler.of(frame_kind(kind), seed, sample.n_frame) if sample.n_frame else None
+    frame = frame_resampler(design, kind, seed, sample.n_frame) if sample.n_frame else None
     return SampleResampler(resampler, frame, units, sample, frequency)
 
 

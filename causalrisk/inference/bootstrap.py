@@ -248,6 +248,13 @@ def bootstrap(
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
+    return redone(refitter, draw, n_boot, sample, inference)
+
+
+def redone(
+    refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, sample: Sample, inference: InferenceOptions
+) -> BootstrapDistribution:
+    """Refit in memory under multiplicities that `draw` returns for a block, as `run_bootstrap`."""
     needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
     if needed > free:
         warn_user(

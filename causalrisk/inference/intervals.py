@@ -1,4 +1,4 @@
-"""Confidence intervals from a standard error or a bootstrap distribution, and the jackknife that some of them need.
+"""Confidence intervals from a standard error or a bootstrap distribution.
 
 Quantiles are interpolated linearly between order statistics (numpy's and scipy's convention, Hyndman and Fan's type 7);
 R's `boot.ci` interpolates on the normal scale instead.
@@ -15,7 +15,6 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, check_alpha, listed, one_of, warn_user
-from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS
 from causalrisk.estimators.record import FitRecord
@@ -24,7 +23,8 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.bootstrap import refitter_of
+from causalrisk.inference.jackknife import jackknife_contributions
+from causalrisk.inference.units import counts_equal_rows, equal_units, sum_within_units, unit_influence
 from causalrisk.inference.wald import normal_interval, parameter_limits
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -33,7 +33,6 @@ from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import fit_weights
 
 TAIL = 5  # order statistics wanted beyond a limit
-UNITS_OUT = 64  # units that the jackknife leaves out at a time
 
 
 def percentile_interval(values: Array, alpha: float) -> Array:
@@ -349,75 +348,3 @@ def _parameter(given: int | str, names: Sequence[str]) -> str:
         f"cols has {given!r}; expected positions or names of the {len(names)} parameters {listed(names)}.\n"
         f"Type  cols=[{names[0]!r}]."
     )
-
-
-def sum_within_units(record: FitRecord, contributions: Array) -> Array:
-    """Add contributions of rows, shape (n, d), within clusters, shape (G, d); as they are without clusters."""
-    cluster = record.design.cluster
-    if cluster is None:
-        return contributions
-    codes = np.asarray(record.sample.clusters(cluster))
-    groups = np.zeros((int(codes.max()) + 1, contributions.shape[1]))
-    np.add.at(groups, codes, contributions)
-    return groups
-
-
-def counts_equal_rows(record: FitRecord) -> bool:
-    """Return True if a row is several equal units: under frequency weights without clusters."""
-    return record.frequency and record.design.cluster is None
-
-
-def equal_units(record: FitRecord) -> Array:
-    """Return the number of equal units of each row or cluster, shape (units,), rows in the order of the sample."""
-    clusters = record.sample.clusters(record.design.cluster)
-    if clusters is not None:
-        return np.ones(int(clusters.max()) + 1)
-    return record.sample.s if record.frequency else np.ones(record.sample.n)
-
-
-def unit_influence(record: FitRecord, count: int) -> Array:
-    """Influence of each unit (cluster, row, or one of its equal units) on the first estimates, shape (units, count)."""
-    own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
-    return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])
-
-
-def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None, *, whole: bool = True) -> Array:
-    """Return the first `count` estimates with each unit (row or cluster) left out, shape (units, count).
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    count : int
-        Number of estimates wanted.
-    refitter : Refitter, optional
-        Refits under multiplicities; by default the bootstrap's.
-    whole : bool, default True
-        Whether a row is left out with all its weight, or only one of the equal units that it stands for.
-
-    Returns
-    -------
-    ndarray, shape (units, count)
-        Estimates, every step redone without the unit; NaN after a failure. Rows as in the sample.
-    """
-    sample = record.sample
-    clusters = sample.clusters(record.design.cluster)
-    units = np.arange(sample.n) if clusters is None else clusters
-    refitter = refitter or refitter_of(record)
-    total = int(units.max()) + 1
-    parts = []
-    for first in range(0, total, UNITS_OUT):
-        numbers = np.arange(first, min(first + UNITS_OUT, total))
-        out = units[:, None] == numbers
-        counts = sample.s[:, None] * ~out if whole else sample.s[:, None] - out
-        parts.append(refitter.refit(counts, first).values[:count].T)
-    return np.concatenate(parts)
-
-
-def jackknife_contributions(record: FitRecord, count: int) -> Array:
-    """Jackknife deviations times (units - 1), as `unit_influence`; zero for units that cannot be left out."""
-    left_out = leave_one_out(record, count, whole=not counts_equal_rows(record))
-    worked = np.asarray(np.isfinite(left_out).all(axis=1))
-    times = equal_units(record) * worked
-    mean = times[worked] @ left_out[worked] / times.sum()
-    return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)

@@ -399,11 +399,15 @@ class CausalModel(metaclass=Advising):
 
         Parameters
         ----------
-        cov_type : {"robust", "HC0", "HC1", "cluster", "bootstrap"}, optional
+        cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
             Standard errors: "robust" (also "HC0") stacks the estimating equations of all models, "HC1" multiplies by
-            n / (n - k), "cluster" sums contributions within clusters, "bootstrap" redoes every step on resamples.
-            By default robust, or cluster where a cluster was given; bootstrap for JRE, or where `n_boot`, `bootstrap`
-            or `resamples` ask for it.
+            n / (n - k), "cluster" sums contributions within clusters, "jackknife" redoes every step without each row,
+            or where given each cluster, in turn (the variance is (G - 1) / G times the sum of squares of the G
+            estimates about their mean), "bootstrap" redoes every step on resamples. "HC3" names the jackknife of rows
+            and "CR3" that of clusters: those of one regression are the same but for the mean, the factor (G - 1) / G,
+            and that they take the covariates' means as known. A scan has the jackknife of clusters. By default robust,
+            or cluster where a cluster was given; bootstrap for JRE, or where `n_boot`, `bootstrap` or `resamples` ask
+            for it.
         n_boot : int, optional
             Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
@@ -413,7 +417,8 @@ class CausalModel(metaclass=Advising):
         small_sample : bool, default False
             Apply the factor of "HC1" also to clustered standard errors.
         max_failed : float, default 0.05
-            Share of the resamples that may fail before the bootstrap is refused.
+            Share of the resamples that may fail before the bootstrap is refused, or of the units that cannot be left
+            out before the jackknife is.
         rng : int, Generator, SeedSequence or None, default 0
             Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
@@ -421,8 +426,8 @@ class CausalModel(metaclass=Advising):
             one per processor. Of a scan they work on pieces of the data, unless the call is in the context of a
             `distributed.Client`, whose cluster then does. Results do not depend on it.
         progress : bool, default False
-            Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or of a scan the rows
-            of the current pass.
+            Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or units left out, or
+            of a scan the rows of the current pass.
         memory : float, optional
             Budget in bytes for the blocks of resamples that `n_jobs` works on at a time; by default half of the memory
             that is free. One block of 32 is worked on in any case. Results do not depend on it.
@@ -440,9 +445,11 @@ class CausalModel(metaclass=Advising):
         SeparationError
             If the propensity model predicts the treatment of some rows perfectly.
         BootstrapError
-            If too many resamples failed or a joblib worker died; its `results` hold the robust standard errors.
+            If too many resamples failed, too many units cannot be left out, or a joblib worker died; its `results`
+            hold the robust standard errors.
         FitInterrupted
-            If the bootstrap is interrupted from the keyboard; its `results` hold the robust standard errors.
+            If the bootstrap or jackknife is interrupted from the keyboard; its `results` hold the robust standard
+            errors.
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """

@@ -24,6 +24,7 @@ WIDTH = 32  # resamples per block: like the next three part of the definition of
 CHUNK = 1024  # units that one generator draws
 FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
 FAN = 64  # chunks, or groups of as many, among which one generator splits their total
+JACKKNIFE = "jackknife"  # the kind that leaves out one unit in each column in place of drawing
 REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
 Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
 
@@ -181,8 +182,8 @@ class Resampler:
 
     Parameters
     ----------
-    kind : {"pairs", "bayesian", "cluster", "stratified"}
-        How rows are drawn.
+    kind : {"pairs", "bayesian", "cluster", "stratified", "jackknife"}
+        How rows are drawn; of a "jackknife" column j is without unit j.
     seed : SeedSequence
         Root of the random streams.
     chunks : Chunks
@@ -190,6 +191,8 @@ class Resampler:
     one_by_one : bool, default False
         Whether each of the equal rows that a frequency weight counts is a unit. Otherwise weights are carried along, as
         always with clusters, which are drawn whole.
+    first : int, default 0
+        Of a "jackknife" the number of the column that is without the first of these units.
 
     Notes
     -----
@@ -206,6 +209,7 @@ class Resampler:
     seed: np.random.SeedSequence
     chunks: Chunks
     one_by_one: bool = False
+    first: int = 0
 
     @classmethod
     def of(cls, kind: str, seed: np.random.SeedSequence, n: int) -> Resampler:
@@ -229,6 +233,10 @@ class Resampler:
         ndarray, shape (n, width)
             Multiplicities times observation weights.
         """
+        if self.kind == JACKKNIFE:
+            out = units.number[:, None] == np.arange(width) + (block * WIDTH - self.first)
+            weights = units.weights[:, None]
+            return np.asarray(weights - out if self.one_by_one else weights * ~out)
         if self.kind == "bayesian":
             return self.perturb(stream, block, width, units, spread=1.0)
         return next(self._columns(_multinomial, (stream, block), width, units, at_once=width))

@@ -14,6 +14,7 @@ from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
 from causalrisk.report.tables.text import column_format, format_number, wrap
@@ -175,6 +176,14 @@ def se_words(record: FitRecord) -> str:
         return (
             f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
             f"{what}.{choice_words(record)}"
+        )
+    if record.cov_type == JACKKNIFE:
+        design, again = record.design, redone_words(record).capitalize()
+        unit = design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
+        return (
+            f"{again} was done again without each {unit} in turn (the jackknife), and the standard error is the root "
+            f"of (G - 1) / G times the squared distances of the estimates from their mean, with G "
+            f"{design.n_clusters or design.nobs}.{choice_words(record)}"
         )
     clusters = f", added up within the clusters of {record.design.cluster_name}" if record.cov_type == "cluster" else ""
     factor = ", times the small-sample factor n / (n - k)" if record.cov_type == "HC1" else ""
@@ -405,6 +414,8 @@ def covariance_name(record: FitRecord) -> str:
     """Return the printed name of the kind of standard errors."""
     if record.cov_type == "bootstrap":
         return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
+    if record.cov_type == JACKKNIFE and record.design.cluster_name is not None:
+        return "jackknife (cluster)"
     return {"cluster": "robust (cluster)"}.get(record.cov_type, record.cov_type)
 
 

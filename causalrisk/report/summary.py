@@ -408,7 +408,8 @@ def _target_rows_text(record: FitRecord) -> str:
 
 def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
-    se = {"bootstrap": "bootstrap", "cluster": "cluster-robust", "HC1": "robust (HC1)"}.get(record.cov_type, "robust")
+    words = {"bootstrap": "bootstrap", "jackknife": "jackknife", "cluster": "cluster-robust", "HC1": "robust (HC1)"}
+    se = words.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
     text = f"Intervals are normal, from the {se} standard error."
     if null:
@@ -440,6 +441,8 @@ def _score_notes(record: FitRecord) -> list[str]:
         return []
     if record.design.score is not None:
         return ["The propensity scores are taken as known: standard errors hold no uncertainty of theirs."]
+    if record.cov_type == "jackknife":
+        return ["The propensity scores are cross-fitted, anew without each unit."]
     if record.cov_type == "bootstrap":
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
     if record.spec.corrected and record.target.separable:

@@ -20,7 +20,7 @@ from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.wald import rounded_se
-from causalrisk.numerics.multiplicities import repeating, seed_text
+from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report.labels import (
     choice_of_anchor,
@@ -44,6 +44,7 @@ ROSENBAUM = (
 )
 BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
 BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
+LEFT_OUT = "Efron, B. and Stein, C. (1981). The jackknife estimate of variance. Annals of Statistics 9, 586-596."
 SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
 CALIBRATED = (
     "Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and "
@@ -225,7 +226,14 @@ def _errors_sentence(record: FitRecord) -> str:
             f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
             f"({kind}); intervals are normal."
         )
-    clustered = f", clustered by {record.design.cluster_name}" if record.cov_type == "cluster" else ""
+    name = record.design.cluster_name
+    if record.cov_type == JACKKNIFE:
+        unit = record.design.unit_name if name is None else f"cluster of {name}"
+        return (
+            f"Standard errors are by the jackknife, which redoes {redone_words(record)} without each {unit} in turn "
+            "(Efron and Stein 1981); intervals are normal."
+        )
+    clustered = f", clustered by {name}" if record.cov_type == "cluster" else ""
     return (
         f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
         f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are normal."
@@ -240,7 +248,8 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     if record.spec.uses_propensity:
         cited |= {ROSENBAUM, JRE.reference}
     weighted = record.bootstrap == "bayesian" and not record.given_resamples
-    cited.add(SANDWICH if record.boot is None else BAYESIAN if weighted else BOOTSTRAP)
+    plain = LEFT_OUT if record.cov_type == JACKKNIFE else SANDWICH
+    cited.add(plain if record.boot is None else BAYESIAN if weighted else BOOTSTRAP)
     wanted = (
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
