@@ -56,7 +56,7 @@ from causalrisk.estimators.weights import BlockedWeights, BlockWeights, FittedSc
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE, START_STREAM, seed_sequence, stream_generator
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.limits import (
     SMALL_EFFECTIVE,
     ArmWeights,
@@ -109,7 +109,7 @@ def _begin(
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
     kinds = inference.resolved(design.cluster_name is not None, joint=joint)
     check_available(design, options, inference, kinds[0])
-    refits = {"bootstrap": inference.draws, JACKKNIFE: unit_count(design)}
+    refits = {"bootstrap": None if kinds[1] in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
     check_size(design, refits.get(kinds[0]), joint=joint)
     return kinds, Notes(design.notes)
 
@@ -300,7 +300,7 @@ class SeparatePasses(LaterPasses):
 def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
     rows, scale = trained.rows(block), _of_scan(block.problem).options.effect_scale
     values = influence_of_estimates(rows, at, trained.level, scale)
-    return function(BlockInfluence(values, rows.sample.s, block.cluster))
+    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.number))
 
 
 def fit_joint(
@@ -427,6 +427,7 @@ def joint_record(
         of_scan = scanned_joint_problem(robust, problem, trained, joint_options, notes)
         joint = train_by(trainer_of(of_scan, start, joint_options), joint_options, notes)
         estimate, kept, passes = without_rows(of_scan, joint.estimate)
+        passes = dataclasses.replace(passes, start=start.passes)
         joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
     else:
         joint = train_from(robust, joint_options, notes, data.replicates)

@@ -28,6 +28,7 @@ from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import MULTIPLIERS
 from causalrisk.propensity.limits import ArmWeights
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import Target
@@ -99,9 +100,18 @@ class JointRecord:
 
 
 class LaterPasses(Protocol):
-    """Further passes over the rows of a fit to a scan, and the robust covariance of its estimates where it is known."""
+    """Further passes over the rows of a fit to a scan.
+
+    Attributes
+    ----------
+    covariance : ndarray, shape (d, d), or None
+        Robust covariance of its estimates, where it is known.
+    start : LaterPasses or None
+        Of a joint fit those of the fit where it starts.
+    """
 
     covariance: Array | None = None
+    start: LaterPasses | None = None
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of the influence function on each block."""
@@ -143,7 +153,7 @@ class FitRecord:
     cov_type : str
         "robust", "HC1", "cluster", "jackknife" or "bootstrap".
     bootstrap : str
-        Kind of resampling.
+        Kind of resampling, or the distribution of the multipliers.
     covariance : ndarray, shape (d, d)
         Covariance of `estimate.values`.
     boot : BootstrapDistribution or None
@@ -240,6 +250,11 @@ class FitRecord:
     def frequency(self) -> bool:
         """Whether the observation weights count repeated rows."""
         return self.design.weight_type == "frequency"
+
+    @property
+    def multiplied(self) -> bool:
+        """Whether the bootstrap multiplies influence functions, and estimates nothing again."""
+        return self.boot is not None and self.bootstrap in MULTIPLIERS
 
     @property
     def draws_units(self) -> bool:
@@ -405,11 +420,14 @@ class BootstrapDistribution:
         A `Failure` for each resample.
     start : ndarray, shape (n_boot, 2 K - 1), optional
         Of a joint fit effects and arm means of IPWRA, where it starts; NaN where this failed.
+    errors : ndarray, shape (n_boot, 2 K - 1), optional
+        Of multipliers the standard errors of effects and arm means in each.
     """
 
     values: Array
     failures: NDArray[np.int8]
     start: Array | None = None
+    errors: Array | None = None
 
     @property
     def used(self) -> Array:

@@ -6,7 +6,10 @@ Flows in: a record without standard errors. Flows out: the sandwich of its stack
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
 
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sandwich import BlockInfluence, sandwich
@@ -37,15 +40,27 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     return _covariance(record, [(slice(0, len(influence)), influence)], 0)
 
 
-def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
-    """As `influence_covariance`, from parts of the rows of the sample; k of the small-sample factor n / (n - k)."""
+def over_influence(
+    record: FitRecord, parts: Iterable[tuple[slice, Array]] | None = None
+) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
+    """Return what maps a function over blocks of the influence function of a fit, or over parts of another in memory."""
+    if record.passes is not None and parts is None:
+        return record.passes.influence
     sample = record.sample
     cluster = sample.clusters(record.design.cluster)
+    number = np.concatenate([np.arange(len(sample.order), sample.n), sample.order])
     blocks = (
-        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows]) for rows, values in parts
+        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows], number[rows])
+        for rows, values in (record.estimate.rows.blocks() if parts is None else parts)
     )
+    return lambda function: map(function, blocks)
+
+
+def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
+    """As `influence_covariance`, from parts of the rows of the sample; k of the small-sample factor n / (n - k)."""
+    sample, cluster = record.sample, record.sample.clusters(record.design.cluster)
     return sandwich(
-        lambda function: map(function, blocks),
+        over_influence(record, parts),
         n=sample.total + sample.n_frame if record.frequency else sample.n,
         total=sample.total,
         frequency=record.frequency,

@@ -175,6 +175,8 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
     UnavailableError
         If the resamples were given: they are not kept.
     """
+    if record.boot is not None and record.boot.errors is not None:
+        return record.boot.errors[:, :count]
     if record.given_resamples or record.boot is None:
         raise UnavailableError(
             "studentized intervals draw the resamples again, and this fit was given its own.\n"

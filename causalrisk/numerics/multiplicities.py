@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtr, bdtrik
 
 from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
@@ -25,8 +26,15 @@ CHUNK = 1024  # units that one generator draws
 FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
 FAN = 64  # chunks, or groups of as many, among which one generator splits their total
 JACKKNIFE = "jackknife"  # the kind that leaves out one unit in each column in place of drawing
-REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM = 0, 1, 2, 3
+REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM, MULTIPLIER_STREAM = 0, 1, 2, 3, 4
 Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
+
+ROOT5, HALVES = np.sqrt(5), np.sqrt([1.5, 1.0, 0.5])
+MULTIPLIERS: dict[str, tuple[Array, Array]] = {  # values with mean 0 and variance 1, and their probabilities
+    "rademacher": (np.array([-1.0, 1.0]), np.full(2, 1 / 2)),
+    "webb": (np.concatenate([-HALVES, HALVES[::-1]]), np.full(6, 1 / 6)),
+    "mammen": (np.array([1 - ROOT5, 1 + ROOT5]) / 2, np.array([ROOT5 + 1, ROOT5 - 1]) / (2 * ROOT5)),
+}
 
 
 def check_rng(rng: Any) -> None:
@@ -437,6 +445,59 @@ def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Ar
     whole = drawn.sum(axis=1)
     drawn *= (totals / np.where(whole > 0, whole, 1.0))[:, None]
     return drawn
+
+
+def multipliers(
+    law: str, seed: np.random.SeedSequence, block: int, width: int, number: NDArray[np.intp], sizes: Array | None
+) -> tuple[Array, Array]:
+    """Draw random multipliers of units.
+
+    Parameters
+    ----------
+    law : str
+        Name of a distribution of `MULTIPLIERS`.
+    seed : SeedSequence
+        Root of the random stream.
+    block, width : int
+        Which resamples, as in `Resampler.draw`.
+    number : ndarray of int, shape (n,)
+        Number of each unit.
+    sizes : ndarray, shape (n,), or None
+        How many equal units each stands for, all of which have multipliers; None where all are one.
+
+    Returns
+    -------
+    sums, squares : ndarray, shape (n, width)
+        Sum of the multipliers of the equal units, and of their squares.
+    """
+    values, shares = MULTIPLIERS[law]
+    order = np.argsort(number, kind="stable")
+    sums, squares = np.empty((2, len(number), width))
+    for chunk, place in zip(*_groups(number[order], CHUNK), strict=True):
+        rows = order[place]
+        rng, within = stream_generator(seed, MULTIPLIER_STREAM, block, int(chunk)), number[rows] - chunk * CHUNK
+        if sizes is None:
+            drawn = values[np.searchsorted(np.cumsum(shares)[:-1], rng.random((width, CHUNK)), side="right")]
+            sums[rows] = drawn[:, within].T
+            squares[rows] = sums[rows] ** 2
+            continue
+        uniform = rng.random((width, len(values) - 1, CHUNK))[..., within]
+        left, share = np.repeat(sizes[rows][None], width, axis=0), 1.0
+        total = np.zeros((2, width, len(rows)))
+        for value, p, u in zip(values, shares, uniform.transpose(1, 0, 2), strict=False):
+            times, share = _binomial(u, left, p / share), share - p
+            total, left = total + np.multiply.outer([value, value**2], times), left - times
+        total += np.multiply.outer([values[-1], values[-1] ** 2], left)
+        sums[rows], squares[rows] = total.transpose(0, 2, 1)
+    return sums, squares
+
+
+def _binomial(u: Array, n: Array, p: float) -> Array:
+    """Quantiles u of binomial variables; n may be 0."""
+    most = np.maximum(n, 1)
+    found = np.ceil(bdtrik(u, most, p))
+    below = np.maximum(found - 1, 0)
+    return np.where(n > 0, np.where(bdtr(below, most, p) >= u, below, found), 0.0)
 
 
 def given_multiplicities(name: str, values: Any, n: int) -> Array:
