@@ -6,6 +6,7 @@ from causalrisk import simulation as simulation
 from causalrisk._version import __version__ as __version__
 from causalrisk.design.scan.source import Scan as Scan
 from causalrisk.design.scan.source import scan as scan
+from causalrisk.design.survey import Survey as Survey
 from causalrisk.errors import BootstrapError as BootstrapError
 from causalrisk.errors import CausalRiskError as CausalRiskError
 from causalrisk.errors import CausalRiskWarning as CausalRiskWarning
@@ -30,6 +31,7 @@ from causalrisk.models.model import IPWRA as IPWRA
 from causalrisk.models.model import JRE as JRE
 from causalrisk.models.model import Hajek as Hajek
 from causalrisk.models.model import OutcomeRegression as OutcomeRegression
+from causalrisk.models.permutation import PermutationTest as PermutationTest
 from causalrisk.models.pooled import PooledResults as PooledResults
 from causalrisk.models.pooled import pool as pool
 from causalrisk.models.results import CausalResults as CausalResults

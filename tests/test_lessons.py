@@ -75,6 +75,7 @@ SOUGHT = {
     "howto/report": "tidy, summary_col, csv",
     "howto/simulate": "sample size, power",
     "howto/standard_errors": "standard error, bootstrap, jackknife, confidence interval, reproducible, parallel",
+    "howto/surveys": "svydesign, svyset, BRR, jackknife, strata, PSU, subpopulation",
     "howto/tables": "Table 1, Word, LaTeX, etable",
     "howto/targets": "ATET, average effect, subgroup, heterogeneous, CATE",
     "howto/trimming_clipping": "trim, clip, truncated, winsorized",

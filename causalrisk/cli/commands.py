@@ -23,6 +23,7 @@ from causalrisk.cli.root import EXIT_CODES, make_root
 from causalrisk.datasets import load_cattaneo2
 from causalrisk.design.formulas.evaluation import only_safe
 from causalrisk.design.scan.files import same_file
+from causalrisk.design.survey import LONELY, REPLICATE_TYPES, Survey
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.estimators.options import LEARNER_USES
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
@@ -50,6 +51,7 @@ FIT_EXAMPLES = """examples:
   causalrisk fit trial.csv "y ~ age + C(site)" --treat group --treated drug --propensity "age + I(age**2)"
   causalrisk fit wages.csv "wage ~ educ" --treat union --estimator IPWRA --cov-type HC1 --target treated
   causalrisk fit survey.csv "ill ~ age" --treat smoker --family binomial --effect ratio --weights w --weight-type probability
+  causalrisk fit survey.csv "ill ~ age" --treat smoker --weights w --strata stratum --psu psu --nest --subpop adult
   causalrisk fit falls.csv "falls ~ age" --treat drug --family poisson --exposure years --estimator IPWRA
   causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke --learner hist-gradient-boosting --n-repeats 3
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --output table.tex
@@ -156,16 +158,37 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
         help="what to do with columns that the rows of an arm do not tell from others",
     )  # fmt: skip
     add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
+    _add_survey(parser)
     _add_models(parser)
     _add_learners(parser)
     add = parser.add_argument_group("inference").add_argument
-    add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster or stratified")
+    add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster, stratified, or rescaled (surveys)")
     add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
+    add("--small-sample", action="store_true", help="the small-sample factor of HC1 for clustered standard errors too")
+    add("--use-t", action="store_true", default=None, help="t tests and intervals: clusters less one, or n - k")
+    add("--df", type=float, metavar="DF", help="t tests and intervals with so many degrees of freedom")
     add("--alpha", type=float, default=0.05, metavar="P", help="significance level of the intervals (default 0.05)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
     add(
         "--jobs", type=int, default=1, metavar="N", help="threads, -1 for one per processor; digits do not depend on it"
     )
+
+
+def _add_survey(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("survey design").add_argument
+    add("--strata", metavar="COLUMN", help="strata; with these options --weights are sampling weights")
+    add("--psu", metavar="COLUMN", help="first-stage units (default: the rows)")
+    add("--fpc", metavar="COLUMN", help="first-stage units of the stratum in the population, or the share sampled")
+    add("--nest", action="store_true", help="numbers of the units begin anew in each stratum")
+    add("--lonely", metavar="RULE", help=f"a stratum with one unit: {', '.join(LONELY)} (default fail)")
+    add("--subpop", metavar="COLUMN", help="subpopulation that the effect is of, a column of 0 and 1")
+    add("--replicate-weights", metavar="NAMES", help='columns of replicate weights, such as "repw*" or "r1,r2,r3"')
+    add("--replicate-type", metavar="TYPE", help=f"how they were made: {', '.join(REPLICATE_TYPES)}")
+    add("--rho", type=float, metavar="RHO", help="Fay's factor")
+    add("--scale", type=float, metavar="NUMBER", help="factor of the sum over the replicates (default: by their type)")
+    add("--rscales", metavar="NUMBERS", help='factors of their squares, such as "0.5" or "0.5,0.5,0.75"')
+    add("--mse", action="store_true", default=None, help="squares about the estimate, not the mean of the replicates")
+    add("--factors", action="store_false", dest="combined", help="replicate weights are factors of --weights")
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -310,16 +333,41 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
     more = ("weights", "weight_type", "cluster", "offset", "exposure", "effect", "missing", "collinear")
     learned = ("smooth", "learner_use", "n_folds", "n_repeats")
-    return {name: getattr(options, name) for name in (*same, *more, *learned)} | {
-        "learner": _one_or_several(options.learner),
-        "target": options.target if options.target_file is None else _read(options, options.target_file),
-        "at_exposure": _number_or_text(options.at_exposure),
-        "levels": _labels(options.levels, treatment),
-        "treated": _level(options.treated, treatment),
-        "reference": _level(options.reference, treatment),
-        "trim": _limits(options.trim),
-        "clip": _limits(options.clip),
-    }
+    return (
+        {name: getattr(options, name) for name in (*same, *more, *learned)}
+        | _survey_options(options)
+        | {
+            "learner": _one_or_several(options.learner),
+            "target": options.target if options.target_file is None else _read(options, options.target_file),
+            "at_exposure": _number_or_text(options.at_exposure),
+            "levels": _labels(options.levels, treatment),
+            "treated": _level(options.treated, treatment),
+            "reference": _level(options.reference, treatment),
+            "trim": _limits(options.trim),
+            "clip": _limits(options.clip),
+        }
+    )
+
+
+def _survey_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the survey design, in the place of the weights, and the subpopulation; nothing where none is typed."""
+    names = ("strata", "psu", "fpc", "nest", "lonely", "replicate_type", "rho", "scale", "mse")
+    typed = {name: getattr(options, name) for name in names if getattr(options, name)}
+    if options.replicate_weights is not None:
+        several = _one_or_several([options.replicate_weights])
+        typed |= {"replicate_weights": several, "combined": options.combined}
+    if options.rscales is not None:
+        factors = [_number(factor) for factor in options.rscales.split(",")]
+        typed["rscales"] = factors if len(factors) > 1 else factors[0]
+    if not typed and options.subpop is None:
+        return {}
+    if options.weight_type not in (None, "probability"):
+        raise OptionError(
+            f"--weight-type {options.weight_type}: the weights of a survey are sampling weights.\n"
+            "Leave --weight-type out."
+        )
+    survey = Survey(weights=options.weights, **typed)
+    return {"design": survey, "subpop": options.subpop, "weights": None, "weight_type": None}
 
 
 def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
@@ -362,10 +410,13 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
         raise OptionError(f"--{next(iter(joint))} is an option of JRE.\nType  --estimator JRE, or leave it out.")
     if "penalty" in joint:
         joint["penalty"] = _number_or_text(joint["penalty"])
-    return model.fit(
-        cov_type=options.cov_type, bootstrap=options.bootstrap, n_boot=options.n_boot, rng=options.seed,
-        n_jobs=options.jobs, **joint,
-    )  # fmt: skip
+    return model.fit(cov_type=options.cov_type, **_inference_options(options), **joint)
+
+
+def _inference_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of standard errors that every command with a file has, as the library spells them."""
+    same = ("bootstrap", "n_boot", "small_sample", "use_t", "df")
+    return {name: getattr(options, name) for name in same} | {"rng": options.seed, "n_jobs": options.jobs}
 
 
 def _fit(options: argparse.Namespace) -> tuple[str, bool]:
@@ -393,8 +444,8 @@ def _compare(options: argparse.Namespace) -> tuple[str, bool]:
     _check_output(options)
     data = _read(options, options.file)
     together = compare(
-        options.formula, data, estimators=_names(options), bootstrap=options.bootstrap, n_boot=options.n_boot,
-        rng=options.seed, n_jobs=options.jobs, **_design_options(options, data),
+        options.formula, data, estimators=_names(options), **_inference_options(options),
+        **_design_options(options, data),
     )  # fmt: skip
     values = {
         "glance": _records(together.glance()),

@@ -6,12 +6,14 @@ from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.design import ScannedDesign, design_from_scan
 from causalrisk.design.scan.source import Scan, as_scan
+from causalrisk.design.survey import Survey
 
 __all__ = [
     "ColumnOptions",
     "Design",
     "Scan",
     "ScannedDesign",
+    "Survey",
     "TargetRows",
     "as_scan",
     "check_scored",

@@ -33,6 +33,7 @@ from causalrisk.design.rows import (
     score_matrix,
 )
 from causalrisk.design.support import Matrices, Rules, check_levels, check_size, supported
+from causalrisk.design.survey import SurveyDesign, survey_design
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, show
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones
@@ -101,6 +102,14 @@ def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned
     return read_offset(Named(by.offset.values[keep], by.offset.name), by.offset_kind, roles, scanned=scanned)
 
 
+def _survey(by: ByRows, rows: Rows) -> SurveyDesign | None:
+    if by.survey is None:
+        return None
+    return survey_design(
+        by.survey, rows.weights, rows.keep, weights_name=name_of(by.weights), subpop_name=name_of(by.subpop)
+    )
+
+
 def freeze(
     models: Models, coding: Coding, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
 ) -> Design:
@@ -114,9 +123,11 @@ def freeze(
     matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts)
     for note in notes:
         warn_user(note, DesignWarning)
-    cluster, clusters = None, None
+    cluster, clusters, second = None, None, None
     if by.cluster is not None:
         cluster, clusters = cluster_codes(rows.of(by.cluster.values), by.cluster.name)
+    if by.second_cluster is not None:
+        second, _ = cluster_codes(rows.of(by.second_cluster.values), by.second_cluster.name)
     return Design(
         y=models.y,
         X=matrices.X,
@@ -150,6 +161,9 @@ def freeze(
         outcome_encoder=matrices.outcome,
         propensity_encoder=matrices.propensity,
         clusters=clusters,
+        survey=None if by.survey is None else _survey(by, rows),
+        second_cluster=second,
+        second_cluster_name=name_of(by.second_cluster),
     )
 
 

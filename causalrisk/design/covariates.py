@@ -23,6 +23,7 @@ from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, 
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.terms import coded_names, in_formula, uses
 from causalrisk.design.rank import ColumnMoments
+from causalrisk.design.rows import cluster_codes, ways_of
 from causalrisk.errors import DesignError, OptionError
 
 MANY_LEVELS = 20
@@ -78,10 +79,9 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     table = data_on_sample(design, data)
     if isinstance(by, str) and by.lstrip().startswith("~"):
         return _projection(design, by, table)
-    # A list names several variables, unless it has one value per row.
-    listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
-    several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
-    coded = [_coded(design, part, table, data is None) for part in (by if several else [by])]
+    coded, several = _coded(design, by, table, data is None)
+    for _, values, name in coded:
+        _check_few(values, name)
     codes = np.stack([codes for codes, _, _ in coded], axis=1)
     found, groups = np.unique(codes, axis=0, return_inverse=True)
     indicators = (groups.reshape(-1)[:, None] == np.arange(len(found))).astype(float)
@@ -96,30 +96,126 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     return Moderators(indicators, names, levels, True)
 
 
-def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Codes of the groups of one variable, shape (n,), names of the groups, and name of the variable."""
+def strata(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, str]:
+    """Return the numbers of the strata that variables make, however many.
+
+    Parameters
+    ----------
+    design, by, data
+        As in `moderators`, without formulas.
+
+    Returns
+    -------
+    codes : ndarray of int, shape (n,)
+        Stratum of each row of the design.
+    name : str
+        The variables.
+
+    Raises
+    ------
+    DesignError
+        If a variable is unknown or misses values in the sample.
+    """
+    coded, _ = _coded(design, by, data_on_sample(design, data), data is None)
+    codes = np.stack([codes for codes, _, _ in coded], axis=1)
+    return np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1), ", ".join(name for _, _, name in coded)
+
+
+Coded = tuple[np.ndarray, tuple[str, ...], str]  # codes of the rows, (n,), names of the values, name of the variable
+
+
+def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[list[Coded], bool]:
+    """Code one grouping variable, or several; return whether there are several."""
+    # A list names several variables, unless it has one value per row.
+    listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
+    several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
+    return [_coded_variable(design, part, table, only_formulas) for part in (by if several else [by])], several
+
+
+def _coded_variable(design: Design, by: Any, table: Table, only_formulas: bool) -> Coded:
     if isinstance(by, str):
         values, name = _named(by, table, only_formulas)
     else:
-        whole = design.in_sample.index
         own = getattr(by, "name", None)
         name = "group" if own is None else str(own)
-        by = as_pandas(by)
-        by = by if isinstance(by, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(by)
-        of_sample = not isinstance(by, pd.Series) and len(by) == design.n
-        aligned = align(by, design.index if of_sample else whole, f"group {name!r}", [])
-        values = aligned if of_sample else aligned[design.in_sample.to_numpy()]
+        values = _values_on_sample(design, by, name)
     _check_complete(values, name)
     codes, levels = pd.factorize(np.asarray(values, dtype=object), sort=True)
     column = plain(values, name, codes=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes, levels = column.cat.codes.to_numpy(), column.cat.categories
+    return np.asarray(codes), shown_levels(levels), name
+
+
+def _check_few(levels: Sequence[str], name: str) -> None:
     if len(levels) > MANY_LEVELS:
         raise DesignError(
             f"group {name!r} has {len(levels)} values; expected at most {MANY_LEVELS} groups.\n"
             f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with pandas.cut.'
         )
-    return np.asarray(codes), shown_levels(levels), name
+
+
+def _values_on_sample(design: Design, values: Any, name: str) -> pd.Series:
+    """Put values, one per row of the data or without labels one per row of the sample, on the rows of the sample."""
+    values = as_pandas(values)
+    values = values if isinstance(values, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(values)
+    if not isinstance(values, pd.Series) and len(values) == design.n:
+        return align(values, design.index, f"group {name!r}", [])
+    return align(values, design.in_sample.index, f"group {name!r}", [])[design.in_sample.to_numpy()]
+
+
+def clustered(design: Design, groups: Any) -> Design:
+    """Return a design with clusters.
+
+    Parameters
+    ----------
+    design : Design
+        The data, without clusters.
+    groups : str, array-like, or two of them
+        Name of a variable of the formulas, or one value per row of the data or of the sample; two of them, in a list or
+        in two columns, for two-way clusters.
+
+    Returns
+    -------
+    Design
+        The same data.
+
+    Raises
+    ------
+    DesignError
+        If a variable is unknown or misses values.
+    OptionError
+        If it has clusters already.
+    """
+    if design.cluster is not None:
+        raise OptionError(
+            f"groups and cluster={design.cluster_name!r} of the model were both given.\nLeave cov_kwds= out."
+        )
+    first, second = ways_of(groups, design.n)
+    cluster, names = _cluster(design, first, "cluster")
+    design = replace(design, cluster=cluster, cluster_name=str(names.name), clusters=names)
+    if second is None:
+        return design
+    cluster, names = _cluster(design, second, "second cluster")
+    return replace(design, second_cluster=cluster, second_cluster_name=str(names.name))
+
+
+def _cluster(design: Design, groups: Any, default: str) -> tuple[np.ndarray, pd.Index]:
+    """Codes of the clusters of the rows, shape (n,), and the clusters under their name."""
+    if isinstance(groups, str):
+        table = data_on_sample(design)
+        if groups not in table:
+            raise DesignError(
+                f"groups={groups!r} is in neither formula of the model, which keeps no other columns.\n"
+                f'Type  from_formula(..., cluster={groups!r}), or give the column itself:  data["{groups}"].'
+            )
+        values, name = table.column(groups), groups
+    else:
+        own = getattr(groups, "name", None)
+        name = default if own is None else str(own)
+        values = _values_on_sample(design, groups, name)
+    _check_complete(values, name)
+    return cluster_codes(values, name)
 
 
 def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
@@ -135,7 +231,7 @@ def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str
             raise DesignError(f'group {name!r} is no variable; expected its name alone.\nType  by="{inside[0]}".')
         raise DesignError(
             f"group {name!r} is in neither formula of the model; known are {listing(table.names)}.\n"
-            f'Type  effects_by("{name}", data)  with the data the model was made from.'
+            "Type  data=data  with the data the model was made from."
         )
     return find_column(name, role="group", default="group", table=table, frame={}, notes=[])
 

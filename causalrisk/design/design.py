@@ -22,6 +22,7 @@ from causalrisk.design.rows import (
     relative_weights,
 )
 from causalrisk.design.support import Matrices, Rules, supported
+from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
@@ -84,6 +85,12 @@ class Design:
         Their ``encode(newdata)`` codes new rows as the columns of X and Z.
     clusters : pandas.Index, shape (G,), or None
         Names of the clusters; None also where the rows are elsewhere.
+    survey : SurveyDesign or None
+        The survey design, whose first-stage units are the clusters.
+    second_cluster : ndarray of intp, shape (n,), or None
+        Cluster of each row by the second variable of two-way clusters.
+    second_cluster_name : str or None
+        Name of that variable.
 
     Notes
     -----
@@ -122,9 +129,13 @@ class Design:
     outcome_encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder
     propensity_encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder
     clusters: pd.Index | None = None
+    survey: SurveyDesign | None = None
+    second_cluster: np.ndarray | None = None
+    second_cluster_name: str | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.y, self.X, self.Z, self.arm, self.weights, self.cluster, self.offset, self.score):
+        by_row = (self.y, self.X, self.Z, self.arm, self.weights, self.offset, self.score)
+        for array in (*by_row, self.cluster, self.second_cluster):
             if array is not None:
                 array.flags.writeable = False
 
@@ -182,6 +193,17 @@ class Design:
     def n_clusters(self) -> int:
         """Number of clusters, G; 0 where none were given."""
         return 0 if self.cluster is None else int(self.cluster.max()) + 1
+
+    @property
+    def cluster_counts(self) -> tuple[int, ...]:
+        """Number of clusters by each variable: none, one or two."""
+        second = () if self.second_cluster is None else (int(self.second_cluster.max()) + 1,)
+        return (self.n_clusters, *second) if self.n_clusters else ()
+
+    @property
+    def cluster_names(self) -> tuple[str, ...]:
+        """Names of the variables of the clusters: none, one or two."""
+        return tuple(name for name in (self.cluster_name, self.second_cluster_name) if name is not None)
 
     @property
     def arm_clusters(self) -> list[int]:
@@ -256,6 +278,17 @@ class Design:
         lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
         return replace(smaller, in_sample=in_sample, sample_ledger=ledger_frame(lines), notes=(*self.notes, *new))
 
+    @property
+    def replication(self) -> Replication | None:
+        """Replicate weights of the survey design, where there are any."""
+        return None if self.survey is None else self.survey.replication
+
+    @property
+    def strata(self) -> Factors | None:
+        """Weights of strata in the variance, the last of rows of a target frame; None of replicate weights too."""
+        survey = self.survey
+        return None if survey is None or survey.replication is not None else survey.factors.beside_others()
+
     def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
         """Arrays and encoders of the rows kept."""
         if not keep.any():
@@ -264,21 +297,47 @@ class Design:
         X = self.X[keep]
         weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
         Z = X if self.Z is self.X else self.Z[keep]
-        given = Matrices(X, Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
-        counts = weights if self.weight_type == "frequency" else None
-        matrices = supported(given, arm, self.labels, self.rules, notes, counts)
+        rows = replace(taken(self, keep, "y", "offset", "score", "index"), X=X, Z=Z, arm=arm, weights=weights)
         if self.cluster is not None:
             numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
             check_groups(numbers.tolist(), len(cluster), str(self.cluster_name))
             clusters = None if self.clusters is None else self.clusters[numbers]
+        second = None
+        if self.second_cluster is not None:
+            left, second = np.unique(self.second_cluster[keep], return_inverse=True)
+            check_groups(left.tolist(), len(second), str(self.second_cluster_name))
+        rows = replace(rows, cluster=cluster, clusters=clusters, second_cluster=second)
+        return replace(rows, survey=None if self.survey is None else self.survey.of(keep))._supported(notes)
+
+    def under(self, arm: np.ndarray) -> Design:
+        """Return the same rows under another assignment of the treatment.
+
+        Parameters
+        ----------
+        arm : ndarray of int, shape (n,)
+            Arm of each row, 0 .. K-1.
+
+        Returns
+        -------
+        Design
+            Without columns that depend on others in the rows of an arm, where these are not refused.
+
+        Raises
+        ------
+        DesignError
+            If the arms do not support the models.
+        """
+        return replace(self, arm=arm)._supported([])
+
+    def _supported(self, notes: list[str]) -> Design:
+        """Drop the columns that the rows do not support."""
+        given = Matrices(self.X, self.Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
+        counts = self.weights if self.weight_type == "frequency" else None
+        matrices = supported(given, self.arm, self.labels, self.rules, notes, counts)
         return replace(
-            taken(self, keep, "y", "offset", "score", "index"),
+            self,
             X=matrices.X,
             Z=matrices.Z,
-            arm=arm,
-            weights=weights,
-            cluster=cluster,
-            clusters=clusters,
             exog_names=matrices.outcome.names,
             propensity_names=matrices.propensity.names,
             dropped_terms=matrices.dropped,

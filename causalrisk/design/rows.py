@@ -14,6 +14,7 @@ from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import Table, as_pandas, find_column, named_columns
 from causalrisk.design.rank import check_magnitude
+from causalrisk.design.survey import Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
 from causalrisk.design.treatment import Coding
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
@@ -21,7 +22,8 @@ WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
 SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
-BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "propensity_score")  # options that go by rows
+WAYS = 2  # variables of two-way clusters
+BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "propensity_score", "subpop")  # options that go by rows
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
@@ -62,7 +64,11 @@ class Rows:
 
 
 def estimation_sample(
-    sources: Sequence[Source], index: pd.Index, missing: str, weights: np.ndarray | None = None
+    sources: Sequence[Source],
+    index: pd.Index,
+    missing: str,
+    weights: np.ndarray | None = None,
+    inside: tuple[str, np.ndarray] | None = None,
 ) -> Rows:
     """Drop the rows that miss any variable, or have no weight.
 
@@ -76,6 +82,8 @@ def estimation_sample(
         Whether to drop rows with missing values or to refuse them.
     weights : ndarray of float64, shape (N,), optional
         Weights of the rows; those of zero are left out.
+    inside : tuple of str and ndarray of bool, shape (N,), optional
+        Name of a subpopulation, and the rows in it.
 
     Returns
     -------
@@ -89,7 +97,7 @@ def estimation_sample(
     OptionError
         If `missing` is anything else.
     """
-    lines, keep = dropped_lines(sources, index, missing, weights)
+    lines, keep = dropped_lines(sources, index, missing, weights, inside)
     lines = [line for line in lines if line[2]]
     if not keep.any():
         raise no_rows_left(lines, len(keep))
@@ -109,7 +117,11 @@ def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignEr
 
 
 def dropped_lines(
-    sources: Sequence[Source], index: pd.Index, missing: str, weights: np.ndarray | None
+    sources: Sequence[Source],
+    index: pd.Index,
+    missing: str,
+    weights: np.ndarray | None,
+    inside: tuple[str, np.ndarray] | None = None,
 ) -> tuple[list[tuple[str, str, int, int]], np.ndarray]:
     """Return the ledger's lines, one for each variable even where nothing is missing, and the rows to keep.
 
@@ -122,8 +134,10 @@ def dropped_lines(
         )
     keep, lines = np.ones(len(index), dtype=bool), []
     reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]
+    if inside is not None:  # what rows outside miss is of no interest
+        reasons = [("subpop", f"outside {inside[0]}", ~inside[1]), *((f, n, m & inside[1]) for f, n, m in reasons)]
     if missing == "raise":
-        _refuse(reasons, index)
+        _refuse([reason for reason in reasons if reason[0] != "subpop"], index)
     if weights is not None:
         reasons.append(("weights", "weights = 0", weights == 0))
     for used_in, name, mask in reasons:
@@ -326,9 +340,13 @@ class ColumnOptions:
     Parameters
     ----------
     treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
-    missing, collinear, propensity_loss, trim
+    design, subpop, missing, collinear, propensity_loss, trim
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
         The last two decide which columns can stay.
+
+    Notes
+    -----
+    A survey design gives the weights, and its first-stage units are the clusters.
     """
 
     treat: Any
@@ -341,6 +359,8 @@ class ColumnOptions:
     offset: Any = None
     exposure: Any = None
     propensity_score: Any = None
+    design: Survey | None = None
+    subpop: Any = None
     missing: str = "drop"
     collinear: str = "drop"
     propensity_loss: str = "ml"
@@ -355,6 +375,30 @@ class ColumnOptions:
             )
         if is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
+        self._check_survey()
+
+    def _check_survey(self) -> None:
+        if self.design is None:
+            if self.subpop is not None:
+                raise OptionError(
+                    "subpop= is of a survey design, whose units without rows in the subpopulation count in the "
+                    "variance, and design= was not given.\nType  design=Survey(...), or leave the other rows out."
+                )
+            return
+        if not isinstance(self.design, Survey):
+            raise OptionError(
+                f"design is a {type(self.design).__name__}; expected a survey design.\n"
+                'Type  design=causalrisk.Survey(weights="<column>", strata="<column>", psu="<column>").'
+            )
+        for name, place in (("weights", "weights"), ("weight_type", None), ("cluster", "psu")):
+            if getattr(self, name) is not None:
+                where = (
+                    f"Type  Survey({place}=...)  for it" if place else "The weights of a survey are sampling weights"
+                )
+                raise OptionError(f"{name}= and design= were both given.\n{where}, and leave {name}= out.")
+        object.__setattr__(self, "weights", self.design.weights)
+        object.__setattr__(self, "weight_type", None if self.design.weights is None else "probability")
+        object.__setattr__(self, "cluster", self.design.psu)
 
 
 @dataclass(frozen=True)
@@ -386,8 +430,8 @@ class ByRows:
     ----------
     treat : Named
         Treatment.
-    weights, cluster : Named or None
-        Observation weights and clusters, where they are given.
+    weights, cluster, second_cluster : Named or None
+        Observation weights and clusters, where they are given; the second variable of two-way clusters.
     weight_type : {None, "frequency", "probability"}
         Meaning of the weights.
     offset : Named or None
@@ -396,6 +440,10 @@ class ByRows:
         Kind of the offset.
     score : Score or None
         Known propensity scores.
+    survey : SurveyColumns or None
+        Survey design.
+    subpop : Named or None
+        Whether a row is in the subpopulation.
     """
 
     treat: Named
@@ -405,6 +453,9 @@ class ByRows:
     offset: Named | None
     offset_kind: str | None
     score: Score | None
+    survey: SurveyColumns | None
+    subpop: Named | None
+    second_cluster: Named | None = None
 
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
@@ -434,19 +485,73 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
     if given.treat is None:
         raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
-    def find(value: Any, role: str) -> Named | None:
-        return None if value is None else Named(*find_column(value, role, role, table, frame, notes))
+    def find(value: Any, role: str, default: str | None = None) -> Named | None:
+        return None if value is None else Named(*find_column(value, role, default or role, table, frame, notes))
 
     kind = "exposure" if given.exposure is not None else None if given.offset is None else "offset"
+    weights = find(given.weights, "weights")
+    if given.design is None:
+        survey, ways = None, ways_of(given.cluster, len(table.index))
+        cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
+    else:
+        survey, second = _survey_columns(given.design, table, frame, notes), None
+        survey.check_complete(None if weights is None else weights.values.rename(weights.name))
+        units = survey.units()
+        cluster = None if units is None else Named(units, str(units.name))
     return ByRows(
         treat=Named(*find_column(given.treat, "treatment", "treat", table, frame, notes)),
-        weights=find(given.weights, "weights"),
+        weights=weights,
         weight_type=given.weight_type,
-        cluster=find(given.cluster, "cluster"),
+        cluster=cluster,
+        second_cluster=second,
         offset=None if kind is None else find(getattr(given, kind), kind),
         offset_kind=kind,
         score=find_score(given.propensity_score, table, frame, notes),
+        survey=survey,
+        subpop=find(given.subpop, "subpop"),
     )
+
+
+def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], notes: list[str]) -> SurveyColumns:
+    """Find the columns of a survey design."""
+
+    def find(value: Any, role: str) -> pd.Series | None:
+        return None if value is None else find_column(value, role, role, table, frame, notes)[0]
+
+    replicates, given = None, survey.replicate_weights
+    if given is not None:
+        names = replicate_names(given, table.names)
+        if names is None:
+            columns = named_columns(given, "replicate_weights", table.index, notes)
+        else:
+            columns = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
+        replicates = pd.DataFrame(columns)
+    strata, psu, fpc = (find(getattr(survey, role), role) for role in ("strata", "psu", "fpc"))
+    return SurveyColumns(survey=survey, strata=strata, psu=psu, fpc=fpc, replicates=replicates)
+
+
+def ways_of(given: Any, n: int) -> tuple[Any, Any]:
+    """Return the two variables of two-way clusters: names in a list, or columns of values; one of them and None.
+
+    Parameters
+    ----------
+    given : object
+        Clusters as the caller gave them.
+    n : int
+        Number of rows, which a list of values has.
+
+    Returns
+    -------
+    tuple of object
+        The variables, each a name or one value per row.
+    """
+    if isinstance(given, list | tuple) and len(given) == WAYS != n:
+        return given[0], given[1]
+    if isinstance(given, pd.DataFrame) and given.shape[1] == WAYS:
+        return given.iloc[:, 0], given.iloc[:, 1]
+    if isinstance(given, np.ndarray) and given.ndim == WAYS and given.shape[1] == WAYS:
+        return given[:, 0], given[:, 1]
+    return given, None
 
 
 def zero_note(name: str, count: int) -> str:
@@ -459,8 +564,9 @@ def zero_note(name: str, count: int) -> str:
 
 def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
     """List the variables that a row must have: of both models, then of the other roles."""
-    named = {"treatment": by.treat, "weights": by.weights, "cluster": by.cluster, by.offset_kind or "": by.offset}
-    used = [*sources, *(Source(role, it.name, it.values) for role, it in named.items() if it is not None)]
+    clusters = (("cluster", by.cluster), ("cluster", by.second_cluster))
+    named = (("treatment", by.treat), ("weights", by.weights), *clusters, (by.offset_kind or "", by.offset))
+    used = [*sources, *(Source(role, it.name, it.values) for role, it in named if it is not None)]
     if by.score is not None:
         used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
     return used
@@ -487,11 +593,18 @@ def draw_sample(sources: Sequence[Source], by: ByRows, index: pd.Index, missing:
     Rows
         The sample.
     """
-    weights = read_weights(by.weights, by.weight_type)
-    rows = estimation_sample(used_sources(sources, by), index, missing, weights)
-    if by.weights is not None and weights is not None and (weights == 0).any():
+    weights, inside = read_weights(by.weights, by.weight_type), inside_of(by)
+    if inside is not None and not inside[1].any():
+        raise nobody_inside(inside[0])
+    rows = estimation_sample(used_sources(sources, by), index, missing, weights, inside)
+    if by.survey is None and by.weights is not None and weights is not None and (weights == 0).any():
         notes.append(zero_note(by.weights.name, int((weights == 0).sum())))
     return rows
+
+
+def inside_of(by: ByRows) -> tuple[str, np.ndarray] | None:
+    """Return the name of the subpopulation, and which rows are in it; None where there is none."""
+    return None if by.subpop is None else (by.subpop.name, subpopulation(by.subpop.values, by.subpop.name))
 
 
 def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:

@@ -18,6 +18,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.specification import IPWRA
+from causalrisk.inference.wald import critical_value
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.weights import WeightFit
 
@@ -262,7 +263,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     check_observed(record.design, record.options, CONFOUNDER)
     scanned = isinstance(record.design, ScannedDesign)
     scales = None if scanned else bias_scales(record, record.used_weight_fit)
-    z, rows, labels = float(ndtri(1 - alpha / 2)), [], record.design.labels
+    z, rows, labels = float(critical_value(alpha, record.df)), [], record.design.labels
     means = record.estimate.params[record.estimate.block("means")]
     for arm in range(1, len(labels)):
         ratio, low, high, basis = _ratio_with_limits(record, arm, z)
@@ -310,7 +311,7 @@ def sensitivity_bounds(
     -------
     DataFrame
         A row for each pair of strengths (and arm): "lower" and "upper" bound of the effect, a difference of arm
-        means, and their normal limits with robust standard errors.
+        means, and their limits with robust standard errors.
 
     Notes
     -----
@@ -329,7 +330,7 @@ def sensitivity_bounds(
         raise OptionError(f"rho={rho!r}; expected a correlation between -1 and 1.\nType  rho=1.")
     check_observed(record.design, record.options, CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
-    z, rows, keys = ndtri(1 - alpha / 2), [], []
+    z, rows, keys = critical_value(alpha, record.df), [], []
     for (label, scale), y, d in product(zip(record.design.labels[1:], scales, strict=True), *shares):
         strength = confounding_strength(float(y), float(d), rho)
         (low, low_se), (high, high_se) = (scale.bound(record, sign * strength) for sign in (-1, 1))

@@ -107,11 +107,22 @@ def _begin(
     design: Design, options: ModelOptions, inference: InferenceOptions, *, joint: bool
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
-    kinds = inference.resolved(design.cluster_name is not None, joint=joint)
+    kinds = inference.resolved(design, joint=joint)
+    if kinds[0] in ("bootstrap", JACKKNIFE):
+        check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference, kinds[0])
     refits = {"bootstrap": None if kinds[1] in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
     check_size(design, refits.get(kinds[0]), joint=joint)
     return kinds, Notes(design.notes)
+
+
+def check_one_way(design: Design, advice: str) -> None:
+    """Refuse resamples of two-way clusters, which no draw keeps whole."""
+    if design.second_cluster is not None:
+        names = listed(design.cluster_names)
+        raise OptionError(
+            f"resamples draw whole clusters, and no draw keeps those of both {names} whole.\nType  {advice}."
+        )
 
 
 def _checked(record: FitRecord, notes: Notes) -> FitRecord:
@@ -178,7 +189,14 @@ def separate_record(
         passes=None if problem.in_memory else SeparatePasses(trained, at, estimate.params),
         blocks=_scored_blocks(weighed),
     )
-    return record, trained
+    return with_df(record, inference), trained
+
+
+def with_df(record: FitRecord, inference: InferenceOptions) -> FitRecord:
+    """Return a fit with the degrees of freedom of its tests and intervals that the options ask for."""
+    use_t = inference.use_t if inference.use_t is not None else record.design.survey is not None
+    own = record.residual_df if use_t else np.inf
+    return dataclasses.replace(record, df=own if inference.df is None else float(inference.df))
 
 
 def estimate_of(
@@ -300,7 +318,7 @@ class SeparatePasses(LaterPasses):
 def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
     rows, scale = trained.rows(block), _of_scan(block.problem).options.effect_scale
     values = influence_of_estimates(rows, at, trained.level, scale)
-    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.number))
+    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.sample.stratum, block.number))
 
 
 def fit_joint(
@@ -474,9 +492,11 @@ def train_from(
             spread=options.replicate_spread,
             notes=notes,
         )
-    clusters = sample.clusters(start.design.cluster)
+    clusters, stratum = sample.clusters(start.design.cluster), sample.strata(start.design.survey)
+    if clusters is not None or stratum is not None:
+        sample = dataclasses.replace(sample, cluster=clusters, stratum=stratum)
     problem = JointProblem(
-        sample=sample if clusters is None else dataclasses.replace(sample, cluster=clusters),
+        sample=sample,
         weight_fit=weight_fit,
         start=start.estimate,
         replicates=replicates,
@@ -485,6 +505,7 @@ def train_from(
         clusters=0 if clusters is None else int(clusters.max()) + 1,
         frequency=start.frequency,
         start_covariance=start.robust,
+        strata=start.design.strata,
     )
     record = train_by(trainer_of(problem, start, options), options, notes)
     return dataclasses.replace(record, drawn=given)
@@ -555,7 +576,7 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
 
 def check_clusters(design: Design, notes: Notes) -> None:
     """Warn of an arm in clusters too few for the sandwich and the bootstrap to know their variance."""
-    if design.cluster_name is None:
+    if design.cluster_name is None or design.survey is not None:  # whose t distribution knows of few units
         return
     counts = design.arm_clusters
     fewest = int(np.argmin(counts))

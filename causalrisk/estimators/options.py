@@ -15,6 +15,7 @@ from causalrisk import words
 from causalrisk.design import Design
 from causalrisk.design.columns.tables import is_column
 from causalrisk.design.rows import is_classifier
+from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.estimators.specification import Specification
@@ -31,7 +32,7 @@ METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
 MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
-BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified", MULTIPLIER)
+BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified", MULTIPLIER, "rescaled")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
 TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
@@ -324,7 +325,8 @@ class InferenceOptions:
 
     Parameters
     ----------
-    cov_type, n_boot, bootstrap, multiplier, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
+    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, memory,
+    resamples
         As in `causalrisk.JRE.fit`.
     """
 
@@ -333,6 +335,8 @@ class InferenceOptions:
     bootstrap: str | None = None
     multiplier: str | None = None
     small_sample: bool = False
+    use_t: bool | None = None
+    df: float | None = None
     max_failed: float = 0.05
     rng: Any = 0
     n_jobs: int = 1
@@ -363,6 +367,7 @@ class InferenceOptions:
                 f"max_failed={self.max_failed!r}; expected a share of the resamples, 0 <= max_failed < 1.\n"
                 "Type  max_failed=0.05."
             )
+        self._check_df()
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         if self.memory is not None and (not _finite_number("memory", self.memory) or self.memory <= 0):
@@ -371,18 +376,34 @@ class InferenceOptions:
             )
         check_rng(self.rng)
 
+    def _check_df(self) -> None:
+        one_of("use_t", self.use_t, (None, True, False))
+        if self.df is None:
+            return
+        number = isinstance(self.df, numbers.Real) and not isinstance(self.df, bool)
+        if not number or not float(self.df) > 0:
+            raise OptionError(
+                f"df={self.df!r}; expected the degrees of freedom of t tests and intervals, a number above 0.\n"
+                "Type  use_t=True  for the clusters less one, or the observations less the coefficients."
+            )
+        if self.use_t is False:
+            raise OptionError(
+                f"df={self.df:g} has no effect with use_t=False, which asks for normal tests and intervals.\n"
+                "Leave one of them out."
+            )
+
     @property
     def draws(self) -> int:
         """Number of resamples."""
         return N_BOOT if self.n_boot is None else self.n_boot
 
-    def resolved(self, clustered: bool, joint: bool) -> tuple[str, str]:
-        """Covariance type and kind of resampling for data with or without clusters.
+    def resolved(self, design: Design, joint: bool) -> tuple[str, str]:
+        """Covariance type and kind of resampling for some data.
 
         Parameters
         ----------
-        clustered : bool
-            Whether a cluster was given.
+        design : Design
+            The data, with or without clusters or a survey design.
         joint : bool
             Whether the estimator is the joint one, or it is among those that are resampled together. Its default is the
             bootstrap, and `bootstrap` is of the replicates even where standard errors are not of resamples.
@@ -390,9 +411,17 @@ class InferenceOptions:
         Returns
         -------
         tuple of str
-            cov_type in {"robust", "HC1", "cluster", "jackknife", "bootstrap"} and the kind of bootstrap, or the
-            distribution of its multipliers.
+            cov_type in {"robust", "HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"} and the kind of
+            bootstrap, or the distribution of its multipliers.
         """
+        clustered = design.cluster_name is not None
+        if design.survey is not None:
+            return self._resolved_survey(design.survey)
+        if self.bootstrap == "rescaled":
+            raise OptionError(
+                'bootstrap="rescaled" is of a survey design, and design= was not given.\n'
+                'Type  from_formula(..., design=Survey(strata="<column>", psu="<column>")).'
+            )
         if clustered:
             self._check_clustered()
         elif self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster":
@@ -419,6 +448,34 @@ class InferenceOptions:
                 "Leave small_sample= out."
             )
         return found, kind
+
+    def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
+        """Covariance type and kind of resampling for a survey design; what knows nothing of it is refused."""
+        wanted = self.cov_type == "bootstrap" or self.bootstrap is not None or self.n_boot is not None
+        refused = {
+            "cov_type": self.cov_type not in (None, "bootstrap"),
+            "bootstrap": self.bootstrap not in (None, "rescaled"),
+            "resamples": self.resamples is not None,
+            "small_sample": self.small_sample,
+        }
+        if survey.replication is not None:
+            refused |= {name: getattr(self, name) is not None for name in ("n_boot", "bootstrap")}
+        for name, holds in refused.items():
+            if holds:
+                raise OptionError(
+                    f"{name}={getattr(self, name)!r} knows nothing of the survey design; standard errors are those of "
+                    f"its strata and first-stage units, or of its replicate weights.\nLeave {name}= out."
+                )
+        if survey.replication is not None:
+            return "replicates", "replicates"
+        if not wanted:
+            return "survey", "rescaled"
+        if survey.lonely in ("adjust", "average") and (survey.units == 1).any():
+            raise OptionError(
+                f'lonely="{survey.lonely}" is of linearised standard errors; resamples leave a stratum with one unit '
+                'as it is.\nLeave cov_type=, bootstrap= and n_boot= out, or type  Survey(..., lonely="certainty").'
+            )
+        return "bootstrap", "rescaled"
 
     def _check_clustered(self) -> None:
         """Refuse options that treat rows as independent where a cluster was given."""

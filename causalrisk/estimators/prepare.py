@@ -101,6 +101,7 @@ def prepare(
         first = make(design, IPWRA, unclipped, target=ArmTarget(None))
         design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
+        check_replicated_frame(design)
         frame = target_rows(design, options.target, design.missing)
         notes.extend(notes_of_frame(design, frame))
     return FitData(make(design, spec, options, frame=frame), design, full_design, frame, trimmed)
@@ -192,6 +193,15 @@ def notes_of_frame(design: Design, frame: TargetRows) -> list[str]:
     return [*frame.notes, *([] if design.weight_type is None else [alike])]
 
 
+def check_replicated_frame(design: Design) -> None:
+    """Refuse a target frame, which has no replicate weights, where the sample has some."""
+    if design.replication is not None:
+        raise OptionError(
+            "a target frame has no replicate weights, and its sampling has a part in the variance.\n"
+            'Type  Survey(weights=, strata=, psu=)  in the place of replicate weights, or a target such as "treated".'
+        )
+
+
 def check_trimmed_frame(options: ModelOptions) -> None:
     """Refuse to trim a sample whose target are other rows."""
     if options.trim is not None and is_frame(options.target):
@@ -251,7 +261,7 @@ def expected_passes(
         return None
     likelihoods = int(spec.uses_propensity) + int(nonlinear)
     expected = 5 + NEWTON * likelihoods + ANCHORS * joint
-    if inference.resolved(design.cluster_name is not None, joint=joint)[0] in ("bootstrap", JACKKNIFE):
+    if inference.resolved(design, joint=joint)[0] in ("bootstrap", JACKKNIFE):
         expected += 3 + 4 * likelihoods
     return expected
 

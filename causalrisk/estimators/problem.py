@@ -403,6 +403,7 @@ class ScannedProblem(Problem):
             mean_offset=np.full(n, np.log(stated)) if offsets and stated is not None else None,
             whole=self.total,
             cluster=number + design.n_clusters if design.n_clusters else None,
+            stratum=None if design.survey is None else np.full(n, len(design.survey.units)),
         )
         return Block(
             places=(Place("the target frame", rows.start, n),),

@@ -28,7 +28,7 @@ from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import MULTIPLIERS
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.limits import ArmWeights
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import Target
@@ -151,7 +151,7 @@ class FitRecord:
     joint : JointRecord or None
         The joint part, for JRE.
     cov_type : str
-        "robust", "HC1", "cluster", "jackknife" or "bootstrap".
+        "robust", "HC1", "cluster", "jackknife", "bootstrap", "survey" or "replicates".
     bootstrap : str
         Kind of resampling, or the distribution of the multipliers.
     covariance : ndarray, shape (d, d)
@@ -166,6 +166,8 @@ class FitRecord:
         Text of every warning.
     df : float
         Degrees of freedom of t tests and intervals; infinite for the normal distribution.
+    small_sample : bool
+        Whether the sandwich has the factor of HC1.
     passes : LaterPasses, optional
         Of a fit to a scan, until it has a covariance.
     robust : ndarray, shape (d, d), optional
@@ -202,6 +204,7 @@ class FitRecord:
     seed: np.random.SeedSequence
     notes: tuple[str, ...]
     df: float = np.inf
+    small_sample: bool = False
     passes: LaterPasses | None = None
     robust: Array | None = None
     blocks: FittedBlocks | None = None
@@ -259,12 +262,27 @@ class FitRecord:
     @property
     def draws_units(self) -> bool:
         """Whether resamples leave rows or clusters out, where fractional weights could be drawn in their place."""
-        return self.bootstrap != "bayesian" and self.options.propensity_score is None
+        return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
 
     @property
     def robust_type(self) -> str:
         """Covariance type that needs no resampling."""
+        if self.design.survey is not None:
+            return "survey" if self.design.replication is None else "robust"
         return "cluster" if self.design.cluster_name is not None else "robust"
+
+    @property
+    def residual_df(self) -> float:
+        """Degrees of freedom of t: of a survey design, clusters less one, or observations less outcome coefficients.
+
+        Of two-way clusters those of the variable with fewer count. Of the jackknife of rows observations less one.
+        """
+        design = self.design
+        if design.survey is not None:
+            return design.survey.df
+        if design.n_clusters:
+            return float(min(design.cluster_counts) - 1)
+        return float(design.nobs - (1 if self.cov_type == JACKKNIFE else self.estimate.theta.size))
 
     @property
     def choice_variance(self) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.design import Design
+from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import BootstrapError, Notes, ResampleWarning
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import KEPT
@@ -24,12 +25,14 @@ from causalrisk.numerics.multiplicities import (
     Resampler,
     Units,
     given_multiplicities,
+    stream_generator,
 )
 from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import WeightFit
 
 FRAME_STREAM = 16  # added to a stream for the rows of a target frame
 FEW = 8  # columns of weights below which one after the other, without products of pairs, is as fast as together
+BY_DESIGN = ("rescaled", "replicates")  # kinds of resamples that a survey design has
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 
 
@@ -60,6 +63,8 @@ class SampleResampler:
         Whose rows are drawn.
     frequency : bool
         Whether weights count repeated rows.
+    survey : SurveyDesign, optional
+        The survey design that resamples are drawn by.
     """
 
     resampler: Resampler
@@ -67,13 +72,24 @@ class SampleResampler:
     units: Units
     sample: Sample
     frequency: bool
+    survey: SurveyDesign | None = None
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Multiplicities of a block."""
-        drawn = self.resampler.draw(stream, block, width, self.units)
+        if self.survey is None:
+            drawn = self.resampler.draw(stream, block, width, self.units)
+        else:
+            drawn = self._survey_columns(self.survey, stream, block, width)[self.sample.order]
+            drawn *= self.units.weights[:, None]
         if self.frame is None:
             return drawn
         return np.concatenate([self.frame.draw(stream + FRAME_STREAM, block, width, self._frame_units), drawn])
+
+    def _survey_columns(self, survey: SurveyDesign, stream: int, block: int, width: int) -> Array:
+        """Multiplicities of a block by replicate weights, or by the rescaled bootstrap, rows as in the design."""
+        if survey.replication is not None:
+            return given_block(survey.replication.multiplicities, block, width)
+        return survey.resampled(functools.partial(stream_generator, self.resampler.seed, stream, block), width)
 
     def perturb(self, block: int, width: int, spread: float) -> Array:
         """Fractional weights of a block of propensity replicates."""
@@ -120,10 +136,12 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     own, frequency = slice(sample.n_frame, None), design.weight_type == "frequency"
     number = sample.order if design.cluster is None else design.cluster[sample.order]
     strata = sample.arm[own] if kind == "stratified" else None
-    units = Units(number, sample.s[own], strata)
+    units, survey = Units(number, sample.s[own], strata), None
+    if kind in BY_DESIGN:  # fractional weights are drawn by units or rows
+        kind, survey = "cluster" if design.n_clusters else "pairs", design.survey
     resampler = unit_resampler(design, kind, seed, design.n, functools.partial(row_chunks, design, units, design.n))
     frame = frame_resampler(design, kind, seed, sample.n_frame) if sample.n_frame else None
-    return SampleResampler(resampler, frame, units, sample, frequency)
+    return SampleResampler(resampler, frame, units, sample, frequency, survey)
 
 
 def unit_resampler(

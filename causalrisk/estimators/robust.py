@@ -6,14 +6,22 @@ Flows in: a record without standard errors. Flows out: the sandwich of its stack
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from causalrisk.errors import DesignWarning, Notes, Once
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.numerics.linalg import Array
+
+NEGATIVE = 1e-12  # variance of a combination, in those of both ways, below which it is negative beyond rounding
+NO_COVARIANCE = (
+    "two-way clusters of {} leave a negative variance of some combination of the estimates, which is set to zero; that "
+    "makes the others larger.\nType  cluster=  one of them, with the fewest clusters, to see how much it matters."
+)
 
 
 def with_robust(start: FitRecord) -> FitRecord:
@@ -23,7 +31,7 @@ def with_robust(start: FitRecord) -> FitRecord:
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
-    """Covariance of estimates on the data of a fit from their influence function, clustered where a cluster was given.
+    """Covariance of estimates from their influence function, by clusters or a survey design where these were given.
 
     Parameters
     ----------
@@ -35,49 +43,136 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     Returns
     -------
     ndarray, shape (d, d)
-        The sandwich.
+        The sandwich; of replicate weights their linearised covariance.
     """
-    return _covariance(record, [(slice(0, len(influence)), influence)], 0)
+    replication, sample = record.design.replication, record.sample
+    if replication is not None:  # what each of the replicate weights makes of the estimates, to the first order
+        own = sample.restore(influence * sample.s[:, None]) / sample.total
+        return replication.covariance((replication.multiplicities - 1).T @ own, np.zeros(own.shape[1]))
+    parts = [(slice(0, len(influence)), influence)]
+    if record.design.second_cluster is not None:
+        return _two_way(record, parts, 0, [slice(0, influence.shape[1])], Notes())
+    return _within(record, parts, 0, sample.clusters(record.design.cluster))
 
 
-def over_influence(
-    record: FitRecord, parts: Iterable[tuple[slice, Array]] | None = None
-) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
-    """Return what maps a function over blocks of the influence function of a fit, or over parts of another in memory."""
-    if record.passes is not None and parts is None:
+def over_influence(record: FitRecord) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
+    """Return what maps a function over blocks of the influence function of a fit."""
+    if record.passes is not None:
         return record.passes.influence
+    return _over_parts(record, record.estimate.rows.blocks(), record.sample.clusters(record.design.cluster))
+
+
+def _over_parts(
+    record: FitRecord, parts: Iterable[tuple[slice, Array]], cluster: NDArray[np.intp] | None
+) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
+    """As `over_influence`, from parts of the rows of the sample and clusters of the rows."""
     sample = record.sample
-    cluster = sample.clusters(record.design.cluster)
     number = np.concatenate([np.arange(len(sample.order), sample.n), sample.order])
+    by = cluster, sample.strata(record.design.survey), number
     blocks = (
-        BlockInfluence(values, sample.s[rows], None if cluster is None else cluster[rows], number[rows])
-        for rows, values in (record.estimate.rows.blocks() if parts is None else parts)
+        BlockInfluence(values, sample.s[rows], *(None if each is None else each[rows] for each in by))
+        for rows, values in parts
     )
     return lambda function: map(function, blocks)
 
 
-def _covariance(record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int) -> Array:
-    """As `influence_covariance`, from parts of the rows of the sample; k of the small-sample factor n / (n - k)."""
-    sample, cluster = record.sample, record.sample.clusters(record.design.cluster)
+def _within(
+    record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int, cluster: NDArray[np.intp] | None
+) -> Array:
+    """As `influence_covariance`, from parts of the rows of the sample and clusters of the rows.
+
+    `n_coefficients` is the k of the small-sample factor n / (n - k).
+    """
+    sample = record.sample
     return sandwich(
-        over_influence(record, parts),
+        _over_parts(record, parts, cluster),
         n=sample.total + sample.n_frame if record.frequency else sample.n,
         total=sample.total,
         frequency=record.frequency,
         n_clusters=None if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
+        strata=record.design.strata,
     )
 
 
-def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
-    """Return the sandwich covariance of all estimates, clustered where a cluster was given."""
-    n_coefficients = record.estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
+def _two_way(
+    record: FitRecord,
+    parts: Sequence[tuple[slice, Array]],
+    n_coefficients: int,
+    blocks: Sequence[slice],
+    notes: Notes,
+) -> Array:
+    """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    parts, n_coefficients
+        As in `_within`.
+    blocks : sequence of slice
+        Estimates that belong together; negative eigenvalues of the covariance within each are set to zero.
+    notes : Notes
+        A warning is added where that changes the first block.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        The covariance.
+
+    References
+    ----------
+    .. [1] Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust inference with multiway clustering. Journal
+       of Business and Economic Statistics 29, 238-249.
+    """
+    sample, design = record.sample, record.design
+    one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))
+    both = np.unique(one * (other.max() + 1) + other, return_inverse=True)[1]
+    ways = _within(record, parts, n_coefficients, one) + _within(record, parts, n_coefficients, other)
+    covariance, size = ways - _within(record, parts, n_coefficients, both), np.sqrt(np.diag(ways))
+    for number, block in enumerate(blocks):
+        unit = np.outer(size[block], size[block])
+        unit = np.where(unit > 0, unit, 1.0)
+        values, vectors = np.linalg.eigh(covariance[block, block] / unit)
+        if values.min(initial=0.0) < -NEGATIVE:
+            covariance[block, block] = (vectors * np.maximum(values, 0.0)) @ vectors.T * unit
+            if not number:
+                notes.warn(Once(NO_COVARIANCE.format(" and ".join(design.cluster_names))), DesignWarning)
+    return covariance
+
+
+def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None = None) -> Array:
+    """Return the sandwich covariance of all estimates, clustered where a cluster was given.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    small_sample : bool
+        Whether to apply the small-sample factor of HC1.
+    notes : Notes, optional
+        A warning is added where two-way clusters leave no covariance without setting eigenvalues to zero.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        The sandwich.
+    """
+    estimate = record.estimate
+    n_coefficients = estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
     if record.robust is not None:
         return record.robust
     if record.passes is not None and record.passes.covariance is not None and not n_coefficients:
         return record.passes.covariance
+    if record.passes is None and record.design.second_cluster is not None:
+        arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
+        blocks = [slice(0, len(estimate.params)), *arms, estimate.block("gamma")]
+        return _two_way(
+            record, list(estimate.rows.blocks()), n_coefficients, blocks, Notes() if notes is None else notes
+        )
     if record.passes is None:
-        return _covariance(record, record.estimate.rows.blocks(), n_coefficients)
+        cluster = record.sample.clusters(record.design.cluster)
+        return _within(record, estimate.rows.blocks(), n_coefficients, cluster)
     in_frame = 0 if record.frame is None else len(record.frame.X)
     return sandwich(
         record.passes.influence,
@@ -86,4 +181,5 @@ def robust_covariance(record: FitRecord, small_sample: bool) -> Array:
         frequency=record.frequency,
         n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,
         n_coefficients=n_coefficients,
+        strata=record.design.strata,
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.design import Rowless
 from causalrisk.design.scan.encode import CodedBlock
+from causalrisk.design.survey import SurveyDesign
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import (
     Array,
@@ -59,6 +60,8 @@ class Sample:
         The same where the means of the arms are taken; present where `offset` is.
     cluster : ndarray of int, shape (n,), optional
         Cluster of each row, as by `clusters`, where it goes with the rows.
+    stratum : ndarray of int, shape (n,), optional
+        Stratum of each row, as by `strata`, likewise.
     """
 
     y: Array
@@ -72,6 +75,7 @@ class Sample:
     offset: Array | None = None
     mean_offset: Array | None = None
     cluster: NDArray[np.intp] | None = None
+    stratum: NDArray[np.intp] | None = None
 
     @property
     def n(self) -> int:
@@ -136,6 +140,12 @@ class Sample:
             return None
         return self.arrange(np.concatenate([codes, int(codes.max()) + 1 + np.arange(self.n_frame)]))
 
+    def strata(self, survey: SurveyDesign | None) -> NDArray[np.intp] | None:
+        """Stratum of each row in a survey design; those of a target frame have one of their own, the last."""
+        if survey is None or survey.replication is not None:
+            return None
+        return self.arrange(np.concatenate([survey.stratum, np.full(self.n_frame, len(survey.units))]))
+
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of shape (n, ...) in this order, those of the sample put back into the order of the design."""
         restored = np.empty_like(values[self.n_frame :])
@@ -156,7 +166,7 @@ class Sample:
     def part(self, rows: slice) -> BlockSample:
         """Return some of the rows."""
         first, last, frame = rows.start, rows.stop, self.n_frame
-        columns = {name: getattr(self, name) for name in ("offset", "mean_offset")}
+        columns = {name: getattr(self, name) for name in ("offset", "mean_offset", "cluster", "stratum")}
         return BlockSample(
             y=self.y[rows],
             X=dataclasses.replace(self.X, columns=self.X.columns[rows]),
@@ -167,7 +177,6 @@ class Sample:
             order=self.order[max(first - frame, 0) : max(last - frame, 0)],
             family=self.family,
             whole=self.total,
-            cluster=None if self.cluster is None else self.cluster[rows],
             **{name: part_of(values, rows) for name, values in columns.items()},
         )
 
@@ -319,6 +328,7 @@ def block_sample(
         mean_offset=offset if at is None or offset is None else np.full_like(offset, at),
         whole=total,
         cluster=None if block.cluster is None else block.cluster[order],
+        stratum=None if block.stratum is None else block.stratum[order],
     )
 
 
@@ -336,6 +346,6 @@ def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:
     return eta + (offset if axis == -1 else offset[:, None])
 
 
-def part_of(offset: Array | None, rows: slice) -> Array | None:
-    """Offset of some of the rows."""
-    return None if offset is None else offset[rows]
+def part_of(values: NDArray[Any] | None, rows: slice) -> NDArray[Any] | None:
+    """Values of some of the rows, where there are any."""
+    return None if values is None else values[rows]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.design.survey import Factors
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, weighted_gram
 
@@ -29,6 +30,8 @@ class BlockInfluence:
         Observation weights.
     cluster : ndarray of int, shape (n,), or None
         Clusters.
+    stratum : ndarray of int, shape (n,), optional
+        Strata of a survey design.
     number : ndarray of int, shape (n,), optional
         Number of each row among all, those of a target frame last, where something is drawn for it.
     """
@@ -36,6 +39,7 @@ class BlockInfluence:
     influence: Array
     weights: Array
     cluster: NDArray[np.intp] | None
+    stratum: NDArray[np.intp] | None = None
     number: NDArray[np.intp] | None = None
 
 
@@ -47,6 +51,7 @@ def sandwich(
     frequency: bool,
     n_clusters: int | None,
     n_coefficients: int,
+    strata: Factors | None = None,
 ) -> Array:
     """Return the covariance of estimates from their influence functions.
 
@@ -66,18 +71,26 @@ def sandwich(
     n_coefficients : int
         k of the small-sample factor n / (n - k), as HC1 has it, and with clusters G / (G - 1) (n - 1) / (n - k); 0 for
         no factor.
+    strata : Factors, optional
+        Weights of the strata of a survey design, whose first-stage units are the clusters, or the rows without these.
 
     Returns
     -------
     ndarray, shape (d, d)
-        sum_i (s_i IF_i)(s_i IF_i)' / N^2; with frequency weights sum_i s_i IF_i IF_i' / N^2.
+        sum_i (s_i IF_i)(s_i IF_i)' / N^2; with frequency weights sum_i s_i IF_i IF_i' / N^2. Of a survey design
+        sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)' / N^2, t_hj the sums of s_i IF_i in the
+        units [2]_.
 
     References
     ----------
     .. [1] Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38.
+    .. [2] Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys.
+       International Statistical Review 51, 279-292.
     """
     factor = n / (n - n_coefficients) if n_coefficients else 1.0
-    if n_clusters is None:
+    if strata is not None:
+        meat = _stratified(over, strata, n_clusters)
+    elif n_clusters is None:
         meat = add_up(over(partial(_products, frequency)))
     else:
         groups = _cluster_sums(over(_sums_of_clusters), n_clusters)
@@ -85,6 +98,40 @@ def sandwich(
         if n_coefficients:
             factor *= n_clusters / (n_clusters - 1) * (n - 1) / n
     return np.asarray(factor * meat / total**2)
+
+
+def _stratified(
+    over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]], strata: Factors, n_clusters: int | None
+) -> Array:
+    """Weighted squares of the totals of the units of a survey design, about the means of their strata."""
+    if n_clusters is None:
+        squares, totals = add_up(over(partial(_products_of_strata, strata)))
+    else:
+        parts = list(over(_sums_of_units))
+        groups = _cluster_sums(((clusters, sums) for clusters, sums, _ in parts), n_clusters)
+        stratum = np.zeros(n_clusters, dtype=np.intp)
+        for clusters, _, own in parts:
+            stratum[clusters] = own
+        squares, totals = weighted_gram(groups, strata.squares[stratum]), _totals(groups, stratum, strata)
+    return np.asarray(squares - weighted_gram(totals, strata.totals))
+
+
+def _products_of_strata(strata: Factors, rows: BlockInfluence) -> tuple[Array, Array]:
+    stratum = np.asarray(rows.stratum)
+    drawn = rows.weights[:, None] * rows.influence
+    return weighted_gram(drawn, strata.squares[stratum]), _totals(drawn, stratum, strata)
+
+
+def _totals(values: Array, stratum: NDArray[np.intp], strata: Factors) -> Array:
+    """Sum values of shape (m, d) in each stratum, shape (H, d)."""
+    columns = [np.bincount(stratum, column, minlength=len(strata.squares)) for column in values.T]
+    return np.stack(columns, axis=1)
+
+
+def _sums_of_units(rows: BlockInfluence) -> tuple[NDArray[np.intp], Array, NDArray[np.intp]]:
+    """As `_sums_of_clusters`, and the stratum of each."""
+    first = np.unique(np.asarray(rows.cluster), return_index=True)[1]
+    return *_sums_of_clusters(rows), np.asarray(rows.stratum)[first]
 
 
 def _products(frequency: bool, rows: BlockInfluence) -> Array:

@@ -25,9 +25,10 @@ from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.stack import StackRefitter
+from causalrisk.inference.multiplied import multiplier_bootstrap
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.multiplicities import MULTIPLIERS, RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import (
     NestedReplicates,
     ResampleReplicates,
@@ -235,9 +236,18 @@ def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: f
 
 def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDistribution:
     """Run the bootstrap of a fit, in memory or in passes over its scan."""
+    if record.bootstrap in MULTIPLIERS:
+        return multiplier_bootstrap(record, inference.draws)
     if record.passes is None:
+        inference = inference_of(record, inference)
         return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
     return distribution_of([record.passes.refits(record.bootstrap, record.seed, inference.draws)])
+
+
+def inference_of(record: FitRecord, inference: InferenceOptions) -> InferenceOptions:
+    """Return the options with as many resamples as a survey design has replicate weights, where it has some."""
+    replication = record.design.replication
+    return inference if replication is None else dataclasses.replace(inference, n_boot=len(replication.scales))
 
 
 def bootstrap(
@@ -309,6 +319,9 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
     ndarray, shape (d,)
         NaN for fewer than two resamples.
     """
+    replication = record.design.replication
+    if replication is not None:
+        return np.sqrt(record.choice_variance) * replication.errors(values, estimates)
     if record.joint is None:
         return column_sd(values)
     squares = (values - estimates) ** 2
@@ -321,6 +334,9 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
     """Return the covariance of d quantities of a fit, shape (d, d); as in `resample_errors`, no value is NaN."""
     if len(values) < 2:
         return np.full((values.shape[1],) * 2, np.nan)
+    replication = record.design.replication
+    if replication is not None:
+        return record.choice_variance * replication.covariance(values, estimates)
     if record.joint is None:
         return np.atleast_2d(np.cov(values, rowvar=False))
     deviations = values - estimates

@@ -14,7 +14,7 @@ from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, resample_covariance
 from causalrisk.inference.jackknife import jackknife_covariance
-from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 
@@ -42,9 +42,14 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         With the record of the fit with robust standard errors, if the bootstrap is interrupted or a worker dies.
     """
     notes = Notes(record.notes)
+    if record.cov_type == "replicates":
+        boot = bootstrap_of(record, inference)
+        _check_replicates(boot, record)
+        return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
-        covariance = robust_covariance(record, inference.small_sample)
-        record = dataclasses.replace(record, covariance=covariance, passes=None)
+        covariance = robust_covariance(record, inference.small_sample, notes)
+        factor = inference.small_sample or record.cov_type == "HC1"
+        record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
         return _completed(_with_choice(record), notes)
     if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
         record = dataclasses.replace(record, robust=robust_covariance(record, False))
@@ -79,6 +84,18 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
     """
     covariance = resample_covariance(record, boot.used, record.estimate.values)
     return _completed(dataclasses.replace(record, boot=boot, covariance=covariance, passes=None), notes)
+
+
+def _check_replicates(boot: BootstrapDistribution, record: FitRecord) -> None:
+    """Refuse a variance from replicate weights some of which have no estimate: each has a part in it."""
+    failed = np.flatnonzero(boot.failures != Failure.OK)
+    if failed.size:
+        raise BootstrapError(
+            f"{len(failed)} of {len(boot.failures)} replicate weights have no estimate (the first is number "
+            f"{failed[0] + 1}): {failure_text(boot.failures)}.\nThe point estimate with robust standard errors, which "
+            "know nothing of the design, is in err.results. Simplify propensity=, or the outcome formula.",
+            robust_record(record),
+        )
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:

@@ -26,6 +26,7 @@ from causalrisk.errors import (
 )
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING
+from causalrisk.estimators.fit import check_one_way
 from causalrisk.estimators.options import N_BOOT, InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import sample_resampler
@@ -41,10 +42,11 @@ from causalrisk.inference.bootstrap import (
     resample_errors,
 )
 from causalrisk.inference.prediction import check_unit_level
-from causalrisk.inference.wald import chi_squared, inference_frame, wald_statistic
+from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import seed_sequence, seed_text
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
+from causalrisk.propensity.weights import fit_weights
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ OWN = "fit"  # rng="fit" takes the seed of the fit
 
 def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, progress: bool) -> InferenceOptions:
     """Check the bootstrap options of effects in groups by JRE; by default the resamples of the fit."""
+    if record.joint is not None:
+        check_one_way(record.design, "res.start.effects_by(...)")
     own_seed = isinstance(rng, str) and rng == OWN
     if record.joint is None and (n_boot is not None or not own_seed):
         name = "n_boot" if n_boot is not None else "rng"
@@ -225,9 +229,10 @@ def effects_by(
     Returns
     -------
     DataFrame
-        A row a group or column (of several arms a row an effect and group): estimate, std err, z, P>|z| and the
-        limits of the interval; for groups also their n, rows or what their frequency weights add up to. Standard errors
-        are robust, clustered where the fit is; for JRE the bootstrap's.
+        A row a group or column (of several arms a row an effect and group): estimate, std err, z, P>|z| (t, P>|t|
+        where the fit has degrees of freedom) and the limits of the interval; for groups also their n, rows or what
+        their frequency weights add up to. Standard errors are robust, clustered where the fit is; for JRE the
+        bootstrap's.
 
     Raises
     ------
@@ -270,7 +275,13 @@ def effects_by(
     effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
     index = _index(record, list(found.names), found.levels if found.groups else ("term",))
     frame = inference_frame(
-        effects.values.ravel(), se=effects.se.ravel(), alpha=alpha, index=index, scale=scale, errors=effects.errors
+        effects.values.ravel(),
+        se=effects.se.ravel(),
+        alpha=alpha,
+        index=index,
+        scale=scale,
+        errors=effects.errors,
+        df=record.df,
     )
     if found.groups:
         counts = (record.design.units @ found.columns).astype(int)
@@ -303,8 +314,8 @@ def differences_by(
     Returns
     -------
     DataFrame
-        A row a pair of groups (of several arms an effect and pair), the second of which is subtracted: estimate,
-        std err, z, P>|z| and the limits of the interval. For a ratio or odds ratio the estimate is the quotient of the
+        A row a pair of groups (of several arms an effect and pair), the second of which is subtracted: the columns of
+        `effects_by` without n. For a ratio or odds ratio the estimate is the quotient of the
         two, for a percentage the quotient of the underlying ratios, in percent.
 
     Raises
@@ -341,9 +352,8 @@ def differences_by(
         for a, b in pairs
     ]
     se = errors * scale.report_slope(scale.contrast(values))
-    return inference_frame(
-        values, se=se, alpha=alpha, index=_index(record, names, (*found.levels, "minus")), scale=scale, errors=errors
-    )
+    index = _index(record, names, (*found.levels, "minus"))
+    return inference_frame(values, se=se, alpha=alpha, index=index, scale=scale, errors=errors, df=record.df)
 
 
 def equality_test(
@@ -370,8 +380,9 @@ def equality_test(
     statsmodels.stats.contrast.ContrastResults
         Chi-squared test with one degree of freedom less than there are groups (of several arms for each effect), fewer
         where differences depend on each other, as where a difference is zero without sampling error, or where the
-        effects in many groups are made of few coefficients; of ratios that their logarithms are the same. With robust
-        errors a joint test may reject too often in small samples, as at `wald_test`.
+        effects in many groups are made of few coefficients; of ratios that their logarithms are the same. Where the
+        fit has degrees of freedom it is an F test. With robust errors a joint test may reject too often in small
+        samples, as at `wald_test`.
 
     Warns
     -----
@@ -397,12 +408,12 @@ def equality_test(
     none = np.asarray(~np.isfinite(values.reshape(effects.values.shape)).all(axis=0))
     if none.any():
         return _untested(found, none, "have no effect on this scale", len(left))
-    statistic, df, contradicted = wald_statistic(left, np.zeros(len(left)), values, effects.covariance)
+    statistic, count, contradicted = wald_statistic(left, np.zeros(len(left)), values, effects.covariance)
     # Differences that depend on each other otherwise than linearly, as of ratios, contradict each other a little.
     exact = _without_error(values, effects.covariance, len(found.names)) if contradicted else none
     if exact.any():
         return _untested(found, exact, "have effects without sampling error, which differ", len(left))
-    return chi_squared(statistic, df)
+    return joint_test(statistic, count, record.df)
 
 
 def _without_error(values: Array, covariance: Array, size: int) -> NDArray[np.bool_]:
@@ -416,7 +427,7 @@ def _without_error(values: Array, covariance: Array, size: int) -> NDArray[np.bo
     return found
 
 
-def _untested(found: Moderators, which: NDArray[np.bool_], what: str, df: int) -> Any:
+def _untested(found: Moderators, which: NDArray[np.bool_], what: str, count: int) -> Any:
     """Warn that there is no test, and of which groups; return NaN."""
     names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in np.flatnonzero(which))
     by = ", ".join(found.levels)
@@ -425,7 +436,7 @@ def _untested(found: Moderators, which: NDArray[np.bool_], what: str, df: int) -
         "Type  res.differences_by(...)  for the pairs that can be compared, or merge these groups with others.",
         CausalRiskWarning,
     )
-    return chi_squared(np.nan, df)
+    return joint_test(np.nan, count)
 
 
 def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
@@ -508,12 +519,32 @@ def _projected(record: FitRecord, found: Moderators, inference: InferenceOptions
         se = resample_errors(record, flat, effects)
         return ProjectedEffects(values, se.reshape(values.shape), covariance)
     projection = project_effects(record, columns, scale, groups=found.groups)
+    if record.cov_type == "replicates":
+        replicated = _replicated(record, columns, found.groups).reshape(-1, projection.values.size)
+        flat = np.asarray(projection.values.ravel())
+        errors = resample_errors(record, replicated, flat)
+        covariance = resample_covariance(record, scale.contrast(replicated), scale.contrast(flat))
+        return ProjectedEffects(projection.values, errors.reshape(projection.values.shape), covariance)
     influence = projection.influence.reshape(sample.n, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         slope = scale.report_slope(scale.contrast(projection.values)).ravel()
         covariance = influence_covariance(record, influence / slope)
     se = np.sqrt(np.diag(covariance)) * slope
     return ProjectedEffects(projection.values, se.reshape(projection.values.shape), covariance)
+
+
+def _replicated(record: FitRecord, columns: Array, groups: bool) -> Array:
+    """Effects by columns under each of the replicate weights of a survey, shape (R, K - 1, k)."""
+    resampling, scale, spec, values = record.resampler(), record.options.effect_scale, record.spec, []
+    for r in range(len(record.used_boot.failures)):
+        weights = resampling.draw(RESAMPLE_STREAM, r // WIDTH, r % WIDTH + 1)[:, -1]
+        sample, fit = record.sample.reweighted(weights), record.weight_fit
+        if fit is not None:
+            fit = fit_weights(fit.model, sample.s)
+        estimate = estimate_separately(sample, spec, row_weights(sample, fit, record.target), scale)
+        of_replicate = replace(record, sample=sample, weight_fit=fit, estimate=estimate)
+        values.append(project_effects(of_replicate, columns, scale, groups=groups).values)
+    return np.stack(values)
 
 
 def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
@@ -545,4 +576,6 @@ def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         pairs.append((labels[high], labels[low]))
     index = pd.MultiIndex.from_tuples(pairs, names=["arm", "against"])
     on_scale = np.array(errors) if record.boot is not None and scale is not DIFFERENCE else None
-    return inference_frame(np.array(values), se=np.array(se), alpha=alpha, index=index, scale=scale, errors=on_scale)
+    return inference_frame(
+        np.array(values), se=np.array(se), alpha=alpha, index=index, scale=scale, errors=on_scale, df=record.df
+    )

@@ -25,7 +25,7 @@ from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.jackknife import jackknife_contributions
 from causalrisk.inference.units import counts_equal_rows, equal_units, sum_within_units, unit_influence
-from causalrisk.inference.wald import normal_interval, parameter_limits
+from causalrisk.inference.wald import parameter_limits, wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
@@ -240,6 +240,7 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
         Lower and upper limits.
     """
     estimate, boot = record.estimate.params, record.used_boot
+    check_resamples(record, method)
     count = len(estimate)
     drawn = boot.used[:, :count]
     if method == "studentized":
@@ -256,6 +257,16 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
     of_units = unit_influence if acceleration == "influence" else jackknife_contributions
     accelerations = acceleration_of(of_units(record, count), equal_units(record))
     return bias_corrected_interval(estimate, values, accelerations, alpha)
+
+
+def check_resamples(record: FitRecord, method: str) -> None:
+    """Refuse intervals that the resamples of a survey design do not have."""
+    by_quantiles = ("percentile", "basic", "bc")
+    if record.cov_type == "replicates" or (record.bootstrap == "rescaled" and method not in by_quantiles):
+        what, instead = "replicate weights", "conf_int()  for the interval of t"
+        if record.cov_type != "replicates":
+            what, instead = "the rescaled bootstrap of a survey design", 'conf_int(method="percentile")'
+        raise UnavailableError(f"{what} have no interval {method!r}.\nType  {instead}.")
 
 
 def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
@@ -302,12 +313,13 @@ def conf_int(
     alpha : float, default 0.05
         Significance level; 0.05 gives 95% intervals.
     method : {"normal", "delta", "percentile", "basic", "bc", "bca", "studentized"}, optional
-        "normal" (also None, and in the summary) uses standard errors, for a ratio, odds ratio or percentage of the
-        logarithm of the ratio, with transformed limits; "delta" uses standard errors on the reported scale, where the
-        interval is symmetric. The others use the bootstrap distribution: its quantiles, these reflected about the
-        estimate, bias-corrected, also accelerated, or quantiles of the estimates studentized by the robust standard
-        error of each resample (slow for JRE). For JRE all of them are as much wider about the estimate as standard
-        errors are larger, for the choice of its anchor.
+        "normal" (also None, and in the summary) uses standard errors, for a ratio, odds ratio or percentage of
+        the logarithm of the ratio, with transformed limits; "delta" uses standard errors on the reported scale,
+        where the interval is symmetric. Both are from the t distribution where the fit has degrees of freedom
+        (``fit(use_t=True)``), else from the normal one. The others use the bootstrap distribution: its
+        quantiles, these reflected about the estimate, bias-corrected, also accelerated, or quantiles of the
+        estimates studentized by the robust standard error of each resample (slow for JRE). For JRE all of them
+        are as much wider about the estimate as standard errors are larger, for the choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
     cols : sequence of int or str, optional
@@ -334,7 +346,7 @@ def conf_int(
     if method in (None, "normal"):
         limits = parameter_limits(record, alpha)
     elif method == "delta":
-        limits = normal_interval(estimate, record.std_errors, alpha)
+        limits = wald_interval(estimate, record.std_errors, alpha, record.df)
     else:
         limits = bootstrap_interval(record, str(method), alpha, acceleration)
     table = pd.DataFrame(limits, index=record.names)

@@ -1,7 +1,7 @@
 """The multiplier bootstrap: influence functions times random multipliers, where nothing is estimated again.
 
-Flows in: a fitted record. Flows out: draws theta + sum_g w_g IF_g / N with a multiplier w_g of mean 0 and variance 1 for
-each unit g, a row or a cluster, and the standard error of each draw.
+Flows in: a fitted record. Flows out: draws theta + sum_g w_g IF_g / N, where w_g is a multiplier of mean 0 and variance 1
+for unit g, a row or a cluster, and the standard error of each draw.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
+from causalrisk.estimators.resampling import unit_count
 from causalrisk.estimators.robust import over_influence
 from causalrisk.estimators.sandwich import BlockInfluence, influence_of_clusters
-from causalrisk.inference.units import counts_equal_rows, equal_units
+from causalrisk.inference.units import counts_equal_rows, in_frame
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -79,16 +80,17 @@ class _Multiplied:
 def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     """Draws of all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
     design, total, count = record.design, record.sample.total, len(record.names)
-    units, over = equal_units(record), over_influence(record)
-    drawn = _Multiplied(record.bootstrap, record.seed, n_boot, count, counts_equal_rows(record))
+    counts_rows, over = counts_equal_rows(record), over_influence(record)
+    units = (design.nobs if counts_rows else unit_count(design)) + in_frame(record)
+    drawn = _Multiplied(record.bootstrap, record.seed, n_boot, count, counts_rows)
     if design.n_clusters:
-        groups = influence_of_clusters(over, len(units))
-        found = drawn.of_units(BlockInfluence(groups, np.ones(len(units)), None, np.arange(len(units))))
+        groups = influence_of_clusters(over, units)
+        found = drawn.of_units(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
     else:
         found = functools.reduce(lambda one, other: add_up([one, other]), over(drawn.of_units))
     moved, squares = found[0] / total, found[1] / total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
-    errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units.sum(), 0.0))
+    errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units, 0.0))
     values = record.estimate.values + moved
     scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
     center = scale.contrast(record.estimate.params[effects])

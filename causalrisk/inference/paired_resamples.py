@@ -15,7 +15,15 @@ from causalrisk.design import Design
 from causalrisk.errors import Notes, OptionError, ResampleWarning, Told, check_alpha
 from causalrisk.estimators.estimates import Refits, Refitters
 from causalrisk.estimators.exposure import check_means
-from causalrisk.estimators.fit import check_range, estimate_of, fit_joint, fit_separate, overlap_of
+from causalrisk.estimators.fit import (
+    check_one_way,
+    check_range,
+    estimate_of,
+    fit_joint,
+    fit_separate,
+    overlap_of,
+    with_df,
+)
 from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
@@ -23,13 +31,20 @@ from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.inference.bootstrap import (
     bootstrap,
     column_sd,
+    inference_of,
     note_failures,
     refitter_of,
     resample_errors,
     weighed_message,
     weighs_instead,
 )
-from causalrisk.inference.covariance import start_record, with_bootstrap, with_covariance, without_rounding_error
+from causalrisk.inference.covariance import (
+    robust_record,
+    start_record,
+    with_bootstrap,
+    with_covariance,
+    without_rounding_error,
+)
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
@@ -117,7 +132,8 @@ class Comparison:
         return tuple(map(self._with_bootstrap, self.bare, self.distributions))
 
     def _with_bootstrap(self, bare: FitRecord, boot: BootstrapDistribution) -> FitRecord:
-        record = dataclasses.replace(bare, cov_type="bootstrap", given_resamples=self.given_resamples)
+        cov_type = "bootstrap" if bare.design.replication is None else "replicates"
+        record = dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples)
         notes = Told(bare.notes)
         note_failures(boot, notes)
         return with_bootstrap(record, boot, notes)
@@ -178,17 +194,18 @@ def fit_estimators(
             f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "
             "resamples.\nType  n_repeats=1."
         )
-    kind = inference.resolved(design.cluster is not None, joint=JRE in specs)[1]
-    cov_type = "robust" if design.cluster is None else "cluster"
+    check_one_way(design, f'cluster="{design.cluster_name}"')
+    kind = inference.resolved(design, joint=JRE in specs)[1]
+    cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
     robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
     if JRE in specs:
-        robust_joint = dataclasses.replace(robust, bootstrap=kind)
+        robust_joint = dataclasses.replace(robust, bootstrap=None if design.survey is not None else kind)
         lead = fit_joint(design, options, robust_joint, joint_options)
     else:
         spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
         lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
     if options.learner is None:
-        bare = tuple(lead if spec == lead.spec else _beside(lead, spec) for spec in specs)
+        bare = tuple(lead if spec == lead.spec else with_df(_beside(lead, spec), inference) for spec in specs)
     else:  # outcome models differ in their columns
         same = dataclasses.replace(robust, rng=lead.seed)
         others = (spec for spec in specs if spec.name != lead.spec.name)
@@ -196,7 +213,10 @@ def fit_estimators(
             spec.name: dataclasses.replace(fit_separate(design, spec, options, same), bootstrap=kind) for spec in others
         }
         bare = tuple(lead if spec.name == lead.spec.name else apart[spec.name] for spec in specs)
-    records = tuple(with_covariance(record, robust) for record in bare)
+    if design.replication is None:
+        records = tuple(with_covariance(record, robust) for record in bare)
+    else:
+        records = tuple(map(robust_record, bare))
     nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
     return Comparison(
         bare=bare,
@@ -257,7 +277,7 @@ def _resampled(comparison: Comparison, inference: InferenceOptions) -> Compariso
     """Redo every estimator on the resamples that the records say."""
     records = comparison.records
     first = records[0]
-    stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference)
+    stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference_of(first, inference))
     ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
     parts, starts = np.split(stacked.values, ends[:-1], axis=1), (stacked.start if r.joint else None for r in records)
     own = [
@@ -314,7 +334,7 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
-    """Return the effects, a row an estimator, with bootstrap and robust standard errors, z test and interval.
+    """Return the effects, a row an estimator, with bootstrap and robust standard errors, test and interval.
 
     Both standard errors are computed as by `fit`.
     """
@@ -325,7 +345,8 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
         own = slice(k * count, (k + 1) * count)
         se[own] = resample_errors(record, comparison.boot[:, own], effects[own])
         errors[own] = resample_errors(record, scale.contrast(comparison.boot[:, own]), scale.contrast(effects[own]))
-    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors)
+    df = np.repeat([record.df for record in comparison.records], count)
+    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors, df=df)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))
     return frame
@@ -346,13 +367,19 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     DataFrame
         Indexed by the estimator and the one that is subtracted from it, of several arms also by the effect. Where two
         estimators are the same but for rounding error, difference and standard error are exactly zero and there is no
-        test.
+        test. Degrees of freedom are the fewer of the two.
     """
     names, count = comparison.names, len(comparison.effect_names)
     pairs = [(i, j, k) for k in range(count) for i, j in combinations(range(len(names)), 2)]
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]
-    own, paired = column_sd(comparison.boot), column_sd(comparison.boot[:, left] - comparison.boot[:, right])
+    own, paired = (
+        column_sd(values) if comparison.design.replication is None else comparison.design.replication.errors(values, of)
+        for values, of in (
+            (comparison.boot, comparison.effects),
+            (comparison.boot[:, left] - comparison.boot[:, right], differences),
+        )
+    )
     rounding = PAIRED_ROUNDING * np.maximum(own[left], own[right])
     paired = np.where(paired <= rounding, 0.0, paired)
     differences = np.where((paired == 0) & (np.abs(differences) <= rounding), 0.0, differences)
@@ -360,4 +387,5 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     if count > 1:
         levels["effect"] = [comparison.effect_names[k] for _, _, k in pairs]
     index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
-    return inference_frame(differences, paired, alpha, index)
+    df = np.repeat([record.df for record in comparison.records], count)
+    return inference_frame(differences, paired, alpha, index, df=np.minimum(df[left], df[right]))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
+from causalrisk.inference.wald import critical_value, two_sided
 from causalrisk.numerics.linalg import Array
 
 
@@ -50,22 +50,12 @@ class Pooled:
         """Return t statistics against zero and their two-sided p-values; NaN where the standard error is zero."""
         errors = self.std_errors
         ratios = np.divide(self.estimates, errors, out=np.full(len(errors), np.nan), where=errors > 0)
-        return ratios, 2 * stdtr(self.df, -np.abs(ratios))
+        return ratios, two_sided(ratios, self.df)
 
     def limits(self, alpha: float) -> Array:
         """Limits of the t intervals, shape (d, 2)."""
-        half = _t_quantile(self.df, alpha) * self.std_errors
+        half = critical_value(alpha, self.df) * self.std_errors
         return np.column_stack([self.estimates - half, self.estimates + half])
-
-
-def _t_quantile(df: Array, alpha: float) -> Array:
-    """Return the two-sided quantile of Student's t, scipy's with its digits completed: older versions have eight."""
-    from scipy.stats import t  # here, so that importing causalrisk stays fast
-
-    quantile = np.asarray(stdtrit(df, 1 - alpha / 2))
-    for _ in range(2):  # Newton steps on the distribution function
-        quantile = quantile + (stdtr(df, -quantile) - alpha / 2) / t.pdf(quantile, df)
-    return quantile
 
 
 def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:

@@ -13,7 +13,7 @@ from causalrisk.design.columns.tables import as_pandas
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.training import LINEAR
-from causalrisk.inference.wald import normal_interval
+from causalrisk.inference.wald import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
@@ -33,6 +33,8 @@ class Predictions:
         The same on the scale of the linear predictor, where intervals are symmetric.
     mean : callable
         From the linear predictor to the mean.
+    df : float
+        Degrees of freedom of the intervals; infinite for the normal distribution.
     """
 
     def __init__(
@@ -42,14 +44,15 @@ class Predictions:
         predictor: Array,
         se_predictor: Array,
         mean: Callable[[Array], Array],
+        df: float = np.inf,
     ) -> None:
         self.predicted_mean, self.se_mean = predicted_mean, se_mean
-        self._predictor, self._se_predictor, self._mean = predictor, se_predictor, mean
+        self._predictor, self._se_predictor, self._mean, self._df = predictor, se_predictor, mean, df
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return intervals of the mean, columns 0 and 1: normal ones of the linear predictor, transformed."""
+        """Return intervals of the mean, columns 0 and 1: those of the linear predictor, transformed."""
         check_alpha(alpha)
-        limits = self._mean(normal_interval(self._predictor, self._se_predictor, alpha))
+        limits = self._mean(wald_interval(self._predictor, self._se_predictor, alpha, self._df))
         return pd.DataFrame(limits, index=self.predicted_mean.index)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -176,10 +179,12 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
     se_mean = np.abs(family.mean_deriv(predictors)) * se_predictor
     means, errors = (pd.DataFrame(v, index=index, columns=labels) for v in (family.mean(predictors), se_mean))
     if arm is None:
-        return Predictions(means.stack(), errors.stack(), predictors.ravel(), se_predictor.ravel(), family.mean)
+        return Predictions(
+            means.stack(), errors.stack(), predictors.ravel(), se_predictor.ravel(), family.mean, record.df
+        )
     label = record.arm_label(arm)
     k = labels.index(label)
-    return Predictions(means[label], errors[label], predictors[:, k], se_predictor[:, k], family.mean)
+    return Predictions(means[label], errors[label], predictors[:, k], se_predictor[:, k], family.mean, record.df)
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:

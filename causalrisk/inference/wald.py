@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
+from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, listed
@@ -23,18 +23,42 @@ from causalrisk.inference.bootstrap import resample_errors
 from causalrisk.numerics.linalg import Array
 
 
-def normal_interval(estimate: Array, se: Array, alpha: float) -> Array:
-    """Estimate -+ z(1 - alpha / 2) standard errors, shape (d, 2)."""
-    half = ndtri(1 - alpha / 2) * se
+def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
+    """Return the two-sided quantile of Student's t; of infinite degrees of freedom that of the normal distribution."""
+    finite = np.where(np.isinf(df), 1.0, df)
+    quantile = np.asarray(stdtrit(finite, 1 - alpha / 2))
+    for _ in range(2):  # Newton steps on the distribution function: older versions of scipy have eight digits
+        quantile = quantile + (stdtr(finite, -quantile) - alpha / 2) / _t_density(quantile, finite)
+    return np.where(np.isinf(df), ndtri(1 - alpha / 2), quantile)
+
+
+def _t_density(values: Array, df: Array) -> Array:
+    return np.asarray(np.exp(-(df + 1) / 2 * np.log1p(values**2 / df)) / (np.sqrt(df) * beta(0.5, df / 2)))
+
+
+def two_sided(statistics: Array, df: Array | float = np.inf) -> Array:
+    """Return two-sided p-values by Student's t; of infinite degrees of freedom by the normal distribution."""
+    below, finite = -np.abs(statistics), np.where(np.isinf(df), 1.0, df)
+    return np.asarray(2 * np.where(np.isinf(df), ndtr(below), stdtr(finite, below)))
+
+
+def wald_interval(estimate: Array, se: Array, alpha: float, df: Array | float = np.inf) -> Array:
+    """Estimate -+ so many standard errors as the critical value says, shape (d, 2)."""
+    half = critical_value(alpha, df) * se
     return np.column_stack([estimate - half, estimate + half])
 
 
-def z_and_p(values: Array, se: Array, null: Array | float = 0.0) -> tuple[Array, Array]:
-    """Return z statistics against the null and two-sided p-values; NaN where the standard error is zero to rounding."""
+def ratio_and_p(values: Array, se: Array, null: Array | float = 0.0, df: Array | float = np.inf) -> tuple[Array, Array]:
+    """Return statistics z, or t, against the null and two-sided p-values; NaN where the error is zero to rounding."""
     rounded = rounded_se(values, se)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(rounded > 0, (values - null) / rounded, np.nan)
-    return z, 2 * ndtr(-np.abs(z))
+        ratios = np.where(rounded > 0, (values - null) / rounded, np.nan)
+    return ratios, two_sided(ratios, df)
+
+
+def statistic_names(df: Array | float) -> list[str]:
+    """Return the names of the columns of a test: of z, or where degrees of freedom are finite of t."""
+    return ["t", "P>|t|"] if np.isfinite(df).all() else ["z", "P>|z|"]
 
 
 def rounded_se(values: Array, se: Array) -> Array:
@@ -73,8 +97,10 @@ def contrast_errors(record: FitRecord) -> Array:
     return resample_errors(record, scale.contrast(resampled), scale.contrast(effects))
 
 
-def effect_tests(effects: Array, se: Array, errors: Array, scale: EffectScale) -> tuple[Array, Array]:
-    """Return z statistics against no effect and two-sided p-values.
+def effect_tests(
+    effects: Array, se: Array, errors: Array, scale: EffectScale, df: Array | float = np.inf
+) -> tuple[Array, Array]:
+    """Return statistics z, or t, against no effect and two-sided p-values.
 
     Parameters
     ----------
@@ -84,39 +110,44 @@ def effect_tests(effects: Array, se: Array, errors: Array, scale: EffectScale) -
         Standard errors on the scale where effects are differences.
     scale : EffectScale
         Scale on which they are reported.
+    df : float or ndarray, shape (d,)
+        Degrees of freedom; infinite for the normal distribution.
 
     Returns
     -------
-    z, p : ndarray, shape (d,)
+    statistics, p : ndarray, shape (d,)
         NaN where the standard error is zero to rounding.
     """
-    return z_and_p(scale.contrast(effects), np.where(rounded_se(effects, se) > 0, errors, 0.0))
+    return ratio_and_p(scale.contrast(effects), np.where(rounded_se(effects, se) > 0, errors, 0.0), df=df)
 
 
-def effect_interval(effects: Array, errors: Array, scale: EffectScale, alpha: float) -> Array:
-    """Limits of effects, shape (d, 2): normal limits on the scale where effects are differences, transformed."""
-    return np.asarray(scale.report(normal_interval(scale.contrast(effects), errors, alpha)))
+def effect_interval(
+    effects: Array, errors: Array, scale: EffectScale, alpha: float, df: Array | float = np.inf
+) -> Array:
+    """Limits of effects, shape (d, 2): limits on the scale where effects are differences, transformed."""
+    return np.asarray(scale.report(wald_interval(scale.contrast(effects), errors, alpha, df)))
 
 
 def parameter_tests(record: FitRecord) -> tuple[Array, Array]:
-    """Return z statistics and two-sided p-values of `params`: of the effects on their scale, of the means against 0."""
+    """Return statistics and two-sided p-values of `params`: of the effects on their scale, of the means against 0."""
     count, params, se = len(record.effect_names), record.estimate.params, record.std_errors
     kept = rounded_se(params, se)  # against the largest of all parameters
-    effects = effect_tests(params[:count], kept[:count], contrast_errors(record), record.options.effect_scale)
-    means = z_and_p(params[count:], kept[count:])
+    scale = record.options.effect_scale
+    effects = effect_tests(params[:count], kept[:count], contrast_errors(record), scale, record.df)
+    means = ratio_and_p(params[count:], kept[count:], df=record.df)
     return np.concatenate([effects[0], means[0]]), np.concatenate([effects[1], means[1]])
 
 
 def parameter_limits(record: FitRecord, alpha: float) -> Array:
-    """Return normal intervals of `params`, shape (2 K - 1, 2); of the effects transformed from their scale."""
-    count, params = len(record.effect_names), record.estimate.params
-    effects = effect_interval(params[:count], contrast_errors(record), record.options.effect_scale, alpha)
-    return np.concatenate([effects, normal_interval(params[count:], record.std_errors[count:], alpha)])
+    """Return intervals of `params` by standard errors, shape (2 K - 1, 2); effects' transformed from their scale."""
+    count, params, scale = len(record.effect_names), record.estimate.params, record.options.effect_scale
+    effects = effect_interval(params[:count], contrast_errors(record), scale, alpha, record.df)
+    return np.concatenate([effects, wald_interval(params[count:], record.std_errors[count:], alpha, record.df)])
 
 
 def delta_tests(record: FitRecord) -> tuple[Array, Array]:
-    """Return z statistics and two-sided p-values of `params` on the reported scale."""
-    return z_and_p(record.estimate.params, record.std_errors, record.null)
+    """Return statistics and two-sided p-values of `params` on the reported scale."""
+    return ratio_and_p(record.estimate.params, record.std_errors, record.null, record.df)
 
 
 def inference_frame(
@@ -126,8 +157,9 @@ def inference_frame(
     index: pd.Index,
     scale: EffectScale = DIFFERENCE,
     errors: Array | None = None,
+    df: Array | float = np.inf,
 ) -> pd.DataFrame:
-    """Return estimates with standard errors, z tests and normal intervals, under the summary's names.
+    """Return estimates with standard errors, tests and intervals, under the summary's names.
 
     Parameters
     ----------
@@ -141,17 +173,19 @@ def inference_frame(
         Scale on which they are reported.
     errors : ndarray, shape (d,), optional
         Standard errors on the scale where effects are differences; by default from the delta method.
+    df : float or ndarray, shape (d,)
+        Degrees of freedom; infinite for the normal distribution.
 
     Returns
     -------
     DataFrame
-        A row an estimate.
+        A row an estimate; columns estimate, std err, z and P>|z| or t and P>|t|, and the limits.
     """
     errors = delta_errors(values, se, scale) if errors is None else errors
-    z, p = effect_tests(values, se, errors, scale)
-    limits = effect_interval(values, errors, scale, alpha)
-    names = ["estimate", "std err", "z", "P>|z|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
-    return pd.DataFrame(np.column_stack([values, se, z, p, limits]), index=index, columns=names)
+    tests = effect_tests(values, se, errors, scale, df)
+    limits = effect_interval(values, errors, scale, alpha, df)
+    names = ["estimate", "std err", *statistic_names(df), f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
+    return pd.DataFrame(np.column_stack([values, se, *tests, limits]), index=index, columns=names)
 
 
 NEGLIGIBLE = 1e-12  # variance of a combination, in those of its parameters, that rounding makes of none
@@ -174,13 +208,15 @@ def _constraints(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
     return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
 
 
-def _z_contrast(effect: Array, null: Array, sd: Array) -> Any:
-    """Return z tests of estimates as statsmodels has them."""
+def _single_tests(effect: Array, null: Array, sd: Array, df: float) -> Any:
+    """Return z tests of estimates, or with degrees of freedom t tests, as statsmodels has them."""
     from statsmodels.stats.contrast import ContrastResults
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(sd > 0, (effect - null) / sd, np.nan)
-    return ContrastResults(effect=effect, statistic=z, sd=sd, distribution="norm")
+        ratios = np.where(sd > 0, (effect - null) / sd, np.nan)
+    if np.isfinite(df):
+        return ContrastResults(effect=effect, t=ratios, sd=sd, df_denom=df)
+    return ContrastResults(effect=effect, statistic=ratios, sd=sd, distribution="norm")
 
 
 def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) -> tuple[float, int, bool]:
@@ -201,11 +237,29 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
     return statistic, int(kept.sum()), bool((np.abs(projected[~kept]) > rounding).any())
 
 
-def chi_squared(statistic: float, df: int) -> Any:
-    """Return a chi-squared test as statsmodels has it."""
+def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:
+    """Return Wald's test as statsmodels has it.
+
+    Parameters
+    ----------
+    statistic : float
+        Wald's statistic.
+    count : int
+        Number j of hypotheses, redundant ones aside.
+    df : float
+        Degrees of freedom of the covariance.
+
+    Returns
+    -------
+    statsmodels.stats.contrast.ContrastResults
+        Chi-squared test of the statistic with j degrees of freedom; F test of statistic / j with j and `df` where
+        these are finite.
+    """
     from statsmodels.stats.contrast import ContrastResults
 
-    return ContrastResults(statistic=np.array([[statistic]]), df_denom=df, distribution="chi2")
+    if np.isfinite(df) and count:
+        return ContrastResults(F=np.array([[statistic / count]]), df_num=count, df_denom=df)
+    return ContrastResults(statistic=np.array([[statistic]]), df_denom=count, distribution="chi2")
 
 
 def t_test(record: FitRecord, r_matrix: Any) -> Any:
@@ -220,12 +274,12 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Estimates, z tests and intervals.
+        Estimates, z tests and intervals; where the fit has degrees of freedom (``fit(use_t=True)``) t tests.
     """
     left, right = _constraints(r_matrix, record.names)
     # Rounding may leave the variance of an exact combination just below zero.
     variance = np.clip(np.einsum("jd,de,je->j", left, parameter_covariance(record), left), 0, None)
-    return _z_contrast(left @ record.estimate.params, right, np.sqrt(variance))
+    return _single_tests(left @ record.estimate.params, right, np.sqrt(variance), record.df)
 
 
 def wald_test(record: FitRecord, r_matrix: Any) -> Any:
@@ -239,8 +293,8 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Chi-squared test. Since the effect is a difference of the arm means, combinations may be redundant; the
-        degrees of freedom count those that are not.
+        Chi-squared test; where the fit has degrees of freedom (``fit(use_t=True)``) an F test. Since the effect is a
+        difference of the arm means, combinations may be redundant; those that are not are counted.
 
     Notes
     -----
@@ -250,13 +304,13 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     standard errors are worth" in the documentation has the table, and the jackknife.
     """
     left, right = _constraints(r_matrix, record.names)
-    statistic, df, impossible = wald_statistic(left, right, record.estimate.params, parameter_covariance(record))
+    statistic, count, impossible = wald_statistic(left, right, record.estimate.params, parameter_covariance(record))
     if impossible:
         raise OptionError(
             "the hypotheses contradict each other: a combination without sampling error is not what they say.\n"
             'Leave out the redundant one, as in  res.wald_test("ATE = 0").'
         )
-    return chi_squared(statistic, df)
+    return joint_test(statistic, count, record.df)
 
 
 def parameter_covariance(record: FitRecord) -> Array:
@@ -367,7 +421,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     Returns
     -------
     statsmodels.stats.contrast.ContrastResults
-        Estimates, z tests and intervals, as of `t_test`; `summary()` names the expressions.
+        Estimates, tests and intervals, as of `t_test`; `summary()` names the expressions.
 
     Raises
     ------
@@ -401,7 +455,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
     sd = NonlinearDeltaCov(wanted.values_at, params, parameter_covariance(record)).se_vectorized()
-    found = _z_contrast(values, wanted.null, rounded_se(np.r_[values, params], sd))
+    found = _single_tests(values, wanted.null, rounded_se(np.r_[values, params], sd), record.df)
     found.c_names = wanted.texts
     return found
 

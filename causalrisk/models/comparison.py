@@ -174,7 +174,7 @@ class ComparisonResults:
 
     @check_keywords("methods")
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
-        """Forest plot of the effects with their normal intervals.
+        """Forest plot of the effects with their intervals.
 
         Parameters
         ----------
@@ -219,7 +219,9 @@ class ComparisonResults:
         return self.summary().as_html()
 
 
-@check_keywords("compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "replicates", "method", "n_starts"))
+@check_keywords(
+    "compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "cov_kwds", "replicates", "method", "n_starts")
+)
 def compare(
     formula: str,
     data: Any = None,

@@ -14,12 +14,15 @@ from causalrisk.design import (
     ColumnOptions,
     Design,
     Scan,
+    ScannedDesign,
+    Survey,
     as_scan,
     check_scored,
     design_from_arrays,
     design_from_formula,
     design_from_scan,
 )
+from causalrisk.design.covariates import clustered
 from causalrisk.design.rows import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, listed
 from causalrisk.estimators import specification
@@ -118,6 +121,8 @@ class CausalModel(metaclass=Advising):
         trim: Any = None,
         clip: Any = None,
         effect: str = "difference",
+        design: Survey | None = None,
+        subpop: Any = None,
         missing: str = "drop",
         collinear: str = "drop",
     ) -> Self:
@@ -181,8 +186,9 @@ class CausalModel(metaclass=Advising):
             Observation weights.
         weight_type : {"frequency", "probability"}, optional
             Meaning of the weights; needed with `weights`.
-        cluster : str or array_like, optional
-            Clusters; standard errors, resamples and propensity replicates then go by cluster.
+        cluster : str, array_like, or list of two of them, optional
+            Clusters; standard errors, resamples and propensity replicates then go by cluster. Two are two-way clusters:
+            standard errors allow for both, replicates and folds go by the first, and there are no resamples.
         offset : str or array_like, optional
             Known part of the linear predictor of the outcome models, under any link. The means are averages at the
             observed offsets.
@@ -202,6 +208,12 @@ class CausalModel(metaclass=Advising):
             Limits that propensity scores are clipped to; with several arms the score of each arm by itself.
         effect : {"difference", "ratio", "odds_ratio", "percent"}
             Scale of the reported effect: of the arm means, percent of the reference arm's.
+        design : Survey, optional
+            Survey design, in the place of `weights` and `cluster`: standard errors, degrees of freedom and tests are
+            those of strata, first-stage units and finite populations, or of replicate weights.
+        subpop : str or array_like, optional
+            Subpopulation of the survey that the effect is of: a column of True and False, or one value per row. Units
+            without rows in it count in the variance, which leaving the rows out of the data would change.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
         collinear : {"drop", "raise"}
@@ -225,7 +237,7 @@ class CausalModel(metaclass=Advising):
         given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
         data = as_scan(data)
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
-        design = make(
+        made = make(
             formula,
             data,
             options_of(ColumnOptions, given),
@@ -234,8 +246,8 @@ class CausalModel(metaclass=Advising):
             constant_outcome=cls.spec.constants,
         )
         if cls.spec.uses_propensity:
-            check_scored(design, propensity, propensity_score)
-        return cls._of(design, cls._checked(model_options(design, given)))
+            check_scored(made, propensity, propensity_score)
+        return cls._of(made, cls._checked(model_options(made, given)))
 
     @check_keywords("arrays", from_formula, without=("treat", "propensity"))
     def __init__(
@@ -385,9 +397,13 @@ class CausalModel(metaclass=Advising):
         self,
         *,
         cov_type: str | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
         bootstrap: str | None = None,
+        multiplier: str | None = None,
         small_sample: bool = False,
+        use_t: bool | None = None,
+        df: float | None = None,
         max_failed: float = 0.05,
         rng: Any = 0,
         n_jobs: int = 1,
@@ -408,6 +424,11 @@ class CausalModel(metaclass=Advising):
             and that they take the covariates' means as known. A scan has the jackknife of clusters. By default robust,
             or cluster where a cluster was given; bootstrap for JRE, or where `n_boot`, `bootstrap` or `resamples` ask
             for it.
+        cov_kwds : mapping, optional
+            Clusters under the key "groups", as in statsmodels, where the model has none: one value per row of the data
+            or of the sample, the name of a variable of the formulas, or two of them. They are as ``cluster=`` of
+            `from_formula`, which also leaves rows out that miss them; the results' model has them. "use_correction" is
+            another name of `small_sample`.
         n_boot : int, optional
             Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
         bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
@@ -415,7 +436,13 @@ class CausalModel(metaclass=Advising):
             where given; clusters drawn with replacement; rows within each arm. By default "cluster" where clusters are
             given, else "pairs".
         small_sample : bool, default False
-            Apply the factor of "HC1" also to clustered standard errors.
+            Apply the factor of "HC1" also to clustered standard errors, with clusters G / (G - 1) (n - 1) / (n - k).
+        use_t : bool, optional
+            Whether tests and intervals are from the t distribution (joint tests from F) in place of the normal one
+            (chi-squared): with G - 1 degrees of freedom for G clusters, else n - k, k the coefficients of the outcome
+            models as in "HC1". By default they are normal.
+        df : float, optional
+            Degrees of freedom in place of these; given, it asks for the t distribution.
         max_failed : float, default 0.05
             Share of the resamples that may fail before the bootstrap is refused, or of the units that cannot be left
             out before the jackknife is.
@@ -453,12 +480,34 @@ class CausalModel(metaclass=Advising):
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
+        if cov_kwds is not None:
+            return self._clustered_fit(locals())
         inference = options_of(InferenceOptions, locals())
 
         def fitted(options: ModelOptions) -> FitRecord:
             return fit_separate(self.design, self.spec, options, inference)
 
         return self._repeated(fitted, inference)
+
+    def _clustered_fit(self, given: Mapping[str, Any]) -> CausalResults:
+        """Fit with the clusters that `cov_kwds` has, under the other options of the call."""
+        options = {name: value for name, value in given.items() if name not in ("self", "cov_kwds")}
+        found = given["cov_kwds"]
+        known = ("groups", "use_correction")
+        if not isinstance(found, Mapping) or "groups" not in found or any(name not in known for name in found):
+            shown = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+            raise OptionError(
+                f"cov_kwds has {shown}; expected clusters under 'groups', and maybe 'use_correction'. Rows are "
+                "independent, or dependent within clusters; there are no series of time.\n"
+                'Type  cov_kwds={"groups": data["id"]}, or leave cov_kwds= out.'
+            )
+        if isinstance(self.design, ScannedDesign):
+            raise UnavailableError(
+                "clusters of a scan are read with its rows, when the model is made.\n"
+                'Type  from_formula(..., cluster="column").'
+            )
+        options["small_sample"] = bool(found.get("use_correction", options["small_sample"]))
+        return self._of(clustered(self.design, found["groups"]), self.options).fit(**options)
 
     def _repeated(self, fitted: Callable[[ModelOptions], FitRecord], inference: InferenceOptions) -> CausalResults:
         """Fit with each choice of folds and return the results of the median."""
@@ -602,9 +651,13 @@ class JRE(CausalModel):
         self,
         *,
         cov_type: str | None = None,
+        cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
         bootstrap: str | None = None,
+        multiplier: str | None = None,
         small_sample: bool = False,
+        use_t: bool | None = None,
+        df: float | None = None,
         max_failed: float = 0.05,
         rng: Any = 0,
         n_jobs: int = 1,
@@ -626,11 +679,13 @@ class JRE(CausalModel):
 
         Parameters
         ----------
-        cov_type, n_boot, bootstrap, small_sample, max_failed, rng, n_jobs, progress, memory, resamples
+        cov_type, cov_kwds, n_boot, bootstrap, small_sample, use_t, df, max_failed, rng
             As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
             and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
             weights as for the replicates, none of which is zero, so that no resample separates where the sample
             does not.
+        n_jobs, progress, memory, resamples
+            As in `IPWRA.fit`.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
             an anchor times the importance-weighted fit, with no net bias at the fitted score. "erm": the
@@ -679,6 +734,8 @@ class JRE(CausalModel):
             As in `IPWRA.fit`; interrupted in the training, its `results` are the IPWRA fit's.
         """
         given = locals()
+        if cov_kwds is not None:
+            return self._clustered_fit(given)
         inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
         started: list[FitRecord] = []
 

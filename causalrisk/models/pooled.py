@@ -227,9 +227,9 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     results : iterable of CausalResults
         The fits, of one model to data sets that differ in the imputed values only.
     df_complete : float, optional
-        Degrees of freedom had nothing been missing (mice's ``dfcom``); by default the observations less the
-        coefficients of the outcome models, or the clusters less one. ``numpy.inf`` gives Rubin's own degrees of
-        freedom.
+        Degrees of freedom had nothing been missing (mice's ``dfcom``); by default those of the first fit, or what
+        ``fit(use_t=True)`` takes: the clusters less one, or the observations less the coefficients of the outcome
+        models. ``numpy.inf`` gives Rubin's own degrees of freedom.
 
     Returns
     -------
@@ -291,10 +291,8 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
         raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"
                           "Type  pool([model.fit() for model in models]).")  # fmt: skip
     _check_alike([res._record for res in given])
-    if df_complete is None:  # observations less coefficients of the outcome models, the k of HC1; clusters less one
-        record, design = given[0]._record, given[0]._record.design
-        clustered = design.cluster_name is not None
-        df_complete = float(design.n_clusters - 1 if clustered else design.nobs - record.estimate.theta.size)
+    if df_complete is None:
+        df_complete = given[0].df_resid
     if isinstance(df_complete, bool) or not df_complete > 0:
         raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nType  df_complete=numpy.inf.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
@@ -332,7 +330,8 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "offset": (design.offset_kind, design.offset_name, record.stated_exposure),
         "standard errors": record.cov_type,
         "weights": (design.weight_type, design.weights_name),
-        "clusters": design.cluster_name,
+        "clusters": design.cluster_names,
+        "survey design": None if design.survey is None else (design.survey.call, design.survey.subpop_name),
         "terms of the outcome models": design.exog_names,
         "terms of the propensity model": design.propensity_names,
         "propensity scores": design.score_name,

@@ -36,8 +36,9 @@ from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.learned import learner_fit, outcome_predictions, stack_table
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
-from causalrisk.inference.wald import nlcom, parameter_tests, t_test, wald_test
+from causalrisk.inference.wald import nlcom, parameter_tests, statistic_names, t_test, wald_test
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
+from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
@@ -264,15 +265,11 @@ class CausalResults(metaclass=Advising):
         The model.
     nobs : int
         Observations in the estimation sample: the sum of frequency weights, otherwise the number of rows.
-    use_t : bool
-        False: p-values and intervals are normal.
     estimand : str
         "ATE", "ATT", ...; with the kind of effect where it is not a difference.
     seed : int or SeedSequence
         What repeats the fit as `rng=`: an int, or where one is not enough (spawned, or of several ints) the sequence.
     """
-
-    use_t = False
 
     def __init__(self, model: Any, record: FitRecord) -> None:
         self.model = model
@@ -305,13 +302,25 @@ class CausalResults(metaclass=Advising):
 
     @property
     def tvalues(self) -> pd.Series:
-        """Statistics z of `params`, of ratios on the logarithmic scale; NaN where the standard error is zero."""
-        return pd.Series(parameter_tests(self._record)[0], index=self._record.names, name="z")
+        """Statistics z of `params`, or t, of ratios on the logarithmic scale; NaN where the standard error is zero."""
+        record = self._record
+        return pd.Series(parameter_tests(record)[0], index=record.names, name=statistic_names(record.df)[0])
 
     @property
     def pvalues(self) -> pd.Series:
-        """Two-sided normal p-values of `params`; NaN where the standard error is zero."""
-        return pd.Series(parameter_tests(self._record)[1], index=self._record.names, name="P>|z|")
+        """Two-sided p-values of `params`; NaN where the standard error is zero."""
+        record = self._record
+        return pd.Series(parameter_tests(record)[1], index=record.names, name=statistic_names(record.df)[1])
+
+    @property
+    def use_t(self) -> bool:
+        """Whether p-values and intervals are from the t distribution, with `df_resid` degrees of freedom."""
+        return bool(np.isfinite(self._record.df))
+
+    @property
+    def df_resid(self) -> float:
+        """Degrees of freedom of the t distribution: those of the fit, or that ``fit(use_t=True)`` takes."""
+        return self._record.df if self.use_t else self._record.residual_df
 
     @check_keywords("methods")
     def cov_params(self) -> pd.DataFrame:
@@ -333,7 +342,7 @@ class CausalResults(metaclass=Advising):
         Returns
         -------
         DataFrame
-            Columns estimate, std err, z, P>|z| and the limits of the interval.
+            Columns estimate, std err, z, P>|z| (t, P>|t| where `use_t`) and the limits of the interval.
         """
         limits = self.conf_int(alpha)
         limits.columns = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
@@ -346,6 +355,7 @@ class CausalResults(metaclass=Advising):
     differences_by = of_record(differences_by)
     equality_test = of_record(equality_test)
     pairwise = of_record(pairwise)
+    permutation_test = of_record(permutation_test)
 
     @property
     def cov_type(self) -> str:
@@ -527,7 +537,7 @@ class CausalResults(metaclass=Advising):
 
     @property
     def __maketables_vcov_info__(self) -> dict[str, Any]:
-        clustered = self._record.design.cluster_name
+        clustered = "+".join(self._record.design.cluster_names) or None
         return {"vcov_type": table_maker_statistic(self._record, "se_type"), "clustervar": clustered}
 
     @property

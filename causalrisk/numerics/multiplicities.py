@@ -26,7 +26,7 @@ CHUNK = 1024  # units that one generator draws
 FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
 FAN = 64  # chunks, or groups of as many, among which one generator splits their total
 JACKKNIFE = "jackknife"  # the kind that leaves out one unit in each column in place of drawing
-REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM, MULTIPLIER_STREAM = 0, 1, 2, 3, 4
+REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM, PERMUTATION_STREAM, MULTIPLIER_STREAM = range(6)
 Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
 
 ROOT5, HALVES = np.sqrt(5), np.sqrt([1.5, 1.0, 0.5])

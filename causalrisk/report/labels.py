@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalrisk.design import Design
+from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
@@ -25,6 +27,8 @@ RESAMPLES = {
     "bayesian": "fractional random weights of the rows (Bayesian bootstrap)",
     "cluster": "resamples of whole clusters, drawn with replacement",
     "stratified": "resamples of the rows, drawn with replacement within each arm",
+    "rescaled": "resamples of first-stage units within their strata, rescaled (Rao, Wu and Yue)",
+    "replicates": "the replicate weights of the survey",
 }
 
 
@@ -35,9 +39,26 @@ def resamples_words(record: FitRecord) -> str:
     return RESAMPLES[record.bootstrap]
 
 
+def survey_words(survey: SurveyDesign) -> str:
+    """Return the parts of a survey design."""
+    if survey.replication is not None:
+        return f"{len(survey.replication.scales)} replicate weights ({survey.replication.kind})"
+    units = "rows" if survey.psu_name is None else f"first-stage units ({survey.psu_name})"
+    parts = [f"{survey.units.sum():.0f} {units}"]
+    if survey.strata_name is not None:
+        parts.append(
+            f"in {len(survey.strata)} {'stratum' if len(survey.strata) == 1 else 'strata'} ({survey.strata_name})"
+        )
+    if survey.fpc_name is not None:
+        parts.append(f"of a finite population ({survey.fpc_name})")
+    return " ".join(parts)
+
+
 def estimand_words(record: FitRecord) -> str:
     """Return the full name of the effect."""
-    name = record.options.population.full_name
+    name, survey = record.options.population.full_name, record.design.survey
+    if survey is not None and survey.subpop_name is not None:
+        name += f" in the subpopulation {survey.subpop_name}"
     return f"{name} among the rows left by trimming" if record.trimmed else name
 
 
@@ -166,6 +187,18 @@ def effect_words(record: FitRecord, k: int) -> str:
 
 def se_words(record: FitRecord) -> str:
     """Return a sentence on the source of the standard errors."""
+    if record.cov_type == "replicates" and record.design.survey is not None:
+        return (
+            f"{redone_words(record).capitalize()} was done again under {survey_words(record.design.survey)}, and the "
+            "standard error is the root of the sum of squares of the estimates that the survey's documentation "
+            f"prescribes.{choice_words(record)}"
+        )
+    if record.cov_type == "survey" and record.design.survey is not None:
+        return (
+            "The standard error adds up the influence of the rows on the result, through all steps at once, within "
+            "first-stage units, and the squares of what these differ by within their strata (the linearised formula "
+            f"of surveys): {survey_words(record.design.survey)}.{choice_words(record)}"
+        )
     if record.boot is not None:
         drawn, used = len(record.boot.failures), len(record.boot.used)
         kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
@@ -177,20 +210,45 @@ def se_words(record: FitRecord) -> str:
             f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
             f"{what}.{choice_words(record)}"
         )
+    design, names = record.design, joined(record.design.cluster_names)
     if record.cov_type == JACKKNIFE:
-        design, again = record.design, redone_words(record).capitalize()
-        unit = design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
+        unit, again = left_out_words(record), redone_words(record).capitalize()
         return (
             f"{again} was done again without each {unit} in turn (the jackknife), and the standard error is the root "
             f"of (G - 1) / G times the squared distances of the estimates from their mean, with G "
             f"{design.n_clusters or design.nobs}.{choice_words(record)}"
         )
-    clusters = f", added up within the clusters of {record.design.cluster_name}" if record.cov_type == "cluster" else ""
-    factor = ", times the small-sample factor n / (n - k)" if record.cov_type == "HC1" else ""
+    clusters = f", added up within the clusters of {names}" if record.cov_type == "cluster" else ""
+    factor = f", times the small-sample factor {factor_text(record)}" if record.small_sample else ""
     return (
         "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
         f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
     )
+
+
+def left_out_words(record: FitRecord) -> str:
+    """Return the noun for one of the units that the jackknife leaves out."""
+    name = record.design.cluster_name
+    return record.design.unit_name if name is None else f"cluster of {name}"
+
+
+def factor_text(record: FitRecord) -> str:
+    """Return the small-sample factor of the sandwich as a formula."""
+    return "G / (G - 1) (n - 1) / (n - k)" if record.cov_type == "cluster" else "n / (n - k)"
+
+
+def distribution_words(record: FitRecord) -> str:
+    """Return what intervals are: normal, or of the t distribution, with the source of its degrees of freedom."""
+    if np.isinf(record.df):
+        return "normal"
+    text = f"of the t distribution with {record.df:.6g} degrees of freedom"
+    if record.df != record.residual_df:
+        return text
+    if record.design.survey is not None:
+        return f"{text} ({'units less strata' if record.design.replication is None else 'of the replicate weights'})"
+    if record.design.cluster_name is not None:
+        return f"{text} (clusters less one)"
+    return f"{text} (observations less {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
 
 
 def choice_words(record: FitRecord) -> str:
@@ -412,11 +470,19 @@ def target_text(record: FitRecord) -> str:
 
 def covariance_name(record: FitRecord) -> str:
     """Return the printed name of the kind of standard errors."""
+    if record.cov_type == "replicates" and record.design.replication is not None:
+        return f"replicates ({record.design.replication.kind})"
     if record.cov_type == "bootstrap":
         return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
     if record.cov_type == JACKKNIFE and record.design.cluster_name is not None:
         return "jackknife (cluster)"
-    return {"cluster": "robust (cluster)"}.get(record.cov_type, record.cov_type)
+    return {"cluster": "robust (cluster)", "survey": "survey (linearised)"}.get(record.cov_type, record.cov_type)
+
+
+def clusters_text(design: Design) -> str:
+    """Return the variables of the clusters, each with the number of its clusters."""
+    pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
+    return ", ".join(f"{name} ({count})" for name, count in pairs)
 
 
 def clip_text(record: FitRecord) -> str:

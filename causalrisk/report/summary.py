@@ -20,7 +20,13 @@ from causalrisk.inference.coefficients import ModelCoefficients, coefficients_of
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.learned import stack_table
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
-from causalrisk.inference.wald import inference_frame, parameter_limits, parameter_tests, rounded_se
+from causalrisk.inference.wald import (
+    inference_frame,
+    parameter_limits,
+    parameter_tests,
+    rounded_se,
+    statistic_names,
+)
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
@@ -30,8 +36,10 @@ from causalrisk.report.labels import (
     TOTAL_WEIGHT,
     choice_words,
     clip_text,
+    clusters_text,
     compared_learner_words,
     covariance_name,
+    distribution_words,
     has_converged,
     in_population,
     ladder_end_words,
@@ -113,7 +121,7 @@ def summary(
     joint = record.joint is not None
     wanted = not joint if coefficients is None else coefficients
     numbers = (record.estimate.params, record.std_errors, *parameter_tests(record), parameter_limits(record, alpha))
-    heads = ["estimate", "std err", "z", "P>|z|", f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
+    heads = ["estimate", "std err", *statistic_names(record.df), f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
     estimates = pd.DataFrame(np.column_stack(numbers), index=list(names), columns=heads)
     outcome = yname or record.design.endog_name
     tables = [
@@ -194,10 +202,12 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Propensity:", propensity_text(record)),
         ("Std. errors:", covariance_name(record)),
     ]
-    if record.boot is not None:
+    if np.isfinite(record.df):
+        inference.append(("Df Residuals:", f"{record.df:.6g}"))
+    if record.boot is not None and record.cov_type != "replicates":
         used = int((record.boot.failures == Failure.OK).sum())
         inference.append(("Bootstrap:", f"{used} of {len(record.boot.failures)} used"))
-    if record.boot is not None or joint is not None:
+    if (record.boot is not None and record.cov_type != "replicates") or joint is not None:
         inference.append(("Seed:", seed_text(record.seed)))
     if joint is None:
         right += inference
@@ -213,9 +223,23 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         right.append(("Clipped:", clip_text(record)))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    if design.cluster_name is not None:
-        left.append(("Clusters:", f"{design.cluster_name} ({design.n_clusters})"))
+    left += _design_rows(design)
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+
+
+def _design_rows(design: Design) -> list[tuple[str, str]]:
+    """Rows on the clusters, or on the survey design."""
+    survey = design.survey
+    if survey is None:
+        return [] if design.cluster_name is None else [("Clusters:", clusters_text(design))]
+    rows = [
+        ("Strata:", None if survey.strata_name is None else f"{survey.strata_name} ({len(survey.strata)})"),
+        ("PSUs:", None if survey.psu_name is None else f"{survey.psu_name} ({survey.units.sum():.0f})"),
+        ("Population:", survey.fpc_name),
+        ("Replicates:", None if survey.replication is None else f"{len(survey.replication.scales)}"),
+        ("Subpopulation:", survey.subpop_name),
+    ]
+    return [(name, text) for name, text in rows if text is not None]
 
 
 def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
@@ -340,10 +364,11 @@ def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alph
         blocks = []  # predictions have no coefficients
     if coefficients.propensity is not None:
         blocks.append(("propensity", coefficients.propensity))
-    return [
-        _numbers_table(inference_frame(block.values, block.se, alpha, pd.Index(block.names)), corner, one_unit=False)
+    frames = [
+        (corner, inference_frame(block.values, block.se, alpha, pd.Index(block.names), df=record.df))
         for corner, block in blocks
     ]
+    return [_numbers_table(frame, corner, one_unit=False) for corner, frame in frames]
 
 
 def _side_by_side(record: FitRecord, joint: ModelCoefficients, start: ModelCoefficients) -> list[TableContent]:
@@ -401,19 +426,28 @@ def _effect_text(record: FitRecord) -> str:
 
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
-    rows = in_population(record, record.options.population.rows_text)
+    rows, survey = in_population(record, record.options.population.rows_text), record.design.survey
+    if survey is not None and survey.subpop_name is not None:
+        rows += f" of the subpopulation {survey.subpop_name}"
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike
     return f"{rows} under their weights" if weighted else rows
 
 
 def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
-    words = {"bootstrap": "bootstrap", "jackknife": "jackknife", "cluster": "cluster-robust", "HC1": "robust (HC1)"}
-    se = words.get(record.cov_type, "robust")
+    se = {
+        "bootstrap": "bootstrap",
+        "jackknife": "jackknife",
+        "cluster": "cluster-robust",
+        "HC1": "robust (HC1)",
+        "survey": "survey design's",
+        "replicates": "replicates'",
+    }.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
-    text = f"Intervals are normal, from the {se} standard error."
+    factor = " with the small-sample factor" if record.small_sample and record.cov_type != "HC1" else ""
+    text = f"Intervals are {distribution_words(record)}, from the {se} standard error{factor}."
     if null:
-        text += f" z and P test {record.estimand} = {null:g}."
+        text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {null:g}."
     if record.options.effect != "difference":
         text += " Interval and test of the effect are those of the logarithm of the ratio, transformed back."
     return f"{text}{choice_words(record)}"
@@ -460,10 +494,12 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
     dropped = record.design.n_dropped
     if not dropped:
         return []
-    used_in = ledger["formula"].where(ledger["formula"].isin(["trim", "weights"]) & ledger["dropped"].gt(0), "")
+    used_in = ledger["formula"].where(
+        ledger["formula"].isin(["trim", "weights", "subpop"]) & ledger["dropped"].gt(0), ""
+    )
     counts = ledger.groupby([used_in, "variable"], sort=False)["missing"].max()
     reasons = ", ".join(
-        f"{name} in {count} rows" if used_in in ("weights", "trim") else f"{name} missing in {count}"
+        f"{name} in {count} rows" if used_in in ("weights", "trim", "subpop") else f"{name} missing in {count}"
         for (used_in, name), count in counts.items()
     )
     overlap = " (a row may miss several)" if counts.sum() > dropped else ""
@@ -497,8 +533,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     ]
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    if design.cluster_name is not None:
-        right.append(("Clusters:", f"{design.cluster_name} ({design.n_clusters})"))
+    right += _design_rows(design)
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 

@@ -15,7 +15,14 @@ from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.report.labels import covariance_name, has_converged, learner_text, outcome_model_text, propensity_text
+from causalrisk.report.labels import (
+    covariance_name,
+    has_converged,
+    learner_text,
+    outcome_model_text,
+    propensity_text,
+    survey_words,
+)
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
@@ -94,6 +101,8 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "at_exposure": record.stated_exposure or (None if design.offset_name is None else OBSERVED),
         "propensity_model": propensity_text(record),
         "std_errors": covariance_name(record),
+        "survey": None if design.survey is None else survey_words(design.survey),
+        "df": record.df if np.isfinite(record.df) else np.nan,
         "n_boot": np.nan if boot is None else len(boot.failures),
         "n_boot_used": np.nan if boot is None else int((boot.failures == Failure.OK).sum()),
         "smallest_effective_n": min(arm.effective_n for arm in record.overlap),
@@ -149,8 +158,8 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     Returns
     -------
     DataFrame
-        One row a parameter, the effect first: term, estimate, std_error, statistic (z), p_value (two-sided,
-        normal), conf_low, conf_high.
+        One row a parameter, the effect first: term, estimate, std_error, statistic (z or t), p_value (two-sided),
+        conf_low, conf_high, and where the fit has degrees of freedom df.
 
     Examples
     --------
@@ -161,4 +170,5 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     ['term', 'estimate', 'std_error', 'statistic', 'p_value', 'conf_low', 'conf_high']
     """
     limits = intervals.conf_int(record, alpha, method).to_numpy() if conf_int else None
-    return tidy_frame(record.names, _estimates(record, method), limits)
+    frame = tidy_frame(record.names, _estimates(record, method), limits)
+    return frame.assign(df=record.df) if np.isfinite(record.df) else frame

@@ -30,7 +30,7 @@ import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, compare, hle
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, Survey, compare, hle
 from causalrisk.cli import main
 from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.calibration import rms_calibration_error
@@ -1893,12 +1893,118 @@ LEARNERS |= {
 }  # fmt: skip
 NAMES |= {"Regressor": Regressor, "LinearRegression": LinearRegression}
 
+REPLICATED = DATA.assign(**{f"repw{j}": np.where(DATA.site % 3 == j, 0, 1.5 * DATA.w) for j in range(3)})
+
+
+def drawn(data=REPLICATED, fit=True, subpop=None, target="all", n_boot=None, **options):
+    found = model(data=data, design=Survey(**options), subpop=subpop, target=target)
+    return found.fit(n_boot=n_boot) if fit else found
+
+
+@dataclass
+class Drawn(Case):
+    """Options of a survey design that are refused; the message has the whole design to type."""
+
+    def follow(self, heard):
+        code = heard.codes()[self.which]
+        for text, own in (self.fill or {}).items():
+            assert text in code, (text, code)
+            code = code.replace(text, own)
+        return model(data=REPLICATED, design=eval(code, NAMES | {"Survey": Survey})).fit()
+
+    def outcome(self):
+        return drawn(**self.meant)
+
+
+SAMPLING = {"weights": "w", "replicate_weights": "repw*"}
+JKN = SAMPLING | {"replicate_type": "JKn"}
+BRR = SAMPLING | {"replicate_type": "BRR"}
+STRATA = {"weights": "w", "strata": "g", "psu": "site"}
+AGAIN = REPLICATED.assign(unit=DATA.site // 3)
+LONELY = REPLICATED[(DATA.g != "a") | (DATA.site == 0)]
+ANYBODY = DATA.assign(few=np.where(DATA.index > 0, DATA.k == 0, np.nan), town=DATA.town % 2 + 1)
+SURVEYS = {
+    "no design": Case(
+        model, {"subpop": DATA.x1 > 0}, {"subpop": DATA.x1 > 0, "design": Survey(weights="w")},
+        fill={"Survey(...)": 'causalrisk.Survey(weights="w")'},
+    ),
+    "a name": Case(
+        of(IPWRA), {}, {}, fill={'weights="<column>"': 'weights="w"', '"<column>", psu="<column>"': '"g", psu="site"'}
+    ),
+    "weights twice": Drawn(
+        lambda: model(weights="w", design=Survey(strata="g")), {}, {"weights": "w", "strata": "g"},
+        fill={"...": '"w", strata="g"'},
+    ),
+    "no replicates": Drawn(
+        drawn, {"weights": "w", "replicate_type": "BRR"}, BRR, fill={"...,": 'weights="w",', "...": '"BRR"'}
+    ),
+    "nothing": Drawn(drawn, {}, STRATA, fill={"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'}),
+    "no weights": Drawn(
+        drawn, {"replicate_weights": "repw*", "replicate_type": "BRR"}, BRR,
+        fill={"<column>": "w", "replicate_weights=...": 'replicate_weights="repw*"', "e=...": 'e="BRR"'},
+    ),
+    "no type": Case(drawn, SAMPLING, BRR),
+    "no type but a scale": Case(drawn, SAMPLING, SAMPLING | {"scale": 2}, which=1, fill={"scale=": "scale=2"}),
+    "Fay without rho": Case(drawn, BRR | {"replicate_type": "Fay"}, BRR | {"replicate_type": "Fay", "rho": 0.5}),
+    "rho": Case(drawn, BRR | {"replicate_type": "Fay", "rho": 2}, BRR | {"replicate_type": "Fay", "rho": 0.5}),
+    "JKn": Case(drawn, JKN, JKN | {"rscales": [0.5, 0.5, 0.75]}, fill={"[...]": "[0.5, 0.5, 0.75]"}),
+    "units in two strata": Case(
+        drawn, STRATA | {"psu": "unit", "data": AGAIN}, STRATA | {"psu": "unit", "nest": True, "data": AGAIN}
+    ),
+    "one unit": Case(drawn, STRATA | {"data": LONELY}, STRATA | {"data": LONELY, "lonely": "adjust"}),
+    "pattern": Case(drawn, BRR | {"replicate_weights": "x1"}, BRR),
+    "factors": Case(
+        drawn, BRR | {"replicate_weights": np.ones((N, 3)), "weights": 100 * DATA.w},
+        BRR | {"replicate_weights": np.ones((N, 3)), "weights": 100 * DATA.w, "combined": False},
+    ),
+    "weights for factors": Case(
+        drawn, BRR | {"combined": False, "data": REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j in
+        range(3)})}, BRR | {"combined": True, "data": REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j
+        in range(3)})},
+    ),
+    "rscales": Case(drawn, BRR | {"rscales": [1, 1]}, BRR | {"rscales": 1}),
+    "subpopulation that is missing": Case(
+        lambda subpop: model(data=ANYBODY, design=Survey(weights="w"), subpop=subpop), {"subpop": "few"},
+        {"subpop": ANYBODY.few == 1}, fill={'data["few"]': "ANYBODY.few"},
+    ),
+    "subpopulation of levels": Case(
+        lambda subpop: model(data=ANYBODY, design=Survey(weights="w"), subpop=subpop), {"subpop": "town"},
+        {"subpop": ANYBODY.town == 1}, fill={'data["town"]': "ANYBODY.town"},
+    ),
+    "bootstrap of a design": Case(
+        lambda **o: (model(**o) if "design" in o else fit(**o)), {"bootstrap": "rescaled"},
+        {"design": Survey(strata="g", psu="site")},
+        fill={"from_formula(..., ": "**dict(", "Survey": "causalrisk.Survey", '"<column>", psu="<column>"':
+        '"g", psu="site"'},
+    ),
+    "lonely in resamples": Drawn(
+        lambda: drawn(**STRATA, data=LONELY, lonely="adjust", n_boot=9), {}, STRATA | {"lonely": "certainty"},
+        fill={"...": 'weights="w", strata="g", psu="site"'},
+    ),
+    "frame": Drawn(
+        lambda: drawn(**BRR, target=POSITIVE), {}, STRATA,
+        fill={"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'},
+    ),
+    "intervals of replicates": Expression(
+        lambda: drawn(**BRR).conf_int(method="basic"), lambda: drawn(**BRR).conf_int(), res=lambda: drawn(**BRR)
+    ),
+    "intervals of a design": Expression(
+        lambda: drawn(**STRATA, n_boot=400).conf_int(method="bca"),
+        lambda: drawn(**STRATA, n_boot=400).conf_int(method="percentile"), res=lambda: drawn(**STRATA, n_boot=400),
+    ),
+}  # fmt: skip
+SURVEYS["a name"].call = lambda design="g": model(data=REPLICATED, design=design)
+SURVEYS["a name"].meant = {"design": Survey(weights="w", strata="g", psu="site")}
+for name in ("intervals of replicates", "intervals of a design"):
+    SURVEYS[name].fill = {"conf_int": "res.conf_int"}
+NAMES |= {"ANYBODY": ANYBODY}
+
 
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
-    "scan": SCANS, "learner": LEARNERS,
+    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

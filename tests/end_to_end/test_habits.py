@@ -201,7 +201,7 @@ AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", trim=0.99)
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", clip=0.97)
     Type  clip=(0.03, 0.97).
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", strata="~mrace")
-    For strata as covariates type  C(mrace)  in both formulas.
+    Type  design=Survey(strata="~mrace").
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", k_split=5)
     Type  n_folds=5.
 # statsmodels

@@ -17,7 +17,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, compare, etable, pool, table_one
+from causalrisk import AIPW, IPWRA, JRE, Survey, compare, etable, pool, table_one
 from causalrisk.report.page.sections import ASSUMPTIONS
 from causalrisk.simulation import run_study
 from tests.advice import Told
@@ -34,6 +34,8 @@ DATA = SIMULATED.assign(
     u=1 + ROWS % 4 / 2,
     site=ROWS % 40,
     k=ROWS // 6 % 3,
+    size=400,
+    **{f"r{j}": np.where(j == ROWS % 40 % 4, 0.0, 4 / 3 * (1 + ROWS % 3)) for j in range(4)},
 )
 X = DATA[["x1", "x2"]].assign(const=1.0)
 TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_text("utf-8"))
@@ -45,6 +47,7 @@ EXAMPLES = {  # for each option
     "n_boot": 20, "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"],
     "design": "linear", "n_sims": 2, "data": DATA, "arm": 1, "also": ["x1"], "by": "g", "covariates": ["x1"],
     "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"],
+    "psu": "site", "fpc": "size", "replicate_weights": "r*",
     "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
@@ -53,7 +56,8 @@ GIVEN = {  # for each kind of rule
     "mapping": {"maxlags": 1}, "learner": LinearRegression(),
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
-    'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', "data[...]": "data[data.x1 > 0]",
+    'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', '"stratum"': '"g"',
+    "data[...]": "data[data.x1 > 0]",
     "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',
 }  # fmt: skip
 
@@ -139,7 +143,7 @@ def names(tmp_path, monkeypatch):
         "res": RES, "res1": RES, "res2": RES, "table": etable([RES]), "data": DATA, "y": DATA.y, "X": X, "d": DATA.d,
         "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression,
         "LinearRegression": LinearRegression, "from_formula": from_formula,
-        "fit": fit, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE),
+        "fit": fit, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey,
     }  # fmt: skip
 
 

@@ -13,9 +13,9 @@ import causalrisk as cr
 from causalrisk.inference.intervals import (
     acceleration_of,
     bias_corrected_interval,
-    normal_interval,
     percentile_interval,
     resample_standard_errors,
+    wald_interval,
 )
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, Units, seed_sequence
 from tests.conftest import RHS, simulate
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 
 
 def test_intervals_by_hand():
-    limits = normal_interval(np.array([1.0, -2.0]), np.array([0.5, 0.0]), 0.1)
+    limits = wald_interval(np.array([1.0, -2.0]), np.array([0.5, 0.0]), 0.1)
     half = stats.norm.ppf(0.95) * 0.5
     np.testing.assert_allclose(limits, [[1 - half, 1 + half], [-2, -2]])
     values = np.arange(101.0)[:, None]

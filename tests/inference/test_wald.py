@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 import causalrisk as cr
 from causalrisk.estimators.effect_scales import SCALES
-from causalrisk.inference.wald import effect_interval, effect_tests, normal_interval, z_and_p
+from causalrisk.inference.wald import effect_interval, effect_tests, ratio_and_p, wald_interval
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
@@ -52,7 +52,7 @@ def test_intervals_and_tests_are_the_transformed_contrast(frame, effect):
     np.testing.assert_allclose(res.tvalues.iloc[0], value / se, rtol=1e-10)
     np.testing.assert_allclose(res.pvalues.iloc[0], 2 * norm.sf(abs(value / se)), rtol=1e-9)
     # of the means nothing changed
-    plain = normal_interval(means, res.bse.to_numpy()[1:], 0.05)
+    plain = wald_interval(means, res.bse.to_numpy()[1:], 0.05)
     np.testing.assert_allclose(res.conf_int().iloc[1:], plain, rtol=1e-12)
 
 
@@ -141,5 +141,5 @@ def test_the_contrast_is_the_inverse_of_the_report(scale):
 def test_no_standard_error_no_test():
     ratio = SCALES["ratio"]
     z, p = effect_tests(np.array([2.0]), np.zeros(1), np.zeros(1), ratio)
-    assert np.isnan(z).all() and np.isnan(p).all() and np.isnan(z_and_p(np.ones(1), np.zeros(1))[0]).all()
+    assert np.isnan(z).all() and np.isnan(p).all() and np.isnan(ratio_and_p(np.ones(1), np.zeros(1))[0]).all()
     np.testing.assert_allclose(effect_interval(np.array([2.0]), np.zeros(1), ratio, 0.05), [[2.0, 2.0]])

@@ -445,10 +445,8 @@ def _several_columns(role: str, names: Sequence[str]) -> str:
         return f"{role} is a list of one name; expected the name.\nType  {option}={names[0]!r}."
     text = f"{role} names {len(names)} columns, {listing(names)}; expected one"
     if role == "cluster":
-        choices = " or  ".join(f'cluster="{name}"' for name in names)
         return (
-            f"{text}. Clusters go one way only; linearmodels' PanelOLS has two-way clusters.\n"
-            f"Type  {choices}, whichever has fewer and larger clusters."
+            f"{text}, or two for two-way clusters.\nType  cluster={list(names[:2])!r}, those with the fewest clusters."
         )
     if role == "treatment":
         joined = ' + ", " + '.join(f'data["{name}"].astype(str)' for name in names)

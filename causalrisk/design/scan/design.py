@@ -38,7 +38,15 @@ from causalrisk.design.scan.encode import (
     Writer,
     first_block,
 )
-from causalrisk.design.scan.levels import COPIES, Survey, arm_levels, make_encoder, survey, taught
+from causalrisk.design.scan.levels import (
+    COPIES,
+    FirstPass,
+    arm_levels,
+    first_pass,
+    make_encoder,
+    scanned_survey,
+    taught,
+)
 from causalrisk.design.scan.reader import KeptRows, ScanReader
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, left_out, supported_columns
@@ -365,7 +373,7 @@ def design_from_scan(
     Parameters
     ----------
     formula, columns, propensity, frame, constant_outcome
-        As in `design_from_formula`; treatment, weights and clusters are names of columns.
+        As in `design_from_formula`; what goes by rows is named by its column.
     scan : Scan
         The data.
 
@@ -380,7 +388,7 @@ def design_from_scan(
         If the data and formulas do not describe a model that can be fitted.
     """
     reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame={"np": np, **frame})
-    found = survey(reader)
+    found = first_pass(reader)
     if found.first is None:
         raise no_rows_left(found.lines, found.read)
     notes, first = list(reader.notes), found.first
@@ -442,14 +450,14 @@ def _kept_rows(
     return found, source if store is None else View(store), why
 
 
-def _coder(found: Survey, first: KeptRows, notes: list[str]) -> BlockCoder:
+def _coder(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
     """Fix the coding on what the first pass learnt, and try it on the first rows."""
     columns = found.reader.columns
     reader = taught(found, first)
-    formulas, unit, clusters = first.formulas, 1.0, None
+    formulas, unit, clusters, strata, design = first.formulas, 1.0, None, None, None
     low, high = found.weight_limits
     zeros = found.ledger.get(("weights", "weights = 0"), [0])[0]
-    if zeros:
+    if zeros and reader.survey is None:
         notes.append(zero_note(columns.weights, zeros))
     notes += notes_of_spelling({**{name: c.levels for name, c in found.columns.items()}, columns.treat: found.counts})
     if columns.weight_type == "probability":
@@ -458,12 +466,16 @@ def _coder(found: Survey, first: KeptRows, notes: list[str]) -> BlockCoder:
     if columns.cluster is not None:
         clusters = pd.Index(list(found.clusters), dtype=object)
         check_groups(list(clusters), found.n, columns.cluster)
+    if reader.survey is not None:
+        strata, design = scanned_survey(found, reader.survey)
     coder = BlockCoder(
         reader=reader,
         outcome=make_encoder(found, reader.outcome, formulas.right),
         propensity=make_encoder(found, reader.assigned, formulas.assign),
         arms=arm_levels(found),
         clusters=clusters,
+        strata=strata,
+        survey=design,
         unit=unit,
         n=found.n,
         read=found.read,
@@ -547,4 +559,5 @@ def _design(
         dropped_terms=tuple(dict.fromkeys([*dropped, *lost])),
         outcome_encoder=outcome,
         propensity_encoder=propensity,
+        survey=coder.survey,
     )

@@ -29,7 +29,7 @@ from causalrisk.design.build import outcome_values
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
 from causalrisk.design.scan.chunks import Piece, Place, by_place, name_of, renumbered
-from causalrisk.design.scan.levels import ArmLevels
+from causalrisk.design.scan.levels import ArmLevels, ScannedSurvey
 from causalrisk.design.scan.reader import KeptRows, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import taken
@@ -64,6 +64,8 @@ class CodedBlock:
         Cluster of each row, 0 .. G-1.
     offset : ndarray, shape (n,), or None
         Offset of the outcome models; of an exposure its logarithm.
+    stratum : ndarray of int, shape (n,), optional
+        Stratum of each row in a survey design, 0 .. H-1.
     row : ndarray of int, shape (n,), optional
         Number of each row in all data, those counted that are not in the sample.
     table : DataFrame, optional
@@ -81,6 +83,7 @@ class CodedBlock:
     weights: np.ndarray
     cluster: np.ndarray | None
     offset: np.ndarray | None
+    stratum: np.ndarray | None = None
     row: np.ndarray | None = None
     table: pd.DataFrame | None = None
     place: np.ndarray | None = None
@@ -94,7 +97,8 @@ class CodedBlock:
 
     def some(self, keep: np.ndarray) -> CodedBlock:
         """Return some of the rows; `keep` is of bool, shape (n,)."""
-        return taken(self, keep, "position", "y", "X", "Z", "arm", "weights", "cluster", "offset", "row", "place")
+        names = ("position", "y", "X", "Z", "arm", "weights", "cluster", "offset", "stratum", "row", "place")
+        return taken(self, keep, *names)
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,10 @@ class BlockCoder:
         Coding of the treatment.
     clusters : Index or None
         The clusters, in the order of their numbers.
+    strata : Index or None
+        The strata of a survey design, in the order of their numbers.
+    survey : ScannedSurvey or None
+        The survey design.
     unit : float
         What weights are divided by.
     n, read : int
@@ -184,6 +192,8 @@ class BlockCoder:
     propensity: FormulaEncoder
     arms: ArmLevels
     clusters: pd.Index | None
+    strata: pd.Index | None
+    survey: ScannedSurvey | None
     unit: float
     n: int
     read: int
@@ -250,11 +260,6 @@ class BlockCoder:
 
     def coded(self, rows: KeptRows, number: int) -> CodedBlock:
         """Code some rows, the first of which has the given number in the sample."""
-        cluster = None
-        if rows.cluster is not None and self.clusters is not None:
-            cluster = self.clusters.get_indexer(pd.Index(np.asarray(rows.cluster, dtype=object), dtype=object))
-            if (cluster < 0).any():
-                raise DesignError("there is a cluster that it did not have.\nMake scan and model anew.")
         X = self.outcome.encode(rows.table)
         return CodedBlock(
             places=renumbered(rows.places, rows.position, number),
@@ -264,8 +269,9 @@ class BlockCoder:
             Z=X if self.one_design else self.propensity.encode(rows.table),
             arm=self.arms.arms(rows.treat, self.reader.columns.treat),
             weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
-            cluster=cluster,
+            cluster=_numbers(self.clusters, rows.cluster, "cluster"),
             offset=rows.offset,
+            stratum=_numbers(self.strata, rows.stratum, "stratum"),
             row=rows.position,
             table=rows.table,
             place=np.arange(rows.n),
@@ -301,6 +307,16 @@ class BlockCoder:
                     "would); expected terms of one row, as a scan has one block of rows at a time.\n"
                     "Write the number itself, or make a column of the files of it."
                 )
+
+
+def _numbers(names: pd.Index | None, values: pd.Series | None, what: str) -> NDArray[np.intp] | None:
+    """Return the number of the cluster or stratum of each row, where there are any."""
+    if names is None or values is None:
+        return None
+    found = names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
+    if (found < 0).any():
+        raise DesignError(f"there is a {what} that it did not have.\nMake scan and model anew.")
+    return found
 
 
 def itself(block: CodedBlock) -> CodedBlock:
@@ -340,8 +356,8 @@ class Store:
     Parameters
     ----------
     columns : dict of str to ndarray
-        Fields of `CodedBlock` for all rows: "y", "X", "arm", "row", and "Z", "weights", "cluster" and "offset" where
-        there are any. Without "Z" both designs are one.
+        Fields of `CodedBlock` for all rows: "y", "X", "arm", "row", and "Z", "weights", "cluster", "offset",
+        "stratum" where there are any. Without "Z" both designs are one.
     places : list of Place
         Where the rows are from.
     block_rows : int
@@ -377,6 +393,7 @@ class Store:
             weights=own["weights"] if "weights" in own else np.ones(stop - first),
             cluster=own["cluster"].astype(np.intp) if "cluster" in own else None,
             offset=own.get("offset"),
+            stratum=own["stratum"].astype(np.intp) if "stratum" in own else None,
             row=own["row"].astype(np.intp),
         )
 
@@ -464,7 +481,7 @@ class Writer:
         self.n, self.weighted = n, weighted
         self.kinds = {name: (values.shape[1:], values.dtype) for name, values in self._values(first).items()}
         short = np.dtype(np.int32 if read < 2**31 else np.int64)
-        self.kinds |= {name: ((), short) for name in ("row", "cluster") if name in self.kinds}
+        self.kinds |= {name: ((), short) for name in ("row", "cluster", "stratum") if name in self.kinds}
         self.columns: dict[str, _Column] = {}
         self.places: list[Place] = []
         self.failed: OSError | None = None
@@ -513,7 +530,7 @@ class Writer:
     def _values(self, block: CodedBlock) -> dict[str, NDArray[Any]]:
         """Return what is kept of some rows."""
         kept = {"y": block.y, "X": block.X, "arm": block.arm, "row": block.row, "offset": block.offset}
-        kept |= {"cluster": block.cluster, "Z": None if block.Z is block.X else block.Z}
+        kept |= {"cluster": block.cluster, "stratum": block.stratum, "Z": None if block.Z is block.X else block.Z}
         kept |= {"weights": block.weights if self.weighted else None}
         return {name: values for name, values in kept.items() if values is not None}
 

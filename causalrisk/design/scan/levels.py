@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing, looks_numeric, plain
+from causalrisk.design.design import Rowless
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import Formula, Scope
@@ -21,6 +22,7 @@ from causalrisk.design.rows import check_exact, no_rows_left
 from causalrisk.design.scan.chunks import Piece, by_place
 from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.design.scan.source import from_function
+from causalrisk.design.survey import Strata, SurveyColumns, SurveyDesign, nobody_inside
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.runtime.memory import memory
@@ -64,7 +66,7 @@ class SeenColumn:
 
 
 @dataclass
-class Survey:
+class FirstPass:
     """What the first pass learns.
 
     Parameters
@@ -75,6 +77,12 @@ class Survey:
         Rows of the data, and of the sample, before each piece.
     first : KeptRows, optional
         The first block that has rows in the sample.
+    stratum : SeenColumn, optional
+        Strata of a survey design, of all rows.
+    strata : DataFrame, optional
+        Columns "stratum", "rows", and "low" and "high" of the finite population correction.
+    units : DataFrame, optional
+        Columns "stratum" and "unit", each unit once.
     """
 
     reader: ScanReader
@@ -92,6 +100,9 @@ class Survey:
     mark: Mark = field(default_factory=Mark)
     first: KeptRows | None = None
     weight_limits: tuple[float, float] = (np.inf, 0.0)
+    stratum: SeenColumn | None = None
+    strata: pd.DataFrame | None = None
+    units: pd.DataFrame | None = None
 
     @property
     def lines(self) -> list[Line]:
@@ -99,7 +110,7 @@ class Survey:
         return [(*key, missing, dropped) for key, (missing, dropped) in self.ledger.items() if missing]
 
 
-def survey(reader: ScanReader) -> Survey:
+def first_pass(reader: ScanReader) -> FirstPass:
     """Make the first pass.
 
     Parameters
@@ -109,7 +120,7 @@ def survey(reader: ScanReader) -> Survey:
 
     Returns
     -------
-    Survey
+    FirstPass
         What the coding of every block needs to know of all.
 
     Raises
@@ -117,7 +128,7 @@ def survey(reader: ScanReader) -> Survey:
     DesignError
         If a column has numbers in one block and text in another, or no row is left.
     """
-    found = Survey(reader)
+    found = FirstPass(reader)
     for piece in reader.pieces():
         found.starts.append(found.read)
         found.numbers.append(found.n)
@@ -126,6 +137,9 @@ def survey(reader: ScanReader) -> Survey:
             for used_in, name, missing, dropped in rows.lines:
                 line = found.ledger.setdefault((used_in, name), [0, 0])
                 line[0], line[1] = line[0] + missing, line[1] + dropped
+            if rows.drawn is not None:
+                every = rows.places[0].first + np.arange(rows.read)
+                by_place(functools.partial(_note_drawn, found, rows), rows.places, every)
             if rows.n:
                 by_place(functools.partial(_note_rows, found, rows), rows.places, rows.position)
                 found.mark = found.mark.beside(rows.mark)
@@ -135,12 +149,15 @@ def survey(reader: ScanReader) -> Survey:
             "the function given to scan gave rows when it was called first, and none the second time; every pass over "
             "the data calls it.\nLet it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
         )
+    for used_in, _, missing, _ in found.lines:
+        if used_in == "subpop" and missing == found.read:
+            raise nobody_inside(str(reader.columns.subpop))
     if not found.n:
         raise no_rows_left(found.lines, found.read)
     return found
 
 
-def _note_rows(found: Survey, block: KeptRows, which: Any) -> None:
+def _note_rows(found: FirstPass, block: KeptRows, which: Any) -> None:
     """Add some rows of a block to what is known."""
     rows = block.some(which)
     codes = codes_of(found.reader.outcome) | codes_of(found.reader.assigned)
@@ -169,7 +186,47 @@ def _note_rows(found: Survey, block: KeptRows, which: Any) -> None:
         found.weight_sum += rows.weights.sum()
 
 
-def _check_clusters(found: Survey, groups: Sequence[Any], block: str) -> None:
+def _note_drawn(found: FirstPass, block: KeptRows, which: Any) -> None:
+    """Add how some rows of a block were drawn, in the sample or not, to what is known of the strata."""
+    if block.drawn is None or found.reader.survey is None:
+        return
+    drawn, given = block.drawn[which], found.reader.survey.strata
+    codes, levels = pd.factorize(drawn["stratum"])
+    names, raw = np.asarray(levels, dtype=object), drawn["stratum"].dtype
+    order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
+    values = pd.Series(names.tolist(), name="stratum" if given is None else given.name)
+    found.stratum = _note(found.stratum, values=values, order=order, block=block.name, coded=True)
+    fpc = drawn.get("fpc", pd.Series(0.0, drawn.index)).groupby(codes)
+    new = pd.DataFrame({"stratum": names, "rows": fpc.size(), "low": fpc.min(), "high": fpc.max()})
+    by = pd.concat([new] if found.strata is None else [found.strata, new]).groupby("stratum", sort=False)
+    found.strata = by.agg({"rows": "sum", "low": "min", "high": "max"}).reset_index()
+    if "unit" in drawn:
+        pairs = pd.DataFrame({"stratum": names[codes], "unit": np.asarray(drawn["unit"], dtype=object)})
+        every = [pairs] if found.units is None else [found.units, pairs.drop_duplicates()]
+        found.units = pd.concat(every).drop_duplicates()
+
+
+class ScannedSurvey(Rowless, SurveyDesign):
+    """A survey design without what it says of each row, which goes with the blocks."""
+
+
+def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, ScannedSurvey]:
+    """Return the strata in the order of their numbers, and the design that all rows of the data make."""
+    if found.stratum is None or found.strata is None:
+        raise no_rows_left(found.lines, found.read)
+    names = pd.Index(found.stratum.sorted_levels(), dtype=object)
+    by = found.strata.set_index("stratum").reindex(names)
+    units = by["rows"]
+    if found.units is not None:
+        columns.check_nested(found.units)
+        units = found.units.groupby("stratum").size().reindex(names)
+    limits = None if columns.fpc is None else (by["low"].to_numpy(), by["high"].to_numpy())
+    strata = Strata(tuple(str(name) for name in names), units.to_numpy().astype(float), limits)
+    given = found.reader.columns
+    return names, ScannedSurvey(replication=None, **columns.described(strata, given.weights, given.subpop))
+
+
+def _check_clusters(found: FirstPass, groups: Sequence[Any], block: str) -> None:
     """Raise a DesignError where clusters are text in one block and numbers in another, which are never the same."""
     kind = "text" if any(isinstance(group, str) for group in groups) else "numbers"
     first, where = found.cluster_kind = found.cluster_kind or (kind, block)
@@ -225,12 +282,12 @@ def _of_two_kinds(seen: SeenColumn, values: pd.Series) -> DesignError:
     )
 
 
-def make_encoder(found: Survey, formula: Formula, scope: Scope) -> FormulaEncoder:
+def make_encoder(found: FirstPass, formula: Formula, scope: Scope) -> FormulaEncoder:
     """Fix the coding of a right-hand side on all levels.
 
     Parameters
     ----------
-    found : Survey
+    found : FirstPass
         What the first pass learnt.
     formula : Formula
         The formula.
@@ -303,7 +360,7 @@ class ArmLevels:
         return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
 
 
-def arm_levels(found: Survey) -> ArmLevels:
+def arm_levels(found: FirstPass) -> ArmLevels:
     """Order the levels of the treatment as arms."""
     columns, seen = found.reader.columns, found.treat
     if seen is None:
@@ -338,12 +395,12 @@ class Answers(NamedTuple):
         return Answers(self.n + other.n, self.read + other.read, both)
 
 
-def taught(found: Survey, first: KeptRows) -> ScanReader:
+def taught(found: FirstPass, first: KeptRows) -> ScanReader:
     """Let all functions of the formulas learn that do, in up to four passes, more where one is inside of another.
 
     Parameters
     ----------
-    found : Survey
+    found : FirstPass
         What the first pass learnt.
     first : KeptRows
         The first block that has rows in the sample.
@@ -351,7 +408,7 @@ def taught(found: Survey, first: KeptRows) -> ScanReader:
     Returns
     -------
     ScanReader
-        That of the survey, its formulas told what was learnt.
+        That of the first pass, its formulas told what was learnt.
     """
     reader, scope, lessons = found.reader, _scope(first), dict[str, Lesson]()
     done: set[str] = set()
@@ -382,7 +439,7 @@ def _ready(reader: ScanReader, done: set[str]) -> dict[str, tuple[ast.Call, Form
     return {call: known for call, known in calls.items() if not any(other in call for other in calls if other != call)}
 
 
-def _pass(found: Survey, reader: ScanReader, lessons: dict[str, Lesson]) -> dict[str, Lesson | str]:
+def _pass(found: FirstPass, reader: ScanReader, lessons: dict[str, Lesson]) -> dict[str, Lesson | str]:
     """Make a pass; return the next lesson of each call, or the call told."""
     questions = [lesson.question for lesson in lessons.values()]
     work = functools.partial(_answered, reader.without_data(), questions)

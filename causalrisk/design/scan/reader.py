@@ -23,7 +23,7 @@ from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.rows import BY_ROW, ColumnOptions, by_rows, dropped_lines, read_weights, used_sources
+from causalrisk.design.rows import BY_ROW, ColumnOptions, by_rows, dropped_lines, inside_of, read_weights, used_sources
 from causalrisk.design.scan.chunks import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
 from causalrisk.errors import DesignError, UnavailableError
@@ -103,6 +103,10 @@ class KeptRows:
         Clusters.
     offset : ndarray, shape (n,), or None
         Offset of the outcome models; of an exposure its logarithm.
+    stratum : Series or None
+        Strata of a survey design.
+    drawn : DataFrame or None
+        How all rows of the block were drawn, as by `SurveyColumns.drawn`.
     """
 
     places: tuple[Place, ...]
@@ -115,6 +119,8 @@ class KeptRows:
     weights: np.ndarray | None
     cluster: pd.Series | None
     offset: np.ndarray | None
+    stratum: pd.Series | None
+    drawn: pd.DataFrame | None
 
     @property
     def name(self) -> str:
@@ -128,7 +134,7 @@ class KeptRows:
 
     def some(self, which: Any) -> KeptRows:
         """Return some of the rows; `which` is a slice or of bool, shape (n,)."""
-        return taken(self, which, "position", "table", "treat", "weights", "cluster", "offset")
+        return taken(self, which, "position", "table", "treat", "weights", "cluster", "offset", "stratum")
 
     @property
     def mark(self) -> Mark:
@@ -153,7 +159,7 @@ class ScanReader:
     formula, propensity : str
         As in `design_from_formula`.
     columns : ColumnOptions
-        Treatment, weights and clusters, by name.
+        Treatment, weights, clusters and survey design, by name.
     frame : mapping of str to object
         The caller's variables; only those of the formulas are kept.
     """
@@ -176,9 +182,12 @@ class ScanReader:
         for part in (self.outcome, self.assigned):
             _refuse_state(part, self.frame, names)
         check_names(columns)
-        by_rows(as_table(empty, []), columns, {}, [])
+        by = by_rows(as_table(empty, []), columns, {}, [])
         check_roles(formulas, columns.treat)
-        others = (columns.treat, columns.weights, columns.cluster, columns.offset, columns.exposure)
+        self.survey = by.survey
+        others = [getattr(columns, option) for option in BY_ROW[:-1]]
+        if columns.design is not None:
+            others += [columns.design.strata, columns.design.fpc]
         self.used = [name for name in names if name in used or name in others]
 
     def pieces(self) -> Iterator[Piece]:
@@ -218,7 +227,12 @@ class ScanReader:
         by = by_rows(table, self.columns, {}, [])
         sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
         weights = read_weights(by.weights, by.weight_type)
-        lines, keep = dropped_lines(used_sources(sources, by), table.index, self.columns.missing, weights)
+        lines, keep = dropped_lines(
+            used_sources(sources, by), table.index, self.columns.missing, weights, inside_of(by)
+        )
+        drawn = None
+        if by.survey is not None:
+            drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
         return KeptRows(
             places=block.places,
             read=len(keep),
@@ -230,6 +244,8 @@ class ScanReader:
             weights=None if weights is None else weights[keep],
             cluster=None if by.cluster is None else by.cluster.values[keep],
             offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name()), scanned=True),
+            stratum=None if drawn is None else drawn["stratum"][keep],
+            drawn=drawn,
         )
 
 
@@ -271,8 +287,11 @@ def other_rows(found: str) -> DesignError:
 
 def check_names(columns: ColumnOptions) -> None:
     """Refuse what is given by rows and not by name, and known scores."""
-    for option in BY_ROW[:-1]:
-        value = getattr(columns, option)
+    given = {option: getattr(columns, option) for option in BY_ROW[:-1]}
+    if columns.design is not None:
+        survey = columns.design
+        given |= {"cluster": None, "strata": survey.strata, "psu": survey.psu, "fpc": survey.fpc}
+    for option, value in given.items():
         if value is not None and not isinstance(value, str):
             raise DesignError(
                 f"{option}= is a {type(value).__name__}; expected the name of a column, as the rows of a scan come in "

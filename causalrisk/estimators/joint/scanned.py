@@ -47,7 +47,7 @@ class ScannedJointProblem(JointProblem):
 
     Parameters
     ----------
-    sample, weight_fit, start, replicates, effect_scale, n_units, start_covariance
+    sample, weight_fit, start, replicates, effect_scale, n_units, start_covariance, strata
         As in `JointProblem`, without rows.
     source : ScannedProblem
         What is estimated from which data.
@@ -133,6 +133,7 @@ def scanned_joint_problem(
         clusters=problem.n_clusters,
         frequency=start.frequency,
         start_covariance=start.robust,
+        strata=start.design.strata,
         source=problem,
         weights=weights,
         full=full,
@@ -219,4 +220,4 @@ def _on_influence(
         return rows.of(problem.block(place, sample, fit))[1]
 
     values = np.concatenate(_of_parts(problem.weights, influence, block))
-    return function(BlockInfluence(values, block.sample.s, block.cluster, block.number))
+    return function(BlockInfluence(values, block.sample.s, block.cluster, block.sample.stratum, block.number))

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from causalrisk.design.survey import Factors
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.estimates import Estimate, EstimateRows, KnownRows
 from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
@@ -26,7 +27,7 @@ from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.estimators.joint.start import Start, StartSums, real_share
 from causalrisk.estimators.joint.units import UnitsOf, clusters_held_out, rows_alone
 from causalrisk.estimators.joint.variance import predictions_variance
-from causalrisk.estimators.sample import Sample, shifted
+from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.families import OutcomeFamily
@@ -70,6 +71,8 @@ class JointProblem:
         Whether weights count repeated rows.
     start_covariance : ndarray, shape (d, d), optional
         Robust covariance of the estimates of the start; the choice of an anchor needs it.
+    strata : Factors, optional
+        Weights of the strata of a survey design in it.
     """
 
     sample: Sample
@@ -81,6 +84,7 @@ class JointProblem:
     clusters: int = 0
     frequency: bool = False
     start_covariance: Array | None = None
+    strata: Factors | None = None
     in_memory = True
 
     @property
@@ -177,13 +181,14 @@ class JointProblem:
             frequency=self.frequency,
             n_clusters=self.clusters or None,
             n_coefficients=0,
+            strata=self.strata,
         )
 
     def over_influence(self, rows: EstimateRows, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of the influence function of a joint estimate on each block."""
-        s, cluster = self.sample.s, self.sample.cluster
+        s, units = self.sample.s, (self.sample.cluster, self.sample.stratum)
         for place, values in rows.blocks():
-            yield function(BlockInfluence(values, s[place], None if cluster is None else cluster[place]))
+            yield function(BlockInfluence(values, s[place], *(part_of(codes, place) for codes in units)))
 
     def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of each block of rows, as `parts` has them."""

@@ -10,7 +10,7 @@ from causalrisk.design.design import by_rows
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.paired_resamples import start_difference
-from causalrisk.inference.wald import parameter_limits, parameter_tests
+from causalrisk.inference.wald import parameter_limits, parameter_tests, statistic_names
 from causalrisk.report.labels import (
     COMPARED,
     TOTAL_WEIGHT,
@@ -20,6 +20,7 @@ from causalrisk.report.labels import (
     choice_of_anchor,
     clip_text,
     count,
+    distribution_words,
     effect_words,
     estimand_words,
     formats,
@@ -107,7 +108,10 @@ def _formula(record: FitRecord) -> list[str]:
     )
     rows = f"{count(design.nobs, design.unit_name)} of the data are used"
     rows += "." if not dropped else f"; {dropped} are not, because a variable is missing"
-    rows += "" if not dropped else " or trimming left them out (res.sample_ledger counts why)."
+    outside = (
+        "" if design.survey is None or design.survey.subpop_name is None else ", or they are not in the subpopulation"
+    )
+    rows += "" if not dropped else f" or trimming left them out{outside} (res.sample_ledger counts why)."
     return [models, *filter(None, [offset_words(record)]), question, rows]
 
 
@@ -280,8 +284,12 @@ def _effect(record: FitRecord) -> list[str]:
 def _standard_error(record: FitRecord, alpha: float) -> list[str]:
     names, (spec, _) = record.effect_names, formats(record)
     se, null = record.std_errors, record.options.effect_scale.null
-    limits, (z, p) = parameter_limits(record, alpha), parameter_tests(record)
+    limits, (z, p), (symbol, _) = parameter_limits(record, alpha), parameter_tests(record), statistic_names(record.df)
     texts = [se_words(record)]
+    if np.isfinite(record.df):
+        texts.append(
+            f"Tests and intervals are {distribution_words(record)}, whose tails are longer than the normal one's."
+        )
     if record.options.effect != "difference":
         texts.append(
             "A ratio is tested, and has its interval, as a logarithm, which is transformed back: swapping the arms "
@@ -290,7 +298,11 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
     for k, name in enumerate(names):
         low, high = (format(v, spec) for v in limits[k])
         shown = format_p(p[k]) if p[k] < 0.001 else f"= {format_p(p[k])}"
-        test = f" Against no effect ({null:g}): z = {z[k]:.2f}, p {shown.replace('<', '< ')}." if z[k] == z[k] else ""
+        test = (
+            f" Against no effect ({null:g}): {symbol} = {z[k]:.2f}, p {shown.replace('<', '< ')}."
+            if z[k] == z[k]
+            else ""
+        )
         texts.append(
             f"{name}: standard error {format(se[k], spec)}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}"
         )
@@ -328,7 +340,7 @@ def _disagreement(record: FitRecord) -> Section:
         found = start_difference(record).iloc[len(record.effect_names) :]
         paired = [
             f"{format_number(gap)} ({format_number(error)}, p {format_p(p)})"
-            for gap, error, p in found[["estimate", "std err", "P>|z|"]].to_numpy()
+            for gap, error, _, p in found.iloc[:, :4].to_numpy()
         ]
         gaps.append(f"JRE less IPWRA, with the standard error on the same resamples: {joined(paired)}.")
     return Section(title, (*gaps, why), IF_THEY_DISAGREE)

@@ -15,7 +15,6 @@ from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
-from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.paired_resamples import start_difference
@@ -26,8 +25,11 @@ from causalrisk.report.labels import (
     choice_of_anchor,
     clip_text,
     count,
+    distribution_words,
     estimand_words,
+    factor_text,
     joined,
+    left_out_words,
     offset_words,
     outcome_text,
     population_words,
@@ -35,6 +37,7 @@ from causalrisk.report.labels import (
     r_squared_words,
     redone_words,
     resamples_words,
+    survey_words,
 )
 from causalrisk.report.tables.text import column_format, format_number, format_p
 
@@ -44,8 +47,17 @@ ROSENBAUM = (
 )
 BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
 BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
+BINDER = (
+    "Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys. International "
+    "Statistical Review 51, 279-292."
+)
+LUMLEY = "Lumley, T. (2010). Complex Surveys: A Guide to Analysis Using R. Wiley."
 LEFT_OUT = "Efron, B. and Stein, C. (1981). The jackknife estimate of variance. Annals of Statistics 9, 586-596."
 SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
+TWO_WAY = (
+    "Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust inference with multiway clustering. Journal of "
+    "Business and Economic Statistics 29, 238-249."
+)
 CALIBRATED = (
     "Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and "
     "high-dimensional data. Biometrika 107, 137-158."
@@ -219,24 +231,36 @@ def _propensity_sentence(record: FitRecord) -> str:
 
 
 def _errors_sentence(record: FitRecord) -> str:
+    survey = record.design.survey
+    if survey is not None and record.cov_type in ("survey", "replicates"):
+        how = (
+            "are linearised (Binder 1983)"
+            if survey.replication is None
+            else "are from estimates under replicate weights"
+        )
+        return (
+            f"Standard errors {how} for the survey design, {survey_words(survey)} (Lumley 2010); intervals are "
+            f"{distribution_words(record)}."
+        )
     if record.boot is not None:
         kind = "given resamples" if record.given_resamples else resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         return (
             f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
-            f"({kind}); intervals are normal."
+            f"({kind}); intervals are {distribution_words(record)}."
         )
-    name = record.design.cluster_name
     if record.cov_type == JACKKNIFE:
-        unit = record.design.unit_name if name is None else f"cluster of {name}"
         return (
-            f"Standard errors are by the jackknife, which redoes {redone_words(record)} without each {unit} in turn "
-            "(Efron and Stein 1981); intervals are normal."
+            f"Standard errors are by the jackknife, which redoes {redone_words(record)} without each "
+            f"{left_out_words(record)} in turn (Efron and Stein 1981); intervals are {distribution_words(record)}."
         )
-    clustered = f", clustered by {name}" if record.cov_type == "cluster" else ""
+    clustered = f", clustered by {joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
+    clustered += " (Cameron, Gelbach and Miller 2011)" if record.design.second_cluster is not None else ""
+    clustered += f", with the small-sample factor {factor_text(record)}" if record.small_sample else ""
     return (
         f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
-        f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are normal."
+        f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are "
+        f"{distribution_words(record)}."
     )
 
 
@@ -248,12 +272,18 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     if record.spec.uses_propensity:
         cited |= {ROSENBAUM, JRE.reference}
     weighted = record.bootstrap == "bayesian" and not record.given_resamples
-    plain = LEFT_OUT if record.cov_type == JACKKNIFE else SANDWICH
-    cited.add(plain if record.boot is None else BAYESIAN if weighted else BOOTSTRAP)
+    survey = record.cov_type in ("survey", "replicates")
+    if survey:
+        cited |= {LUMLEY} if record.cov_type == "replicates" else {BINDER, LUMLEY}
+    elif record.boot is None:
+        cited.add(LEFT_OUT if record.cov_type == JACKKNIFE else SANDWICH)
+    else:
+        cited.add(BAYESIAN if weighted else BOOTSTRAP)
     wanted = (
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
         (CROSS_FITTING, options.propensity_score is not None or record.learned is not None),
+        (TWO_WAY, record.design.second_cluster is not None),
         (CRUMP if record.design.n_arms == 2 else YANG, crump or options.trim == "crump"),
         (BALANCE_TEST, balance_test),
         (SENSITIVITY, sensitivity),
@@ -309,10 +339,15 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         pairs = zip(design.levels, design.labels, strict=True)
         given["levels"] = "{" + ", ".join(f"{_plain(level)}: {label!r}" for level, label in pairs) + "}"
-    if design.weight_type is not None:
+    if design.survey is not None:
+        given["design"] = design.survey.call
+        if design.survey.subpop_name is not None:
+            given["subpop"] = repr(design.survey.subpop_name)
+    elif design.weight_type is not None:
         given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
-    if design.cluster_name is not None:
-        given["cluster"] = repr(design.cluster_name)
+    if design.cluster_name is not None and design.survey is None:
+        names = list(design.cluster_names)
+        given["cluster"] = repr(names if len(names) > 1 else design.cluster_name)
     if design.offset_kind is not None:
         given[design.offset_kind] = repr(design.offset_name)
     if design.score is not None:
@@ -355,12 +390,14 @@ def _plain(level: Any) -> str:
 
 def _fit_options(record: FitRecord) -> dict[str, str]:
     """Return the options of `fit`: the kind of standard errors and the seed, then options other than defaults."""
-    given = {"cov_type": repr(record.cov_type)}
-    if record.boot is not None:
+    given = {} if record.cov_type in ("survey", "replicates") else {"cov_type": repr(record.cov_type)}
+    if record.boot is not None and record.cov_type != "replicates":
         given["bootstrap"] = repr(record.bootstrap)
         given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
-    elif record.cov_type == "cluster" and not np.allclose(robust_covariance(record, False), record.covariance):
+    elif record.small_sample and record.cov_type != "HC1":
         given["small_sample"] = "True"
+    if np.isfinite(record.df):
+        given |= {"use_t": "True"} if record.df == record.residual_df else {"df": f"{record.df!r}"}
     if record.joint is not None:
         own, usual = record.joint.options, JREOptions(objective=record.joint.options.objective)
         for field in dataclasses.fields(JREOptions):

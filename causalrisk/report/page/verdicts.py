@@ -323,7 +323,7 @@ def read_bootstrap(values: Array, estimate: float, limits: Sequence[Array], draw
     texts = (
         f"{used} of {drawn} resamples could be used. Their mean is {shift:.2f} standard errors from the estimate; "
         f"their skewness is {skewness:.2f} (0 is symmetric).",
-        f"The {100 * (1 - alpha):.4g}% interval is {format_number(low)} to {format_number(high)} by the normal formula "
+        f"The {100 * (1 - alpha):.4g}% interval is {format_number(low)} to {format_number(high)} by the standard error "
         f"and {format_number(low_p)} to {format_number(high_p)} by the quantiles of the resamples.",
     )
     agree = "agree" if apart < MOVES else f"differ by up to {apart:.2f} standard errors; report the second too"

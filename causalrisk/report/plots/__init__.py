@@ -29,10 +29,11 @@ from causalrisk.report.plots.joint import (
     plot_penalty_path,
     plot_risk,
 )
+from causalrisk.report.plots.permutation import draw_permutations
 from causalrisk.report.summary import one_line
 
 __all__ = [
-    "axes_or_new", "cancellation_of", "draw_changes", "draw_forest", "draw_penalties", "draw_risk",
+    "axes_or_new", "cancellation_of", "draw_changes", "draw_forest", "draw_penalties", "draw_permutations", "draw_risk",
     "plot_anchor_path", "plot_balance", "plot_bootstrap", "plot_calibration", "plot_cancellation", "plot_diagnostics",
     "plot_influence", "plot_learner", "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
 ]  # fmt: skip

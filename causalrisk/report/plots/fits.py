@@ -287,24 +287,27 @@ def plot_bootstrap(
         If the fit has no bootstrap.
     """
     boot = record.used_boot
-    limits = {f"{100 * (1 - alpha):.4g}% {method}": conf_int(record, alpha, method) for method in intervals}
+    shown = {"normal": "t"} if np.isfinite(record.df) else {}
+    limits = {
+        f"{100 * (1 - alpha):.4g}% {shown.get(method, method)}": conf_int(record, alpha, method) for method in intervals
+    }
 
     def draw(position: int, ax: Any) -> Any:
         k = position - 1
-        estimate, shown = float(record.estimate.params[k]), {name: both.iloc[k] for name, both in limits.items()}
+        estimate, drawn = float(record.estimate.params[k]), {name: both.iloc[k] for name, both in limits.items()}
         counts, _, _ = ax.hist(boot.used[:, k], bins="auto", color=BLUE, alpha=0.35, edgecolor="white", linewidth=0.5)
         top, step = counts.max(), 0.09 * counts.max()
         ax.plot([estimate, estimate], [0, top], color="black", label="estimate")
         beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small"}
-        for place, (name, (low, high)) in enumerate(shown.items(), start=1):
+        for place, (name, (low, high)) in enumerate(drawn.items(), start=1):
             ax.plot((low, high), [-place * step] * 2, "|-", color="black", markersize=7)
             ax.annotate(name, (high, -place * step), xytext=(5, 0), va="center", **beside)
-        ax.set_ylim(-(len(shown) + 0.8) * step, 1.12 * top)
+        ax.set_ylim(-(len(drawn) + 0.8) * step, 1.12 * top)
         ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top])
         low, high = ax.get_xlim()
         if low < 0 < high:
             ax.axvline(0, **LINE)
-        ends = max((upper for _, upper in shown.values()), default=high)
+        ends = max((upper for _, upper in drawn.values()), default=high)
         ax.set_xlim(low, max(high, ends + 0.5 * (high - low)))  # room for the names of the intervals
         ax.annotate("estimate", (estimate, top), xytext=(4, 2), va="bottom", **beside)
         ax.locator_params(axis="x", nbins=5)

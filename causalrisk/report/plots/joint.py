@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from causalrisk.diagnostics.risk import EstimatorRisks, anchor_path, estimator_risks, joint_of, penalty_path, risk_table
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.wald import delta_errors, effect_interval
+from causalrisk.inference.wald import critical_value, delta_errors, effect_interval
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots.axes import (
     ABOVE,
@@ -174,7 +173,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     path, joint = anchor_path(record), joint_of(record)
     ax, x, effect = axes_or_new(ax), path.index.to_numpy(), path["effect"].to_numpy()
     if record.options.effect == "difference" and record.design.n_arms == 2:
-        half, name = ndtri(1 - alpha / 2) * path["std err"].to_numpy(), f"{100 * (1 - alpha):.4g}% interval"
+        half, name = critical_value(alpha, record.df) * path["std err"].to_numpy(), f"{100 * (1 - alpha):.4g}% interval"
         ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=name)
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
     chosen, own = path.index[path["chosen"]][0], joint.estimate.estimate.params[0]
@@ -215,7 +214,8 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
     check_alpha(alpha)
     joint, scale, path, ax = joint_of(record), record.options.effect_scale, path[path.index > 0], axes_or_new(ax)
     x, effect = path.index.to_numpy(), path["effect"].to_numpy()
-    low, high = effect_interval(effect, delta_errors(effect, path["std err"].to_numpy(), scale), scale, alpha).T
+    errors = delta_errors(effect, path["std err"].to_numpy(), scale)
+    low, high = effect_interval(effect, errors, scale, alpha, record.df).T
     name = f"robust {100 * (1 - alpha):.4g}% interval"
     ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=name)
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")

@@ -25,6 +25,7 @@ STATISTICS = {
     "estimator": "Estimator",
     "estimand": "Estimand",
     "std_errors": "Standard errors",
+    "df": "Degrees of freedom",
     "nobs": "Observations",
     "effective_n": "Effective n by arm",
     "imputations": "Imputations",
@@ -82,14 +83,15 @@ def etable(
         Printed names of parameters; two that get one name share a row, such as ``{"mbsmoke": "ATE"}`` for a regression
         coefficient beside an effect.
     below : {"se", "ci", "z", "p"} or None
-        Number below each estimate: standard error, interval, z statistic or p-value.
+        Number below each estimate: standard error, interval, statistic z (or t) or p-value.
     stars : bool
         Whether to mark p-values below 0.1, 0.05 and 0.01.
     alpha : float
         Significance level of intervals.
     statistics : sequence of str, optional
-        Rows below the estimates, of "estimator", "estimand", "std_errors", "nobs", "effective_n", "imputations" and
-        "r_squared"; by default those that any column has, the estimator where the names do not tell it.
+        Rows below the estimates, of "estimator", "estimand", "std_errors", "df" (of t tests and intervals),
+        "nobs", "effective_n", "imputations" and "r_squared"; by default those that any column has, the
+        estimator where the names do not tell it.
     extra : mapping of str to sequence, optional
         Further rows below: their label, and one value a column.
     title : str
@@ -229,6 +231,7 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
     if hasattr(res, "glance"):
         row = res.glance().iloc[0]
         outcome, statistics = str(row["outcome"]), {key: str(row[key]) for key in STATISTICS if key in row}
+        statistics["df"] = f"{row['df']:.6g}" if row["df"] == row["df"] and "imputations" not in row else ""
         with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
             if "imputations" not in row and res._record.used_weight_fit is not None:
                 statistics["effective_n"] = " / ".join(f"{arm.effective_n:.0f}" for arm in res._record.overlap)

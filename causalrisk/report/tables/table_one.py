@@ -13,7 +13,8 @@ import pandas as pd
 from causalrisk.design.columns.dtypes import missing_mask, plain
 from causalrisk.design.columns.tables import Table, as_table, find_column
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
-from causalrisk.design.rows import Named, read_weights, relative_weights
+from causalrisk.design.rows import ColumnOptions, Named, read_weights, relative_weights
+from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.diagnostics.balance import WHEN, ColumnSums, WeightedRows, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.record import FitRecord
@@ -107,6 +108,8 @@ def table_one(
     levels: Mapping[Any, str] | None = None,
     weights: Any = None,
     weight_type: str | None = None,
+    design: Survey | None = None,
+    subpop: Any = None,
     overall: bool = False,
     median: Sequence[str] = (),
     threshold: float | None = 0.1,
@@ -134,6 +137,10 @@ def table_one(
     weight_type : {"frequency", "probability"}, optional
         Meaning of the weights; needed with weights. Frequencies count equal rows. Of probability (survey) weights
         means, standard deviations, percentages and differences are weighted, and n counts rows.
+    design : Survey, optional
+        Survey design, whose weights are taken; what is described does not depend on more of it.
+    subpop : str or array-like, optional
+        Subpopulation of the survey that is described, a column of True and False.
     overall : bool
         Whether to add a column of all rows.
     median : sequence of str
@@ -193,7 +200,8 @@ def table_one(
     check_threshold(threshold)
     told: list[str] = []
     table = as_table(data, [])
-    given = None
+    columns, given = ColumnOptions(by, weights=weights, weight_type=weight_type, design=design, subpop=subpop), None
+    weights, weight_type = columns.weights, columns.weight_type
     if weights is not None:
         given = Named(*find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told))
     weight, units = _weighing(given, weight_type, len(table.index), told)
@@ -215,6 +223,8 @@ def table_one(
         raise OptionError(f"median: {unknown[0]!r} is not among the covariates.\nLeave it out, or name it there too.")
     whole = ["overall"] if overall or by is None else []
     used = weight > 0
+    if subpop is not None:
+        used &= subpopulation(*find_column(subpop, role="subpop", default="subpop", table=table, frame={}, notes=told))
     members = [*[used] * len(whole), *(used & rows for rows in groups)]
     sets = Sets(labels=labels, names=(*whole, *labels), members=members, weights=weight, units=units)
     lines = dict(zip(map(id, found), _lines(found, sets), strict=True))

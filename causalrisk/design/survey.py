@@ -1,0 +1,648 @@
+"""Survey designs: strata, first-stage units, finite populations, subpopulations and replicate weights.
+
+Flows in: what the caller says of a design, and its columns over all rows of the data. Flows out: the design of the rows
+in the estimation sample, which knows of the units that have no row there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
+from causalrisk.errors import DesignError, OptionError, listed, one_of
+from causalrisk.numerics.linalg import Array
+
+LONELY = ("fail", "certainty", "adjust", "average")
+REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
+OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
+DEPENDENT = 1e-5  # singular value of replicate weights, relative, that counts as none; as R's survey has it
+ALL = "all"  # the stratum where there are none
+RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """How a sample was drawn, for standard errors that know of it.
+
+    Parameters
+    ----------
+    weights : str or array_like, optional
+        Sampling weights: one over the probability of a row to be in the sample, in any unit.
+    strata : str or array_like, optional
+        Strata of the first stage.
+    psu : str or array_like, optional
+        First-stage units (primary sampling units); by default each row is one.
+    fpc : str or array_like, optional
+        Finite population correction: the number of first-stage units of the row's stratum in the population, or, where
+        all are at most one, the share of them that is in the sample.
+    nest : bool, default False
+        Whether the numbers of units begin anew in each stratum; else one number in two strata is refused.
+    lonely : {"fail", "certainty", "adjust", "average"}
+        What a stratum with a single unit, whose variance cannot be known, counts for: it is refused, nothing, the
+        square of its total, or the mean of the other strata.
+    replicate_weights : str, list of str, DataFrame or array_like of shape (n, R), optional
+        Replicate weights in the place of `strata`, `psu` and `fpc`: names of columns, a pattern such as "repw*", or the
+        columns.
+    replicate_type : {"BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR"}, optional
+        How they were made; it gives `scale`.
+    rho : float, optional
+        Fay's factor, from 0 to 1.
+    scale : float, optional
+        What the sum over the replicates is multiplied by. By default 1 / R for "BRR", 1 / (R (1 - rho)^2) for "Fay",
+        (R - 1) / R for "JK1", 1 for "JKn", 1 / (R - 1) for "bootstrap" and 4 / R for "ACS" and "SDR".
+    rscales : float or array_like of shape (R,), optional
+        What the square of each replicate is multiplied by; by default 1. Those of "JKn" are (n_h - 1) / n_h of the
+        stratum of the unit that is left out, and have to be given.
+    mse : bool, optional
+        Whether squares are about the estimate, or the mean of the replicates; by default the latter but for "ACS" and
+        "SDR".
+    combined : bool, default True
+        Whether replicate weights are weights, or factors of `weights`.
+
+    Notes
+    -----
+    With ``t_hj`` the weighted sum of the influence functions of the rows of unit j in stratum h, the variance is
+    ``sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)'`` [1]_, with t of (units - strata) degrees
+    of freedom. With replicate weights the effect is estimated anew under each, every step redone, and the variance is
+    ``scale sum_r rscales_r (theta_r - mean)(theta_r - mean)'``, with t of (rank of the replicate weights - 1) degrees
+    of freedom. Both as in R's survey package [2]_.
+
+    References
+    ----------
+    .. [1] Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys.
+       International Statistical Review 51, 279-292.
+    .. [2] Lumley, T. (2010). Complex Surveys. Wiley.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from causalrisk import IPWRA, Survey, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> births["region"] = births.mage // 10
+    >>> births["clinic"] = np.arange(len(births)) % 40
+    >>> model = IPWRA.from_formula(
+    ...     "bweight ~ mage + medu",
+    ...     births,
+    ...     treat="mbsmoke",
+    ...     design=Survey(strata="region", psu="clinic", nest=True),
+    ... )
+    >>> model.fit().df_resid
+    159.0
+    """
+
+    weights: Any = None
+    strata: Any = None
+    psu: Any = None
+    fpc: Any = None
+    nest: bool = False
+    lonely: str = "fail"
+    replicate_weights: Any = None
+    replicate_type: str | None = None
+    rho: float | None = None
+    scale: float | None = None
+    rscales: Any = None
+    mse: bool | None = None
+    combined: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "strata", "psu", "fpc"):  # R has "~stratum"
+            value = getattr(self, name)
+            if isinstance(value, str) and value.startswith("~"):
+                object.__setattr__(self, name, value.lstrip("~ "))
+        one_of("lonely", "certainty" if self.lonely == "remove" else self.lonely, LONELY)
+        if self.replicate_weights is not None:
+            self._check_replicates()
+            return
+        for name in OF_REPLICATES:
+            if getattr(self, name) is not (True if name == "combined" else None):
+                raise OptionError(
+                    f"{name}= is of replicate weights, and none were given.\n"
+                    f'Type  Survey(..., replicate_weights="repw*", {name}=...), or leave {name}= out.'
+                )
+        if all(value is None for value in (self.weights, self.strata, self.psu, self.fpc)):
+            raise OptionError(
+                "Survey() says nothing of the design.\nType  Survey(weights=, strata=, psu=)  with the columns of them."
+            )
+
+    def _check_replicates(self) -> None:
+        design = [name for name in ("strata", "psu", "fpc") if getattr(self, name) is not None]
+        if design:
+            raise OptionError(
+                f"replicate_weights= and {listed([f'{name}=' for name in design])} were both given; replicate weights "
+                f"hold the design.\nLeave {listed([f'{name}=' for name in design])} out, or replicate_weights=."
+            )
+        if self.weights is None:
+            raise OptionError(
+                "replicate_weights= without weights=, under which the effect itself is estimated.\n"
+                'Type  Survey(weights="<column>", replicate_weights=..., replicate_type=...).'
+            )
+        if self.replicate_type is None and self.scale is None:
+            raise OptionError(
+                "replicate_weights= without replicate_type=: how they were made decides what their squares count for.\n"
+                'Type  replicate_type="BRR"  (or what the survey\'s documentation says), or  scale=.'
+            )
+        one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
+        if (self.replicate_type == "Fay") != (self.rho is not None):
+            raise OptionError(
+                f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; Fay's method has a factor, and no "
+                'other has.\nType  replicate_type="Fay", rho=0.5, or leave rho= out.'
+            )
+        if self.rho is not None and not 0 <= self.rho < 1:
+            raise OptionError(f"rho={self.rho!r}; expected Fay's factor, 0 <= rho < 1.\nType  rho=0.5.")
+        if self.replicate_type == "JKn" and self.rscales is None:
+            raise OptionError(
+                'replicate_type="JKn" without rscales=: they are (n_h - 1) / n_h of the stratum of each unit that is '
+                "left out.\nType  rscales=[...]  with one for each replicate, or one number for all."
+            )
+
+
+@dataclass(frozen=True)
+class Strata:
+    """What all rows of the data, those counted that are not in the sample, say of the strata.
+
+    Parameters
+    ----------
+    labels : tuple of str, length H
+        Their names, in order.
+    units : ndarray, shape (H,)
+        First-stage units.
+    fpc : tuple of ndarray, shape (H,), or None
+        Smallest and largest value of the finite population correction.
+    """
+
+    labels: tuple[str, ...]
+    units: Array
+    fpc: tuple[Array, Array] | None
+
+
+@dataclass(frozen=True)
+class SurveyColumns:
+    """Columns of a survey design on all rows of the data.
+
+    Parameters
+    ----------
+    survey : Survey
+        What the caller said.
+    strata, psu, fpc : Series or None
+        One value per row.
+    replicates : DataFrame or None
+        Replicate weights.
+    """
+
+    survey: Survey
+    strata: pd.Series | None
+    psu: pd.Series | None
+    fpc: pd.Series | None
+    replicates: pd.DataFrame | None
+
+    def check_complete(self, weights: pd.Series | None) -> None:
+        """Refuse rows that miss where in the design they belong: no other row stands for them."""
+        columns = {"weights": weights, "strata": self.strata, "psu": self.psu, "fpc": self.fpc}
+        if self.replicates is not None:
+            columns |= {f"replicate_weights {name!r}": self.replicates[name] for name in self.replicates}
+        for role, column in columns.items():
+            if column is not None and missing_mask(column).any():
+                count, name = int(missing_mask(column).sum()), str(column.name)
+                raise DesignError(
+                    f"{role} {name!r} of the survey design is missing in {count} rows; expected a value in every row "
+                    "of the data, as the variance counts units that have no row in the sample.\n"
+                    f'Fill it in, or leave the rows out if they are not of the survey:  data.dropna(subset=["{name}"]).'
+                )
+
+    def units(self) -> pd.Series | None:
+        """Return the first-stage unit of each row under a name of its own; None where rows are the units."""
+        if self.psu is None or self.strata is None:
+            return self.psu
+        if self.survey.nest:
+            return _pairs(self.strata, self.psu)
+        self.check_nested(pd.DataFrame({"stratum": self.strata.to_numpy(), "unit": self.psu.to_numpy()}))
+        return self.psu
+
+    def check_nested(self, pairs: pd.DataFrame) -> None:
+        """Refuse units in several strata, given the stratum and the unit of rows."""
+        units = pairs.drop_duplicates()["unit"]
+        twice = units[units.duplicated()].tolist()
+        if twice and self.psu is not None and self.strata is not None:
+            raise DesignError(
+                f"psu {self.psu.name!r} has units in several strata of {self.strata.name!r} ({listing(twice)}); "
+                "expected each in one.\nType  nest=True  if their numbers begin anew in each stratum."
+            )
+
+    def drawn(self, units: pd.Series | None, index: pd.Index) -> pd.DataFrame:
+        """Return how each row was drawn: columns "stratum", "unit" where rows are not the units, and "fpc"."""
+        columns = {"stratum": self.strata, "unit": units}
+        if self.strata is None:
+            columns["stratum"] = pd.Series(pd.Categorical.from_codes(np.zeros(len(index), dtype=int), [ALL]), index)
+        if self.fpc is not None:
+            columns["fpc"] = pd.Series(numbers(self.fpc, f"fpc {self.fpc.name!r}"), index)
+        return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
+
+    def described(self, strata: Strata, weights_name: str | None, subpop_name: str | None) -> dict[str, Any]:
+        """Check the strata, and return what a `SurveyDesign` has that does not go by rows."""
+        survey, fractions = self.survey, _fractions(f"fpc {_name(self.fpc)!r}", strata)
+        lonely = "certainty" if survey.lonely == "remove" else survey.lonely
+        every = zip(strata.labels, strata.units, fractions, strict=True)
+        alone = [label for label, count, f in every if count == 1 and f < 1]
+        if alone and lonely == "fail" and survey.replicate_weights is None:
+            named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
+            raise DesignError(
+                f"{named} has a single first-stage unit, so that its variance cannot be known; expected at least two.\n"
+                'Merge it with a stratum that is alike, or type  lonely="adjust"  (or "average", "certainty").'
+            )
+        return {
+            "strata": strata.labels,
+            "units": strata.units,
+            "fractions": fractions,
+            "lonely": lonely,
+            "strata_name": _name(self.strata),
+            "psu_name": _name(self.psu),
+            "fpc_name": _name(self.fpc),
+            "subpop_name": subpop_name,
+            "call": _call(self, weights_name),
+        }
+
+
+def _pairs(strata: pd.Series, units: pd.Series) -> pd.Series:
+    """Name each row's unit by its stratum too; whole numbers are written alike whether they are floats or not."""
+    (stratum, names), (unit, own) = pd.factorize(strata), pd.factorize(units)
+    pairs, place = np.unique(stratum * len(own) + unit, return_inverse=True)
+    texts = [[str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in of] for of in (names, own)]
+    both = [f"{texts[0][pair // len(own)]}/{texts[1][pair % len(own)]}" for pair in pairs]
+    return pd.Series(np.array(both, dtype=object)[place], index=units.index, name=units.name)
+
+
+def replicate_names(given: Any, known: Sequence[str]) -> list[str] | None:
+    """Return the columns that replicate weights name, among those known; None where they are no names.
+
+    Raises
+    ------
+    DesignError
+        If a pattern names fewer than two.
+    """
+    if isinstance(given, str):
+        names = [name for name in known if fnmatch.fnmatchcase(name, given)]
+        if len(names) < 2:
+            raise DesignError(
+                f"replicate_weights={given!r} names {len(names)} of the columns; expected a pattern of at least two.\n"
+                'Type  replicate_weights="repw*"  for all columns whose names begin with repw.'
+            )
+        return names
+    if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+        return list(given)
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Replication:
+    """How estimates under replicate weights make a covariance.
+
+    Parameters
+    ----------
+    kind : str
+        How the replicates were made, as it is printed.
+    multiplicities : ndarray, shape (n, R)
+        Replicate weights of the rows in the sample, over their weights.
+    scales : ndarray, shape (R,)
+        What the square of each replicate counts for.
+    mse : bool
+        Whether squares are about the estimate; else about the mean of the replicates.
+    df : float
+        Degrees of freedom.
+    """
+
+    kind: str
+    multiplicities: Array
+    scales: Array
+    mse: bool
+    df: float
+
+    def covariance(self, values: Array, estimates: Array) -> Array:
+        """Return the covariance, shape (d, d), from values of shape (R, d) and the estimates."""
+        center = estimates if self.mse else values[self.scales > 0].mean(axis=0)
+        deviations = values - center
+        return np.asarray(deviations.T @ (self.scales[:, None] * deviations))
+
+    def errors(self, values: Array, estimates: Array) -> Array:
+        """Return the standard errors, shape (d,)."""
+        return np.sqrt(np.diag(self.covariance(values, estimates)))
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyDesign:
+    """The survey design of the rows in the sample.
+
+    Parameters
+    ----------
+    stratum : ndarray of int, shape (n,)
+        Stratum of each row, 0 .. H-1.
+    unit : ndarray of int, shape (n,)
+        First-stage unit of each row, numbered within its stratum.
+    strata : tuple of str, length H
+        The strata.
+    units : ndarray, shape (H,)
+        First-stage units of each stratum, those counted that have no row in the sample.
+    fractions : ndarray, shape (H,)
+        Share of the units of the population that these are; 0 where the population is not finite.
+    lonely : str
+        What a stratum with one unit counts for.
+    strata_name, psu_name, fpc_name, subpop_name : str or None
+        Names of the columns.
+    call : str
+        The design as it is typed.
+    replication : Replication or None
+        Replicate weights.
+    """
+
+    stratum: NDArray[np.intp]
+    unit: NDArray[np.intp]
+    strata: tuple[str, ...]
+    units: Array
+    fractions: Array
+    lonely: str
+    strata_name: str | None
+    psu_name: str | None
+    fpc_name: str | None
+    subpop_name: str | None
+    call: str
+    replication: Replication | None
+
+    @property
+    def cov_type(self) -> str:
+        """Kind of the standard errors: "survey", linearised by strata and units, or "replicates"."""
+        return "survey" if self.replication is None else "replicates"
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom: units less strata, or of the replicate weights."""
+        return float(self.units.sum()) - len(self.units) if self.replication is None else self.replication.df
+
+    @cached_property
+    def factors(self) -> Factors:
+        """Weights of the strata in the variance."""
+        alone = self.units == 1
+        first = (1 - self.fractions) * np.divide(self.units, self.units - 1, out=np.ones(len(alone)), where=~alone)
+        centred = np.ones(len(alone))
+        if self.lonely == "adjust":
+            centred[alone] = 0.0
+        else:
+            first[alone] = 0.0
+        if self.lonely == "average" and not alone.all():
+            first *= len(alone) / (~alone).sum()
+        return Factors(first, first * centred / self.units)
+
+    @cached_property
+    def members(self) -> dict[int, NDArray[np.intp]]:
+        """Positions of the rows of each stratum that has some."""
+        order = np.argsort(self.stratum, kind="stable")
+        edges = np.flatnonzero(np.diff(self.stratum[order], prepend=-1))
+        return {int(self.stratum[rows[0]]): rows for rows in np.split(order, edges[1:]) if len(rows)}
+
+    def resampled(self, generator: Callable[[int], np.random.Generator], width: int) -> Array:
+        """Draw multiplicities of the rows by the rescaled bootstrap.
+
+        Parameters
+        ----------
+        generator : callable
+            Stratum -> its random numbers.
+        width : int
+            How many resamples.
+
+        Returns
+        -------
+        ndarray, shape (n, width)
+            Multiplicities, none negative.
+
+        Notes
+        -----
+        In each stratum n_h - 1 units are drawn with replacement; a unit drawn t times counts
+        1 - l + l t n_h / (n_h - 1), l = sqrt(1 - f_h), so that the variance of a total over the resamples is that of
+        the design [1]_. A stratum with one unit is as it is.
+
+        References
+        ----------
+        .. [1] Rao, J. N. K., Wu, C. F. J. and Yue, K. (1992). Some recent work on resampling methods for complex
+           surveys. Survey Methodology 18, 209-217.
+        """
+        drawn = np.ones((len(self.stratum), width))
+        for h, rows in self.members.items():
+            n, share = int(self.units[h]), np.sqrt(1 - self.fractions[h])
+            if n > 1:
+                times = generator(h).multinomial(n - 1, np.full(n, 1 / n), size=width)
+                drawn[rows] = 1 - share + share * n / (n - 1) * times[:, self.unit[rows]].T
+        return drawn
+
+    def of(self, which: Any) -> SurveyDesign:
+        """Return the design of some of the rows."""
+        replication = self.replication
+        if replication is not None:
+            replication = dataclasses.replace(replication, multiplicities=replication.multiplicities[which])
+        return dataclasses.replace(self, stratum=self.stratum[which], unit=self.unit[which], replication=replication)
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Weights of the strata in a variance: sum_h (squares_h sum_j t_hj t_hj' - totals_h T_h T_h'), T_h = sum_j t_hj.
+
+    Parameters
+    ----------
+    squares, totals : ndarray, shape (H,)
+        The weights.
+    """
+
+    squares: Array
+    totals: Array
+
+    def beside_others(self) -> Factors:
+        """Return them with those of one more stratum, of rows that were drawn by themselves, after them."""
+        return Factors(np.append(self.squares, 1.0), np.append(self.totals, 0.0))
+
+
+def survey_design(
+    columns: SurveyColumns,
+    weights: Array | None,
+    keep: NDArray[np.bool_],
+    weights_name: str | None,
+    subpop_name: str | None,
+) -> SurveyDesign:
+    """Make the survey design of the rows in the sample.
+
+    Parameters
+    ----------
+    columns : SurveyColumns
+        The columns on all N rows of the data.
+    weights : ndarray, shape (N,), or None
+        Sampling weights.
+    keep : ndarray of bool, shape (N,)
+        The rows in the sample.
+    weights_name, subpop_name : str or None
+        Names of the weights and of the subpopulation.
+
+    Returns
+    -------
+    SurveyDesign
+        The design.
+
+    Raises
+    ------
+    DesignError
+        If a stratum has one unit and `lonely` is "fail", the population is smaller than the sample or differs within a
+        stratum, or replicate weights are not of these weights.
+    """
+    n = len(keep)
+    stratum, strata = np.zeros(n, dtype=np.intp), pd.Index([ALL])
+    if columns.strata is not None:
+        stratum, strata = pd.factorize(columns.strata, sort=True)
+    units_of = np.arange(n) if columns.psu is None else pd.factorize(columns.units())[0]
+    first = np.unique(units_of, return_index=True)[1]  # a row of each unit
+    units = np.bincount(stratum[first], minlength=len(strata)).astype(float)
+    order, within = np.argsort(stratum[first], kind="stable"), np.empty(len(first), dtype=np.intp)
+    within[order] = np.arange(len(first)) - np.repeat(np.cumsum(units) - units, units.astype(int)).astype(np.intp)
+    limits = None
+    if columns.fpc is not None:
+        by = pd.Series(numbers(columns.fpc, f"fpc {columns.fpc.name!r}")).groupby(stratum)
+        limits = by.min().to_numpy(), by.max().to_numpy()
+    every = Strata(tuple(str(name) for name in strata), units, limits)
+    known = columns.described(every, weights_name, subpop_name)
+    replication = None
+    if columns.replicates is not None:
+        full = np.ones(n) if weights is None else weights
+        replication = _replication(columns.survey, columns.replicates, full, keep)
+    return SurveyDesign(
+        stratum=stratum[keep].astype(np.intp), unit=within[units_of[keep]], replication=replication, **known
+    )
+
+
+def _call(columns: SurveyColumns, weights_name: str | None) -> str:
+    """Return the survey design as it is typed; columns that were given as values by their names."""
+    survey, names = columns.survey, {"weights": weights_name}
+    names |= {role: _name(getattr(columns, role)) for role in ("strata", "psu", "fpc")}
+    given = {role: repr(name) for role, name in names.items() if name is not None}
+    if columns.replicates is not None:
+        text = isinstance(survey.replicate_weights, str)
+        given["replicate_weights"] = repr(survey.replicate_weights if text else list(columns.replicates))
+    for field in dataclasses.fields(survey):
+        value = getattr(survey, field.name)
+        if field.name == "rscales" and value is not None:
+            given["rscales"] = repr(np.asarray(value).tolist())
+        elif field.name not in (*names, "replicate_weights", "rscales") and value != field.default:
+            given[field.name] = repr(value)
+    return f"Survey({', '.join(f'{name}={value}' for name, value in given.items())})"
+
+
+def _name(column: pd.Series | None) -> str | None:
+    return None if column is None else str(column.name)
+
+
+def _fractions(what: str, strata: Strata) -> Array:
+    """Share of the units of the population that is in the sample, of each stratum; `what` is the column's name."""
+    labels, units = strata.labels, strata.units
+    if strata.fpc is None:
+        return np.zeros(len(units))
+    low, high = strata.fpc
+    if (low != high).any():
+        h = int(np.argmax(low != high))
+        raise DesignError(
+            f"{what} differs within stratum {labels[h]!r}, from {low[h]:g} to {high[h]:g}; expected one number of "
+            "units in the population for all rows of a stratum.\nName the column of the first stage."
+        )
+    if low.min() <= 0:
+        raise DesignError(
+            f"{what} has values of zero or less; expected numbers of units or shares of them.\nCorrect it."
+        )
+    if high.max() <= 1:
+        return np.asarray(high)
+    if (low < units).any():
+        h = int(np.argmax(low < units))
+        raise DesignError(
+            f"{what} says that stratum {labels[h]!r} has {low[h]:g} units in the population, and the sample has "
+            f"{units[h]:g} of them; expected at least as many.\nGive the number of first-stage units in the population."
+        )
+    return units / high
+
+
+def _replication(survey: Survey, replicates: pd.DataFrame, weights: Array, keep: NDArray[np.bool_]) -> Replication:
+    """Check replicate weights and return what they make of estimates."""
+    columns = [numbers(replicates[name], f"replicate weights {name!r}") for name in replicates]
+    values, count = np.column_stack(columns), len(columns)
+    if (values < 0).any():
+        raise DesignError(
+            f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.\n"
+            "Take a set of replicate weights without negative ones."
+        )
+    full = values if survey.combined else values * weights[:, None]
+    ratio = full.sum() / count / weights.sum()
+    if not 1 / RATIO <= ratio <= RATIO:
+        advice = "combined=False  if they are factors of weights=" if survey.combined else "combined=True"
+        raise DesignError(
+            f"the replicate weights sum to {ratio:.3g} times the weights on average; expected about one.\n"
+            f"Name the weights that they belong to, or type  {advice}."
+        )
+    if (full[weights == 0] > 0).any():
+        raise DesignError(
+            "some rows have a weight of 0 and replicate weights above 0; expected 0 in all of them.\n"
+            "Name the weights that the replicate weights belong to."
+        )
+    scale = survey.scale
+    if scale is None:
+        scale = {
+            "BRR": 1 / count,
+            "Fay": 1 / (count * (1 - (survey.rho or 0.0)) ** 2),
+            "JK1": (count - 1) / count,
+            "JKn": 1.0,
+            "bootstrap": 1 / (count - 1),
+            "ACS": 4 / count,
+            "SDR": 4 / count,
+        }[str(survey.replicate_type)]
+    rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
+    if rscales.shape not in ((), (count,)) or (rscales < 0).any() or not scale > 0:
+        raise DesignError(
+            f"scale={scale!r} and rscales= of shape {rscales.shape} for {count} replicates; expected a positive "
+            "number, and one number for all or one for each, none negative.\nType  rscales=1."
+        )
+    own = full / np.linalg.norm(full, axis=0)
+    singular = np.sqrt(np.clip(np.linalg.eigvalsh(own.T @ own), 0, None))
+    mse = survey.replicate_type in ("ACS", "SDR") if survey.mse is None else survey.mse
+    rho = "" if survey.rho is None else f", rho {survey.rho:g}"
+    return Replication(
+        kind=f"{survey.replicate_type or 'scaled'}{rho}",
+        multiplicities=full[keep] / weights[keep, None],
+        scales=scale * np.broadcast_to(rscales, count),
+        mse=bool(mse),
+        df=float((singular > DEPENDENT * singular.max()).sum() - 1),
+    )
+
+
+def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
+    """Return which rows are in a subpopulation, from a column of True and False or of 1 and 0.
+
+    Raises
+    ------
+    DesignError
+        If it has missing or other values.
+    """
+    if missing_mask(values).any():
+        raise DesignError(
+            f"subpop {name!r} is missing in {int(missing_mask(values).sum())} rows; expected True or False in every "
+            f'row of the data.\nType  subpop=data["{name}"].fillna(0) == 1  if these rows are not in it.'
+        )
+    plain = values.to_numpy()
+    if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():
+        raise DesignError(
+            f"subpop {name!r} has the values {listing(pd.unique(values))}; expected True and False, or 1 and 0.\n"
+            f'Type  subpop=data["{name}"] == {pd.unique(values)[0]!r}  for the rows that have this value.'
+        )
+    return plain.astype(bool)
+
+
+def nobody_inside(name: str) -> DesignError:
+    """Make the error of a subpopulation without rows."""
+    return DesignError(f"no row is in the subpopulation {name!r}.\nCheck the condition that made it.")

@@ -1,0 +1,270 @@
+"""Survey designs against R's survey package, hand computations and identities.
+
+The numbers of R are in `tests/reference/survey_*.json`: R 4.5.0, survey 4.4-2, effects from first principles.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import causalrisk as cr
+from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression, Survey, UnavailableError
+from causalrisk.numerics.multiplicities import stream_generator
+from causalrisk.report.page.methods import call_of
+from tests.conftest import REFERENCE
+
+CASES = [
+    pytest.param(case, id=case["id"])
+    for name in ("linearised", "lonely", "replicates")
+    for case in json.loads((REFERENCE / f"survey_{name}.json").read_text())["cases"]
+]
+TWO = pd.read_csv(REFERENCE / "survey_twopsu.csv")  # 6 strata, 2 units each whose numbers begin anew
+STRATA = {"weights": "pw", "strata": "stratum", "psu": "psu", "fpc": "fpc", "nest": True}
+
+
+def model(estimator=IPWRA, data=TWO, survey=None, formula="y ~ x1 + x2", treat="d", **options):
+    return estimator.from_formula(formula, data, treat=treat, design=Survey(**(survey or STRATA)), **options)
+
+
+def design_of(case):
+    """The survey design of a case, and its data."""
+    design, data = case["design"], pd.read_csv(REFERENCE / case["data"])
+    if "replicate_type" not in case:
+        return {name: value for name, value in design.items() if value is not None}, data
+    kind = case["replicate_type"]
+    replicates = pd.read_csv(REFERENCE / case["replicate_file"])
+    given = {"replicate_type": kind.removeprefix("sub")} | {k: case[k] for k in ("rho", "scale", "rscales")}
+    return {"weights": design["weights"], "replicate_weights": f"{kind}_*", **given}, data.join(replicates)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
+def test_estimates_and_standard_errors_are_those_of_r(case):
+    made, found = case["model"], case["result"]
+    survey, data = design_of(case)
+    fit = model(
+        getattr(cr, made["estimator"]),
+        data,
+        survey,
+        formula=f"{made['outcome']} ~ {made['covariates']}",
+        treat=made["treat"],
+        propensity=made["propensity"],
+        target=made["target"],
+        subpop=case.get("subpopulation"),
+    ).fit
+    res = fit()
+    np.testing.assert_allclose(res.params, found["estimate"], rtol=1e-10)
+    np.testing.assert_allclose(res.cov_params(), found["vcov"], rtol=1e-8)
+    assert res.df_resid == found["df"]
+    np.testing.assert_allclose(res.conf_int(), found["ci"], rtol=1e-8)
+    np.testing.assert_allclose(res.tvalues, found["t"], rtol=1e-8)
+    np.testing.assert_allclose(res.pvalues, found["p_two_sided"], rtol=1e-7)
+    if "se_mse" in found:
+        about = model(getattr(cr, made["estimator"]), data, survey | {"mse": True}, formula=f"{made['outcome']} ~ "
+                      f"{made['covariates']}", treat=made["treat"], propensity=made["propensity"],
+                      target=made["target"], subpop=case.get("subpopulation")).fit()  # fmt: skip
+        np.testing.assert_allclose(about.bse, found["se_mse"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("options", [
+    {"estimator": JRE}, {"estimator": AIPW, "target": "overlap"}, {"estimator": OutcomeRegression, "effect": "ratio"},
+    {"estimator": IPWRA, "learner": "smooth"}, {"estimator": Hajek, "target": "control"},
+])  # fmt: skip
+def test_every_estimator_has_the_variance_of_its_influence_functions(options):
+    data = TWO.assign(y=TWO.y - TWO.y.min() + 1)
+    res = model(**options, data=data).fit()
+    influence = res._record.estimate.influence[:, 0]
+    sample = res._record.sample
+    values = pd.Series(sample.restore(influence * sample.s) / sample.total)
+    by = values.groupby([data.stratum, data.psu]).sum()
+    fraction = 2 / data.groupby("stratum").fpc.first()
+    spread = by.groupby(level=0).agg(lambda own: 2 * ((own - own.mean()) ** 2).sum())
+    wanted = np.sqrt(((1 - fraction) * spread).sum() * res._record.choice_variance)
+    np.testing.assert_allclose(res.bse.iloc[0], wanted, rtol=1e-10)
+
+
+def test_units_without_strata_are_clusters_about_their_mean():
+    data = TWO.assign(psu=TWO.stratum * 10 + TWO.psu)
+    clusters = IPWRA.from_formula(
+        "y ~ x1 + x2", data, treat="d", weights="pw", weight_type="probability", cluster="psu"
+    )
+    res = model(data=data, survey={"weights": "pw", "psu": "psu"}).fit()
+    np.testing.assert_allclose(res.bse, clusters.fit(cov_type="cluster").bse * np.sqrt(12 / 11), rtol=1e-12)
+    assert res.df_resid == 11
+
+
+def test_a_subpopulation_is_rows_of_no_weight_and_not_rows_left_out():
+    inside = model(subpop="dom").fit()
+    without = model(data=TWO.assign(pw=TWO.pw.where(TWO.dom == 1, 0))).fit()
+    np.testing.assert_allclose(inside.params, without.params, rtol=1e-12)
+    np.testing.assert_allclose(inside.bse, without.bse, rtol=1e-12)
+    np.testing.assert_array_equal(model(subpop=TWO.dom == 1).fit().bse, inside.bse)
+    gone = TWO[(TWO.dom == 1) & ~((TWO.stratum == 1) & (TWO.psu == 1))]
+    with pytest.raises(DesignError, match="single first-stage unit"):
+        model(data=gone)
+    empty = TWO.assign(dom=TWO.dom.where((TWO.stratum > 1) | (TWO.psu > 1), 0))  # a unit without rows
+    assert model(data=empty, subpop="dom").fit().df_resid == 6
+    (line,) = inside.sample_ledger[inside.sample_ledger.formula == "subpop"].itertuples()
+    assert line.dropped == (TWO.dom == 0).sum()
+    assert "subpopulation dom" in str(inside.summary()) and "dom" in inside.methods()
+
+
+def test_rows_that_miss_an_outcome_leave_their_units_in_the_design():
+    gone = (TWO.stratum == 1) & (TWO.psu == 1)
+    missing, subset = TWO.assign(y=TWO.y.where(~gone)), TWO.assign(dom=~gone)
+    np.testing.assert_allclose(model(data=missing).fit().bse, model(data=subset, subpop="dom").fit().bse, rtol=1e-12)
+
+
+def test_t_intervals_and_tests_have_the_degrees_of_freedom_of_the_design():
+    res = model().fit()
+    half = stats.t.ppf(0.975, 6) * res.bse
+    np.testing.assert_allclose(res.conf_int(), np.column_stack([res.params - half, res.params + half]), rtol=1e-12)
+    text = str(res.summary())
+    assert all(part in text for part in ("P>|t|", "stratum (6)", "psu (12)", "survey (linearised)", "Df Residuals:"))
+    effects = res.effects_by("x2")
+    assert "t" in effects and "P>|t|" in effects
+
+
+def test_the_rescaled_bootstrap_has_the_variance_of_the_design():
+    survey = model().design.survey
+    generator = lambda h: stream_generator(np.random.SeedSequence(1), h)  # noqa: E731
+    drawn = survey.resampled(generator, 40_000)
+    values = np.sin(np.arange(len(TWO))) + TWO.stratum.to_numpy()
+    totals = values @ drawn
+    by = pd.Series(values).groupby([TWO.stratum, TWO.psu]).sum()
+    fraction = 2 / TWO.groupby("stratum").fpc.first()
+    spread = by.groupby(level=0).agg(lambda own: 2 * ((own - own.mean()) ** 2).sum())
+    np.testing.assert_allclose(totals.mean(), values.sum(), atol=4 * totals.std() / 200)
+    np.testing.assert_allclose(totals.var(), ((1 - fraction) * spread).sum(), rtol=0.04)
+    assert drawn.min() >= 0
+
+
+def test_the_rescaled_bootstrap_resamples_every_estimator_in_compare():
+    res = cr.compare("y ~ x1 + x2", TWO, treat="d", design=Survey(**STRATA), n_boot=60, estimators=["IPWRA", "JRE"])
+    alone = model(JRE).fit(n_boot=60)
+    assert alone.cov_type == "bootstrap" and "rescaled" in str(alone.summary())
+    np.testing.assert_array_equal(res.bootstrapped["JRE"].bse, alone.bse)
+    np.testing.assert_array_equal(res.bootstrapped["IPWRA"].bse, model().fit(n_boot=60).bse)
+    np.testing.assert_allclose(res.results["IPWRA"].bse, model().fit().bse, rtol=1e-12)
+
+
+def test_replicate_weights_give_pairs_for_comparisons_and_groups():
+    replicates = pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv")
+    data = TWO.join(replicates.filter(like="BRR"))
+    survey = {"weights": "pw", "replicate_weights": "BRR_*", "replicate_type": "BRR"}
+    res = model(JRE, data, survey).fit()
+    values = np.array([
+        model(IPWRA, data.assign(w=data[f"BRR_{r}"]), {"weights": "w"}).fit().params for r in range(1, 9)
+    ])  # fmt: skip
+    spread = ((values - values.mean(axis=0)) ** 2).sum(axis=0) / 8
+    np.testing.assert_allclose(model(IPWRA, data, survey).fit().bse, np.sqrt(spread), rtol=1e-9)
+    table = cr.compare("y ~ x1 + x2", data, treat="d", design=Survey(**survey), estimators=["IPWRA", "JRE"])
+    np.testing.assert_allclose(table.table["std err"]["IPWRA"], np.sqrt(spread[0]), rtol=1e-9)
+    np.testing.assert_allclose(
+        res.start_difference()["std err"].iloc[1], table.differences["std err"].iloc[0], rtol=1e-9
+    )
+    np.testing.assert_allclose(res.bse.iloc[0], table.table["std err"]["JRE"], rtol=1e-9)
+    groups = model(IPWRA, data, survey).fit().effects_by("x2")
+    one = [
+        model(IPWRA, data.assign(w=data[f"BRR_{r}"]), {"weights": "w"}).fit().effects_by("x2")["estimate"].to_numpy()
+        for r in range(1, 9)
+    ]
+    np.testing.assert_allclose(groups["std err"], np.std(one, axis=0), rtol=1e-8)
+    with pytest.raises(UnavailableError, match="conf_int"):
+        res.conf_int(method="percentile")
+    with pytest.raises(OptionError, match="strata"):
+        model(data=data, survey=survey, target=TWO[TWO.x1.abs() < 1]).fit()
+
+
+def test_weights_times_factors_are_replicate_weights():
+    replicates = pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(like="BRR_")
+    factors = replicates.div(TWO.pw, axis=0)
+    one = {"weights": "pw", "replicate_weights": replicates, "replicate_type": "BRR"}
+    same = one | {"replicate_weights": factors.to_numpy(), "combined": False}
+    np.testing.assert_allclose(model(survey=same).fit().bse, model(survey=one).fit().bse, rtol=1e-12)
+
+
+def test_several_arms_frames_trimming_arrays_and_pickles():
+    data = TWO.assign(arm=np.arange(len(TWO)) % 3)
+    several = model(data=data, treat="arm", reference=0, effect="difference").fit()
+    assert len(several.pairwise()) == 3 and several.df_resid == 6
+    frame = model(target=TWO[TWO.x1.abs() < 1]).fit()
+    assert np.isfinite(frame.bse).all()
+    trimmed = model(trim=(0.1, 0.9)).fit()
+    assert trimmed.nobs < len(TWO) and trimmed.df_resid == 6
+    X = pd.DataFrame({"const": 1.0, "x1": TWO.x1, "x2": TWO.x2})
+    columns = {role: TWO[name] for role, name in STRATA.items() if role != "nest"}
+    arrays = IPWRA(TWO.y, X, TWO.d, design=Survey(**columns, nest=True)).fit()
+    res = model().fit()
+    np.testing.assert_allclose(arrays.bse, res.bse, rtol=1e-12)
+    again = pickle.loads(pickle.dumps(res))
+    np.testing.assert_array_equal(again.effects_by("x2"), res.effects_by("x2"))
+    call = "design=Survey(weights='pw', strata='stratum', psu='psu', fpc='fpc', nest=True)"
+    assert call in " ".join(call_of(res._record).split())
+    pooled = cr.pool([model(data=TWO.assign(x1=TWO.x1 + shift)).fit() for shift in (0, TWO.x2)])
+    assert pooled.df_complete == 6
+
+
+BAD = {
+    "a unit in two strata": (STRATA | {"nest": False}, TWO, "nest=True"),
+    "fpc below the sample": (STRATA, TWO.assign(fpc=1.5), "first-stage units in the population"),
+    "fpc that differs": (STRATA, TWO.assign(fpc=np.arange(len(TWO)) + 10), "first stage"),
+    "missing stratum": (STRATA, TWO.assign(stratum=TWO.stratum.where(TWO.index > 0)), "dropna"),
+    "missing weight": (STRATA, TWO.assign(pw=TWO.pw.where(TWO.index > 0)), "dropna"),
+    "a stratum with one unit": (STRATA, TWO[(TWO.stratum > 1) | (TWO.psu > 1)], 'lonely="adjust"'),
+    "factors as weights": (
+        {"weights": "pw", "replicate_weights": np.ones((len(TWO), 3)), "replicate_type": "JK1"}, TWO, "combined=False",
+    ),
+    "one replicate": ({"weights": "pw", "replicate_weights": "psu*", "replicate_type": "JK1"}, TWO, "repw"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_designs_are_refused_in_words(name):
+    survey, data, typed = BAD[name]
+    with pytest.raises(DesignError) as caught:
+        model(survey=survey, data=data)
+    assert typed in str(caught.value).splitlines()[-1]
+
+
+def test_an_arm_that_a_subpopulation_empties_is_named():
+    with pytest.raises(DesignError, match="'d'"):
+        model(subpop=TWO.d == 1)
+
+
+@pytest.mark.parametrize(("options", "typed"), [
+    ({"weights": "pw", "weight_type": "probability"}, "Survey(weights=...)"), ({"cluster": "psu"}, "Survey(psu=...)"),
+])  # fmt: skip
+def test_what_the_design_says_is_not_said_again(options, typed):
+    with pytest.raises(OptionError) as caught:
+        model(**options)
+    assert typed in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [
+    {"cov_type": "robust"}, {"bootstrap": "pairs"}, {"small_sample": True}, {"resamples": np.ones((len(TWO), 5))},
+])  # fmt: skip
+def test_errors_that_know_nothing_of_the_design_are_refused(options):
+    with pytest.raises(OptionError, match="Leave"):
+        model().fit(**options)
+
+
+def test_lonely_units_are_no_matter_of_resamples():
+    data = pd.read_csv(REFERENCE / "survey_lonely.csv")
+    survey = {"weights": "pw", "strata": "stratum", "psu": "psu", "nest": True}
+    with pytest.raises(OptionError, match="certainty"):
+        model(data=data, survey=survey | {"lonely": "adjust"}).fit(n_boot=10)
+    assert model(data=data, survey=survey | {"lonely": "remove"}).fit(n_boot=10).bse.gt(0).all()
+
+
+def test_table_one_takes_the_weights_and_the_subpopulation_of_a_design():
+    told = cr.table_one(["x1", "x2"], TWO, by="d", design=Survey(**STRATA), subpop="dom")
+    rows = TWO[TWO.dom == 1]
+    wanted = cr.table_one(["x1", "x2"], rows, by="d", weights="pw", weight_type="probability")
+    pd.testing.assert_frame_equal(told.frame, wanted.frame, rtol=1e-12)
