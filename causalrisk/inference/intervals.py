@@ -244,8 +244,7 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
     count = len(estimate)
     drawn = boot.used[:, :count]
     if method == "studentized":
-        value_se = resample_standard_errors(record, count)[boot.failures == Failure.OK]
-        se = np.sqrt(record.choice_variance * np.diag(robust_covariance(record, False))[:count])
+        se, value_se = _studentized(record)
         return studentized_interval(estimate, se=se, values=drawn, value_se=value_se, alpha=alpha)
     values = with_choice(record, drawn)
     if method == "percentile":
@@ -318,8 +317,9 @@ def conf_int(
         where the interval is symmetric. Both are from the t distribution where the fit has degrees of freedom
         (``fit(use_t=True)``), else from the normal one. The others use the bootstrap distribution: its
         quantiles, these reflected about the estimate, bias-corrected, also accelerated, or quantiles of the
-        estimates studentized by the robust standard error of each resample (slow for JRE). For JRE all of them
-        are as much wider about the estimate as standard errors are larger, for the choice of its anchor.
+        estimates studentized by the robust standard error of each resample (slow for JRE, but of multipliers at
+        no cost). For JRE all of them are as much wider about the estimate as standard errors are larger, for the
+        choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
     cols : sequence of int or str, optional
@@ -351,6 +351,69 @@ def conf_int(
         limits = bootstrap_interval(record, str(method), alpha, acceleration)
     table = pd.DataFrame(limits, index=record.names)
     return table if cols is None else table.loc[[_parameter(c, record.names) for c in cols]]
+
+
+def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "studentized") -> pd.Series:
+    """Two-sided p-values of `params` by the bootstrap, without a normal distribution.
+
+    Parameters
+    ----------
+    null : float, optional
+        What the effects are tested against; by default no effect. Arm means are tested against zero.
+    method : {"studentized", "percentile", "basic"}
+        The interval of `conf_int` that the test inverts.
+
+    Returns
+    -------
+    Series
+        2 (1 + m) / (1 + B), m the fewer of the B resamples that are as far on either side: the smallest alpha, but for
+        one resample, at which the interval leaves the null out. At most one.
+
+    Raises
+    ------
+    OptionError
+        If the method is not known, or null is no number.
+    UnavailableError
+        If the fit has no bootstrap, or one that has no such interval.
+
+    References
+    ----------
+    .. [1] Davison, A. C. and Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University
+       Press, section 4.4.
+
+    Examples
+    --------
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> model = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke")
+    >>> res = model.fit(bootstrap="multiplier", n_boot=999)
+    >>> res.boot_pvalues()["ATE"]
+    0.002
+    """
+    one_of("method", method, ("studentized", "percentile", "basic"))
+    if null is not None and (isinstance(null, bool) or not isinstance(null, numbers.Real)):
+        raise OptionError(f"null={null!r}; expected the effect that is tested, a number.\nType  null=0.")
+    estimate, boot, tested = record.estimate.params, record.used_boot, record.null
+    check_resamples(record, method)
+    if null is not None:
+        tested[: len(record.effect_names)] = null
+    drawn = boot.used[:, : len(estimate)]
+    if method == "studentized":
+        own, errors = _studentized(record)
+        drawn, at = (drawn - estimate) / errors, (estimate - tested) / own
+    else:
+        drawn = with_choice(record, drawn)
+        at = tested if method == "percentile" else 2 * estimate - tested
+    fewer = np.minimum((drawn <= at).sum(axis=0), (drawn >= at).sum(axis=0))
+    values = np.where(np.isnan(drawn).any(axis=0) | np.isnan(at), np.nan, 2 * (1 + fewer) / (1 + len(drawn)))
+    return pd.Series(np.minimum(values, 1.0), index=record.names, name=f"P ({method})")
+
+
+def _studentized(record: FitRecord) -> tuple[Array, Array]:
+    """Return robust standard errors of effects and arm means, shape (d,), and those of the used resamples, (m, d)."""
+    boot, count = record.used_boot, len(record.estimate.params)
+    errors = resample_standard_errors(record, count)[boot.failures == Failure.OK]
+    return np.sqrt(record.choice_variance * np.diag(robust_covariance(record, False))[:count]), errors
 
 
 def _parameter(given: int | str, names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from causalrisk.errors import BootstrapError, Notes, ResampleWarning
 from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
-from causalrisk.estimators.resampling import sample_resampler, unit_count
+from causalrisk.estimators.resampling import SampleResampler, sample_resampler, unit_count
 from causalrisk.inference.bootstrap import distribution_of, redone, refitter_of
 from causalrisk.inference.units import equal_units, in_frame
 from causalrisk.numerics.failures import Failure, failure_text
@@ -24,7 +24,12 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM
 
 
 def leave_one_out(
-    record: FitRecord, inference: InferenceOptions, refitter: Refitter | None = None, *, whole: bool = False
+    record: FitRecord,
+    inference: InferenceOptions,
+    refitter: Refitter | None = None,
+    *,
+    whole: bool = False,
+    groups: Array | None = None,
 ) -> BootstrapDistribution:
     """Return the estimates without each unit.
 
@@ -39,6 +44,8 @@ def leave_one_out(
         the propensity score: nested ones would be drawn anew for each unit.
     whole : bool, default False
         Whether a row is left out with all its frequency weight, in place of one of the equal units it stands for.
+    groups : ndarray, shape (n, G), optional
+        As in `refitter_of`.
 
     Returns
     -------
@@ -48,11 +55,16 @@ def leave_one_out(
     total = unit_count(record.design) + in_frame(record)
     if record.passes is not None:
         return distribution_of([record.passes.refits(JACKKNIFE, record.seed, total)])
-    resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
+    resampler = left_out_resampler(record)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
-    refitter = refitter or refitter_of(_with_shifted_replicates(record))
+    refitter = refitter or refitter_of(_with_shifted_replicates(record), groups)
     return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
+
+
+def left_out_resampler(record: FitRecord) -> SampleResampler:
+    """Return what leaves out one unit in each column."""
+    return sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
 
 
 def _with_shifted_replicates(record: FitRecord) -> FitRecord:
@@ -65,15 +77,15 @@ def _with_shifted_replicates(record: FitRecord) -> FitRecord:
     return dataclasses.replace(record, joint=joint, stack=stack)
 
 
-def jackknife_of(record: FitRecord, left_out: BootstrapDistribution) -> Array:
+def jackknife_of(record: FitRecord, left_out: Array) -> Array:
     """Return the jackknife covariance of estimates.
 
     Parameters
     ----------
     record : FitRecord
         The fit.
-    left_out : BootstrapDistribution
-        d estimates without each unit.
+    left_out : ndarray, shape (units, d)
+        Estimates without each unit, in the order of `leave_one_out`; NaN where one cannot be left out.
 
     Returns
     -------
@@ -81,8 +93,8 @@ def jackknife_of(record: FitRecord, left_out: BootstrapDistribution) -> Array:
         (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)', T_k the estimates without unit k of G; those of a target frame,
         a sample of its own, are added. Of a joint fit it allows for the choice of the anchor, which is kept.
     """
-    times, cut = equal_units(record) * (left_out.failures == Failure.OK), unit_count(record.design)
-    samples = [(left_out.values[part], times[part]) for part in (slice(0, cut), slice(cut, None))]
+    times, cut = equal_units(record) * np.isfinite(left_out).all(axis=1), unit_count(record.design)
+    samples = [(left_out[part], times[part]) for part in (slice(0, cut), slice(cut, None))]
     return np.asarray(record.choice_variance * sum(_covariance(*of) for of in samples if len(of[0])))
 
 
@@ -120,7 +132,7 @@ def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: 
     left_out = leave_one_out(record, inference)
     failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
     if not failed:
-        return jackknife_of(record, left_out)
+        return jackknife_of(record, left_out.values)
     what = "rows" if record.design.cluster_name is None else "clusters"
     found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
     instead = f'fit(cov_type="{record.robust_type}")'
@@ -134,7 +146,7 @@ def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: 
         f"Simplify the formulas, or type  {instead}.",
         ResampleWarning,
     )
-    return jackknife_of(record, left_out)
+    return jackknife_of(record, left_out.values)
 
 
 def jackknife_contributions(record: FitRecord, count: int) -> Array:

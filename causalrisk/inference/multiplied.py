@@ -1,7 +1,7 @@
 """The multiplier bootstrap: influence functions times random multipliers, where nothing is estimated again.
 
-Flows in: a fitted record. Flows out: draws theta + sum_g w_g IF_g / N, where w_g is a multiplier of mean 0 and variance 1
-for unit g, a row or a cluster, and the standard error of each draw.
+Flows in: a fitted record. Flows out: draws theta + sum_g w_g IF_g / N, where w_g is a multiplier of mean 0 and variance
+1 for unit g, a row or a cluster, and the standard error of each draw.
 """
 
 from __future__ import annotations

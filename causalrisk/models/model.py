@@ -431,10 +431,15 @@ class CausalModel(metaclass=Advising):
             another name of `small_sample`.
         n_boot : int, optional
             Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
-        bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
+        bootstrap : {"pairs", "bayesian", "cluster", "stratified", "multiplier"}, optional
             Kind of resamples: rows drawn with replacement; fractional random weights of the rows, or of the clusters
             where given; clusters drawn with replacement; rows within each arm. By default "cluster" where clusters are
-            given, else "pairs".
+            given, else "pairs". "multiplier" estimates nothing again: the influence functions of the rows, summed
+            within clusters where given, are multiplied by random numbers of mean 0 and variance 1 and added to the
+            estimates, for studentized intervals (`conf_int`) and p-values (`boot_pvalues`).
+        multiplier : {"rademacher", "webb", "mammen"}, optional
+            Distribution of these numbers: 1 and -1 (the default), Webb's six values for a dozen clusters or fewer, or
+            Mammen's two with third moment one.
         small_sample : bool, default False
             Apply the factor of "HC1" also to clustered standard errors, with clusters G / (G - 1) (n - 1) / (n - k).
         use_t : bool, optional
@@ -679,7 +684,7 @@ class JRE(CausalModel):
 
         Parameters
         ----------
-        cov_type, cov_kwds, n_boot, bootstrap, small_sample, use_t, df, max_failed, rng
+        cov_type, cov_kwds, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng
             As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
             and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
             weights as for the replicates, none of which is zero, so that no resample separates where the sample

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrik
+from scipy.special import bdtr
 
 from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
@@ -494,10 +494,11 @@ def multipliers(
 
 def _binomial(u: Array, n: Array, p: float) -> Array:
     """Quantiles u of binomial variables; n may be 0."""
-    most = np.maximum(n, 1)
-    found = np.ceil(bdtrik(u, most, p))
-    below = np.maximum(found - 1, 0)
-    return np.where(n > 0, np.where(bdtr(below, most, p) >= u, below, found), 0.0)
+    found = np.zeros_like(u)
+    for size in np.unique(n[n > 0]).astype(int).tolist():
+        own = n == size
+        found[own] = np.searchsorted(bdtr(np.arange(size), size, p), u[own])
+    return found
 
 
 def given_multiplicities(name: str, values: Any, n: int) -> Array:

@@ -16,7 +16,7 @@ from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
 from causalrisk.report.tables.text import column_format, format_number, wrap
@@ -30,10 +30,18 @@ RESAMPLES = {
     "rescaled": "resamples of first-stage units within their strata, rescaled (Rao, Wu and Yue)",
     "replicates": "the replicate weights of the survey",
 }
+MULTIPLIED = {
+    "rademacher": "1 and -1 with equal probability (Rademacher)",
+    "webb": "six values with equal probability (Webb)",
+    "mammen": "two values with third moment one (Mammen)",
+}
 
 
 def resamples_words(record: FitRecord) -> str:
-    """Return the description of a resample of the bootstrap."""
+    """Return the description of a resample of the bootstrap, or of the multipliers of one."""
+    if record.multiplied:
+        unit = left_out_words(record)
+        return f"random multipliers of the influence of each {unit}, {MULTIPLIED[record.bootstrap]}"
     if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
         return RESAMPLES["bayesian"].replace("rows", "clusters")
     return RESAMPLES[record.bootstrap]
@@ -206,6 +214,11 @@ def se_words(record: FitRecord) -> str:
         what, again = "standard deviation of the estimates", redone_words(record).capitalize()
         if record.joint is not None:
             what = "root mean square distance of the estimates from this one"
+        if record.multiplied:
+            return (
+                f"The influence of every row on the result, through all steps at once, was multiplied {drawn} times - "
+                f"{kind} - and added to it, and the standard error is the {what}.{choice_words(record)}"
+            )
         return (
             f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
             f"{what}.{choice_words(record)}"
@@ -473,10 +486,17 @@ def covariance_name(record: FitRecord) -> str:
     if record.cov_type == "replicates" and record.design.replication is not None:
         return f"replicates ({record.design.replication.kind})"
     if record.cov_type == "bootstrap":
-        return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
+        return f"bootstrap ({bootstrap_text(record, record.given_resamples)})"
     if record.cov_type == JACKKNIFE and record.design.cluster_name is not None:
         return "jackknife (cluster)"
     return {"cluster": "robust (cluster)", "survey": "survey (linearised)"}.get(record.cov_type, record.cov_type)
+
+
+def bootstrap_text(record: FitRecord, given: bool) -> str:
+    """Return the name of the kind of bootstrap."""
+    if given:
+        return "given"
+    return f"{record.bootstrap} multipliers" if record.bootstrap in MULTIPLIERS else record.bootstrap
 
 
 def clusters_text(design: Design) -> str:

@@ -11,6 +11,7 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.estimators.options import InferenceOptions
+from causalrisk.inference.bootstrap import refitter_of
 from causalrisk.inference.jackknife import leave_one_out
 from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE, RHS, simulate
@@ -227,3 +228,46 @@ def test_learners_keep_their_predictions(kind):
     res = model.fit(cov_type="jackknife", **options)
     factor = res._record.choice_variance
     np.testing.assert_allclose(res.cov_params(), factor * by_hand(boot.boot_params.to_numpy()), rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.CausalRiskWarning")
+@pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "treated"}])
+def test_groups_are_redone_too(options):
+    data = THREE.assign(g=np.arange(90) % 15)
+    groups, units = np.where(data.x3 > 0, "high", "low"), data.g if "cluster" in options else data.index
+    res = cr.AIPW.from_formula("y ~ x1 + x2", data, treat="d", **options).fit(cov_type="jackknife")
+    table, alone = res.effects_by(groups), {name: value for name, value in options.items() if name != "cluster"}
+    left_out = np.array([
+        cr.AIPW.from_formula("y ~ x1 + x2", data[units != unit], treat="d", **alone)
+        .fit().effects_by(groups[units != unit])["estimate"]
+        for unit in (np.unique(units) if "cluster" in options else [])
+    ])  # fmt: skip
+    if "cluster" in options:
+        covariance = by_hand(left_out)
+        np.testing.assert_allclose(table["std err"], np.sqrt(np.diag(covariance)), rtol=1e-7)
+        difference = res.differences_by(groups)["std err"].iloc[0]
+        assert difference == pytest.approx(np.sqrt([1, -1] @ covariance @ [1, -1]), rel=1e-7)
+    everybody = res.effects_by(np.full(90, "all"))
+    assert everybody["std err"].iloc[0] == pytest.approx(res.effect_se, rel=1e-8)
+
+
+def test_groups_of_jre_are_redone_too():
+    res = cr.JRE.from_formula(f"y ~ {RHS}", THREE, treat="d").fit(cov_type="jackknife", n_replicates=30)
+    record, groups = res._record, np.where(THREE.x3 > 0, "high", "low")
+    columns = np.column_stack([groups == "high", groups == "low"])[record.sample.order].astype(float)
+    out = 1.0 - (record.sample.order[:, None] == np.arange(90))
+    left_out = refitter_of(record, columns).refit(out, 0).values[:2].T
+    expected = np.sqrt(record.choice_variance * np.diag(by_hand(left_out)))
+    np.testing.assert_allclose(res.effects_by(groups)["std err"], expected, rtol=1e-8)
+    with pytest.raises(cr.OptionError, match="Leave n_boot= out"):
+        res.effects_by(groups, n_boot=20)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.DesignWarning")
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.OverlapWarning")
+@pytest.mark.parametrize("name", ["jack_rows_IPWRA_all", "jack_clusters_IPWRA_all"])
+def test_degrees_of_freedom_are_units_less_one(name):
+    expected, res = CASES[name]["result"], reference_model(CASES[name]).fit(cov_type="jackknife", use_t=True)
+    np.testing.assert_allclose(res.conf_int(), expected["ci"], rtol=1e-8)
+    np.testing.assert_allclose(res.pvalues, expected["p_two_sided"], rtol=1e-8)
+    assert "less one" in str(res.summary())

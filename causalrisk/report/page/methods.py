@@ -13,7 +13,7 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
-from causalrisk.estimators.options import JREOptions, ModelOptions
+from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
@@ -46,6 +46,10 @@ ROSENBAUM = (
     "causal effects. Biometrika 70, 41-55."
 )
 BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
+MULTIPLIED = (
+    "Kline, P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric "
+    "Methods 1, 23-41."
+)
 BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
 BINDER = (
     "Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys. International "
@@ -245,6 +249,11 @@ def _errors_sentence(record: FitRecord) -> str:
     if record.boot is not None:
         kind = "given resamples" if record.given_resamples else resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
+        if record.multiplied:
+            return (
+                f"Standard errors are the {what} over {len(record.boot.used)} draws of the multiplier bootstrap (Kline "
+                f"and Santos 2012): {kind}; intervals are {distribution_words(record)}."
+            )
         return (
             f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
             f"({kind}); intervals are {distribution_words(record)}."
@@ -278,7 +287,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     elif record.boot is None:
         cited.add(LEFT_OUT if record.cov_type == JACKKNIFE else SANDWICH)
     else:
-        cited.add(BAYESIAN if weighted else BOOTSTRAP)
+        cited.add(MULTIPLIED if record.multiplied else BAYESIAN if weighted else BOOTSTRAP)
     wanted = (
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
@@ -393,6 +402,8 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
     given = {} if record.cov_type in ("survey", "replicates") else {"cov_type": repr(record.cov_type)}
     if record.boot is not None and record.cov_type != "replicates":
         given["bootstrap"] = repr(record.bootstrap)
+        if record.multiplied:
+            given |= {"bootstrap": repr(MULTIPLIER), "multiplier": repr(record.bootstrap)}
         given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
     elif record.small_sample and record.cov_type != "HC1":
         given["small_sample"] = "True"
