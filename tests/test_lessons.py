@@ -64,13 +64,15 @@ SOUGHT = {
         "teffects, margins, marginal, g-computation, CBPS, entropy balancing, ebalance, WeightIt, cobalt, love "
         "plot, Table 1, twang, PSweight, TMLE, doubly robust, IPTW, stabilized weights, E-value, atet, pomeans, "
         "svy, pweight, esttab, exposure, poisson, nearest neighbor, MatchIt, dose response, hypothesis test, fixed "
-        "effects, broom, mice, DoubleML, EconML, SuperLearner, telasso, tmle3, double machine learning, causal_forest"
+        "effects, broom, mice, DoubleML, EconML, SuperLearner, telasso, tmle3, double machine learning, causal_forest, "
+        "ritest, ri2, permute"
     ),
     "howto/diagnostics": "love plot, plot_overlap, positivity, common support, standardized difference, E-value",
     "howto/effect_scales": "risk difference, risk ratio, relative risk, odds ratio, marginal effects",
     "howto/learners": "machine learning, DoubleML, random-forest, lasso, spline, stack",
     "howto/multiple_imputation": "missing data, multiple imputation",
     "howto/outcome_families": "poisson, exposure, offset, rate ratio",
+    "howto/permutation_tests": "permutation, randomisation inference, Fisher, exact, trial, experiment, studentized",
     "howto/propensity_scores": "logistic regression, machine learning, random forest, covariate balancing",
     "howto/report": "tidy, summary_col, csv",
     "howto/simulate": "sample size, power",

@@ -54,6 +54,7 @@ FIT_EXAMPLES = """examples:
   causalrisk fit survey.csv "ill ~ age" --treat smoker --weights w --strata stratum --psu psu --nest --subpop adult
   causalrisk fit falls.csv "falls ~ age" --treat drug --family poisson --exposure years --estimator IPWRA
   causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke --learner hist-gradient-boosting --n-repeats 3
+  causalrisk fit trial.csv "y ~ age" --treat group --estimator OutcomeRegression --permutations 9999 --permute-within site
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --output table.tex
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --json | jq .estimates[0].estimate
 """  # noqa: E501
@@ -89,6 +90,10 @@ def make_parser() -> argparse.ArgumentParser:
     fit.add_argument("--explain", action="store_true", help="explain the estimate in plain words below the summary")
     fit.add_argument("--by", metavar="COLUMN", help='effects in its groups below the summary, or along it: "~ age"')
     fit.add_argument("--pairwise", action="store_true", help="effects between all pairs of levels below the summary")
+    fit.add_argument(
+        "--permutations", metavar="N", help='randomisation test for trials below the summary, such as 9999 or "all"'
+    )
+    fit.add_argument("--permute-within", metavar="COLUMN", help="its strata (whole clusters where they have one arm)")
     fit.add_argument("--balance", action="store_true", help="balance of the covariates below the summary")
     fit.add_argument("--sensitivity", action="store_true", help="sensitivity to confounding below the summary")
     _add_printing(fit)
@@ -149,7 +154,7 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--levels", metavar="LABELS", help='printed labels of the levels, such as "0=nonsmoker,1=smoker"')
     add("--weights", metavar="COLUMN", help="column of observation weights; needs --weight-type")
     add("--weight-type", metavar="TYPE", help="frequency or probability")
-    add("--cluster", metavar="COLUMN", help="cluster column")
+    add("--cluster", metavar="COLUMN", help='cluster column; two-way clusters by two, such as "firm,year"')
     add("--exposure", metavar="COLUMN", help="column of how long each unit was observed; its logarithm is the offset")
     add("--offset", metavar="COLUMN", help="column of a known part of the outcome models' linear predictor")
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
@@ -314,6 +319,10 @@ def _number_or_text(text: str | None) -> float | str | None:
     return text if number is None else number
 
 
+def _whole_or_text(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 def _one_or_several(given: Sequence[str] | None) -> str | list[str] | None:
     """Return names that are given by an option each, or by one with commas between them; one name as it is."""
     names = [name.strip() for text in given or () for name in text.split(",")]
@@ -332,12 +341,13 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
         raise OptionError("--target and --target-file were both given.\nGive one of them.")
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
-    more = ("weights", "weight_type", "cluster", "offset", "exposure", "effect", "missing", "collinear")
+    more = ("weights", "weight_type", "offset", "exposure", "effect", "missing", "collinear")
     learned = ("smooth", "learner_use", "n_folds", "n_repeats")
     return (
         {name: getattr(options, name) for name in (*same, *more, *learned)}
         | _survey_options(options)
         | {
+            "cluster": None if options.cluster is None else _one_or_several([options.cluster]),
             "learner": _one_or_several(options.learner),
             "target": options.target if options.target_file is None else _read(options, options.target_file),
             "at_exposure": _number_or_text(options.at_exposure),
@@ -433,12 +443,22 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
     asked = {
         "groups": (options.by, lambda: res.effects_by(options.by, data, n_jobs=options.jobs)),
         "pairs": (options.pairwise, res.pairwise),
+        "permutation_test": (options.permutations, lambda: _permuted(options, res, data)),
         "balance": (options.balance, res.balance),
         "sensitivity": (options.sensitivity, res.sensitivity),
     }
     tables = {name: make() for name, (wanted, make) in asked.items() if wanted}
     explained = res.explain(options.alpha) if options.explain else None
     return _shown(options, summary=summary, values=values, explained=explained, tables=tables), res.converged
+
+
+def _permuted(options: argparse.Namespace, res: CausalResults, data: pd.DataFrame) -> pd.DataFrame:
+    """Return the randomisation test, one row."""
+    found = res.permutation_test(
+        _whole_or_text(options.permutations), strata=options.permute_within, data=data, rng=options.seed,
+        n_jobs=options.jobs,
+    )  # fmt: skip
+    return found.tidy().set_index("term")
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:
@@ -537,8 +557,9 @@ def _shown(
     """Return the text to print: the summary, JSON, or the path they were written to."""
     path: Path | None = options.output
     kind = path.suffix.lower() if path is not None else ".json" if options.json else ".txt"
-    below = [f"{name.capitalize()}\n{table.to_string()}" for name, table in (tables or {}).items()]
-    pages = [f"<h2>{name.capitalize()}</h2>\n{table.to_html()}" for name, table in (tables or {}).items()]
+    titled = [(name.replace("_", " ").capitalize(), table) for name, table in (tables or {}).items()]
+    below = [f"{title}\n{table.to_string()}" for title, table in titled]
+    pages = [f"<h2>{title}</h2>\n{table.to_html()}" for title, table in titled]
     values = values | {name: _records(table.reset_index()) for name, table in (tables or {}).items()}
     if explained is not None:
         values = values | {"explanation": str(explained)}
@@ -614,7 +635,10 @@ def _demo_reading(joint: CausalResults, together: ComparisonResults) -> str:
     return "\n".join(textwrap.fill(paragraph, 78) for paragraph in paragraphs)
 
 
-RENAMED = {"rng": "seed", "n_jobs": "jobs", "estimators": "estimator", "assumptions": "assumption"}
+RENAMED = {
+    "rng": "seed", "n_jobs": "jobs", "estimators": "estimator", "assumptions": "assumption",
+    "n_permutations": "permutations", "strata": "permute-within",
+}  # fmt: skip
 VALUE = r"(\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[^\]]*\]|\{[^}]*\}|[\w.+-]*\w)"
 READING = {"sep": "--sep", "decimal": "--decimal", "thousands": "--thousands", "encoding": "--encoding"}
 

@@ -187,10 +187,9 @@ def clustered(design: Design, groups: Any) -> Design:
     OptionError
         If it has clusters already.
     """
-    if design.cluster is not None:
-        raise OptionError(
-            f"groups and cluster={design.cluster_name!r} of the model were both given.\nLeave cov_kwds= out."
-        )
+    if design.cluster is not None or design.survey is not None:
+        own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
+        raise OptionError(f"groups and {own} of the model were both given.\nLeave cov_kwds= out.")
     first, second = ways_of(groups, design.n)
     cluster, names = _cluster(design, first, "cluster")
     design = replace(design, cluster=cluster, cluster_name=str(names.name), clusters=names)

@@ -207,8 +207,9 @@ class Design:
 
     @property
     def arm_clusters(self) -> list[int]:
-        """Number of clusters that each arm has rows in, K of them."""
-        return [0 if self.cluster is None else len(np.unique(self.cluster[rows])) for rows in self.members]
+        """Number of clusters that each arm has rows in, K of them; of two-way clusters the smaller number."""
+        ways = [cluster for cluster in (self.cluster, self.second_cluster) if cluster is not None]
+        return [min((len(np.unique(cluster[rows])) for cluster in ways), default=0) for rows in self.members]
 
     @property
     def outcome_limits(self) -> np.ndarray:

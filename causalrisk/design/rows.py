@@ -23,7 +23,7 @@ EXACT = 2.0**53  # floats up to this hold every whole number
 SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
 WAYS = 2  # variables of two-way clusters
-BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "propensity_score", "subpop")  # options that go by rows
+BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", "propensity_score")  # options that go by rows
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
@@ -525,7 +525,7 @@ def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], note
             columns = named_columns(given, "replicate_weights", table.index, notes)
         else:
             columns = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
-        replicates = pd.DataFrame(columns)
+        replicates = columns
     strata, psu, fpc = (find(getattr(survey, role), role) for role in ("strata", "psu", "fpc"))
     return SurveyColumns(survey=survey, strata=strata, psu=psu, fpc=fpc, replicates=replicates)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -194,21 +194,21 @@ class SurveyColumns:
         What the caller said.
     strata, psu, fpc : Series or None
         One value per row.
-    replicates : DataFrame or None
-        Replicate weights.
+    replicates : dict of str to Series, or None
+        Replicate weights by name.
     """
 
     survey: Survey
     strata: pd.Series | None
     psu: pd.Series | None
     fpc: pd.Series | None
-    replicates: pd.DataFrame | None
+    replicates: Mapping[str, pd.Series] | None
 
     def check_complete(self, weights: pd.Series | None) -> None:
         """Refuse rows that miss where in the design they belong: no other row stands for them."""
         columns = {"weights": weights, "strata": self.strata, "psu": self.psu, "fpc": self.fpc}
         if self.replicates is not None:
-            columns |= {f"replicate_weights {name!r}": self.replicates[name] for name in self.replicates}
+            columns |= {f"replicate_weights {name!r}": column for name, column in self.replicates.items()}
         for role, column in columns.items():
             if column is not None and missing_mask(column).any():
                 count, name = int(missing_mask(column).sum()), str(column.name)
@@ -272,12 +272,17 @@ class SurveyColumns:
 
 
 def _pairs(strata: pd.Series, units: pd.Series) -> pd.Series:
-    """Name each row's unit by its stratum too; whole numbers are written alike whether they are floats or not."""
+    """Name each row's unit by its stratum too."""
     (stratum, names), (unit, own) = pd.factorize(strata), pd.factorize(units)
     pairs, place = np.unique(stratum * len(own) + unit, return_inverse=True)
-    texts = [[str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in of] for of in (names, own)]
+    texts = labels_of(names), labels_of(own)
     both = [f"{texts[0][pair // len(own)]}/{texts[1][pair % len(own)]}" for pair in pairs]
     return pd.Series(np.array(both, dtype=object)[place], index=units.index, name=units.name)
+
+
+def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
+    """Write names of strata or units, whole numbers alike whether they are floats or not."""
+    return tuple(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in names)
 
 
 def replicate_names(given: Any, known: Sequence[str]) -> list[str] | None:
@@ -510,12 +515,16 @@ def survey_design(
     if columns.fpc is not None:
         by = pd.Series(numbers(columns.fpc, f"fpc {columns.fpc.name!r}")).groupby(stratum)
         limits = by.min().to_numpy(), by.max().to_numpy()
-    every = Strata(tuple(str(name) for name in strata), units, limits)
+    every = Strata(labels_of(strata), units, limits)
     known = columns.described(every, weights_name, subpop_name)
     replication = None
     if columns.replicates is not None:
-        full = np.ones(n) if weights is None else weights
-        replication = _replication(columns.survey, columns.replicates, full, keep)
+        weights = np.ones(n) if weights is None else weights
+        values = replicate_values(columns.survey, columns.replicates, weights)
+        sums = ReplicateSums.of(values, weights)
+        replication = Replication(
+            multiplicities=values[keep] / weights[keep, None], **replication_of(columns.survey, sums)
+        )
     return SurveyDesign(
         stratum=stratum[keep].astype(np.intp), unit=within[units_of[keep]], replication=replication, **known
     )
@@ -530,11 +539,11 @@ def _call(columns: SurveyColumns, weights_name: str | None) -> str:
         text = isinstance(survey.replicate_weights, str)
         given["replicate_weights"] = repr(survey.replicate_weights if text else list(columns.replicates))
     for field in dataclasses.fields(survey):
-        value = getattr(survey, field.name)
-        if field.name == "rscales" and value is not None:
-            given["rscales"] = repr(np.asarray(value).tolist())
-        elif field.name not in (*names, "replicate_weights", "rscales") and value != field.default:
-            given[field.name] = repr(value)
+        if field.name not in (*names, "replicate_weights"):
+            value = getattr(survey, field.name)
+            value = value.tolist() if hasattr(value, "tolist") else value
+            if value != field.default:
+                given[field.name] = repr(value)
     return f"Survey({', '.join(f'{name}={value}' for name, value in given.items())})"
 
 
@@ -569,27 +578,58 @@ def _fractions(what: str, strata: Strata) -> Array:
     return units / high
 
 
-def _replication(survey: Survey, replicates: pd.DataFrame, weights: Array, keep: NDArray[np.bool_]) -> Replication:
-    """Check replicate weights and return what they make of estimates."""
-    columns = [numbers(replicates[name], f"replicate weights {name!r}") for name in replicates]
-    values, count = np.column_stack(columns), len(columns)
+@dataclass(frozen=True)
+class ReplicateSums:
+    """Sums over all rows of the data by which replicate weights are checked.
+
+    Parameters
+    ----------
+    weights : float
+        Sum of the weights.
+    replicates : ndarray, shape (R,)
+        Sums of the replicate weights.
+    products : ndarray, shape (R, R)
+        Sums of their products.
+    """
+
+    weights: float
+    replicates: Array
+    products: Array
+
+    @classmethod
+    def of(cls, replicates: Array, weights: Array) -> ReplicateSums:
+        """Return those of some rows, from replicate weights of shape (n, R) and weights of shape (n,)."""
+        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates)
+
+
+def replicate_values(survey: Survey, replicates: Mapping[str, pd.Series], weights: Array) -> Array:
+    """Check replicate weights of some rows and return them as they are used for these, shape (n, R)."""
+    values = np.empty((len(replicates), len(weights))).T
+    for r, (name, column) in enumerate(replicates.items()):
+        values[:, r] = numbers(column, f"replicate weights {name!r}")
     if (values < 0).any():
         raise DesignError(
             f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.\n"
             "Take a set of replicate weights without negative ones."
         )
-    full = values if survey.combined else values * weights[:, None]
-    ratio = full.sum() / count / weights.sum()
+    values = values if survey.combined else values * weights[:, None]
+    if (values[weights == 0] > 0).any():
+        raise DesignError(
+            "some rows have a weight of 0 and replicate weights above 0; expected 0 in all of them.\n"
+            "Name the weights that the replicate weights belong to."
+        )
+    return values
+
+
+def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
+    """Check replicate weights by all rows, and return what a `Replication` has that does not go by rows."""
+    count = len(sums.replicates)
+    ratio = sums.replicates.mean() / sums.weights
     if not 1 / RATIO <= ratio <= RATIO:
         advice = "combined=False  if they are factors of weights=" if survey.combined else "combined=True"
         raise DesignError(
             f"the replicate weights sum to {ratio:.3g} times the weights on average; expected about one.\n"
             f"Name the weights that they belong to, or type  {advice}."
-        )
-    if (full[weights == 0] > 0).any():
-        raise DesignError(
-            "some rows have a weight of 0 and replicate weights above 0; expected 0 in all of them.\n"
-            "Name the weights that the replicate weights belong to."
         )
     scale = survey.scale
     if scale is None:
@@ -608,17 +648,17 @@ def _replication(survey: Survey, replicates: pd.DataFrame, weights: Array, keep:
             f"scale={scale!r} and rscales= of shape {rscales.shape} for {count} replicates; expected a positive "
             "number, and one number for all or one for each, none negative.\nType  rscales=1."
         )
-    own = full / np.linalg.norm(full, axis=0)
-    singular = np.sqrt(np.clip(np.linalg.eigvalsh(own.T @ own), 0, None))
+    size = np.sqrt(np.diag(sums.products))
+    size = np.where(size > 0, size, 1.0)
+    singular = np.sqrt(np.clip(np.linalg.eigvalsh(sums.products / np.outer(size, size)), 0, None))
     mse = survey.replicate_type in ("ACS", "SDR") if survey.mse is None else survey.mse
     rho = "" if survey.rho is None else f", rho {survey.rho:g}"
-    return Replication(
-        kind=f"{survey.replicate_type or 'scaled'}{rho}",
-        multiplicities=full[keep] / weights[keep, None],
-        scales=scale * np.broadcast_to(rscales, count),
-        mse=bool(mse),
-        df=float((singular > DEPENDENT * singular.max()).sum() - 1),
-    )
+    return {
+        "kind": f"{survey.replicate_type or 'scaled'}{rho}",
+        "scales": scale * np.broadcast_to(rscales, count),
+        "mse": bool(mse),
+        "df": float((singular > DEPENDENT * singular.max()).sum() - 1),
+    }
 
 
 def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:

@@ -281,7 +281,7 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     rows: list[dict[str, Any]] = []
     if grid is None:  # for K arms scaled by 2 / K, the ratio of the mean scores
         grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
-    inference = InferenceOptions(cov_type=record.robust_type, rng=record.seed)  # needs no resampling
+    inference = InferenceOptions(cov_type=record.robust_option, rng=record.seed)  # needs no resampling
     for limit in grid:
         trim = limit
         if isinstance(

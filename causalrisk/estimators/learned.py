@@ -17,7 +17,7 @@ import numpy as np
 from causalrisk.design import Design, TargetRows
 from causalrisk.design.encoders import ExtendedEncoder
 from causalrisk.design.support import Encoder, Matrices, supported
-from causalrisk.errors import DesignWarning, Notes, OptionError
+from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.learners.cross_fitting import (
     CrossFitted,
@@ -132,6 +132,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     )
     workers = worker_count(inference.n_jobs, inference.memory, design.X.nbytes)
     fits = tuple(cross_fit(learner, rows, workers) for learner in learners)
+    _tell_of_convergence(fits, design.labels, rows.n_folds, notes)
     moved = sum(on_predictor_scale(options.outcome_family, fit.predictions)[1] for fit in fits)
     if moved:
         told = (
@@ -148,6 +149,25 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
             notes.warn(f"{told}\n{advice}", DesignWarning)
     found = [out_of_fold_r_squared(fit.predictions, design.y, design.arm, design.weights) for fit in fits]
     return Learned(fits, np.stack(found))
+
+
+def _tell_of_convergence(fits: Sequence[CrossFitted], labels: Sequence[str], n_folds: int, notes: Notes) -> None:
+    """Warn once of each learner whose fits did not all converge."""
+    for fit in fits:
+        texts = [text for said in fit.not_converged for text in said]
+        if not texts:
+            continue
+        arms = ", ".join(
+            f"{len(said)} of {n_folds} folds of arm {label!r}"
+            for label, said in zip(labels, fit.not_converged, strict=True)
+            if said
+        )
+        first, fits_made = texts[0].strip().partition("\n")[0].rstrip("."), n_folds * len(labels)
+        notes.warn(
+            f"the learner {fit.name} did not converge in {len(texts)} of {fits_made} fits: {arms}. It says: {first}.\n"
+            'Give it more iterations or standardised covariates, or type  learner="smooth".',
+            ConvergenceWarning,
+        )
 
 
 def feature_columns(X: Array) -> Array:

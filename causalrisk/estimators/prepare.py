@@ -261,7 +261,7 @@ def expected_passes(
         return None
     likelihoods = int(spec.uses_propensity) + int(nonlinear)
     expected = 5 + NEWTON * likelihoods + ANCHORS * joint
-    if inference.resolved(design, joint=joint)[0] in ("bootstrap", JACKKNIFE):
+    if inference.resolved(design, joint=joint)[0] in ("bootstrap", "replicates", JACKKNIFE):
         expected += 3 + 4 * likelihoods
     return expected
 
@@ -299,6 +299,12 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
             f"the jackknife of a scan leaves out clusters, and this one has none: each of its {design.n:,} rows would "
             'take a refit on all the others.\nType  cov_type="robust", or, if the rows fit into memory, type  '
             "data=data.collect()."
+        )
+    if design.survey is not None and cov_type == "bootstrap":
+        raise UnavailableError(
+            "the rescaled bootstrap of a survey design is not there for a scan; expected the standard errors of its "
+            "strata and first-stage units.\n"
+            "Leave cov_type=, bootstrap= and n_boot= out, or, if the rows fit into memory, type  data=data.collect()."
         )
     if inference.resamples is not None:
         raise UnavailableError(

@@ -64,6 +64,8 @@ class Block:
         Of a scan the number of each row among those of the sample.
     places : tuple of Place
         Of a scan where the rows are from.
+    multiplicities : ndarray, shape (n, R), optional
+        Of a scan replicate weights over the weights, in the order in which the rows came.
     """
 
     sample: Sample
@@ -72,6 +74,7 @@ class Block:
     place: slice = dataclasses.field(default_factory=lambda: slice(0, 0))
     position: NDArray[np.intp] = dataclasses.field(default_factory=lambda: EMPTY)
     places: tuple[Place, ...] = ()
+    multiplicities: Array | None = None
 
     @property
     def weight_model(self) -> WeightModel:
@@ -383,6 +386,7 @@ class ScannedProblem(Problem):
             model=self.weight_model(sample),
             position=block.position[sample.order],
             problem=self,
+            multiplicities=block.multiplicities,
         )
 
     def _frame_block(self, frame: TargetRows, rows: slice) -> Block:

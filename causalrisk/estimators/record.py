@@ -296,6 +296,11 @@ class FitRecord:
         return 1.0 if self.joint is None else self.joint.choice_variance
 
     @property
+    def robust_option(self) -> str | None:
+        """Value of `cov_type` that needs no resampling; the default of a survey design is of it."""
+        return None if self.design.survey is not None else self.robust_type
+
+    @property
     def used_weight_fit(self) -> WeightFit:
         """The importance weights that the estimator uses; one that uses none raises an UnavailableError."""
         if self.weight_fit is None or not self.spec.uses_propensity:

@@ -82,6 +82,9 @@ class Resamples:
             resampler = frame_resampler(problem.design, resampler.kind, resampler.seed, problem.n_frame)
         if self.spread is not None:
             return resampler.perturb(REPLICATE_STREAM + shift, number, width, units, spread=self.spread)
+        if block.multiplicities is not None:
+            sample = block.sample
+            return np.asarray(sample.s[:, None] * block.multiplicities[sample.order, group])
         return resampler.draw(RESAMPLE_STREAM + shift, number, width, units)
 
 
@@ -565,9 +568,42 @@ class SeparateRefitter:
         kept = len(refits.values) - len(gamma) + estimated  # the log odds that a classifier gives are no estimates
         return Refits(refits.values[:kept], refits.failures)
 
+    def refit_groups(self, groups: Array, counts: Array, fits: NewtonFits | None = None) -> Refits:
+        """Refit the effects in groups of outcome models that are given, and so are those of every group.
+
+        Parameters
+        ----------
+        groups : ndarray, shape (n, G)
+            Indicators of the groups, rows in the order of the sample.
+        counts, fits
+            As in `estimates.Refitter`.
+
+        Returns
+        -------
+        Refits
+            Effects of arms 1 .. K-1 in the first group, then in the next.
+        """
+        if self.weight_fit is None or not self.problem.spec.given:
+            raise TypeError("these outcome models, or weights, are none that are given")
+        passes = KeptPasses(self.problem, self.full, counts, self._alone)
+        weighing, failures, _ = weigh_resamples(passes, self.weight_fit.gamma, fits or self.weight_fit.refit(counts))
+        theta, effects = np.repeat(self.full.theta[..., None], counts.shape[1], axis=2), []
+        for group in groups.T:
+            inside = KeptPasses(self.problem, self.full, counts * group[:, None], self._alone)
+            sums = self.problem.spec.mean.refit(functools.partial(_over_refits, inside, weighing, theta))
+            weight = _over_refits(inside, weighing, theta, _tilt_of)
+            with np.errstate(invalid="ignore", divide="ignore"):  # a group without rows is a failure
+                effects.append(self.full.effect_scale.effects(sums / weight + self.full.level.height))
+        return collect_refits(np.concatenate(effects), theta[:, :0], weighing.gamma[:0], failures)
+
     @cached_property
     def _alone(self) -> RefitRows | None:
         return refit_rows(next(self.problem.over(_itself)), self.full) if len(self.problem.places) == 1 else None
+
+
+def _tilt_of(rows: RefittedRows) -> Array:
+    """Sum of the tilt of the rows, shape (m,)."""
+    return np.asarray((rows.share * rows.tilt).sum(axis=0))
 
 
 def _itself(block: Block) -> Block:

@@ -19,8 +19,9 @@ import numpy as np
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import Estimate, Refits, Refitter, Refitters, collect_refits
 from causalrisk.estimators.record import FitRecord, Stack
+from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.robust import influence_covariance
-from causalrisk.numerics.failures import first_failure
+from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.numerics.optimize import non_negative_least_squares
@@ -186,3 +187,38 @@ class StackRefitter(Refitters):
         failures = first_failure(*(refits.failures for refits in found))
         refits = collect_refits(params, rest[:, None], rest[:0], failures)
         return dataclasses.replace(refits, start=found[0].start)
+
+
+class GroupRefitter:
+    """Refits the effects in groups by the outcome models that are given.
+
+    Parameters
+    ----------
+    refitter : SeparateRefitter
+        Refits their average.
+    groups : ndarray, shape (n, G)
+        Indicators of the groups, rows in the order of the sample.
+    """
+
+    def __init__(self, refitter: SeparateRefitter, groups: Array) -> None:
+        self.refitter, self.groups = refitter, groups
+
+    arrays, rows_together = SeparateRefitter.arrays, SeparateRefitter.rows_together
+
+    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+        """As in `estimates.Refitter`; effects of each group."""
+        return self.refitter.refit_groups(self.groups, counts, fits)
+
+
+class StackedGroupsRefitter(StackRefitter):
+    """Averages effects in groups, on the scale where they are differences; arguments are those of `StackRefitter`."""
+
+    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+        """As in `estimates.Refitter`; effects of each group."""
+        found = self.refit_each(counts, first, fits)
+        failures = first_failure(*(refits.failures for refits in found))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            on_scale = np.stack([self.scale.contrast(refits.values) for refits in found])
+            values = self.scale.report(np.tensordot(self.weights, on_scale, axes=1))
+        values[:, failures != Failure.OK] = np.nan
+        return Refits(values, failures)

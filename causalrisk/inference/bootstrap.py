@@ -24,7 +24,7 @@ from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.estimators.stack import StackRefitter
+from causalrisk.estimators.stack import GroupRefitter, StackedGroupsRefitter, StackRefitter
 from causalrisk.inference.multiplied import multiplier_bootstrap
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
@@ -133,7 +133,8 @@ def refitter_of(
     record : FitRecord
         The fit.
     groups : ndarray, shape (n, G), optional
-        For a joint fit indicators of groups, rows in the order of the sample, whose effects are wanted instead.
+        For a joint fit or a stack indicators of groups, rows in the order of the sample, whose effects are wanted
+        instead.
     replicates : ResampleReplicates, optional
         For a joint fit the replicates of each resample; by default as its options say.
 
@@ -144,9 +145,10 @@ def refitter_of(
     """
     sample, joint, stack = record.sample, record.joint, record.stack
     if stack is not None:
-        refitters = [refitter_of(of) for of in stack.records]
+        refitters = [refitter_of(of, groups) for of in stack.records]
         scale, n_arms = record.options.effect_scale, record.design.n_arms
-        return StackRefitter(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
+        kind = StackRefitter if groups is None else StackedGroupsRefitter
+        return kind(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
     separate = SeparateRefitter(
         sample=sample,
         spec=record.spec if joint is None else IPWRA,
@@ -156,7 +158,7 @@ def refitter_of(
         effect_scale=record.options.effect_scale,
     )
     if joint is None:
-        return separate
+        return separate if groups is None else GroupRefitter(separate, groups)
     return JointRefitter(
         sample=sample,
         weight_fit=joint.problem.weight_fit,
@@ -238,8 +240,8 @@ def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDis
     """Run the bootstrap of a fit, in memory or in passes over its scan."""
     if record.bootstrap in MULTIPLIERS:
         return multiplier_bootstrap(record, inference.draws)
+    inference = inference_of(record, inference)
     if record.passes is None:
-        inference = inference_of(record, inference)
         return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
     return distribution_of([record.passes.refits(record.bootstrap, record.seed, inference.draws)])
 

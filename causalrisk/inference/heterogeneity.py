@@ -128,7 +128,7 @@ def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOp
     Parameters
     ----------
     record : FitRecord
-        A joint fit.
+        A joint fit, or a stack.
     groups : ndarray, shape (n, G)
         Indicators of the groups, rows in the order of the sample.
     inference : InferenceOptions
@@ -137,7 +137,7 @@ def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOp
     Returns
     -------
     values : ndarray, shape (K - 1, G)
-        Effects of one model in which every group has a risk and a variance of its own.
+        Effects of one model in which every group has a risk and a variance of its own; of a stack their averages.
     resampled : ndarray, shape (m, K - 1, G)
         The effects in the resamples of the fit that worked.
     """
@@ -210,7 +210,8 @@ def effects_by(
 
     JRE trains its arms anew, with a risk and a variance for each group; it has no projections. Its standard errors are
     the bootstrap's: this costs about what the bootstrap of a fit does, with a classifier its fits for each resample and
-    fold. The resamples are kept, so that `differences_by` and `equality_test` of the same groups take them.
+    fold. The resamples are kept, so that `differences_by` and `equality_test` of the same groups take them. A stack
+    averages the effects of its fits in each group with its weights, on the scale where they are differences.
 
     Parameters
     ----------
@@ -446,12 +447,7 @@ def _untested(found: Moderators, which: NDArray[np.bool_], what: str, count: int
 
 
 def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
-    """Find the moderators, the columns of `by`; a target frame has none, nor has an average of fits."""
-    if record.stack is not None:
-        raise UnavailableError(
-            "effects_by is of one fit, and this one is an average of several.\n"
-            'Type  model.with_options(learner_use="terms").fit().effects_by(...)  for predictions as terms.'
-        )
+    """Find the moderators, the columns of `by`; a target frame has none."""
     if record.frame is not None:
         raise UnavailableError(
             "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."

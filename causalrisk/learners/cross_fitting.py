@@ -13,7 +13,9 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -232,11 +234,14 @@ class CrossFitted:
         For each arm the fitted model of each fold.
     predictions : ndarray, shape (K, n)
         Mean outcome of each row in each arm, by the models of its fold.
+    not_converged : tuple of tuple of str
+        For each arm what the fits said that did not converge, one text a fit.
     """
 
     name: str
     fitted: tuple[tuple[Any, ...], ...]
     predictions: Array
+    not_converged: tuple[tuple[str, ...], ...] = ()
 
     def of_new(self, features: Array) -> Array:
         """Predict rows of no fold, features (m, k), by the mean over the folds' models, shape (K, m)."""
@@ -311,18 +316,26 @@ def cross_fit(learner: Learner, rows: LearnerRows, workers: int) -> CrossFitted:
     """
     n_folds, n_arms = rows.n_folds, len(learner.models)
     task = functools.partial(_fit_and_predict, learner, rows)
-    with _single_threads(), ordered_map(task, n_arms * n_folds, workers) as results:
+    with _single_threads(), _listening(), ordered_map(task, n_arms * n_folds, workers) as results:
         done = list(results)
     predictions = np.empty((n_arms, len(rows.y)))
-    for number, (_, values) in enumerate(done):
+    for number, (_, values, _) in enumerate(done):
         a, f = divmod(number, n_folds)
         predictions[a, rows.fold == f] = values
-    models = tuple(tuple(model for model, _ in done[a * n_folds : (a + 1) * n_folds]) for a in range(n_arms))
-    return CrossFitted(learner.name, models, predictions)
+    of_arms = [done[a * n_folds : (a + 1) * n_folds] for a in range(n_arms)]
+    return CrossFitted(
+        name=learner.name,
+        fitted=tuple(tuple(model for model, _, _ in fits) for fits in of_arms),
+        predictions=predictions,
+        not_converged=tuple(tuple(said for _, _, said in fits if said) for fits in of_arms),
+    )
 
 
-def _fit_and_predict(learner: Learner, rows: LearnerRows, number: int) -> tuple[Any, Array]:
-    """Fit the model of an arm to the rows outside of a fold, and predict the rows of the fold."""
+def _fit_and_predict(learner: Learner, rows: LearnerRows, number: int) -> tuple[Any, Array, str]:
+    """Fit the model of an arm to the rows outside of a fold, predict the rows of the fold; and what it said.
+
+    That is the text of its first warning that it did not converge, empty if it gave none.
+    """
     a, f = divmod(number, rows.n_folds)
     outside = rows.fold != f if rows.n_folds > 1 else np.ones(len(rows.y), dtype=bool)
     used, label = np.flatnonzero((rows.arm == a) & outside), learner.labels[a]
@@ -333,7 +346,8 @@ def _fit_and_predict(learner: Learner, rows: LearnerRows, number: int) -> tuple[
         )
     model = seeded(copy.deepcopy(learner.models[a]), [rows.repeat, a, f])
     own = None if rows.weights is None else rows.weights[used]
-    with _Noted(f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {rows.n_folds}"):
+    where = f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {rows.n_folds}"
+    with _Noted(where), _listening() as heard:
         _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
         values = predicted(model, rows.features[rows.fold == f])
     if not np.isfinite(values).all():
@@ -341,7 +355,44 @@ def _fit_and_predict(learner: Learner, rows: LearnerRows, number: int) -> tuple[
             f"the learner {learner.name} predicts {int((~np.isfinite(values)).sum())} of {len(values)} rows of fold "
             f'{f + 1} as no finite number, in arm {label!r}.\nType  learner=  with another, or  learner="smooth".'
         )
-    return model, values
+    return model, values, next(iter(heard), "")
+
+
+CONVERGENCE = ("sklearn.exceptions", "statsmodels.tools.sm_exceptions")  # modules with such a warning
+_hearing = threading.local()  # what the fit of a thread said
+_listeners = 0
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Gather the warnings of fits that do not converge in place of giving them: those of the thread, as texts.
+
+    Filters of warnings are a process's own, not a thread's: the first to listen sets them for all.
+    """
+    global _listeners
+    heard: list[str] = []
+    _hearing.heard = heard
+    if _listeners:
+        yield heard
+        return
+    kinds = tuple(sys.modules[name].ConvergenceWarning for name in CONVERGENCE if name in sys.modules)
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def hear(message: Warning | str, category: type[Warning], *others: Any, **more: Any) -> None:
+            if issubclass(category, kinds) and hasattr(_hearing, "heard"):
+                _hearing.heard.append(str(message))
+            else:
+                shown(message, category, *others, **more)
+
+        for kind in kinds:
+            warnings.simplefilter("always", kind)
+        warnings.showwarning = hear
+        _listeners += 1
+        try:
+            yield heard
+        finally:
+            _listeners -= 1
 
 
 def _single_threads() -> contextlib.AbstractContextManager[Any]:

@@ -54,7 +54,7 @@ class PermutationTest:
 
     @property
     def asymptotic_pvalue(self) -> float:
-        """The p-value of a studentized statistic by the normal (Wald's: chi-squared) distribution; NaN of others."""
+        """The p-value of a studentized statistic by its distribution in large samples; NaN of a difference."""
         return self._data.asymptotic_pvalue
 
     @property
@@ -236,7 +236,8 @@ def permutation_test(
         The data the model was made from, for strata that its formulas do not use.
     statistic : {"studentized", "difference"}
         The effect over its robust (clustered) standard error, or the effect itself, on the scale where it is a
-        difference: of ratios their logarithms.
+        difference: of ratios their logarithms. The standard error has no small-sample factor, which would change no
+        p-value.
     alternative : {"two-sided", "larger", "smaller"}
         Which effects are evidence against the hypothesis; "two-sided" are those as large either way.
     arm : level or label, optional

@@ -225,6 +225,7 @@ def _check(res: CausalResults) -> None:
     for what, bad in (
         ("observation weights", design.weight_type is not None),
         ("clusters", design.cluster is not None),
+        ("a survey design", design.survey is not None),
         (f"an {design.offset_kind}", design.offset is not None),
         ("more than two arms", design.n_arms > 2),
         (f"target {options.target!r}", options.target != "all"),

@@ -189,6 +189,34 @@ def test_every_option_reaches_the_library(coded, capsys):
     assert told == res.tidy().to_dict("records")[0]
 
 
+SMALL = {
+    "--use-t --small-sample --cluster site": ({"use_t": True, "small_sample": True}, "site"),
+    "--df 7 --cluster site": ({"df": 7}, "site"),
+    "--use-t --cluster site,week": ({"use_t": True}, ["site", "week"]),
+}
+
+
+@pytest.mark.parametrize("typed", SMALL)
+def test_degrees_of_freedom_and_clusters(coded, capsys, typed):
+    data, (options, cluster) = pd.read_csv(coded).assign(week=lambda f: f.index // 10 % 12), SMALL[typed]
+    data.to_csv(coded, index=False)
+    call = ["fit", str(coded), "y ~ x1 + x2", "--treat", "d", "--estimator", "IPWRA", "--json", *typed.split()]
+    assert main(call) == 0
+    told = json.loads(capsys.readouterr().out)
+    res = cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d", cluster=cluster).fit(**options)
+    assert told["estimates"] == res.tidy().to_dict("records")
+    assert told["glance"]["df"] == res.df_resid
+
+
+def test_a_comparison_by_t(coded, capsys):
+    call = ["compare", str(coded), "y ~ x1", "--treat", "d", "--estimators", "IPWRA,AIPW", "--json", "--n-boot", "20"]
+    assert main([*call, "--use-t"]) == 0
+    told = json.loads(capsys.readouterr().out)["estimates"]
+    names = ["IPWRA", "AIPW"]
+    both = cr.compare("y ~ x1", pd.read_csv(coded), treat="d", estimators=names, n_boot=20, use_t=True)
+    assert told == both.tidy().to_dict("records")
+
+
 LEARNED = {
     "--learner smooth --learner-use replace --n-folds 3": {
         "learner": "smooth", "learner_use": "replace", "n_folds": 3
@@ -508,6 +536,20 @@ def test_tables_below_the_summary(coded, tmp_path, capsys):
     assert {"pairs", "balance", "sensitivity"} <= set(told)
     assert main([*call, "--output", str(tmp_path / "a.tex")]) == 2
     assert f"--output {tmp_path / 'a.html'}" in capsys.readouterr().err
+
+
+def test_a_permutation_test_below_the_summary(coded, capsys):
+    frame = pd.read_csv(coded)
+    res = cr.OutcomeRegression.from_formula("y ~ x1", frame, treat="d").fit()
+    call = ["fit", str(coded), "y ~ x1", "--treat", "d", "--estimator", "outcomeregression"]
+    assert main([*call, "--permutations", "99", "--permute-within", "ill", "--seed", "2"]) == 0
+    expected = res.permutation_test(99, strata="ill", data=frame, rng=2).tidy()
+    assert f"Permutation test\n{expected.set_index('term').to_string()}" in capsys.readouterr().out
+    assert main([*call, "--permutations", "99", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["permutation_test"]
+    assert row["p_value"] == res.permutation_test(99).pvalue and row["term"] == "ATE"
+    assert main([*call, "--permutations", "all"]) == 2
+    assert "--permutations 9999" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_levels_and_loss_and_n_boot(coded, capsys):

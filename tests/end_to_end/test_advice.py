@@ -28,6 +28,7 @@ import pytest
 import sklearn.linear_model
 import statsmodels.api as sm
 from sklearn.linear_model import LinearRegression
+from sklearn.neural_network import MLPRegressor
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, Survey, compare, hle
@@ -374,7 +375,7 @@ MODEL = {
     "not whole": Case(
         model, {"weights": "u", "weight_type": "frequency"}, {"weights": "u", "weight_type": "probability"}
     ),
-    "two-way clusters": Case(model, {"cluster": ["site", "town"]}, {"cluster": "site"}),
+    "three-way clusters": Case(model, {"cluster": ["site", "town", "k"]}, {"cluster": ["site", "town"]}),
     "several weights": Case(
         model, {"weights": ["w", "u"], "weight_type": "probability"}, {"weights": "w", "weight_type": "probability"}
     ),
@@ -510,6 +511,10 @@ OF_FIT = {
     "positional number": Case(lambda *a, **o: model().fit(*a, **o), {}, {"n_boot": 20}),
     "n_boot beside robust": Case(fit, {"cov_type": "robust", "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
     "rows of clusters": Case(of(IPWRA, cluster="site"), {"cov_type": "HC1"}, {"cov_type": "cluster"}),
+    "df": Case(fit, {"df": 0}, {"use_t": True}),
+    "series of time": Case(
+        fit, {"cov_kwds": {"maxlags": 1}}, {"cov_kwds": {"groups": DATA.site}}, fill={'"id"': '"site"'}
+    ),
     "pairs of clusters": Case(
         of(IPWRA, cluster="site"), {"bootstrap": "pairs", "n_boot": 20}, {"bootstrap": "cluster", "n_boot": 20}
     ),
@@ -572,6 +577,17 @@ FIT_EXPRESSIONS = {
         lambda: res_of()().start,
         lambda: fit(JRE, n_boot=20),
         fill={"from_formula(...).fit()": 'from_formula("y ~ x1 + x2", data, treat="d").fit(n_boot=20)'},
+    ),
+    "two-way clusters resampled": Expression(
+        lambda: model(JRE, cluster=["site", "town"]).fit(),
+        lambda: model(JRE, cluster=["site", "town"]).fit(cov_type="cluster"),
+        model=lambda: model(JRE, cluster=["site", "town"]),
+        fill={"fit(": "model.fit("},
+    ),
+    "groups of no formula": Expression(
+        lambda: fit(cov_kwds={"groups": "site"}),
+        lambda: model(cluster="site").fit(),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"', "'site')": "'site').fit()"},
     ),
     "cluster without clusters": Expression(
         lambda: fit(cov_type="cluster"),
@@ -675,7 +691,7 @@ RESULTS = {
     "group elsewhere": Expression(
         lambda: model(formula="y ~ x1 + x2", data=DATA[["y", "d", "x1", "x2"]]).fit().effects_by("g"),
         lambda: res_of()().effects_by("g", DATA),
-        fill={"effects_by": "res.effects_by"},
+        fill={"data=data": "res.effects_by('g', data=data)"},
         res=res_of(),
     ),
     "other rows": Expression(
@@ -771,6 +787,21 @@ def fitted(**options):
     return model(**options).fit()
 
 
+def two_way_jre():
+    return model(JRE, cluster=["site", "town"]).fit(cov_type="cluster", n_replicates=20)
+
+
+def _grid():
+    """Firms in years, whose sums in either are next to nothing."""
+    rows = np.arange(64)
+    values = np.random.default_rng(2).normal(size=(8, 8))
+    values -= values.mean(axis=0) + values.mean(axis=1)[:, None] - values.mean()
+    return pd.DataFrame({"y": values.ravel(), "firm": rows // 8, "year": rows % 8, "d": (rows // 8 + rows % 8) % 2})
+
+
+GRID = _grid()
+
+
 def undefined():
     """Resamples that all drop the rows with the largest outcomes, so that the estimate lies outside."""
     drawn = np.ones((N, 300))
@@ -802,9 +833,22 @@ MORE = {
     ),
     "few clusters": Expression(
         lambda: fitted(cluster=DATA.site % 5),
-        lambda: model(cluster=DATA.site % 5).fit(cov_type="cluster", small_sample=True),
+        lambda: model(cluster=DATA.site % 5).fit(use_t=True, small_sample=True),
         model=lambda: model(cluster=DATA.site % 5),
         fill={"fit(": "model.fit("},
+    ),
+    "negative variance of two-way clusters": Case(
+        lambda cluster: Hajek.from_formula("y ~ 1", GRID, treat="d", propensity="1", cluster=cluster).fit(use_t=True),
+        {"cluster": ["firm", "year"]},
+        {"cluster": "firm"},
+        fill={"cluster=": 'cluster="firm"'},
+    ),
+    "compared under two-way clusters": Case(compared, {"cluster": ["site", "town"]}, {"cluster": "site"}),
+    "groups of jre under two-way clusters": Expression(
+        lambda: two_way_jre().effects_by(DATA.g),
+        lambda: two_way_jre().start.effects_by(DATA.g),
+        res=lambda: two_way_jre(),
+        fill={"...": "data.g"},
     ),
     "constant in an arm": Case(
         fitted,
@@ -1449,6 +1493,13 @@ SCANS = {
         {"data": causalrisk.scan([DATA[DATA.g == "a"]])},
         fill={"scan": "causalrisk.scan", "level": "'a'", "data.blocks()": "causalrisk.scan([data]).blocks()"},
     ),
+    "clusters at the fit": Expression(
+        lambda: scanned()().model.fit(cov_kwds={"groups": DATA.site}),
+        lambda: model(data=SCAN, cluster="site").fit(),
+        fill={"from_formula(...": "model(data=SCAN", '"column")': '"site").fit()'},
+        model=lambda: model,
+        SCAN=SCAN,
+    ),
     "compare": Expression(
         lambda: compare("y ~ x1", SCAN, treat="d"),
         lambda: causalrisk.etable([of(kind, data=SCAN)(n_boot=9, rng=0) for kind in (IPWRA, AIPW)]),
@@ -1502,6 +1553,12 @@ SCANS = {
         scanned(), {"learner": "smooth", "data": SCAN}, {"learner": "smooth", "data": DATA}, fill=COLLECTED
     ),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
+    "rescaled bootstrap": Case(
+        lambda **o: model(**o, design=causalrisk.Survey(strata="k")).fit(n_boot=9),
+        {"data": SCAN},
+        {"data": DATA},
+        fill=COLLECTED,
+    ),
     "distinct values": Case(
         of_few_values,
         {"right": "cr(x1, df=3, constraints='center')"},
@@ -1861,6 +1918,7 @@ LEARNERS = {
     "classifier of numbers": Case(fitted, {"learner": Classifier()}, {"learner": "smooth"}),
     "arm in one fold": Case(by_town, {"n_folds": 2}, {"n_folds": 5}, fill={"n_folds=": "n_folds=5"}),
     "no number": Case(fitted, {"learner": Nothing()}, {"learner": "smooth"}, which=1),
+    "not converged": Case(fitted, {"learner": MLPRegressor(max_iter=2, random_state=0)}, {"learner": "smooth"}),
     "no weights": Case(
         lambda **o: fitted(weights="u", weight_type="probability", **o), {"learner": Regressor()}, {"learner": "smooth"}
     ),
@@ -1875,6 +1933,48 @@ LEARNERS = {
         lambda: model(JRE, learner="smooth", effect="ratio").fit(cov_type="robust").se_decomposition(),
         lambda: model(JRE, learner="smooth").fit(cov_type="robust"), fill={".fit()": ".fit(cov_type='robust')"},
         model=lambda: model(JRE, learner="smooth", effect="ratio"),
+    ),
+}  # fmt: skip
+
+
+def permuted(estimator=OutcomeRegression, /, *, test=None, **options):
+    """A permutation test as a table."""
+    return model(estimator, **options).fit().permutation_test(**{"n_permutations": 9} | (test or {})).tidy()
+
+
+def of_test(wrong, meant, fill=None, **options):
+    """A test that is refused, and the one that was meant."""
+    return Case(lambda **o: permuted(test=o, **options), wrong, meant, fill=fill)
+
+
+TOWNS = {"treat": "lot", "cluster": "town", "data": DATA.assign(lot=DATA.town % 2)}
+SCHOOLS = {"cluster": "site", "data": DATA.assign(d=np.where(DATA.site == 0, 1, DATA.d))}
+CHANCE = "data.k.map({0: 0.4, 1: 0.5, 2: 0.6})"
+CHANCES = DATA.assign(chance=eval(CHANCE, {"data": DATA}))
+PERMUTATIONS = {
+    "nothing to permute": of_test(
+        {"strata": np.arange(N)}, {"strata": DATA.g}, fill={"strata=data[...]": "strata=data.g"}
+    ),
+    "clusters of both kinds": of_test({}, {"strata": "site"}, **SCHOOLS),
+    "clusters in several strata": of_test(
+        {"strata": DATA.x1 > 0}, {"strata": DATA.town % 3}, fill={"strata=data[...]": "strata=data.town % 3"}, **TOWNS
+    ),
+    "known scores": Case(
+        lambda **o: permuted(AIPW, propensity_score="chance", data=CHANCES, test=o),
+        {}, {"strata": "chance", "data": CHANCES}, fill={"data=data": f"data=data.assign(chance={CHANCE})"},
+    ),
+    "all of too many": of_test({"n_permutations": "all"}, {"n_permutations": 9999}),
+    "one of several": of_test(
+        {"statistic": "difference"}, {"arm": "high", "statistic": "difference"}, treat="dose", reference="none"
+    ),
+    "no sampling error": of_test(
+        {}, {"statistic": "difference"}, data=DATA.assign(y=1.0 * DATA.d), formula="y ~ 1"
+    ),
+    "own replicates": Expression(
+        lambda: model(JRE).fit(cov_type="robust", replicates=np.ones((N, 2))).permutation_test(2),
+        lambda: permuted(JRE, test={"n_permutations": 2}),
+        fill={"permutation_test()": "permutation_test(2).tidy()"},
+        res=lambda: model(JRE).fit(cov_type="robust"),
     ),
 }  # fmt: skip
 GAPS = np.where(np.arange(N) == 7, np.nan, DATA.x1)
@@ -1920,6 +2020,8 @@ SAMPLING = {"weights": "w", "replicate_weights": "repw*"}
 JKN = SAMPLING | {"replicate_type": "JKn"}
 BRR = SAMPLING | {"replicate_type": "BRR"}
 STRATA = {"weights": "w", "strata": "g", "psu": "site"}
+COLUMNS_OF = {"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'}
+HUNDRED = REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j in range(3)})
 AGAIN = REPLICATED.assign(unit=DATA.site // 3)
 LONELY = REPLICATED[(DATA.g != "a") | (DATA.site == 0)]
 ANYBODY = DATA.assign(few=np.where(DATA.index > 0, DATA.k == 0, np.nan), town=DATA.town % 2 + 1)
@@ -1938,7 +2040,7 @@ SURVEYS = {
     "no replicates": Drawn(
         drawn, {"weights": "w", "replicate_type": "BRR"}, BRR, fill={"...,": 'weights="w",', "...": '"BRR"'}
     ),
-    "nothing": Drawn(drawn, {}, STRATA, fill={"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'}),
+    "nothing": Drawn(drawn, {}, STRATA, fill=COLUMNS_OF),
     "no weights": Drawn(
         drawn, {"replicate_weights": "repw*", "replicate_type": "BRR"}, BRR,
         fill={"<column>": "w", "replicate_weights=...": 'replicate_weights="repw*"', "e=...": 'e="BRR"'},
@@ -1958,9 +2060,7 @@ SURVEYS = {
         BRR | {"replicate_weights": np.ones((N, 3)), "weights": 100 * DATA.w, "combined": False},
     ),
     "weights for factors": Case(
-        drawn, BRR | {"combined": False, "data": REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j in
-        range(3)})}, BRR | {"combined": True, "data": REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j
-        in range(3)})},
+        drawn, BRR | {"combined": False, "data": HUNDRED}, BRR | {"combined": True, "data": HUNDRED}
     ),
     "rscales": Case(drawn, BRR | {"rscales": [1, 1]}, BRR | {"rscales": 1}),
     "subpopulation that is missing": Case(
@@ -1981,9 +2081,15 @@ SURVEYS = {
         lambda: drawn(**STRATA, data=LONELY, lonely="adjust", n_boot=9), {}, STRATA | {"lonely": "certainty"},
         fill={"...": 'weights="w", strata="g", psu="site"'},
     ),
+    "resamples of a scan": Case(
+        lambda data, n_boot=None: model(data=data, design=Survey(**STRATA)).fit(n_boot=n_boot),
+        {"data": SCAN, "n_boot": 9}, {"data": DATA, "n_boot": 9}, fill=COLLECTED,
+    ),
+    "permutations": Expression(
+        lambda: drawn(**STRATA).permutation_test(9), lambda: drawn(**STRATA).pvalues, res=lambda: drawn(**STRATA)
+    ),
     "frame": Drawn(
-        lambda: drawn(**BRR, target=POSITIVE), {}, STRATA,
-        fill={"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'},
+        lambda: drawn(**BRR, target=POSITIVE), {}, STRATA, fill=COLUMNS_OF
     ),
     "intervals of replicates": Expression(
         lambda: drawn(**BRR).conf_int(method="basic"), lambda: drawn(**BRR).conf_int(), res=lambda: drawn(**BRR)
@@ -2004,7 +2110,7 @@ GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
-    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS,
+    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "permutation": PERMUTATIONS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

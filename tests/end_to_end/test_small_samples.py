@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,6 @@ TESTS = json.loads((REFERENCE / "hypotheses_tests.json").read_text("utf-8"))["ca
 JACKKNIFE = [case for case in SMALL if case["kind"].startswith("jackknife")]
 LIN = {case["id"]: case for case in SMALL if case["kind"] == "lin_regression"}
 LITTER = {case["id"]: case for case in TESTS if case["data"] == "hypotheses_litter.csv"}
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*clusters:causalrisk.DesignWarning")
 
 
 def data_of(case):
@@ -343,3 +342,35 @@ def test_the_small_sample_factor_is_told():
         for text in (res.methods(), str(res.explain())):
             assert f"the small-sample factor {factor}" in " ".join(text.split())
         assert "small_sample=True" in call_of(res._record)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "options", "advice"),
+    [
+        (12, {}, r"Type  fit\(use_t=True, small_sample=True\)\."),
+        (49, {"small_sample": True}, r"Type  fit\(use_t=True\)\."),
+        (12, {"n_boot": 20}, r"Type  fit\(use_t=True\)\."),
+        (4, {"use_t": True, "small_sample": True}, "Read the intervals as optimistic."),
+        (4, {}, "Read the intervals as optimistic."),
+    ],
+)
+def test_few_clusters_are_told_with_the_remedy(clusters, options, advice):
+    model = cr.IPWRA.from_formula("y ~ x1", simulate(300).assign(g=np.arange(300) % clusters), treat="d", cluster="g")
+    with pytest.warns(cr.DesignWarning, match=f"only {clusters} of the {clusters} clusters of 'g'[^$]*{advice}"):
+        res = model.fit(**options)
+    assert f"only {clusters} of the {clusters} clusters" in " ".join(str(res.summary()).split())
+
+
+@pytest.mark.parametrize(("clusters", "options"), [(50, {}), (12, {"use_t": True}), (12, {"df": 30})])
+def test_enough_clusters_or_t_tests_are_not_warned_of(clusters, options):
+    model = cr.IPWRA.from_formula("y ~ x1", simulate(300).assign(g=np.arange(300) % clusters), treat="d", cluster="g")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(**options)
+
+
+def test_of_two_way_clusters_the_fewer_are_told():
+    frame = two_ways().assign(many=np.arange(300) % 100)
+    model = cr.IPWRA.from_formula("y ~ x1", frame, treat="d", cluster=["many", "year"])
+    with pytest.warns(cr.DesignWarning, match="only 11 of the 11 clusters of 'many' and 'year'"):
+        model.fit()

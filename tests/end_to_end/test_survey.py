@@ -268,3 +268,18 @@ def test_table_one_takes_the_weights_and_the_subpopulation_of_a_design():
     rows = TWO[TWO.dom == 1]
     wanted = cr.table_one(["x1", "x2"], rows, by="d", weights="pw", weight_type="probability")
     pd.testing.assert_frame_equal(told.frame, wanted.frame, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("unprinted_plots")
+@pytest.mark.parametrize("estimator", [AIPW, JRE])
+@pytest.mark.parametrize("replicated", [False, True])
+def test_a_report_of_a_survey_has_every_part(estimator, replicated, tmp_path):
+    data, survey = TWO, STRATA
+    if replicated:
+        data = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(like="BRR"))
+        survey = {"weights": "pw", "replicate_weights": "BRR_*", "replicate_type": "BRR"}
+    res = model(estimator, data, survey).fit()
+    page = res.report(tmp_path / "report.html").read_text("utf-8")
+    assert "Not available" not in page
+    assert "Survey(weights=" in page
+    assert res.trim_curve([0, 0.05])["std err"].gt(0).all()

@@ -17,7 +17,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, Survey, compare, etable, pool, table_one
+from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, Survey, compare, etable, pool, table_one
 from causalrisk.report.page.sections import ASSUMPTIONS
 from causalrisk.simulation import run_study
 from tests.advice import Told
@@ -45,6 +45,7 @@ EXAMPLES = {  # for each option
     "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "n_repeats": 3, "learner": "smooth",
     "coefficients": True, "alpha": 0.1,
     "n_boot": 20, "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"],
+    "n_permutations": 9, "strata": "g",
     "design": "linear", "n_sims": 2, "data": DATA, "arm": 1, "also": ["x1"], "by": "g", "covariates": ["x1"],
     "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"],
     "psu": "site", "fpc": "size", "replicate_weights": "r*",
@@ -56,6 +57,7 @@ GIVEN = {  # for each kind of rule
     "mapping": {"maxlags": 1}, "learner": LinearRegression(),
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
+    "permutation_test()": "permutation_test(2)",
     'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', '"stratum"': '"g"',
     "data[...]": "data[data.x1 > 0]",
     "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',
@@ -70,6 +72,7 @@ def fit(**options):
     return model().fit(**options)
 
 
+TRIAL = model(OutcomeRegression, formula="y ~ x1 + g").fit()
 RES = model(formula="y ~ x1 + x2 + g", learner="smooth").fit(n_boot=200)
 
 
@@ -108,7 +111,8 @@ def by_option(calls):
 METHODS = by_option({
     None: RES.conf_int, "data": RES.predict, "arm": lambda **o: RES.predict(DATA, **o), "ax": RES.plot_overlap,
     "threshold": RES.balance, "interactions": RES.balance, "coefficients": RES.summary, "method": RES.conf_int,
-    "also": lambda **o: RES.balance(data=DATA, **o),
+    "also": lambda **o: RES.balance(data=DATA, **o), "n_permutations": lambda **o: TRIAL.permutation_test(**o),
+    "strata": lambda **o: TRIAL.permutation_test(9, **o), "rng": lambda **o: TRIAL.permutation_test(9, **o),
 })  # fmt: skip
 MADE = by_option({
     None: lambda **o: etable([RES], **o),

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 
+import joblib
 import numpy as np
 import pytest
+import sklearn.exceptions
 from scipy.optimize import minimize
+from sklearn.neural_network import MLPRegressor
 
+import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
-from causalrisk.errors import UnavailableError
 from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.stack import least_variance_weights
+from causalrisk.inference.bootstrap import refitter_of
 from causalrisk.inference.covariance import with_covariance
+from causalrisk.inference.heterogeneity import joint_group_effects
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM
 from tests.learners.toys import Line, Square, sample
 
 FORMULA = "y ~ x1 + x2"
@@ -196,15 +204,64 @@ def test_stacks_cross_with_other_options(name):
     effects = means[1:] / means[0] if name == "ratio" else means[1:] - means[0]
     np.testing.assert_allclose(res.params.iloc[: len(effects)], effects, rtol=1e-10)
     assert np.isfinite(res.bse).all()
+    groups = res.effects_by(frame.x2 > 0, n_boot=5)
+    assert np.isfinite(groups[["estimate", "std err"]]).all(axis=None) and len(groups) == 2 * len(effects)
+    everybody = res.effects_by(np.zeros(len(frame)), n_boot=5)["estimate"]
+    np.testing.assert_allclose(everybody, res.params.iloc[: len(effects)], rtol=1e-6 if name != "ratio" else 0.01)
 
 
 def test_a_stack_has_what_its_fits_have_in_common(stacked):
     _, _, res = stacked
     assert res.se_decomposition()["variance"]["total"] == pytest.approx(res.effect_se**2, rel=1e-8)
-    with pytest.raises(UnavailableError, match='learner_use="terms"'):
-        res.effects_by("x2")
     assert "Average of" in res.summary().as_text()
     assert "Square as terms" in res.summary().as_text()
+
+
+def groups_of(record):
+    """Indicators of two groups, rows in the order of the sample."""
+    high = sample().x2.to_numpy() > 0
+    return np.column_stack([high, ~high]).astype(float)[record.sample.order]
+
+
+def test_effects_in_groups_of_a_stack_are_averages(stacked):
+    frame, model, res = stacked
+    fits, weights = candidates(model, **JOINT), res.stack["weight"].to_numpy()
+    asked = {"n_boot": 6, "rng": 4}
+    both = (frame.x2 > 0).rename("high")
+    of_fits = [fit.effects_by(both, **(asked if fit is not fits[2] else {})) for fit in fits]
+    found = res.effects_by(both, **asked)
+    np.testing.assert_allclose(found["estimate"], np.stack([of["estimate"] for of in of_fits], 1) @ weights, rtol=1e-9)
+    everybody = res.effects_by(np.zeros(len(frame)), **asked)
+    assert everybody["estimate"].item() == pytest.approx(res.effect, rel=1e-8)
+    inference = InferenceOptions(**asked)
+    resampled = [joint_group_effects(fit._record, groups_of(fit._record), inference)[1] for fit in (*fits[:2], res)]
+    resampler = sample_resampler(res._record.design, res._record.sample, "pairs", np.random.SeedSequence(4))
+    counts = resampler.draw(RESAMPLE_STREAM, 0, 6)
+    alone = refitter_of(fits[2]._record, groups_of(fits[2]._record)).refit(counts, 0).values.T
+    average = weights[0] * resampled[0][:, 0] + weights[1] * resampled[1][:, 0] + weights[2] * alone
+    np.testing.assert_allclose(resampled[2][:, 0], average, rtol=1e-9)
+    errors = np.sqrt(res._record.choice_variance * ((average - found["estimate"].to_numpy()[::-1]) ** 2).mean(axis=0))
+    np.testing.assert_allclose(found["std err"], errors[::-1], rtol=1e-8)
+
+
+@pytest.mark.parametrize("target", ["all", "treated"])
+def test_resamples_of_effects_in_groups_of_replaced_models_by_hand(target):
+    frame = sample().assign(e=lambda of: 1 / (1 + np.exp(-0.6 * of["x1"])))
+    counts = np.random.default_rng(1).multinomial(len(frame), np.full(len(frame), 1 / len(frame)), 4).T
+    model = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), propensity_score="e", target=target)
+    res = model.fit()
+    record, order = res._record, res._record.sample.order
+    found = refitter_of(record, groups_of(record)).refit(counts[order].astype(float), 0).values
+    m0, m1 = res.outcome_predictions.to_numpy().T
+    y, d, e = (frame[name].to_numpy() for name in ("y", "d", "e"))
+    g = (frame.x2 > 0).to_numpy()
+    for row, inside in enumerate([g, ~g]):
+        if target == "all":
+            scores, weight = m1 - m0 + d / e * (y - m1) - (1 - d) / (1 - e) * (y - m0), np.ones(len(y))
+        else:
+            scores, weight = d * (y - m0) - (1 - d) * e / (1 - e) * (y - m0), d
+        expected = (scores * inside) @ counts / ((weight * inside) @ counts)
+        np.testing.assert_allclose(found[row], expected, rtol=1e-10)
 
 
 def test_the_median_of_repeats_by_hand():
@@ -268,3 +325,41 @@ def test_learner_fit_by_hand():
     expected = [1 - ((y - m) ** 2).sum() / ((y - y.mean()) ** 2).sum(), intercept, slope]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert json.loads(res.glance().to_json())["learner"] == {"0": "Square (5 folds)"}
+
+
+class Stubborn(Line):
+    """Says that it did not converge where it sees the first row, and something else everywhere."""
+
+    def fit(self, X, y, sample_weight=None):
+        warnings.warn("rounded", UserWarning, stacklevel=1)
+        if (X == FIRST).all(axis=1).any():
+            warnings.warn("not there yet.\nMore iterations.", sklearn.exceptions.ConvergenceWarning, stacklevel=1)
+            warnings.warn("nor now", sklearn.exceptions.ConvergenceWarning, stacklevel=1)
+        return super().fit(X, y)
+
+
+FIRST = sample()[["x1", "x2"]].to_numpy()[0]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_fits_of_learners_that_do_not_converge_are_told_together(n_jobs):
+    data = sample()
+    model = OutcomeRegression.from_formula("y ~ x1 + x2", data, treat="d", learner=Stubborn(), n_folds=4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        res = model.fit(n_jobs=n_jobs)
+    told = [warning for warning in caught if "not there yet" in str(warning.message)]
+    assert [warning.category for warning in told] == [cr.ConvergenceWarning]
+    text = str(told[0].message)
+    assert "Stubborn" in text and "3 of 8 fits" in text  # of its arm those of the folds that it is not in
+    assert f"3 of 4 folds of arm '{data.d.iloc[0]}'" in text
+    assert any("Stubborn did not converge" in note for note in res.summary().notes)
+    assert sum(str(warning.message) == "rounded" for warning in caught) == 8  # other warnings are given as they are
+    assert not any(warning.category is sklearn.exceptions.ConvergenceWarning for warning in caught)
+
+
+def test_a_learner_of_scikit_learn_that_does_not_converge_in_processes():
+    short = MLPRegressor(max_iter=2, random_state=0)
+    model = OutcomeRegression.from_formula("y ~ x1 + x2", sample(), treat="d", learner=short, n_folds=2)
+    with joblib.parallel_config("loky"), pytest.warns(cr.ConvergenceWarning, match="4 of 4 fits"):
+        model.fit(n_jobs=2)

@@ -175,7 +175,7 @@ def test_what_effects_by_refuses():
     res = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
     with raises_with(cr.DesignError, "group 'G'", "neither a column", "'g'"):
         res.effects_by("G", frame)
-    with raises_with(cr.DesignError, "group 'g' is in neither formula", 'effects_by("g", data)'):
+    with raises_with(cr.DesignError, "group 'g' is in neither formula", "data=data"):
         res.effects_by("g")
     with raises_with(cr.DesignError, "group 'x1' has 400 values", 'effects_by("~ x1")'):
         res.effects_by("x1")

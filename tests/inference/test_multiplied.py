@@ -1,4 +1,4 @@
-"""The multiplier bootstrap: draws by hand, the same from a scan, and the intervals, p-values and tables made of them."""
+"""The multiplier bootstrap: draws by hand, the same from a scan, and intervals, p-values and tables made of them."""
 
 from __future__ import annotations
 

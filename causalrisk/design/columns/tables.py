@@ -445,9 +445,7 @@ def _several_columns(role: str, names: Sequence[str]) -> str:
         return f"{role} is a list of one name; expected the name.\nType  {option}={names[0]!r}."
     text = f"{role} names {len(names)} columns, {listing(names)}; expected one"
     if role == "cluster":
-        return (
-            f"{text}, or two for two-way clusters.\nType  cluster={list(names[:2])!r}, those with the fewest clusters."
-        )
+        return f"{text}, or two for two-way clusters.\nType  cluster={list(names[:2])!r}  if these have the fewest."
     if role == "treatment":
         joined = ' + ", " + '.join(f'data["{name}"].astype(str)' for name in names)
         return f"{text}; several treatments are the levels of one column.\nType  treat={joined}, reference=..."

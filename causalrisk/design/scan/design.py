@@ -317,6 +317,8 @@ class ScannedDesign(Rowless, Design):
     def block_bytes(self) -> float:
         """Working memory of a block, about: so many numbers a row for each column of both designs."""
         columns = len(self.exog_names) + len(self.propensity_names)
+        if self.replication is not None:
+            columns += len(self.replication.scales)
         return 8.0 * COPIES * self.block_rows * columns
 
     def __getstate__(self) -> dict[str, Any]:

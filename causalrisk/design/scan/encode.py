@@ -66,6 +66,8 @@ class CodedBlock:
         Offset of the outcome models; of an exposure its logarithm.
     stratum : ndarray of int, shape (n,), optional
         Stratum of each row in a survey design, 0 .. H-1.
+    multiplicities : ndarray, shape (n, R), optional
+        Replicate weights of a survey design over the weights.
     row : ndarray of int, shape (n,), optional
         Number of each row in all data, those counted that are not in the sample.
     table : DataFrame, optional
@@ -84,6 +86,7 @@ class CodedBlock:
     cluster: np.ndarray | None
     offset: np.ndarray | None
     stratum: np.ndarray | None = None
+    multiplicities: np.ndarray | None = None
     row: np.ndarray | None = None
     table: pd.DataFrame | None = None
     place: np.ndarray | None = None
@@ -97,8 +100,8 @@ class CodedBlock:
 
     def some(self, keep: np.ndarray) -> CodedBlock:
         """Return some of the rows; `keep` is of bool, shape (n,)."""
-        names = ("position", "y", "X", "Z", "arm", "weights", "cluster", "offset", "stratum", "row", "place")
-        return taken(self, keep, *names)
+        names = ("position", "y", "X", "Z", "arm", "weights", "cluster", "offset", "stratum", "multiplicities", "row")
+        return taken(self, keep, *names, "place")
 
 
 @dataclass(frozen=True)
@@ -272,6 +275,7 @@ class BlockCoder:
             cluster=_numbers(self.clusters, rows.cluster, "cluster"),
             offset=rows.offset,
             stratum=_numbers(self.strata, rows.stratum, "stratum"),
+            multiplicities=rows.multiplicities,
             row=rows.position,
             table=rows.table,
             place=np.arange(rows.n),
@@ -357,7 +361,7 @@ class Store:
     ----------
     columns : dict of str to ndarray
         Fields of `CodedBlock` for all rows: "y", "X", "arm", "row", and "Z", "weights", "cluster", "offset",
-        "stratum" where there are any. Without "Z" both designs are one.
+        "stratum" and "multiplicities" where there are any. Without "Z" both designs are one.
     places : list of Place
         Where the rows are from.
     block_rows : int
@@ -394,6 +398,7 @@ class Store:
             cluster=own["cluster"].astype(np.intp) if "cluster" in own else None,
             offset=own.get("offset"),
             stratum=own["stratum"].astype(np.intp) if "stratum" in own else None,
+            multiplicities=own.get("multiplicities"),
             row=own["row"].astype(np.intp),
         )
 
@@ -531,7 +536,7 @@ class Writer:
         """Return what is kept of some rows."""
         kept = {"y": block.y, "X": block.X, "arm": block.arm, "row": block.row, "offset": block.offset}
         kept |= {"cluster": block.cluster, "stratum": block.stratum, "Z": None if block.Z is block.X else block.Z}
-        kept |= {"weights": block.weights if self.weighted else None}
+        kept |= {"weights": block.weights if self.weighted else None, "multiplicities": block.multiplicities}
         return {name: values for name, values in kept.items() if values is not None}
 
 

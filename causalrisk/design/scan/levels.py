@@ -22,9 +22,19 @@ from causalrisk.design.rows import check_exact, no_rows_left
 from causalrisk.design.scan.chunks import Piece, by_place
 from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.design.scan.source import from_function
-from causalrisk.design.survey import Strata, SurveyColumns, SurveyDesign, nobody_inside
+from causalrisk.design.survey import (
+    ReplicateSums,
+    Replication,
+    Strata,
+    SurveyColumns,
+    SurveyDesign,
+    labels_of,
+    nobody_inside,
+    replication_of,
+)
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
+from causalrisk.numerics.blocks import add_up
 from causalrisk.runtime.memory import memory
 from causalrisk.runtime.workers import check_wanted, flat_map
 
@@ -83,6 +93,8 @@ class FirstPass:
         Columns "stratum", "rows", and "low" and "high" of the finite population correction.
     units : DataFrame, optional
         Columns "stratum" and "unit", each unit once.
+    replicates : ReplicateSums, optional
+        Sums of replicate weights, over all rows too.
     """
 
     reader: ScanReader
@@ -103,6 +115,7 @@ class FirstPass:
     stratum: SeenColumn | None = None
     strata: pd.DataFrame | None = None
     units: pd.DataFrame | None = None
+    replicates: ReplicateSums | None = None
 
     @property
     def lines(self) -> list[Line]:
@@ -204,6 +217,13 @@ def _note_drawn(found: FirstPass, block: KeptRows, which: Any) -> None:
         pairs = pd.DataFrame({"stratum": names[codes], "unit": np.asarray(drawn["unit"], dtype=object)})
         every = [pairs] if found.units is None else [found.units, pairs.drop_duplicates()]
         found.units = pd.concat(every).drop_duplicates()
+    if block.replicates is not None:
+        sums = ReplicateSums.of(block.replicates[which], drawn["weight"].to_numpy())
+        found.replicates = sums if found.replicates is None else add_up([found.replicates, sums])
+
+
+class ScannedReplication(Rowless, Replication):
+    """Replicate weights without those of each row."""
 
 
 class ScannedSurvey(Rowless, SurveyDesign):
@@ -221,9 +241,11 @@ def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, 
         columns.check_nested(found.units)
         units = found.units.groupby("stratum").size().reindex(names)
     limits = None if columns.fpc is None else (by["low"].to_numpy(), by["high"].to_numpy())
-    strata = Strata(tuple(str(name) for name in names), units.to_numpy().astype(float), limits)
-    given = found.reader.columns
-    return names, ScannedSurvey(replication=None, **columns.described(strata, given.weights, given.subpop))
+    strata = Strata(labels_of(names), units.to_numpy().astype(float), limits)
+    given, replication = found.reader.columns, None
+    if found.replicates is not None:
+        replication = ScannedReplication(**replication_of(columns.survey, found.replicates))
+    return names, ScannedSurvey(replication=replication, **columns.described(strata, given.weights, given.subpop))
 
 
 def _check_clusters(found: FirstPass, groups: Sequence[Any], block: str) -> None:

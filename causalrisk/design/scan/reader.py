@@ -26,6 +26,7 @@ from causalrisk.design.formulas.terms import codes_of
 from causalrisk.design.rows import BY_ROW, ColumnOptions, by_rows, dropped_lines, inside_of, read_weights, used_sources
 from causalrisk.design.scan.chunks import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
+from causalrisk.design.survey import replicate_values
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import taken
 
@@ -105,8 +106,12 @@ class KeptRows:
         Offset of the outcome models; of an exposure its logarithm.
     stratum : Series or None
         Strata of a survey design.
+    multiplicities : ndarray, shape (n, R), or None
+        Replicate weights over the weights.
     drawn : DataFrame or None
         How all rows of the block were drawn, as by `SurveyColumns.drawn`.
+    replicates : ndarray, shape (read, R), or None
+        Replicate weights of all of them.
     """
 
     places: tuple[Place, ...]
@@ -120,7 +125,9 @@ class KeptRows:
     cluster: pd.Series | None
     offset: np.ndarray | None
     stratum: pd.Series | None
+    multiplicities: np.ndarray | None
     drawn: pd.DataFrame | None
+    replicates: np.ndarray | None
 
     @property
     def name(self) -> str:
@@ -134,7 +141,8 @@ class KeptRows:
 
     def some(self, which: Any) -> KeptRows:
         """Return some of the rows; `which` is a slice or of bool, shape (n,)."""
-        return taken(self, which, "position", "table", "treat", "weights", "cluster", "offset", "stratum")
+        names = ("position", "table", "treat", "weights", "cluster", "offset", "stratum", "multiplicities")
+        return taken(self, which, *names)
 
     @property
     def mark(self) -> Mark:
@@ -188,6 +196,8 @@ class ScanReader:
         others = [getattr(columns, option) for option in BY_ROW[:-1]]
         if columns.design is not None:
             others += [columns.design.strata, columns.design.fpc]
+        if by.survey is not None and by.survey.replicates is not None:
+            others += list(by.survey.replicates)
         self.used = [name for name in names if name in used or name in others]
 
     def pieces(self) -> Iterator[Piece]:
@@ -230,9 +240,13 @@ class ScanReader:
         lines, keep = dropped_lines(
             used_sources(sources, by), table.index, self.columns.missing, weights, inside_of(by)
         )
-        drawn = None
+        drawn, replicates, multiplicities = None, None, None
         if by.survey is not None:
             drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
+            if by.survey.replicates is not None and weights is not None:
+                drawn["weight"] = weights
+                replicates = replicate_values(by.survey.survey, by.survey.replicates, weights)
+                multiplicities = replicates[keep] / weights[keep, None]
         return KeptRows(
             places=block.places,
             read=len(keep),
@@ -244,8 +258,10 @@ class ScanReader:
             weights=None if weights is None else weights[keep],
             cluster=None if by.cluster is None else by.cluster.values[keep],
             offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name()), scanned=True),
-            stratum=None if drawn is None else drawn["stratum"][keep],
+            stratum=None if drawn is None or replicates is not None else drawn["stratum"][keep],
+            multiplicities=multiplicities,
             drawn=drawn,
+            replicates=replicates,
         )
 
 
@@ -290,9 +306,11 @@ def check_names(columns: ColumnOptions) -> None:
     given = {option: getattr(columns, option) for option in BY_ROW[:-1]}
     if columns.design is not None:
         survey = columns.design
-        given |= {"cluster": None, "strata": survey.strata, "psu": survey.psu, "fpc": survey.fpc}
+        roles = ("strata", "psu", "fpc", "replicate_weights")
+        given |= {"cluster": None, **{role: getattr(survey, role) for role in roles}}
     for option, value in given.items():
-        if value is not None and not isinstance(value, str):
+        names = value if option == "replicate_weights" and isinstance(value, list | tuple) else [value]
+        if value is not None and not all(isinstance(name, str) for name in names):
             raise DesignError(
                 f"{option}= is a {type(value).__name__}; expected the name of a column, as the rows of a scan come in "
                 f'blocks.\nWrite it to the files, and type its name:  {option}="..."'

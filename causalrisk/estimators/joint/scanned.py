@@ -161,7 +161,7 @@ def check_joint(design: Design, joint_options: JREOptions, kinds: tuple[str, str
     """Refuse of a scan what the joint estimator has in memory alone."""
     if not isinstance(design, ScannedDesign):
         return
-    if kinds[0] == "bootstrap" and joint_options.bootstrap_replicates == "nested":
+    if kinds[0] in ("bootstrap", "replicates") and joint_options.bootstrap_replicates == "nested":
         raise UnavailableError(
             'bootstrap_replicates="nested" is not there for a scan: the replicates of each resample would take passes '
             'of their own.\nType  bootstrap_replicates="shifted".'

@@ -407,7 +407,10 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
         given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
     elif record.small_sample and record.cov_type != "HC1":
         given["small_sample"] = "True"
-    if np.isfinite(record.df):
+    by_design = record.design.survey is not None
+    if by_design and np.isinf(record.df):
+        given["use_t"] = "False"
+    elif np.isfinite(record.df) and not (by_design and record.df == record.residual_df):
         given |= {"use_t": "True"} if record.df == record.residual_df else {"df": f"{record.df!r}"}
     if record.joint is not None:
         own, usual = record.joint.options, JREOptions(objective=record.joint.options.objective)

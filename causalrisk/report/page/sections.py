@@ -213,7 +213,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
         (penalised, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
         (scored, "cancellation", "Net bias and risk", lambda: _cancellation(record)),
         (True, "influence", _influential(record), lambda: _influence(record)),
-        (record.boot is not None, "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
+        (record.cov_type == "bootstrap", "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
         (scored, "sensitivity", "An omitted confounder", lambda: _sensitivity(record, alpha)),
     )
     found = [_attempted(anchor, heading, make) for holds, anchor, heading, make in diagnostics if holds]

@@ -57,7 +57,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     """
     balance(record)  # an estimator without scores is refused before anything is drawn
     last: tuple[str, Callable[..., Any]] = ("Risk", plot_risk)
-    if record.boot is not None:
+    if record.cov_type == "bootstrap":
         last = ("Bootstrap", plot_bootstrap)
     elif record.joint is not None and record.joint.path is not None:
         last = ("Anchor", plot_anchor_path)

@@ -24,6 +24,7 @@ NUMBERS = ("estimate", "std err", "z", "P", "lower", "upper")
 STATISTICS = {
     "estimator": "Estimator",
     "estimand": "Estimand",
+    "learner": "Learner",
     "std_errors": "Standard errors",
     "df": "Degrees of freedom",
     "nobs": "Observations",
@@ -89,8 +90,8 @@ def etable(
     alpha : float
         Significance level of intervals.
     statistics : sequence of str, optional
-        Rows below the estimates, of "estimator", "estimand", "std_errors", "df" (of t tests and intervals),
-        "nobs", "effective_n", "imputations" and "r_squared"; by default those that any column has, the
+        Rows below the estimates, of "estimator", "estimand", "learner", "std_errors", "df" (of t tests and
+        intervals), "nobs", "effective_n", "imputations" and "r_squared"; by default those that any column has, the
         estimator where the names do not tell it.
     extra : mapping of str to sequence, optional
         Further rows below: their label, and one value a column.
@@ -230,7 +231,8 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
     estimates = pd.DataFrame(numbers, index=labels, columns=list(NUMBERS))
     if hasattr(res, "glance"):
         row = res.glance().iloc[0]
-        outcome, statistics = str(row["outcome"]), {key: str(row[key]) for key in STATISTICS if key in row}
+        outcome = str(row["outcome"])
+        statistics = {key: str(row[key]) for key in STATISTICS if key in row and pd.notna(row[key])}
         statistics["df"] = f"{row['df']:.6g}" if row["df"] == row["df"] and "imputations" not in row else ""
         with contextlib.suppress(UnavailableError):  # raised by an estimator without weights
             if "imputations" not in row and res._record.used_weight_fit is not None:

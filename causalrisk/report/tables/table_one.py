@@ -224,7 +224,9 @@ def table_one(
     whole = ["overall"] if overall or by is None else []
     used = weight > 0
     if subpop is not None:
-        used &= subpopulation(*find_column(subpop, role="subpop", default="subpop", table=table, frame={}, notes=told))
+        inside, name = find_column(subpop, role="subpop", default="subpop", table=table, frame={}, notes=told)
+        used &= subpopulation(inside, name)
+        told.append(f"Rows are those of the subpopulation {name}.")
     members = [*[used] * len(whole), *(used & rows for rows in groups)]
     sets = Sets(labels=labels, names=(*whole, *labels), members=members, weights=weight, units=units)
     lines = dict(zip(map(id, found), _lines(found, sets), strict=True))

@@ -111,6 +111,14 @@ def test_names_kinds_of_results_and_rows_asked_for(fits, frame, ols):
         assert etable(fits[1], below=below).tables[0].body[1][1].startswith(start)
 
 
+def test_learners_have_a_row_where_a_column_has_one(fits, frame):
+    learned = OutcomeRegression.from_formula(FORMULA, frame, treat="d", learner="smooth", n_folds=3).fit()
+    rows = {row[0]: row[1:] for row in etable([learned, fits[1]]).tables[0].body}
+    assert rows["Learner"] == ["smooth (3 folds)", ""]
+    assert "Learner" not in str(etable(fits[1]))
+    assert "Learner" not in str(etable([learned], statistics=["nobs"]))
+
+
 def test_a_comparison_among_fits_is_spread_with_the_errors_of_its_table(fits, frame, ols):
     both = compare(FORMULA, frame, treat="d", estimators=["Unadjusted", "IPWRA"], n_boot=30)
     expected = both.table.loc[["Unadjusted", "IPWRA"], ["estimate", "std err", "[0.025", "0.975]"]].to_numpy()

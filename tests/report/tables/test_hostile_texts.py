@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from causalrisk import IPWRA, OptionError, compare, etable, pool, table_one
+from causalrisk import IPWRA, OptionError, Survey, compare, etable, pool, table_one
 from tests.conftest import simulate
 
 HOSTILE = (
@@ -23,7 +23,7 @@ HOSTILE = (
     "![a](x) &amp; *b*",
     "\x0b\x07\x1b[31m",
 )
-FRAME = simulate(120, seed=4).assign(c=1.0)
+FRAME = simulate(120, seed=4).assign(c=1.0, c2=lambda frame: frame.x1 > -9)
 NAMED = {text: FRAME.assign(g=np.where(FRAME.x1 > 0, text, np.where(FRAME.x2 > 0, "a", "b"))) for text in HOSTILE}
 FIT = IPWRA.from_formula("y ~ x1", FRAME, treat="d").fit()
 POOLED = pool([FIT, IPWRA.from_formula("y ~ x1", simulate(120, seed=5), treat="d").fit()])
@@ -43,6 +43,12 @@ TABLES = {  # function: argument -> a table with a text there
         "levels": lambda text: table_one(["x1"], FRAME, by="d", levels={0: text, 1: "one"}),
         "weights": lambda text: table_one(
             ["x1"], FRAME.rename(columns={"c": text}), by="d", weights=text, weight_type="probability"
+        ),
+        "design": lambda text: table_one(
+            ["x1"], FRAME.rename(columns={"c": text}), by="d", design=Survey(weights=text)
+        ),
+        "subpop": lambda text: table_one(
+            ["x1"], FRAME.rename(columns={"c2": text}), by="d", design=Survey(weights="c"), subpop=text
         ),
         "names": lambda text: table_one(["x1"], FRAME, by="d", names={"x1": text}),
         "title": lambda text: table_one(["x1"], FRAME, by="d", title=text),
