@@ -114,6 +114,14 @@ class Block:
         """Whether the rows of a scan are of a target frame."""
         return self.sample.n_frame > 0
 
+    @property
+    def number(self) -> NDArray[np.intp] | None:
+        """Number of each row of a scan among all, those of a target frame last; None in memory."""
+        problem = self.problem
+        if not isinstance(problem, ScannedProblem):
+            return None
+        return self.position + problem.design.n if self.of_frame else self.position
+
     def units(self, kind: str) -> Units:
         """Rows as a kind of resampling draws them; those of a target frame are numbered by themselves, without arms."""
         if self.of_frame:

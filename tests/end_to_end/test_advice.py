@@ -501,7 +501,7 @@ EXPOSURE = {
     ),
 }  # fmt: skip
 OF_FIT = {
-    "cov_type": Case(fit, {"cov_type": "HC3"}, {"cov_type": "HC1"}),
+    "cov_type": Case(fit, {"cov_type": "HC2"}, {"cov_type": "jackknife"}),
     "nonrobust": Case(fit, {"cov_type": "nonrobust"}, {"cov_type": "robust"}),
     "bootstrap=True": Case(fit, {"bootstrap": True, "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
     "max_failed": Case(fit, {"max_failed": 2}, {"max_failed": 0.05}),
