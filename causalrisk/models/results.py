@@ -32,11 +32,12 @@ from causalrisk.errors import CausalRiskError, DesignError, UnavailableError, li
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
+from causalrisk.inference.hypotheses import equivalence_test, t_test
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.learned import learner_fit, outcome_predictions, stack_table
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
-from causalrisk.inference.wald import nlcom, parameter_tests, t_test, wald_test
+from causalrisk.inference.wald import nlcom, parameter_tests, wald_test
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.numerics.multiplicities import repeating
@@ -340,6 +341,7 @@ class CausalResults(metaclass=Advising):
         return pd.concat([self.params, self.bse, self.tvalues, self.pvalues, limits], axis=1)
 
     t_test = of_record(t_test)
+    equivalence_test = of_record(equivalence_test)
     wald_test = of_record(wald_test)
     nlcom = of_record(nlcom)
     effects_by = of_record(effects_by)
