@@ -21,6 +21,7 @@ from causalrisk.errors import (
     check_alpha,
 )
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
+from causalrisk.inference.hypotheses import check_adjustment
 from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
@@ -94,6 +95,29 @@ class ComparisonResults:
     def differences(self) -> pd.DataFrame:
         """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
         return differences_frame(self._data, 0.05)
+
+    @check_keywords("methods")
+    def pairwise(self, alpha: float = 0.05, *, adjust: str | None = None, against: Any = None) -> pd.DataFrame:
+        """Differences of the effects, adjusted for their number if wanted.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
+            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`; "single-step" takes
+            the correlations of the differences over the resamples.
+        against : str, optional
+            Estimator that is subtracted from the others, "reference" for the first; by default all pairs.
+
+        Returns
+        -------
+        DataFrame
+            As `differences`; with `adjust` a column "adjusted P" more.
+        """
+        check_alpha(alpha)
+        check_adjustment(adjust)
+        return differences_frame(self._data, alpha, adjust, against)
 
     @property
     def cov(self) -> pd.DataFrame:
