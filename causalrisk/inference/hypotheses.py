@@ -20,11 +20,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtr, ndtri, stdtr, stdtrit
 
-from causalrisk.errors import OptionError, check_alpha, one_of
+from causalrisk.design import ScannedDesign
+from causalrisk.design.design import by_rows
+from causalrisk.errors import DesignError, OptionError, check_alpha, one_of
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.robust import influence_covariance
 from causalrisk.inference import wald
-from causalrisk.inference.wald import contrast_errors, linear_hypotheses, parameter_covariance, rounded_se
+from causalrisk.inference.wald import (
+    contrast_errors,
+    inference_frame,
+    linear_hypotheses,
+    parameter_covariance,
+    rounded_se,
+)
 from causalrisk.numerics.linalg import Array
 
 ALTERNATIVES = {"larger": ">", "smaller": "<"}
@@ -289,7 +298,8 @@ class EquivalenceTest:
             A row an estimate: estimate, std err; statistic and p-value of each limit; the larger p-value; the
             interval of level 1 - 2 alpha; and whether the estimate is shown to lie between the limits.
         """
-        letter, columns = statistic_letter(self.df), {"estimate": self.estimate, "std err": self.sd}
+        letter = statistic_letter(self.df)
+        columns: dict[str, Any] = {"estimate": self.estimate, "std err": self.sd}
         for side, (sign, limit) in enumerate(((">", self.low), ("<", self.high))):
             if np.isfinite(limit):
                 columns |= {f"{letter} ({sign} {limit:.6g})": self.statistic[:, side]}
@@ -448,7 +458,7 @@ def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
                 f"Type  res.equivalence_test(low={example[0]}, high={example[1]})."
             )
         with np.errstate(invalid="ignore", divide="ignore"):
-            inside = np.isfinite(scale.contrast(np.float64(value)))
+            inside = np.isfinite(scale.contrast(np.array(float(value))))
         if not inside:
             raise OptionError(
                 f'{name}={value!r} is no effect="{scale.name}"; the limits are on the scale on which the effect is '
@@ -734,9 +744,72 @@ def adjusted_frame(
     estimate, statistic = frame["estimate"].to_numpy(), frame.iloc[:, 2].to_numpy()
     rows, place = np.unique(np.arange(len(frame)) if twins is None else twins, return_inverse=True)
     p, critical = adjusted(statistic[rows], covariance[np.ix_(rows, rows)], adjust, alpha, df)
-    centre, reach = scale.contrast(estimate), critical * np.sqrt(np.diag(covariance))
-    limits = scale.report(np.column_stack([centre - reach, centre + reach]))
-    frame = frame.copy()
-    frame.iloc[:, -2], frame.iloc[:, -1] = limits.T
-    frame.insert(4, "adjusted P", p[place])
+    return _with_adjustment(frame, p[place], critical * np.sqrt(np.diag(covariance)), scale)
+
+
+def _with_adjustment(frame: pd.DataFrame, p: Array, reach: Array, scale: EffectScale) -> pd.DataFrame:
+    """Add adjusted p-values, and limits as far from the estimates as `reach` on the scale of differences."""
+    frame, centre = frame.copy(), scale.contrast(frame["estimate"].to_numpy())
+    frame.iloc[:, -2], frame.iloc[:, -1] = scale.report(np.stack([centre - reach, centre + reach]))
+    frame.insert(4, "adjusted P", p)
     return frame
+
+
+def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjust: str, alpha: float) -> pd.DataFrame:
+    """Effects of several fits to the same rows with adjusted p-values and simultaneous intervals.
+
+    Parameters
+    ----------
+    records : sequence of FitRecord
+        Fits of the same rows, weights and clusters, such as of several outcomes.
+    names : sequence of str
+        What each of them is called.
+    adjust : str
+        One of `ADJUSTMENTS`.
+    alpha : float
+        Significance level.
+
+    Returns
+    -------
+    DataFrame
+        A row a fit and effect. The correlations are those of the influence functions, the standard errors the fits'
+        own.
+    """
+    first = records[0]
+    influence = np.concatenate([_effects_influence(record, first) for record in records], axis=1)
+    errors = np.concatenate([contrast_errors(record) for record in records])
+    covariance, df = influence_covariance(first, influence), min(record.df for record in records)
+    with np.errstate(invalid="ignore", divide="ignore"):  # no correlation where there is no sampling error
+        covariance = covariance * np.outer(*[errors / np.sqrt(np.diag(covariance))] * 2)
+    frames, ends = [], np.cumsum([len(record.effect_names) for record in records])
+    for record, name in zip(records, names, strict=True):
+        count, scale = len(record.effect_names), record.options.effect_scale
+        index = pd.MultiIndex.from_product([[name], record.effect_names], names=["fit", "effect"])
+        effects, se = record.estimate.params[:count], record.std_errors[:count]
+        frames.append(inference_frame(effects, se, alpha, index, scale, contrast_errors(record)))
+    statistic = np.concatenate([frame.iloc[:, 2] for frame in frames])
+    p, critical = adjusted(statistic, covariance, adjust, alpha, df)
+    parts = zip(frames, records, np.split(p, ends[:-1]), np.split(critical * errors, ends[:-1]), strict=True)
+    return pd.concat(
+        [_with_adjustment(frame, own, reach, record.options.effect_scale) for frame, record, own, reach in parts]
+    )
+
+
+def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
+    """Influence function of a fit's effects, rows in the order of the first fit's sample, which has to be the same."""
+    if isinstance(record.design, ScannedDesign):
+        raise by_rows("simultaneous", 'Type  adjust="holm"  in  res.pairwise  for the effects of one fit. ')
+    one, other = record.design, first.design
+    same = one.index.equals(other.index) and (record.frame is None) == (first.frame is None)
+    same = same and np.array_equal(one.weights, other.weights) and one.weight_type == other.weight_type
+    same = same and (one.cluster is None) == (other.cluster is None)
+    if not same or (one.cluster is not None and not np.array_equal(one.cluster, other.cluster)):
+        raise DesignError(
+            f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters; "
+            "expected fits to the same rows, whose estimates have known correlations.\n"
+            f"Type  data = data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])  before the models are made."
+        )
+    values, order = record.estimate.influence[:, : len(record.effect_names)], first.sample.order
+    if np.array_equal(record.sample.order, order):
+        return values
+    return np.asarray(record.sample.restore(values)[order])
