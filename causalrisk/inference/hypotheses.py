@@ -527,8 +527,9 @@ class LargestModulus:
         self.factor = _triangular_factor(correlation)
         ends = (np.abs(self.factor) > np.sqrt(DEPENDENT)) * np.arange(1, self.factor.shape[1] + 1)
         self.last = ends.max(axis=1) - 1  # the last variable on which each row depends
-        points = POINTS - int(np.ceil(np.log2(max(len(correlation) / MANY_TESTS, 1))))
-        self.points = _spread_points(self.factor.shape[1] - 1 + np.isfinite(df), max(points, FEW_POINTS))
+        size = self.factor.shape[1] - 1 + int(np.isfinite(df))
+        fewer = int(np.ceil(np.log2(max(len(correlation) / MANY_TESTS, 1))))
+        self.points = _spread_points(size, max(POINTS - fewer, FEW_POINTS) if size > 1 else FEW_POINTS)
 
     @functools.cached_property
     def scale(self) -> Array:
@@ -741,7 +742,7 @@ def adjusted_frame(
     """
     if adjust is None:
         return frame
-    estimate, statistic = frame["estimate"].to_numpy(), frame.iloc[:, 2].to_numpy()
+    statistic = frame.iloc[:, 2].to_numpy()
     rows, place = np.unique(np.arange(len(frame)) if twins is None else twins, return_inverse=True)
     p, critical = adjusted(statistic[rows], covariance[np.ix_(rows, rows)], adjust, alpha, df)
     return _with_adjustment(frame, p[place], critical * np.sqrt(np.diag(covariance)), scale)

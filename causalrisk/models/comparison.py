@@ -293,8 +293,8 @@ def simultaneous(
     >>> simultaneous(fits)[["estimate", "adjusted P", "[0.025", "0.975]"]].round(3)
                      estimate  adjusted P   [0.025   0.975]
     fit      effect
-    bweight  ATE     -256.864         0.0 -310.404 -203.324
-    lbweight ATE        0.060         0.0    0.032    0.088
+    bweight  ATE     -256.864         0.0 -310.280 -203.448
+    lbweight ATE        0.060         0.0    0.032    0.087
     """
     check_alpha(alpha)
     check_adjustment(adjust)

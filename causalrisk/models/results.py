@@ -482,6 +482,7 @@ class CausalResults(metaclass=Advising):
     plot_balance = of_record(plots.plot_balance)
     plot_overlap = of_record(plots.plot_overlap)
     plot_calibration = of_record(plots.plot_calibration)
+    plot_effects_by = of_record(plots.plot_effects_by)
     plot_influence = of_record(plots.plot_influence)
     plot_learner = of_record(plots.plot_learner)
     plot_cancellation = of_record(plots.plot_cancellation)
