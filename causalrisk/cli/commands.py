@@ -418,7 +418,12 @@ def _one_sided(res: CausalResults, alternative: str, alpha: float) -> pd.DataFra
 
 def _equivalence(res: CausalResults, limits: Sequence[str], alpha: float) -> pd.DataFrame:
     """Return tests of equivalence with limits as they are typed, "none" where there is none."""
-    low, high = (None if text.casefold() == "none" else _number_or_text(text) for text in limits)
+    low, high = (None if text.casefold() == "none" else _number(text) for text in limits)
+    if any(text.casefold() != "none" and _number(text) is None for text in limits):
+        raise OptionError(
+            f'--equivalence {" ".join(limits)}: expected two numbers, or "none" for one of them.\n'
+            "Type  --equivalence -10 10"
+        )
     return res.equivalence_test(low, high, alpha=alpha).summary_frame()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.covariates import moderators
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence_method, influence_tables
@@ -299,12 +300,14 @@ def plot_effects_by(
         If the formula has several variables.
     """
     along = isinstance(by, str) and by.lstrip().startswith("~")
-    each, joint = (effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust))
-    if along and each.index.names[-1:] != each.index.names[record.design.n_arms > 2 :]:
+    encoder = moderators(record.design, by, data).encoder if along else None
+    variables = () if encoder is None else encoder.variables
+    if along and len(variables) != 1:
         raise OptionError(
-            f"the formula {by!r} has several variables, and a curve is along one.\n"
-            'Type  plot_effects_by("~ bs(age, df=4)")  with one of them.'
+            f"the formula {by!r} has {len(variables)} variables; a curve is along one of them.\n"
+            'Type  res.plot_effects_by("~ bs(x, df=4)")  with its name.'
         )
+    each, joint = (effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust))
 
     def draw(position: int, ax: Any) -> Any:
         own, wide = (
@@ -323,6 +326,7 @@ def plot_effects_by(
             ax.set_yticks(rows, [verbatim(text) for text in texts])
             ax.set_ylim(-0.6, len(own) - 0.4)
             ax.set_xlabel(label)
+            ax.set_ylabel(verbatim(", ".join(map(str, own.index.names))))
         else:
             values = own.index.to_numpy(dtype=float)
             ax.fill_between(values, wide.iloc[:, -2], wide.iloc[:, -1], color=ORANGE, alpha=0.25, lw=0, label=names[1])
