@@ -520,7 +520,7 @@ def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], note
 
     replicates, given = None, survey.replicate_weights
     if given is not None:
-        names = replicate_names(given, table.names)
+        names = replicate_names(survey, table.names)
         if names is None:
             columns = named_columns(given, "replicate_weights", table.index, notes)
         else:

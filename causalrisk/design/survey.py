@@ -11,6 +11,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
 DEPENDENT = 1e-5  # singular value of replicate weights, relative, that counts as none; as R's survey has it
 ALL = "all"  # the stratum where there are none
+SAME = 0.02  # ratios of replicate weights to weights that differ by no more are the same
+LEVEL = 0.1  # how far their mean is from one where half of them are above and half below
 RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Survey:
     """How a sample was drawn, for standard errors that know of it.
 
@@ -211,7 +214,7 @@ class SurveyColumns:
             columns |= {f"replicate_weights {name!r}": column for name, column in self.replicates.items()}
         for role, column in columns.items():
             if column is not None and missing_mask(column).any():
-                count, name = int(missing_mask(column).sum()), str(column.name)
+                count, name, role = int(missing_mask(column).sum()), str(column.name), role.partition(" ")[0]
                 raise DesignError(
                     f"{role} {name!r} of the survey design is missing in {count} rows; expected a value in every row "
                     "of the data, as the variance counts units that have no row in the sample.\n"
@@ -230,7 +233,7 @@ class SurveyColumns:
     def check_nested(self, pairs: pd.DataFrame) -> None:
         """Refuse units in several strata, given the stratum and the unit of rows."""
         units = pairs.drop_duplicates()["unit"]
-        twice = units[units.duplicated()].tolist()
+        twice = units[units.duplicated()].unique().tolist()
         if twice and self.psu is not None and self.strata is not None:
             raise DesignError(
                 f"psu {self.psu.name!r} has units in several strata of {self.strata.name!r} ({listing(twice)}); "
@@ -285,16 +288,20 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
     return tuple(str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in names)
 
 
-def replicate_names(given: Any, known: Sequence[str]) -> list[str] | None:
+def replicate_names(survey: Survey, known: Sequence[str]) -> list[str] | None:
     """Return the columns that replicate weights name, among those known; None where they are no names.
+
+    A pattern such as "w*" does not mean the weights themselves.
 
     Raises
     ------
     DesignError
         If a pattern names fewer than two.
     """
+    given = survey.replicate_weights
     if isinstance(given, str):
-        names = [name for name in known if fnmatch.fnmatchcase(name, given)]
+        own = survey.weights if isinstance(survey.weights, str) else None
+        names = [name for name in known if fnmatch.fnmatchcase(name, given) and name != own]
         if len(names) < 2:
             raise DesignError(
                 f"replicate_weights={given!r} names {len(names)} of the columns; expected a pattern of at least two.\n"
@@ -590,16 +597,22 @@ class ReplicateSums:
         Sums of the replicate weights.
     products : ndarray, shape (R, R)
         Sums of their products.
+    moves : ndarray, shape (3,)
+        How many ratios of replicate weights to weights there are; sums of how far they are from one, and of its square.
     """
 
     weights: float
     replicates: Array
     products: Array
+    moves: Array
 
     @classmethod
     def of(cls, replicates: Array, weights: Array) -> ReplicateSums:
         """Return those of some rows, from replicate weights of shape (n, R) and weights of shape (n,)."""
-        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates)
+        used = weights > 0
+        moved = np.abs(replicates[used] / weights[used, None] - 1)
+        moves = np.array([moved.size, moved.sum(), (moved**2).sum()])
+        return cls(float(weights.sum()), replicates.sum(axis=0), replicates.T @ replicates, moves)
 
 
 def replicate_values(survey: Survey, replicates: Mapping[str, pd.Series], weights: Array) -> Array:
@@ -643,11 +656,14 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
             "SDR": 4 / count,
         }[str(survey.replicate_type)]
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
-    if rscales.shape not in ((), (count,)) or (rscales < 0).any() or not scale > 0:
+    if not (isinstance(scale, Real) and scale > 0):
+        raise DesignError(f"scale={scale!r}; expected a positive number.\nLeave scale= out, for that of the type.")
+    if rscales.shape not in ((), (count,)) or (rscales < 0).any():
         raise DesignError(
-            f"scale={scale!r} and rscales= of shape {rscales.shape} for {count} replicates; expected a positive "
-            "number, and one number for all or one for each, none negative.\nType  rscales=1."
+            f"rscales= has the shape {rscales.shape}, and there are {count} replicates; expected one number for each, "
+            f"or one for all, none negative.\nType  rscales=[...]  with {count} numbers."
         )
+    _check_type(survey, sums)
     size = np.sqrt(np.diag(sums.products))
     size = np.where(size > 0, size, 1.0)
     singular = np.sqrt(np.clip(np.linalg.eigvalsh(sums.products / np.outer(size, size)), 0, None))
@@ -659,6 +675,25 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
         "mse": bool(mse),
         "df": float((singular > DEPENDENT * singular.max()).sum() - 1),
     }
+
+
+def _check_type(survey: Survey, sums: ReplicateSums) -> None:
+    """Refuse a type that the ratios to the weights contradict: by BRR and Fay's method each is rho or 2 - rho."""
+    count, total, squares = sums.moves
+    move, level = total / count, sums.replicates.mean() / sums.weights
+    halved = squares / count - move**2 < SAME**2 and abs(level - 1) < LEVEL and move > SAME
+    if not halved or survey.scale is not None or survey.replicate_type not in ("BRR", "Fay", "JK1"):
+        return  # weights that were adjusted afterwards have other ratios
+    rho = round(1 - move, 2)
+    given = {"BRR": 0.0, "Fay": survey.rho}.get(survey.replicate_type)
+    if given is not None and abs(rho - given) <= SAME:
+        return
+    meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
+    said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
+    raise DesignError(
+        f"each replicate weight is {rho:g} or {2 - rho:g} times the weight, which {said} does not make.\n"
+        f"Type  {meant}, or give  scale=."
+    )
 
 
 def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:

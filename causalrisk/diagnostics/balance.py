@@ -309,7 +309,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
     plain = options.propensity_link == "logit" and options.propensity_loss == "ml" and options.clip is None
     fitted = record.design.score is None and options.propensity_score is None
     towards = options.population.name if options.population.by_arm else None
-    if not (plain and fitted and towards and sample.n_arms == 2 and record.design.cluster is None):
+    dependent = record.design.cluster is not None or record.design.survey is not None
+    if not (plain and fitted and towards and sample.n_arms == 2 and not dependent):
         raise UnavailableError(
             "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "
             "all, treated and control.\nType  res.balance()  for the differences themselves."

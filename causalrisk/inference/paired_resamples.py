@@ -298,7 +298,10 @@ def _resampled(comparison: Comparison, inference: InferenceOptions) -> Compariso
         without_rounding_error(dataclasses.replace(record, boot=boot)).boot or boot
         for record, boot in zip(records, own, strict=True)
     ]
-    return dataclasses.replace(comparison, distributions=tuple(exact))
+    found = dataclasses.replace(comparison, distributions=tuple(exact))
+    if comparison.design.replication is None:
+        return found
+    return dataclasses.replace(found, records=found.bootstrap_records())  # the design's errors, not those of rows
 
 
 def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:

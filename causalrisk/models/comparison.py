@@ -191,7 +191,9 @@ class ComparisonResults:
         rows = pd.concat([glance(record) for record in self._data.records], ignore_index=True)
         kind = bootstrap_text(self._data.records[0], self._data.given_resamples)
         used = (self._data.failures == Failure.OK).sum(axis=0)
-        return rows.assign(std_errors=f"bootstrap ({kind})", n_boot=len(self._data.boot), n_boot_used=used)
+        if self._data.design.replication is None:
+            rows = rows.assign(std_errors=f"bootstrap ({kind})")
+        return rows.assign(n_boot=len(self._data.boot), n_boot_used=used)
 
     def plot_compare(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Draw `plot`; the name is like the plots of a fit."""

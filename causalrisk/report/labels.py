@@ -47,6 +47,13 @@ def resamples_words(record: FitRecord) -> str:
     return RESAMPLES[record.bootstrap]
 
 
+def drawn_units(record: FitRecord) -> str:
+    """Return what random weights are given to: rows, clusters, or first-stage units of a survey."""
+    if record.design.cluster_name is None:
+        return "rows"
+    return "clusters" if record.design.survey is None else "first-stage units"
+
+
 def survey_words(survey: SurveyDesign) -> str:
     """Return the parts of a survey design."""
     if survey.replication is not None:

@@ -528,7 +528,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     right = [
         ("No. Observations:", f"{design.nobs}"),
         ("Rows dropped:", f"{design.n_dropped}"),
-        ("Std. errors:", f"bootstrap ({kind})"),
+        ("Std. errors:", f"bootstrap ({kind})" if design.replication is None else covariance_name(records[0])),
         ("Resamples:", f"{used} of {drawn} used by all"),
         ("Seed:", seed_text(records[0].seed)),
     ]
@@ -559,7 +559,11 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     dropped = design.n_dropped
     notes = [
         f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. The std err is the "
-        "bootstrap's, which intervals and tests use; the robust one is from the stacked estimating equations."
+        "bootstrap's, which intervals and tests use; the robust one is from the stacked estimating equations"
+        f"{'' if design.survey is None else ', linearised for the survey design'}."
+        if design.replication is None
+        else f"All estimators use the same {design.nobs} rows and the replicate weights of the survey, which both "
+        "errors are from."
     ]
     if len(names) > 1:
         notes.append(

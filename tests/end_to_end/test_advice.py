@@ -2086,6 +2086,8 @@ class Drawn(Case):
 SAMPLING = {"weights": "w", "replicate_weights": "repw*"}
 JKN = SAMPLING | {"replicate_type": "JKn"}
 BRR = SAMPLING | {"replicate_type": "BRR"}
+HALVES = {f"half{j}": DATA.w * np.where(DATA.site // 2**j % 2 == 1, 0.5, 1.5) for j in range(4)}
+FAY = {"weights": "w", "replicate_weights": "half*", "replicate_type": "Fay", "data": DATA.assign(**HALVES)}
 STRATA = {"weights": "w", "strata": "g", "psu": "site"}
 COLUMNS_OF = {"weights=": 'weights="w"', "strata=": 'strata="g"', "psu=": 'psu="site"'}
 HUNDRED = REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j in range(3)})
@@ -2129,7 +2131,10 @@ SURVEYS = {
     "weights for factors": Case(
         drawn, BRR | {"combined": False, "data": HUNDRED}, BRR | {"combined": True, "data": HUNDRED}
     ),
-    "rscales": Case(drawn, BRR | {"rscales": [1, 1]}, BRR | {"rscales": 1}),
+    "rscales": Case(
+        drawn, BRR | {"rscales": [1, 1]}, BRR | {"rscales": [1, 1, 2]}, fill={"[...]": "[1, 1, 2]"}
+    ),
+    "another type": Case(drawn, FAY | {"rho": 0.2}, FAY | {"rho": 0.5}),
     "subpopulation that is missing": Case(
         lambda subpop: model(data=ANYBODY, design=Survey(weights="w"), subpop=subpop), {"subpop": "few"},
         {"subpop": ANYBODY.few == 1}, fill={'data["few"]': "ANYBODY.few"},

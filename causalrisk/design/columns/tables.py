@@ -449,6 +449,9 @@ def _several_columns(role: str, names: Sequence[str]) -> str:
     if role == "treatment":
         joined = ' + ", " + '.join(f'data["{name}"].astype(str)' for name in names)
         return f"{text}; several treatments are the levels of one column.\nType  treat={joined}, reference=..."
+    if role in ("strata", "psu"):
+        joined = ' + "/" + '.join(f'data["{name}"].astype(str)' for name in names)
+        return f"{text}; several are the levels of one column.\nType  {role}={joined}."
     return f"{text}.\nType  {role}={names[0]!r}."
 
 

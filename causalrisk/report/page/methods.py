@@ -26,6 +26,7 @@ from causalrisk.report.labels import (
     clip_text,
     count,
     distribution_words,
+    drawn_units,
     estimand_words,
     factor_text,
     joined,
@@ -92,9 +93,9 @@ SENSITIVITY = (
 )
 
 
-def _objective_sentence(joint: JointRecord) -> str:
+def _objective_sentence(joint: JointRecord, units: str) -> str:
     """Sentence on the objective that was minimised."""
-    over = f"{joint.replicates.count} propensity replicates (random weights of the rows, spread "
+    over = f"{joint.replicates.count} propensity replicates (random weights of the {units}, spread "
     over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
     if joint.anchor is None:
         return (
@@ -176,7 +177,7 @@ def methods(record: FitRecord) -> str:
     if record.spec.uses_propensity:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:
-        parts.append(_objective_sentence(record.joint))
+        parts.append(_objective_sentence(record.joint, drawn_units(record)))
         parts += _consistency_sentence(record, record.joint)
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")

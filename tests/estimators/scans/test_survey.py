@@ -179,7 +179,7 @@ REPLICATIONS = {
     "subpopulation": (REPLICATED, BRR, {"subpop": "dom"}),
     "rows without an outcome": (REPLICATED.assign(y=TWO.y.where(TWO.stratum != 2)), BRR, {"target": "overlap"}),
     "trimmed": (REPLICATED, BRR, {"trim": (0.2, 0.8)}),
-    "about the estimate": (REPLICATED, BRR | {"mse": True, "replicate_type": "Fay", "rho": 0.3}, {}),
+    "about the estimate": (REPLICATED, BRR | {"mse": True, "replicate_type": "Fay", "rho": 0.3, "scale": 0.2}, {}),
     "a list of names": (REPLICATED, BRR | {"replicate_weights": ["BRR_1", "BRR_3", "BRR_8"], "scale": 0.5}, {}),
     "factors": (
         REPLICATED.assign(**{name: REPLICATED[name] / TWO.pw for name in REPLICATED.filter(like="rw")}),
