@@ -167,7 +167,8 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     _add_models(parser)
     _add_learners(parser)
     add = parser.add_argument_group("inference").add_argument
-    add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster, stratified, or rescaled (surveys)")
+    add("--bootstrap", metavar="KIND", help="pairs (default), bayesian, cluster, stratified, multiplier, or rescaled")
+    add("--multiplier", metavar="LAW", help="of --bootstrap multiplier: rademacher (default), webb or mammen")
     add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
     add("--small-sample", action="store_true", help="the small-sample factor of HC1 for clustered standard errors too")
     add("--use-t", action="store_true", default=None, help="t tests and intervals: clusters less one, or n - k")
@@ -229,7 +230,7 @@ def _add_learners(parser: argparse.ArgumentParser) -> None:
 def _add_estimator(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("estimator").add_argument
     add("--estimator", default="JRE", metavar="NAME", help=f"{', '.join(ESTIMATORS)} (default JRE)")
-    add("--cov-type", metavar="TYPE", help="robust, HC0, HC1, cluster or bootstrap (default for JRE)")
+    add("--cov-type", metavar="TYPE", help="robust, HC0, HC1, cluster, jackknife or bootstrap (default for JRE)")
     add("--objective", metavar="NAME", help="JRE: risk (default) or erm")
     add("--anchor", type=float, metavar="ALPHA", help="JRE, risk: weight of the fit (default: chosen by rows held out)")
     add("--share", type=float, metavar="C", help="JRE, risk: share of the start's heterogeneity left out of the risk")
@@ -425,7 +426,7 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
 
 def _inference_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the options of standard errors that every command with a file has, as the library spells them."""
-    same = ("bootstrap", "n_boot", "small_sample", "use_t", "df")
+    same = ("bootstrap", "multiplier", "n_boot", "small_sample", "use_t", "df")
     return {name: getattr(options, name) for name in same} | {"rng": options.seed, "n_jobs": options.jobs}
 
 

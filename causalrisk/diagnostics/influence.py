@@ -13,13 +13,15 @@ from causalrisk.errors import OptionError, UnavailableError, one_of, whole_numbe
 from causalrisk.estimators.effect_scales import DIFFERENCE
 from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
+from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.resampling import replicate_counts
+from causalrisk.estimators.resampling import replicate_counts, unit_count
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.inference.intervals import leave_one_out, sum_within_units
+from causalrisk.inference.jackknife import leave_one_out
+from causalrisk.inference.units import sum_within_units
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates
@@ -132,7 +134,7 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
     ndarray, shape (n, K - 1) or (G, K - 1)
         Effects without the unit less the effects; NaN where there are none without it.
     """
-    sample, joint, count = record.sample, record.joint, len(record.effect_names)
+    sample, count = record.sample, len(record.effect_names)
     if method == "influence":
         share, weight = sample.s[:, None] * record.estimate.influence[:, :count], sample.s[:, None]
         if clusters:
@@ -140,12 +142,9 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
             return -share / (sample.total - weight)
         return -sample.restore(share / (sample.total - weight))
     refit = remaining_refitter(record) if method == "exact" else None
-    if joint is not None:  # nested replicates would be drawn anew for each row
-        joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
     design = record.design if clusters else dataclasses.replace(record.design, cluster=None)
-    left_out = leave_one_out(dataclasses.replace(record, design=design, joint=joint), count, refit)
-    left_out = left_out[: design.n_clusters] if clusters else sample.restore(left_out)
-    return left_out - record.estimate.params[:count]
+    left_out = leave_one_out(dataclasses.replace(record, design=design), InferenceOptions(), refit, whole=True)
+    return left_out.values[: unit_count(design), :count] - record.estimate.params[:count]
 
 
 def remaining_refitter(record: FitRecord) -> Refitter:

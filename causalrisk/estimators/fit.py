@@ -37,7 +37,7 @@ from causalrisk.estimators.prepare import FitData, check_available, check_size, 
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
 from causalrisk.estimators.refit import FullFit, refit_scan
-from causalrisk.estimators.resampling import fit_replicates
+from causalrisk.estimators.resampling import fit_replicates, unit_count
 from causalrisk.estimators.robust import with_robust
 from causalrisk.estimators.sample import Sample, ScannedSample
 from causalrisk.estimators.sandwich import BlockInfluence
@@ -56,7 +56,7 @@ from causalrisk.estimators.weights import BlockedWeights, BlockWeights, FittedSc
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import START_STREAM, seed_sequence, stream_generator
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.limits import (
     SMALL_EFFECTIVE,
     ArmWeights,
@@ -109,10 +109,11 @@ def _begin(
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
     kinds = inference.resolved(design, joint=joint)
-    if kinds[0] == "bootstrap":
+    if kinds[0] in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference, kinds[0])
-    check_size(design, inference.draws if kinds[0] == "bootstrap" else None, joint=joint)
+    refits = {"bootstrap": None if kinds[1] in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
+    check_size(design, refits.get(kinds[0]), joint=joint)
     return kinds, Notes(design.notes)
 
 
@@ -318,7 +319,7 @@ class SeparatePasses(LaterPasses):
 def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
     rows, scale = trained.rows(block), _of_scan(block.problem).options.effect_scale
     values = influence_of_estimates(rows, at, trained.level, scale)
-    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.sample.stratum))
+    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.sample.stratum, block.number))
 
 
 def fit_joint(
@@ -445,6 +446,7 @@ def joint_record(
         of_scan = scanned_joint_problem(robust, problem, trained, joint_options, notes)
         joint = train_by(trainer_of(of_scan, start, joint_options), joint_options, notes)
         estimate, kept, passes = without_rows(of_scan, joint.estimate)
+        passes = dataclasses.replace(passes, start=start.passes)
         joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
     else:
         joint = train_from(robust, joint_options, notes, data.replicates)

@@ -21,7 +21,7 @@ from causalrisk.estimators.effect_scales import SCALES, EffectScale
 from causalrisk.estimators.specification import Specification
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
-from causalrisk.numerics.multiplicities import check_rng
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 
 OBJECTIVES = ("risk", "erm")
@@ -31,7 +31,8 @@ DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
-BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified", "rescaled")
+MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
+BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified", MULTIPLIER, "rescaled")
 LOSSES = ("ml", "calibrated")
 TRIMS = ("crump", "separated")
 TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
@@ -53,7 +54,9 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
     return kind(**{name: value for name, value in given.items() if name in names})
 
 
-COV_TYPES = ("robust", "HC0", "HC1", "cluster", "bootstrap")
+COV_TYPES = ("robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap")
+OF_ROWS, OF_CLUSTERS = ("robust", "HC0", "HC1", "HC3"), ("cluster", "CR3")
+CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
 
 def model_option_names() -> list[str]:
@@ -322,13 +325,15 @@ class InferenceOptions:
 
     Parameters
     ----------
-    cov_type, n_boot, bootstrap, small_sample, use_t, df, max_failed, rng, n_jobs, progress, memory, resamples
+    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, memory,
+    resamples
         As in `causalrisk.JRE.fit`.
     """
 
     cov_type: str | None = None
     n_boot: int | None = None
     bootstrap: str | None = None
+    multiplier: str | None = None
     small_sample: bool = False
     use_t: bool | None = None
     df: float | None = None
@@ -342,6 +347,17 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         one_of("cov_type", self.cov_type, (None, *COV_TYPES))
         one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
+        one_of("multiplier", self.multiplier, (None, *MULTIPLIERS))
+        if self.multiplier is not None and self.bootstrap != MULTIPLIER:
+            raise OptionError(
+                f"multiplier={self.multiplier!r} is for the bootstrap that multiplies influence functions.\n"
+                f'Type  bootstrap="multiplier", multiplier={self.multiplier!r}.'
+            )
+        if self.resamples is not None and self.bootstrap == MULTIPLIER:
+            raise OptionError(
+                'resamples= says how often each row counts; bootstrap="multiplier" counts no rows anew.\n'
+                "Leave bootstrap= out."
+            )
         if self.n_boot is not None:
             whole_number("n_boot", self.n_boot, 2)
         if self.resamples is not None and self.n_boot is not None:
@@ -395,7 +411,8 @@ class InferenceOptions:
         Returns
         -------
         tuple of str
-            cov_type in {"robust", "HC1", "cluster", "bootstrap", "survey", "replicates"} and the kind of bootstrap.
+            cov_type in {"robust", "HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"} and the kind of
+            bootstrap, or the distribution of its multipliers.
         """
         clustered = design.cluster_name is not None
         if design.survey is not None:
@@ -407,22 +424,30 @@ class InferenceOptions:
             )
         if clustered:
             self._check_clustered()
-        elif "cluster" in (self.cov_type, self.bootstrap):
-            name = "cov_type" if self.cov_type == "cluster" else "bootstrap"
-            raise OptionError(f'{name}="cluster" needs the clusters.\nType  from_formula(..., cluster="column").')
-        kind = self.bootstrap or ("cluster" if clustered else "pairs")
+        elif self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster":
+            option = f"cov_type={self.cov_type!r}" if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
+            raise OptionError(f'{option} needs the clusters.\nType  from_formula(..., cluster="column").')
+        kind = self.bootstrap or default_bootstrap(clustered)
+        if kind == MULTIPLIER:
+            kind = self.multiplier or next(iter(MULTIPLIERS))
         if self.cov_type in (None, "bootstrap"):
             named = (self.bootstrap, self.resamples, self.n_boot)
             asked = joint or self.cov_type == "bootstrap" or any(option is not None for option in named)
             return ("bootstrap" if asked else "cluster" if clustered else "robust"), kind
-        own = None if joint else self.bootstrap  # of the replicates too
+        own = None if joint and self.bootstrap != MULTIPLIER else self.bootstrap  # of the replicates too
         for name, given in (("resamples", self.resamples), ("bootstrap", own), ("n_boot", self.n_boot)):
             if given is not None:
                 raise OptionError(
                     f'{name}= asks for bootstrap standard errors, cov_type="{self.cov_type}" for others.\n'
                     f'Type  cov_type="bootstrap", or leave {name}= out.'
                 )
-        return ("robust" if self.cov_type == "HC0" else self.cov_type), kind
+        found = CANONICAL.get(self.cov_type, self.cov_type)
+        if found == JACKKNIFE and self.small_sample:
+            raise OptionError(
+                "small_sample=True is a factor of the sandwich; the jackknife has the small sample in its refits.\n"
+                "Leave small_sample= out."
+            )
+        return found, kind
 
     def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
         """Covariance type and kind of resampling for a survey design; what knows nothing of it is refused."""
@@ -454,15 +479,21 @@ class InferenceOptions:
 
     def _check_clustered(self) -> None:
         """Refuse options that treat rows as independent where a cluster was given."""
-        if self.cov_type in ("robust", "HC0", "HC1"):
+        if self.cov_type in OF_ROWS:
+            instead = "CR3" if self.cov_type == "HC3" else "cluster"
             raise OptionError(
                 f'cov_type="{self.cov_type}" treats rows as independent, but cluster= was given.\n'
-                'Type  cov_type="cluster".'
+                f'Type  cov_type="{instead}".'
             )
-        if self.bootstrap not in (None, "cluster", "bayesian"):
+        if self.bootstrap not in (None, "cluster", "bayesian", MULTIPLIER):
             raise OptionError(
                 f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nType  bootstrap="cluster".'
             )
+
+
+def default_bootstrap(clustered: bool) -> str:
+    """Return the kind of resamples of data with or without clusters."""
+    return "cluster" if clustered else "pairs"
 
 
 def penalty_grid(values: Any) -> np.ndarray:

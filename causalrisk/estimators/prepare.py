@@ -20,6 +20,7 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.estimators.trimming import trim_rows
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
 from causalrisk.propensity.weights import WeightFit, WeightModel
@@ -260,7 +261,7 @@ def expected_passes(
         return None
     likelihoods = int(spec.uses_propensity) + int(nonlinear)
     expected = 5 + NEWTON * likelihoods + ANCHORS * joint
-    if inference.resolved(design, joint=joint)[0] in ("bootstrap", "replicates"):
+    if inference.resolved(design, joint=joint)[0] in ("bootstrap", "replicates", JACKKNIFE):
         expected += 3 + 4 * likelihoods
     return expected
 
@@ -292,6 +293,12 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
         raise UnavailableError(
             "learner= is not there for a scan: a learner is fitted to rows in memory.\n"
             "Leave learner= out, or, if the rows fit into memory, type  data=data.collect()."
+        )
+    if cov_type == JACKKNIFE and not design.n_clusters:
+        raise UnavailableError(
+            f"the jackknife of a scan leaves out clusters, and this one has none: each of its {design.n:,} rows would "
+            'take a refit on all the others.\nType  cov_type="robust", or, if the rows fit into memory, type  '
+            "data=data.collect()."
         )
     if design.survey is not None and cov_type == "bootstrap":
         raise UnavailableError(

@@ -21,7 +21,7 @@ from causalrisk.design.scan.chunks import Place, by_place
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
-from causalrisk.estimators.resampling import row_chunks, unit_kind, unit_resampler
+from causalrisk.estimators.resampling import row_chunks, unit_resampler
 from causalrisk.estimators.sample import BlockSample, Sample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import LEVEL_TOLERANCE, Level, level_at, outcome_level, trained_family
@@ -113,6 +113,14 @@ class Block:
     def of_frame(self) -> bool:
         """Whether the rows of a scan are of a target frame."""
         return self.sample.n_frame > 0
+
+    @property
+    def number(self) -> NDArray[np.intp] | None:
+        """Number of each row of a scan among all, those of a target frame last; None in memory."""
+        problem = self.problem
+        if not isinstance(problem, ScannedProblem):
+            return None
+        return self.position + problem.design.n if self.of_frame else self.position
 
     def units(self, kind: str) -> Units:
         """Rows as a kind of resampling draws them; those of a target frame are numbered by themselves, without arms."""
@@ -340,7 +348,6 @@ class ScannedProblem(Problem):
 
     def resampler(self, kind: str, seed: np.random.SeedSequence) -> Resampler:
         """Return what draws multiplicities of the rows, whole clusters where there are any."""
-        kind = unit_kind(self.design, kind)
         return unit_resampler(self.design, kind, seed, self.design.n, functools.partial(self._chunks, kind))
 
     def _chunks(self, kind: str) -> Chunks:

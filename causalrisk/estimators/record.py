@@ -28,6 +28,7 @@ from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.limits import ArmWeights
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import Target
@@ -99,9 +100,18 @@ class JointRecord:
 
 
 class LaterPasses(Protocol):
-    """Further passes over the rows of a fit to a scan, and the robust covariance of its estimates where it is known."""
+    """Further passes over the rows of a fit to a scan.
+
+    Attributes
+    ----------
+    covariance : ndarray, shape (d, d), or None
+        Robust covariance of its estimates, where it is known.
+    start : LaterPasses or None
+        Of a joint fit those of the fit where it starts.
+    """
 
     covariance: Array | None = None
+    start: LaterPasses | None = None
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of the influence function on each block."""
@@ -141,9 +151,9 @@ class FitRecord:
     joint : JointRecord or None
         The joint part, for JRE.
     cov_type : str
-        "robust", "HC1", "cluster", "bootstrap", "survey" or "replicates".
+        "robust", "HC1", "cluster", "jackknife", "bootstrap", "survey" or "replicates".
     bootstrap : str
-        Kind of resampling.
+        Kind of resampling, or the distribution of the multipliers.
     covariance : ndarray, shape (d, d)
         Covariance of `estimate.values`.
     boot : BootstrapDistribution or None
@@ -245,6 +255,11 @@ class FitRecord:
         return self.design.weight_type == "frequency"
 
     @property
+    def multiplied(self) -> bool:
+        """Whether the bootstrap multiplies influence functions, and estimates nothing again."""
+        return self.boot is not None and self.bootstrap in MULTIPLIERS
+
+    @property
     def draws_units(self) -> bool:
         """Whether resamples leave rows or clusters out, where fractional weights could be drawn in their place."""
         return self.bootstrap not in ("bayesian", "rescaled", "replicates") and self.options.propensity_score is None
@@ -260,12 +275,14 @@ class FitRecord:
     def residual_df(self) -> float:
         """Degrees of freedom of t: of a survey design, clusters less one, or observations less outcome coefficients.
 
-        Of two-way clusters those of the variable with fewer count.
+        Of two-way clusters those of the variable with fewer count. Of the jackknife of rows observations less one.
         """
         design = self.design
         if design.survey is not None:
             return design.survey.df
-        return float(min(design.cluster_counts) - 1 if design.n_clusters else design.nobs - self.estimate.theta.size)
+        if design.n_clusters:
+            return float(min(design.cluster_counts) - 1)
+        return float(design.nobs - (1 if self.cov_type == JACKKNIFE else self.estimate.theta.size))
 
     @property
     def choice_variance(self) -> float:
@@ -426,11 +443,14 @@ class BootstrapDistribution:
         A `Failure` for each resample.
     start : ndarray, shape (n_boot, 2 K - 1), optional
         Of a joint fit effects and arm means of IPWRA, where it starts; NaN where this failed.
+    errors : ndarray, shape (n_boot, 2 K - 1), optional
+        Of multipliers the standard errors of effects and arm means in each.
     """
 
     values: Array
     failures: NDArray[np.int8]
     start: Array | None = None
+    errors: Array | None = None
 
     @property
     def used(self) -> Array:

@@ -23,7 +23,7 @@ from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING, ROWS_TOGETHER, Estimate, Refits, collect_refits
 from causalrisk.estimators.outcome import OutcomeLikelihood, OutcomeRefitter, outcome_failures, solved_change
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
-from causalrisk.estimators.resampling import FRAME_STREAM, frame_kind
+from causalrisk.estimators.resampling import FRAME_STREAM, frame_resampler
 from causalrisk.estimators.sample import Sample, part_of
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import Level, training_columns, training_family
@@ -76,10 +76,10 @@ class Resamples:
     def counts(self, block: Block, group: slice) -> Array:
         """Multiplicities times observation weights of a group of resamples, rows in the order of the sample."""
         resampler, shift = self.resampler, 0
-        if block.of_frame:
-            kind, shift = frame_kind(resampler.kind), FRAME_STREAM
-            resampler = Resampler.of(kind, resampler.seed, block.problem.n_frame)
         width, number, units = group.stop - group.start, group.start // WIDTH, block.units(resampler.kind)
+        if block.of_frame and isinstance(block.problem, ScannedProblem):
+            problem, shift = block.problem, FRAME_STREAM
+            resampler = frame_resampler(problem.design, resampler.kind, resampler.seed, problem.n_frame)
         if self.spread is not None:
             return resampler.perturb(REPLICATE_STREAM + shift, number, width, units, spread=self.spread)
         if block.multiplicities is not None:

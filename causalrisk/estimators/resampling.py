@@ -18,6 +18,7 @@ from causalrisk.numerics.blocks import KEPT
 from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import (
+    JACKKNIFE,
     REPLICATE_STREAM,
     WIDTH,
     Chunks,
@@ -35,9 +36,15 @@ BY_DESIGN = ("rescaled", "replicates")  # kinds of resamples that a survey desig
 MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 
 
-def frame_kind(kind: str) -> str:
-    """How the rows of a target frame are drawn, which have neither clusters nor arms."""
-    return "bayesian" if kind == "bayesian" else "pairs"
+def unit_count(design: Design) -> int:
+    """Return the number of clusters of a design, or of its rows where it has none."""
+    return design.n_clusters or design.n
+
+
+def frame_resampler(design: Design, kind: str, seed: np.random.SeedSequence, n_frame: int) -> Resampler:
+    """Make what draws the rows of a target frame, which have neither clusters nor arms, or leaves them out last."""
+    own = Resampler.of(kind if kind in ("bayesian", JACKKNIFE) else "pairs", seed, n_frame)
+    return dataclasses.replace(own, first=unit_count(design))
 
 
 @dataclass(frozen=True)
@@ -130,18 +137,11 @@ def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.
     number = sample.order if design.cluster is None else design.cluster[sample.order]
     strata = sample.arm[own] if kind == "stratified" else None
     units, survey = Units(number, sample.s[own], strata), None
-    if kind in BY_DESIGN:
-        kind, survey = unit_kind(design, kind), design.survey
+    if kind in BY_DESIGN:  # fractional weights are drawn by units or rows
+        kind, survey = "cluster" if design.n_clusters else "pairs", design.survey
     resampler = unit_resampler(design, kind, seed, design.n, functools.partial(row_chunks, design, units, design.n))
-    frame = Resampler.of(frame_kind(kind), seed, sample.n_frame) if sample.n_frame else None
+    frame = frame_resampler(design, kind, seed, sample.n_frame) if sample.n_frame else None
     return SampleResampler(resampler, frame, units, sample, frequency, survey)
-
-
-def unit_kind(design: Design, kind: str) -> str:
-    """Return the kind by which units or rows are drawn; the fractional weights of a survey are those of its units."""
-    if kind not in BY_DESIGN:
-        return kind
-    return "cluster" if design.n_clusters else "pairs"
 
 
 def unit_resampler(

@@ -6,7 +6,8 @@ Flows in: a record without standard errors. Flows out: the sandwich of its stack
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,27 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     return _within(record, parts, 0, sample.clusters(record.design.cluster))
 
 
+def over_influence(record: FitRecord) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
+    """Return what maps a function over blocks of the influence function of a fit."""
+    if record.passes is not None:
+        return record.passes.influence
+    return _over_parts(record, record.estimate.rows.blocks(), record.sample.clusters(record.design.cluster))
+
+
+def _over_parts(
+    record: FitRecord, parts: Iterable[tuple[slice, Array]], cluster: NDArray[np.intp] | None
+) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
+    """As `over_influence`, from parts of the rows of the sample and clusters of the rows."""
+    sample = record.sample
+    number = np.concatenate([np.arange(len(sample.order), sample.n), sample.order])
+    by = cluster, sample.strata(record.design.survey), number
+    blocks = (
+        BlockInfluence(values, sample.s[rows], *(None if each is None else each[rows] for each in by))
+        for rows, values in parts
+    )
+    return lambda function: map(function, blocks)
+
+
 def _within(
     record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int, cluster: NDArray[np.intp] | None
 ) -> Array:
@@ -61,20 +83,15 @@ def _within(
 
     `n_coefficients` is the k of the small-sample factor n / (n - k).
     """
-    sample, design = record.sample, record.design
-    stratum = sample.strata(design.survey)
-    blocks = (
-        BlockInfluence(values, sample.s[rows], *(None if by is None else by[rows] for by in (cluster, stratum)))
-        for rows, values in parts
-    )
+    sample = record.sample
     return sandwich(
-        lambda function: map(function, blocks),
+        _over_parts(record, parts, cluster),
         n=sample.total + sample.n_frame if record.frequency else sample.n,
         total=sample.total,
         frequency=record.frequency,
         n_clusters=None if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
-        strata=design.strata,
+        strata=record.design.strata,
     )
 
 

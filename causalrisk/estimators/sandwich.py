@@ -32,12 +32,15 @@ class BlockInfluence:
         Clusters.
     stratum : ndarray of int, shape (n,), optional
         Strata of a survey design.
+    number : ndarray of int, shape (n,), optional
+        Number of each row among all, those of a target frame last, where something is drawn for it.
     """
 
     influence: Array
     weights: Array
     cluster: NDArray[np.intp] | None
     stratum: NDArray[np.intp] | None = None
+    number: NDArray[np.intp] | None = None
 
 
 def sandwich(
@@ -151,3 +154,8 @@ def _cluster_sums(parts: Iterable[tuple[NDArray[np.intp], Array]], n_clusters: i
         total = total if total.size else np.zeros((n_clusters, sums.shape[1]))
         total[clusters] += sums
     return total
+
+
+def influence_of_clusters(over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]], n_clusters: int) -> Array:
+    """Weighted sums of the influence function over the rows of each cluster, shape (G, d); `over` as in `sandwich`."""
+    return _cluster_sums(over(_sums_of_clusters), n_clusters)

@@ -25,9 +25,10 @@ from causalrisk.estimators.resampling import SampleResampler, given_block
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.stack import GroupRefitter, StackedGroupsRefitter, StackRefitter
+from causalrisk.inference.multiplied import multiplier_bootstrap
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.multiplicities import MULTIPLIERS, RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import (
     NestedReplicates,
     ResampleReplicates,
@@ -237,6 +238,8 @@ def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: f
 
 def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDistribution:
     """Run the bootstrap of a fit, in memory or in passes over its scan."""
+    if record.bootstrap in MULTIPLIERS:
+        return multiplier_bootstrap(record, inference.draws)
     inference = inference_of(record, inference)
     if record.passes is None:
         return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
@@ -257,6 +260,13 @@ def bootstrap(
     if inference.resamples is not None:
         given = resampler.given("resamples", inference.resamples)
         n_boot, draw = given.shape[1], functools.partial(given_block, given)
+    return redone(refitter, draw, n_boot, sample, inference)
+
+
+def redone(
+    refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, sample: Sample, inference: InferenceOptions
+) -> BootstrapDistribution:
+    """Refit in memory under multiplicities that `draw` returns for a block, as `run_bootstrap`."""
     needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
     if needed > free:
         warn_user(

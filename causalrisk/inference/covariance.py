@@ -1,4 +1,4 @@
-"""Standard errors of a fitted record: the sandwich of stacked estimating equations, or the bootstrap of all steps."""
+"""Standard errors of a fitted record: the sandwich of stacked estimating equations, bootstrap, or jackknife."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from causalrisk.estimators.record import SE_ROUNDING, BootstrapDistribution, Fit
 from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, resample_covariance
+from causalrisk.inference.jackknife import jackknife_covariance
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE
 
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
@@ -44,20 +46,23 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         boot = bootstrap_of(record, inference)
         _check_replicates(boot, record)
         return with_bootstrap(record, boot, notes)
-    if record.cov_type == "bootstrap":
-        if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
-            record = dataclasses.replace(record, robust=robust_covariance(record, False))
-        try:
-            record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
-        except KeyboardInterrupt:
-            raise FitInterrupted(robust_record(record)) from None
-        except BootstrapError as error:  # a worker died
-            raise BootstrapError(str(error), robust_record(record)) from error.__cause__
-        return with_bootstrap(record, boot, notes)
-    covariance = robust_covariance(record, inference.small_sample, notes)
-    factor = inference.small_sample or record.cov_type == "HC1"
-    record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
-    return _completed(_with_choice(record), notes)
+    if record.cov_type not in ("bootstrap", JACKKNIFE):
+        covariance = robust_covariance(record, inference.small_sample, notes)
+        factor = inference.small_sample or record.cov_type == "HC1"
+        record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
+        return _completed(_with_choice(record), notes)
+    if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
+        record = dataclasses.replace(record, robust=robust_covariance(record, False))
+    try:
+        if record.cov_type == JACKKNIFE:
+            covariance = jackknife_covariance(record, inference, notes)
+            return _completed(dataclasses.replace(record, covariance=covariance, passes=None), notes)
+        record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
+    except KeyboardInterrupt:
+        raise FitInterrupted(robust_record(record)) from None
+    except BootstrapError as error:  # a worker died, or too many units cannot be left out
+        raise BootstrapError(str(error), robust_record(record)) from error.__cause__
+    return with_bootstrap(record, boot, notes)
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:

@@ -27,7 +27,7 @@ from causalrisk.errors import (
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.fit import check_one_way
-from causalrisk.estimators.options import N_BOOT, InferenceOptions
+from causalrisk.estimators.options import N_BOOT, InferenceOptions, default_bootstrap
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.robust import influence_covariance
@@ -41,11 +41,12 @@ from causalrisk.inference.bootstrap import (
     resample_covariance,
     resample_errors,
 )
+from causalrisk.inference.jackknife import jackknife_of, leave_one_out, left_out_resampler
 from causalrisk.inference.prediction import check_unit_level
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
 from causalrisk.propensity.weights import fit_weights
 
 
@@ -154,10 +155,14 @@ def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOp
         )
 
     def run(of: FitRecord) -> BootstrapDistribution:
-        return bootstrap(refitter, sample_resampler(of.design, sample, of.bootstrap, seed), sample, inference)
+        kind = default_bootstrap(bool(of.design.n_clusters)) if of.bootstrap in MULTIPLIERS else of.bootstrap
+        return bootstrap(refitter, sample_resampler(of.design, sample, kind, seed), sample, inference)
 
-    _, boot = drawn_or_weighed(record, inference, Notes(), run)
-    found = point.values[:, 0].reshape(shape).T, boot.used.reshape(-1, *shape).transpose(0, 2, 1)
+    if record.cov_type == JACKKNIFE:
+        redone = leave_one_out(record, inference, groups=groups).values
+    else:
+        redone = drawn_or_weighed(record, inference, Notes(), run)[1].used
+    found = point.values[:, 0].reshape(shape).T, redone.reshape(-1, *shape).transpose(0, 2, 1)
     record.group_resamples[key] = found
     return found
 
@@ -170,16 +175,17 @@ def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, pr
     if record.joint is not None:
         check_one_way(record.design, "res.start.effects_by(...)")
     own_seed = isinstance(rng, str) and rng == OWN
-    if record.joint is None and (n_boot is not None or not own_seed):
-        name = "n_boot" if n_boot is not None else "rng"
+    left_out = record.cov_type == JACKKNIFE
+    if (record.joint is None or left_out) and (n_boot is not None or not own_seed):
+        name, errors = "n_boot" if n_boot is not None else "rng", "jackknife" if left_out else "robust"
         raise OptionError(
-            f"{name}= is for effects in groups by JRE, which are bootstrapped; those of {record.spec.name} have robust "
+            f"{name}= is for effects in groups by JRE, which are bootstrapped; those of this fit have {errors} "
             f"standard errors.\nLeave {name}= out."
         )
     if n_boot is None and record.boot is not None:
         n_boot = len(record.boot.failures)
     classifier = record.options.propensity_score is not None
-    if record.joint is not None and classifier and n_boot is None:
+    if record.joint is not None and classifier and n_boot is None and not left_out:
         folds = record.options.n_folds
         raise OptionError(
             f"effects in groups by JRE are bootstrapped, and each resample fits the classifier {folds} times: {N_BOOT} "
@@ -233,7 +239,7 @@ def effects_by(
         A row a group or column (of several arms a row an effect and group): estimate, std err, z, P>|z| (t, P>|t|
         where the fit has degrees of freedom) and the limits of the interval; for groups also their n, rows or what
         their frequency weights add up to. Standard errors are robust, clustered where the fit is; for JRE the
-        bootstrap's.
+        bootstrap's; after ``cov_type="jackknife"`` the jackknife's, which fits anew without each row or cluster.
 
     Raises
     ------
@@ -509,18 +515,11 @@ def _projected(record: FitRecord, found: Moderators, inference: InferenceOptions
     """Effects by the columns found."""
     sample, columns, scale = record.sample, found.columns[record.sample.order], record.options.effect_scale
     if record.joint is not None:
-        values, resampled = joint_group_effects(record, columns, inference)
-        flat, effects = resampled.reshape(len(resampled), -1), values.ravel()
-        covariance = resample_covariance(record, scale.contrast(flat), scale.contrast(effects))
-        se = resample_errors(record, flat, effects)
-        return ProjectedEffects(values, se.reshape(values.shape), covariance)
+        values, redone = joint_group_effects(record, columns, inference)
+        return _by_refits(record, values, redone)
     projection = project_effects(record, columns, scale, groups=found.groups)
-    if record.cov_type == "replicates":
-        replicated = _replicated(record, columns, found.groups).reshape(-1, projection.values.size)
-        flat = np.asarray(projection.values.ravel())
-        errors = resample_errors(record, replicated, flat)
-        covariance = resample_covariance(record, scale.contrast(replicated), scale.contrast(flat))
-        return ProjectedEffects(projection.values, errors.reshape(projection.values.shape), covariance)
+    if record.cov_type in ("replicates", JACKKNIFE):
+        return _by_refits(record, projection.values, _redone(record, columns, found.groups, inference))
     influence = projection.influence.reshape(sample.n, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         slope = scale.report_slope(scale.contrast(projection.values)).ravel()
@@ -529,10 +528,27 @@ def _projected(record: FitRecord, found: Moderators, inference: InferenceOptions
     return ProjectedEffects(projection.values, se.reshape(projection.values.shape), covariance)
 
 
-def _replicated(record: FitRecord, columns: Array, groups: bool) -> Array:
-    """Effects by columns under each of the replicate weights of a survey, shape (R, K - 1, k)."""
-    resampling, scale, spec, values = record.resampler(), record.options.effect_scale, record.spec, []
-    for r in range(len(record.used_boot.failures)):
+def _by_refits(record: FitRecord, values: Array, redone: Array) -> ProjectedEffects:
+    """Effects (K - 1, k) with their covariance by those of refits, shape (m, K - 1, k)."""
+    scale, flat, effects = record.options.effect_scale, redone.reshape(len(redone), -1), np.asarray(values.ravel())
+    if record.cov_type == JACKKNIFE:
+        se, covariance = np.sqrt(np.diag(jackknife_of(record, flat))), jackknife_of(record, scale.contrast(flat))
+    else:
+        se = resample_errors(record, flat, effects)
+        covariance = resample_covariance(record, scale.contrast(flat), scale.contrast(effects))
+    return ProjectedEffects(values, se.reshape(values.shape), covariance)
+
+
+def _redone(record: FitRecord, columns: Array, groups: bool, inference: InferenceOptions) -> Array:
+    """Effects by columns under each of the replicate weights of a survey, or without each unit, shape (m, K - 1, k)."""
+    left_out = record.cov_type == JACKKNIFE
+    failures = leave_one_out(record, inference).failures if left_out else record.used_boot.failures
+    resampling = left_out_resampler(record) if left_out else record.resampler()
+    scale, spec, values = record.options.effect_scale, record.spec, []
+    for r, failure in enumerate(failures):
+        if failure != Failure.OK:
+            values.append(np.full((record.design.n_arms - 1, columns.shape[1]), np.nan))
+            continue
         weights = resampling.draw(RESAMPLE_STREAM, r // WIDTH, r % WIDTH + 1)[:, -1]
         sample, fit = record.sample.reweighted(weights), record.weight_fit
         if fit is not None:

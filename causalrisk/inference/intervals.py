@@ -1,4 +1,4 @@
-"""Confidence intervals from a standard error or a bootstrap distribution, and the jackknife that some of them need.
+"""Confidence intervals from a standard error or a bootstrap distribution.
 
 Quantiles are interpolated linearly between order statistics (numpy's and scipy's convention, Hyndman and Fan's type 7);
 R's `boot.ci` interpolates on the normal scale instead.
@@ -15,7 +15,6 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, check_alpha, listed, one_of, warn_user
-from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS
 from causalrisk.estimators.record import FitRecord
@@ -24,7 +23,8 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.bootstrap import refitter_of
+from causalrisk.inference.jackknife import jackknife_contributions
+from causalrisk.inference.units import counts_equal_rows, equal_units, sum_within_units, unit_influence
 from causalrisk.inference.wald import parameter_limits, wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -33,7 +33,6 @@ from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import fit_weights
 
 TAIL = 5  # order statistics wanted beyond a limit
-UNITS_OUT = 64  # units that the jackknife leaves out at a time
 
 
 def percentile_interval(values: Array, alpha: float) -> Array:
@@ -176,6 +175,8 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
     UnavailableError
         If the resamples were given: they are not kept.
     """
+    if record.boot is not None and record.boot.errors is not None:
+        return record.boot.errors[:, :count]
     if record.given_resamples or record.boot is None:
         raise UnavailableError(
             "studentized intervals draw the resamples again, and this fit was given its own.\n"
@@ -243,8 +244,7 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
     count = len(estimate)
     drawn = boot.used[:, :count]
     if method == "studentized":
-        value_se = resample_standard_errors(record, count)[boot.failures == Failure.OK]
-        se = np.sqrt(record.choice_variance * np.diag(robust_covariance(record, False))[:count])
+        se, value_se = _studentized(record)
         return studentized_interval(estimate, se=se, values=drawn, value_se=value_se, alpha=alpha)
     values = with_choice(record, drawn)
     if method == "percentile":
@@ -317,8 +317,9 @@ def conf_int(
         where the interval is symmetric. Both are from the t distribution where the fit has degrees of freedom
         (``fit(use_t=True)``), else from the normal one. The others use the bootstrap distribution: its
         quantiles, these reflected about the estimate, bias-corrected, also accelerated, or quantiles of the
-        estimates studentized by the robust standard error of each resample (slow for JRE). For JRE all of them
-        are as much wider about the estimate as standard errors are larger, for the choice of its anchor.
+        estimates studentized by the robust standard error of each resample (slow for JRE, but of multipliers at
+        no cost). For JRE all of them are as much wider about the estimate as standard errors are larger, for the
+        choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
     cols : sequence of int or str, optional
@@ -352,6 +353,69 @@ def conf_int(
     return table if cols is None else table.loc[[_parameter(c, record.names) for c in cols]]
 
 
+def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "studentized") -> pd.Series:
+    """Two-sided p-values of `params` by the bootstrap, without a normal distribution.
+
+    Parameters
+    ----------
+    null : float, optional
+        What the effects are tested against; by default no effect. Arm means are tested against zero.
+    method : {"studentized", "percentile", "basic"}
+        The interval of `conf_int` that the test inverts.
+
+    Returns
+    -------
+    Series
+        2 (1 + m) / (1 + B), m the fewer of the B resamples that are as far on either side: the smallest alpha, but for
+        one resample, at which the interval leaves the null out. At most one.
+
+    Raises
+    ------
+    OptionError
+        If the method is not known, or null is no number.
+    UnavailableError
+        If the fit has no bootstrap, or one that has no such interval.
+
+    References
+    ----------
+    .. [1] Davison, A. C. and Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University
+       Press, section 4.4.
+
+    Examples
+    --------
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> model = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke")
+    >>> res = model.fit(bootstrap="multiplier", n_boot=999)
+    >>> res.boot_pvalues()["ATE"]
+    0.002
+    """
+    one_of("method", method, ("studentized", "percentile", "basic"))
+    if null is not None and (isinstance(null, bool) or not isinstance(null, numbers.Real)):
+        raise OptionError(f"null={null!r}; expected the effect that is tested, a number.\nType  null=0.")
+    estimate, boot, tested = record.estimate.params, record.used_boot, record.null
+    check_resamples(record, method)
+    if null is not None:
+        tested[: len(record.effect_names)] = null
+    drawn = boot.used[:, : len(estimate)]
+    if method == "studentized":
+        own, errors = _studentized(record)
+        drawn, at = (drawn - estimate) / errors, (estimate - tested) / own
+    else:
+        drawn = with_choice(record, drawn)
+        at = tested if method == "percentile" else 2 * estimate - tested
+    fewer = np.minimum((drawn <= at).sum(axis=0), (drawn >= at).sum(axis=0))
+    values = np.where(np.isnan(drawn).any(axis=0) | np.isnan(at), np.nan, 2 * (1 + fewer) / (1 + len(drawn)))
+    return pd.Series(np.minimum(values, 1.0), index=record.names, name=f"P ({method})")
+
+
+def _studentized(record: FitRecord) -> tuple[Array, Array]:
+    """Return robust standard errors of effects and arm means, shape (d,), and those of the used resamples, (m, d)."""
+    boot, count = record.used_boot, len(record.estimate.params)
+    errors = resample_standard_errors(record, count)[boot.failures == Failure.OK]
+    return np.sqrt(record.choice_variance * np.diag(robust_covariance(record, False))[:count]), errors
+
+
 def _parameter(given: int | str, names: Sequence[str]) -> str:
     if given in names:
         return str(given)
@@ -361,75 +425,3 @@ def _parameter(given: int | str, names: Sequence[str]) -> str:
         f"cols has {given!r}; expected positions or names of the {len(names)} parameters {listed(names)}.\n"
         f"Type  cols=[{names[0]!r}]."
     )
-
-
-def sum_within_units(record: FitRecord, contributions: Array) -> Array:
-    """Add contributions of rows, shape (n, d), within clusters, shape (G, d); as they are without clusters."""
-    cluster = record.design.cluster
-    if cluster is None:
-        return contributions
-    codes = np.asarray(record.sample.clusters(cluster))
-    groups = np.zeros((int(codes.max()) + 1, contributions.shape[1]))
-    np.add.at(groups, codes, contributions)
-    return groups
-
-
-def counts_equal_rows(record: FitRecord) -> bool:
-    """Return True if a row is several equal units: under frequency weights without clusters."""
-    return record.frequency and record.design.cluster is None
-
-
-def equal_units(record: FitRecord) -> Array:
-    """Return the number of equal units of each row or cluster, shape (units,), rows in the order of the sample."""
-    clusters = record.sample.clusters(record.design.cluster)
-    if clusters is not None:
-        return np.ones(int(clusters.max()) + 1)
-    return record.sample.s if record.frequency else np.ones(record.sample.n)
-
-
-def unit_influence(record: FitRecord, count: int) -> Array:
-    """Influence of each unit (cluster, row, or one of its equal units) on the first estimates, shape (units, count)."""
-    own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
-    return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])
-
-
-def leave_one_out(record: FitRecord, count: int, refitter: Refitter | None = None, *, whole: bool = True) -> Array:
-    """Return the first `count` estimates with each unit (row or cluster) left out, shape (units, count).
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    count : int
-        Number of estimates wanted.
-    refitter : Refitter, optional
-        Refits under multiplicities; by default the bootstrap's.
-    whole : bool, default True
-        Whether a row is left out with all its weight, or only one of the equal units that it stands for.
-
-    Returns
-    -------
-    ndarray, shape (units, count)
-        Estimates, every step redone without the unit; NaN after a failure. Rows as in the sample.
-    """
-    sample = record.sample
-    clusters = sample.clusters(record.design.cluster)
-    units = np.arange(sample.n) if clusters is None else clusters
-    refitter = refitter or refitter_of(record)
-    total = int(units.max()) + 1
-    parts = []
-    for first in range(0, total, UNITS_OUT):
-        numbers = np.arange(first, min(first + UNITS_OUT, total))
-        out = units[:, None] == numbers
-        counts = sample.s[:, None] * ~out if whole else sample.s[:, None] - out
-        parts.append(refitter.refit(counts, first).values[:count].T)
-    return np.concatenate(parts)
-
-
-def jackknife_contributions(record: FitRecord, count: int) -> Array:
-    """Jackknife deviations times (units - 1), as `unit_influence`; zero for units that cannot be left out."""
-    left_out = leave_one_out(record, count, whole=not counts_equal_rows(record))
-    worked = np.asarray(np.isfinite(left_out).all(axis=1))
-    times = equal_units(record) * worked
-    mean = times[worked] @ left_out[worked] / times.sum()
-    return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)

@@ -25,7 +25,7 @@ from causalrisk.estimators.fit import (
     overlap_of,
     with_df,
 )
-from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
@@ -46,9 +46,11 @@ from causalrisk.inference.covariance import (
     with_covariance,
     without_rounding_error,
 )
+from causalrisk.inference.multiplied import multiplier_bootstrap
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import MULTIPLIERS
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import ArmTarget
 
@@ -198,10 +200,13 @@ def fit_estimators(
     check_one_way(design, f'cluster="{design.cluster_name}"')
     kind = inference.resolved(design, joint=JRE in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
-    robust = dataclasses.replace(inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None)
+    robust = dataclasses.replace(
+        inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
+    )
     if JRE in specs:
-        robust_joint = dataclasses.replace(robust, bootstrap=None if design.survey is not None else kind)
-        lead = fit_joint(design, options, robust_joint, joint_options)
+        of_replicates = kind if kind in BOOTSTRAPS and design.survey is None else None
+        robust_joint = dataclasses.replace(robust, bootstrap=of_replicates)
+        lead = dataclasses.replace(fit_joint(design, options, robust_joint, joint_options), bootstrap=kind)
     else:
         spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
         lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
@@ -278,9 +283,12 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
 
 
 def _resampled(comparison: Comparison, inference: InferenceOptions) -> Comparison:
-    """Redo every estimator on the resamples that the records say."""
+    """Redo every estimator on the resamples that the records say, or multiply its influence function."""
     records = comparison.records
     first = records[0]
+    if first.bootstrap in MULTIPLIERS:
+        drawn = tuple(multiplier_bootstrap(record, inference.draws) for record in records)
+        return dataclasses.replace(comparison, distributions=drawn)
     stacked = bootstrap(SharedRefitter(records), first.resampler(), first.sample, inference_of(first, inference))
     ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
     parts, starts = np.split(stacked.values, ends[:-1], axis=1), (stacked.start if r.joint else None for r in records)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,10 +22,10 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, fdtrc, gammaln, stdtr
+from scipy.special import chdtrc, fdtrc, stdtr
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.design.covariates import strata as strata_of
+from causalrisk.design.assignment import Assignment, assignment_of, coded_strata
 from causalrisk.design.design import by_rows
 from causalrisk.errors import (
     CausalRiskError,
@@ -47,9 +46,9 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.training import outcome_level, training_columns, training_family
 from causalrisk.inference.covariance import robust_record
 from causalrisk.inference.repeats import median_fit
-from causalrisk.numerics.blocks import KEPT, taken
-from causalrisk.numerics.linalg import Array, all_ones, gram_matrices, pairwise_columns, solve_definite
-from causalrisk.numerics.multiplicities import PERMUTATION_STREAM, WIDTH, seed_sequence, stream_generator
+from causalrisk.numerics.blocks import taken
+from causalrisk.numerics.linalg import Array, all_ones, column_blocks, gram_matrices, pairwise_columns, solve_definite
+from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
 from causalrisk.propensity.models import Arms
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
@@ -59,219 +58,6 @@ ALL = "all"  # n_permutations="all" lists every assignment
 MOST_LISTED = 1_000_000  # assignments that are listed one by one
 TIE = 1e-9  # relative difference of statistics that rounding makes
 ARRAYS = 8  # arrays of a number for each row and permutation, of a block
-
-
-# --- assignments -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """How the treatment was assigned: arms of units, which could have changed places within strata.
-
-    Parameters
-    ----------
-    arm : ndarray of int, shape (U,)
-        Arm of each unit.
-    stratum : ndarray of int, shape (U,)
-        Stratum of each unit.
-    unit : ndarray of int, shape (n,)
-        Unit of each row of the design.
-    words : str
-        What is permuted, within what.
-    """
-
-    arm: Arms
-    stratum: NDArray[np.intp]
-    unit: NDArray[np.intp]
-    words: str
-
-    @cached_property
-    def _strata(self) -> list[NDArray[np.intp]]:
-        """Units of each stratum in which arms can change places."""
-        order = np.argsort(self.stratum, kind="stable")
-        parts = np.split(order, np.flatnonzero(np.diff(self.stratum[order])) + 1)
-        return [units for units in parts if np.ptp(self.arm[units]) > 0]
-
-    @cached_property
-    def count(self) -> float:
-        """Number of different assignments; infinite where it is no number of a reasonable size."""
-        counts = [np.bincount(self.arm[units]) for units in self._strata]
-        logarithm = sum(gammaln(sizes.sum() + 1) - gammaln(sizes + 1).sum() for sizes in counts)
-        if logarithm > math.log(1e15):
-            return math.inf
-        partial = (zip(np.cumsum(sizes).tolist(), sizes.tolist(), strict=True) for sizes in counts)
-        return math.prod(math.comb(total, size) for pairs in partial for total, size in pairs)
-
-    @cached_property
-    def _tables(self) -> list[Arms]:
-        return [arrangements(self.arm[units]) for units in self._strata]
-
-    def listed(self, first: int, width: int) -> Arms:
-        """Return some of all assignments by number: arms of the rows of the design, shape (n, width)."""
-        arms = np.repeat(self.arm[:, None], width, axis=1)
-        places = np.unravel_index(np.arange(first, first + width), [len(table) for table in self._tables])
-        for units, table, place in zip(self._strata, self._tables, places, strict=True):
-            arms[units] = table[place].T
-        return arms[self.unit]
-
-    def drawn(self, seed: np.random.SeedSequence, first: int, width: int) -> Arms:
-        """Draw assignments, from number `first` on, which is a multiple of `WIDTH`; as by `listed`."""
-        starts = range(0, width, WIDTH)
-        blocks = [self._block(seed, (first + start) // WIDTH, min(WIDTH, width - start)) for start in starts]
-        return np.hstack(blocks)[self.unit]
-
-    def _block(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
-        """Sort the units of each stratum at random, and give them its arms in this order."""
-        chance = stream_generator(seed, PERMUTATION_STREAM, number).random((WIDTH, len(self.arm)))[:width].T
-        order = np.argsort(self.stratum[:, None] + chance, axis=0)
-        sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
-        arms = np.empty(order.shape, dtype=self.arm.dtype)
-        np.put_along_axis(arms, order, np.repeat(sorted_arms[:, None], width, axis=1), axis=0)
-        return arms
-
-
-def arrangements(arm: Arms) -> Arms:
-    """Return all different orders of arms of units.
-
-    Parameters
-    ----------
-    arm : ndarray of int, shape (U,)
-        Arms of the units.
-
-    Returns
-    -------
-    ndarray of int, shape (M, U)
-        An order a row.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> arrangements(np.array([0, 1, 1]))
-    array([[0, 1, 1],
-           [1, 0, 1],
-           [1, 1, 0]])
-    """
-    open_place = -1
-    found = np.full((1, len(arm)), open_place, dtype=arm.dtype)
-    for value, size in zip(*np.unique(arm, return_counts=True), strict=True):
-        left = int((found[0] == open_place).sum())
-        chosen = np.array(list(itertools.combinations(range(left), size)))
-        places = np.argsort(found != open_place, axis=1, kind="stable")[:, :left]
-        rows = np.repeat(found, len(chosen), axis=0)
-        np.put_along_axis(rows, places[:, chosen].reshape(len(rows), size), value, axis=1)
-        found = rows
-    return found
-
-
-def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.intp], str]:
-    """Return the stratum of each row of a design, (n,), and a name; arguments are those of the test."""
-    if strata is None:
-        return np.zeros(design.n, dtype=np.intp), ""
-    if isinstance(strata, str) and strata == design.cluster_name:
-        return np.asarray(design.cluster), strata
-    return strata_of(design, strata, data)
-
-
-def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int | None) -> Assignment:
-    """Return how the treatment of a design was assigned.
-
-    Parameters
-    ----------
-    design : Design
-        The data. Of clusters with one arm each the units are the clusters; where the treatment varies within each of
-        them, rows are permuted within clusters.
-    codes : ndarray of int, shape (n,)
-        Strata of the rows.
-    name : str
-        Name of the strata; empty where there are none.
-    arm : int or None
-        Of several arms the one that changes places with the reference; None for all.
-
-    Returns
-    -------
-    Assignment
-        Of rows or of clusters.
-
-    Raises
-    ------
-    OptionError
-        If strata and clusters do not say what could have been permuted, or nothing could have.
-    """
-    _check_alike(design, codes, name)
-    made = _of_rows(design, codes, name) if design.cluster is None else _of_clusters(design, codes, name)
-    if arm is not None and design.n_arms > 2:  # other arms stay where they are: a stratum each
-        moved = np.isin(made.arm, (0, arm))
-        words = f"{made.words}, of arms {design.labels[0]} and {design.labels[arm]}"
-        stratum = np.unique(np.stack([made.stratum, np.where(moved, -1, made.arm)]), axis=1, return_inverse=True)[1]
-        made = dataclasses.replace(made, stratum=stratum.reshape(-1), words=words)
-    if made.count == 1:
-        raise OptionError(
-            f"there is no other assignment: of {made.words} none is of more than one arm.\n"
-            "Leave strata= out, or take coarser ones: type  strata=data[...]  with their column."
-        )
-    return made
-
-
-def _of_rows(design: Design, codes: NDArray[np.intp], name: str) -> Assignment:
-    words = f"the {design.n} {design.unit_name}s"
-    if name:
-        words = f"{words} within {len(np.unique(codes))} strata ({name})"
-    return Assignment(design.arm, codes, np.arange(design.n), words)
-
-
-def _of_clusters(design: Design, codes: NDArray[np.intp], name: str) -> Assignment:
-    """Permute whole clusters or rows within clusters."""
-    cluster, count, of = np.asarray(design.cluster), design.n_clusters, str(design.cluster_name)
-    several = _varies_within(cluster, count, design.arm)
-    within = np.unique(np.stack([cluster, codes]), axis=1, return_inverse=True)[1].reshape(-1)
-    nested = not _varies_within(codes, int(codes.max()) + 1, cluster).any()  # each stratum is of one cluster
-    if several.all() or (several.any() and nested):
-        made = _of_rows(design, within, f"{of}, {name}" if name and name != of else of)
-        return (
-            made
-            if name and name != of
-            else dataclasses.replace(made, words=f"the {design.n} {design.unit_name}s within {count} clusters ({of})")
-        )
-    if several.any():
-        raise OptionError(
-            f"the treatment varies within {int(several.sum())} of {count} clusters of {of!r} and is one in each other: "
-            "neither whole clusters nor rows within each of them were assigned.\n"
-            f"Type  strata={of!r}  to permute within clusters where it varies."
-        )
-    split = _varies_within(cluster, count, codes)
-    if split.any():
-        raise OptionError(
-            f"clusters of {of!r} were assigned as a whole, and {int(split.sum())} of {count} are in several strata of "
-            f"{name}.\nLeave strata= out, or type  strata=data[...]  with a column that is the same in all rows of a "
-            "cluster."
-        )
-    first = np.unique(cluster, return_index=True)[1]
-    words = f"the {count} clusters ({of}) as a whole"
-    if name:
-        words = f"{words} within {len(np.unique(codes))} strata ({name})"
-    return Assignment(design.arm[first], codes[first], cluster, words)
-
-
-def _varies_within(group: NDArray[np.intp], count: int, values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether values differ within each of the groups, which are numbered."""
-    first = np.zeros(count, dtype=np.intp)
-    first[group[::-1]] = np.arange(len(group))[::-1]
-    return np.bincount(group, values != values[first[group]], minlength=count) > 0
-
-
-def _check_alike(design: Design, codes: NDArray[np.intp], name: str) -> None:
-    """Refuse known scores that differ between rows that would change places."""
-    if design.score is None:
-        return
-    _, codes = np.unique(codes, return_inverse=True)
-    differ = sum(_varies_within(codes, int(codes.max()) + 1, column.round(12)).sum() for column in design.score.T[1:])
-    if differ:
-        where = f"within strata of {name}" if name else "between rows"
-        raise OptionError(
-            f"the known probabilities of treatment ({design.score_name!r}) differ {where}; rows change places in a "
-            "permutation, as if theirs were the same.\n"
-            f'Type  strata="{design.score_name}", data=data  for rows of the same probability.'
-        )
 
 
 # --- effects under assignments -----------------------------------------------------------------------------------
@@ -359,13 +145,15 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     arm : ndarray of int, shape (n,)
         Arm of each row of the design before trimming.
     """
-    joint, repeated = record.joint, []
+    joint, given, repeated = record.joint, record.options, []
+    if record.learned is None:  # as IPWRA where a stack starts
+        given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
     design = record.full_design.under(arm)
     inference = InferenceOptions(
         cov_type=record.robust_type, rng=record.seed, bootstrap=None if joint is None else record.bootstrap
     )
-    for repeat in range(record.options.n_repeats):
-        options = dataclasses.replace(record.options, repeat=repeat)
+    for repeat in range(given.n_repeats):
+        options = dataclasses.replace(given, repeat=repeat)
         if joint is None:
             fit = fit_separate(design, record.spec, options, inference)
         else:
@@ -458,10 +246,7 @@ class Linear:
 
     def __call__(self, arms: Arms) -> Contrasts:
         """As in `UnderArms`."""
-        width = max(KEPT // (8 * ARRAYS * len(self.q)), 1)
-        return Contrasts.beside(
-            [self._under(arms[:, first : first + width]) for first in range(0, arms.shape[1], width)]
-        )
+        return Contrasts.beside([self._under(arms[:, some]) for some in column_blocks(arms.shape[1], len(self.q))])
 
     def _under(self, arms: Arms) -> Contrasts:
         n_arms, n_frame = self.otherwise.record.design.n_arms, len(self.q) - len(self.rows)

@@ -33,6 +33,7 @@ from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, 
 from causalrisk.models.results import CausalResults, stamped
 from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.multiplicities import seed_sequence
+from causalrisk.report.labels import bootstrap_text
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
 from causalrisk.report.tables import etable as of_fits
@@ -164,7 +165,7 @@ class ComparisonResults:
             A row an estimator; standard errors are of the shared resamples.
         """
         rows = pd.concat([glance(record) for record in self._data.records], ignore_index=True)
-        kind = "given" if self._data.given_resamples else self._data.records[0].bootstrap
+        kind = bootstrap_text(self._data.records[0], self._data.given_resamples)
         used = (self._data.failures == Failure.OK).sum(axis=0)
         return rows.assign(std_errors=f"bootstrap ({kind})", n_boot=len(self._data.boot), n_boot_used=used)
 

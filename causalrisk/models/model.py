@@ -400,6 +400,7 @@ class CausalModel(metaclass=Advising):
         cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
         bootstrap: str | None = None,
+        multiplier: str | None = None,
         small_sample: bool = False,
         use_t: bool | None = None,
         df: float | None = None,
@@ -414,11 +415,15 @@ class CausalModel(metaclass=Advising):
 
         Parameters
         ----------
-        cov_type : {"robust", "HC0", "HC1", "cluster", "bootstrap"}, optional
+        cov_type : {"robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"}, optional
             Standard errors: "robust" (also "HC0") stacks the estimating equations of all models, "HC1" multiplies by
-            n / (n - k), "cluster" sums contributions within clusters, "bootstrap" redoes every step on resamples.
-            By default robust, or cluster where a cluster was given; bootstrap for JRE, or where `n_boot`, `bootstrap`
-            or `resamples` ask for it.
+            n / (n - k), "cluster" sums contributions within clusters, "jackknife" redoes every step without each row,
+            or where given each cluster, in turn (the variance is (G - 1) / G times the sum of squares of the G
+            estimates about their mean), "bootstrap" redoes every step on resamples. "HC3" names the jackknife of rows
+            and "CR3" that of clusters: those of one regression are the same but for the mean, the factor (G - 1) / G,
+            and that they take the covariates' means as known. A scan has the jackknife of clusters. By default robust,
+            or cluster where a cluster was given; bootstrap for JRE, or where `n_boot`, `bootstrap` or `resamples` ask
+            for it.
         cov_kwds : mapping, optional
             Clusters under the key "groups", as in statsmodels, where the model has none: one value per row of the data
             or of the sample, the name of a variable of the formulas, or two of them. They are as ``cluster=`` of
@@ -426,10 +431,15 @@ class CausalModel(metaclass=Advising):
             another name of `small_sample`.
         n_boot : int, optional
             Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
-        bootstrap : {"pairs", "bayesian", "cluster", "stratified"}, optional
+        bootstrap : {"pairs", "bayesian", "cluster", "stratified", "multiplier"}, optional
             Kind of resamples: rows drawn with replacement; fractional random weights of the rows, or of the clusters
             where given; clusters drawn with replacement; rows within each arm. By default "cluster" where clusters are
-            given, else "pairs".
+            given, else "pairs". "multiplier" estimates nothing again: the influence functions of the rows, summed
+            within clusters where given, are multiplied by random numbers of mean 0 and variance 1 and added to the
+            estimates, for studentized intervals (`conf_int`) and p-values (`boot_pvalues`).
+        multiplier : {"rademacher", "webb", "mammen"}, optional
+            Distribution of these numbers: 1 and -1 (the default), Webb's six values for a dozen clusters or fewer, or
+            Mammen's two with third moment one.
         small_sample : bool, default False
             Apply the factor of "HC1" also to clustered standard errors, with clusters G / (G - 1) (n - 1) / (n - k).
         use_t : bool, optional
@@ -439,7 +449,8 @@ class CausalModel(metaclass=Advising):
         df : float, optional
             Degrees of freedom in place of these; given, it asks for the t distribution.
         max_failed : float, default 0.05
-            Share of the resamples that may fail before the bootstrap is refused.
+            Share of the resamples that may fail before the bootstrap is refused, or of the units that cannot be left
+            out before the jackknife is.
         rng : int, Generator, SeedSequence or None, default 0
             Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
@@ -447,8 +458,8 @@ class CausalModel(metaclass=Advising):
             one per processor. Of a scan they work on pieces of the data, unless the call is in the context of a
             `distributed.Client`, whose cluster then does. Results do not depend on it.
         progress : bool, default False
-            Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or of a scan the rows
-            of the current pass.
+            Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or units left out, or
+            of a scan the rows of the current pass.
         memory : float, optional
             Budget in bytes for the blocks of resamples that `n_jobs` works on at a time; by default half of the memory
             that is free. One block of 32 is worked on in any case. Results do not depend on it.
@@ -466,9 +477,11 @@ class CausalModel(metaclass=Advising):
         SeparationError
             If the propensity model predicts the treatment of some rows perfectly.
         BootstrapError
-            If too many resamples failed or a joblib worker died; its `results` hold the robust standard errors.
+            If too many resamples failed, too many units cannot be left out, or a joblib worker died; its `results`
+            hold the robust standard errors.
         FitInterrupted
-            If the bootstrap is interrupted from the keyboard; its `results` hold the robust standard errors.
+            If the bootstrap or jackknife is interrupted from the keyboard; its `results` hold the robust standard
+            errors.
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
@@ -646,6 +659,7 @@ class JRE(CausalModel):
         cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
         bootstrap: str | None = None,
+        multiplier: str | None = None,
         small_sample: bool = False,
         use_t: bool | None = None,
         df: float | None = None,
@@ -670,7 +684,7 @@ class JRE(CausalModel):
 
         Parameters
         ----------
-        cov_type, cov_kwds, n_boot, bootstrap, small_sample, use_t, df, max_failed, rng
+        cov_type, cov_kwds, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng
             As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
             and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
             weights as for the replicates, none of which is zero, so that no resample separates where the sample

@@ -236,7 +236,8 @@ def permutation_test(
         The data the model was made from, for strata that its formulas do not use.
     statistic : {"studentized", "difference"}
         The effect over its robust (clustered) standard error, or the effect itself, on the scale where it is a
-        difference: of ratios their logarithms.
+        difference: of ratios their logarithms. The standard error has no small-sample factor, which would change no
+        p-value.
     alternative : {"two-sided", "larger", "smaller"}
         Which effects are evidence against the hypothesis; "two-sided" are those as large either way.
     arm : level or label, optional

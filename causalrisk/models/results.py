@@ -32,7 +32,7 @@ from causalrisk.errors import CausalRiskError, DesignError, UnavailableError, li
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
-from causalrisk.inference.intervals import conf_int
+from causalrisk.inference.intervals import boot_pvalues, conf_int
 from causalrisk.inference.learned import learner_fit, outcome_predictions, stack_table
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
@@ -329,6 +329,7 @@ class CausalResults(metaclass=Advising):
         return pd.DataFrame(self._record.covariance[: len(names), : len(names)].copy(), index=names, columns=names)
 
     conf_int = of_record(conf_int)
+    boot_pvalues = of_record(boot_pvalues)
 
     @check_keywords("methods")
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtr
 
 from causalrisk.errors import OptionError
 from causalrisk.numerics.linalg import Array
@@ -24,8 +25,16 @@ WIDTH = 32  # resamples per block: like the next three part of the definition of
 CHUNK = 1024  # units that one generator draws
 FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
 FAN = 64  # chunks, or groups of as many, among which one generator splits their total
-REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM, PERMUTATION_STREAM = range(5)
+JACKKNIFE = "jackknife"  # the kind that leaves out one unit in each column in place of drawing
+REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM, PERMUTATION_STREAM, MULTIPLIER_STREAM = range(6)
 Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
+
+ROOT5, HALVES = np.sqrt(5), np.sqrt([1.5, 1.0, 0.5])
+MULTIPLIERS: dict[str, tuple[Array, Array]] = {  # values with mean 0 and variance 1, and their probabilities
+    "rademacher": (np.array([-1.0, 1.0]), np.full(2, 1 / 2)),
+    "webb": (np.concatenate([-HALVES, HALVES[::-1]]), np.full(6, 1 / 6)),
+    "mammen": (np.array([1 - ROOT5, 1 + ROOT5]) / 2, np.array([ROOT5 + 1, ROOT5 - 1]) / (2 * ROOT5)),
+}
 
 
 def check_rng(rng: Any) -> None:
@@ -181,8 +190,8 @@ class Resampler:
 
     Parameters
     ----------
-    kind : {"pairs", "bayesian", "cluster", "stratified"}
-        How rows are drawn.
+    kind : {"pairs", "bayesian", "cluster", "stratified", "jackknife"}
+        How rows are drawn; of a "jackknife" column j is without unit j.
     seed : SeedSequence
         Root of the random streams.
     chunks : Chunks
@@ -190,6 +199,8 @@ class Resampler:
     one_by_one : bool, default False
         Whether each of the equal rows that a frequency weight counts is a unit. Otherwise weights are carried along, as
         always with clusters, which are drawn whole.
+    first : int, default 0
+        Of a "jackknife" the number of the column that is without the first of these units.
 
     Notes
     -----
@@ -206,6 +217,7 @@ class Resampler:
     seed: np.random.SeedSequence
     chunks: Chunks
     one_by_one: bool = False
+    first: int = 0
 
     @classmethod
     def of(cls, kind: str, seed: np.random.SeedSequence, n: int) -> Resampler:
@@ -229,6 +241,10 @@ class Resampler:
         ndarray, shape (n, width)
             Multiplicities times observation weights.
         """
+        if self.kind == JACKKNIFE:
+            out = units.number[:, None] == np.arange(width) + (block * WIDTH - self.first)
+            weights = units.weights[:, None]
+            return np.asarray(weights - out if self.one_by_one else weights * ~out)
         if self.kind == "bayesian":
             return self.perturb(stream, block, width, units, spread=1.0)
         return next(self._columns(_multinomial, (stream, block), width, units, at_once=width))
@@ -429,6 +445,60 @@ def _dirichlet(spread: float, rng: np.random.Generator, totals: Array, sizes: Ar
     whole = drawn.sum(axis=1)
     drawn *= (totals / np.where(whole > 0, whole, 1.0))[:, None]
     return drawn
+
+
+def multipliers(
+    law: str, seed: np.random.SeedSequence, block: int, width: int, number: NDArray[np.intp], sizes: Array | None
+) -> tuple[Array, Array]:
+    """Draw random multipliers of units.
+
+    Parameters
+    ----------
+    law : str
+        Name of a distribution of `MULTIPLIERS`.
+    seed : SeedSequence
+        Root of the random stream.
+    block, width : int
+        Which resamples, as in `Resampler.draw`.
+    number : ndarray of int, shape (n,)
+        Number of each unit.
+    sizes : ndarray, shape (n,), or None
+        How many equal units each stands for, all of which have multipliers; None where all are one.
+
+    Returns
+    -------
+    sums, squares : ndarray, shape (n, width)
+        Sum of the multipliers of the equal units, and of their squares.
+    """
+    values, shares = MULTIPLIERS[law]
+    order = np.argsort(number, kind="stable")
+    sums, squares = np.empty((2, len(number), width))
+    for chunk, place in zip(*_groups(number[order], CHUNK), strict=True):
+        rows = order[place]
+        rng, within = stream_generator(seed, MULTIPLIER_STREAM, block, int(chunk)), number[rows] - chunk * CHUNK
+        if sizes is None:
+            drawn = values[np.searchsorted(np.cumsum(shares)[:-1], rng.random((width, CHUNK)), side="right")]
+            sums[rows] = drawn[:, within].T
+            squares[rows] = sums[rows] ** 2
+            continue
+        uniform = rng.random((width, len(values) - 1, CHUNK))[..., within]
+        left, share = np.repeat(sizes[rows][None], width, axis=0), 1.0
+        total = np.zeros((2, width, len(rows)))
+        for value, p, u in zip(values, shares, uniform.transpose(1, 0, 2), strict=False):
+            times, share = _binomial(u, left, p / share), share - p
+            total, left = total + np.multiply.outer([value, value**2], times), left - times
+        total += np.multiply.outer([values[-1], values[-1] ** 2], left)
+        sums[rows], squares[rows] = total.transpose(0, 2, 1)
+    return sums, squares
+
+
+def _binomial(u: Array, n: Array, p: float) -> Array:
+    """Quantiles u of binomial variables; n may be 0."""
+    found = np.zeros_like(u)
+    for size in np.unique(n[n > 0]).astype(int).tolist():
+        own = n == size
+        found[own] = np.searchsorted(bdtr(np.arange(size), size, p), u[own])
+    return found
 
 
 def given_multiplicities(name: str, values: Any, n: int) -> Array:

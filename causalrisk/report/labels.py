@@ -16,6 +16,7 @@ from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
 from causalrisk.report.tables.text import column_format, format_number, wrap
@@ -29,10 +30,18 @@ RESAMPLES = {
     "rescaled": "resamples of first-stage units within their strata, rescaled (Rao, Wu and Yue)",
     "replicates": "the replicate weights of the survey",
 }
+MULTIPLIED = {
+    "rademacher": "1 and -1 with equal probability (Rademacher)",
+    "webb": "six values with equal probability (Webb)",
+    "mammen": "two values with third moment one (Mammen)",
+}
 
 
 def resamples_words(record: FitRecord) -> str:
-    """Return the description of a resample of the bootstrap."""
+    """Return the description of a resample of the bootstrap, or of the multipliers of one."""
+    if record.multiplied:
+        unit = left_out_words(record)
+        return f"random multipliers of the influence of each {unit}, {MULTIPLIED[record.bootstrap]}"
     if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
         return RESAMPLES["bayesian"].replace("rows", "clusters")
     return RESAMPLES[record.bootstrap]
@@ -205,17 +214,35 @@ def se_words(record: FitRecord) -> str:
         what, again = "standard deviation of the estimates", redone_words(record).capitalize()
         if record.joint is not None:
             what = "root mean square distance of the estimates from this one"
+        if record.multiplied:
+            return (
+                f"The influence of every row on the result, through all steps at once, was multiplied {drawn} times - "
+                f"{kind} - and added to it, and the standard error is the {what}.{choice_words(record)}"
+            )
         return (
             f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
             f"{what}.{choice_words(record)}"
         )
-    names = joined(record.design.cluster_names)
+    design, names = record.design, joined(record.design.cluster_names)
+    if record.cov_type == JACKKNIFE:
+        unit, again = left_out_words(record), redone_words(record).capitalize()
+        return (
+            f"{again} was done again without each {unit} in turn (the jackknife), and the standard error is the root "
+            f"of (G - 1) / G times the squared distances of the estimates from their mean, with G "
+            f"{design.n_clusters or design.nobs}.{choice_words(record)}"
+        )
     clusters = f", added up within the clusters of {names}" if record.cov_type == "cluster" else ""
     factor = f", times the small-sample factor {factor_text(record)}" if record.small_sample else ""
     return (
         "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
         f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
     )
+
+
+def left_out_words(record: FitRecord) -> str:
+    """Return the noun for one of the units that the jackknife leaves out."""
+    name = record.design.cluster_name
+    return record.design.unit_name if name is None else f"cluster of {name}"
 
 
 def factor_text(record: FitRecord) -> str:
@@ -232,8 +259,9 @@ def distribution_words(record: FitRecord) -> str:
         return text
     if record.design.survey is not None:
         return f"{text} ({'units less strata' if record.design.replication is None else 'of the replicate weights'})"
-    clustered = record.design.cluster_name is not None
-    return f"{text} ({'clusters less one' if clustered else 'observations less outcome coefficients'})"
+    if record.design.cluster_name is not None:
+        return f"{text} (clusters less one)"
+    return f"{text} (observations less {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
 
 
 def choice_words(record: FitRecord) -> str:
@@ -458,8 +486,17 @@ def covariance_name(record: FitRecord) -> str:
     if record.cov_type == "replicates" and record.design.replication is not None:
         return f"replicates ({record.design.replication.kind})"
     if record.cov_type == "bootstrap":
-        return f"bootstrap ({'given' if record.given_resamples else record.bootstrap})"
+        return f"bootstrap ({bootstrap_text(record, record.given_resamples)})"
+    if record.cov_type == JACKKNIFE and record.design.cluster_name is not None:
+        return "jackknife (cluster)"
     return {"cluster": "robust (cluster)", "survey": "survey (linearised)"}.get(record.cov_type, record.cov_type)
+
+
+def bootstrap_text(record: FitRecord, given: bool) -> str:
+    """Return the name of the kind of bootstrap."""
+    if given:
+        return "given"
+    return f"{record.bootstrap} multipliers" if record.bootstrap in MULTIPLIERS else record.bootstrap
 
 
 def clusters_text(design: Design) -> str:

@@ -34,6 +34,7 @@ from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.labels import (
     SURVEY_N,
     TOTAL_WEIGHT,
+    bootstrap_text,
     choice_words,
     clip_text,
     clusters_text,
@@ -437,6 +438,7 @@ def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
     se = {
         "bootstrap": "bootstrap",
+        "jackknife": "jackknife",
         "cluster": "cluster-robust",
         "HC1": "robust (HC1)",
         "survey": "survey design's",
@@ -474,7 +476,9 @@ def _score_notes(record: FitRecord) -> list[str]:
         return []
     if record.design.score is not None:
         return ["The propensity scores are taken as known: standard errors hold no uncertainty of theirs."]
-    if record.cov_type == "bootstrap":
+    if record.cov_type == "jackknife":
+        return ["The propensity scores are cross-fitted, anew without each unit."]
+    if record.cov_type == "bootstrap" and not record.multiplied:
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
     if record.spec.corrected and record.target.separable:
         known = f"the standard error takes them as known, which {record.spec.name} allows"
@@ -511,7 +515,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     learned = [record for record in records if record.learned is not None]
     links = [propensity_text(record) for record in records if record.weight_fit is not None]
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
-    kind = "given" if comparison.given_resamples else records[0].bootstrap
+    kind = bootstrap_text(records[0], comparison.given_resamples)
     left = [
         ("Dep. Variable:", design.endog_name),
         ("Treatment:", design.treat_name),

@@ -23,8 +23,8 @@ class Case:
     `shift` and `scale` move the covariates, `level` a linear outcome; `missing` is the share of rows that miss one.
     `blocks` asks for a bootstrap in two blocks once more with little memory and two workers, `multinomial` for the
     logit of two arms as the multinomial one it is. `objective`, `anchor`, `share` and `replicates` are JRE's. `offset`
-    says what the column `t` is: an offset, or an exposure with means at the observed ones or at `STATED`. The other
-    fields are options of the fit.
+    says what the column `t` is: an offset, or an exposure with means at the observed ones or at `STATED`. `survey` is
+    the survey design, of `SURVEYS`, whose first-stage units are the clusters. The other fields are options of the fit.
     """
 
     seed: int = 0
@@ -73,12 +73,15 @@ class Case:
     term: str = ""
     workers: int = 1
     draws: int = 0
+    survey: str = ""
+    subpop: bool = False
 
 
 CONTAINERS = ("pandas", "polars", "arrow", "nullable", "arrow dtypes", "decimal", "mapping")
 CHANGES = ("rows written out", "order", "names", "units", "pickle", "call", "one group")
 STORAGES = ("frames", "function", "parquet", "csv", "dataset", "dask")
 LAYOUTS = ("half", "uneven", "single rows", "by arm", "by level", "gaps", "one")
+SURVEYS = ("strata", "units", "nested", "replicates")
 TERMS = ("bs(x1, df=4)", "cr(x1, df=3, constraints='center')", "center(x1)", "standardize(x1)", "np.exp(x1 / 9)")
 
 
@@ -229,6 +232,22 @@ def draw_scan(seed: int) -> Case:
     return replace(case, offset=some(kinds, usual=0.6))
 
 
+def draw_survey(seed: int) -> Case:
+    """Return a case of a survey design that is fitted to a scan and in memory."""
+    rng, case = np.random.default_rng([20260104, seed]), draw_scan(seed)
+    survey, units = SURVEYS[rng.integers(len(SURVEYS))], 15 * int(rng.integers(1, 3))
+    weight_type = "probability" if survey == "replicates" or case.weight_type == "frequency" else case.weight_type
+    return replace(
+        case,
+        survey=survey,
+        subpop=bool(rng.random() < 0.3),
+        clusters=units if survey in ("units", "nested") else 0,
+        weight_type=weight_type,
+        resamples="",
+        small_sample=False,
+    )
+
+
 def _joint_offsets(case: Case) -> tuple[str, ...]:
     """As `_offsets`, of the joint estimator."""
     if case.target == "frame":
@@ -241,7 +260,7 @@ def usual_link(case: Case) -> str:
     return case.outcome_link or {"gaussian": "identity", "binomial": "logit"}.get(case.family, "log")
 
 
-DRAWS = {"plain": draw, "crossed": draw_crossed, "scan": draw_scan}
+DRAWS = {"plain": draw, "crossed": draw_crossed, "scan": draw_scan, "survey": draw_survey}
 
 
 def _offsets(case: Case, *, log: bool) -> tuple[str, ...]:
@@ -293,7 +312,26 @@ def data_of(case: Case) -> Data:
     if case.gaps:
         own.loc[more.random(n) < 0.03, "y"] = np.nan
         own["g"] = own["g"].mask(more.random(n) < 0.03)
+    if case.survey:
+        own = own.join(_surveyed(case, own))
     return Data(own, elsewhere, names)
+
+
+def _surveyed(case: Case, own: pd.DataFrame) -> pd.DataFrame:
+    """Strata of five units each, which may be numbered anew in each; sizes of the population; replicate weights."""
+    rng, n = np.random.default_rng([9, case.seed]), len(own)
+    stratum = own["c"].to_numpy() // 5 if case.clusters else rng.integers(0, 4, n)
+    left_out = rng.integers(0, 6, n)
+    return pd.DataFrame(
+        {
+            "s": [f"no. {9 - h}" for h in stratum] if case.seed % 2 else stratum,
+            "p": own["c"] % 5 if case.survey == "nested" else own["c"],
+            "f": 200 + 10 * stratum if case.clusters else 1000 + 10 * stratum,
+            "u": (rng.random(n) < 0.8) * 1,
+            **{f"r{k}": own["w"] * (left_out != k) * 6 / 5 for k in range(6)},
+        },
+        index=own.index,
+    )
 
 
 def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -80,8 +80,20 @@ def model_of(case: Case, data: Data, *, rename: Mapping[str, str] | None = None,
         options |= {"weights": rename.get("w", "w"), "weight_type": case.weight_type}
     if case.clusters:
         options["cluster"] = rename.get("c", "c")
+    if case.survey:
+        options |= {"design": survey_of(case), "subpop": "u" if case.subpop else None}
+        options = {name: value for name, value in options.items() if name not in ("weights", "weight_type", "cluster")}
     given = contained(case.container, frame) if source is None else source
     return model.from_formula(formula, given, treat=rename.get("d", "d"), propensity=propensity, **options)
+
+
+def survey_of(case: Case) -> cr.Survey:
+    """Return the survey design of a case."""
+    weights = "w" if case.weight_type else None
+    if case.survey == "replicates":
+        return cr.Survey(weights=weights, replicate_weights="r?", replicate_type="JK1")
+    units = {"psu": "p", "nest": case.survey == "nested"} if case.clusters else {}
+    return cr.Survey(weights=weights, strata="s", fpc="f" if case.seed % 3 else None, lonely="average", **units)
 
 
 def formulas(case: Case, data: Data, rename: Mapping[str, str]) -> tuple[str, str]:

@@ -277,6 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--crossed", dest="kind", action="store_const", const="crossed", default="plain")
     parser.add_argument("--scan", dest="kind", action="store_const", const="scan")
+    parser.add_argument("--survey", dest="kind", action="store_const", const="survey")
     parser.add_argument("--record", type=Path, help="file of verdicts; what stands in it is not run again")
     parser.add_argument("--tries", type=int, default=100, help="for the smallest case of each disagreement")
     options = parser.parse_args(arguments)

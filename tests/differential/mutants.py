@@ -192,7 +192,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("modules", nargs="+", type=Path)
     parser.add_argument("--most", type=int, default=40, help="changes of a module, drawn at random")
     parser.add_argument("--cases", type=int, default=40)
-    parser.add_argument("--kind", choices=("plain", "crossed", "scan"), default="plain", help="that of the cases")
+    parser.add_argument(
+        "--kind", choices=("plain", "crossed", "scan", "survey"), default="plain", help="that of the cases"
+    )
     parser.add_argument("--estimator", help="that of the cases; by default any")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tests", nargs="+", default=[], help="tests for changes that no case noticed")

@@ -49,7 +49,7 @@ def check(case: Case) -> tuple[str, str]:
 
 def fitted(case: Case, data: Data, source: Any = None, **more: Any) -> Any:
     """Results of a case in memory, or of a scan; or the error."""
-    cov_type = "cluster" if case.clusters else "HC1" if case.small_sample else "robust"
+    cov_type = None if case.survey else "cluster" if case.clusters else "HC1" if case.small_sample else "robust"
     options: dict[str, Any] = {"cov_type": cov_type, "small_sample": case.small_sample, "rng": case.seed} | more
     if case.estimator == "JRE":
         options |= objective(case) | {"n_replicates": case.replicates, "spread": SPREAD}
@@ -74,6 +74,8 @@ def differences(case: Case, data: Data, memory: Any, blocks: Any) -> Iterator[st
     scale = np.sqrt(np.outer(se**2, se**2))
     yield apart("covariance", blocks.cov_params(), memory.cov_params(), scale, CLOSE)
     yield "" if blocks.nobs == memory.nobs else f"nobs: {blocks.nobs}, in memory {memory.nobs}"
+    mine, theirs = ((one.cov_type, one._record.df) for one in (blocks, memory))
+    yield "" if mine == theirs else f"kind of the errors and degrees of freedom: {mine}, in memory {theirs}"
     if not blocks.sample_ledger.equals(memory.sample_ledger):
         yield f"ledger: {blocks.sample_ledger.to_dict('list')}, in memory {memory.sample_ledger.to_dict('list')}"
     mine, theirs = ([rounded(note) for note in one._record.notes] for one in (blocks, memory))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import causalrisk
+from causalrisk.design.scan import encode, levels
 from causalrisk.diagnostics import balance as column_sums
 from causalrisk.diagnostics import overlap
 from causalrisk.estimators import robust, specification
@@ -76,8 +77,9 @@ def test_without_a_standard_error_numbers_are_compared_by_themselves():
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_scans_agree_with_memory(part):
-    agree("scan", range(part, SCANS, PARTS))
+@pytest.mark.parametrize("kind", ["scan", "survey"])
+def test_scans_agree_with_memory(kind, part):
+    agree(kind, range(part, SCANS, PARTS))
 
 
 def agree(kind, numbers):
@@ -92,6 +94,7 @@ def agree(kind, numbers):
     [
         ("crossed", "estimator arms target weight_type effect propensity offset by change container unused gaps clip"),
         ("scan", "estimator arms target weight_type effect propensity offset trim storage layout term workers"),
+        ("survey", "survey subpop estimator arms target effect propensity trim storage layout"),
     ],
 )
 def test_every_option_is_crossed(kind, fields):
@@ -244,9 +247,31 @@ def one_arm(monkeypatch):
     monkeypatch.setattr(column_sums.ColumnSums, "beside", near)
 
 
-@pytest.mark.parametrize("plant", [half_of_the_costs, one_arm])
-def test_a_fault_of_a_scan_is_found(plant, monkeypatch):
-    assert_found(plant, monkeypatch, "scan", 12)
+def one_stratum(monkeypatch):
+    """The rows of all blocks are of the first stratum."""
+    numbers = encode._numbers
+
+    def first(names, values, what):
+        found = numbers(names, values, what)
+        return np.zeros_like(found) if what == "stratum" and found is not None else found
+
+    monkeypatch.setattr(encode, "_numbers", first)
+
+
+def of_the_first_block(monkeypatch):
+    """Strata have the units of the first block alone."""
+    noted = levels._note_drawn
+    monkeypatch.setattr(
+        levels, "_note_drawn", lambda found, *of: None if found.strata is not None else noted(found, *of)
+    )
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind"),
+    [(half_of_the_costs, "scan"), (one_arm, "scan"), (one_stratum, "survey"), (of_the_first_block, "survey")],
+)
+def test_a_fault_of_a_scan_is_found(plant, kind, monkeypatch):
+    assert_found(plant, monkeypatch, kind, 12)
 
 
 def assert_found(plant, monkeypatch, kind, limit):

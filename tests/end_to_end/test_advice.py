@@ -501,7 +501,7 @@ EXPOSURE = {
     ),
 }  # fmt: skip
 OF_FIT = {
-    "cov_type": Case(fit, {"cov_type": "HC3"}, {"cov_type": "HC1"}),
+    "cov_type": Case(fit, {"cov_type": "HC2"}, {"cov_type": "jackknife"}),
     "nonrobust": Case(fit, {"cov_type": "nonrobust"}, {"cov_type": "robust"}),
     "bootstrap=True": Case(fit, {"bootstrap": True, "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
     "max_failed": Case(fit, {"max_failed": 2}, {"max_failed": 0.05}),
@@ -1553,6 +1553,12 @@ SCANS = {
         scanned(), {"learner": "smooth", "data": SCAN}, {"learner": "smooth", "data": DATA}, fill=COLLECTED
     ),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
+    "rescaled bootstrap": Case(
+        lambda **o: model(**o, design=causalrisk.Survey(strata="k")).fit(n_boot=9),
+        {"data": SCAN},
+        {"data": DATA},
+        fill=COLLECTED,
+    ),
     "distinct values": Case(
         of_few_values,
         {"right": "cr(x1, df=3, constraints='center')"},
@@ -1874,11 +1880,6 @@ LEARNERS = {
     ),
     "coefficients": predicted(lambda res: res.outcome_params, lambda res: res.outcome_predictions),
     "prediction": predicted(lambda res: res.get_prediction(DATA), lambda res: res.predict(DATA)),
-    "groups": Expression(
-        lambda: model(JRE, learner="smooth").fit(cov_type="robust").effects_by("g", DATA),
-        lambda: model(JRE, learner="smooth", learner_use="terms").fit(cov_type="robust").effects_by("g", DATA),
-        fill={".fit()": ".fit(cov_type='robust')", "(...)": "('g', data)"}, model=lambda: model(JRE, learner="smooth"),
-    ),
     "predictions of none": Expression(
         lambda: fit().outcome_predictions, lambda: fitted(learner="smooth"), fill=REMADE,
         from_formula=IPWRA.from_formula,
@@ -2074,6 +2075,10 @@ SURVEYS = {
     "lonely in resamples": Drawn(
         lambda: drawn(**STRATA, data=LONELY, lonely="adjust", n_boot=9), {}, STRATA | {"lonely": "certainty"},
         fill={"...": 'weights="w", strata="g", psu="site"'},
+    ),
+    "resamples of a scan": Case(
+        lambda data, n_boot=None: model(data=data, design=Survey(**STRATA)).fit(n_boot=n_boot),
+        {"data": SCAN, "n_boot": 9}, {"data": DATA, "n_boot": 9}, fill=COLLECTED,
     ),
     "permutations": Expression(
         lambda: drawn(**STRATA).permutation_test(9), lambda: drawn(**STRATA).pvalues, res=lambda: drawn(**STRATA)

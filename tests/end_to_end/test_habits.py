@@ -50,7 +50,7 @@ IPWRA.from_formula("bweight ~ mage", b, treat="ib1.mbsmoke").fit()
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", weights="[pw=medu]").fit()
     Did you mean 'medu'?
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit("pomeans")
-    Type  cov_type=  one of 'robust', 'HC0', 'HC1', 'cluster', 'bootstrap'.
+    Type  cov_type=  one of 'robust', 'HC0', 'HC1', 'cluster', 'jackknife', 'HC3', 'CR3', 'bootstrap'.
 fit.predict("te")
     Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores.
 fit.predict(b, "ps")

@@ -57,6 +57,7 @@ GIVEN = {  # for each kind of rule
     "mapping": {"maxlags": 1}, "learner": LinearRegression(),
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
+    "permutation_test()": "permutation_test(2)",
     'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', '"stratum"': '"g"',
     "data[...]": "data[data.x1 > 0]",
     "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',

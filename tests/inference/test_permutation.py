@@ -6,6 +6,7 @@ import itertools
 import math
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.inference.permutation import arrangements, assignment_of, coded_strata
+from causalrisk.design.assignment import arrangements, assignment_of, coded_strata
 from causalrisk.models.model import Unadjusted
 from causalrisk.numerics.multiplicities import seed_sequence
 from tests.conftest import simulate
@@ -104,7 +105,6 @@ def pairs():
         rare=((rows == 0) | (rows == np.flatnonzero(data.d == 0)[-1])).astype(int),
         site=rows % 30,
         u=1 + rows % 4 / 2,
-        chance=np.where(PAIRS == 0, 0.4, 0.6),
     )
 
 
@@ -116,6 +116,15 @@ def swapped(data, column="d"):
     for one, other in itertools.product([False, True], repeat=2):
         order = np.r_[[1, 0] if one else [0, 1], [3, 2] if other else [2, 3], np.arange(4, len(data))]
         yield data.assign(**{column: data[column].to_numpy()[order]})
+
+
+class StartOfStack:
+    """The IPWRA fit that a stack starts from."""
+
+    @staticmethod
+    def from_formula(**options):
+        model = cr.JRE.from_formula(**options)
+        return SimpleNamespace(fit=lambda cov_type: model.fit(cov_type=cov_type, n_replicates=20).start)
 
 
 CASES = {
@@ -140,6 +149,7 @@ CASES = {
     "trimmed": (cr.IPWRA, {"trim": (0.1, 0.9)}),
     "JRE": (cr.JRE, {}),
     "stack": (cr.JRE, {"learner": "smooth"}),
+    "start of a stack": (StartOfStack, {"learner": "smooth"}),
 }  # fmt: skip
 
 
@@ -216,16 +226,17 @@ def three_arms():
     return DATA.assign(arm=arm)
 
 
-def test_of_several_arms_one_changes_places_with_the_reference_or_all_do_jointly():
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPWRA])
+def test_of_several_arms_one_changes_places_with_the_reference_or_all_do_jointly(estimator):
     data = three_arms()
-    res = cr.IPWRA.from_formula("y ~ x1", data, treat="arm", reference="a").fit()
+    res = estimator.from_formula("y ~ x1", data, treat="arm", reference="a").fit()
     moved = assigned(res, arm=2).drawn(seed_sequence(0), 0, 20)
     assert ((moved == 1) == (data.arm == "b").to_numpy()[:, None]).all() and (np.ptp(moved, axis=1) > 0).any()
     trio = np.r_[[0, 0, 0], np.arange(1, N - 2)]
     data.loc[:2, "arm"] = ["a", "b", "c"]
-    res = cr.IPWRA.from_formula("y ~ x1", data, treat="arm", reference="a").fit()
+    res = estimator.from_formula("y ~ x1", data, treat="arm", reference="a").fit()
     orders = [[*order, *data.arm[3:]] for order in itertools.permutations("abc")]
-    fits = [cr.IPWRA.from_formula("y ~ x1", data.assign(arm=arm), treat="arm", reference="a").fit() for arm in orders]
+    fits = [estimator.from_formula("y ~ x1", data.assign(arm=arm), treat="arm", reference="a").fit() for arm in orders]
     joint = res.permutation_test(strata=trio)
     wald = [np.ravel(fit.wald_test("ATE[b] = 0, ATE[c] = 0").statistic)[0] for fit in fits]
     np.testing.assert_allclose(np.sort(joint.null_distribution), np.sort(wald), rtol=1e-7)
@@ -298,11 +309,15 @@ def test_an_effect_without_sampling_error_has_a_difference_only():
 
 def test_known_scores_that_differ_are_strata():
     rng = np.random.default_rng(1)
-    data = DATA.assign(d=(rng.random(N) < DATA.chance).astype(int))
+    data = DATA.assign(chance=np.where(np.arange(N) % 3 > 0, 0.4, 0.6))
+    data = data.assign(d=(rng.random(N) < data.chance).astype(int))
     res = cr.AIPW.from_formula("y ~ x1", data, treat="d", propensity_score="chance").fit()
     with raises_with(cr.OptionError, 'strata="chance", data=data'):
         res.permutation_test(9)
-    assert res.permutation_test(9, strata=np.arange(N) % 2 + 2 * (data.chance > 0.5), data=data).n_permutations <= 9
+    within = cr.AIPW.from_formula("y ~ x1", data, treat="d", propensity_score="chance", cluster="chance")
+    with pytest.warns(cr.DesignWarning):
+        assert within.fit().permutation_test(3).n_permutations == 3
+    assert res.permutation_test(9, strata=["chance", data.site % 2], data=data).n_permutations == 9
 
 
 def test_what_cannot_be_permuted_is_refused(tmp_path):

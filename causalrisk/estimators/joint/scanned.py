@@ -185,11 +185,14 @@ class LaterJointPasses(LaterPasses):
         The influence function.
     covariance : ndarray, shape (d, d), optional
         Robust covariance of all estimates, where it is known.
+    start : LaterPasses, optional
+        Those of the IPWRA fit that it starts from.
     """
 
     problem: ScannedJointProblem
     rows: SolvedRows
     covariance: Array | None
+    start: LaterPasses | None = None
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `LaterPasses`."""
@@ -217,4 +220,4 @@ def _on_influence(
         return rows.of(problem.block(place, sample, fit))[1]
 
     values = np.concatenate(_of_parts(problem.weights, influence, block))
-    return function(BlockInfluence(values, block.sample.s, block.cluster, block.sample.stratum))
+    return function(BlockInfluence(values, block.sample.s, block.cluster, block.sample.stratum, block.number))

@@ -13,13 +13,13 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
-from causalrisk.estimators.options import JREOptions, ModelOptions
+from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.wald import rounded_se
-from causalrisk.numerics.multiplicities import repeating, seed_text
+from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report.labels import (
     choice_of_anchor,
@@ -29,6 +29,7 @@ from causalrisk.report.labels import (
     estimand_words,
     factor_text,
     joined,
+    left_out_words,
     offset_words,
     outcome_text,
     population_words,
@@ -45,12 +46,17 @@ ROSENBAUM = (
     "causal effects. Biometrika 70, 41-55."
 )
 BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
+MULTIPLIED = (
+    "Kline, P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric "
+    "Methods 1, 23-41."
+)
 BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
 BINDER = (
     "Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys. International "
     "Statistical Review 51, 279-292."
 )
 LUMLEY = "Lumley, T. (2010). Complex Surveys: A Guide to Analysis Using R. Wiley."
+LEFT_OUT = "Efron, B. and Stein, C. (1981). The jackknife estimate of variance. Annals of Statistics 9, 586-596."
 SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
 TWO_WAY = (
     "Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust inference with multiway clustering. Journal of "
@@ -243,9 +249,19 @@ def _errors_sentence(record: FitRecord) -> str:
     if record.boot is not None:
         kind = "given resamples" if record.given_resamples else resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
+        if record.multiplied:
+            return (
+                f"Standard errors are the {what} over {len(record.boot.used)} draws of the multiplier bootstrap (Kline "
+                f"and Santos 2012): {kind}; intervals are {distribution_words(record)}."
+            )
         return (
             f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
             f"({kind}); intervals are {distribution_words(record)}."
+        )
+    if record.cov_type == JACKKNIFE:
+        return (
+            f"Standard errors are by the jackknife, which redoes {redone_words(record)} without each "
+            f"{left_out_words(record)} in turn (Efron and Stein 1981); intervals are {distribution_words(record)}."
         )
     clustered = f", clustered by {joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
     clustered += " (Cameron, Gelbach and Miller 2011)" if record.design.second_cluster is not None else ""
@@ -268,8 +284,10 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     survey = record.cov_type in ("survey", "replicates")
     if survey:
         cited |= {LUMLEY} if record.cov_type == "replicates" else {BINDER, LUMLEY}
+    elif record.boot is None:
+        cited.add(LEFT_OUT if record.cov_type == JACKKNIFE else SANDWICH)
     else:
-        cited.add(SANDWICH if record.boot is None else BAYESIAN if weighted else BOOTSTRAP)
+        cited.add(MULTIPLIED if record.multiplied else BAYESIAN if weighted else BOOTSTRAP)
     wanted = (
         (options.population.reference, bool(options.population.reference)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
@@ -384,6 +402,8 @@ def _fit_options(record: FitRecord) -> dict[str, str]:
     given = {} if record.cov_type in ("survey", "replicates") else {"cov_type": repr(record.cov_type)}
     if record.boot is not None and record.cov_type != "replicates":
         given["bootstrap"] = repr(record.bootstrap)
+        if record.multiplied:
+            given |= {"bootstrap": repr(MULTIPLIER), "multiplier": repr(record.bootstrap)}
         given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
     elif record.small_sample and record.cov_type != "HC1":
         given["small_sample"] = "True"

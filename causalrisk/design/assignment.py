@@ -1,0 +1,235 @@
+"""How the treatment of a trial was assigned, and the other assignments that there could have been.
+
+Flows in: a design, and the strata within which its treatment was assigned. Flows out: the units that were assigned,
+rows or clusters, and arms of the rows under random permutations of them, or under all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from causalrisk.design.covariates import strata as strata_of
+from causalrisk.design.design import Design
+from causalrisk.errors import OptionError
+from causalrisk.numerics.multiplicities import PERMUTATION_STREAM, WIDTH, stream_generator
+
+Arms = NDArray[np.signedinteger[Any]]
+LARGEST_COUNT = 1e15  # assignments that are counted
+SAME_SCORE = 12  # decimals in which known probabilities agree
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """How the treatment was assigned: arms of units, which could have changed places within strata.
+
+    Parameters
+    ----------
+    arm : ndarray of int, shape (U,)
+        Arm of each unit.
+    stratum : ndarray of int, shape (U,)
+        Stratum of each unit.
+    unit : ndarray of int, shape (n,)
+        Unit of each row of the design.
+    words : str
+        What is permuted, within what.
+    """
+
+    arm: Arms
+    stratum: NDArray[np.intp]
+    unit: NDArray[np.intp]
+    words: str
+
+    @cached_property
+    def _strata(self) -> list[NDArray[np.intp]]:
+        """Units of each stratum in which arms can change places."""
+        order = np.argsort(self.stratum, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(self.stratum[order])) + 1)
+        return [units for units in parts if np.ptp(self.arm[units]) > 0]
+
+    @cached_property
+    def count(self) -> float:
+        """Number of different assignments; infinite where it is no number of a reasonable size."""
+        counts = [np.bincount(self.arm[units]) for units in self._strata]
+        logarithm = sum(gammaln(sizes.sum() + 1) - gammaln(sizes + 1).sum() for sizes in counts)
+        if logarithm > math.log(LARGEST_COUNT):
+            return math.inf
+        partial = (zip(np.cumsum(sizes).tolist(), sizes.tolist(), strict=True) for sizes in counts)
+        return math.prod(math.comb(total, size) for pairs in partial for total, size in pairs)
+
+    @cached_property
+    def _tables(self) -> list[Arms]:
+        return [arrangements(self.arm[units]) for units in self._strata]
+
+    def listed(self, first: int, width: int) -> Arms:
+        """Return some of all assignments by number: arms of the rows of the design, shape (n, width)."""
+        arms = np.repeat(self.arm[:, None], width, axis=1)
+        places = np.unravel_index(np.arange(first, first + width), [len(table) for table in self._tables])
+        for units, table, place in zip(self._strata, self._tables, places, strict=True):
+            arms[units] = table[place].T
+        return arms[self.unit]
+
+    def drawn(self, seed: np.random.SeedSequence, first: int, width: int) -> Arms:
+        """Draw assignments, from number `first` on, which is a multiple of `WIDTH`; as by `listed`."""
+        starts = range(0, width, WIDTH)
+        blocks = [self._block(seed, (first + start) // WIDTH, min(WIDTH, width - start)) for start in starts]
+        return np.hstack(blocks)[self.unit]
+
+    def _block(self, seed: np.random.SeedSequence, number: int, width: int) -> Arms:
+        """Sort the units of each stratum at random, and give them its arms in this order."""
+        chance = stream_generator(seed, PERMUTATION_STREAM, number).random((WIDTH, len(self.arm)))[:width].T
+        order = np.argsort(self.stratum[:, None] + chance, axis=0)
+        sorted_arms = self.arm[np.argsort(self.stratum, kind="stable")]
+        arms = np.empty(order.shape, dtype=self.arm.dtype)
+        np.put_along_axis(arms, order, np.repeat(sorted_arms[:, None], width, axis=1), axis=0)
+        return arms
+
+
+def arrangements(arm: Arms) -> Arms:
+    """Return all different orders of arms of units.
+
+    Parameters
+    ----------
+    arm : ndarray of int, shape (U,)
+        Arms of the units.
+
+    Returns
+    -------
+    ndarray of int, shape (M, U)
+        An order a row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> arrangements(np.array([0, 1, 1]))
+    array([[0, 1, 1],
+           [1, 0, 1],
+           [1, 1, 0]])
+    """
+    open_place = -1
+    found = np.full((1, len(arm)), open_place, dtype=arm.dtype)
+    for value, size in zip(*np.unique(arm, return_counts=True), strict=True):
+        left = int((found[0] == open_place).sum())
+        chosen = np.array(list(itertools.combinations(range(left), size)))
+        places = np.argsort(found != open_place, axis=1, kind="stable")[:, :left]
+        rows = np.repeat(found, len(chosen), axis=0)
+        np.put_along_axis(rows, places[:, chosen].reshape(len(rows), size), value, axis=1)
+        found = rows
+    return found
+
+
+def coded_strata(design: Design, strata: Any, data: Any) -> tuple[NDArray[np.intp], str]:
+    """Return the stratum of each row of a design, (n,), and a name; arguments are those of the test."""
+    if strata is None:
+        return np.zeros(design.n, dtype=np.intp), ""
+    if isinstance(strata, str) and strata == design.cluster_name:
+        return np.asarray(design.cluster), strata
+    return strata_of(design, strata, data)
+
+
+def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int | None) -> Assignment:
+    """Return how the treatment of a design was assigned.
+
+    Parameters
+    ----------
+    design : Design
+        The data. Of clusters with one arm each the units are the clusters; where the treatment varies within each of
+        them, rows are permuted within clusters.
+    codes : ndarray of int, shape (n,)
+        Strata of the rows.
+    name : str
+        Name of the strata; empty where there are none.
+    arm : int or None
+        Of several arms the one that changes places with the reference; None for all.
+
+    Returns
+    -------
+    Assignment
+        Of rows or of clusters.
+
+    Raises
+    ------
+    OptionError
+        If strata and clusters do not say what could have been permuted, or nothing could have.
+    """
+    made = _of_rows(design, codes, name) if design.cluster is None else _of_clusters(design, codes, name)
+    if arm is not None and design.n_arms > 2:  # other arms stay where they are: a stratum each
+        moved = np.isin(made.arm, (0, arm))
+        words = f"{made.words}, of arms {design.labels[0]} and {design.labels[arm]}"
+        stratum = np.unique(np.stack([made.stratum, np.where(moved, -1, made.arm)]), axis=1, return_inverse=True)[1]
+        made = dataclasses.replace(made, stratum=stratum.reshape(-1), words=words)
+    if made.count == 1:
+        raise OptionError(
+            f"there is no other assignment of {made.words}: in each of these all are of one arm.\n"
+            "Leave strata= out, or take coarser ones: type  strata=data[...]  with their column."
+        )
+    _check_alike(design, made)
+    return made
+
+
+def _of_rows(design: Design, codes: NDArray[np.intp], name: str) -> Assignment:
+    words = f"the {design.n} {design.unit_name}s"
+    if name:
+        words = f"{words} within {len(np.unique(codes))} strata ({name})"
+    return Assignment(design.arm, codes, np.arange(design.n), words)
+
+
+def _of_clusters(design: Design, codes: NDArray[np.intp], name: str) -> Assignment:
+    """Permute whole clusters or rows within clusters."""
+    cluster, count, of = np.asarray(design.cluster), design.n_clusters, str(design.cluster_name)
+    several = _varies_within(cluster, count, design.arm)
+    within = np.unique(np.stack([cluster, codes]), axis=1, return_inverse=True)[1].reshape(-1)
+    nested = not _varies_within(codes, int(codes.max()) + 1, cluster).any()  # each stratum is of one cluster
+    if several.all() or (several.any() and nested):
+        if name in ("", of):
+            return Assignment(
+                design.arm, within, np.arange(design.n), f"the {design.n} rows within {count} clusters ({of})"
+            )
+        return _of_rows(design, within, f"{of}, {name}")
+    if several.any():
+        raise OptionError(
+            f"the treatment varies within {int(several.sum())} of {count} clusters of {of!r} and is one in each other: "
+            "neither whole clusters nor rows within each of them were assigned.\n"
+            f"Type  strata={of!r}  to permute within clusters where it varies."
+        )
+    split = _varies_within(cluster, count, codes)
+    if split.any():
+        raise OptionError(
+            f"clusters of {of!r} were assigned as a whole, and {int(split.sum())} of {count} are in several strata of "
+            f"{name}.\nLeave strata= out, or type  strata=data[...]  with a column that is the same in all rows of a "
+            "cluster."
+        )
+    first = np.unique(cluster, return_index=True)[1]
+    words = f"the {count} clusters ({of}) as a whole"
+    if name:
+        words = f"{words} within {len(np.unique(codes))} strata ({name})"
+    return Assignment(design.arm[first], codes[first], cluster, words)
+
+
+def _varies_within(group: NDArray[np.intp], count: int, values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether values differ within each of the groups, which are numbered."""
+    first = np.zeros(count, dtype=np.intp)
+    first[group[::-1]] = np.arange(len(group))[::-1]
+    return np.bincount(group, values != values[first[group]], minlength=count) > 0
+
+
+def _check_alike(design: Design, made: Assignment) -> None:
+    """Refuse known scores that differ between rows that would change places."""
+    if design.score is None:
+        return
+    stratum = np.unique(made.stratum, return_inverse=True)[1][made.unit]
+    scores = design.score.T[1:].round(SAME_SCORE)
+    if any(_varies_within(stratum, int(stratum.max()) + 1, column).any() for column in scores):
+        raise OptionError(
+            f"the known probabilities of treatment ({design.score_name!r}) differ among {made.words}, which change "
+            "places in a permutation as if theirs were the same.\n"
+            f'Type  strata="{design.score_name}", data=data  for rows of the same probability.'
+        )
