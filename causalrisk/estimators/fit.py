@@ -590,7 +590,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     )
     told = (
         f"with fewer than {FEW_CLUSTERS} in an arm normal tests and intervals are optimistic ({COVERED}).\n"
-        "Type  fit(use_t=True)  and, unless standard errors are the bootstrap's, small_sample=True."
+        'Type  fit(use_t=True)  and, above all where clusters differ in size, cov_type="jackknife".'
     )
     if counts[fewest] < VERY_FEW:
         told = f"fewer than {VERY_FEW} in an arm do not tell how clusters vary.\nRead the intervals as optimistic."
