@@ -101,7 +101,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
         learned = learn(data.design, options, inference, notes)
         data = with_learner(data, learned, use, spec=spec, options=options, inference=inference, notes=notes)
     record, _ = separate_record(data, options, inference, kinds, notes)
-    return _checked(dataclasses.replace(record, learned=learned), inference, notes)
+    return _checked(dataclasses.replace(record, learned=learned), notes)
 
 
 def _begin(
@@ -126,10 +126,10 @@ def check_one_way(design: Design, advice: str) -> None:
         )
 
 
-def _checked(record: FitRecord, inference: InferenceOptions, notes: Notes) -> FitRecord:
+def _checked(record: FitRecord, notes: Notes) -> FitRecord:
     """Warn of what the data and the estimates tell, and finish the notes."""
     check_outcome(record.design, notes)
-    check_clusters(record, inference.small_sample, notes)
+    check_clusters(record, notes)
     check_range(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 
@@ -354,15 +354,14 @@ def fit_joint(
     check_joint(design, joint_options, kinds)
     data = prepare(design, JRE, options, inference, notes)
     if use is None:
-        record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
-        return _checked(record, inference, notes)
+        return _checked(joint_record(data, options, inference, joint_options, kinds, notes, keep), notes)
     learned = learn(data.design, options, inference, notes)
     if use == TERMS:
         data = with_learner(data, learned, use, spec=JRE, options=options, inference=inference, notes=notes)
         record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
     else:
         record = fit_stack(data, learned, options, inference, joint_options, kinds, notes, keep)
-    return _checked(dataclasses.replace(record, learned=learned), inference, notes)
+    return _checked(dataclasses.replace(record, learned=learned), notes)
 
 
 def fit_stack(
@@ -576,7 +575,7 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
     return joint.method or usual_method(options.outcome_family)
 
 
-def check_clusters(record: FitRecord, small_sample: bool, notes: Notes) -> None:
+def check_clusters(record: FitRecord, notes: Notes) -> None:
     """Warn of an arm in clusters too few for normal tests and intervals, or for any."""
     design = record.design
     if not design.n_clusters or design.survey is not None:  # whose t distribution knows of few units
@@ -589,10 +588,9 @@ def check_clusters(record: FitRecord, small_sample: bool, notes: Notes) -> None:
         f"arm {design.labels[fewest]!r} has rows in only {counts[fewest]} of the {min(design.cluster_counts)} clusters "
         f"of {' and '.join(map(repr, design.cluster_names))}"
     )
-    factor = ", small_sample=True" if record.cov_type == "cluster" and not small_sample else ""
     told = (
         f"with fewer than {FEW_CLUSTERS} in an arm normal tests and intervals are optimistic ({COVERED}).\n"
-        f"Type  fit(use_t=True{factor})."
+        'Type  fit(use_t=True)  and, above all where clusters differ in size, cov_type="jackknife".'
     )
     if counts[fewest] < VERY_FEW:
         told = f"fewer than {VERY_FEW} in an arm do not tell how clusters vary.\nRead the intervals as optimistic."

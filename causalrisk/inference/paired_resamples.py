@@ -17,6 +17,7 @@ from causalrisk.errors import Notes, OptionError, ResampleWarning, Told, check_a
 from causalrisk.estimators.estimates import Refits, Refitters
 from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.fit import (
+    check_clusters,
     check_one_way,
     check_range,
     estimate_of,
@@ -247,6 +248,9 @@ def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
         lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None,
         covariance=np.full((size, size), np.nan),
     )  # fmt: skip
+    of_clusters = Told()  # as of the first estimator, which has warned
+    check_clusters(record, of_clusters)
+    notes.extend(of_clusters)
     check_range(record, notes)
     return dataclasses.replace(record, notes=tuple(notes))
 

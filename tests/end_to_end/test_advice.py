@@ -860,7 +860,7 @@ MORE = {
     ),
     "few clusters": Expression(
         lambda: fitted(cluster=DATA.site % 5),
-        lambda: model(cluster=DATA.site % 5).fit(use_t=True, small_sample=True),
+        lambda: model(cluster=DATA.site % 5).fit(use_t=True),
         model=lambda: model(cluster=DATA.site % 5),
         fill={"fit(": "model.fit("},
     ),
