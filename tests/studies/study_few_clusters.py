@@ -14,7 +14,6 @@ import pandas as pd
 from scipy import stats
 
 from causalrisk import AIPW, IPWRA, CausalRiskError, CausalRiskWarning
-from causalrisk.inference.intervals import leave_one_out
 
 SIZE = 20  # rows of a cluster, on average
 CELLS = {"IPWRA": (IPWRA, "all"), "AIPW": (AIPW, "all"), "IPWRA, treated": (IPWRA, "treated")}
@@ -47,10 +46,10 @@ def errors_of(data: pd.DataFrame, assigned: bool) -> list[tuple[str, float, floa
     score = {"propensity": "x2"} if assigned else {}
     base = IPWRA.from_formula("y ~ x1 + x2", data, treat="d", cluster="g", **score)
     for name, (model, target) in CELLS.items():
-        res = model._of(base.design, base.options).with_options(target=target).fit()
+        of_target = model._of(base.design, base.options).with_options(target=target)
+        res = of_target.fit()
         factor = clusters / (clusters - 1) * (n - 1) / (n - res._record.estimate.theta.size)
-        left_out = leave_one_out(res._record, 1)[:, 0]
-        jackknife = np.sqrt((clusters - 1) * left_out.var())
+        jackknife = of_target.fit(cov_type="jackknife").effect_se
         found.append((name, res.effect, res.effect_se, factor**0.5, jackknife))
     return found
 
