@@ -1,9 +1,9 @@
 """Coverage of a correction by leverages, as HC2 and CR2 have it for one regression, in the stacked equations.
 
-The residuals of each arm's outcome model enter the influence function over (I - H)^(1/2), H the leverages of the rows of a
-cluster in the (weighted) regression of the arm; everything else is the sandwich. ``python -m tests.studies.study_leverages``
-prints coverage with t(G - 1), for 40 rows and for 12 clusters of 4 to 20 rows, beside the sandwich and the jackknife; 1000
-samples take fifteen minutes.
+The residuals of each arm's outcome model enter the influence function over (I - H)^(1/2), H the leverages of the rows
+of a cluster in the (weighted) regression of the arm; everything else is the sandwich. ``python -m
+tests.studies.study_leverages`` prints coverage with t(G - 1), for 40 rows and for 12 clusters of 4 to 20 rows, beside
+the sandwich and the jackknife; 1000 samples take fifteen minutes.
 """
 
 from __future__ import annotations
