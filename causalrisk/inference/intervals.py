@@ -387,7 +387,7 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     >>> births = datasets.load_cattaneo2()
     >>> model = IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke")
     >>> res = model.fit(bootstrap="multiplier", n_boot=999)
-    >>> res.boot_pvalues()["ATE"]
+    >>> float(res.boot_pvalues()["ATE"])
     0.002
     """
     one_of("method", method, ("studentized", "percentile", "basic"))

@@ -529,6 +529,17 @@ EXPOSURE = {
 }  # fmt: skip
 OF_FIT = {
     "cov_type": Case(fit, {"cov_type": "HC2"}, {"cov_type": "jackknife"}),
+    "HC3 of clusters": Case(of(IPWRA, cluster="site"), {"cov_type": "HC3"}, {"cov_type": "CR3"}),
+    "multiplier alone": Case(
+        fit, {"multiplier": "webb", "n_boot": 20}, {"bootstrap": "multiplier", "multiplier": "webb", "n_boot": 20}
+    ),
+    "multiplier": Case(
+        fit,
+        {"bootstrap": "multiplier", "multiplier": "signs", "n_boot": 20},
+        {"bootstrap": "multiplier", "multiplier": "rademacher", "n_boot": 20},
+    ),
+    "wild bootstrap": Case(fit, {"bootstrap": "wild", "n_boot": 20}, {"bootstrap": "multiplier", "n_boot": 20}),
+    "null of p-values": Case(lambda **o: fit(n_boot=40).boot_pvalues(**o), {"null": "ATE"}, {"null": 0}),
     "nonrobust": Case(fit, {"cov_type": "nonrobust"}, {"cov_type": "robust"}),
     "bootstrap=True": Case(fit, {"bootstrap": True, "n_boot": 20}, {"cov_type": "bootstrap", "n_boot": 20}),
     "max_failed": Case(fit, {"max_failed": 2}, {"max_failed": 0.05}),
