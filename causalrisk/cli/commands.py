@@ -94,7 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--alternative", choices=tuple(ALTERNATIVES), help="one-sided tests of the effects below the summary"
     )
     fit.add_argument(
-        "--equivalence", nargs=2, metavar=("LOW", "HIGH"),
+        "--equivalence", nargs=2, type=limit, metavar=("LOW", "HIGH"),
         help='test that the effects lie between two limits below the summary; "none" for one of them: non-inferiority',
     )  # fmt: skip
     fit.add_argument(
@@ -301,6 +301,22 @@ def _number(text: str) -> float | None:
         return None
 
 
+def limit(text: str) -> float | None:
+    """Return a limit of equivalence; None for "none", where there is none on this side.
+
+    Parameters
+    ----------
+    text : str
+        As it is typed.
+
+    Returns
+    -------
+    float or None
+        The limit.
+    """
+    return None if text.casefold() == "none" else float(text)
+
+
 def _number_or_text(text: str | None) -> float | str | None:
     number = None if text is None else _number(text)
     return text if number is None else number
@@ -398,7 +414,10 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
     adjust, alpha = options.adjust, options.alpha
     asked = {
         "one-sided": (options.alternative, lambda: _one_sided(res, options.alternative, alpha)),
-        "equivalence": (options.equivalence, lambda: _equivalence(res, options.equivalence, alpha)),
+        "equivalence": (
+            options.equivalence,
+            lambda: res.equivalence_test(*options.equivalence, alpha=alpha).summary_frame(),
+        ),
         "groups": (options.by, lambda: res.effects_by(options.by, data, alpha, n_jobs=options.jobs, adjust=adjust)),
         "pairs": (options.pairwise or against, lambda: res.pairwise(alpha, adjust=adjust, against=against)),
         "balance": (options.balance, res.balance),
@@ -414,17 +433,6 @@ def _one_sided(res: CausalResults, alternative: str, alpha: float) -> pd.DataFra
     null = res._record.options.effect_scale.null
     low, high = (null, None) if alternative == "larger" else (None, null)
     return res.equivalence_test(low, high, alpha=alpha).summary_frame().drop(columns=["P", "shown"])
-
-
-def _equivalence(res: CausalResults, limits: Sequence[str], alpha: float) -> pd.DataFrame:
-    """Return tests of equivalence with limits as they are typed, "none" where there is none."""
-    low, high = (None if text.casefold() == "none" else _number(text) for text in limits)
-    if any(text.casefold() != "none" and _number(text) is None for text in limits):
-        raise OptionError(
-            f'--equivalence {" ".join(limits)}: expected two numbers, or "none" for one of them.\n'
-            "Type  --equivalence -10 10"
-        )
-    return res.equivalence_test(low, high, alpha=alpha).summary_frame()
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:
