@@ -411,15 +411,15 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
         "notes": summary.notes,
     }
     against = _level(options.against, data.get(options.treat))
-    adjust, alpha = options.adjust, options.alpha
+    adjust, alpha, limits = options.adjust, options.alpha, options.equivalence
     asked = {
         "one-sided": (options.alternative, lambda: _one_sided(res, options.alternative, alpha)),
         "equivalence": (
-            options.equivalence,
-            lambda: res.equivalence_test(*options.equivalence, alpha=alpha).summary_frame(),
+            options.equivalence is not None,
+            lambda: res.equivalence_test(low=limits[0], high=limits[1], alpha=alpha).summary_frame(),
         ),
         "groups": (options.by, lambda: res.effects_by(options.by, data, alpha, n_jobs=options.jobs, adjust=adjust)),
-        "pairs": (options.pairwise or against, lambda: res.pairwise(alpha, adjust=adjust, against=against)),
+        "pairs": (options.pairwise or against is not None, lambda: res.pairwise(alpha, adjust=adjust, against=against)),
         "balance": (options.balance, res.balance),
         "sensitivity": (options.sensitivity, res.sensitivity),
     }

@@ -309,6 +309,8 @@ def test_the_command_line_prints_the_same_tables(trial, tmp_path, capsys):
     assert [row["P (> -1)"] for row in found["equivalence"]] == pytest.approx(res.equivalence_test(-1).pvalue, rel=1e-9)
     one_sided = [float(res.t_test(name, "larger").pvalue) for name in res.params.index[:3]]
     assert [row["P (> 0)"] for row in found["one-sided"]] == pytest.approx(one_sided, rel=1e-9)
+    assert main([*command[:3], "--treat", "d", "--estimator", "AIPW", "--against", "0", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["pairs"]) == 1
     with pytest.raises(SystemExit):
         main([*command, "--equivalence", "-1", "x"])
 
