@@ -101,7 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--alternative", choices=tuple(ALTERNATIVES), help="one-sided tests of the effects below the summary"
     )
     fit.add_argument(
-        "--equivalence", nargs=2, metavar=("LOW", "HIGH"),
+        "--equivalence", nargs=2, type=limit, metavar=("LOW", "HIGH"),
         help='test that the effects lie between two limits below the summary; "none" for one of them: non-inferiority',
     )  # fmt: skip
     fit.add_argument(
@@ -330,6 +330,22 @@ def _number(text: str) -> float | None:
         return None
 
 
+def limit(text: str) -> float | None:
+    """Return a limit of equivalence; None for "none", where there is none on this side.
+
+    Parameters
+    ----------
+    text : str
+        As it is typed.
+
+    Returns
+    -------
+    float or None
+        The limit.
+    """
+    return None if text.casefold() == "none" else float(text)
+
+
 def _number_or_text(text: str | None) -> float | str | None:
     number = None if text is None else _number(text)
     return text if number is None else number
@@ -457,12 +473,15 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
         "notes": summary.notes,
     }
     against = _level(options.against, data.get(options.treat))
-    adjust, alpha = options.adjust, options.alpha
+    adjust, alpha, limits = options.adjust, options.alpha, options.equivalence
     asked = {
         "one-sided": (options.alternative, lambda: _one_sided(res, options.alternative, alpha)),
-        "equivalence": (options.equivalence, lambda: _equivalence(res, options.equivalence, alpha)),
+        "equivalence": (
+            options.equivalence is not None,
+            lambda: res.equivalence_test(low=limits[0], high=limits[1], alpha=alpha).summary_frame(),
+        ),
         "groups": (options.by, lambda: res.effects_by(options.by, data, alpha, n_jobs=options.jobs, adjust=adjust)),
-        "pairs": (options.pairwise or against, lambda: res.pairwise(alpha, adjust=adjust, against=against)),
+        "pairs": (options.pairwise or against is not None, lambda: res.pairwise(alpha, adjust=adjust, against=against)),
         "permutation_test": (options.permutations, lambda: _permuted(options, res, data)),
         "balance": (options.balance, res.balance),
         "sensitivity": (options.sensitivity, res.sensitivity),
@@ -486,17 +505,6 @@ def _one_sided(res: CausalResults, alternative: str, alpha: float) -> pd.DataFra
     null = res._record.options.effect_scale.null
     low, high = (null, None) if alternative == "larger" else (None, null)
     return res.equivalence_test(low, high, alpha=alpha).summary_frame().drop(columns=["P", "shown"])
-
-
-def _equivalence(res: CausalResults, limits: Sequence[str], alpha: float) -> pd.DataFrame:
-    """Return tests of equivalence with limits as they are typed, "none" where there is none."""
-    low, high = (None if text.casefold() == "none" else _number(text) for text in limits)
-    if any(text.casefold() != "none" and _number(text) is None for text in limits):
-        raise OptionError(
-            f'--equivalence {" ".join(limits)}: expected two numbers, or "none" for one of them.\n'
-            "Type  --equivalence -10 10"
-        )
-    return res.equivalence_test(low, high, alpha=alpha).summary_frame()
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:

@@ -787,7 +787,7 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
         count, scale = len(record.effect_names), record.options.effect_scale
         index = pd.MultiIndex.from_product([[name], record.effect_names], names=["fit", "effect"])
         effects, se = record.estimate.params[:count], record.std_errors[:count]
-        frames.append(inference_frame(effects, se, alpha, index, scale, contrast_errors(record)))
+        frames.append(inference_frame(effects, se, alpha, index, scale, contrast_errors(record), df=df))
     statistic = np.concatenate([frame.iloc[:, 2] for frame in frames])
     p, critical = adjusted(statistic, covariance, adjust, alpha, df)
     parts = zip(frames, records, np.split(p, ends[:-1]), np.split(critical * errors, ends[:-1]), strict=True)
@@ -807,6 +807,11 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
         same = same and one.cluster is other.cluster
     else:
         same = same and np.array_equal(one.cluster, other.cluster)
+    survey, of_first = one.survey, other.survey
+    if survey is None or of_first is None:
+        same = same and survey is of_first
+    else:
+        same = same and survey.call == of_first.call and np.array_equal(survey.stratum, of_first.stratum)
     if not same:
         raise DesignError(
             f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters; "

@@ -221,7 +221,7 @@ def equivalence(call, low, high, **options):
 
 
 def two_outcomes(data):
-    return causalrisk.simultaneous([fit(data=data), fit(data=data, formula="positive ~ x1 + x2")])
+    return causalrisk.simultaneous([model(data=data).fit(), model(data=data, formula="positive ~ x1 + x2").fit()])
 
 
 def at_once(call):

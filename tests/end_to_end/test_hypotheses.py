@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 import causalrisk as cr
+from causalrisk.cli import main
 from causalrisk.inference.hypotheses import adjusted
 from causalrisk.models.model import results_of
 from tests.conftest import REFERENCE, simulate
@@ -281,6 +283,55 @@ def test_jre_and_clusters_have_them_too(trial):
     frame = joint.effects_by("g", trial, adjust="holm")
     np.testing.assert_allclose(frame["adjusted P"], multipletests(frame["P>|z|"], method="holm")[1])
     assert joint.equivalence_test(-5, 5).shown[0]
+
+
+def test_the_command_line_prints_the_same_tables(trial, tmp_path, capsys):
+    trial.to_csv(tmp_path / "trial.csv", index=False)
+    command = [
+        "fit",
+        str(tmp_path / "trial.csv"),
+        "y ~ x1",
+        "--treat",
+        "arm",
+        "--reference",
+        "none",
+        "--estimator",
+        "AIPW",
+    ]
+    asked = ["--against", "reference", "--adjust", "holm", "--equivalence", "-1", "none", "--alternative", "larger"]
+    assert main([*command, *asked, "--by", "~ x1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    res = cr.AIPW.from_formula("y ~ x1", trial, treat="arm", reference="none").fit()
+    pairs = res.pairwise(adjust="holm", against="reference")
+    assert [row["adjusted P"] for row in found["pairs"]] == pytest.approx(pairs["adjusted P"].tolist(), rel=1e-9)
+    groups = res.effects_by("~ x1", adjust="holm")
+    assert [row["adjusted P"] for row in found["groups"]] == pytest.approx(groups["adjusted P"].tolist(), rel=1e-9)
+    assert [row["P (> -1)"] for row in found["equivalence"]] == pytest.approx(res.equivalence_test(-1).pvalue, rel=1e-9)
+    one_sided = [float(res.t_test(name, "larger").pvalue) for name in res.params.index[:3]]
+    assert [row["P (> 0)"] for row in found["one-sided"]] == pytest.approx(one_sided, rel=1e-9)
+    assert main([*command[:3], "--treat", "d", "--estimator", "AIPW", "--against", "0", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["pairs"]) == 1
+    with pytest.raises(SystemExit):
+        main([*command, "--equivalence", "-1", "x"])
+
+
+def test_plots_have_both_kinds_of_interval(trial):
+    res = cr.AIPW.from_formula("y ~ x1", trial, treat="d").fit()
+    curve = res.plot_effects_by("~ bs(x1, df=4)", at=15)
+    each, band = (res.effects_by("~ bs(x1, df=4)", at=15, adjust=how) for how in (None, "single-step"))
+    drawn = sorted((area.get_paths()[0].vertices[:, 1].max(), area.get_label()) for area in curve.collections)
+    assert drawn == [
+        (pytest.approx(each["0.975]"].max()), "each by itself, 95%"),
+        (pytest.approx(band["0.975]"].max()), "all together, 95%"),
+    ]
+    np.testing.assert_allclose(curve.lines[0].get_ydata(), each["estimate"])
+    rows = res.plot_effects_by("g", trial, adjust="bonferroni")
+    assert [label.get_text() for label in rows.get_yticklabels()] == ["a", "b", "c"]
+    wide = rows.collections[0].get_segments()
+    np.testing.assert_allclose([row[0][0] for row in wide], res.effects_by("g", trial, adjust="bonferroni")["[0.025"])
+    several = cr.AIPW.from_formula("y ~ x1", trial, treat="arm", reference="none").fit()
+    assert len(several.plot_effects_by("g", trial, adjust="holm")) == 3
+    plt.close("all")
 
 
 @pytest.mark.parametrize(
