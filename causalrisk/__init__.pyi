@@ -24,6 +24,7 @@ from causalrisk.errors import UnavailableError as UnavailableError
 from causalrisk.models.comparison import ComparisonResults as ComparisonResults
 from causalrisk.models.comparison import compare as compare
 from causalrisk.models.comparison import etable as etable
+from causalrisk.models.comparison import simultaneous as simultaneous
 from causalrisk.models.comparison import table_one as table_one
 from causalrisk.models.model import AIPW as AIPW
 from causalrisk.models.model import IPW as IPW

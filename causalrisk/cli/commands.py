@@ -26,6 +26,7 @@ from causalrisk.design.scan.files import same_file
 from causalrisk.design.survey import LONELY, REPLICATE_TYPES, Survey
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.estimators.options import LEARNER_USES
+from causalrisk.inference.hypotheses import ADJUSTMENTS, ALTERNATIVES
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_estimator
@@ -55,6 +56,8 @@ FIT_EXAMPLES = """examples:
   causalrisk fit falls.csv "falls ~ age" --treat drug --family poisson --exposure years --estimator IPWRA
   causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke --learner hist-gradient-boosting --n-repeats 3
   causalrisk fit trial.csv "y ~ age" --treat group --estimator OutcomeRegression --permutations 9999 --permute-within site
+  causalrisk fit trial.csv "y ~ age" --treat dose --reference 0 --pairwise --against reference --adjust single-step
+  causalrisk fit trial.csv "y ~ age" --treat group --equivalence -2 2
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --output table.tex
   causalrisk fit births.csv "bweight ~ mage" --treat mbsmoke --json | jq .estimates[0].estimate
 """  # noqa: E501
@@ -94,6 +97,19 @@ def make_parser() -> argparse.ArgumentParser:
         "--permutations", metavar="N", help='randomisation test for trials below the summary, such as 9999 or "all"'
     )
     fit.add_argument("--permute-within", metavar="COLUMN", help="its strata (whole clusters where they have one arm)")
+    fit.add_argument(
+        "--alternative", choices=tuple(ALTERNATIVES), help="one-sided tests of the effects below the summary"
+    )
+    fit.add_argument(
+        "--equivalence", nargs=2, metavar=("LOW", "HIGH"),
+        help='test that the effects lie between two limits below the summary; "none" for one of them: non-inferiority',
+    )  # fmt: skip
+    fit.add_argument(
+        "--adjust", metavar="HOW", help=f"adjust --by and --pairwise for their number: {', '.join(ADJUSTMENTS)}"
+    )
+    fit.add_argument(
+        "--against", metavar="LEVEL", help='level that --pairwise compares the others with, or "reference"'
+    )
     fit.add_argument("--balance", action="store_true", help="balance of the covariates below the summary")
     fit.add_argument("--sensitivity", action="store_true", help="sensitivity to confounding below the summary")
     _add_printing(fit)
@@ -440,9 +456,13 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
         "estimates": _records(res.tidy(alpha=options.alpha)),
         "notes": summary.notes,
     }
+    against = _level(options.against, data.get(options.treat))
+    adjust, alpha = options.adjust, options.alpha
     asked = {
-        "groups": (options.by, lambda: res.effects_by(options.by, data, n_jobs=options.jobs)),
-        "pairs": (options.pairwise, res.pairwise),
+        "one-sided": (options.alternative, lambda: _one_sided(res, options.alternative, alpha)),
+        "equivalence": (options.equivalence, lambda: _equivalence(res, options.equivalence, alpha)),
+        "groups": (options.by, lambda: res.effects_by(options.by, data, alpha, n_jobs=options.jobs, adjust=adjust)),
+        "pairs": (options.pairwise or against, lambda: res.pairwise(alpha, adjust=adjust, against=against)),
         "permutation_test": (options.permutations, lambda: _permuted(options, res, data)),
         "balance": (options.balance, res.balance),
         "sensitivity": (options.sensitivity, res.sensitivity),
@@ -459,6 +479,24 @@ def _permuted(options: argparse.Namespace, res: CausalResults, data: pd.DataFram
         n_jobs=options.jobs,
     )  # fmt: skip
     return found.tidy().set_index("term")
+
+
+def _one_sided(res: CausalResults, alternative: str, alpha: float) -> pd.DataFrame:
+    """Return one-sided tests against no effect, on the scale that two-sided ones are on."""
+    null = res._record.options.effect_scale.null
+    low, high = (null, None) if alternative == "larger" else (None, null)
+    return res.equivalence_test(low, high, alpha=alpha).summary_frame().drop(columns=["P", "shown"])
+
+
+def _equivalence(res: CausalResults, limits: Sequence[str], alpha: float) -> pd.DataFrame:
+    """Return tests of equivalence with limits as they are typed, "none" where there is none."""
+    low, high = (None if text.casefold() == "none" else _number(text) for text in limits)
+    if any(text.casefold() != "none" and _number(text) is None for text in limits):
+        raise OptionError(
+            f'--equivalence {" ".join(limits)}: expected two numbers, or "none" for one of them.\n'
+            "Type  --equivalence -10 10"
+        )
+    return res.equivalence_test(low, high, alpha=alpha).summary_frame()
 
 
 def _compare(options: argparse.Namespace) -> tuple[str, bool]:

@@ -45,12 +45,15 @@ class Moderators:
         Names of the grouping variables, or the formula.
     groups : bool
         Whether the columns are indicators of groups.
+    encoder : FormulaEncoder, optional
+        What codes other values of the variables of the formula.
     """
 
     columns: np.ndarray
     names: tuple[str, ...] | tuple[tuple[str, ...], ...]
     levels: tuple[str, ...]
     groups: bool
+    encoder: FormulaEncoder | None = None
 
 
 def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
@@ -316,7 +319,7 @@ def _projection(design: Design, text: str, table: Table) -> Moderators:
     matrix = encoder.sample_matrix(design.n)
     keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
     names = tuple(name for name, kept in zip(encoder.names, keep, strict=True) if kept)
-    return Moderators(matrix[:, keep], names, (f"~ {formula.right_text}",), False)
+    return Moderators(matrix[:, keep], names, (f"~ {formula.right_text}",), False, encoder.keeping(keep))
 
 
 def _check_complete(values: pd.Series, name: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from typing import Any
@@ -23,6 +24,7 @@ from causalrisk.errors import (
     UnavailableError,
     check_alpha,
     warn_user,
+    whole_number,
 )
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING
@@ -41,6 +43,7 @@ from causalrisk.inference.bootstrap import (
     resample_covariance,
     resample_errors,
 )
+from causalrisk.inference.hypotheses import REFERENCE, adjusted_frame, check_adjustment, compared
 from causalrisk.inference.jackknife import jackknife_of, leave_one_out, left_out_resampler
 from causalrisk.inference.prediction import check_unit_level
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
@@ -205,6 +208,9 @@ def effects_by(
     rng: Any = OWN,
     n_jobs: int = 1,
     progress: bool = False,
+    at: Any = None,
+    adjust: str | None = None,
+    against: Any = REFERENCE,
 ) -> pd.DataFrame:
     """Effects in groups, or how the effect changes along covariates.
 
@@ -232,14 +238,23 @@ def effects_by(
         Threads, as in `fit` (JRE only).
     progress : bool, default False
         Show a progress bar of the resamples, as in `fit` (JRE only).
+    at : int, array_like, mapping or DataFrame, optional
+        For a formula: values of its variable at which the projection is evaluated, in place of its coefficients; a
+        number of values from the smallest to the largest; of several variables a column each.
+    adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
+        Adjusts p-values for the number of rows, and makes the intervals simultaneous: with "single-step" by the
+        largest of the correlated statistics, with `at` a uniform band. See `pairwise`.
+    against : level or label, default "reference"
+        Arm that the others are compared with; None for all pairs of arms.
 
     Returns
     -------
     DataFrame
-        A row a group or column (of several arms a row an effect and group): estimate, std err, z, P>|z| (t, P>|t|
-        where the fit has degrees of freedom) and the limits of the interval; for groups also their n, rows or what
-        their frequency weights add up to. Standard errors are robust, clustered where the fit is; for JRE the
-        bootstrap's; after ``cov_type="jackknife"`` the jackknife's, which fits anew without each row or cluster.
+        A row a group, column or value (of several arms a row an effect and group): estimate, std err, z, P>|z| (t,
+        P>|t| where the fit has degrees of freedom), with `adjust` "adjusted P", and the limits of the interval; for
+        groups also their n, rows or what their frequency weights add up to. Standard errors are robust, clustered where
+        the fit is; for JRE the bootstrap's; after ``cov_type="jackknife"`` the jackknife's, which fits anew without
+        each row or cluster.
 
     Raises
     ------
@@ -249,7 +264,8 @@ def effects_by(
         For a projection by JRE, whose unit effects mean nothing; for the effect over a target frame; for a fit to a
         scan, whose rows are not kept.
     OptionError
-        If `n_boot` or `rng` is given for another estimator than JRE, or no `n_boot` for a classifier as above.
+        If `n_boot` or `rng` is given for another estimator than JRE, or no `n_boot` for a classifier as above; `at` for
+        groups; an arm that is not known.
 
     References
     ----------
@@ -268,10 +284,20 @@ def effects_by(
     mmarried
     0         1394    -168.6     32.9
     1         3248    -276.5     30.8
+
+    The effect along age with a uniform band:
+
+    >>> along = res.effects_by("~ bs(mage, df=4)", at=[20, 30], adjust="single-step")
+    >>> along.iloc[:, [0, 1, -2, -1]].round(1)
+          estimate  std err  [0.025  0.975]
+    mage
+    20      -155.6     41.2  -247.6   -63.7
+    30      -303.5     36.8  -385.6  -221.5
     """
     check_alpha(alpha)
+    check_adjustment(adjust)
     found = _moderators(record, by, data)
-    scale = record.options.effect_scale
+    scale, pairs = record.options.effect_scale, _arm_pairs(record, against)
     if not found.groups:
         check_unit_level(record, "effects_by(...)")
         if scale is not DIFFERENCE:
@@ -279,8 +305,17 @@ def effects_by(
                 f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
                 'Type  model.with_options(effect="difference").fit().effects_by(...).'
             )
+    elif at is not None:
+        raise OptionError(
+            f'at= is for formulas; {by!r} has groups.\nLeave at= out, or type  effects_by("~ ...", at=10).'
+        )
     effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
-    index = _index(record, list(found.names), found.levels if found.groups else ("term",))
+    names, levels = list(found.names), found.levels if found.groups else ("term",)
+    if at is not None:
+        columns, names, levels = _values_at(found, at)
+        effects = effects.at(columns)
+    effects = effects.between(pairs, scale)
+    index = _index(record, names, levels, pairs)
     frame = inference_frame(
         effects.values.ravel(),
         se=effects.se.ravel(),
@@ -290,6 +325,7 @@ def effects_by(
         errors=effects.errors,
         df=record.df,
     )
+    frame = adjusted_frame(frame, effects.covariance, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
     if found.groups:
         counts = (record.design.units @ found.columns).astype(int)
         frame.insert(0, "n", np.tile(counts, len(effects.values)))
@@ -306,6 +342,8 @@ def differences_by(
     rng: Any = OWN,
     n_jobs: int = 1,
     progress: bool = False,
+    adjust: str | None = None,
+    against: Any = None,
 ) -> pd.DataFrame:
     """Differences of the effects between groups: each group against each other, both ways.
 
@@ -314,9 +352,13 @@ def differences_by(
     by, data
         As in `effects_by`, for groups.
     alpha : float, default 0.05
-        Significance level of the intervals; they are not adjusted for the number of pairs.
+        Significance level of the intervals.
     n_boot, rng, n_jobs, progress
         As in `effects_by`, whose resamples are taken where it was asked for the same.
+    adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
+        Adjusts for the number of pairs, each of which counts once, as in `pairwise`.
+    against : group, optional
+        Group that is subtracted from the others, "reference" for the first; by default all pairs.
 
     Returns
     -------
@@ -330,7 +372,7 @@ def differences_by(
     DesignError
         As `effects_by`.
     OptionError
-        If `by` is a formula, which has no groups, or makes one group only.
+        If `by` is a formula, which has no groups, or makes one group only; a group that is not known.
 
     Examples
     --------
@@ -346,21 +388,26 @@ def differences_by(
     1        0        -107.9     45.4 -2.4
     """
     check_alpha(alpha)
+    check_adjustment(adjust)
     found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
+    pairs = list(permutations(range(len(found.names)), 2)) if against is None else _group_pairs(found, against)
     effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
-    pairs = list(permutations(range(len(found.names)), 2))
     first = np.arange(len(effects.values))[:, None] * len(found.names)  # of each effect
     one, other = ((first + [pair[k] for pair in pairs]).ravel() for k in (0, 1))
     on_scale, cov = scale.contrast(effects.values.ravel()), effects.covariance
     values = scale.report(on_scale[one] - on_scale[other])
-    errors = np.sqrt(np.clip(cov[one, one] + cov[other, other] - 2 * cov[one, other], 0, None))
+    covariance = cov[np.ix_(one, one)] + cov[np.ix_(other, other)] - cov[np.ix_(one, other)] - cov[np.ix_(other, one)]
+    errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
     names = [
         (*_as_tuple(found.names[a]), found.names[b] if len(found.levels) == 1 else ", ".join(found.names[b]))
         for a, b in pairs
     ]
     se = errors * scale.report_slope(scale.contrast(values))
     index = _index(record, names, (*found.levels, "minus"))
-    return inference_frame(values, se=se, alpha=alpha, index=index, scale=scale, errors=errors, df=record.df)
+    frame = inference_frame(values, se=se, alpha=alpha, index=index, scale=scale, errors=errors, df=record.df)
+    same = [pairs.index(pair[::-1]) if pair[::-1] in pairs else k for k, pair in enumerate(pairs)]
+    twins = np.minimum(same, np.arange(len(pairs))) + np.arange(len(effects.values))[:, None] * len(pairs)
+    return adjusted_frame(frame, covariance, adjust=adjust, alpha=alpha, df=record.df, scale=scale, twins=twins.ravel())
 
 
 def equality_test(
@@ -475,15 +522,57 @@ def _groups(record: FitRecord, by: Any, data: Any, name: str) -> Moderators:
     return found
 
 
-def _as_tuple(name: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (name,) if isinstance(name, str) else name
+def _group_pairs(found: Moderators, against: Any) -> list[tuple[int, int]]:
+    """Return the positions of the groups and of the one they are compared with."""
+    wanted = tuple(map(str, _as_tuple(against)))
+    position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
+    return compared(against, found.names, position)
 
 
-def _index(record: FitRecord, names: Sequence[Any], levels: Sequence[str]) -> pd.Index:
-    """Index with a row a name; for several arms a row an effect and name."""
-    rows = [_as_tuple(name) for name in names]
-    if record.design.n_arms > 2:
-        rows, levels = [(effect, *row) for effect in record.effect_names for row in rows], ("effect", *levels)
+def _arm_pairs(record: FitRecord, against: Any) -> list[tuple[int, int]]:
+    """Return the positions of the arms and of those that they are compared with."""
+    position = None if against is None else record.design.arm_named(against)
+    return compared(against, record.design.labels, position)
+
+
+def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str, ...]]:
+    """Return the columns of a formula at values of its variables, shape (m, k), these values, and their names."""
+    if found.encoder is None:
+        raise TypeError("a formula has an encoder")
+    variables = found.encoder.variables
+    if not isinstance(at, Mapping | pd.DataFrame):
+        if len(variables) != 1:
+            raise OptionError(
+                f"at= has the values of one variable, and the formula {found.levels[0]!r} has {len(variables)}: "
+                f"{', '.join(variables) or 'none'}.\n"
+                f"Type  at=pandas.DataFrame({{{', '.join(f'{name!r}: [...]' for name in variables)}}})."
+            )
+        if isinstance(at, numbers.Integral) and not isinstance(at, bool):
+            whole_number("at", at, 2)
+            observed = found.encoder.sample_variables()[variables[0]]
+            at = np.linspace(float(observed.min()), float(observed.max()), int(at))
+        at = {variables[0]: np.atleast_1d(np.asarray(at))}
+    frame = pd.DataFrame(at)
+    names = list(frame[list(variables)].itertuples(index=False, name=None)) if set(variables) <= set(frame) else []
+    return found.encoder.encode(frame), names, tuple(variables)
+
+
+def _as_tuple(name: Any) -> tuple[Any, ...]:
+    return name if isinstance(name, tuple) else (name,)
+
+
+def _index(
+    record: FitRecord, names: Sequence[Any], levels: Sequence[str], pairs: Sequence[tuple[int, int]] | None = None
+) -> pd.Index:
+    """Index with a row a name; for several arms, or pairs of them without the reference, a row an effect and name."""
+    rows, labels, effects = [_as_tuple(name) for name in names], record.design.labels, record.effect_names
+    if pairs is not None:
+        effects = [
+            f"{record.estimand}[{labels[one]} vs {labels[other]}]" if other else effects[one - 1]
+            for one, other in pairs
+        ]
+    if record.design.n_arms > 2 or effects != record.effect_names:
+        rows, levels = [(effect, *row) for effect in effects for row in rows], ("effect", *levels)
     if len(levels) == 1:
         return pd.Index([row[0] for row in rows], name=levels[0])
     return pd.MultiIndex.from_tuples(rows, names=list(levels))
@@ -509,6 +598,29 @@ class ProjectedEffects:
     def errors(self) -> Array:
         """Standard errors on the scale where effects are differences, shape ((K - 1) k,)."""
         return np.sqrt(np.diag(self.covariance))
+
+    def at(self, columns: Array) -> ProjectedEffects:
+        """Return the projections of differences at rows of columns, shape (m, k)."""
+        left = np.kron(np.eye(len(self.values)), columns)
+        covariance = left @ self.covariance @ left.T
+        values = self.values @ columns.T
+        return ProjectedEffects(
+            values, np.sqrt(np.clip(np.diag(covariance), 0, None)).reshape(values.shape), covariance
+        )
+
+    def between(self, pairs: Sequence[tuple[int, int]], scale: EffectScale) -> ProjectedEffects:
+        """Return the effects of arms against others, by their positions; those against the reference are known."""
+        count, k = self.values.shape
+        if list(pairs) == [(arm, 0) for arm in range(1, count + 1)]:
+            return self
+        left = np.zeros((len(pairs), count + 1))
+        for row, (one, other) in enumerate(pairs):
+            left[row, one], left[row, other] = 1, -1
+        left = np.kron(left[:, 1:], np.eye(k))
+        on_scale, covariance = left @ scale.contrast(self.values.ravel()), left @ self.covariance @ left.T
+        se = np.sqrt(np.clip(np.diag(covariance), 0, None)) * scale.report_slope(on_scale)
+        shape = len(pairs), k
+        return ProjectedEffects(scale.report(on_scale).reshape(shape), se.reshape(shape), covariance)
 
 
 def _projected(record: FitRecord, found: Moderators, inference: InferenceOptions) -> ProjectedEffects:
@@ -559,35 +671,62 @@ def _redone(record: FitRecord, columns: Array, groups: bool, inference: Inferenc
     return np.stack(values)
 
 
-def pairwise(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
-    """Effects of every arm against every other, with the fit's own standard errors.
+def pairwise(record: FitRecord, alpha: float = 0.05, *, adjust: str | None = None, against: Any = None) -> pd.DataFrame:
+    """Effects of every arm against every other, or against one, with the fit's own standard errors.
 
     Parameters
     ----------
     alpha : float, default 0.05
-        Significance level of the intervals; they are not adjusted for the number of pairs.
+        Significance level of the intervals.
+    adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
+        Adjusts p-values for the number of pairs, and makes the intervals simultaneous. "single-step" takes the
+        largest of the correlated statistics, as Tukey's and Dunnett's tests do; "bonferroni", "holm" and "hochberg"
+        have Bonferroni's intervals. "fdr_bh" (Benjamini and Hochberg) controls the share of wrong rejections; its
+        intervals are each by itself.
+    against : level or label, optional
+        Arm that the others are compared with, "reference" for the reference arm; by default all pairs.
 
     Returns
     -------
     DataFrame
-        A row a pair, indexed by the arm and the one it is compared with.
+        A row a pair, indexed by the arm and the one it is compared with; with `adjust` a column "adjusted P" more.
+
+    Raises
+    ------
+    OptionError
+        If the adjustment or the arm is not known.
+
+    Examples
+    --------
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula(
+    ...     "bweight ~ mage + medu", births, treat="msmoke", reference="0 daily"
+    ... ).fit()
+    >>> against_none = res.pairwise(adjust="single-step", against="reference")
+    >>> against_none[["estimate", "adjusted P", "[0.025", "0.975]"]].round(3)
+                        estimate  adjusted P   [0.025   0.975]
+    arm        against
+    1-5 daily  0 daily  -221.358         0.0 -326.678 -116.039
+    11+ daily  0 daily  -297.714         0.0 -386.514 -208.915
+    6-10 daily 0 daily  -242.570         0.0 -331.047 -154.093
     """
     check_alpha(alpha)
-    n_arms, block = record.design.n_arms, record.estimate.block("means")
+    check_adjustment(adjust)
+    block, scale, labels = record.estimate.block("means"), record.options.effect_scale, record.design.labels
+    pairs = _arm_pairs(record, against)
+    one, other = np.array(pairs).T
     means, covariance = record.estimate.params[block], record.covariance[block, block]
-    scale, labels = record.options.effect_scale, record.design.labels
-    values, se, errors, pairs = [], [], [], []
-    for low, high in combinations(range(n_arms), 2):
-        both = np.array([low, high])
-        slope = scale.jacobian(means[both])[0]
-        values.append(scale.effects(means[both])[0])
-        se.append(np.sqrt(max(slope @ covariance[np.ix_(both, both)] @ slope, 0.0)))
-        if record.boot is not None:
-            resampled = scale.effects(record.boot.used[:, block][:, both].T).T
-            errors.append(resample_errors(record, scale.contrast(resampled), scale.contrast(np.array(values[-1:])))[0])
-        pairs.append((labels[high], labels[low]))
-    index = pd.MultiIndex.from_tuples(pairs, names=["arm", "against"])
-    on_scale = np.array(errors) if record.boot is not None and scale is not DIFFERENCE else None
-    return inference_frame(
-        np.array(values), se=np.array(se), alpha=alpha, index=index, scale=scale, errors=on_scale, df=record.df
+    left = np.zeros((len(pairs), len(means)))
+    left[np.arange(len(pairs)), one], left[np.arange(len(pairs)), other] = 1, -1
+    on_scale, sloped = left @ scale.g(means), left * scale.g_slope(means)
+    of_scale = sloped @ covariance @ sloped.T
+    se = np.sqrt(np.clip(np.diag(of_scale), 0, None)) * scale.report_slope(on_scale)
+    if record.boot is not None and scale is not DIFFERENCE:
+        of_scale = resample_covariance(record, scale.g(record.boot.used[:, block]) @ left.T, on_scale)
+    index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
+    errors = np.sqrt(np.clip(np.diag(of_scale), 0, None))
+    frame = inference_frame(
+        scale.report(on_scale), se=se, alpha=alpha, index=index, scale=scale, errors=errors, df=record.df
     )
+    return adjusted_frame(frame, of_scale, adjust=adjust, alpha=alpha, df=record.df, scale=scale)

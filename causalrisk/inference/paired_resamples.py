@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,7 @@ from causalrisk.inference.covariance import (
     with_covariance,
     without_rounding_error,
 )
+from causalrisk.inference.hypotheses import adjusted_frame, compared
 from causalrisk.inference.multiplied import multiplier_bootstrap
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
@@ -360,7 +362,9 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
     return frame
 
 
-def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
+def differences_frame(
+    comparison: Comparison, alpha: float, adjust: str | None = None, against: Any = None
+) -> pd.DataFrame:
     """Return the differences of the effects, a row a pair, with the standard errors of the paired differences.
 
     Parameters
@@ -369,6 +373,10 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
         The comparison.
     alpha : float
         Significance level of the intervals.
+    adjust : str, optional
+        Adjustment for the number of differences.
+    against : str, optional
+        Estimator that is subtracted from the others, "reference" for the first; by default each from all before it.
 
     Returns
     -------
@@ -378,15 +386,16 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
         test. Degrees of freedom are the fewer of the two.
     """
     names, count = comparison.names, len(comparison.effect_names)
-    pairs = [(i, j, k) for k in range(count) for i, j in combinations(range(len(names)), 2)]
+    position = names.index(against) if against in names else None
+    first = list(combinations(range(len(names)), 2))  # the earlier less the later
+    chosen = first if against is None else compared(against, names, position)
+    pairs = [(i, j, k) for k in range(count) for i, j in chosen]
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]
+    resampled, replication = comparison.boot[:, left] - comparison.boot[:, right], comparison.design.replication
     own, paired = (
-        column_sd(values) if comparison.design.replication is None else comparison.design.replication.errors(values, of)
-        for values, of in (
-            (comparison.boot, comparison.effects),
-            (comparison.boot[:, left] - comparison.boot[:, right], differences),
-        )
+        column_sd(values) if replication is None else replication.errors(values, of)
+        for values, of in ((comparison.boot, comparison.effects), (resampled, differences))
     )
     rounding = PAIRED_ROUNDING * np.maximum(own[left], own[right])
     paired = np.where(paired <= rounding, 0.0, paired)
@@ -396,4 +405,14 @@ def differences_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
         levels["effect"] = [comparison.effect_names[k] for _, _, k in pairs]
     index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
     df = np.repeat([record.df for record in comparison.records], count)
-    return inference_frame(differences, paired, alpha, index, df=np.minimum(df[left], df[right]))
+    df = np.minimum(df[left], df[right])
+    frame = inference_frame(differences, paired, alpha, index, df=df)
+    if adjust is None:
+        return frame
+    if replication is None:
+        with np.errstate(invalid="ignore", divide="ignore"):  # no correlation where there is no test
+            correlation = np.atleast_2d(np.corrcoef(resampled[~np.isnan(resampled).any(axis=1)], rowvar=False))
+        covariance = np.where(np.isfinite(correlation), correlation, 0.0) * np.outer(paired, paired)
+    else:
+        covariance = replication.covariance(resampled, differences)
+    return adjusted_frame(frame, covariance, adjust=adjust, alpha=alpha, df=float(df.min()))

@@ -192,11 +192,12 @@ NEGLIGIBLE = 1e-12  # variance of a combination, in those of its parameters, tha
 ROUNDING = 1e-8  # of the parameters, relative
 
 
-def _constraints(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
+def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
     """Turn one or more texts, a matrix R, or a pair (R, q) into R, shape (j, d), and q, shape (j,), of R params = q."""
     if isinstance(r_matrix, list) and r_matrix and all(isinstance(text, str) for text in r_matrix):
         r_matrix = ", ".join(r_matrix)
     if isinstance(r_matrix, str):
+        _check_without_direction(r_matrix, names)
         return linear_constraint(names, r_matrix)
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
     matrix = np.atleast_2d(np.asarray(left, dtype=float))
@@ -206,6 +207,22 @@ def _constraints(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array]:
             f'Type  res.t_test("{names[-1]} - {names[-2]}").'
         )
     return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
+
+
+def _check_without_direction(text: str, names: Sequence[str]) -> None:
+    """Refuse a hypothesis with a sign such as >, which is no part of the name of a parameter."""
+    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    hidden = re.sub(known, lambda name: "_" * len(name[0]), text)
+    found = re.search("[<>≤≥]=?", hidden)
+    if found is None:
+        return
+    start, stop = hidden.rfind(",", 0, found.start()) + 1, hidden.find(",", found.end())
+    left, right = text[start : found.start()].strip(), text[found.end() : None if stop < 0 else stop].strip()
+    side = "smaller" if found[0][0] in "<≤" else "larger"
+    raise OptionError(
+        f"the hypothesis {text!r} has the sign {found[0]}; expected an equation, and beside it which side is to be "
+        f'shown.\nType  res.t_test("{left} = {right}", alternative="{side}").'
+    )
 
 
 def _single_tests(effect: Array, null: Array, sd: Array, df: float) -> Any:
@@ -276,7 +293,7 @@ def t_test(record: FitRecord, r_matrix: Any) -> Any:
     statsmodels.stats.contrast.ContrastResults
         Estimates, z tests and intervals; where the fit has degrees of freedom (``fit(use_t=True)``) t tests.
     """
-    left, right = _constraints(r_matrix, record.names)
+    left, right = linear_hypotheses(r_matrix, record.names)
     # Rounding may leave the variance of an exact combination just below zero.
     variance = np.clip(np.einsum("jd,de,je->j", left, parameter_covariance(record), left), 0, None)
     return _single_tests(left @ record.estimate.params, right, np.sqrt(variance), record.df)
@@ -303,7 +320,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     right; after ``cov_type="bootstrap"`` in 11 to 13% and 6 to 7%, with the jackknife in 9 to 10% and 6%. "What the
     standard errors are worth" in the documentation has the table, and the jackknife.
     """
-    left, right = _constraints(r_matrix, record.names)
+    left, right = linear_hypotheses(r_matrix, record.names)
     statistic, count, impossible = wald_statistic(left, right, record.estimate.params, parameter_covariance(record))
     if impossible:
         raise OptionError(

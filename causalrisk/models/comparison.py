@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from causalrisk.errors import (
     check_alpha,
 )
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
+from causalrisk.inference.hypotheses import check_adjustment, simultaneous_frame
 from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
@@ -95,6 +96,29 @@ class ComparisonResults:
     def differences(self) -> pd.DataFrame:
         """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
         return differences_frame(self._data, 0.05)
+
+    @check_keywords("methods")
+    def pairwise(self, alpha: float = 0.05, *, adjust: str | None = None, against: Any = None) -> pd.DataFrame:
+        """Differences of the effects, adjusted for their number if wanted.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
+            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`; "single-step" takes
+            the correlations of the differences over the resamples.
+        against : str, optional
+            Estimator that is subtracted from the others, "reference" for the first; by default all pairs.
+
+        Returns
+        -------
+        DataFrame
+            As `differences`; with `adjust` a column "adjusted P" more.
+        """
+        check_alpha(alpha)
+        check_adjustment(adjust)
+        return differences_frame(self._data, alpha, adjust, against)
 
     @property
     def cov(self) -> pd.DataFrame:
@@ -218,6 +242,80 @@ class ComparisonResults:
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()
+
+
+@check_keywords("tables")
+def simultaneous(
+    results: Iterable[CausalResults],
+    *,
+    adjust: str = "single-step",
+    alpha: float = 0.05,
+    names: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Effects of several fits to the same rows, such as of several outcomes, adjusted for their number.
+
+    Parameters
+    ----------
+    results : iterable of CausalResults
+        Fits to the same rows with the same weights and clusters.
+    adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, default "single-step"
+        As in `CausalResults.pairwise`; the single step takes the correlations of the fits' influence functions.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    names : sequence of str, optional
+        Names of the fits; by default those of the outcomes, or of the estimators where the outcome is one.
+
+    Returns
+    -------
+    DataFrame
+        A row a fit and effect: estimate, std err, z, P>|z|, adjusted P and simultaneous limits.
+
+    Raises
+    ------
+    DesignError
+        If the fits differ in their rows, weights or clusters.
+    OptionError
+        If the adjustment is not known, or there are not as many names as fits.
+    TypeError
+        If something is not the results of a fit.
+    UnavailableError
+        If a fit is of a scan, whose rows are not kept.
+
+    Examples
+    --------
+    >>> from causalrisk import IPWRA, datasets, simultaneous
+    >>> births = datasets.load_cattaneo2()
+    >>> fits = [
+    ...     IPWRA.from_formula(
+    ...         f"{outcome} ~ mage + medu", births, treat="mbsmoke"
+    ...     ).fit()
+    ...     for outcome in ("bweight", "lbweight")
+    ... ]
+    >>> simultaneous(fits)[["estimate", "adjusted P", "[0.025", "0.975]"]].round(3)
+                     estimate  adjusted P   [0.025   0.975]
+    fit      effect
+    bweight  ATE     -256.864         0.0 -310.280 -203.448
+    lbweight ATE        0.060         0.0    0.032    0.087
+    """
+    check_alpha(alpha)
+    check_adjustment(adjust)
+    given = [results] if isinstance(results, CausalResults) else list(results)
+    for res in given:
+        if not isinstance(res, CausalResults):
+            raise TypeError(
+                f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
+                "Type  simultaneous([res1, res2])."
+            )
+    records = [res._record for res in given]
+    outcomes, estimators = [record.design.endog_name for record in records], [record.spec.name for record in records]
+    numbered = [str(k + 1) for k in range(len(records))]
+    distinct = next(found for found in (outcomes, estimators, numbered) if len(set(found)) == len(records))
+    if not records or (names is not None and len(set(names)) != len(records)):
+        raise OptionError(
+            f"there are {len(records)} fits and names={names!r}; expected one fit or more, and a name of its own for "
+            "each.\nType  simultaneous([res1, res2])."
+        )
+    return simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha)
 
 
 @check_keywords(

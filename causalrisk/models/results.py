@@ -32,11 +32,12 @@ from causalrisk.errors import CausalRiskError, DesignError, UnavailableError, li
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
+from causalrisk.inference.hypotheses import equivalence_test, t_test
 from causalrisk.inference.intervals import boot_pvalues, conf_int
 from causalrisk.inference.learned import learner_fit, outcome_predictions, stack_table
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
-from causalrisk.inference.wald import nlcom, parameter_tests, statistic_names, t_test, wald_test
+from causalrisk.inference.wald import nlcom, parameter_tests, statistic_names, wald_test
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.failures import Failure, failures_frame
@@ -350,6 +351,7 @@ class CausalResults(metaclass=Advising):
         return pd.concat([self.params, self.bse, self.tvalues, self.pvalues, limits], axis=1)
 
     t_test = of_record(t_test)
+    equivalence_test = of_record(equivalence_test)
     wald_test = of_record(wald_test)
     nlcom = of_record(nlcom)
     effects_by = of_record(effects_by)
@@ -491,6 +493,7 @@ class CausalResults(metaclass=Advising):
     plot_balance = of_record(plots.plot_balance)
     plot_overlap = of_record(plots.plot_overlap)
     plot_calibration = of_record(plots.plot_calibration)
+    plot_effects_by = of_record(plots.plot_effects_by)
     plot_influence = of_record(plots.plot_influence)
     plot_learner = of_record(plots.plot_learner)
     plot_cancellation = of_record(plots.plot_cancellation)

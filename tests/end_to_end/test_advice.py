@@ -209,6 +209,33 @@ def res_of(estimator=IPWRA, **options):
     return lambda: model(estimator, **options).fit()
 
 
+def equivalence(call, low, high, **options):
+    """A test of equivalence whose limits are refused."""
+    typed = f"res.equivalence_test(low={low}, high={high})"
+    return Expression(
+        lambda: call(res_of(**options)()),
+        lambda: str(res_of(**options)().equivalence_test(low, high)),
+        fill={typed: f"str({typed})"},
+        res=res_of(**options),
+    )
+
+
+def two_outcomes(data):
+    return causalrisk.simultaneous([fit(data=data), fit(data=data, formula="positive ~ x1 + x2")])
+
+
+def at_once(call):
+    """Fits that are refused by `simultaneous`."""
+    one, other = fit(), fit(AIPW)
+    return Expression(
+        call,
+        lambda: causalrisk.simultaneous([one, other]),
+        res1=one,
+        res2=other,
+        fill={"simultaneous(": "causalrisk.simultaneous("},
+    )
+
+
 def attribute(name, meant, fill=None, **options):
     """A name that results do not have."""
     res = res_of(**options)
@@ -1265,6 +1292,51 @@ HABITS = {  # of Stata, R and statsmodels
         res=res_of(),
         fill={'"ATE = 0"': 'str(res.t_test("ATE = 0"))'},
     ),
+    "direction": Expression(
+        lambda: fit().t_test("ATE < 1"),
+        lambda: str(fit().t_test("ATE = 1", alternative="smaller")),
+        res=res_of(),
+        fill={"res.t_test(": "str(res.t_test(", '"smaller")': '"smaller"))'},
+    ),
+    "no limit": equivalence(lambda res: res.equivalence_test(), -10, 10),
+    "limit as text": equivalence(lambda res: res.equivalence_test("-10", 10), -10, 10),
+    "limit of a ratio": equivalence(
+        lambda res: res.equivalence_test(-0.2, 0.2), 0.8, 1.25, formula="positive ~ x1", effect="ratio"
+    ),
+    "limits turned": equivalence(lambda res: res.equivalence_test(3, -3), -3, 3),
+    "limits and a value": Expression(
+        lambda: fit().equivalence_test(-3, 3, "POM[1] = 1"),
+        lambda: str(fit().equivalence_test(-3, 3, "POM[1]")),
+        res=res_of(),
+        fill={"res.equivalence_test(": "str(res.equivalence_test(", "'POM[1]')": "'POM[1]'))"},
+    ),
+    "against": Expression(
+        lambda: fit().pairwise(against="z"),
+        lambda: fit().pairwise(against=0),
+        res=res_of(),
+        fill={"against='0'": "res.pairwise(against='0')"},
+    ),
+    "values of a curve": Expression(
+        lambda: fit(AIPW).effects_by("~ x1 + x2", at=[0.0]),
+        lambda: fit(AIPW).effects_by("~ x1 + x2", at={"x1": [0.0], "x2": [1.0]}),
+        res=res_of(AIPW),
+        fill={"at=": 'res.effects_by("~ x1 + x2", at=', "'x1': [...], 'x2': [...]})": "'x1': [0.0], 'x2': [1.0]}))"},
+    ),
+    "curve": Expression(
+        lambda: fit(AIPW).plot_effects_by("~ x1 + x2"),
+        lambda: type(fit(AIPW).plot_effects_by("~ bs(x1, df=4)")),
+        res=res_of(AIPW),
+        fill={'res.plot_effects_by("~ bs(x, df=4)")': 'type(res.plot_effects_by("~ bs(x1, df=4)"))'},
+    ),
+    "simultaneous of what is no fit": at_once(lambda: causalrisk.simultaneous([DATA])),
+    "simultaneous of nothing": at_once(lambda: causalrisk.simultaneous([])),
+    "simultaneous of other rows": Expression(
+        lambda: two_outcomes(DATA.assign(positive=DATA.positive.mask(DATA.positive > 2))),
+        lambda: two_outcomes(DATA[DATA.positive <= 2]),
+        data=DATA.assign(positive=DATA.positive.mask(DATA.positive > 2)),
+        two_outcomes=lambda data: two_outcomes(data),
+        fill={"data=data.dropna(subset=['y', 'positive'])": "two_outcomes(data=data.dropna(subset=['y', 'positive']))"},
+    ),
     "expression": Expression(
         lambda: fit().nlcom("_b[x1]"),
         lambda: str(fit().nlcom("POM[1] / POM[0] - 1")),
@@ -1891,11 +1963,6 @@ LEARNERS = {
     ),
     "coefficients": predicted(lambda res: res.outcome_params, lambda res: res.outcome_predictions),
     "prediction": predicted(lambda res: res.get_prediction(DATA), lambda res: res.predict(DATA)),
-    "groups": Expression(
-        lambda: model(JRE, learner="smooth").fit(cov_type="robust").effects_by("g", DATA),
-        lambda: model(JRE, learner="smooth", learner_use="terms").fit(cov_type="robust").effects_by("g", DATA),
-        fill={".fit()": ".fit(cov_type='robust')", "(...)": "('g', data)"}, model=lambda: model(JRE, learner="smooth"),
-    ),
     "predictions of none": Expression(
         lambda: fit().outcome_predictions, lambda: fitted(learner="smooth"), fill=REMADE,
         from_formula=IPWRA.from_formula,

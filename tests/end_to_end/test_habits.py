@@ -55,6 +55,12 @@ fit.predict("te")
     Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores.
 fit.predict(b, "ps")
     Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores.
+fit.t_test("ATE > -300")
+    Type  res.t_test("ATE = -300", alternative="larger").
+fit.pairwise(adjust="tukey")
+    Type  adjust='single-step'.
+fit.tost(-100, 100)
+    Type  res.equivalence_test(-10, 10)  with the limits that matter.
 fit.nlcom("_b[POM1]/_b[POM0]")
     The parameters are ATE, POM[0], POM[1]. Type  "POM[1] / POM[0] - 1"  for example.
 fit.effects_by("over(mmarried)")

@@ -23,6 +23,7 @@ from tests.studies import (
     study_outside,
     study_real,
     study_robust,
+    study_small_samples,
 )
 from tests.studies.averages import geometric_mean
 from tests.studies.groups import run_in_groups
@@ -331,3 +332,35 @@ def test_learners_are_compared_on_benchmarks_and_in_coverage(tmp_path, monkeypat
     found = pd.read_csv(table)
     assert set(found["errors"]) == {"robust", "bootstrap"}
     assert set(found["design"]) == set(study_learners.SHAPES)
+
+
+def test_samples_of_a_population_stand_for_it():
+    rng = np.random.default_rng(0)
+    everybody = study_small_samples.population(4, rng)
+    sample = study_small_samples.drawn(everybody, rng)
+    assert len(everybody) == 4 * 20 * 30
+    assert sample.w.sum() == pytest.approx(len(everybody))
+    assert (sample.groupby("stratum").unit.nunique() == 2).all()
+
+
+@pytest.mark.parametrize(("kind", "cell", "errors"), [
+    ("rows", (30,), study_small_samples.OF_ROWS), ("clusters", (6, False), study_small_samples.OF_CLUSTERS),
+    ("assigned", (12, True), study_small_samples.OF_CLUSTERS),
+    ("surveys", (4,), ("weights alone, z", "clusters, z", *study_small_samples.OF_SURVEYS)),
+])  # fmt: skip
+def test_a_study_of_small_samples_has_every_error(kind, cell, errors, monkeypatch):
+    make, names, _ = study_small_samples.CELLS[kind]
+    monkeypatch.setattr(study_small_samples, "CELLS", {kind: (make, names, [cell])})
+    monkeypatch.setattr(study_small_samples, "REPLICATES", 8)
+    table = study_small_samples.coverage(kind, 1)
+    assert set(table.error) == set(errors)
+    assert set(table.estimator) == set(study_small_samples.ESTIMATORS)
+    assert table.coverage.isin([0, 1]).all()
+    wide = table.pivot(index="estimator", columns="error", values="width")
+    if kind != "surveys":
+        assert (wide["t, factor"] > wide["z, factor"]).all()
+
+
+def test_sizes_of_tests_of_several_arms(monkeypatch):
+    found = study_small_samples.rejections(3, 60, 5)
+    assert set(found.values()) <= {True, False} and len(found) == 9

@@ -110,6 +110,7 @@ def by_option(calls):
 
 METHODS = by_option({
     None: RES.conf_int, "data": RES.predict, "arm": lambda **o: RES.predict(DATA, **o), "ax": RES.plot_overlap,
+    "adjust": RES.pairwise, "alternative": lambda **o: RES.t_test("ATE", **o),
     "threshold": RES.balance, "interactions": RES.balance, "coefficients": RES.summary, "method": RES.conf_int,
     "also": lambda **o: RES.balance(data=DATA, **o), "n_permutations": lambda **o: TRIAL.permutation_test(**o),
     "strata": lambda **o: TRIAL.permutation_test(9, **o), "rng": lambda **o: TRIAL.permutation_test(9, **o),
@@ -236,6 +237,7 @@ def clustered(asked):
 
 USERS = {"stack": JRE, "replace": AIPW}  # of predictions
 OPTIONS = {
+    "adjust": RES.pairwise, "alternative": lambda **o: RES.t_test("ATE", **o),
     "effect": model, "propensity_loss": model, "propensity_link": model, "method": RES.conf_int,
     "cov_type": lambda **o: clustered(o["cov_type"]).fit(**o),
     "bootstrap": lambda **o: clustered(o["bootstrap"]).fit(n_boot=20, **o),

@@ -1,7 +1,7 @@
 """Coverage of 95% intervals with few clusters, few rows and few units of a survey, and the size of joint tests.
 
-Run  python -m tests.studies.study_small_samples clusters  (or rows, surveys, tests) from the root of a copy of the
-source. It stores the table that the page on small samples shows; `--sims` says how many samples.
+Run  python -m tests.studies.study_small_samples clusters  (or assigned, rows, surveys, tests) from the root of a copy
+of the source. It stores the table that the pages on small samples and surveys show; `--sims` says how many samples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy import stats
 
 from causalrisk import AIPW, IPWRA, JRE, CausalRiskError, OutcomeRegression, Survey
 
@@ -25,216 +24,231 @@ TABLES = Path(__file__).parent / "tables"
 ESTIMATORS = {
     "IPWRA": (IPWRA, "all"), "IPWRA, treated": (IPWRA, "treated"), "AIPW": (AIPW, "all"), "JRE": (JRE, "all")
 }  # fmt: skip
-FORMULA = "y ~ x"
 REPLICATES = 60  # of JRE, so that thousands of samples take minutes
+SIZE = 20  # rows of a cluster, on average
+UNITS, ROWS = 20, 30  # of a stratum in the population, and of a unit
+
+# The errors that are compared: options of `fit`, and the kind of interval.
+USUAL = {
+    "jackknife, t": ({"cov_type": "jackknife", "use_t": True}, None),
+    "multiplier": ({"bootstrap": "multiplier", "n_boot": 399}, "studentized"),
+}
+OF_CLUSTERS = {
+    "z": ({"cov_type": "cluster"}, None),
+    "z, factor": ({"cov_type": "cluster", "small_sample": True}, None),
+    "t": ({"cov_type": "cluster", "use_t": True}, None),
+    "t, factor": ({"cov_type": "cluster", "small_sample": True, "use_t": True}, None),
+    **USUAL,
+}
+OF_ROWS = {
+    "z": ({"cov_type": "robust"}, None),
+    "z, factor": ({"cov_type": "HC1"}, None),
+    "t, factor": ({"cov_type": "HC1", "use_t": True}, None),
+    **USUAL,
+}
+OF_SURVEYS = {
+    "design, z": ({"use_t": False}, None),
+    "design, t": ({}, None),
+    "rescaled bootstrap, t": ({"n_boot": 99}, None),
+}
 
 
 def expit(values):
     return 1 / (1 + np.exp(-values))
 
 
-def clusters(count, equal, rng):
-    """Rows in clusters that share a part of the outcome, of the effect and of the chance of treatment; the effect is 1.
+def clusters(count, equal, assigned, rng):
+    """Rows in clusters whose outcomes and effects share an error; the mean effect is 1.
 
     Parameters
     ----------
     count : int
         Clusters.
     equal : bool
-        Whether all have 20 rows; else from 4 to 60.
+        Whether all have 20 rows; else sizes are exponential, five or more.
+    assigned : bool
+        Whether the treatment is assigned to half of the clusters; else it is each row's own.
     rng : Generator
         Source of randomness.
     """
-    sizes = np.full(count, 20) if equal else np.resize([4, 8, 12, 16, 20, 60], count)
-    group = np.repeat(np.arange(count), sizes)
-    shared, chance = rng.normal(size=(2, count))[:, group]
-    x = rng.normal(size=len(group)) + 0.3 * shared
-    d = (rng.random(len(group)) < expit(0.5 * x + 0.5 * chance)).astype(int)
-    y = x + 0.5 * shared + d * (1 + 0.3 * shared) + rng.normal(size=len(group))
-    return pd.DataFrame({"y": y, "x": x, "d": d, "group": group})
+    sizes = np.full(count, SIZE)
+    if not equal:
+        sizes = np.maximum(5, np.round(SIZE * rng.gamma(1.0, 1.0, count))).astype(int)
+    g, n = np.repeat(np.arange(count), sizes), int(sizes.sum())
+    u, v, c = rng.normal(size=(3, count))
+    x1, x2 = 0.6 * c[g] + 0.8 * rng.normal(size=n), rng.normal(size=n)
+    d = (rng.random(n) < expit(0.5 * x1 + 0.3 * x2)).astype(int)
+    if assigned:
+        d = (rng.permutation(count) < count // 2).astype(int)[g]
+    y = x1 + 0.5 * x2 + 0.5 * u[g] + d * (1 + 0.5 * v[g]) + rng.normal(size=n)
+    return pd.DataFrame({"y": y, "d": d, "x1": x1, "x2": x2, "g": g})
 
 
 def rows(n, rng):
-    """Independent rows with errors that grow with the covariate; the effect is 1."""
-    x = rng.normal(size=n)
-    d = (rng.random(n) < expit(0.5 * x)).astype(int)
-    return pd.DataFrame({"y": x + d + rng.normal(size=n) * (1 + 0.3 * np.abs(x)), "x": x, "d": d})
+    """Independent rows whose errors grow with a covariate; the effect is 1."""
+    x1, x2 = rng.normal(size=(2, n))
+    d = (rng.random(n) < expit(0.5 * x1)).astype(int)
+    y = x1 + 0.5 * x2 + d + rng.normal(size=n) * (1 + 0.3 * np.abs(x1))
+    return pd.DataFrame({"y": y, "d": d, "x1": x1, "x2": x2})
 
 
 def population(strata, rng):
     """A finite population: strata of 20 units of 30 rows, with effects that differ between strata and units."""
-    of_stratum, of_unit = rng.normal(size=strata), rng.normal(size=(strata, 20))
-    s, u = (grid.ravel() for grid in np.meshgrid(np.arange(strata), np.arange(20), indexing="ij"))
-    s, u = np.repeat(s, 30), np.repeat(u, 30)
-    x = rng.normal(size=len(s)) + 0.5 * of_stratum[s]
-    d = (rng.random(len(s)) < expit(0.5 * x + 0.3 * of_unit[s, u])).astype(int)
-    y = x + of_stratum[s] + 0.5 * of_unit[s, u] + d * (1 + 0.3 * of_stratum[s] + 0.8 * of_unit[s, u])
-    return pd.DataFrame({"y": y + rng.normal(size=len(s)), "x": x, "d": d, "stratum": s, "unit": u, "units": 20})
+    of_stratum, of_unit = rng.normal(size=strata), rng.normal(size=(strata, UNITS))
+    s = np.repeat(np.arange(strata), UNITS * ROWS)
+    u = np.tile(np.repeat(np.arange(UNITS), ROWS), strata)
+    x1, x2 = rng.normal(size=(2, len(s))) + 0.5 * of_stratum[s]
+    d = (rng.random(len(s)) < expit(0.5 * x1 + 0.3 * of_unit[s, u])).astype(int)
+    y = x1 + 0.5 * x2 + of_stratum[s] + 0.5 * of_unit[s, u] + rng.normal(size=len(s))
+    y += d * (1 + 0.3 * of_stratum[s] + 0.8 * of_unit[s, u])
+    return pd.DataFrame({"y": y, "d": d, "x1": x1, "x2": x2, "stratum": s, "unit": u, "units": UNITS})
 
 
 def drawn(everybody, rng):
-    """Two units of each stratum, and of each 6 to 15 of the rows."""
+    """Draw two units of each stratum, and of these 6 to 15 rows."""
     parts = []
     for stratum, own in everybody.groupby("stratum"):
-        for unit in rng.choice(20, 2, replace=False):
+        for unit in rng.choice(UNITS, 2, replace=False):
             taken = 6 + 3 * (stratum % 4)
-            parts.append(own[own.unit == unit].sample(taken, random_state=rng).assign(w=10 * 30 / taken))
+            found = own[own.unit == unit].sample(taken, random_state=rng)
+            parts.append(found.assign(w=UNITS / 2 * ROWS / taken, both=stratum * UNITS + unit))
     return pd.concat(parts, ignore_index=True)
 
 
-def intervals(fits, truth):
-    """Return, for each kind of error that has a fit, whether its interval holds the truth, and its half width.
+def intervals(model, kinds, truth, joint):
+    """Return, for each kind of error that there is, whether its interval holds the truth, and its half width.
 
     Parameters
     ----------
-    fits : dict of str to callable
-        By kind: a fit and the degrees of freedom of its interval, or a fit and the name of an interval.
+    model : CausalModel
+        The model.
+    kinds : dict of str to tuple
+        Options of `fit` and of `conf_int`, by the name of the error.
     truth : float
         The effect.
+    joint : bool
+        Whether it is JRE's.
     """
-    found = {}
-    for kind, (fit, df) in fits.items():
+    found, more = {}, {"n_replicates": REPLICATES} if joint else {}
+    for kind, (options, method) in kinds.items():
         try:
-            res = fit()
+            low, high = model.fit(**options, **more).conf_int(method=method).iloc[0]
         except CausalRiskError:
             continue
-        if isinstance(df, str):
-            low, high = res.conf_int(method=df).iloc[0]
-            found[kind] = (low <= truth <= high, (high - low) / 2)
-        else:
-            half = stats.t.ppf(0.975, df) * res.effect_se if np.isfinite(df) else 1.959964 * res.effect_se
-            found[kind] = (abs(res.effect - truth) <= half, half)
+        found[kind] = (bool(low <= truth <= high), (high - low) / 2)
     return found
 
 
-def fitted(estimator, target, data, **options):
-    """Return a function of the options of `fit`, which fits once for the same ones."""
-    made = estimator.from_formula(FORMULA, data, treat="d", target=target, **options)
-    known, more = {}, {"n_replicates": REPLICATES} if estimator is JRE else {}
-
-    def fit(**how):
-        key = tuple(how.items())
-        if key not in known:
-            known[key] = made.fit(**how, **more)
-        return known[key]
-
-    return fit
+def of_estimators(data, kinds, truths, **options):
+    """Intervals of every estimator on one sample."""
+    return {
+        name: intervals(
+            estimator.from_formula("y ~ x1 + x2", data, treat="d", target=target, **options),
+            kinds, truths if isinstance(truths, float) else truths[name], estimator is JRE,
+        )
+        for name, (estimator, target) in ESTIMATORS.items()
+    }  # fmt: skip
 
 
-def of_clusters(cell, seed):
-    """All kinds of error for clusters, by all estimators, on one sample."""
-    data = clusters(*cell, np.random.default_rng(seed))
-    count, found = cell[0], {}
-    for name, (estimator, target) in ESTIMATORS.items():
-        fit = fitted(estimator, target, data, cluster="group")
-        kinds = {
-            "cluster, z": (lambda fit=fit: fit(cov_type="cluster"), np.inf),
-            "cluster, t": (lambda fit=fit: fit(cov_type="cluster"), count - 1),
-            "factor, z": (lambda fit=fit: fit(cov_type="cluster", small_sample=True), np.inf),
-            "factor, t": (lambda fit=fit: fit(cov_type="cluster", small_sample=True), count - 1),
-            "jackknife, z": (lambda fit=fit: fit(cov_type="jackknife"), np.inf),
-            "jackknife, t": (lambda fit=fit: fit(cov_type="jackknife"), count - 1),
-            "multiplier, studentized": (lambda fit=fit: fit(bootstrap="multiplier", n_boot=399), "studentized"),
-        }
-        found[name] = intervals(kinds, 1.0)
-    return found
+def of_clusters(count, equal, seed):
+    """Intervals where each row has its own treatment."""
+    return of_estimators(clusters(count, equal, False, np.random.default_rng(seed)), OF_CLUSTERS, 1.0, cluster="g")
 
 
-def of_rows(cell, seed):
-    """All kinds of error for few rows, by all estimators, on one sample."""
-    data = rows(*cell, np.random.default_rng(seed))
-    n, found = cell[0], {}
-    for name, (estimator, target) in ESTIMATORS.items():
-        fit = fitted(estimator, target, data)
-        kinds = {
-            "robust, z": (lambda fit=fit: fit(cov_type="robust"), np.inf),
-            "HC1, z": (lambda fit=fit: fit(cov_type="HC1"), np.inf),
-            "HC1, t": (lambda fit=fit: fit(cov_type="HC1"), n - 4),
-            "jackknife, z": (lambda fit=fit: fit(cov_type="jackknife"), np.inf),
-            "jackknife, t": (lambda fit=fit: fit(cov_type="jackknife"), n - 4),
-            "multiplier, studentized": (lambda fit=fit: fit(bootstrap="multiplier", n_boot=399), "studentized"),
-        }
-        found[name] = intervals(kinds, 1.0)
-    return found
+def of_assigned(count, equal, seed):
+    """Intervals where clusters were assigned."""
+    data = clusters(count, equal, True, np.random.default_rng(seed))
+    return of_estimators(data, OF_CLUSTERS, 1.0, cluster="g", propensity="x2")
+
+
+def of_rows(n, seed):
+    """Intervals of independent rows."""
+    return of_estimators(rows(n, np.random.default_rng(seed)), OF_ROWS, 1.0)
 
 
 POPULATIONS = {}  # by number of strata: the population, and the effect in it by each estimator
 
 
-def known_population(strata):
-    """Return a finite population and the effects in it, made once in each process."""
+def of_surveys(strata, seed):
+    """Intervals of a sample of a finite population, by its design, and by weights and units alone."""
     if strata not in POPULATIONS:
-        everybody = population(strata, np.random.default_rng([7, strata]))
-        truths = {}
+        everybody, truths = population(strata, np.random.default_rng([7, strata])), {}
         for name, (estimator, target) in ESTIMATORS.items():
             plain = IPWRA if estimator is JRE else estimator
-            truths[name] = plain.from_formula(FORMULA, everybody, treat="d", target=target).fit().effect
+            truths[name] = plain.from_formula("y ~ x1 + x2", everybody, treat="d", target=target).fit().effect
         POPULATIONS[strata] = everybody, truths
-    return POPULATIONS[strata]
-
-
-def of_surveys(cell, seed):
-    """All kinds of error for a survey, by all estimators, on one sample of a finite population."""
-    everybody, truths = known_population(*cell)
+    everybody, truths = POPULATIONS[strata]
     data = drawn(everybody, np.random.default_rng(seed))
     design = Survey(weights="w", strata="stratum", psu="unit", fpc="units", nest=True)
-    weights, found = {"weights": "w", "weight_type": "probability"}, {}
-    data["both"] = data.stratum * 20 + data.unit
-    for name, (estimator, target) in ESTIMATORS.items():
-        fit = fitted(estimator, target, data, design=design)
-        plain = fitted(estimator, target, data, **weights)
-        by_unit = fitted(estimator, target, data, cluster="both", **weights)
-        kinds = {
-            "weights alone, z": (lambda fit=plain: fit(cov_type="robust"), np.inf),
-            "units as clusters, z": (lambda fit=by_unit: fit(cov_type="cluster"), np.inf),
-            "design, z": (lambda fit=fit: fit(), np.inf),
-            "design, t": (lambda fit=fit: fit(), cell[0]),
-            "rescaled bootstrap, t": (lambda fit=fit: fit(n_boot=99), cell[0]),
-        }
-        found[name] = intervals(kinds, truths[name])
-    return found
+    weights = {"weights": "w", "weight_type": "probability"}
+    parts = [
+        of_estimators(data, {"weights alone, z": ({"cov_type": "robust"}, None)}, truths, **weights),
+        of_estimators(data, {"clusters, z": ({"cov_type": "cluster"}, None)}, truths, cluster="both", **weights),
+        of_estimators(data, OF_SURVEYS, truths, design=design),
+    ]
+    return {name: {kind: value for part in parts for kind, value in part[name].items()} for name in ESTIMATORS}
 
 
+SIZES = [(count, equal) for count in (6, 12, 30) for equal in (True, False)]
 CELLS = {
-    "clusters": (of_clusters, [(count, equal) for count in (6, 12, 30) for equal in (True, False)]),
-    "rows": (of_rows, [(n,) for n in (30, 40, 60)]),
-    "surveys": (of_surveys, [(strata,) for strata in (6, 12, 30)]),
+    "clusters": (of_clusters, ["clusters", "equal"], SIZES),
+    "assigned": (of_assigned, ["clusters", "equal"], SIZES),
+    "rows": (of_rows, ["n"], [(30,), (40,), (60,)]),
+    "surveys": (of_surveys, ["strata"], [(6,), (12,), (30,)]),
 }
 
 
-def _one(make, cell, seed):
+def quietly(make, *arguments):
+    """Call a function without warnings; nothing where the sample itself separates."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return make(cell, seed)
-        except CausalRiskError:  # the sample itself separates
+            return make(*arguments)
+        except CausalRiskError:
             return {}
 
 
 def coverage(kind, sims, jobs=1):
-    """Return coverage and mean half width by cell, estimator and kind of error, with Monte Carlo errors.
+    """Return coverage and median half width by cell, estimator and kind of error, with Monte Carlo errors.
 
     Parameters
     ----------
-    kind : {"clusters", "rows", "surveys"}
-        The study.
+    kind : str
+        A name of `CELLS`.
     sims, jobs : int
         Samples of each cell, and processes.
     """
-    make, cells = CELLS[kind]
-    lines = []
+    (make, names, cells), lines = CELLS[kind], []
     for place, cell in enumerate(cells):
-        seeds = [[11, place, number] for number in range(sims)]
-        for found in Parallel(jobs)(delayed(_one)(make, cell, seed) for seed in seeds):
+        work = (delayed(quietly)(make, *cell, [11, place, number]) for number in range(sims))
+        for found in Parallel(jobs)(work):
             for estimator, kinds in found.items():
-                for error, (covered, half) in kinds.items():
-                    lines.append((*cell, estimator, error, covered, half))
-    names = {"clusters": ["clusters", "equal"], "rows": ["n"], "surveys": ["strata"]}[kind]
+                lines += [(*cell, estimator, error, *value) for error, value in kinds.items()]
     frame = pd.DataFrame(lines, columns=[*names, "estimator", "error", "covered", "half width"])
     by = frame.groupby([*names, "estimator", "error"], sort=False)
     table = by.agg(samples=("covered", "size"), coverage=("covered", "mean"), width=("half width", "median"))
-    table["MC error"] = np.sqrt(table.coverage * (1 - table.coverage) / table.samples)
-    return table.reset_index()
+    return table.assign(mc_error=np.sqrt(table.coverage * (1 - table.coverage) / table.samples)).reset_index()
+
+
+def rejections(arms, n, seed):
+    """Tests at 5% that no arm has an effect, on a sample in which none has and the outcome model is wrong."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    cuts = expit(np.linspace(-2, 2, arms + 1)[1:-1] + 0.4 * x[:, None])
+    d = (rng.random(n)[:, None] > cuts).sum(axis=1)
+    data = pd.DataFrame({"y": x + 0.5 * x**2 + rng.normal(size=n), "x": x, "d": d})
+    model, found = OutcomeRegression.from_formula("y ~ x", data, treat="d", reference=0), {}
+    for name, options in {
+        "robust": {}, "HC1, t": {"cov_type": "HC1", "use_t": True},
+        "jackknife, t": {"cov_type": "jackknife", "use_t": True},
+    }.items():  # fmt: skip
+        res = model.fit(**options)
+        null = ", ".join(f"{effect} = 0" for effect in res.params.index[: arms - 1])
+        found[f"Wald, {name}"] = bool(res.wald_test(null).pvalue < 0.05)
+        pairs = res.pairwise(against="reference", adjust="single-step")
+        found[f"single-step, {name}"] = bool(pairs["adjusted P"].min() < 0.05)
+        found[f"unadjusted, {name}"] = bool(res.pvalues.iloc[: arms - 1].min() < 0.05)
+    return found
 
 
 def sizes(sims, jobs=1):
@@ -242,39 +256,11 @@ def sizes(sims, jobs=1):
     lines = []
     for arms in (3, 5):
         for n in (100, 300, 1000):
-            seeds = [[13, arms, n, number] for number in range(sims)]
-            found = Parallel(jobs)(delayed(_tests)(arms, n, seed) for seed in seeds)
-            frame = pd.DataFrame([line for part in found for line in part], columns=["test", "rejected"])
-            for test, own in frame.groupby("test", sort=False):
-                share = own.rejected.mean()
-                lines.append((arms, n, test, len(own), share, np.sqrt(share * (1 - share) / len(own))))
-    return pd.DataFrame(lines, columns=["arms", "n", "test", "samples", "size", "MC error"])
-
-
-def _tests(arms, n, seed):
-    """Tests that no arm has an effect, on one sample in which none has and the outcome model is wrong."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=n)
-    d = (rng.random(n)[:, None] > expit(np.linspace(-1, 1, arms + 1)[1:-1] * 2 + 0.4 * x[:, None])).sum(axis=1)
-    data = pd.DataFrame({"y": x + 0.5 * x**2 + rng.normal(size=n), "x": x, "d": d})
-    lines = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            model = OutcomeRegression.from_formula(FORMULA, data, treat="d", reference=0)
-            fits = {
-                "robust": model.fit(), "HC1, t": model.fit(cov_type="HC1", use_t=True),
-                "jackknife, t": model.fit(cov_type="jackknife", use_t=True),
-            }  # fmt: skip
-        except CausalRiskError:
-            return []
-        for name, res in fits.items():
-            effects = " = ".join([*res.params.index[: arms - 1], "0"])
-            test = res.wald_test(", ".join(f"{effect} = 0" for effect in res.params.index[: arms - 1]))
-            lines.append((f"Wald, {name}", bool(test.pvalue < 0.05)))
-            pairs = res.pairwise(against="reference", adjust="single-step")
-            lines.append((f"single-step, {name}", bool(pairs.iloc[:, -3].min() < 0.05)) if effects else None)
-    return lines
+            work = (delayed(quietly)(rejections, arms, n, [13, arms, n, number]) for number in range(sims))
+            frame = pd.DataFrame([found for found in Parallel(jobs)(work) if found])
+            lines += [(arms, n, test, len(frame), frame[test].mean()) for test in frame]
+    table = pd.DataFrame(lines, columns=["arms", "n", "test", "samples", "rejected"])
+    return table.assign(mc_error=np.sqrt(table.rejected * (1 - table.rejected) / table.samples))
 
 
 def main(arguments=None):
@@ -283,10 +269,11 @@ def main(arguments=None):
     parser.add_argument("study", choices=[*CELLS, "tests"])
     parser.add_argument("--sims", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--tables", type=Path, default=TABLES)
     options = parser.parse_args(arguments)
-    made = sizes if options.study == "tests" else lambda *of: coverage(options.study, *of)
-    table = made(options.sims, options.jobs)
-    table.to_csv(TABLES / f"small_{options.study}.csv", index=False, float_format="%.4f")
+    sample = (options.sims, options.jobs)
+    table = sizes(*sample) if options.study == "tests" else coverage(options.study, *sample)
+    table.to_csv(options.tables / f"small_{options.study}.csv", index=False, float_format="%.4f")
     print(table.to_string())
 
 

@@ -306,6 +306,11 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         texts.append(
             f"{name}: standard error {format(se[k], spec)}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}"
         )
+    if len(names) > 1:
+        texts.append(
+            'Each test and interval is by itself; res.pairwise(adjust="single-step", against="reference") has those '
+            "that hold for all effects together."
+        )
     texts.append(
         f"About {100 * (1 - alpha):.4g}% of such intervals cover the true effect in repeated samples, if the "
         "assumptions below hold. The interval knows of sampling error, not of a wrong assumption."

@@ -16,6 +16,7 @@ from causalrisk.report.plots.fits import (
     plot_balance,
     plot_bootstrap,
     plot_calibration,
+    plot_effects_by,
     plot_influence,
     plot_learner,
     plot_overlap,
@@ -35,7 +36,7 @@ from causalrisk.report.summary import one_line
 __all__ = [
     "axes_or_new", "cancellation_of", "draw_changes", "draw_forest", "draw_penalties", "draw_permutations", "draw_risk",
     "plot_anchor_path", "plot_balance", "plot_bootstrap", "plot_calibration", "plot_cancellation", "plot_diagnostics",
-    "plot_influence", "plot_learner", "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
+    "plot_effects_by", "plot_influence", "plot_learner", "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
 ]  # fmt: skip
 
 TITLE_PAD = 34  # points, above the legends

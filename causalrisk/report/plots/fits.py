@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.covariates import moderators
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence_method, influence_tables
-from causalrisk.errors import one_of, whole_number
+from causalrisk.errors import OptionError, one_of, whole_number
 from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.learned import used_learned
 from causalrisk.report.plots.axes import (
@@ -254,6 +256,92 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
     if low < 0 < high:
         ax.axvline(0, **LINE)
     return ax
+
+
+GRID = 101  # values at which a curve is drawn
+
+
+def plot_effects_by(
+    record: FitRecord,
+    by: Any,
+    data: Any = None,
+    ax: Any = None,
+    alpha: float = 0.05,
+    *,
+    at: Any = GRID,
+    adjust: str = "single-step",
+    arm: Any = None,
+) -> Any:
+    """Effects in groups, or along a covariate, with each interval by itself and those that hold together.
+
+    Parameters
+    ----------
+    by, data
+        As in `effects_by`; a formula has one variable, such as "~ bs(age, df=4)".
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    alpha : float, default 0.05
+        Significance level of the intervals.
+    at : int or array_like, default 101
+        Values of the variable of a formula, or their number.
+    adjust : str, default "single-step"
+        As in `effects_by`: what the wider intervals are; of a formula a uniform band.
+    arm : level or label, optional
+        The arm whose effect it is; by default a panel for each that is not the reference.
+
+    Returns
+    -------
+    matplotlib Axes, or of several panels an array of Axes
+        The plot: of groups a row each, of a formula the curve.
+
+    Raises
+    ------
+    OptionError
+        If the formula has several variables.
+    """
+    along = isinstance(by, str) and by.lstrip().startswith("~")
+    encoder = moderators(record.design, by, data).encoder if along else None
+    variables = () if encoder is None else encoder.variables
+    if along and len(variables) != 1:
+        raise OptionError(
+            f"the formula {by!r} has {len(variables)} variables; a curve is along one of them.\n"
+            'Type  res.plot_effects_by("~ bs(x, df=4)")  with its name.'
+        )
+    each, joint = (effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust))
+
+    def draw(position: int, ax: Any) -> Any:
+        own, wide = (
+            frame.xs(record.effect_names[position - 1]) if record.design.n_arms > 2 else frame
+            for frame in (each, joint)
+        )
+        covered = f"{100 * (1 - alpha):.4g}%"
+        names = f"each by itself, {covered}", f"all together, {covered}"
+        label = verbatim(effect_label(record, position))
+        if not along:
+            rows = np.arange(len(own))[::-1]
+            ax.hlines(rows, wide.iloc[:, -2], wide.iloc[:, -1], color=ORANGE, linewidth=1.2, label=names[1])
+            ax.hlines(rows, own.iloc[:, -2], own.iloc[:, -1], color=BLUE, linewidth=4, label=names[0])
+            ax.plot(own["estimate"], rows, "o", color="black")
+            texts = [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index]
+            ax.set_yticks(rows, [verbatim(text) for text in texts])
+            ax.set_ylim(-0.6, len(own) - 0.4)
+            ax.set_xlabel(label)
+            ax.set_ylabel(verbatim(", ".join(map(str, own.index.names))))
+        else:
+            values = own.index.to_numpy(dtype=float)
+            ax.fill_between(values, wide.iloc[:, -2], wide.iloc[:, -1], color=ORANGE, alpha=0.25, lw=0, label=names[1])
+            ax.fill_between(values, own.iloc[:, -2], own.iloc[:, -1], color=BLUE, alpha=0.35, lw=0, label=names[0])
+            ax.plot(values, own["estimate"], color="black", linewidth=1.5)
+            ax.set_xlabel(verbatim(own.index.name))
+            ax.set_ylabel(label)
+        null = record.options.effect_scale.null
+        low, high = ax.get_ylim() if along else ax.get_xlim()
+        if low < null < high:
+            (ax.axhline if along else ax.axvline)(null, **LINE)
+        ax.legend(ncols=2, **ABOVE)
+        return ax
+
+    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 def plot_bootstrap(
