@@ -106,7 +106,7 @@ def _survey(by: ByRows, rows: Rows) -> SurveyDesign | None:
     if by.survey is None:
         return None
     return survey_design(
-        by.survey, rows.weights, rows.keep, weights_name=name_of(by.weights), subpop_name=name_of(by.subpop)
+        by.survey, rows.weights, rows.keep, weights_name=name_of(by.weights), subpop_name=by.subpop_label
     )
 
 

@@ -135,7 +135,10 @@ def dropped_lines(
     keep, lines = np.ones(len(index), dtype=bool), []
     reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]
     if inside is not None:  # what rows outside miss is of no interest
-        reasons = [("subpop", f"outside {inside[0]}", ~inside[1]), *((f, n, m & inside[1]) for f, n, m in reasons)]
+        reasons = [
+            ("subpop", f"outside {inside[0] or 'the subpopulation'}", ~inside[1]),
+            *((f, n, m & inside[1]) for f, n, m in reasons),
+        ]
     if missing == "raise":
         _refuse([reason for reason in reasons if reason[0] != "subpop"], index)
     if weights is not None:
@@ -444,6 +447,8 @@ class ByRows:
         Survey design.
     subpop : Named or None
         Whether a row is in the subpopulation.
+    subpop_label : str or None
+        Its name; empty where it was given by values, as of a condition, whose name is that of a column in it.
     """
 
     treat: Named
@@ -455,6 +460,7 @@ class ByRows:
     score: Score | None
     survey: SurveyColumns | None
     subpop: Named | None
+    subpop_label: str | None
     second_cluster: Named | None = None
 
 
@@ -509,6 +515,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         score=find_score(given.propensity_score, table, frame, notes),
         survey=survey,
         subpop=find(given.subpop, "subpop"),
+        subpop_label=None if given.subpop is None else given.subpop if isinstance(given.subpop, str) else "",
     )
 
 
@@ -604,7 +611,8 @@ def draw_sample(sources: Sequence[Source], by: ByRows, index: pd.Index, missing:
 
 def inside_of(by: ByRows) -> tuple[str, np.ndarray] | None:
     """Return the name of the subpopulation, and which rows are in it; None where there is none."""
-    return None if by.subpop is None else (by.subpop.name, subpopulation(by.subpop.values, by.subpop.name))
+    label = by.subpop_label or ""
+    return None if by.subpop is None else (label, subpopulation(by.subpop.values, label or by.subpop.name))
 
 
 def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.errors import DesignError, OptionError, listed, one_of
 from causalrisk.numerics.linalg import Array
@@ -185,6 +187,24 @@ class Strata:
     labels: tuple[str, ...]
     units: Array
     fpc: tuple[Array, Array] | None
+
+
+def _advising(made: Callable[..., None]) -> Callable[..., None]:
+    """Let the constructor of a survey design say what is meant by the words of other programs."""
+
+    @functools.wraps(made)
+    def init(self: Survey, **given: Any) -> None:
+        known = [field.name for field in dataclasses.fields(Survey)]
+        for name, value in given.items():
+            if name not in known:
+                told = words.table("instead", "survey").get(name, f"The arguments are {', '.join(known)}.")
+                raise TypeError(f"Survey got an unknown argument {name!r}.\n{str(told).format(value=repr(value))}")
+        made(self, **given)
+
+    return init
+
+
+Survey.__init__ = _advising(Survey.__init__)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -720,4 +740,5 @@ def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
 
 def nobody_inside(name: str) -> DesignError:
     """Make the error of a subpopulation without rows."""
-    return DesignError(f"no row is in the subpopulation {name!r}.\nCheck the condition that made it.")
+    which = f"the subpopulation {name!r}" if name else "the subpopulation"
+    return DesignError(f"no row is in {which}.\nCheck the condition that made it.")

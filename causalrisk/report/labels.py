@@ -73,7 +73,7 @@ def estimand_words(record: FitRecord) -> str:
     """Return the full name of the effect."""
     name, survey = record.options.population.full_name, record.design.survey
     if survey is not None and survey.subpop_name is not None:
-        name += f" in the subpopulation {survey.subpop_name}"
+        name += f" in the subpopulation {survey.subpop_name}".rstrip()
     return f"{name} among the rows left by trimming" if record.trimmed else name
 
 

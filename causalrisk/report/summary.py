@@ -238,7 +238,7 @@ def _design_rows(design: Design) -> list[tuple[str, str]]:
         ("PSUs:", None if survey.psu_name is None else f"{survey.psu_name} ({survey.units.sum():.0f})"),
         ("Population:", survey.fpc_name),
         ("Replicates:", None if survey.replication is None else f"{len(survey.replication.scales)}"),
-        ("Subpopulation:", survey.subpop_name),
+        ("Subpopulation:", "by a condition" if survey.subpop_name == "" else survey.subpop_name),
     ]
     return [(name, text) for name, text in rows if text is not None]
 
@@ -429,7 +429,7 @@ def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
     rows, survey = in_population(record, record.options.population.rows_text), record.design.survey
     if survey is not None and survey.subpop_name is not None:
-        rows += f" of the subpopulation {survey.subpop_name}"
+        rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike
     return f"{rows} under their weights" if weighted else rows
 

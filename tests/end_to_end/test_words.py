@@ -45,10 +45,11 @@ EXAMPLES = {  # for each option
     "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "n_repeats": 3, "learner": "smooth",
     "coefficients": True, "alpha": 0.1,
     "n_boot": 20, "rng": 1, "n_jobs": 1, "cov_type": "HC1", "n_replicates": 20, "estimators": ["Hajek"],
-    "n_permutations": 9, "strata": "g",
+    "n_permutations": 9,
     "design": "linear", "n_sims": 2, "data": DATA, "arm": 1, "also": ["x1"], "by": "g", "covariates": ["x1"],
     "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"],
-    "psu": "site", "fpc": "size", "replicate_weights": "r*",
+    "psu": "site", "strata": "g", "fpc": "size", "replicate_weights": "r*", "replicate_type": "JK1", "rho": 0.5,
+    "combined": True,
     "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
@@ -95,6 +96,10 @@ class Open:
         return self.kind(*given)
 
 
+def surveyed(**options):
+    return model(design=Survey(**({"weights": "w", "replicate_weights": "r*", "replicate_type": "JK1"} | options)))
+
+
 def from_arrays(**options):
     return AIPW(DATA.y, X, DATA.d, **options)
 
@@ -124,6 +129,7 @@ MADE = by_option({
 })  # fmt: skip
 CALLS = {
     "from_formula": model,
+    "survey": surveyed,
     "arrays": from_arrays,
     "fit": fit,
     "fit_separate": fit,
@@ -241,6 +247,9 @@ OPTIONS = {
     "effect": model, "propensity_loss": model, "propensity_link": model, "method": RES.conf_int,
     "cov_type": lambda **o: clustered(o["cov_type"]).fit(**o),
     "bootstrap": lambda **o: clustered(o["bootstrap"]).fit(n_boot=20, **o),
+    "multiplier": lambda **o: fit(bootstrap="multiplier", n_boot=20, **o),
+    "lonely": lambda **o: Survey(weights="w", **o),
+    "replicate_type": lambda **o: Survey(weights="w", replicate_weights="r*", rscales=1, **o),
     "below": lambda **o: etable([RES], **o),
     "at_exposure": lambda **o: model(formula="ill ~ x1", exposure="u", family="poisson", **o),
     "weight_type": lambda **o: model(weights="w", **o),

@@ -352,7 +352,7 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     if design.survey is not None:
         given["design"] = design.survey.call
         if design.survey.subpop_name is not None:
-            given["subpop"] = repr(design.survey.subpop_name)
+            given["subpop"] = repr(design.survey.subpop_name) if design.survey.subpop_name else "condition"
     elif design.weight_type is not None:
         given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
     if design.cluster_name is not None and design.survey is None:

@@ -226,7 +226,8 @@ def table_one(
     if subpop is not None:
         inside, name = find_column(subpop, role="subpop", default="subpop", table=table, frame={}, notes=told)
         used &= subpopulation(inside, name)
-        told.append(f"Rows are those of the subpopulation {name}.")
+        shown = f"the subpopulation {name}" if isinstance(subpop, str) else "a subpopulation"
+        told.append(f"Rows are those of {shown}.")
     members = [*[used] * len(whole), *(used & rows for rows in groups)]
     sets = Sets(labels=labels, names=(*whole, *labels), members=members, weights=weight, units=units)
     lines = dict(zip(map(id, found), _lines(found, sets), strict=True))
