@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ import causalrisk as cr
 from causalrisk.simulation import run_study
 from causalrisk.simulation.designs import find_design
 from causalrisk.simulation.entries import Trial
-from tests.conftest import RHS, simulate
+from tests.conftest import REFERENCE, RHS, simulate
 from tests.studies import (
     designs,
     study_bootstraps,
@@ -19,6 +21,7 @@ from tests.studies import (
     study_intervals,
     study_learners,
     study_left_out,
+    study_leverages,
     study_nested,
     study_outside,
     study_real,
@@ -364,3 +367,17 @@ def test_a_study_of_small_samples_has_every_error(kind, cell, errors, monkeypatc
 def test_sizes_of_tests_of_several_arms(monkeypatch):
     found = study_small_samples.rejections(3, 60, 5)
     assert set(found.values()) <= {True, False} and len(found) == 9
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.DesignWarning")
+@pytest.mark.parametrize(("kind", "power"), [("CR0", 0.0), ("CR2", 0.5), ("CR3", 1.0)])
+def test_correction_by_leverages_is_that_of_one_regression(kind, power):
+    """R's clubSandwich of Lin's regression, with the part of the covariates' means."""
+    cases = json.loads((REFERENCE / "smallsample_inference.json").read_text())["cases"]
+    results = next(case["results"] for case in cases if case["id"] == "lin_clusters")
+    data = pd.read_csv(REFERENCE / "smallsample_clusters.csv")
+    res = cr.OutcomeRegression.from_formula("y ~ x1 + x2", data, treat="d", cluster="g").fit()
+    codes = pd.factorize(data.g)[0]
+    sums = np.bincount(codes, study_leverages.corrected_influence(res, codes, power))
+    expected = next(each["se_with_means"] for each in results if each["type"] == kind)
+    assert np.sqrt(sums @ sums) / len(data) == pytest.approx(expected, rel=1e-9)
