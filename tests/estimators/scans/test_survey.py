@@ -72,6 +72,8 @@ def agree(ours, theirs, rtol=1e-12):
     for name in ("units", "fractions"):
         np.testing.assert_array_equal(getattr(mine, name), getattr(other, name))
     np.testing.assert_array_equal(ours.model.design.arm_clusters, theirs.model.design.arm_clusters)
+    heads = [str(res.summary(coefficients=False)).split("By arm")[0].splitlines() for res in (ours, theirs)]
+    assert heads[0][:15] == heads[1][:15]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -248,6 +250,13 @@ def refused(blocks, typed, survey=STRATA, **options):
 def test_a_block_that_misses_where_in_the_design_its_rows_belong(role):
     text = refused(cut(TWO.assign(**{role: TWO[role].where(TWO.index != 60)}), 50), "dropna")
     assert "block 2" in text and repr(role) in text
+
+
+def test_units_that_are_missing_are_told_before_those_in_two_strata():
+    gone = TWO.assign(psu=(10 * TWO.stratum + TWO.psu).where(TWO.index % 20 > 0))
+    for rows in (scan(cut(gone, 50)), gone):
+        with pytest.raises(DesignError, match="dropna"):
+            IPWRA.from_formula(F, rows, treat="d", design=Survey(**STRATA | {"nest": False}))
 
 
 def test_strata_that_blocks_disagree_about():
