@@ -297,8 +297,8 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
     if cov_type == JACKKNIFE and not design.n_clusters:
         raise UnavailableError(
             f"the jackknife of a scan leaves out clusters, and this one has none: each of its {design.n:,} rows would "
-            'take a refit on all the others.\nType  cov_type="robust", or, if the rows fit into memory, type  '
-            "data=data.collect()."
+            "take a refit on all the others. Rows that fit into memory are data.collect().\n"
+            'Type  cov_type="robust".'
         )
     if design.survey is not None and cov_type == "bootstrap":
         raise UnavailableError(

@@ -2105,6 +2105,13 @@ HUNDRED = REPLICATED.assign(w=100 * DATA.w, **{f"repw{j}": 150 * DATA.w for j in
 AGAIN = REPLICATED.assign(unit=DATA.site // 3)
 LONELY = REPLICATED[(DATA.g != "a") | (DATA.site == 0)]
 ANYBODY = DATA.assign(few=np.where(DATA.index > 0, DATA.k == 0, np.nan), town=DATA.town % 2 + 1)
+ONE = DATA.assign(rare=((DATA.index < 40) & (DATA.d == 0)) | (DATA.index == DATA.index[DATA.d == 1][0]))
+
+
+def FRAGILE():
+    return model(data=ONE, propensity="x1 + rare")
+
+
 SURVEYS = {
     "no design": Case(
         model, {"subpop": DATA.x1 > 0}, {"subpop": DATA.x1 > 0, "design": Survey(weights="w")},
@@ -2167,6 +2174,26 @@ SURVEYS = {
     "resamples of a scan": Case(
         lambda data, n_boot=None: model(data=data, design=Survey(**STRATA)).fit(n_boot=n_boot),
         {"data": SCAN, "n_boot": 9}, {"data": DATA, "n_boot": 9}, fill=COLLECTED,
+    ),
+    "several strata": Case(
+        drawn, STRATA | {"strata": ["g", "k"], "nest": True},
+        STRATA | {"strata": DATA.g.astype(str) + "/" + DATA.k.astype(str), "nest": True},
+    ),
+    "jackknife of a scan": Case(
+        lambda data, cov_type: model(data=data).fit(cov_type=cov_type),
+        {"data": SCAN, "cov_type": "jackknife"}, {"data": SCAN, "cov_type": "robust"},
+    ),
+    "values of groups": Expression(
+        lambda: BY_G().effects_by("g", at=1), lambda: BY_G().effects_by("~ x1", at=10), res=BY_G,
+        fill={'effects_by("~ ..."': 'res.effects_by("~ x1"'},
+    ),
+    "a row that cannot be left out": Expression(
+        lambda: FRAGILE().fit(cov_type="jackknife"), lambda: FRAGILE().fit(cov_type="robust"), model=FRAGILE,
+        fill={"fit(": "model.fit("},
+    ),
+    "rows that cannot be left out": Expression(
+        lambda: FRAGILE().fit(cov_type="jackknife", max_failed=0), lambda: FRAGILE().fit(cov_type="robust"),
+        model=FRAGILE, fill={"fit(": "model.fit("},
     ),
     "permutations": Expression(
         lambda: drawn(**STRATA).permutation_test(9), lambda: drawn(**STRATA).pvalues, res=lambda: drawn(**STRATA)
