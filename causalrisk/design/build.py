@@ -38,6 +38,11 @@ from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, 
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones
 
+CENSUS = (
+    "fpc {!r} says that every first-stage unit of the population is in the sample, so that there is no sampling error. "
+    "Leave fpc= out for a population that the units are a sample of."
+)
+
 
 @dataclass(frozen=True)
 class Models:
@@ -121,6 +126,9 @@ def freeze(
     check_magnitude(models.y, f"outcome {models.endog_name!r}")
     counts = weights if by.weight_type == "frequency" else None
     matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts)
+    survey = _survey(by, rows)
+    if survey is not None and (survey.fractions == 1).all() and survey.replication is None:
+        notes.append(CENSUS.format(survey.fpc_name))
     for note in notes:
         warn_user(note, DesignWarning)
     cluster, clusters, second = None, None, None
@@ -161,7 +169,7 @@ def freeze(
         outcome_encoder=matrices.outcome,
         propensity_encoder=matrices.propensity,
         clusters=clusters,
-        survey=None if by.survey is None else _survey(by, rows),
+        survey=survey,
         second_cluster=second,
         second_cluster_name=name_of(by.second_cluster),
     )

@@ -431,12 +431,13 @@ class CausalModel(metaclass=Advising):
             another name of `small_sample`.
         n_boot : int, optional
             Resamples of the bootstrap, 999 by default; given, it asks for bootstrap standard errors.
-        bootstrap : {"pairs", "bayesian", "cluster", "stratified", "multiplier"}, optional
+        bootstrap : {"pairs", "bayesian", "cluster", "stratified", "rescaled", "multiplier"}, optional
             Kind of resamples: rows drawn with replacement; fractional random weights of the rows, or of the clusters
             where given; clusters drawn with replacement; rows within each arm. By default "cluster" where clusters are
-            given, else "pairs". "multiplier" estimates nothing again: the influence functions of the rows, summed
-            within clusters where given, are multiplied by random numbers of mean 0 and variance 1 and added to the
-            estimates, for studentized intervals (`conf_int`) and p-values (`boot_pvalues`).
+            given, else "pairs"; of a survey design "rescaled", units within strata. "multiplier" estimates nothing
+            again: the influence functions of the rows, summed within clusters where given, are multiplied by random
+            numbers of mean 0 and variance 1 and added to the estimates, for studentized intervals (`conf_int`) and
+            p-values (`boot_pvalues`).
         multiplier : {"rademacher", "webb", "mammen"}, optional
             Distribution of these numbers: 1 and -1 (the default), Webb's six values for a dozen clusters or fewer, or
             Mammen's two with third moment one.
@@ -445,7 +446,7 @@ class CausalModel(metaclass=Advising):
         use_t : bool, optional
             Whether tests and intervals are from the t distribution (joint tests from F) in place of the normal one
             (chi-squared): with G - 1 degrees of freedom for G clusters, else n - k, k the coefficients of the outcome
-            models as in "HC1". By default they are normal.
+            models as in "HC1". By default they are normal, but of a survey design t with its degrees of freedom.
         df : float, optional
             Degrees of freedom in place of these; given, it asks for the t distribution.
         max_failed : float, default 0.05

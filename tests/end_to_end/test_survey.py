@@ -319,3 +319,15 @@ def test_a_report_of_a_survey_has_every_part(estimator, replicated, tmp_path):
     assert "Not available" not in page
     assert "Survey(weights=" in page
     assert res.trim_curve([0, 0.05])["std err"].gt(0).all()
+
+
+def test_a_census_is_told():
+    with pytest.warns(cr.DesignWarning, match="no sampling error"):
+        made = model(data=TWO.assign(fpc=2))
+    assert (made.fit().bse == 0).all()
+
+
+def test_a_subpopulation_by_a_condition_has_no_name_of_a_column():
+    res = model(subpop=TWO.x1 > -1).fit()
+    text = f"{res.summary()} {res.methods()}"
+    assert "subpopulation x1" not in text and "by a condition" in text
