@@ -38,11 +38,6 @@ from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, 
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones
 
-CENSUS = (
-    "fpc {!r} says that every first-stage unit of the population is in the sample, so that there is no sampling error. "
-    "Leave fpc= out for a population that the units are a sample of."
-)
-
 
 @dataclass(frozen=True)
 class Models:
@@ -127,8 +122,7 @@ def freeze(
     counts = weights if by.weight_type == "frequency" else None
     matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts)
     survey = _survey(by, rows)
-    if survey is not None and (survey.fractions == 1).all() and survey.replication is None:
-        notes.append(CENSUS.format(survey.fpc_name))
+    notes += [] if survey is None else survey.notes
     for note in notes:
         warn_user(note, DesignWarning)
     cluster, clusters, second = None, None, None

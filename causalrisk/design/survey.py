@@ -27,6 +27,10 @@ from causalrisk.numerics.linalg import Array
 LONELY = ("fail", "certainty", "adjust", "average")
 REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
+CENSUS = (
+    "fpc {!r} says that every first-stage unit of the population is in the sample, so that there is no sampling error. "
+    "Leave fpc= out for a population that the units are a sample of."
+)
 DEPENDENT = 1e-5  # singular value of replicate weights, relative, that counts as none; as R's survey has it
 ALL = "all"  # the stratum where there are none
 SAME = 0.02  # ratios of replicate weights to weights that differ by no more are the same
@@ -170,6 +174,24 @@ class Survey:
             )
 
 
+def _advising(made: Callable[..., None]) -> Callable[..., None]:
+    """Let the constructor of a survey design say what is meant by the words of other programs."""
+
+    @functools.wraps(made)
+    def init(self: Survey, **given: Any) -> None:
+        known = [field.name for field in dataclasses.fields(Survey)]
+        for name, value in given.items():
+            if name not in known:
+                told = words.table("instead", "survey").get(name, f"The arguments are {', '.join(known)}.")
+                raise TypeError(f"Survey got an unknown argument {name!r}.\n{str(told).format(value=repr(value))}")
+        made(self, **given)
+
+    return init
+
+
+Survey.__init__ = _advising(Survey.__init__)  # type: ignore[method-assign]
+
+
 @dataclass(frozen=True)
 class Strata:
     """What all rows of the data, those counted that are not in the sample, say of the strata.
@@ -187,24 +209,6 @@ class Strata:
     labels: tuple[str, ...]
     units: Array
     fpc: tuple[Array, Array] | None
-
-
-def _advising(made: Callable[..., None]) -> Callable[..., None]:
-    """Let the constructor of a survey design say what is meant by the words of other programs."""
-
-    @functools.wraps(made)
-    def init(self: Survey, **given: Any) -> None:
-        known = [field.name for field in dataclasses.fields(Survey)]
-        for name, value in given.items():
-            if name not in known:
-                told = words.table("instead", "survey").get(name, f"The arguments are {', '.join(known)}.")
-                raise TypeError(f"Survey got an unknown argument {name!r}.\n{str(told).format(value=repr(value))}")
-        made(self, **given)
-
-    return init
-
-
-Survey.__init__ = _advising(Survey.__init__)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -411,6 +415,12 @@ class SurveyDesign:
     def cov_type(self) -> str:
         """Kind of the standard errors: "survey", linearised by strata and units, or "replicates"."""
         return "survey" if self.replication is None else "replicates"
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to warn of: a sample of the whole population has no sampling error."""
+        whole = self.replication is None and bool((self.fractions == 1).all())
+        return [CENSUS.format(self.fpc_name)] if whole else []
 
     @property
     def df(self) -> float:

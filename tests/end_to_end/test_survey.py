@@ -322,9 +322,10 @@ def test_a_report_of_a_survey_has_every_part(estimator, replicated, tmp_path):
 
 
 def test_a_census_is_told():
-    with pytest.warns(cr.DesignWarning, match="no sampling error"):
-        made = model(data=TWO.assign(fpc=2))
-    assert (made.fit().bse == 0).all()
+    for data in (TWO.assign(fpc=2), cr.scan([TWO.assign(fpc=2)])):
+        with pytest.warns(cr.DesignWarning, match="no sampling error"):
+            made = model(data=data)
+        assert (made.fit().bse == 0).all()
 
 
 def test_a_subpopulation_by_a_condition_has_no_name_of_a_column():

@@ -470,6 +470,7 @@ def _coder(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
         check_groups(list(clusters), found.n, columns.cluster)
     if reader.survey is not None:
         strata, design = scanned_survey(found, reader.survey)
+        notes += design.notes
     coder = BlockCoder(
         reader=reader,
         outcome=make_encoder(found, reader.outcome, formulas.right),
