@@ -135,7 +135,11 @@ def _beside_sentence(record: FitRecord) -> str:
             difference, se, _, p = paired[len(record.effect_names) + k, :4]
             text += f", difference {format_number(difference)} ({format_number(se)}), p {_p(p)}"
         words.append(text)
-    same = "robust standard errors" if paired is None else "standard errors from the same resamples"
+    same = "robust standard errors" if record.design.survey is None else "standard errors of the design"
+    if paired is not None:
+        same = (
+            f"standard errors from the same {'resamples' if record.design.replication is None else 'replicate weights'}"
+        )
     return f"With the same models ({same} in parentheses): {'; '.join(words)}."
 
 
@@ -184,9 +188,10 @@ def methods(record: FitRecord) -> str:
     if options.clip is not None and record.weight_fit is not None:
         parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
     dropped = design.n_dropped
-    rows = f"The sample has {count(design.nobs, design.unit_name)}" + (f"; {dropped} were left out" if dropped else "")
+    rows = f"The sample has {count(design.nobs, design.unit_name)}"
     if design.weight_type is not None:
-        rows += f", with {design.weight_type} weights ({design.weights_name})"
+        rows += f" with {design.weight_type} weights ({design.weights_name})"
+    rows += f"; {dropped} were left out" if dropped else ""
     parts.append(f"{rows}. {_errors_sentence(record)}")
     if record.joint is not None:
         parts.append(_beside_sentence(record))
