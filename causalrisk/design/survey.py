@@ -105,7 +105,7 @@ class Survey:
     ...     design=Survey(strata="region", psu="clinic", nest=True),
     ... )
     >>> model.fit().df_resid
-    159.0
+    147.0
     """
 
     weights: Any = None

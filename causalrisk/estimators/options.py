@@ -425,7 +425,7 @@ class InferenceOptions:
         if clustered:
             self._check_clustered()
         elif self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster":
-            option = f"cov_type={self.cov_type!r}" if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
+            option = f'cov_type="{self.cov_type}"' if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
             raise OptionError(f'{option} needs the clusters.\nType  from_formula(..., cluster="column").')
         kind = self.bootstrap or default_bootstrap(clustered)
         if kind == MULTIPLIER:
