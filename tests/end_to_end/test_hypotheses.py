@@ -245,8 +245,9 @@ def test_several_outcomes_by_their_influence_functions(trial):
     errors = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(frame["std err"], errors, rtol=1e-9)
     p, critical = adjusted(frame["z"].to_numpy(), covariance, "single-step", 0.05, np.inf)
-    np.testing.assert_allclose(frame["adjusted P"], p, rtol=1e-7)
-    np.testing.assert_allclose(frame["0.975]"] - frame["estimate"], critical * errors, rtol=1e-7)
+    # The covariances differ in rounding, and so the points of the integration, which has five digits.
+    np.testing.assert_allclose(frame["adjusted P"], p, atol=1e-5)
+    np.testing.assert_allclose(frame["0.975]"] - frame["estimate"], critical * errors, rtol=5e-5)
     np.testing.assert_allclose(
         cr.simultaneous(fits, adjust="holm")["adjusted P"], multipletests(frame["P>|z|"], method="holm")[1]
     )
