@@ -204,7 +204,7 @@ def test_degrees_of_freedom_and_clusters(coded, capsys, typed):
     assert main(call) == 0
     told = json.loads(capsys.readouterr().out)
     res = cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d", cluster=cluster).fit(**options)
-    assert told["estimates"] == res.tidy().to_dict("records")
+    pd.testing.assert_frame_equal(pd.DataFrame(told["estimates"]), res.tidy(), rtol=1e-12, check_dtype=False)
     assert told["glance"]["df"] == res.df_resid
 
 
