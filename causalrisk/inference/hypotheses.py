@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import gammaincinv, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import gammaincinv, ndtr, ndtri, stdtr
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import by_rows
@@ -29,10 +29,13 @@ from causalrisk.estimators.robust import influence_covariance
 from causalrisk.inference import wald
 from causalrisk.inference.wald import (
     contrast_errors,
+    critical_value,
     inference_frame,
     linear_hypotheses,
     parameter_covariance,
     rounded_se,
+    statistic_names,
+    two_sided,
 )
 from causalrisk.numerics.linalg import Array
 
@@ -41,12 +44,7 @@ ALTERNATIVES = {"larger": ">", "smaller": "<"}
 
 def upper_quantile(level: float, df: float) -> float:
     """Return what T exceeds with probability `level`; of the normal distribution for infinite df."""
-    return float(-ndtri(level) if np.isinf(df) else -stdtrit(df, level))
-
-
-def statistic_letter(df: float) -> str:
-    """Return what a statistic is called in tables: z, or t where the degrees of freedom are finite."""
-    return "z" if np.isinf(df) else "t"
+    return float(critical_value(2 * level, df))
 
 
 # --- one-sided tests -------------------------------------------------------------------------------------------------
@@ -130,7 +128,7 @@ class OneSidedTest:
         DataFrame
             The columns of statsmodels, but for that of the p-values, whose name says the side.
         """
-        letter = statistic_letter(self.df)
+        letter = statistic_names(self.df)[0]
         names = ["coef", "std err", letter, f"P{ALTERNATIVES[self.alternative]}{letter}",
                  "Conf. Int. Low", "Conf. Int. Upp."]  # fmt: skip
         columns = [self.effect, self.sd, self.statistic, np.atleast_1d(self.pvalue), *self.conf_int(alpha).T]
@@ -298,7 +296,7 @@ class EquivalenceTest:
             A row an estimate: estimate, std err; statistic and p-value of each limit; the larger p-value; the
             interval of level 1 - 2 alpha; and whether the estimate is shown to lie between the limits.
         """
-        letter = statistic_letter(self.df)
+        letter = statistic_names(self.df)[0]
         columns: dict[str, Any] = {"estimate": self.estimate, "std err": self.sd}
         for side, (sign, limit) in enumerate(((">", self.low), ("<", self.high))):
             if np.isfinite(limit):
@@ -551,7 +549,7 @@ class LargestModulus:
         float
             The probability.
         """
-        single = 2 * float(stdtr(self.df, -threshold))
+        single = float(two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:
             return single
         inside = self._inside(threshold * self.scale).mean()
@@ -702,7 +700,7 @@ def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df:
         different, place = np.unique(sizes, return_inverse=True)
         p[tests] = np.array([largest.tail(size) for size in different])[place]
         return p, largest.quantile(alpha)
-    p[tests] = multipletests(2 * stdtr(df, -sizes), method=ADJUSTMENTS[adjust])[1]
+    p[tests] = multipletests(two_sided(sizes, df), method=ADJUSTMENTS[adjust])[1]
     return p, upper_quantile(alpha / 2 / (1 if adjust == "fdr_bh" else count), df)
 
 
@@ -803,15 +801,13 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     one, other = record.design, first.design
     same = one.index.equals(other.index) and (record.frame is None) == (first.frame is None)
     same = same and np.array_equal(one.weights, other.weights) and one.weight_type == other.weight_type
-    if one.cluster is None or other.cluster is None:
-        same = same and one.cluster is other.cluster
+    for own, of_first in ((one.cluster, other.cluster), (one.second_cluster, other.second_cluster)):
+        same = same and (own is of_first if own is None or of_first is None else np.array_equal(own, of_first))
+    survey, other_survey = one.survey, other.survey
+    if survey is None or other_survey is None:
+        same = same and survey is other_survey
     else:
-        same = same and np.array_equal(one.cluster, other.cluster)
-    survey, of_first = one.survey, other.survey
-    if survey is None or of_first is None:
-        same = same and survey is of_first
-    else:
-        same = same and survey.call == of_first.call and np.array_equal(survey.stratum, of_first.stratum)
+        same = same and survey.call == other_survey.call and np.array_equal(survey.stratum, other_survey.stratum)
     if not same:
         raise DesignError(
             f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters; "

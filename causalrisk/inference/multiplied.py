@@ -7,7 +7,6 @@ Flows in: a fitted record. Flows out: draws theta + sum_g w_g IF_g / N, where w_
 from __future__ import annotations
 
 import dataclasses
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +86,7 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
         groups = influence_of_clusters(over, units)
         found = drawn.of_units(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
     else:
-        found = functools.reduce(lambda one, other: add_up([one, other]), over(drawn.of_units))
+        found = add_up(over(drawn.of_units))
     moved, squares = found[0] / total, found[1] / total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
     errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units, 0.0))

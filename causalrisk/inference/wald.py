@@ -280,19 +280,7 @@ def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:
 
 
 def t_test(record: FitRecord, r_matrix: Any) -> Any:
-    """Test linear combinations of `params`, one at a time.
-
-    Parameters
-    ----------
-    r_matrix : str, array_like, or tuple
-        As in statsmodels: a text such as "POM[1] - POM[0] = 0" (several separated by commas), a matrix R with a
-        column per parameter, or a pair (R, q) for R params = q.
-
-    Returns
-    -------
-    statsmodels.stats.contrast.ContrastResults
-        Estimates, z tests and intervals; where the fit has degrees of freedom (``fit(use_t=True)``) t tests.
-    """
+    """Return two-sided tests of linear combinations of `params`; `hypotheses.t_test` is the public one."""
     left, right = linear_hypotheses(r_matrix, record.names)
     # Rounding may leave the variance of an exact combination just below zero.
     variance = np.clip(np.einsum("jd,de,je->j", left, parameter_covariance(record), left), 0, None)

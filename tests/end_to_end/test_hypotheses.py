@@ -275,6 +275,19 @@ def test_fits_of_other_rows_have_no_joint_distribution(trial):
         cr.simultaneous([])
 
 
+@pytest.mark.parametrize("other", ["site", ["site", "visit"], ["month", "week"]])
+def test_fits_with_other_clusters_have_no_joint_distribution(trial, other):
+    row = np.arange(600)
+    data = trial.assign(site=row % 60, month=row % 12, visit=row // 50, week=row % 52)
+    first, second = (
+        cr.AIPW.from_formula(f"{y} ~ x1", data, treat="d", cluster=cluster).fit()
+        for y, cluster in (("y", ["site", "month"]), ("z", other))
+    )
+    for fits in ([first, second], [second, first]):
+        with pytest.raises(cr.DesignError, match="differ in their rows, weights or clusters"):
+            cr.simultaneous(fits)
+
+
 def test_jre_and_clusters_have_them_too(trial):
     data = trial.assign(site=np.arange(600) % 60)
     model = cr.IPWRA.from_formula("y ~ x1", data, treat="arm", reference="none", cluster="site")
