@@ -245,6 +245,9 @@ class ComparisonResults:
     def _repr_html_(self) -> str:
         return self.summary().as_html()
 
+    def _repr_markdown_(self) -> str:
+        return self.summary().as_markdown()
+
 
 @check_keywords("tables")
 def simultaneous(

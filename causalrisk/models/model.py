@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 
 from causalrisk.design import (
     ColumnOptions,
@@ -142,9 +142,9 @@ class CausalModel(metaclass=Advising):
         propensity : str, optional
             Propensity formula, one-sided ("x1 + x3") or with the treatment on the left; by default the right-hand
             side of the outcome formula.
-        family : {"gaussian", "binomial", "poisson", "gamma"} or statsmodels family
-            Outcome family, such as ``sm.families.NegativeBinomial(alpha=0.5)``; only its variance function counts, so
-            that fractions under "binomial" are fine.
+        family : {"gaussian", "binomial", "poisson", "gamma", "inversegaussian"} or statsmodels family
+            Outcome family, such as ``sm.families.Tweedie(var_power=1.5)``; only its variance function counts, so that
+            fractions under "binomial" are fine.
         link : str, optional
             Outcome link: "identity" or "log" ("gaussian"), "logit", "probit" or "cloglog" ("binomial"), else "log".
         propensity_link : {"logit", "probit", "cloglog"}
@@ -383,9 +383,9 @@ class CausalModel(metaclass=Advising):
         return list(self.design.exog_names)
 
     @property
-    def data(self) -> SimpleNamespace:
-        """Namespace that statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
-        return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels))
+    def data(self) -> ModelData:
+        """The data under statsmodels' names: `orig_endog`, `orig_exog`, `xnames`, `param_names` and others."""
+        return ModelData(self)
 
     @property
     def formula(self) -> str | None:
@@ -550,6 +550,48 @@ class CausalModel(metaclass=Advising):
             f"{remedy}",
             self._results(robust_record(record)),
         )
+
+
+class ModelData:
+    """What statsmodels and its tables read of the data of a model.
+
+    Parameters
+    ----------
+    model : CausalModel
+        The model.
+
+    Attributes
+    ----------
+    param_names : list of str
+        Names of the parameters that `fit` estimates.
+    """
+
+    def __init__(self, model: CausalModel) -> None:
+        self._model = model
+        self.param_names = parameter_names(model.options.estimand, model.design.labels)
+
+    @property
+    def orig_endog(self) -> pd.Series:
+        """Outcome on the estimation sample, under the labels of its rows."""
+        return pd.Series(self._model.endog, index=self._model.design.index, name=self._model.endog_names)
+
+    @property
+    def orig_exog(self) -> pd.DataFrame:
+        """Columns of the outcome models on the estimation sample, with their names and the labels of their rows."""
+        return pd.DataFrame(self._model.exog, index=self._model.design.index, columns=self._model.exog_names)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OF_MODEL:
+            return getattr(self._model, OF_MODEL[name])
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        known = [*dir(self), *OF_MODEL]
+        raise UnavailableError(
+            unknown_attribute("data", "the data of a model have", name, known=known, variable="model.data")
+        )
+
+
+OF_MODEL = {"endog": "endog", "exog": "exog", "ynames": "endog_names", "xnames": "exog_names"}  # of `ModelData` too
 
 
 class OutcomeRegression(CausalModel):

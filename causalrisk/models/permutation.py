@@ -204,6 +204,9 @@ class PermutationTest:
     def _repr_html_(self) -> str:
         return self.summary().as_html()
 
+    def _repr_markdown_(self) -> str:
+        return self.summary().as_markdown()
+
 
 def permutation_test(
     record: FitRecord,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,36 @@ from causalrisk.report.labels import (
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
+
+
+class Values(pd.Series):
+    """Values by the names of parameters, and by position, as in statsmodels' results of arrays."""
+
+    @property
+    def _constructor(self) -> type[pd.Series]:
+        return pd.Series
+
+    def __getitem__(self, key: Any) -> Any:
+        by_position = isinstance(key, numbers.Integral) and not isinstance(key, bool)
+        return self.iloc[key] if by_position else super().__getitem__(key)
+
+
+class Frame(pd.DataFrame):
+    """A data frame that prints all its columns, those that do not fit below the others."""
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return Frame
+
+    def __repr__(self) -> str:
+        shown = pd.get_option("display.max_columns")
+        with pd.option_context("display.max_columns", shown or None):  # 0 leaves out what the terminal has no room for
+            return super().__repr__()
+
+
+def printed_whole(value: Any) -> Any:
+    """Return a data frame as one that prints all its columns; what is none as it is."""
+    return Frame(value) if type(value) is pd.DataFrame else value
 
 
 def tidy_frame(names: Sequence[str], estimates: Sequence[Array], limits: Array | None) -> pd.DataFrame:
