@@ -21,7 +21,7 @@ PACKAGE = ROOT / "causalrisk"
 # From low to high; a module may import from lines above its own. Modules on one line, and those of one subpackage,
 # may import each other as long as there is no cycle.
 LAYERS = (
-    ("_version", "words", "errors"),
+    ("_version", "values", "words", "errors"),
     ("runtime",),
     ("numerics", "design", "datasets"),
     ("learners",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -52,6 +52,25 @@ from causalrisk.models.keywords import (
 )
 from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.numerics.failures import failure_text
+from causalrisk.values import (
+    Bootstrap,
+    CovType,
+    Family,
+    Learners,
+    LearnerUse,
+    Method,
+    Missing,
+    Multiplier,
+    Objective,
+    OutcomeLink,
+    Penalty,
+    PropensityLink,
+    PropensityLoss,
+    Replicates,
+    Scale,
+    Trim,
+    WeightType,
+)
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 
@@ -98,14 +117,14 @@ class CausalModel(metaclass=Advising):
         *,
         treat: Any,
         propensity: str | None = None,
-        family: Any = "gaussian",
-        link: Any = None,
-        propensity_link: str = "logit",
-        propensity_loss: str = "ml",
+        family: Family = "gaussian",
+        link: OutcomeLink | None = None,
+        propensity_link: PropensityLink = "logit",
+        propensity_loss: PropensityLoss = "ml",
         propensity_score: Any = None,
-        learner: Any = None,
+        learner: Learners | None = None,
         smooth: bool = False,
-        learner_use: str | None = None,
+        learner_use: LearnerUse | None = None,
         n_folds: int = 5,
         n_repeats: int = 1,
         target: Any = "all",
@@ -113,18 +132,18 @@ class CausalModel(metaclass=Advising):
         reference: Any = None,
         levels: Mapping[Any, str] | None = None,
         weights: Any = None,
-        weight_type: str | None = None,
+        weight_type: WeightType | None = None,
         cluster: Any = None,
         offset: Any = None,
         exposure: Any = None,
         at_exposure: Any = None,
-        trim: Any = None,
-        clip: Any = None,
-        effect: str = "difference",
+        trim: Trim | Sequence[float] | None = None,
+        clip: Sequence[float] | None = None,
+        effect: Scale = "difference",
         design: Survey | None = None,
         subpop: Any = None,
-        missing: str = "drop",
-        collinear: str = "drop",
+        missing: Missing = "drop",
+        collinear: Missing = "drop",
     ) -> Self:
         """Make a model from formulas.
 
@@ -396,11 +415,11 @@ class CausalModel(metaclass=Advising):
     def fit(
         self,
         *,
-        cov_type: str | None = None,
+        cov_type: CovType | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
-        bootstrap: str | None = None,
-        multiplier: str | None = None,
+        bootstrap: Bootstrap | None = None,
+        multiplier: Multiplier | None = None,
         small_sample: bool = False,
         use_t: bool | None = None,
         df: float | None = None,
@@ -698,11 +717,11 @@ class JRE(CausalModel):
     def fit(
         self,
         *,
-        cov_type: str | None = None,
+        cov_type: CovType | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
-        bootstrap: str | None = None,
-        multiplier: str | None = None,
+        bootstrap: Bootstrap | None = None,
+        multiplier: Multiplier | None = None,
         small_sample: bool = False,
         use_t: bool | None = None,
         df: float | None = None,
@@ -712,15 +731,15 @@ class JRE(CausalModel):
         progress: bool = False,
         memory: float | None = None,
         resamples: Any = None,
-        objective: str = "risk",
+        objective: Objective = "risk",
         anchor: float | None = None,
         share: float | None = None,
-        penalty: float | str | None = None,
+        penalty: float | Penalty | None = None,
         n_replicates: int | None = None,
         spread: float | None = None,
         replicates: Any = None,
-        method: str | None = None,
-        bootstrap_replicates: str = "shifted",
+        method: Method | None = None,
+        bootstrap_replicates: Replicates = "shifted",
         n_starts: int = 1,
     ) -> CausalResults:
         """Estimate the effect.

@@ -24,6 +24,7 @@ from causalrisk.report.labels import (
     propensity_text,
     survey_words,
 )
+from causalrisk.values import Interval
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
@@ -158,7 +159,7 @@ def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(list(map(str, record.names)), name="Coefficient"))
 
 
-def _estimates(record: FitRecord, method: str | None = None) -> list[Array]:
+def _estimates(record: FitRecord, method: Interval | None = None) -> list[Array]:
     tests = delta_tests(record) if method == "delta" else parameter_tests(record)
     return [record.estimate.params, record.std_errors, *tests]
 
@@ -174,7 +175,7 @@ def table_maker_statistic(record: FitRecord, key: str) -> Any:
     return known.get(key)
 
 
-def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: str | None = None) -> pd.DataFrame:
+def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: Interval | None = None) -> pd.DataFrame:
     """Return the estimates as plain data, under the column names of broom and marginaleffects.
 
     Parameters

@@ -17,7 +17,7 @@ SIZE = 500  # of the samples of the evidence
 
 def draw_evidence(ax):
     """Draw the error of JRE over that of IPWRA by population, with two Monte Carlo errors to either side."""
-    cells, designs = ranked(read(TABLES)[0]["gains"])
+    cells, _ = ranked(read(TABLES)[0]["gains"])
     part = cells.xs(SIZE, level="n").sort_values("mse_ratio", ascending=False)
     rows = np.arange(len(part))[::-1]
     marker, colour = MARKERS[0]

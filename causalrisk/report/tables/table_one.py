@@ -22,6 +22,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_share
+from causalrisk.values import WeightType
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
@@ -107,7 +108,7 @@ def table_one(
     reference: Any = None,
     levels: Mapping[Any, str] | None = None,
     weights: Any = None,
-    weight_type: str | None = None,
+    weight_type: WeightType | None = None,
     design: Survey | None = None,
     subpop: Any = None,
     overall: bool = False,
@@ -201,10 +202,10 @@ def table_one(
     told: list[str] = []
     table = as_table(data, [])
     columns, given = ColumnOptions(by, weights=weights, weight_type=weight_type, design=design, subpop=subpop), None
-    weights, weight_type = columns.weights, columns.weight_type
+    weights = columns.weights
     if weights is not None:
         given = Named(*find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told))
-    weight, units = _weighing(given, weight_type, len(table.index), told)
+    weight, units = _weighing(given, columns.weight_type, len(table.index), told)
     labels: tuple[str, ...] = ()
     groups: list[np.ndarray] = []
     grouping = None
@@ -234,7 +235,7 @@ def table_one(
 
     def cells(covariate: Covariate) -> list[str]:
         line, middle = lines[id(covariate)], covariate.term in quartiles and not _counted(covariate)
-        shown = _quartiles(covariate, sets, weight_type) if middle else _shown(covariate, line)
+        shown = _quartiles(covariate, sets, columns.weight_type) if middle else _shown(covariate, line)
         return shown + _marked(line.differences, threshold)
 
     def absent(covariate: Covariate) -> list[str]:
