@@ -212,7 +212,7 @@ class CausalModel(metaclass=Advising):
             Survey design, in the place of `weights` and `cluster`: standard errors, degrees of freedom and tests are
             those of strata, first-stage units and finite populations, or of replicate weights.
         subpop : str or array_like, optional
-            Subpopulation of the survey that the effect is of: a column of True and False, a condition on columns such as
+            Subpopulation of the survey that the effect is of: a column of True and False, a condition such as
             "age >= 20", or one value per row. Units without rows in it count in the variance, which leaving the rows
             out of the data would change.
         missing : {"drop", "raise"}
