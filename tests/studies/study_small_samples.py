@@ -35,8 +35,6 @@ USUAL = {
 }
 OF_CLUSTERS = {
     "z": ({"cov_type": "cluster"}, None),
-    "z, factor": ({"cov_type": "cluster", "small_sample": True}, None),
-    "t": ({"cov_type": "cluster", "use_t": True}, None),
     "t, factor": ({"cov_type": "cluster", "small_sample": True, "use_t": True}, None),
     **USUAL,
 }
