@@ -231,8 +231,9 @@ class CausalModel(metaclass=Advising):
             Survey design, in the place of `weights` and `cluster`: standard errors, degrees of freedom and tests are
             those of strata, first-stage units and finite populations, or of replicate weights.
         subpop : str or array_like, optional
-            Subpopulation of the survey that the effect is of: a column of True and False, or one value per row. Units
-            without rows in it count in the variance, which leaving the rows out of the data would change.
+            Subpopulation of the survey that the effect is of: a column of True and False, a condition such as
+            "age >= 20", or one value per row. Units without rows in it count in the variance, which leaving the rows
+            out of the data would change.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
         collinear : {"drop", "raise"}
@@ -770,7 +771,8 @@ class JRE(CausalModel):
             Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
         n_replicates : int, optional
             Propensity replicates, B: refits of the propensity model under fractional random weights; by default 200 for
-            "risk" and 500 for "erm".
+            "risk" and 500 for "erm", and from 20,000 units on, with Q coefficients, the 2 Q points of a normal
+            distribution where these are fewer.
         spread : float, optional
             Spread of the replicates relative to sampling; by default 0.5 for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional

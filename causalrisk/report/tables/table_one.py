@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import missing_mask, plain
-from causalrisk.design.columns.tables import Table, as_table, find_column
+from causalrisk.design.columns.tables import Table, as_table, find_column, find_condition
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
 from causalrisk.design.rows import ColumnOptions, Named, read_weights, relative_weights
 from causalrisk.design.survey import Survey, subpopulation
@@ -225,7 +225,7 @@ def table_one(
     whole = ["overall"] if overall or by is None else []
     used = weight > 0
     if subpop is not None:
-        inside, name = find_column(subpop, role="subpop", default="subpop", table=table, frame={}, notes=told)
+        inside, name = find_condition(subpop, "subpop", table, {}, told)
         used &= subpopulation(inside, name)
         shown = f"the subpopulation {name}" if isinstance(subpop, str) else "a subpopulation"
         told.append(f"Rows are those of {shown}.")
