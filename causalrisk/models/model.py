@@ -537,9 +537,9 @@ class CausalModel(metaclass=Advising):
 
         Notes
         -----
-        50,000 and 200,000 rows (a quarter and all, if there are fewer), drawn at random, are fitted with 32 and
-        96 resamples, and 200,000 and 400,000 for the memory; both are taken as linear. Other programs that run beside the fits
-        make the seconds more.
+        50,000 and 200,000 rows (a quarter and all, if there are fewer), drawn at random, are fitted with 32 and with 96
+        resamples, and 200,000 and 400,000 for the memory; both are taken as linear. Other programs that run beside the
+        fits make the seconds more; memory is told rather too high, as blocks of rows bound a part of it.
 
         Examples
         --------
