@@ -57,7 +57,7 @@ class Frame(pd.DataFrame):
 
 def printed_whole(value: Any) -> Any:
     """Return a data frame as one that prints all its columns; what is none as it is."""
-    return Frame(value) if type(value) is pd.DataFrame else value
+    return Frame(value).__finalize__(value) if type(value) is pd.DataFrame else value  # with its attrs
 
 
 def tidy_frame(names: Sequence[str], estimates: Sequence[Array], limits: Array | None) -> pd.DataFrame:
