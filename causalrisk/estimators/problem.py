@@ -463,6 +463,13 @@ def weighs(spec: Specification, target: Target) -> bool:
     return spec.uses_propensity or isinstance(target, TiltTarget)
 
 
+def observation_model(sample: Sample, spec: Specification) -> BinaryModel | None:
+    """Return the logit of the outcome being observed; None where none is missing, or the estimator has no weights."""
+    if sample.O is None or sample.recorded is None or not spec.uses_propensity:
+        return None
+    return BinaryModel(sample.O.columns, sample.recorded.astype(np.intp), "logit")
+
+
 def make_model(
     design: Design, sample: Sample, target: Target, options: ModelOptions, frame: TargetRows | None
 ) -> PropensityModel:

@@ -208,7 +208,7 @@ class RefitRows:
 
     def training(self, counts: Array, w: Array) -> list[Array]:
         """Weights of the training of the outcome model of each arm, shape (n_a, m)."""
-        training = counts * (w if self.spec.weighted else self.sample.observed[:, None])
+        training = counts * (w if self.spec.weighted else self.sample.with_outcome[:, None])
         return [training[rows] for rows in self.sample.slices]
 
     def refitted(
@@ -564,9 +564,11 @@ class SeparateRefitter:
         else:
             fits, gamma = fits or self.weight_fit.refit(counts), self.weight_fit.gamma
         refits = refit_passes(KeptPasses(self.problem, self.full, counts, self._alone), gamma, fits)
-        estimated = 0 if self.weight_fit is None else len(self.weight_fit.coefficients)
-        kept = len(refits.values) - len(gamma) + estimated  # the log odds that a classifier gives are no estimates
-        return Refits(refits.values[:kept], refits.failures)
+        if self.weight_fit is None or len(self.weight_fit.coefficients) == len(gamma):
+            return refits
+        first = len(refits.values) - len(gamma)  # the log odds that a classifier gives are no estimates
+        values = np.delete(refits.values, np.s_[first : len(refits.values) - len(self.weight_fit.coefficients)], axis=0)
+        return Refits(values, refits.failures)
 
     def refit_groups(self, groups: Array, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """Refit the effects in groups of outcome models that are given, and so are those of every group.

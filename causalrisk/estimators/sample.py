@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.design import Rowless
+from causalrisk.design.design import Observation, Rowless
 from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.numerics.families import OutcomeFamily
@@ -62,6 +62,10 @@ class Sample:
         Cluster of each row, as by `clusters`, where it goes with the rows.
     stratum : ndarray of int, shape (n,), optional
         Stratum of each row, as by `strata`, likewise.
+    O : Basis, optional
+        Basis of the design of the observation model, where outcomes are missing; columns of shape (n, r).
+    recorded : ndarray, shape (n,), optional
+        1.0 for the rows whose outcome was observed, where some are missing; `y` is then a mean outcome in the others.
     """
 
     y: Array
@@ -76,6 +80,8 @@ class Sample:
     mean_offset: Array | None = None
     cluster: NDArray[np.intp] | None = None
     stratum: NDArray[np.intp] | None = None
+    O: Basis | None = None
+    recorded: Array | None = None
 
     @property
     def n(self) -> int:
@@ -91,6 +97,11 @@ class Sample:
     def observed(self) -> Array:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
         return (np.arange(self.n) >= self.n_frame).astype(float) if self.n_frame else all_ones(self.n)
+
+    @property
+    def with_outcome(self) -> Array:
+        """1.0 for the rows of the sample whose outcome was observed, shape (n,)."""
+        return self.observed if self.recorded is None else self.recorded
 
     @cached_property
     def total(self) -> float:
@@ -166,8 +177,9 @@ class Sample:
     def part(self, rows: slice) -> BlockSample:
         """Return some of the rows."""
         first, last, frame = rows.start, rows.stop, self.n_frame
-        columns = {name: getattr(self, name) for name in ("offset", "mean_offset", "cluster", "stratum")}
+        columns = {name: getattr(self, name) for name in ("offset", "mean_offset", "cluster", "stratum", "recorded")}
         return BlockSample(
+            O=None if self.O is None else dataclasses.replace(self.O, columns=self.O.columns[rows]),
             y=self.y[rows],
             X=dataclasses.replace(self.X, columns=self.X.columns[rows]),
             Z=dataclasses.replace(self.Z, columns=self.Z.columns[rows]),
@@ -196,6 +208,7 @@ def make_sample(
     offsets: tuple[Array, Array] | None = None,
     *,
     given: bool = False,
+    observation: Observation | None = None,
 ) -> Sample:
     """Sort the rows by arm and orthonormalise the designs.
 
@@ -218,6 +231,8 @@ def make_sample(
         all alike.
     given : bool, default False
         Whether the outcome design is predictions that stay as they are.
+    observation : Observation, optional
+        Which outcomes were observed, where some are missing.
 
     Returns
     -------
@@ -232,6 +247,12 @@ def make_sample(
 
     s = beside(np.ones(n_frame), rows_of(weights, order))
     arms = beside(np.zeros(n_frame, dtype=arm.dtype), arm[order])
+    O, recorded = None, None
+    if observation is not None:
+        seen, columns = observation.recorded, observation.columns
+        y = np.where(seen, y, y[seen].mean())
+        recorded = beside(np.zeros(n_frame), seen[order].astype(float))
+        O = orthonormal_basis(beside(np.zeros((n_frame, columns.shape[1])), columns[order]), s)
     y_all = beside(np.full(n_frame, y.mean()), y[order])
     offset, mean_offset = None, None
     if offsets is not None:
@@ -259,6 +280,8 @@ def make_sample(
         family=family,
         offset=offset,
         mean_offset=mean_offset,
+        O=O,
+        recorded=recorded,
     )
 
 

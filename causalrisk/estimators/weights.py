@@ -30,6 +30,7 @@ from causalrisk.propensity.separation import (
     Predicted,
     Separation,
     check_membership,
+    check_observation,
     find_separation,
     is_suspicious,
     separation_error,
@@ -207,11 +208,15 @@ def weigh(problem: Problem, design: Design, link: str, notes: Notes) -> BlockWei
 def _fit_kept(problem: KeptProblem, design: Design, link: str, notes: Notes) -> RowWeights:
     if problem.model is None:
         return plain_weights(problem.sample, problem.target)
-    fit = fit_weights(problem.model, problem.sample.s)
+    model = problem.model
+    fit = fit_weights(model, problem.sample.s)
     refuse_separation(problem, design, score_suspicion(fit), link)
-    if problem.model.membership is not None and is_suspicious(fit.converged, float(np.abs(fit.eta[-1]).max())):
-        check_membership(models_of(problem), problem.model)
-    _warn_unsettled(fit.converged, fit.iterations, problem.model.membership is not None, link, notes)
+    farthest = np.abs(fit.eta[model.propensity.n_predictors :]).max(axis=1, initial=0)
+    if model.membership is not None and is_suspicious(fit.converged, float(farthest[0])):
+        check_membership(models_of(problem), model)
+    if model.observation is not None and is_suspicious(fit.converged, float(farthest[-1])):
+        check_observation(models_of(problem), model, design)
+    _warn_unsettled(fit.converged, fit.iterations, model, link, notes)
     return fit
 
 
@@ -273,11 +278,13 @@ def _predicted(problem: ScannedProblem, found: Separation, coded: CodedBlock) ->
     return Predicted.of(problem.design, coded.Z, coded.arm, told, number)
 
 
-def _warn_unsettled(converged: bool, iterations: int, frame: bool, link: str, notes: Notes) -> None:
+def _warn_unsettled(converged: bool, iterations: int, model: WeightModel, link: str, notes: Notes) -> None:
     if converged:
         return
     models = f"the propensity model ({link})"
-    if frame:
+    if model.observation is not None:
+        models += " or of the observation model (logit), which tells which outcomes are missing,"
+    if model.membership is not None:
         models += " or of the membership model (logit), which tells the target frame from the sample,"
     notes.warn(not_converged(models, f"{iterations} Newton iterations."), ConvergenceWarning)
 
@@ -297,7 +304,8 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
             check_membership(models_of(problem), empty.weight_model)
         membership = of_frame.sums(other.coefficients).hessian[0] / problem.total
         fits = fits.above(other)
-    _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, problem.n_frame > 0, link, notes)
+    model = problem.without_rows().weight_model
+    _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, model, link, notes)
     sums, log_mean = _target_sums(problem, fits)
     return BlockedWeights(fits, WeightSums(sums, log_mean, information, membership))
 
