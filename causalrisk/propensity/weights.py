@@ -101,18 +101,18 @@ class WeightSlopes:
         """Return the derivatives of some of the rows."""
         return WeightSlopes(self.w[:, rows], None if self.measure is None else self.measure[:, rows], self.log_mean)
 
-    def of_w(self, columns: Array, w: Array, factor: Array) -> Array:
+    def of_w(self, model: WeightModel, w: Array, factor: Array) -> Array:
         """Sum over the gammas of a factor (n, m) times the derivative of w by the coefficients, shape (n, Q)."""
-        return self._summed(self.w, columns, w, factor)
+        return self._summed(self.w, model, w, factor)
 
-    def of_measure(self, columns: Array, measure: Array, factor: Array) -> Array:
+    def of_measure(self, model: WeightModel, measure: Array, factor: Array) -> Array:
         """Sum over the gammas of a factor times the derivative of the measure, (n, Q); zero where it is fixed."""
         if self.measure is None:
-            return np.zeros((len(columns), len(self.w) * columns.shape[1]))
-        return self._summed(self.measure, columns, measure, factor)
+            return np.zeros((len(measure), model.n_coefficients))
+        return self._summed(self.measure, model, measure, factor)
 
-    def _summed(self, slope: Array, columns: Array, value: Array, factor: Array) -> Array:
-        total = _by_coefficients(np.einsum("lnm,nm->ln", slope, factor)[..., None], columns)
+    def _summed(self, slope: Array, model: WeightModel, value: Array, factor: Array) -> Array:
+        total = _by_coefficients(np.einsum("lnm,nm->ln", slope, factor)[..., None], model.columns, model.beside)
         return total if self.log_mean is None else total - (factor * value) @ self.log_mean.T
 
 
