@@ -313,9 +313,16 @@ class Design:
         return self.members & self.recorded
 
     @property
+    def unrecorded(self) -> np.ndarray:
+        """Number of observations without an outcome in each arm, shape (K,)."""
+        return self.counts - np.bincount(
+            self.arm[self.recorded], self.units[self.recorded], minlength=self.n_arms
+        ).astype(np.intp)
+
+    @property
     def n_unrecorded(self) -> int:
         """Number of observations without an outcome."""
-        return int(self.units[~self.recorded].sum()) if self.observation is not None else 0
+        return 0 if self.observation is None else int(self.unrecorded.sum())
 
     @property
     def counts(self) -> np.ndarray:
