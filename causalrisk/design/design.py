@@ -74,22 +74,54 @@ class Observation:
         DesignError
             If an arm has no outcomes.
         """
-        if self.recorded.all():
-            notes.append(
-                f"observed={self.formula!r} does nothing: no outcome {endog_name!r} is missing in the sample. Leave "
-                "observed= out to silence this."
-            )
+        rows, seen = (np.bincount(of, minlength=len(labels)) for of in (arm, arm[self.recorded]))
+        if not is_missing(rows, seen, labels, endog_name, self.formula, notes):
             return None
-        for a, label in enumerate(labels):
-            if not self.recorded[arm == a].any():
-                raise DesignError(
-                    f"outcome {endog_name!r} is missing in all {int((arm == a).sum())} rows of arm {label!r}; expected "
-                    "some to be observed, which stand for the others.\n"
-                    "Leave that arm out of the data, or fill in its outcomes."
-                )
         keep = ColumnMoments.of(self.columns).usable(self.names, "observation", notes, collinear)
+        return self.keeping(keep)
+
+    def keeping(self, keep: np.ndarray) -> Observation:
+        """Return the same with some of the columns; `keep` is of bool, shape (r,)."""
         names = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
         return replace(self, columns=np.ascontiguousarray(self.columns[:, keep]), names=names)
+
+
+def is_missing(
+    rows: np.ndarray, seen: np.ndarray, labels: Sequence[str], endog_name: str, formula: str, notes: list[str]
+) -> bool:
+    """Whether outcomes are missing, so that there is something to model; else a line is added to the notes.
+
+    Parameters
+    ----------
+    rows, seen : ndarray of int, shape (K,)
+        Rows of each arm, and those of them whose outcome was observed.
+    labels : sequence of str
+        Printed arm labels.
+    endog_name : str
+        Name of the outcome.
+    formula : str
+        Right-hand side of the formula of the observation model.
+    notes : list of str
+        Lines are appended.
+
+    Raises
+    ------
+    DesignError
+        If an arm has no outcomes.
+    """
+    for count, own, label in zip(rows, seen, labels, strict=True):
+        if not own:
+            raise DesignError(
+                f"outcome {endog_name!r} is missing in all {count} rows of arm {label!r}; expected some to be "
+                "observed, which stand for the others.\n"
+                "Leave that arm out of the data, or fill in its outcomes."
+            )
+    if seen.sum() == rows.sum():
+        notes.append(
+            f"observed={formula!r} does nothing: no outcome {endog_name!r} is missing in the sample. Leave observed= "
+            "out to silence this."
+        )
+    return bool(seen.sum() < rows.sum())
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -267,7 +267,7 @@ def expected_passes(
     joint, nonlinear = spec is JRE, not (spec.constants or options.outcome_family.linear)
     if options.trim is not None or (joint and nonlinear):
         return None
-    likelihoods = int(spec.uses_propensity) + int(nonlinear)
+    likelihoods = int(spec.uses_propensity) * (1 if design.observation is None else 2) + int(nonlinear)
     expected = 5 + NEWTON * likelihoods + ANCHORS * joint
     if inference.resolved(design, joint=joint)[0] in ("bootstrap", "replicates", JACKKNIFE):
         expected += 3 + 4 * likelihoods

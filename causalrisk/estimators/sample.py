@@ -311,7 +311,16 @@ class BlockSample(Sample):
 
 
 def block_sample(
-    block: CodedBlock, X: Basis, Z: Basis, *, family: OutcomeFamily, n_arms: int, total: float, at: float | None
+    block: CodedBlock,
+    X: Basis,
+    Z: Basis,
+    *,
+    family: OutcomeFamily,
+    n_arms: int,
+    total: float,
+    at: float | None,
+    O: Basis | None = None,
+    fill: float = 0.0,
 ) -> BlockSample:
     """Sort the rows of a block by arm.
 
@@ -329,6 +338,10 @@ def block_sample(
         Sum of the observation weights of all rows.
     at : float or None
         Offset where the means are taken; None where that is the observed one.
+    O : Basis, optional
+        Basis of the design of the observation model, where outcomes are missing.
+    fill : float, default 0.0
+        Outcome of the rows without one, where it counts for nothing.
 
     Returns
     -------
@@ -338,8 +351,11 @@ def block_sample(
     order, slices = _by_arm(block.arm, n_arms, 0)
     x = X.of(block.X, order)
     offset = None if block.offset is None else block.offset[order]
+    y, seen = block.y[order], block.recorded[order]
     return BlockSample(
-        y=block.y[order],
+        y=y if O is None else np.where(seen, y, fill),
+        O=None if O is None or block.O is None else O.of(block.O, order),
+        recorded=None if O is None else seen.astype(float),
         X=x,
         Z=x if block.Z is block.X else Z.of(block.Z, order),
         arm=block.arm[order],

@@ -296,18 +296,24 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
         return PlainBlocks(problem.target, np.array([problem.n_frame / problem.total]) if problem.n_frame else mean)
     rows, fits = fit_scores(problem)
     refuse_separation(problem, problem.design, fit_suspicion(rows, fits), link)
-    information, membership = rows.sums(fits.coefficients).hessian[0] / problem.total, None
+    information, membership, observation = rows.sums(fits.coefficients).hessian[0] / problem.total, None, None
+    empty = problem.without_rows()
+    model = empty.weight_model
     if problem.n_frame:
-        empty = problem.without_rows()
         of_frame, other = _fit_likelihood(problem, _on_membership, empty.membership)
         if fit_suspicion(of_frame, other):
-            check_membership(models_of(problem), empty.weight_model)
+            check_membership(models_of(problem), model)
         membership = of_frame.sums(other.coefficients).hessian[0] / problem.total
         fits = fits.above(other)
-    model = problem.without_rows().weight_model
+    if model.observation is not None:
+        of_seen, third = _fit_likelihood(problem, _on_observation, model.observation)
+        if fit_suspicion(of_seen, third):
+            check_observation(models_of(problem), model, problem.design)
+        observation = of_seen.sums(third.coefficients).hessian[0] / problem.total
+        fits = fits.above(third)
     _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, model, link, notes)
     sums, log_mean = _target_sums(problem, fits)
-    return BlockedWeights(fits, WeightSums(sums, log_mean, information, membership))
+    return BlockedWeights(fits, WeightSums(sums, log_mean, information, membership, observation))
 
 
 def fit_scores(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
@@ -338,6 +344,11 @@ def _on_propensity(function: OfLikelihoods[T], block: Block) -> T:
 def _on_membership(function: OfLikelihoods[T], block: Block) -> T:
     """Apply a function to the likelihood of the membership model on a block."""
     return function((block.membership.weighted(block.sample.s[:, None]),))
+
+
+def _on_observation(function: OfLikelihoods[T], block: Block) -> T:
+    """Apply a function to the likelihood of the observation model on a block."""
+    return function((block.observation.weighted((block.sample.s * block.sample.observed)[:, None]),))
 
 
 def _target_sums(problem: ScannedProblem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:

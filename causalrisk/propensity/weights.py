@@ -293,10 +293,10 @@ class WeightModel:
     @property
     def n_coefficients(self) -> int:
         """Number of coefficients of all models, Q."""
-        return sum(model.n_coefficients for model, _ in self._models)
+        return sum(model.n_coefficients for model, _ in self.models)
 
     @property
-    def _models(self) -> list[tuple[PropensityModel, slice]]:
+    def models(self) -> list[tuple[PropensityModel, slice]]:
         """Models of the arm, of the membership of a target frame and of the observation, each with its part of gamma."""
         models, cut = [], 0
         for model in (self.propensity, self.membership, self.observation):
@@ -330,7 +330,7 @@ class WeightModel:
     def _each(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
         """Fit each model, that of membership to all rows and the others to the sample, and stack the coefficients."""
         own = counts if self.membership is None else counts * self.observed[:, None]
-        fits = [fit(model, counts if model is self.membership else own, part) for model, part in self._models]
+        fits = [fit(model, counts if model is self.membership else own, part) for model, part in self.models]
         return functools.reduce(NewtonFits.above, fits)
 
     def fit(self, s: Array) -> NewtonFits:
@@ -344,7 +344,7 @@ class WeightModel:
     def score(self, eta: Array) -> Array:
         """Return the score of `RowWeights` under predictors (L, n, 1)."""
         scores, cut = [], 0
-        for model, _ in self._models:
+        for model, _ in self.models:
             own = model.score(eta[cut : cut + model.n_predictors])
             alone = self.membership is None or model is self.membership
             scores.append(own if alone else own * self.observed)
@@ -358,7 +358,7 @@ class WeightModel:
         own, cut, placed = s if self.membership is None else s * self.observed, 0, []
         # The information of the membership model is a mean over sample and frame, the inverse relative to the sample.
         share = own.sum() / s.sum() if whole is None and self.membership is not None else 1.0
-        for model, part in self._models:
+        for model, part in self.models:
             known = next(each for other, each in zip(of_models, information, strict=True) if other is model)
             member = model is self.membership
             found = model.inverse(gamma[part], s if member else own, known) * (share if member else 1.0)
@@ -371,7 +371,7 @@ class WeightModel:
 
     def predictors(self, gamma: Array) -> Array:
         """Linear predictors, shape (L, n, m), under gammas of shape (S, m)."""
-        parts = [model.predictors(gamma[part]) for model, part in self._models]
+        parts = [model.predictors(gamma[part]) for model, part in self.models]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def probabilities(self, eta: Array) -> Array:

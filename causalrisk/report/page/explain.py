@@ -372,7 +372,7 @@ def _untestable(record: FitRecord) -> Section:
             f"Could a covariate be a consequence of {treat}? Adjusting for something that the treatment changes takes "
             "a part of the effect away, or brings in a bias where there was none. The numbers look the same either "
             f"way; only knowledge of when and how the covariate was measured tells. {asked}",
-            f"Nor can the data show these {"three" if missing else "two"}:",
+            f"Nor can the data show these {'three' if missing else 'two'}:",
         ),
         (
             f"that no other common cause of {treat} and {name} is missing from the formulas (unconfoundedness);",
