@@ -440,7 +440,9 @@ def read_formulas(
         )
         of_seen = None if seen is None else resolve(seen, table, frame, "right")
     except DesignError as error:
-        odd = unquoted(f"{formula}, {propensity}, {observed}", data if isinstance(data, Mapping) else getattr(data, "columns", ()))
+        odd = unquoted(
+            f"{formula}, {propensity}, {observed}", data if isinstance(data, Mapping) else getattr(data, "columns", ())
+        )
         if all(name in str(error) or name.replace('"', "'") in str(error) for name in odd):
             raise
         raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
@@ -494,6 +496,11 @@ def check_roles(formulas: Formulas, treat: str) -> None:
                 f"{reason}.\nTake {treat} out of the formula; treat= is enough."
             )
     for name in left.variables:
+        if formulas.seen is not None and formulas.observed is not None and name in formulas.seen.variables:
+            raise DesignError(
+                f"outcome {name!r} is in observed={formulas.observed.text!r}; expected what is known of every row, as "
+                f"the outcome is missing in some.\nTake {name} out of it."
+            )
         for scope, formula in ((right, outcome), (assign, assigned)):
             if name in scope.variables:
                 raise DesignError(
@@ -562,11 +569,6 @@ def _observation(
         return None
     codes, columns = codes_of(formula), dict[str, pd.Series]()
     for name, values in scope.variables.items():
-        if name in formulas.left.variables:
-            raise DesignError(
-                f"outcome {name!r} is in observed={formula.text!r}; expected what is known of every row, as the "
-                f"outcome is missing in some.\nTake {name} out of it."
-            )
         if name == treat.name:
             levels = pd.Categorical.from_codes(coding.arm.astype(int), categories=list(coding.levels))
             columns[name] = pd.Series(levels)

@@ -259,7 +259,7 @@ def _kept_sample(problem: Problem) -> Sample:
     if isinstance(problem, KeptProblem):
         return problem.sample
     empty = _of_scan(problem).without_rows().sample
-    bases = {"X": empty.X, "Z": empty.Z, "O": empty.O}
+    bases = {"X": empty.X, "Z": empty.Z, "R": empty.R}
     return ScannedSample(**bases, family=problem.family, total=problem.total, n_arms=problem.n_arms)
 
 

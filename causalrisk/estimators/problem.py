@@ -384,7 +384,7 @@ class ScannedProblem(Problem):
             n_arms=self.n_arms,
             total=self.total,
             at=None if stated is None else float(np.log(stated)),
-            O=design.observation_basis,
+            R=design.observation_basis,
             fill=float(design.outcome_limits.mean()),
         )
         return Block(
@@ -426,11 +426,11 @@ class ScannedProblem(Problem):
         )
 
     def _unseen(self, n: int) -> dict[str, Any]:
-        """What a sample has of the observation model, in n rows of a target frame; nothing where there is none."""
+        """Fields of a sample of n rows of a target frame that the observation model needs; none where there is none."""
         basis = self.design.observation_basis
         if basis is None or self.design.observation is None:
             return {}
-        return {"O": basis.of(np.zeros((n, len(self.design.observation.names)))), "recorded": np.zeros(n)}
+        return {"R": basis.of(np.zeros((n, len(self.design.observation.names)))), "recorded": np.zeros(n)}
 
     def weight_model(self, sample: Sample) -> WeightModel | None:
         """Return propensity model and target on some rows."""
@@ -460,7 +460,7 @@ class ScannedProblem(Problem):
                 weights=none,
                 cluster=None,
                 offset=None if design.offset_kind is None else none,
-                O=None if design.observation is None else np.empty((0, len(design.observation.names))),
+                R=None if design.observation is None else np.empty((0, len(design.observation.names))),
             )
         )
 
@@ -481,9 +481,9 @@ def weighs(spec: Specification, target: Target) -> bool:
 
 def observation_model(sample: Sample, spec: Specification) -> BinaryModel | None:
     """Return the logit of the outcome being observed; None where none is missing, or the estimator has no weights."""
-    if sample.O is None or sample.recorded is None or not spec.uses_propensity:
+    if sample.R is None or sample.recorded is None or not spec.uses_propensity:
         return None
-    return BinaryModel(sample.O.columns, sample.recorded.astype(np.intp), "logit")
+    return BinaryModel(sample.R.columns, sample.recorded.astype(np.intp), "logit")
 
 
 def make_model(

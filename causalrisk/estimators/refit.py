@@ -696,7 +696,7 @@ def _widest_row(block: Block) -> float:
 
 def _widest(sample: Sample) -> float:
     """Largest sum of the sizes of the columns of a row, of the designs of propensity and observation model."""
-    designs = [sample.Z] if sample.O is None else [sample.Z, sample.O]
+    designs = [sample.Z] if sample.R is None else [sample.Z, sample.R]
     return max(float(np.abs(design.columns).sum(axis=1).max(initial=0)) for design in designs)
 
 

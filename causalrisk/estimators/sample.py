@@ -62,7 +62,7 @@ class Sample:
         Cluster of each row, as by `clusters`, where it goes with the rows.
     stratum : ndarray of int, shape (n,), optional
         Stratum of each row, as by `strata`, likewise.
-    O : Basis, optional
+    R : Basis, optional
         Basis of the design of the observation model, where outcomes are missing; columns of shape (n, r).
     recorded : ndarray, shape (n,), optional
         1.0 for the rows whose outcome was observed, where some are missing; `y` is then a mean outcome in the others.
@@ -80,7 +80,7 @@ class Sample:
     mean_offset: Array | None = None
     cluster: NDArray[np.intp] | None = None
     stratum: NDArray[np.intp] | None = None
-    O: Basis | None = None
+    R: Basis | None = None
     recorded: Array | None = None
 
     @property
@@ -179,7 +179,7 @@ class Sample:
         first, last, frame = rows.start, rows.stop, self.n_frame
         columns = {name: getattr(self, name) for name in ("offset", "mean_offset", "cluster", "stratum", "recorded")}
         return BlockSample(
-            O=None if self.O is None else dataclasses.replace(self.O, columns=self.O.columns[rows]),
+            R=None if self.R is None else dataclasses.replace(self.R, columns=self.R.columns[rows]),
             y=self.y[rows],
             X=dataclasses.replace(self.X, columns=self.X.columns[rows]),
             Z=dataclasses.replace(self.Z, columns=self.Z.columns[rows]),
@@ -247,12 +247,12 @@ def make_sample(
 
     s = beside(np.ones(n_frame), rows_of(weights, order))
     arms = beside(np.zeros(n_frame, dtype=arm.dtype), arm[order])
-    O, recorded = None, None
+    R, recorded = None, None
     if observation is not None:
         seen, columns = observation.recorded, observation.columns
         y = np.where(seen, y, y[seen].mean())
         recorded = beside(np.zeros(n_frame), seen[order].astype(float))
-        O = orthonormal_basis(beside(np.zeros((n_frame, columns.shape[1])), columns[order]), s)
+        R = orthonormal_basis(beside(np.zeros((n_frame, columns.shape[1])), columns[order]), s)
     y_all = beside(np.full(n_frame, y.mean()), y[order])
     offset, mean_offset = None, None
     if offsets is not None:
@@ -280,7 +280,7 @@ def make_sample(
         family=family,
         offset=offset,
         mean_offset=mean_offset,
-        O=O,
+        R=R,
         recorded=recorded,
     )
 
@@ -319,7 +319,7 @@ def block_sample(
     n_arms: int,
     total: float,
     at: float | None,
-    O: Basis | None = None,
+    R: Basis | None = None,
     fill: float = 0.0,
 ) -> BlockSample:
     """Sort the rows of a block by arm.
@@ -338,7 +338,7 @@ def block_sample(
         Sum of the observation weights of all rows.
     at : float or None
         Offset where the means are taken; None where that is the observed one.
-    O : Basis, optional
+    R : Basis, optional
         Basis of the design of the observation model, where outcomes are missing.
     fill : float, default 0.0
         Outcome of the rows without one, where it counts for nothing.
@@ -353,9 +353,9 @@ def block_sample(
     offset = None if block.offset is None else block.offset[order]
     y, seen = block.y[order], block.recorded[order]
     return BlockSample(
-        y=y if O is None else np.where(seen, y, fill),
-        O=None if O is None or block.O is None else O.of(block.O, order),
-        recorded=None if O is None else seen.astype(float),
+        y=y if R is None else np.where(seen, y, fill),
+        R=None if R is None or block.R is None else R.of(block.R, order),
+        recorded=None if R is None else seen.astype(float),
         X=x,
         Z=x if block.Z is block.X else Z.of(block.Z, order),
         arm=block.arm[order],

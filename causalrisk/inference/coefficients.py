@@ -107,9 +107,9 @@ def observed_names(observation: Observation) -> tuple[str, ...]:
 def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
     weights, sample, q = record.weight_fit, record.sample, record.sample.Z.columns.shape[1]
     cut, last = len(gamma), []
-    if weights is not None and weights.model.observation is not None and sample.O is not None:
+    if weights is not None and weights.model.observation is not None and sample.R is not None:
         cut -= weights.model.observation.n_coefficients
-        last = [sample.O.coefficients(gamma[cut:])]
+        last = [sample.R.coefficients(gamma[cut:])]
     return np.concatenate([*(sample.Z.coefficients(gamma[k : k + q]) for k in range(0, cut, q)), *last])
 
 

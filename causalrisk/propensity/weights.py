@@ -297,7 +297,7 @@ class WeightModel:
 
     @property
     def models(self) -> list[tuple[PropensityModel, slice]]:
-        """Models of the arm, of the membership of a target frame and of the observation, each with its part of gamma."""
+        """Models of the arm, the membership of a target frame and the observation, each with its part of gamma."""
         models, cut = [], 0
         for model in (self.propensity, self.membership, self.observation):
             if model is not None:

@@ -73,7 +73,7 @@ class Moments:
         Sum of their weights.
     members : ndarray of int, shape (m,)
         Cluster times K plus arm, where a cluster has rows in an arm.
-    O : ColumnMoments or None
+    R : ColumnMoments or None
         Of the design of the observation model; those of X and y are then of the rows with an outcome.
     recorded, known : ndarray, shape (K,)
         Rows of each arm with an outcome, and the sum of their weights.
@@ -85,7 +85,7 @@ class Moments:
     rows: np.ndarray
     totals: Array
     members: np.ndarray
-    O: ColumnMoments | None
+    R: ColumnMoments | None
     recorded: np.ndarray
     known: Array
 
@@ -98,7 +98,7 @@ class Moments:
             rows=self.rows + other.rows,
             totals=self.totals + other.totals,
             members=np.union1d(self.members, other.members),
-            O=None if self.O is None or other.O is None else self.O.beside(other.O),
+            R=None if self.R is None or other.R is None else self.R.beside(other.R),
             recorded=self.recorded + other.recorded,
             known=self.known + other.known,
         )
@@ -138,7 +138,7 @@ def moments(
     workers, passes
         As in `BlockCoder.over`.
     """
-    parts = (first.X, first.Z, _outcomes(first)[first.recorded], np.empty((1, 0)) if first.O is None else first.O)
+    parts = (first.X, first.Z, _outcomes(first)[first.recorded], np.empty((1, 0)) if first.R is None else first.R)
     origins = tuple(np.median(columns, axis=0) if len(columns) else np.zeros(2) for columns in parts)
     found: Moments | None = None
     for made, block in source.over(partial(_moments_of, origins, n_arms, writer is not None), workers, passes):
@@ -169,14 +169,14 @@ def _outcomes(block: CodedBlock) -> Array:
 
 def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBlock) -> tuple[Moments, CodedBlock | None]:
     """Return the moments of a block, and the block itself where it is to be kept."""
-    seen = slice(None) if block.O is None else block.recorded
+    seen = slice(None) if block.R is None else block.recorded
     arm, weights = block.arm[seen], block.weights[seen]
     X, y = (
         ColumnMoments.of(columns[seen], arm, k, origin=origin, weights=weights)
         for columns, origin in ((block.X, origins[0]), (_outcomes(block), origins[2]))
     )
     Z = ColumnMoments.of(block.Z, block.arm, k, origin=origins[1], weights=block.weights)
-    O = None if block.O is None else ColumnMoments.of(block.O, origin=origins[3], weights=block.weights)
+    R = None if block.R is None else ColumnMoments.of(block.R, origin=origins[3], weights=block.weights)
     cluster = np.empty(0, dtype=np.intp) if block.cluster is None else block.cluster
     found = Moments(
         X=X,
@@ -185,7 +185,7 @@ def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBloc
         rows=np.bincount(block.arm, minlength=k),
         totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
         members=np.unique(cluster * k + block.arm[: len(cluster)]),
-        O=O,
+        R=R,
         recorded=np.bincount(arm, minlength=k),
         known=np.bincount(arm, weights, minlength=k).astype(float),
     )
@@ -538,12 +538,12 @@ def _design(
     reader, columns, arms, n = coder.reader, coder.reader.columns, coder.arms, int(seen.rows.sum())
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
     observation, keep_seen, of_seen = None, None, None
-    if seen.O is not None and seen_names is not None and reader.observed is not None:
+    if seen.R is not None and seen_names is not None and reader.observed is not None:
         formula = reader.observed.right_text
         if is_missing(seen.rows, seen.recorded, arms.labels, name, formula, notes):
-            keep_seen = seen.O.usable(seen_names, "observation", notes, rules.collinear)
+            keep_seen = seen.R.usable(seen_names, "observation", notes, rules.collinear)
             none = Observation(np.empty(0, dtype=bool), np.empty((0, len(seen_names))), seen_names, formula)
-            observation, of_seen = none.keeping(keep_seen), seen.O.basis(keep_seen)[0]
+            observation, of_seen = none.keeping(keep_seen), seen.R.basis(keep_seen)[0]
     check_magnitude(seen.outcome_limits, f"outcome {name!r}")
     if np.ptp(seen.outcome_limits) == 0:
         raise DesignError(

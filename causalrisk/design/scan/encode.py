@@ -76,7 +76,7 @@ class CodedBlock:
         Variables of both models, on these rows and those that trimming left out; not of rows that were kept.
     place : ndarray of int, shape (n,), optional
         Where these rows are in the table.
-    O : ndarray, shape (n, r), optional
+    R : ndarray, shape (n, r), optional
         Design of the observation model, where outcomes may be missing.
     """
 
@@ -94,7 +94,7 @@ class CodedBlock:
     row: np.ndarray | None = None
     table: pd.DataFrame | None = None
     place: np.ndarray | None = None
-    O: np.ndarray | None = None
+    R: np.ndarray | None = None
 
     @property
     def recorded(self) -> np.ndarray:
@@ -111,7 +111,7 @@ class CodedBlock:
     def some(self, keep: np.ndarray) -> CodedBlock:
         """Return some of the rows; `keep` is of bool, shape (n,)."""
         names = ("position", "y", "X", "Z", "arm", "weights", "cluster", "offset", "stratum", "multiplicities", "row")
-        return taken(self, keep, *names, "place", "O")
+        return taken(self, keep, *names, "place", "R")
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class BlockCoder:
         """Code some rows, the first of which has the given number in the sample."""
         X, arm = self.outcome.encode(rows.table), self.arms.arms(rows.treat, self.reader.columns.treat)
         return CodedBlock(
-            O=self.seen_of(rows.table, arm),
+            R=self.seen_of(rows.table, arm),
             places=renumbered(rows.places, rows.position, number),
             position=number + np.arange(rows.n),
             y=self.outcome_of(rows, slice(None)),
@@ -334,7 +334,6 @@ class BlockCoder:
                     "would); expected terms of one row, as a scan has one block of rows at a time.\n"
                     "Write the number itself, or make a column of the files of it."
                 )
-
 
     def _coded_parts(self, rows: KeptRows, which: slice) -> tuple[np.ndarray, ...]:
         """Both designs, the outcome and the design of the observation model, if there is one, of some rows."""
@@ -392,7 +391,7 @@ class Store:
     ----------
     columns : dict of str to ndarray
         Fields of `CodedBlock` for all rows: "y", "X", "arm", "row", and "Z", "weights", "cluster", "offset",
-        "stratum", "multiplicities" and "O" where there are any. Without "Z" both designs are one.
+        "stratum", "multiplicities" and "R" where there are any. Without "Z" both designs are one.
     places : list of Place
         Where the rows are from.
     block_rows : int
@@ -431,7 +430,7 @@ class Store:
             stratum=own["stratum"].astype(np.intp) if "stratum" in own else None,
             multiplicities=own.get("multiplicities"),
             row=own["row"].astype(np.intp),
-            O=own.get("O"),
+            R=own.get("R"),
         )
 
     def blocks(self) -> Iterator[CodedBlock]:
@@ -569,7 +568,7 @@ class Writer:
         kept = {"y": block.y, "X": block.X, "arm": block.arm, "row": block.row, "offset": block.offset}
         kept |= {"cluster": block.cluster, "stratum": block.stratum, "Z": None if block.Z is block.X else block.Z}
         kept |= {"weights": block.weights if self.weighted else None, "multiplicities": block.multiplicities}
-        kept["O"] = block.O
+        kept["R"] = block.R
         return {name: values for name, values in kept.items() if values is not None}
 
 
@@ -596,8 +595,8 @@ class Columns:
             columns if keep.all() else np.compress(keep, columns, axis=1)
             for columns, keep in ((block.X, self.outcome), (block.Z, self.propensity))
         )
-        seen = None if self.observed is None or block.O is None else np.compress(self.observed, block.O, axis=1)
-        return dataclasses.replace(block, X=X, Z=X if one else Z, O=seen)
+        seen = None if self.observed is None or block.R is None else np.compress(self.observed, block.R, axis=1)
+        return dataclasses.replace(block, X=X, Z=X if one else Z, R=seen)
 
 
 @dataclass(frozen=True)

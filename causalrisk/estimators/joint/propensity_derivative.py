@@ -115,7 +115,9 @@ def _parts(solution: JointSolution, block: JointRows) -> _Parts:
             of_arm = np.hstack(
                 [
                     slope[members].T @ (weighted[members, None] * own[members])
-                    for slope, own in zip(slopes.w, predictor_columns(model.columns, model.beside, len(eta)), strict=True)
+                    for slope, own in zip(
+                        slopes.w, predictor_columns(model.columns, model.beside, len(eta)), strict=True
+                    )
                 ]
             )
             u[:, later] += rows.criterion.contrasts[:, a, None, None] * of_arm

@@ -25,9 +25,9 @@ from causalrisk.report.labels import (
     estimand_words,
     formats,
     joined,
-    missing_words,
     ladder_end_words,
     learner_words,
+    missing_words,
     offset_words,
     outcome_text,
     population_words,
@@ -353,7 +353,7 @@ def _disagreement(record: FitRecord) -> Section:
 
 
 def _missing_at_random(record: FitRecord) -> list[str]:
-    """The assumption on outcomes that are missing, where some are."""
+    """State the assumption on outcomes that are missing, where some are."""
     seen, design = record.design.observation, record.design
     if seen is None:
         return []
