@@ -24,7 +24,7 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
-from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.separation import (
     Models,
     Predicted,
@@ -296,24 +296,20 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
         return PlainBlocks(problem.target, np.array([problem.n_frame / problem.total]) if problem.n_frame else mean)
     rows, fits = fit_scores(problem)
     refuse_separation(problem, problem.design, fit_suspicion(rows, fits), link)
-    information, membership, observation = rows.sums(fits.coefficients).hessian[0] / problem.total, None, None
-    empty = problem.without_rows()
-    model = empty.weight_model
-    if problem.n_frame:
-        of_frame, other = _fit_likelihood(problem, _on_membership, empty.membership)
-        if fit_suspicion(of_frame, other):
-            check_membership(models_of(problem), model)
-        membership = of_frame.sums(other.coefficients).hessian[0] / problem.total
+    information, model = [rows.sums(fits.coefficients).hessian[0] / problem.total], problem.without_rows().weight_model
+    checked = functools.partial(check_observation, design=problem.design)
+    others = ((model.membership, _on_membership, check_membership), (model.observation, _on_observation, checked))
+    for beside, on_block, check in others:
+        if beside is None:
+            continue
+        rows, other = _fit_likelihood(problem, on_block, likelihood_of(beside))
+        if fit_suspicion(rows, other):
+            check(models_of(problem), model)
+        information.append(rows.sums(other.coefficients).hessian[0] / problem.total)
         fits = fits.above(other)
-    if model.observation is not None:
-        of_seen, third = _fit_likelihood(problem, _on_observation, model.observation)
-        if fit_suspicion(of_seen, third):
-            check_observation(models_of(problem), model, problem.design)
-        observation = of_seen.sums(third.coefficients).hessian[0] / problem.total
-        fits = fits.above(third)
     _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, model, link, notes)
     sums, log_mean = _target_sums(problem, fits)
-    return BlockedWeights(fits, WeightSums(sums, log_mean, information, membership, observation))
+    return BlockedWeights(fits, WeightSums(sums, log_mean, tuple(information)))
 
 
 def fit_scores(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:

@@ -353,18 +353,14 @@ class WeightModel:
 
     def inverse(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> tuple[Array, ...]:
         """Return the inverse of `RowWeights`, relative to the total weight of the sample."""
-        information = (None,) * 3 if whole is None else (whole.information, whole.membership, whole.observation)
-        of_models = (self.propensity, self.membership, self.observation)
-        own, cut, placed = s if self.membership is None else s * self.observed, 0, []
+        own, cut, placed = s if self.membership is None else s * self.observed, 0, list[Array]()
         # The information of the membership model is a mean over sample and frame, the inverse relative to the sample.
         share = own.sum() / s.sum() if whole is None and self.membership is not None else 1.0
-        for model, part in self.models:
-            known = next(each for other, each in zip(of_models, information, strict=True) if other is model)
-            member = model is self.membership
-            found = model.inverse(gamma[part], s if member else own, known) * (share if member else 1.0)
-            for each in found:
-                wide = np.zeros((each.shape[0], self.n_coefficients))
-                wide[:, cut : cut + model.n_coefficients] = each
+        for k, (model, part) in enumerate(self.models):
+            weights, factor = (s, share) if model is self.membership else (own, 1.0)
+            for rows in model.inverse(gamma[part], weights, None if whole is None else whole.information[k]):
+                wide = np.zeros((len(rows), self.n_coefficients))
+                wide[:, cut : cut + model.n_coefficients] = rows * factor
                 placed.append(wide)
             cut += model.n_coefficients
         return tuple(placed)
@@ -684,19 +680,13 @@ class WeightSums:
         Divisors of the weights.
     log_mean : ndarray, shape (Q, 1), or None
         As in `WeightSlopes`.
-    information : ndarray, shape (Q, Q)
-        Mean information of the propensity model.
-    membership : ndarray, shape (q, q), optional
-        Information of the membership model, over the weight of the sample.
-    observation : ndarray, shape (r, r), optional
-        Mean information of the observation model.
+    information : tuple of ndarray
+        Information of each of `WeightModel.models`, over the weight of the sample.
     """
 
     target: TargetSums
     log_mean: Array | None
-    information: Array
-    membership: Array | None = None
-    observation: Array | None = None
+    information: tuple[Array, ...]
 
 
 def fit_weights(model: WeightModel, s: Array) -> WeightFit:

@@ -111,16 +111,10 @@ def _parts(solution: JointSolution, block: JointRows) -> _Parts:
         slopes = model.slopes(eta, s[:, None], *((None, None) if own is None else (own.target, own.log_mean)))
         w, later = at.w, slice(some.start + 1, some.stop + 1)
         gradients[some] = gradients_of(at)
+        pairs = list(zip(slopes.w, predictor_columns(model.columns, model.beside, len(slopes.w)), strict=True))
         for a, members in enumerate(sample.slices):
-            of_arm = np.hstack(
-                [
-                    slope[members].T @ (weighted[members, None] * own[members])
-                    for slope, own in zip(
-                        slopes.w, predictor_columns(model.columns, model.beside, len(eta)), strict=True
-                    )
-                ]
-            )
-            u[:, later] += rows.criterion.contrasts[:, a, None, None] * of_arm
+            moved = [slope[members].T @ (weighted[members, None] * columns[members]) for slope, columns in pairs]
+            u[:, later] += rows.criterion.contrasts[:, a, None, None] * np.hstack(moved)
         if slopes.log_mean is not None:  # of all rows; these have their share of it
             own_share = float(rows.share @ sample.observed)
             u[:, later] -= own_share * solution.u[:, later, None] * slopes.log_mean.T
