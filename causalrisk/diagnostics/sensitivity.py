@@ -151,7 +151,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     by_theta = sample.arm_products((-2 * residual * slope)[:, None] * q, np.ones((sample.n, 1)))[..., 0]
     influence = estimate.influence[:, estimate.block("theta")].reshape(sample.n, n_arms, -1)
     moved = np.einsum("ap,nap->n", by_theta, influence)
-    share = sample.s * sample.with_outcome / (sample.s @ sample.with_outcome)
+    share = sample.s * sample.observed / sample.total
     inside = (share > 0).astype(float)
     sigma = float(share @ residual**2)
     by_sigma = inside * (residual**2 - sigma) + moved

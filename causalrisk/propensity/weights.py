@@ -392,7 +392,7 @@ class WeightModel:
             return np.ones((1, 1)), np.zeros((1, 1))
         seen = (self.observation.arm > 0)[:, None]
         odds = np.where(seen, np.exp(np.where(seen, -eta[-1], 0.0)), 0.0)
-        return seen + odds, -odds
+        return seen.astype(float) + odds, -odds
 
     @property
     def divided(self) -> bool:
@@ -635,6 +635,11 @@ class WeightFit(RowWeights):
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
         return self.model.probabilities(self.eta[..., None])[:, :, 0]
+
+    @property
+    def observation_probabilities(self) -> Array:
+        """Probability that the outcome is observed, where some are missing, shape (n,)."""
+        return observation_of(self.model).probabilities(self.eta[-1:, :, None])[1, :, 0]
 
     def part(self, rows: slice) -> RowWeights:
         """As in `RowWeights`."""

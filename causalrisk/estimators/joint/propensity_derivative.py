@@ -113,8 +113,9 @@ def _parts(solution: JointSolution, block: JointRows) -> _Parts:
         gradients[some] = gradients_of(at)
         pairs = list(zip(slopes.w, predictor_columns(model.columns, model.beside, len(slopes.w)), strict=True))
         for a, members in enumerate(sample.slices):
-            moved = [slope[members].T @ (weighted[members, None] * columns[members]) for slope, columns in pairs]
-            u[:, later] += rows.criterion.contrasts[:, a, None, None] * np.hstack(moved)
+            of_arm = [slope[members].T @ (weighted[members, None] * columns[members]) for slope, columns in pairs]
+            moved = np.concatenate([np.empty((w.shape[1], 0)), *of_arm], axis=1)  # scores that are known have none
+            u[:, later] += rows.criterion.contrasts[:, a, None, None] * moved
         if slopes.log_mean is not None:  # of all rows; these have their share of it
             own_share = float(rows.share @ sample.observed)
             u[:, later] -= own_share * solution.u[:, later, None] * slopes.log_mean.T

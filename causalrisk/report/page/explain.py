@@ -189,7 +189,12 @@ def _weights(record: FitRecord) -> list[str]:
         + (f", of {arm.alone_n:.1f} by the probability weights alone" if surveyed else "")
         for label, arm in zip(record.design.labels, record.overlap, strict=True)
     ]
-    texts = [weight_words(record), *filter(None, [missing_words(record)]), f"{'; '.join(spread)}."]
+    texts = [weight_words(record), f"{'; '.join(spread)}."]
+    if record.design.observation is not None:
+        chances = record.used_weight_fit.observation_probabilities[record.sample.n_frame :]
+        texts.insert(
+            1, f"{missing_words(record)} The probability runs from {chances.min():.3f} to {chances.max():.3f}."
+        )
     if surveyed:
         texts.append(
             f"These are of {TOTAL_WEIGHT}. What the probability weights alone leave is their cost, and only what is "
