@@ -332,8 +332,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
         by_variance = squared * pq * ((1 - 2 * p) * pull**2 + 2 * pull * slope * balance)
         return float(moments @ solved), columns.T @ (2 * by_moment - by_variance)
 
-    statistic, converged = minimize_value(value, fit.coefficients)
     df = columns.shape[1]
+    statistic, converged = minimize_value(value, fit.coefficients[:df])
     return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)
 
 

@@ -142,6 +142,7 @@ class CausalModel(metaclass=Advising):
         effect: Scale = "difference",
         design: Survey | None = None,
         subpop: Any = None,
+        observed: str | None = None,
         missing: Missing = "drop",
         collinear: Missing = "drop",
     ) -> Self:
@@ -234,6 +235,13 @@ class CausalModel(metaclass=Advising):
             Subpopulation of the survey that the effect is of: a column of True and False, a condition such as
             "age >= 20", or one value per row. Units without rows in it count in the variance, which leaving the rows
             out of the data would change.
+        observed : str, optional
+            Formula of a logit model of the outcome being observed, where outcomes are missing, such as "x1 + d" with
+            the treatment d or "(x1 + x2) * d" for a model by arm. Rows without an outcome then stay in the sample: the
+            score, the target population and averages of predictions are of all rows, outcome models are trained on
+            those with an outcome, and weights are also divided by the probability that the outcome was observed, whose
+            estimation is counted in the standard errors. OutcomeRegression and "Unadjusted", which have no weights,
+            take the outcomes of an arm as missing at random given the covariates of the outcome formula.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
         collinear : {"drop", "raise"}
@@ -269,7 +277,7 @@ class CausalModel(metaclass=Advising):
             check_scored(made, propensity, propensity_score)
         return cls._of(made, cls._checked(model_options(made, given)))
 
-    @check_keywords("arrays", from_formula, without=("treat", "propensity"))
+    @check_keywords("arrays", from_formula, without=("treat", "propensity", "observed"))
     def __init__(
         self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
     ) -> None:

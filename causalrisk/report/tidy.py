@@ -122,6 +122,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
     row: dict[str, Any] = {
         "nobs": design.nobs,
         "n_dropped": design.n_dropped,
+        "n_without_outcome": design.n_unrecorded,
         "estimator": record.spec.name,
         "estimand": record.estimand,
         "target": record.options.population.name,
