@@ -11,6 +11,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
 from causalrisk import (
@@ -233,6 +234,18 @@ def test_learners_predict_rows_without_an_outcome_and_learn_from_the_others():
     seen = ROWS.y.notna()
     np.testing.assert_allclose(own[seen], res.outcome_predictions[seen], rtol=1e-10)
     assert np.isfinite(res.learner_fit).all(axis=None)
+
+
+@pytest.mark.parametrize("observed", [None, BY_ARM])
+def test_a_classifier_leaves_the_coefficients_of_the_other_models(observed):
+    frame = ROWS.loc[:40, ["x1", "x2"]]
+    given = {"observed": observed, "target": frame}
+    own = model(AIPW, **given, propensity_score=LogisticRegression()).fit(n_boot=2, bootstrap="bayesian")
+    logit = model(AIPW, **given).fit(n_boot=2, bootstrap="bayesian")
+    assert own.propensity_params.index[0] == "membership: Intercept"
+    beside = logit.propensity_params.index[3:]
+    np.testing.assert_allclose(own.propensity_params, logit.propensity_params[beside], rtol=1e-8)
+    np.testing.assert_allclose(own.propensity_bse, logit.propensity_bse[beside], rtol=1e-6)
 
 
 def test_what_is_said_of_the_rows_without_an_outcome(capsys, tmp_path):
