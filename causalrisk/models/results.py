@@ -295,10 +295,15 @@ class CausalResults(metaclass=Advising):
 
     # --- effects and their inference -----------------------------------------------------------------------------
 
+    def _by_name(self, values: np.ndarray, name: str) -> pd.Series:
+        """Values of the parameters; of a model of arrays they go by position too, as those of statsmodels do."""
+        kind = Values if self._record.design.formula is None else pd.Series
+        return kind(values, index=self._record.names, name=name)
+
     @property
     def params(self) -> pd.Series:
         """The effects (one for each arm but the reference), then the potential-outcome mean of each arm."""
-        return Values(self._record.estimate.params.copy(), index=self._record.names, name="estimate")
+        return self._by_name(self._record.estimate.params.copy(), "estimate")
 
     @property
     def effect(self) -> float:
@@ -313,19 +318,19 @@ class CausalResults(metaclass=Advising):
     @property
     def bse(self) -> pd.Series:
         """Standard errors of `params`."""
-        return Values(self._record.std_errors, index=self._record.names, name="std err")
+        return self._by_name(self._record.std_errors, "std err")
 
     @property
     def tvalues(self) -> pd.Series:
         """Statistics z of `params`, or t, of ratios on the logarithmic scale; NaN where the standard error is zero."""
         record = self._record
-        return Values(parameter_tests(record)[0], index=record.names, name=statistic_names(record.df)[0])
+        return self._by_name(parameter_tests(record)[0], statistic_names(record.df)[0])
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values of `params`; NaN where the standard error is zero."""
         record = self._record
-        return Values(parameter_tests(record)[1], index=record.names, name=statistic_names(record.df)[1])
+        return self._by_name(parameter_tests(record)[1], statistic_names(record.df)[1])
 
     @property
     def use_t(self) -> bool:
