@@ -255,8 +255,8 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity_link=sm.fami
     Type  propensity_link='probit'.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit_regularized(alpha=1)
     Type  model.with_options(learner="lasso").fit().
-[round(IPWRA(b.bweight, sm.add_constant(b[["mage", "mmarried"]]), b.mbsmoke).fit().params[k], 2) for k in (0, -1)]
-    [-243.81, 3158.51]
+"{:.2f} {:.2f}".format(*map(IPWRA(b.bweight, sm.add_constant(b[["mage", "mmarried"]]), b.mbsmoke).fit().params.__getitem__, (0, -1)))
+    -243.81 3158.51
 fit.model.data.xnames, fit.model.data.ynames
     (['Intercept', 'mage', 'mmarried'], 'bweight')
 fit.model.data.orig_exog.join(fit.model.data.orig_endog).shape
