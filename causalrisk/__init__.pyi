@@ -4,6 +4,7 @@ from causalrisk import datasets as datasets
 from causalrisk import hle as hle
 from causalrisk import simulation as simulation
 from causalrisk._version import __version__ as __version__
+from causalrisk.design.did import DiD as DiD
 from causalrisk.design.scan.source import Scan as Scan
 from causalrisk.design.scan.source import scan as scan
 from causalrisk.design.survey import Survey as Survey

@@ -13,6 +13,7 @@ import numpy as np
 from causalrisk.design import (
     ColumnOptions,
     Design,
+    DiD,
     Scan,
     ScannedDesign,
     Survey,
@@ -21,6 +22,7 @@ from causalrisk.design import (
     design_from_arrays,
     design_from_formula,
     design_from_scan,
+    with_change,
 )
 from causalrisk.design.covariates import clustered
 from causalrisk.design.rows import is_classifier
@@ -108,7 +110,7 @@ class CausalModel(metaclass=Advising):
         learner_use: str | None = None,
         n_folds: int = 5,
         n_repeats: int = 1,
-        target: Any = "all",
+        target: Any = None,
         treated: Any = None,
         reference: Any = None,
         levels: Mapping[Any, str] | None = None,
@@ -123,6 +125,7 @@ class CausalModel(metaclass=Advising):
         effect: str = "difference",
         design: Survey | None = None,
         subpop: Any = None,
+        did: DiD | None = None,
         missing: str = "drop",
         collinear: str = "drop",
     ) -> Self:
@@ -174,10 +177,11 @@ class CausalModel(metaclass=Advising):
             Fits with other folds each, an odd number: the fit with the median effect is returned, with standard errors
             that allow for the folds.
         target : {"all", "treated", "control", "overlap", "matching", "entropy"}, level, DataFrame or callable
-            Target population, or "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in any case; a level of the treatment for
-            the rows of that arm (the ATT with several arms); a frame of another population with the same covariates,
-            whose density ratio to the sample comes from a logit in the covariates of the propensity formula; or a tilt
-            as a function of the propensity score, such as ``lambda e: (e > 0.1) * 1.0``.
+            Target population, by default "all", with `did` "treated"; also "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in
+            any case; a level of the treatment for the rows of that arm (the ATT with several arms); a frame
+            of another population with the same covariates, whose density ratio to the sample comes from a logit in the
+            covariates of the propensity formula; or a tilt as a function of the propensity score, such as
+            ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
             Level of the treatment that is treated, or that the others are compared with.
         levels : mapping, optional
@@ -214,6 +218,9 @@ class CausalModel(metaclass=Advising):
         subpop : str or array_like, optional
             Subpopulation of the survey that the effect is of: a column of True and False, or one value per row. Units
             without rows in it count in the variance, which leaving the rows out of the data would change.
+        did : DiD, optional
+            Where the outcomes before the treatment are, for difference-in-differences: the outcome of both models is
+            then the change.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
         collinear : {"drop", "raise"}
@@ -235,7 +242,7 @@ class CausalModel(metaclass=Advising):
             If an option is not known.
         """
         given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
-        data = as_scan(data)
+        formula, data = with_change(did, formula, as_scan(data), treat)
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
         made = make(
             formula,
@@ -269,6 +276,11 @@ class CausalModel(metaclass=Advising):
             Options of `from_formula`.
         """
         self._check_arrays(endog, exog, treat)
+        if options.get("did") is not None:
+            raise OptionError(
+                "did= names columns of data, and arrays have none.\n"
+                f'Type  {type(self).__name__}.from_formula("y ~ x1 + x2", data, treat="d", did={options["did"]!r}).'
+            )
         self.design = design_from_arrays(
             endog,
             exog,
@@ -285,6 +297,11 @@ class CausalModel(metaclass=Advising):
             raise OptionError(
                 f"learner= predicts the outcome, and the outcome models of {cls.spec.name} are constants.\n"
                 "Type  IPWRA.from_formula(...)  with it, or leave learner= out."
+            )
+        if options.did is not None and not (options.did.normalize or cls.spec.corrected):
+            raise OptionError(
+                f"normalize=False is for AIPW, whose residuals are weighted; {cls.spec.name} has no other weights than "
+                "its own.\nLeave normalize= out."
             )
         options.use_of(cls.spec)
         return options

@@ -51,6 +51,8 @@ from causalrisk.report.labels import (
     propensity_text,
     repeats_words,
     target_text,
+    trend_words,
+    variables_of,
 )
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
@@ -391,6 +393,7 @@ def _notes(record: FitRecord) -> list[str]:
         if record.weight_fit is not None and design.score is None:
             models += f"   Propensity: {design.propensity_formula}"
         notes.append(models)
+    notes += [text for text in [trend_words(record)] if text]
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
@@ -574,6 +577,11 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     if any(record.weight_fit is not None for record in comparison.records):
         formulas += f"   Propensity: {design.propensity_formula}"
     notes.append(formulas)
+    notes += [
+        text
+        for text in [trend_words(max(comparison.records, key=lambda r: len(variables_of(r))), compared=True)]
+        if text
+    ]
     notes += compared_learner_words(comparison.records)
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         coded = zip(design.labels, design.levels, strict=True)

@@ -1,0 +1,188 @@
+"""Difference-in-differences against R, identities, two spellings of one fit, and bad input.
+
+The numbers of R are in `tests/reference/did_panel.json`, from the formulas of Sant'Anna and Zhao (2020).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import causalrisk as cr
+from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OptionError, OutcomeRegression, Survey
+from causalrisk.report.page.methods import call_of, references
+from tests.conftest import REFERENCE, in_blocks
+
+CASES = json.loads((REFERENCE / "did_panel.json").read_text())["cases"]
+DATA = {case["id"]: pd.read_csv(REFERENCE / case["data"]) for case in CASES}
+SIM = DATA["sim"].assign(
+    id=np.arange(300) + 100, w=1 + np.arange(300) % 3, s=np.arange(300) % 5, psu=np.arange(300) % 60
+)
+LONG = pd.concat(
+    [
+        SIM.drop(columns=["y0", "y1"]).assign(y=SIM[name], year=year, x1=SIM.x1 + moved)
+        for name, year, moved in (("y0", 1999, 0), ("y1", 2004, 50))  # covariates are those of the earlier period
+    ]
+).sample(frac=1, random_state=1)
+DID = DiD(before="y0")
+OF_LONG = DiD(time="year", unit="id")
+ESTIMATORS = (OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
+
+
+def model(estimator=AIPW, data=SIM, formula="y1 ~ x1 + x2 + x3", did=DID, treat="d", **options):
+    return estimator.from_formula(formula, data, treat=treat, did=did, **options)
+
+
+def fit(*given, **options):
+    made = model(*given, **options)
+    return made.fit(cov_type="robust", n_replicates=20) if isinstance(made, JRE) else made.fit()
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+@pytest.mark.parametrize(("name", "estimator", "options"), [
+    ("trad", AIPW, {}),
+    ("unnormalised", AIPW, {"normalize": False}),
+    ("imp", AIPW, {"propensity_loss": "calibrated"}),
+    ("imp", IPWRA, {"propensity_loss": "calibrated"}),
+    ("imp", Hajek, {"propensity_loss": "calibrated"}),
+])  # fmt: skip
+def test_effects_and_errors_are_those_of_r(case, name, estimator, options):
+    loss = options.get("propensity_loss", "ml")
+    did = DiD(before=case["outcome_before"], normalize=options.get("normalize", True))
+    formula = f"{case['outcome_after']} ~ {case['covariates']}"
+    res = fit(estimator, DATA[case["id"]], formula, did, case["treat"], propensity_loss=loss)
+    np.testing.assert_allclose(res.effect, case["result"][name]["att"], rtol=1e-8)
+    np.testing.assert_allclose(res.bse["ATT"], case["result"][name]["se"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_is_its_own_on_the_change(estimator):
+    found = fit(estimator, did=DiD(before="y0", normalize=estimator is not AIPW))
+    change = estimator.from_formula("dy ~ x1 + x2 + x3", SIM.assign(dy=SIM.y1 - SIM.y0), treat="d", target="treated")
+    same = change.fit(cov_type="robust", n_replicates=20) if estimator is JRE else change.fit()
+    np.testing.assert_allclose(found.params, same.params, rtol=1e-12)
+    np.testing.assert_allclose(found.bse, same.bse, rtol=1e-12)
+
+
+OPTIONS = {
+    "plain": {},
+    "weights": {"weights": "w", "weight_type": "probability"},
+    "frequencies": {"weights": "w", "weight_type": "frequency"},
+    "clusters": {"cluster": "psu"},
+    "survey": {"design": Survey(weights="w", strata="s", psu="psu")},
+    "learner": {"smooth": True},
+    "trimmed": {"trim": (0.2, 0.8)},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("given", [LONG, pl.from_pandas(LONG), dict(LONG)], ids=["pandas", "polars", "mapping"])
+def test_long_data_are_the_two_columns(options, given):
+    order = LONG[LONG.year == 1999].id
+    wide = SIM.set_index("id").loc[order].reset_index()
+    long = fit(data=given, formula="y ~ x1 + x2 + x3", did=OF_LONG, **options)
+    same = fit(data=wide, **options)
+    np.testing.assert_allclose(long.params, same.params, rtol=1e-12)
+    np.testing.assert_allclose(long.bse, same.bse, rtol=1e-12)
+    assert set(long.model.design.index) <= set(SIM.id)
+
+
+def test_transformed_outcomes_change_by_their_transforms():
+    data = SIM.assign(y0=np.exp(SIM.y0 / 9), y1=np.exp(SIM.y1 / 9))
+    long = pd.concat([data.assign(**{"the y": data[n]}, t=t) for n, t in (("y0", 1.0), ("y1", 2.0))])
+    change = cr.AIPW.from_formula("I(np.log(y1) - np.log(y0)) ~ x1", data, treat="d", target="treated").fit()
+    two = fit(data=data, formula="np.log(y1) ~ x1", did=DiD(before="np.log(y0)", normalize=False))
+    own = fit(data=long, formula='np.log(Q("the y")) ~ x1', did=DiD(time="t", unit="id", normalize=False))
+    assert two.effect == pytest.approx(change.effect, rel=1e-12)
+    assert own.effect == pytest.approx(change.effect, rel=1e-12)
+    assert own.model.design.endog_name == 'I(np.log(Q("the y")) - np.log(Q("the y_1")))'
+
+
+@pytest.mark.parametrize("estimator", [AIPW, IPWRA])
+def test_a_scan_is_the_data_in_memory(estimator):
+    scanned, whole = fit(estimator, in_blocks([SIM.head(130), SIM.tail(170)])), fit(estimator)
+    np.testing.assert_allclose(scanned.params, whole.params, rtol=1e-10)
+    np.testing.assert_allclose(scanned.bse, whole.bse, rtol=1e-10)
+
+
+def test_resamples_weigh_the_controls_anew():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(300, np.full(300, 1 / 300), size=4).T
+    boot = model().fit(resamples=counts)
+    again = [fit(data=SIM.iloc[np.repeat(np.arange(300), column)]).params for column in counts.T]
+    np.testing.assert_allclose(boot.bse["ATT"], np.std(np.array(again)[:, 0], ddof=1), rtol=1e-9)
+    few = SIM.head(40)
+    left_out = [fit(data=few.drop(index=row), formula="y1 ~ x1").effect for row in few.index]
+    jackknife = np.sqrt(39 / 40 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
+    found = model(data=few, formula="y1 ~ x1").fit(cov_type="jackknife")
+    assert found.bse["ATT"] == pytest.approx(jackknife, rel=1e-9)
+
+
+def test_effects_in_groups_are_those_of_the_rows_of_the_group():
+    data = SIM.assign(g=np.where(SIM.x1 > 0, "a", "b"))
+    found = fit(data=data, formula="y1 ~ g * x2").effects_by("g")
+    for group in ("a", "b"):
+        alone = fit(data=data[data.g == group], formula="y1 ~ x2")
+        np.testing.assert_allclose(
+            found.loc[group][["estimate", "std err"]], [alone.effect, alone.bse["ATT"]], rtol=1e-9
+        )
+
+
+def test_what_is_said_of_it():
+    res = fit(propensity_loss="calibrated")
+    text = str(res.summary()).replace("\n   ", "")
+    for said in (text, res.methods(), str(res.explain())):
+        assert "parallel trends" in " ".join(said.split())
+    assert "unconfoundedness" not in str(res.explain())
+    assert "improved estimator of Sant'Anna and Zhao" in " ".join(text.split())
+    assert any("Sant'Anna" in reference for reference in references(res._record, False, False, False))
+    assert res.glance()["did"].iloc[0] == 'DiD(before="y0")'
+    assert res.estimand == "ATT" and res.model.options.target == "treated"
+    assert pickle.loads(pickle.dumps(res)).model.options.did == DID
+
+
+@pytest.mark.parametrize(("data", "formula", "did"), [
+    (SIM, "y1 ~ x1 + x2", DiD(before="y0", normalize=False)), (LONG, "y ~ x1 + x2", OF_LONG),
+])  # fmt: skip
+def test_the_call_in_the_report_repeats_the_fit(data, formula, did):
+    res = fit(data=data, formula=formula, did=did)
+    names = {"data": data}
+    exec(call_of(res._record), names)
+    np.testing.assert_array_equal(names["res"].params, res.params)
+
+
+def test_the_report_asks_for_parallel_trends(tmp_path, unprinted_plots):
+    res = fit()
+    page = res.report(tmp_path / "a.html", assumptions={"parallel_trends": "Prices moved alike."}).read_text()
+    assert "Prices moved alike." in page and "unconfoundedness" not in page
+    with pytest.raises(OptionError, match="parallel_trends"):
+        res.report(tmp_path / "a.html", assumptions={"unconfoundedness": "All covariates."})
+
+
+def test_estimators_compared_and_pooled():
+    both = cr.compare("y ~ x1 + x2 + x3", LONG, treat="d", did=OF_LONG, n_boot=9, estimators=["AIPW", "IPWRA"])
+    assert both.table.loc["AIPW", "estimate"] == pytest.approx(CASES[0]["result"]["trad"]["att"], rel=1e-10)
+    assert "parallel trends" in " ".join(str(both.summary()).split())
+    assert cr.pool([fit(), fit(data=SIM.assign(x1=SIM.x2**2))]).params["ATT"] > 0
+    assert "ATT" in str(cr.etable([fit(), fit(IPWRA)]))
+
+
+def test_one_of_the_models_may_be_wrong():
+    """Trends that differ by x1 squared: the raw changes mislead, and either model alone puts it right."""
+    rng = np.random.default_rng(5)
+    n = 20_000
+    x = rng.normal(size=n)
+    d = rng.uniform(size=n) < 1 / (1 + np.exp(-0.5 * (x**2 - 1)))
+    y0 = 3 * x + 2 * d + rng.normal(size=n)
+    data = pd.DataFrame({"x": x, "d": d * 1, "y0": y0, "y1": y0 + 1 + x**2 + 2 * d + rng.normal(size=n)})
+    right, wrong = "x + I(x**2)", "x"
+    for outcome, score in ((right, right), (right, wrong), (wrong, right)):
+        res = fit(data=data, formula=f"y1 ~ {outcome}", propensity=score)
+        assert abs(res.effect - 2) < 4 * res.bse["ATT"]
+    neither = fit(data=data, formula=f"y1 ~ {wrong}", propensity=wrong)
+    assert abs(neither.effect - 2) > 4 * neither.bse["ATT"]
