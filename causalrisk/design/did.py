@@ -59,7 +59,10 @@ class DiD:
     >>> from causalrisk import AIPW, DiD, datasets
     >>> jobs = datasets.load_lalonde(controls="cps3")
     >>> AIPW.from_formula(
-    ...     "re78 ~ age + educ + black + re74", jobs, treat="treat", did=DiD(before="re75")
+    ...     "re78 ~ age + educ + black + re74",
+    ...     jobs,
+    ...     treat="treat",
+    ...     did=DiD(before="re75"),
     ... ).fit()
     AIPW: ATT 1287.19 (816.12), 1 vs 0, n 614
     """
@@ -91,8 +94,8 @@ class DiD:
         if self.before is None and self.time is None:
             raise OptionError(
                 "DiD() says nothing of the outcome before the treatment.\n"
-                'Type  DiD(before="<column>"), or of data with a row for each unit and period  '
-                'DiD(time="<column>", unit="<column>").'
+                'Type  DiD(before="<column>"), or  DiD(time="<column>", unit="<column>")  for data with a row for each '
+                "unit and period."
             )
 
     def __repr__(self) -> str:

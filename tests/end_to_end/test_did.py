@@ -116,9 +116,9 @@ def test_resamples_weigh_the_controls_anew():
     boot = model().fit(resamples=counts)
     again = [fit(data=SIM.iloc[np.repeat(np.arange(300), column)]).params for column in counts.T]
     np.testing.assert_allclose(boot.bse["ATT"], np.std(np.array(again)[:, 0], ddof=1), rtol=1e-9)
-    few = SIM.head(40)
+    few = SIM.head(80)
     left_out = [fit(data=few.drop(index=row), formula="y1 ~ x1").effect for row in few.index]
-    jackknife = np.sqrt(39 / 40 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
+    jackknife = np.sqrt(79 / 80 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
     found = model(data=few, formula="y1 ~ x1").fit(cov_type="jackknife")
     assert found.bse["ATT"] == pytest.approx(jackknife, rel=1e-9)
 

@@ -17,7 +17,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, Survey, compare, etable, pool, table_one
+from causalrisk import AIPW, IPWRA, JRE, DiD, OutcomeRegression, Survey, compare, etable, pool, table_one
 from causalrisk.report.page.sections import ASSUMPTIONS
 from causalrisk.simulation import run_study
 from tests.advice import Told
@@ -35,6 +35,7 @@ DATA = SIMULATED.assign(
     site=ROWS % 40,
     k=ROWS // 6 % 3,
     size=400,
+    y0=SIMULATED.x3,
     **{f"r{j}": np.where(j == ROWS % 40 % 4, 0.0, 4 / 3 * (1 + ROWS % 3)) for j in range(4)},
 )
 X = DATA[["x1", "x2"]].assign(const=1.0)
@@ -50,6 +51,7 @@ EXAMPLES = {  # for each option
     "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"],
     "psu": "site", "strata": "g", "fpc": "size", "replicate_weights": "r*", "replicate_type": "JK1", "rho": 0.5,
     "combined": True,
+    "before": "y0", "time": "year", "unit": "id", "normalize": False,
     "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
@@ -100,6 +102,11 @@ def surveyed(**options):
     return model(design=Survey(**({"weights": "w", "replicate_weights": "r*", "replicate_type": "JK1"} | options)))
 
 
+def changes(**options):
+    """As typed; the data have a row for each unit, so that the fit is of two columns."""
+    return DiD(before="y0") if DiD(**options).before is None else DiD(**options)
+
+
 def from_arrays(**options):
     return AIPW(DATA.y, X, DATA.d, **options)
 
@@ -130,6 +137,7 @@ MADE = by_option({
 CALLS = {
     "from_formula": model,
     "survey": surveyed,
+    "did": lambda **o: model(did=DiD(**o)),
     "arrays": from_arrays,
     "fit": fit,
     "fit_separate": fit,
@@ -154,7 +162,7 @@ def names(tmp_path, monkeypatch):
         "res": RES, "res1": RES, "res2": RES, "table": etable([RES]), "data": DATA, "y": DATA.y, "X": X, "d": DATA.d,
         "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression,
         "LinearRegression": LinearRegression, "from_formula": from_formula,
-        "fit": fit, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey,
+        "fit": fit, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey, "DiD": changes,
     }  # fmt: skip
 
 
