@@ -147,8 +147,8 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
     elif isinstance(data, Scan):
         raise UnavailableError(
             "long data cannot be a scan, whose blocks may part the rows of a unit.\n"
-            'Type  did=DiD(before="<column>")  for files with a row for each unit, or, if the rows fit into memory,  '
-            "data=data.collect()."
+            'Type  data=data.collect()  if the rows fit into memory, or  did=DiD(before="<column>")  for files with a '
+            "row for each unit."
         )
     else:
         data, before = _one_row_each(did, outcome, data, treat)

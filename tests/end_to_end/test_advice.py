@@ -2235,7 +2235,7 @@ class Change(Case):
         for text, own in (self.fill or {}).items():
             assert text in code, (text, code)
             code = code.replace(text, own)
-        names = NAMES | {"DiD": DiD, "data": self.wrong.get("data", PANEL)}
+        names = NAMES | {"DiD": DiD, "LONG": LONG, "data": self.wrong.get("data", PANEL)}
         typed = {"did": eval(code, names)} if code.startswith("DiD(") else eval(f"dict({code})", names)
         return self.call(**({name: value for name, value in self.wrong.items() if name in self.meant} | typed))
 
@@ -2261,8 +2261,8 @@ CHANGES = {
         {"design": DiD(before="y0")}, BEFORE,
     ),
     "a scan of long data": Change(
-        change, {"data": causalrisk.scan([LONG]), "did": OF_LONG}, {"data": LONG, "did": OF_LONG}, which=1,
-        fill={"data.collect()": "causalrisk.scan([data]).collect()"},
+        change, {"data": causalrisk.scan([LONG]), "did": OF_LONG}, {"data": LONG, "did": OF_LONG},
+        fill={"data.collect()": "causalrisk.scan([LONG]).collect()"},
     ),
     "missing years": long(LONG.assign(year=LONG.year.where(LONG.unit >= 9))),
     "three years": long(THREE_YEARS, meant=THREE_YEARS[THREE_YEARS.year != 2]),

@@ -51,7 +51,7 @@ EXAMPLES = {  # for each option
     "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"],
     "psu": "site", "strata": "g", "fpc": "size", "replicate_weights": "r*", "replicate_type": "JK1", "rho": 0.5,
     "combined": True,
-    "before": "y0", "time": "year", "unit": "id", "normalize": False,
+    "before": "y0", "time": "year", "unit": "site", "normalize": False,
     "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
@@ -137,7 +137,7 @@ MADE = by_option({
 CALLS = {
     "from_formula": model,
     "survey": surveyed,
-    "did": lambda **o: model(did=DiD(**o)),
+    "did": lambda **o: model(did=DiD(**({"before": "y0"} | o))),
     "arrays": from_arrays,
     "fit": fit,
     "fit_separate": fit,
