@@ -137,7 +137,7 @@ MADE = by_option({
 CALLS = {
     "from_formula": model,
     "survey": surveyed,
-    "did": lambda **o: model(did=DiD(**({"before": "y0"} | o))),
+    "did": lambda **o: model(AIPW, did=DiD(**({"before": "y0"} | o))),
     "arrays": from_arrays,
     "fit": fit,
     "fit_separate": fit,
