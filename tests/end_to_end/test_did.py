@@ -15,6 +15,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OptionError, OutcomeRegression, Survey
+from causalrisk.cli import main
 from causalrisk.report.page.methods import call_of, references
 from tests.conftest import REFERENCE, in_blocks
 
@@ -186,3 +187,15 @@ def test_one_of_the_models_may_be_wrong():
         assert abs(res.effect - 2) < 4 * res.bse["ATT"]
     neither = fit(data=data, formula=f"y1 ~ {wrong}", propensity=wrong)
     assert abs(neither.effect - 2) > 4 * neither.bse["ATT"]
+
+
+@pytest.mark.parametrize(("data", "formula", "typed", "did"), [
+    (SIM, "y1 ~ x1", ["--before", "y0", "--not-normalized"], DiD(before="y0", normalize=False)),
+    (LONG, "y ~ x1", ["--time", "year", "--unit", "id"], OF_LONG),
+])  # fmt: skip
+def test_the_command_line_has_it(tmp_path, capsys, data, formula, typed, did):
+    file = tmp_path / "data.csv"
+    data.to_csv(file, index=False)
+    assert main(["fit", str(file), formula, "--treat", "d", "--estimator", "AIPW", *typed]) == 0
+    assert capsys.readouterr().out == f"{fit(data=pd.read_csv(file), formula=formula, did=did).summary()}\n"
+    assert main(["fit", str(file), formula, "--treat", "d", "--unit", "id"]) == 2
