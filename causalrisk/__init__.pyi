@@ -27,6 +27,8 @@ from causalrisk.models.comparison import compare as compare
 from causalrisk.models.comparison import etable as etable
 from causalrisk.models.comparison import simultaneous as simultaneous
 from causalrisk.models.comparison import table_one as table_one
+from causalrisk.models.event_study import EventStudy as EventStudy
+from causalrisk.models.event_study import event_study as event_study
 from causalrisk.models.model import AIPW as AIPW
 from causalrisk.models.model import IPW as IPW
 from causalrisk.models.model import IPWRA as IPWRA

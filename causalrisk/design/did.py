@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing, missing_mask
 from causalrisk.design.columns.tables import Table, as_table, find_column
@@ -165,16 +167,18 @@ def without_change(formula: str) -> str:
 def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:
     """Return long data with a row for each unit, and the outcome of the earlier period as a term."""
     table = as_table(data, [])
-    time, unit = (find_column(getattr(did, role), role, role, table, {}, [])[0] for role in ("time", "unit"))
-    for role, column in (("time", time), ("unit", unit)):
-        if missing_mask(column).any():
-            raise DesignError(
-                f"{role} {column.name!r} is missing in {int(missing_mask(column).sum())} rows; expected a value in "
-                f'every row.\nType  data=data.dropna(subset=["{column.name}"])  to leave them out.'
+    frame, period, periods, unit = _keys(table, did.time, did.unit)
+    if len(periods) != PERIODS:
+        raise DesignError(
+            f"time {did.time!r} has {len(periods)} periods ({listing(periods)}); expected two, before and after the "
+            "treatment.\n"
+            + (
+                f'Type  data=data[data["{did.time}"].isin([{listing(periods[[0, -1]])}])]  with the two.'
+                if len(periods)
+                else "Name the column of the periods."
             )
-    frame = pd.DataFrame({name: table.column(name) for name in table.names if isinstance(name, str)})
-    period, periods = pd.factorize(time, sort=True)
-    _check_periods(did, period, np.asarray(periods), unit)
+        )
+    _check_rows(did.time, did.unit, period, unit)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
     _check_arms(did, treat, table, (early, late))
@@ -188,19 +192,24 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     return early.assign(**{new: early[name] for name, new in earlier.items()} | {n: late[n] for n in names}), before
 
 
-def _check_periods(did: DiD, period: np.ndarray, periods: np.ndarray, unit: pd.Series) -> None:
-    """Refuse other numbers of periods than two, and units without a row, or with several, in one of them."""
-    time, name = did.time, did.unit
-    if len(periods) != PERIODS:
-        raise DesignError(
-            f"time {time!r} has {len(periods)} periods ({listing(periods)}); expected two, before and after the "
-            "treatment.\n"
-            + (
-                f'Type  data=data[data["{time}"].isin([{listing(periods[[0, -1]])}])]  with the two.'
-                if len(periods)
-                else "Name the column of the periods."
+def _keys(
+    table: Table, time: str | None, unit: str | None
+) -> tuple[pd.DataFrame, NDArray[np.intp], pd.Index, pd.Series]:
+    """Columns of long data, number of each row's period, names of the periods in order, and the unit of each row."""
+    found = {role: find_column(name, role, role, table, {}, [])[0] for role, name in (("time", time), ("unit", unit))}
+    for role, column in found.items():
+        if missing_mask(column).any():
+            raise DesignError(
+                f"{role} {column.name!r} is missing in {int(missing_mask(column).sum())} rows; expected a value in "
+                f'every row.\nType  data=data.dropna(subset=["{column.name}"])  to leave them out.'
             )
-        )
+    frame = pd.DataFrame({name: table.column(name) for name in table.names if isinstance(name, str)})
+    period, periods = pd.factorize(found["time"], sort=True)
+    return frame, period, pd.Index(periods), found["unit"]
+
+
+def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
+    """Refuse units without a row, or with several, in a period."""
     rows = pd.crosstab(unit.to_numpy(), period)
     if (rows > 1).any(axis=None):
         twice = rows.index[(rows > 1).any(axis=1)]
@@ -208,12 +217,13 @@ def _check_periods(did: DiD, period: np.ndarray, periods: np.ndarray, unit: pd.S
             f"{len(twice)} values of unit {name!r} have several rows in one period ({listing(twice)}); expected one.\n"
             f'Type  data=data.drop_duplicates(["{name}", "{time}"])  if they are copies.'
         )
-    once = rows.index[(rows == 0).any(axis=1)]
-    if len(once):
+    few = rows.index[(rows == 0).any(axis=1)]
+    if len(few):
         raise DesignError(
-            f"{len(once)} of {len(rows)} values of unit {name!r} have a row in one period only ({listing(once)}); "
-            "expected a change for each.\n"
-            f'Type  data=data[data.groupby("{name}")["{time}"].transform("nunique") == 2]  to leave them out.'
+            f"{len(few)} of {len(rows)} values of unit {name!r} have no row in some period ({listing(few)}); expected "
+            "one in each.\n"
+            f'Type  data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]  to leave them '
+            "out."
         )
 
 
@@ -238,3 +248,113 @@ def _check_arms(did: DiD, treat: Any, table: Table, halves: tuple[pd.DataFrame, 
             f"Type  data={instead}  "
             + ("for the arm after the treatment began." if begun else "to leave these units out.")
         )
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """Long data of units that begin a treatment at different times.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The data.
+    period, unit : ndarray of int, shape (N,)
+        Number of the period and of the unit of each row.
+    begins : ndarray of int, shape (n,)
+        Number of the period in which each unit begins; of those that never do the number of periods, T.
+    names : Index, shape (T,)
+        The periods.
+    units : Index, shape (n,)
+        The units.
+    column : str
+        Name of the column that says when.
+    """
+
+    frame: pd.DataFrame
+    period: NDArray[np.intp]
+    unit: NDArray[np.intp]
+    begins: NDArray[np.intp]
+    names: pd.Index
+    units: pd.Index
+    column: str
+
+    def of_units(self, name: str) -> pd.Series:
+        """Return a column in the first period, a value for each unit."""
+        first = self.period == 0
+        return pd.Series(self.frame[name].array[first], index=self.units[self.unit[first]]).loc[self.units]
+
+    def cells(self, not_yet: bool) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
+        """Yield the data of each group and period: of two periods, the group and its controls.
+
+        Parameters
+        ----------
+        not_yet : bool
+            Whether units are controls too that begin later than both periods.
+
+        Yields
+        ------
+        group, period : int
+            Number of the period in which the group begins, and of the period.
+        part : DataFrame or None
+            The rows; None where there are no controls.
+        treat : str
+            Name of the treatment in them.
+        """
+        never = len(self.names)
+        for group in np.unique(self.begins[self.begins < never]):
+            treated, treat = self.begins == group, f"{self.column} = {self.names[group]}"
+            for period in (p for p in range(never) if p != group - 1):
+                later = (self.begins > max(period, group - 1)) & not_yet
+                control = ((self.begins == never) | later) & ~treated
+                part = None
+                if control.any():
+                    rows = np.isin(self.period, (period, group - 1)) & (treated | control)[self.unit]
+                    part = self.frame[rows].assign(**{treat: treated[self.unit[rows]].astype(int)})
+                yield int(group), period, part, treat
+
+
+def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
+    """Read long data of units that begin a treatment at different times.
+
+    Parameters
+    ----------
+    data, time, unit, begins
+        As in `causalrisk.event_study`.
+
+    Returns
+    -------
+    Adoption
+        With a row of every unit in every period.
+
+    Raises
+    ------
+    DesignError
+        If units lack a period, have several rows in one, begin at several times or in the first period.
+    """
+    table = as_table(data, [])
+    frame, period, names, units = _keys(table, time, unit)
+    _check_rows(time, unit, period, units)
+    first, never = find_column(begins, "begins", begins, table, {}, [])[0], len(names)
+    known = ~missing_mask(first)
+    start = np.full(len(frame), never)
+    start[known] = np.searchsorted(names.to_numpy(), first[known].to_numpy())
+    if names.dtype.kind in "if" and first.dtype.kind in "if" and names[0] > 0:
+        start[known & (first == 0).to_numpy()] = never  # as csdid and did have it
+    unit_codes, unit_names = pd.factorize(units)
+    several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
+    if several.any():
+        raise DesignError(
+            f"begins {begins!r} has several values in {int(several.sum())} values of unit {unit!r} "
+            f"({listing(unit_names[several])}); expected when each begins, in all of its rows.\n"
+            f'Type  data=data[data.groupby("{unit}")["{begins}"].transform("nunique", dropna=False) == 1]  to leave '
+            "them out."
+        )
+    early = start == 0
+    if early.any():
+        raise DesignError(
+            f"begins {begins!r} is not after the first period, {names[0]!r}, in {len(set(unit_codes[early]))} units; "
+            "they have no period before the treatment, and are no controls.\n"
+            f'Type  data=data[~data["{begins}"].isin([{listing(pd.unique(first[early]))}])]  to leave them out.'
+        )
+    of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
+    return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)

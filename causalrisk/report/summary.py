@@ -6,7 +6,7 @@ Their layout is in `tables`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from math import floor, log10
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design, ScannedDesign
+from causalrisk.design.did import without_change
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import ModelCoefficients, coefficients_of
@@ -590,6 +591,46 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         notes.append(f'{dropped} rows dropped for all estimators. See res.results["{names[0]}"].sample_ledger.')
     notes += _binary_notes(comparison.records)
     return notes + [note.replace("\n", " ") for note in comparison.notes]
+
+
+def summarize_event_study(
+    record: FitRecord, tables: Mapping[str, pd.DataFrame], said: Sequence[str], title: str | None
+) -> ResultSummary:
+    """Compose the summary of an event study.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The first of the fits.
+    tables : mapping of str to DataFrame
+        Effects with their intervals, under the heading of each table.
+    said : sequence of str
+        Notes on groups and controls.
+    title : str or None
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        The summary.
+    """
+    formula = without_change(str(record.design.formula))
+    head = (
+        ("Dep. Variable:", formula.partition("~")[0].strip(), "Target:", target_text(record)),
+        ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
+        ("Outcome model:", outcome_model_text(record), "Std. errors:", covariance_name(record)),
+    )
+    shown = [_numbers_table(frame.drop(columns="adjusted P", errors="ignore"), name) for name, frame in tables.items()]
+    notes = [
+        "The effect on a group in a period is that of the change since its last period without treatment, against the "
+        "controls; averages weigh groups by their sizes. Exposure is the number of periods since the beginning; "
+        "effects before it are placebos. The intervals of a table hold all together.",
+        f"Outcome: {formula}",
+        *said,
+        trend_words(record),
+    ]
+    heading = title or "Event Study: Difference-in-Differences by Group and Period"
+    return build_summary([TableContent(rows=head, aligns="lrlr", title=heading), *shown], notes)
 
 
 def summarize_pooled(

@@ -199,3 +199,121 @@ def test_the_command_line_has_it(tmp_path, capsys, data, formula, typed, did):
     assert main(["fit", str(file), formula, "--treat", "d", "--estimator", "AIPW", *typed]) == 0
     assert capsys.readouterr().out == f"{fit(data=pd.read_csv(file), formula=formula, did=did).summary()}\n"
     assert main(["fit", str(file), formula, "--treat", "d", "--unit", "id"]) == 2
+
+
+YEARS = range(2001, 2006)
+
+
+def staggered(n=240, seed=0, firsts=(2003, 2004, np.inf)):
+    """Effects that grow by one each year from 1 on, and trends that differ by x, as when units begin does."""
+    rng = np.random.default_rng(seed)
+    x, noise = rng.normal(size=n), rng.normal(size=(n, len(YEARS)))
+    first = np.asarray(firsts)[(rng.uniform(size=n) * len(firsts) + 0.4 * x).clip(0, len(firsts) - 1e-9).astype(int)]
+    units = pd.DataFrame(
+        {"id": np.arange(n), "first": first, "x": x, "w": 1 + np.arange(n) % 3, "c": np.arange(n) % 30}
+    )
+    data = units.merge(pd.DataFrame({"year": YEARS}), how="cross")
+    grown = (data.year - data["first"] + 1).clip(lower=0)
+    return data.assign(y=grown + (data.year - 2001) * (0.5 + 0.4 * data.x) + noise.ravel()).sample(
+        frac=1, random_state=1
+    )
+
+
+PANEL = staggered()
+
+
+def study(data=PANEL, formula="y ~ x", **options):
+    return cr.event_study(formula, data, begins="first", time="year", unit="id", **options)
+
+
+STUDY = study()
+
+
+@pytest.mark.parametrize("controls", ["never", "not yet"])
+def test_each_group_and_period_is_a_fit_of_two_periods(controls):
+    found = study(controls=controls)
+    for (group, year), effect in found.params.items():  # of the change since the last period before the group began
+        later = PANEL["first"] > max(year, group - 1) if controls == "not yet" else PANEL["first"] == np.inf
+        part = PANEL[PANEL.year.isin([group - 1, year]) & ((PANEL["first"] == group) | later)]
+        part = part.assign(d=(part["first"] == group) * 1)
+        two = fit(data=part, formula="y ~ x", did=DiD(time="year", unit="id"))
+        np.testing.assert_allclose(effect, two.effect if year > group - 1 else -two.effect, rtol=1e-12)
+        np.testing.assert_allclose(found.fits[group, year].bse["ATT"], two.bse["ATT"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"cluster": "c"}, {"weights": "w", "weight_type": "probability"}, {"weights": "w", "weight_type": "frequency"},
+    {"estimator": "OutcomeRegression"}, {"estimator": IPWRA, "propensity_loss": "calibrated", "controls": "not yet"},
+])  # fmt: skip
+def test_errors_of_the_effects_are_those_of_the_fits(options):
+    found = study(**options)
+    errors = [res.bse["ATT"] for res in found.fits.values()]
+    np.testing.assert_allclose(np.sqrt(np.diag(found.cov_params())), errors, rtol=1e-10)
+
+
+def test_averages_weigh_groups_by_their_sizes():
+    sizes = PANEL.drop_duplicates("id")["first"].value_counts()
+    table = STUDY.params.reset_index().assign(size=lambda t: t.group.map(sizes), exposure=lambda t: t.time - t.group)
+    after = table[table.exposure >= 0]
+    by_hand = {
+        "exposure": [np.average(t.ATT, weights=t["size"]) for _, t in table.groupby("exposure")],
+        "time": [np.average(t.ATT, weights=t["size"]) for _, t in after.groupby("time")],
+        "group": after.groupby("group").ATT.mean(),
+        "all": [np.average(after.groupby("group").ATT.mean(), weights=sizes.sort_index().iloc[:2])],
+    }
+    for by, values in by_hand.items():
+        np.testing.assert_allclose(STUDY.effects(by, adjust=None)["estimate"], values, rtol=1e-12)
+
+
+def test_errors_of_averages_are_those_of_weights_moved():
+    """What a unit adds to an average is its derivative by the unit's weight, sizes of the groups moved too."""
+    step, unit = 1e-4, 50
+    moved = [
+        study(PANEL.assign(v=1.0 + sign * step * (PANEL.id == unit)), weights="v", weight_type="probability")
+        for sign in (1, -1)
+    ]
+    place = pd.unique(PANEL.id).tolist().index(unit)
+    for by in ("exposure", "group", "time", "all"):
+        first, second = (each.effects(by, adjust=None)["estimate"] for each in moved)
+        np.testing.assert_allclose(STUDY._averages(by)[2][place], (first - second) / (2 * step), rtol=1e-5, atol=1e-8)
+
+
+def test_effects_that_grow_are_found_and_placebos_are_none():
+    large = study(staggered(1500, seed=2))
+    found = large.effects("exposure")
+    truth = np.clip(found.index.to_numpy() + 1, 0, None)
+    assert (np.abs(found["estimate"] - truth) < 4 * found["std err"]).all()
+    assert large.pretrend_test().pvalue > 0.001
+    raw = study(staggered(1500, seed=2), formula="y ~ 1", estimator="OutcomeRegression")
+    assert raw.pretrend_test().pvalue < 0.001  # trends are parallel given x only
+
+
+def test_intervals_hold_together():
+    each, joint, bonferroni = (
+        (frame["0.975]"] - frame["estimate"]) / frame["std err"]
+        for frame in (STUDY.effects("time", adjust=how) for how in (None, "single-step", "bonferroni"))
+    )
+    assert (each < joint).all() and (joint < bonferroni).all()
+    assert STUDY.effects(None, adjust=None).index.names == ["group", "time"]
+
+
+def test_ways_of_saying_never():
+    effects = STUDY.params
+    last = PANEL["first"].replace(np.inf, 2099)
+    for never in (PANEL["first"].replace(np.inf, np.nan), PANEL["first"].replace(np.inf, 0), last):
+        pd.testing.assert_series_equal(study(PANEL.assign(first=never)).params, effects)
+
+
+def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
+    text = " ".join(str(STUDY.summary()).split())
+    assert "parallel trends" in text and "exposure" in text and "units that never begin" in text
+    assert [label.get_text() for label in STUDY.plot("time").get_xticklabels()] == ["2003", "2004", "2005"]
+    again = pickle.loads(pickle.dumps(STUDY))
+    pd.testing.assert_frame_equal(again.effects(adjust=None), STUDY.effects(adjust=None))
+
+
+def test_groups_without_controls_are_named():
+    everybody = staggered(firsts=(2003, 2004, 2005))
+    with pytest.warns(cr.DesignWarning, match="2005 in 2005"):
+        found = study(everybody, controls="not yet")
+    assert (2004, 2005) not in found.fits and (2003, 2004) in found.fits
