@@ -1,6 +1,7 @@
 """Difference-in-differences against R, identities, two spellings of one fit, and bad input.
 
-The numbers of R are in `tests/reference/did_panel.json`, from the formulas of Sant'Anna and Zhao (2020).
+The numbers of R are in `tests/reference/did_panel.json`, from the formulas of Sant'Anna and Zhao (2020); those of groups
+and periods, in `did_staggered.json`, are of another Python program.
 """
 
 from __future__ import annotations
@@ -227,6 +228,20 @@ def study(data=PANEL, formula="y ~ x", **options):
 
 
 STUDY = study()
+
+
+STAGGERED = json.loads((REFERENCE / "did_staggered.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("case", STAGGERED, ids=[case["controls"] for case in STAGGERED])
+def test_effects_of_groups_periods_and_averages_are_those_of_moderndid(case):
+    found = study(pd.read_csv(REFERENCE / "did_staggered.csv"), controls=case["controls"])
+    for by in (None, "exposure", "group", "time", "all"):
+        table = found.effects(by, adjust=None)
+        expected = pd.DataFrame(case[by or "group_time"])
+        names = [name if isinstance(name, tuple) else (name,) for name in table.index]
+        assert list(expected.iloc[:, :-2].itertuples(index=False, name=None)) == names
+        np.testing.assert_allclose(table[["estimate", "std err"]], expected.iloc[:, -2:], rtol=1e-8)
 
 
 @pytest.mark.parametrize("controls", ["never", "not yet"])
