@@ -280,6 +280,13 @@ def event_study(
     ...     estimator="OutcomeRegression",
     ... )
     >>> study.effects()[["estimate", "0.975]"]].round(2)
+              estimate  0.975]
+    exposure
+    -3            0.27    0.74
+    -2            0.15    0.47
+     0            1.16    1.47
+     1            2.30    2.65
+     2            3.15    3.64
     """
     model, caller = chosen_models(estimator)[0], sys._getframe(2)
     scope = {**caller.f_globals, **caller.f_locals}

@@ -2245,6 +2245,24 @@ def long(data, meant=LONG[LONG.unit >= 9]):
     return Change(change, {"data": data, "did": OF_LONG}, {"data": meant, "did": OF_LONG})
 
 
+ADOPTED = pd.concat(
+    [
+        PANEL.assign(year=year, first=np.where(PANEL.d == 1, 2, np.where(PANEL.k == 0, 3, 9)), y=PANEL.y + year)
+        for year in (1, 2, 3)
+    ]
+)
+
+
+def adopted(data=ADOPTED, **options):
+    given = {"formula": "y ~ x1", "begins": "first", "time": "year", "unit": "unit"}
+    return causalrisk.event_study(data=data, **given, **options).params
+
+
+def adoptions(data, meant=ADOPTED[ADOPTED.unit >= 9]):
+    """Data of units that begin at different times that are refused, and those that were meant."""
+    return Change(adopted, {"data": data}, {"data": meant})
+
+
 BEFORE = {"did": DiD(before="y0")}
 CHANGES = {
     "values": Change(change, {"did": {"before": DATA.x3}}, BEFORE, fill={"<column>": "y0"}),
@@ -2278,6 +2296,17 @@ CHANGES = {
     "another effect": Change(change, BEFORE | {"effect": "ratio"}, BEFORE | {"effect": "difference"}),
     "several arms": Change(
         change, BEFORE | THREE | {"data": PANEL}, BEFORE | THREE | {"data": PANEL[PANEL.dose != "low"]}
+    ),
+    "several beginnings": adoptions(
+        ADOPTED.assign(first=np.where((ADOPTED.unit < 9) & (ADOPTED.year == 2), 3.5, ADOPTED["first"]))
+    ),
+    "treated from the first": adoptions(ADOPTED.assign(first=np.where(ADOPTED.unit < 9, 1, ADOPTED["first"]))),
+    "everybody treated": Change(
+        adopted, {"data": ADOPTED[ADOPTED["first"] < 9]}, {"data": ADOPTED[ADOPTED["first"] < 9], "controls": "not yet"}
+    ),
+    "values of weights": Change(
+        adopted, {"weights": ADOPTED.w, "weight_type": "probability"}, {"weights": "w", "weight_type": "probability"},
+        fill={"<column>": "w"},
     ),
     "arrays": Expression(
         lambda: AIPW(DATA.y, X, DATA.d, did=DiD(before="y0")), lambda: change(DiD(before="y0")),

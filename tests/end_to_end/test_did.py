@@ -1,7 +1,7 @@
 """Difference-in-differences against R, identities, two spellings of one fit, and bad input.
 
-The numbers of R are in `tests/reference/did_panel.json`, from the formulas of Sant'Anna and Zhao (2020); those of groups
-and periods, in `did_staggered.json`, are of another Python program.
+The numbers of R are in `tests/reference/did_panel.json`, from the formulas of Sant'Anna and Zhao (2020); those of
+groups and periods, in `did_staggered.json`, are of another Python program.
 """
 
 from __future__ import annotations

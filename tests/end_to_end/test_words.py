@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd  # noqa: F401 - formulas use it
+import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
@@ -38,6 +38,7 @@ DATA = SIMULATED.assign(
     y0=SIMULATED.x3,
     **{f"r{j}": np.where(j == ROWS % 40 % 4, 0.0, 4 / 3 * (1 + ROWS % 3)) for j in range(4)},
 )
+STAGGERED = pd.concat([DATA.assign(id=ROWS, year=k, first=np.where(DATA.d, 1, 9)) for k in (0, 1)])
 X = DATA[["x1", "x2"]].assign(const=1.0)
 TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_text("utf-8"))
 EXAMPLES = {  # for each option
@@ -61,6 +62,7 @@ GIVEN = {  # for each kind of rule
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
     "permutation_test()": "permutation_test(2)",
+    'event_study("y ~ x1 + x2", data': 'event_study("y ~ x1", STAGGERED',
     'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', '"stratum"': '"g"',
     "data[...]": "data[data.x1 > 0]",
     "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',
@@ -163,6 +165,7 @@ def names(tmp_path, monkeypatch):
         "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression,
         "LinearRegression": LinearRegression, "from_formula": from_formula,
         "fit": fit, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey, "DiD": changes,
+        "STAGGERED": STAGGERED,
     }  # fmt: skip
 
 
