@@ -1,7 +1,7 @@
 """Design: formulas or arrays turned into one frozen set of arrays; only here is patsy known."""
 
 from causalrisk.design.build import check_scored, design_from_arrays, design_from_formula
-from causalrisk.design.design import Design, TargetRows, new_offset, target_rows
+from causalrisk.design.design import Design, Observation, TargetRows, new_offset, target_rows
 from causalrisk.design.did import DiD, with_change
 from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.rows import ColumnOptions
@@ -13,6 +13,7 @@ __all__ = [
     "ColumnOptions",
     "Design",
     "DiD",
+    "Observation",
     "Scan",
     "ScannedDesign",
     "Survey",
