@@ -4,6 +4,7 @@ from causalrisk import datasets as datasets
 from causalrisk import hle as hle
 from causalrisk import simulation as simulation
 from causalrisk._version import __version__ as __version__
+from causalrisk.design.did import DiD as DiD
 from causalrisk.design.scan.source import Scan as Scan
 from causalrisk.design.scan.source import scan as scan
 from causalrisk.design.survey import Survey as Survey
@@ -26,6 +27,8 @@ from causalrisk.models.comparison import compare as compare
 from causalrisk.models.comparison import etable as etable
 from causalrisk.models.comparison import simultaneous as simultaneous
 from causalrisk.models.comparison import table_one as table_one
+from causalrisk.models.event_study import EventStudy as EventStudy
+from causalrisk.models.event_study import event_study as event_study
 from causalrisk.models.model import AIPW as AIPW
 from causalrisk.models.model import IPW as IPW
 from causalrisk.models.model import IPWRA as IPWRA

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
 import numbers
 import sys
 import warnings
@@ -266,3 +268,28 @@ def check_alpha(alpha: float) -> None:
             f"alpha={alpha!r} is the significance level, not the confidence level; its intervals would cover "
             f"{1 - alpha:.0%}.\nType  alpha={1 - alpha:.3g}  for {alpha:.0%} intervals."
         )
+
+
+def advising(kind: Any, place: str) -> None:
+    """Let the constructor of a dataclass say what is meant by the words of other programs.
+
+    Parameters
+    ----------
+    kind : type
+        The dataclass, whose arguments go by name.
+    place : str
+        Table of words.toml with the arguments that others use.
+    """
+    made, known = kind.__init__, [field.name for field in dataclasses.fields(kind)]
+
+    @functools.wraps(made)
+    def init(self: Any, **given: Any) -> None:
+        for name, value in given.items():
+            if name not in known:
+                told = words.table("instead", place).get(name, f"The arguments are {', '.join(known)}.")
+                raise TypeError(
+                    f"{kind.__name__} got an unknown argument {name!r}.\n{str(told).format(value=repr(value))}"
+                )
+        made(self, **given)
+
+    kind.__init__ = init

@@ -109,6 +109,7 @@ SOUGHT = {
     "howto/diagnostics": "love plot, plot_overlap, positivity, common support, standardized difference, E-value",
     "howto/effect_scales": "risk difference, risk ratio, relative risk, odds ratio, marginal effects",
     "howto/learners": "machine learning, DoubleML, random-forest, lasso, spline, stack",
+    "howto/before_and_after": "difference-in-differences, DRDID, csdid, staggered, parallel trends, placebo",
     "howto/missing_outcomes": "missing, IPCW, dropout, lost to follow-up, censoring",
     "howto/multiple_imputation": "missing data, multiple imputation",
     "howto/outcome_families": "poisson, exposure, offset, rate ratio",
@@ -122,7 +123,7 @@ SOUGHT = {
     "howto/targets": "ATET, average effect, subgroup, heterogeneous, CATE",
     "howto/trimming_clipping": "trim, clip, truncated, winsorized",
     "howto/weights_clusters": "survey weights, probability, cluster, fweight",
-    "explanation/when_not": "matching, difference in differences, instruments, survival, mediation",
+    "explanation/when_not": "matching, instruments, survival, mediation",
     "reference/command_line": "command line, Excel, Parquet",
     "tutorials/several_treatments": "reference=, multinomial, pairwise",
 }

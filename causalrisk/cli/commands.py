@@ -21,6 +21,7 @@ import pandas as pd
 from causalrisk.cli.data_files import OTHERS, TEXT, read_file
 from causalrisk.cli.root import EXIT_CODES, make_root
 from causalrisk.datasets import load_cattaneo2
+from causalrisk.design.did import DiD
 from causalrisk.design.formulas.evaluation import only_safe
 from causalrisk.design.scan.files import same_file
 from causalrisk.design.survey import LONELY, REPLICATE_TYPES, Survey
@@ -38,7 +39,7 @@ from causalrisk.models.model import (
 from causalrisk.models.results import CausalResults
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.labels import Prose
-from causalrisk.report.page.sections import ASSUMPTIONS
+from causalrisk.report.page.sections import ASSUMPTIONS, TRENDS
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.runtime.files import would_replace, write_whole
 from causalrisk.runtime.interruptions import interruptions_kept
@@ -123,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--title", metavar="TEXT", help="heading of the page")
     report.add_argument(
         "--assumption", action="append", metavar="NAME=TEXT",
-        help=f"why an assumption holds, once for each of {', '.join(ASSUMPTIONS)}",
+        help=f"why an assumption holds, once for each of {', '.join([*ASSUMPTIONS, *TRENDS])}",
     )  # fmt: skip
     report.add_argument(
         "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="where to write (report.html)"
@@ -173,6 +174,10 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--cluster", metavar="COLUMN", help='cluster column; two-way clusters by two, such as "firm,year"')
     add("--exposure", metavar="COLUMN", help="column of how long each unit was observed; its logarithm is the offset")
     add("--offset", metavar="COLUMN", help="column of a known part of the outcome models' linear predictor")
+    add("--before", metavar="COLUMN", help="the outcome before the treatment: difference-in-differences")
+    add("--time", metavar="COLUMN", help="the same with a row for each unit and period: column of the two periods")
+    add("--unit", metavar="COLUMN", help="and column of the unit")
+    add("--not-normalized", action="store_false", dest="normalize", help="weights of its controls as they are (AIPW)")
     add("--observed", metavar="FORMULA", help='model of missing outcomes, such as "x1 + d"; they are weighted for')
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
     add(
@@ -227,7 +232,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--family", default="gaussian", metavar="NAME", help="gaussian (default), binomial, poisson or gamma")
     add("--link", metavar="NAME", help="outcome link (default: that of the family)")
     add("--at-exposure", metavar="VALUE", help="exposure that the means are at: a number (default 1) or observed")
-    add("--target", default="all", metavar="NAME", help=f"{', '.join(POPULATIONS)} or a level (default: all)")
+    add("--target", metavar="NAME", help=f"{', '.join(POPULATIONS)} or a level (default: all, of changes treated)")
     add("--target-file", type=Path, metavar="FILE", help="data file of another population to average over")
     add("--effect", default="difference", metavar="NAME", help="difference (default), ratio, odds_ratio or percent")
     add("--trim", metavar="LIMITS", help='crump, separated, or limits of the propensity score such as "0.05,0.95"')
@@ -370,7 +375,7 @@ def _limits(text: str | None) -> Any:
 
 def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
     """Return the options that every command with a file has, as the library spells them."""
-    if options.target_file is not None and options.target != "all":
+    if options.target_file is not None and options.target is not None:
         raise OptionError("--target and --target-file were both given.\nGive one of them.")
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
@@ -389,8 +394,17 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
             "reference": _level(options.reference, treatment),
             "trim": _limits(options.trim),
             "clip": _limits(options.clip),
+            "did": _did(options),
         }
     )
+
+
+def _did(options: argparse.Namespace) -> DiD | None:
+    """Return where the outcomes before the treatment are; None where nothing of it is typed."""
+    places = (options.before, options.time, options.unit)
+    if places == (None, None, None) and options.normalize:
+        return None
+    return DiD(before=options.before, time=options.time, unit=options.unit, normalize=options.normalize)
 
 
 def _survey_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from causalrisk.design.build import check_scored, design_from_arrays, design_from_formula
 from causalrisk.design.design import Design, Observation, TargetRows, new_offset, target_rows
+from causalrisk.design.did import DiD, with_change
 from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.design import ScannedDesign, design_from_scan
@@ -11,6 +12,7 @@ from causalrisk.design.survey import Survey
 __all__ = [
     "ColumnOptions",
     "Design",
+    "DiD",
     "Observation",
     "Scan",
     "ScannedDesign",
@@ -24,4 +26,5 @@ __all__ = [
     "linear_constraint",
     "new_offset",
     "target_rows",
+    "with_change",
 ]

@@ -13,6 +13,7 @@ import pandas as pd
 from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import Table, as_pandas, find_column, find_condition, named_columns
+from causalrisk.design.did import DiD
 from causalrisk.design.rank import check_magnitude
 from causalrisk.design.survey import Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
 from causalrisk.design.treatment import Coding
@@ -402,9 +403,10 @@ class ColumnOptions:
                 )
             return
         if not isinstance(self.design, Survey):
+            changed = f"Type  did={self.design!r}." if isinstance(self.design, DiD) else None
             raise OptionError(
                 f"design is a {type(self.design).__name__}; expected a survey design.\n"
-                'Type  design=causalrisk.Survey(weights="<column>", strata="<column>", psu="<column>").'
+                + (changed or 'Type  design=causalrisk.Survey(weights="<column>", strata="<column>", psu="<column>").')
             )
         for name, place in (("weights", "weights"), ("weight_type", None), ("cluster", "psu")):
             if getattr(self, name) is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import condition_names
-from causalrisk.errors import DesignError, OptionError, listed, one_of
+from causalrisk.errors import DesignError, OptionError, advising, listed, one_of
 from causalrisk.numerics.linalg import Array
 
 LONELY = ("fail", "certainty", "adjust", "average")
@@ -175,22 +173,7 @@ class Survey:
             )
 
 
-def _advising(made: Callable[..., None]) -> Callable[..., None]:
-    """Let the constructor of a survey design say what is meant by the words of other programs."""
-
-    @functools.wraps(made)
-    def init(self: Survey, **given: Any) -> None:
-        known = [field.name for field in dataclasses.fields(Survey)]
-        for name, value in given.items():
-            if name not in known:
-                told = words.table("instead", "survey").get(name, f"The arguments are {', '.join(known)}.")
-                raise TypeError(f"Survey got an unknown argument {name!r}.\n{str(told).format(value=repr(value))}")
-        made(self, **given)
-
-    return init
-
-
-Survey.__init__ = _advising(Survey.__init__)  # type: ignore[method-assign]
+advising(Survey, "survey")
 
 
 @dataclass(frozen=True)

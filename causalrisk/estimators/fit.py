@@ -95,7 +95,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     FitRecord
         The fit, without standard errors.
     """
-    use = options.use_of(spec)
+    spec, use = options.own(spec), options.use_of(spec)
     kinds, notes = _begin(design, options, inference, joint=False)
     data, learned = prepare(design, spec, options, inference, notes), None
     if use is not None:
@@ -163,7 +163,7 @@ def separate_record(
     problem, design = data.problem, data.design
     fitted = None if data.weights is None else RowsWeighed(data.weights)
     weighed = WeighedRows(problem, fitted or weigh(problem, design, options.propensity_link, notes))
-    overlap, message, clipped = overlap_of(weighed, design)
+    overlap, message, clipped = overlap_of(weighed, design, options)
     if message:
         notes.warn(message, OverlapWarning)
     trained, at, estimate = estimate_of(weighed, design, options, notes)
@@ -685,7 +685,7 @@ def _cause_of_range(record: FitRecord, a: int, low: float, high: float) -> tuple
 # --- how the importance weights are spread -----------------------------------------------------------------------
 
 
-def overlap_of(weighed: WeighedRows, design: Design) -> tuple[tuple[ArmWeights, ...], str, int]:
+def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> tuple[tuple[ArmWeights, ...], str, int]:
     """Summarise the importance weights of each arm; a pass, and where few rows dominate another.
 
     Parameters
@@ -694,6 +694,8 @@ def overlap_of(weighed: WeighedRows, design: Design) -> tuple[tuple[ArmWeights, 
         The rows with their importance weights.
     design : Design
         The data with their names.
+    options : ModelOptions
+        What is estimated.
 
     Returns
     -------
@@ -720,7 +722,7 @@ def overlap_of(weighed: WeighedRows, design: Design) -> tuple[tuple[ArmWeights, 
         remote = int(without), int(everybody)
     message = overlap_message(arms, design.labels, remote, design.unit_name)
     if message and uses:
-        instead = populations_that_overlap(weighed, design)
+        instead = populations_that_overlap(weighed, design, options)
         message = overlap_message(arms, design.labels, remote, unit_name=design.unit_name, instead=instead)
     return arms, message, int(clipped)
 
@@ -761,8 +763,13 @@ def _spread_of(
     return _arms_of(rows, uses, observations, sample), _extremes_of(rows, observations, sample)
 
 
-def populations_that_overlap(weighed: WeighedRows, design: Design) -> tuple[str, ...]:
-    """Return the arms, as names of target populations, towards which the weights of a fit would not warn; a pass."""
+def populations_that_overlap(weighed: WeighedRows, design: Design, options: ModelOptions) -> tuple[str, ...] | None:
+    """Return the arms, as names of target populations, towards which the weights of a fit would not warn; a pass.
+
+    None where the target is the only one, as of a change.
+    """
+    if options.did is not None:
+        return None
     toward = weighed.problem.over(functools.partial(_toward_arms, weighed.weights, _observations(design)))
     return overlapping_arms(combined_by_key(toward), design.labels, weighed.problem.target)
 

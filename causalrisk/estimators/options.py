@@ -12,13 +12,13 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 
 from causalrisk import words
-from causalrisk.design import Design
+from causalrisk.design import Design, DiD
 from causalrisk.design.columns.tables import is_column
 from causalrisk.design.rows import is_classifier
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.estimators.effect_scales import SCALES, EffectScale
-from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.specification import NormalizedMean, Specification
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
@@ -72,7 +72,7 @@ CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
 def model_option_names() -> list[str]:
     """Return the names of the options of a model that a caller can give."""
-    return [field.name for field in dataclasses.fields(ModelOptions) if field.name != "repeat"]
+    return [field.name for field in dataclasses.fields(ModelOptions) if field.name not in ("repeat", "did")]
 
 
 _WHY = {
@@ -88,7 +88,7 @@ class ModelOptions:
 
     Parameters
     ----------
-    family, ..., effect
+    family, ..., did
         Those of the same name of `causalrisk.JRE.from_formula`; of `propensity_score` only a classifier: scores that
         are given belong to the data, and become None.
     repeat : int
@@ -110,6 +110,7 @@ class ModelOptions:
     trim: Any = None
     clip: Any = None
     effect: str = "difference"
+    did: DiD | None = None
 
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):
@@ -124,6 +125,8 @@ class ModelOptions:
         self._check_exposure()
         object.__setattr__(self, "target", _target(self.target))
         self._check_calibrated()
+        if self.did is not None:
+            self._check_change()
         if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
             object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
         if self.clip is not None:
@@ -202,6 +205,32 @@ class ModelOptions:
                 "population."
             )
 
+    def _check_change(self) -> None:
+        """Refuse what parallel trends do not identify."""
+        if self.target != "treated":
+            raise OptionError(
+                f"target={self.population.name!r} with did=: parallel trends say how the treated would have changed "
+                "untreated, not how others would have changed treated.\n"
+                'Type  target="treated", or leave target= out.'
+            )
+        if not self.outcome_family.linear or self.effect != "difference":
+            name, usual = ("effect", "difference") if self.outcome_family.linear else ("family", "gaussian")
+            raise OptionError(
+                f"{name}={getattr(self, name)!r} with did=: the outcome is a change, below zero or above, whose models "
+                f'are linear and whose effect is a difference.\nType  {name}="{usual}", or leave {name}= out.'
+            )
+
+    def own(self, spec: Specification) -> Specification:
+        """Return an estimator as these options have it: with normalised weights of residuals where `did` asks for them.
+
+        Parameters
+        ----------
+        spec : Specification
+            The estimator.
+        """
+        normalized = self.did is not None and self.did.normalize and spec.corrected
+        return dataclasses.replace(spec, mean=NormalizedMean) if normalized else spec
+
     @property
     def population(self) -> TargetPopulation:
         """The target population."""
@@ -238,7 +267,16 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
                 'Type  learner=["smooth", ...]  for several, or leave one of them out.'
             )
         given = {**given, "learner": "smooth"}
-    return options_of(ModelOptions, {**given, "target": named_target(given.get("target", "all"), design)})
+    target, did = given.get("target"), given.get("did")
+    if did is not None and design.n_arms > 2:
+        raise OptionError(
+            f"treatment {design.treat_name!r} has {design.n_arms} arms, and did= compares two: parallel trends say "
+            "nothing of how the rows of one treatment would have changed under another.\n"
+            f'Type  data=data[data["{design.treat_name}"].isin({[design.levels[0], design.levels[1]]})]  for each.'
+        )
+    if target is None:
+        target = "all" if did is None else "treated"
+    return options_of(ModelOptions, {**given, "target": named_target(target, design)})
 
 
 def named_target(value: Any, design: Design) -> Any:

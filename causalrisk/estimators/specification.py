@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.estimators.arm_means import ArmMean, ArmRows, RefittedRows, Sums
-from causalrisk.numerics.linalg import Array
+from causalrisk.estimators.arm_means import ArmMean, ArmRows, OverRefits, RefittedRows, Sums
+from causalrisk.numerics.linalg import Array, solve
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,71 @@ class CorrectedMean(ArmMean):
         sample = rows.sample
         residual = rows.share * rows.w * (sample.y[:, None] - sample.own(rows.predicted))
         return ArmMean.refitted(rows) + np.stack([residual[members].sum(axis=0) for members in sample.slices])
+
+
+@dataclass(frozen=True)
+class NormalizedMean(CorrectedMean):
+    """The mean of an arm in AIPW with weights of the residuals that add up to one, for targets that are an arm.
+
+    The projection c of the residuals is (mean w g g')^-1 mean w g (y - m_a), over the rows of the arm.
+
+    Parameters
+    ----------
+    gram, coefficients, correction
+        As in `CorrectedMean`.
+    weighed : ndarray, shape (k, k)
+        mean w g g' over the rows of the arm.
+    """
+
+    weighed: Array
+
+    @staticmethod
+    def equations(rows: ArmRows) -> Sums:
+        """As in `CorrectedMean`, and mean w g g' over the rows of the arm."""
+        weights = rows.share * rows.weights.w * rows.inside
+        return *CorrectedMean.equations(rows), (weights[:, None] * rows.g).T @ rows.g
+
+    @classmethod
+    def solved(cls, gram: Array, *sums: Array) -> NormalizedMean:
+        """As in `ArmMean`."""
+        predicted, residuals, weighed = sums
+        return cls(gram, solve(gram, predicted), solve(weighed, residuals), weighed)
+
+    @property
+    def _scale(self) -> Array:
+        """Factor of the equations of the residuals that gives them the Gram matrix of the others, shape (k, k)."""
+        return solve(self.weighed, self.gram).T
+
+    def derivatives(self, rows: ArmRows) -> tuple[Array, Array]:
+        """As in `ArmMean`."""
+        g, weights = rows.g, rows.weights
+        by_theta, by_gamma = ArmMean.derivatives(self, rows)
+        slope, left = rows.share * weights.w * rows.inside * rows.slope, rows.share * self._left(rows)
+        by_theta = by_theta - self._scale @ (slope[:, None] * g).T @ rows.q
+        return by_theta, by_gamma + self._scale @ (left[:, None] * g).T @ weights.w_by_gamma
+
+    def errors(self, rows: ArmRows) -> Array:
+        """As in `ArmMean`."""
+        return ArmMean.errors(self, rows) + ((rows.weights.w * self._left(rows))[:, None] * rows.g) @ self._scale.T
+
+    def _left(self, rows: ArmRows) -> Array:
+        """Residuals of the rows of the arm less their projection, shape (n,)."""
+        return rows.residual - rows.inside * (rows.g @ self.correction)
+
+    @classmethod
+    def refit(cls, over: OverRefits) -> Array:
+        """As in `ArmMean`."""
+        averages, residuals, weights, tilt = over(cls.refitted)
+        return np.asarray(averages + tilt * residuals / weights)
+
+    @staticmethod
+    def refitted(rows: RefittedRows) -> Array:
+        """Sum over the rows the predictions, the residuals, their weights, and the tilt, shape (4, K, m)."""
+        sample, averages = rows.sample, ArmMean.refitted(rows)
+        weights, tilt = rows.share * rows.w, (rows.share * rows.tilt).sum(axis=0)
+        residual = weights * (sample.y[:, None] - sample.own(rows.predicted))
+        each = [np.stack([values[a].sum(axis=0) for a in sample.slices]) for values in (residual, weights)]
+        return np.stack([averages, *each, np.broadcast_to(tilt, averages.shape)])
 
 
 AIPW = Specification(

@@ -192,6 +192,7 @@ def fit_estimators(
     Comparison
         Without resamples.
     """
+    specs = [options.own(spec) for spec in specs]
     for spec in specs:
         options.use_of(spec)
     if options.n_repeats > 1:
@@ -240,7 +241,7 @@ def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
     check_means(lead.design, lead.options, spec)
     weighed = weighed_in_memory(lead.sample, spec, lead.target, weights)
-    overlap, message, _ = overlap_of(weighed, lead.design)
+    overlap, message, _ = overlap_of(weighed, lead.design, lead.options)
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
     _, _, estimate = estimate_of(weighed, lead.design, lead.options, notes)
     size = len(estimate.values)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import ColumnOptions, Scan, as_scan, check_scored, design_from_formula
+from causalrisk.design import ColumnOptions, Scan, as_scan, check_scored, design_from_formula, with_change
 from causalrisk.errors import (
     BootstrapError,
     FitInterrupted,
@@ -403,6 +403,7 @@ def compare(
             "Type  etable([IPWRA.from_formula(...).fit(n_boot=200, rng=0), AIPW.from_formula(...).fit(n_boot=200, "
             "rng=0)]),  or, if the rows fit into memory, type  data=data.collect()."
         )
+    formula, data = with_change(options.get("did"), formula, data, treat)
     design = design_from_formula(
         formula,
         data,

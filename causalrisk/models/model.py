@@ -13,6 +13,7 @@ import pandas as pd
 from causalrisk.design import (
     ColumnOptions,
     Design,
+    DiD,
     Scan,
     ScannedDesign,
     Survey,
@@ -21,6 +22,7 @@ from causalrisk.design import (
     design_from_arrays,
     design_from_formula,
     design_from_scan,
+    with_change,
 )
 from causalrisk.design.covariates import clustered
 from causalrisk.design.design import by_rows
@@ -129,7 +131,7 @@ class CausalModel(metaclass=Advising):
         learner_use: LearnerUse | None = None,
         n_folds: int = 5,
         n_repeats: int = 1,
-        target: Any = "all",
+        target: Any = None,
         treated: Any = None,
         reference: Any = None,
         levels: Mapping[Any, str] | None = None,
@@ -144,6 +146,7 @@ class CausalModel(metaclass=Advising):
         effect: Scale = "difference",
         design: Survey | None = None,
         subpop: Any = None,
+        did: DiD | None = None,
         observed: str | None = None,
         missing: Missing = "drop",
         collinear: Missing = "drop",
@@ -196,10 +199,11 @@ class CausalModel(metaclass=Advising):
             Fits with other folds each, an odd number: the fit with the median effect is returned, with standard errors
             that allow for the folds.
         target : {"all", "treated", "control", "overlap", "matching", "entropy"}, level, DataFrame or callable
-            Target population, or "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in any case; a level of the treatment for
-            the rows of that arm (the ATT with several arms); a frame of another population with the same covariates,
-            whose density ratio to the sample comes from a logit in the covariates of the propensity formula; or a tilt
-            as a function of the propensity score, such as ``lambda e: (e > 0.1) * 1.0``.
+            Target population, by default "all", with `did` "treated"; also "ATE", "ATT", "ATC", "ATO", "ATM", "ATEN" in
+            any case; a level of the treatment for the rows of that arm (the ATT with several arms); a frame
+            of another population with the same covariates, whose density ratio to the sample comes from a logit in the
+            covariates of the propensity formula; or a tilt as a function of the propensity score, such as
+            ``lambda e: (e > 0.1) * 1.0``.
         treated, reference : level, optional
             Level of the treatment that is treated, or that the others are compared with.
         levels : mapping, optional
@@ -237,6 +241,9 @@ class CausalModel(metaclass=Advising):
             Subpopulation of the survey that the effect is of: a column of True and False, a condition such as
             "age >= 20", or one value per row. Units without rows in it count in the variance, which leaving the rows
             out of the data would change.
+        did : DiD, optional
+            Where the outcomes before the treatment are, for difference-in-differences: the outcome of both models is
+            then the change.
         observed : str, optional
             Formula of a logit model of the outcome being observed, where outcomes are missing, such as "x1 + d" with
             the treatment d or "(x1 + x2) * d" for a model by arm. Rows without an outcome then stay in the sample: the
@@ -265,7 +272,7 @@ class CausalModel(metaclass=Advising):
             If an option is not known.
         """
         given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
-        data = as_scan(data)
+        formula, data = with_change(did, formula, as_scan(data), treat)
         make = design_from_scan if isinstance(data, Scan) else design_from_formula
         made = make(
             formula,
@@ -299,6 +306,11 @@ class CausalModel(metaclass=Advising):
             Options of `from_formula`.
         """
         self._check_arrays(endog, exog, treat)
+        if options.get("did") is not None:
+            raise OptionError(
+                "did= names columns of data, and arrays have none.\n"
+                f'Type  {type(self).__name__}.from_formula("y ~ x1 + x2", data, treat="d", did={options["did"]!r}).'
+            )
         self.design = design_from_arrays(
             endog,
             exog,
@@ -315,6 +327,11 @@ class CausalModel(metaclass=Advising):
             raise OptionError(
                 f"learner= predicts the outcome, and the outcome models of {cls.spec.name} are constants.\n"
                 "Type  IPWRA.from_formula(...)  with it, or leave learner= out."
+            )
+        if options.did is not None and not (options.did.normalize or cls.spec.corrected):
+            raise OptionError(
+                f"normalize=False is for AIPW, whose residuals are weighted; {cls.spec.name} has no other weights than "
+                "its own.\nLeave normalize= out."
             )
         options.use_of(cls.spec)
         return options

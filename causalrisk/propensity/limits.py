@@ -178,7 +178,7 @@ def overlap_message(
     labels: Sequence[str],
     remote: tuple[int, int] | None = None,
     unit_name: str = "row",
-    instead: Sequence[str] = (),
+    instead: Sequence[str] | None = (),
 ) -> str:
     """Return a warning where overlap is poor, or an empty text.
 
@@ -198,8 +198,8 @@ def overlap_message(
         Counts of `remote_units`, where everybody is the target.
     unit_name : str
         Noun for an observation.
-    instead : sequence of str
-        Names of the other targets that overlap.
+    instead : sequence of str or None
+        Names of the other targets that overlap; None where the target is the only one.
 
     Returns
     -------
@@ -220,9 +220,10 @@ def overlap_message(
     )
 
 
-def populations_text(instead: Sequence[str]) -> str:
+def populations_text(instead: Sequence[str] | None) -> str:
     """Advice of other targets to type: first the populations found to overlap, then those that always do better."""
-    return "  or  ".join([*(f"target={show(name)}" for name in instead), 'target="overlap"', 'trim="crump"'])
+    others = [] if instead is None else [*(f"target={show(name)}" for name in instead), 'target="overlap"']
+    return "  or  ".join([*others, 'trim="crump"'])
 
 
 def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:

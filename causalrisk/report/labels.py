@@ -422,6 +422,28 @@ def propensity_text(record: FitRecord) -> str:
     return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
 
 
+def trend_words(record: FitRecord, compared: bool = False) -> str:
+    """Sentences on what difference-in-differences assumes and, where it is not compared, on whose estimator it is."""
+    options = record.options
+    if options.did is None:
+        return ""
+    same = " with the same covariates" if variables_of(record) else ""
+    conditional = "conditional " if same else ""
+    text = (
+        f"Difference-in-differences: the outcome is a change. {record.estimand} assumes that without the treatment the "
+        f"treated would have changed as the controls{same} did ({conditional}parallel trends), and that the treatment "
+        "changed nothing before it began."
+    )
+    if compared:
+        return text
+    if options.propensity_loss == "calibrated" and record.joint is None and record.spec.uses_propensity:
+        return f"{text} With calibrated scores this is the improved estimator of Sant'Anna and Zhao."
+    if not record.spec.corrected:
+        return text
+    weights = "normalised, as in DRDID" if options.did.normalize else "not normalised"
+    return f"{text} This is the doubly robust estimator of Sant'Anna and Zhao, with weights of the controls {weights}."
+
+
 def learner_text(record: FitRecord) -> str:
     """Return the names of the learners, with the number of folds and what is done with the predictions."""
     learned, options = record.learned, record.options

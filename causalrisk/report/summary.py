@@ -6,7 +6,7 @@ Their layout is in `tables`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from math import floor, log10
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design, ScannedDesign
+from causalrisk.design.did import without_change
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
@@ -53,6 +54,8 @@ from causalrisk.report.labels import (
     propensity_text,
     repeats_words,
     target_text,
+    trend_words,
+    variables_of,
 )
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
@@ -402,6 +405,7 @@ def _notes(record: FitRecord) -> list[str]:
         if design.observation is not None and record.spec.uses_propensity:
             models += f"   Observed: {design.observation.formula}"
         notes.append(models)
+    notes += [text for text in [trend_words(record)] if text]
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
@@ -588,6 +592,11 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     if any(record.weight_fit is not None for record in comparison.records):
         formulas += f"   Propensity: {design.propensity_formula}"
     notes.append(formulas)
+    notes += [
+        text
+        for text in [trend_words(max(comparison.records, key=lambda r: len(variables_of(r))), compared=True)]
+        if text
+    ]
     notes += compared_learner_words(comparison.records)
     notes += [text for text in [missing_words(comparison.records[-1])] if text]
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
@@ -597,6 +606,46 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         notes.append(f'{dropped} rows dropped for all estimators. See res.results["{names[0]}"].sample_ledger.')
     notes += _binary_notes(comparison.records)
     return notes + [note.replace("\n", " ") for note in comparison.notes]
+
+
+def summarize_event_study(
+    record: FitRecord, tables: Mapping[str, pd.DataFrame], said: Sequence[str], title: str | None
+) -> ResultSummary:
+    """Compose the summary of an event study.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The first of the fits.
+    tables : mapping of str to DataFrame
+        Effects with their intervals, under the heading of each table.
+    said : sequence of str
+        Notes on groups and controls.
+    title : str or None
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        The summary.
+    """
+    formula = without_change(str(record.design.formula))
+    head = (
+        ("Dep. Variable:", formula.partition("~")[0].strip(), "Target:", target_text(record)),
+        ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
+        ("Outcome model:", outcome_model_text(record), "Std. errors:", covariance_name(record)),
+    )
+    shown = [_numbers_table(frame.drop(columns="adjusted P", errors="ignore"), name) for name, frame in tables.items()]
+    notes = [
+        "The effect on a group in a period is that of the change since its last period without treatment, against the "
+        "controls; averages weigh groups by their sizes. Exposure is the number of periods since the beginning; "
+        "effects before it are placebos. The intervals of a table hold all together.",
+        f"Outcome: {formula}",
+        *said,
+        trend_words(record),
+    ]
+    heading = title or "Event Study: Difference-in-Differences by Group and Period"
+    return build_summary([TableContent(rows=head, aligns="lrlr", title=heading), *shown], notes)
 
 
 def summarize_pooled(

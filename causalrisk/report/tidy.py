@@ -127,6 +127,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "estimand": record.estimand,
         "target": record.options.population.name,
         "outcome": design.endog_name,
+        "did": None if record.options.did is None else repr(record.options.did),
         "treatment": design.treat_name,
         "contrast": design.contrast,
         "outcome_model": outcome_model_text(record),

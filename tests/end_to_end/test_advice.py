@@ -31,7 +31,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPRegressor
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, Survey, compare, hle
+from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OutcomeRegression, Survey, compare, hle
 from causalrisk.cli import main
 from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.calibration import rms_calibration_error
@@ -2221,6 +2221,106 @@ for name in ("intervals of replicates", "intervals of a design"):
 NAMES |= {"ANYBODY": ANYBODY}
 
 
+PANEL = DATA.assign(y0=DATA.x3, unit=DATA.index)
+LONG = pd.concat([PANEL.assign(year=1, y=PANEL.y0), PANEL.assign(year=2)])
+OF_LONG = DiD(time="year", unit="unit")
+THREE_YEARS = pd.concat([LONG, LONG[LONG.year == 2].assign(year=3)])
+
+
+def change(did, data=PANEL, **options):
+    return model(AIPW, data=data, did=DiD(**did) if isinstance(did, dict) else did, **options)
+
+
+@dataclass
+class Change(Case):
+    """Outcomes before a treatment that are refused; the message has an option, or all of DiD, to type."""
+
+    def follow(self, heard):
+        code = heard.codes()[self.which]
+        for text, own in (self.fill or {}).items():
+            assert text in code, (text, code)
+            code = code.replace(text, own)
+        names = NAMES | {"DiD": DiD, "LONG": LONG, "data": self.wrong.get("data", PANEL)}
+        typed = {"did": eval(code, names)} if code.startswith("DiD(") else eval(f"dict({code})", names)
+        return self.call(**({name: value for name, value in self.wrong.items() if name in self.meant} | typed))
+
+
+def long(data, meant=LONG[LONG.unit >= 9]):
+    """Long data that are refused, and those that were meant."""
+    return Change(change, {"data": data, "did": OF_LONG}, {"data": meant, "did": OF_LONG})
+
+
+ADOPTED = pd.concat(
+    [
+        PANEL.assign(year=year, first=np.where(PANEL.d == 1, 2, np.where(PANEL.k == 0, 3, 9)), y=PANEL.y + year)
+        for year in (1, 2, 3)
+    ]
+)
+
+
+def adopted(data=ADOPTED, **options):
+    given = {"formula": "y ~ x1", "begins": "first", "time": "year", "unit": "unit"}
+    return causalrisk.event_study(data=data, **given, **options).params
+
+
+def adoptions(data, meant=ADOPTED[ADOPTED.unit >= 9]):
+    """Data of units that begin at different times that are refused, and those that were meant."""
+    return Change(adopted, {"data": data}, {"data": meant})
+
+
+BEFORE = {"did": DiD(before="y0")}
+CHANGES = {
+    "values": Change(change, {"did": {"before": DATA.x3}}, BEFORE, fill={"<column>": "y0"}),
+    "both kinds of data": Change(change, {"did": {"before": "y0", "time": "year"}}, BEFORE),
+    "no unit": Change(change, {"data": LONG, "did": {"time": "year"}}, {"data": LONG, "did": OF_LONG},
+                      fill={"<column>": "unit"}),
+    "nothing": Change(change, {"did": {}}, BEFORE, fill={"<column>": "y0"}),
+    "nothing of long data": Change(change, {"data": LONG, "did": {}}, {"data": LONG, "did": OF_LONG}, which=1,
+                                   fill={'"<column>", unit="<column>"': '"year", unit="unit"'}),
+    "a name": Change(change, {"did": "y0"}, BEFORE),
+    "yes": Change(change, {"did": True}, BEFORE, fill={"<column>": "y0"}),
+    "in the place of a survey": Change(
+        lambda design=None, did=None: model(AIPW, data=PANEL, design=design, did=did),
+        {"design": DiD(before="y0")}, BEFORE,
+    ),
+    "a scan of long data": Change(
+        change, {"data": causalrisk.scan([LONG]), "did": OF_LONG}, {"data": LONG, "did": OF_LONG},
+        fill={"data.collect()": "causalrisk.scan([LONG]).collect()"},
+    ),
+    "missing years": long(LONG.assign(year=LONG.year.where(LONG.unit >= 9))),
+    "three years": long(THREE_YEARS, meant=THREE_YEARS[THREE_YEARS.year != 2]),
+    "copies": long(pd.concat([LONG, LONG.head(9)]), meant=LONG),
+    "once": long(LONG[(LONG.unit >= 9) | (LONG.year == 1)]),
+    "values of the treatment": Change(
+        change, {"data": LONG, "did": OF_LONG, "treat": LONG.d}, {"data": LONG, "did": OF_LONG, "treat": "d"}
+    ),
+    "treated from then on": long(LONG.assign(d=LONG.d * (LONG.year == 2)), meant=LONG),
+    "another arm": long(LONG.assign(d=np.where((LONG.unit < 9) & (LONG.year == 2), 1 - LONG.d, LONG.d))),
+    "another target": Change(change, BEFORE | {"target": "overlap"}, BEFORE | {"target": "treated"}),
+    "another family": Change(change, BEFORE | {"family": "poisson"}, BEFORE | {"family": "gaussian"}),
+    "another effect": Change(change, BEFORE | {"effect": "ratio"}, BEFORE | {"effect": "difference"}),
+    "several arms": Change(
+        change, BEFORE | THREE | {"data": PANEL}, BEFORE | THREE | {"data": PANEL[PANEL.dose != "low"]}
+    ),
+    "several beginnings": adoptions(
+        ADOPTED.assign(first=np.where((ADOPTED.unit < 9) & (ADOPTED.year == 2), 3.5, ADOPTED["first"]))
+    ),
+    "treated from the first": adoptions(ADOPTED.assign(first=np.where(ADOPTED.unit < 9, 1, ADOPTED["first"]))),
+    "everybody treated": Change(
+        adopted, {"data": ADOPTED[ADOPTED["first"] < 9]}, {"data": ADOPTED[ADOPTED["first"] < 9], "controls": "not yet"}
+    ),
+    "values of weights": Change(
+        adopted, {"weights": ADOPTED.w, "weight_type": "probability"}, {"weights": "w", "weight_type": "probability"},
+        fill={"<column>": "w"},
+    ),
+    "arrays": Expression(
+        lambda: AIPW(DATA.y, X, DATA.d, did=DiD(before="y0")), lambda: change(DiD(before="y0")),
+        fill={"data": "PANEL", "AIPW": "causalrisk.AIPW", "did=": "did=causalrisk."},
+        PANEL=PANEL,
+    ),
+}  # fmt: skip
+
+
 LOST = DATA.assign(y=DATA.y.where(DATA.index % 5 > 0), seen=DATA.index % 5 > 0)
 MISSING = {
     "values": Case(
@@ -2240,7 +2340,8 @@ GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
-    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "missing": MISSING, "permutation": PERMUTATIONS,
+    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "change": CHANGES, "missing": MISSING,
+    "permutation": PERMUTATIONS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

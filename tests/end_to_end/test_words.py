@@ -12,12 +12,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd  # noqa: F401 - formulas use it
+import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, Survey, compare, etable, pool, table_one
+from causalrisk import AIPW, IPWRA, JRE, DiD, OutcomeRegression, Survey, compare, etable, pool, table_one
 from causalrisk.report.page.sections import ASSUMPTIONS
 from causalrisk.simulation import run_study
 from tests.advice import Told
@@ -35,8 +35,10 @@ DATA = SIMULATED.assign(
     site=ROWS % 40,
     k=ROWS // 6 % 3,
     size=400,
+    y0=SIMULATED.x3,
     **{f"r{j}": np.where(j == ROWS % 40 % 4, 0.0, 4 / 3 * (1 + ROWS % 3)) for j in range(4)},
 )
+STAGGERED = pd.concat([DATA.assign(id=ROWS, year=k, first=np.where(DATA.d, 1, 9)) for k in (0, 1)])
 X = DATA[["x1", "x2"]].assign(const=1.0)
 TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_text("utf-8"))
 EXAMPLES = {  # for each option
@@ -50,6 +52,7 @@ EXAMPLES = {  # for each option
     "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"],
     "psu": "site", "strata": "g", "fpc": "size", "replicate_weights": "r*", "replicate_type": "JK1", "rho": 0.5,
     "combined": True,
+    "before": "y0", "time": "year", "unit": "site", "normalize": False,
     "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
@@ -59,6 +62,7 @@ GIVEN = {  # for each kind of rule
 }  # fmt: skip
 KNOWN = {  # what a message leaves open
     "permutation_test()": "permutation_test(2)",
+    'event_study("y ~ x1 + x2", data': 'event_study("y ~ x1", STAGGERED',
     'cluster="column"': 'cluster="site"', '"column"': '"g"', '"psu"': '"site"', '"stratum"': '"g"',
     "data[...]": "data[data.x1 > 0]",
     "wald_test(...)": 'wald_test("ATE = 0")', "t_test(...)": 't_test("ATE = 0")',
@@ -100,6 +104,11 @@ def surveyed(**options):
     return model(design=Survey(**({"weights": "w", "replicate_weights": "r*", "replicate_type": "JK1"} | options)))
 
 
+def changes(**options):
+    """As typed; the data have a row for each unit, so that the fit is of two columns."""
+    return DiD(before="y0") if DiD(**options).before is None else DiD(**options)
+
+
 def from_arrays(**options):
     return AIPW(DATA.y, X, DATA.d, **options)
 
@@ -130,6 +139,7 @@ MADE = by_option({
 CALLS = {
     "from_formula": model,
     "survey": surveyed,
+    "did": lambda **o: model(AIPW, did=DiD(**({"before": "y0"} | o))),
     "arrays": from_arrays,
     "fit": fit,
     "fit_separate": fit,
@@ -156,6 +166,7 @@ def names(tmp_path, monkeypatch):
         "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression,
         "LinearRegression": LinearRegression, "from_formula": from_formula,
         "fit": fit, "model": RES.model, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey,
+        "DiD": changes, "STAGGERED": STAGGERED,
     }  # fmt: skip
 
 

@@ -99,6 +99,12 @@ def rewrite(code: str, variables: Sequence[str], constants: Container[str], func
     return ast.unparse(_Renamer(tree, alias).visit(tree))
 
 
+def renamed(code: str, names: Mapping[str, str]) -> str:
+    """Return a term with other variables: `names` are those of the variables, each with the one in its place."""
+    tree = parsed(code)
+    return ast.unparse(_Renamer(tree, lambda name, role: None if role == "called" else names.get(name)).visit(tree))
+
+
 def with_calls_told(code: str, told: Mapping[str, str]) -> str:
     """Replace calls in a term.
 

@@ -336,9 +336,11 @@ def _disagreement(record: FitRecord) -> Section:
         "differ where an outcome model misfits in a way that the weights do not repair, or where few rows carry "
         "most of the weight."
     )
+    other = 'target="overlap" or ' if record.options.did is not None else ""  # a change has one target
+    steps = tuple(step.replace(other, "") for step in IF_THEY_DISAGREE)
     if record.joint is None:
         first = f"This is {record.spec.name}. compare(...) puts all estimators side by side on the same resamples."
-        return Section(title, (first, why), IF_THEY_DISAGREE)
+        return Section(title, (first, why), steps)
     se, (spec, _) = np.sqrt(np.diag(record.covariance)), formats(record)
     gaps = []
     for k, name in enumerate(record.effect_names):
@@ -357,7 +359,7 @@ def _disagreement(record: FitRecord) -> Section:
             for gap, error, _, p in found.iloc[:, :4].to_numpy()
         ]
         gaps.append(f"JRE less IPWRA, with the standard error on the same resamples: {joined(paired)}.")
-    return Section(title, (*gaps, why), IF_THEY_DISAGREE)
+    return Section(title, (*gaps, why), steps)
 
 
 def _missing_at_random(record: FitRecord) -> list[str]:
@@ -374,6 +376,13 @@ def _untestable(record: FitRecord) -> Section:
     names += [record.design.offset_name] if record.design.offset_name is not None else []
     missing = _missing_at_random(record)
     asked = f"Ask it of each: {joined(names)}." if names else "This estimator adjusts for no covariates."
+    first = f"that no other common cause of {treat} and {name} is missing from the formulas (unconfoundedness);"
+    if record.options.did is not None:
+        first = (
+            f"that without {treat} the treated would have changed as the controls with the same covariates did, and "
+            f"that {treat} changed nothing before it began (conditional parallel trends); but a change between two "
+            "earlier periods should show no effect;"
+        )
     return Section(
         "The question no test answers",
         (
@@ -383,7 +392,7 @@ def _untestable(record: FitRecord) -> Section:
             f"Nor can the data show these {'three' if missing else 'two'}:",
         ),
         (
-            f"that no other common cause of {treat} and {name} is missing from the formulas (unconfoundedness);",
+            first,
             f"that the outcome of a row depends on its own {treat} only, not on that of others (no interference)"
             f"{';' if missing else '.'}",
             *missing,

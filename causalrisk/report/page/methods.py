@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk._version import __version__
+from causalrisk.design.did import without_change
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
@@ -39,6 +40,7 @@ from causalrisk.report.labels import (
     redone_words,
     resamples_words,
     survey_words,
+    trend_words,
 )
 from causalrisk.report.tables.text import column_format, format_number, format_p
 
@@ -70,6 +72,10 @@ TWO_WAY = (
 CALIBRATED = (
     "Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and "
     "high-dimensional data. Biometrika 107, 137-158."
+)
+TRENDS = (
+    "Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences estimators. Journal of "
+    "Econometrics 219, 101-122."
 )
 CROSS_FITTING = (
     "Chernozhukov, V. et al. (2018). Double/debiased machine learning for treatment and structural parameters. "
@@ -179,6 +185,7 @@ def methods(record: FitRecord) -> str:
         f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
         f"{outcome_text(record)}, over {population_words(record)}, by {record.spec.how}."
     ]
+    parts += [trend_words(record).replace("Zhao", "Zhao (2020)")] if options.did is not None else []
     if record.learned is not None:
         parts += _learner_sentences(record, record.learned)
     if not (record.spec.constants or record.spec.given):
@@ -324,6 +331,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         (TWO_WAY, record.design.second_cluster is not None),
         (CRUMP if record.design.n_arms == 2 else YANG, crump or options.trim == "crump"),
         (BALANCE_TEST, balance_test),
+        (TRENDS, options.did is not None),
         (SENSITIVITY, sensitivity),
         (OMITTED, sensitivity),
     )
@@ -348,10 +356,12 @@ def call_of(record: FitRecord) -> str:
         Python code that leaves the results in `res`. Objects without a spelling (a data frame, a function, scores
         and resamples given as arrays) get a name, which a comment explains.
     """
-    design, lines = record.design, [f"from causalrisk import {record.spec.name}{_numpy(record)}", ""]
+    names = ", ".join(sorted([record.spec.name, *(["DiD"] if record.options.did is not None else [])]))
+    design, lines = record.design, [f"from causalrisk import {names}{_numpy(record)}", ""]
     given = _data_options(record) | _model_options(record)
     if design.formula is not None:
-        head = [f"    {design.formula!r},", "    data,", f"    treat={design.treat_name!r},"]
+        formula = design.formula if record.options.did is None else without_change(design.formula)
+        head = [f"    {formula!r},", "    data,", f"    treat={design.treat_name!r},"]
         lines.append(f"model = {record.spec.name}.from_formula(")
     else:
         head = ["    y, X, treat,  # outcome, outcome design, treatment"]
@@ -413,7 +423,7 @@ def _model_options(record: FitRecord) -> dict[str, str]:
     if options.propensity_score is not None:
         given["propensity_score"] = repr(options.propensity_score).replace("\n", " ")
     if isinstance(options.target, (str, TargetPopulation)):
-        given |= {} if options.target == "all" else {"target": repr(options.population.name)}
+        given |= {} if options.target == "all" or options.did is not None else {"target": repr(options.population.name)}
     else:
         frame = isinstance(options.target, Mapping) or hasattr(options.target, "columns")
         given["target"] = "target_frame" if frame else "tilt"

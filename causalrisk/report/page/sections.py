@@ -91,6 +91,13 @@ ASSUMPTIONS = {
         "Why does the {outcome} of one row not depend on the {treat} of another?",
     ),
 }
+TRENDS = {
+    "parallel_trends": (
+        "Untreated, the treated would have changed as the controls did (conditional parallel trends)",
+        "Why would {outcome} have been alike without {treat} in both arms given the covariates, and why did nobody "
+        "react before {treat} began?",
+    )
+}
 Formats = Mapping[str, Callable[[Any], str]]
 
 
@@ -137,8 +144,8 @@ def report(
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no
-        data can check. Those you leave out stand in the page as questions still to be answered.
+        Your statements on "unconfoundedness" (with `did` "parallel_trends"), "no_post_treatment" and "no_interference",
+        the assumptions that no data can check. Those you leave out stand in the page as questions still to be answered.
 
     Returns
     -------
@@ -161,7 +168,7 @@ def report(
         )
     if isinstance(record.design, ScannedDesign):
         raise by_rows("the report", "Type  res.methods()  for a paragraph, beside res.summary() and res.balance(). ")
-    stated = _stated(assumptions or {})
+    stated = _stated(assumptions or {}, assumptions_of(record))
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
     parts = parts_of(record, alpha, stated)
@@ -173,13 +180,21 @@ def report(
     return write_whole(path, page(heading, body))
 
 
-def _stated(assumptions: Mapping[str, str]) -> dict[str, str]:
+def assumptions_of(record: FitRecord) -> Mapping[str, tuple[str, str]]:
+    """Return the heading and the question of each assumption of a fit that no data can check."""
+    if record.options.did is None:
+        return ASSUMPTIONS
+    return TRENDS | {name: texts for name, texts in ASSUMPTIONS.items() if name != "unconfoundedness"}
+
+
+def _stated(assumptions: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
     """Refuse unknown assumptions; leave out empty ones."""
     for name in assumptions:
-        if name not in ASSUMPTIONS:
-            close = words.values("assumptions").get(str(name).casefold()) or nearest_name(name, ASSUMPTIONS)
+        if name not in known:
+            meant = words.values("assumptions").get(str(name).casefold())
+            close = meant if meant in known else nearest_name(name, known)
             raise OptionError(
-                f"assumptions: {name!r} is not known; expected any of {listed(tuple(ASSUMPTIONS))}.\n"
+                f"assumptions: {name!r} is not known; expected any of {listed(tuple(known))}.\n"
                 + (f'Type  assumptions={{"{close}": "..."}}.' if close else "Type  assumptions=  with any of them.")
             )
     return {name: text for name, text in assumptions.items() if str(text).strip()}
@@ -293,7 +308,7 @@ def _overlap(record: FitRecord) -> Part:
     warned = any(note.startswith("poor overlap") for note in record.notes)
     everybody, weights = record.options.population is ALL, record.used_weight_fit
     weighed = weighed_in_memory(record.sample, record.spec, record.target, weights)
-    instead = populations_that_overlap(weighed, record.design)
+    instead = populations_that_overlap(weighed, record.design, record.options)
     reading = read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
     figures = [
         figure_html(
@@ -534,7 +549,7 @@ def _assumptions(record: FitRecord, stated: Mapping[str, str]) -> Part:
         "covariates": joined(variables_of(record)) or "none",
     }
     blocks = [paragraph("No data can check these. The author of the report has to argue for each of them.")]
-    for key, (heading, question) in ASSUMPTIONS.items():
+    for key, (heading, question) in assumptions_of(record).items():
         title, asked = f"<h3>{html.escape(heading)}</h3>", paragraph(question.format(**names))
         if key in stated:
             blocks.append(f'<div class="stated">{title}{asked}{paragraph(stated[key])}</div>')

@@ -73,7 +73,7 @@ def by_contrast(readings: Mapping[str, Reading]) -> Reading:
 
 
 def read_overlap(
-    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: Sequence[str] = ()
+    table: pd.DataFrame, warned: bool, everybody: bool, unit_name: str = "row", instead: Sequence[str] | None = ()
 ) -> Reading:
     """Read the table of `overlap()`.
 
@@ -87,7 +87,7 @@ def read_overlap(
         Whether everybody is the target, so that the limits of Crump et al. apply.
     unit_name : str
         Noun for an observation.
-    instead : sequence of str
+    instead : sequence of str or None
         Names of the other targets that overlap.
 
     Returns

@@ -12,6 +12,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.report.plots.axes import axes_or_new, page_or_new, verbatim
 from causalrisk.report.plots.fits import (
     draw_changes,
+    draw_event_study,
     draw_forest,
     plot_balance,
     plot_bootstrap,
@@ -34,9 +35,10 @@ from causalrisk.report.plots.permutation import draw_permutations
 from causalrisk.report.summary import one_line
 
 __all__ = [
-    "axes_or_new", "cancellation_of", "draw_changes", "draw_forest", "draw_penalties", "draw_permutations", "draw_risk",
-    "plot_anchor_path", "plot_balance", "plot_bootstrap", "plot_calibration", "plot_cancellation", "plot_diagnostics",
-    "plot_effects_by", "plot_influence", "plot_learner", "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
+    "axes_or_new", "cancellation_of", "draw_changes", "draw_event_study", "draw_forest", "draw_penalties",
+    "draw_permutations", "draw_risk", "plot_anchor_path", "plot_balance", "plot_bootstrap", "plot_calibration",
+    "plot_cancellation", "plot_diagnostics", "plot_effects_by", "plot_influence", "plot_learner", "plot_overlap",
+    "plot_penalty_path", "plot_risk", "verbatim",
 ]  # fmt: skip
 
 TITLE_PAD = 34  # points, above the legends

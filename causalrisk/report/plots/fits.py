@@ -259,6 +259,38 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
     return ax
 
 
+def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, label: str, ax: Any) -> Any:
+    """Draw effects from left to right, with each interval by itself and those that hold together.
+
+    Parameters
+    ----------
+    each, joint : DataFrame
+        Estimates in the first column, limits in the last two; a row each, labelled by the index.
+    label : str
+        What they are effects on.
+    ax : matplotlib Axes
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes given.
+    """
+    numbers = pd.api.types.is_numeric_dtype(each.index)
+    places = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each))
+    ax.vlines(places, joint.iloc[:, -2], joint.iloc[:, -1], color=ORANGE, linewidth=1.2, label="all together")
+    ax.vlines(places, each.iloc[:, -2], each.iloc[:, -1], color=BLUE, linewidth=4, label="each by itself")
+    ax.plot(places, each["estimate"], "o", color="black")
+    if each.index.name == "exposure":
+        ax.plot(-1, 0, "o", color="black", fillstyle="none")  # what all others are compared with
+    ax.set_xticks(places, [verbatim(name) for name in each.index])
+    ax.set_xlabel(verbatim(each.index.name))
+    ax.set_ylabel(verbatim(label))
+    ax.axhline(0, **LINE)
+    ax.legend(ncols=2, **ABOVE)
+    return ax
+
+
 GRID = 101  # values at which a curve is drawn
 
 

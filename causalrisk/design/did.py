@@ -1,0 +1,360 @@
+"""Before and after: the outcome as a change, between two columns or between two periods of long data.
+
+Flows in: a formula and data, as the caller gave them. Flows out: a formula whose outcome is the change, and data with a
+row for each unit.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalrisk.design.columns.dtypes import listing, missing_mask
+from causalrisk.design.columns.tables import Table, as_table, find_column
+from causalrisk.design.formulas.evaluation import Formula, parse
+from causalrisk.design.formulas.terms import in_formula, renamed
+from causalrisk.design.scan.source import Scan
+from causalrisk.design.survey import Survey, labels_of
+from causalrisk.design.treatment import show
+from causalrisk.errors import DesignError, OptionError, UnavailableError, advising, one_of
+
+PERIODS = 2
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DiD:
+    """Outcomes before and after the treatment, for difference-in-differences.
+
+    Parameters
+    ----------
+    before : str, optional
+        The outcome before the treatment: a column, or a term as in formulas. The outcome of the formula is the one
+        after.
+    time, unit : str, optional
+        Of long data, in the place of `before`: columns of the period, of which there are two, and of the unit. Each
+        unit becomes one row, with the covariates and weights of the earlier period.
+    normalize : bool, default True
+        Whether the weights of the controls' residuals add up to one, as in R's DRDID (AIPW; the other estimators
+        have no other weights). False is AIPW on the change as it is.
+
+    Notes
+    -----
+    The outcome of both models is the change, and the effect that on the treated: with conditional parallel trends, and
+    no effect before the treatment, the changes of the controls are what those of the treated with the same covariates
+    would have been. AIPW is the doubly robust estimator of [1]_ for panels; with ``propensity_loss="calibrated"``
+    their improved one, which is the default of DRDID.
+
+    References
+    ----------
+    .. [1] Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences estimators. Journal of
+       Econometrics 219, 101-122.
+
+    Examples
+    --------
+    >>> from causalrisk import AIPW, DiD, datasets
+    >>> jobs = datasets.load_lalonde(controls="cps3")
+    >>> AIPW.from_formula(
+    ...     "re78 ~ age + educ + black + re74",
+    ...     jobs,
+    ...     treat="treat",
+    ...     did=DiD(before="re75"),
+    ... ).fit()
+    AIPW: ATT 1287.19 (816.12), 1 vs 0, n 614
+    """
+
+    before: str | None = None
+    time: str | None = None
+    unit: str | None = None
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("normalize", self.normalize, (True, False))
+        for name in ("before", "time", "unit"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(
+                    f"{name} is of type {type(value).__name__}; expected the name of a column.\n"
+                    f'Type  DiD({name}="<column>")  with its name in data.'
+                )
+        if self.before is not None and (self.time, self.unit) != (None, None):
+            raise OptionError(
+                "before= and time= or unit= were both given; the first is for data with a row for each unit.\n"
+                f"Type  DiD(before={show(self.before)}), or leave before= out."
+            )
+        if self.before is None and self.unit is None and self.time is not None:
+            raise OptionError(
+                "time= without unit=: which rows are of one unit? Repeated cross sections, where nobody is seen twice, "
+                f'are in R\'s DRDID.\nType  DiD(time={show(self.time)}, unit="<column>").'
+            )
+        if self.before is None and self.time is None:
+            raise OptionError(
+                "DiD() says nothing of the outcome before the treatment.\n"
+                'Type  DiD(before="<column>"), or  DiD(time="<column>", unit="<column>")  for data with a row for each '
+                "unit and period."
+            )
+
+    def __repr__(self) -> str:
+        given = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        return f"DiD({', '.join(f'{name}={show(value)}' for name, value, usual in given if value != usual)})"
+
+
+advising(DiD, "did")
+
+
+def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
+    """Return a formula whose outcome is the change, and data with a row for each unit.
+
+    Parameters
+    ----------
+    did : DiD or None
+        Where the outcomes before the treatment are; None leaves everything as it is.
+    formula, data, treat
+        As in `causalrisk.AIPW.from_formula`; data that are a scan stay one.
+
+    Returns
+    -------
+    formula : str
+        For example ``I(y1 - y0) ~ x1``.
+    data : Scan, DataFrame or object
+        Long data with a row for each unit, any other as they are.
+
+    Raises
+    ------
+    DesignError
+        If long data have not two periods with a row of every unit in each, or units change their arm.
+    OptionError, UnavailableError
+        If `did` is something else, or the data are a scan of long data.
+    """
+    if did is None:
+        return formula, data
+    if not isinstance(did, DiD):
+        like = f"design={did!r}" if isinstance(did, Survey) else 'did=DiD(before="<column>")'
+        raise OptionError(
+            f"did is a {type(did).__name__}; expected where the outcomes before the treatment are.\n"
+            f"Type  {like if not isinstance(did, str) else f'did=DiD(before={show(did)})'}."
+        )
+    outcome = parse(formula, "outcome", [])
+    if len(outcome.left) != 1 or len(outcome.left[0].factors) != 1:
+        return formula, data  # is refused as any formula with such an outcome
+    after = outcome.left[0].factors[0].code
+    if did.before is not None:
+        before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
+    elif isinstance(data, Scan):
+        raise UnavailableError(
+            "long data cannot be a scan, whose blocks may part the rows of a unit.\n"
+            'Type  data=data.collect()  if the rows fit into memory, or  did=DiD(before="<column>")  for files with a '
+            "row for each unit."
+        )
+    else:
+        data, before = _one_row_each(did, outcome, data, treat)
+    return f"I({after} - {before}) ~ {outcome.right_text}", data
+
+
+def without_change(formula: str) -> str:
+    """Return the formula that `with_change` had: with the outcome after the treatment."""
+    left, _, right = formula.partition("~")
+    change = ast.parse(left.strip(), mode="eval").body
+    return f"{ast.unparse(change.args[0].left)} ~{right}"  # type: ignore[attr-defined]
+
+
+def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:
+    """Return long data with a row for each unit, and the outcome of the earlier period as a term."""
+    table = as_table(data, [])
+    frame, period, periods, unit = _keys(table, did.time, did.unit)
+    if len(periods) != PERIODS:
+        raise DesignError(
+            f"time {did.time!r} has {len(periods)} periods ({listing(periods)}); expected two, before and after the "
+            "treatment.\n"
+            + (
+                f'Type  data=data[data["{did.time}"].isin([{listing(periods[[0, -1]])}])]  with the two.'
+                if len(periods)
+                else "Name the column of the periods."
+            )
+        )
+    _check_rows(did.time, did.unit, period, unit)
+    halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
+    early, late = halves[0], halves[1].loc[halves[0].index]
+    _check_arms(did, treat, table, (early, late))
+    names = {use.name for use in outcome.uses("left") if use.role != "called" and use.name in early}
+    earlier: dict[str, str] = {}
+    for name in sorted(names):
+        earlier[name] = f"{name}_{labels_of(periods)[0]}"
+        while earlier[name] in early:
+            earlier[name] += "_"
+    before = renamed(outcome.left[0].factors[0].code, {name: in_formula(new) for name, new in earlier.items()})
+    return early.assign(**{new: early[name] for name, new in earlier.items()} | {n: late[n] for n in names}), before
+
+
+def _keys(
+    table: Table, time: str | None, unit: str | None
+) -> tuple[pd.DataFrame, NDArray[np.intp], pd.Index, pd.Series]:
+    """Columns of long data, number of each row's period, names of the periods in order, and the unit of each row."""
+    found = {role: find_column(name, role, role, table, {}, [])[0] for role, name in (("time", time), ("unit", unit))}
+    for role, column in found.items():
+        if missing_mask(column).any():
+            raise DesignError(
+                f"{role} {column.name!r} is missing in {int(missing_mask(column).sum())} rows; expected a value in "
+                f'every row.\nType  data=data.dropna(subset=["{column.name}"])  to leave them out.'
+            )
+    frame = pd.DataFrame({name: table.column(name) for name in table.names if isinstance(name, str)})
+    period, periods = pd.factorize(found["time"], sort=True)
+    return frame, period, pd.Index(periods), found["unit"]
+
+
+def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
+    """Refuse units without a row, or with several, in a period."""
+    rows = pd.crosstab(unit.to_numpy(), period)
+    if (rows > 1).any(axis=None):
+        twice = rows.index[(rows > 1).any(axis=1)]
+        raise DesignError(
+            f"{len(twice)} values of unit {name!r} have several rows in one period ({listing(twice)}); expected one.\n"
+            f'Type  data=data.drop_duplicates(["{name}", "{time}"])  if they are copies.'
+        )
+    few = rows.index[(rows == 0).any(axis=1)]
+    if len(few):
+        raise DesignError(
+            f"{len(few)} of {len(rows)} values of unit {name!r} have no row in some period ({listing(few)}); expected "
+            "one in each.\n"
+            f'Type  data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]  to leave them '
+            "out."
+        )
+
+
+def _check_arms(did: DiD, treat: Any, table: Table, halves: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    """Refuse a treatment that is no column, and units in another arm after than before."""
+    if not isinstance(treat, str):
+        raise DesignError(
+            "treat has values of its own, which do not go with rows that become one for each unit; expected a column."
+            '\nType  treat="d"  with its name in data.'
+        )
+    find_column(treat, "treatment", "treat", table, {}, [])
+    before, after = (half[treat] for half in halves)
+    moved = (before != after).to_numpy() & ~(missing_mask(before) | missing_mask(after))
+    if moved.any():
+        begun = before[~missing_mask(before)].nunique() == 1
+        instead = f'data.assign({treat}=data.groupby("{did.unit}")["{treat}"].transform("max"))'
+        if not (begun and treat.isidentifier()):
+            instead = f'data[data.groupby("{did.unit}")["{treat}"].transform("nunique") == 1]'
+        raise DesignError(
+            f"treatment {treat!r} changes within {int(moved.sum())} of {len(before)} values of unit {did.unit!r} "
+            f"({listing(before.index[moved])}); expected the arm of the unit in both of its rows.\n"
+            f"Type  data={instead}  "
+            + ("for the arm after the treatment began." if begun else "to leave these units out.")
+        )
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """Long data of units that begin a treatment at different times.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The data.
+    period, unit : ndarray of int, shape (N,)
+        Number of the period and of the unit of each row.
+    begins : ndarray of int, shape (n,)
+        Number of the period in which each unit begins; of those that never do the number of periods, T.
+    names : Index, shape (T,)
+        The periods.
+    units : Index, shape (n,)
+        The units.
+    column : str
+        Name of the column that says when.
+    """
+
+    frame: pd.DataFrame
+    period: NDArray[np.intp]
+    unit: NDArray[np.intp]
+    begins: NDArray[np.intp]
+    names: pd.Index
+    units: pd.Index
+    column: str
+
+    def of_units(self, name: str) -> pd.Series:
+        """Return a column in the first period, a value for each unit."""
+        first = self.period == 0
+        return pd.Series(self.frame[name].array[first], index=self.units[self.unit[first]]).loc[self.units]
+
+    def cells(self, not_yet: bool) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
+        """Yield the data of each group and period: of two periods, the group and its controls.
+
+        Parameters
+        ----------
+        not_yet : bool
+            Whether units are controls too that begin later than both periods.
+
+        Yields
+        ------
+        group, period : int
+            Number of the period in which the group begins, and of the period.
+        part : DataFrame or None
+            The rows; None where there are no controls.
+        treat : str
+            Name of the treatment in them.
+        """
+        never = len(self.names)
+        for group in np.unique(self.begins[self.begins < never]):
+            treated, treat = self.begins == group, f"{self.column} = {self.names[group]}"
+            for period in (p for p in range(never) if p != group - 1):
+                later = (self.begins > max(period, group - 1)) & not_yet
+                control = ((self.begins == never) | later) & ~treated
+                part = None
+                if control.any():
+                    rows = np.isin(self.period, (period, group - 1)) & (treated | control)[self.unit]
+                    part = self.frame[rows].assign(**{treat: treated[self.unit[rows]].astype(int)})
+                yield int(group), period, part, treat
+
+
+def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
+    """Read long data of units that begin a treatment at different times.
+
+    Parameters
+    ----------
+    data, time, unit, begins
+        As in `causalrisk.event_study`.
+
+    Returns
+    -------
+    Adoption
+        With a row of every unit in every period.
+
+    Raises
+    ------
+    DesignError
+        If units lack a period, have several rows in one, begin at several times or in the first period.
+    """
+    table = as_table(data, [])
+    frame, period, names, units = _keys(table, time, unit)
+    _check_rows(time, unit, period, units)
+    first, never = find_column(begins, "begins", begins, table, {}, [])[0], len(names)
+    known = ~missing_mask(first)
+    start = np.full(len(frame), never)
+    start[known] = np.searchsorted(names.to_numpy(), first[known].to_numpy())
+    if names.dtype.kind in "if" and first.dtype.kind in "if" and names[0] > 0:
+        start[known & (first == 0).to_numpy()] = never  # as csdid and did have it
+    unit_codes, unit_names = pd.factorize(units)
+    several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
+    if several.any():
+        raise DesignError(
+            f"begins {begins!r} has several values in {int(several.sum())} values of unit {unit!r} "
+            f"({listing(unit_names[several])}); expected when each begins, in all of its rows.\n"
+            f'Type  data=data[data.groupby("{unit}")["{begins}"].transform("nunique", dropna=False) == 1]  to leave '
+            "them out."
+        )
+    early = start == 0
+    if early.any():
+        raise DesignError(
+            f"begins {begins!r} is not after the first period, {names[0]!r}, in {len(set(unit_codes[early]))} units; "
+            "they have no period before the treatment, and are no controls.\n"
+            f'Type  data=data[~data["{begins}"].isin([{listing(pd.unique(first[early]))}])]  to leave them out.'
+        )
+    of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
+    return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)

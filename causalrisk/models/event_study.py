@@ -1,0 +1,378 @@
+"""Staggered adoption: an effect for each group that begins together and each period, and averages of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalrisk.design import ColumnOptions, DiD, check_scored, design_from_formula, with_change
+from causalrisk.design.columns.dtypes import numbers
+from causalrisk.design.did import Adoption, adoption, without_change
+from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, one_of, warn_user
+from causalrisk.estimators.options import model_options, options_of
+from causalrisk.inference.hypotheses import adjusted_frame, check_adjustment
+from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
+from causalrisk.models.comparison import chosen_models
+from causalrisk.models.keywords import check_keywords
+from causalrisk.models.model import CausalModel
+from causalrisk.models.results import CausalResults
+from causalrisk.numerics.linalg import Array
+from causalrisk.report.plots import axes_or_new, draw_event_study
+from causalrisk.report.summary import summarize_event_study
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.text import format_number
+
+BY = ("exposure", "group", "time", "all")
+CONTROLS = ("never", "not yet")
+
+
+@dataclass(frozen=True, eq=False)
+class EventStudy:
+    """Effects of a treatment that units begin at different times; what `event_study` returns.
+
+    Parameters
+    ----------
+    fits : mapping of (group, time) to CausalResults
+        The fit of each group and period, of the change from the earlier to the later of this one and the last before
+        the group began. Effects are of the change since the latter: before it those of the fits with the other sign.
+    contributions : ndarray, shape (n, m)
+        What each unit, or cluster of units, adds to the error of each of the m effects.
+    shares : ndarray, shape (m,)
+        Share of the units that are in the group of each fit.
+    of_shares : ndarray, shape (n, m)
+        What each unit or cluster adds to the error of these.
+    exposure : ndarray of int, shape (m,)
+        Periods since the group began, 0 in the first with treatment.
+    notes : tuple of str
+        What is to be said of the groups and periods.
+    """
+
+    fits: Mapping[tuple[Any, Any], CausalResults]
+    contributions: Array
+    shares: Array
+    of_shares: Array
+    exposure: NDArray[np.intp]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def params(self) -> pd.Series:
+        """Effect on the treated of each group in each period."""
+        index = pd.MultiIndex.from_tuples(self.fits, names=["group", "time"])
+        sign = np.where(self.exposure < 0, -1, 1)
+        return pd.Series(sign * [res.effect for res in self.fits.values()], index=index, name="ATT")
+
+    def cov_params(self) -> pd.DataFrame:
+        """Return the joint covariance of `params`, from the influence functions of all fits."""
+        return pd.DataFrame(self.contributions.T @ self.contributions, self.params.index, self.params.index)
+
+    @check_keywords("methods")
+    def effects(self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step") -> Any:
+        """Effects by exposure, group or time, or of each group in each period.
+
+        Parameters
+        ----------
+        by : {"exposure", "group", "time", "all"}, optional
+            What is averaged over, by the sizes of the groups: effects so many periods after the beginning (before it
+            -2, -3, ...: placebos); of a group over its periods; in a period over the groups that have begun; and of
+            all groups' averages. None averages nothing.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
+            Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`; None for each by
+            itself.
+
+        Returns
+        -------
+        DataFrame
+            A row an effect: estimate, std err, z, P>|z|, adjusted P and limits.
+        """
+        check_alpha(alpha)
+        check_adjustment(adjust)
+        index, values, errors = self._averages(by)
+        covariance = errors.T @ errors
+        frame = inference_frame(values, np.sqrt(np.diag(covariance)), alpha, index)
+        return adjusted_frame(frame, covariance, adjust=adjust if len(frame) > 1 else None, alpha=alpha, df=np.inf)
+
+    def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
+        """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
+        one_of("by", by, (None, *BY))
+        effects, after = self.params.to_numpy(), self.exposure >= 0
+        if by is None:
+            return self.params.index, effects, self.contributions
+        group, time = (self.params.index.get_level_values(name) for name in ("group", "time"))
+        everything = pd.Index(["all"] * len(group))
+        keys = {"exposure": pd.Index(self.exposure), "group": group, "time": time}.get(by, everything)
+        used = np.ones(len(group), dtype=bool) if by == "exposure" else after
+        names = keys[used].unique().sort_values().rename(by)
+        per = 1 / pd.Series(after).groupby(np.asarray(group)).transform("sum").to_numpy() if by == "all" else 1.0
+        counted = (np.asarray(keys)[None, :] == np.asarray(names)[:, None]) * used * per
+        weights = counted * self.shares
+        total = weights.sum(axis=1, keepdims=True)
+        values = weights @ effects / total[:, 0]
+        of_sizes = counted * (effects - values[:, None]) / total
+        return names, values, self.contributions @ (weights / total).T + self.of_shares @ of_sizes.T
+
+    def pretrend_test(self) -> Any:
+        """Test that no group has an effect in a period before its last one without treatment.
+
+        Returns
+        -------
+        statsmodels.stats.contrast.ContrastResults
+            Wald's test with a degree of freedom for each placebo.
+
+        Raises
+        ------
+        OptionError
+            If no group has two periods before it begins.
+        """
+        before = self.exposure < 0
+        if not before.any():
+            raise OptionError(
+                "no group has two periods before it begins, so that there is no placebo.\nGive earlier periods too."
+            )
+        left = np.eye(len(before))[before]
+        covariance = self.contributions.T @ self.contributions
+        found = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
+        return joint_test(found[0], found[1])
+
+    @check_keywords("methods")
+    def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
+        """Effects by exposure, group or time, with each interval by itself and those that hold together.
+
+        Parameters
+        ----------
+        by : {"exposure", "group", "time"}
+            As in `effects`.
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+
+        Returns
+        -------
+        matplotlib Axes
+            The plot.
+        """
+        one_of("by", by, BY[:3])
+        each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
+        formula = without_change(str(next(iter(self.fits.values())).model.design.formula))
+        return draw_event_study(each, joint, f"ATT on {formula.partition('~')[0].strip()}", axes_or_new(ax))
+
+    @check_keywords("methods")
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+        """Summary: effects by exposure and their average, with simultaneous intervals.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        title : str, optional
+            Heading.
+
+        Returns
+        -------
+        ResultSummary
+            A statsmodels Summary.
+        """
+        first = next(iter(self.fits.values()))._record
+        tables = {name: self.effects(name, alpha) for name in ("exposure", "group", "all")}
+        return summarize_event_study(first, tables, self.notes, title)
+
+    def __repr__(self) -> str:
+        overall = self.effects("all").iloc[0]
+        groups = self.params.index.get_level_values("group").nunique()
+        text = f"ATT {format_number(overall['estimate'])} ({format_number(overall['std err'])})"
+        return f"EventStudy: {text}, {groups} groups, {len(self.fits)} fits"
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+
+@check_keywords(
+    "from_formula",
+    CausalModel.from_formula,
+    without=("treat", "did", "target", "effect", "treated", "reference", "levels", "design", "subpop", "n_repeats"),
+)
+def event_study(
+    formula: str,
+    data: Any = None,
+    *,
+    begins: str,
+    time: str,
+    unit: str,
+    estimator: str | type[CausalModel] = "AIPW",
+    controls: str = "never",
+    **options: Any,
+) -> EventStudy:
+    """Difference-in-differences where units begin the treatment at different times and keep it.
+
+    Parameters
+    ----------
+    formula : str
+        Outcome formula; the outcome is that of each period.
+    data : DataFrame or mapping of columns
+        A row for each unit and period, every unit in every period.
+    begins : str
+        Column of the first period with treatment: missing, later than the last period, or 0 where that is before the
+        first, for units that never begin. Units that begin together are a group.
+    time, unit : str
+        Columns of the period and the unit.
+    estimator : name or model class, default "AIPW"
+        Estimator of each group and period.
+    controls : {"never", "not yet"}
+        Units that each group is compared with: those that never begin, or also those that begin later than both
+        periods.
+    **options
+        Options of `IPWRA.from_formula` for each of the fits; weights, clusters, offsets and scores by the names of
+        columns.
+
+    Returns
+    -------
+    EventStudy
+        An effect for each group and period, with their joint covariance.
+
+    Raises
+    ------
+    DesignError
+        If a unit lacks a period, has several rows in one, or begins at several times or in the first period; if a group
+        has no controls in any period; or as in `IPWRA.from_formula`.
+    OptionError
+        As in `IPWRA.from_formula`.
+
+    Notes
+    -----
+    The effect on group g in period t is that of two periods [1]_: of the change since the last period before g, of the
+    units of the group against the controls, with covariates of the earlier of the two periods. Before g it is a
+    placebo. Averages weigh groups by their sizes; errors count that the sizes are estimated. Where effects grow with
+    exposure, a regression with fixed effects of units and periods compares groups with earlier ones, whose effects
+    still grow, and these do not.
+
+    References
+    ----------
+    .. [1] Callaway, B. and Sant'Anna, P. H. C. (2021). Difference-in-differences with multiple time periods. Journal of
+       Econometrics 225, 200-230.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from causalrisk import event_study
+    >>> rng = np.random.default_rng(0)
+    >>> units = pd.DataFrame(
+    ...     {"id": range(300), "first": rng.choice([2003, 2004, np.inf], 300)}
+    ... )
+    >>> data = units.merge(pd.DataFrame({"year": range(2001, 2006)}), how="cross")
+    >>> grown = (data.year - data["first"] + 1).clip(lower=0)
+    >>> data["y"] = grown + data.year + rng.normal(size=len(data))
+    >>> study = event_study(
+    ...     "y ~ 1",
+    ...     data,
+    ...     begins="first",
+    ...     time="year",
+    ...     unit="id",
+    ...     estimator="OutcomeRegression",
+    ... )
+    >>> study.effects()[["estimate", "0.975]"]].round(2)
+              estimate  0.975]
+    exposure
+    -3            0.27    0.74
+    -2            0.15    0.47
+     0            1.16    1.47
+     1            2.30    2.65
+     2            3.15    3.64
+    """
+    model, caller = chosen_models(estimator)[0], sys._getframe(2)
+    scope = {**caller.f_globals, **caller.f_locals}
+    one_of("controls", controls, CONTROLS)
+    _check_columns(options)
+    units = adoption(data, time=time, unit=unit, begins=begins)
+    given = {**options, "did": DiD(time=time, unit=unit)}
+    fits: dict[tuple[Any, Any], CausalResults] = {}
+    places, without = [], list[str]()
+    for group, period, part, treat in units.cells(controls == "not yet"):
+        if part is None:
+            without.append(f"{units.names[group]} in {units.names[period]}")
+            continue
+        places.append((group, period))
+        fits[units.names[group], units.names[period]] = _fit(model, formula, part, {**given, "treat": treat}, scope)
+    if not fits:
+        raise _no_effects(units, controls)
+    notes = [f"Controls: units that {'never begin' if controls == 'never' else 'begin later than both periods'}."]
+    if without:
+        notes.append(f"No unit is a control of these groups and periods: {', '.join(without)}.")
+        warn_user(notes[-1], DesignWarning)
+    groups, periods = np.array(places).T
+    added, shares, of_shares = _errors(fits, units, groups, options)
+    exposure = periods - groups
+    return EventStudy(fits, np.where(exposure < 0, -1, 1) * added, shares, of_shares, exposure, tuple(notes))
+
+
+def _check_columns(options: Mapping[str, Any]) -> None:
+    """Refuse what goes by rows and is no column: the rows of each fit are others."""
+    for name in ("weights", "cluster", "offset", "exposure", "propensity_score"):
+        value = options.get(name)
+        if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
+            raise OptionError(
+                f"{name} is a {type(value).__name__}, and each group and period has rows of its own; expected the name "
+                f'of a column.\nType  {name}="<column>"  with its name in data.'
+            )
+
+
+def _fit(
+    model: type[CausalModel], formula: str, part: pd.DataFrame, given: Mapping[str, Any], scope: Mapping[str, Any]
+) -> CausalResults:
+    """Fit the change of one group between two periods."""
+    changed, wide = with_change(given["did"], formula, part, given["treat"])
+    columns, propensity = options_of(ColumnOptions, given), given.get("propensity")
+    design = design_from_formula(
+        changed, wide, columns, propensity=propensity, frame=scope, constant_outcome=model.spec.constants
+    )
+    if model.spec.uses_propensity:
+        check_scored(design, propensity, given.get("propensity_score"))
+    made = model._of(design, model._checked(model_options(design, given)))
+    return made.fit(cov_type="cluster" if given.get("cluster") else "robust")
+
+
+def _no_effects(units: Adoption, controls: str) -> DesignError:
+    """Make the error of data in which no group has a control."""
+    if (units.begins == len(units.names)).all():
+        return DesignError(
+            f"no unit begins in a period of the data by {units.column!r}.\nCheck the column: it has the first period "
+            "with treatment."
+        )
+    return DesignError(
+        "no group has a control in any period: every unit begins"
+        + ('.\nType  controls="not yet"  for those that begin later.' if controls == "never" else " at once.\n")
+        + ("" if controls == "never" else "Give units that begin later or never.")
+    )
+
+
+def _errors(
+    fits: Mapping[tuple[Any, Any], CausalResults], units: Adoption, groups: NDArray[np.intp], options: Mapping[str, Any]
+) -> tuple[Array, Array, Array]:
+    """Return what units or clusters add to the errors of the effects; shares of the groups, and the same of these."""
+    cluster, weights = options.get("cluster"), options.get("weights")
+    code = np.arange(len(units.units)) if cluster is None else pd.factorize(units.of_units(cluster))[0]
+    alike = options.get("weight_type") == "frequency" and cluster is None  # rows that stand for several units
+
+    def summed(values: Array, of: Array, place: NDArray[np.intp]) -> Array:
+        factor = np.sqrt(of) if alike else of
+        return np.stack([np.bincount(code[place], own * factor, code.max() + 1) for own in values.T], axis=1)
+
+    added = []
+    for res in fits.values():
+        record = res._record
+        sample, place = record.sample, units.units.get_indexer(record.design.index)
+        own = sample.restore(record.estimate.influence[:, :1]) / sample.total
+        added.append(summed(own, sample.restore(sample.s), place))
+    of = np.ones(len(code)) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
+    member = (units.begins[:, None] == groups).astype(float)
+    shares = of @ member / of.sum()
+    return np.column_stack(added), shares, summed((member - shares) / of.sum(), of, np.arange(len(code)))

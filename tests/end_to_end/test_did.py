@@ -1,0 +1,334 @@
+"""Difference-in-differences against R, identities, two spellings of one fit, and bad input.
+
+The numbers of R are in `tests/reference/did_panel.json`, from the formulas of Sant'Anna and Zhao (2020); those of
+groups and periods, in `did_staggered.json`, are of another Python program.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import causalrisk as cr
+from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OptionError, OutcomeRegression, Survey
+from causalrisk.cli import main
+from causalrisk.report.page.methods import call_of, references
+from tests.conftest import REFERENCE, in_blocks
+
+CASES = json.loads((REFERENCE / "did_panel.json").read_text())["cases"]
+DATA = {case["id"]: pd.read_csv(REFERENCE / case["data"]) for case in CASES}
+SIM = DATA["sim"].assign(
+    id=np.arange(300) + 100, w=1 + np.arange(300) % 3, s=np.arange(300) % 5, psu=np.arange(300) % 60
+)
+LONG = pd.concat(
+    [
+        SIM.drop(columns=["y0", "y1"]).assign(y=SIM[name], year=year, x1=SIM.x1 + moved)
+        for name, year, moved in (("y0", 1999, 0), ("y1", 2004, 50))  # covariates are those of the earlier period
+    ]
+).sample(frac=1, random_state=1)
+DID = DiD(before="y0")
+OF_LONG = DiD(time="year", unit="id")
+ESTIMATORS = (OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
+
+
+def model(estimator=AIPW, data=SIM, formula="y1 ~ x1 + x2 + x3", did=DID, treat="d", **options):
+    return estimator.from_formula(formula, data, treat=treat, did=did, **options)
+
+
+def fit(*given, **options):
+    made = model(*given, **options)
+    return made.fit(cov_type="robust", n_replicates=20) if isinstance(made, JRE) else made.fit()
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+@pytest.mark.parametrize(("name", "estimator", "options"), [
+    ("trad", AIPW, {}),
+    ("unnormalised", AIPW, {"normalize": False}),
+    ("imp", AIPW, {"propensity_loss": "calibrated"}),
+    ("imp", IPWRA, {"propensity_loss": "calibrated"}),
+    ("imp", Hajek, {"propensity_loss": "calibrated"}),
+])  # fmt: skip
+def test_effects_and_errors_are_those_of_r(case, name, estimator, options):
+    loss = options.get("propensity_loss", "ml")
+    did = DiD(before=case["outcome_before"], normalize=options.get("normalize", True))
+    formula = f"{case['outcome_after']} ~ {case['covariates']}"
+    res = fit(estimator, DATA[case["id"]], formula, did, case["treat"], propensity_loss=loss)
+    np.testing.assert_allclose(res.effect, case["result"][name]["att"], rtol=1e-8)
+    np.testing.assert_allclose(res.bse["ATT"], case["result"][name]["se"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_is_its_own_on_the_change(estimator):
+    found = fit(estimator, did=DiD(before="y0", normalize=estimator is not AIPW))
+    change = estimator.from_formula("dy ~ x1 + x2 + x3", SIM.assign(dy=SIM.y1 - SIM.y0), treat="d", target="treated")
+    same = change.fit(cov_type="robust", n_replicates=20) if estimator is JRE else change.fit()
+    np.testing.assert_allclose(found.params, same.params, rtol=1e-12)
+    np.testing.assert_allclose(found.bse, same.bse, rtol=1e-12)
+
+
+OPTIONS = {
+    "plain": {},
+    "weights": {"weights": "w", "weight_type": "probability"},
+    "frequencies": {"weights": "w", "weight_type": "frequency"},
+    "clusters": {"cluster": "psu"},
+    "survey": {"design": Survey(weights="w", strata="s", psu="psu")},
+    "learner": {"smooth": True},
+    "trimmed": {"trim": (0.2, 0.8)},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("given", [LONG, pl.from_pandas(LONG), dict(LONG)], ids=["pandas", "polars", "mapping"])
+def test_long_data_are_the_two_columns(options, given):
+    order = LONG[LONG.year == 1999].id
+    wide = SIM.set_index("id").loc[order].reset_index()
+    long = fit(data=given, formula="y ~ x1 + x2 + x3", did=OF_LONG, **options)
+    same = fit(data=wide, **options)
+    np.testing.assert_allclose(long.params, same.params, rtol=1e-12)
+    np.testing.assert_allclose(long.bse, same.bse, rtol=1e-12)
+    assert set(long.model.design.index) <= set(SIM.id)
+
+
+def test_transformed_outcomes_change_by_their_transforms():
+    data = SIM.assign(y0=np.exp(SIM.y0 / 9), y1=np.exp(SIM.y1 / 9))
+    long = pd.concat([data.assign(**{"the y": data[n]}, t=t) for n, t in (("y0", 1.0), ("y1", 2.0))])
+    change = cr.AIPW.from_formula("I(np.log(y1) - np.log(y0)) ~ x1", data, treat="d", target="treated").fit()
+    two = fit(data=data, formula="np.log(y1) ~ x1", did=DiD(before="np.log(y0)", normalize=False))
+    own = fit(data=long, formula='np.log(Q("the y")) ~ x1', did=DiD(time="t", unit="id", normalize=False))
+    assert two.effect == pytest.approx(change.effect, rel=1e-12)
+    assert own.effect == pytest.approx(change.effect, rel=1e-12)
+    assert own.model.design.endog_name == 'I(np.log(Q("the y")) - np.log(Q("the y_1")))'
+
+
+@pytest.mark.parametrize("estimator", [AIPW, IPWRA])
+def test_a_scan_is_the_data_in_memory(estimator):
+    scanned, whole = fit(estimator, in_blocks([SIM.head(130), SIM.tail(170)])), fit(estimator)
+    np.testing.assert_allclose(scanned.params, whole.params, rtol=1e-10)
+    np.testing.assert_allclose(scanned.bse, whole.bse, rtol=1e-10)
+
+
+def test_resamples_weigh_the_controls_anew():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(300, np.full(300, 1 / 300), size=4).T
+    boot = model().fit(resamples=counts)
+    again = [fit(data=SIM.iloc[np.repeat(np.arange(300), column)]).params for column in counts.T]
+    np.testing.assert_allclose(boot.bse["ATT"], np.std(np.array(again)[:, 0], ddof=1), rtol=1e-9)
+    few = SIM.head(80)
+    left_out = [fit(data=few.drop(index=row), formula="y1 ~ x1").effect for row in few.index]
+    jackknife = np.sqrt(79 / 80 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
+    found = model(data=few, formula="y1 ~ x1").fit(cov_type="jackknife")
+    assert found.bse["ATT"] == pytest.approx(jackknife, rel=1e-9)
+
+
+def test_effects_in_groups_are_those_of_the_rows_of_the_group():
+    data = SIM.assign(g=np.where(SIM.x1 > 0, "a", "b"))
+    found = fit(data=data, formula="y1 ~ g * x2").effects_by("g")
+    for group in ("a", "b"):
+        alone = fit(data=data[data.g == group], formula="y1 ~ x2")
+        np.testing.assert_allclose(
+            found.loc[group][["estimate", "std err"]], [alone.effect, alone.bse["ATT"]], rtol=1e-9
+        )
+
+
+def test_what_is_said_of_it():
+    res = fit(propensity_loss="calibrated")
+    text = str(res.summary()).replace("\n   ", "")
+    for said in (text, res.methods(), str(res.explain())):
+        assert "parallel trends" in " ".join(said.split())
+    assert "unconfoundedness" not in str(res.explain())
+    assert "improved estimator of Sant'Anna and Zhao" in " ".join(text.split())
+    assert any("Sant'Anna" in reference for reference in references(res._record, False, False, False))
+    assert res.glance()["did"].iloc[0] == 'DiD(before="y0")'
+    assert res.estimand == "ATT" and res.model.options.target == "treated"
+    assert pickle.loads(pickle.dumps(res)).model.options.did == DID
+
+
+@pytest.mark.parametrize(("data", "formula", "did"), [
+    (SIM, "y1 ~ x1 + x2", DiD(before="y0", normalize=False)), (LONG, "y ~ x1 + x2", OF_LONG),
+])  # fmt: skip
+def test_the_call_in_the_report_repeats_the_fit(data, formula, did):
+    res = fit(data=data, formula=formula, did=did)
+    names = {"data": data}
+    exec(call_of(res._record), names)
+    np.testing.assert_array_equal(names["res"].params, res.params)
+
+
+def test_the_report_asks_for_parallel_trends(tmp_path, unprinted_plots):
+    res = fit()
+    page = res.report(tmp_path / "a.html", assumptions={"parallel_trends": "Prices moved alike."}).read_text()
+    assert "Prices moved alike." in page and "unconfoundedness" not in page
+    with pytest.raises(OptionError, match="parallel_trends"):
+        res.report(tmp_path / "a.html", assumptions={"unconfoundedness": "All covariates."})
+
+
+def test_estimators_compared_and_pooled():
+    both = cr.compare("y ~ x1 + x2 + x3", LONG, treat="d", did=OF_LONG, n_boot=9, estimators=["AIPW", "IPWRA"])
+    assert both.table.loc["AIPW", "estimate"] == pytest.approx(CASES[0]["result"]["trad"]["att"], rel=1e-10)
+    assert "parallel trends" in " ".join(str(both.summary()).split())
+    assert cr.pool([fit(), fit(data=SIM.assign(x1=SIM.x2**2))]).params["ATT"] > 0
+    assert "ATT" in str(cr.etable([fit(), fit(IPWRA)]))
+
+
+def test_one_of_the_models_may_be_wrong():
+    """Trends that differ by x1 squared: the raw changes mislead, and either model alone puts it right."""
+    rng = np.random.default_rng(5)
+    n = 20_000
+    x = rng.normal(size=n)
+    d = rng.uniform(size=n) < 1 / (1 + np.exp(-0.5 * (x**2 - 1)))
+    y0 = 3 * x + 2 * d + rng.normal(size=n)
+    data = pd.DataFrame({"x": x, "d": d * 1, "y0": y0, "y1": y0 + 1 + x**2 + 2 * d + rng.normal(size=n)})
+    right, wrong = "x + I(x**2)", "x"
+    for outcome, score in ((right, right), (right, wrong), (wrong, right)):
+        res = fit(data=data, formula=f"y1 ~ {outcome}", propensity=score)
+        assert abs(res.effect - 2) < 4 * res.bse["ATT"]
+    neither = fit(data=data, formula=f"y1 ~ {wrong}", propensity=wrong)
+    assert abs(neither.effect - 2) > 4 * neither.bse["ATT"]
+
+
+@pytest.mark.parametrize(("data", "formula", "typed", "did"), [
+    (SIM, "y1 ~ x1", ["--before", "y0", "--not-normalized"], DiD(before="y0", normalize=False)),
+    (LONG, "y ~ x1", ["--time", "year", "--unit", "id"], OF_LONG),
+])  # fmt: skip
+def test_the_command_line_has_it(tmp_path, capsys, data, formula, typed, did):
+    file = tmp_path / "data.csv"
+    data.to_csv(file, index=False)
+    assert main(["fit", str(file), formula, "--treat", "d", "--estimator", "AIPW", *typed]) == 0
+    assert capsys.readouterr().out == f"{fit(data=pd.read_csv(file), formula=formula, did=did).summary()}\n"
+    assert main(["fit", str(file), formula, "--treat", "d", "--unit", "id"]) == 2
+
+
+YEARS = range(2001, 2006)
+
+
+def staggered(n=240, seed=0, firsts=(2003, 2004, np.inf)):
+    """Effects that grow by one each year from 1 on, and trends that differ by x, as when units begin does."""
+    rng = np.random.default_rng(seed)
+    x, noise = rng.normal(size=n), rng.normal(size=(n, len(YEARS)))
+    first = np.asarray(firsts)[(rng.uniform(size=n) * len(firsts) + 0.4 * x).clip(0, len(firsts) - 1e-9).astype(int)]
+    units = pd.DataFrame(
+        {"id": np.arange(n), "first": first, "x": x, "w": 1 + np.arange(n) % 3, "c": np.arange(n) % 30}
+    )
+    data = units.merge(pd.DataFrame({"year": YEARS}), how="cross")
+    grown = (data.year - data["first"] + 1).clip(lower=0)
+    return data.assign(y=grown + (data.year - 2001) * (0.5 + 0.4 * data.x) + noise.ravel()).sample(
+        frac=1, random_state=1
+    )
+
+
+PANEL = staggered()
+
+
+def study(data=PANEL, formula="y ~ x", **options):
+    return cr.event_study(formula, data, begins="first", time="year", unit="id", **options)
+
+
+STUDY = study()
+
+
+STAGGERED = json.loads((REFERENCE / "did_staggered.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("case", STAGGERED, ids=[case["controls"] for case in STAGGERED])
+def test_effects_of_groups_periods_and_averages_are_those_of_moderndid(case):
+    found = study(pd.read_csv(REFERENCE / "did_staggered.csv"), controls=case["controls"])
+    for by in (None, "exposure", "group", "time", "all"):
+        table = found.effects(by, adjust=None)
+        expected = pd.DataFrame(case[by or "group_time"])
+        names = [name if isinstance(name, tuple) else (name,) for name in table.index]
+        assert list(expected.iloc[:, :-2].itertuples(index=False, name=None)) == names
+        np.testing.assert_allclose(table[["estimate", "std err"]], expected.iloc[:, -2:], rtol=1e-8)
+
+
+@pytest.mark.parametrize("controls", ["never", "not yet"])
+def test_each_group_and_period_is_a_fit_of_two_periods(controls):
+    found = study(controls=controls)
+    for (group, year), effect in found.params.items():  # of the change since the last period before the group began
+        later = PANEL["first"] > max(year, group - 1) if controls == "not yet" else PANEL["first"] == np.inf
+        part = PANEL[PANEL.year.isin([group - 1, year]) & ((PANEL["first"] == group) | later)]
+        part = part.assign(d=(part["first"] == group) * 1)
+        two = fit(data=part, formula="y ~ x", did=DiD(time="year", unit="id"))
+        np.testing.assert_allclose(effect, two.effect if year > group - 1 else -two.effect, rtol=1e-12)
+        np.testing.assert_allclose(found.fits[group, year].bse["ATT"], two.bse["ATT"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"cluster": "c"}, {"weights": "w", "weight_type": "probability"}, {"weights": "w", "weight_type": "frequency"},
+    {"estimator": "OutcomeRegression"}, {"estimator": IPWRA, "propensity_loss": "calibrated", "controls": "not yet"},
+])  # fmt: skip
+def test_errors_of_the_effects_are_those_of_the_fits(options):
+    found = study(**options)
+    errors = [res.bse["ATT"] for res in found.fits.values()]
+    np.testing.assert_allclose(np.sqrt(np.diag(found.cov_params())), errors, rtol=1e-10)
+
+
+def test_averages_weigh_groups_by_their_sizes():
+    sizes = PANEL.drop_duplicates("id")["first"].value_counts()
+    table = STUDY.params.reset_index().assign(size=lambda t: t.group.map(sizes), exposure=lambda t: t.time - t.group)
+    after = table[table.exposure >= 0]
+    by_hand = {
+        "exposure": [np.average(t.ATT, weights=t["size"]) for _, t in table.groupby("exposure")],
+        "time": [np.average(t.ATT, weights=t["size"]) for _, t in after.groupby("time")],
+        "group": after.groupby("group").ATT.mean(),
+        "all": [np.average(after.groupby("group").ATT.mean(), weights=sizes.sort_index().iloc[:2])],
+    }
+    for by, values in by_hand.items():
+        np.testing.assert_allclose(STUDY.effects(by, adjust=None)["estimate"], values, rtol=1e-12)
+
+
+def test_errors_of_averages_are_those_of_weights_moved():
+    """What a unit adds to an average is its derivative by the unit's weight, sizes of the groups moved too."""
+    step, unit = 1e-4, 50
+    moved = [
+        study(PANEL.assign(v=1.0 + sign * step * (PANEL.id == unit)), weights="v", weight_type="probability")
+        for sign in (1, -1)
+    ]
+    place = pd.unique(PANEL.id).tolist().index(unit)
+    for by in ("exposure", "group", "time", "all"):
+        first, second = (each.effects(by, adjust=None)["estimate"] for each in moved)
+        np.testing.assert_allclose(STUDY._averages(by)[2][place], (first - second) / (2 * step), rtol=1e-5, atol=1e-8)
+
+
+def test_effects_that_grow_are_found_and_placebos_are_none():
+    large = study(staggered(1500, seed=2))
+    found = large.effects("exposure")
+    truth = np.clip(found.index.to_numpy() + 1, 0, None)
+    assert (np.abs(found["estimate"] - truth) < 4 * found["std err"]).all()
+    assert large.pretrend_test().pvalue > 0.001
+    raw = study(staggered(1500, seed=2), formula="y ~ 1", estimator="OutcomeRegression")
+    assert raw.pretrend_test().pvalue < 0.001  # trends are parallel given x only
+
+
+def test_intervals_hold_together():
+    each, joint, bonferroni = (
+        (frame["0.975]"] - frame["estimate"]) / frame["std err"]
+        for frame in (STUDY.effects("time", adjust=how) for how in (None, "single-step", "bonferroni"))
+    )
+    assert (each < joint).all() and (joint < bonferroni).all()
+    assert STUDY.effects(None, adjust=None).index.names == ["group", "time"]
+
+
+def test_ways_of_saying_never():
+    effects = STUDY.params
+    last = PANEL["first"].replace(np.inf, 2099)
+    for never in (PANEL["first"].replace(np.inf, np.nan), PANEL["first"].replace(np.inf, 0), last):
+        pd.testing.assert_series_equal(study(PANEL.assign(first=never)).params, effects)
+
+
+def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
+    text = " ".join(str(STUDY.summary()).split())
+    assert "parallel trends" in text and "exposure" in text and "units that never begin" in text
+    assert [label.get_text() for label in STUDY.plot("time").get_xticklabels()] == ["2003", "2004", "2005"]
+    again = pickle.loads(pickle.dumps(STUDY))
+    pd.testing.assert_frame_equal(again.effects(adjust=None), STUDY.effects(adjust=None))
+
+
+def test_groups_without_controls_are_named():
+    everybody = staggered(firsts=(2003, 2004, 2005))
+    with pytest.warns(cr.DesignWarning, match="2005 in 2005"):
+        found = study(everybody, controls="not yet")
+    assert (2004, 2005) not in found.fits and (2003, 2004) in found.fits
