@@ -37,6 +37,7 @@ from causalrisk.design.survey import SurveyDesign, survey_design
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, show
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones
+from causalrisk.runtime.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _survey(by: ByRows, rows: Rows) -> SurveyDesign | None:
     )
 
 
+@one_blas_thread()
 def freeze(
     models: Models, coding: Coding, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
 ) -> Design:

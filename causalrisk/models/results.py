@@ -53,6 +53,7 @@ from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
 from causalrisk.report.units import check_kept, write_units
 from causalrisk.runtime.files import would_replace, write_whole
+from causalrisk.runtime.threads import one_blas_thread
 
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
@@ -242,7 +243,8 @@ def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Conc
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
-        return function(self._record, *args, **keywords)
+        with one_blas_thread():
+            return function(self._record, *args, **keywords)
 
     method.__qualname__ = f"CausalResults.{function.__name__}"
     own = self.replace(name="self", annotation=inspect.Parameter.empty)
