@@ -496,7 +496,7 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
         check_levels(n, scope.variables, codes_of(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
     X = encoder.sample_matrix(n)
-    same = assigned.right is outcome.right  # no propensity formula was given
+    same = assigned.right == outcome.right  # in order; so it is where no propensity formula was given
     return Models(
         y=y,
         matrices=Matrices(X, X if same else assigning.sample_matrix(n), outcome=encoder, propensity=assigning),
