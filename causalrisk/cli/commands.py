@@ -173,6 +173,7 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--cluster", metavar="COLUMN", help='cluster column; two-way clusters by two, such as "firm,year"')
     add("--exposure", metavar="COLUMN", help="column of how long each unit was observed; its logarithm is the offset")
     add("--offset", metavar="COLUMN", help="column of a known part of the outcome models' linear predictor")
+    add("--observed", metavar="FORMULA", help='model of missing outcomes, such as "x1 + d"; they are weighted for')
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
     add(
         "--collinear", default="drop", choices=("drop", "raise"),
@@ -203,7 +204,7 @@ def _add_survey(parser: argparse.ArgumentParser) -> None:
     add("--fpc", metavar="COLUMN", help="first-stage units of the stratum in the population, or the share sampled")
     add("--nest", action="store_true", help="numbers of the units begin anew in each stratum")
     add("--lonely", metavar="RULE", help=f"a stratum with one unit: {', '.join(LONELY)} (default fail)")
-    add("--subpop", metavar="COLUMN", help="subpopulation that the effect is of, a column of 0 and 1")
+    add("--subpop", metavar="COLUMN", help='subpopulation that the effect is of: a column of 0 and 1, or "age >= 20"')
     add("--replicate-weights", metavar="NAMES", help='columns of replicate weights, such as "repw*" or "r1,r2,r3"')
     add("--replicate-type", metavar="TYPE", help=f"how they were made: {', '.join(REPLICATE_TYPES)}")
     add("--rho", type=float, metavar="RHO", help="Fay's factor")
@@ -373,7 +374,7 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
         raise OptionError("--target and --target-file were both given.\nGive one of them.")
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
-    more = ("weights", "weight_type", "offset", "exposure", "effect", "missing", "collinear")
+    more = ("weights", "weight_type", "offset", "exposure", "effect", "observed", "missing", "collinear")
     learned = ("smooth", "learner_use", "n_folds", "n_repeats")
     return (
         {name: getattr(options, name) for name in (*same, *more, *learned)}

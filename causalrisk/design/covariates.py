@@ -283,7 +283,7 @@ def _on_sample(design: Design, table: Table) -> Table:
     rows = rows if position is None else position[rows]
     found = {str(name): pd.Series(table.column(name).array.take(rows), index=design.index) for name in table.names}
     known = _known(design).extra
-    if design.endog_name in found and is_numeric_dtype(found[design.endog_name]):
+    if design.endog_name in found and is_numeric_dtype(found[design.endog_name]) and design.observation is None:
         known = {**known, design.endog_name: pd.Series(design.y)}
     shared = {name: values for name, values in known.items() if name in found}
     changed = [name for name, values in shared.items() if not _same(values, found[name])]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,7 @@ def chosen_covariates(
 
 def balance(
     record: FitRecord,
-    binary: str = "raw",
+    binary: Literal["raw", "std"] = "raw",
     *,
     also: Any = None,
     data: Any = None,
@@ -332,8 +332,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
         by_variance = squared * pq * ((1 - 2 * p) * pull**2 + 2 * pull * slope * balance)
         return float(moments @ solved), columns.T @ (2 * by_moment - by_variance)
 
-    statistic, converged = minimize_value(value, fit.coefficients)
     df = columns.shape[1]
+    statistic, converged = minimize_value(value, fit.coefficients[:df])
     return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)
 
 

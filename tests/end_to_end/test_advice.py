@@ -415,6 +415,10 @@ MODEL = {
     "family word": Case(model, {"family": "logit"}, {"family": "binomial"}),
     "family far": Case(model, {"family": "zzz"}, {"family": "gamma"}, fill={"family=": 'family="gamma"'}),
     "alpha": Case(model, {"family": "negativebinomial"}, {"family": sm.families.NegativeBinomial(alpha=1.0)}),
+    "var_power": Case(model, {"family": "tweedie"}, {"family": sm.families.Tweedie(var_power=1.5)}),
+    "tweedie": Case(
+        model, {"family": sm.families.Tweedie(var_power=4)}, {"family": sm.families.Tweedie(var_power=1.5)}
+    ),
     "calibrated link": Case(
         model,
         {"propensity_loss": "calibrated", "propensity_link": "probit"},
@@ -1821,6 +1825,7 @@ INSTALLED = {
     "report": Missing(lambda: in_folder(lambda: fit().report("a.html")), "matplotlib", "matplotlib"),
     "plot": Missing(lambda: fit().plot_balance(), "matplotlib", "matplotlib", "matplotlib.pyplot"),
     "word": Missing(lambda: in_folder(lambda: fit().summary().save("a.docx")), "python-docx", "docx"),
+    "great tables": Missing(lambda: causalrisk.etable([fit()]).to_gt(), "maketables", "maketables"),
     "learner": Missing(lambda: fitted(learner="lasso"), '"causalrisk[learners]"', "sklearn.linear_model"),
     "competitor": Missing(lambda: study(estimators=["statsmodels AIPW"], n_sims=2), "statsmodels", "statsmodels"),
 }
@@ -2216,11 +2221,26 @@ for name in ("intervals of replicates", "intervals of a design"):
 NAMES |= {"ANYBODY": ANYBODY}
 
 
+LOST = DATA.assign(y=DATA.y.where(DATA.index % 5 > 0), seen=DATA.index % 5 > 0)
+MISSING = {
+    "values": Case(
+        lambda observed: model(data=LOST, observed=observed), {"observed": LOST.seen}, {"observed": "x1 + x2"}
+    ),
+    "a column": Case(
+        lambda observed: model(data=LOST, observed=observed), {"observed": "seen"}, {"observed": "x1 + x2"}
+    ),
+    "permutations": Expression(
+        lambda: model(data=LOST, observed="x1").fit().permutation_test(9),
+        lambda: model(data=LOST, observed="x1").fit().pvalues, res=lambda: model(data=LOST, observed="x1").fit(),
+    ),
+}  # fmt: skip
+
+
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
-    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "permutation": PERMUTATIONS,
+    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "missing": MISSING, "permutation": PERMUTATIONS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

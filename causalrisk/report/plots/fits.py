@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from causalrisk.report.plots.axes import (
     panel_by_arm,
     verbatim,
 )
+from causalrisk.values import Adjustment, Interval
 
 BALANCED = 0.1  # a difference below this is usually taken as balanced
 
@@ -38,7 +39,7 @@ BINS = 30
 def plot_balance(
     record: FitRecord,
     ax: Any = None,
-    binary: str = "raw",
+    binary: Literal["raw", "std"] = "raw",
     *,
     also: Any = None,
     data: Any = None,
@@ -209,7 +210,7 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     one_of("learner", learner, (None, *learned.names))
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
     for a, label in enumerate(design.labels):
-        own = np.flatnonzero(design.arm == a)
+        own = np.flatnonzero((design.arm == a) & design.recorded)
         order = own[np.argsort(fit.predictions[a, own], kind="stable")]
         points = []
         for part in np.array_split(order, min(bins, max(len(order) // 2, 1))):
@@ -269,7 +270,7 @@ def plot_effects_by(
     alpha: float = 0.05,
     *,
     at: Any = GRID,
-    adjust: str = "single-step",
+    adjust: Adjustment = "single-step",
     arm: Any = None,
 ) -> Any:
     """Effects in groups, or along a covariate, with each interval by itself and those that hold together.
@@ -348,7 +349,7 @@ def plot_bootstrap(
     record: FitRecord,
     ax: Any = None,
     alpha: float = 0.05,
-    intervals: Sequence[str] = ("normal", "percentile"),
+    intervals: Sequence[Interval] = ("normal", "percentile"),
     arm: Any = None,
 ) -> Any:
     """Bootstrap distribution of the effect with its intervals.
