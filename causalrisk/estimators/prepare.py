@@ -31,7 +31,6 @@ from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
 from causalrisk.propensity.weights import WeightFit, WeightModel
-from causalrisk.runtime.memory import keep_freed_memory
 from causalrisk.runtime.workers import worker_count
 
 NEWTON, ANCHORS = 6, 14  # passes that a likelihood takes as a rule, and linear models of JRE with their choice
@@ -100,7 +99,6 @@ def prepare(
         shown = PassCounter(expected_passes(design, spec, options, inference)) if inference.progress else None
         make = functools.partial(_make_problem, inference=inference, passes=shown)
     else:
-        keep_freed_memory()
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
     full_design, trimmed, frame = design, "", None
     if options.trim is not None:
