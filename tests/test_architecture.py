@@ -36,10 +36,10 @@ LAYERS = (
     ("__init__", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels"}
+REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels", "threadpoolctl"}
 OPTIONAL = {
     "matplotlib", "tqdm", "joblib", "pyarrow", "distributed", "docx", "python-docx", "doubleml", "sklearn",
-    "scikit-learn", "threadpoolctl", "zepid", "maketables",
+    "scikit-learn", "zepid", "maketables",
 }  # fmt: skip
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'
 SITE_COMMAND = "-m sphinx -E -W -b html docs build/html"

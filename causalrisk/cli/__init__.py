@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -10,7 +9,6 @@ from causalrisk.cli.root import COMMANDS, make_root
 
 __all__ = ["main"]
 INTERRUPTED = 130
-BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # read when numpy is imported
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,8 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if COMMANDS.keys().isdisjoint(given):
         make_root()[0].parse_args(given)  # says what there is, or what is wrong, and leaves
-    if "numpy" not in sys.modules and os.environ.keys().isdisjoint(BLAS_THREADS):
-        os.environ[BLAS_THREADS[0]] = "1"  # products are many and small: threads inside of them wait for each other
     try:
         from causalrisk.cli.commands import run
 

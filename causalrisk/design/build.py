@@ -37,6 +37,7 @@ from causalrisk.design.survey import SurveyDesign, survey_design
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, show
 from causalrisk.errors import DesignError, DesignWarning, warn_user
 from causalrisk.numerics.linalg import all_ones
+from causalrisk.runtime.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _survey(by: ByRows, rows: Rows) -> SurveyDesign | None:
     )
 
 
+@one_blas_thread()
 def freeze(
     models: Models, coding: Coding, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
 ) -> Design:
@@ -550,7 +552,7 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
         check_levels(n, scope.variables, codes_of(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
     X = encoder.sample_matrix(n)
-    same = assigned.right is outcome.right  # no propensity formula was given
+    same = assigned.right == outcome.right  # in order; so it is where no propensity formula was given
     return Models(
         y=y,
         matrices=Matrices(X, X if same else assigning.sample_matrix(n), outcome=encoder, propensity=assigning),

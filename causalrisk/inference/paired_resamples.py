@@ -55,6 +55,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import MULTIPLIERS
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import ArmTarget
+from causalrisk.runtime.threads import one_blas_thread
 
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
 
@@ -165,6 +166,7 @@ class SharedRefitter(Refitters):
         return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8), start)
 
 
+@one_blas_thread()
 def fit_estimators(
     design: Design,
     specs: Sequence[Specification],
@@ -256,6 +258,7 @@ def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
     return dataclasses.replace(record, notes=tuple(notes))
 
 
+@one_blas_thread()
 def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:
     """Redo every estimator on the same resamples, with JRE among them and no kind named as in `drawn_or_weighed`.
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, meant
 from causalrisk.learners.smooth import Smooth
@@ -399,8 +400,6 @@ def _single_threads() -> contextlib.AbstractContextManager[Any]:
     """Keep scikit-learn from threads within a fit, which on a busy machine wait for each other; `n_jobs` has fits."""
     if "sklearn" not in sys.modules:
         return contextlib.nullcontext()
-    from threadpoolctl import threadpool_limits
-
     return threadpool_limits(1, user_api="openmp")
 
 

@@ -56,6 +56,7 @@ from causalrisk.models.keywords import (
 )
 from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.numerics.failures import failure_text
+from causalrisk.runtime.threads import one_blas_thread
 from causalrisk.values import (
     Bootstrap,
     CovType,
@@ -611,6 +612,7 @@ class CausalModel(metaclass=Advising):
         options["small_sample"] = bool(found.get("use_correction", options["small_sample"]))
         return self._of(clustered(self.design, found["groups"]), self.options).fit(**options)
 
+    @one_blas_thread()
     def _repeated(self, fitted: Callable[[ModelOptions], FitRecord], inference: InferenceOptions) -> CausalResults:
         """Fit with each choice of folds and return the results of the median."""
         repeats = range(self.options.n_repeats)

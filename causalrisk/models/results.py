@@ -62,6 +62,7 @@ from causalrisk.report.tidy import (
 )
 from causalrisk.report.units import check_kept, write_units
 from causalrisk.runtime.files import would_replace, write_whole
+from causalrisk.runtime.threads import one_blas_thread
 
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
@@ -255,8 +256,9 @@ def of_record(
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
-        made = function(self._record, *args, **keywords)
-        return made if plain else printed_whole(made)
+        with one_blas_thread():
+            made = function(self._record, *args, **keywords)
+            return made if plain else printed_whole(made)
 
     method.__qualname__ = f"CausalResults.{function.__name__}"
     own = self.replace(name="self", annotation=inspect.Parameter.empty)

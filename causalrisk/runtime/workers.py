@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from causalrisk.errors import BootstrapError, ResampleWarning, warn_user
 from causalrisk.runtime.interruptions import interruptions_kept
 from causalrisk.runtime.memory import free_memory
+from causalrisk.runtime.threads import one_blas_thread
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -325,7 +326,8 @@ def _following(function: Callable[[S], T], home: int, item: S) -> T:
     """Work on an item in a process that ends with process `home`, which started it: joblib's would wait for minutes."""
     if os.getppid() == home and not any(thread.name == FOLLOWER for thread in threading.enumerate()):
         threading.Thread(target=_end_when_left, args=(home,), name=FOLLOWER, daemon=True).start()
-    return function(item)
+    with one_blas_thread():
+        return function(item)
 
 
 def _end_when_left(home: int) -> None:
@@ -504,7 +506,8 @@ def _by_worker(pickled: bytes, item: Any) -> list[Any]:
     def wanted() -> bool:
         return task.state != "cancelled" and worker.status.name not in ("closing", "closed")
 
-    return work_while(wanted, functools.partial(_listed, function), item)
+    with one_blas_thread():
+        return work_while(wanted, functools.partial(_listed, function), item)
 
 
 def _result(client: Any, future: Any, name: str, remedy: str) -> Any:

@@ -106,8 +106,8 @@ def run_study(
         Source of randomness. A sample depends on this, the design, n and its own number, on nothing else.
     n_jobs : int, default 1
         Processes; -1 means one per processor. Results do not depend on it. Under a script, keep the call below
-        ``if __name__ == "__main__":``, and set OPENBLAS_NUM_THREADS=1 so that processes do not compete. Inside
-        ``joblib.parallel_config("dask")`` all workers of the cluster take part, unless it is 1.
+        ``if __name__ == "__main__":``. Inside ``joblib.parallel_config("dask")`` all workers of the cluster take part,
+        unless it is 1.
     progress : bool, default False
         Count the samples on standard error (tqdm if installed).
     n_boot : int, default 0

@@ -9,10 +9,6 @@ data; memory is the largest of the process, data and imports included.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import argparse
 import json
 import resource

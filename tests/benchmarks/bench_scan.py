@@ -8,10 +8,6 @@ machine; the constants of the cost model are from runs with other covariates and
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy loads
-
 import argparse
 import contextlib
 import resource

@@ -10,10 +10,6 @@ be those of the files in this process. JRE has 10 replicates and a given anchor.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy loads
-
 import argparse
 import tempfile
 import time

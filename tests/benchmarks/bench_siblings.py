@@ -9,10 +9,6 @@ a resample. Times are those of the processor.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy loads
-
 import argparse
 import time
 import warnings

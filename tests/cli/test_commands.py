@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import json
-import os
 import re
 import resource
 import shlex
@@ -114,19 +113,6 @@ def test_version_and_help(capsys):
 def test_module_runs():
     done = subprocess.run([sys.executable, "-m", "causalrisk", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"causalrisk {cr.__version__}"
-
-
-@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "None")])
-def test_products_have_one_thread_unless_others_are_asked_for(given, expected, monkeypatch):
-    """Two threads of OpenBLAS took up to ten times as long on a busy machine."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    code = "import os; from causalrisk.cli import main; main(['fit', 'none.csv', 'y ~ x', '--treat', 'd'])"
-    code += "; print(os.environ.get('OPENBLAS_NUM_THREADS'))"
-    told = subprocess.check_output(
-        [sys.executable, "-c", code], text=True, env=os.environ | given, stderr=subprocess.DEVNULL
-    )
-    assert told.strip() == expected
 
 
 def test_numpy_in_formulas(csv, capsys):

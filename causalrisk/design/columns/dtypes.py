@@ -26,6 +26,7 @@ MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not 
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 DATE = r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}"
 SURELY_THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3}){2,}(\.\d*)?|[+-]?[1-9]\d{0,2}(,\d{3})+\.\d*"
+ARROW_TEXT = ("string[pyarrow]", "large_string[pyarrow]", "string_view[pyarrow]")
 SHOWN = 8
 COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
 
@@ -266,6 +267,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
             f"column {name!r} has dtype {dtype}; expected numbers, bool, text or categories.\n"
             + _conversion_of(name, dtype, codes)
         )
+    elif isinstance(dtype, pd.StringDtype) or str(dtype) in ARROW_TEXT:
+        values = _texts(column, name, dtype, codes)
     else:
         values = _from_objects(column.to_numpy(dtype=object), name, dtype, codes)
     if COPY_ON_WRITE and values.dtype == dtype and values.flags.c_contiguous:
@@ -284,9 +287,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
     """Bring Python objects to bool, numbers or text, or say why that cannot be."""
     kinds = {type(v) for v in values}
     if all(issubclass(k, str) for k in kinds):
-        if not codes and len(values):
-            _refuse_typed(distinct_texts(values), name, dtype)
-        return np.array([str(v) for v in values] or [], dtype=object)
+        return _texts(values, name, dtype, codes)
     if all(issubclass(k, bool | np.bool_) for k in kinds):
         return values.astype(bool)
     if all(issubclass(k, int | np.integer) and k is not bool for k in kinds):
@@ -301,6 +302,14 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
         f"column {name!r} has dtype {dtype} and holds {', '.join(found)}; expected all numbers, all bool "
         f"or all text.\n{_conversion_of_mixed(name, values)}"
     )
+
+
+def _texts(values: Any, name: str, dtype: Any, codes: bool) -> np.ndarray:
+    """Bring text without missing values to an object array, in which equal texts are one object."""
+    places, distinct = pd.factorize(values)
+    if not codes and len(distinct):
+        _refuse_typed(distinct_texts(distinct), name, dtype)
+    return np.array([str(text) for text in distinct], dtype=object)[places]
 
 
 def _conversion_of(name: str, dtype: Any, codes: bool) -> str:

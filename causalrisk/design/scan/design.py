@@ -53,6 +53,7 @@ from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, lef
 from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis
+from causalrisk.runtime.threads import one_blas_thread
 
 T = TypeVar("T")
 
@@ -383,6 +384,7 @@ class _Kept:
         )
 
 
+@one_blas_thread()
 def design_from_scan(
     formula: str,
     scan: Scan,

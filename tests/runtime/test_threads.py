@@ -1,0 +1,115 @@
+"""Threads of BLAS: one within a fit, as many as before after it, whatever ended it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import causalrisk as cr
+from causalrisk.models.results import of_record
+from causalrisk.runtime import threads, workers
+from causalrisk.runtime.threads import one_blas_thread
+from tests.conftest import simulate
+
+
+def blas_threads():
+    return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    np.linalg.norm(np.ones(2))
+    with threadpool_limits(2, user_api="blas"):
+        assert blas_threads() == {2}
+        yield
+
+
+SEEN: set[int] = set()  # threads that learners were fitted with
+
+
+class Watched:
+    """Learner that notes the threads it is fitted with, and may fail."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def fit(self, X, y):
+        SEEN.update(blas_threads())
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def predict(self, X):
+        return X[:, 0]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_fit_has_one_thread_and_gives_the_others_back(n_jobs):
+    SEEN.clear()
+    cr.AIPW.from_formula("y ~ x1", simulate(200, seed=1), treat="d", learner=Watched()).fit(n_jobs=n_jobs)
+    assert (SEEN, blas_threads()) == ({1}, {2})
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_gives_them_back(error):
+    SEEN.clear()
+    model = cr.AIPW.from_formula("y ~ x1", simulate(200, seed=1), treat="d", learner=Watched(error()))
+    with pytest.raises(error):
+        model.fit()
+    assert (SEEN, blas_threads()) == ({1}, {2})
+
+
+def test_methods_and_comparisons_have_one_thread():
+    data = simulate(200, seed=1)
+    SEEN.clear()
+    cr.compare("y ~ x1", data, treat="d", estimators=["AIPW"], n_boot=50, learner=Watched())
+    res = cr.IPWRA.from_formula("y ~ x1", data, treat="d").fit()
+    assert SEEN | of_record(lambda record: blas_threads())(res) == {1}
+    assert blas_threads() == {2}
+
+
+def test_blocks_end_in_any_order():
+    one, other = one_blas_thread(), one_blas_thread()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert blas_threads() == {1}
+    other.__exit__(None, None, None)
+    assert blas_threads() == {2}
+
+
+def test_a_block_whose_end_was_interrupted_is_forgotten(monkeypatch):
+    class Interrupted:
+        def __enter__(self):
+            raise KeyboardInterrupt
+
+        def __exit__(self, *error):
+            pass
+
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, one_blas_thread():
+        patch.setattr(threads, "_lock", Interrupted())
+    with one_blas_thread():
+        pass
+    assert blas_threads() == {2}
+
+
+def test_workers_of_joblib_have_one_thread():
+    assert workers._following(lambda _: blas_threads(), os.getpid(), None) == {1}
+    assert blas_threads() == {2}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_forked_within_a_block_works():
+    with one_blas_thread(), threads._lock, warnings.catch_warnings(action="ignore"):
+        child = os.fork()
+        if not child:
+            signal.alarm(30)  # for one that waits for the lock
+            with one_blas_thread():
+                inside = blas_threads()
+            os._exit(0 if (inside, blas_threads()) == ({1}, {2}) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
