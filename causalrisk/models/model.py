@@ -121,6 +121,7 @@ class CausalModel(metaclass=Advising):
         trim: Any = None,
         clip: Any = None,
         effect: str = "difference",
+        quantiles: Any = None,
         design: Survey | None = None,
         subpop: Any = None,
         missing: str = "drop",
@@ -206,8 +207,11 @@ class CausalModel(metaclass=Advising):
             rows left, which the bootstrap resamples.
         clip : tuple of float, optional
             Limits that propensity scores are clipped to; with several arms the score of each arm by itself.
-        effect : {"difference", "ratio", "odds_ratio", "percent"}
-            Scale of the reported effect: of the arm means, percent of the reference arm's.
+        effect : {"difference", "ratio", "odds_ratio", "percent", "quantile"}
+            Scale of the reported effect: of the arm means, percent of the reference arm's; or differences of the
+            quantiles of the outcome (Unadjusted, Hajek and AIPW).
+        quantiles : float or sequence of float, optional
+            Levels of the quantiles, between 0 and 1, for ``effect="quantile"``; by default 0.25, 0.5 and 0.75.
         design : Survey, optional
             Survey design, in the place of `weights` and `cluster`: standard errors, degrees of freedom and tests are
             those of strata, first-stage units and finite populations, or of replicate weights.
@@ -385,7 +389,8 @@ class CausalModel(metaclass=Advising):
     @property
     def data(self) -> SimpleNamespace:
         """Namespace that statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
-        return SimpleNamespace(param_names=parameter_names(self.options.estimand, self.design.labels))
+        estimand, quantiles = self.options.estimand, self.options.effect_scale.quantiles
+        return SimpleNamespace(param_names=parameter_names(estimand, self.design.labels, quantiles))
 
     @property
     def formula(self) -> str | None:
