@@ -13,12 +13,12 @@ from causalrisk.estimators.quantiles import check_indicators, distribution_at
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import kept_estimate, weighed_in_memory
-from causalrisk.inference.hypotheses import LargestModulus
+from causalrisk.inference.hypotheses import FEW_POINTS, LargestModulus
 from causalrisk.inference.wald import wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
-POINTS = 50  # of the default grid, at quantiles of the outcome from LEAST to 1 - LEAST
+POINTS = 30  # of the default grid, at quantiles of the outcome from LEAST to 1 - LEAST
 LEAST = 0.02
 
 
@@ -28,7 +28,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     Parameters
     ----------
     grid : array_like, optional
-        Values of the outcome; by default up to 50 of its quantiles, from 0.02 to 0.98.
+        Values of the outcome; by default up to 30 of its quantiles, from 0.02 to 0.98.
     alpha : float, default 0.05
         Significance level of the intervals and bands.
 
@@ -98,7 +98,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     se[tested] = errors = np.sqrt(np.diag(covariance))
     critical = np.nan
     if errors.size:
-        critical = LargestModulus(covariance / np.outer(errors, errors), record.df).quantile(alpha)
+        critical = LargestModulus(covariance / np.outer(errors, errors), record.df, FEW_POINTS).quantile(alpha)
     limits = np.column_stack([wald_interval(flat, se, alpha, record.df), flat - critical * se, flat + critical * se])
     ordered = _ascending(np.column_stack([flat, limits]).reshape(design.n_arms, len(values), -1))
     index = pd.MultiIndex.from_product([design.labels, values], names=["arm", design.endog_name])
