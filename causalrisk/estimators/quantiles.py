@@ -254,9 +254,7 @@ class QuantileRows:
     @property
     def predicted(self) -> Array:
         """Quantiles have no predictions of single rows."""
-        raise UnavailableError(
-            'quantiles are of arms, and predict no single rows.\nType  effect="difference"  for a model of means.'
-        )
+        raise TypeError("quantiles are of arms, and predict no single rows")
 
     @property
     def influence(self) -> Array:
@@ -283,8 +281,8 @@ def check_indicators(what: str, design: Design, spec: Specification, options: Mo
     """Refuse models of outcomes up to a value, which `what` is of, where there are none."""
     if not (spec.constants or spec.corrected):
         raise OptionError(
-            f"{what} is not there for {spec.name}; expected an estimator that weighs outcomes up to a value.\n"
-            f"Type  AIPW  or  Hajek  in the place of {spec.name}."
+            f"{what} is not there for {spec.name}; expected Hajek or AIPW, which weigh the outcomes up to a value.\n"
+            "Type  AIPW.from_formula(...)  for an estimator that has it."
         )
     refused = {"learner": options.learner is not None, design.offset_kind or "offset": design.offset_kind is not None}
     for name, holds in refused.items():
@@ -308,7 +306,7 @@ def check_quantiles(design: Design, spec: Specification, options: ModelOptions) 
     if not options.outcome_family.linear:
         raise OptionError(
             f"the family {options.outcome_family.label} is of a model of the outcome, and quantiles go by logits of "
-            'the outcomes up to a value.\nType  family="gaussian", link=None, or leave both out.'
+            "the outcomes up to a value.\nLeave family= and link= out."
         )
     if design.has_binary_outcome:
         raise OptionError(
@@ -401,7 +399,7 @@ def _fit_level(
                 raise CausalRiskError(
                     f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r} does "
                     f"not reach {level:g}: the weights of the arm do not add up to so much.\n"
-                    "Type  Hajek  in the place of AIPW, whose weights add up to one."
+                    "Take Hajek, whose weights add up to one, or simplify propensity=."
                 )
             if place == places[a] or place in met[a]:  # the search of an arm ends where it has been before
                 continue
@@ -417,7 +415,7 @@ def _fit_level(
         raise CausalRiskError(
             f"the density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is estimated "
             "as negative: the weights do not balance the terms of the outcome formula.\n"
-            "Type  Hajek  in the place of AIPW, or simplify the outcome formula."
+            "Take Hajek, which has no outcome model, or simplify the outcome formula."
         )
     estimate = kept_estimate(trained, at, weighed.weights.coefficients, DIFFERENCE)
     own = trained.weighed.problem
@@ -432,7 +430,7 @@ def _check_indicators(trained: Trained, design: Design, thresholds: Array, level
             raise SeparationError(
                 f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm {label!r}, "
                 "has no finite fit: the terms of the outcome formula predict some of these outcomes perfectly.\n"
-                "Simplify the outcome formula, or type  Hajek  in the place of AIPW."
+                "Simplify the outcome formula, or take Hajek, which has no logit."
             )
 
 
@@ -454,8 +452,8 @@ def _warn_of_masses(
                 )
     if shared:
         notes.warn(
-            f"quantiles of {design.endog_name!r} fall on values that many rows share, where there is no density and "
-            f"standard errors mean little: {', '.join(shared)}.\n"
+            f"quantiles of {design.endog_name!r} fall on values that many rows share, from which they move in steps; "
+            f"standard errors are those of a smooth distribution: {', '.join(shared)}.\n"
             "Type  res.distribution()  for the shares of outcomes up to such values, whose bands hold in any case.",
             DesignWarning,
         )

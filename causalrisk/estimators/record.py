@@ -332,7 +332,7 @@ class FitRecord:
         if self.options.quantiles:
             raise UnavailableError(
                 f"{what} is of arm means, and this fit is of quantiles.\n"
-                'Type  res.model.with_options(effect="difference", quantiles=None).fit()  for one that has it.'
+                'Type  res.model.with_options(effect="difference").fit()  for one that has it.'
             )
 
     def without_scores(self) -> UnavailableError:

@@ -340,6 +340,8 @@ class CausalModel(metaclass=Advising):
             raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
         if "target" in changes:
             changes["target"] = named_target(changes["target"], self.design)
+        if "effect" in changes:  # levels of quantiles go with their effect
+            changes.setdefault("quantiles", None)
         options = dataclasses.replace(self.options, **changes)
         return self._of(self.design, self._checked(options) if {"learner", "learner_use"} & changes.keys() else options)
 
