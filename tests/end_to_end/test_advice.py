@@ -1391,9 +1391,8 @@ HABITS = {  # of Stata, R and statsmodels
     "quantiles of means": Expression(
         lambda: fitted(effect="quantile"),
         lambda: model(AIPW),
-        fill={"AIPW.from_formula(...)": "model(AIPW)"},
-        model=model,
-        AIPW=AIPW,
+        fill={"AIPW.from_formula(...)": "made"},
+        made=model(AIPW),
     ),
     "means of a fit of quantiles": Expression(
         lambda: of_quantiles().effects_by("g"), lambda: fit(AIPW), res=of_quantiles
@@ -1658,6 +1657,7 @@ SCANS = {
         {"data": DATA},
         fill=COLLECTED,
     ),
+    "quantiles": Case(of_quantiles, {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
     "known scores": Case(
         scanned(),
         {"propensity_score": "score", "data": SCAN},

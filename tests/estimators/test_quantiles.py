@@ -236,11 +236,9 @@ def test_what_has_no_quantiles_is_refused(options, line):
 
 
 def test_compare_has_quantiles_on_the_same_resamples():
-    found = cr.compare(
-        "y ~ x1 + x2", DATA, treat="d", effect="quantile", estimators=["Hajek", "AIPW"], n_boot=30
-    ).effects
+    found = cr.compare("y ~ x1 + x2", DATA, treat="d", effect="quantile", estimators=["Hajek", "AIPW"], n_boot=30).table
     for name, estimator in (("Hajek", Hajek), ("AIPW", AIPW)):
-        assert found.loc[name, "effect"].to_numpy() == pytest.approx(fitted(estimator).params.iloc[:3].to_numpy())
+        assert found.loc[name, "estimate"].to_numpy() == pytest.approx(fitted(estimator).params.iloc[:3].to_numpy())
 
 
 def test_what_is_said_is_of_quantiles():

@@ -71,7 +71,7 @@ def coverage(sims, seed=0, values=5):
             "sd": estimates.std(axis=0, ddof=1),
             "mean std err": errors.mean(axis=0),
             "coverage": covered.mean(axis=0),
-            "coverage of the band": holds.mean(),
+            "coverage of the band": holds.mean() if values else np.nan,
         }
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
@@ -80,6 +80,8 @@ def coverage(sims, seed=0, values=5):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sims", type=int, default=1000)
-    table = coverage(parser.parse_args().sims)
+    parser.add_argument("--values", type=int, default=5, help="at which bands are judged; 0 for no bands")
+    given = parser.parse_args()
+    table = coverage(given.sims, values=given.values)
     table.round(4).to_csv(TABLES / "quantiles.csv", index=False)
     print(table.round(3).to_string())
