@@ -1,6 +1,7 @@
 """Average treatment effects by importance-weighted risk minimisation."""
 
 import ast
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import get_data
@@ -15,6 +16,10 @@ _HOMES = {
     for alias in node.names
 }
 __all__ = sorted(_HOMES)
+
+
+# `import causalrisk.api` and `import causalrisk.formula.api`, as of statsmodels, give the package itself.
+sys.modules.update((f"{__name__}.{name}", sys.modules[__name__]) for name in ("api", "formula", "formula.api"))
 
 
 def __dir__() -> list[str]:

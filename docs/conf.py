@@ -7,6 +7,7 @@ import html
 import io
 import os
 import re
+import sys
 import tomllib
 import warnings
 from pathlib import Path
@@ -18,6 +19,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import causalrisk
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from notebook import notebook, without_answers  # noqa: E402 - beside this file
 
 project = "causalrisk"
 author = "The causalrisk developers"
@@ -116,7 +119,8 @@ def run_examples(app: Any, docname: str, source: list[str]) -> None:
     for block in re.findall(r"^```python\n(.*?)^```", source[0], re.M | re.S):
         if ">>> " not in block:
             logger.warning("a block of Python that is not run; expected lines of >>>:\n%s", block, location=docname)
-    test = doctest.DocTestParser().get_doctest(source[0], {"__name__": "__main__"}, docname, f"{docname}.md", 0)
+    page = source[0]
+    test = doctest.DocTestParser().get_doctest(page, {"__name__": "__main__"}, docname, f"{docname}.md", 0)
     report, runner = io.StringIO(), Examples()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -126,6 +130,35 @@ def run_examples(app: Any, docname: str, source: list[str]) -> None:
         logger.warning(report.getvalue(), location=docname)
     shown = show_figures(app, docname, source[0], runner.figures)
     source[0] = re.sub(r"\n\n```$", "\n```", shown, flags=re.M)  # the empty line that ends an example
+    if docname.split("/")[-1] == "index":
+        source[0] += toctree_of(docname, source[0])
+    elif docname.startswith("tutorials/"):
+        source[0] = with_notebook(app, docname, page, source[0], runner.figures)
+
+
+def with_notebook(app: Any, docname: str, page: str, text: str, figures: dict[int, str]) -> str:
+    """Write a page as a notebook, a lab also without its answers, and return the text with links to them."""
+    folder, name = docname.split("/")
+    (Path(app.outdir) / "notebooks").mkdir(parents=True, exist_ok=True)
+    made = {name: notebook(page, figures, folder)}
+    asked = without_answers(page)
+    if asked.splitlines() != page.splitlines():
+        made[f"{name}_without_answers"] = notebook(asked, {}, folder)
+    links = [
+        f'<a href="../notebooks/{file}.ipynb" download>Notebook{", without answers" if file != name else ""}</a>'
+        for file in made
+    ]
+    for file, content in made.items():
+        (Path(app.outdir) / "notebooks" / f"{file}.ipynb").write_text(content, encoding="utf-8")
+    title, rest = text.split("\n", 1)
+    return f"{title}\n\n<p>{' | '.join(links)}</p>\n{rest}"
+
+
+def toctree_of(docname: str, text: str) -> str:
+    """Return the hidden table of contents of an index: the pages it links to, the first page of its folders once."""
+    links = dict.fromkeys(re.findall(r"\]\((\w[\w/]*)\.md[)#]", text))
+    pages = [link for link in links if docname != "index" or "/" not in link or link.endswith("/index")]
+    return "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 
 def show_figures(app: Any, docname: str, text: str, figures: dict[int, str]) -> str:

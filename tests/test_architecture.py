@@ -21,7 +21,7 @@ PACKAGE = ROOT / "causalrisk"
 # From low to high; a module may import from lines above its own. Modules on one line, and those of one subpackage,
 # may import each other as long as there is no cycle.
 LAYERS = (
-    ("_version", "words", "errors"),
+    ("_version", "values", "words", "errors"),
     ("runtime",),
     ("numerics", "design", "datasets"),
     ("learners",),
@@ -39,7 +39,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels"}
 OPTIONAL = {
     "matplotlib", "tqdm", "joblib", "pyarrow", "distributed", "docx", "python-docx", "doubleml", "sklearn",
-    "scikit-learn", "threadpoolctl", "zepid",
+    "scikit-learn", "threadpoolctl", "zepid", "maketables",
 }  # fmt: skip
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'
 SITE_COMMAND = "-m sphinx -E -W -b html docs build/html"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -45,6 +48,38 @@ def test_lessons_have_a_figure(page):
         assert any(line.startswith(">>> plt.show(") for line in lines_of(page))
 
 
+@pytest.fixture(scope="module")
+def made():
+    spec = importlib.util.spec_from_file_location("notebook", ROOT / "docs" / "notebook.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
+def test_notebooks_have_the_examples_of_the_page_with_their_outputs(page, made):
+    text = page.read_text("utf-8")
+    examples = doctest.DocTestParser().get_examples(text)
+    figures = {example.lineno: "<svg/>" for example in examples if example.source.startswith("plt.show(")}
+    cells = json.loads(made.notebook(text, figures, "tutorials"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert "".join(f"{cell['source']}\n" for cell in code) == "".join(example.source for example in examples)
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert sum("data" in output for output in outputs) == len(figures)
+    shown = [example.want.replace("<BLANKLINE>", "") for example in examples if example.want]
+    assert [output["text"] for output in outputs if "text" in output] == shown
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    words = "".join(cell["source"] for cell in cells if cell["cell_type"] == "markdown")
+    assert not re.search(r"^>>> |details>|\.md[)#]", words, re.M)
+
+
+def test_the_lab_of_students_has_every_question_and_no_answer(made):
+    text = (ROOT / "docs" / "tutorials" / "lab_lalonde.md").read_text("utf-8")
+    asked = made.without_answers(text)
+    assert asked.count("**Question") == text.count("**Question") > 5
+    assert "Answer" not in asked and "The same by hand" not in asked and "1794.34" not in asked
+
+
 def test_every_task_has_a_solution():
     tasks, solutions = (
         [line for line in lines_of(ROOT / "docs" / "tutorials" / f"{name}.md") if re.match(r"## \d", line)]
@@ -60,6 +95,10 @@ def test_evidence_is_read_in_five_minutes():
 
 # What users of other programs type into the search of the site, and a page that has to have the word.
 SOUGHT = {
+    "index": (
+        "IPW, AIPW, IPWRA, doubly robust, propensity score, inverse probability, g-computation, teffects, WeightIt, "
+        "DoubleML, machine learning, regression adjustment, ATT, ATC"
+    ),
     "howto/coming_from_stata_r_statsmodels": (
         "teffects, margins, marginal, g-computation, CBPS, entropy balancing, ebalance, WeightIt, cobalt, love "
         "plot, Table 1, twang, PSweight, TMLE, doubly robust, IPTW, stabilized weights, E-value, atet, pomeans, "

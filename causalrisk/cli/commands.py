@@ -203,7 +203,7 @@ def _add_survey(parser: argparse.ArgumentParser) -> None:
     add("--fpc", metavar="COLUMN", help="first-stage units of the stratum in the population, or the share sampled")
     add("--nest", action="store_true", help="numbers of the units begin anew in each stratum")
     add("--lonely", metavar="RULE", help=f"a stratum with one unit: {', '.join(LONELY)} (default fail)")
-    add("--subpop", metavar="COLUMN", help="subpopulation that the effect is of, a column of 0 and 1")
+    add("--subpop", metavar="COLUMN", help='subpopulation that the effect is of: a column of 0 and 1, or "age >= 20"')
     add("--replicate-weights", metavar="NAMES", help='columns of replicate weights, such as "repw*" or "r1,r2,r3"')
     add("--replicate-type", metavar="TYPE", help=f"how they were made: {', '.join(REPLICATE_TYPES)}")
     add("--rho", type=float, metavar="RHO", help="Fay's factor")

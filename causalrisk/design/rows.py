@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
-from causalrisk.design.columns.tables import Table, as_pandas, find_column, named_columns
+from causalrisk.design.columns.tables import Table, as_pandas, find_column, find_condition, named_columns
 from causalrisk.design.rank import check_magnitude
 from causalrisk.design.survey import Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
 from causalrisk.design.treatment import Coding
@@ -514,7 +514,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         offset_kind=kind,
         score=find_score(given.propensity_score, table, frame, notes),
         survey=survey,
-        subpop=find(given.subpop, "subpop"),
+        subpop=None if given.subpop is None else Named(*find_condition(given.subpop, "subpop", table, frame, notes)),
         subpop_label=None if given.subpop is None else given.subpop if isinstance(given.subpop, str) else "",
     )
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from causalrisk import words
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
+from causalrisk.design.columns.tables import condition_names
 from causalrisk.errors import DesignError, OptionError, listed, one_of
 from causalrisk.numerics.linalg import Array
 
@@ -734,16 +735,17 @@ def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
     DesignError
         If it has missing or other values.
     """
+    typed = f"data.eval({name!r})" if condition_names(name) else f'data["{name}"]'
     if missing_mask(values).any():
         raise DesignError(
             f"subpop {name!r} is missing in {int(missing_mask(values).sum())} rows; expected True or False in every "
-            f'row of the data.\nType  subpop=data["{name}"].fillna(0) == 1  if these rows are not in it.'
+            f"row of the data.\nType  subpop={typed}.fillna(0) == 1  if these rows are not in it."
         )
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():
         raise DesignError(
             f"subpop {name!r} has the values {listing(pd.unique(values))}; expected True and False, or 1 and 0.\n"
-            f'Type  subpop=data["{name}"] == {pd.unique(values)[0]!r}  for the rows that have this value.'
+            f"Type  subpop={typed} == {pd.unique(values)[0]!r}  for the rows that have this value."
         )
     return plain.astype(bool)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,7 @@ def chosen_covariates(
 
 def balance(
     record: FitRecord,
-    binary: str = "raw",
+    binary: Literal["raw", "std"] = "raw",
     *,
     also: Any = None,
     data: Any = None,

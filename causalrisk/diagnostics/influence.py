@@ -151,10 +151,11 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
 def remaining_refitter(record: FitRecord) -> Refitter:
     """Return the refitter of a fit without some of its rows; multiplicities of the other rows in each replicate stay.
 
-    It takes counts of zero for the rows that are left out.
+    Replicates that are not of rows move with the score, as in resamples. It takes counts of zero for the rows that are
+    left out.
     """
     joint = record.joint
-    if joint is None or not joint.problem.weight_fit.model.n_coefficients:
+    if joint is None or not joint.problem.weight_fit.model.n_coefficients or joint.replicates.cubature:
         return refitter_of(record)
     replicates, drawn = joint.replicates, joint.drawn
     if drawn is None:

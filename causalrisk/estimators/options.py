@@ -7,7 +7,7 @@ import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -23,22 +23,33 @@ from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
+from causalrisk.values import (
+    Bootstrap,
+    CovType,
+    Interval,
+    LearnerUse,
+    Method,
+    Objective,
+    PropensityLoss,
+    Replicates,
+    Trim,
+)
 
-OBJECTIVES = ("risk", "erm")
+OBJECTIVES = get_args(Objective)
 PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}
 DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
-METHODS = ("least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP")
+METHODS = get_args(Method)
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
 MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
-BOOTSTRAPS = ("pairs", "bayesian", "cluster", "stratified", MULTIPLIER, "rescaled")
-LOSSES = ("ml", "calibrated")
-TRIMS = ("crump", "separated")
+BOOTSTRAPS = get_args(Bootstrap)
+LOSSES = get_args(PropensityLoss)
+TRIMS = get_args(Trim)
 TERMS, REPLACE, STACK = "terms", "replace", "stack"  # what is done with the predictions of a learner
-LEARNER_USES = (TERMS, REPLACE, STACK)
+LEARNER_USES = get_args(LearnerUse)
 LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a float
-INTERVALS = ("normal", "delta", "percentile", "basic", "bc", "bca", "studentized")
+INTERVALS = get_args(Interval)
 
 
 def _finite_number(name: str, value: object) -> bool:
@@ -54,7 +65,7 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
     return kind(**{name: value for name, value in given.items() if name in names})
 
 
-COV_TYPES = ("robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap")
+COV_TYPES = get_args(CovType)
 OF_ROWS, OF_CLUSTERS = ("robust", "HC0", "HC1", "HC3"), ("cluster", "CR3")
 CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
@@ -562,7 +573,7 @@ class JREOptions:
     def __post_init__(self) -> None:
         one_of("objective", self.objective, OBJECTIVES)
         one_of("method", self.method, (None, *METHODS))
-        one_of("bootstrap_replicates", self.bootstrap_replicates, ("shifted", "nested"))
+        one_of("bootstrap_replicates", self.bootstrap_replicates, get_args(Replicates))
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1)
         whole_number("n_starts", self.n_starts, 1)

@@ -29,7 +29,7 @@ OUTCOME_FAILURES = {
 }
 
 
-BOUNDED = ("binomial", "poisson", "negativebinomial")  # families whose means reach a bound at infinite predictors only
+BOUNDED = ("binomial", "poisson", "negativebinomial", "tweedie")  # means reach a bound at infinite predictors only
 SHOWN = 3  # terms that a message names
 
 

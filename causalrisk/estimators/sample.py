@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from causalrisk.design.design import Rowless
 from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.design.survey import SurveyDesign
+from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import (
     Array,
@@ -179,6 +180,14 @@ class Sample:
             whole=self.total,
             **{name: part_of(values, rows) for name, values in columns.items()},
         )
+
+    def some(self, rows: NDArray[np.intp]) -> BlockSample:
+        """Return the rows of these numbers, ascending; the sample has no target frame."""
+        every = self.part(slice(0, self.n))
+        slices = tuple(slice(*np.searchsorted(rows, (of_arm.start, of_arm.stop)).tolist()) for of_arm in self.slices)
+        x, z = (dataclasses.replace(basis, columns=basis.columns[rows]) for basis in (self.X, self.Z))
+        by_row = ("y", "arm", "s", "order", "offset", "mean_offset", "cluster", "stratum")
+        return dataclasses.replace(taken(every, rows, *by_row), X=x, Z=z, slices=slices)
 
     def reweighted(self, weights: Array) -> Sample:
         """Return the same sample under other observation weights; its bases stay as they are."""

@@ -51,6 +51,7 @@ from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
 from causalrisk.propensity.weights import fit_weights
+from causalrisk.values import Adjustment
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def effects_by(
     n_jobs: int = 1,
     progress: bool = False,
     at: Any = None,
-    adjust: str | None = None,
+    adjust: Adjustment | None = None,
     against: Any = REFERENCE,
 ) -> pd.DataFrame:
     """Effects in groups, or how the effect changes along covariates.
@@ -344,7 +345,7 @@ def differences_by(
     rng: Any = OWN,
     n_jobs: int = 1,
     progress: bool = False,
-    adjust: str | None = None,
+    adjust: Adjustment | None = None,
     against: Any = None,
 ) -> pd.DataFrame:
     """Differences of the effects between groups: each group against each other, both ways.
@@ -675,7 +676,9 @@ def _redone(record: FitRecord, columns: Array, groups: bool, inference: Inferenc
 
 
 @of_means
-def pairwise(record: FitRecord, alpha: float = 0.05, *, adjust: str | None = None, against: Any = None) -> pd.DataFrame:
+def pairwise(
+    record: FitRecord, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None
+) -> pd.DataFrame:
     """Effects of every arm against every other, or against one, with the fit's own standard errors.
 
     Parameters

@@ -38,6 +38,7 @@ from causalrisk.inference.wald import (
     two_sided,
 )
 from causalrisk.numerics.linalg import Array
+from causalrisk.values import Alternative
 
 ALTERNATIVES = {"larger": ">", "smaller": "<"}
 
@@ -177,7 +178,7 @@ def _summary_of(frame: pd.DataFrame, title: str, notes: Sequence[str]) -> Any:
     return made
 
 
-def t_test(record: FitRecord, r_matrix: Any, alternative: str = "two-sided") -> Any:
+def t_test(record: FitRecord, r_matrix: Any, alternative: Alternative = "two-sided") -> Any:
     """Test linear combinations of `params`, one at a time.
 
     Parameters

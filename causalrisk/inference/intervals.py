@@ -31,6 +31,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import fit_weights
+from causalrisk.values import Interval
 
 TAIL = 5  # order statistics wanted beyond a limit
 
@@ -306,7 +307,7 @@ def _resample_influence(record: FitRecord, sample: Sample) -> Array:
 def conf_int(
     record: FitRecord,
     alpha: float = 0.05,
-    method: str | None = None,
+    method: Interval | None = None,
     acceleration: str = "influence",
     cols: Sequence[int | str] | None = None,
 ) -> pd.DataFrame:

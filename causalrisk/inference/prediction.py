@@ -103,7 +103,7 @@ def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
 
 
 @of_means
-def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFrame | pd.Series:
+def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
 
     Parameters
@@ -115,6 +115,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         have a column of them.
     arm : level or label, optional
         One arm; by default all.
+    exog : DataFrame or array_like, optional
+        Another name of `data`.
 
     Returns
     -------
@@ -127,6 +129,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
         If a covariate is missing or has a level that was not in the fit.
     """
     check_unit_level(record, "predict(data)")
+    data = exog if data is None else data
     _check_arm(record, arm)
     _note_arm(record, data, arm)
     labels = list(record.design.labels)
@@ -140,12 +143,12 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None) -> pd.DataFram
 
 
 @of_means
-def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Predictions:
+def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> Predictions:
     """Predict the mean outcome of new rows, with standard errors (not for JRE).
 
     Parameters
     ----------
-    data, arm
+    data, arm, exog
         As in `predict`.
 
     Returns
@@ -170,6 +173,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None) -> Pred
         raise UnavailableError(
             "predictions of a learner have no standard errors.\nType  res.predict(data)  for the predictions."
         )
+    data = exog if data is None else data
     _check_arm(record, arm)
     _note_arm(record, data, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)

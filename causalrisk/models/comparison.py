@@ -42,6 +42,7 @@ from causalrisk.report.tables import table_one as of_covariates
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import glance, tidy_comparison
+from causalrisk.values import Adjustment
 
 # Those of `report`, with advice on the keywords of other packages.
 etable = check_keywords("tables")(of_fits.etable)
@@ -98,7 +99,7 @@ class ComparisonResults:
         return differences_frame(self._data, 0.05)
 
     @check_keywords("methods")
-    def pairwise(self, alpha: float = 0.05, *, adjust: str | None = None, against: Any = None) -> pd.DataFrame:
+    def pairwise(self, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None) -> pd.DataFrame:
         """Differences of the effects, adjusted for their number if wanted.
 
         Parameters
@@ -245,12 +246,15 @@ class ComparisonResults:
     def _repr_html_(self) -> str:
         return self.summary().as_html()
 
+    def _repr_markdown_(self) -> str:
+        return self.summary().as_markdown()
+
 
 @check_keywords("tables")
 def simultaneous(
     results: Iterable[CausalResults],
     *,
-    adjust: str = "single-step",
+    adjust: Adjustment = "single-step",
     alpha: float = 0.05,
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 
 from causalrisk.design import (
     ColumnOptions,
@@ -52,6 +52,25 @@ from causalrisk.models.keywords import (
 )
 from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.numerics.failures import failure_text
+from causalrisk.values import (
+    Bootstrap,
+    CovType,
+    Family,
+    Learners,
+    LearnerUse,
+    Method,
+    Missing,
+    Multiplier,
+    Objective,
+    OutcomeLink,
+    Penalty,
+    PropensityLink,
+    PropensityLoss,
+    Replicates,
+    Scale,
+    Trim,
+    WeightType,
+)
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 
@@ -98,14 +117,14 @@ class CausalModel(metaclass=Advising):
         *,
         treat: Any,
         propensity: str | None = None,
-        family: Any = "gaussian",
-        link: Any = None,
-        propensity_link: str = "logit",
-        propensity_loss: str = "ml",
+        family: Family = "gaussian",
+        link: OutcomeLink | None = None,
+        propensity_link: PropensityLink = "logit",
+        propensity_loss: PropensityLoss = "ml",
         propensity_score: Any = None,
-        learner: Any = None,
+        learner: Learners | None = None,
         smooth: bool = False,
-        learner_use: str | None = None,
+        learner_use: LearnerUse | None = None,
         n_folds: int = 5,
         n_repeats: int = 1,
         target: Any = "all",
@@ -113,19 +132,19 @@ class CausalModel(metaclass=Advising):
         reference: Any = None,
         levels: Mapping[Any, str] | None = None,
         weights: Any = None,
-        weight_type: str | None = None,
+        weight_type: WeightType | None = None,
         cluster: Any = None,
         offset: Any = None,
         exposure: Any = None,
         at_exposure: Any = None,
-        trim: Any = None,
-        clip: Any = None,
-        effect: str = "difference",
-        quantiles: Any = None,
+        trim: Trim | Sequence[float] | None = None,
+        clip: Sequence[float] | None = None,
+        effect: Scale = "difference",
+        quantiles: float | Sequence[float] | None = None,
         design: Survey | None = None,
         subpop: Any = None,
-        missing: str = "drop",
-        collinear: str = "drop",
+        missing: Missing = "drop",
+        collinear: Missing = "drop",
     ) -> Self:
         """Make a model from formulas.
 
@@ -143,9 +162,9 @@ class CausalModel(metaclass=Advising):
         propensity : str, optional
             Propensity formula, one-sided ("x1 + x3") or with the treatment on the left; by default the right-hand
             side of the outcome formula.
-        family : {"gaussian", "binomial", "poisson", "gamma"} or statsmodels family
-            Outcome family, such as ``sm.families.NegativeBinomial(alpha=0.5)``; only its variance function counts, so
-            that fractions under "binomial" are fine.
+        family : {"gaussian", "binomial", "poisson", "gamma", "inversegaussian"} or statsmodels family
+            Outcome family, such as ``sm.families.Tweedie(var_power=1.5)``; only its variance function counts, so that
+            fractions under "binomial" are fine.
         link : str, optional
             Outcome link: "identity" or "log" ("gaussian"), "logit", "probit" or "cloglog" ("binomial"), else "log".
         propensity_link : {"logit", "probit", "cloglog"}
@@ -216,8 +235,9 @@ class CausalModel(metaclass=Advising):
             Survey design, in the place of `weights` and `cluster`: standard errors, degrees of freedom and tests are
             those of strata, first-stage units and finite populations, or of replicate weights.
         subpop : str or array_like, optional
-            Subpopulation of the survey that the effect is of: a column of True and False, or one value per row. Units
-            without rows in it count in the variance, which leaving the rows out of the data would change.
+            Subpopulation of the survey that the effect is of: a column of True and False, a condition such as
+            "age >= 20", or one value per row. Units without rows in it count in the variance, which leaving the rows
+            out of the data would change.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
         collinear : {"drop", "raise"}
@@ -389,10 +409,9 @@ class CausalModel(metaclass=Advising):
         return list(self.design.exog_names)
 
     @property
-    def data(self) -> SimpleNamespace:
-        """Namespace that statsmodels' tables read: `param_names`, the names of the parameters that `fit` estimates."""
-        estimand, quantiles = self.options.estimand, self.options.effect_scale.quantiles
-        return SimpleNamespace(param_names=parameter_names(estimand, self.design.labels, quantiles))
+    def data(self) -> ModelData:
+        """The data under statsmodels' names: `orig_endog`, `orig_exog`, `xnames`, `param_names` and others."""
+        return ModelData(self)
 
     @property
     def formula(self) -> str | None:
@@ -403,11 +422,11 @@ class CausalModel(metaclass=Advising):
     def fit(
         self,
         *,
-        cov_type: str | None = None,
+        cov_type: CovType | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
-        bootstrap: str | None = None,
-        multiplier: str | None = None,
+        bootstrap: Bootstrap | None = None,
+        multiplier: Multiplier | None = None,
         small_sample: bool = False,
         use_t: bool | None = None,
         df: float | None = None,
@@ -559,6 +578,49 @@ class CausalModel(metaclass=Advising):
         )
 
 
+class ModelData:
+    """What statsmodels and its tables read of the data of a model.
+
+    Parameters
+    ----------
+    model : CausalModel
+        The model.
+
+    Attributes
+    ----------
+    param_names : list of str
+        Names of the parameters that `fit` estimates.
+    """
+
+    def __init__(self, model: CausalModel) -> None:
+        self._model = model
+        options = model.options
+        self.param_names = parameter_names(options.estimand, model.design.labels, options.effect_scale.quantiles)
+
+    @property
+    def orig_endog(self) -> pd.Series:
+        """Outcome on the estimation sample, under the labels of its rows."""
+        return pd.Series(self._model.endog, index=self._model.design.index, name=self._model.endog_names)
+
+    @property
+    def orig_exog(self) -> pd.DataFrame:
+        """Columns of the outcome models on the estimation sample, with their names and the labels of their rows."""
+        return pd.DataFrame(self._model.exog, index=self._model.design.index, columns=self._model.exog_names)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OF_MODEL:
+            return getattr(self._model, OF_MODEL[name])
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        known = [*dir(self), *OF_MODEL]
+        raise UnavailableError(
+            unknown_attribute("data", "the data of a model have", name, known=known, variable="model.data")
+        )
+
+
+OF_MODEL = {"endog": "endog", "exog": "exog", "ynames": "endog_names", "xnames": "exog_names"}  # of `ModelData` too
+
+
 class OutcomeRegression(CausalModel):
     """Outcome regression: a model of the outcome in each arm, averaged over everybody.
 
@@ -663,11 +725,11 @@ class JRE(CausalModel):
     def fit(
         self,
         *,
-        cov_type: str | None = None,
+        cov_type: CovType | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
-        bootstrap: str | None = None,
-        multiplier: str | None = None,
+        bootstrap: Bootstrap | None = None,
+        multiplier: Multiplier | None = None,
         small_sample: bool = False,
         use_t: bool | None = None,
         df: float | None = None,
@@ -677,15 +739,15 @@ class JRE(CausalModel):
         progress: bool = False,
         memory: float | None = None,
         resamples: Any = None,
-        objective: str = "risk",
+        objective: Objective = "risk",
         anchor: float | None = None,
         share: float | None = None,
-        penalty: float | str | None = None,
+        penalty: float | Penalty | None = None,
         n_replicates: int | None = None,
         spread: float | None = None,
         replicates: Any = None,
-        method: str | None = None,
-        bootstrap_replicates: str = "shifted",
+        method: Method | None = None,
+        bootstrap_replicates: Replicates = "shifted",
         n_starts: int = 1,
     ) -> CausalResults:
         """Estimate the effect.
@@ -716,7 +778,8 @@ class JRE(CausalModel):
             Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
         n_replicates : int, optional
             Propensity replicates, B: refits of the propensity model under fractional random weights; by default 200 for
-            "risk" and 500 for "erm".
+            "risk" and 500 for "erm", and from 20,000 units on, with Q coefficients, the 2 Q points of a normal
+            distribution where these are fewer.
         spread : float, optional
             Spread of the replicates relative to sampling; by default 0.5 for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional

@@ -15,6 +15,7 @@ from causalrisk.report.plots import draw_permutations
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import format_number, format_p
+from causalrisk.values import Alternative
 
 STATISTIC_WORDS = {
     "studentized": "effect over its SE (z)",
@@ -204,6 +205,9 @@ class PermutationTest:
     def _repr_html_(self) -> str:
         return self.summary().as_html()
 
+    def _repr_markdown_(self) -> str:
+        return self.summary().as_markdown()
+
 
 @of_means
 def permutation_test(
@@ -213,7 +217,7 @@ def permutation_test(
     strata: Any = None,
     data: Any = None,
     statistic: str = "studentized",
-    alternative: str = "two-sided",
+    alternative: Alternative = "two-sided",
     arm: Any = None,
     rng: Any = 0,
     n_jobs: int = 1,

@@ -211,6 +211,9 @@ class PooledResults:
     def _repr_html_(self) -> str:
         return self.summary().as_html()
 
+    def _repr_markdown_(self) -> str:
+        return self.summary().as_markdown()
+
     def _named(self, values: Array, name: str) -> pd.Series:
         return pd.Series(values, index=self._records[0].names, name=name)
 

@@ -51,7 +51,16 @@ from causalrisk.report.page.methods import methods
 from causalrisk.report.page.sections import report
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
-from causalrisk.report.tidy import STATISTICS, glance, table_maker_coefficients, table_maker_statistic, tidy
+from causalrisk.report.tidy import (
+    STATISTICS,
+    Frame,
+    Values,
+    glance,
+    printed_whole,
+    table_maker_coefficients,
+    table_maker_statistic,
+    tidy,
+)
 from causalrisk.report.units import check_kept, write_units
 from causalrisk.runtime.files import would_replace, write_whole
 
@@ -243,7 +252,8 @@ def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Conc
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
-        return function(self._record, *args, **keywords)
+        made: R = printed_whole(function(self._record, *args, **keywords))
+        return made
 
     method.__qualname__ = f"CausalResults.{function.__name__}"
     own = self.replace(name="self", annotation=inspect.Parameter.empty)
@@ -285,7 +295,7 @@ class CausalResults(metaclass=Advising):
     @property
     def params(self) -> pd.Series:
         """The effects (one for each arm but the reference), then the potential-outcome mean of each arm."""
-        return pd.Series(self._record.estimate.params.copy(), index=self._record.names, name="estimate")
+        return Values(self._record.estimate.params.copy(), index=self._record.names, name="estimate")
 
     @property
     def effect(self) -> float:
@@ -300,19 +310,19 @@ class CausalResults(metaclass=Advising):
     @property
     def bse(self) -> pd.Series:
         """Standard errors of `params`."""
-        return pd.Series(self._record.std_errors, index=self._record.names, name="std err")
+        return Values(self._record.std_errors, index=self._record.names, name="std err")
 
     @property
     def tvalues(self) -> pd.Series:
         """Statistics z of `params`, or t, of ratios on the logarithmic scale; NaN where the standard error is zero."""
         record = self._record
-        return pd.Series(parameter_tests(record)[0], index=record.names, name=statistic_names(record.df)[0])
+        return Values(parameter_tests(record)[0], index=record.names, name=statistic_names(record.df)[0])
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values of `params`; NaN where the standard error is zero."""
         record = self._record
-        return pd.Series(parameter_tests(record)[1], index=record.names, name=statistic_names(record.df)[1])
+        return Values(parameter_tests(record)[1], index=record.names, name=statistic_names(record.df)[1])
 
     @property
     def use_t(self) -> bool:
@@ -349,7 +359,7 @@ class CausalResults(metaclass=Advising):
         """
         limits = self.conf_int(alpha)
         limits.columns = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
-        return pd.concat([self.params, self.bse, self.tvalues, self.pvalues, limits], axis=1)
+        return Frame(pd.concat([self.params, self.bse, self.tvalues, self.pvalues, limits], axis=1))
 
     t_test = of_record(t_test)
     equivalence_test = of_record(equivalence_test)
@@ -522,6 +532,9 @@ class CausalResults(metaclass=Advising):
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()
+
+    def _repr_markdown_(self) -> str:
+        return self.summary().as_markdown()
 
     @property
     def default_model_infos(self) -> dict[str, Callable[[Any], str]]:

@@ -6,7 +6,11 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 T = TypeVar("T")
+Rows = slice | NDArray[np.intp]  # which rows
 KEPT = 2**27  # bytes that are kept between passes
 
 

@@ -235,9 +235,16 @@ _ENTRIES = (
         "negativebinomial", "NegativeBinomial", "values of zero or more", aliases=("negative_binomial",),
         printed="negative binomial",
     ),
+    FamilyEntry(
+        "inversegaussian", "InverseGaussian", "values above zero", closed=False, aliases=("inverse_gaussian",),
+        printed="inverse Gaussian",
+    ),
+    FamilyEntry("tweedie", "Tweedie", "values of zero or more", printed="Tweedie"),
 )  # fmt: skip
 FAMILIES = {entry.name: entry for entry in _ENTRIES}
 SPELLINGS = {name: entry.name for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
+PARAMETERS = {"negativebinomial": "alpha", "tweedie": "var_power"}  # what an object of statsmodels says, not estimated
+TWEEDIE = {1: "poisson", 2: "gamma", 3: "inversegaussian"}  # families with these powers of the mean as variance
 EVENT, NO_EVENT = np.array(1.0), np.array(0.0)
 
 
@@ -249,20 +256,20 @@ class OutcomeFamily:
     ----------
     name, link : str
         Names of the family and the link.
-    alpha : float, optional
-        Ancillary parameter of the negative binomial family.
+    parameter : float, optional
+        Of the families of `PARAMETERS`: alpha of the negative binomial, the power of the Tweedie family.
     """
 
     name: str
     link: str
-    alpha: float | None = None
+    parameter: float | None = None
 
     @cached_property
     def distribution(self) -> Any:
         """The family of statsmodels, for its variance function, deviance and starting values."""
         from statsmodels.genmod import families  # here, so that importing causalrisk stays fast
 
-        own = {} if self.alpha is None else {"alpha": self.alpha}
+        own = {} if self.parameter is None else {PARAMETERS[self.name]: self.parameter}
         return getattr(families, FAMILIES[self.name].statsmodels)(getattr(families.links, CLASSES[self.link])(), **own)
 
     @property
@@ -368,7 +375,7 @@ class OutcomeFamily:
                 return f"Type  {typed} == {values[1]:g}) ~ ...  if that is the event."
             if y.min() >= 0 and 1 < y.max() <= 100:
                 return f'Type  {typed} / 100) ~ ...  if these are percentages, else  family="gaussian".'
-        if self.name == "gamma" and y.min() == 0:
+        if not FAMILIES[self.name].closed and y.min() == 0:
             return 'Type  family="poisson"  for a logarithmic link that allows zeros.'
         return 'Type  family="gaussian".'
 
@@ -415,7 +422,7 @@ def family_meant(name: str) -> str | None:
 
 def _unknown(given: Any, name: str) -> OptionError:
     """Error that names the family that is probably meant, or the package that has it."""
-    names = [known for known in FAMILIES if known != "negativebinomial"]
+    names = [known for known in FAMILIES if known not in PARAMETERS]
     typed = family_meant(name)
     advice = f"Type  {typed}." if typed else words.table("instead", "family").get(name, "Type  family=  one of them.")
     shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
@@ -431,7 +438,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     Parameters
     ----------
     family : str or statsmodels family
-        "gaussian", "binomial", "poisson", "gamma", or an instance such as
+        "gaussian", "binomial", "poisson", "gamma", "inversegaussian", or an instance such as
         ``sm.families.NegativeBinomial(alpha=0.5)``.
     link : str or None
         Name of the link; None for the family's usual one.
@@ -453,11 +460,20 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     name = SPELLINGS.get(name, name)
     if name not in FAMILIES:
         raise _unknown(given, name)
-    if name == "negativebinomial" and not hasattr(family, "alpha"):
+    parameter: Any = getattr(family, PARAMETERS.get(name, ""), None)
+    if name in PARAMETERS and parameter is None:
+        usual = "NegativeBinomial(alpha=1.0)" if name == "negativebinomial" else "Tweedie(var_power=1.5)"
         raise OptionError(
-            f"family={given!r} does not say its alpha, which is not estimated.\n"
-            "Type  family=sm.families.NegativeBinomial(alpha=1.0)."
+            f"family={given!r} does not say its {PARAMETERS[name]}, which is not estimated.\n"
+            f"Type  family=sm.families.{usual}."
         )
+    if name == "tweedie":
+        name = TWEEDIE.get(parameter, name)
+        if name == "tweedie" and not 1 < parameter < 2:
+            raise OptionError(
+                f"family: a Tweedie with var_power={parameter:g}; expected a power from 1 to 2, or 3.\n"
+                "Type  family=sm.families.Tweedie(var_power=1.5)."
+            )
     if link is None and not isinstance(family, str):
         link = {v: k for k, v in CLASSES.items()}.get(type(family.link).__name__, "")
         link = link if link in FAMILIES[name].links else None
@@ -469,4 +485,4 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
             f"Type  link={(meant('link', link, links) or links[0])!r}"
             + (f", or  propensity_link={link!r}  for that of the propensity score." if link in BINARY_LINKS else ".")
         )
-    return OutcomeFamily(name, link, getattr(family, "alpha", None))
+    return OutcomeFamily(name, link, parameter if name in PARAMETERS else None)

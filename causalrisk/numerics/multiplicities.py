@@ -37,13 +37,17 @@ MULTIPLIERS: dict[str, tuple[Array, Array]] = {  # values with mean 0 and varian
 }
 
 
+SOURCES = (np.random.Generator, np.random.SeedSequence, np.random.RandomState)
+
+
 def check_rng(rng: Any) -> None:
     """Raise an OptionError unless `rng` is a source of randomness."""
     whole = isinstance(rng, numbers.Integral) and not isinstance(rng, bool)
-    if (whole and rng >= 0) or rng is None or isinstance(rng, np.random.Generator | np.random.SeedSequence):
+    if (whole and rng >= 0) or rng is None or isinstance(rng, SOURCES):
         return
     raise OptionError(
-        f"rng={rng!r}; expected a non-negative int, a numpy Generator or SeedSequence, or None.\nType  rng=0."
+        f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None.\n"
+        "Type  rng=0."
     )
 
 
@@ -52,8 +56,8 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
 
     Parameters
     ----------
-    rng : int, Generator, SeedSequence or None
-        A Generator is advanced once; None draws fresh entropy.
+    rng : int, Generator, SeedSequence, RandomState or None
+        A Generator or RandomState is advanced once; None draws fresh entropy.
 
     Returns
     -------
@@ -70,6 +74,8 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
         return rng
     if isinstance(rng, np.random.Generator):
         return np.random.SeedSequence(int(rng.integers(2**63)))
+    if isinstance(rng, np.random.RandomState):
+        return np.random.SeedSequence(int(rng.randint(2**63 - 1, dtype=np.int64)))
     return np.random.SeedSequence(int(rng) if isinstance(rng, numbers.Integral) else None)
 
 

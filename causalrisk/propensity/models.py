@@ -19,7 +19,7 @@ from scipy.special import expit, logsumexp
 
 from causalrisk.errors import OptionError, SeparationError
 from causalrisk.learners.cross_fitting import folds_of, seeded
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import Rows, add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import BINARY_LINKS, Link
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, pairwise_columns, row_blocks
@@ -264,7 +264,7 @@ class LikelihoodModel(PropensityModel):
     _pairs: Array | None = None
 
     @abstractmethod
-    def part(self, rows: slice) -> LikelihoodModel:
+    def part(self, rows: Rows) -> LikelihoodModel:
         """Return the model on some of the rows."""
 
     @property
@@ -353,7 +353,7 @@ class BinaryModel(LikelihoodModel):
         self.link, self.link_name, self.log_linear = BINARY_LINKS[link_name], link_name, link_name == "logit"
         self.likelihood: BinaryLikelihood = BinaryLikelihood(self.link, arm)
 
-    def part(self, rows: slice) -> BinaryModel:
+    def part(self, rows: Rows) -> BinaryModel:
         """As in `LikelihoodModel`."""
         return BinaryModel(self.columns[rows], self.arm[rows], self.link_name)
 
@@ -391,7 +391,7 @@ class MultinomialModel(LikelihoodModel):
         self.n_predictors = n_arms - 1
         self.likelihood = MultinomialLikelihood(arm, n_arms)
 
-    def part(self, rows: slice) -> MultinomialModel:
+    def part(self, rows: Rows) -> MultinomialModel:
         """As in `LikelihoodModel`."""
         return MultinomialModel(self.columns[rows], self.arm[rows], self.n_arms)
 
@@ -437,7 +437,7 @@ class CalibratedModel(LikelihoodModel):
         self.n_predictors = len(self.arms)
         self.likelihood = CalibratedLoss(arm, self.arms, toward)
 
-    def part(self, rows: slice) -> CalibratedModel:
+    def part(self, rows: Rows) -> CalibratedModel:
         """As in `LikelihoodModel`."""
         return CalibratedModel(self.columns[rows], self.arm[rows], self.n_arms, self.toward)
 
@@ -586,7 +586,7 @@ class ClippedModel(PropensityModel):
         """Length of the model's gamma."""
         return self.model.n_gamma
 
-    def part(self, rows: slice) -> ClippedModel:
+    def part(self, rows: Rows) -> ClippedModel:
         """As in `LikelihoodModel`."""
         return ClippedModel(likelihood_of(self).part(rows), self.low, self.high)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import OptionError
+from causalrisk.numerics.blocks import Rows
 from causalrisk.numerics.linalg import Array, all_ones
 from causalrisk.propensity.models import BinaryModel, PropensityModel, likelihood_of
 
@@ -41,7 +42,7 @@ class Target(ABC):
     def slopes(self, model: PropensityModel, eta: Array) -> tuple[Array, Array | None]:
         """Return derivatives by each predictor of importance weight and measure, (L, n, m); None where zero."""
 
-    def part(self, rows: slice) -> Target:
+    def part(self, rows: Rows) -> Target:
         """Return the target on some of the rows: itself, where it is the same for all."""
         return self
 
@@ -151,7 +152,7 @@ class FunctionTarget(TiltTarget):
     tilt: Callable[[Array], Any]
     in_blocks: bool = False
 
-    def part(self, rows: slice) -> FunctionTarget:
+    def part(self, rows: Rows) -> FunctionTarget:
         """As in `Target`."""
         return replace(self, in_blocks=True)
 
@@ -219,7 +220,7 @@ class FrameTarget(Target):
     def __init__(self, frame: NDArray[np.bool_], membership: PropensityModel) -> None:
         self.frame, self.membership = frame[:, None], membership
 
-    def part(self, rows: slice) -> FrameTarget:
+    def part(self, rows: Rows) -> FrameTarget:
         """As in `Target`."""
         return FrameTarget(self.frame[rows, 0], likelihood_of(self.membership).part(rows))
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.design import Rowless, by_rows
-from causalrisk.numerics.blocks import taken
+from causalrisk.numerics.blocks import Rows, taken
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
@@ -279,7 +279,7 @@ class WeightModel:
         """True if blocks of rows can be weighed by themselves: the propensity model has coefficients."""
         return isinstance(self.propensity, LikelihoodModel)
 
-    def part(self, rows: slice) -> WeightModel:
+    def part(self, rows: Rows) -> WeightModel:
         """Return the model on some of the rows, where it goes `by_rows`."""
         if not isinstance(self.propensity, LikelihoodModel | ClippedModel):
             raise TypeError("this propensity model is one of all rows")
@@ -557,7 +557,7 @@ class WeightFit(RowWeights):
         """As in `RowWeights`."""
         return self.part_of_fit(rows) if self.model.by_rows else super().part(rows)
 
-    def part_of_fit(self, rows: slice) -> WeightFit:
+    def part_of_fit(self, rows: Rows) -> WeightFit:
         """Return the fit on some of the rows, where its model goes `by_rows`."""
         model = self.model.part(rows)
         return replace(taken(self, rows, "excess", "tilt", "measure", "s"), columns=model.columns, model=model)

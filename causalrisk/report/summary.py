@@ -254,9 +254,14 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
     else:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
         weight = ("Anchor:", f"{joint.anchor:g} ({how})")
-    return [
+    rows = [
         *([("Objective:", "erm")] if joint.anchor is None else []),  # the usual one is named by the table of risks
         weight,
+    ]
+    if joint.replicates.cubature:
+        return [*rows, ("Score replicates:", f"{joint.replicates.count} normal points")]
+    return [
+        *rows,
         ("Score replicates:", f"{joint.replicates.count} of {len(joint.replicates.failures)} used"),
         ("Monte Carlo SE:", f"{mc_se:#.3g}{share}" if np.isfinite(mc_se) else "not known (B = 1)"),
     ]

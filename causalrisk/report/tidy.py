@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,9 +24,40 @@ from causalrisk.report.labels import (
     propensity_text,
     survey_words,
 )
+from causalrisk.values import Interval
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
+
+
+class Values(pd.Series):
+    """Values by the names of parameters, and by position, as in statsmodels' results of arrays."""
+
+    @property
+    def _constructor(self) -> type[pd.Series]:
+        return pd.Series
+
+    def __getitem__(self, key: Any) -> Any:
+        by_position = isinstance(key, numbers.Integral) and not isinstance(key, bool)
+        return self.iloc[key] if by_position else super().__getitem__(key)
+
+
+class Frame(pd.DataFrame):
+    """A data frame that prints all its columns, those that do not fit below the others."""
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return Frame
+
+    def __repr__(self) -> str:
+        shown = pd.get_option("display.max_columns")
+        with pd.option_context("display.max_columns", shown or None):  # 0 leaves out what the terminal has no room for
+            return super().__repr__()
+
+
+def printed_whole(value: Any) -> Any:
+    """Return a data frame as one that prints all its columns; what is none as it is."""
+    return Frame(value) if type(value) is pd.DataFrame else value
 
 
 def tidy_frame(names: Sequence[str], estimates: Sequence[Array], limits: Array | None) -> pd.DataFrame:
@@ -127,7 +159,7 @@ def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(list(map(str, record.names)), name="Coefficient"))
 
 
-def _estimates(record: FitRecord, method: str | None = None) -> list[Array]:
+def _estimates(record: FitRecord, method: Interval | None = None) -> list[Array]:
     tests = delta_tests(record) if method == "delta" else parameter_tests(record)
     return [record.estimate.params, record.std_errors, *tests]
 
@@ -143,7 +175,7 @@ def table_maker_statistic(record: FitRecord, key: str) -> Any:
     return known.get(key)
 
 
-def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: str | None = None) -> pd.DataFrame:
+def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: Interval | None = None) -> pd.DataFrame:
     """Return the estimates as plain data, under the column names of broom and marginaleffects.
 
     Parameters

@@ -222,6 +222,9 @@ class StudyResults:
     def _repr_html_(self) -> str:
         return self.summary().as_html()
 
+    def _repr_markdown_(self) -> str:
+        return self.summary().as_markdown()
+
 
 def _log_locator(span: float) -> Any:
     """Return a locator of ticks at 1, 2, 5, 10, ..., or at 1, 10, ... where the largest over the smallest is large."""

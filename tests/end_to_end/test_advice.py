@@ -419,6 +419,10 @@ MODEL = {
     "family word": Case(model, {"family": "logit"}, {"family": "binomial"}),
     "family far": Case(model, {"family": "zzz"}, {"family": "gamma"}, fill={"family=": 'family="gamma"'}),
     "alpha": Case(model, {"family": "negativebinomial"}, {"family": sm.families.NegativeBinomial(alpha=1.0)}),
+    "var_power": Case(model, {"family": "tweedie"}, {"family": sm.families.Tweedie(var_power=1.5)}),
+    "tweedie": Case(
+        model, {"family": sm.families.Tweedie(var_power=4)}, {"family": sm.families.Tweedie(var_power=1.5)}
+    ),
     "calibrated link": Case(
         model,
         {"propensity_loss": "calibrated", "propensity_link": "probit"},
@@ -1859,6 +1863,7 @@ INSTALLED = {
     "report": Missing(lambda: in_folder(lambda: fit().report("a.html")), "matplotlib", "matplotlib"),
     "plot": Missing(lambda: fit().plot_balance(), "matplotlib", "matplotlib", "matplotlib.pyplot"),
     "word": Missing(lambda: in_folder(lambda: fit().summary().save("a.docx")), "python-docx", "docx"),
+    "great tables": Missing(lambda: causalrisk.etable([fit()]).to_gt(), "maketables", "maketables"),
     "learner": Missing(lambda: fitted(learner="lasso"), '"causalrisk[learners]"', "sklearn.linear_model"),
     "competitor": Missing(lambda: study(estimators=["statsmodels AIPW"], n_sims=2), "statsmodels", "statsmodels"),
 }

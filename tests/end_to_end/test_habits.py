@@ -6,6 +6,8 @@ words are told is in `test_words.py`.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -236,13 +238,47 @@ IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family=sm.families.Bin
 IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family=sm.families.Binomial(sm.families.links.Probit())).fit()
     IPWRA: ATE 0.06517 (0.01196), 1 vs 0, n 4642
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", family=sm.families.Tweedie(var_power=1.5)).fit()
-    Type  family=  one of them.
+    IPWRA: ATE -275.76 (22.71), 1 vs 0, n 4642
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", family=sm.families.Tweedie(var_power=4))
+    Type  family=sm.families.Tweedie(var_power=1.5).
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", family=sm.families.InverseGaussian()).fit()
+    IPWRA: ATE -275.81 (22.71), 1 vs 0, n 4642
+IPWRA.from_formula("fbaby ~ mage", b, treat="mbsmoke", family="inverse_gaussian").fit()
+    Type  family="poisson"  for a logarithmic link that allows zeros.
+IPWRA.from_formula("Surv(bweight, lbweight) ~ mage", b, treat="mbsmoke")
+    That is not in this package; lifelines and zEpid have survival outcomes.
+IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", penalty="l1")
+    Type  learner="lasso".
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", link=sm.families.links.Log()).fit()
     Type  link='log'.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity_link=sm.families.links.Probit()).fit()
     Type  propensity_link='probit'.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit_regularized(alpha=1)
-    Type  dir(model)  for all there are.
+    Type  model.with_options(learner="lasso").fit().
+f"{fit.params[0]:.2f} {fit.bse[0]:.2f} {fit.params[-1] == fit.params['POM[1]']}"
+    -243.81 23.68 True
+fit.model.data.xnames, fit.model.data.ynames
+    (['Intercept', 'mage', 'mmarried'], 'bweight')
+fit.model.data.orig_exog.join(fit.model.data.orig_endog).shape
+    (4642, 4)
+fit.model.data.frame
+    The frame is not kept. Type  model.data.orig_exog.
+sm.stats.anova_lm(fit)
+    Type  model.formula,  or  model.fit().wald_test(...)  in the place of an analysis of variance.
+fit.compare_lr_test(fit)
+    There is no likelihood to compare. Type  res.wald_test(...)  for restrictions, or  causalrisk.etable([res1, res2 ...
+fit.model.loglike([0])
+    Several models are estimated together, by equations and not by one likelihood. Type  model.fit().estimating_equa ...
+fit.summary().as_latex(label="tab:smoking").splitlines()[:4]
+    ['\\begin{table}[htbp]', '\\centering', '\\caption{IPW Regression Adjustment (IPWRA) Results}', '\\label ...
+fit.predict(exog=b.head(1)).round(1).to_numpy().tolist()
+    [[3440.1, 3218.3]]
+fit.get_prediction(exog=b.head(1), arm=1).se_mean.round(1).tolist()
+    [28.9]
+fit.model.fit(rng=np.random.RandomState(0), n_boot=49)
+    IPWRA: ATE -243.81 (25.45), 1 vs 0, n 4642
+__import__("causalrisk.formula.api").formula.api.aipw
+    Type  causalrisk.AIPW.
 IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b[["mbsmoke"]]).fit()
     IPWRA: ATE -275.77 (22.72), 1 vs 0, n 4642
 IPWRA(b["bweight"], b[["mage", "msmoke"]], b["mbsmoke"]).fit()
@@ -324,6 +360,34 @@ def test_a_call_by_habit_works_or_is_told_what_to_type(names, call, expected):
         said = str(error).splitlines()[-1]
     start, dots, _ = expected.strip().partition(" ...")
     assert said.startswith(start) if dots else said == start
+
+
+@pytest.mark.parametrize("make", ["balance", "overlap", "summary_frame", "sensitivity"])
+def test_a_printed_frame_has_all_its_columns_in_80_columns(names, make):
+    frame = getattr(names["fit"], make)()
+    lines = repr(frame).splitlines()
+    assert max(map(len, lines)) <= 80 and "..." not in repr(frame)
+    assert all(any(str(column) in line for line in lines) for column in frame.columns)
+    assert repr(frame.round(1)) == repr(type(frame)(frame.round(1)))
+    with pd.option_context("display.max_columns", 2):
+        assert "..." in repr(frame)
+
+
+def test_versions_are_printed(capsys):
+    cr.show_versions()
+    printed = capsys.readouterr().out
+    assert f"causalrisk    {cr.__version__}\n" in printed and f"pandas        {pd.__version__}\n" in printed
+
+
+def test_a_notebook_that_is_printed_has_tables_in_markdown(names):
+    for shown in (names["fit"], names["fit"].summary(), etable([names["fit"]])):
+        assert re.search(r"^\| ATE \| +-243\.8", shown._repr_markdown_(), re.MULTILINE)
+
+
+def test_a_table_for_great_tables_has_the_cells_of_the_text(names):
+    pytest.importorskip("maketables")
+    html = etable([names["fit"]], title="Smoking & weight").to_gt().as_raw_html()
+    assert all(cell in html for cell in ("-243.81", "(23.68)", "Standard errors in", "Smoking &amp; weight"))
 
 
 def test_a_treatment_set_for_a_prediction_is_warned_of(names):

@@ -327,6 +327,31 @@ def test_a_census_is_told():
         assert (made.fit().bse == 0).all()
 
 
+def test_a_subpopulation_by_a_condition_as_text():
+    typed = model(subpop="x1 > -1 and d >= 0").fit()
+    np.testing.assert_array_equal(typed.bse, model(subpop=TWO.x1 > -1).fit().bse)
+    assert "x1 > -1 and d >= 0" in str(typed.summary()) and "x1 > -1" in typed.methods()
+    by = {"by": "d", "design": Survey(**STRATA)}
+    told = cr.table_one(["x2"], TWO, subpop="x1 > -1", **by)
+    pd.testing.assert_frame_equal(told.frame, cr.table_one(["x2"], TWO, subpop=TWO.x1 > -1, **by).frame)
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("x1 > -1", "data.eval('x1 > -1').fillna(0)"),  # missing in a row
+        ("x3 > -1", "x2"),
+        ("x2 + d", "data.eval('x2 + d') =="),
+        ("x1 >", "x1"),
+    ],
+)
+def test_conditions_that_cannot_be_used(text, typed):
+    data = TWO.assign(x1=TWO.x1.where(TWO.index != 3))
+    with pytest.raises(DesignError) as told:
+        model(data=data, subpop=text)
+    assert typed in str(told.value).splitlines()[-1]
+
+
 def test_a_subpopulation_by_a_condition_has_no_name_of_a_column():
     res = model(subpop=TWO.x1 > -1).fit()
     text = f"{res.summary()} {res.methods()}"

@@ -578,8 +578,22 @@ def test_a_ratio_of_means_below_zero_is_refused():
         ("gamma", None, sm.families.Gamma(sm.families.links.Log())),
         ("gaussian", "log", sm.families.Gaussian(sm.families.links.Log())),
         (sm.families.NegativeBinomial(alpha=0.5), None, sm.families.NegativeBinomial(alpha=0.5)),
+        ("inversegaussian", None, sm.families.InverseGaussian(sm.families.links.Log())),
+        (sm.families.Tweedie(var_power=1.5), None, sm.families.Tweedie(var_power=1.5)),
+        (sm.families.Tweedie(var_power=2), None, sm.families.Gamma(sm.families.links.Log())),
     ],
-    ids=["logit", "probit", "cloglog", "poisson", "gamma", "gaussian log", "negative binomial"],
+    ids=[
+        "logit",
+        "probit",
+        "cloglog",
+        "poisson",
+        "gamma",
+        "gaussian log",
+        "negative binomial",
+        "inverse Gaussian",
+        "Tweedie",
+        "Tweedie of power 2",
+    ],
 )
 def test_outcome_models_equal_statsmodels(family, link, made):
     """Fractions and non-integers too: only the variance function counts."""
@@ -628,6 +642,7 @@ def test_least_squares_is_for_linear_models():
         ({"family": "binomal"}, "family='binomal' is not known.*Type  family='binomial'"),
         ({"family": "binomial", "link": "log"}, "link='log' does not go with family='binomial'.*'logit'"),
         ({"family": "negativebinomial"}, r"does not say its alpha.*NegativeBinomial\(alpha=1.0\)"),
+        ({"family": "tweedie"}, r"does not say its var_power.*Tweedie\(var_power=1.5\)"),
         ({"target": "treatd"}, "target='treatd' is not known.*Type  target=\"treated\""),
         ({"target": 3}, "target is of type int.*Type"),
         ({"trim": 0.1}, r"trim=0.1; expected limits.*Type  trim=\(0.1, 0.9\)"),

@@ -141,9 +141,10 @@ CALLS = {
     "estimators": lambda estimators: compare("y ~ x1", DATA, treat="d", estimators=np.atleast_1d(estimators).tolist()),
     "target": model,
     "family": model,
+    "function": lambda **o: model(formula=f"{next(iter(o))}(x1, x2) ~ x1"),
 }
 OF_VALUES = ("estimators", "target", "family")
-ATTRIBUTES = {"results": RES, "model": RES.model, "class": IPWRA, "package": causalrisk}
+ATTRIBUTES = {"results": RES, "model": RES.model, "data": RES.model.data, "class": IPWRA, "package": causalrisk}
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def names(tmp_path, monkeypatch):
         "res": RES, "res1": RES, "res2": RES, "table": etable([RES]), "data": DATA, "y": DATA.y, "X": X, "d": DATA.d,
         "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression,
         "LinearRegression": LinearRegression, "from_formula": from_formula,
-        "fit": fit, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey,
+        "fit": fit, "model": RES.model, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey,
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The picture of README.md: `python -m tests.studies.readme_figure` writes docs/_static/arms_and_target.png."""
+"""The picture of README.md: `python -m tests.studies.readme_figure` writes docs/_static/overview.png."""
 
 from __future__ import annotations
 
@@ -8,31 +8,45 @@ import numpy as np
 
 import causalrisk as cr
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS
+from tests.studies.evidence_pages import MARKERS, TABLES, ranked, read
 
-FILE = Path(__file__).resolve().parents[2] / "docs" / "_static" / "arms_and_target.png"
-ARMS = ((0, "nonsmokers", "#D55E00"), (1, "smokers", "#0072B2"))
+FILE = Path(__file__).resolve().parents[2] / "docs" / "_static" / "overview.png"
+STYLE = {"font.size": 10.5, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
+SIZE = 500  # of the samples of the evidence
+
+
+def draw_evidence(ax):
+    """Draw the error of JRE over that of IPWRA by population, with two Monte Carlo errors to either side."""
+    cells, _ = ranked(read(TABLES)[0]["gains"])
+    part = cells.xs(SIZE, level="n").sort_values("mse_ratio", ascending=False)
+    rows = np.arange(len(part))[::-1]
+    marker, colour = MARKERS[0]
+    ax.errorbar(part["mse_ratio"], rows, xerr=2 * part["mse_ratio_mc"], fmt=marker, color=colour, ms=4, lw=1)
+    ax.axvline(1, color="black", linewidth=0.8, zorder=0)
+    ax.set_xscale("log")
+    ax.set_xlim(0.18, 1.35)
+    ticks = [0.25, 0.5, 1]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_yticks(rows, [name.replace("_", " ") for name in part.index], fontsize=9)
+    ax.set_title(f"Mean squared error,\nJRE over IPWRA, n = {SIZE}", loc="left")
+    ax.set_xlabel("left of the line: JRE is better")
 
 
 def draw(figure):
-    """Draw the mothers' age in both arms and in everybody, before and after weighting."""
+    """Draw balance, effects and evidence."""
     births = cr.datasets.load_cattaneo2()
-    model = cr.JRE.from_formula(f"bweight ~ {CATTANEO_RHS}", births, treat="mbsmoke", propensity=CATTANEO_PROPENSITY)
-    weight = model.fit(cov_type="robust").importance_weights
-    edges = np.arange(12.5, 47, 2)
-    axes = figure.subplots(2, 1, sharex=True, sharey=True)
-    for ax, weights, title in zip(axes, (np.ones(len(births)), weight), ("as they are", "weighted"), strict=True):
-        ax.hist(births["mage"], edges, density=True, color="0.85", label="everybody")
-        for arm, label, colour in ARMS:
-            rows = (births["mbsmoke"] == arm).to_numpy()
-            ax.hist(
-                births["mage"][rows], edges, density=True, weights=np.asarray(weights)[rows], histtype="step",
-                linewidth=1.8, color=colour, label=label,
-            )  # fmt: skip
-        ax.set_title(f"mothers {title}", loc="left", fontsize=12)
-        ax.set_yticks([])
-        ax.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize=11)
-    axes[1].set_xlabel("mother's age")
+    options = {"treat": "mbsmoke", "propensity": CATTANEO_PROPENSITY}
+    left, evidence = figure.subfigures(1, 2, width_ratios=(1.1, 1))
+    balance, effects = left.subplots(2, 1, height_ratios=(1, 1.1))
+    cr.IPWRA.from_formula(f"bweight ~ {CATTANEO_RHS}", births, **options).fit().plot_balance(balance)
+    balance.legend(frameon=False, fontsize=9, loc="lower right")
+    balance.set_title("Are smokers like the others?", loc="left")
+    balance.set_xlabel("absolute difference of means")
+    cr.compare(f"bweight ~ {CATTANEO_RHS}", births, **options).plot(effects)
+    effects.set_title("Effect on birth weight, grams", loc="left")
+    effects.set_xlabel("95% interval, same resamples")
+    draw_evidence(evidence.subplots())
 
 
 def main():
@@ -42,9 +56,10 @@ def main():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure = plt.figure(figsize=(6, 4.4), layout="constrained")
-    draw(figure)
-    figure.savefig(FILE, dpi=120, metadata={"Software": None})
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(7.6, 5.4), layout="constrained")
+        draw(figure)
+        figure.savefig(FILE, dpi=150, metadata={"Software": None})
 
 
 if __name__ == "__main__":

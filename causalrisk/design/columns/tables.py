@@ -5,6 +5,7 @@ Nothing here changes the caller's data.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import glob
 import os
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
-from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.columns.dtypes import listing, missing_mask
 from causalrisk.design.formulas.dialects import from_treatment
 from causalrisk.errors import DesignError, UnavailableError
 
@@ -420,6 +421,36 @@ def find_column(
         or f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
         + (table.in_index(value) or nearest(value, known))
     )
+
+
+def find_condition(
+    value: Any, role: str, table: Table, frame: Mapping[str, Any], notes: list[str]
+) -> tuple[pd.Series, str]:
+    """Find a variable as `find_column` does, or evaluate a condition on columns of the data, such as "age >= 20".
+
+    The condition is missing where one of its columns is.
+    """
+    if not isinstance(value, str) or value in table or is_column(frame.get(value)):
+        return find_column(value, role, role, table, frame, notes)
+    names = condition_names(value)
+    if not names:
+        return find_column(value, role, role, table, frame, notes)
+    what = f"in the condition {role}={value!r},"
+    columns = {name: find_column(name, what, name, table, {}, notes)[0] for name in names}
+    found = pd.DataFrame(columns).eval(value, engine="python")
+    missing = np.logical_or.reduce([missing_mask(column) for column in columns.values()])
+    return (found.astype(object).mask(missing, None) if missing.any() else found), value
+
+
+def condition_names(text: str) -> list[str]:
+    """Names in a condition, such as "age >= 20 and region == 'north'"; none where the text is no condition."""
+    try:
+        parsed = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return []
+    if not isinstance(parsed, ast.Compare | ast.BoolOp | ast.BinOp | ast.UnaryOp):
+        return []
+    return list(dict.fromkeys(node.id for node in ast.walk(parsed) if isinstance(node, ast.Name)))
 
 
 def _more_than_a_treatment(text: str, table: Table) -> str:

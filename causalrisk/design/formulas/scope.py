@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from causalrisk import words
 from causalrisk.design.columns.tables import Table, align, as_table, gather, is_column, nearest
 from causalrisk.design.formulas.dialects import called_elsewhere, parsed, stata_factor, without_arguments
 from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, only_safe, parse, trusted
@@ -397,6 +398,9 @@ def _instead_of(name: str, formula: Formula, table: Table) -> str:
         return f"Type  {typed}."
     if name in table:
         return f"To multiply, type  {name} * (...)."
+    elsewhere = words.table("instead", "function").get(name)
+    if elsewhere:
+        return str(elsewhere)
     close = difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
     return f"Did you mean {close[0]}?" if close else f"Define or import {name} first."
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.build import Formulas, check_roles, kept_offset, merge_sources, read_formulas
 from causalrisk.design.columns.dtypes import plain
-from causalrisk.design.columns.tables import Table, as_table, is_column
+from causalrisk.design.columns.tables import Table, as_table, condition_names, is_column
 from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
@@ -194,6 +194,8 @@ class ScanReader:
         check_roles(formulas, columns.treat)
         self.survey = by.survey
         others = [getattr(columns, option) for option in BY_ROW[:-1]]
+        if isinstance(columns.subpop, str):
+            others += condition_names(columns.subpop)
         if columns.design is not None:
             others += [columns.design.strata, columns.design.fpc]
         if by.survey is not None and by.survey.replicates is not None:

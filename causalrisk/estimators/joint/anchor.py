@@ -39,7 +39,7 @@ from causalrisk.estimators.joint.leave_one_out import (
 )
 from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_score_sums, weight_products
 from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
-from causalrisk.estimators.joint.train import JointEstimate, Trainer, joint_criterion
+from causalrisk.estimators.joint.train import JointEstimate, JointProblem, Trainer, joint_criterion
 from causalrisk.estimators.joint.units import ByCluster, HeldOutUnits, UnitsOf, added
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import KEPT, add_up
@@ -90,6 +90,15 @@ class SquareSums:
             fourth_powers=counts @ squares**2,
             differences=counts @ differences,
             products=(counts[:, None] * differences).T @ differences,
+        )
+
+    def of_all(self, problem: JointProblem) -> SquareSums:
+        """Return the sums over all rows, where those of a problem are some; their errors stay those of the part."""
+        if problem.every is None:
+            return self
+        k = problem.n_units / self.units
+        return SquareSums(
+            self.units, k * self.squares, k**2 * self.fourth_powers, k * self.differences, k**2 * self.products
         )
 
     @property
@@ -239,7 +248,8 @@ def train_best(
     if between:
         others = [found[0], *(climb.solutions[one] for one in between)]
         rungs += _candidates([rungs[0].anchor, *between], others, square_sums(others, trainer, of_first)[0])[1:]
-    path = _path(rungs, np.r_[shares, np.full(len(between), np.nan)], climb.variances, (anchor, best))
+    part = sums.units / problem.n_units if (problem := trainer.problem).thinned.every else 1.0
+    path = _path(rungs, np.r_[shares, np.full(len(between), np.nan)], climb.variances, (anchor, best), part)
     return estimate, climb.solutions[best].criterion, path
 
 
@@ -367,9 +377,12 @@ def mean_anchor(anchors: Sequence[float], shares: Array) -> float:
 
 
 def _path(
-    found: Sequence[Candidate], shares: Array, robust: dict[float, float], anchors: tuple[float, float]
+    found: Sequence[Candidate], shares: Array, robust: dict[float, float], anchors: tuple[float, float], part: float
 ) -> AnchorPath:
-    """Describe the candidates, the first of which is the most cautious rung; anchors held out, and of the fit."""
+    """Describe the candidates, the first of which is the most cautious rung; anchors held out, and of the fit.
+
+    They were held out in a part of the rows. What the choice leads one to believe of the variance of all is less.
+    """
     variances, errors, own = (
         np.array([getattr(candidate, name) for candidate in found]) for name in ("variance", "error", "own_error")
     )
@@ -377,7 +390,7 @@ def _path(
     order = np.argsort(-np.array(every), kind="stable")
     held_out, chosen = (every.index(anchor) for anchor in anchors)
     least = variances[chosen] > 0 and every[chosen] < every[0]  # where raised beyond the first it is not by luck
-    allowed = min(errors[chosen], own[chosen]) / variances[chosen] if least else 0.0
+    allowed = np.sqrt(part) * min(errors[chosen], own[chosen]) / variances[chosen] if least else 0.0
     return AnchorPath(
         anchors=np.array(every)[order],
         effects=np.array([candidate.solution.params()[0] for candidate in found])[order],
@@ -417,13 +430,14 @@ def square_sums(
     of_first : dict of ndarray, or None
         As the parameter; None where the rows are not in memory.
     """
-    problem, new = trainer.problem, found if of_first is None else found[1:]
+    problem, new = trainer.problem.thinned, found if of_first is None else found[1:]
+    over = trainer.over if problem is trainer.problem else problem.over
     units = problem.units
     centres = trainer.centres(*new)
     steps = _cluster_steps(new, centres, units, trainer) if problem.clusters and problem.in_blocks else None
     held_out_of = partial(_held_out_all, new, centres, units, of_first, steps)
     kept: dict[int, Array] | None = {} if problem.in_memory else None
-    triangle = add_up(trainer.over(partial(_regression, held_out_of, kept)))
+    triangle = add_up(over(partial(_regression, held_out_of, kept)))
     coefficients = _projection(triangle, 1 + problem.weight_fit.model.n_coefficients, problem.n_units)
     summed = partial(_summed, coefficients, problem.sample.total * found[0].criterion.rms_residual)
     if steps is not None:
@@ -431,9 +445,9 @@ def square_sums(
         every = added(problem.by_block(of_block, added), np.arange(problem.clusters)).sums[0]
         return SquareSums.of(every, np.ones(len(every))), None
     if kept is None:
-        return add_up(trainer.over(partial(_squares_anew, summed, held_out_of, units))), None
+        return add_up(over(partial(_squares_anew, summed, held_out_of, units))).of_all(problem), None
     own = ((sample, fit, kept[place.start], units(place, sample)) for place, sample, fit in problem.parts())
-    sums = add_up(SquareSums.of(summed(*given), given[-1].counts) for given in own)
+    sums = add_up(SquareSums.of(summed(*given), given[-1].counts) for given in own).of_all(problem)
     return sums, {start: kept.pop(start)[:, :1].copy() for start in [*kept]}
 
 

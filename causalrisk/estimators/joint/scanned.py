@@ -22,7 +22,15 @@ from causalrisk.estimators.estimates import EstimateRows, Refits, ScannedEstimat
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.leave_one_out import cluster_numbers
 from causalrisk.estimators.joint.refit import JointFit, refit_joint_blocks
-from causalrisk.estimators.joint.train import SHARE, JointEstimate, JointProblem, SolvedRows, of_weighed
+from causalrisk.estimators.joint.train import (
+    ENOUGH,
+    SHARE,
+    JointEstimate,
+    JointProblem,
+    SolvedRows,
+    of_weighed,
+    spread_evenly,
+)
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem
 from causalrisk.estimators.record import FitRecord, LaterPasses
@@ -60,13 +68,14 @@ class ScannedJointProblem(JointProblem):
     source: ScannedProblem
     weights: BlockedWeights
     full: FullFit
+    share: float = 1.0
 
     in_memory = kept = False
     in_blocks = True
 
     def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
         """As in `JointProblem`."""
-        blocks = self.source.over(functools.partial(_of_parts, self.weights, function))
+        blocks = self.source.over(functools.partial(_of_parts, self.weights, function, self.share))
         return itertools.chain.from_iterable(blocks)
 
     def over(self, function: Callable[[JointRows], T], moments: dict[int, WeightMoments] | None = None) -> Iterator[T]:
@@ -87,7 +96,17 @@ class ScannedJointProblem(JointProblem):
     @functools.cached_property
     def totals(self) -> ReplicateTotals | None:
         """As in `JointProblem`."""
+        if self.every is not None:
+            return self.every.totals
         return ReplicateTotals(self.weights.whole.target, None) if self.separable else self.varying_totals()
+
+    @functools.cached_property
+    def thinned(self) -> JointProblem:
+        """As in `JointProblem`."""
+        share = ENOUGH / self.source.design.n
+        if share >= 1 or self.clusters or self.weight_fit.model.membership is not None:
+            return self
+        return dataclasses.replace(self, share=share, every=self)
 
     def without_rows(self) -> JointProblem:
         """Return what is kept of the problem after the fit."""
@@ -95,8 +114,8 @@ class ScannedJointProblem(JointProblem):
         return JointProblem(**{name: getattr(self, name) for name in names})
 
 
-def _of_parts(weights: BlockedWeights, function: OfFit[T], block: Block) -> list[T]:
-    return list(_parts(weights, function, block))
+def _of_parts(weights: BlockedWeights, function: OfFit[T], share: float, block: Block) -> list[T]:
+    return list(_parts(weights, function, block, share))
 
 
 def _combined_parts(
@@ -105,29 +124,39 @@ def _combined_parts(
     return combine(_parts(weights, function, block))
 
 
-def _parts(weights: BlockedWeights, function: OfFit[T], block: Block) -> Iterator[T]:
-    """Yield what a function makes of some rows of a block at a time."""
-    fit = weights.of(block)
-    return (function(rows, block.sample.part(rows), fit.part_of_fit(rows)) for rows in block.sample.parts(SHARE))
+def _parts(weights: BlockedWeights, function: OfFit[T], block: Block, share: float = 1.0) -> Iterator[T]:
+    """Yield what a function makes of some rows of a block at a time, or of a share of them."""
+    fit, sample = weights.of(block), block.sample
+    if share < 1:
+        rows = spread_evenly(block.position, share)
+        fit, sample = fit.part_of_fit(rows), sample.some(rows)
+    return (function(rows, sample.part(rows), fit.part_of_fit(rows)) for rows in sample.parts(SHARE))
 
 
 def scanned_joint_problem(
-    start: FitRecord, problem: ScannedProblem, trained: Trained, options: JREOptions, notes: Notes
+    start: FitRecord,
+    problem: ScannedProblem,
+    trained: Trained,
+    options: JREOptions,
+    notes: Notes,
+    replicates: Replicates | None,
 ) -> ScannedJointProblem:
-    """Draw the propensity replicates, whose weights go by the number of each row, and fit them."""
+    """Draw the propensity replicates if they are not known; their weights go by the number of each row."""
     estimate, weights = start.estimate, trained.weighed.weights
     if not isinstance(weights, BlockedWeights):
         raise TypeError("the joint estimator has importance weights")
-    resampler = problem.resampler(start.bootstrap, start.seed)
     full = FullFit(estimate.params, trained.theta, trained.level, problem.options.effect_scale)
-    resamples = Resamples(resampler, options.n_drawn, spread=options.replicate_spread)
-    fits = refit_propensity(problem, full, estimate.gamma, resamples)
-    replicates = Replicates(fits.coefficients[:, fits.failures == Failure.OK], fits.failures)
+    if replicates is None:
+        resampler = problem.resampler(start.bootstrap, start.seed)
+        resamples = Resamples(resampler, options.n_drawn, spread=options.replicate_spread)
+        fits = refit_propensity(problem, full, estimate.gamma, resamples)
+        drawn = Replicates(fits.coefficients[:, fits.failures == Failure.OK], fits.failures)
+        replicates = checked_replicates(drawn, notes)
     return ScannedJointProblem(
         sample=start.sample,
         weight_fit=start.used_weight_fit,
         start=estimate,
-        replicates=checked_replicates(replicates, notes),
+        replicates=replicates,
         effect_scale=problem.options.effect_scale,
         n_units=float(problem.design.nobs),
         clusters=problem.n_clusters,
@@ -219,5 +248,5 @@ def _on_influence(
     def influence(place: slice, sample: Sample, fit: WeightFit) -> Array:
         return rows.of(problem.block(place, sample, fit))[1]
 
-    values = np.concatenate(_of_parts(problem.weights, influence, block))
+    values = np.concatenate(_of_parts(problem.weights, influence, 1.0, block))
     return function(BlockInfluence(values, block.sample.s, block.cluster, block.sample.stratum, block.number))

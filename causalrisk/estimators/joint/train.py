@@ -7,11 +7,12 @@ scipy optimiser, the estimate with its influence function, and its risk beside t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.design.survey import Factors
 from causalrisk.estimators.effect_scales import EffectScale
@@ -44,6 +45,8 @@ from causalrisk.propensity.replicates import (
 from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
 
 T = TypeVar("T")
+ENOUGH = 25_000  # independent rows by which an anchor is chosen as well as by more
+GOLDEN = (np.sqrt(5) - 1) / 2
 SHARE = 8  # of the rows of a part elsewhere: those here have some five hundred numbers
 
 
@@ -73,6 +76,8 @@ class JointProblem:
         Robust covariance of the estimates of the start; the choice of an anchor needs it.
     strata : Factors, optional
         Weights of the strata of a survey design in it.
+    every : JointProblem, optional
+        Where the rows are some of those of another problem, that one, which sums over all rows are of.
     """
 
     sample: Sample
@@ -85,6 +90,7 @@ class JointProblem:
     frequency: bool = False
     start_covariance: Array | None = None
     strata: Factors | None = None
+    every: JointProblem | None = None
     in_memory = True
 
     @property
@@ -118,6 +124,8 @@ class JointProblem:
     @cached_property
     def totals(self) -> ReplicateTotals | None:
         """What weights under the replicates need of all rows; None where these are one block, or they need nothing."""
+        if self.every is not None:
+            return self.every.totals
         model, toward = self.weight_fit.model, self.weight_fit.model.target.toward
         if len(self.places) == 1 or not model.divided:
             return None
@@ -148,6 +156,8 @@ class JointProblem:
     @cached_property
     def start_sums(self) -> StartSums:
         """Sums over the rows at the IPWRA fit."""
+        if self.every is not None:
+            return self.every.start_sums
         return add_up(self.over_fits(partial(StartSums.of, self.start.theta)))
 
     @property
@@ -184,6 +194,15 @@ class JointProblem:
             strata=self.strata,
         )
 
+    @cached_property
+    def thinned(self) -> JointProblem:
+        """The problem of `ENOUGH` of many independent rows, spread evenly over all; else the problem itself."""
+        share = ENOUGH / self.sample.n
+        if share >= 1 or self.clusters or not self.in_blocks or self.weight_fit.model.membership is not None:
+            return self
+        rows = spread_evenly(self.sample.order, share)
+        return replace(self, sample=self.sample.some(rows), weight_fit=self.weight_fit.part_of_fit(rows), every=self)
+
     def over_influence(self, rows: EstimateRows, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """Begin a pass: what a function makes of the influence function of a joint estimate on each block."""
         s, units = self.sample.s, (self.sample.cluster, self.sample.stratum)
@@ -209,7 +228,7 @@ class JointProblem:
         self, place: slice, sample: Sample, weight_fit: WeightFit, moments: dict[int, WeightMoments] | None = None
     ) -> JointRows:
         """Weigh some rows, or all of them, under the replicates; `moments` are as in `over`."""
-        totals = None if sample is self.sample else self.totals
+        totals = None if sample is self.sample and self.every is None else self.totals
         replicated = BlockwiseWeights(
             slices=sample.slices,
             model=weight_fit.model,
@@ -229,6 +248,14 @@ class JointProblem:
         )
         known[place.start] = rows.resampled.moments
         return rows
+
+
+def spread_evenly(numbers: NDArray[np.intp], share: float) -> NDArray[np.intp]:
+    """Where a share of rows stand, by their numbers in the sample: those whose multiples of the golden ratio end low.
+
+    Of any stretch of rows it takes that share, and no period of the rows is one of its own.
+    """
+    return np.flatnonzero((numbers * GOLDEN) % 1.0 < share)
 
 
 def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample: Sample, fit: WeightFit) -> T:
@@ -311,7 +338,8 @@ class JointEstimate:
     fitted_net_bias : ndarray, shape (K - 1,)
         Contrasts of the net biases at the fitted propensity score.
     mc_se : ndarray, shape (K - 1,)
-        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate.
+        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate, 0 where
+        they are not random.
     result : OptimizeResult
         What scipy reported.
     slopes : ndarray, shape (K,)
@@ -520,7 +548,9 @@ class Trainer:
             n_units=problem.n_units,
             full_risk=solution.criterion.full_risk,
             fitted_net_bias=solution.u[:, 0],
-            mc_se=monte_carlo_se(solution, by_gamma.replicates),
+            mc_se=np.zeros(len(solution.u))
+            if problem.replicates.cubature
+            else monte_carlo_se(solution, by_gamma.replicates),
             result=solution.result,
             slopes=unit_slopes(solution.criterion.scale_slopes),
         )

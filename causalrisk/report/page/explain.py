@@ -242,9 +242,12 @@ def _joint_training(record: FitRecord) -> list[str]:
     error, net, sampling = (
         f"{format_number(a)} after training, {format_number(b)} for IPWRA" for a, b in zip(after, before, strict=True)
     )
+    how = "refitted under random weights of the rows"
+    if joint.replicates.cubature:
+        how = "points of its normal distribution"
     return [
-        f"Why: the propensity score is only an estimate. {joint.replicates.count} others, refitted under random "
-        "weights of the rows, are nearly as good, and each implies a bias of each arm: how far its model's average is "
+        f"Why: the propensity score is only an estimate. {joint.replicates.count} others, {how}, "
+        "are nearly as good, and each implies a bias of each arm: how far its model's average is "
         "off, judged by the weighted residuals. Only the difference of the arms' biases, the net bias, "
         "enters the effect; what they share does not.",
         f"{_what_is_kept_small(joint)} In units of {record.design.endog_name}, root mean squares over all these "
@@ -339,7 +342,7 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         f"About {100 * (1 - alpha):.4g}% of such intervals cover the true effect in repeated samples, if the "
         "assumptions below hold. The interval knows of sampling error, not of a wrong assumption."
     )
-    if record.joint is not None and np.isfinite(record.joint.estimate.mc_se[0]):
+    if record.joint is not None and record.joint.estimate.mc_se[0] > 0:
         texts.append(f"Another seed would move the estimate by about {format_number(record.joint.estimate.mc_se[0])}.")
     return texts
 

@@ -96,7 +96,10 @@ SENSITIVITY = (
 
 def _objective_sentence(joint: JointRecord, units: str) -> str:
     """Sentence on the objective that was minimised."""
-    over = f"{joint.replicates.count} propensity replicates (random weights of the {units}, spread "
+    how = f"random weights of the {units}"
+    if joint.replicates.cubature:
+        how = "points that stand for the normal distribution of its coefficients"
+    over = f"{joint.replicates.count} propensity replicates ({how}, spread "
     over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
     if joint.anchor is None:
         return (

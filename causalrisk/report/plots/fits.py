@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from causalrisk.report.plots.axes import (
     panel_by_arm,
     verbatim,
 )
+from causalrisk.values import Adjustment, Interval
 
 BALANCED = 0.1  # a difference below this is usually taken as balanced
 
@@ -39,7 +40,7 @@ BINS = 30
 def plot_balance(
     record: FitRecord,
     ax: Any = None,
-    binary: str = "raw",
+    binary: Literal["raw", "std"] = "raw",
     *,
     also: Any = None,
     data: Any = None,
@@ -270,7 +271,7 @@ def plot_effects_by(
     alpha: float = 0.05,
     *,
     at: Any = GRID,
-    adjust: str = "single-step",
+    adjust: Adjustment = "single-step",
     arm: Any = None,
 ) -> Any:
     """Effects in groups, or along a covariate, with each interval by itself and those that hold together.
@@ -350,7 +351,7 @@ def plot_bootstrap(
     record: FitRecord,
     ax: Any = None,
     alpha: float = 0.05,
-    intervals: Sequence[str] = ("normal", "percentile"),
+    intervals: Sequence[Interval] = ("normal", "percentile"),
     arm: Any = None,
 ) -> Any:
     """Bootstrap distribution of the effect with its intervals.

@@ -16,6 +16,7 @@ from causalrisk.inference.wald import rounded_se
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import GAP, column_format, display_width, format_p
+from causalrisk.values import Below
 
 BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",
          "z": "Test statistics in parentheses.", "p": "P-values in parentheses."}  # fmt: skip
@@ -61,7 +62,7 @@ def etable(
     keep: Sequence[str] | None = None,
     drop: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
-    below: str | None = "se",
+    below: Below | None = "se",
     stars: bool = False,
     alpha: float = 0.05,
     statistics: Sequence[str] | None = None,

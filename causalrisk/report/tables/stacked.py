@@ -114,14 +114,34 @@ class ResultSummary(Summary):
             parts += ["<p>Notes:</p>", "<ol>", *items, "</ol>"]
         return "\n".join(parts)
 
-    def as_latex(self) -> str:
-        """Return the summary as LaTeX, for the booktabs package, everything escaped.
+    def _repr_markdown_(self) -> str:
+        return self.as_markdown()
+
+    def as_latex(self, *, label: str | None = None, caption: str | None = None) -> str:
+        r"""Return the summary as LaTeX, for the booktabs package, everything escaped.
+
+        Parameters
+        ----------
+        label : str, optional
+            For ``\ref``: letters, digits and ``_ : . / + -``. With it or a caption the summary floats.
+        caption : str, optional
+            Caption, by default the title.
 
         Returns
         -------
         str
             One ``tabular`` per table, and the notes below.
+
+        Raises
+        ------
+        OptionError
+            If the label has other characters.
         """
+        if label is not None or caption is not None:
+            title = next((table.title for table in self.tables if table.title), "")
+            tables = [table.as_latex_tabular(center=False) for table in self.tables]
+            notes = [f"[{i}] {' '.join(note.split())}" for i, note in enumerate(self.notes, 1)]
+            return _float("\\par\\medskip\n".join(tables), notes, caption or title, label)
         parts = [table.as_latex_tabular() for table in self.tables]
         texts = [escape_latex(note).replace("   ", r" \quad ") for note in self.notes]
         notes = [rf"\noindent {{[}}{i}{{]}} {text}\par" for i, text in enumerate(texts, 1)]
@@ -240,6 +260,21 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
     return ResultSummary([ResultTable(content, width) for content in tables], notes, width)
 
 
+def _minipages(notes: Sequence[str]) -> list[str]:
+    """Return notes in LaTeX, as wide as the text."""
+    return [
+        rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(note)}\end{{minipage}}"
+        for note in notes
+    ]
+
+
+def _float(tabular: str, notes: Sequence[str], caption: str, label: str | None) -> str:
+    """Return the ``table`` environment of LaTeX round a table."""
+    heads = [rf"\caption{{{escape_latex(caption)}}}", *([] if label is None else [rf"\label{{{latex_label(label)}}}"])]
+    top = [r"\begin{table}[htbp]", r"\centering", *heads, r"\smallskip"]
+    return "\n".join([*top, tabular, *_minipages(notes), r"\end{table}"])
+
+
 def _laid_out(table: SimpleTable) -> ResultTable:
     """Return a table as one of ours; it may have been added by hand."""
     if isinstance(table, ResultTable):
@@ -328,6 +363,30 @@ class PaperTable(ResultSummary):
         """
         return "\n".join([self.tables[0].as_html(), *(f"<p>{html.escape(text)}</p>" for text in self._note())])
 
+    def to_gt(self) -> Any:
+        """Return the table as one of great_tables, laid out by maketables.
+
+        Returns
+        -------
+        great_tables.GT
+            The table.
+
+        Raises
+        ------
+        UnavailableError
+            If maketables is not installed.
+        """
+        try:
+            from maketables import MTable
+        except ImportError as error:
+            raise UnavailableError(
+                "tables of great_tables need maketables, which is not installed.\nType  pip install maketables."
+            ) from error
+        table = self.tables[0]
+        heads = pd.MultiIndex.from_arrays([row[1:] for row in table.heads])
+        cells = pd.DataFrame([row[1:] for row in table.body], index=[row[0] for row in table.body], columns=heads)
+        return MTable(cells, notes=" ".join(self.notes), caption=table.title or None).make(type="gt")
+
     def as_latex(self, caption: str | None = None, label: str | None = None) -> str:
         r"""Return the table as LaTeX, for the booktabs package, everything escaped.
 
@@ -349,19 +408,10 @@ class PaperTable(ResultSummary):
         OptionError
             If the label has other characters.
         """
-        notes = [rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(t)}\end{{minipage}}"
-                 for t in self._note()]  # fmt: skip
-        caption = caption or self.tables[0].title or None
+        caption, tabular = caption or self.tables[0].title or None, self.tables[0].as_latex_tabular(center=False)
         if caption is None and label is None:
-            return "\n".join(
-                [r"\begin{center}", self.tables[0].as_latex_tabular(center=False), *notes, r"\end{center}"]
-            )
-        heads = [rf"\caption{{{escape_latex(caption or '')}}}"]
-        heads += [] if label is None else [rf"\label{{{latex_label(label)}}}"]
-        tabular = self.tables[0].as_latex_tabular(center=False)
-        return "\n".join(
-            [r"\begin{table}[htbp]", r"\centering", *heads, r"\smallskip", tabular, *notes, r"\end{table}"]
-        )
+            return "\n".join([r"\begin{center}", tabular, *_minipages(self._note()), r"\end{center}"])
+        return _float(tabular, self._note(), caption or "", label)
 
     def as_markdown(self) -> str:
         """Return the table as Markdown, everything escaped.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.columns.dtypes import missing_mask, plain
-from causalrisk.design.columns.tables import Table, as_table, find_column
+from causalrisk.design.columns.tables import Table, as_table, find_column, find_condition
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
 from causalrisk.design.rows import ColumnOptions, Named, read_weights, relative_weights
 from causalrisk.design.survey import Survey, subpopulation
@@ -22,6 +22,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_share
+from causalrisk.values import WeightType
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
@@ -107,7 +108,7 @@ def table_one(
     reference: Any = None,
     levels: Mapping[Any, str] | None = None,
     weights: Any = None,
-    weight_type: str | None = None,
+    weight_type: WeightType | None = None,
     design: Survey | None = None,
     subpop: Any = None,
     overall: bool = False,
@@ -201,10 +202,10 @@ def table_one(
     told: list[str] = []
     table = as_table(data, [])
     columns, given = ColumnOptions(by, weights=weights, weight_type=weight_type, design=design, subpop=subpop), None
-    weights, weight_type = columns.weights, columns.weight_type
+    weights = columns.weights
     if weights is not None:
         given = Named(*find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told))
-    weight, units = _weighing(given, weight_type, len(table.index), told)
+    weight, units = _weighing(given, columns.weight_type, len(table.index), told)
     labels: tuple[str, ...] = ()
     groups: list[np.ndarray] = []
     grouping = None
@@ -224,7 +225,7 @@ def table_one(
     whole = ["overall"] if overall or by is None else []
     used = weight > 0
     if subpop is not None:
-        inside, name = find_column(subpop, role="subpop", default="subpop", table=table, frame={}, notes=told)
+        inside, name = find_condition(subpop, "subpop", table, {}, told)
         used &= subpopulation(inside, name)
         shown = f"the subpopulation {name}" if isinstance(subpop, str) else "a subpopulation"
         told.append(f"Rows are those of {shown}.")
@@ -234,7 +235,7 @@ def table_one(
 
     def cells(covariate: Covariate) -> list[str]:
         line, middle = lines[id(covariate)], covariate.term in quartiles and not _counted(covariate)
-        shown = _quartiles(covariate, sets, weight_type) if middle else _shown(covariate, line)
+        shown = _quartiles(covariate, sets, columns.weight_type) if middle else _shown(covariate, line)
         return shown + _marked(line.differences, threshold)
 
     def absent(covariate: Covariate) -> list[str]:

@@ -77,7 +77,9 @@ def agree(ours, theirs, rtol=1e-12):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("options", [{}, {"target": "treated"}, {"subpop": "dom"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"target": "treated"}, {"subpop": "dom"}, {"subpop": "psu != 2 and x1 > -1"}], ids=str
+)
 def test_strata_units_and_populations_are_those_of_memory(estimator, options):
     agree(*both(estimator, TWO, STRATA, **options), rtol=1e-9 if estimator is JRE else 1e-12)
 

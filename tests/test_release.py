@@ -1,0 +1,82 @@
+"""Files of a release: what hosts, citation managers and builders read agrees with the package."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GITHUB = ROOT / ".github"
+
+
+@pytest.fixture(scope="module")
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def test_the_root_holds_nothing_but_what_tools_look_for_there():
+    names = {path.name for path in ROOT.iterdir() if path.name[0] != "." and not path.name.endswith(".egg-info")}
+    assert names - {"build", "dist"} == {
+        "LICENSE",
+        "README.md",
+        "causalrisk",
+        "docs",
+        "pyproject.toml",
+        "setup.cfg",
+        "tests",
+    }
+
+
+def test_the_conda_recipe_has_the_requirements_of_setup(setup):
+    text = (ROOT / ".ci" / "conda" / "meta.yaml").read_text("utf-8")
+    run = re.search(r"^  run:\n((?:    - .*\n)+)", text, re.M)[1]
+    needed = [f"python {setup['options']['python_requires']}", *setup["options"]["install_requires"].split()]
+    assert [line.strip("- ").replace(" ", "") for line in run.splitlines()] == [n.replace(" ", "") for n in needed]
+    assert setup["options.entry_points"]["console_scripts"].strip() in text
+
+
+def test_the_workflow_runs_what_contributors_run_on_the_pythons_of_setup(setup):
+    text = (GITHUB / "workflows" / "ci.yml").read_text("utf-8")
+    assert "run: bash .ci/run" in text
+    pythons = re.findall(r'"(3\.\d+)"', text)
+    assert [f"Programming Language :: Python :: {python}" for python in pythons] == [
+        line for line in setup["metadata"]["classifiers"].splitlines() if re.search(r":: 3\.\d+$", line)
+    ]
+
+
+def test_what_is_cited_is_what_the_page_cites(setup):
+    citation = " ".join((ROOT / "docs" / "CITATION.cff").read_text("utf-8").split())
+    page = " ".join((ROOT / "docs" / "howto" / "cite.md").read_text("utf-8").replace("{", "").replace("}", "").split())
+    for part in (
+        "arXiv preprint arXiv:2512.18083",
+        "The causalrisk developers",
+        "Optimizing ATE Risk under Propensity",
+    ):
+        assert part in citation and part in page
+    assert f"license: {setup['metadata']['license']}" in citation
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GITHUB.glob("*.md")], ids=lambda page: page.name)
+def test_links_of_pages_outside_of_the_site_lead_somewhere(page):
+    """The build of the site does not see these; what they link to is plain Markdown."""
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
+    for link in links:
+        name, _, anchor = link.partition("#")
+        found = (page.parent / name).resolve()
+        assert found.exists(), link
+        text = found.read_text("utf-8") if found.suffix == ".md" else ""
+        heads = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.*)", text, re.M)]
+        assert not anchor or anchor in heads, link
+        assert not re.search(r"^(```|:::)\{", text, re.M), f"{link} has directives"
+
+
+def test_the_description_has_the_words_that_are_searched_for(setup):
+    metadata = setup["metadata"]
+    said = f"{metadata['description']} {metadata['keywords']}".lower()
+    for word in ("ipw", "aipw", "ipwra", "doubly robust", "propensity score", "teffects", "regression adjustment"):
+        assert word in said
