@@ -66,10 +66,10 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     >>> model = AIPW.from_formula("bweight ~ mage + medu", births, treat="mbsmoke")
     >>> model.fit().distribution([2500, 3500])["estimate"].round(3)
     arm  bweight
-    0    2500       0.051
-         3500       0.585
-    1    2500       0.108
-         3500       0.785
+    0    2500.0     0.050
+         3500.0     0.554
+    1    2500.0     0.111
+         3500.0     0.749
     Name: estimate, dtype: float64
     """
     check_alpha(alpha)

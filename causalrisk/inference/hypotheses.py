@@ -565,9 +565,7 @@ class LargestModulus:
         for k in range(rank):
             rows = factor[self.last == k]
             middle, half = -(rows[:, :k] @ drawn[:k]) / rows[:, k : k + 1], reach / np.abs(rows[:, k : k + 1])
-            # no rows at all leave the variable free: where only rounding tells that it is one of its own
-            low = ndtr((middle - half).max(axis=0, initial=-np.inf))
-            high = ndtr((middle + half).min(axis=0, initial=np.inf))
+            low, high = ndtr((middle - half).max(axis=0)), ndtr((middle + half).min(axis=0))
             width = np.maximum(high - low, 0.0)
             probability *= width
             if k == 0:  # the distribution is symmetric: half of it is enough

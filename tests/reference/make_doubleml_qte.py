@@ -6,7 +6,6 @@ Run with DoubleML 0.11.4, scikit-learn 1.9.1 and numpy 2.4.6:  python make_doubl
 import json
 import sys
 
-import doubleml
 import numpy as np
 import pandas as pd
 import sklearn
@@ -26,6 +25,8 @@ def rows():
 
 
 def main(path):
+    import doubleml
+
     np.random.seed(1)  # noqa: NPY002, DoubleML draws its folds from it
     data = rows()
     logit = LogisticRegression(C=1000, solver="newton-cholesky", tol=1e-10)
