@@ -109,6 +109,7 @@ SOUGHT = {
     "howto/diagnostics": "love plot, plot_overlap, positivity, common support, standardized difference, E-value",
     "howto/effect_scales": "risk difference, risk ratio, relative risk, odds ratio, marginal effects",
     "howto/learners": "machine learning, DoubleML, random-forest, lasso, spline, stack",
+    "howto/missing_outcomes": "missing, IPCW, dropout, lost to follow-up, censoring",
     "howto/multiple_imputation": "missing data, multiple imputation",
     "howto/outcome_families": "poisson, exposure, offset, rate ratio",
     "howto/permutation_tests": "permutation, randomisation inference, Fisher, exact, trial, experiment, studentized",

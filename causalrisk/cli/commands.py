@@ -173,6 +173,7 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--cluster", metavar="COLUMN", help='cluster column; two-way clusters by two, such as "firm,year"')
     add("--exposure", metavar="COLUMN", help="column of how long each unit was observed; its logarithm is the offset")
     add("--offset", metavar="COLUMN", help="column of a known part of the outcome models' linear predictor")
+    add("--observed", metavar="FORMULA", help='model of missing outcomes, such as "x1 + d"; they are weighted for')
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
     add(
         "--collinear", default="drop", choices=("drop", "raise"),
@@ -385,7 +386,7 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
         raise OptionError("--target and --target-file were both given.\nGive one of them.")
     treatment = data.get(options.treat)
     same = ("treat", "propensity", "propensity_link", "propensity_loss", "propensity_score", "family", "link")
-    more = ("weights", "weight_type", "offset", "exposure", "effect", "missing", "collinear")
+    more = ("weights", "weight_type", "offset", "exposure", "effect", "observed", "missing", "collinear")
     learned = ("smooth", "learner_use", "n_folds", "n_repeats")
     return (
         {name: getattr(options, name) for name in (*same, *more, *learned)}

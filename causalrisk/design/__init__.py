@@ -1,7 +1,7 @@
 """Design: formulas or arrays turned into one frozen set of arrays; only here is patsy known."""
 
 from causalrisk.design.build import check_scored, design_from_arrays, design_from_formula
-from causalrisk.design.design import Design, TargetRows, new_offset, target_rows
+from causalrisk.design.design import Design, Observation, TargetRows, new_offset, target_rows
 from causalrisk.design.formulas.evaluation import linear_constraint
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.design.scan.design import ScannedDesign, design_from_scan
@@ -11,6 +11,7 @@ from causalrisk.design.survey import Survey
 __all__ = [
     "ColumnOptions",
     "Design",
+    "Observation",
     "Scan",
     "ScannedDesign",
     "Survey",

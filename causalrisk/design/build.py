@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns.dtypes import numbers, plain
+from causalrisk.design.columns.dtypes import missing_mask, numbers, plain
 from causalrisk.design.columns.tables import Table, align, is_column, named_columns
-from causalrisk.design.design import Design
+from causalrisk.design.design import Design, Observation
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
@@ -53,6 +53,8 @@ class Models:
         Name of the outcome.
     formula, propensity_formula : str or None
         As displayed.
+    observation : Observation or None
+        Which outcomes were observed, all columns of the model of that, where it was asked for.
     """
 
     y: np.ndarray
@@ -60,6 +62,7 @@ class Models:
     endog_name: str
     formula: str | None
     propensity_formula: str | None
+    observation: Observation | None = None
 
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
@@ -118,9 +121,12 @@ def freeze(
     weights = relative_weights(weights, by.weight_type, name_of(by.weights))
     for model, design in (("outcome", models.matrices.X), ("propensity", models.matrices.Z)):
         check_size(rows.n, design.shape[1], f"the {model} model")
-    check_magnitude(models.y, f"outcome {models.endog_name!r}")
-    counts = weights if by.weight_type == "frequency" else None
-    matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts)
+    counts, observation = weights if by.weight_type == "frequency" else None, models.observation
+    if observation is not None:
+        observation = observation.supported(coding.arm, coding.labels, models.endog_name, notes, columns.collinear)
+    recorded = None if observation is None else observation.recorded
+    check_magnitude(models.y if recorded is None else models.y[recorded], f"outcome {models.endog_name!r}")
+    matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts, recorded)
     survey = _survey(by, rows)
     notes += [] if survey is None else survey.notes
     for note in notes:
@@ -166,6 +172,7 @@ def freeze(
         survey=survey,
         second_cluster=second,
         second_cluster_name=name_of(by.second_cluster),
+        observation=observation,
     )
 
 
@@ -257,6 +264,10 @@ class Formulas:
         Outcome formula and propensity formula.
     left, right, assign : Scope
         Names on the left and right of the outcome formula, and on the right of the propensity formula.
+    observed : Formula, optional
+        Formula of the model of whether the outcome is observed.
+    seen : Scope, optional
+        Names on its right.
     """
 
     outcome: Formula
@@ -264,6 +275,23 @@ class Formulas:
     left: Scope
     right: Scope
     assign: Scope
+    observed: Formula | None = None
+    seen: Scope | None = None
+
+    def sources(self, treat: str) -> list[Source]:
+        """List the variables that rows of the sample must have; not the outcome, where its observation has a model."""
+        left = self.left.variables if self.seen is None else {}
+        sources = merge_sources({**left, **self.right.variables}, self.assign.variables)
+        known = {source.name for source in sources} | {treat}
+        others = {} if self.seen is None else self.seen.variables
+        return [*sources, *(Source("observation", name, v) for name, v in others.items() if name not in known)]
+
+    @property
+    def recorded(self) -> np.ndarray | None:
+        """Rows of the data whose outcome was observed, bool, shape (N,), where that has a model."""
+        if self.seen is None:
+            return None
+        return ~np.logical_or.reduce([missing_mask(values) for values in self.left.variables.values()])
 
 
 def design_from_formula(
@@ -309,13 +337,19 @@ def design_from_formula(
     notes: list[str] = []
     frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
     known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
-    formulas, table = read_formulas(formula, propensity=propensity, data=data, frame=frame, notes=notes, known=known)
+    formulas, table = read_formulas(
+        formula, propensity=propensity, observed=columns.observed, data=data, frame=frame, notes=notes, known=known
+    )
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name)
-    sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
+    sources, recorded = formulas.sources(by.treat.name), formulas.recorded
     rows = draw_sample(sources, by, table.index, columns.missing, notes)
     coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
     models = formula_models(formulas, by.treat.name, sources, rows)
+    if recorded is not None:
+        seen = rows.of(recorded)
+        models = replace(models, observation=_observation(formulas, by.treat, coding, rows, seen))
+        rows = rows.with_unrecorded(models.endog_name, int((~seen).sum()))
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
     return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
@@ -357,7 +391,14 @@ def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> F
 
 
 def read_formulas(
-    formula: Any, *, propensity: Any, data: Any, frame: Mapping[str, Any], notes: list[str], known: Mapping[str, str]
+    formula: Any,
+    *,
+    propensity: Any,
+    data: Any,
+    frame: Mapping[str, Any],
+    notes: list[str],
+    known: Mapping[str, str],
+    observed: Any = None,
 ) -> tuple[Formulas, Table]:
     """Parse both formulas and look up their names.
 
@@ -373,6 +414,8 @@ def read_formulas(
         Lines are appended for parts of a formula that probably mean something else.
     known : mapping of str to str
         The name of the "treatment", if it has one, for messages.
+    observed : str, optional
+        Formula of the model of whether the outcome is observed.
 
     Returns
     -------
@@ -388,18 +431,22 @@ def read_formulas(
             assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
         if data is None:
             _check_data(outcome, frame, known)
-        table = collect(data, frame, (outcome, assigned), notes)
+        seen = None if observed is None else parse(observed, "observation", notes)
+        table = collect(data, frame, (outcome, assigned) if seen is None else (outcome, assigned, seen), notes)
         scopes = (
             resolve(outcome, table, frame, "left"),
             resolve(outcome, table, frame, "right"),
             resolve(assigned, table, frame, "right"),
         )
+        of_seen = None if seen is None else resolve(seen, table, frame, "right")
     except DesignError as error:
-        odd = unquoted(f"{formula}, {propensity}", data if isinstance(data, Mapping) else getattr(data, "columns", ()))
+        odd = unquoted(
+            f"{formula}, {propensity}, {observed}", data if isinstance(data, Mapping) else getattr(data, "columns", ())
+        )
         if all(name in str(error) or name.replace('"', "'") in str(error) for name in odd):
             raise
         raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
-    return Formulas(outcome, assigned, *scopes), table
+    return Formulas(outcome, assigned, *scopes, observed=seen, seen=of_seen), table
 
 
 def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, str]) -> None:
@@ -449,6 +496,11 @@ def check_roles(formulas: Formulas, treat: str) -> None:
                 f"{reason}.\nTake {treat} out of the formula; treat= is enough."
             )
     for name in left.variables:
+        if formulas.seen is not None and formulas.observed is not None and name in formulas.seen.variables:
+            raise DesignError(
+                f"outcome {name!r} is in observed={formulas.observed.text!r}; expected what is known of every row, as "
+                f"the outcome is missing in some.\nTake {name} out of it."
+            )
         for scope, formula in ((right, outcome), (assign, assigned)):
             if name in scope.variables:
                 raise DesignError(
@@ -485,11 +537,15 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
     outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
     codes = codes_of(outcome) | codes_of(assigned)
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
-    left, right, assign = (
+    right, assign = (
         Scope({name: columns[name] for name in scope.variables}, scope.constants)
-        for scope in (formulas.left, formulas.right, formulas.assign)
+        for scope in (formulas.right, formulas.assign)
     )
-    name, y = outcome.left[0].name(), outcome_values(outcome, left, n)
+    name, left, y = outcome.left[0].name(), formulas.left, np.full(n, np.nan)
+    seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
+    if seen.any():
+        own = {name: plain(rows.of(values)[seen], name, name in codes) for name, values in left.variables.items()}
+        y[seen] = outcome_values(outcome, Scope(own, left.constants), int(seen.sum()))
     for formula, scope in ((outcome, right), (assigned, assign)):
         check_levels(n, scope.variables, codes_of(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
@@ -502,6 +558,31 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
         formula=outcome.text,
         propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",
     )
+
+
+def _observation(
+    formulas: Formulas, treat: Named, coding: Coding, rows: Rows, recorded: np.ndarray
+) -> Observation | None:
+    """Build the observation model on the rows of the sample; the treatment in it goes by its levels."""
+    formula, scope = formulas.observed, formulas.seen
+    if formula is None or scope is None:
+        return None
+    codes, columns = codes_of(formula), dict[str, pd.Series]()
+    for name, values in scope.variables.items():
+        if name == treat.name:
+            levels = pd.Categorical.from_codes(coding.arm.astype(int), categories=list(coding.levels))
+            columns[name] = pd.Series(levels)
+            continue
+        columns[name] = plain(rows.of(values), name, name in codes)
+        if np.array_equal(columns[name].to_numpy(), recorded) or np.array_equal(columns[name].to_numpy(), ~recorded):
+            raise DesignError(
+                f"{name!r} in observed={formula.text!r} says which outcomes are missing; expected the formula of a "
+                "model of that. Which are missing is seen from the outcome itself.\n"
+                'Type  observed="x1 + x2"  with what tells why outcomes are missing, the treatment too.'
+            )
+    check_levels(rows.n, columns, codes, formula.model)
+    encoder = FormulaEncoder(formula, Scope(columns, scope.constants))
+    return Observation(recorded, encoder.sample_matrix(rows.n), encoder.names, formula.right_text)
 
 
 def outcome_values(outcome: Formula, left: Scope, n: int) -> np.ndarray:

@@ -6,8 +6,9 @@ import ast
 import itertools
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -283,7 +284,7 @@ def _on_sample(design: Design, table: Table) -> Table:
     rows = rows if position is None else position[rows]
     found = {str(name): pd.Series(table.column(name).array.take(rows), index=design.index) for name in table.names}
     known = _known(design).extra
-    if design.endog_name in found and is_numeric_dtype(found[design.endog_name]):
+    if design.endog_name in found and is_numeric_dtype(found[design.endog_name]) and design.observation is None:
         known = {**known, design.endog_name: pd.Series(design.y)}
     shared = {name: values for name, values in known.items() if name in found}
     changed = [name for name, values in shared.items() if not _same(values, found[name])]
@@ -360,20 +361,32 @@ class Covariate:
             return self.column
         return np.where(self.column < 0, np.nan, self.column == self.code)
 
-    def of(self, rows: np.ndarray) -> Covariate:
-        """Return the column on some of the rows, by position or as a mask."""
-        return replace(self, column=self.column[rows])
-
     @property
     def name(self) -> str:
         """Name of the column, such as "race: white"."""
         return f"{self.term}: {self.level}" if self.level else self.term
 
-    @property
+    @cached_property
+    def ends(self) -> tuple[float, float]:
+        """Smallest and largest number that is known; infinity and its negative where there is none."""
+        numbers = self.column if self.code is None else self.values
+        return float(np.fmin.reduce(numbers, initial=np.inf)), float(np.fmax.reduce(numbers, initial=-np.inf))
+
+    @cached_property
+    def varies(self) -> bool:
+        """True if the column takes more than one value."""
+        if self.code is None:
+            return self.ends[0] < self.ends[1]
+        inside = self.column == self.code
+        return bool(inside.any()) and not bool((inside | (self.column < 0)).all())
+
+    @cached_property
     def binary(self) -> bool:
-        """True if the column takes just two values."""
-        known = self.values[~np.isnan(self.values)]
-        return bool(known.size) and bool(((known == known.min()) | (known == known.max())).all())
+        """True if the column takes no more than two values, and at least one."""
+        if self.code is not None:
+            return bool((self.column >= 0).any())
+        low, high = self.ends
+        return low <= high and bool(((self.column == low) | (self.column == high) | np.isnan(self.column)).all())
 
 
 def reader_name(code: str) -> str:
@@ -494,15 +507,33 @@ def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
         On the rows kept. Of a design made from arrays these are its columns but the constant.
     """
     found: dict[str, Covariate] = {}
+    known: set[str] = set()
     for encoder, matrix in ((design.propensity_encoder, design.Z), (design.outcome_encoder, design.X)):
         if isinstance(encoder, FormulaEncoder):
-            columns = covariates_of(*encoder.sample_terms(), design.n)
+            columns = _of_terms(encoder, known, encoder.sample_factors, design.n)
         else:
             columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]
         for column in columns:
             found.setdefault(column.name, column)
-    kept = (c.of(keep) for c in found.values())
-    return [c for c in kept if np.ptp(c.values) > 0]
+    columns = list(found.values())
+    return [c for c in (columns if keep.all() else on_rows(columns, keep)) if c.varies]
+
+
+def _of_terms(
+    encoder: FormulaEncoder, known: set[str], factors: Callable[[Any], list[FactorValues]], n: int
+) -> list[Covariate]:
+    """Return the columns of the terms of a model on n rows, without those that are known; add its terms to these."""
+    new = [term for term in encoder.sample_terms()[0].right if term.factors and term.name() not in known]
+    known.update(term.name() for term in new)
+    every = np.ones(n, dtype=bool)
+    return [column for term in new for column in _products(factors(term), every)]
+
+
+def on_rows(covariates: Sequence[Covariate], rows: np.ndarray) -> list[Covariate]:
+    """Return covariates on some of the rows, by position or as a mask; levels of one factor share their codes again."""
+    columns = {id(c.column): c.column for c in covariates}
+    some = {name: column[rows] for name, column in columns.items()}
+    return [replace(c, column=some[id(c.column)]) for c in covariates]
 
 
 def covariates_of_block(design: Design, variables: pd.DataFrame) -> list[Covariate]:
@@ -521,14 +552,14 @@ def covariates_of_block(design: Design, variables: pd.DataFrame) -> list[Covaria
         The covariates of `covariates_of_design`, in their order, and constant ones.
     """
     found: dict[str, Covariate] = {}
+    known: set[str] = set()
     for encoder in (design.propensity_encoder, design.outcome_encoder):
         if not isinstance(encoder, FormulaEncoder):
             raise TypeError("rows that come in blocks have formulas")
-        formula, scope = encoder.sample_terms()
-        rows, every = encoder.variables_like(as_table(variables, [])), np.ones(len(variables), dtype=bool)
-        for term in formula.right:
-            for column in _products(factor_values(term, formula, scope, rows), every) if term.factors else []:
-                found.setdefault(column.name, column)
+        (formula, scope), rows = encoder.sample_terms(), encoder.variables_like(as_table(variables, []))
+        factors = partial(factor_values, formula=formula, scope=scope, rows=rows)
+        for column in _of_terms(encoder, known, factors, len(variables)):
+            found.setdefault(column.name, column)
     return list(found.values())
 
 
@@ -647,7 +678,7 @@ def with_products(covariates: Sequence[Covariate], squared: Container[str] | Non
     ]
     known = {c.name for c in covariates}
     new = (c for c in (*squares, *pairs) if c.name not in known)
-    return [*covariates, *(c for c in new if squared is not None or np.ptp(c.values) > 0)]
+    return [*covariates, *(c for c in new if squared is not None or c.varies)]
 
 
 def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:
@@ -704,11 +735,15 @@ def _columns(factor: FactorValues, keep: np.ndarray) -> list[Covariate]:
     name = reader_name(factor.code)
     if factor.levels is None:
         many = factor.values.shape[1] > 1
-        columns = np.full((factor.values.shape[1], len(keep)), np.nan)
-        columns[:, keep] = factor.values.T
+        columns = factor.values.T
+        if not keep.all():
+            columns = np.full((factor.values.shape[1], len(keep)), np.nan)
+            columns[:, keep] = factor.values.T
         return [Covariate(f"{name}[{j}]" if many else name, "", column) for j, column in enumerate(columns)]
-    codes = np.full(len(keep), -1)
-    codes[keep] = factor.values
+    codes = np.asarray(factor.values)
+    if not keep.all():
+        codes = np.full(len(keep), -1)
+        codes[keep] = factor.values
     indicators = [Covariate(name, shown, codes, k) for k, shown in enumerate(shown_levels(factor.levels))]
     if len(indicators) == 2:
         plain_name = {indicator.level for indicator in indicators} in PLAIN_LEVELS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from pandas.api.types import is_scalar
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.columns.tables import as_table, nearest
 from causalrisk.design.encoders import ArrayEncoder, ExtendedEncoder, FormulaEncoder
+from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import (
     Named,
     Source,
@@ -26,6 +28,100 @@ from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Which outcomes were observed, and the design of the model of that.
+
+    Parameters
+    ----------
+    recorded : ndarray of bool, shape (n,)
+        True for the rows whose outcome was observed.
+    columns : ndarray of float64, shape (n, r)
+        Columns of the observation model, the treatment maybe among them.
+    names : tuple of str
+        Their names.
+    formula : str
+        Right-hand side of its formula.
+    """
+
+    recorded: np.ndarray
+    columns: np.ndarray
+    names: tuple[str, ...]
+    formula: str
+
+    def supported(
+        self, arm: np.ndarray, labels: Sequence[str], endog_name: str, notes: list[str], collinear: str
+    ) -> Observation | None:
+        """Drop columns that depend on others, with notes; None, with a note, where no outcome is missing.
+
+        Parameters
+        ----------
+        arm : ndarray of int, shape (n,)
+            Arm of each row.
+        labels : sequence of str
+            Printed arm labels.
+        endog_name : str
+            Name of the outcome.
+        notes : list of str
+            Lines are appended.
+        collinear : {"drop", "raise"}
+            Whether dependent columns are noted or refused.
+
+        Raises
+        ------
+        DesignError
+            If an arm has no outcomes.
+        """
+        rows, seen = (np.bincount(of, minlength=len(labels)) for of in (arm, arm[self.recorded]))
+        if not is_missing(rows, seen, labels, endog_name, self.formula, notes):
+            return None
+        keep = ColumnMoments.of(self.columns).usable(self.names, "observation", notes, collinear)
+        return self.keeping(keep)
+
+    def keeping(self, keep: np.ndarray) -> Observation:
+        """Return the same with some of the columns; `keep` is of bool, shape (r,)."""
+        names = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
+        return replace(self, columns=np.ascontiguousarray(self.columns[:, keep]), names=names)
+
+
+def is_missing(
+    rows: np.ndarray, seen: np.ndarray, labels: Sequence[str], endog_name: str, formula: str, notes: list[str]
+) -> bool:
+    """Whether outcomes are missing, so that there is something to model; else a line is added to the notes.
+
+    Parameters
+    ----------
+    rows, seen : ndarray of int, shape (K,)
+        Rows of each arm, and those of them whose outcome was observed.
+    labels : sequence of str
+        Printed arm labels.
+    endog_name : str
+        Name of the outcome.
+    formula : str
+        Right-hand side of the formula of the observation model.
+    notes : list of str
+        Lines are appended.
+
+    Raises
+    ------
+    DesignError
+        If an arm has no outcomes.
+    """
+    for count, own, label in zip(rows, seen, labels, strict=True):
+        if not own:
+            raise DesignError(
+                f"outcome {endog_name!r} is missing in all {count} rows of arm {label!r}; expected some to be "
+                "observed, which stand for the others.\n"
+                "Leave that arm out of the data, or fill in its outcomes."
+            )
+    if seen.sum() == rows.sum():
+        notes.append(
+            f"observed={formula!r} does nothing: no outcome {endog_name!r} is missing in the sample. Leave observed= "
+            "out to silence this."
+        )
+    return bool(seen.sum() < rows.sum())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,6 +187,8 @@ class Design:
         Cluster of each row by the second variable of two-way clusters.
     second_cluster_name : str or None
         Name of that variable.
+    observation : Observation or None
+        Which outcomes were observed, where some are missing and weights make up for that; `y` is NaN for the others.
 
     Notes
     -----
@@ -132,10 +230,12 @@ class Design:
     survey: SurveyDesign | None = None
     second_cluster: np.ndarray | None = None
     second_cluster_name: str | None = None
+    observation: Observation | None = None
 
     def __post_init__(self) -> None:
         by_row = (self.y, self.X, self.Z, self.arm, self.weights, self.offset, self.score)
-        for array in (*by_row, self.cluster, self.second_cluster):
+        seen = () if self.observation is None else (self.observation.recorded, self.observation.columns)
+        for array in (*by_row, self.cluster, self.second_cluster, *seen):
             if array is not None:
                 array.flags.writeable = False
 
@@ -214,23 +314,47 @@ class Design:
     @property
     def outcome_limits(self) -> np.ndarray:
         """Smallest and largest outcome of each arm, shape (K, 2)."""
-        return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.members)])
+        return np.array([(own.min(), own.max()) for own in (self.y[rows] for rows in self.recorded_members)])
 
     @property
     def column_limits(self) -> np.ndarray:
         """Smallest and largest value of each column of the outcome design in each arm, shape (K, 2, p)."""
-        return np.array([(own.min(axis=0), own.max(axis=0)) for own in (self.X[rows] for rows in self.members)])
+        parts = (self.X[rows] for rows in self.recorded_members)
+        return np.array([(own.min(axis=0), own.max(axis=0)) for own in parts])
 
     @property
     def has_binary_outcome(self) -> bool:
         """True if every outcome is 0 or 1."""
-        return bool(np.isin(self.y, (0, 1)).all())
+        return bool(np.isin(self.y[self.recorded], (0, 1)).all())
 
     @property
     def outcome_deviation(self) -> float:
         """Standard deviation of the outcome under the observation weights."""
-        away = self.y - self.weights @ self.y / self.weights.sum()
-        return float(np.sqrt(self.weights @ away**2 / self.weights.sum()))
+        y, weights = self.y[self.recorded], self.weights[self.recorded]
+        away = y - weights @ y / weights.sum()
+        return float(np.sqrt(weights @ away**2 / weights.sum()))
+
+    @property
+    def recorded(self) -> np.ndarray:
+        """Mask of the rows whose outcome was observed, bool, shape (n,)."""
+        return np.ones(self.n, dtype=bool) if self.observation is None else self.observation.recorded
+
+    @property
+    def recorded_members(self) -> np.ndarray:
+        """Mask of these in each arm, bool, shape (K, n)."""
+        return self.members & self.recorded
+
+    @property
+    def unrecorded(self) -> np.ndarray:
+        """Number of observations without an outcome in each arm, shape (K,)."""
+        return self.counts - np.bincount(
+            self.arm[self.recorded], self.units[self.recorded], minlength=self.n_arms
+        ).astype(np.intp)
+
+    @property
+    def n_unrecorded(self) -> int:
+        """Number of observations without an outcome."""
+        return 0 if self.observation is None else int(self.unrecorded.sum())
 
     @property
     def counts(self) -> np.ndarray:
@@ -307,7 +431,8 @@ class Design:
         if self.second_cluster is not None:
             left, second = np.unique(self.second_cluster[keep], return_inverse=True)
             check_groups(left.tolist(), len(second), str(self.second_cluster_name))
-        rows = replace(rows, cluster=cluster, clusters=clusters, second_cluster=second)
+        seen = None if self.observation is None else taken(self.observation, keep, "recorded", "columns")
+        rows = replace(rows, cluster=cluster, clusters=clusters, second_cluster=second, observation=seen)
         return replace(rows, survey=None if self.survey is None else self.survey.of(keep))._supported(notes)
 
     def under(self, arm: np.ndarray) -> Design:
@@ -333,10 +458,14 @@ class Design:
     def _supported(self, notes: list[str]) -> Design:
         """Drop the columns that the rows do not support."""
         given = Matrices(self.X, self.Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
-        counts = self.weights if self.weight_type == "frequency" else None
-        matrices = supported(given, self.arm, self.labels, self.rules, notes, counts)
+        counts, observation = self.weights if self.weight_type == "frequency" else None, self.observation
+        if observation is not None:
+            observation = observation.supported(self.arm, self.labels, self.endog_name, notes, self.rules.collinear)
+        recorded = None if observation is None else observation.recorded
+        matrices = supported(given, self.arm, self.labels, self.rules, notes, counts, recorded)
         return replace(
             self,
+            observation=observation,
             X=matrices.X,
             Z=matrices.Z,
             exog_names=matrices.outcome.names,

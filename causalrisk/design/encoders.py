@@ -14,7 +14,15 @@ import pandas as pd
 
 from causalrisk.design.columns.dtypes import listing, missing_mask, numbers, plain
 from causalrisk.design.columns.tables import Table, as_pandas, as_table, nearest
-from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parsed_again
+from causalrisk.design.formulas.evaluation import (
+    FactorValues,
+    Formula,
+    Scope,
+    compile_terms,
+    evaluate,
+    factor_values,
+    parsed_again,
+)
 from causalrisk.design.formulas.terms import codes_of
 from causalrisk.errors import DesignError
 
@@ -46,6 +54,7 @@ class FormulaEncoder:
         self._packed: dict[str, tuple[str, Any]] = {}
         self._keep = keep
         self._compiled: tuple[Formula, Scope, Any] | None = None
+        self._factors: dict[str, list[FactorValues]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,6 +119,12 @@ class FormulaEncoder:
         """Return the formula and the scope of its names on the estimation sample."""
         return self._compile()[:2]
 
+    def sample_factors(self, term: Any) -> list[FactorValues]:
+        """Return the factors of a term of the formula on the estimation sample, which are evaluated once."""
+        if term.name() not in self._factors:
+            self._factors[term.name()] = factor_values(term, *self.sample_terms())
+        return self._factors[term.name()]
+
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample.
 
@@ -171,7 +186,14 @@ class FormulaEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         packed = {**self._packed, **{name: _pack(value) for name, value in self._constants.items()}}
-        return {**self.__dict__, "_constants": {}, "_packed": packed, "_formula": None, "_compiled": None}
+        return {
+            **self.__dict__,
+            "_constants": {},
+            "_packed": packed,
+            "_formula": None,
+            "_compiled": None,
+            "_factors": {},
+        }
 
     def __copy__(self) -> FormulaEncoder:
         other = object.__new__(type(self))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does 
 SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so far from one
 WAYS = 2  # variables of two-way clusters
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", "propensity_score")  # options that go by rows
+UNRECORDED = "observed"  # formula in the ledger of rows that are kept without an outcome
 LEDGER = ("formula", "variable", "missing", "dropped")
 
 
@@ -61,6 +62,11 @@ class Rows:
     def of(self, values: Any) -> Any:
         """Values of the rows in the sample, of a Series, Index or array over all; itself where they are all."""
         return values if self.n == len(self.keep) else values[self.keep]
+
+    def with_unrecorded(self, name: str, count: int) -> Rows:
+        """Return the same rows with a line in the ledger for those without an outcome, which are not dropped."""
+        lines = [*self.ledger.itertuples(index=False), *([(UNRECORDED, name, count, 0)] if count else [])]
+        return replace(self, ledger=ledger_frame(lines))
 
 
 def estimation_sample(
@@ -343,7 +349,7 @@ class ColumnOptions:
     Parameters
     ----------
     treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
-    design, subpop, missing, collinear, propensity_loss, trim
+    design, subpop, observed, missing, collinear, propensity_loss, trim
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
         The last two decide which columns can stay.
 
@@ -364,6 +370,7 @@ class ColumnOptions:
     propensity_score: Any = None
     design: Survey | None = None
     subpop: Any = None
+    observed: Any = None
     missing: str = "drop"
     collinear: str = "drop"
     propensity_loss: str = "ml"
@@ -378,6 +385,12 @@ class ColumnOptions:
             )
         if is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
+        if self.observed is not None and not isinstance(self.observed, str):
+            raise OptionError(
+                f"observed is of type {type(self.observed).__name__}; expected the formula of a model of whether the "
+                "outcome is observed. Which outcomes are missing is seen from the outcome itself.\n"
+                'Type  observed="x1 + x2"  with what tells why outcomes are missing, the treatment too.'
+            )
         self._check_survey()
 
     def _check_survey(self) -> None:

@@ -210,7 +210,13 @@ Lost = tuple[ModelColumns, Sequence[Dependence]]
 
 
 def supported(
-    given: Matrices, arm: np.ndarray, labels: tuple[str, ...], rules: Rules, notes: list[str], counts: np.ndarray | None
+    given: Matrices,
+    arm: np.ndarray,
+    labels: tuple[str, ...],
+    rules: Rules,
+    notes: list[str],
+    counts: np.ndarray | None,
+    recorded: np.ndarray | None = None,
 ) -> Matrices:
     """Drop the columns that are not independent in all rows, or in those of an arm, with notes.
 
@@ -228,16 +234,19 @@ def supported(
         Lines are appended.
     counts : ndarray, shape (n,), optional
         Number of units of each row (frequency weights).
+    recorded : ndarray of bool, shape (n,), optional
+        Rows whose outcome was observed, which are those that the outcome models are trained on.
 
     Raises
     ------
     DesignError
         As in `supported_columns`.
     """
-    k = len(labels)
-    size, seen = np.bincount(arm, weights=counts, minlength=k), ColumnMoments.of(given.X, arm, k)
-    outcome = ModelColumns(seen, given.outcome)
-    propensity = ModelColumns(seen if given.Z is given.X else ColumnMoments.of(given.Z, arm, k), given.propensity)
+    k, seen_in = len(labels), slice(None) if recorded is None else recorded
+    size = np.bincount(arm[seen_in], weights=None if counts is None else counts[seen_in], minlength=k)
+    seen = ColumnMoments.of(given.X[seen_in], arm[seen_in], k)
+    outcome, same = ModelColumns(seen, given.outcome), given.Z is given.X and recorded is None
+    propensity = ModelColumns(seen if same else ColumnMoments.of(given.Z, arm, k), given.propensity)
     spans = partial(arm_spans, given.Z, arm, k)
     keep, keep_z = supported_columns(outcome, propensity, size, labels, rules, notes, spans)
     X = _some(given.X, keep)

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
 from causalrisk.design import Design
-from causalrisk.design.covariates import Covariate, further_covariates, moderators, renamed, with_products
+from causalrisk.design.covariates import Covariate, further_covariates, moderators, on_rows, renamed, with_products
 from causalrisk.design.design import by_rows
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.distributions import Cells, Steps
+from causalrisk.numerics.distributions import Cells, Steps, sums_at
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import minimize_value
 from causalrisk.propensity.models import Arms
@@ -90,9 +90,9 @@ def chosen_covariates(
     """Return the covariates of both models and further ones on the rows of a fit in memory, as `balance` takes them."""
     full, design = record.full_design, record.design
     found = {c.name: c for c in rows.covariates()}
-    for covariate in [] if also is None else further_covariates(full, also, data):
-        kept = design.in_sample[full.in_sample].to_numpy()
-        found.setdefault(covariate.name, covariate.of(kept))
+    kept = design.in_sample[full.in_sample].to_numpy()
+    for covariate in [] if also is None else on_rows(further_covariates(full, also, data), kept):
+        found.setdefault(covariate.name, covariate)
     columns = list(found.values())
     return renamed(with_products(columns) if interactions else columns, names)
 
@@ -196,7 +196,7 @@ def balance(
         if by is None:
             measures[""] = measured(covariates, scores, rows)
         for name, some in groups_of(record.design, by, data).items() if by is not None else ():
-            measures[name] = measured([c.of(some) for c in covariates], scores[:, some], rows.some(some))
+            measures[name] = measured(on_rows(covariates, some), scores[:, some], rows.some(some))
     tables = {
         name: balance_table(record, found, raw_binary=binary == "raw", means=means) for name, found in measures.items()
     }
@@ -332,8 +332,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
         by_variance = squared * pq * ((1 - 2 * p) * pull**2 + 2 * pull * slope * balance)
         return float(moments @ solved), columns.T @ (2 * by_moment - by_variance)
 
-    statistic, converged = minimize_value(value, fit.coefficients)
     df = columns.shape[1]
+    statistic, converged = minimize_value(value, fit.coefficients[:df])
     return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)
 
 
@@ -362,6 +362,12 @@ class WeightedRows:
     def of(cls, rows: FittedRows) -> WeightedRows:
         """Return the arms and weights of the rows of a fit."""
         return cls(rows.arm, np.stack([rows.weights, rows.weights * rows.importance]), rows.units)
+
+    def totals(self, n_arms: int) -> tuple[Array, Array]:
+        """Return the sums of each arm's weights, and of their squares over the counts, shape (K, 2)."""
+        kinds = (self.weights, self.weights**2 / self.counts)
+        total, squared = ([np.bincount(self.arm, part, n_arms) for part in kind] for kind in kinds)
+        return np.stack(total, axis=1, dtype=float), np.stack(squared, axis=1, dtype=float)
 
     def some(self, which: NDArray[np.bool_]) -> WeightedRows:
         """Return some of the rows."""
@@ -393,35 +399,59 @@ class ColumnSums:
     spread: Array
 
     @classmethod
-    def of(cls, columns: Array, rows: WeightedRows, n_arms: int) -> ColumnSums:
-        """Return the moments of columns of shape (n, q)."""
-        low, high = columns.min(axis=0, initial=np.inf), columns.max(axis=0, initial=-np.inf)
-        total, squared = np.zeros((n_arms, 2)), np.zeros((n_arms, 2))
-        mean, spread = np.full((n_arms, 2, len(low)), np.nan), np.zeros((n_arms, 2, len(low)))
+    def of(cls, x: Array, rows: WeightedRows, n_arms: int) -> ColumnSums:
+        """Return the moments of a column of shape (n,)."""
+        low, high = x.min(initial=np.inf), x.max(initial=-np.inf)
+        further = ((x != low) & (x != high)).any()
+        total, squared = rows.totals(n_arms)
+        mean, spread = np.full((n_arms, 2), np.nan), np.zeros((n_arms, 2))
         for a in range(n_arms):
             members = rows.arm == a
-            own, counts = columns[members], rows.counts[members]
-            for when, weights in enumerate(rows.weights[:, members]):
-                total[a, when], squared[a, when] = weights.sum(), (weights**2 / counts).sum()
+            own = x[members]
+            for when, weights in enumerate(rows.weights):
                 if total[a, when] > 0:
-                    mean[a, when] = weights @ own / total[a, when]
-                    spread[a, when] = weights @ (own - mean[a, when]) ** 2
-        further = ((columns != low) & (columns != high)).any(axis=0)
-        return cls(low, high, further, total=total, squared=squared, mean=mean, spread=spread)
+                    mean[a, when] = weights[members] @ own / total[a, when]
+                    spread[a, when] = weights[members] @ (own - mean[a, when]) ** 2
+        return cls(
+            np.array([low]),
+            np.array([high]),
+            np.array([further]),
+            total=total,
+            squared=squared,
+            mean=mean[:, :, None],
+            spread=spread[:, :, None],
+        )
 
     @classmethod
-    def of_levels(cls, codes: NDArray[np.intp], q: int, rows: WeightedRows, n_arms: int) -> ColumnSums:
+    def of_levels(cls, codes: NDArray[np.integer], q: int, rows: WeightedRows, n_arms: int) -> ColumnSums:
         """Return the moments of the indicators of a factor's q levels by counting its codes, shape (n,)."""
-        whole = cls.of(np.ones((len(codes), 1)), rows, n_arms)
-        mean = np.full((n_arms, 2, q), np.nan)
-        for a in range(n_arms):
-            members = rows.arm == a
-            for when, weights in enumerate(rows.weights[:, members]):
-                if whole.total[a, when] > 0:
-                    mean[a, when] = np.bincount(codes[members], weights, q) / whole.total[a, when]
-        spread = whole.total[:, :, None] * mean * (1 - mean)
-        ends = np.zeros(q), np.ones(q)
-        return cls(*ends, np.zeros(q, dtype=bool), total=whole.total, squared=whole.squared, mean=mean, spread=spread)
+        total, squared = rows.totals(n_arms)
+        codes = codes.astype(np.intp, copy=False)  # small integers would overflow below
+        sums = sums_at(codes, q, rows.arm, weights=rows.weights, n_samples=n_arms).transpose(1, 2, 0)
+        mean = np.divide(sums, total[:, :, None], out=np.full(sums.shape, np.nan), where=total[:, :, None] > 0)
+        found, n = np.bincount(codes, minlength=q), len(codes)
+        low, high = (found == n).astype(float), (found > 0).astype(float)
+        spread = total[:, :, None] * mean * (1 - mean)
+        return cls(low, high, np.zeros(q, dtype=bool), total=total, squared=squared, mean=mean, spread=spread)
+
+    @classmethod
+    def of_covariates(cls, covariates: Sequence[Covariate], rows: WeightedRows, n_arms: int) -> ColumnSums:
+        """Return the moments of covariates; the levels of a factor are counted together."""
+        last: dict[int, int] = {}
+        for c in covariates:
+            if c.code is not None:
+                last[id(c.column)] = max(last.get(id(c.column), int(c.column.max(initial=0))), c.code)
+        levels: dict[int, ColumnSums] = {}
+        parts = []
+        for c in covariates:
+            if c.code is None:
+                parts.append(cls.of(np.ascontiguousarray(c.column), rows, n_arms))
+                continue
+            if id(c.column) not in levels:
+                levels[id(c.column)] = cls.of_levels(c.column, last[id(c.column)] + 1, rows, n_arms)
+            parts.append(levels[id(c.column)].some(np.array([c.code])))
+        names = "low", "high", "further", "mean", "spread"
+        return replace(parts[0], **{n: np.concatenate([getattr(part, n) for part in parts], axis=-1) for n in names})
 
     def beside(self, other: ColumnSums) -> ColumnSums:
         """Merge with the moments of other rows, by the formula of Chan, Golub and LeVeque."""
@@ -542,26 +572,34 @@ class Measured:
     short: float = 0.0
 
 
-def columns_of(scores: Array, covariates: Sequence[Covariate]) -> Array:
-    """Scores of all arms but the reference, then covariates, shape (n, q)."""
-    return np.column_stack([*scores[1:], *(c.values for c in covariates)])
+def columns_of(scores: Array, covariates: Sequence[Covariate]) -> list[Covariate]:
+    """Scores of all arms but the reference, then covariates."""
+    return [*(Covariate(DISTANCE, "", score) for score in scores[1:]), *covariates]
 
 
-def ordered(columns: Array, n_arms: int) -> Iterator[Array]:
-    """Yield the columns as their values are ordered: scores that differ by rounding alone are the same."""
-    for j, x in enumerate(columns.T):
-        yield np.round(x, SCORE_DECIMALS) if j < n_arms - 1 else x
+def ordered(column: Covariate, score: bool) -> Array:
+    """Return the values of a column as they are ordered: scores that differ by rounding alone are the same."""
+    return np.round(column.values, SCORE_DECIMALS) if score else column.values
+
+
+def steps_of(columns: Sequence[Covariate], sums: ColumnSums, rows: WeightedRows) -> Iterator[Steps]:
+    """Yield the distribution functions of the columns; of two values they follow from the sums."""
+    n_arms = len(sums.total)
+    for j, column in enumerate(columns):
+        if sums.binary[j] and j >= n_arms - 1:
+            ends = np.array([sums.low[j], sums.high[j]])
+            above = np.where(sums.total > 0, sums.total * (sums.mean[:, :, j] - ends[0]) / (ends[1] - ends[0]), 0)
+            yield Steps(ends, np.stack([sums.total - above, above]))
+        else:
+            yield Steps.of(ordered(column, j < n_arms - 1), rows.arm, rows.weights, n_arms)
 
 
 def measured(covariates: Sequence[Covariate], scores: Array, rows: WeightedRows) -> Measured:
     """Measure covariates of shape (n,) and scores of shape (K, n) of rows in memory."""
-    columns, n_arms = columns_of(scores, covariates), len(scores)
-    steps = (Steps.of(x, rows.arm, rows.weights, n_arms) for x in ordered(columns, n_arms))
-    return Measured(
-        names=tuple(c.name for c in covariates),
-        sums=ColumnSums.of(columns, rows, n_arms),
-        distances=np.stack([found.distances() for found in steps]),
-    )
+    columns = columns_of(scores, covariates)
+    sums = ColumnSums.of_covariates(columns, rows, len(scores))
+    distances = np.stack([steps.distances() for steps in steps_of(columns, sums, rows)])
+    return Measured(tuple(c.name for c in covariates), sums, distances)
 
 
 @dataclass(frozen=True)
@@ -608,14 +646,11 @@ class BlockMeasured:
     @classmethod
     def of(cls, columns: Columns, with_steps: bool, rows: FittedRows) -> BlockMeasured:
         """Measure the columns of a block."""
-        covariates, weighted, n_arms = columns.of(rows), WeightedRows.of(rows), len(rows.scores)
-        values = columns_of(rows.scores, covariates)
-        steps = (Steps.of(x, rows.arm, weighted.weights, n_arms).joined() for x in ordered(values, n_arms))
-        return cls(
-            names=tuple(c.name for c in covariates),
-            sums=ColumnSums.of(values, weighted, n_arms),
-            steps=tuple(steps) if with_steps else (),
-        )
+        covariates, weighted = columns.of(rows), WeightedRows.of(rows)
+        every = columns_of(rows.scores, covariates)
+        sums = ColumnSums.of_covariates(every, weighted, len(rows.scores))
+        steps = (steps.joined() for steps in steps_of(every, sums, weighted)) if with_steps else ()
+        return cls(tuple(c.name for c in covariates), sums, tuple(steps))
 
     def beside(self, other: BlockMeasured) -> BlockMeasured:
         """Merge with the measures of other rows."""
@@ -672,7 +707,8 @@ def _with_products(names: Mapping[str, str], found: BlockMeasured) -> Columns:
 def _cells(columns: Columns, cuts: Mapping[int, Array], rows: FittedRows) -> tuple[Cells, ...]:
     """Return the weights between the cuts of some columns of a block, in the order of `cuts`."""
     weighted, n_arms = WeightedRows.of(rows), len(rows.scores)
-    values = enumerate(ordered(columns_of(rows.scores, columns.of(rows)), n_arms))
+    every = columns_of(rows.scores, columns.of(rows))
     return tuple(
-        Cells.of(x, rows.arm, weighted.weights, cuts=cuts[j], n_samples=n_arms) for j, x in values if j in cuts
+        Cells.of(ordered(every[j], j < n_arms - 1), rows.arm, weighted.weights, cuts=cuts[j], n_samples=n_arms)
+        for j in cuts
     )

@@ -251,7 +251,7 @@ def effect_parts(record: FitRecord) -> Array:
 
 
 def _known(weights: AnyWeights) -> AnyWeights:
-    return dataclasses.replace(weights, inverse=np.zeros_like(weights.inverse))
+    return dataclasses.replace(weights, inverse=tuple(np.zeros_like(each) for each in weights.inverse))
 
 
 @of_means

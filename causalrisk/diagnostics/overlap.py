@@ -199,8 +199,9 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         Further quantiles of the propensity score (several arms: of a row's own arm), how many are outside the common
         support (the scores that every arm has), the limits of Crump et al. (2009) that minimise the variance (several
         arms: the largest sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency
-        weight s counts as s. By unit: arm, score of the own arm, weight, and whether it is inside either. Of a scan
-        (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same numbers but for rounding.
+        weight s counts as s. By unit: arm, score of the own arm, weight, and whether it is inside either; the
+        probability that the outcome is observed, where some are missing. Of a scan (`causalrisk.scan`) by arm alone, in
+        some four passes over the data, with the same numbers but for rounding.
 
     Examples
     --------
@@ -226,6 +227,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
             "in support": ArmLimits.of(rows.scores, rows.arm).support(rows.scores),
             "in crump": in_crump(rows.scores, crump_cut(rows.scores, rows.weights)),
         }
+        if design.observation is not None:
+            columns["observed"] = record.per_row(record.used_weight_fit.observation_probabilities, "observed")
         return pd.DataFrame(columns, index=design.index)
     n_arms, scanned = design.n_arms, record.blocks is not None
     sizes = [summary.n for summary in record.overlap]

@@ -100,7 +100,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     fitted["JRE"] = joint.estimate.estimate.predicted
     trainer = Trainer(joint.problem)
     errors = np.stack([sample.own(values) - sample.y for values in fitted.values()], axis=1)
-    errors *= sample.observed[:, None]
+    errors *= sample.with_outcome[:, None]
     sums = trainer.whole.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
     biases = {name: sums[:, :, j].copy() for j, name in enumerate(fitted)}
     for j, spec in enumerate(SEPARATE):
@@ -212,7 +212,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
             {
                 "effect": float(found.estimate.params[0]),
                 "std err": float(np.sqrt(robust_covariance(at, False)[0, 0])),
-                "fit loss": float(sample.mean(sample.observed * mean_w * loss)),
+                "fit loss": float(sample.mean(sample.with_outcome * mean_w * loss)),
                 "risk": found.squared_net_bias,
                 "RMS net": np.sqrt(found.squared_net_bias),
                 "converged": bool(found.result.success),

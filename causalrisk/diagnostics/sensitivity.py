@@ -146,7 +146,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     elif record.spec.constants:
         estimate = separate_estimate(record, fit, IPWRA)
     q, n_arms = sample.X.columns, sample.n_arms
-    residual = (sample.y - sample.own(estimate.predicted)) * sample.observed
+    residual = (sample.y - sample.own(estimate.predicted)) * sample.with_outcome
     slope = sample.family.mean_deriv(shifted(sample.own(estimate.theta @ q.T), sample.offset))
     by_theta = sample.arm_products((-2 * residual * slope)[:, None] * q, np.ones((sample.n, 1)))[..., 0]
     influence = estimate.influence[:, estimate.block("theta")].reshape(sample.n, n_arms, -1)

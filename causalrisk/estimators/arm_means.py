@@ -72,8 +72,8 @@ class ArmRows:
 
     @cached_property
     def inside(self) -> Array:
-        """1.0 for the rows of the arm, shape (n,)."""
-        return (self.sample.arm == self.arm) * self.sample.observed
+        """1.0 for the rows of the arm whose outcome was observed, shape (n,)."""
+        return (self.sample.arm == self.arm) * self.sample.with_outcome
 
     @cached_property
     def residual(self) -> Array:

@@ -264,7 +264,8 @@ def _kept_sample(problem: Problem) -> Sample:
     if isinstance(problem, KeptProblem):
         return problem.sample
     empty = _of_scan(problem).without_rows().sample
-    return ScannedSample(X=empty.X, Z=empty.Z, family=problem.family, total=problem.total, n_arms=problem.n_arms)
+    bases = {"X": empty.X, "Z": empty.Z, "R": empty.R}
+    return ScannedSample(**bases, family=problem.family, total=problem.total, n_arms=problem.n_arms)
 
 
 def _of_scan(problem: Problem) -> ScannedProblem:

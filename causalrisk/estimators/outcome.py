@@ -151,7 +151,7 @@ def outcome_failures(failures: NDArray[np.int8]) -> NDArray[np.int8]:
 def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
     """Names of the columns that tell an arm's outcomes at the bound of their family from the others perfectly."""
     family, rows = sample.family, sample.slices[arm]
-    own = sample.observed[rows] > 0
+    own = sample.with_outcome[rows] > 0
     y, columns = sample.y[rows][own], sample.X.columns[rows][own]
     low, high = y == family.low, y == family.high
     if family.name not in BOUNDED or not (low | high).any():

@@ -15,7 +15,14 @@ from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimators.exposure import check_means, check_offset, mean_offset
 from causalrisk.estimators.learned import Learned, in_place, with_terms
 from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
-from causalrisk.estimators.problem import KeptProblem, Problem, ScannedProblem, make_model, weighs
+from causalrisk.estimators.problem import (
+    KeptProblem,
+    Problem,
+    ScannedProblem,
+    make_model,
+    observation_model,
+    weighs,
+)
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.estimators.trimming import trim_rows
@@ -24,7 +31,6 @@ from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
 from causalrisk.propensity.weights import WeightFit, WeightModel
-from causalrisk.runtime.memory import keep_freed_memory
 from causalrisk.runtime.workers import worker_count
 
 NEWTON, ANCHORS = 6, 14  # passes that a likelihood takes as a rule, and linear models of JRE with their choice
@@ -93,8 +99,7 @@ def prepare(
         shown = PassCounter(expected_passes(design, spec, options, inference)) if inference.progress else None
         make = functools.partial(_make_problem, inference=inference, passes=shown)
     else:
-        keep_freed_memory()
-        options.outcome_family.check(design.y, design.endog_name)
+        options.outcome_family.check(design.y[design.recorded], design.endog_name)
     full_design, trimmed, frame = design, "", None
     if options.trim is not None:
         unclipped = dataclasses.replace(options, clip=None)  # rows are trimmed by the scores as they are
@@ -179,11 +184,12 @@ def _make_problem(
         frame=None if frame is None else (frame.X, frame.Z),
         offsets=_offsets(design, options),
         given=spec.given,
+        observation=design.observation,
     )
     own, model = target or make_target(options.target, sample.Z.columns, sample.observed == 0), None
     if weighs(spec, own):
         propensity = make_model(design, sample=sample, target=own, options=options, frame=frame)
-        model = WeightModel(propensity, own, sample.observed)
+        model = WeightModel(propensity, own, sample.observed, observation_model(sample, spec))
     return KeptProblem(spec=spec, target=own, sample=sample, model=model)
 
 
@@ -259,7 +265,7 @@ def expected_passes(
     joint, nonlinear = spec is JRE, not (spec.constants or options.outcome_family.linear)
     if options.trim is not None or (joint and nonlinear):
         return None
-    likelihoods = int(spec.uses_propensity) + int(nonlinear)
+    likelihoods = int(spec.uses_propensity) * (1 if design.observation is None else 2) + int(nonlinear)
     expected = 5 + NEWTON * likelihoods + ANCHORS * joint
     if inference.resolved(design, joint=joint)[0] in ("bootstrap", "replicates", JACKKNIFE):
         expected += 3 + 4 * likelihoods

@@ -40,7 +40,7 @@ from causalrisk.propensity.models import (
     likelihood_of,
 )
 from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
-from causalrisk.propensity.weights import WeightModel, membership_of
+from causalrisk.propensity.weights import WeightModel, membership_of, observation_of
 
 T = TypeVar("T")
 EMPTY = np.empty(0, dtype=np.intp)
@@ -97,6 +97,11 @@ class Block:
     def cluster(self) -> NDArray[np.intp] | None:
         """Clusters, shape (n,)."""
         return self.sample.cluster
+
+    @property
+    def observation(self) -> LikelihoodModel:
+        """The observation model, where outcomes are missing."""
+        return observation_of(self.weight_model)
 
     @property
     def membership(self) -> LikelihoodModel:
@@ -379,6 +384,8 @@ class ScannedProblem(Problem):
             n_arms=self.n_arms,
             total=self.total,
             at=None if stated is None else float(np.log(stated)),
+            R=design.observation_basis,
+            fill=float(design.outcome_limits.mean()),
         )
         return Block(
             places=block.places,
@@ -408,6 +415,7 @@ class ScannedProblem(Problem):
             whole=self.total,
             cluster=number + design.n_clusters if design.n_clusters else None,
             stratum=None if design.survey is None else np.full(n, len(design.survey.units)),
+            **self._unseen(n),
         )
         return Block(
             places=(Place("the target frame", rows.start, n),),
@@ -417,6 +425,13 @@ class ScannedProblem(Problem):
             problem=self,
         )
 
+    def _unseen(self, n: int) -> dict[str, Any]:
+        """Fields of a sample of n rows of a target frame that the observation model needs; none where there is none."""
+        basis = self.design.observation_basis
+        if basis is None or self.design.observation is None:
+            return {}
+        return {"R": basis.of(np.zeros((n, len(self.design.observation.names)))), "recorded": np.zeros(n)}
+
     def weight_model(self, sample: Sample) -> WeightModel | None:
         """Return propensity model and target on some rows."""
         if not self.weighs:
@@ -425,7 +440,7 @@ class ScannedProblem(Problem):
         propensity = make_model(self.design, sample=sample, target=target, options=self.options, frame=None)
         if isinstance(target, FrameTarget):
             target = frame_target(sample.Z.columns, sample.observed == 0)
-        return WeightModel(propensity, target, sample.observed)
+        return WeightModel(propensity, target, sample.observed, observation_model(sample, self.spec))
 
     def some_block(self) -> Block:
         """As in `Problem`: none."""
@@ -445,6 +460,7 @@ class ScannedProblem(Problem):
                 weights=none,
                 cluster=None,
                 offset=None if design.offset_kind is None else none,
+                R=None if design.observation is None else np.empty((0, len(design.observation.names))),
             )
         )
 
@@ -461,6 +477,13 @@ def _block_chunks(design: ScannedDesign, kind: str, block: CodedBlock) -> Chunks
 def weighs(spec: Specification, target: Target) -> bool:
     """Whether an estimator or its target has importance weights to fit."""
     return spec.uses_propensity or isinstance(target, TiltTarget)
+
+
+def observation_model(sample: Sample, spec: Specification) -> BinaryModel | None:
+    """Return the logit of the outcome being observed; None where none is missing, or the estimator has no weights."""
+    if sample.R is None or sample.recorded is None or not spec.uses_propensity:
+        return None
+    return BinaryModel(sample.R.columns, sample.recorded.astype(np.intp), "logit")
 
 
 def make_model(

@@ -41,7 +41,7 @@ from causalrisk.numerics.newton import (
 )
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import FrameTarget, Target
-from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel, membership_of
+from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel, membership_of, observation_of
 from causalrisk.runtime.workers import check_wanted
 
 T = TypeVar("T")
@@ -173,9 +173,8 @@ class RefitRows:
 
     @cached_property
     def widest(self) -> Array:
-        """Largest sums of the sizes of the columns of a row, of outcome and propensity design, shape (2,)."""
-        columns = (self.q, self.sample.Z.columns)
-        return np.array([np.abs(part).sum(axis=1).max(initial=0) for part in columns])
+        """Largest sums of the sizes of the columns of a row, of the outcome and of the other designs, shape (2,)."""
+        return np.array([np.abs(self.q).sum(axis=1).max(initial=0), _widest(self.sample)])
 
     @cached_property
     def family(self) -> OutcomeFamily:
@@ -208,7 +207,7 @@ class RefitRows:
 
     def training(self, counts: Array, w: Array) -> list[Array]:
         """Weights of the training of the outcome model of each arm, shape (n_a, m)."""
-        training = counts * (w if self.spec.weighted else self.sample.observed[:, None])
+        training = counts * (w if self.spec.weighted else self.sample.with_outcome[:, None])
         return [training[rows] for rows in self.sample.slices]
 
     def refitted(
@@ -564,9 +563,11 @@ class SeparateRefitter:
         else:
             fits, gamma = fits or self.weight_fit.refit(counts), self.weight_fit.gamma
         refits = refit_passes(KeptPasses(self.problem, self.full, counts, self._alone), gamma, fits)
-        estimated = 0 if self.weight_fit is None else len(self.weight_fit.coefficients)
-        kept = len(refits.values) - len(gamma) + estimated  # the log odds that a classifier gives are no estimates
-        return Refits(refits.values[:kept], refits.failures)
+        if self.weight_fit is None or len(self.weight_fit.coefficients) == len(gamma):
+            return refits
+        first = len(refits.values) - len(gamma)  # the log odds that a classifier gives are no estimates
+        values = np.delete(refits.values, np.s_[first : len(refits.values) - len(self.weight_fit.coefficients)], axis=0)
+        return Refits(values, refits.failures)
 
     def steps(self, counts: Array, fits: NewtonFits | None = None) -> Array:
         """Return what each row adds to weighted means under resamples, shape (n, m); arguments as in `refit`."""
@@ -707,20 +708,27 @@ def refit_propensity(problem: ScannedProblem, full: FullFit, gamma: Array, resam
 
 
 def _widest_row(block: Block) -> float:
-    return float(np.abs(block.sample.Z.columns).sum(axis=1).max(initial=0))
+    return _widest(block.sample)
+
+
+def _widest(sample: Sample) -> float:
+    """Largest sum of the sizes of the columns of a row, of the designs of propensity and observation model."""
+    designs = [sample.Z] if sample.R is None else [sample.Z, sample.R]
+    return max(float(np.abs(design.columns).sum(axis=1).max(initial=0)) for design in designs)
 
 
 def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bool_], widest: float) -> NewtonFits:
-    """Fit the propensity model, and the membership model of a target frame, under every resample, as `_fit_model`."""
+    """Fit the models of the arm, of the membership of a target frame and of the observation, as `_fit_model`."""
     if not isinstance(passes.problem, ScannedProblem):
         raise TypeError("propensity models in memory are refitted by themselves")
     empty = passes.problem.without_rows()
     fit = functools.partial(_fit_model, passes, present=present, widest=widest)
-    if empty.weight_model.membership is None:
-        return fit(_propensity, empty.propensity, gamma)
-    cut = empty.propensity.n_gamma
-    own = fit(_propensity, empty.propensity, gamma[:cut])
-    return own.above(fit(_membership, empty.membership, gamma[cut:]))
+    likelihoods = {empty.weight_model.membership: _membership, empty.weight_model.observation: _observation}
+    fits = [
+        fit(likelihoods.get(model, _propensity), likelihood_of(model), gamma[part])
+        for model, part in empty.weight_model.models
+    ]
+    return functools.reduce(NewtonFits.above, fits)
 
 
 def _fit_model(
@@ -869,6 +877,11 @@ def _propensity(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRo
 def _membership(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
     """Return the likelihood of the membership model of a target frame."""
     return [likelihood_of(membership_of(rows.weight_model)).batch(counts)]
+
+
+def _observation(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
+    """Return the likelihood of the observation model."""
+    return [observation_of(rows.weight_model).batch(_of_sample(rows, counts))]
 
 
 def _target_sums(gamma: Array, rows: RefitRows, counts: Array, group: slice) -> TargetSums:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.design import Rowless
+from causalrisk.design.design import Observation, Rowless
 from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.numerics.blocks import taken
@@ -63,6 +63,10 @@ class Sample:
         Cluster of each row, as by `clusters`, where it goes with the rows.
     stratum : ndarray of int, shape (n,), optional
         Stratum of each row, as by `strata`, likewise.
+    R : Basis, optional
+        Basis of the design of the observation model, where outcomes are missing; columns of shape (n, r).
+    recorded : ndarray, shape (n,), optional
+        1.0 for the rows whose outcome was observed, where some are missing; `y` is then a mean outcome in the others.
     """
 
     y: Array
@@ -77,6 +81,8 @@ class Sample:
     mean_offset: Array | None = None
     cluster: NDArray[np.intp] | None = None
     stratum: NDArray[np.intp] | None = None
+    R: Basis | None = None
+    recorded: Array | None = None
 
     @property
     def n(self) -> int:
@@ -92,6 +98,11 @@ class Sample:
     def observed(self) -> Array:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
         return (np.arange(self.n) >= self.n_frame).astype(float) if self.n_frame else all_ones(self.n)
+
+    @property
+    def with_outcome(self) -> Array:
+        """1.0 for the rows of the sample whose outcome was observed, shape (n,)."""
+        return self.observed if self.recorded is None else self.recorded
 
     @cached_property
     def total(self) -> float:
@@ -167,8 +178,9 @@ class Sample:
     def part(self, rows: slice) -> BlockSample:
         """Return some of the rows."""
         first, last, frame = rows.start, rows.stop, self.n_frame
-        columns = {name: getattr(self, name) for name in ("offset", "mean_offset", "cluster", "stratum")}
+        columns = {name: getattr(self, name) for name in ("offset", "mean_offset", "cluster", "stratum", "recorded")}
         return BlockSample(
+            R=None if self.R is None else dataclasses.replace(self.R, columns=self.R.columns[rows]),
             y=self.y[rows],
             X=dataclasses.replace(self.X, columns=self.X.columns[rows]),
             Z=dataclasses.replace(self.Z, columns=self.Z.columns[rows]),
@@ -205,6 +217,7 @@ def make_sample(
     offsets: tuple[Array, Array] | None = None,
     *,
     given: bool = False,
+    observation: Observation | None = None,
 ) -> Sample:
     """Sort the rows by arm and orthonormalise the designs.
 
@@ -227,6 +240,8 @@ def make_sample(
         all alike.
     given : bool, default False
         Whether the outcome design is predictions that stay as they are.
+    observation : Observation, optional
+        Which outcomes were observed, where some are missing.
 
     Returns
     -------
@@ -241,6 +256,12 @@ def make_sample(
 
     s = beside(np.ones(n_frame), rows_of(weights, order))
     arms = beside(np.zeros(n_frame, dtype=arm.dtype), arm[order])
+    R, recorded = None, None
+    if observation is not None:
+        seen, columns = observation.recorded, observation.columns
+        y = np.where(seen, y, y[seen].mean())
+        recorded = beside(np.zeros(n_frame), seen[order].astype(float))
+        R = orthonormal_basis(beside(np.zeros((n_frame, columns.shape[1])), columns[order]), s)
     y_all = beside(np.full(n_frame, y.mean()), y[order])
     offset, mean_offset = None, None
     if offsets is not None:
@@ -268,6 +289,8 @@ def make_sample(
         family=family,
         offset=offset,
         mean_offset=mean_offset,
+        R=R,
+        recorded=recorded,
     )
 
 
@@ -297,7 +320,16 @@ class BlockSample(Sample):
 
 
 def block_sample(
-    block: CodedBlock, X: Basis, Z: Basis, *, family: OutcomeFamily, n_arms: int, total: float, at: float | None
+    block: CodedBlock,
+    X: Basis,
+    Z: Basis,
+    *,
+    family: OutcomeFamily,
+    n_arms: int,
+    total: float,
+    at: float | None,
+    R: Basis | None = None,
+    fill: float = 0.0,
 ) -> BlockSample:
     """Sort the rows of a block by arm.
 
@@ -315,6 +347,10 @@ def block_sample(
         Sum of the observation weights of all rows.
     at : float or None
         Offset where the means are taken; None where that is the observed one.
+    R : Basis, optional
+        Basis of the design of the observation model, where outcomes are missing.
+    fill : float, default 0.0
+        Outcome of the rows without one, where it counts for nothing.
 
     Returns
     -------
@@ -324,8 +360,11 @@ def block_sample(
     order, slices = _by_arm(block.arm, n_arms, 0)
     x = X.of(block.X, order)
     offset = None if block.offset is None else block.offset[order]
+    y, seen = block.y[order], block.recorded[order]
     return BlockSample(
-        y=block.y[order],
+        y=y if R is None else np.where(seen, y, fill),
+        R=None if R is None or block.R is None else R.of(block.R, order),
+        recorded=None if R is None else seen.astype(float),
         X=x,
         Z=x if block.Z is block.X else Z.of(block.Z, order),
         arm=block.arm[order],

@@ -75,8 +75,8 @@ def outcome_level(sample: Sample, spec: Specification) -> Level:
     if direction is None:
         return Level(0.0, np.zeros(q.shape[1]))
     y = sample.y if sample.offset is None else sample.y - sample.offset
-    mean = float(np.average(y, weights=sample.s * sample.observed))
-    spread = float(np.sqrt(np.average((y - mean) ** 2, weights=sample.s * sample.observed)))
+    mean = float(np.average(y, weights=sample.s * sample.with_outcome))
+    spread = float(np.sqrt(np.average((y - mean) ** 2, weights=sample.s * sample.with_outcome)))
     return level_at(mean, spread, direction)
 
 
@@ -96,7 +96,7 @@ def level_at(mean: float, spread: float, direction: Array) -> Level:
 
 def training_weights(sample: Sample, spec: Specification, weights: RowWeights) -> Array:
     """Weights of the training of the outcome models beside the observation weights, shape (n,)."""
-    return weights.w if spec.weighted else sample.observed
+    return weights.w if spec.weighted else sample.with_outcome
 
 
 def training_arms(sample: Sample, spec: Specification, weights: RowWeights) -> list[ArmTraining]:

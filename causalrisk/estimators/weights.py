@@ -24,12 +24,13 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
-from causalrisk.propensity.models import LikelihoodModel
+from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.separation import (
     Models,
     Predicted,
     Separation,
     check_membership,
+    check_observation,
     find_separation,
     is_suspicious,
     separation_error,
@@ -207,11 +208,15 @@ def weigh(problem: Problem, design: Design, link: str, notes: Notes) -> BlockWei
 def _fit_kept(problem: KeptProblem, design: Design, link: str, notes: Notes) -> RowWeights:
     if problem.model is None:
         return plain_weights(problem.sample, problem.target)
-    fit = fit_weights(problem.model, problem.sample.s)
+    model = problem.model
+    fit = fit_weights(model, problem.sample.s)
     refuse_separation(problem, design, score_suspicion(fit), link)
-    if problem.model.membership is not None and is_suspicious(fit.converged, float(np.abs(fit.eta[-1]).max())):
-        check_membership(models_of(problem), problem.model)
-    _warn_unsettled(fit.converged, fit.iterations, problem.model.membership is not None, link, notes)
+    farthest = np.abs(fit.eta[model.propensity.n_predictors :]).max(axis=1, initial=0)
+    if model.membership is not None and is_suspicious(fit.converged, float(farthest[0])):
+        check_membership(models_of(problem), model)
+    if model.observation is not None and is_suspicious(fit.converged, float(farthest[-1])):
+        check_observation(models_of(problem), model, design)
+    _warn_unsettled(fit.converged, fit.iterations, model, link, notes)
     return fit
 
 
@@ -273,11 +278,13 @@ def _predicted(problem: ScannedProblem, found: Separation, coded: CodedBlock) ->
     return Predicted.of(problem.design, coded.Z, coded.arm, told, number)
 
 
-def _warn_unsettled(converged: bool, iterations: int, frame: bool, link: str, notes: Notes) -> None:
+def _warn_unsettled(converged: bool, iterations: int, model: WeightModel, link: str, notes: Notes) -> None:
     if converged:
         return
     models = f"the propensity model ({link})"
-    if frame:
+    if model.observation is not None:
+        models += " or of the observation model (logit), which tells which outcomes are missing,"
+    if model.membership is not None:
         models += " or of the membership model (logit), which tells the target frame from the sample,"
     notes.warn(not_converged(models, f"{iterations} Newton iterations."), ConvergenceWarning)
 
@@ -289,17 +296,20 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
         return PlainBlocks(problem.target, np.array([problem.n_frame / problem.total]) if problem.n_frame else mean)
     rows, fits = fit_scores(problem)
     refuse_separation(problem, problem.design, fit_suspicion(rows, fits), link)
-    information, membership = rows.sums(fits.coefficients).hessian[0] / problem.total, None
-    if problem.n_frame:
-        empty = problem.without_rows()
-        of_frame, other = _fit_likelihood(problem, _on_membership, empty.membership)
-        if fit_suspicion(of_frame, other):
-            check_membership(models_of(problem), empty.weight_model)
-        membership = of_frame.sums(other.coefficients).hessian[0] / problem.total
+    information, model = [rows.sums(fits.coefficients).hessian[0] / problem.total], problem.without_rows().weight_model
+    checked = functools.partial(check_observation, design=problem.design)
+    others = ((model.membership, _on_membership, check_membership), (model.observation, _on_observation, checked))
+    for beside, on_block, check in others:
+        if beside is None:
+            continue
+        rows, other = _fit_likelihood(problem, on_block, likelihood_of(beside))
+        if fit_suspicion(rows, other):
+            check(models_of(problem), model)
+        information.append(rows.sums(other.coefficients).hessian[0] / problem.total)
         fits = fits.above(other)
-    _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, problem.n_frame > 0, link, notes)
+    _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, model, link, notes)
     sums, log_mean = _target_sums(problem, fits)
-    return BlockedWeights(fits, WeightSums(sums, log_mean, information, membership))
+    return BlockedWeights(fits, WeightSums(sums, log_mean, tuple(information)))
 
 
 def fit_scores(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
@@ -330,6 +340,11 @@ def _on_propensity(function: OfLikelihoods[T], block: Block) -> T:
 def _on_membership(function: OfLikelihoods[T], block: Block) -> T:
     """Apply a function to the likelihood of the membership model on a block."""
     return function((block.membership.weighted(block.sample.s[:, None]),))
+
+
+def _on_observation(function: OfLikelihoods[T], block: Block) -> T:
+    """Apply a function to the likelihood of the observation model on a block."""
+    return function((block.observation.weighted((block.sample.s * block.sample.observed)[:, None]),))
 
 
 def _target_sums(problem: ScannedProblem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:

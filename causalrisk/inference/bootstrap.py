@@ -36,7 +36,7 @@ from causalrisk.propensity.replicates import (
     ShiftedLogitReplicates,
     ShiftedReplicates,
 )
-from causalrisk.runtime.memory import free_memory, keep_freed_memory
+from causalrisk.runtime.memory import free_memory
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
@@ -112,7 +112,6 @@ def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
     """Refit block `number`; the last may be narrower. At the top of the module, so that processes can import it."""
-    keep_freed_memory()
     first = number * width
     return refitter.refit(draw(number, min(width, n_boot - first)), first)
 
@@ -271,11 +270,11 @@ def redone(
 ) -> BootstrapDistribution:
     """Refit in memory under multiplicities that `draw` returns for a block, as `run_bootstrap`."""
     needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
-    if needed > free:
+    if needed > free / 2:
         warn_user(
-            f"{WIDTH} resamples of {sample.n} rows are worked on at a time and take about {needed / 1e9:.2g} GB, where "
-            f"{free / 1e9:.2g} GB are free.\nRobust standard errors (cov_type) need a hundredth of that, and a scan of "
-            "the rows is worked on block by block.",
+            f"{WIDTH} resamples of {sample.n} rows are worked on at a time and take about {needed / 1e9:.2g} GB, more "
+            f"than half of the {free / 1e9:.2g} GB that are free.\nRobust standard errors (cov_type) need a hundredth "
+            "of that, and a scan of the rows is worked on block by block.",
             ResampleWarning,
         )
     workers = worker_count(inference.n_jobs, inference.memory, needed)

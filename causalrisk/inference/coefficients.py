@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import Observation
 from causalrisk.errors import UnavailableError
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
@@ -95,12 +96,23 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
         prefixes = []
     if weights.model.membership is not None:
         prefixes.append("membership: ")
-    return tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
+    own = tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
+    seen = record.design.observation
+    return own if weights.model.observation is None or seen is None else own + observed_names(seen)
+
+
+def observed_names(observation: Observation) -> tuple[str, ...]:
+    """Names of the coefficients of the observation model, among those of the propensity model."""
+    return tuple(f"observed: {name}" for name in observation.names)
 
 
 def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
-    basis, q = record.sample.Z, record.sample.Z.columns.shape[1]
-    return np.concatenate([basis.coefficients(gamma[k : k + q]) for k in range(0, len(gamma), q)])
+    weights, sample, q = record.weight_fit, record.sample, record.sample.Z.columns.shape[1]
+    cut, last = len(gamma), []
+    if weights is not None and weights.model.observation is not None and sample.R is not None:
+        cut -= weights.model.observation.n_coefficients
+        last = [sample.R.coefficients(gamma[cut:])]
+    return np.concatenate([*(sample.Z.coefficients(gamma[k : k + q]) for k in range(0, cut, q)), *last])
 
 
 def influence_of(record: FitRecord) -> tuple[Array, list[str]]:

@@ -69,7 +69,7 @@ def learner_fit(record: FitRecord) -> pd.DataFrame:
     rows = {}
     for fit, r_squared in zip(learned.fits, learned.r_squared, strict=True):
         for a, label in enumerate(design.labels):
-            own = design.arm == a
+            own = (design.arm == a) & design.recorded
             x, y, weights = fit.predictions[a, own], design.y[own], design.weights[own]
             away = x - np.average(x, weights=weights)
             spread = weights @ away**2

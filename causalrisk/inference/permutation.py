@@ -452,6 +452,11 @@ def _check_fit(record: FitRecord) -> None:
             "permutation_test is of a treatment that was assigned by lot to the rows of a trial, and this fit is of a "
             "survey, whose rows were drawn.\nType  res.pvalues  for tests by the design."
         )
+    if record.design.observation is not None:
+        raise UnavailableError(
+            "permutation_test assigns the treatment anew to rows whose outcome stays, and here some are missing, maybe "
+            "because of the treatment.\nType  res.pvalues  for tests by the standard error."
+        )
     if record.joint is not None and record.joint.drawn is not None:
         raise UnavailableError(
             "permutation_test draws the propensity replicates again, and this fit was given its own.\n"

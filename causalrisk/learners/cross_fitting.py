@@ -267,7 +267,7 @@ class LearnerRows:
     features : ndarray, shape (n, k)
         What is learnt from.
     y : ndarray, shape (n,)
-        Outcomes.
+        Outcomes; NaN in rows without one, which are predicted only.
     arm, fold : ndarray of int, shape (n,)
         Arm and fold of each row; of a single fold every row is predicted by a fit that it is in.
     weights : ndarray, shape (n,), or None
@@ -338,7 +338,7 @@ def _fit_and_predict(learner: Learner, rows: LearnerRows, number: int) -> tuple[
     """
     a, f = divmod(number, rows.n_folds)
     outside = rows.fold != f if rows.n_folds > 1 else np.ones(len(rows.y), dtype=bool)
-    used, label = np.flatnonzero((rows.arm == a) & outside), learner.labels[a]
+    used, label = np.flatnonzero((rows.arm == a) & outside & ~np.isnan(rows.y)), learner.labels[a]
     if not len(used):
         raise LearnerError(
             f"fold {f + 1} of {rows.n_folds} leaves arm {label!r} without rows to fit the learner to: its clusters are "
@@ -466,11 +466,11 @@ def seeded(model: Any, entropy: list[int]) -> Any:
 def out_of_fold_r_squared(predictions: Array, y: Array, arm: Arms, weights: Array) -> Array:
     """One less the squared errors of predictions, shape (K, n), of rows in their own arm over those of its mean, (K,).
 
-    NaN for an arm whose outcome is constant.
+    NaN for an arm whose outcome is constant. Rows whose outcome is NaN are left out.
     """
     found = np.full(len(predictions), np.nan)
     for a, values in enumerate(predictions):
-        own = arm == a
+        own = (arm == a) & ~np.isnan(y)
         spread = weights[own] @ (y[own] - np.average(y[own], weights=weights[own])) ** 2
         if spread > 0:
             found[a] = 1 - weights[own] @ (y[own] - values[own]) ** 2 / spread

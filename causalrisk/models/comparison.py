@@ -41,7 +41,7 @@ from causalrisk.report.tables import etable as of_fits
 from causalrisk.report.tables import table_one as of_covariates
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number
-from causalrisk.report.tidy import glance, tidy_comparison
+from causalrisk.report.tidy import Frame, glance, tidy_comparison
 from causalrisk.values import Adjustment
 
 # Those of `report`, with advice on the keywords of other packages.
@@ -91,12 +91,12 @@ class ComparisonResults:
     @property
     def table(self) -> pd.DataFrame:
         """Effects, a row an estimator (and arm): the columns of `summary_frame`, by the bootstrap, and "robust se"."""
-        return effects_frame(self._data, 0.05)
+        return Frame(effects_frame(self._data, 0.05))
 
     @property
     def differences(self) -> pd.DataFrame:
         """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
-        return differences_frame(self._data, 0.05)
+        return Frame(differences_frame(self._data, 0.05))
 
     @check_keywords("methods")
     def pairwise(self, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None) -> pd.DataFrame:
@@ -119,7 +119,7 @@ class ComparisonResults:
         """
         check_alpha(alpha)
         check_adjustment(adjust)
-        return differences_frame(self._data, alpha, adjust, against)
+        return Frame(differences_frame(self._data, alpha, adjust, against))
 
     @property
     def cov(self) -> pd.DataFrame:

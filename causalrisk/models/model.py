@@ -23,6 +23,7 @@ from causalrisk.design import (
     design_from_scan,
 )
 from causalrisk.design.covariates import clustered
+from causalrisk.design.design import by_rows
 from causalrisk.design.rows import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, listed
 from causalrisk.estimators import specification
@@ -41,6 +42,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification
 from causalrisk.inference.covariance import robust_record, start_record, with_covariance
 from causalrisk.inference.repeats import median_fit
+from causalrisk.models.cost import Cost, cost_of
 from causalrisk.models.keywords import (
     ESTIMATOR_WORDS,
     NEW_MODEL,
@@ -143,6 +145,7 @@ class CausalModel(metaclass=Advising):
         quantiles: float | Sequence[float] | None = None,
         design: Survey | None = None,
         subpop: Any = None,
+        observed: str | None = None,
         missing: Missing = "drop",
         collinear: Missing = "drop",
     ) -> Self:
@@ -238,6 +241,13 @@ class CausalModel(metaclass=Advising):
             Subpopulation of the survey that the effect is of: a column of True and False, a condition such as
             "age >= 20", or one value per row. Units without rows in it count in the variance, which leaving the rows
             out of the data would change.
+        observed : str, optional
+            Formula of a logit model of the outcome being observed, where outcomes are missing, such as "x1 + d" with
+            the treatment d or "(x1 + x2) * d" for a model by arm. Rows without an outcome then stay in the sample: the
+            score, the target population and averages of predictions are of all rows, outcome models are trained on
+            those with an outcome, and weights are also divided by the probability that the outcome was observed, whose
+            estimation is counted in the standard errors. OutcomeRegression and "Unadjusted", which have no weights,
+            take the outcomes of an arm as missing at random given the covariates of the outcome formula.
         missing : {"drop", "raise"}
             Whether rows that miss a variable of either formula are left out of both models, or refused.
         collinear : {"drop", "raise"}
@@ -273,7 +283,7 @@ class CausalModel(metaclass=Advising):
             check_scored(made, propensity, propensity_score)
         return cls._of(made, cls._checked(model_options(made, given)))
 
-    @check_keywords("arrays", from_formula, without=("treat", "propensity"))
+    @check_keywords("arrays", from_formula, without=("treat", "propensity", "observed"))
     def __init__(
         self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
     ) -> None:
@@ -520,6 +530,55 @@ class CausalModel(metaclass=Advising):
             return fit_separate(self.design, self.spec, options, inference)
 
         return self._repeated(fitted, inference)
+
+    def cost(self, **options: Any) -> Cost:
+        """Tell what a fit takes of the processor and of memory, from fits to samples of the rows.
+
+        Parameters
+        ----------
+        **options
+            Options of `fit`, such as ``n_boot=999``.
+
+        Returns
+        -------
+        Cost
+            `seconds` of a processor and `bytes` beside the data; printed, a sentence.
+
+        Raises
+        ------
+        UnavailableError
+            If the model is of a scan.
+
+        Notes
+        -----
+        50,000 and 200,000 rows (a quarter and all, if there are fewer), drawn at random, are fitted with 32 and with 96
+        resamples, and 200,000 and 400,000 for the memory; both are taken as linear. Other programs that run beside the
+        fits make the seconds more; memory is told rather too high, as blocks of rows bound a part of it.
+
+        Examples
+        --------
+        >>> from causalrisk import IPWRA, datasets
+        >>> births = datasets.load_cattaneo2()
+        >>> model = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke")
+        >>> model.cost(n_boot=50).n_boot
+        50
+        """
+        design = self.design
+        if isinstance(design, ScannedDesign):
+            raise by_rows("cost()")
+        inference = options_of(InferenceOptions, {**options})
+        asked = (inference.n_boot, inference.bootstrap, inference.resamples)
+        default = "bootstrap" if self.spec.joint or any(given is not None for given in asked) else "robust"
+        n_boot = inference.draws if (inference.cov_type or default) == "bootstrap" else 0
+        order = np.random.default_rng(0).permutation(design.n)
+
+        def fit(rows: int, count: int) -> object:
+            keep = np.zeros(design.n, dtype=bool)
+            keep[order[:rows]] = True
+            some = design if rows == design.n else design.subset(keep, "a sample")
+            return self._of(some, self.options).fit(**options | ({"n_boot": count} if count else {}))
+
+        return cost_of(fit, design.n, n_boot)
 
     def _clustered_fit(self, given: Mapping[str, Any]) -> CausalResults:
         """Fit with the clusters that `cov_kwds` has, under the other options of the call."""

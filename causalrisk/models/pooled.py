@@ -18,7 +18,7 @@ from causalrisk.models.results import CausalResults, single_effect
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.summary import pooled_line, summarize_pooled
 from causalrisk.report.tables.stacked import ResultSummary
-from causalrisk.report.tidy import glance, tidy_frame
+from causalrisk.report.tidy import Frame, glance, tidy_frame
 
 
 class PooledResults:
@@ -139,7 +139,7 @@ class PooledResults:
         """
         limits = self.conf_int(alpha)
         limits.columns = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
-        return pd.concat([self.params, self.bse, self.tvalues, self.df, self.pvalues, limits], axis=1)
+        return Frame(pd.concat([self.params, self.bse, self.tvalues, self.df, self.pvalues, limits], axis=1))
 
     @property
     def missing_information(self) -> pd.DataFrame:

@@ -232,7 +232,9 @@ def single_effect(values: pd.Series, record: FitRecord, name: str, instead: str)
     return float(values.iloc[0])
 
 
-def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Concatenate[Any, P], R]:
+def of_record(
+    function: Callable[Concatenate[FitRecord, P], R], plain: bool = False
+) -> Callable[Concatenate[Any, P], R]:
     """Return a method that calls a function of a record with the record of its results.
 
     A keyword that the function does not have is a TypeError that says what to type.
@@ -241,6 +243,8 @@ def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Conc
     ----------
     function : callable
         Takes a record, then what the method takes.
+    plain : bool
+        Whether data frames are as the function makes them, for programs; others print all their columns.
 
     Returns
     -------
@@ -252,8 +256,8 @@ def of_record(function: Callable[Concatenate[FitRecord, P], R]) -> Callable[Conc
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
-        made: R = printed_whole(function(self._record, *args, **keywords))
-        return made
+        made = function(self._record, *args, **keywords)
+        return made if plain else printed_whole(made)
 
     method.__qualname__ = f"CausalResults.{function.__name__}"
     own = self.replace(name="self", annotation=inspect.Parameter.empty)
@@ -521,8 +525,8 @@ class CausalResults(metaclass=Advising):
     explain = of_record(explain)
     report = of_record(report)
     methods = of_record(methods)
-    tidy = of_record(tidy)
-    glance = of_record(glance)
+    tidy = of_record(tidy, plain=True)
+    glance = of_record(glance, plain=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return stamped(self)

@@ -20,6 +20,7 @@ DISTINCT = 2**20  # distinct values kept, at the most
 DIGIT, DIGITS = 16, 4  # bits of a digit, and digits of a key
 SIGN = np.uint64(2**63)
 CUTS = 4096  # distinct values kept of a column in blocks; about so many cuts replace them where it has more
+COUNTED = 2**16  # whole numbers within less than this of one another are counted
 HEAVY = 4  # a value of so many times the weight between two cuts is a cut itself
 
 
@@ -255,8 +256,14 @@ class Steps:
         n_samples : int
             K.
         """
+        if len(x) and x.max() - x.min() < COUNTED and (x == np.floor(x)).all():  # whole numbers are counted, not sorted
+            low = x.min()
+            place = (x - low).astype(np.intp)
+            there = np.flatnonzero(np.bincount(place))
+            masses = sums_at(place, there[-1] + 1, sample, weights=weights, n_samples=n_samples)
+            return cls(low + there, masses[there])
         values, place = np.unique(x, return_inverse=True)
-        return cls(values, _sums(place, len(values), sample, weights=weights, n_samples=n_samples))
+        return cls(values, sums_at(place, len(values), sample, weights=weights, n_samples=n_samples))
 
     def beside(self, other: Steps) -> Steps:
         """Merge with the distribution functions of other rows."""
@@ -304,7 +311,7 @@ class Cells:
         """Return the cells of some rows, none above the last cut; other parameters as in `Steps.of`."""
         cell = np.minimum(np.searchsorted(cuts, x), len(cuts) - 1)
         place = 2 * cell + (cuts[cell] == x)
-        both = _sums(place, 2 * len(cuts), sample, weights=weights, n_samples=n_samples)
+        both = sums_at(place, 2 * len(cuts), sample, weights=weights, n_samples=n_samples)
         return cls(both[::2], both[1::2])
 
     def distances(self) -> tuple[Array, Array]:
@@ -320,8 +327,10 @@ class Cells:
         return found, np.maximum(most - found, 0)
 
 
-def _sums(place: NDArray[np.intp], size: int, sample: NDArray[np.intp], *, weights: Array, n_samples: int) -> Array:
-    """Sum weights by place and sample, shape (size, K, m)."""
+def sums_at(
+    place: NDArray[np.integer], size: int, sample: NDArray[np.intp], *, weights: Array, n_samples: int
+) -> Array:
+    """Sum weights of shape (m, n) by place below `size` and sample below K, both of shape (n,): (size, K, m)."""
     code = place * n_samples + sample
     sums = [np.bincount(code, part, size * n_samples).reshape(size, n_samples) for part in weights]
     return np.stack(sums, axis=-1)

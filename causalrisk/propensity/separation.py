@@ -16,7 +16,7 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 from causalrisk.propensity.models import Arms, other_arms
-from causalrisk.propensity.weights import WeightModel, membership_of
+from causalrisk.propensity.weights import WeightModel, membership_of, observation_of
 
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 SHOWN = 3
@@ -145,6 +145,40 @@ def _members_told(direction: Array, model: WeightModel) -> tuple[NDArray[np.intp
     """Count the rows of the frame and of the sample that are told from the others, and all of them."""
     told, member = _of_members(model) @ direction > MARGIN, (model.observed > 0).astype(np.intp)
     return np.bincount(member[told], minlength=2), np.bincount(member, minlength=2)
+
+
+def check_observation(models: Models, model: WeightModel, design: Design) -> None:
+    """Raise a SeparationError where the observation model tells which outcomes are missing; arguments as above."""
+    observation, seen = model.observation, design.observation
+    if observation is None or seen is None:
+        return
+    size = observation.n_coefficients
+    direction = separating_direction(lambda function: models(functools.partial(_over_seen, function)), size)
+    if direction is None:
+        return
+    told = add_up(models(functools.partial(_seen_told, direction)))
+    raise SeparationError(
+        f"the observation model (logit) predicts whether the outcome {design.endog_name!r} is observed perfectly in "
+        f"{int(told.sum())} rows ({told[0]} without and {told[1]} with an outcome), so its coefficients are not "
+        f"finite.\nSimplify  observed={seen.formula!r}: leave out the term that tells, such as an arm or a level "
+        "whose outcomes are all observed, or all missing."
+    )
+
+
+def _over_seen(function: Callable[[Array], T], model: WeightModel) -> T:
+    return function(_of_seen(model))
+
+
+def _of_seen(model: WeightModel) -> Array:
+    """As `_against_others`, of the rows of the sample with and without an outcome."""
+    observation, own = observation_of(model), model.observed > 0
+    return _against_others(observation.columns[own], observation.arm[own], 2)[0]
+
+
+def _seen_told(direction: Array, model: WeightModel) -> NDArray[np.intp]:
+    """Count the rows without and with an outcome that are told from the others."""
+    arm = observation_of(model).arm[model.observed > 0]
+    return np.bincount(arm[_of_seen(model) @ direction > MARGIN], minlength=2)
 
 
 @dataclass(frozen=True)

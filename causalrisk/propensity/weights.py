@@ -7,10 +7,15 @@ Everything is divided by the mean tilt, so that sums of s times it over N are av
 t, weights are kept as the *excess* w - t: for the whole population that is the odds (1 - e_a) / e_a, which keeps its
 digits where w is close to 1. The *measure* is the divisor's summand: t itself, but for a target frame, whose rows
 have no weight, the density ratio of the rows of the sample.
+
+Where outcomes are missing, the weights have one more factor, 1 / (probability that the outcome is observed), and are
+zero in the rows without an outcome; tilt and measure, which are of all rows, have none of it. Its model is a logit with
+columns of its own, and its coefficients are the last of gamma.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -96,18 +101,18 @@ class WeightSlopes:
         """Return the derivatives of some of the rows."""
         return WeightSlopes(self.w[:, rows], None if self.measure is None else self.measure[:, rows], self.log_mean)
 
-    def of_w(self, columns: Array, w: Array, factor: Array) -> Array:
+    def of_w(self, model: WeightModel, w: Array, factor: Array) -> Array:
         """Sum over the gammas of a factor (n, m) times the derivative of w by the coefficients, shape (n, Q)."""
-        return self._summed(self.w, columns, w, factor)
+        return self._summed(self.w, model, w, factor)
 
-    def of_measure(self, columns: Array, measure: Array, factor: Array) -> Array:
+    def of_measure(self, model: WeightModel, measure: Array, factor: Array) -> Array:
         """Sum over the gammas of a factor times the derivative of the measure, (n, Q); zero where it is fixed."""
         if self.measure is None:
-            return np.zeros((len(columns), len(self.w) * columns.shape[1]))
-        return self._summed(self.measure, columns, measure, factor)
+            return np.zeros((len(measure), model.n_coefficients))
+        return self._summed(self.measure, model, measure, factor)
 
-    def _summed(self, slope: Array, columns: Array, value: Array, factor: Array) -> Array:
-        total = _by_coefficients(np.einsum("lnm,nm->ln", slope, factor)[..., None], columns)
+    def _summed(self, slope: Array, model: WeightModel, value: Array, factor: Array) -> Array:
+        total = _by_coefficients(np.einsum("lnm,nm->ln", slope, factor)[..., None], model.columns, model.beside)
         return total if self.log_mean is None else total - (factor * value) @ self.log_mean.T
 
 
@@ -121,15 +126,19 @@ class RowWeights(ABC):
         As in `ImportanceWeights`.
     columns : ndarray, shape (n, q)
         Basis columns of the propensity design.
-    inverse : ndarray, shape (L, q, Q)
-        Inverse information: times score and basis columns it is the influence function of the coefficients.
+    inverse : tuple of ndarray, shape (q, Q)
+        Inverse information, for each predictor: times score and basis columns it is the influence function of the
+        coefficients.
+    beside : ndarray, shape (n, r), or None
+        Basis columns of the observation model, whose predictor is the last; None where no outcomes are missing.
     """
 
     excess: Array
     tilt: Array
     measure: Array
     columns: Array
-    inverse: Array
+    inverse: tuple[Array, ...]
+    beside: Array | None
 
     @property
     @abstractmethod
@@ -144,13 +153,13 @@ class RowWeights(ABC):
     @property
     def size(self) -> int:
         """Number of propensity coefficients that weights depend on, Q."""
-        return self.inverse.shape[2]
+        return self.inverse[0].shape[1] if self.inverse else 0
 
     def part(self, rows: slice) -> RowWeights:
         """Return the weights of some of the rows."""
-        arrays = self.excess, self.tilt, self.measure, self.columns, self.inverse
+        arrays = self.excess, self.tilt, self.measure, self.columns, self.inverse, self.beside
         kept = KeptWeights(*arrays, self.slopes.part(rows), self.score[:, rows])
-        return taken(kept, rows, "excess", "tilt", "measure", "columns")
+        return taken(kept, rows, "excess", "tilt", "measure", "columns", "beside")
 
     @cached_property
     def w_by_gamma(self) -> Array:
@@ -169,15 +178,16 @@ class RowWeights(ABC):
         return self.measure_by_gamma if self.measure is self.tilt else None
 
     def _by_gamma(self, slope: Array, value: Array) -> Array:
-        total, log_mean = _by_coefficients(slope, self.columns), self.slopes.log_mean
+        total, log_mean = _by_coefficients(slope, self.columns, self.beside), self.slopes.log_mean
         return total if log_mean is None else total - value[:, None] @ log_mean.T
 
     @cached_property
     def influence(self) -> Array:
         """Influence function of the propensity coefficients, shape (n, Q)."""
         found = np.zeros((len(self.tilt), self.size))
-        for factor, matrix in zip(self.score, self.inverse, strict=True):
-            found += weighted_rows(self.columns, factor, matrix)
+        of_predictors = predictor_columns(self.columns, self.beside, len(self.inverse))
+        for columns, factor, matrix in zip(of_predictors, self.score, self.inverse, strict=True):
+            found += weighted_rows(columns, factor, matrix)
         return found
 
     @property
@@ -203,7 +213,7 @@ class KeptWeights(RowWeights):
 
     Parameters
     ----------
-    excess, tilt, measure, columns, inverse
+    excess, tilt, measure, columns, inverse, beside
         As in `RowWeights`.
     kept_slopes, kept_score
         The `slopes` and `score`.
@@ -221,7 +231,8 @@ class KeptWeights(RowWeights):
             tilt=tilt,
             measure=tilt,
             columns=none.T,
-            inverse=np.empty((0, 0, 0)),
+            inverse=(),
+            beside=None,
             kept_slopes=WeightSlopes(none[..., None], None, None),
             kept_score=none,
         )
@@ -237,8 +248,15 @@ class KeptWeights(RowWeights):
         return self.kept_score
 
 
-def _by_coefficients(slopes: Array, columns: Array) -> Array:
-    """Return derivatives by the coefficients, shape (n, L q), from derivatives by the predictors, shape (L, n, 1)."""
+def predictor_columns(columns: Array, beside: Array | None, count: int) -> list[Array]:
+    """Columns of each of `count` predictors: those of the propensity design, and of the last `beside` if given."""
+    return [columns] * count if beside is None else [*[columns] * (count - 1), beside]
+
+
+def _by_coefficients(slopes: Array, columns: Array, beside: Array | None = None) -> Array:
+    """Return derivatives by the coefficients, shape (n, Q), from derivatives by the predictors, shape (L, n, 1)."""
+    if beside is not None:
+        return np.hstack([_by_coefficients(slopes[:-1], columns), slopes[-1] * beside])
     return (slopes * columns).transpose(1, 0, 2).reshape(len(columns), len(slopes) * columns.shape[1])
 
 
@@ -253,10 +271,18 @@ class WeightModel:
         The target population.
     observed : ndarray, shape (n,)
         1.0 for the rows of the sample, 0.0 for those of a target frame.
+    observation : LikelihoodModel, optional
+        Logit of the outcome of a row being observed, where some are missing.
     """
 
-    def __init__(self, propensity: PropensityModel, target: Target, observed: Array) -> None:
-        self.propensity, self.target, self.observed = propensity, target, observed
+    def __init__(
+        self,
+        propensity: PropensityModel,
+        target: Target,
+        observed: Array,
+        observation: LikelihoodModel | None = None,
+    ) -> None:
+        self.propensity, self.target, self.observed, self.observation = propensity, target, observed, observation
         self.membership = target.membership if isinstance(target, FrameTarget) else None
 
     @property
@@ -267,12 +293,27 @@ class WeightModel:
     @property
     def n_coefficients(self) -> int:
         """Number of coefficients of all models, Q."""
-        return self.propensity.n_coefficients + (0 if self.membership is None else self.membership.n_coefficients)
+        return sum(model.n_coefficients for model, _ in self.models)
+
+    @property
+    def models(self) -> list[tuple[PropensityModel, slice]]:
+        """Models of the arm, the membership of a target frame and the observation, each with its part of gamma."""
+        models, cut = [], 0
+        for model in (self.propensity, self.membership, self.observation):
+            if model is not None:
+                models.append((model, slice(cut, cut + model.n_gamma)))
+                cut += model.n_gamma
+        return models
+
+    @property
+    def beside(self) -> Array | None:
+        """Basis columns of the observation model, shape (n, r)."""
+        return None if self.observation is None else self.observation.columns
 
     @property
     def separable(self) -> bool:
         """True if shifts of gamma multiply the terms of the excess."""
-        return self.target.separable and self.propensity.log_linear
+        return self.target.separable and self.propensity.log_linear and self.observation is None
 
     @property
     def by_rows(self) -> bool:
@@ -283,54 +324,51 @@ class WeightModel:
         """Return the model on some of the rows, where it goes `by_rows`."""
         if not isinstance(self.propensity, LikelihoodModel | ClippedModel):
             raise TypeError("this propensity model is one of all rows")
-        return WeightModel(self.propensity.part(rows), self.target.part(rows), self.observed[rows])
+        observation = None if self.observation is None else self.observation.part(rows)
+        return WeightModel(self.propensity.part(rows), self.target.part(rows), self.observed[rows], observation)
 
-    def _both(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
-        """Fit the model on the sample and the membership model on all rows, and stack the coefficients."""
-        cut = self.propensity.n_gamma
-        if self.membership is None:
-            return fit(self.propensity, counts, slice(None))
-        own = fit(self.propensity, counts * self.observed[:, None], slice(0, cut))
-        return own.above(fit(self.membership, counts, slice(cut, None)))
+    def _each(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
+        """Fit each model, that of membership to all rows and the others to the sample, and stack the coefficients."""
+        own = counts if self.membership is None else counts * self.observed[:, None]
+        fits = [fit(model, counts if model is self.membership else own, part) for model, part in self.models]
+        return functools.reduce(NewtonFits.above, fits)
 
     def fit(self, s: Array) -> NewtonFits:
         """Fit under observation weights of shape (n,)."""
-        return self._both(s[:, None], lambda model, counts, part: model.fit(counts))
+        return self._each(s[:, None], lambda model, counts, part: model.fit(counts))
 
     def refit(self, counts: Array, start: Array) -> NewtonFits:
         """Refit under multiplicities of shape (n, m) from a gamma of shape (S,) or (S, m)."""
-        return self._both(counts, lambda model, own, part: model.refit(own, start[part]))
+        return self._each(counts, lambda model, own, part: model.refit(own, start[part]))
 
     def score(self, eta: Array) -> Array:
         """Return the score of `RowWeights` under predictors (L, n, 1)."""
-        own = self.propensity.score(eta[: self.propensity.n_predictors])
-        if self.membership is None:
-            return own
-        return np.concatenate([own * self.observed, self.membership.score(eta[self.propensity.n_predictors :])])
+        scores, cut = [], 0
+        for model, _ in self.models:
+            own = model.score(eta[cut : cut + model.n_predictors])
+            alone = self.membership is None or model is self.membership
+            scores.append(own if alone else own * self.observed)
+            cut += model.n_predictors
+        return np.concatenate(scores)
 
-    def inverse(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> Array:
+    def inverse(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> tuple[Array, ...]:
         """Return the inverse of `RowWeights`, relative to the total weight of the sample."""
-        information = None if whole is None else whole.information
-        cut = self.propensity.n_gamma
-        own = s if self.membership is None else s * self.observed
-        inverse = self.propensity.inverse(gamma[:cut], own, information)
-        if self.membership is None:
-            return inverse
+        own, cut, placed = s if self.membership is None else s * self.observed, 0, list[Array]()
         # The information of the membership model is a mean over sample and frame, the inverse relative to the sample.
-        share = (s * self.observed).sum() / s.sum() if whole is None else 1.0
-        of_frame = None if whole is None else whole.membership
-        beside = self.membership.inverse(gamma[cut:], s, of_frame)
-        own, both = inverse.shape[2], self.n_coefficients
-        placed = np.zeros((len(inverse) + len(beside), self.columns.shape[1], both))
-        placed[: len(inverse), :, :own], placed[len(inverse) :, :, own:] = inverse, beside * share
-        return placed
+        share = own.sum() / s.sum() if whole is None and self.membership is not None else 1.0
+        for k, (model, part) in enumerate(self.models):
+            weights, factor = (s, share) if model is self.membership else (own, 1.0)
+            for rows in model.inverse(gamma[part], weights, None if whole is None else whole.information[k]):
+                wide = np.zeros((len(rows), self.n_coefficients))
+                wide[:, cut : cut + model.n_coefficients] = rows * factor
+                placed.append(wide)
+            cut += model.n_coefficients
+        return tuple(placed)
 
     def predictors(self, gamma: Array) -> Array:
         """Linear predictors, shape (L, n, m), under gammas of shape (S, m)."""
-        if self.membership is None:
-            return self.propensity.predictors(gamma)
-        cut = self.propensity.n_gamma
-        return np.concatenate([self.propensity.predictors(gamma[:cut]), self.membership.predictors(gamma[cut:])])
+        parts = [model.predictors(gamma[part]) for model, part in self.models]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def probabilities(self, eta: Array) -> Array:
         """Probability of each arm, shape (K, n, m), under predictors (L, n, m)."""
@@ -338,8 +376,23 @@ class WeightModel:
 
     def undivided(self, eta: Array) -> Array:
         """Return importance weights h / e, not divided by the mean tilt, shape (n, m), under predictors (L, n, m)."""
-        excess, tilt, _ = self.target.parts(self.propensity, eta)
-        return excess + tilt
+        excess, tilt, _ = self.target.parts(self.propensity, self._of_target(eta))
+        return (excess + tilt) * self._factor(eta)[0]
+
+    def _of_target(self, eta: Array) -> Array:
+        """Predictors of the models of arm and target."""
+        return eta if self.observation is None else eta[:-1]
+
+    def _factor(self, eta: Array) -> tuple[Array, Array]:
+        """Inverse probability that the outcome is observed, zero where it is not, and its slope; one without missings.
+
+        Both are of shape (n, m), or of (1, 1).
+        """
+        if self.observation is None:
+            return np.ones((1, 1)), np.zeros((1, 1))
+        seen = (self.observation.arm > 0)[:, None]
+        odds = np.where(seen, np.exp(np.where(seen, -eta[-1], 0.0)), 0.0)
+        return seen.astype(float) + odds, -odds
 
     @property
     def divided(self) -> bool:
@@ -351,6 +404,14 @@ class WeightModel:
 
         Where the rows are a block, `whole` has the sums over all rows.
         """
+        at = self._of_all(self._of_target(eta), counts, whole)
+        if self.observation is None:
+            return at
+        factor, _ = self._factor(eta)
+        return ImportanceWeights(factor * at.excess + (factor - 1) * at.tilt, at.tilt, at.measure)
+
+    def _of_all(self, eta: Array, counts: Array, whole: TargetSums | None) -> ImportanceWeights:
+        """As `weights_at`, were all outcomes observed."""
         excess, tilt, measure = self.target.parts(self.propensity, eta)
         if not self.divided:
             return ImportanceWeights(excess, tilt, measure)
@@ -364,7 +425,7 @@ class WeightModel:
 
     def target_sums(self, eta: Array, counts: Array) -> TargetSums:
         """Return sums over the rows that weights are divided by; they add up over blocks."""
-        _, tilt, measure = self.target.parts(self.propensity, eta)
+        _, tilt, measure = self.target.parts(self.propensity, self._of_target(eta))
         return self._sums(tilt, measure, counts)
 
     def _sums(self, tilt: Array, measure: Array, counts: Array) -> TargetSums:
@@ -413,10 +474,25 @@ class WeightModel:
 
         Where the rows are a block, `whole` and `log_mean` belong to all rows.
         """
+        if self.observation is None:
+            return self._slopes_of_all(eta, counts, whole, log_mean)
+        of_target = self._of_target(eta)
+        base, at = self._slopes_of_all(of_target, counts, whole, log_mean), self._of_all(of_target, counts, whole)
+        factor, slope = self._factor(eta)
+        measure, log_mean, last = base.measure, base.log_mean, (at.w * slope)[None]
+        if measure is not None and log_mean is not None:
+            measure = np.concatenate([measure, np.zeros_like(last)])
+            log_mean = np.concatenate([log_mean, np.zeros((self.observation.n_coefficients, log_mean.shape[1]))])
+        return WeightSlopes(np.concatenate([base.w * factor, last]), measure, log_mean)
+
+    def _slopes_of_all(
+        self, eta: Array, counts: Array, whole: TargetSums | None, log_mean: Array | None
+    ) -> WeightSlopes:
+        """As `slopes`, were all outcomes observed."""
         w_slope, measure_slope = self.target.slopes(self.propensity, eta)
         if not self.divided:
             return WeightSlopes(w_slope, None, None)
-        whole = self.target_sums(eta, counts) if whole is None else whole
+        whole = self._sums(*self.target.parts(self.propensity, eta)[1:], counts) if whole is None else whole
         if measure_slope is None:
             return WeightSlopes(w_slope / whole.mean_measure, None, None)
         log_mean = self._log_mean(measure_slope, counts, whole) if log_mean is None else log_mean
@@ -424,7 +500,7 @@ class WeightModel:
 
     def log_mean(self, eta: Array, counts: Array, whole: TargetSums) -> Array | None:
         """As in `WeightSlopes`, of all rows; the parts of blocks add up."""
-        measure_slope = self.target.slopes(self.propensity, eta)[1]
+        measure_slope = self.target.slopes(self.propensity, self._of_target(eta))[1]
         return None if measure_slope is None else self._log_mean(measure_slope, counts, whole)
 
     def _log_mean(self, measure_slope: Array, counts: Array, whole: TargetSums) -> Array:
@@ -437,6 +513,13 @@ def membership_of(model: WeightModel) -> PropensityModel:
     if model.membership is None:
         raise TypeError("the target is no data frame")
     return model.membership
+
+
+def observation_of(model: WeightModel) -> LikelihoodModel:
+    """Return the observation model, where outcomes are missing."""
+    if model.observation is None:
+        raise TypeError("no outcome is missing")
+    return model.observation
 
 
 @dataclass(frozen=True)
@@ -487,7 +570,7 @@ class WeightFit(RowWeights):
 
     Parameters
     ----------
-    excess, tilt, measure, columns, inverse
+    excess, tilt, measure, columns, inverse, beside
         As in `RowWeights`.
     model : WeightModel
         Propensity model and target.
@@ -515,8 +598,8 @@ class WeightFit(RowWeights):
 
     @property
     def coefficients(self) -> Array:
-        """The propensity coefficients, shape (Q,); none of a classifier."""
-        return self.gamma[: self.model.n_coefficients]
+        """The propensity coefficients, shape (Q,); none of a classifier, whose log odds are none."""
+        return self.gamma[len(self.gamma) - self.model.n_coefficients :]
 
     @property
     def eta(self) -> Array:
@@ -553,6 +636,11 @@ class WeightFit(RowWeights):
         """Probability of each arm, shape (K, n)."""
         return self.model.probabilities(self.eta[..., None])[:, :, 0]
 
+    @property
+    def observation_probabilities(self) -> Array:
+        """Probability that the outcome is observed, where some are missing, shape (n,)."""
+        return observation_of(self.model).probabilities(self.eta[-1:, :, None])[1, :, 0]
+
     def part(self, rows: slice) -> RowWeights:
         """As in `RowWeights`."""
         return self.part_of_fit(rows) if self.model.by_rows else super().part(rows)
@@ -560,7 +648,8 @@ class WeightFit(RowWeights):
     def part_of_fit(self, rows: Rows) -> WeightFit:
         """Return the fit on some of the rows, where its model goes `by_rows`."""
         model = self.model.part(rows)
-        return replace(taken(self, rows, "excess", "tilt", "measure", "s"), columns=model.columns, model=model)
+        kept = taken(self, rows, "excess", "tilt", "measure", "s")
+        return replace(kept, columns=model.columns, beside=model.beside, model=model)
 
     def refit(self, counts: Array, start: Array | None = None) -> NewtonFits:
         """Refit under multiplicities (n, m), from a gamma of shape (S,) or (S, m), by default of this fit."""
@@ -596,16 +685,13 @@ class WeightSums:
         Divisors of the weights.
     log_mean : ndarray, shape (Q, 1), or None
         As in `WeightSlopes`.
-    information : ndarray, shape (Q, Q)
-        Mean information of the propensity model.
-    membership : ndarray, shape (q, q), optional
-        Information of the membership model, over the weight of the sample.
+    information : tuple of ndarray
+        Information of each of `WeightModel.models`, over the weight of the sample.
     """
 
     target: TargetSums
     log_mean: Array | None
-    information: Array
-    membership: Array | None = None
+    information: tuple[Array, ...]
 
 
 def fit_weights(model: WeightModel, s: Array) -> WeightFit:
@@ -662,6 +748,7 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
         measure=tilt if at.measure is at.tilt else at.measure[:, 0],
         columns=model.columns,
         inverse=inverse,
+        beside=model.beside,
         model=model,
         gamma=gamma,
         s=s,

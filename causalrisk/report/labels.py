@@ -112,8 +112,9 @@ def raw_means(record: FitRecord) -> Array:
     """Return the mean outcome of each arm under the observation weights, at a stated exposure its rate, shape (K,)."""
     design, stated = record.design, record.stated_exposure
     per = np.ones(design.n) if stated is None or design.offset is None else np.exp(design.offset) / stated
-    weighted = design.members * design.weights
-    return np.asarray((weighted @ design.y) / (weighted @ per))
+    seen = design.recorded
+    weighted = design.members[:, seen] * design.weights[seen]
+    return np.asarray((weighted @ design.y[seen]) / (weighted @ per[seen]))
 
 
 def outcome_text(record: FitRecord) -> str:
@@ -187,6 +188,24 @@ def weight_words(record: FitRecord) -> str:
     population = record.options.population
     simpler = population.two_arms_weight_text if record.design.n_arms == 2 else ""
     return in_population(record, simpler or population.weight_text)
+
+
+def missing_words(record: FitRecord) -> str:
+    """Sentences on outcomes that are missing, and what makes up for them; empty where none is."""
+    design, seen = record.design, record.design.observation
+    if seen is None:
+        return ""
+    of_arms = joined([f"{lost} of {label}" for lost, label in zip(design.unrecorded, design.labels, strict=True)])
+    rows = f"{count(design.n_unrecorded, design.unit_name)} without an outcome ({of_arms})"
+    if not record.spec.uses_propensity:
+        return (
+            f"{rows} are kept, not dropped: averages are over all rows, by outcome models of those that have one, for "
+            f"which {record.spec.name} has no use of the model of observed=."
+        )
+    return (
+        f"{rows} are weighted for, not dropped: averages are over all rows, and an outcome counts by 1 / (probability "
+        f"that it is observed) too, from a logit in {seen.formula}, whose estimation is in the standard errors."
+    )
 
 
 def formats(record: FitRecord) -> tuple[str, str]:

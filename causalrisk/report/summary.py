@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design, ScannedDesign
+from causalrisk.design.rows import UNRECORDED
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.coefficients import ModelCoefficients, coefficients_of
@@ -46,6 +47,7 @@ from causalrisk.report.labels import (
     ladder_end_words,
     learner_text,
     learner_words,
+    missing_words,
     offset_row,
     outcome_model_text,
     propensity_text,
@@ -215,6 +217,8 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     else:
         left += inference
         right += _joint_head(record, joint)
+    if design.observation is not None:
+        right.append(("No outcome:", f"{design.n_unrecorded} ({design.n_unrecorded / design.nobs:.1%})"))
     right.append(("Converged:", "yes" if has_converged(record) else "NO"))
     if record.options.effect != "difference":
         left.append(("Effect:", record.options.effect.replace("_", " ")))
@@ -396,11 +400,14 @@ def _notes(record: FitRecord) -> list[str]:
         models = f"Outcome: {design.formula}"
         if record.weight_fit is not None and design.score is None:
             models += f"   Propensity: {design.propensity_formula}"
+        if design.observation is not None and record.spec.uses_propensity:
+            models += f"   Observed: {design.observation.formula}"
         notes.append(models)
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
     notes += _ledger_notes(record)
+    notes += [text for text in [missing_words(record)] if text]
     notes += _fits_note(record.design)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
         notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
@@ -501,10 +508,12 @@ def _score_notes(record: FitRecord) -> list[str]:
 
 def _ledger_notes(record: FitRecord) -> Sequence[str]:
     """Note on dropped rows and their reasons."""
-    ledger = record.design.sample_ledger
-    dropped = record.design.n_dropped
+    ledger, dropped, name = record.design.sample_ledger, record.design.n_dropped, record.design.endog_name
     if not dropped:
         return []
+    ledger = ledger[ledger["formula"] != UNRECORDED]
+    of_outcome = ledger["variable"].eq(name) & ledger["dropped"].gt(0)
+    kept = f" observed= keeps those without {name}, by a model of why it is missing." if of_outcome.any() else ""
     used_in = ledger["formula"].where(
         ledger["formula"].isin(["trim", "weights", "subpop"]) & ledger["dropped"].gt(0), ""
     )
@@ -514,7 +523,7 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
         for (used_in, name), count in counts.items()
     )
     overlap = " (a row may miss several)" if counts.sum() > dropped else ""
-    return [f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger."]
+    return [f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger.{kept}"]
 
 
 FEW_ESTIMATORS = 3  # up to so many estimators the summary shows every difference
@@ -585,6 +594,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         formulas += f"   Propensity: {design.propensity_formula}"
     notes.append(formulas)
     notes += compared_learner_words(comparison.records)
+    notes += [text for text in [missing_words(comparison.records[-1])] if text]
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")

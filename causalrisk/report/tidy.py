@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from causalrisk.values import Interval
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
+R = TypeVar("R")
 
 
 class Values(pd.Series):
@@ -35,11 +36,11 @@ class Values(pd.Series):
 
     @property
     def _constructor(self) -> type[pd.Series]:
-        return pd.Series
+        return Values
 
     def __getitem__(self, key: Any) -> Any:
-        by_position = isinstance(key, numbers.Integral) and not isinstance(key, bool)
-        return self.iloc[key] if by_position else super().__getitem__(key)
+        whole = isinstance(key, numbers.Integral) and not isinstance(key, bool)
+        return self.iloc[key] if whole and self.index.inferred_type == "string" else super().__getitem__(key)
 
 
 class Frame(pd.DataFrame):
@@ -55,9 +56,9 @@ class Frame(pd.DataFrame):
             return super().__repr__()
 
 
-def printed_whole(value: Any) -> Any:
+def printed_whole(value: R) -> R:
     """Return a data frame as one that prints all its columns; what is none as it is."""
-    return Frame(value) if type(value) is pd.DataFrame else value
+    return Frame(value).__finalize__(value) if type(value) is pd.DataFrame else value  # with its attrs
 
 
 def tidy_frame(names: Sequence[str], estimates: Sequence[Array], limits: Array | None) -> pd.DataFrame:
@@ -121,6 +122,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
     row: dict[str, Any] = {
         "nobs": design.nobs,
         "n_dropped": design.n_dropped,
+        "n_without_outcome": design.n_unrecorded,
         "estimator": record.spec.name,
         "estimand": record.estimand,
         "target": record.options.population.name,

@@ -1,31 +1,11 @@
-"""Memory of the computer that is free, and allocator settings that keep freed memory for the next arrays."""
+"""Memory of the computer, and what of it is free."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # names and numbers of malloc.h
-LARGEST, KEPT = 2**25, 2**26  # bytes; the largest MMAP_THRESHOLD that the C library of Linux takes is the first
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Have the C library keep the memory of freed arrays of up to 32 MB, at most 64 MB in all.
-
-    Otherwise it hands the memory back to the system whenever an array is freed, and every page is cleared again for
-    the next one, which takes longer than the arithmetic on arrays of a thousand rows. On Linux `mallopt` sets it;
-    elsewhere nothing happens. No memory is touched, and once is enough for a process, also for a worker: Dask starts
-    its workers with a threshold of 64 kB.
-    """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mallopt(MMAP_THRESHOLD, LARGEST)
-        mallopt(TRIM_THRESHOLD, KEPT)
-
 
 USUAL_MEMORY = 16e9  # bytes, where the system does not say
 

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from causalrisk.errors import BootstrapError, ResampleWarning, warn_user
 from causalrisk.runtime.interruptions import interruptions_kept
-from causalrisk.runtime.memory import free_memory, keep_freed_memory
+from causalrisk.runtime.memory import free_memory
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -325,7 +325,6 @@ def _following(function: Callable[[S], T], home: int, item: S) -> T:
     """Work on an item in a process that ends with process `home`, which started it: joblib's would wait for minutes."""
     if os.getppid() == home and not any(thread.name == FOLLOWER for thread in threading.enumerate()):
         threading.Thread(target=_end_when_left, args=(home,), name=FOLLOWER, daemon=True).start()
-    keep_freed_memory()
     return function(item)
 
 
@@ -501,7 +500,6 @@ def _by_worker(pickled: bytes, item: Any) -> list[Any]:
     worker = sys.modules["distributed"].get_worker()
     task = worker.state.tasks[worker.get_current_task()]
     function = sys.modules["distributed.protocol.pickle"].loads(pickled)
-    keep_freed_memory()
 
     def wanted() -> bool:
         return task.state != "cancelled" and worker.status.name not in ("closing", "closed")

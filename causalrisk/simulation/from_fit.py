@@ -231,6 +231,7 @@ def _check(res: CausalResults) -> None:
         (f"target {options.target!r}", options.target != "all"),
         (f"family {options.family!r}", options.family not in (None, "gaussian")),
         (f"effect {options.effect!r}", options.effect != "difference"),
+        ("missing outcomes", design.observation is not None),
         ("given propensity scores", options.propensity_score is not None),
     ):
         if bad:

@@ -17,6 +17,7 @@ from causalrisk.report.plots.axes import ABOVE
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_number
+from causalrisk.report.tidy import Frame
 from causalrisk.simulation.population import Design
 
 KEYS = ["design", "n", "estimator"]
@@ -80,7 +81,7 @@ class StudyResults:
                 row = describe(errors[label].to_numpy(), se[label].to_numpy(), reference, critical)
                 rows.append(row | {"mse_over_bound": n * row["rmse"] ** 2 / design.efficiency_bound})
                 index.append((design.name, n, label))
-        return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index, names=KEYS))
+        return Frame(rows, index=pd.MultiIndex.from_tuples(index, names=KEYS))
 
     @property
     def failures(self) -> pd.DataFrame:

@@ -144,7 +144,7 @@ def test_values_that_weigh_much_are_cuts():
 
 @pytest.mark.parametrize("order", list(itertools.permutations([3.0, 4.0, 5.0])))
 def test_a_value_between_the_limits_of_two_blocks_is_a_third(order):
-    blocks = [np.full((2, 1), value) for value in order]
+    blocks = [np.full(2, value) for value in order]
     rows = WeightedRows(np.array([0, 1]), np.ones((2, 2)), np.ones(2))
     sums = functools.reduce(ColumnSums.beside, (ColumnSums.of(block, rows, 2) for block in blocks))
     assert sums.varying.all() and not sums.binary.any()

@@ -159,7 +159,7 @@ def stale(monkeypatch):
 def slope_of_weights(monkeypatch):
     """The influence of the propensity fit on the weights has the wrong sign."""
     by = weights._by_coefficients
-    monkeypatch.setattr(weights, "_by_coefficients", lambda slopes, columns: -by(slopes, columns))
+    monkeypatch.setattr(weights, "_by_coefficients", lambda *given: -by(*given))
 
 
 @pytest.mark.parametrize("plant", [sign, missing_weight, stale, slope_of_weights])

@@ -2259,11 +2259,26 @@ for name in ("intervals of replicates", "intervals of a design"):
 NAMES |= {"ANYBODY": ANYBODY}
 
 
+LOST = DATA.assign(y=DATA.y.where(DATA.index % 5 > 0), seen=DATA.index % 5 > 0)
+MISSING = {
+    "values": Case(
+        lambda observed: model(data=LOST, observed=observed), {"observed": LOST.seen}, {"observed": "x1 + x2"}
+    ),
+    "a column": Case(
+        lambda observed: model(data=LOST, observed=observed), {"observed": "seen"}, {"observed": "x1 + x2"}
+    ),
+    "permutations": Expression(
+        lambda: model(data=LOST, observed="x1").fit().permutation_test(9),
+        lambda: model(data=LOST, observed="x1").fit().pvalues, res=lambda: model(data=LOST, observed="x1").fit(),
+    ),
+}  # fmt: skip
+
+
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
     "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
-    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "permutation": PERMUTATIONS,
+    "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "missing": MISSING, "permutation": PERMUTATIONS,
 }  # fmt: skip
 CASES = {f"{group}: {name}": case for group, cases in GROUPS.items() for name, case in cases.items()}
 HEARD: dict[str, Told] = {}

@@ -373,6 +373,11 @@ def test_a_printed_frame_has_all_its_columns_in_80_columns(names, make):
         assert "..." in repr(frame)
 
 
+def test_a_printed_comparison_has_all_its_columns(names):
+    both = compare("bweight ~ mage", names["b"], treat="mbsmoke", estimators=["Hajek", "AIPW"], n_boot=19)
+    assert "..." not in repr(both.table) + repr(both.differences) and "robust se" in repr(both.table)
+
+
 def test_versions_are_printed(capsys):
     cr.show_versions()
     printed = capsys.readouterr().out

@@ -211,7 +211,9 @@ def test_blocks_that_are_worked_on_together_are_those_drawn_one_by_one():
 
 def test_resamples_that_may_not_fit_into_memory_are_told(monkeypatch):
     frame = simulate(200)
-    monkeypatch.setattr("causalrisk.inference.bootstrap.free_memory", lambda: 4e5)
-    with pytest.warns(cr.ResampleWarning, match="32 resamples of 200 rows .* 0.00061 GB, where 0.0004 GB are free"):
+    monkeypatch.setattr("causalrisk.inference.bootstrap.free_memory", lambda: 1e6)
+    with pytest.warns(
+        cr.ResampleWarning, match="32 resamples of 200 rows .* 0.00061 GB, more than half of the 0.001 GB"
+    ):
         cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d").fit(n_boot=4, n_replicates=20)
     cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit(n_boot=4)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.design import Design, Rowless, by_rows
+from causalrisk.design.design import Design, Observation, Rowless, by_rows, is_missing
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import ColumnMoments, check_magnitude
@@ -73,6 +73,10 @@ class Moments:
         Sum of their weights.
     members : ndarray of int, shape (m,)
         Cluster times K plus arm, where a cluster has rows in an arm.
+    R : ColumnMoments or None
+        Of the design of the observation model; those of X and y are then of the rows with an outcome.
+    recorded, known : ndarray, shape (K,)
+        Rows of each arm with an outcome, and the sum of their weights.
     """
 
     X: ColumnMoments
@@ -81,6 +85,9 @@ class Moments:
     rows: np.ndarray
     totals: Array
     members: np.ndarray
+    R: ColumnMoments | None
+    recorded: np.ndarray
+    known: Array
 
     def beside(self, other: Moments) -> Moments:
         """Return those of other rows beside these."""
@@ -91,6 +98,9 @@ class Moments:
             rows=self.rows + other.rows,
             totals=self.totals + other.totals,
             members=np.union1d(self.members, other.members),
+            R=None if self.R is None or other.R is None else self.R.beside(other.R),
+            recorded=self.recorded + other.recorded,
+            known=self.known + other.known,
         )
 
     @property
@@ -128,7 +138,8 @@ def moments(
     workers, passes
         As in `BlockCoder.over`.
     """
-    origins = tuple(np.median(columns, axis=0) for columns in (first.X, first.Z, _outcomes(first)))
+    parts = (first.X, first.Z, _outcomes(first)[first.recorded], np.empty((1, 0)) if first.R is None else first.R)
+    origins = tuple(np.median(columns, axis=0) if len(columns) else np.zeros(2) for columns in parts)
     found: Moments | None = None
     for made, block in source.over(partial(_moments_of, origins, n_arms, writer is not None), workers, passes):
         if writer is not None and block is not None:
@@ -158,10 +169,14 @@ def _outcomes(block: CodedBlock) -> Array:
 
 def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBlock) -> tuple[Moments, CodedBlock | None]:
     """Return the moments of a block, and the block itself where it is to be kept."""
-    X, Z, y = (
-        ColumnMoments.of(columns, block.arm, k, origin=origin, weights=block.weights)
-        for columns, origin in zip((block.X, block.Z, _outcomes(block)), origins, strict=True)
+    seen = slice(None) if block.R is None else block.recorded
+    arm, weights = block.arm[seen], block.weights[seen]
+    X, y = (
+        ColumnMoments.of(columns[seen], arm, k, origin=origin, weights=weights)
+        for columns, origin in ((block.X, origins[0]), (_outcomes(block), origins[2]))
     )
+    Z = ColumnMoments.of(block.Z, block.arm, k, origin=origins[1], weights=block.weights)
+    R = None if block.R is None else ColumnMoments.of(block.R, origin=origins[3], weights=block.weights)
     cluster = np.empty(0, dtype=np.intp) if block.cluster is None else block.cluster
     found = Moments(
         X=X,
@@ -170,6 +185,9 @@ def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBloc
         rows=np.bincount(block.arm, minlength=k),
         totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
         members=np.unique(cluster * k + block.arm[: len(cluster)]),
+        R=R,
+        recorded=np.bincount(arm, minlength=k),
+        known=np.bincount(arm, weights, minlength=k).astype(float),
     )
     return found, replace(block, table=None, place=None) if kept else None
 
@@ -185,7 +203,7 @@ class ScannedDesign(Rowless, Design):
         The rows, as passes read them: kept, or in the files.
     files : View
         The rows in the files, with their variables; after trimming they have the numbers of the rows before it.
-    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts
+    n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts, unrecorded
         What `Design` works out from its rows.
     outcome_basis, propensity_basis : Basis
         Their bases, without rows.
@@ -195,6 +213,8 @@ class ScannedDesign(Rowless, Design):
         Sum of the observation weights of each arm.
     outcome_moments : tuple of float
         Mean and standard deviation under the weights of the outcome less its offset.
+    observation_basis : Basis or None
+        Basis of the columns of the observation model, where outcomes are missing.
     **known
         Fields of `Design`.
     """
@@ -202,9 +222,10 @@ class ScannedDesign(Rowless, Design):
     # In the place of the properties of Design; plain attributes of the class give way to those of the instance.
     n = nobs = n_dropped = n_clusters = 0
     arm_clusters: list[int] = []  # noqa: RUF012
-    outcome_limits = column_limits = counts = np.empty(0)
+    outcome_limits = column_limits = counts = unrecorded = np.empty(0)
     outcome_basis: Basis
     propensity_basis: Basis
+    observation_basis: Basis | None = None
     constant: Array
     arm_totals: Array
     outcome_moments: tuple[float, float]
@@ -260,6 +281,7 @@ class ScannedDesign(Rowless, Design):
                 (rows, files),
                 seen,
                 encoders=(self.outcome_encoder, self.propensity_encoder),
+                seen_names=None if self.observation is None else self.observation.names,
                 notes=notes,
                 rules=self.rules,
                 lines=lines,
@@ -409,6 +431,7 @@ def design_from_scan(
         (rows, files),
         seen,
         encoders=(coder.outcome, coder.propensity),
+        seen_names=None if coder.observed is None else coder.observed.names,
         notes=notes,
         rules=Rules.of(columns, constant_outcome),
         lines=found.lines,
@@ -471,11 +494,15 @@ def _coder(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
     if reader.survey is not None:
         strata, design = scanned_survey(found, reader.survey)
         notes += design.notes
+    arms, observed = arm_levels(found), None
+    if reader.observed is not None and formulas.seen is not None:
+        observed = make_encoder(found, reader.observed, formulas.seen, arms)
     coder = BlockCoder(
+        observed=observed,
         reader=reader,
         outcome=make_encoder(found, reader.outcome, formulas.right),
         propensity=make_encoder(found, reader.assigned, formulas.assign),
-        arms=arm_levels(found),
+        arms=arms,
         clusters=clusters,
         strata=strata,
         survey=design,
@@ -496,6 +523,7 @@ def _design(
     seen: Moments,
     *,
     encoders: tuple[FormulaEncoder, FormulaEncoder],
+    seen_names: tuple[str, ...] | None,
     notes: list[str],
     rules: Rules,
     lines: Iterable[tuple[Any, ...]],
@@ -504,11 +532,18 @@ def _design(
 ) -> ScannedDesign:
     """Drop dependent columns and freeze.
 
-    `rows` are those kept and those in the files, with the columns of both encoders; `lines` are those of the ledger,
-    `dropped` terms that were dropped before.
+    `rows` are those kept and those in the files, with the columns of both encoders, and of the observation model those
+    of `seen_names`; `lines` are those of the ledger, `dropped` terms that were dropped before.
     """
     reader, columns, arms, n = coder.reader, coder.reader.columns, coder.arms, int(seen.rows.sum())
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
+    observation, keep_seen, of_seen = None, None, None
+    if seen.R is not None and seen_names is not None and reader.observed is not None:
+        formula = reader.observed.right_text
+        if is_missing(seen.rows, seen.recorded, arms.labels, name, formula, notes):
+            keep_seen = seen.R.usable(seen_names, "observation", notes, rules.collinear)
+            none = Observation(np.empty(0, dtype=bool), np.empty((0, len(seen_names))), seen_names, formula)
+            observation, of_seen = none.keeping(keep_seen), seen.R.basis(keep_seen)[0]
     check_magnitude(seen.outcome_limits, f"outcome {name!r}")
     if np.ptp(seen.outcome_limits) == 0:
         raise DesignError(
@@ -517,11 +552,12 @@ def _design(
         )
     size = seen.totals if frequency else seen.rows
     models = ModelColumns(seen.X, encoders[0]), ModelColumns(seen.Z, encoders[1])
-    keep, keep_z = supported_columns(*models, size, arms.labels, rules, notes, spans)
+    trained = seen.known if frequency else seen.recorded
+    keep, keep_z = supported_columns(*models, trained, arms.labels, rules, notes, spans)
     lost = [*left_out(encoders[0], keep), *left_out(encoders[1], keep_z)]
     outcome, propensity = encoders[0].keeping(keep), encoders[1].keeping(keep_z)
     basis, constant = seen.X.basis(keep)
-    source, files = (view.after(Columns(keep, keep_z)) for view in rows)
+    source, files = (view.after(Columns(keep, keep_z, keep_seen)) for view in rows)
     one = reader.outcome.right_text == reader.assigned.right_text and outcome.names == propensity.names
     return ScannedDesign(
         coder=coder,
@@ -540,6 +576,9 @@ def _design(
         constant=constant,
         arm_totals=seen.totals,
         outcome_moments=seen.outcome(),
+        observation=observation,
+        observation_basis=of_seen,
+        unrecorded=(size - trained).astype(np.intp),
         weight_type=columns.weight_type,
         offset_kind="exposure" if columns.exposure is not None else None if columns.offset is None else "offset",
         score=None,

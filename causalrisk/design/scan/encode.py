@@ -26,8 +26,10 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from causalrisk.design.build import outcome_values
+from causalrisk.design.columns.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
+from causalrisk.design.formulas.terms import codes_of
 from causalrisk.design.scan.chunks import Piece, Place, by_place, name_of, renumbered
 from causalrisk.design.scan.levels import ArmLevels, ScannedSurvey
 from causalrisk.design.scan.reader import KeptRows, Mark, ScanReader, check_read, numbered, other_rows, where
@@ -53,7 +55,7 @@ class CodedBlock:
     position : ndarray of int, shape (n,)
         Number of each row among those of the sample, in the order of the data.
     y : ndarray, shape (n,)
-        Outcome.
+        Outcome; NaN where it is missing and the sample has the row.
     X, Z : ndarray, shape (n, p) and (n, q)
         Outcome and propensity designs; one object where both are the same.
     arm : ndarray of int, shape (n,)
@@ -74,6 +76,8 @@ class CodedBlock:
         Variables of both models, on these rows and those that trimming left out; not of rows that were kept.
     place : ndarray of int, shape (n,), optional
         Where these rows are in the table.
+    R : ndarray, shape (n, r), optional
+        Design of the observation model, where outcomes may be missing.
     """
 
     places: tuple[Place, ...]
@@ -90,6 +94,12 @@ class CodedBlock:
     row: np.ndarray | None = None
     table: pd.DataFrame | None = None
     place: np.ndarray | None = None
+    R: np.ndarray | None = None
+
+    @property
+    def recorded(self) -> np.ndarray:
+        """Which rows have an outcome, bool, shape (n,)."""
+        return ~np.isnan(self.y)
 
     @property
     def variables(self) -> pd.DataFrame:
@@ -101,7 +111,7 @@ class CodedBlock:
     def some(self, keep: np.ndarray) -> CodedBlock:
         """Return some of the rows; `keep` is of bool, shape (n,)."""
         names = ("position", "y", "X", "Z", "arm", "weights", "cluster", "offset", "stratum", "multiplicities", "row")
-        return taken(self, keep, *names, "place")
+        return taken(self, keep, *names, "place", "R")
 
 
 @dataclass(frozen=True)
@@ -188,6 +198,8 @@ class BlockCoder:
         Rows of the data, and of the sample, before each piece.
     mark : Mark
         Checksum of the rows of the first pass; later passes have to have the same.
+    observed : FormulaEncoder, optional
+        Coding of the right-hand side of the observation model.
     """
 
     reader: ScanReader
@@ -203,6 +215,7 @@ class BlockCoder:
     starts: tuple[int, ...]
     numbers: tuple[int, ...]
     mark: Mark
+    observed: FormulaEncoder | None = None
 
     @property
     def one_design(self) -> bool:
@@ -263,14 +276,15 @@ class BlockCoder:
 
     def coded(self, rows: KeptRows, number: int) -> CodedBlock:
         """Code some rows, the first of which has the given number in the sample."""
-        X = self.outcome.encode(rows.table)
+        X, arm = self.outcome.encode(rows.table), self.arms.arms(rows.treat, self.reader.columns.treat)
         return CodedBlock(
+            R=self.seen_of(rows.table, arm),
             places=renumbered(rows.places, rows.position, number),
             position=number + np.arange(rows.n),
             y=self.outcome_of(rows, slice(None)),
             X=X,
             Z=X if self.one_design else self.propensity.encode(rows.table),
-            arm=self.arms.arms(rows.treat, self.reader.columns.treat),
+            arm=arm,
             weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
             cluster=_numbers(self.clusters, rows.cluster, "cluster"),
             offset=rows.offset,
@@ -281,36 +295,52 @@ class BlockCoder:
             place=np.arange(rows.n),
         )
 
+    def seen_of(self, table: pd.DataFrame, arm: np.ndarray) -> np.ndarray | None:
+        """Code the design of the observation model on rows with their arms, shape (n,); the treatment by its levels."""
+        if self.observed is None:
+            return None
+        return self.observed.encode(table.assign(**{self.reader.columns.treat: self.arms.coded(arm)}))
+
     def outcome_of(self, rows: KeptRows, which: slice) -> np.ndarray:
-        """Outcome of some rows of a block."""
-        variables, left = rows.variables(), rows.formulas.left
-        own = {name: variables[name].iloc[which].reset_index(drop=True) for name in left.variables}
-        return outcome_values(self.reader.outcome, Scope(own, left.constants), len(range(rows.n)[which]))
+        """Outcome of some rows of a block, NaN where it is missing."""
+        left, codes, seen = rows.formulas.left, codes_of(self.reader.outcome), rows.recorded[which]
+        y = np.full(len(seen), np.nan)
+        if seen.any():
+            own = {name: plain(rows.table[name].iloc[which][seen], name, name in codes) for name in left.variables}
+            y[seen] = outcome_values(self.reader.outcome, Scope(own, left.constants), int(seen.sum()))
+        return y
 
     def check_by_rows(self, rows: KeptRows) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
-        every = slice(None)
-        whole = self.outcome.encode(rows.table), self.propensity.encode(rows.table), self.outcome_of(rows, every)
+        whole = self._coded_parts(rows, slice(None))
         for k in np.unique(np.linspace(0, rows.n - 1, TRIED).astype(int)):
             one = slice(k, k + 1)
             try:
-                alone = (
-                    *(code.encode(rows.table[one]) for code in (self.outcome, self.propensity)),
-                    self.outcome_of(rows, one),
-                )
+                alone = self._coded_parts(rows, one)
             except DesignError:  # such as a division by what is zero for this row
                 alone = tuple(np.full_like(part[one], np.nan) for part in whole)
             same = [
-                np.isclose(part[one], own, rtol=1e-9, atol=1e-13 * np.abs(part).max(axis=0)).all()  # rounding of sums
+                np.isclose(
+                    part[one], own, rtol=1e-9, atol=1e-13 * np.nanmax(np.abs(part), axis=0, initial=0), equal_nan=True
+                ).all()  # but for rounding of sums
                 for part, own in zip(whole, alone, strict=True)
             ]
             if not all(same):
                 formula = self.reader.assigned if same[0] and same[2] else self.reader.outcome
+                if self.reader.observed is not None and all(same[:3]):
+                    formula = self.reader.observed
                 raise DesignError(
                     f"the formula {formula.text!r} codes a row differently beside other rows (as  I(x - x.mean())  "
                     "would); expected terms of one row, as a scan has one block of rows at a time.\n"
                     "Write the number itself, or make a column of the files of it."
                 )
+
+    def _coded_parts(self, rows: KeptRows, which: slice) -> tuple[np.ndarray, ...]:
+        """Both designs, the outcome and the design of the observation model, if there is one, of some rows."""
+        table = rows.table[which]
+        seen = self.seen_of(table, self.arms.arms(rows.treat[which], self.reader.columns.treat))
+        parts = self.outcome.encode(table), self.propensity.encode(table), self.outcome_of(rows, which)
+        return parts if seen is None else (*parts, seen)
 
 
 def _numbers(names: pd.Index | None, values: pd.Series | None, what: str) -> NDArray[np.intp] | None:
@@ -361,7 +391,7 @@ class Store:
     ----------
     columns : dict of str to ndarray
         Fields of `CodedBlock` for all rows: "y", "X", "arm", "row", and "Z", "weights", "cluster", "offset",
-        "stratum" and "multiplicities" where there are any. Without "Z" both designs are one.
+        "stratum", "multiplicities" and "R" where there are any. Without "Z" both designs are one.
     places : list of Place
         Where the rows are from.
     block_rows : int
@@ -400,6 +430,7 @@ class Store:
             stratum=own["stratum"].astype(np.intp) if "stratum" in own else None,
             multiplicities=own.get("multiplicities"),
             row=own["row"].astype(np.intp),
+            R=own.get("R"),
         )
 
     def blocks(self) -> Iterator[CodedBlock]:
@@ -537,6 +568,7 @@ class Writer:
         kept = {"y": block.y, "X": block.X, "arm": block.arm, "row": block.row, "offset": block.offset}
         kept |= {"cluster": block.cluster, "stratum": block.stratum, "Z": None if block.Z is block.X else block.Z}
         kept |= {"weights": block.weights if self.weighted else None, "multiplicities": block.multiplicities}
+        kept["R"] = block.R
         return {name: values for name, values in kept.items() if values is not None}
 
 
@@ -548,10 +580,13 @@ class Columns:
     ----------
     outcome, propensity : ndarray of bool, shapes (p,) and (q,)
         The columns.
+    observed : ndarray of bool, shape (r,), optional
+        Those of the observation model; without them it goes.
     """
 
     outcome: NDArray[np.bool_]
     propensity: NDArray[np.bool_]
+    observed: NDArray[np.bool_] | None = None
 
     def __call__(self, block: CodedBlock) -> CodedBlock:
         """Return a block with these columns alone."""
@@ -560,7 +595,8 @@ class Columns:
             columns if keep.all() else np.compress(keep, columns, axis=1)
             for columns, keep in ((block.X, self.outcome), (block.Z, self.propensity))
         )
-        return dataclasses.replace(block, X=X, Z=X if one else Z)
+        seen = None if self.observed is None or block.R is None else np.compress(self.observed, block.R, axis=1)
+        return dataclasses.replace(block, X=X, Z=X if one else Z, R=seen)
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def first_pass(reader: ScanReader) -> FirstPass:
 def _note_rows(found: FirstPass, block: KeptRows, which: Any) -> None:
     """Add some rows of a block to what is known."""
     rows = block.some(which)
-    codes = codes_of(found.reader.outcome) | codes_of(found.reader.assigned)
+    codes = found.reader.codes
     for name, values in rows.variables().items():
         raw = rows.table[name].dtype
         order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
@@ -304,7 +304,7 @@ def _of_two_kinds(seen: SeenColumn, values: pd.Series) -> DesignError:
     )
 
 
-def make_encoder(found: FirstPass, formula: Formula, scope: Scope) -> FormulaEncoder:
+def make_encoder(found: FirstPass, formula: Formula, scope: Scope, arms: ArmLevels | None = None) -> FormulaEncoder:
     """Fix the coding of a right-hand side on all levels.
 
     Parameters
@@ -315,15 +315,20 @@ def make_encoder(found: FirstPass, formula: Formula, scope: Scope) -> FormulaEnc
         The formula.
     scope : Scope
         What its names mean in one block.
+    arms : ArmLevels, optional
+        Levels of the treatment, where it may be in the formula.
 
     Returns
     -------
     FormulaEncoder
         On a few rows that have every level of every variable.
     """
-    codes, names = codes_of(formula), list(scope.variables)
-    n = max([2, *(len(found.columns[name].levels) for name in names)])
+    codes, treat = codes_of(formula), found.reader.columns.treat
+    names = [name for name in scope.variables if arms is None or name != treat]
+    n = max([2, *(len(found.columns[name].levels) for name in names), 0 if arms is None else len(arms.levels)])
     few = {name: _few_rows(found.columns[name], name, name in codes, n) for name in names}
+    if arms is not None and treat in scope.variables:
+        few[treat] = pd.Series(arms.coded(np.resize(np.arange(len(arms.levels)), n)), name=treat)
     encoder = FormulaEncoder(formula, Scope(few, scope.constants))
     for code, levels in encoder.categorical_factors():
         if levels != (False, True) and not _is_variable(code):
@@ -368,6 +373,10 @@ class ArmLevels:
 
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
+
+    def coded(self, arm: np.ndarray) -> pd.Categorical:
+        """Return the treatment of rows by its levels, as the observation model has it; arms of shape (n,)."""
+        return pd.Categorical.from_codes(arm.astype(int), categories=list(self.levels))
 
     def arms(self, values: pd.Series, name: str) -> np.ndarray:
         """Code a block's treatment as in `Coding`, shape (n,)."""
@@ -454,7 +463,7 @@ def _ready(reader: ScanReader, done: set[str]) -> dict[str, tuple[ast.Call, Form
     """Return the calls that are not done, all those inside of them being done, each with its formula."""
     calls = {
         call: (node, formula)
-        for formula in (reader.assigned, reader.outcome)
+        for formula in reversed(reader.formulas)
         for call, node in stateful_calls(formula, reader.frame).items()
         if call not in done
     }
@@ -491,5 +500,6 @@ def _answers(questions: list[Question], rows: KeptRows, which: Any) -> list[Any]
 
 def _scope(rows: KeptRows) -> Scope:
     """Return what the names of both formulas mean in a block."""
-    scopes = rows.formulas.left, rows.formulas.right, rows.formulas.assign
+    given = rows.formulas
+    scopes = [scope for scope in (given.left, given.right, given.assign, given.seen) if scope is not None]
     return Scope(rows.variables(), {name: value for scope in scopes for name, value in scope.constants.items()})

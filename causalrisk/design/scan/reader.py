@@ -16,14 +16,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.build import Formulas, check_roles, kept_offset, merge_sources, read_formulas
-from causalrisk.design.columns.dtypes import plain
+from causalrisk.design.build import Formulas, check_roles, kept_offset, read_formulas
+from causalrisk.design.columns.dtypes import missing_mask, plain
 from causalrisk.design.columns.tables import Table, as_table, condition_names, is_column
 from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.rows import BY_ROW, ColumnOptions, by_rows, dropped_lines, inside_of, read_weights, used_sources
+from causalrisk.design.rows import (
+    BY_ROW,
+    UNRECORDED,
+    ColumnOptions,
+    by_rows,
+    dropped_lines,
+    inside_of,
+    read_weights,
+    used_sources,
+)
 from causalrisk.design.scan.chunks import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import replicate_values
@@ -151,10 +160,19 @@ class KeptRows:
         return Mark.of([*(self.table[name] for name in self.table), *weights], self.treat)
 
     def variables(self) -> dict[str, pd.Series]:
-        """Variables of both models as plain columns."""
-        outcome, assigned = self.formulas.outcome, self.formulas.assigned
-        codes = codes_of(outcome) | codes_of(assigned)
-        return {str(name): plain(self.table[name], str(name), name in codes) for name in self.table}
+        """Variables of the models as plain columns; without the outcome, where some are missing."""
+        given, names = self.formulas, [str(name) for name in self.table]
+        codes = set().union(*(codes_of(part) for part in (given.outcome, given.assigned, given.observed) if part))
+        if given.seen is not None:
+            names = [name for name in names if name not in given.left.variables]
+        return {name: plain(self.table[name], name, name in codes) for name in names}
+
+    @property
+    def recorded(self) -> NDArray[np.bool_]:
+        """Which of the rows have an outcome, shape (n,)."""
+        if self.formulas.seen is None:
+            return np.ones(self.n, dtype=bool)
+        return ~np.logical_or.reduce([missing_mask(self.table[name]) for name in self.formulas.left.variables])
 
 
 class ScanReader:
@@ -178,16 +196,17 @@ class ScanReader:
         self.names = names = scan.column_names()
         self.notes: list[str] = []
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
-        constants = _constants(frame, names, f"{formula} {propensity}")
+        constants = _constants(frame, names, f"{formula} {propensity} {columns.observed}")
         known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
         formulas, _ = read_formulas(
-            formula, propensity=propensity, data=empty, frame=constants, notes=self.notes, known=known
-        )
+            formula, propensity=propensity, observed=columns.observed, data=empty, frame=constants, notes=self.notes,
+            known=known,
+        )  # fmt: skip
         self.scan, self.columns = scan, columns
-        self.outcome, self.assigned = formulas.outcome, formulas.assigned
-        used = {use.name for part in (self.outcome, self.assigned) for use in part.uses()}
+        self.outcome, self.assigned, self.observed = formulas.outcome, formulas.assigned, formulas.observed
+        used = {use.name for part in self.formulas for use in part.uses()}
         self.frame = {name: value for name, value in constants.items() if name in used}
-        for part in (self.outcome, self.assigned):
+        for part in self.formulas:
             _refuse_state(part, self.frame, names)
         check_names(columns)
         by = by_rows(as_table(empty, []), columns, {}, [])
@@ -201,6 +220,16 @@ class ScanReader:
         if by.survey is not None and by.survey.replicates is not None:
             others += list(by.survey.replicates)
         self.used = [name for name in names if name in used or name in others]
+
+    @property
+    def formulas(self) -> list[Formula]:
+        """The formulas there are."""
+        return [self.outcome, self.assigned, *([] if self.observed is None else [self.observed])]
+
+    @property
+    def codes(self) -> set[str]:
+        """Variables of the formulas that are categories although they may be numbers."""
+        return set().union(*map(codes_of, self.formulas))
 
     def pieces(self) -> Iterator[Piece]:
         """Begin a pass over the pieces that are read by themselves."""
@@ -220,10 +249,9 @@ class ScanReader:
     def told(self, calls: Mapping[str, str]) -> ScanReader:
         """Return a reader whose formulas are told what some of their calls have learnt."""
         taught = copy.copy(self)
-        taught.outcome, taught.assigned = (
-            dataclasses.replace(formula, told=(*formula.told, *calls.items()))
-            for formula in (self.outcome, self.assigned)
-        )
+        told = [dataclasses.replace(formula, told=(*formula.told, *calls.items())) for formula in self.formulas]
+        taught.outcome, taught.assigned, *others = told
+        taught.observed = others[0] if others else None
         return taught
 
     def _kept(self, block: NamedBlock, which: Any) -> KeptRows:
@@ -235,13 +263,19 @@ class ScanReader:
             left=resolve(self.outcome, table, self.frame, "left"),
             right=resolve(self.outcome, table, self.frame, "right"),
             assign=resolve(self.assigned, table, self.frame, "right"),
+            observed=self.observed,
+            seen=None if self.observed is None else resolve(self.observed, table, self.frame, "right"),
         )
         by = by_rows(table, self.columns, {}, [])
-        sources = merge_sources({**formulas.left.variables, **formulas.right.variables}, formulas.assign.variables)
+        sources, recorded = formulas.sources(self.columns.treat), formulas.recorded
         weights = read_weights(by.weights, by.weight_type)
         lines, keep = dropped_lines(
             used_sources(sources, by), table.index, self.columns.missing, weights, inside_of(by)
         )
+        kept = {source.name: source.values[keep] for source in sources}
+        if recorded is not None:
+            kept |= {name: values[keep] for name, values in formulas.left.variables.items()}
+            lines.append((UNRECORDED, self.outcome.left[0].name(), int((~recorded & keep).sum()), 0))
         drawn, replicates, multiplicities = None, None, None
         if by.survey is not None:
             drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
@@ -254,7 +288,7 @@ class ScanReader:
             read=len(keep),
             position=block.position[which][keep],
             lines=lines,
-            table=pd.DataFrame({source.name: source.values[keep] for source in sources}),
+            table=pd.DataFrame(kept),
             formulas=formulas,
             treat=by.treat.values[keep],
             weights=None if weights is None else weights[keep],

@@ -17,6 +17,7 @@ from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import replicate_blocks
+from causalrisk.propensity.weights import predictor_columns
 
 
 @dataclass(frozen=True)
@@ -104,26 +105,27 @@ def _parts(solution: JointSolution, block: JointRows) -> _Parts:
     u[:, 0] = rows.criterion.contrasts @ of_fit
     by_gamma[1] = pull_u[:, [0]] * fit.w_by_gamma
     gradients, gradients_of = np.zeros((n_rep, solution.theta.size)), objective_gradients(rows)
-    totals, columns, s = rows.rows.replicated.whole(0), fit.model.columns, sample.s
-    for some, eta, at in replicate_blocks(fit.model, rows.rows.replicated.gammas[0], s, totals):
+    totals, model, s = rows.rows.replicated.whole(0), fit.model, sample.s
+    for some, eta, at in replicate_blocks(model, rows.rows.replicated.gammas[0], s, totals):
         own = None if totals is None else totals.some(some)
-        slopes = fit.model.slopes(eta, s[:, None], *((None, None) if own is None else (own.target, own.log_mean)))
+        slopes = model.slopes(eta, s[:, None], *((None, None) if own is None else (own.target, own.log_mean)))
         w, later = at.w, slice(some.start + 1, some.stop + 1)
         gradients[some] = gradients_of(at)
+        pairs = list(zip(slopes.w, predictor_columns(model.columns, model.beside, len(slopes.w)), strict=True))
         for a, members in enumerate(sample.slices):
-            moved = weighted[members, None] * columns[members]
-            of_arm = (slopes.w[:, members].transpose(0, 2, 1) @ moved).transpose(1, 0, 2)
-            u[:, later] += rows.criterion.contrasts[:, a, None, None] * of_arm.reshape(w.shape[1], width)
+            of_arm = [slope[members].T @ (weighted[members, None] * columns[members]) for slope, columns in pairs]
+            moved = np.concatenate([np.empty((w.shape[1], 0)), *of_arm], axis=1)  # scores that are known have none
+            u[:, later] += rows.criterion.contrasts[:, a, None, None] * moved
         if slopes.log_mean is not None:  # of all rows; these have their share of it
             own_share = float(rows.share @ sample.observed)
             u[:, later] -= own_share * solution.u[:, later, None] * slopes.log_mean.T
         t = np.broadcast_to(at.tilt if at.measure is at.tilt else at.tilt + at.measure, w.shape)
         share = np.full(w.shape, 1 / n_rep)
         for k, factor in enumerate((share, pull_u[:, later], share * t, share * w)):
-            by_gamma[k] += slopes.of_w(columns, w, factor)
+            by_gamma[k] += slopes.of_w(model, w, factor)
         if slopes.measure is not None:
             for k, factor in enumerate((share * t, share * w, share), start=4):
-                by_gamma[k] += slopes.of_measure(columns, at.measure, factor)
+                by_gamma[k] += slopes.of_measure(model, at.measure, factor)
     return _collected(rows, gradients, u, _RowsByGamma(*by_gamma))
 
 

@@ -141,7 +141,7 @@ class StartSums:
         return cls(
             weight=float(weights.sum()),
             variance=float(weights @ sample.family.variance(predicted)),
-            squares=float(sample.mean(sample.observed * (sample.y - predicted) ** 2)),
+            squares=float(sample.mean(sample.with_outcome * (sample.y - predicted) ** 2)),
             theta=theta_sums(trained_rows(sample, IPWRA, weight_fit, theta)),
             means=mean @ tilted,
             slopes=(tilted * sample.family.mean_deriv(eta)) @ sample.X.columns,

@@ -29,6 +29,7 @@ from causalrisk.report.labels import (
     joined,
     ladder_end_words,
     learner_words,
+    missing_words,
     offset_words,
     outcome_text,
     population_words,
@@ -187,7 +188,7 @@ def _members(record: FitRecord) -> list[NDArray[np.intp]]:
 
 def _weights(record: FitRecord) -> list[str]:
     if not record.spec.uses_propensity:
-        return ["There are none: all rows of an arm count alike."]
+        return ["There are none: all rows of an arm count alike.", *filter(None, [missing_words(record)])]
     surveyed = record.design.weight_type == "probability"
     spread = [
         f"{label}: largest weight {format_number(arm.heaviest)}; {count(arm.n, record.design.unit_name)} tell as much "
@@ -196,6 +197,11 @@ def _weights(record: FitRecord) -> list[str]:
         for label, arm in zip(record.design.labels, record.overlap, strict=True)
     ]
     texts = [weight_words(record), f"{'; '.join(spread)}."]
+    if record.design.observation is not None:
+        chances = record.used_weight_fit.observation_probabilities[record.sample.n_frame :]
+        texts.insert(
+            1, f"{missing_words(record)} The probability runs from {chances.min():.3f} to {chances.max():.3f}."
+        )
     if surveyed:
         texts.append(
             f"These are of {TOTAL_WEIGHT}. What the probability weights alone leave is their cost, and only what is "
@@ -378,9 +384,19 @@ def _disagreement(record: FitRecord) -> Section:
     return Section(title, (*gaps, why), IF_THEY_DISAGREE)
 
 
+def _missing_at_random(record: FitRecord) -> list[str]:
+    """State the assumption on outcomes that are missing, where some are."""
+    seen, design = record.design.observation, record.design
+    if seen is None:
+        return []
+    given = seen.formula if record.spec.uses_propensity else f"{design.treat_name} and the outcome formula's covariates"
+    return [f"that whether {design.endog_name} is missing has nothing to do with its value, given {given}."]
+
+
 def _untestable(record: FitRecord) -> Section:
     names, treat, name = variables_of(record), record.design.treat_name, record.design.endog_name
     names += [record.design.offset_name] if record.design.offset_name is not None else []
+    missing = _missing_at_random(record)
     asked = f"Ask it of each: {joined(names)}." if names else "This estimator adjusts for no covariates."
     return Section(
         "The question no test answers",
@@ -388,10 +404,12 @@ def _untestable(record: FitRecord) -> Section:
             f"Could a covariate be a consequence of {treat}? Adjusting for something that the treatment changes takes "
             "a part of the effect away, or brings in a bias where there was none. The numbers look the same either "
             f"way; only knowledge of when and how the covariate was measured tells. {asked}",
-            "Nor can the data show these two:",
+            f"Nor can the data show these {'three' if missing else 'two'}:",
         ),
         (
             f"that no other common cause of {treat} and {name} is missing from the formulas (unconfoundedness);",
-            f"that the outcome of a row depends on its own {treat} only, not on that of others (no interference).",
+            f"that the outcome of a row depends on its own {treat} only, not on that of others (no interference)"
+            f"{';' if missing else '.'}",
+            *missing,
         ),
     )

@@ -42,6 +42,10 @@ from causalrisk.report.labels import (
 )
 from causalrisk.report.tables.text import column_format, format_number, format_p
 
+MISSING = (
+    "Robins, J. M., Rotnitzky, A. and Zhao, L. P. (1995). Analysis of semiparametric regression models for repeated "
+    "outcomes in the presence of missing data. Journal of the American Statistical Association 90, 106-121."
+)
 ROSENBAUM = (
     "Rosenbaum, P. R. and Rubin, D. B. (1983). The central role of the propensity score in observational studies for "
     "causal effects. Biometrika 70, 41-55."
@@ -123,7 +127,8 @@ def _consistency_sentence(record: FitRecord, joint: JointRecord) -> list[str]:
     if not whole or not options.population.by_arm or options.clip is not None or options.effect == "odds_ratio":
         return []
     models = "the outcome model" if record.stack is None else "the outcome model, and the learner,"
-    return [f"The estimate is consistent if the propensity model or {models} is right."]
+    weights = "model" if record.design.observation is None else "and the observation model"
+    return [f"The estimate is consistent if the propensity {weights} or {models} is right."]
 
 
 def _beside_sentence(record: FitRecord) -> str:
@@ -198,7 +203,7 @@ def methods(record: FitRecord) -> str:
     if design.weight_type is not None:
         rows += f" with {design.weight_type} weights ({design.weights_name})"
     rows += f"; {dropped} were left out" if dropped else ""
-    parts.append(f"{rows}. {_errors_sentence(record)}")
+    parts.append(f"{rows}.{_missing_sentence(record)} {_errors_sentence(record)}")
     if record.joint is not None:
         parts.append(_beside_sentence(record))
     parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
@@ -254,6 +259,20 @@ def _propensity_sentence(record: FitRecord) -> str:
     if record.options.propensity_score is not None:
         loss = ", cross-fitted (Chernozhukov et al. 2018)"
     return f"The propensity score (Rosenbaum and Rubin 1983) was by {text}{loss}{what}."
+
+
+def _missing_sentence(record: FitRecord) -> str:
+    """Sentence on outcomes that are missing; empty where none is."""
+    design, seen = record.design, record.design.observation
+    if seen is None:
+        return ""
+    text = f" The outcome was missing in {design.n_unrecorded} of them"
+    if not record.spec.uses_propensity:
+        return f"{text}, which count in the averages by the outcome models of the others."
+    return (
+        f"{text}; the others were also weighted by the inverse of the probability that it was observed (Robins, "
+        f"Rotnitzky and Zhao 1995), by logit: {seen.formula}."
+    )
 
 
 def _errors_sentence(record: FitRecord) -> str:
@@ -314,6 +333,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         (options.population.reference, bool(options.population.reference)),
         (FIRPO, bool(options.quantiles)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
+        (MISSING, record.design.observation is not None and record.spec.uses_propensity),
         (CROSS_FITTING, options.propensity_score is not None or record.learned is not None),
         (TWO_WAY, record.design.second_cluster is not None),
         (CRUMP if record.design.n_arms == 2 else YANG, crump or options.trim == "crump"),
@@ -384,6 +404,8 @@ def _data_options(record: FitRecord) -> dict[str, str]:
         given[design.offset_kind] = repr(design.offset_name)
     if design.score is not None:
         given["propensity_score"] = repr(design.score_name) if design.score_name else "scores"
+    if design.observation is not None:
+        given["observed"] = repr(design.observation.formula)
     if design.missing != "drop":
         given["missing"] = repr(design.missing)
     if design.rules.collinear != "drop":

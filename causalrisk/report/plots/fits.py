@@ -211,7 +211,7 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     one_of("learner", learner, (None, *learned.names))
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
     for a, label in enumerate(design.labels):
-        own = np.flatnonzero(design.arm == a)
+        own = np.flatnonzero((design.arm == a) & design.recorded)
         order = own[np.argsort(fit.predictions[a, own], kind="stable")]
         points = []
         for part in np.array_split(order, min(bins, max(len(order) // 2, 1))):

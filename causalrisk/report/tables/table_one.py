@@ -66,9 +66,7 @@ class Sets:
             some = known & inside
             weights = np.stack([self.weights[some], self.units[some]])
             rows, values = WeightedRows(np.zeros(int(some.sum()), int), weights, self.units[some]), covariate[some]
-            found.append(
-                ColumnSums.of_levels(values, levels, rows, 1) if levels else ColumnSums.of(values[:, None], rows, 1)
-            )
+            found.append(ColumnSums.of_levels(values, levels, rows, 1) if levels else ColumnSums.of(values, rows, 1))
         return found
 
 
@@ -327,7 +325,12 @@ def balance_for_paper(
     chosen = chosen_covariates(record, fitted, also=also, data=data, interactions=interactions, names=names)
     covariates, rows = [_indicator(c) for c in chosen], WeightedRows.of(fitted)
     denominator = population.balance_denominator if population.toward is None else population.toward
-    found = {c.name: _moments(c, rows, design.labels, denominator) for c in covariates}
+    sums = ColumnSums.of_covariates(covariates, rows, design.n_arms)
+    every = [sums.some(np.array([j])) for j in range(len(covariates))]
+    found = {
+        c.name: _moments(part, _counted(c), design.labels, denominator)
+        for c, part in zip(covariates, every, strict=True)
+    }
 
     def cells(covariate: Covariate) -> list[str]:
         texts: list[str] = []
@@ -442,17 +445,16 @@ def _indicator(covariate: Covariate) -> Covariate:
     """Return a covariate of two values as an indicator of the larger, with that in its name unless they are 0 and 1."""
     if covariate.code is not None:
         return covariate
-    known = np.unique(covariate.column[~np.isnan(covariate.column)])
-    if len(known) != 2 or set(known) == {0.0, 1.0}:
+    low, high = covariate.ends
+    if not (covariate.varies and covariate.binary) or (low, high) == (0.0, 1.0):
         return covariate
-    indicator = np.where(np.isnan(covariate.column), np.nan, (covariate.column == known[1]).astype(float))
-    return replace(covariate, level=covariate.level or f"{known[1]:g}", column=indicator)
+    indicator = np.where(np.isnan(covariate.column), np.nan, (covariate.column == high).astype(float))
+    return replace(covariate, level=covariate.level or f"{high:g}", column=indicator)
 
 
 def _counted(covariate: Covariate) -> bool:
     """Return True if a covariate is a yes or no."""
-    column = covariate.column
-    return covariate.code is not None or bool(np.isin(column[~np.isnan(column)], (0.0, 1.0)).all())
+    return covariate.code is not None or (covariate.binary and set(covariate.ends) <= {0.0, 1.0})
 
 
 def _rows(covariates: Sequence[Covariate], cells: Cells, absent: Cells | None = None) -> tuple[tuple[str, ...], ...]:
@@ -602,12 +604,9 @@ def _numbers(covariates: Sequence[Covariate], lines: Sequence[Line], sets: Sets)
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
 
 
-def _moments(
-    covariate: Covariate, rows: WeightedRows, labels: Sequence[str], denominator: str | int
-) -> dict[str, float]:
-    """Means, standard deviations and standardized differences of each arm before and after weighting."""
-    binary = np.array([_counted(covariate)])
-    sums = ColumnSums.of(covariate.values[:, None], rows, len(labels))
+def _moments(sums: ColumnSums, counted: bool, labels: Sequence[str], denominator: str | int) -> dict[str, float]:
+    """Means, standard deviations and standardized differences of a column, of each arm before and after weighting."""
+    binary = np.array([counted])
     spread, scale = np.sqrt(sums.variance(binary)), sums.standard_deviations(denominator, binary)
     found: dict[str, float] = {}
     for k, when in enumerate(WHEN):

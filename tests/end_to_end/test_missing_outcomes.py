@@ -1,0 +1,287 @@
+"""Missing outcomes against R, hand computations, identities and a simulated truth.
+
+The numbers of R are in `tests/reference/missing_outcome.json`: R 4.5.0, the equations of all models stacked.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrisk as cr
+from causalrisk import (
+    AIPW,
+    IPWRA,
+    JRE,
+    DesignError,
+    DesignWarning,
+    Hajek,
+    OptionError,
+    OutcomeRegression,
+    SeparationError,
+    Survey,
+    compare,
+)
+from causalrisk.cli import main
+from causalrisk.report.page.methods import call_of
+from tests.conftest import REFERENCE, in_blocks
+
+CASES = [
+    pytest.param(case, id=case["id"]) for case in json.loads((REFERENCE / "missing_outcome.json").read_text())["cases"]
+]
+ROWS = pd.read_csv(REFERENCE / "missing_outcome.csv")  # 300 rows in 30 groups, 88 without an outcome
+BY_ARM = "(x1 + x2) * d"
+
+
+def model(estimator=IPWRA, data=ROWS, formula="y ~ x1 + x2", observed=BY_ARM, treat="d", **options):
+    return estimator.from_formula(formula, data, treat=treat, observed=observed, **options)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_estimates_and_standard_errors_are_those_of_r(case):
+    made, found = case["model"], case["result"]
+    weights = {} if case["weights"] is None else {"weights": case["weights"], "weight_type": "probability"}
+    given = {
+        "estimator": getattr(cr, made["estimator"]), "formula": f"{made['outcome']} ~ {made['covariates']}",
+        "propensity": made["propensity"], "observed": case["observed_model"], "target": made["target"], **weights,
+    }  # fmt: skip
+    res = model(**given).fit()
+    np.testing.assert_allclose(res.params, found["estimate"], rtol=1e-10)
+    np.testing.assert_allclose(res.cov_params(), found["vcov"], rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(res.pvalues, found["p_two_sided"], rtol=1e-8)
+    np.testing.assert_allclose(model(**given, cluster="g").fit().bse, found["se_cluster_g"], rtol=1e-8)
+
+
+LARGER = ROWS.assign(
+    a=np.array(["low", "mid", "high"])[np.arange(len(ROWS)) % 3],
+    b=(ROWS.y > 1).where(ROWS.y.notna()).astype(float),
+    f=np.array(["u", "v", "w"])[np.arange(len(ROWS)) // 4 % 3],
+)
+
+
+@pytest.mark.parametrize("options", [
+    {"estimator": AIPW},
+    {"estimator": AIPW, "target": "overlap", "formula": "b ~ x1", "family": "binomial"},
+    {"estimator": AIPW, "treat": "a", "reference": "low", "observed": "x1 * a", "target": "mid"},
+    {"estimator": IPWRA, "target": "matching", "propensity_link": "probit"},
+    {"estimator": IPWRA, "propensity_loss": "calibrated", "clip": (0.3, 0.7)},
+    {"estimator": Hajek, "treat": "a", "reference": "low", "observed": "x1 + a", "target": "entropy"},
+    {"estimator": AIPW, "propensity_score": np.full(len(ROWS), 0.4), "target": "treated"},
+    {"estimator": OutcomeRegression, "target": "treated"},
+])  # fmt: skip
+def test_influence_functions_are_derivatives_of_refits_by_the_weights(options):
+    def params(weights):
+        return model(**options, data=LARGER, weights=weights, weight_type="probability").fit().params.to_numpy()
+
+    weights = ROWS.pw / ROWS.pw.mean()
+    res = model(**options, data=LARGER, weights=weights, weight_type="probability").fit()
+    influence = res.estimating_equations().iloc[:, : len(res.params)].to_numpy()
+    assert np.isnan(ROWS.y[1]) and not np.isnan(ROWS.y[0])
+    for row in (0, 1, 2):
+        step = np.where(np.arange(len(ROWS)) == row, 1e-4, 0.0)
+        slope = (params(weights + step) - params(weights - step)) / 2e-4 * len(ROWS)
+        np.testing.assert_allclose(influence[row], slope, rtol=1e-6, atol=1e-6 * np.abs(influence).max())
+
+
+@pytest.mark.parametrize("estimator", [Hajek, IPWRA, AIPW, OutcomeRegression])
+def test_in_strata_the_means_are_those_of_their_observed_outcomes(estimator):
+    res = model(estimator, formula="y ~ x2", observed="x2 * d").fit()
+    share = ROWS.x2.value_counts(normalize=True)
+    means = ROWS.groupby(["d", "x2"]).y.mean()  # which leaves missing values out
+    wanted = [(means[arm] * share).sum() for arm in (0, 1)]
+    np.testing.assert_allclose(res.params, [wanted[1] - wanted[0], *wanted], rtol=1e-10)
+    cells = ROWS.assign(p=ROWS.groupby(["d", "x2"]).d.transform("size") / ROWS.groupby("x2").d.transform("size"))
+    seen = ROWS.y.notna().groupby([ROWS.d, ROWS.x2]).transform("mean")
+    if estimator is not OutcomeRegression:
+        np.testing.assert_allclose(res.importance_weights, ROWS.y.notna() / (cells.p * seen), rtol=1e-8)
+
+
+@pytest.mark.parametrize("estimator", [Hajek, AIPW, JRE])
+def test_where_nothing_is_missing_the_digits_stay_and_it_is_said(estimator):
+    whole = ROWS[ROWS.y.notna()]
+    with pytest.warns(DesignWarning, match="does nothing"):
+        made = model(estimator, whole)
+    plain = estimator.from_formula("y ~ x1 + x2", whole, treat="d")
+    np.testing.assert_array_equal(made.fit(cov_type="robust").bse, plain.fit(cov_type="robust").bse)
+    with pytest.warns(DesignWarning, match="does nothing"):
+        scanned = model(estimator, in_blocks([whole]))
+    assert scanned.design.observation is None
+
+
+def test_frequency_weights_are_repeated_rows():
+    count = 1 + np.arange(len(ROWS)) % 3
+    repeated = model(AIPW, ROWS.loc[ROWS.index.repeat(count)].reset_index(drop=True)).fit()
+    weighted = model(AIPW, weights=count, weight_type="frequency").fit()
+    np.testing.assert_allclose(weighted.params, repeated.params, rtol=1e-10)
+    np.testing.assert_allclose(weighted.bse, repeated.bse, rtol=1e-10)
+    assert weighted.glance().n_without_outcome[0] == repeated.glance().n_without_outcome[0]
+
+
+@pytest.mark.parametrize("options", [
+    {"estimator": Hajek, "observed": "(x1 + f) * d", "target": "treated", "cluster": "g"},
+    {"estimator": AIPW, "formula": "b ~ x1", "family": "binomial", "weights": "pw", "weight_type": "probability"},
+    {"estimator": IPWRA, "treat": "a", "reference": "low", "observed": "x1 * a"},
+    {"estimator": IPWRA, "target": ROWS.loc[:40, ["x1", "x2"]], "fit": {"n_boot": 9, "bootstrap": "bayesian"}},
+    {"estimator": IPWRA, "trim": (0.3, 0.6)},
+    {"estimator": OutcomeRegression, "formula": "np.exp(y) ~ x1"},
+    {"estimator": JRE, "cluster": "g", "fit": {"n_boot": 9, "bootstrap": "bayesian", "n_replicates": 20}},
+])  # fmt: skip
+def test_a_scan_has_the_digits_of_memory(options):
+    options = dict(options)
+    fit = options.pop("fit", {})
+    kept = model(**options, data=LARGER).fit(**fit)
+    blocks = [LARGER.iloc[:1], LARGER.iloc[1:2], *(LARGER.iloc[k : k + 80] for k in range(2, len(LARGER), 80))]
+    scanned = model(**options, data=in_blocks(blocks)).fit(**fit)
+    np.testing.assert_allclose(scanned.params, kept.params, rtol=1e-10)
+    np.testing.assert_allclose(scanned.bse, kept.bse, rtol=1e-9)
+    pd.testing.assert_frame_equal(scanned.sample_ledger, kept.sample_ledger)
+    if options["estimator"] is not OutcomeRegression:
+        np.testing.assert_allclose(scanned.propensity_bse, kept.propensity_bse, rtol=1e-7)
+
+
+@pytest.mark.parametrize("estimator", [IPWRA, AIPW])
+def test_a_resample_fits_every_model_again(estimator):
+    counts = np.random.default_rng(0).multinomial(len(ROWS), np.full(len(ROWS), 1 / len(ROWS)), 3).T
+    boot = model(estimator).fit(resamples=counts).boot_params
+    for j in range(3):
+        again = model(estimator, ROWS.loc[ROWS.index.repeat(counts[:, j])].reset_index(drop=True)).fit()
+        np.testing.assert_allclose(boot.iloc[j][again.params.index], again.params, rtol=1e-8)
+
+
+def test_the_jackknife_leaves_units_out_of_every_model():
+    res = model(AIPW, cluster="g").fit(cov_type="jackknife")
+    effects = np.array([model(AIPW, ROWS[ROWS.g != g]).fit().effect for g in ROWS.g.unique()])
+    count = len(effects)
+    wanted = np.sqrt((count - 1) / count * ((effects - effects.mean()) ** 2).sum())
+    np.testing.assert_allclose(res.effect_se, wanted, rtol=1e-8)
+
+
+def test_a_survey_design_has_the_variance_of_the_influence_functions():
+    data = ROWS.assign(stratum=ROWS.g % 3)
+    res = model(AIPW, data, design=Survey(weights="pw", strata="stratum", psu="g")).fit()
+    own = res.estimating_equations().iloc[:, 0] * ROWS.pw / ROWS.pw.sum()
+    totals = own.groupby([data.stratum, data.g]).sum().groupby(level=0)
+    variance = totals.agg(lambda t: len(t) / (len(t) - 1) * ((t - t.mean()) ** 2).sum()).sum()
+    np.testing.assert_allclose(res.effect_se, np.sqrt(variance), rtol=1e-10)
+
+
+def test_replicates_of_jre_go_over_both_models():
+    def effect(weights):
+        return model(JRE, weights=weights, weight_type="probability").fit(**fit).params.iloc[0]
+
+    fit = {"cov_type": "robust", "anchor": 1.0, "share": 1.0, "n_replicates": 20, "spread": 0.01}
+    weights = ROWS.pw / ROWS.pw.mean()
+    res = model(JRE, weights=weights, weight_type="probability").fit(**fit)
+    gamma = res._record.joint.replicates.gamma
+    assert len(gamma) == 3 + 6 and (gamma.std(axis=1) > 0).all()
+    influence = res.estimating_equations().iloc[:, 0]
+    for row in (0, 1):
+        step = np.where(np.arange(len(ROWS)) == row, 1e-3, 0.0)
+        slope = (effect(weights + step) - effect(weights - step)) / 2e-3 * len(ROWS)
+        assert abs(influence[row] - slope) < 1e-4 * influence.abs().max()
+
+
+def truth(n, seed):
+    """Rows whose outcome is missing by covariate and arm, with effect 1; the outcome has the square of x1 too."""
+    rng = np.random.default_rng(seed)
+    x1, u, v = rng.normal(size=n), rng.random(n), rng.random(n)
+    d = (u < 1 / (1 + np.exp(-0.5 * x1))).astype(int)
+    y = x1 + x1**2 + d * (1 + x1) + rng.normal(size=n)
+    seen = v < 1 / (1 + np.exp(-(0.5 + x1 * (1 - 1.5 * d))))
+    return pd.DataFrame({"x1": x1, "d": d, "y": np.where(seen, y, np.nan)})
+
+
+RIGHT, WRONG = "x1 + I(x1**2)", "x1"
+LOGIT, FLAT = "x1 * d", "d"
+
+
+def test_it_is_right_if_either_model_is_and_complete_cases_are_not():
+    data = truth(40_000, 1)
+
+    def away(estimator, formula, observed):
+        res = model(estimator, data, f"y ~ {formula}", observed, propensity="x1").fit()
+        return abs(res.effect - 1) / res.effect_se
+
+    complete = Hajek.from_formula("y ~ 1", data, treat="d", propensity="x1").fit()
+    assert abs(complete.effect - 1) > 5 * complete.effect_se
+    for estimator, formula, observed in [
+        (Hajek, "1", LOGIT), (IPWRA, WRONG, LOGIT), (IPWRA, RIGHT, FLAT), (AIPW, WRONG, LOGIT), (AIPW, RIGHT, FLAT),
+        (OutcomeRegression, RIGHT, FLAT),
+    ]:  # fmt: skip
+        assert away(estimator, formula, observed) < 3
+    for estimator in (IPWRA, AIPW, OutcomeRegression):
+        assert away(estimator, WRONG, FLAT) > 5
+
+
+def test_intervals_cover_the_truth():
+    covered = 0
+    for seed in range(60):
+        low, high = model(AIPW, truth(400, seed), f"y ~ {RIGHT}", LOGIT, propensity="x1").fit().conf_int().iloc[0]
+        covered += low <= 1 <= high
+    assert covered >= 52  # of 57, less three standard errors
+
+
+def test_learners_predict_rows_without_an_outcome_and_learn_from_the_others():
+    res = model(AIPW, learner="smooth", n_folds=3).fit()
+    assert res.outcome_predictions.shape == (300, 2) and res.outcome_predictions.notna().all(axis=None)
+    other = ROWS.assign(x1=ROWS.x1.where(ROWS.y.notna(), 9.0))  # of rows that teach nothing
+    own = model(AIPW, other, observed="x2 * d", learner="smooth", n_folds=3).fit().outcome_predictions
+    seen = ROWS.y.notna()
+    np.testing.assert_allclose(own[seen], res.outcome_predictions[seen], rtol=1e-10)
+    assert np.isfinite(res.learner_fit).all(axis=None)
+
+
+def test_what_is_said_of_the_rows_without_an_outcome(capsys, tmp_path):
+    res = model(AIPW).fit()
+    (line,) = res.sample_ledger.itertuples(index=False)
+    assert tuple(line) == ("observed", "y", 88, 0) and res.glance().n_without_outcome[0] == 88 and res.nobs == 300
+    for text in (str(res.summary()), res.methods(), str(res.explain())):
+        text = " ".join(text.split())
+        assert "88" in text and "(x1 + x2) * d" in text and "nan" not in text
+    assert "weighted for, not dropped" in " ".join(str(res.summary()).split())
+    assert "Robins, Rotnitzky and Zhao" in res.methods()
+    assert list(res.propensity_params.index[3:5]) == ["observed: Intercept", "observed: d[T.1]"]
+    assert f"observed={BY_ARM!r}" in call_of(res._record)
+    regression = model(OutcomeRegression).fit()
+    assert "kept, not dropped" in " ".join(str(regression.summary()).split())
+    together = compare("y ~ x1 + x2", ROWS, treat="d", observed=BY_ARM, estimators=["IPWRA", "AIPW"], n_boot=9)
+    assert "88 rows without an outcome" in " ".join(str(together.summary()).split())
+    again = pickle.loads(pickle.dumps(res))
+    assert str(again.summary()) == str(res.summary())
+    ROWS.to_csv(tmp_path / "rows.csv", index=False)
+    typed = [str(tmp_path / "rows.csv"), "y ~ x1 + x2", "--treat", "d", "--observed", BY_ARM, "--estimator", "AIPW"]
+    assert main(["fit", *typed]) == 0
+    assert "88 (29.3%)" in capsys.readouterr().out
+
+
+def test_dropped_outcomes_are_told_of_the_option():
+    res = IPWRA.from_formula("y ~ x1 + x2", ROWS, treat="d").fit()
+    assert "observed=" in str(res.summary()) and res.nobs == 212
+    missing = IPWRA.from_formula("y ~ x1", ROWS[ROWS.y.notna()].assign(x1=lambda d: d.x1.where(d.index > 5)), treat="d")
+    assert "observed=" not in str(missing.fit().summary())
+
+
+def test_rows_that_miss_a_covariate_of_any_model_are_dropped():
+    data = ROWS.assign(x3=ROWS.x1.where(ROWS.index >= 7))
+    res = model(AIPW, data, observed="x3 * d").fit()
+    assert res.nobs == 293 and set(res.sample_ledger.formula) == {"observation", "observed"}
+    with pytest.raises(DesignError, match="x3"):
+        model(AIPW, data, observed="x3 * d", missing="raise")
+
+
+@pytest.mark.parametrize("data", [lambda rows: rows, lambda rows: in_blocks([rows])], ids=["memory", "scan"])
+@pytest.mark.parametrize(("rows", "observed", "error", "told"), [
+    (ROWS.assign(y=ROWS.y.where(ROWS.d == 0)), "x1", DesignError, "arm '1'"),
+    (ROWS.assign(y=np.nan), "x1", DesignError, "arm '0'"),
+    (ROWS.assign(y=ROWS.y.where(ROWS.d == 0, 1.0)), "x1 * d", SeparationError, "observed='x1 \\* d'"),
+    (ROWS, "r", (DesignError, SeparationError), "whether the outcome|which outcomes are missing"),
+    (ROWS, "x1 + y", DesignError, "Take y out"),
+    (ROWS, ROWS.r, OptionError, 'observed="x1 [+] x2"'),
+])  # fmt: skip
+def test_what_no_model_can_be_of_is_refused(data, rows, observed, error, told):
+    with pytest.raises(error, match=told):
+        model(data=data(rows), observed=observed).fit()

@@ -1,0 +1,49 @@
+"""What a fit is told to take: exact for work that is linear in rows and resamples, and of the fit that is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+import causalrisk as cr
+from causalrisk.models import cost
+from tests.conftest import RHS, in_blocks, simulate
+
+
+@pytest.mark.parametrize(("rows", "n_boot"), [(5_000_000, 999), (5_000_000, 0), (5_000_000, 50), (900, 999), (900, 2)])
+def test_work_that_is_linear_is_told_exactly(monkeypatch, rows, n_boot):
+    """Seconds a + b n + (c + d n) B; the fits are of a clock that they move."""
+    now, done = [0.0], []
+
+    def seconds(n, count):
+        return 0.5 + 1e-6 * n + (1e-3 + 2e-7 * n) * count
+
+    def fit(n, count):
+        done.append((n, count))
+        now[0] += seconds(n, count)
+
+    monkeypatch.setattr(cost.time, "process_time", lambda: now[0])
+    found = cost.cost_of(fit, rows, n_boot)
+    assert found.seconds == pytest.approx(seconds(rows, n_boot))
+    assert max(n for n, _ in done) == found.sample <= rows and max(count for _, count in done) <= n_boot
+
+
+def test_memory_is_that_of_the_arrays_of_a_fit():
+    found = cost.cost_of(lambda n, count: bytearray(8 * n), 5_000_000, 0)
+    assert found.bytes == pytest.approx(4e7, rel=0.01)
+
+
+def test_the_fits_are_those_that_are_asked_for(monkeypatch):
+    frame = simulate(200).assign(w=1.0)
+    model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", weights="w", weight_type="probability")
+    told = model.cost(n_replicates=20, n_boot=40)
+    assert (told.rows, told.sample, told.n_boot) == (200, 200, 40) and told.seconds > 0 and told.bytes > 200 * 8
+    assert model.cost(cov_type="robust", n_replicates=20).n_boot == 0
+    assert "200 rows and 40 resamples" in str(told)
+    with pytest.raises(TypeError, match="n_bots"):
+        model.cost(n_bots=3)
+
+
+def test_of_a_scan_it_is_refused():
+    model = cr.IPWRA.from_formula("y ~ x1", in_blocks([simulate(200)]), treat="d")
+    with pytest.raises(cr.UnavailableError, match=r"cost\(\) goes by rows.*\n.*data=data.collect\(\)"):
+        model.cost()
