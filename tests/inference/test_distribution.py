@@ -33,6 +33,20 @@ def test_share_and_error_are_those_of_the_indicator(estimator, options):
         assert own[["[0.025", "0.975]"]].to_numpy() == pytest.approx(limits, abs=1e-8)
 
 
+@pytest.mark.parametrize("estimator", [Hajek, AIPW])
+def test_missing_outcomes_are_weighed_as_those_of_the_indicator(estimator):
+    seen = np.random.default_rng(0).random(len(DATA)) < 1 / (1 + np.exp(-1 - DATA.x1))
+    data, given = DATA.assign(y=DATA.y.where(seen)), {"treat": "d", "observed": "x1 + d", "propensity": "x1 + x2"}
+    model = estimator.from_formula("y ~ x1 + x2", data, effect="quantile", quantiles=0.5, **given)
+    found, res = model.fit().distribution([1.5]), model.fit()
+    z = (data.y <= 1.5).astype(float).where(seen)
+    of_indicator = estimator.from_formula("z ~ x1 + x2", data.assign(z=z), family="binomial", **given).fit()
+    assert found["estimate"].to_numpy() == pytest.approx(of_indicator.params.iloc[1:].to_numpy(), abs=1e-8)
+    assert found["std err"].to_numpy() == pytest.approx(of_indicator.bse.iloc[1:].to_numpy(), rel=1e-6)
+    assert set(res.params.iloc[1:]) < set(data.y.dropna())
+    assert res.model.fit(n_boot=20).boot_params.iloc[:, 1:].isin(data.y.dropna().to_list()).all(axis=None)
+
+
 def test_bands_are_as_wide_as_the_largest_of_the_correlated_statistics():
     res, grid = fitted(Hajek), np.linspace(-1.0, 2.0, 4)
     found = res.distribution(grid)
