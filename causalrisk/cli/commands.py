@@ -234,7 +234,13 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--at-exposure", metavar="VALUE", help="exposure that the means are at: a number (default 1) or observed")
     add("--target", metavar="NAME", help=f"{', '.join(POPULATIONS)} or a level (default: all, of changes treated)")
     add("--target-file", type=Path, metavar="FILE", help="data file of another population to average over")
-    add("--effect", default="difference", metavar="NAME", help="difference (default), ratio, odds_ratio or percent")
+    add(
+        "--effect",
+        default="difference",
+        metavar="NAME",
+        help="difference (default), ratio, odds_ratio, percent or quantile",
+    )
+    add("--quantiles", metavar="LEVELS", help='levels of quantile effects, such as "0.1,0.5,0.9" (default quartiles)')
     add("--trim", metavar="LIMITS", help='crump, separated, or limits of the propensity score such as "0.05,0.95"')
     add("--clip", metavar="LIMITS", help='limits that propensity scores are set to, such as "0.01,0.99"')
 
@@ -373,6 +379,12 @@ def _limits(text: str | None) -> Any:
     return tuple(parts) if len(parts) == 2 and None not in parts else text
 
 
+def _levels(text: str | None) -> list[float] | str | None:
+    """Return "0.1,0.9" as a list of numbers; anything else as it is, for the library to refuse."""
+    levels = [] if text is None else [_number(part) for part in text.split(",")]
+    return text if None in levels or not levels else [level for level in levels if level is not None]
+
+
 def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
     """Return the options that every command with a file has, as the library spells them."""
     if options.target_file is not None and options.target is not None:
@@ -392,6 +404,7 @@ def _design_options(options: argparse.Namespace, data: pd.DataFrame) -> dict[str
             "levels": _labels(options.levels, treatment),
             "treated": _level(options.treated, treatment),
             "reference": _level(options.reference, treatment),
+            "quantiles": _levels(options.quantiles),
             "trim": _limits(options.trim),
             "clip": _limits(options.clip),
             "did": _did(options),

@@ -14,7 +14,7 @@ from causalrisk.estimators.effect_scales import DIFFERENCE
 from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.resampling import replicate_counts, unit_count
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately
@@ -30,6 +30,7 @@ from causalrisk.propensity.weights import RowWeights, WeightFit
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
 
+@of_means
 def influence(
     record: FitRecord, top: int | None = None, method: str | None = None, arm: Any = None, clusters: bool = False
 ) -> pd.DataFrame:
@@ -253,6 +254,7 @@ def _known(weights: AnyWeights) -> AnyWeights:
     return dataclasses.replace(weights, inverse=tuple(np.zeros_like(each) for each in weights.inverse))
 
 
+@of_means
 def se_decomposition(record: FitRecord) -> pd.DataFrame:
     """Decomposition of the robust variance of the effect.
 

@@ -17,7 +17,7 @@ from causalrisk.errors import CausalRiskError, CausalRiskWarning, UnavailableErr
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.covariance import with_covariance
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.distributions import Percentiles, Search, Tally
@@ -264,6 +264,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
 TRIMS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
 
 
+@of_means
 def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataFrame:
     """Effect and robust standard error as rows are trimmed by their propensity score.
 

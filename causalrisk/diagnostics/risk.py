@@ -16,7 +16,7 @@ from causalrisk.estimators.fit import train_from
 from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
-from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.record import FitRecord, JointRecord, of_means
 from causalrisk.estimators.robust import robust_covariance, with_robust
 from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.separate import estimate_separately
@@ -111,6 +111,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     return EstimatorRisks(biases, variances, joint.estimate.slopes)
 
 
+@of_means
 def risk_table(record: FitRecord) -> pd.DataFrame:
     """Compare the expected ATE risk of every estimator on the same propensity replicates.
 

@@ -14,7 +14,7 @@ from causalrisk.design import ScannedDesign
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.exposure import check_observed
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.specification import IPWRA
@@ -210,6 +210,7 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
 STRENGTHS = (0.01, 0.03, 0.1)
 
 
+@of_means
 def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """Strength of an omitted confounder that would explain the effect away.
 
@@ -286,6 +287,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     return pd.DataFrame(rows, index=index)
 
 
+@of_means
 def sensitivity_bounds(
     record: FitRecord,
     cf_y: float | Sequence[float] = STRENGTHS,

@@ -1,9 +1,9 @@
-"""How an effect is reported: as a difference, ratio, odds ratio or percentage of the arm means."""
+"""How an effect is reported: as a difference, ratio, odds ratio or percentage of the arm means, or by quantiles."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, logit
@@ -34,6 +34,9 @@ class EffectScale:
         Which means have an effect, for messages.
     low, high : float
         Limits of these means.
+    quantiles : tuple of float
+        Levels of the quantiles that there are of each arm, J, in the place of its mean: of means, effects and names
+        those of an arm stand together. Empty for means, of which there is J = 1.
     """
 
     name: str
@@ -49,13 +52,29 @@ class EffectScale:
     domain: str
     low: float
     high: float
+    quantiles: tuple[float, ...] = ()
+
+    @property
+    def per_arm(self) -> int:
+        """How many means, or quantiles, there are of each arm, J."""
+        return len(self.quantiles) or 1
+
+    @property
+    def additive(self) -> bool:
+        """Whether effects are differences as they stand, in the units of the outcome."""
+        return self.g is _same
 
     def effects(self, means: Array) -> Array:
-        """Effects of arms 1 .. K-1 against arm 0, shape (K - 1, ...), of means (K, ...); NaN where undefined."""
+        """Effects of arms 1 .. K-1 against arm 0, shape ((K - 1) J, ...), of means (K J, ...); NaN where undefined."""
         with np.errstate(invalid="ignore", divide="ignore"):
             values = self.g(means)
             values = np.where(np.isfinite(values), values, np.nan)
-            return self.report(values[1:] - values[:1])
+            return self.report(self.against_reference(values))
+
+    def against_reference(self, values: Array) -> Array:
+        """Differences of values of the arms, shape (K J, ...), to those of arm 0, shape ((K - 1) J, ...)."""
+        of_arms = values.reshape(-1, self.per_arm, *values.shape[1:])
+        return (of_arms[1:] - of_arms[:1]).reshape(-1, *values.shape[1:])
 
     def formula(self, treated: str, reference: str) -> str:
         """Return the effect as a formula of two means, by name or in numbers."""
@@ -67,17 +86,16 @@ class EffectScale:
         return np.where(np.abs(means - self.high) <= error, self.high, means)
 
     def params(self, means: Array) -> Array:
-        """Effects, then the means, shape (2 K - 1, ...)."""
+        """Effects, then the means, shape ((2 K - 1) J, ...)."""
         return np.concatenate([self.effects(means), means])
 
     def jacobian(self, means: Array) -> Array:
-        """Return the derivative of `params` by the means, shape (2 K - 1, K)."""
-        n_arms = len(means)
+        """Return the derivative of `params` by the means, shape ((2 K - 1) J, K J)."""
+        every = np.eye(len(means))
         with np.errstate(invalid="ignore", divide="ignore"):
             slope, values = self.g_slope(means), self.g(means)
-            outer = self.report_slope(values[1:] - values[:1])
-        effects = (np.eye(n_arms)[1:] - np.eye(n_arms)[0]) * slope * outer[:, None]
-        return np.vstack([effects, np.eye(n_arms)])
+            outer = self.report_slope(self.against_reference(values))
+        return np.vstack([self.against_reference(every) * slope * outer[:, None], every])
 
     def check(self, means: Array, labels: tuple[str, ...]) -> None:
         """Raise a CausalRiskError where the means have no effect on this scale."""
@@ -90,14 +108,22 @@ class EffectScale:
             )
 
 
-def effect_names(estimand: str, labels: Sequence[str]) -> list[str]:
+def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
     """Names of the effects: the estimand, for several arms with the arm that is compared to the first."""
-    return [estimand] if len(labels) == 2 else [f"{estimand}[{label}]" for label in labels[1:]]
+    names = [estimand] if len(labels) == 2 else [f"{estimand}[{label}]" for label in labels[1:]]
+    return [f"{name} q{level:g}" for name in names for level in quantiles] if quantiles else names
 
 
-def parameter_names(estimand: str, labels: Sequence[str]) -> list[str]:
+def mean_names(labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
+    """Names of the potential-outcome means of the arms (POM), or of the potential-outcome quantiles (POQ)."""
+    if quantiles:
+        return [f"POQ[{label}] q{level:g}" for label in labels for level in quantiles]
+    return [f"POM[{label}]" for label in labels]
+
+
+def parameter_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
     """Names of the effects and of the arm means."""
-    return [*effect_names(estimand, labels), *(f"POM[{label}]" for label in labels)]
+    return [*effect_names(estimand, labels, quantiles), *mean_names(labels, quantiles)]
 
 
 def _same(x: Array) -> Array:
@@ -184,4 +210,5 @@ PERCENT = EffectScale(
     low=0.0,
     high=np.inf,
 )
-SCALES = {scale.name: scale for scale in (DIFFERENCE, RATIO, ODDS_RATIO, PERCENT)}
+QUANTILE = replace(DIFFERENCE, name="quantile", quantiles=(0.25, 0.5, 0.75))
+SCALES = {scale.name: scale for scale in (DIFFERENCE, RATIO, ODDS_RATIO, PERCENT, QUANTILE)}

@@ -94,9 +94,9 @@ class Estimate:
     Parameters
     ----------
     params : ndarray, shape (2 K - 1,)
-        Effects of the arms against the reference, then the mean of each arm.
+        Effects of the arms against the reference, then the mean of each arm; of J quantiles an arm ((2 K - 1) J,).
     theta : ndarray, shape (K, p)
-        Outcome coefficients of the basis columns.
+        Outcome coefficients of the basis columns; none, p = 0, of quantiles.
     gamma : ndarray, shape (Q,)
         Propensity coefficients of the basis columns; empty without a propensity model.
     model_means : ndarray, shape (K,)
@@ -136,12 +136,13 @@ class Estimate:
         """
         n_arms, p = self.theta.shape
         first = len(self.params)
+        effects = first // (2 * n_arms - 1) * (n_arms - 1)
         if name == "theta" and arm is not None:
             return slice(first + arm * p, first + (arm + 1) * p)
         last = first + self.theta.size
         return {
-            "effects": slice(0, n_arms - 1),
-            "means": slice(n_arms - 1, first),
+            "effects": slice(0, effects),
+            "means": slice(effects, first),
             "theta": slice(first, last),
             "gamma": slice(last, last + len(self.gamma)),
         }[name]

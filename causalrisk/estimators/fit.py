@@ -35,6 +35,7 @@ from causalrisk.estimators.options import REPLACE, TERMS, InferenceOptions, JREO
 from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead
 from causalrisk.estimators.prepare import FitData, check_available, check_size, prepare, with_learner
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
+from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
 from causalrisk.estimators.refit import FullFit, refit_scan
 from causalrisk.estimators.resampling import fit_replicates, unit_count
@@ -96,7 +97,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
         The fit, without standard errors.
     """
     spec, use = options.own(spec), options.use_of(spec)
-    kinds, notes = _begin(design, options, inference, joint=False)
+    kinds, notes = _begin(design, spec, options, inference)
     data, learned = prepare(design, spec, options, inference, notes), None
     if use is not None:
         learned = learn(data.design, options, inference, notes)
@@ -106,15 +107,16 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
 
 
 def _begin(
-    design: Design, options: ModelOptions, inference: InferenceOptions, *, joint: bool
+    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
-    kinds = inference.resolved(design, joint=joint)
+    kinds = inference.resolved(design, joint=spec.joint)
     if kinds[0] in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference, kinds[0])
+    check_quantiles(design, spec, options)
     refits = {"bootstrap": None if kinds[1] in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
-    check_size(design, refits.get(kinds[0]), joint=joint)
+    check_size(design, refits.get(kinds[0]), joint=spec.joint)
     return kinds, Notes(design.notes)
 
 
@@ -227,6 +229,8 @@ def estimate_of(
         The estimate; of a scan without what goes by rows.
     """
     problem, scale = weighed.problem, options.effect_scale
+    if scale.quantiles:
+        return estimate_quantiles(weighed, design, scale, notes)
     trained = train(weighed)
     _check_trained(trained, design, notes)
     at = solve_means(problem.spec.mean, trained.over)
@@ -352,7 +356,7 @@ def fit_joint(
         The fit, without standard errors.
     """
     use = options.use_of(JRE)
-    kinds, notes = _begin(design, options, inference, joint=True)
+    kinds, notes = _begin(design, JRE, options, inference)
     check_joint(design, joint_options, kinds)
     data = prepare(design, JRE, options, inference, notes)
     if use is None:

@@ -17,7 +17,7 @@ from causalrisk.design.columns.tables import is_column
 from causalrisk.design.rows import is_classifier
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
-from causalrisk.estimators.effect_scales import SCALES, EffectScale
+from causalrisk.estimators.effect_scales import QUANTILE, SCALES, EffectScale
 from causalrisk.estimators.specification import NormalizedMean, Specification
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
@@ -110,6 +110,7 @@ class ModelOptions:
     trim: Any = None
     clip: Any = None
     effect: str = "difference"
+    quantiles: Any = None
     did: DiD | None = None
 
     def __post_init__(self) -> None:
@@ -119,6 +120,7 @@ class ModelOptions:
         one_of("propensity_link", self.propensity_link, tuple(BINARY_LINKS))
         one_of("propensity_loss", self.propensity_loss, LOSSES)
         one_of("effect", self.effect, tuple(SCALES))
+        object.__setattr__(self, "quantiles", _levels(self.quantiles, self.effect))
         alone = self.learner is not None and self.propensity_score is None
         whole_number("n_folds", self.n_folds, 1 if alone else 2)  # a learner may predict the rows that it was fitted to
         _ = self.outcome_family  # checks itself
@@ -239,17 +241,43 @@ class ModelOptions:
     @property
     def estimand(self) -> str:
         """Name of the effect in the sample as it is, before trimming."""
+        if self.quantiles:
+            return self.population.estimand.replace("AT", "QT")
         return f"{self.population.estimand}{self.effect_scale.label}"
 
     @property
     def effect_scale(self) -> EffectScale:
         """How the effect is reported."""
-        return SCALES[self.effect]
+        scale = SCALES[self.effect]
+        return dataclasses.replace(scale, quantiles=self.quantiles) if self.quantiles else scale
 
     @property
     def outcome_family(self) -> OutcomeFamily:
         """Family of the outcome models."""
         return outcome_family(self.family, self.link)
+
+
+def _levels(given: Any, effect: str) -> tuple[float, ...] | None:
+    """Check the levels of quantiles; None for means."""
+    if effect != QUANTILE.name:
+        if given is not None:
+            raise OptionError(
+                f'quantiles={given!r} has no effect with effect="{effect}", which is of means.\n'
+                'Type  effect="quantile".'
+            )
+        return None
+    if given is None:
+        return QUANTILE.quantiles
+    try:
+        levels = np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        levels = np.empty(0)
+    if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
+        raise OptionError(
+            f"quantiles={given!r}; expected levels between 0 and 1, of which 0.5 is the median.\n"
+            "Type  quantiles=[0.25, 0.5, 0.75]."
+        )
+    return tuple(float(level) for level in np.unique(levels))
 
 
 def is_frame(target: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,19 @@ from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
+P = ParamSpec("P")
 SE_ROUNDING = 1e-13  # a standard error below this share of the estimates is rounding error
+
+
+def of_means(function: Callable[Concatenate[FitRecord, P], T]) -> Callable[Concatenate[FitRecord, P], T]:
+    """Return a function of a record that refuses fits of quantiles."""
+
+    @functools.wraps(function)
+    def checked(record: FitRecord, *args: P.args, **keywords: P.kwargs) -> T:
+        record.check_means(f"{function.__name__}()")
+        return function(record, *args, **keywords)
+
+    return checked
 
 
 @dataclass(frozen=True)
@@ -227,7 +239,7 @@ class FitRecord:
     @property
     def effect_names(self) -> list[str]:
         """Names of the effects: the estimand, for several arms with the arm that is compared."""
-        return effect_names(self.estimand, self.design.labels)
+        return effect_names(self.estimand, self.design.labels, self.options.effect_scale.quantiles)
 
     @property
     def contrasts(self) -> list[str]:
@@ -237,12 +249,13 @@ class FitRecord:
     @property
     def names(self) -> list[str]:
         """Names of the parameters: effects, then arm means."""
-        return parameter_names(self.estimand, self.design.labels)
+        return parameter_names(self.estimand, self.design.labels, self.options.effect_scale.quantiles)
 
     @property
     def null(self) -> Array:
         """What the parameters are tested against, shape (2 K - 1,): no effect, and zero for the arm means."""
-        return np.r_[np.full(len(self.effect_names), self.options.effect_scale.null), np.zeros(self.design.n_arms)]
+        scale = self.options.effect_scale
+        return np.r_[np.full(len(self.effect_names), scale.null), np.zeros(self.design.n_arms * scale.per_arm)]
 
     @property
     def stated_exposure(self) -> float | None:
@@ -272,6 +285,13 @@ class FitRecord:
         return "cluster" if self.design.cluster_name is not None else "robust"
 
     @property
+    def n_coefficients(self) -> int:
+        """Coefficients of the outcome models of all arms; of quantiles those of one level."""
+        if not self.options.quantiles:
+            return self.estimate.theta.size
+        return self.design.n_arms * (1 if self.spec.constants else self.sample.X.columns.shape[1])
+
+    @property
     def residual_df(self) -> float:
         """Degrees of freedom of t: of a survey design, clusters less one, or observations less outcome coefficients.
 
@@ -282,7 +302,7 @@ class FitRecord:
             return design.survey.df
         if design.n_clusters:
             return float(min(design.cluster_counts) - 1)
-        return float(design.nobs - (1 if self.cov_type == JACKKNIFE else self.estimate.theta.size))
+        return float(design.nobs - (1 if self.cov_type == JACKKNIFE else self.n_coefficients))
 
     @property
     def choice_variance(self) -> float:
@@ -306,6 +326,14 @@ class FitRecord:
         if self.weight_fit is None or not self.spec.uses_propensity:
             raise self.without_scores()
         return self.weight_fit
+
+    def check_means(self, what: str) -> None:
+        """Refuse what is of arm means, of a fit of quantiles."""
+        if self.options.quantiles:
+            raise UnavailableError(
+                f"{what} is of arm means, and this fit is of quantiles.\n"
+                'Type  res.model.with_options(effect="difference").fit()  for one that has it.'
+            )
 
     def without_scores(self) -> UnavailableError:
         """Return the error of an estimator that uses no propensity score."""

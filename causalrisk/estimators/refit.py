@@ -569,6 +569,15 @@ class SeparateRefitter:
         values = np.delete(refits.values, np.s_[first : len(refits.values) - len(self.weight_fit.coefficients)], axis=0)
         return Refits(values, refits.failures)
 
+    def steps(self, counts: Array, fits: NewtonFits | None = None) -> Array:
+        """Return what each row adds to weighted means under resamples, shape (n, m); arguments as in `refit`."""
+        gamma = np.empty(0) if self.weight_fit is None else self.weight_fit.gamma
+        passes = KeptPasses(self.problem, self.full, counts, self._alone)
+        weighing, _, _ = weigh_resamples(passes, gamma, fits)
+        theta = np.repeat(self.full.theta[..., None], counts.shape[1], axis=2)
+        stage = functools.partial(_on_refitted, _steps_of, weighing, theta)
+        return np.asarray(passes.over(stage, _one_after_the_other)[0])
+
     def refit_groups(self, groups: Array, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """Refit the effects in groups of outcome models that are given, and so are those of every group.
 
@@ -605,6 +614,14 @@ class SeparateRefitter:
 def _tilt_of(rows: RefittedRows) -> Array:
     """Sum of the tilt of the rows, shape (m,)."""
     return np.asarray((rows.share * rows.tilt).sum(axis=0))
+
+
+def _steps_of(rows: RefittedRows) -> Array:
+    return np.asarray(rows.share * rows.w * rows.sample.observed[:, None])
+
+
+def _one_after_the_other(parts: Iterable[Array]) -> Array:
+    return np.concatenate(list(parts))
 
 
 def _itself(block: Block) -> Block:

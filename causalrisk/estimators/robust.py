@@ -159,7 +159,7 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
         The sandwich.
     """
     estimate = record.estimate
-    n_coefficients = estimate.theta.size if small_sample or record.cov_type == "HC1" else 0
+    n_coefficients = record.n_coefficients if small_sample or record.cov_type == "HC1" else 0
     if record.robust is not None:
         return record.robust
     if record.passes is not None and record.passes.covariance is not None and not n_coefficients:

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from causalrisk.estimators.arm_means import ArmRows
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
+from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.outcome import ArmTraining
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.specification import Specification
@@ -60,8 +60,8 @@ class Level:
     def params(self, scale: EffectScale, means: Array) -> Array:
         """Effects and arm means, shape (2 K - 1, ...), of arm means (K, ...) that are measured from the height."""
         params = scale.params(means + self.height)
-        if scale == DIFFERENCE:  # the height cancels
-            effects = len(means) - 1
+        if scale.additive:  # the height cancels
+            effects = len(means) - scale.per_arm
             params[:effects] = scale.params(means)[:effects]
         return params
 

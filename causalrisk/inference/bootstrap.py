@@ -19,6 +19,7 @@ from causalrisk.errors import BootstrapError, Notes, ResampleWarning, warn_user
 from causalrisk.estimators.estimates import Refits, Refitter
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.quantiles import QuantileRefitter, QuantileRows
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord, JointRecord
 from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block
@@ -148,6 +149,8 @@ def refitter_of(
         scale, n_arms = record.options.effect_scale, record.design.n_arms
         kind = StackRefitter if groups is None else StackedGroupsRefitter
         return kind(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
+    if isinstance(record.estimate.rows, QuantileRows):
+        return QuantileRefitter(sample, record.spec, record.weight_fit, record.target, record.estimate.rows)
     separate = SeparateRefitter(
         sample=sample,
         spec=record.spec if joint is None else IPWRA,

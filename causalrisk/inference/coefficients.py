@@ -49,7 +49,9 @@ class ModelCoefficients:
 
 
 def outcome_names(record: FitRecord) -> tuple[str, ...]:
-    """Return the names of the terms of the outcome models."""
+    """Return the names of the terms of the outcome models; none of quantiles, whose models are of their indicators."""
+    if record.options.quantiles:
+        return ()
     return ("Intercept",) if record.spec.constants else record.design.exog_names
 
 
@@ -68,7 +70,7 @@ def coefficients_of(record: FitRecord) -> ModelCoefficients:
     """
     estimate, names = record.estimate, outcome_names(record)
     outcome = []
-    for arm, theta in enumerate(estimate.theta):
+    for arm, theta in enumerate(estimate.theta if names else ()):
         block = estimate.block("theta", arm)
         covariance = record.covariance[block, block]
         if record.spec.constants:
@@ -131,7 +133,7 @@ def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
     """
     estimate, terms = record.estimate, outcome_names(record)
     parts, names = [estimate.influence[:, : len(estimate.params)]], []
-    for arm, label in enumerate(record.design.labels):
+    for arm, label in enumerate(record.design.labels if terms else ()):
         block = estimate.influence[:, estimate.block("theta", arm)]
         parts.append(block if record.spec.constants else record.sample.X.coefficients(block.T).T)
         names += [f"outcome[{label}]: {term}" for term in terms]
@@ -180,6 +182,7 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
 
 def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
     """Return the outcome coefficients ("values") or their standard errors ("se"), a row a term and a column an arm."""
+    record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
         raise UnavailableError(
             "the outcome models are predictions of a learner, and have no coefficients.\n"

@@ -30,7 +30,7 @@ from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.fit import check_one_way
 from causalrisk.estimators.options import N_BOOT, InferenceOptions, default_bootstrap
-from causalrisk.estimators.record import BootstrapDistribution, FitRecord
+from causalrisk.estimators.record import BootstrapDistribution, FitRecord, of_means
 from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately, project_arms
@@ -199,6 +199,7 @@ def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, pr
     return InferenceOptions(n_boot=n_boot, rng=record.seed if own_seed else rng, n_jobs=n_jobs, progress=progress)
 
 
+@of_means
 def effects_by(
     record: FitRecord,
     by: Any,
@@ -333,6 +334,7 @@ def effects_by(
     return frame
 
 
+@of_means
 def differences_by(
     record: FitRecord,
     by: Any,
@@ -411,6 +413,7 @@ def differences_by(
     return adjusted_frame(frame, covariance, adjust=adjust, alpha=alpha, df=record.df, scale=scale, twins=twins.ravel())
 
 
+@of_means
 def equality_test(
     record: FitRecord,
     by: Any,
@@ -672,6 +675,7 @@ def _redone(record: FitRecord, columns: Array, groups: bool, inference: Inferenc
     return np.stack(values)
 
 
+@of_means
 def pairwise(
     record: FitRecord, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None
 ) -> pd.DataFrame:

@@ -504,6 +504,8 @@ class LargestModulus:
         Correlations of the statistics; they may depend on each other, as the differences of all pairs do.
     df : float
         Degrees of freedom; infinite for the normal distribution.
+    points : int, default 17
+        Binary logarithm of the points of the integrals below; fewer where there are many tests.
 
     Notes
     -----
@@ -521,14 +523,14 @@ class LargestModulus:
        Graphical Statistics 1, 141-149.
     """
 
-    def __init__(self, correlation: Array, df: float) -> None:
+    def __init__(self, correlation: Array, df: float, points: int = POINTS) -> None:
         self.df = df
         self.factor = _triangular_factor(correlation)
         ends = (np.abs(self.factor) > np.sqrt(DEPENDENT)) * np.arange(1, self.factor.shape[1] + 1)
         self.last = ends.max(axis=1) - 1  # the last variable on which each row depends
         size = self.factor.shape[1] - 1 + int(np.isfinite(df))
         fewer = int(np.ceil(np.log2(max(len(correlation) / MANY_TESTS, 1))))
-        self.points = _spread_points(size, max(POINTS - fewer, FEW_POINTS) if size > 1 else FEW_POINTS)
+        self.points = _spread_points(size, max(points - fewer, FEW_POINTS) if size > 1 else FEW_POINTS)
 
     @functools.cached_property
     def scale(self) -> Array:

@@ -178,6 +178,11 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
     """
     if record.boot is not None and record.boot.errors is not None:
         return record.boot.errors[:, :count]
+    if record.options.quantiles:
+        raise UnavailableError(
+            "studentized intervals take a standard error of each resample, and those of quantiles have none.\n"
+            'Type  conf_int(method="percentile")  after a bootstrap, or  fit(bootstrap="multiplier").'
+        )
     if record.given_resamples or record.boot is None:
         raise UnavailableError(
             "studentized intervals draw the resamples again, and this fit was given its own.\n"

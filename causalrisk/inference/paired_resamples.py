@@ -27,6 +27,7 @@ from causalrisk.estimators.fit import (
     with_df,
 )
 from causalrisk.estimators.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.quantiles import check_quantiles
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
@@ -242,6 +243,7 @@ def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
     """Fit another estimator with the sample and the propensity scores of the first."""
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
     check_means(lead.design, lead.options, spec)
+    check_quantiles(lead.design, spec, lead.options)
     weighed = weighed_in_memory(lead.sample, spec, lead.target, weights)
     overlap, message, _ = overlap_of(weighed, lead.design, lead.options)
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)

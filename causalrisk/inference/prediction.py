@@ -11,7 +11,7 @@ import pandas as pd
 from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.columns.tables import as_pandas
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.training import LINEAR
 from causalrisk.inference.wald import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
@@ -102,6 +102,7 @@ def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
     )
 
 
+@of_means
 def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
 
@@ -141,6 +142,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
+@of_means
 def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> Predictions:
     """Predict the mean outcome of new rows, with standard errors (not for JRE).
 

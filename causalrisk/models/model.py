@@ -145,6 +145,7 @@ class CausalModel(metaclass=Advising):
         trim: Trim | Sequence[float] | None = None,
         clip: Sequence[float] | None = None,
         effect: Scale = "difference",
+        quantiles: float | Sequence[float] | None = None,
         design: Survey | None = None,
         subpop: Any = None,
         did: DiD | None = None,
@@ -233,8 +234,11 @@ class CausalModel(metaclass=Advising):
             rows left, which the bootstrap resamples.
         clip : tuple of float, optional
             Limits that propensity scores are clipped to; with several arms the score of each arm by itself.
-        effect : {"difference", "ratio", "odds_ratio", "percent"}
-            Scale of the reported effect: of the arm means, percent of the reference arm's.
+        effect : {"difference", "ratio", "odds_ratio", "percent", "quantile"}
+            Scale of the reported effect: of the arm means, percent of the reference arm's; or differences of the
+            quantiles of the outcome (Unadjusted, Hajek and AIPW).
+        quantiles : float or sequence of float, optional
+            Levels of the quantiles, between 0 and 1, for ``effect="quantile"``; by default 0.25, 0.5 and 0.75.
         design : Survey, optional
             Survey design, in the place of `weights` and `cluster`: standard errors, degrees of freedom and tests are
             those of strata, first-stage units and finite populations, or of replicate weights.
@@ -384,6 +388,8 @@ class CausalModel(metaclass=Advising):
             raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
         if "target" in changes:
             changes["target"] = named_target(changes["target"], self.design)
+        if "effect" in changes:  # levels of quantiles go with their effect
+            changes.setdefault("quantiles", None)
         options = dataclasses.replace(self.options, **changes)
         return self._of(self.design, self._checked(options) if {"learner", "learner_use"} & changes.keys() else options)
 
@@ -666,7 +672,8 @@ class ModelData:
 
     def __init__(self, model: CausalModel) -> None:
         self._model = model
-        self.param_names = parameter_names(model.options.estimand, model.design.labels)
+        options = model.options
+        self.param_names = parameter_names(options.estimand, model.design.labels, options.effect_scale.quantiles)
 
     @property
     def orig_endog(self) -> pd.Series:

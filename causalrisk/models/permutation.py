@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.permutation import Permutations, permuted
 from causalrisk.models.keywords import check_keywords
 from causalrisk.report.plots import draw_permutations
@@ -209,6 +209,7 @@ class PermutationTest:
         return self.summary().as_markdown()
 
 
+@of_means
 def permutation_test(
     record: FitRecord,
     n_permutations: int | str = 9999,

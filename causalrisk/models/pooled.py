@@ -366,8 +366,8 @@ def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:
     estimates, covariances = [], []
     for record in records:
         scale, count = record.options.effect_scale, len(record.names)
-        means = record.estimate.params[-record.design.n_arms :]
-        values = np.r_[scale.g(means[1:]) - scale.g(means[:1]), means]
+        means = record.estimate.params[record.estimate.block("means")]
+        values = np.r_[scale.against_reference(scale.g(means)), means]
         slopes = _reported(record, values)[1]
         estimates.append(values)
         covariances.append(record.covariance[:count, :count] / np.outer(slopes, slopes))
@@ -376,6 +376,6 @@ def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:
 
 def _reported(record: FitRecord, values: Array) -> tuple[Array, Array]:
     """Return parameters on the reported scale, and the derivatives of the transformation."""
-    scale, effects = record.options.effect_scale, len(values) - record.design.n_arms
+    scale, effects = record.options.effect_scale, len(record.effect_names)
     reported = np.r_[scale.report(values[:effects]), values[effects:]]
-    return reported, np.r_[scale.report_slope(values[:effects]), np.ones(record.design.n_arms)]
+    return reported, np.r_[scale.report_slope(values[:effects]), np.ones(len(values) - effects)]

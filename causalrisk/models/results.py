@@ -31,6 +31,7 @@ from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError, listed
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
+from causalrisk.inference.distribution import distribution
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
 from causalrisk.inference.hypotheses import equivalence_test, t_test
 from causalrisk.inference.intervals import boot_pvalues, conf_int
@@ -226,7 +227,7 @@ def single_effect(values: pd.Series, record: FitRecord, name: str, instead: str)
     effects = record.effect_names
     if len(effects) > 1:
         raise UnavailableError(
-            f"{name} is for two arms; there are {len(effects)} effects here, {listed(effects)}.\n"
+            f"{name} is of a single effect; there are {len(effects)} effects here, {listed(effects)}.\n"
             f"Type  res.{instead}[{effects[0]!r}]."
         )
     return float(values.iloc[0])
@@ -380,6 +381,7 @@ class CausalResults(metaclass=Advising):
     equality_test = of_record(equality_test)
     pairwise = of_record(pairwise)
     permutation_test = of_record(permutation_test)
+    distribution = of_record(distribution)
 
     @property
     def cov_type(self) -> str:
@@ -471,6 +473,7 @@ class CausalResults(metaclass=Advising):
         """Predicted outcome of every row in every arm, a column an arm (not for JRE)."""
         record = self._record
         check_unit_level(record, "potential_outcomes")
+        record.check_means("potential_outcomes")
         check_kept(record)
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
         return pd.DataFrame(fitted, index=record.design.index, columns=list(record.design.labels))
@@ -520,6 +523,7 @@ class CausalResults(metaclass=Advising):
     plot_cancellation = of_record(plots.plot_cancellation)
     plot_risk = of_record(plots.plot_risk)
     plot_bootstrap = of_record(plots.plot_bootstrap)
+    plot_distribution = of_record(plots.plot_distribution)
     plot_diagnostics = of_record(plots.plot_diagnostics)
 
     # --- summary, report, and what other programs read -----------------------------------------------------------

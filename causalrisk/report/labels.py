@@ -72,6 +72,8 @@ def survey_words(survey: SurveyDesign) -> str:
 def estimand_words(record: FitRecord) -> str:
     """Return the full name of the effect."""
     name, survey = record.options.population.full_name, record.design.survey
+    if record.options.quantiles:
+        name = name.replace("average", "quantile").replace("AT", "QT")
     if survey is not None and survey.subpop_name is not None:
         name += f" in the subpopulation {survey.subpop_name}".rstrip()
     return f"{name} among the rows left by trimming" if record.trimmed else name
@@ -127,7 +129,7 @@ def outcome_model_text(record: FitRecord) -> str:
     if record.spec.given:
         return "predictions of a learner"
     if not record.spec.constants:
-        return label
+        return f"logit of {record.design.endog_name} <= quantile" if record.options.quantiles else label
     return "constants" if record.design.offset_kind is None else f"constants, {label}"
 
 
@@ -172,6 +174,10 @@ def ladder_end_words(joint: JointRecord) -> str:
     )
 
 
+DENSITY = (
+    "The influence of a row on a quantile is that on the share of outcomes up to it, over the density there (a kernel "
+    "estimate, with the bandwidth of Hall and Sheather)."
+)
 TAKEN = "Standard errors take the predictions as given."
 SURVEY_N = "survey n is the effective n by the probability weights alone"
 TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
@@ -206,7 +212,7 @@ def formats(record: FitRecord) -> tuple[str, str]:
     """Return the number formats of effects and arm means; in one unit both have the summary's format."""
     params, se = record.estimate.params, np.sqrt(np.diag(record.covariance))[: len(record.estimate.params)]
     rounded, first = rounded_se(params, se), len(params) - record.design.n_arms
-    if record.options.effect == "difference":
+    if record.options.effect_scale.additive:
         return (column_format(rounded, params),) * 2
     return column_format(rounded[:first], params[:first]), column_format(rounded[first:], params[first:])
 
@@ -214,8 +220,9 @@ def formats(record: FitRecord) -> tuple[str, str]:
 def effect_words(record: FitRecord, k: int) -> str:
     """Return effect k as a formula of the arm means, with the numbers."""
     params, (effect_format, mean_format) = record.estimate.params, formats(record)
-    means = [format(mean, mean_format) for mean in params[-record.design.n_arms :]]
-    form = record.options.effect_scale.formula(means[k + 1], means[0])
+    means = [format(mean, mean_format) for mean in params[record.estimate.block("means")]]
+    scale = record.options.effect_scale
+    form = scale.formula(means[k + scale.per_arm], means[k % scale.per_arm])
     return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
 
 

@@ -132,7 +132,7 @@ def summary(
     outcome = yname or record.design.endog_name
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
-        _numbers_table(estimates, outcome, one_unit=record.options.effect == "difference"),
+        _numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive),
         _arms_table(record),
     ]
     if slim:
@@ -371,7 +371,7 @@ def _share_text(joint: JointRecord) -> str:
 
 
 def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:
-    labels = record.design.labels
+    labels = record.design.labels if coefficients.outcome else ()  # quantiles have none
     blocks = [(f"outcome, {label}", block) for block, label in zip(coefficients.outcome, labels, strict=True)]
     if record.spec.given:
         blocks = []  # predictions have no coefficients
@@ -397,7 +397,8 @@ def _side_by_side(record: FitRecord, joint: ModelCoefficients, start: ModelCoeff
 
 def _notes(record: FitRecord) -> list[str]:
     design = record.design
-    notes = [f"{_effect_text(record)}, averaged over {_target_rows_text(record)}. {_interval_text(record)}"]
+    over = "of the outcomes" if record.options.quantiles else "averaged"
+    notes = [f"{_effect_text(record)}, {over} over {_target_rows_text(record)}. {_interval_text(record)}"]
     if design.formula is not None:
         models = f"Outcome: {design.formula}"
         if record.weight_fit is not None and design.score is None:
@@ -434,6 +435,10 @@ def _binary_notes(records: Sequence[FitRecord]) -> list[str]:
 
 def _effect_text(record: FitRecord) -> str:
     """Return the formula of the effects as functions of the arm means."""
+    if record.options.quantiles:
+        label = record.design.labels[1] if record.design.n_arms == 2 else "level"
+        name = record.estimand if record.design.n_arms == 2 else f"{record.estimand}[level]"
+        return f"{name} q = POQ[{label}] q - POQ[{record.design.labels[0]}] q, the differences of the quantiles at q"
     pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
     if len(pairs) > 1:
         pairs = [(f"{record.estimand}[level]", "level")]
@@ -465,7 +470,7 @@ def _interval_text(record: FitRecord) -> str:
     text = f"Intervals are {distribution_words(record)}, from the {se} standard error{factor}."
     if null:
         text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {null:g}."
-    if record.options.effect != "difference":
+    if not record.options.effect_scale.additive:
         text += " Interval and test of the effect are those of the logarithm of the ratio, transformed back."
     return f"{text}{choice_words(record)}"
 
@@ -687,7 +692,7 @@ def summarize_pooled(
         _numbers_table(frame, design.endog_name, (0, 10, 10, 9, 9, 8, 10, 10), one_unit=False),
         _missing(missing),
     ]
-    logs = "" if record.options.effect == "difference" else " Effects are pooled on the logarithmic scale."
+    logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
     notes = [
         "Estimates are means over the imputations; their variance is within + (1 + 1/m) between (Rubin's rules), and t "
         f"has the degrees of freedom of Barnard and Rubin.{logs}"

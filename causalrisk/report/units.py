@@ -20,7 +20,7 @@ from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.scan.files import PARQUET
 from causalrisk.errors import OptionError, UnavailableError, whole_number
 from causalrisk.estimators.problem import ScannedProblem
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.training import predictions
 from causalrisk.numerics.linalg import Array
@@ -28,6 +28,7 @@ from causalrisk.runtime.files import whole_file, would_replace
 from causalrisk.runtime.workers import worker_count
 
 
+@of_means
 def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1, progress: bool = False) -> Path:
     """Write propensity scores, importance weights and predicted potential outcomes to a Parquet file (needs pyarrow).
 

@@ -209,6 +209,10 @@ def res_of(estimator=IPWRA, **options):
     return lambda: model(estimator, **options).fit()
 
 
+def of_quantiles(n_boot=None, **options):
+    return model(AIPW, **({"effect": "quantile"} | options)).fit(n_boot=n_boot)
+
+
 def equivalence(call, low, high, **options):
     """A test of equivalence whose limits are refused."""
     typed = f"res.equivalence_test(low={low}, high={high})"
@@ -1381,6 +1385,39 @@ HABITS = {  # of Stata, R and statsmodels
         lambda: fitted(target="ATT"),
         fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", data, treat="d"'},
     ),
+    "levels of an average": Case(
+        of_quantiles, {"effect": "difference", "quantiles": 0.5}, {"effect": "quantile", "quantiles": 0.5}
+    ),
+    "levels in percent": Case(of_quantiles, {"quantiles": 50}, {"quantiles": [0.25, 0.5, 0.75]}),
+    "quantiles of 0 and 1": Case(
+        of_quantiles, {"formula": "ill ~ x1"}, {"formula": "ill ~ x1", "effect": "difference"}
+    ),
+    "quantiles of means": Expression(
+        lambda: fitted(effect="quantile"),
+        lambda: model(AIPW),
+        fill={"AIPW.from_formula(...)": "made"},
+        made=model(AIPW),
+    ),
+    "means of a fit of quantiles": Expression(
+        lambda: of_quantiles().effects_by("g"), lambda: fit(AIPW), res=of_quantiles
+    ),
+    "studentized quantiles": Expression(
+        lambda: of_quantiles(n_boot=20).conf_int(method="studentized"),
+        lambda: of_quantiles(n_boot=20).conf_int(method="percentile"),
+        fill={"conf_int": "res.conf_int"},
+        res=lambda: of_quantiles(n_boot=20),
+    ),
+    "quantiles of shared values": Expression(
+        lambda: of_quantiles(formula="I(y.round()) ~ x1"),
+        lambda: of_quantiles(formula="I(y.round()) ~ x1").distribution(),
+        res=lambda: of_quantiles(formula="I(y.round()) ~ x1"),
+    ),
+    "grid of a distribution": Expression(
+        lambda: of_quantiles().distribution("all"),
+        lambda: of_quantiles().distribution([float(f"{DATA.y.median():.4g}")]),
+        fill={"grid=": "res.distribution(grid=", "]": "])"},
+        res=of_quantiles,
+    ),
     "quantile of the weights": Case(model, {"trim": 0.99}, {"clip": (0.01, 0.99)}),
     "quantile of the weights, rows": Case(model, {"trim": 0.99}, {"trim": (0.01, 0.99)}, which=1),
     "upper limit": Case(model, {"clip": 0.97}, {"clip": (0.03, 0.97)}),
@@ -1624,6 +1661,7 @@ SCANS = {
         {"data": DATA},
         fill=COLLECTED,
     ),
+    "quantiles": Case(of_quantiles, {"data": SCAN}, {"data": DATA}, fill=COLLECTED),
     "known scores": Case(
         scanned(),
         {"propensity_score": "score", "data": SCAN},

@@ -255,8 +255,8 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity_link=sm.fami
     Type  propensity_link='probit'.
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").fit_regularized(alpha=1)
     Type  model.with_options(learner="lasso").fit().
-"{:.2f} {:.2f}".format(*map(IPWRA(b.bweight, sm.add_constant(b[["mage", "mmarried"]]), b.mbsmoke).fit().params.__getitem__, (0, -1)))
-    -243.81 3158.51
+f"{of_arrays.params[0]:.2f} {of_arrays.bse[0]:.2f} {of_arrays.params[-1] == of_arrays.params['POM[1]']}"
+    -243.81 23.68 True
 fit.model.data.xnames, fit.model.data.ynames
     (['Intercept', 'mage', 'mmarried'], 'bweight')
 fit.model.data.orig_exog.join(fit.model.data.orig_endog).shape
@@ -348,7 +348,8 @@ def names():
     tools = {"np": np, "pd": pd, "sm": sm, "cr": cr, "compare": compare, "etable": etable, "pool": pool}
     tools |= {"LogisticRegression": LogisticRegression, "LinearRegression": LinearRegression}
     models = {"AIPW": AIPW, "IPWRA": IPWRA, "Hajek": Hajek, "table_one": table_one}
-    return tools | models | {"b": births, "fit": fitted}
+    of_arrays = IPWRA(births.bweight, sm.add_constant(births[["mage", "mmarried"]]), births.mbsmoke).fit()
+    return tools | models | {"b": births, "fit": fitted, "of_arrays": of_arrays}
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")

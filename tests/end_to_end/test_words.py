@@ -42,6 +42,7 @@ STAGGERED = pd.concat([DATA.assign(id=ROWS, year=k, first=np.where(DATA.d, 1, 9)
 X = DATA[["x1", "x2"]].assign(const=1.0)
 TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_text("utf-8"))
 EXAMPLES = {  # for each option
+    "quantiles": 0.5,
     "treat": "d", "reference": 0, "treated": 1, "propensity": "x1", "propensity_score": "score", "cluster": "site",
     "weights": "w", "exposure": "u", "offset": "x3", "target": 1, "trim": (0.1, 0.9), "clip": (0.1, 0.9),
     "effect": "ratio", "propensity_link": "probit", "n_folds": 3, "n_repeats": 3, "learner": "smooth",

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import by_rows
 from causalrisk.errors import check_alpha
+from causalrisk.estimators.effect_scales import mean_names
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.wald import parameter_limits, parameter_tests, statistic_names
 from causalrisk.report.labels import (
     COMPARED,
+    DENSITY,
     TOTAL_WEIGHT,
     Prose,
     Section,
@@ -82,14 +84,15 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     ]
     numbered = [Section(f"{k}. {title}", tuple(texts)) for k, (title, texts) in enumerate(steps, 1) if texts]
     title = f"How {record.spec.name} came to its estimate"
-    return Prose(title, (*numbered, _disagreement(record), _untestable(record)))
+    disagreement = [] if record.options.quantiles else [_disagreement(record)]
+    return Prose(title, (*numbered, *disagreement, _untestable(record)))
 
 
 def _formula(record: FitRecord) -> list[str]:
     design, options = record.design, record.options
-    dropped = design.n_dropped
+    dropped, what = design.n_dropped, "quantiles" if options.quantiles else "means"
     if record.spec.constants:
-        models = f"No covariates predict {design.endog_name} here: this estimator compares means."
+        models = f"No covariates predict {design.endog_name} here: this estimator compares {what}."
     elif design.formula:
         models = f"{design.formula} says which covariates predict {design.endog_name}. The treatment, "
         models += f"{design.treat_name}, is not among them: every arm gets an outcome model of its own."
@@ -101,10 +104,14 @@ def _formula(record: FitRecord) -> list[str]:
     compared = joined(
         [f"all in arm {label} rather than in arm {design.labels[0]}" for label in design.labels[1:]], "or"
     )
-    measure = "" if options.effect == "difference" else f", as {'an' if options.effect == 'odds_ratio' else 'a'} "
-    measure += "" if options.effect == "difference" else COMPARED[options.effect]
+    additive, measured = options.effect_scale.additive, "mean"
+    measure = "" if additive else f", as {'an' if options.effect == 'odds_ratio' else 'a'} {COMPARED[options.effect]}"
+    if options.quantiles:
+        levels = joined([f"{level:g}" for level in options.quantiles])
+        measured = f"quantile{'' if len(options.quantiles) == 1 else 's'} {levels}"
     question = (
-        f"The question: how would the mean of {outcome_text(record)} change{measure}, over {population_words(record)}, "
+        f"The question: how would the {measured} of {outcome_text(record)} change{measure}, over "
+        f"{population_words(record)}, "
         f"were they {compared}? The answer is the {estimand_words(record)}."
     )
     rows = f"{count(design.nobs, design.unit_name)} of the data are used"
@@ -120,7 +127,7 @@ def _arms(record: FitRecord) -> list[str]:
     labels, scale, means = record.design.labels, record.options.effect_scale, raw_means(record)
     text = f"As observed: {arms_words(record)}"
     text += "." if record.design.weight_type is None else ", under the observation weights."
-    if np.all((means > scale.low) & (means < scale.high)):
+    if not scale.quantiles and np.all((means > scale.low) & (means < scale.high)):
         raw = [
             format_number(v) if len(labels) == 2 else f"{format_number(v)} ({label} against {labels[0]})"
             for v, label in zip(scale.effects(means), labels[1:], strict=True)
@@ -206,6 +213,11 @@ def _weights(record: FitRecord) -> list[str]:
 
 def _outcome_models(record: FitRecord) -> list[str]:
     spec, name = record.spec, record.design.endog_name
+    if record.options.quantiles:
+        share = f"the {'weighted ' if spec.weighted else ''}share of outcomes up to q"
+        if not spec.constants:
+            share = f"a logit of {name} <= q on the terms of the formula, fitted to the rows of that arm only"
+        return [f"One for each quantile q of each arm: {share}."]
     if spec.constants:
         weighted = "weighted " if spec.weighted else ""
         if record.design.offset_kind is not None:
@@ -268,6 +280,16 @@ def _what_is_kept_small(joint: JointRecord) -> str:
 
 def _averages(record: FitRecord) -> list[str]:
     labels, estimate = record.design.labels, record.estimate
+    if record.options.quantiles:
+        scale, (_, spec) = record.options.effect_scale, formats(record)
+        found = zip(mean_names(labels, scale.quantiles), estimate.params[estimate.block("means")], strict=True)
+        share = "the average of the predictions of its logit, plus the weighted mean of the residuals,"
+        share = share if record.spec.corrected else "that share"
+        return [
+            f"The quantile at q is the smallest outcome of the arm up to which {share} is at least q, over "
+            f"{population_words(record)}. The potential-outcome quantiles (POQ) are "
+            f"{joined([f'{name} = {format(value, spec)}' for name, value in found])}."
+        ]
     means, (_, spec) = estimate.params[-len(labels) :], formats(record)
     text = (
         f"Each arm's model predicts the outcome in that arm for the whole target, {population_words(record)}. The "
@@ -295,11 +317,13 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
     se, null = record.std_errors, record.options.effect_scale.null
     limits, (z, p), (symbol, _) = parameter_limits(record, alpha), parameter_tests(record), statistic_names(record.df)
     texts = [se_words(record)]
+    if record.options.quantiles and record.boot is None:
+        texts.append(DENSITY)
     if np.isfinite(record.df):
         texts.append(
             f"Tests and intervals are {distribution_words(record)}, whose tails are longer than the normal one's."
         )
-    if record.options.effect != "difference":
+    if not record.options.effect_scale.additive:
         texts.append(
             "A ratio is tested, and has its interval, as a logarithm, which is transformed back: swapping the arms "
             "turns both over."
@@ -315,7 +339,7 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         texts.append(
             f"{name}: standard error {format(se[k], spec)}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}"
         )
-    if len(names) > 1:
+    if len(names) > 1 and not record.options.quantiles:
         texts.append(
             'Each test and interval is by itself; res.pairwise(adjust="single-step", against="reference") has those '
             "that hold for all effects together."

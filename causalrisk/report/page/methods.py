@@ -97,6 +97,7 @@ OMITTED = (
     "Chernozhukov, V., Cinelli, C., Newey, W., Sharma, A. and Syrgkanis, V. (2022). Long story short: omitted variable "
     "bias in causal machine learning. NBER working paper 30302."
 )
+FIRPO = "Firpo, S. (2007). Efficient semiparametric estimation of quantile treatment effects. Econometrica 75, 259-276."
 SENSITIVITY = (
     "VanderWeele, T. J. and Ding, P. (2017). Sensitivity analysis in observational research: introducing the E-value. "
     "Annals of Internal Medicine 167, 268-274."
@@ -188,7 +189,9 @@ def methods(record: FitRecord) -> str:
     parts += [trend_words(record).replace("Zhao", "Zhao (2020)")] if options.did is not None else []
     if record.learned is not None:
         parts += _learner_sentences(record, record.learned)
-    if not (record.spec.constants or record.spec.given):
+    if options.quantiles:
+        parts.append(_quantile_sentence(record))
+    elif not (record.spec.constants or record.spec.given):
         model = f"Outcome models were {record.sample.family.label}"
         parts.append(f"{model}: {design.formula}." if design.formula else f"{model} in {_names(design.exog_names)}.")
     if record.design.offset_kind is not None:
@@ -212,6 +215,16 @@ def methods(record: FitRecord) -> str:
         parts.append(_beside_sentence(record))
     parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
     return " ".join(parts)
+
+
+def _quantile_sentence(record: FitRecord) -> str:
+    """Sentence on the quantiles, and the models of outcomes up to them."""
+    levels, design = joined([f"{level:g}" for level in record.options.quantiles]), record.design
+    what = f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007)"
+    if record.spec.constants:
+        return f"{what}, which are weighted quantiles." if record.spec.weighted else f"{what}."
+    source = design.formula if design.formula else _names(design.exog_names)
+    return f"{what}; the outcome models were logits of the outcomes up to each quantile: {source}."
 
 
 def _learner_sentences(record: FitRecord, learned: Learned) -> list[str]:
@@ -325,6 +338,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         cited.add(MULTIPLIED if record.multiplied else BAYESIAN if weighted else BOOTSTRAP)
     wanted = (
         (options.population.reference, bool(options.population.reference)),
+        (FIRPO, bool(options.quantiles)),
         (CALIBRATED, options.propensity_loss == "calibrated"),
         (MISSING, record.design.observation is not None and record.spec.uses_propensity),
         (CROSS_FITTING, options.propensity_score is not None or record.learned is not None),

@@ -217,19 +217,21 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     list of Part
         In the order of the page.
     """
-    scored, joint = record.spec.uses_propensity, record.joint
+    scored, joint, means = record.spec.uses_propensity, record.joint, not record.options.quantiles
+    resampled = record.cov_type == "bootstrap" and means
     chosen, penalised = joint is not None and joint.path is not None, joint is not None and joint.anchor is None
     diagnostics: tuple[tuple[bool, str, str, Callable[[], Part]], ...] = (
         (scored, "overlap", "Overlap", lambda: _overlap(record)),
         (scored, "balance", "Balance of the covariates", lambda: _balance(record)),
-        (scored, "trimming", "Trimming", lambda: _trimming(record)),
+        (not means, "distribution", "Distribution functions", lambda: _distribution(record, alpha)),
+        (scored and means, "trimming", "Trimming", lambda: _trimming(record)),
         (record.learned is not None, "learners", "Learners of the outcome", lambda: _learners(record)),
         (chosen, "anchor", "The anchor", lambda: _anchor(record, alpha)),
         (penalised, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
-        (scored, "cancellation", "Net bias and risk", lambda: _cancellation(record)),
-        (True, "influence", _influential(record), lambda: _influence(record)),
-        (record.cov_type == "bootstrap", "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
-        (scored, "sensitivity", "An omitted confounder", lambda: _sensitivity(record, alpha)),
+        (scored and means, "cancellation", "Net bias and risk", lambda: _cancellation(record)),
+        (means, "influence", _influential(record), lambda: _influence(record)),
+        (resampled, "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
+        (scored and means, "sensitivity", "An omitted confounder", lambda: _sensitivity(record, alpha)),
     )
     found = [_attempted(anchor, heading, make) for holds, anchor, heading, make in diagnostics if holds]
     done = {part.anchor for part in found if part.reading is not None}
@@ -513,6 +515,15 @@ def _bootstrap(record: FitRecord, alpha: float) -> Part:
         )
         figures.append(figure)
     return Part("bootstrap", "Bootstrap distribution", "\n".join(figures), by_contrast(readings))
+
+
+def _distribution(record: FitRecord, alpha: float) -> Part:
+    figure = figure_html(
+        partial(plots.plot_distribution, record, alpha=alpha),
+        "Distribution functions of the outcome in each arm, over the target, with uniform bands.",
+        f"Share of outcomes up to each value; the bands hold at all values of all arms at once, at {1 - alpha:.4g}.",
+    )
+    return Part("distribution", "Distribution functions", figure)
 
 
 def _sensitivity(record: FitRecord, alpha: float) -> Part:

@@ -17,6 +17,7 @@ from causalrisk.report.plots.fits import (
     plot_balance,
     plot_bootstrap,
     plot_calibration,
+    plot_distribution,
     plot_effects_by,
     plot_influence,
     plot_learner,
@@ -37,8 +38,8 @@ from causalrisk.report.summary import one_line
 __all__ = [
     "axes_or_new", "cancellation_of", "draw_changes", "draw_event_study", "draw_forest", "draw_penalties",
     "draw_permutations", "draw_risk", "plot_anchor_path", "plot_balance", "plot_bootstrap", "plot_calibration",
-    "plot_cancellation", "plot_diagnostics", "plot_effects_by", "plot_influence", "plot_learner", "plot_overlap",
-    "plot_penalty_path", "plot_risk", "verbatim",
+    "plot_cancellation", "plot_diagnostics", "plot_distribution", "plot_effects_by", "plot_influence", "plot_learner",
+    "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
 ]  # fmt: skip
 
 TITLE_PAD = 34  # points, above the legends
@@ -58,6 +59,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         Overlap, balance, calibration, net bias, influence; and the bootstrap distribution, or without one the
         path of the anchor or penalty of JRE, or the risks.
     """
+    record.check_means("plot_diagnostics()")
     balance(record)  # an estimator without scores is refused before anything is drawn
     last: tuple[str, Callable[..., Any]] = ("Risk", plot_risk)
     if record.cov_type == "bootstrap":

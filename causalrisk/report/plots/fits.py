@@ -13,7 +13,8 @@ from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence_method, influence_tables
 from causalrisk.errors import OptionError, one_of, whole_number
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, of_means
+from causalrisk.inference.distribution import distribution
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.learned import used_learned
@@ -377,6 +378,7 @@ def plot_effects_by(
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
+@of_means
 def plot_bootstrap(
     record: FitRecord,
     ax: Any = None,
@@ -439,6 +441,33 @@ def plot_bootstrap(
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
+def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
+    """Distribution functions of the potential outcomes of each arm, with uniform bands.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+    grid, alpha
+        As in `distribution`.
+
+    Returns
+    -------
+    matplotlib Axes
+        The plot.
+    """
+    table, ax = distribution(record, grid, alpha), axes_or_new(ax)
+    for k, label in enumerate(record.design.labels):
+        own = table.loc[label]
+        line = ax.step(own.index, own["estimate"], where="post", color=f"C{k}", label=verbatim(label))[0]
+        ax.fill_between(own.index, own["band low"], own["band high"], step="post", color=line.get_color(), alpha=0.2)
+    ax.set_xlabel(verbatim(record.design.endog_name))
+    ax.set_ylabel(f"share of outcomes up to it, with {100 * (1 - alpha):.4g}% bands")
+    ax.legend(ncols=record.design.n_arms, **ABOVE)
+    return ax
+
+
+@of_means
 def plot_influence(
     record: FitRecord,
     ax: Any = None,

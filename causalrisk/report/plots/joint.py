@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalrisk.diagnostics.risk import EstimatorRisks, anchor_path, estimator_risks, joint_of, penalty_path, risk_table
 from causalrisk.errors import check_alpha
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.wald import critical_value, delta_errors, effect_interval
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots.axes import (
@@ -28,6 +28,7 @@ from causalrisk.report.plots.axes import (
 REMOTE = 300  # biases smaller than the least root mean square by this factor are drawn at the edge, with their number
 
 
+@of_means
 def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
     """Net bias of the effect under each propensity replicate, against the bias that both arms share, for JRE and IPWRA.
 
@@ -95,6 +96,7 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     return ax
 
 
+@of_means
 def plot_risk(record: FitRecord, ax: Any = None) -> Any:
     """Plot the root of the expected ATE risk of every estimator over the propensity replicates, and its parts.
 

@@ -1,0 +1,89 @@
+"""Distribution functions with bands, beside the estimators of means of the indicators."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import causalrisk as cr
+from causalrisk import AIPW, Hajek
+from tests.conftest import simulate
+
+DATA = simulate(n=500, seed=5).assign(site=lambda data: np.arange(len(data)) % 40)
+GRID = [-2.0, 0.0, 1.5, 4.0]
+
+
+def fitted(estimator=AIPW, **options):
+    return estimator.from_formula("y ~ x1 + x2", DATA, treat="d", **options).fit()
+
+
+@pytest.mark.parametrize("estimator", [Hajek, AIPW])
+@pytest.mark.parametrize("options", [{}, {"target": "treated"}, {"cluster": "site"}])
+def test_share_and_error_are_those_of_the_indicator(estimator, options):
+    found = fitted(estimator, **options).distribution(GRID)
+    for value in GRID:
+        data = DATA.assign(z=(DATA.y <= value).astype(float))
+        res = estimator.from_formula(
+            "z ~ x1 + x2", data, treat="d", family="binomial", propensity="x1 + x2", **options
+        ).fit()
+        own = found.xs(value, level="y")
+        assert own["estimate"].to_numpy() == pytest.approx(res.params.iloc[1:].to_numpy(), abs=1e-10)
+        assert own["std err"].to_numpy() == pytest.approx(res.bse.iloc[1:].to_numpy(), rel=1e-8)
+        limits = res.conf_int().iloc[1:].clip(0, 1).to_numpy()
+        assert own[["[0.025", "0.975]"]].to_numpy() == pytest.approx(limits, abs=1e-8)
+
+
+@pytest.mark.parametrize("estimator", [Hajek, AIPW])
+def test_missing_outcomes_are_weighed_as_those_of_the_indicator(estimator):
+    seen = np.random.default_rng(0).random(len(DATA)) < 1 / (1 + np.exp(-1 - DATA.x1))
+    data, given = DATA.assign(y=DATA.y.where(seen)), {"treat": "d", "observed": "x1 + d", "propensity": "x1 + x2"}
+    model = estimator.from_formula("y ~ x1 + x2", data, effect="quantile", quantiles=0.5, **given)
+    found, res = model.fit().distribution([1.5]), model.fit()
+    z = (data.y <= 1.5).astype(float).where(seen)
+    of_indicator = estimator.from_formula("z ~ x1 + x2", data.assign(z=z), family="binomial", **given).fit()
+    assert found["estimate"].to_numpy() == pytest.approx(of_indicator.params.iloc[1:].to_numpy(), abs=1e-8)
+    assert found["std err"].to_numpy() == pytest.approx(of_indicator.bse.iloc[1:].to_numpy(), rel=1e-6)
+    assert set(res.params.iloc[1:]) < set(data.y.dropna())
+    assert res.model.fit(n_boot=20).boot_params.iloc[:, 1:].isin(data.y.dropna().to_list()).all(axis=None)
+
+
+def test_bands_are_as_wide_as_the_largest_of_the_correlated_statistics():
+    res, grid = fitted(Hajek), np.linspace(-1.0, 2.0, 4)
+    found = res.distribution(grid)
+    psi = []
+    for value in grid:
+        data = DATA.assign(z=(DATA.y <= value).astype(float))
+        of_value = Hajek.from_formula("z ~ 1", data, treat="d", propensity="x1 + x2").fit()
+        psi.append(of_value.estimating_equations()[["POM[0]", "POM[1]"]].to_numpy())
+    correlation = np.corrcoef(np.concatenate(psi, axis=1), rowvar=False)
+    drawn = np.random.default_rng(0).multivariate_normal(np.zeros(8), correlation, size=200_000, method="eigh")
+    critical = np.quantile(np.abs(drawn).max(axis=1), 0.95)
+    reach = (found["band high"] - found["estimate"]) / found["std err"]
+    assert reach.to_numpy() == pytest.approx(np.full(8, critical), rel=0.01)
+
+
+def test_functions_rise_and_have_no_error_beyond_the_outcomes_of_an_arm():
+    low, high = DATA.y.min(), DATA.y.max()
+    found = fitted().distribution([low - 1, *np.quantile(DATA.y, [0.1, 0.5, 0.9]), high])
+    for arm in ("0", "1"):
+        own = found.loc[arm]
+        assert (own["estimate"].iloc[[0, -1]] == [0, 1]).all()
+        assert own["std err"].iloc[[0, -1]].isna().all()
+        assert (np.diff(own["estimate"]) >= 0).all()
+        inner = own.iloc[1:-1]
+        assert (inner["band low"] <= inner["[0.025"]).all()
+        assert (inner["band high"] >= inner["0.975]"]).all()
+
+
+def test_the_plot_has_a_step_function_an_arm():
+    res = fitted(Hajek)
+    ax = res.plot_distribution(grid=GRID)
+    assert [line.get_label() for line in ax.lines] == ["0", "1"]
+    assert ax.lines[1].get_ydata() == pytest.approx(res.distribution(GRID).loc["1", "estimate"].to_numpy())
+
+
+def test_other_estimators_and_grids_are_refused():
+    with pytest.raises(cr.OptionError, match=r"Type  AIPW\.from_formula"):
+        fitted(cr.IPWRA).distribution()
+    with pytest.raises(cr.OptionError, match="Type  grid="):
+        fitted().distribution("all")
