@@ -1,7 +1,7 @@
 """Threads of BLAS within matrix products: one while the package works, and whatever it was before afterwards.
 
-Its products are many, long and narrow. Threads inside of them wait for each other: on a busy machine with two processors
-they took 1.6 to 15 times as long with two threads, from 4,642 rows by 10 columns to 20,000 by 400.
+Its products are many, long and narrow. Threads inside of them wait for each other: two threads took 1.6 to 15 times as
+long as one on a busy machine with two processors, from 4,642 rows by 10 columns to 20,000 by 400.
 """
 
 from __future__ import annotations

@@ -403,7 +403,7 @@ def test_report_of_cattaneo2_within_twenty_seconds(cattaneo, tmp_path):
         (["--output", "nowhere/table.txt"], ["no folder 'nowhere'", "--output table.txt"]),
         (["--weights", "w"], ["--weight-type frequency"]),
         (["--target", "everyone"], ["everyone", "all"]),
-        (["--family", "tweedie"], ["tweedie", "gaussian"]),
+        (["--family", "weibull"], ["weibull", "gaussian"]),
         (["--trim", "0.9,0.1"], ["trim"]),
         (["--target", "treated", "--target-file", "x.csv"], ["--target-file"]),
         (["--alpha", "95"], ["alpha"]),
