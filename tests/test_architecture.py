@@ -43,7 +43,7 @@ OPTIONAL = {
 }  # fmt: skip
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'
 SITE_COMMAND = "-m sphinx -E -W -b html docs build/html"
-RUN_COMMAND = "python -m venv .venv && .venv/bin/pip install -q . && .venv/bin/causalrisk demo"
+RUN_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[plots,learners]" && .venv/bin/causalrisk demo'
 
 
 def module_name(path):
