@@ -433,7 +433,7 @@ def read_formulas(
             assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
         if data is None:
             _check_data(outcome, frame, known)
-        seen = None if observed is None else parse(observed, "observation", notes)
+        seen = None if observed is None else _observation_formula(observed, notes)
         table = collect(data, frame, (outcome, assigned) if seen is None else (outcome, assigned, seen), notes)
         scopes = (
             resolve(outcome, table, frame, "left"),
@@ -449,6 +449,17 @@ def read_formulas(
             raise
         raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
     return Formulas(outcome, assigned, *scopes, observed=seen, seen=of_seen), table
+
+
+def _observation_formula(observed: Any, notes: list[str]) -> Formula:
+    """Parse the formula of the observation model, which has nothing on the left."""
+    seen = parse(observed, "observation", notes)
+    if seen.left:
+        raise DesignError(
+            f"the observation formula {seen.text!r} has a left-hand side; whether the outcome is missing is what it is "
+            f'a model of.\nType  observed="{seen.right_text}".'
+        )
+    return seen
 
 
 def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, str]) -> None:

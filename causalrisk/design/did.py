@@ -145,6 +145,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         return formula, data  # is refused as any formula with such an outcome
     after = outcome.left[0].factors[0].code
     if did.before is not None:
+        _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
         raise UnavailableError(
@@ -155,6 +156,22 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
     else:
         data, before = _one_row_each(did, outcome, data, treat)
     return f"I({after} - {before}) ~ {outcome.right_text}", data
+
+
+def _check_before(before: str, after: str, outcome: Formula) -> None:
+    """Refuse the outcome itself, and a column beside an outcome that is a function of one."""
+    if before in (after, outcome.left[0].name()):
+        raise DesignError(
+            f"before={show(before)} is the outcome after the treatment; expected the one before it.\n"
+            'Give the column of the outcome before the treatment, as  did=DiD(before="<column>").'
+        )
+    used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
+    if after.isidentifier() or not before.isidentifier() or len(used) != 1:
+        return
+    raise DesignError(
+        f"the outcome is {outcome.left[0].name()}, and before={show(before)} a column as it is; expected the same "
+        f"function of it.\nType  did=DiD(before={show(renamed(after, {used[0]: before}))})."
+    )
 
 
 def without_change(formula: str) -> str:
@@ -204,6 +221,13 @@ def _keys(
                 f'every row.\nType  data=data.dropna(subset=["{column.name}"])  to leave them out.'
             )
     frame = pd.DataFrame({name: table.column(name) for name in table.names if isinstance(name, str)})
+    if not isinstance(found["time"].dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(found["time"]):
+        levels = sorted(found["time"].unique())
+        raise DesignError(
+            f"time {time!r} is text, {listing(levels)}, whose order in time is not known; the sign of the effect "
+            f"depends on it.\nType  data=data.assign({time}=pandas.Categorical(data[{time!r}], {levels}))  with the "
+            "periods in their order."
+        )
     period, periods = pd.factorize(found["time"], sort=True)
     return frame, period, pd.Index(periods), found["unit"]
 
@@ -336,6 +360,13 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     _check_rows(time, unit, period, units)
     first, never = find_column(begins, "begins", begins, table, {}, [])[0], len(names)
     known = ~missing_mask(first)
+    if not isinstance(first.dtype, pd.CategoricalDtype) and known.any() and (first.dtype.kind == "O") != (
+        names.dtype.kind == "O"
+    ):
+        raise DesignError(
+            f"begins {begins!r} has values such as {first[known].iloc[0]!r}, and time {time!r} such as {names[0]!r}; "
+            "expected the period in which each unit begins.\nGive begins= in the periods of time=, of the same type."
+        )
     start = np.full(len(frame), never)
     start[known] = np.searchsorted(names.to_numpy(), first[known].to_numpy())
     if names.dtype.kind in "if" and first.dtype.kind in "if" and names[0] > 0:

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def _begin(
     if kinds[0] in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference, kinds[0])
-    check_quantiles(design, spec, options)
+    check_quantiles(design, spec, options, kinds[0])
     refits = {"bootstrap": None if kinds[1] in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
     check_size(design, refits.get(kinds[0]), joint=spec.joint)
     return kinds, Notes(design.notes)
@@ -825,9 +825,11 @@ def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -
     dict of int to ArmWeights
         By arm.
     """
-    s = sample.s * (nobs / sample.total)
-    rows = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
-    return {a: arm_weights(inverse[r], s[r], units[r]) for a, r in enumerate(rows) if r.start < r.stop}
+    s, seen = sample.s * (nobs / sample.total), sample.recorded
+    rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
+    if seen is not None:  # rows without an outcome have no weight, which is no matter of overlap
+        rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
+    return {a: arm_weights(inverse[r], s[r], units[r]) for a, r in enumerate(rows) if len(inverse[r])}
 
 
 def weights_toward_arms(sample: Sample, scores: Array, units: Array, nobs: float) -> dict[tuple[int, int], ArmWeights]:

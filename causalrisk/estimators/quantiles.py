@@ -33,6 +33,7 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.families import outcome_family
 from causalrisk.numerics.linalg import Array, solve
+from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import WeightFit
@@ -298,10 +299,15 @@ def check_indicators(what: str, design: Design, spec: Specification, options: Mo
         )
 
 
-def check_quantiles(design: Design, spec: Specification, options: ModelOptions) -> None:
-    """Refuse quantiles where there are none: of estimators, of models, and of outcomes of two values."""
+def check_quantiles(design: Design, spec: Specification, options: ModelOptions, kind: str = "") -> None:
+    """Refuse quantiles where there are none: of estimators, models and outcomes of two values; and their jackknife."""
     if not options.quantiles:
         return
+    if kind == JACKKNIFE:
+        raise OptionError(
+            "the jackknife does not hold for quantiles, which move in steps as one unit is left out.\n"
+            'Type  cov_type="bootstrap".'
+        )
     check_indicators('effect="quantile"', design, spec, options)
     if not options.outcome_family.linear:
         raise OptionError(
@@ -361,6 +367,7 @@ def estimate_quantiles(
     plain = sample.s / sample.total * weighed.weights.of(problem.some_block()).w
     steps = normalised(plain, arms, problem.spec)
     units = sample.s if design.weight_type == "frequency" else np.ones(sample.n)
+    _check_levels(design, arms, steps / units, units, scale.quantiles)
     found = [_fit_level(weighed, design, arms, steps, units, level) for level in scale.quantiles]
     fits = [fit for _, _, fit in found]
     _warn_of_masses(design, arms, steps / units, fits, notes)
@@ -376,6 +383,22 @@ def estimate_quantiles(
         failed=tuple(max(of_arm) for of_arm in codes),
     )
     return trained, at, estimate
+
+
+def _check_levels(
+    design: Design, arms: Sequence[ArmSteps], contributions: Array, units: Array, levels: Sequence[float]
+) -> None:
+    """Refuse levels beyond which an arm has less than one outcome."""
+    for arm, label in zip(arms, design.labels, strict=True):
+        own, counts = contributions[arm.rows], units[arm.rows]
+        n = float((counts @ own) ** 2 / (counts @ own**2))
+        for level in levels:
+            if n * min(level, 1 - level) < 1 - ROUNDING:
+                raise CausalRiskError(
+                    f"quantile {level:g}: arm {label!r} has less than one of its {n:.1f} (effective) outcomes beyond "
+                    "it, from which it cannot be told.\n"
+                    f"Give levels from {1 / n:.2g} to {1 - 1 / n:.2g} as quantiles=."
+                )
 
 
 def _fit_level(
@@ -398,8 +421,8 @@ def _fit_level(
             if place == len(height):
                 raise CausalRiskError(
                     f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r} does "
-                    f"not reach {level:g}: the weights of the arm do not add up to so much.\n"
-                    "Take Hajek, whose weights add up to one, or simplify propensity=."
+                    f"not reach {level:g} below the largest outcome.\n"
+                    f"Give levels below {level:g} as quantiles=, or simplify propensity=."
                 )
             if place == places[a] or place in met[a]:  # the search of an arm ends where it has been before
                 continue

@@ -1392,6 +1392,13 @@ HABITS = {  # of Stata, R and statsmodels
     "quantiles of 0 and 1": Case(
         of_quantiles, {"formula": "ill ~ x1"}, {"formula": "ill ~ x1", "effect": "difference"}
     ),
+    "quantiles left out one by one": Case(
+        lambda cov_type: model(AIPW, effect="quantile").fit(
+            cov_type=cov_type, n_boot=20 if cov_type == "bootstrap" else None
+        ),
+        {"cov_type": "jackknife"},
+        {"cov_type": "bootstrap"},
+    ),
     "quantiles of means": Expression(
         lambda: fitted(effect="quantile"),
         lambda: model(AIPW),
@@ -2262,6 +2269,7 @@ NAMES |= {"ANYBODY": ANYBODY}
 PANEL = DATA.assign(y0=DATA.x3, unit=DATA.index)
 LONG = pd.concat([PANEL.assign(year=1, y=PANEL.y0), PANEL.assign(year=2)])
 OF_LONG = DiD(time="year", unit="unit")
+IN_WORDS = LONG.assign(year=LONG.year.map({1: "before", 2: "after"}))
 THREE_YEARS = pd.concat([LONG, LONG[LONG.year == 2].assign(year=3)])
 
 
@@ -2308,6 +2316,13 @@ def adoptions(data, meant=ADOPTED[ADOPTED.unit >= 9]):
 
 BEFORE = {"did": DiD(before="y0")}
 CHANGES = {
+    "a function of the outcome": Change(
+        lambda did: change(did, formula="np.exp(y) ~ x1"), {"did": {"before": "y0"}}, {"did": DiD(before="np.exp(y0)")}
+    ),
+    "periods in words": Change(
+        change, {"data": IN_WORDS, "did": {"time": "year", "unit": "unit"}},
+        {"data": IN_WORDS.assign(year=pd.Categorical(IN_WORDS["year"], ["after", "before"])), "did": OF_LONG},
+    ),
     "values": Change(change, {"did": {"before": DATA.x3}}, BEFORE, fill={"<column>": "y0"}),
     "both kinds of data": Change(change, {"did": {"before": "y0", "time": "year"}}, BEFORE),
     "no unit": Change(change, {"data": LONG, "did": {"time": "year"}}, {"data": LONG, "did": OF_LONG},
@@ -2367,6 +2382,10 @@ MISSING = {
     "a column": Case(
         lambda observed: model(data=LOST, observed=observed), {"observed": "seen"}, {"observed": "x1 + x2"}
     ),
+    "a left-hand side": Case(
+        lambda observed: model(data=LOST, observed=observed), {"observed": "y ~ x1"}, {"observed": "x1"}
+    ),
+    "no term": Case(lambda observed: model(data=LOST, observed=observed), {"observed": ""}, {"observed": "1"}),
     "permutations": Expression(
         lambda: model(data=LOST, observed="x1").fit().permutation_test(9),
         lambda: model(data=LOST, observed="x1").fit().pvalues, res=lambda: model(data=LOST, observed="x1").fit(),

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 import causalrisk as cr
-from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OptionError, OutcomeRegression, Survey
+from causalrisk import AIPW, IPWRA, JRE, DesignError, DiD, Hajek, OptionError, OutcomeRegression, Survey
 from causalrisk.cli import main
 from causalrisk.report.page.methods import call_of, references
 from tests.conftest import REFERENCE, in_blocks
@@ -332,3 +332,29 @@ def test_groups_without_controls_are_named():
     with pytest.warns(cr.DesignWarning, match="2005 in 2005"):
         found = study(everybody, controls="not yet")
     assert (2004, 2005) not in found.fits and (2003, 2004) in found.fits
+
+
+def test_periods_in_words_have_no_order_of_their_own():
+    wide = pd.DataFrame({"x": np.arange(40.0) % 7, "d": np.arange(40) % 2, "y0": np.arange(40.0) % 5})
+    wide["y1"] = wide.y0 + wide.d + np.arange(40) % 3
+    long = pd.concat([wide.assign(y=wide.y0, year="pre"), wide.assign(y=wide.y1, year="post")]).reset_index(names="id")
+    with pytest.raises(DesignError, match="order"):
+        AIPW.from_formula("y ~ x", long, treat="d", did=DiD(time="year", unit="id"))
+    told = long.assign(year=pd.Categorical(long.year, ["pre", "post"]))
+    ours = AIPW.from_formula("y ~ x", told, treat="d", did=DiD(time="year", unit="id")).fit().effect
+    assert ours == pytest.approx(AIPW.from_formula("y1 ~ x", wide, treat="d", did=DiD(before="y0")).fit().effect)
+
+
+@pytest.mark.parametrize(
+    ("formula", "before", "typed"),
+    [("np.log(y1) ~ x", "y0", "np.log(y0)"), ("y1 ~ x", "y1", "<column>"), ("I(y1 / 2) ~ x", "y0", "I(y0 / 2)")],
+)
+def test_the_outcome_before_is_on_the_scale_of_that_after(formula, before, typed):
+    rng = np.random.default_rng(0)
+    wide = pd.DataFrame({"x": rng.normal(size=60), "d": np.arange(60) % 2, "y0": rng.exponential(size=60) + 1})
+    wide["y1"] = wide.y0 * 1.5
+    with pytest.raises(DesignError) as told:
+        AIPW.from_formula(formula, wide, treat="d", did=DiD(before=before))
+    assert typed in str(told.value).splitlines()[-1]
+    if typed != "<column>":
+        assert AIPW.from_formula(formula, wide, treat="d", did=DiD(before=typed)).fit().converged

@@ -298,3 +298,14 @@ def test_rows_that_miss_a_covariate_of_any_model_are_dropped():
 def test_what_no_model_can_be_of_is_refused(data, rows, observed, error, told):
     with pytest.raises(error, match=told):
         model(data=data(rows), observed=observed).fit()
+
+
+def test_rows_without_an_outcome_are_no_matter_of_overlap():
+    """Seven outcomes of ten are missing at random in a trial: the weights are all alike."""
+    rng = np.random.default_rng(0)
+    trial = pd.DataFrame({"d": np.repeat([0, 1], 400), "y": rng.normal(size=800)})
+    trial.loc[rng.random(800) < 0.7, "y"] = np.nan
+    res = Hajek.from_formula("y ~ 1", trial, treat="d", propensity="1", observed="1").fit()
+    table = res.overlap()
+    seen = trial[trial.y.notna()].groupby("d").size()
+    np.testing.assert_allclose(table["effective n"], seen, rtol=1e-9)

@@ -26,6 +26,7 @@ from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+OPTIONS = {"observation": "observed"}  # of the models that go by another name there
 MOST_TERMS = 10_000  # terms that * and ** may be expanded to
 LONGEST, MOST_SAFE = 10_000, 1_000  # characters and terms of a formula that is not trusted
 BLOCK = 4096  # rows of a matrix that are filled at a time, which the processor's cache has room for
@@ -232,7 +233,7 @@ def _not_text(given: Any, model: str) -> TypeError:
         )
     return TypeError(
         f"the {model} formula is of type {type(given).__name__}; expected text.\nType  "
-        + (f"{example}." if model == "outcome" else f"propensity={example}.")
+        + (f"{example}." if model == "outcome" else f"{OPTIONS.get(model, model)}={example}.")
     )
 
 
@@ -242,7 +243,7 @@ def _empty(model: str, text: str) -> DesignError:
         + (
             'Type  "y ~ 1"  for a constant only.'
             if model == "outcome"
-            else 'Type  propensity="1"  for a constant only.'
+            else f'Type  {OPTIONS.get(model, model)}="1"  for a constant only.'
         )
     )
 

@@ -133,7 +133,10 @@ def _arms(record: FitRecord) -> list[str]:
             for v, label in zip(scale.effects(means), labels[1:], strict=True)
         ]
         text += f" The raw {COMPARED[record.options.effect]} is {joined(raw)}."
-    return [f"{text} That is an effect only if the arms are alike in everything else that matters for the outcome."]
+    alike = "the arms are alike in everything else that matters for the outcome"
+    if record.options.did is not None:
+        alike = "the outcomes of both arms would have changed alike without the treatment"
+    return [f"{text} That is an effect only if {alike}."]
 
 
 def _propensity(record: FitRecord) -> list[str]:

@@ -307,7 +307,9 @@ def read_cancellation(table: pd.DataFrame, name: str, outcome: str, labels: Sequ
         column, which = "correlation", "the arms' biases"
         if len(labels) > 2:
             column, which = f"correlation[{label}]", f"the biases of {label} and {labels[0]}"
-        texts.append(f"The correlation of {which} is {own[column]:.2f}; the nearer to 1, the more they move together.")
+        if np.isfinite(own[column]):  # towards an arm its own bias does not vary
+            correlation = f"The correlation of {which} is {own[column]:.2f}"
+            texts.append(f"{correlation}; the nearer to 1, the more they move together.")
     texts.append("This is bias within the sample, given the covariates. It says nothing of covariates left out.")
     return Reading(UNJUDGED, headline, tuple(texts))
 

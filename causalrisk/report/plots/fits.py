@@ -442,7 +442,9 @@ def plot_bootstrap(
 
 
 def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
-    """Distribution functions of the potential outcomes of each arm, with uniform bands.
+    """Distribution functions of the potential outcomes of each arm, with bands that hold at all values of the grid.
+
+    Lines join the values.
 
     Parameters
     ----------
@@ -459,8 +461,8 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     table, ax = distribution(record, grid, alpha), axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
         own = table.loc[label]
-        line = ax.step(own.index, own["estimate"], where="post", color=f"C{k}", label=verbatim(label))[0]
-        ax.fill_between(own.index, own["band low"], own["band high"], step="post", color=line.get_color(), alpha=0.2)
+        line = ax.plot(own.index, own["estimate"], color=f"C{k}", label=verbatim(label))[0]
+        ax.fill_between(own.index, own["band low"], own["band high"], color=line.get_color(), alpha=0.2)
     ax.set_xlabel(verbatim(record.design.endog_name))
     ax.set_ylabel(f"share of outcomes up to it, with {100 * (1 - alpha):.4g}% bands")
     ax.legend(ncols=record.design.n_arms, **ABOVE)
