@@ -172,9 +172,9 @@ def warn_user(message: str, category: type[CausalRiskWarning]) -> None:
         if message in _given:
             return
         _given.add(message)
-    package = __name__.partition(".")[0]
+    ours = (__name__.partition(".")[0], "contextlib")  # whose decorators are between our functions
     level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 

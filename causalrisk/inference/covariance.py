@@ -161,7 +161,8 @@ def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
         return
     mc_ses, count = record.joint.estimate.mc_se, record.joint.replicates.count
     ses = np.sqrt(np.diag(record.covariance)[: len(mc_ses)])
-    real = ses > SE_ROUNDING * np.abs(record.estimate.params).max()
+    # What resamples leave out of the combinations of replicates is as small beside the Monte Carlo error.
+    real = ses > np.maximum(SE_ROUNDING * np.abs(record.estimate.params).max(), 1e-9 * mc_ses)
     shares = np.divide(mc_ses, ses, out=np.zeros(len(ses)), where=real)
     mc_se, share = mc_ses[shares.argmax()], shares.max()
     if share > NOTICEABLE_MONTE_CARLO:
