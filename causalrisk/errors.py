@@ -158,7 +158,7 @@ class Once(str):
 _given: set[str] = set()
 
 
-def warn_user(message: str, category: type[CausalRiskWarning]) -> None:
+def warn_user(message: str, category: type[Warning]) -> None:
     """Give a warning that points at the line of the caller outside the package.
 
     Parameters

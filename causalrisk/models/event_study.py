@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -296,12 +297,17 @@ def event_study(
     given = {**options, "did": DiD(time=time, unit=unit)}
     fits: dict[tuple[Any, Any], CausalResults] = {}
     places, without = [], list[str]()
-    for group, period, part, treat in units.cells(controls == "not yet"):
-        if part is None:
-            without.append(f"{units.names[group]} in {units.names[period]}")
-            continue
-        places.append((group, period))
-        fits[units.names[group], units.names[period]] = _fit(model, formula, part, {**given, "treat": treat}, scope)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for group, period, part, treat in units.cells(controls == "not yet"):
+            if part is None:
+                without.append(f"{units.names[group]} in {units.names[period]}")
+                continue
+            places.append((group, period))
+            cell = units.names[group], units.names[period]
+            fits[cell] = _fit(model, formula, part, {**given, "treat": treat}, scope)
+    for text, category in dict.fromkeys((str(one.message), one.category) for one in caught):  # the fits say the same
+        warn_user(text, category)
     if not fits:
         raise _no_effects(units, controls)
     notes = [f"Controls: units that {'never begin' if controls == 'never' else 'begin later than both periods'}."]
