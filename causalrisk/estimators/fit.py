@@ -74,7 +74,7 @@ from causalrisk.propensity.weights import RowWeights, WeightFit
 T = TypeVar("T")
 LARGE = 20_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
-COVERED = "95% intervals covered 80 to 86% with 6 clusters, 88 to 92% with 12, 92 to 94% with 30 in simulations"
+COVERED = "95% intervals covered 79 to 84% with 6 clusters, 86 to 90% with 12, 91 to 95% with 30 in simulations"
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
