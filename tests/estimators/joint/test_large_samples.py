@@ -113,8 +113,8 @@ def test_a_part_of_the_rows_leaves_variances_as_they_are(large, monkeypatch):
         monkeypatch.setattr(module, "ENOUGH", N)
     whole = model.fit(cov_type="robust").anchor_path()
     column = next(name for name in whole if "std err" in name)
-    np.testing.assert_allclose(part[column][:3], whole[column][:3], rtol=0.1)
-    assert not np.allclose(part[column][:3], whole[column][:3], rtol=1e-6)
+    np.testing.assert_allclose(part[column].iloc[:3], whole[column].iloc[:3], rtol=0.1)
+    assert not np.allclose(part[column].iloc[:3], whole[column].iloc[:3], rtol=1e-6)
 
 
 def test_study_of_large_samples_runs():
