@@ -360,8 +360,10 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     _check_rows(time, unit, period, units)
     first, never = find_column(begins, "begins", begins, table, {}, [])[0], len(names)
     known = ~missing_mask(first)
-    if not isinstance(first.dtype, pd.CategoricalDtype) and known.any() and (first.dtype.kind == "O") != (
-        names.dtype.kind == "O"
+    if (
+        not isinstance(first.dtype, pd.CategoricalDtype)
+        and known.any()
+        and (first.dtype.kind == "O") != (names.dtype.kind == "O")
     ):
         raise DesignError(
             f"begins {begins!r} has values such as {first[known].iloc[0]!r}, and time {time!r} such as {names[0]!r}; "
