@@ -69,3 +69,12 @@ def test_birth_weight_table(cattaneo, estimator):
         f"bweight ~ {CATTANEO_RHS}", cattaneo, treat="mbsmoke", propensity=CATTANEO_PROPENSITY, propensity_link="probit"
     ).fit()
     assert (res.effect, res.effect_se) == pytest.approx(STATA[estimator], rel=5e-7)
+
+
+@pytest.mark.parametrize(("target", "effect"), [("treated", -226.178244812), (0, -230.764613251)])
+def test_augmented_effects_on_an_arm_are_those_of_statsmodels(target, effect):
+    """As printed in statsmodels' pull request 10233 (ATET and ATC of `aipw`), whose scores are cut at 0.01 and 0.99."""
+    terms = "prenatal1 + mmarried + mage + I(mage**2) + fbaby + medu"
+    births = cr.datasets.load_cattaneo2()
+    model = cr.AIPW.from_formula(f"bweight ~ {terms}", births, treat="mbsmoke", target=target, clip=(0.01, 0.99))
+    assert model.fit().effect == pytest.approx(effect, abs=1e-9)
