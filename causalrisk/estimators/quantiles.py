@@ -70,7 +70,7 @@ def arm_steps(sample: Sample) -> list[ArmSteps]:
     """Sort the rows of each arm by their outcomes."""
     found = []
     for members in sample.slices:
-        own = np.arange(members.start, members.stop)[sample.observed[members] > 0]
+        own = np.arange(members.start, members.stop)[sample.with_outcome[members] > 0]
         rows = own[np.argsort(sample.y[own], kind="stable")]
         y = sample.y[rows]
         ends = np.r_[np.flatnonzero(np.diff(y)), len(y) - 1]

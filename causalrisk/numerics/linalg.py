@@ -476,3 +476,9 @@ def factor_solution(factor: Array) -> Array:
     """Least-squares coefficients, shape (p,), of rows with a `least_squares_factor`."""
     p = len(factor) - 1
     return np.asarray(solve_triangular(factor[:p, :p], factor[:p, p]))
+
+
+def symmetric_root(matrix: Array) -> Array:
+    """Return the symmetric root of a covariance matrix, which no sign of an eigenvector changes; shape (d, d)."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)

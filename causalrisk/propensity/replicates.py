@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, column_blocks, part_slices, row_blocks, triangular_factor
+from causalrisk.numerics.linalg import (
+    UNDER_RESAMPLES,
+    Array,
+    column_blocks,
+    part_slices,
+    row_blocks,
+    symmetric_root,
+    triangular_factor,
+)
 from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
 # A pass over the rows block by block: maps a function of the weight model and the multiplicities, (n, 1), of a block.
@@ -70,8 +78,7 @@ class Replicates:
         .. [1] Arasaratnam, I. and Haykin, S. (2009). Cubature Kalman filters. IEEE Transactions on Automatic Control
            54, 1254-1269.
         """
-        values, vectors = np.linalg.eigh(covariance)
-        root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # the symmetric one, which no sign changes
+        root = symmetric_root(covariance)
         away = np.sqrt(len(gamma)) * np.hstack([root, -root])
         return cls(gamma[:, None] + away, np.full(2 * len(gamma), Failure.OK, dtype=np.int8), cubature=True)
 

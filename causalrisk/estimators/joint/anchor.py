@@ -43,7 +43,7 @@ from causalrisk.estimators.joint.train import JointEstimate, JointProblem, Train
 from causalrisk.estimators.joint.units import ByCluster, HeldOutUnits, UnitsOf, added
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import KEPT, add_up
-from causalrisk.numerics.linalg import Array, Triangle
+from causalrisk.numerics.linalg import Array, Triangle, symmetric_root
 from causalrisk.propensity.weights import WeightFit
 
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
@@ -359,9 +359,7 @@ def shares_of_least(means: Array, covariance: Array) -> Array:
     >>> shares_of_least(np.zeros(2), np.eye(2))
     array([0.5, 0.5])
     """
-    values, vectors = np.linalg.eigh(covariance)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # the symmetric one, which no sign changes
-    least = (means[:, None] + root @ _draws(len(means))).argmin(axis=0)
+    least = (means[:, None] + symmetric_root(covariance) @ _draws(len(means))).argmin(axis=0)
     return np.bincount(least, minlength=len(means)) / len(least)
 
 
