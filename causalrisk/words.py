@@ -1,4 +1,4 @@
-"""Words of other packages and what is typed here instead, as words.toml has them."""
+"""Words of other packages and what is typed here instead, and references, as words.toml has them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Specification:
     how : str
         What it is, for the methods paragraph.
     reference : str
-        Where it comes from; empty where nobody needs to be told.
+        Where it comes from, a key of the references in words.toml; empty where nobody needs to be told.
     trained : str
         How the outcome models are trained, for the explanation.
     averaged : str
@@ -84,10 +84,7 @@ HAJEK = Specification(
     name="Hajek",
     title="Hajek (Normalised IPW) Results",
     how="inverse probability weighting with normalised weights (Hajek 1971)",
-    reference=(
-        "Hajek, J. (1971). Comment on a paper by D. Basu. In Foundations of Statistical Inference, 236. Holt, Rinehart "
-        "and Winston."
-    ),
+    reference="hajek_1971",
     aliases=("iptw",),
     constants=True,
     weighted=True,
@@ -96,10 +93,7 @@ IPWRA = Specification(
     name="IPWRA",
     title="IPW Regression Adjustment (IPWRA) Results",
     how="inverse probability weighted regression adjustment (Wooldridge 2007)",
-    reference=(
-        "Wooldridge, J. M. (2007). Inverse probability weighted estimation for general missing data problems. Journal "
-        "of Econometrics 141, 1281-1301."
-    ),
+    reference="wooldridge_2007",
     trained="under these weights, so that it fits best where the target population lies",
     aliases=("ipw_ra", "wra"),
     weighted=True,
@@ -227,10 +221,7 @@ AIPW = Specification(
     name="AIPW",
     title="Augmented IPW (AIPW) Results",
     how="augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
-    reference=(
-        "Robins, J. M., Rotnitzky, A. and Zhao, L. P. (1994). Estimation of regression coefficients when some "
-        "regressors are not always observed. Journal of the American Statistical Association 89, 846-866."
-    ),
+    reference="robins_1994",
     trained="without weights; its average errors are corrected in the next step",
     averaged="plus the weighted mean of the residuals",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
@@ -243,10 +234,7 @@ JRE = Specification(
         "the joint robust estimator, which trains the outcome models of all arms together for the least error of the "
         "effect (Zhang 2025)"
     ),
-    reference=(
-        "Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity "
-        "Uncertainty. arXiv:2512.18083."
-    ),
+    reference="zhang_2025",
     averaged="less the bias that the arms share",
     weighted=True,
     joint=True,

@@ -275,7 +275,7 @@ class TargetPopulation:
     two_arms_weight_text : str
         The sentence on the weight for two arms, where it is simpler; else empty.
     reference : str
-        Reference of the population; empty for the usual ones.
+        Key of its reference in words.toml; empty for the usual ones.
     two_arms_only : bool
         Whether it is not defined for more arms.
     """
@@ -353,10 +353,7 @@ OVERLAP = TargetPopulation(
         "large where every arm was likely; no weight exceeds 1."
     ),
     two_arms_weight_text="A row weighs the probability of the arm it is not in; no weight exceeds 1.",
-    reference=(
-        "Li, F., Morgan, K. L. and Zaslavsky, A. M. (2018). Balancing covariates via propensity score weighting. "
-        "Journal of the American Statistical Association 113, 390-400."
-    ),
+    reference="li_2018",
 )
 MATCHING = TargetPopulation(
     name="matching",
@@ -370,10 +367,7 @@ MATCHING = TargetPopulation(
         "A row weighs (probability of its least likely arm) / (probability of its own arm): 1 where its own arm was "
         "the least likely; no weight exceeds 1."
     ),
-    reference=(
-        "Li, L. and Greene, T. (2013). A weighting analogue to pair matching in propensity score analysis. "
-        "International Journal of Biostatistics 9, 215-234."
-    ),
+    reference="li_2013",
 )
 ENTROPY = TargetPopulation(
     name="entropy",
@@ -387,10 +381,7 @@ ENTROPY = TargetPopulation(
         "A row weighs h / (probability of its own arm), where h, the entropy, is minus the sum over the arms of "
         "probability times its logarithm: large where no arm was nearly certain."
     ),
-    reference=(
-        "Zhou, Y., Matsouaka, R. A. and Thomas, L. (2020). Propensity score weighting under limited overlap and model "
-        "misspecification. Statistical Methods in Medical Research 29, 3721-3756."
-    ),
+    reference="zhou_2020",
 )
 FUNCTION = TargetPopulation(
     name="function of the propensity",

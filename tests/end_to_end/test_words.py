@@ -297,7 +297,14 @@ def test_every_table_is_read():
     assert set(TABLES["instead"]) == set(CALLS) | set(ATTRIBUTES)
     assert set(TABLES["values"]) == {*OPTIONS, "link_of_family"}
     assert set(TABLES["explained"]) <= {*OPTIONS, "stars"}
-    assert set(TABLES) == {"not_here", "values", "explained", "instead", "functions", "functions_of_one"}
+    assert set(TABLES) == {
+        "not_here", "values", "explained", "instead", "functions", "functions_of_one", "references",
+    }  # fmt: skip
+
+
+def test_every_reference_is_cited():
+    code = "".join(path.read_text("utf-8") for path in Path(causalrisk.__file__).parent.rglob("*.py"))
+    assert [key for key in TABLES["references"] if f'"{key}"' not in code] == []
 
 
 @pytest.mark.parametrize("place", TABLES["instead"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from causalrisk import words
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.estimators.joint.anchor import LADDER
@@ -43,65 +44,6 @@ from causalrisk.report.labels import (
     trend_words,
 )
 from causalrisk.report.tables.text import column_format, format_number, format_p
-
-MISSING = (
-    "Robins, J. M., Rotnitzky, A. and Zhao, L. P. (1995). Analysis of semiparametric regression models for repeated "
-    "outcomes in the presence of missing data. Journal of the American Statistical Association 90, 106-121."
-)
-ROSENBAUM = (
-    "Rosenbaum, P. R. and Rubin, D. B. (1983). The central role of the propensity score in observational studies for "
-    "causal effects. Biometrika 70, 41-55."
-)
-BOOTSTRAP = "Efron, B. and Tibshirani, R. J. (1993). An Introduction to the Bootstrap. Chapman & Hall."
-MULTIPLIED = (
-    "Kline, P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric "
-    "Methods 1, 23-41."
-)
-BAYESIAN = "Rubin, D. B. (1981). The Bayesian bootstrap. Annals of Statistics 9, 130-134."
-BINDER = (
-    "Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys. International "
-    "Statistical Review 51, 279-292."
-)
-LUMLEY = "Lumley, T. (2010). Complex Surveys: A Guide to Analysis Using R. Wiley."
-LEFT_OUT = "Efron, B. and Stein, C. (1981). The jackknife estimate of variance. Annals of Statistics 9, 586-596."
-SANDWICH = "Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38."
-TWO_WAY = (
-    "Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust inference with multiway clustering. Journal of "
-    "Business and Economic Statistics 29, 238-249."
-)
-CALIBRATED = (
-    "Tan, Z. (2020). Regularized calibrated estimation of propensity scores with model misspecification and "
-    "high-dimensional data. Biometrika 107, 137-158."
-)
-TRENDS = (
-    "Sant'Anna, P. H. C. and Zhao, J. (2020). Doubly robust difference-in-differences estimators. Journal of "
-    "Econometrics 219, 101-122."
-)
-CROSS_FITTING = (
-    "Chernozhukov, V. et al. (2018). Double/debiased machine learning for treatment and structural parameters. "
-    "Econometrics Journal 21, C1-C68."
-)
-CRUMP = (
-    "Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation of "
-    "average treatment effects. Biometrika 96, 187-199."
-)
-YANG = (
-    "Yang, S., Imbens, G. W., Cui, Z., Faries, D. E. and Kadziola, Z. (2016). Propensity score matching and "
-    "subclassification in observational studies with multi-level treatments. Biometrics 72, 1055-1065."
-)
-BALANCE_TEST = (
-    "Imai, K. and Ratkovic, M. (2014). Covariate balancing propensity score. Journal of the Royal Statistical Society "
-    "B 76, 243-263."
-)
-OMITTED = (
-    "Chernozhukov, V., Cinelli, C., Newey, W., Sharma, A. and Syrgkanis, V. (2022). Long story short: omitted variable "
-    "bias in causal machine learning. NBER working paper 30302."
-)
-FIRPO = "Firpo, S. (2007). Efficient semiparametric estimation of quantile treatment effects. Econometrica 75, 259-276."
-SENSITIVITY = (
-    "VanderWeele, T. J. and Ding, P. (2017). Sensitivity analysis in observational research: introducing the E-value. "
-    "Annals of Internal Medicine 167, 268-274."
-)
 
 
 def _objective_sentence(joint: JointRecord, units: str) -> str:
@@ -323,33 +265,31 @@ def _errors_sentence(record: FitRecord) -> str:
 
 def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: bool) -> list[str]:
     """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
-    options, cited = record.options, set()
-    if record.spec.reference:
-        cited.add(record.spec.reference)
+    options, cited = record.options, {record.spec.reference, record.options.population.reference} - {""}
     if record.spec.uses_propensity:
-        cited |= {ROSENBAUM, JRE.reference}
+        cited |= {"rosenbaum_1983", JRE.reference}
     weighted = record.bootstrap == "bayesian" and not record.given_resamples
     survey = record.cov_type in ("survey", "replicates")
     if survey:
-        cited |= {LUMLEY} if record.cov_type == "replicates" else {BINDER, LUMLEY}
+        cited |= {"lumley_2010"} if record.cov_type == "replicates" else {"binder_1983", "lumley_2010"}
     elif record.boot is None:
-        cited.add(LEFT_OUT if record.cov_type == JACKKNIFE else SANDWICH)
+        cited.add("efron_1981" if record.cov_type == JACKKNIFE else "stefanski_2002")
     else:
-        cited.add(MULTIPLIED if record.multiplied else BAYESIAN if weighted else BOOTSTRAP)
+        cited.add("kline_2012" if record.multiplied else "rubin_1981" if weighted else "efron_1993")
     wanted = (
-        (options.population.reference, bool(options.population.reference)),
-        (FIRPO, bool(options.quantiles)),
-        (CALIBRATED, options.propensity_loss == "calibrated"),
-        (MISSING, record.design.observation is not None and record.spec.uses_propensity),
-        (CROSS_FITTING, options.propensity_score is not None or record.learned is not None),
-        (TWO_WAY, record.design.second_cluster is not None),
-        (CRUMP if record.design.n_arms == 2 else YANG, crump or options.trim == "crump"),
-        (BALANCE_TEST, balance_test),
-        (TRENDS, options.did is not None),
-        (SENSITIVITY, sensitivity),
-        (OMITTED, sensitivity),
+        ("firpo_2007", bool(options.quantiles)),
+        ("tan_2020", options.propensity_loss == "calibrated"),
+        ("robins_1995", record.design.observation is not None and record.spec.uses_propensity),
+        ("chernozhukov_2018", options.propensity_score is not None or record.learned is not None),
+        ("cameron_2011", record.design.second_cluster is not None),
+        ("crump_2009" if record.design.n_arms == 2 else "yang_2016", crump or options.trim == "crump"),
+        ("imai_2014", balance_test),
+        ("santanna_2020", options.did is not None),
+        ("vanderweele_2017", sensitivity),
+        ("chernozhukov_2022", sensitivity),
     )
-    return sorted(cited | {reference for reference, holds in wanted if holds})
+    texts = words.table("references")
+    return sorted(texts[key] for key in cited | {key for key, holds in wanted if holds})
 
 
 SPECIAL = {"learner", "repeat", "family", "propensity_score", "target"}  # options of a model that are no plain values
