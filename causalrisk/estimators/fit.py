@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from causalrisk.estimators.joint.train import JointProblem, Trainer, usual_metho
 from causalrisk.estimators.learned import Learned, learn
 from causalrisk.estimators.options import REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead
+from causalrisk.estimators.overlap import overlap_of
 from causalrisk.estimators.prepare import FitData, check_available, check_size, prepare, with_learner
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
@@ -53,23 +54,12 @@ from causalrisk.estimators.separate import (
 )
 from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimators.stack import stacked
-from causalrisk.estimators.weights import BlockedWeights, BlockWeights, FittedScan, RowsWeighed, not_converged, weigh
-from causalrisk.numerics.blocks import add_up
+from causalrisk.estimators.weights import BlockedWeights, FittedScan, RowsWeighed, not_converged, weigh
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
-from causalrisk.propensity.limits import (
-    SMALL_EFFECTIVE,
-    ArmWeights,
-    arm_weights,
-    combined_by_key,
-    few_dominate,
-    overlap_message,
-    remote_units,
-)
 from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.targets import Target, arm_population
-from causalrisk.propensity.weights import RowWeights, WeightFit
+from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
 LARGE = 20_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
@@ -684,162 +674,3 @@ def _cause_of_range(record: FitRecord, a: int, low: float, high: float) -> tuple
             f"from {target[0, j]:.4g} to {target[1, j]:.4g} there"
         )
     return cause, advice
-
-
-# --- how the importance weights are spread -----------------------------------------------------------------------
-
-
-def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> tuple[tuple[ArmWeights, ...], str, int]:
-    """Summarise the importance weights of each arm; a pass, and where few rows dominate another.
-
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows with their importance weights.
-    design : Design
-        The data with their names.
-    options : ModelOptions
-        What is estimated.
-
-    Returns
-    -------
-    arms : tuple of ArmWeights
-        Summaries of the weights of each arm; of ones where the estimator uses none.
-    message : str
-        The warning where few rows dominate; empty otherwise.
-    clipped : int
-        Observations whose score was clipped.
-    """
-    problem, target = weighed.problem, weighed.problem.target
-    uses, observations = problem.spec.uses_propensity, _observations(design)
-    if isinstance(problem, KeptProblem):  # all rows together, for the share of the largest weights to be known
-        whole = problem.block(slice(0, problem.sample.n))
-        found = _arms_of(weighed.weights.of(whole), uses, observations, problem.sample)
-        extremes = problem.over(functools.partial(_extremes_of_block, weighed.weights, observations))
-    else:
-        spread = list(problem.over(functools.partial(_spread_of, weighed.weights, uses, observations)))
-        found, extremes = combined_by_key(arms for arms, _ in spread), iter([own for _, own in spread])
-    arms = tuple(found[a] for a in range(problem.n_arms))
-    without, everybody, clipped = add_up(extremes)
-    remote = None
-    if uses and target.separable and target.toward is None:
-        remote = int(without), int(everybody)
-    message = overlap_message(arms, design.labels, remote, design.unit_name)
-    if message and uses:
-        instead = populations_that_overlap(weighed, design, options)
-        message = overlap_message(arms, design.labels, remote, unit_name=design.unit_name, instead=instead)
-    return arms, message, int(clipped)
-
-
-def _observations(design: Design) -> tuple[bool, float]:
-    """Whether weights count observations, and how many there are."""
-    return design.weight_type == "frequency", design.nobs
-
-
-def _units(sample: Sample, frequency: bool) -> Array:
-    """Observations that each row stands for, shape (n,); each row of a target frame for one."""
-    return sample.s if frequency else np.ones(sample.n)
-
-
-def _arms_of(rows: RowWeights, uses: bool, observations: tuple[bool, float], sample: Sample) -> dict[int, ArmWeights]:
-    """Summaries of the weights of each arm in some rows, of ones where the estimator uses none."""
-    frequency, nobs = observations
-    inverse = rows.undivided if uses and isinstance(rows, WeightFit) else np.ones(sample.n)
-    return weights_of_arms(sample, inverse, _units(sample, frequency), nobs)
-
-
-def _extremes_of(rows: RowWeights, observations: tuple[bool, float], sample: Sample) -> Array:
-    """Observations that are remote, as by `remote_units`, and those whose score was clipped, shape (3,)."""
-    units = _units(sample, observations[0])
-    if not isinstance(rows, WeightFit):
-        return np.zeros(3)
-    return np.array([*remote_units(rows.probabilities, units), (units * sample.observed)[rows.clipped].sum()])
-
-
-def _extremes_of_block(weights: BlockWeights, observations: tuple[bool, float], block: Block) -> Array:
-    return _extremes_of(weights.of(block), observations, block.sample)
-
-
-def _spread_of(
-    weights: BlockWeights, uses: bool, observations: tuple[bool, float], block: Block
-) -> tuple[dict[int, ArmWeights], Array]:
-    rows, sample = weights.of(block), block.sample
-    return _arms_of(rows, uses, observations, sample), _extremes_of(rows, observations, sample)
-
-
-def populations_that_overlap(weighed: WeighedRows, design: Design, options: ModelOptions) -> tuple[str, ...] | None:
-    """Return the arms, as names of target populations, towards which the weights of a fit would not warn; a pass.
-
-    None where the target is the only one, as of a change.
-    """
-    if options.did is not None:
-        return None
-    toward = weighed.problem.over(functools.partial(_toward_arms, weighed.weights, _observations(design)))
-    return overlapping_arms(combined_by_key(toward), design.labels, weighed.problem.target)
-
-
-def _toward_arms(
-    weights: BlockWeights, observations: tuple[bool, float], block: Block
-) -> dict[tuple[int, int], ArmWeights]:
-    sample, (frequency, nobs), rows = block.sample, observations, weights.of(block)
-    if not isinstance(rows, WeightFit):
-        raise TypeError("these weights are of no propensity score")
-    return weights_toward_arms(sample, rows.probabilities, _units(sample, frequency), nobs)
-
-
-def overlapping_arms(
-    found: Mapping[tuple[int, int], ArmWeights], labels: Sequence[str], target: Target
-) -> tuple[str, ...]:
-    """Return the names of the arms among `weights_toward_arms` that a fit would not warn of as its target."""
-    n_arms = len(labels)
-    passing = [
-        toward
-        for toward in range(n_arms)[::-1]
-        if toward != target.toward
-        and not few_dominate(
-            [found[toward, a] for a in range(n_arms) if a != toward],
-            [labels[a] for a in range(n_arms) if a != toward],
-            SMALL_EFFECTIVE,
-            "row",
-        )
-    ]
-    return tuple(arm_population(arm, labels).name for arm in passing)
-
-
-def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -> dict[int, ArmWeights]:
-    """Summaries of the weights of each arm that has rows.
-
-    Parameters
-    ----------
-    sample : Sample
-        The rows, or a block of them.
-    inverse : ndarray, shape (n,)
-        Importance weights.
-    units : ndarray, shape (n,)
-        Observations that each row stands for.
-    nobs : float
-        Observations of the whole sample: probability weights are divided by their mean over them.
-
-    Returns
-    -------
-    dict of int to ArmWeights
-        By arm.
-    """
-    s, seen = sample.s * (nobs / sample.total), sample.recorded
-    rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
-    if seen is not None:  # rows without an outcome have no weight, which is no matter of overlap
-        rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
-    return {a: arm_weights(inverse[r], s[r], units[r]) for a, r in enumerate(rows) if len(inverse[r])}
-
-
-def weights_toward_arms(sample: Sample, scores: Array, units: Array, nobs: float) -> dict[tuple[int, int], ArmWeights]:
-    """Summaries of the weights of each other arm, were the rows of one arm the target, from scores of shape (K, n).
-
-    Keys are the arm that is the target and the arm that is weighted; the others are as in `weights_of_arms`.
-    """
-    own, found = scores[sample.arm, np.arange(sample.n)], dict[tuple[int, int], ArmWeights]()
-    for toward in range(sample.n_arms):
-        odds = np.divide(scores[toward], own, out=np.full(sample.n, np.inf), where=own > 0)
-        spread = weights_of_arms(sample, odds, units, nobs)
-        found |= {(toward, arm): summary for arm, summary in spread.items() if arm != toward}
-    return found

@@ -15,6 +15,7 @@ from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimators.exposure import check_means, check_offset, mean_offset
 from causalrisk.estimators.learned import Learned, in_place, with_terms
 from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimators.overlap import trim_rows
 from causalrisk.estimators.problem import (
     KeptProblem,
     Problem,
@@ -25,7 +26,6 @@ from causalrisk.estimators.problem import (
 )
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
-from causalrisk.estimators.trimming import trim_rows
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.propensity.replicates import Replicates

@@ -1,6 +1,7 @@
-"""Robust covariance of a fitted record, clustered where a cluster was given.
+"""Robust covariance of a fitted record, clustered where a cluster was given, and the influence of independent units.
 
-Flows in: a record without standard errors. Flows out: the sandwich of its stacked estimating equations.
+Flows in: a record without standard errors. Flows out: the sandwich of its stacked estimating equations. Its independent
+units are clusters or rows, then the rows of a target frame, each a unit of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import DesignWarning, Notes, Once
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.resampling import unit_count
 from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.numerics.linalg import Array
 
@@ -173,13 +175,46 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
     if record.passes is None:
         cluster = record.sample.clusters(record.design.cluster)
         return _within(record, estimate.rows.blocks(), n_coefficients, cluster)
-    in_frame = 0 if record.frame is None else len(record.frame.X)
+    rows_in_frame = in_frame(record)
     return sandwich(
         record.passes.influence,
-        n=record.design.nobs + in_frame,
+        n=record.design.nobs + rows_in_frame,
         total=record.sample.total,
         frequency=record.frequency,
-        n_clusters=record.design.n_clusters + in_frame if record.design.n_clusters else None,
+        n_clusters=record.design.n_clusters + rows_in_frame if record.design.n_clusters else None,
         n_coefficients=n_coefficients,
         strata=record.design.strata,
     )
+
+
+def counts_equal_rows(record: FitRecord) -> bool:
+    """Return True if a row is several equal units: under frequency weights without clusters."""
+    return record.frequency and not record.design.n_clusters
+
+
+def in_frame(record: FitRecord) -> int:
+    """Return the number of rows of the target frame; 0 without one."""
+    return 0 if record.frame is None else len(record.frame.X)
+
+
+def equal_units(record: FitRecord) -> Array:
+    """Return the number of equal units of each unit, shape (units,)."""
+    own = record.design.weights if counts_equal_rows(record) else np.ones(unit_count(record.design))
+    return np.concatenate([own, np.ones(in_frame(record))])
+
+
+def sum_within_units(record: FitRecord, contributions: Array) -> Array:
+    """Add contributions of the rows of the sample, shape (n, d), within units, shape (units, d)."""
+    sample, cluster = record.sample, record.design.cluster
+    if cluster is None:
+        return np.concatenate([sample.restore(contributions), contributions[: sample.n_frame]])
+    codes = np.asarray(sample.clusters(cluster))
+    groups = np.zeros((int(codes.max()) + 1, contributions.shape[1]))
+    np.add.at(groups, codes, contributions)
+    return groups
+
+
+def unit_influence(record: FitRecord, count: int) -> Array:
+    """Influence of each unit, or of one of its equal units, on the first estimates, shape (units, count)."""
+    own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
+    return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])

@@ -18,13 +18,18 @@ from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, ch
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.robust import robust_covariance
+from causalrisk.estimators.robust import (
+    counts_equal_rows,
+    equal_units,
+    robust_covariance,
+    sum_within_units,
+    unit_influence,
+)
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.jackknife import jackknife_contributions
-from causalrisk.inference.units import counts_equal_rows, equal_units, sum_within_units, unit_influence
 from causalrisk.inference.wald import parameter_limits, wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array

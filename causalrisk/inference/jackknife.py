@@ -16,8 +16,8 @@ from causalrisk.estimators.estimates import Refitter
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler, unit_count
+from causalrisk.estimators.robust import equal_units, in_frame
 from causalrisk.inference.bootstrap import distribution_of, redone, refitter_of
-from causalrisk.inference.units import equal_units, in_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM

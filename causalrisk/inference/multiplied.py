@@ -13,9 +13,8 @@ import numpy as np
 
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.resampling import unit_count
-from causalrisk.estimators.robust import over_influence
+from causalrisk.estimators.robust import counts_equal_rows, in_frame, over_influence
 from causalrisk.estimators.sandwich import BlockInfluence, influence_of_clusters
-from causalrisk.inference.units import counts_equal_rows, in_frame
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array

@@ -23,10 +23,10 @@ from causalrisk.estimators.fit import (
     estimate_of,
     fit_joint,
     fit_separate,
-    overlap_of,
     with_df,
 )
 from causalrisk.estimators.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.overlap import overlap_of
 from causalrisk.estimators.quantiles import check_quantiles
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory

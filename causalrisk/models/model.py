@@ -43,7 +43,7 @@ from causalrisk.estimators.options import (
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification
 from causalrisk.inference.covariance import robust_record, start_record, with_covariance
-from causalrisk.inference.repeats import median_fit
+from causalrisk.inference.learned import median_fit
 from causalrisk.models.cost import Cost, cost_of
 from causalrisk.models.keywords import (
     ESTIMATOR_WORDS,

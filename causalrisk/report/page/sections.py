@@ -23,7 +23,7 @@ from causalrisk.diagnostics.overlap import overlap, trim_curve
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name
-from causalrisk.estimators.fit import populations_that_overlap
+from causalrisk.estimators.overlap import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.inference.intervals import conf_int, with_choice
