@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -117,10 +118,13 @@ def _library(value: Any) -> str:
 
 
 def _polars_column(column: Any) -> Any:
-    """Values of a polars Series through NumPy, for which polars needs no pyarrow."""
-    dtype = column.dtype
-    if hasattr(dtype, "categories") and type(dtype).__name__ == "Enum":
-        return pd.Categorical(column.to_numpy(), categories=list(dtype.categories))
+    """Values of a polars Series: text through Arrow where pyarrow is there, else by NumPy, as numbers are."""
+    dtype, kind = column.dtype, type(column.dtype).__name__
+    if kind == "Enum":
+        codes = column.to_physical().fill_null(0).to_numpy().astype(np.int64)
+        return pd.Categorical.from_codes(np.where(column.is_null(), -1, codes), categories=list(dtype.categories))
+    if kind in ("String", "Categorical") and find_spec("pyarrow"):
+        return _from_pyarrow(column.cast(str).to_arrow())
     whole, yes_no = dtype.is_integer(), str(dtype) == "Boolean"
     if not column.null_count() or not (whole or yes_no):
         return column.to_numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -180,6 +181,52 @@ def test_whole_numbers_with_gaps_stay_whole():
     assert frame.isna().to_numpy().tolist() == [[False, True, False], [True, False, True]]
 
 
+def arrow_levels(values):
+    """A dictionary of Arrow, in two parts with levels in different orders."""
+    parts = [pa.array(part).dictionary_encode() for part in (values[:100], values[100:])]
+    return pa.table({"g": pa.chunked_array(parts)})
+
+
+TEXTS = {  # a column of text, or of levels in an order, and whether pandas has it as levels
+    "polars String": (lambda values: pl.DataFrame({"g": values}), None),
+    "polars Categorical": (lambda values: pl.DataFrame({"g": pl.Series(values, dtype=pl.Categorical)}), None),
+    "polars Enum": (lambda values: pl.DataFrame({"g": pl.Series(values, dtype=pl.Enum([*BANDS, "none"]))}), BANDS),
+    "Arrow string": (lambda values: pa.table({"g": pa.array(values)}), None),
+    "Arrow large_string": (lambda values: pa.table({"g": pa.array(values, pa.large_string())}), None),
+    "Arrow dictionary": (arrow_levels, "as they come"),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("role", ["term", "treatment", "cluster"])
+def test_text_and_levels_are_those_of_pandas_and_no_python_objects(kind, role):
+    make, levels = TEXTS[kind]
+    data = rows()
+    g = pd.Series(data["g"], dtype=object)
+    foreign, frame = make(data["g"]), pd.DataFrame({"g": g})
+    read = as_pandas(foreign)["g"]
+    assert read.dtype != object and read.isna().tolist() == g.isna().tolist()
+    assert isinstance(read.dtype, pd.ArrowDtype) or read.cat.categories[:3].isin(BANDS).all()
+    if levels is not None:
+        frame["g"] = pd.Categorical(g, categories=levels if isinstance(levels, list) else g.dropna().unique())
+    others = pd.DataFrame({name: data[name] for name in ("y", "x", "d")})
+    formula, options = {
+        "term": ("y ~ x + g", {"treat": "d"}),
+        "treatment": ("y ~ x", {"treat": "g", "reference": "middle"}),
+        "cluster": ("y ~ x", {"treat": "d", "cluster": "g"}),
+    }[role]
+    results = []
+    for text in (read, frame["g"]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of three clusters
+            results.append(IPWRA.from_formula(formula, others.assign(g=text), missing="drop", **options).fit())
+    ours, theirs = results
+    pd.testing.assert_series_equal(ours.params, theirs.params, rtol=0, atol=0)
+    pd.testing.assert_frame_equal(ours.cov_params(), theirs.cov_params(), rtol=0, atol=0)
+    pd.testing.assert_frame_equal(ours.sample_ledger, theirs.sample_ledger)
+    assert ours.model.exog_names == theirs.model.exog_names and str(ours.summary()) == str(theirs.summary())
+
+
 @pytest.mark.parametrize(
     ("data", "typed"),
     [
@@ -208,6 +255,7 @@ def test_what_to_type_for_anything_else(data, typed, tmp_path, monkeypatch):
 
 WITHOUT_ARROW = """
 import sys
+import warnings
 sys.modules["pyarrow"] = None
 import numpy as np, polars as pl
 from causalrisk import IPWRA, UnavailableError
