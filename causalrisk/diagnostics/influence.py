@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalrisk.errors import OptionError, UnavailableError, one_of, whole_number
 from causalrisk.estimators.effect_scales import DIFFERENCE
-from causalrisk.estimators.estimates import Refitter
+from causalrisk.estimators.estimates import Estimate, Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord, of_means
@@ -208,6 +208,7 @@ def _left_out(record: FitRecord, clusters: bool) -> float:
 
 AnyWeights = TypeVar("AnyWeights", bound=RowWeights)
 PARTS = ("sampling of X", "outcome model", "propensity score")
+OBSERVATION = "observation model"  # a fourth part, where outcomes are missing
 
 
 def effect_parts(record: FitRecord) -> Array:
@@ -220,10 +221,10 @@ def effect_parts(record: FitRecord) -> Array:
 
     Returns
     -------
-    ndarray, shape (3, n, K - 1)
+    ndarray, shape (3, n, K - 1) or (4, n, K - 1)
         Parts of the influence function: of the covariates at the fitted models, of the outcomes at the fitted
-        propensity score, and of the estimation of the score, through everything it enters. Rows in the order of the
-        sample.
+        weights, and of the estimation of the score, through everything it enters; where outcomes are missing, also
+        of the estimation of the observation model. Rows in the order of the sample.
     """
     count = len(record.effect_names)
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
@@ -236,21 +237,28 @@ def effect_parts(record: FitRecord) -> Array:
         pairs = zip(record.stack.weights, record.stack.records, strict=True)
         return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)
     weights = row_weights(sample, record.weight_fit, record.target)
-    if record.joint is None:
-        without = estimate_separately(sample, record.spec, _known(weights), scale)
-        means = estimate.params[estimate.block("means")]
-    else:
-        problem = record.joint.problem
-        problem = dataclasses.replace(problem, weight_fit=_known(problem.weight_fit))
-        without = estimate_jointly(problem, record.joint.criterion).estimate
-        means = estimate.model_means
+    whole = estimate.influence[:, :count]
+    rest = _estimate_at(record, weights, 0).influence[:, :count]
+    means = estimate.params[estimate.block("means")] if record.joint is None else estimate.model_means
     sampling = weights.tilt[:, None] * (estimate.predicted.T - estimate.model_means) @ scale.jacobian(means)[:count].T
-    rest = without.influence[:, :count]
-    return np.stack([sampling, rest - sampling, estimate.influence[:, :count] - rest])
+    if weights.beside is None:
+        return np.stack([sampling, rest - sampling, whole - rest])
+    scored = _estimate_at(record, weights, len(weights.inverse) - 1).influence[:, :count]
+    return np.stack([sampling, rest - sampling, scored - rest, whole - scored])
 
 
-def _known(weights: AnyWeights) -> AnyWeights:
-    return dataclasses.replace(weights, inverse=tuple(np.zeros_like(each) for each in weights.inverse))
+def _estimate_at(record: FitRecord, weights: RowWeights, estimated: int) -> Estimate:
+    """Estimate with as many of the first predictors of the weights estimated, and the others taken as known."""
+    if record.joint is None:
+        return estimate_separately(record.sample, record.spec, _known(weights, estimated), record.options.effect_scale)
+    problem = record.joint.problem
+    problem = dataclasses.replace(problem, weight_fit=_known(problem.weight_fit, estimated))
+    return estimate_jointly(problem, record.joint.criterion).estimate
+
+
+def _known(weights: AnyWeights, estimated: int) -> AnyWeights:
+    inverse = (each if k < estimated else np.zeros_like(each) for k, each in enumerate(weights.inverse))
+    return dataclasses.replace(weights, inverse=tuple(inverse))
 
 
 @of_means
@@ -261,18 +269,20 @@ def se_decomposition(record: FitRecord) -> pd.DataFrame:
     -------
     DataFrame
         Rows "sampling of X" (who is in the sample), "outcome model" (their outcomes, at the fitted score),
-        "propensity score" (that it is estimated), twice the covariance of each pair, and "total"; columns
-        "variance", "std err" and "share". Estimating the score often lowers the total: its covariance is negative.
+        "propensity score" (that it is estimated), where outcomes are missing "observation model" (that it is), twice
+        the covariance of each pair, and "total"; columns "variance", "std err" and "share". Estimating the score often
+        lowers the total: its covariance is negative.
     """
     parts = effect_parts(record)[:, :, 0].T
+    names = (*PARTS, OBSERVATION)[: parts.shape[1]]
     covariance = record.choice_variance * influence_covariance(record, parts)
-    rows = dict(zip(PARTS, np.diag(covariance), strict=True))
-    for (i, first), (j, second) in combinations(enumerate(PARTS), 2):
+    rows = dict(zip(names, np.diag(covariance), strict=True))
+    for (i, first), (j, second) in combinations(enumerate(names), 2):
         rows[f"2 cov({first}, {second})"] = 2 * covariance[i, j]
     total = float(covariance.sum())
     variance = np.array([*rows.values(), total])
     with np.errstate(invalid="ignore"):
-        errors = np.where(np.arange(len(variance)) < len(PARTS), np.sqrt(variance), np.nan)
+        errors = np.where(np.arange(len(variance)) < len(names), np.sqrt(variance), np.nan)
     errors[-1] = np.sqrt(total)
     share = variance / total if total > 0 else np.full(len(variance), np.nan)
     index = pd.Index([*rows, "total"], name="part")
