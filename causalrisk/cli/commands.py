@@ -111,7 +111,10 @@ def make_parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--against", metavar="LEVEL", help='level that --pairwise compares the others with, or "reference"'
     )
-    fit.add_argument("--balance", action="store_true", help="balance of the covariates below the summary")
+    fit.add_argument(
+        "--balance", action="store_true",
+        help="balance of the covariates below the summary; with --observed of the rows with an outcome and all too",
+    )  # fmt: skip
     fit.add_argument("--sensitivity", action="store_true", help="sensitivity to confounding below the summary")
     _add_printing(fit)
     compare = commands["compare"]
@@ -502,6 +505,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
     }
     against = _level(options.against, data.get(options.treat))
     adjust, alpha, limits = options.adjust, options.alpha, options.equivalence
+    missing = bool(res.glance()["n_without_outcome"].iloc[0])
     asked = {
         "one-sided": (options.alternative, lambda: _one_sided(res, options.alternative, alpha)),
         "equivalence": (
@@ -512,6 +516,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
         "pairs": (options.pairwise or against is not None, lambda: res.pairwise(alpha, adjust=adjust, against=against)),
         "permutation_test": (options.permutations, lambda: _permuted(options, res, data)),
         "balance": (options.balance, res.balance),
+        "balance_observed": (options.balance and missing, lambda: res.balance(between="observed")),
         "sensitivity": (options.sensitivity, res.sensitivity),
     }
     tables = {name: make() for name, (wanted, make) in asked.items() if wanted}

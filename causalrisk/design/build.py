@@ -595,7 +595,7 @@ def _observation(
             )
     check_levels(rows.n, columns, codes, formula.model)
     encoder = FormulaEncoder(formula, Scope(columns, scope.constants))
-    return Observation(recorded, encoder.sample_matrix(rows.n), encoder.names, formula.right_text)
+    return Observation(recorded, encoder.sample_matrix(rows.n), encoder.names, formula.right_text, encoder)
 
 
 def outcome_values(outcome: Formula, left: Scope, n: int) -> np.ndarray:

@@ -491,7 +491,7 @@ def _check_listed(counts: Mapping[str, int], most: int, variables: Container[str
         )
 
 
-def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
+def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:
     """Return the covariates of both models, each once, the propensity model's first.
 
     Parameters
@@ -500,6 +500,8 @@ def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
         The data.
     keep : ndarray of bool, shape (n,)
         The rows to return.
+    of_observation : bool
+        Whether to add the covariates of the observation model, but the treatment and its products.
 
     Returns
     -------
@@ -508,9 +510,12 @@ def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
     """
     found: dict[str, Covariate] = {}
     known: set[str] = set()
-    for encoder, matrix in ((design.propensity_encoder, design.Z), (design.outcome_encoder, design.X)):
+    models: list[tuple[Any, np.ndarray]] = [(design.propensity_encoder, design.Z), (design.outcome_encoder, design.X)]
+    if of_observation and design.observation is not None:
+        models.append((design.observation.encoder, design.observation.columns))
+    for encoder, matrix in models:
         if isinstance(encoder, FormulaEncoder):
-            columns = _of_terms(encoder, known, encoder.sample_factors, design.n)
+            columns = _of_terms(encoder, known, encoder.sample_factors, design.n, design.treat_name)
         else:
             columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]
         for column in columns:
@@ -520,23 +525,27 @@ def covariates_of_design(design: Design, keep: np.ndarray) -> list[Covariate]:
 
 
 def _of_terms(
-    encoder: FormulaEncoder, known: set[str], factors: Callable[[Any], list[FactorValues]], n: int
+    encoder: FormulaEncoder, known: set[str], factors: Callable[[Any], list[FactorValues]], n: int, treat: str
 ) -> list[Covariate]:
-    """Return the columns of the terms of a model on n rows, without those that are known; add its terms to these."""
+    """Return the columns of the terms of a model on n rows, without those that are known; add its terms to these.
+
+    Terms with the treatment, which only an observation model has, are left out.
+    """
     new = [term for term in encoder.sample_terms()[0].right if term.factors and term.name() not in known]
+    new = [term for term in new if treat not in {use.name for part in term.factors for use in uses(part.code)}]
     known.update(term.name() for term in new)
     every = np.ones(n, dtype=bool)
     return [column for term in new for column in _products(factors(term), every)]
 
 
-def on_rows(covariates: Sequence[Covariate], rows: np.ndarray) -> list[Covariate]:
+def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[Covariate]:
     """Return covariates on some of the rows, by position or as a mask; levels of one factor share their codes again."""
     columns = {id(c.column): c.column for c in covariates}
     some = {name: column[rows] for name, column in columns.items()}
     return [replace(c, column=some[id(c.column)]) for c in covariates]
 
 
-def covariates_of_block(design: Design, variables: pd.DataFrame) -> list[Covariate]:
+def covariates_of_block(design: Design, variables: pd.DataFrame, of_observation: bool = False) -> list[Covariate]:
     """Return the covariates of both models on some of the rows, coded as on all of them.
 
     Parameters
@@ -544,7 +553,9 @@ def covariates_of_block(design: Design, variables: pd.DataFrame) -> list[Covaria
     design : Design
         The data, with formulas.
     variables : DataFrame, shape (n, k)
-        The variables of both formulas on these rows.
+        The variables of all formulas on these rows.
+    of_observation
+        As in `covariates_of_design`.
 
     Returns
     -------
@@ -553,12 +564,15 @@ def covariates_of_block(design: Design, variables: pd.DataFrame) -> list[Covaria
     """
     found: dict[str, Covariate] = {}
     known: set[str] = set()
-    for encoder in (design.propensity_encoder, design.outcome_encoder):
+    encoders: list[Any] = [design.propensity_encoder, design.outcome_encoder]
+    if of_observation and design.observation is not None:
+        encoders.append(design.observation.encoder)
+    for encoder in encoders:
         if not isinstance(encoder, FormulaEncoder):
             raise TypeError("rows that come in blocks have formulas")
         (formula, scope), rows = encoder.sample_terms(), encoder.variables_like(as_table(variables, []))
         factors = partial(factor_values, formula=formula, scope=scope, rows=rows)
-        for column in _of_terms(encoder, known, factors, len(variables)):
+        for column in _of_terms(encoder, known, factors, len(variables), design.treat_name):
             found.setdefault(column.name, column)
     return list(found.values())
 

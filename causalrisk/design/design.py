@@ -44,12 +44,15 @@ class Observation:
         Their names.
     formula : str
         Right-hand side of its formula.
+    encoder : FormulaEncoder
+        Coding of all its columns, those that depend on others among them.
     """
 
     recorded: np.ndarray
     columns: np.ndarray
     names: tuple[str, ...]
     formula: str
+    encoder: FormulaEncoder
 
     def supported(
         self, arm: np.ndarray, labels: Sequence[str], endog_name: str, notes: list[str], collinear: str

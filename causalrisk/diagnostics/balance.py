@@ -19,41 +19,44 @@ from causalrisk.design.design import by_rows
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import Rows, add_up
 from causalrisk.numerics.distributions import Cells, Steps, sums_at
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import minimize_value
 from causalrisk.propensity.models import Arms
 
-DISTANCE = "propensity score"
+DISTANCE, CHANCE = "propensity score", "probability of an outcome"
+ARMS, OBSERVED = "arms", "observed"  # what is compared
 STATISTICS = ("diff", "var ratio", "KS")
 SHORT = "KS short by"  # attribute of a table
 
 
-def balance_table(record: FitRecord, found: Measured, *, raw_binary: bool, means: bool) -> pd.DataFrame:
-    """Balance of every column and of the propensity score, for each arm against the reference.
+def balance_table(
+    labels: Sequence[str], denominator: str | int, found: Measured, *, raw_binary: bool, means: bool
+) -> pd.DataFrame:
+    """Balance of every column and of the propensity score, for each set of rows against the first.
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
+    labels : sequence of str
+        Names of the K sets: arms, the reference first; or all rows of an arm, and those with an outcome.
+    denominator : {"pooled", "weighted"} or int
+        As in `ColumnSums.standard_deviations`.
     found : Measured
         The columns; constant ones are left out.
     raw_binary : bool
         Whether differences of binary columns stay differences of proportions.
     means : bool
-        Whether to add means and standard deviations of the arms.
+        Whether to add means and standard deviations of the sets.
 
     Returns
     -------
     DataFrame
-        A row a column; with several arms the contrast is the first level of the index.
+        A row a column; with several sets the contrast is the first level of the index.
     """
-    labels, population = record.design.labels, record.options.population
-    denominator = population.balance_denominator if population.toward is None else population.toward
     first = len(labels) - 1
     varying = np.flatnonzero(found.sums.varying[first:])
-    index = pd.Index([DISTANCE, *(found.names[j] for j in varying)], name="covariate")
+    index = pd.Index([found.distance, *(found.names[j] for j in varying)], name="covariate")
     tables = {}
     for arm in range(1, len(labels)):
         which = np.r_[arm - 1, first + varying]
@@ -61,13 +64,14 @@ def balance_table(record: FitRecord, found: Measured, *, raw_binary: bool, means
         binary = sums.binary & (np.arange(len(which)) > 0)
         sums = sums.indicating(binary)
         scale = np.where(binary & raw_binary, 1.0, sums.standard_deviations(denominator, binary))
+        scale = np.where(sums.varying, scale, np.nan)  # scores may all be the same
         variances, distances = sums.variance(binary), found.distances[which, arm - 1].T
         numbers: dict[str, Array] = {}
         for (k, when), (a, label) in product(enumerate(WHEN), enumerate(labels)) if means else ():
             numbers[f"mean {label} {when}"] = sums.mean[a, k]
             numbers[f"sd {label} {when}"] = np.where(binary, np.nan, np.sqrt(variances[a, k]))
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = np.where(binary, np.nan, variances[arm] / variances[0])
+            ratios = np.where(binary | ~sums.varying, np.nan, variances[arm] / variances[0])
         statistics = zip(STATISTICS, (sums.differences(arm, scale), ratios, distances), strict=True)
         numbers |= {f"{name} {when}": values[k] for name, values in statistics for k, when in enumerate(WHEN)}
         kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
@@ -86,10 +90,11 @@ def chosen_covariates(
     data: Any = None,
     interactions: bool = False,
     names: Mapping[str, str] | None = None,
+    of_observation: bool = False,
 ) -> list[Covariate]:
-    """Return the covariates of both models and further ones on the rows of a fit in memory, as `balance` takes them."""
+    """Return the covariates of the models and further ones on the rows of a fit in memory, as `balance` takes them."""
     full, design = record.full_design, record.design
-    found = {c.name: c for c in rows.covariates()}
+    found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
     for covariate in [] if also is None else on_rows(further_covariates(full, also, data), kept):
         found.setdefault(covariate.name, covariate)
@@ -101,6 +106,7 @@ def balance(
     record: FitRecord,
     binary: Literal["raw", "std"] = "raw",
     *,
+    between: Literal["arms", "observed"] = "arms",
     also: Any = None,
     data: Any = None,
     by: Any = None,
@@ -115,6 +121,9 @@ def balance(
     ----------
     binary : {"raw", "std"}
         Whether differences of binary columns are of proportions, or standardized like the others.
+    between : {"arms", "observed"}
+        What is compared: each arm with the reference; or, where outcomes are missing, the rows of an arm that have one
+        with all rows of the arm, before and after weighting by the probability that it is observed.
     also : str, sequence of str or DataFrame, optional
         Further covariates: a one-sided formula such as "~ fage + C(mrace)", names, or the variables themselves.
     data : DataFrame or mapping, optional
@@ -134,10 +143,12 @@ def balance(
     -------
     DataFrame
         A row for the propensity score and for each covariate of either formula, every level of a factor among them;
-        several arms: for each arm against the reference; with `by`: for each group. Columns "diff", "var ratio" and
-        "KS", each "before" and "after" weighting, "kind" and "unit" ("std" or "raw"); with `means`, "mean" and "sd"
-        of each arm; binary covariates have the proportion of the larger value, and no "sd". Where pandas prints dots
-        for columns that a terminal has no room for, ``pandas.set_option("display.max_columns", None)`` shows all.
+        several arms: for each arm against the reference; with `by`: for each group. Between the rows with an outcome
+        and all: for each arm, the probability of an outcome and the covariates of all models. Columns "diff", "var
+        ratio" and "KS", each "before" and "after" weighting, "kind" and "unit" ("std" or "raw"); with `means`, "mean"
+        and "sd" of each arm; binary covariates have the proportion of the larger value, and no "sd". Where pandas
+        prints dots for columns that a terminal has no room for, ``pandas.set_option("display.max_columns", None)``
+        shows all.
 
     Raises
     ------
@@ -146,19 +157,22 @@ def balance(
     OptionError
         If an option has a value that is not allowed.
     UnavailableError
-        If the estimator uses no propensity score, or a fit to a scan is asked for `also` or `by`, which go by rows.
+        If the estimator uses no propensity score, no outcome is missing that could be observed, or a fit to a scan is
+        asked for `also` or `by`, which go by rows.
 
     Notes
     -----
     Definitions are as documented by R's cobalt [1]_. Differences of means are divided by a standard
     deviation of the unweighted sample, the same before and after: for the ATE sqrt((s_1^2 + s_0^2) / 2),
     cobalt's "pooled" (several arms: the mean of all variances), for the ATT and ATC the target arm's; for the
-    overlap population and functions of the score the one of all rows after weighting; within a group, the group's.
+    overlap population and functions of the score the one of all rows after weighting; between the rows with an outcome
+    and all, that of all rows; within a group, the group's.
     Differences of binary columns are raw by default there too. Variance ratios are treated over control and are not
     defined for binary columns. KS is the largest distance of the weighted distribution functions. Differences below 0.1
     are usually taken as balanced.
 
-    For a scan (`causalrisk.scan`) the numbers come from sums over its blocks, in one pass, one more for
+    For a scan (`causalrisk.scan`) the numbers come from sums over its blocks, in one pass (between the rows with an
+    outcome and all: for each arm), one more for
     `interactions`, and one more where a column has more than 4096 distinct values: its KS is then the largest
     distance at about 4096 of them, evenly spread in weight. Between two there may be a larger one;
     ``table.attrs["KS short by"]`` bounds by how much. `also` and `by` go by rows and are refused.
@@ -182,28 +196,55 @@ def balance(
     mmarried          raw        -0.28       -0.00
     """
     one_of("binary", binary, ("raw", "std"))
+    one_of("between", between, (ARMS, OBSERVED))
     check_threshold(threshold)
-    measures: dict[str, Measured] = {}
+    population, labels = record.options.population, record.design.labels
+    arms: Sequence[int | None] = (None,)
+    denominator = population.balance_denominator if population.toward is None else population.toward
+    if between == OBSERVED:
+        _check_missing(record)
+        labels, denominator, arms = ("all", OBSERVED), 0, range(record.design.n_arms)
+    measures: dict[tuple[str, ...], Measured] = {}
     if record.blocks is not None:
         for name, given in (("also", also), ("by", by)):
             if given is not None:
                 raise by_rows(f"{name}=")
-        measures[""] = measured_by_block(record, names or {}, interactions)
+        for arm in arms:
+            measures["", _label(record, arm)] = measured_by_block(record, names or {}, interactions, arm)
     else:
         fitted = record.rows
-        covariates = chosen_covariates(record, fitted, also=also, data=data, interactions=interactions, names=names)
-        scores, rows = fitted.scores, WeightedRows.of(fitted)
-        if by is None:
-            measures[""] = measured(covariates, scores, rows)
-        for name, some in groups_of(record.design, by, data).items() if by is not None else ():
-            measures[name] = measured(on_rows(covariates, some), scores[:, some], rows.some(some))
+        covariates = chosen_covariates(
+            record, fitted, also=also, data=data, interactions=interactions, names=names,
+            of_observation=between == OBSERVED,
+        )  # fmt: skip
+        groups = {"": None} if by is None else groups_of(record.design, by, data)
+        for (group, members), arm in product(groups.items(), arms):
+            rows = compared(fitted, arm, members)
+            measures[group, _label(record, arm)] = measured(covariates, rows)
     tables = {
-        name: balance_table(record, found, raw_binary=binary == "raw", means=means) for name, found in measures.items()
+        key: balance_table(labels, denominator, found, raw_binary=binary == "raw", means=means)
+        for key, found in measures.items()
     }
-    table = tables[""] if by is None else pd.concat(tables, names=["group"])
+    levels = [k for k, asked in enumerate((by is not None, between == OBSERVED)) if asked]
+    keyed = {tuple(key[k] for k in levels): table for key, table in tables.items()}
+    table = pd.concat(keyed, names=[("group", "arm")[k] for k in levels]) if levels else keyed[()]
     if record.blocks is not None:
-        table.attrs[SHORT] = measures[""].short
+        table.attrs[SHORT] = max(found.short for found in measures.values())
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
+
+
+def _label(record: FitRecord, arm: int | None) -> str:
+    return "" if arm is None else record.design.labels[arm]
+
+
+def _check_missing(record: FitRecord) -> None:
+    """Refuse a comparison of the rows with an outcome and all where there is none."""
+    if record.design.observation is None:
+        raise UnavailableError(
+            'between="observed" compares the rows with an outcome with all, and no outcome is missing in the sample.\n'
+            'Type  from_formula(..., observed="x1 + x2")  to keep the rows without an outcome, or leave between= out.'
+        )
+    _ = record.used_weight_fit
 
 
 def check_threshold(threshold: float | None) -> None:
@@ -369,9 +410,54 @@ class WeightedRows:
         total, squared = ([np.bincount(self.arm, part, n_arms) for part in kind] for kind in kinds)
         return np.stack(total, axis=1, dtype=float), np.stack(squared, axis=1, dtype=float)
 
-    def some(self, which: NDArray[np.bool_]) -> WeightedRows:
+    def some(self, which: Rows) -> WeightedRows:
         """Return some of the rows."""
         return WeightedRows(self.arm[which], self.weights[:, which], self.counts[which])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Sets of rows that are compared with the first of them.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (m,), or slice
+        Their places among the rows of a fit, or of a block of them.
+    scores : ndarray, shape (K, m)
+        Probability of being in each set.
+    weighted : WeightedRows
+        The set of each row in the place of its arm, and its weights.
+    distance : str
+        What the scores are of.
+    """
+
+    rows: Rows
+    scores: Array
+    weighted: WeightedRows
+    distance: str = DISTANCE
+
+
+def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
+    """Return the rows of each arm; or all rows of one arm, and those of them that have an outcome.
+
+    Parameters
+    ----------
+    fitted : FittedRows
+        The rows.
+    arm : int, optional
+        The arm.
+    members : ndarray of bool, shape (n,), optional
+        Rows of a group, which are the only ones.
+    """
+    if arm is None or fitted.chances is None or fitted.recorded is None:
+        which = slice(None) if members is None else np.flatnonzero(members)
+        return Compared(which, fitted.scores[:, which], WeightedRows.of(fitted).some(which))
+    every = np.flatnonzero((fitted.arm == arm) & (True if members is None else members))
+    seen = every[fitted.recorded[every]]
+    rows, group = np.r_[every, seen], np.repeat([0, 1], [len(every), len(seen)])
+    chances, weights = fitted.chances[rows], fitted.weights[rows]
+    weighted = WeightedRows(group, np.stack([weights, weights / np.where(group, chances, 1)]), fitted.units[rows])
+    return Compared(rows, np.stack([1 - chances, chances]), weighted, CHANCE)
 
 
 @dataclass(frozen=True)
@@ -562,24 +648,23 @@ class Measured:
         Their sums.
     distances : ndarray, shape (q, K - 1, 2)
         Kolmogorov-Smirnov distances of each arm from the reference, before and after weighting.
+    distance : str
+        What the scores are of.
     short : float, default 0.0
-        By how much these may be too small, at the most.
+        By how much the distances may be too small, at the most.
     """
 
     names: tuple[str, ...]
     sums: ColumnSums
     distances: Array
+    distance: str = DISTANCE
     short: float = 0.0
 
 
-def columns_of(scores: Array, covariates: Sequence[Covariate]) -> list[Covariate]:
-    """Scores of all arms but the reference, then covariates."""
-    return [*(Covariate(DISTANCE, "", score) for score in scores[1:]), *covariates]
-
-
-def ordered(column: Covariate, score: bool) -> Array:
-    """Return the values of a column as they are ordered: scores that differ by rounding alone are the same."""
-    return np.round(column.values, SCORE_DECIMALS) if score else column.values
+def columns_of(rows: Compared, covariates: Sequence[Covariate]) -> list[Covariate]:
+    """Scores of all sets of rows but the first, then covariates."""
+    scores = (Covariate(rows.distance, "", np.round(score, SCORE_DECIMALS)) for score in rows.scores[1:])
+    return [*scores, *on_rows(covariates, rows.rows)]
 
 
 def steps_of(columns: Sequence[Covariate], sums: ColumnSums, rows: WeightedRows) -> Iterator[Steps]:
@@ -591,15 +676,15 @@ def steps_of(columns: Sequence[Covariate], sums: ColumnSums, rows: WeightedRows)
             above = np.where(sums.total > 0, sums.total * (sums.mean[:, :, j] - ends[0]) / (ends[1] - ends[0]), 0)
             yield Steps(ends, np.stack([sums.total - above, above]))
         else:
-            yield Steps.of(ordered(column, j < n_arms - 1), rows.arm, rows.weights, n_arms)
+            yield Steps.of(column.values, rows.arm, rows.weights, n_arms)
 
 
-def measured(covariates: Sequence[Covariate], scores: Array, rows: WeightedRows) -> Measured:
-    """Measure covariates of shape (n,) and scores of shape (K, n) of rows in memory."""
-    columns = columns_of(scores, covariates)
-    sums = ColumnSums.of_covariates(columns, rows, len(scores))
-    distances = np.stack([steps.distances() for steps in steps_of(columns, sums, rows)])
-    return Measured(tuple(c.name for c in covariates), sums, distances)
+def measured(covariates: Sequence[Covariate], rows: Compared) -> Measured:
+    """Measure covariates of shape (n,), and the scores, of rows in memory."""
+    columns, weighted = columns_of(rows, covariates), rows.weighted
+    sums = ColumnSums.of_covariates(columns, weighted, len(rows.scores))
+    distances = np.stack([steps.distances() for steps in steps_of(columns, sums, weighted)])
+    return Measured(tuple(c.name for c in covariates), sums, distances, rows.distance)
 
 
 @dataclass(frozen=True)
@@ -610,18 +695,21 @@ class Columns:
     ----------
     names : mapping of str to str
         Names for the reader.
+    arm : int, optional
+        The arm whose rows with an outcome are compared with all.
     base, squared : frozenset of str, optional
         Names of the covariates to multiply with one another, and of the covariates to square; by default there
         are no products.
     """
 
     names: Mapping[str, str]
+    arm: int | None = None
     base: frozenset[str] | None = None
     squared: frozenset[str] = frozenset()
 
     def of(self, rows: FittedRows) -> list[Covariate]:
         """Return the columns of a block."""
-        found = rows.covariates()
+        found = rows.covariates(self.arm is not None)
         if self.base is not None:
             found = with_products([c for c in found if c.name in self.base], self.squared)
         return renamed(found, self.names)
@@ -637,20 +725,23 @@ class BlockMeasured:
         As in `Measured`.
     steps : tuple of Steps
         Distribution functions of the q columns in all arms, before and after weighting; neighbours may be joined.
+    distance
+        As in `Measured`.
     """
 
     names: tuple[str, ...]
     sums: ColumnSums
     steps: tuple[Steps, ...]
+    distance: str
 
     @classmethod
     def of(cls, columns: Columns, with_steps: bool, rows: FittedRows) -> BlockMeasured:
         """Measure the columns of a block."""
-        covariates, weighted = columns.of(rows), WeightedRows.of(rows)
-        every = columns_of(rows.scores, covariates)
-        sums = ColumnSums.of_covariates(every, weighted, len(rows.scores))
-        steps = (steps.joined() for steps in steps_of(every, sums, weighted)) if with_steps else ()
-        return cls(tuple(c.name for c in covariates), sums, tuple(steps))
+        covariates, sets = columns.of(rows), compared(rows, columns.arm)
+        every = columns_of(sets, covariates)
+        sums = ColumnSums.of_covariates(every, sets.weighted, len(sets.scores))
+        steps = (steps.joined() for steps in steps_of(every, sums, sets.weighted)) if with_steps else ()
+        return cls(tuple(c.name for c in covariates), sums, tuple(steps), sets.distance)
 
     def beside(self, other: BlockMeasured) -> BlockMeasured:
         """Merge with the measures of other rows."""
@@ -660,7 +751,9 @@ class BlockMeasured:
         )
 
 
-def measured_by_block(record: FitRecord, names: Mapping[str, str], interactions: bool) -> Measured:
+def measured_by_block(
+    record: FitRecord, names: Mapping[str, str], interactions: bool, arm: int | None = None
+) -> Measured:
     """Measure the columns of a scan, in one pass; one more for products, and one where a column has many values.
 
     Parameters
@@ -671,6 +764,8 @@ def measured_by_block(record: FitRecord, names: Mapping[str, str], interactions:
         Names for the reader.
     interactions : bool
         Whether to add squares and products.
+    arm : int, optional
+        The arm whose rows with an outcome are compared with all.
 
     Returns
     -------
@@ -678,9 +773,9 @@ def measured_by_block(record: FitRecord, names: Mapping[str, str], interactions:
         The measures as in memory, but distances of columns with more distinct values than `CUTS` are looked
         for at so many cuts.
     """
-    columns = Columns(names)
+    columns = Columns(names, arm)
     if interactions:
-        columns = _with_products(names, _pass(record, Columns({}), False))
+        columns = _with_products(columns, _pass(record, Columns({}, arm), False))
     found = _pass(record, columns, True)
     cuts = {j: steps.values for j, steps in enumerate(found.steps) if not steps.exact}
     distances, short = [steps.distances() for steps in found.steps], 0.0
@@ -689,26 +784,24 @@ def measured_by_block(record: FitRecord, names: Mapping[str, str], interactions:
         for j, cell in zip(cuts, cells, strict=True):
             distances[j], more = cell.distances()
             short = max(short, float(more.max()))
-    return Measured(found.names, found.sums, np.stack(distances), short)
+    return Measured(found.names, found.sums, np.stack(distances), found.distance, short)
 
 
 def _pass(record: FitRecord, columns: Columns, with_steps: bool) -> BlockMeasured:
     return reduce(BlockMeasured.beside, record.over(partial(BlockMeasured.of, columns, with_steps), covariates=True))
 
 
-def _with_products(names: Mapping[str, str], found: BlockMeasured) -> Columns:
+def _with_products(columns: Columns, found: BlockMeasured) -> Columns:
     """Return the columns with products of those covariates that vary."""
     first = len(found.sums.low) - len(found.names)
     kinds = zip(found.names, found.sums.varying[first:], found.sums.binary[first:], strict=True)
     base = {name: bool(binary) for name, varying, binary in kinds if varying}
-    return Columns(names, frozenset(base), frozenset(name for name, binary in base.items() if not binary))
+    squared = frozenset(name for name, binary in base.items() if not binary)
+    return replace(columns, base=frozenset(base), squared=squared)
 
 
 def _cells(columns: Columns, cuts: Mapping[int, Array], rows: FittedRows) -> tuple[Cells, ...]:
     """Return the weights between the cuts of some columns of a block, in the order of `cuts`."""
-    weighted, n_arms = WeightedRows.of(rows), len(rows.scores)
-    every = columns_of(rows.scores, columns.of(rows))
-    return tuple(
-        Cells.of(ordered(every[j], j < n_arms - 1), rows.arm, weighted.weights, cuts=cuts[j], n_samples=n_arms)
-        for j in cuts
-    )
+    sets = compared(rows, columns.arm)
+    every, weighted, n = columns_of(sets, columns.of(rows)), sets.weighted, len(sets.scores)
+    return tuple(Cells.of(every[j].values, weighted.arm, weighted.weights, cuts=cuts[j], n_samples=n) for j in cuts)

@@ -97,9 +97,9 @@ class Seen:
 
 
 def series_of(rows: FittedRows, k: int) -> Array:
-    """Values of observations: of arm k the scores that are tabulated; from K on the weights of arm k - K."""
+    """Values of observations with an outcome: of arm k the scores that are tabulated; from K on its weights."""
     n_arms = len(rows.scores)
-    members = np.flatnonzero(rows.arm == k % n_arms)
+    members = np.flatnonzero((rows.arm == k % n_arms) & rows.with_outcome)
     own = rows.scores[1 if n_arms == 2 else k % n_arms, members] if k < n_arms else held(rows, members)
     return np.repeat(own, rows.units[members].astype(int))
 
@@ -142,7 +142,7 @@ def order_statistics(record: FitRecord, ranks: Mapping[int, NDArray[np.intp]]) -
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts and sums over the rows of each arm, shape (K,).
+    """Counts and sums over the rows of each arm with an outcome, shape (K,).
 
     Parameters
     ----------
@@ -163,19 +163,25 @@ class Counts:
     @classmethod
     def of(cls, limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Counts:
         """Return the counts of a block, given the thresholds of the arms."""
-        weights = held(rows, np.arange(len(rows.arm))) * rows.units
+        weights, units = held(rows, np.arange(len(rows.arm))) * rows.units, rows.units * rows.with_outcome
         above = weights > threshold[rows.arm] * rows.units  # comparisons with an unknown threshold, NaN, are false
 
         def by_arm(values: Array) -> Array:
             return np.bincount(rows.arm, values, len(rows.scores)).astype(np.float64)
 
         return cls(
-            unsupported=by_arm(rows.units * ~limits.support(rows.scores)).astype(np.intp),
-            outside=by_arm(rows.units * ~in_crump(rows.scores, cut)).astype(np.intp),
-            above=by_arm(rows.units * above).astype(np.intp),
+            unsupported=by_arm(units * ~limits.support(rows.scores)).astype(np.intp),
+            outside=by_arm(units * ~in_crump(rows.scores, cut)).astype(np.intp),
+            above=by_arm(units * above).astype(np.intp),
             heavy=by_arm(np.where(above, weights, 0)),
             total=by_arm(weights),
         )
+
+
+def _least_chances(rows: FittedRows) -> Array:
+    """Smallest probability of an outcome in the rows of each arm, shape (K,)."""
+    chances = np.ones(len(rows.arm)) if rows.chances is None else rows.chances
+    return np.array([chances[rows.arm == a].min(initial=1.0) for a in range(len(rows.scores))])
 
 
 def _costs(values: Array, rows: FittedRows) -> CostsBelow:
@@ -198,10 +204,12 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         n by these alone: from n down to it is their cost, from there down to the effective n the cost of overlap.
         Further quantiles of the propensity score (several arms: of a row's own arm), how many are outside the common
         support (the scores that every arm has), the limits of Crump et al. (2009) that minimise the variance (several
-        arms: the largest sum of inverse scores, Yang et al. 2016), and how many are outside them; a row of frequency
-        weight s counts as s. By unit: arm, score of the own arm, weight, and whether it is inside either; the
-        probability that the outcome is observed, where some are missing. Of a scan (`causalrisk.scan`) by arm alone, in
-        some four passes over the data, with the same numbers but for rounding.
+        arms: the largest sum of inverse scores, Yang et al. 2016), and how many are outside them; where outcomes are
+        missing, all this is of the rows that have one, and "least chance" is the smallest probability in the arm that
+        an outcome is observed; a row of frequency weight s counts as s. By unit: arm, score of the own arm, weight,
+        and whether it is inside either; the probability that the outcome is observed, where some are missing. Of a
+        scan (`causalrisk.scan`) by arm alone, in some four passes over the data, with the same numbers but for
+        rounding.
 
     Examples
     --------
@@ -227,8 +235,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
             "in support": ArmLimits.of(rows.scores, rows.arm).support(rows.scores),
             "in crump": in_crump(rows.scores, crump_cut(rows.scores, rows.weights)),
         }
-        if design.observation is not None:
-            columns["observed"] = record.per_row(record.used_weight_fit.observation_probabilities, "observed")
+        if rows.chances is not None:
+            columns["observed"] = rows.chances
         return pd.DataFrame(columns, index=design.index)
     n_arms, scanned = design.n_arms, record.blocks is not None
     sizes = [summary.n for summary in record.overlap]
@@ -242,6 +250,8 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     values, limits = order_statistics(record, ranks)
     threshold = np.array([values.get(n_arms + a, [np.nan])[0] for a in range(n_arms)])
     counts = add_up(record.over(partial(Counts.of, limits, cut, threshold)))
+    missing = design.observation is not None
+    chances = reduce(np.minimum, record.over(_least_chances)) if missing else np.ones(n_arms)
     low_and_high = dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
     tables = []
     for a, summary in enumerate(record.overlap):
@@ -257,6 +267,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
             "outside support": int(counts.unsupported[a]),
             **({"crump cut": cut} if n_arms > 2 else low_and_high),
             "outside crump": int(counts.outside[a]),
+            **({"least chance": chances[a]} if missing else {}),
         })  # fmt: skip
     return pd.DataFrame(tables, index=pd.Index(design.labels, name="arm"))
 

@@ -36,7 +36,12 @@ class FittedRows:
     scores : ndarray, shape (K, n)
         Probability of each arm.
     covariates : callable
-        Returns the covariates of both models; of a block of others with those that are constant.
+        Returns the covariates of both models, or if True is passed of the observation model too; of a block of others
+        with those that are constant.
+    chances : ndarray, shape (n,), optional
+        Probability that the outcome is observed, where some are missing.
+    recorded : ndarray of bool, shape (n,), optional
+        Whether it is.
     """
 
     arm: Arms
@@ -44,7 +49,14 @@ class FittedRows:
     units: Array
     importance: Array
     scores: Array
-    covariates: Callable[[], list[Covariate]]
+    covariates: Callable[..., list[Covariate]]
+    chances: Array | None = None
+    recorded: NDArray[np.bool_] | None = None
+
+    @property
+    def with_outcome(self) -> NDArray[np.bool_]:
+        """Whether the outcome is observed, shape (n,)."""
+        return np.ones(len(self.arm), dtype=bool) if self.recorded is None else self.recorded
 
 
 class FittedBlocks(Protocol):

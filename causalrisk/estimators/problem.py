@@ -108,11 +108,17 @@ class Block:
         """The membership model of a target frame."""
         return likelihood_of(membership_of(self.weight_model))
 
-    def scored(self, gamma: Array) -> tuple[Array, Array]:
-        """Probability of each arm, (K, n), and importance weights not divided by the mean tilt, (n,), under (S,)."""
+    def scored(self, gamma: Array) -> tuple[Array, Array, Array | None]:
+        """Probability of each arm, importance weights not divided by the mean tilt, and probability of an outcome.
+
+        Under coefficients of shape (S,); of shapes (K, n), (n,) and (n,), the last where outcomes are missing.
+        """
         model = self.weight_model
         eta = model.predictors(gamma[:, None])
-        return model.probabilities(eta)[:, :, 0], model.undivided(eta)[:, 0]
+        chances = model.observation_probabilities(eta)
+        return (
+            model.probabilities(eta)[:, :, 0], model.undivided(eta)[:, 0], None if chances is None else chances[:, 0]
+        )  # fmt: skip
 
     @property
     def of_frame(self) -> bool:

@@ -371,7 +371,7 @@ class FitRecord:
     def rows(self) -> FittedRows:
         """The rows of the design, in memory."""
         weights, design, full = self.used_weight_fit, self.design, self.full_design
-        kept = design.in_sample[full.in_sample].to_numpy()
+        kept, chances = design.in_sample[full.in_sample].to_numpy(), weights.observation_probabilities
         return FittedRows(
             arm=design.arm,
             weights=design.weights,
@@ -379,6 +379,8 @@ class FitRecord:
             importance=self.sample.restore(weights.undivided),
             scores=self.scores,
             covariates=functools.partial(covariates_of_design, full, kept),
+            chances=None if chances is None else self.sample.restore(chances),
+            recorded=None if chances is None else design.recorded,
         )
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.design.covariates import covariates_of_block
+from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.errors import ConvergenceWarning, Notes
 from causalrisk.estimators.estimates import FittedBlocks, FittedRows, count_totals
@@ -396,9 +396,17 @@ class FittedScan(FittedBlocks):
         return self
 
 
+def _block_covariates(problem: ScannedProblem, coded: CodedBlock, of_observation: bool = False) -> list[Covariate]:
+    """Return the covariates of a block as in `FittedRows`."""
+    variables = coded.variables
+    if of_observation:
+        variables = problem.design.coder.with_treatment(variables, coded.arm)
+    return covariates_of_block(problem.design, variables, of_observation)
+
+
 def _on_fitted(function: Callable[[FittedRows], T], problem: ScannedProblem, gamma: Array, coded: CodedBlock) -> T:
     block = problem.block(coded)
-    (scores, importance), restore = block.scored(gamma), block.sample.restore
+    (scores, importance, chances), restore = block.scored(gamma), block.sample.restore
     frequency = problem.design.weight_type == "frequency"
     return function(
         FittedRows(
@@ -407,6 +415,8 @@ def _on_fitted(function: Callable[[FittedRows], T], problem: ScannedProblem, gam
             units=coded.weights if frequency else np.ones(len(coded.arm)),
             importance=restore(importance),
             scores=restore(scores.T).T,
-            covariates=lambda: covariates_of_block(problem.design, coded.variables),
+            covariates=functools.partial(_block_covariates, problem, coded),
+            chances=None if chances is None else restore(chances),
+            recorded=None if chances is None else coded.recorded,
         )
     )

@@ -379,6 +379,10 @@ class WeightModel:
         excess, tilt, _ = self.target.parts(self.propensity, self._of_target(eta))
         return (excess + tilt) * self._factor(eta)[0]
 
+    def observation_probabilities(self, eta: Array) -> Array | None:
+        """Probability that the outcome is observed, where some are missing, (n, m), under predictors (L, n, m)."""
+        return None if self.observation is None else self.observation.probabilities(eta[-1:])[1]
+
     def _of_target(self, eta: Array) -> Array:
         """Predictors of the models of arm and target."""
         return eta if self.observation is None else eta[:-1]
@@ -637,9 +641,10 @@ class WeightFit(RowWeights):
         return self.model.probabilities(self.eta[..., None])[:, :, 0]
 
     @property
-    def observation_probabilities(self) -> Array:
+    def observation_probabilities(self) -> Array | None:
         """Probability that the outcome is observed, where some are missing, shape (n,)."""
-        return observation_of(self.model).probabilities(self.eta[-1:, :, None])[1, :, 0]
+        found = self.model.observation_probabilities(self.eta[..., None])
+        return None if found is None else found[:, 0]
 
     def part(self, rows: slice) -> RowWeights:
         """As in `RowWeights`."""

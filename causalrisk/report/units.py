@@ -196,7 +196,7 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
 def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
     """Compute the units of a block under propensity and outcome coefficients."""
     block = problem.block(coded)
-    probabilities, weights = (None, np.empty(0)) if gamma is None else block.scored(gamma)
+    probabilities, weights, _ = (None, np.empty(0), None) if gamma is None else block.scored(gamma)
     return _frame(
         block.sample,
         problem.design.labels,

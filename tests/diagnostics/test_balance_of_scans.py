@@ -14,7 +14,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.datasets import load_lalonde
-from causalrisk.diagnostics.balance import ColumnSums, WeightedRows, measured
+from causalrisk.diagnostics.balance import ColumnSums, Compared, WeightedRows, measured
 from causalrisk.diagnostics.overlap import ArmLimits
 from causalrisk.numerics.distributions import Cells, Steps
 from tests.conftest import in_blocks
@@ -157,7 +157,7 @@ def test_scores_that_differ_by_rounding_are_the_same():
     arm, score = rng.integers(0, 2, 400), rng.choice([0.2, 0.3, 0.5], 400)
     noisy = score + 1e-16 * arm
     rows = WeightedRows(arm, np.ones((2, 400)), np.ones(400))
-    exact, found = (measured([], np.stack([1 - e, e]), rows).distances for e in (score, noisy))
+    exact, found = (measured([], Compared(slice(None), np.stack([1 - e, e]), rows)).distances for e in (score, noisy))
     np.testing.assert_allclose(found, exact, atol=1e-12)
     limits = ArmLimits.of(np.stack([1 - score, score]), arm)
     assert limits.support(np.stack([1 - noisy, noisy])).all()

@@ -25,6 +25,7 @@ from causalrisk import (
     OutcomeRegression,
     SeparationError,
     Survey,
+    UnavailableError,
     compare,
 )
 from causalrisk.cli import main
@@ -142,6 +143,53 @@ def test_a_scan_has_the_digits_of_memory(options):
     pd.testing.assert_frame_equal(scanned.sample_ledger, kept.sample_ledger)
     if options["estimator"] is not OutcomeRegression:
         np.testing.assert_allclose(scanned.propensity_bse, kept.propensity_bse, rtol=1e-7)
+        tables = (res.balance(between="observed", interactions=True) for res in (scanned, kept))
+        pd.testing.assert_frame_equal(*tables, rtol=1e-8, atol=1e-8)
+        pd.testing.assert_frame_equal(scanned.overlap(), kept.overlap(), rtol=1e-8, atol=1e-8)
+
+
+def test_rows_with_an_outcome_against_all_by_hand():
+    """Nothing is left of a variable in whose strata every share is modelled; of others what the weights leave."""
+    given = {"formula": "y ~ x2", "observed": "f * d", "weights": "pw", "weight_type": "probability"}
+    res = model(AIPW, LARGER, **given).fit()
+    table, by_unit = res.balance(between="observed", means=True), res.overlap(by="unit")
+    assert set(table.index.get_level_values("covariate")) == {"probability of an outcome", "x2", "f: u", "f: v", "f: w"}
+    np.testing.assert_allclose(table.loc[pd.IndexSlice[:, ["f: u", "f: v"]], "diff after"], 0, atol=1e-8)
+    wide = res.balance(between="observed", also="x1", data=LARGER)
+    for arm in (0, 1):
+        rows = LARGER[arm == LARGER.d]
+        seen, chance = rows.y.notna(), by_unit.observed[rows.index]
+        spread = np.sqrt(np.cov(rows.x1, aweights=rows.pw))
+        for when, weight in {"before": rows.pw[seen], "after": (rows.pw / chance)[seen]}.items():
+            gap = np.average(rows.x1[seen], weights=weight) - np.average(rows.x1, weights=rows.pw)
+            np.testing.assert_allclose(wide.loc[(str(arm), "x1"), f"diff {when}"], gap / spread, rtol=1e-10)
+        distance = table.loc[(str(arm), "probability of an outcome")]
+        np.testing.assert_allclose(distance["mean observed before"], np.average(chance[seen], weights=rows.pw[seen]))
+        np.testing.assert_allclose(distance["mean all after"], np.average(chance, weights=rows.pw))
+        assert res.overlap()["least chance"][str(arm)] == chance.min()
+        own = by_unit.score[rows.index[seen]] if arm else 1 - by_unit.score[rows.index[seen]]
+        np.testing.assert_allclose(res.overlap()["score 25%"][str(arm)], np.percentile(own, 25), rtol=1e-10)
+    within = res.balance(between="observed", by="x2")
+    assert within.index.nlevels == 3 and within.index.names[:2] == ["group", "arm"]
+    one = within.loc[("0", "1", "f: u"), "diff before"]
+    some = LARGER[(LARGER.x2 == 0) & (LARGER.d == 1)]
+    shares = [np.average(of.f == "u", weights=of.pw) for of in (some[some.y.notna()], some)]
+    np.testing.assert_allclose(one, shares[0] - shares[1], rtol=1e-10)
+
+
+def test_scores_that_are_all_the_same_have_no_difference():
+    alike = model(Hajek, formula="y ~ 1", propensity="1", observed="d").fit()
+    for table in (alike.balance(), alike.balance(between="observed")):
+        assert table["diff after"].isna().all() and (table["KS after"] == 0).all()
+
+
+def test_a_balance_of_outcomes_needs_outcomes_that_are_missing():
+    with pytest.raises(UnavailableError, match=r'observed="x1 \+ x2"'):
+        IPWRA.from_formula("y ~ x1", ROWS, treat="d").fit().balance(between="observed")
+    with pytest.raises(UnavailableError, match="IPWRA"):
+        model(OutcomeRegression, target="treated").fit().balance(between="observed")
+    with pytest.raises(OptionError, match="'observed'"):
+        model(IPWRA).fit().balance(between="outcomes")
 
 
 @pytest.mark.parametrize("estimator", [IPWRA, AIPW])
@@ -267,8 +315,12 @@ def test_what_is_said_of_the_rows_without_an_outcome(capsys, tmp_path):
     assert str(again.summary()) == str(res.summary())
     ROWS.to_csv(tmp_path / "rows.csv", index=False)
     typed = [str(tmp_path / "rows.csv"), "y ~ x1 + x2", "--treat", "d", "--observed", BY_ARM, "--estimator", "AIPW"]
-    assert main(["fit", *typed]) == 0
-    assert "88 (29.3%)" in capsys.readouterr().out
+    assert main(["fit", *typed, "--balance"]) == 0
+    printed = capsys.readouterr().out
+    assert "88 (29.3%)" in printed and "probability of an outcome" in printed
+    res.report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert 'id="missing"' in page and "Observed and all" in page and "arm 1:" in page
 
 
 def test_dropped_outcomes_are_told_of_the_option():

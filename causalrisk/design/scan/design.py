@@ -540,11 +540,12 @@ def _design(
     reader, columns, arms, n = coder.reader, coder.reader.columns, coder.arms, int(seen.rows.sum())
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
     observation, keep_seen, of_seen = None, None, None
-    if seen.R is not None and seen_names is not None and reader.observed is not None:
+    if seen.R is not None and seen_names is not None and reader.observed is not None and coder.observed is not None:
         formula = reader.observed.right_text
         if is_missing(seen.rows, seen.recorded, arms.labels, name, formula, notes):
             keep_seen = seen.R.usable(seen_names, "observation", notes, rules.collinear)
-            none = Observation(np.empty(0, dtype=bool), np.empty((0, len(seen_names))), seen_names, formula)
+            nobody = np.empty(0, dtype=bool), np.empty((0, len(seen_names)))
+            none = Observation(*nobody, seen_names, formula, coder.observed)
             observation, of_seen = none.keeping(keep_seen), seen.R.basis(keep_seen)[0]
     check_magnitude(seen.outcome_limits, f"outcome {name!r}")
     if np.ptp(seen.outcome_limits) == 0:

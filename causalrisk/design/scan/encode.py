@@ -296,10 +296,12 @@ class BlockCoder:
         )
 
     def seen_of(self, table: pd.DataFrame, arm: np.ndarray) -> np.ndarray | None:
-        """Code the design of the observation model on rows with their arms, shape (n,); the treatment by its levels."""
-        if self.observed is None:
-            return None
-        return self.observed.encode(table.assign(**{self.reader.columns.treat: self.arms.coded(arm)}))
+        """Code the design of the observation model on rows with their arms, shape (n,)."""
+        return None if self.observed is None else self.observed.encode(self.with_treatment(table, arm))
+
+    def with_treatment(self, table: pd.DataFrame, arm: np.ndarray) -> pd.DataFrame:
+        """Return a table with the treatment by its levels, as the observation model has it."""
+        return table.assign(**{self.reader.columns.treat: self.arms.coded(arm)})
 
     def outcome_of(self, rows: KeptRows, which: slice) -> np.ndarray:
         """Outcome of some rows of a block, NaN where it is missing."""

@@ -200,8 +200,8 @@ def _weights(record: FitRecord) -> list[str]:
         for label, arm in zip(record.design.labels, record.overlap, strict=True)
     ]
     texts = [weight_words(record), f"{'; '.join(spread)}."]
-    if record.design.observation is not None:
-        chances = record.used_weight_fit.observation_probabilities[record.sample.n_frame :]
+    chances = record.rows.chances
+    if chances is not None:
         texts.insert(
             1, f"{missing_words(record)} The probability runs from {chances.min():.3f} to {chances.max():.3f}."
         )

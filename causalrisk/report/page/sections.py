@@ -40,6 +40,7 @@ from causalrisk.report.labels import (
     joined,
     ladder_end_words,
     learner_words,
+    missing_words,
     population_words,
     variables_of,
 )
@@ -219,10 +220,12 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     """
     scored, joint, means = record.spec.uses_propensity, record.joint, not record.options.quantiles
     resampled = record.cov_type == "bootstrap" and means
+    missing = scored and record.design.observation is not None
     chosen, penalised = joint is not None and joint.path is not None, joint is not None and joint.anchor is None
     diagnostics: tuple[tuple[bool, str, str, Callable[[], Part]], ...] = (
         (scored, "overlap", "Overlap", lambda: _overlap(record)),
         (scored, "balance", "Balance of the covariates", lambda: _balance(record)),
+        (missing, "missing", "Missing outcomes", lambda: _missing(record)),
         (not means, "distribution", "Distribution functions", lambda: _distribution(record, alpha)),
         (scored and means, "trimming", "Trimming", lambda: _trimming(record)),
         (record.learned is not None, "learners", "Learners of the outcome", lambda: _learners(record)),
@@ -339,9 +342,26 @@ def _balance(record: FitRecord) -> Part:
         f"Love plot of the differences between the arms before and after weighting. {reading.headline}",
         "Differences between the arms before and after weighting; the dashed line is at 0.1.",
     )
+    return Part("balance", "Balance of the covariates", figure + _balance_html(table, "Balance"), reading)
+
+
+def _balance_html(table: pd.DataFrame, caption: str) -> str:
     formatting = {str(c): _three for c in table if c not in ("kind", "unit")}
-    shown = table_html(formatted(table, formatting), "Balance", ("kind", "unit"))
-    return Part("balance", "Balance of the covariates", figure + shown, reading)
+    return table_html(formatted(table, formatting), caption, ("kind", "unit"))
+
+
+def _missing(record: FitRecord) -> Part:
+    table = balance(record, between="observed")
+    parts = {f"arm {label}": table.xs(label) for label in record.design.labels}
+    reading = by_contrast({name: read_balance(part, None, observed=True) for name, part in parts.items()})
+    figure = figure_html(
+        partial(plots.plot_balance, record, between="observed"),
+        f"Love plot of the differences of the rows with an outcome and all rows of their arm. {reading.headline}",
+        "Differences of the rows with an outcome and all rows of their arm, before and after weighting by the inverse "
+        "of the probability that the outcome is observed; the larger one of the arms.",
+    )
+    text = paragraph(missing_words(record))
+    return Part("missing", "Missing outcomes", text + figure + _balance_html(table, "Observed and all"), reading)
 
 
 def _trimming(record: FitRecord) -> Part:

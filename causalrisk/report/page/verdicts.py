@@ -147,8 +147,11 @@ def read_overlap(
     )
 
 
-def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
-    """Read the table of `balance()`, with the p-value of `balance_test()` where there is one."""
+def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
+    """Read the table of `balance()`, with the p-value of `balance_test()` where there is one.
+
+    `observed` says that the rows with an outcome are compared with all.
+    """
     covariates = table[table["kind"] != "distance"]
     before, after = covariates["diff before"].abs(), covariates["diff after"].abs()
     if not len(covariates):
@@ -157,8 +160,9 @@ def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
     left = int((after > BALANCED).sum())
     verdict = GOOD if not left else BAD if after.max() > 2 * BALANCED else CAUTION
     headline = f"{left} of {count(len(covariates), 'covariate')} differ by more than {BALANCED:g} after weighting"
+    what = "of the rows with an outcome and all rows of their arm" if observed else "between the arms"
     texts = [
-        f"Differences between the arms are in standard deviations, of 0/1 columns in proportions. Before weighting "
+        f"Differences {what} are in standard deviations, of 0/1 columns in proportions. Before weighting "
         f"{int((before > BALANCED).sum())} exceeded {BALANCED:g} (largest {before.max():.2f}); the largest after it is "
         f"{after.max():.2f} ({worst})."
     ]
@@ -167,7 +171,8 @@ def read_balance(table: pd.DataFrame, pvalue: float | None) -> Reading:
         shown = "< 0.001" if pvalue < 0.001 else f"= {format_p(pvalue)}"
         texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {shown}, {means}.")
     if left:
-        texts.append("Add squares and interactions of the covariates that differ to the propensity formula.")
+        where = "observed=" if observed else "the propensity formula"
+        texts.append(f"Add squares and interactions of the covariates that differ to {where}.")
     texts.append("Balance is about the covariates in the formulas. It says nothing of others.")
     return Reading(verdict, f"{headline}.", tuple(texts))
 

@@ -42,6 +42,7 @@ def plot_balance(
     ax: Any = None,
     binary: Literal["raw", "std"] = "raw",
     *,
+    between: Literal["arms", "observed"] = "arms",
     also: Any = None,
     data: Any = None,
     by: Any = None,
@@ -49,7 +50,7 @@ def plot_balance(
     threshold: float = BALANCED,
     names: Mapping[str, str] | None = None,
 ) -> Any:
-    """Love plot: differences between the arms before and after weighting.
+    """Love plot: differences between the arms, or of the rows with an outcome and all, before and after weighting.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ def plot_balance(
         Where to draw; by default a new figure.
     binary : {"raw", "std"}
         As in `balance`.
-    also, data, by, interactions, names
-        As in `balance`; of several groups the largest difference is drawn.
+    between, also, data, by, interactions, names
+        As in `balance`; of several groups or arms the largest difference is drawn.
     threshold : float, default 0.1
         Position of the dashed line.
 
@@ -68,7 +69,9 @@ def plot_balance(
         The plot.
     """
     check_threshold(threshold)
-    table = balance(record, binary, also=also, data=data, by=by, interactions=interactions, names=names)
+    table = balance(
+        record, binary, between=between, also=also, data=data, by=by, interactions=interactions, names=names
+    )
     ax = axes_or_new(ax, table.index.get_level_values("covariate").nunique())
     several = isinstance(table.index, pd.MultiIndex)
     sizes = table[["diff before", "diff after"]].abs()
