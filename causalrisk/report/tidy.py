@@ -43,8 +43,15 @@ class Values(pd.Series):
         return self.iloc[key] if whole and self.index.inferred_type == "string" else super().__getitem__(key)
 
 
-class Frame(pd.DataFrame):
-    """A data frame that prints all its columns, those that do not fit below the others."""
+class _AnyFrame(type):
+    """Takes a plain data frame for a `Frame`, as pandas.testing.assert_frame_equal asks of the frame on the left."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, pd.DataFrame)
+
+
+class Frame(pd.DataFrame, metaclass=_AnyFrame):
+    """A data frame that prints all its columns, those that do not fit below the others; a plain one when pickled."""
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -54,6 +61,9 @@ class Frame(pd.DataFrame):
         shown = pd.get_option("display.max_columns")
         with pd.option_context("display.max_columns", shown or None):  # 0 leaves out what the terminal has no room for
             return super().__repr__()
+
+    def __reduce__(self) -> Any:
+        return pd.DataFrame, (pd.DataFrame(self),)
 
 
 def printed_whole(value: R) -> R:

@@ -6,6 +6,7 @@ words are told is in `test_words.py`.
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import numpy as np
@@ -372,6 +373,17 @@ def test_a_printed_frame_has_all_its_columns_in_80_columns(names, make):
     assert repr(frame.round(1)) == repr(type(frame)(frame.round(1)))
     with pd.option_context("display.max_columns", 2):
         assert "..." in repr(frame)
+
+
+def test_a_frame_of_results_passes_for_a_plain_one(names):
+    printed = names["fit"].balance()
+    plain = pd.DataFrame(printed)
+    assert type(plain) is pd.DataFrame is not type(printed)
+    pd.testing.assert_frame_equal(plain, printed)
+    pd.testing.assert_frame_equal(printed, plain)
+    for kept in (pickle.dumps(printed), pickle.dumps(printed, protocol=0)):
+        assert type(pickle.loads(kept)) is pd.DataFrame
+        pd.testing.assert_frame_equal(pickle.loads(kept), plain)
 
 
 def test_a_printed_comparison_has_all_its_columns(names):
