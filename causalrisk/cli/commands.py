@@ -750,16 +750,18 @@ def in_options(message: str, known: Iterable[str]) -> str:
     message = re.sub(
         rf"(?:from_formula|fit|summary)\((?:\.\.\., )?((?:\w+=(?:{VALUE}|\.\.\.)(?:, )?)+)\)", lambda m: m[1], message
     )
-    typed = re.compile(rf"\b(\w+)=({VALUE})")
+    options["formula"] = ""  # goes by position
+    message = re.sub(r", or a family of statsmodels such as [\w.]+\([^()]*\)", "", message)
+    typed = re.compile(rf"(?<!\w\()\b(\w+)=(?!sm\.)({VALUE})")
     message = typed.sub(lambda m: _option(options[m[1]], m[2]) if m[1] in options else m[0], message)
     message = re.sub(r"\b(\w+)=(?=[ ,.;:)])", lambda m: options.get(m[1], m[0]), message)
-    if re.search(r"data\[\"|from_formula\(|\bres\.\w|\bmodel\.\w", message.rsplit("\n", 1)[-1]):
+    if re.search(r"data\[\"|from_formula\(|\b(?:res|model|sm)\.\w", message.rsplit("\n", 1)[-1]):
         return f"{message}\n(That is Python: the file can be changed so, or the analysis be done there.)"
     return message
 
 
 def _option(name: str, value: str) -> str:
-    return name if value == "True" else f"{name} {_shell(value)}"
+    return name if value == "True" else f"{name} {_shell(value)}".strip()
 
 
 def _reading(given: str) -> str:

@@ -15,7 +15,7 @@ from causalrisk.design.design import Design, Observation
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
-from causalrisk.design.formulas.terms import codes_of, in_formula, unquoted
+from causalrisk.design.formulas.terms import codes_of, in_formula, quoted
 from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import (
     BY_ROW,
@@ -442,12 +442,17 @@ def read_formulas(
         )
         of_seen = None if seen is None else resolve(seen, table, frame, "right")
     except DesignError as error:
-        odd = unquoted(
-            f"{formula}, {propensity}, {observed}", data if isinstance(data, Mapping) else getattr(data, "columns", ())
-        )
-        if all(name in str(error) or name.replace('"', "'") in str(error) for name in odd):
+        columns = data if isinstance(data, Mapping) else getattr(data, "columns", ())
+        given = {"": formula, "propensity=": propensity, "observed=": observed}
+        typed = {name: quoted(text, columns) for name, text in given.items() if isinstance(text, str)}
+        missing = [
+            name + (repr(text) if '"' in text else f'"{text}"') for name, text in typed.items() if text != given[name]
+        ]
+        if not missing or "`" in str(error):
             raise
-        raise DesignError(f"{error}\nNames that are not plain words need quotes; type  {', '.join(odd)}.") from error
+        raise DesignError(
+            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Type  {', '.join(missing)}."
+        ) from error
     return Formulas(outcome, assigned, *scopes, observed=seen, seen=of_seen), table
 
 

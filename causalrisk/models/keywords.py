@@ -141,7 +141,7 @@ def _text_of(place: str, name: str, given: Any) -> str | None:
 
 def _fitting(rule: Mapping[str, str], given: Any) -> str | None:
     """Return the word that a rule finds in a value, empty for rules without one; None where it does not fit."""
-    text = given.strip() if isinstance(given, str) else ""
+    text = str(given).strip() if isinstance(given, str | dict) else ""
     match rule:
         case {"kind": kind}:
             return "" if KINDS[kind](given) else None

@@ -8,7 +8,7 @@ from causalrisk.cli.commands import in_options
 
 KNOWN = {"treat", "treated", "reference", "weight-type", "cov-type", "seed", "n-boot", "levels", "estimator", "sep",
          "decimal", "na", "assumption", "trim", "cluster", "missing", "smooth", "learner",
-         "learner-use"}  # fmt: skip
+         "learner-use", "formula", "family"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,12 @@ KNOWN = {"treat", "treated", "reference", "weight-type", "cov-type", "seed", "n-
             "Type  --learner-use terms  for terms.",
         ),
         ("weight_type= is missing.", "--weight-type is missing."),
+        ('Type  formula="y ~ x1 + x2".', 'Type  "y ~ x1 + x2".'),
+        ('Type  formula="y ~ x", weight_type="frequency".', 'Type  "y ~ x", --weight-type frequency.'),
+        (
+            "expected one of 'gamma', or a family of statsmodels such as sm.families.NegativeBinomial(alpha=1.0).",
+            "expected one of 'gamma'.",
+        ),
         ("x2=3 of something else", "x2=3 of something else"),
     ],
 )
@@ -44,5 +50,7 @@ def test_options_take_the_place_of_keywords(message, typed):
 
 
 def test_python_is_said_to_be_python():
+    family = "Type  family=sm.families.Tweedie(var_power=1.5)."
+    assert in_options(family, KNOWN).startswith(f"{family}\n(That is Python")
     assert in_options('Convert it:  data["x"] = data["x"].astype(str)', KNOWN).endswith("be done there.)")
     assert "Python" not in in_options("leave these rows out of every model.", KNOWN)

@@ -285,7 +285,7 @@ FORMULAS = {
     "factor": Formula("factor(k)", "C(k)"),
     "exp": Formula("exp(x1)", "np.exp(x1)"),
     "called column": Formula("x1(x2)", "x1 * (x2)", fill={"...": "x2"}),
-    "unquoted": Formula("x 2", 'Q("x 2")', data=ODD),
+    "unquoted": Formula("x 2", "Q('x 2')", data=ODD),
     "empty quotes": Formula("Q(x2)", 'Q("x2")', fill={"name of the column": "x2"}),
     "power": Case(lambda right: model(formula=f"y ~ {right}"), {"right": "x1**2"}, {"right": "I(x1**2)"}),
     "removal": Case(lambda right: model(formula=f"y ~ {right}"), {"right": "x1 - x2"}, {"right": "I(x1 - x2)"}),

@@ -278,6 +278,16 @@ fit.get_prediction(exog=b.head(1), arm=1).se_mean.round(1).tolist()
     [28.9]
 fit.model.fit(rng=np.random.RandomState(0), n_boot=49)
     IPWRA: ATE -243.81 (25.45), 1 vs 0, n 4642
+fit.model.fit(vcov={"CRV1": "mage"})
+    Type  from_formula(..., cluster="mage").fit().
+fit.model.fit(cov="HC3")
+    Type  cov_type="HC3".
+AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(penalty="l1")
+    Type  from_formula(..., learner="lasso").fit().
+fit.hypotheses(equivalence=(-1, 1))
+    Type  res.t_test(...), or  res.equivalence_test(-10, 10)  with the limits that matter.
+fit.to_gt()
+    Type  causalrisk.etable([res]).to_gt().
 __import__("causalrisk.formula.api").formula.api.aipw
     Type  causalrisk.AIPW.
 IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b[["mbsmoke"]]).fit()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
-from causalrisk.design.formulas.dialects import bitwise_or_and, parsed
+from causalrisk.design.formulas.dialects import QUOTED, bitwise_or_and, parsed
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
 
@@ -165,24 +165,31 @@ def in_formula(name: str) -> str:
     return name if name.isidentifier() and not iskeyword(name) else f"Q({show(name)})"
 
 
-def unquoted(text: str, names: Iterable[Any]) -> list[str]:
-    """List the columns of a formula that lack the Q() that their names need.
+def quoted(text: str, names: Iterable[Any]) -> str:
+    """Return a formula with the Q() that names of columns lack which are no plain words.
 
     Parameters
     ----------
     text : str
         The formula.
     names : iterable
-        Names of the columns there are.
+        Names of the columns there are. Those without a letter, which may be numbers or operators, stay.
 
     Returns
     -------
-    list of str
-        As they would be typed; nothing for names without a letter, which may be numbers or operators.
+    str
+        For example ``y ~ Q('mother s age')`` for ``y ~ mother s age``; blanks around a name need not be typed.
     """
-    bare = re.sub(r"\"[^\"]*\"|'[^']*'", "", text)
-    odd = [str(n) for n in names if in_formula(str(n)) != n and re.search(r"[^\W\d_]", str(n))]
-    return [in_formula(n) for n in odd if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", bare)]
+    columns = set(map(str, names))
+    odd = {
+        name.strip(): code.replace('"', "'") if "'" not in name else code
+        for name in columns
+        if (code := in_formula(name)) != name and re.search(r"[^\W\d_]", name) and name.strip() not in columns - {name}
+    }
+    if not odd:
+        return text
+    found = "|".join(map(re.escape, sorted(odd, key=len, reverse=True)))
+    return re.sub(rf"{QUOTED}|(?<!\w)({found})(?!\w)", lambda m: odd[m[1]] if m[1] else m[0], text)
 
 
 class _Teller(ast.NodeTransformer):

@@ -179,25 +179,32 @@ def test_odd_names(data):
 
 @pytest.fixture
 def odd(data):
-    return data.assign(**{"mutter alter": data.x, "income (usd)": data.x**2, "a-b": data.k, "class": data.x, "1": 1.0})
+    names = {"mutter alter": data.x, "income (usd)": data.x**2, "a-b": data.k, "class": data.x**2 + 1, "1": 1.0}
+    return data.assign(**names, **{"wage, EUR": data.x, " test score ": data.x**3, "wage": data.x})
 
 
 @pytest.mark.parametrize(
     ("formula", "quoted"),
     [
-        ("y ~ mutter alter", 'Q("mutter alter")'),
-        ("y ~ income (usd) + x", 'Q("income (usd)")'),
-        ("y ~ a-b", 'Q("a-b")'),
-        ("y ~ np.log(class)", 'Q("class")'),
-        ("y ~ a-b + class", 'Q("a-b"), Q("class")'),
+        ("y ~ mutter alter", "y ~ Q('mutter alter')"),
+        ("y ~ income (usd) + x", "y ~ Q('income (usd)') + x"),
+        ("y ~ a-b", "y ~ Q('a-b')"),
+        ("y ~ np.log(class)", "y ~ np.log(Q('class'))"),
+        ("y ~ a-b + class", "y ~ Q('a-b') + Q('class')"),
+        ("y ~ wage, EUR + income (usd)", "y ~ Q('wage, EUR') + Q('income (usd)')"),
+        ("y ~ test score + x", "y ~ Q(' test score ') + x"),
+        ("y ~ Q('a-b') + class", "y ~ Q('a-b') + Q('class')"),
     ],
 )
 def test_odd_names_without_quotes(odd, formula, quoted):
-    for options in ({}, {"formula": "y ~ x", "propensity": formula[4:]}):
+    for name, given, typed in (("", formula, quoted), ("propensity=", formula[4:], quoted[4:])):
+        options = {"propensity": given, "formula": "y ~ x"} if name else {"formula": given}
         with pytest.raises(DesignError) as caught:
-            make(**{"formula": formula, "data": odd, **options})
-        assert str(caught.value).splitlines()[-1] == f"Names that are not plain words need quotes; type  {quoted}."
-    with pytest.raises(DesignError, match="need quotes"):
+            make(data=odd, **options)
+        last = str(caught.value).splitlines()[-1]
+        assert last == f'Names that are not plain words need Q(...). Type  {name}"{typed}".'
+    make(quoted, odd)
+    with pytest.raises(DesignError, match="need Q"):
         make(formula, {name: column.to_numpy() for name, column in odd.items()})
 
 
