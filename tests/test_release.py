@@ -67,7 +67,7 @@ def test_links_of_pages_outside_of_the_site_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
     for link in links:
         name, _, anchor = link.partition("#")
-        found = (page.parent / name).resolve()
+        found = (page.parent / name).resolve() if name else page
         assert found.exists(), link
         text = found.read_text("utf-8") if found.suffix == ".md" else ""
         heads = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.*)", text, re.M)]
