@@ -149,6 +149,8 @@ FRAMES = {
     "Poisson": ({"formula": CIGS, "family": "poisson", "effect": "ratio"}, {"anchor": 3.0}),
 }  # fmt: skip
 
+CUT_ANEW = ("arms, probability weights", "clusters held out", "Poisson")  # half a second each
+
 
 def target_frame(births):
     return births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
@@ -166,6 +168,8 @@ def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch):
     agree(blocks, whole)
     if "anchor" not in fit and "objective" not in fit:
         pd.testing.assert_frame_equal(blocks.anchor_path(), whole.anchor_path(), rtol=1e-7)
+    if name not in CUT_ANEW:
+        return
     again = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(n_jobs=2, **fit)
     np.testing.assert_array_equal(again.params, blocks.params)
     np.testing.assert_array_equal(again.cov_params(), blocks.cov_params())

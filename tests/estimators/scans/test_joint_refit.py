@@ -91,6 +91,7 @@ FRAMES = {
     "frequencies, clipped": {"weights": "w", "weight_type": "frequency", "clip": (0.12, 0.3)},
     "Poisson": {"formula": "cigs ~ mage", "family": "poisson", "effect": "ratio", "fit": {"anchor": 3.0}},
 }  # fmt: skip
+CUT_ANEW = ("linear, anchor chosen", "clusters, penalty")  # a second each; the others' paths are those of these
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -103,6 +104,8 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
     agree_outside_of_bases(blocks, whole)
+    if name not in CUT_ANEW:
+        return
     again = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(n_jobs=2, **fit)
     np.testing.assert_array_equal(again._record.boot.values, blocks._record.boot.values)
     agree_outside_of_bases(JRE.from_formula(data=in_blocks(cut(births, (0, 400))), **options).fit(**fit), whole)

@@ -98,6 +98,7 @@ FRAMES = {
         OutcomeRegression, {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months", "at_exposure": 2}
     ),
 }  # fmt: skip
+CUT_ANEW = ("arms, weights, Bayesian", "clusters", "stratified frequencies", "exposure")  # half a second each
 
 
 def target_frame(births):
@@ -122,6 +123,8 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     whole = model.from_formula(data=births, **given).fit(**fit)
     blocks = model.from_formula(data=in_blocks(cut(births)), **given).fit(**fit)
     agree_on_frame(blocks, whole)
+    if name not in CUT_ANEW:
+        return
     again = model.from_formula(data=in_blocks(cut(births)), **given).fit(n_jobs=2, **fit)
     np.testing.assert_array_equal(again._record.boot.values, blocks._record.boot.values)
     agree_on_frame(model.from_formula(data=in_blocks(cut(births, (0, 300))), **given).fit(**fit), whole)
