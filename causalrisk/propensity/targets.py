@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk import words
 from causalrisk.errors import OptionError
 from causalrisk.numerics.blocks import Rows
 from causalrisk.numerics.linalg import Array, all_ones
@@ -258,12 +259,8 @@ class TargetPopulation:
         As the option is spelled and the summary prints it.
     estimand, full_name : str
         Name of the effect, short and in words.
-    rows_text : str
-        Rows that the arm means are averages over, for the summary.
-    people_text : str
-        The same for the report and `explain`.
-    weight_text : str
-        Sentence on the weight of a row, and its reason.
+    texts : str
+        Table of words.toml with what is said of it.
     aliases : tuple of str
         Other spellings, in lower case.
     toward : int or None
@@ -272,8 +269,6 @@ class TargetPopulation:
         Tilt as a function of the scores, where it is one.
     balance_denominator : {"pooled", "toward", "weighted"}
         Denominator of standardized mean differences, as in R's cobalt.
-    two_arms_weight_text : str
-        The sentence on the weight for two arms, where it is simpler; else empty.
     reference : str
         Key of its reference in words.toml; empty for the usual ones.
     two_arms_only : bool
@@ -283,16 +278,17 @@ class TargetPopulation:
     name: str
     estimand: str
     full_name: str
-    rows_text: str
-    people_text: str
-    weight_text: str
+    texts: str
     aliases: tuple[str, ...] = ()
     toward: int | None = None
     tilt: type[TiltTarget] | None = None
     balance_denominator: str = "weighted"
-    two_arms_weight_text: str = ""
     reference: str = ""
     two_arms_only: bool = False
+
+    def text(self, what: str) -> str:
+        """Return the text on "rows", "people", "weight" or "two_arms_weight"; empty where there is none."""
+        return str(words.table("populations", self.texts).get(what, ""))
 
     @property
     def by_arm(self) -> bool:
@@ -300,33 +296,22 @@ class TargetPopulation:
         return self.name == "all" or self.toward is not None
 
 
-_TOWARD_ARM = (
-    "Rows of arm {arm} are the target and weigh 1. Any other row weighs (probability of {arm}) / (probability of its "
-    "own arm), so that the other arms come to look like {arm}."
-)
 ALL = TargetPopulation(
     name="all",
     aliases=("ate",),
     estimand="ATE",
     full_name="average treatment effect (ATE)",
+    texts="all",
     balance_denominator="pooled",
-    rows_text="all {nobs} {units}",
-    people_text="all {nobs} {units}",
-    weight_text=(
-        "A row weighs 1 / (probability of the arm it is in): a row that had a chance of 1 in 10 to be in its arm "
-        "stands for ten like it, nine of which are in other arms."
-    ),
 )
 TREATED = TargetPopulation(
     name="treated",
     aliases=("att", "atet", "atte"),
     estimand="ATT",
     full_name="average treatment effect on the treated (ATT)",
+    texts="arm",
     toward=1,
     balance_denominator="toward",
-    rows_text="the {in_arm} {units} of {arm}",
-    people_text="the {in_arm} {units} of arm {arm}",
-    weight_text=_TOWARD_ARM,
     two_arms_only=True,
 )
 CONTROL = TargetPopulation(
@@ -334,25 +319,17 @@ CONTROL = TargetPopulation(
     aliases=("atc", "atu", "untreated", "controls"),
     estimand="ATC",
     full_name="average treatment effect on the untreated (ATC)",
+    texts="arm",
     toward=0,
     balance_denominator="toward",
-    rows_text="the {in_arm} {units} of {arm}",
-    people_text="the {in_arm} {units} of arm {arm}",
-    weight_text=_TOWARD_ARM,
 )
 OVERLAP = TargetPopulation(
     name="overlap",
     aliases=("ato",),
     estimand="ATO",
     full_name="average treatment effect in the overlap population (ATO)",
+    texts="overlap",
     tilt=OverlapTarget,
-    rows_text="{nobs} {units} tilted to where the arms overlap",
-    people_text="the rows for which every arm was likely (each row counts the more, the less certain its arm was)",
-    weight_text=(
-        "A row weighs h / (probability of its own arm), where h is 1 over the sum of 1 / probability over the arms: "
-        "large where every arm was likely; no weight exceeds 1."
-    ),
-    two_arms_weight_text="A row weighs the probability of the arm it is not in; no weight exceeds 1.",
     reference="li_2018",
 )
 MATCHING = TargetPopulation(
@@ -360,13 +337,8 @@ MATCHING = TargetPopulation(
     aliases=("atm",),
     estimand="ATM",
     full_name="average treatment effect in the matching population (ATM)",
+    texts="matching",
     tilt=MatchingTarget,
-    rows_text="{nobs} {units} tilted to those that one-to-one matching would keep",
-    people_text="the rows that would find a match (each row counts by the probability of its least likely arm)",
-    weight_text=(
-        "A row weighs (probability of its least likely arm) / (probability of its own arm): 1 where its own arm was "
-        "the least likely; no weight exceeds 1."
-    ),
     reference="li_2013",
 )
 ENTROPY = TargetPopulation(
@@ -374,35 +346,23 @@ ENTROPY = TargetPopulation(
     aliases=("aten",),
     estimand="ATEN",
     full_name="average treatment effect in the entropy-weighted population (ATEN)",
+    texts="entropy",
     tilt=EntropyTarget,
-    rows_text="{nobs} {units} tilted by the entropy of the propensity score",
-    people_text="the rows whose arm was uncertain (each row counts by the entropy of its propensity score)",
-    weight_text=(
-        "A row weighs h / (probability of its own arm), where h, the entropy, is minus the sum over the arms of "
-        "probability times its logarithm: large where no arm was nearly certain."
-    ),
     reference="zhou_2020",
 )
 FUNCTION = TargetPopulation(
     name="function of the propensity",
     estimand="WATE",
     full_name="weighted average treatment effect (WATE)",
-    rows_text="{nobs} {units} tilted by a function of the propensity score",
-    people_text="the rows, counted by the function of the propensity score given as target=",
-    weight_text="A row weighs h(score) / (probability of its own arm), where h is the function given as target=.",
+    texts="function",
     two_arms_only=True,
 )
 DATA_FRAME = TargetPopulation(
     name="data frame",
     estimand="transported ATE",
     full_name="average treatment effect in another population (transported ATE)",
+    texts="data_frame",
     balance_denominator="pooled",
-    rows_text="the {in_frame} rows of the target frame",
-    people_text="the {frame_rows} of the data frame given as target=",
-    weight_text=(
-        "A row weighs r / (probability of its own arm), where r says how much commoner rows like it are in the target "
-        "frame than in the sample (from a logit model of being in the frame)."
-    ),
 )
 POPULATIONS = {population.name: population for population in (ALL, TREATED, CONTROL, OVERLAP, MATCHING, ENTROPY)}
 SPELLINGS = {name: name for name in POPULATIONS}

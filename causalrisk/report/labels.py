@@ -81,7 +81,7 @@ def estimand_words(record: FitRecord) -> str:
 
 def population_words(record: FitRecord) -> str:
     """Return the name of the population that the effect is an average over."""
-    return in_population(record, record.options.population.people_text)
+    return in_population(record, record.options.population.text("people"))
 
 
 def in_population(record: FitRecord, text: str) -> str:
@@ -186,8 +186,8 @@ TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
 def weight_words(record: FitRecord) -> str:
     """Return the sentence on the weight of a row, and its reason."""
     population = record.options.population
-    simpler = population.two_arms_weight_text if record.design.n_arms == 2 else ""
-    return in_population(record, simpler or population.weight_text)
+    simpler = population.text("two_arms_weight") if record.design.n_arms == 2 else ""
+    return in_population(record, simpler or population.text("weight"))
 
 
 def missing_words(record: FitRecord) -> str:

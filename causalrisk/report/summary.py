@@ -448,7 +448,7 @@ def _effect_text(record: FitRecord) -> str:
 
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
-    rows, survey = in_population(record, record.options.population.rows_text), record.design.survey
+    rows, survey = in_population(record, record.options.population.text("rows")), record.design.survey
     if survey is not None and survey.subpop_name is not None:
         rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike

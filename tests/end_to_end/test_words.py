@@ -298,7 +298,8 @@ def test_every_table_is_read():
     assert set(TABLES["values"]) == {*OPTIONS, "link_of_family"}
     assert set(TABLES["explained"]) <= {*OPTIONS, "stars"}
     assert set(TABLES) == {
-        "not_here", "values", "explained", "instead", "functions", "functions_of_one", "references",
+        "not_here", "values", "explained", "instead", "functions", "functions_of_one", "populations",
+        "references",
     }  # fmt: skip
 
 
