@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import datetime
 import re
 from pathlib import Path
 
 import pytest
+
+import causalrisk
 
 ROOT = Path(__file__).resolve().parents[1]
 GITHUB = ROOT / ".github"
@@ -58,7 +61,11 @@ def test_what_is_cited_is_what_the_page_cites(setup):
         "Optimizing ATE Risk under Propensity",
     ):
         assert part in citation and part in page
-    assert f"license: {setup['metadata']['license']}" in citation
+    assert f"license: {setup['metadata']['license_expression']}" in citation
+    changes = (ROOT / "docs" / "changes.md").read_text("utf-8")
+    released = datetime.date.fromisoformat(re.search(r"date-released: (\S+)", citation)[1])
+    assert f"version: {causalrisk.__version__} date-released" in citation
+    assert f"## {causalrisk.__version__}\n\n{released.day} {released:%B %Y}.\n" in changes
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *GITHUB.glob("*.md")], ids=lambda page: page.name)
