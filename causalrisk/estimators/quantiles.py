@@ -24,7 +24,7 @@ from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.problem import KeptProblem
-from causalrisk.estimators.refit import SeparateRefitter
+from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import SolvedMeans, Trained, WeighedRows, kept_estimate, solve_means, train
 from causalrisk.estimators.specification import Specification
@@ -501,7 +501,7 @@ class QuantileRefitter:
         The quantiles of the full sample.
     """
 
-    arrays, rows_together = SeparateRefitter.arrays + 2, ROWS_TOGETHER
+    arrays, rows_together = ARRAYS + 2, ROWS_TOGETHER
 
     def __init__(
         self, sample: Sample, spec: Specification, weight_fit: WeightFit | None, target: Target, rows: QuantileRows

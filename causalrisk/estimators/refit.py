@@ -45,6 +45,7 @@ from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel, me
 from causalrisk.runtime.workers import check_wanted
 
 T = TypeVar("T")
+ARRAYS = 4  # with a number for each row and resample, where the rows are not worked on in blocks
 
 
 @dataclass(frozen=True)
@@ -539,7 +540,7 @@ class SeparateRefitter:
         How the effect is reported.
     """
 
-    arrays, rows_together = 4, ROWS_TOGETHER
+    rows_together = ROWS_TOGETHER
 
     def __init__(
         self,
@@ -555,6 +556,11 @@ class SeparateRefitter:
         level = self.problem.level
         theta = estimate.theta - level.height * level.direction
         self.full = FullFit(estimate.params, theta, level, effect_scale)
+
+    @property
+    def arrays(self) -> int:
+        """As in `estimates.Refitter`; over blocks of rows the multiplicities alone."""
+        return 1 if len(self.problem.places) > 1 else ARRAYS
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""

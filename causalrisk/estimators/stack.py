@@ -19,7 +19,7 @@ import numpy as np
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import Estimate, Refits, Refitter, Refitters, collect_refits
 from causalrisk.estimators.record import FitRecord, Stack
-from causalrisk.estimators.refit import SeparateRefitter
+from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
@@ -203,7 +203,7 @@ class GroupRefitter:
     def __init__(self, refitter: SeparateRefitter, groups: Array) -> None:
         self.refitter, self.groups = refitter, groups
 
-    arrays, rows_together = SeparateRefitter.arrays, SeparateRefitter.rows_together
+    arrays, rows_together = ARRAYS, SeparateRefitter.rows_together
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`; effects of each group."""

@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -25,6 +25,7 @@ from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import (
     UNDER_RESAMPLES,
     Array,
+    Triangle,
     column_blocks,
     part_slices,
     row_blocks,
@@ -300,22 +301,34 @@ class ShiftFactors:
         """Return the factors of some of the rows."""
         return replace(self, K_b=self.K_b[:, rows], mean=self.mean[:, rows], covariance=self.covariance[:, :, rows])
 
-    def combined(self, tolerance: float) -> ShiftFactors:
-        """Return few orthogonal combinations of the replicates with the same means of squares and products.
+    def combined(self, combinations: Array) -> ShiftFactors:
+        """Return the factors of combinations of the replicates, shape (B, r), as by `orthogonal_combinations`."""
+        return replace(self, K_b=self.K_b @ combinations, ones=combinations.sum(axis=0))
 
-        Parameters
-        ----------
-        tolerance : float
-            Singular values left out, relative to the largest.
-        """
-        factors = [triangular_factor(of_term) for of_term in self.K_b]
-        # The tilt is the same under all replicates: a row of ones, of the weight of n rows, keeps it among the
-        # combinations.
-        always = np.full((1, self.count), np.sqrt(self.K_b.shape[1]))
-        _, values, directions = np.linalg.svd(triangular_factor(np.concatenate([always, *factors])))
-        kept = directions[: int((values > tolerance * values[0]).sum())].T.copy()
-        kept *= np.sqrt(kept.shape[1] / self.count)  # means over fewer
-        return replace(self, K_b=self.K_b @ kept, ones=kept.sum(axis=0))
+
+def orthogonal_combinations(factors: Iterable[Array], n: int, tolerance: float) -> Array:
+    """Few orthogonal combinations of the replicates with the same means of squares and products.
+
+    Parameters
+    ----------
+    factors : iterable of ndarray, shape (T, r, B)
+        `ShiftFactors.K_b` of the replicates, a block of rows after the other.
+    n : int
+        Number of all rows.
+    tolerance : float
+        Singular values left out, relative to the largest.
+
+    Returns
+    -------
+    ndarray, shape (B, r)
+        A column a combination.
+    """
+    every = add_up(Triangle(np.concatenate(of_rows)) for of_rows in factors).factor
+    # The tilt is the same under all replicates: a row of ones, of the weight of n rows, keeps it among them.
+    always = np.full((1, every.shape[1]), np.sqrt(n))
+    _, values, directions = np.linalg.svd(triangular_factor(np.concatenate([always, every])))
+    kept = np.ascontiguousarray(directions[: int((values > tolerance * values[0]).sum())].T)
+    return kept * np.sqrt(kept.shape[1] / len(kept))  # means over fewer
 
 
 class ShiftedLogitWeights:
@@ -639,13 +652,32 @@ class ShiftedLogitReplicates(ResampleReplicates):
         replicates: Replicates,
         penalty: float | None = None,
     ) -> None:
-        self.slices, self.model = slices, weight_fit.model
-        delta = replicates.gamma - weight_fit.gamma[:, None]
-        self.shifts = ShiftFactors.of(self.model.odds(self.model.predictors(delta)))
+        self.slices, self.model, self.combinations = slices, weight_fit.model, None
+        self.delta, n = replicates.gamma - weight_fit.gamma[:, None], len(weight_fit.excess)
         if penalty is not None:
-            tolerance = np.sqrt(NEGLIGIBLE / penalty)
-            if fewest_combinations(delta, len(self.shifts.K_b), tolerance) < self.shifts.count:
-                self.shifts = self.shifts.combined(tolerance)
+            blocks, tolerance = row_blocks(n) if self.model.by_rows else [slice(0, n)], np.sqrt(NEGLIGIBLE / penalty)
+            if fewest_combinations(self.delta, len(self._factors(blocks[0])), tolerance) < replicates.count:
+                self.combinations = orthogonal_combinations(map(self._factors, blocks), n, tolerance)
+        count = replicates.count if self.combinations is None else self.combinations.shape[1]
+        self.kept = 8 * n * count <= KEPT
+
+    def _factors(self, rows: slice) -> Array:
+        """Factors under each replicate, shape (T, r, B), of some rows, where the model goes by rows."""
+        model = self.model.part(rows) if self.model.by_rows else self.model
+        return model.odds(model.predictors(self.delta))
+
+    @property
+    def shifts(self) -> ShiftFactors:
+        """Factors of the rows, made anew each time where there are too many to be kept."""
+        return self._kept_shifts if self.kept else self._made_shifts()
+
+    @cached_property
+    def _kept_shifts(self) -> ShiftFactors:
+        return self._made_shifts()
+
+    def _made_shifts(self) -> ShiftFactors:
+        made = ShiftFactors.of(self.model.odds(self.model.predictors(self.delta)))
+        return made if self.combinations is None else made.combined(self.combinations)
 
     def places(self, n: int) -> list[slice]:
         """As in `ResampleReplicates`: blocks that stay in the cache."""
@@ -655,7 +687,6 @@ class ShiftedLogitReplicates(ResampleReplicates):
         """As in `ResampleReplicates`."""
         found = copy.copy(self)
         found.slices, found.model = part_slices(self.slices, rows), self.model.part(rows)
-        found.shifts = self.shifts.part(rows)
         return found
 
     def whole(self, counts: Array) -> TargetSums:

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.design import Rowless, by_rows
-from causalrisk.numerics.blocks import Rows, taken
+from causalrisk.numerics.blocks import Rows, add_up, taken
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import Array, weighted_rows
+from causalrisk.numerics.linalg import Array, row_blocks, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.models import ClippedModel, LikelihoodModel, PropensityModel
 from causalrisk.propensity.targets import FrameTarget, Target
@@ -560,7 +560,9 @@ class TargetSums:
 
 def _weighted_sums(counts: Array, values: Array) -> Array:
     """Sum counts, (n, m) or (n, 1), times values of either shape over the rows."""
-    return counts[:, 0] @ values if counts.shape[1] == 1 else (counts * values).sum(axis=0)
+    if counts.shape[1] == 1:
+        return counts[:, 0] @ values
+    return add_up((counts[rows] * values[rows]).sum(axis=0) for rows in row_blocks(len(values)))
 
 
 def positive(values: Array) -> Array:

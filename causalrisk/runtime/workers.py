@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import signal
 import sys
@@ -377,14 +378,14 @@ def _end_after(sentinel: Any) -> None:
 
 
 def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
-    """Blocks in flight: as many as asked for, and as fit the memory budget.
+    """Blocks in flight: as many as asked for, and as fit the memory budget, which is at most half of the free memory.
 
     Parameters
     ----------
     n_jobs : int
         Workers asked for; -1 means one per processor.
     memory : float or None
-        Budget in bytes; None means half of the free memory.
+        Budget in bytes; None, or more than half of the free memory, means half of it.
     block_bytes : float
         Working memory of a block.
 
@@ -394,7 +395,7 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
         At least 1.
     """
     wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
-    budget = free_memory() / 2 if memory is None else memory
+    budget = min(free_memory() / 2, math.inf if memory is None else memory)
     return max(1, min(wanted, int(budget // block_bytes)))
 
 

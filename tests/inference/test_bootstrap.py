@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -11,10 +12,14 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk.estimators import sample
 from causalrisk.estimators.estimates import Refits
+from causalrisk.estimators.joint import refit
 from causalrisk.estimators.record import BootstrapDistribution
-from causalrisk.inference.bootstrap import _drawn_together, run_bootstrap
+from causalrisk.inference.bootstrap import _drawn_together, refitter_of, run_bootstrap
 from causalrisk.numerics.failures import Failure
+from causalrisk.numerics.multiplicities import RESAMPLE_STREAM
+from causalrisk.propensity import replicates
 from causalrisk.report.page.methods import call_of
 from tests.conftest import RHS, simulate
 
@@ -207,6 +212,33 @@ def test_blocks_that_are_worked_on_together_are_those_drawn_one_by_one():
     together = [_drawn_together(draw, 3, number, width) for number, width in ((0, 96), (1, 70))]
     expected = [*(draw(k, 32) for k in range(5)), draw(5, 6)]
     np.testing.assert_array_equal(np.hstack(together), np.hstack(expected))
+
+
+@pytest.mark.parametrize(("family", "n", "m"), [("gaussian", 8000, 32), ("binomial", 2000, 12)])
+def test_jre_of_many_rows_keeps_nothing_but_multiplicities(monkeypatch, family, n, m):
+    """Weights, factors and products of all rows are made anew for each block, to the same digits."""
+    frame = simulate(n, 2)
+    frame["y"] = (frame.y > frame.y.median()).astype(float) if family == "binomial" else frame.y
+    model = cr.JRE.from_formula("y ~ x1 + x2", frame, treat="d", family=family)
+    record = model.fit(cov_type="robust", n_replicates=8, anchor=5)._record
+    counts = record.resampler().draw(RESAMPLE_STREAM, 0, m)
+
+    def refitted():
+        refitter = refitter_of(record)
+        tracemalloc.start()
+        values = refitter.refit(counts, 0).values
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return refitter.arrays, most, values
+
+    _, kept, values = refitted()
+    for module, name in ((replicates, "KEPT"), (refit, "KEPT"), (refit, "KEPT_WEIGHTS")):
+        monkeypatch.setattr(module, name, 0)
+    monkeypatch.setattr(replicates, "UNDER_RESAMPLES", 128)
+    monkeypatch.setattr(sample, "PART", 128)
+    arrays, anew, again = refitted()
+    assert arrays == 1 and anew < kept / 2
+    np.testing.assert_allclose(again, values, rtol=1e-9)
 
 
 def test_resamples_that_may_not_fit_into_memory_are_told(monkeypatch):

@@ -244,3 +244,4 @@ def test_worker_count():
 def test_no_more_blocks_are_in_flight_than_fit_half_of_what_is_free(monkeypatch):
     monkeypatch.setattr("causalrisk.runtime.workers.free_memory", lambda: 1000.0)
     assert [worker_count(8, None, size) for size in (50.0, 100.0, 240.0, 600.0)] == [8, 5, 2, 1]
+    assert [worker_count(8, given, 100.0) for given in (250.0, 1e12)] == [2, 5]  # and never more than that half

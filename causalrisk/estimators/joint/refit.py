@@ -9,11 +9,10 @@ pass, and others are searched for together (`newton`).
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +55,9 @@ from causalrisk.propensity.replicates import (
 from causalrisk.propensity.weights import TargetSums, WeightFit
 
 T = TypeVar("T")
+Weighed: TypeAlias = tuple[JointObjective, ResampledWeights]  # rows, and their weights in resamples
+ARRAYS = 12  # with a number for each row and resample, where the weights of all rows are kept
+KEPT_WEIGHTS = 2**29  # bytes of these that are kept between passes
 AT_ONCE = 2**28  # bytes of the sums of the resamples that are worked on in a pass
 
 
@@ -144,30 +146,34 @@ class ResamplesInMemory:
 
     Parameters
     ----------
-    weighed : iterable
-        The objective of each block of rows and its weights: a list, or for a single pass an iterator.
-    m : int
-        How many resamples there are.
+    weigh : callable
+        Numbers of some resamples, ascending -> the objective of each block of rows and its weights in them.
+    numbers : ndarray of int, shape (m,)
+        The resamples.
+    kept : list, optional
+        What `weigh` gives, where it is kept; otherwise rows are weighed anew in each pass.
     """
 
-    weighed: Iterable[tuple[JointObjective, ResampledWeights]]
-    m: int
+    weigh: Callable[[NDArray[np.intp]], Iterable[Weighed]]
+    numbers: NDArray[np.intp]
+    kept: list[Weighed] | None
     in_blocks = False
 
     @property
     def sizes(self) -> list[int]:
         """As in `JointPasses`."""
-        return [self.m]
+        return [len(self.numbers)]
 
     def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
         """As in `JointPasses`."""
         (point,) = points
-        return [add_up(stage(objective, resampled, point) for objective, resampled in self.weighed)]
+        blocks = self.weigh(self.numbers) if self.kept is None else self.kept
+        return [add_up(stage(objective, resampled, point) for objective, resampled in blocks)]
 
     def subset(self, wanted: NDArray[np.bool_]) -> ResamplesInMemory:
         """As in `JointPasses`."""
-        some = [(objective, resampled.subset(wanted)) for objective, resampled in self.weighed]
-        return ResamplesInMemory(some, int(wanted.sum()))
+        kept = None if self.kept is None else [(rows, resampled.subset(wanted)) for rows, resampled in self.kept]
+        return replace(self, numbers=self.numbers[wanted], kept=kept)
 
 
 @dataclass(frozen=True)
@@ -182,11 +188,14 @@ class KeptBlock:
         The rows.
     replicates : ResampleReplicates
         The distribution of their propensity scores.
+    keeps : bool
+        Whether products of pairs of its columns are kept.
     """
 
     place: slice
     sample: Sample
     replicates: ResampleReplicates
+    keeps: bool
 
     @cached_property
     def pairs(self) -> Array:
@@ -195,7 +204,7 @@ class KeptBlock:
 
     def objective(self, criterion: JointCriterion, groups: Array | None) -> JointObjective:
         """Return the objective of the rows."""
-        return JointObjective(self.sample, criterion, groups, pairs=lambda: self.pairs)
+        return JointObjective(self.sample, criterion, groups, pairs=(lambda: self.pairs) if self.keeps else None)
 
 
 class JointRefitter:
@@ -233,7 +242,10 @@ class JointRefitter:
         self.replicates, self.start, self.effect_scale = replicates, start, start.full.effect_scale
         self.groups, self.objective = groups, JointObjective(sample, criterion, groups)
 
-    arrays = 12
+    @property
+    def arrays(self) -> int:
+        """As in `estimates.Refitter`; over blocks of rows, whose weights are not kept, the multiplicities alone."""
+        return ARRAYS if self._keeps(WIDTH) else 1
 
     @property
     def rows_together(self) -> int:
@@ -248,11 +260,12 @@ class JointRefitter:
 
     @cached_property
     def _blocks(self) -> list[KeptBlock]:
-        n = self.sample.n
+        n, (_, p) = self.sample.n, self.sample.X.columns.shape
+        keeps = 4 * n * p * (p + 1) <= KEPT
         places = self.replicates.places(n) if self.groups is None and self.weight_fit.model.by_rows else [slice(0, n)]
         if len(places) == 1:
-            return [KeptBlock(slice(0, n), self.sample, self.replicates)]
-        return [KeptBlock(place, self.sample.part(place), self.replicates.part(place)) for place in places]
+            return [KeptBlock(slice(0, n), self.sample, self.replicates, keeps)]
+        return [KeptBlock(place, self.sample.part(place), self.replicates.part(place), keeps) for place in places]
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
@@ -274,12 +287,12 @@ class JointRefitter:
         sample, linear = self.sample, self.sample.family.linear
         starts = None if linear else starts_of(self.start.full, self.start.refit(counts, first, fits))
         gamma = np.where(fits.failures == Failure.OK, fits.coefficients, self.weight_fit.gamma[:, None])
-        weighed = self._weighed(counts, gamma, starts, first)
-        begun = next(weighed)
-        rows = itertools.chain([begun], weighed)
-        passes = ResamplesInMemory(rows if linear else list(rows), counts.shape[1])
-        (solved,) = solve(self.objective, passes, self.models, starts)
-        unusable = begun[1].replicated.failures  # of every block the same
+        totals, m = count_totals(sample, counts), counts.shape[1]
+        whole = self.replicates.whole(counts) if len(self._blocks) > 1 else None
+        weigh, every = functools.partial(self._weighed, counts, gamma, starts, first, totals, whole), np.arange(m)
+        kept = list(weigh(every)) if self._keeps(m) else None
+        (solved,) = solve(self.objective, ResamplesInMemory(weigh, every, kept), self.models, starts)
+        unusable = np.zeros(m, dtype=np.int8) if kept is None else kept[0][1].replicated.failures  # those of any block
         begins = first_failure(empty_arms(sample, counts), fits.failures)
         failures = first_failure(begins, unusable, *failures_of(solved, self.criterion))
         if self.groups is not None:
@@ -289,17 +302,23 @@ class JointRefitter:
         found = collect_refits(params, solved.theta, gamma[: len(self.weight_fit.coefficients)], failures)
         return replace(found, start=np.where(begins == Failure.OK, solved.starts.params(self.effect_scale), np.nan))
 
+    def _keeps(self, m: int) -> bool:
+        """Whether weights under m resamples are kept: of one block of rows, or of some with several passes, if few."""
+        several = not self.sample.family.linear and 8 * ARRAYS * self.sample.n * m <= KEPT_WEIGHTS
+        return len(self._blocks) == 1 or several
+
     def _weighed(
-        self, counts: Array, gamma: Array, starts: Starts | None, first: int
-    ) -> Iterator[tuple[JointObjective, ResampledWeights]]:
-        """Weigh one block of rows after the other."""
-        total = count_totals(self.sample, counts)
-        whole = self.replicates.whole(counts) if len(self._blocks) > 1 else None
+        self, counts: Array, gamma: Array, starts: Starts | None, first: int, totals: Array, whole: TargetSums | None,
+        numbers: NDArray[np.intp],
+    ) -> Iterator[Weighed]:  # fmt: skip
+        """Weigh one block of rows after the other under some of the resamples."""
+        some = slice(None) if len(numbers) == counts.shape[1] else numbers
+        start, of_all = None if starts is None else starts.theta[..., some], None if whole is None else whole.some(some)
         for block in self._blocks:
-            own = counts[block.place]
-            at, replicated = block.replicates.for_resamples(own, gamma, first, whole)
+            own = counts[block.place, some]
+            at, replicated = block.replicates.for_resamples(own, gamma[:, some], first, of_all)
             objective = block.objective(self.criterion, self.groups)
-            yield objective, ResampledWeights.of(own / total, at, replicated, None if starts is None else starts.theta)
+            yield objective, ResampledWeights.of(own / totals[some], at, replicated, start)
 
 
 # --- rows that are read in every pass ----------------------------------------------------------------------------
