@@ -12,7 +12,8 @@ import pytest
 
 from causalrisk import values
 from causalrisk.estimators.effect_scales import SCALES
-from causalrisk.inference.hypotheses import ADJUSTMENTS, ALTERNATIVES
+from causalrisk.inference.hypotheses import ALTERNATIVES
+from causalrisk.inference.simultaneous import ADJUSTMENTS
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.numerics.families import BINARY_LINKS, CLASSES, PARAMETERS, SPELLINGS
 from causalrisk.numerics.multiplicities import MULTIPLIERS

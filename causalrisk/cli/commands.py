@@ -27,7 +27,8 @@ from causalrisk.design.scan.files import same_file
 from causalrisk.design.survey import LONELY, REPLICATE_TYPES, Survey
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, OptionError
 from causalrisk.estimators.options import LEARNER_USES
-from causalrisk.inference.hypotheses import ADJUSTMENTS, ALTERNATIVES
+from causalrisk.inference.hypotheses import ALTERNATIVES
+from causalrisk.inference.simultaneous import ADJUSTMENTS
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.models.comparison import ComparisonResults, compare
 from causalrisk.models.keywords import unknown_estimator

@@ -38,7 +38,8 @@ from causalrisk.estimators.prepare import FitData, check_available, check_size, 
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
-from causalrisk.estimators.refit import FullFit, refit_scan
+from causalrisk.estimators.refit import refit_scan
+from causalrisk.estimators.resample_passes import FullFit
 from causalrisk.estimators.resampling import fit_replicates, unit_count
 from causalrisk.estimators.robust import with_robust
 from causalrisk.estimators.sample import Sample, ScannedSample

@@ -1,38 +1,38 @@
-"""Batched refits: the stages of a fit, each a pass over the rows under many resamples together.
-
-In memory the resamples come a group after the other, whose multiplicities are kept. Over a scan a pass sums over the
-rows of each block for all resamples, `multiplicities.WIDTH` at a time, whose weights are drawn again in every pass.
-The sums of the blocks are added up in their order.
-"""
+"""Batched refits: the stages of a fit, each a pass over the rows under many resamples together."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.estimators.arm_means import RefittedRows
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.estimates import RELATIVE_ROUNDING, ROWS_TOGETHER, Estimate, Refits, collect_refits
-from causalrisk.estimators.outcome import OutcomeLikelihood, OutcomeRefitter, outcome_failures, solved_change
-from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
-from causalrisk.estimators.resampling import FRAME_STREAM, frame_resampler
-from causalrisk.estimators.sample import Sample, part_of
+from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
+from causalrisk.estimators.outcome import OutcomeLikelihood, outcome_failures, solved_change
+from causalrisk.estimators.problem import Block, KeptProblem, ScannedProblem
+from causalrisk.estimators.resample_passes import (
+    FullFit,
+    KeptPasses,
+    Likelihoods,
+    RefitRows,
+    ResamplePasses,
+    Resamples,
+    ScannedPasses,
+    refit_rows,
+    widest_row,
+)
+from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.training import Level, training_columns, training_family
-from causalrisk.estimators.weights import plain_tilt
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
-from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, row_blocks
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import Resampler
 from causalrisk.numerics.newton import (
     LikelihoodSums,
     NewtonFits,
@@ -41,346 +41,10 @@ from causalrisk.numerics.newton import (
 )
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import FrameTarget, Target
-from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel, membership_of, observation_of
-from causalrisk.runtime.workers import check_wanted
+from causalrisk.propensity.weights import TargetSums, WeightFit, membership_of, observation_of
 
 T = TypeVar("T")
 ARRAYS = 4  # with a number for each row and resample, where the rows are not worked on in blocks
-
-
-@dataclass(frozen=True)
-class Resamples:
-    """Draws the resamples of a block.
-
-    Parameters
-    ----------
-    resampler : Resampler
-        Draws multiplicities.
-    n_boot : int
-        How many resamples there are.
-    spread : float, optional
-        Of propensity replicates in the place of resamples: how much their fractional weights vary.
-    some : slice, optional
-        Some of the groups, where not all are worked on in a pass.
-    """
-
-    resampler: Resampler
-    n_boot: int
-    spread: float | None = None
-    some: slice | None = None
-
-    def groups(self) -> list[slice]:
-        """Resamples that are worked on together."""
-        every = [slice(first, min(first + WIDTH, self.n_boot)) for first in range(0, self.n_boot, WIDTH)]
-        return every if self.some is None else every[self.some]
-
-    def counts(self, block: Block, group: slice) -> Array:
-        """Multiplicities times observation weights of a group of resamples, rows in the order of the sample."""
-        resampler, shift = self.resampler, 0
-        width, number, units = group.stop - group.start, group.start // WIDTH, block.units(resampler.kind)
-        if block.of_frame and isinstance(block.problem, ScannedProblem):
-            problem, shift = block.problem, FRAME_STREAM
-            resampler = frame_resampler(problem.design, resampler.kind, resampler.seed, problem.n_frame)
-        if self.spread is not None:
-            return resampler.perturb(REPLICATE_STREAM + shift, number, width, units, spread=self.spread)
-        if block.multiplicities is not None:
-            sample = block.sample
-            return np.asarray(sample.s[:, None] * block.multiplicities[sample.order, group])
-        return resampler.draw(RESAMPLE_STREAM + shift, number, width, units)
-
-
-@dataclass(frozen=True)
-class FullFit:
-    """The full-sample estimate, which resamples start from.
-
-    Parameters
-    ----------
-    params : ndarray, shape (2 K - 1,)
-        Effects and arm means.
-    theta : ndarray, shape (K, p)
-        Outcome coefficients, of outcomes measured from the level.
-    level : Level
-        Where the outcome lies.
-    effect_scale : EffectScale
-        How the effect is reported.
-    """
-
-    params: Array
-    theta: Array
-    level: Level
-    effect_scale: EffectScale
-
-    @property
-    def coefficients(self) -> Array:
-        """Outcome coefficients of outcomes as they are, shape (K, p)."""
-        return self.theta + self.level.height * self.level.direction
-
-    def refits(self, means: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
-        """Collect the values of m resamples.
-
-        Parameters
-        ----------
-        means : ndarray, shape (K, m)
-            Arm means, measured from the level.
-        theta : ndarray, shape (K, p, m)
-            Outcome coefficients, measured from it.
-        gamma : ndarray, shape (Q, m)
-            Propensity coefficients.
-        failures : ndarray of int8, shape (m,)
-            What failed.
-        """
-        level, error = self.level, RELATIVE_ROUNDING * np.abs(self.params[-len(means) :])[:, None]
-        if self.effect_scale != DIFFERENCE:
-            means = self.effect_scale.on_bounds(means + level.height, error) - level.height
-        params = level.params(self.effect_scale, means)
-        return collect_refits(params, theta + level.height * level.direction[:, None], gamma, failures)
-
-
-@dataclass(frozen=True)
-class RefitRows:
-    """Rows under multiplicities: all of a sample, or a block of them.
-
-    Parameters
-    ----------
-    sample : Sample
-        The rows, outcomes measured from the level.
-    spec : Specification
-        The estimator.
-    target : Target
-        The target population.
-    model : WeightModel or None
-        Propensity model and target, where there are importance weights to fit.
-    theta : ndarray, shape (K, p)
-        The full-sample outcome coefficients.
-    """
-
-    sample: Sample
-    spec: Specification
-    target: Target
-    model: WeightModel | None
-    theta: Array
-
-    @property
-    def weight_model(self) -> WeightModel:
-        """The model, where there is one."""
-        if self.model is None:
-            raise TypeError("there are no importance weights to fit")
-        return self.model
-
-    @cached_property
-    def q(self) -> Array:
-        """Columns of the outcome models, shape (n, p)."""
-        return training_columns(self.sample, self.spec)
-
-    @cached_property
-    def widest(self) -> Array:
-        """Largest sums of the sizes of the columns of a row, of the outcome and of the other designs, shape (2,)."""
-        return np.array([np.abs(self.q).sum(axis=1).max(initial=0), _widest(self.sample)])
-
-    @cached_property
-    def family(self) -> OutcomeFamily:
-        """Family of the outcome models."""
-        return training_family(self.sample, self.spec)
-
-    @cached_property
-    def outcome(self) -> list[OutcomeRefitter]:
-        """The outcome model of each arm."""
-        return [
-            OutcomeRefitter(
-                columns=self.q[rows],
-                y=self.sample.y[rows],
-                family=self.family,
-                theta=theta,
-                offset=part_of(self.sample.offset, rows),
-            )
-            for rows, theta in zip(self.sample.slices, self.theta, strict=True)
-        ]
-
-    def weights(self, counts: Array, gamma: Array, whole: TargetSums) -> tuple[Array, Array]:
-        """Tilt and importance weights under multiplicities (n, m) and propensity coefficients (S, m).
-
-        `whole` has the sums over all rows.
-        """
-        if self.model is None:
-            return plain_tilt(self.sample, self.target, counts, whole.mean_tilt), np.ones((self.sample.n, 1))
-        at = self.model.weights_at(self.model.predictors(gamma), counts, whole)
-        return at.tilt, at.w
-
-    def training(self, counts: Array, w: Array) -> list[Array]:
-        """Weights of the training of the outcome model of each arm, shape (n_a, m)."""
-        training = counts * (w if self.spec.weighted else self.sample.with_outcome[:, None])
-        return [training[rows] for rows in self.sample.slices]
-
-    def refitted(
-        self, share: Array, tilt: Array, w: Array, *, theta: Array, resamples: slice = slice(None)
-    ) -> RefittedRows:
-        """Return the rows under refitted outcome models.
-
-        Parameters
-        ----------
-        share : ndarray, shape (n, m)
-            Multiplicities over their total.
-        tilt, w : ndarray, shape (n, m) or (n, 1)
-            As by `weights`.
-        theta : ndarray, shape (K, p, m)
-            Outcome coefficients.
-        resamples : slice
-            Which of all resamples these are; by default all.
-        """
-        return RefittedRows(
-            sample=self.sample,
-            family=self.family,
-            q=self.q,
-            theta=theta,
-            share=share,
-            tilt=tilt,
-            w=w,
-            resamples=resamples,
-        )
-
-
-Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
-Likelihoods: TypeAlias = Callable[[RefitRows, Array, slice], list[WeightedRows]]
-
-
-class ResamplePasses(ABC):
-    """Passes over the rows of a problem under resamples.
-
-    Attributes
-    ----------
-    problem : Problem
-        What is estimated.
-    full : FullFit
-        The full-sample estimate.
-    alone : RefitRows or None
-        All rows, where they are a few in memory: made once for all passes.
-    """
-
-    problem: Problem
-    full: FullFit
-    alone: RefitRows | None = None
-
-    @abstractmethod
-    def groups(self) -> list[slice]:
-        """Resamples that are worked on together."""
-
-    @abstractmethod
-    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
-        """Make a pass.
-
-        Parameters
-        ----------
-        stage : callable
-            What is made of some rows, their multiplicities (n, w) and the resamples they are of, a slice; a stage that
-            returns None for a group leaves it out.
-        combine : callable
-            How these become those of all rows.
-
-        Returns
-        -------
-        list
-            For each group of resamples what was made of all rows.
-        """
-
-
-class KeptPasses(ResamplePasses):
-    """Passes over rows in memory under one group of resamples, whose multiplicities are kept.
-
-    Parameters
-    ----------
-    problem, full
-        As in `ResamplePasses`.
-    counts : ndarray, shape (n, m)
-        Multiplicities times observation weights.
-    alone : RefitRows or None
-        As in `ResamplePasses`.
-    """
-
-    problem: KeptProblem
-
-    def __init__(self, problem: KeptProblem, full: FullFit, counts: Array, alone: RefitRows | None) -> None:
-        self.problem, self.full, self.counts, self.alone = problem, full, counts, alone
-
-    def groups(self) -> list[slice]:
-        """As in `ResamplePasses`: one."""
-        return [slice(0, self.counts.shape[1])]
-
-    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
-        """As in `ResamplePasses`."""
-        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
-            return [combine(self._stages(stage))]
-
-    def _stages(self, stage: Stage) -> Iterator[Any]:
-        every = slice(0, self.counts.shape[1])
-        if self.alone is not None:
-            yield stage(self.alone, self.counts, every)
-            return
-        for place in row_blocks(self.problem.sample.n):
-            yield stage(refit_rows(self.problem.block(place), self.full), self.counts[place], every)
-
-
-@dataclass(frozen=True)
-class ScannedPasses(ResamplePasses):
-    """Passes over the rows of a scan under all resamples.
-
-    Parameters
-    ----------
-    problem, full
-        As in `ResamplePasses`.
-    resamples : Resamples
-        The resamples.
-    """
-
-    problem: ScannedProblem
-    full: FullFit
-    resamples: Resamples
-
-    def groups(self) -> list[slice]:
-        """As in `ResamplePasses`."""
-        return self.resamples.groups()
-
-    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
-        """As in `ResamplePasses`."""
-        function = functools.partial(_of_block, stage, combine, self.full, self.resamples)
-        return _in_order(self.problem.over(function), combine)
-
-
-def _in_order(blocks: Iterator[list[Any]], combine: Callable[[Iterable[Any]], Any]) -> list[Any]:
-    total = next(blocks)
-    for found in blocks:
-        total = [combine(pair) for pair in zip(total, found, strict=True)]
-    return total
-
-
-def _of_block(
-    stage: Stage, combine: Callable[[Iterable[Any]], Any], full: FullFit, resamples: Resamples, block: Block
-) -> list[Any]:
-    """For each group of resamples what a stage makes of the rows of a block, a few in the cache at a time."""
-    found = []
-    for group in resamples.groups():
-        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
-            counts = resamples.counts(block, group)
-            found.append(combine(_stages(stage, full, block, group=group, counts=counts)))
-    return found
-
-
-def _stages(stage: Stage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
-    for part in row_blocks(block.sample.n):
-        check_wanted()
-        rows = refit_rows(block.part(part), full)
-        yield stage(rows, counts[part], group)
-
-
-def refit_rows(block: Block, full: FullFit) -> RefitRows:
-    """Return the rows of a block, to be refitted from the full-sample fit."""
-    problem, sample = block.problem, block.sample
-    return RefitRows(
-        sample=dataclasses.replace(sample, y=sample.y - full.level.height),
-        spec=problem.spec,
-        target=problem.target,
-        model=block.model,
-        theta=full.theta,
-    )
 
 
 class ResampledLikelihood:
@@ -714,13 +378,7 @@ def refit_propensity(problem: ScannedProblem, full: FullFit, gamma: Array, resam
 
 
 def _widest_row(block: Block) -> float:
-    return _widest(block.sample)
-
-
-def _widest(sample: Sample) -> float:
-    """Largest sum of the sizes of the columns of a row, of the designs of propensity and observation model."""
-    designs = [sample.Z] if sample.R is None else [sample.Z, sample.R]
-    return max(float(np.abs(design.columns).sum(axis=1).max(initial=0)) for design in designs)
+    return widest_row(block.sample)
 
 
 def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bool_], widest: float) -> NewtonFits:

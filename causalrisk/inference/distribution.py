@@ -13,7 +13,7 @@ from causalrisk.estimators.quantiles import check_indicators, distribution_at
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import kept_estimate, weighed_in_memory
-from causalrisk.inference.hypotheses import FEW_POINTS, LargestModulus
+from causalrisk.inference.simultaneous import FEW_POINTS, LargestModulus
 from causalrisk.inference.wald import wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array

@@ -43,9 +43,9 @@ from causalrisk.inference.bootstrap import (
     resample_covariance,
     resample_errors,
 )
-from causalrisk.inference.hypotheses import REFERENCE, adjusted_frame, check_adjustment, compared
 from causalrisk.inference.jackknife import jackknife_of, leave_one_out, left_out_resampler
 from causalrisk.inference.prediction import check_unit_level
+from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, compared
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array

@@ -48,8 +48,8 @@ from causalrisk.inference.covariance import (
     with_covariance,
     without_rounding_error,
 )
-from causalrisk.inference.hypotheses import adjusted_frame, compared
 from causalrisk.inference.multiplied import multiplier_bootstrap
+from causalrisk.inference.simultaneous import adjusted_frame, compared
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array

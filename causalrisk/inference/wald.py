@@ -32,6 +32,11 @@ def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
     return np.where(np.isinf(df), ndtri(1 - alpha / 2), quantile)
 
 
+def upper_quantile(level: float, df: float) -> float:
+    """Return what T exceeds with probability `level`; of the normal distribution for infinite df."""
+    return float(critical_value(2 * level, df))
+
+
 def _t_density(values: Array, df: Array) -> Array:
     return np.asarray(np.exp(-(df + 1) / 2 * np.log1p(values**2 / df)) / (np.sqrt(df) * beta(0.5, df / 2)))
 

@@ -21,7 +21,6 @@ from causalrisk.errors import (
     check_alpha,
 )
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
-from causalrisk.inference.hypotheses import check_adjustment, simultaneous_frame
 from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
@@ -29,6 +28,7 @@ from causalrisk.inference.paired_resamples import (
     fit_estimators,
     resample_estimators,
 )
+from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
 from causalrisk.models.keywords import check_keywords, unknown_estimator
 from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
 from causalrisk.models.results import CausalResults, stamped

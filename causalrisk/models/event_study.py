@@ -18,7 +18,7 @@ from causalrisk.design.columns.dtypes import numbers
 from causalrisk.design.did import Adoption, adoption, without_change
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, one_of, warn_user
 from causalrisk.estimators.options import model_options, options_of
-from causalrisk.inference.hypotheses import adjusted_frame, check_adjustment
+from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.models.comparison import chosen_models
 from causalrisk.models.keywords import check_keywords

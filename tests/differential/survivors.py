@@ -18,7 +18,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     "causalrisk/estimators/weights.py": {
         ("return tilt[:, None] / np.where(mean > 0, mean, 1.0)", "1.0  ->  2.0"): NO_ROWS,
     },
-    "causalrisk/estimators/refit.py": {
+    "causalrisk/estimators/resample_passes.py": {
         ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): READER,
     },
     "causalrisk/estimators/arm_means.py": {

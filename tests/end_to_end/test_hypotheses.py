@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 import causalrisk as cr
 from causalrisk.cli import main
-from causalrisk.inference.hypotheses import adjusted
+from causalrisk.inference.simultaneous import adjusted
 from causalrisk.models.model import results_of
 from tests.conftest import REFERENCE, simulate
 

@@ -26,16 +26,8 @@ from causalrisk.estimators.joint.objective import JointObjective, ResampledWeigh
 from causalrisk.estimators.joint.solution import net_means
 from causalrisk.estimators.joint.start import Starts
 from causalrisk.estimators.problem import ScannedProblem
-from causalrisk.estimators.refit import (
-    FullFit,
-    RefitRows,
-    Resamples,
-    ScannedPasses,
-    SeparateRefitter,
-    Weighing,
-    refit_weighed,
-    weigh_resamples,
-)
+from causalrisk.estimators.refit import SeparateRefitter, Weighing, refit_weighed, weigh_resamples
+from causalrisk.estimators.resample_passes import FullFit, RefitRows, Resamples, ScannedPasses
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.estimators.training import Level
 from causalrisk.numerics.blocks import KEPT, add_up

@@ -34,7 +34,8 @@ from causalrisk.estimators.joint.train import (
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem
 from causalrisk.estimators.record import FitRecord, LaterPasses
-from causalrisk.estimators.refit import FullFit, Resamples, refit_propensity
+from causalrisk.estimators.refit import refit_propensity
+from causalrisk.estimators.resample_passes import FullFit, Resamples
 from causalrisk.estimators.resampling import checked_replicates
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.sandwich import BlockInfluence
