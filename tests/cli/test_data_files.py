@@ -49,6 +49,13 @@ def test_levels_called_none_and_na_left_the_sample(arms, capsys):
     assert f"type  --na {shlex.quote('None,' + ','.join(data.site[data.site != 'x'].value_counts().index))}" in err
 
 
+def test_a_word_that_is_said_to_be_a_level_is_not_asked_about(arms, capsys):
+    path, _ = arms
+    for option in ("--reference", "--treated"):
+        main(["fit", str(path), "y ~ x1", "--treat", "arm", option, "None", "--estimator", "Hajek"])
+        assert "column 'arm'" not in capsys.readouterr().err
+
+
 def test_the_words_that_were_found_are_those_to_type(tmp_path, capsys):
     """Obeyed, the advice named other words and came back."""
     path = tmp_path / "export.csv"
