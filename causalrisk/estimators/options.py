@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
@@ -52,8 +52,18 @@ LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a f
 INTERVALS = get_args(Interval)
 
 
-def _finite_number(name: str, value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
+def _is_number(value: object, holds: Callable[[float], bool]) -> bool:
+    """Whether a value is a finite number of which something holds."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return number and bool(np.isfinite(float(value))) and holds(float(value))  # type: ignore[arg-type]
+
+
+def _check_number(
+    name: str, value: object, holds: Callable[[float], bool], expected: str, typed: str, *, optional: bool = True
+) -> None:
+    """Refuse a value that is no such number; None passes where the option may be left out."""
+    if not (optional and value is None) and not _is_number(value, holds):
+        raise OptionError(f"{name}={value!r}; expected {expected}.\nType  {typed}.")
 
 
 Options = TypeVar("Options")
@@ -182,7 +192,7 @@ class ModelOptions:
         given = self.at_exposure
         if given is None or (isinstance(given, str) and given == OBSERVED):
             return
-        if not _finite_number("at_exposure", given) or given <= 0:
+        if not _is_number(given, lambda exposure: exposure > 0):
             word = words.values("at_exposure").get(str(given).lower())
             advice = f'Type  at_exposure="{word}".' if word else "Type  at_exposure=1."
             raise OptionError(
@@ -439,18 +449,14 @@ class InferenceOptions:
             whole_number("n_boot", self.n_boot, 2)
         if self.resamples is not None and self.n_boot is not None:
             raise OptionError("resamples= and n_boot= were both given; the first says how many.\nLeave n_boot= out.")
-        if not _finite_number("max_failed", self.max_failed) or not 0 <= self.max_failed < 1:
-            raise OptionError(
-                f"max_failed={self.max_failed!r}; expected a share of the resamples, 0 <= max_failed < 1.\n"
-                "Type  max_failed=0.05."
-            )
+        share = "a share of the resamples, 0 <= max_failed < 1"
+        typed = "max_failed=0.05"
+        _check_number("max_failed", self.max_failed, lambda given: 0 <= given < 1, share, typed, optional=False)
         self._check_df()
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
-        if self.memory is not None and (not _finite_number("memory", self.memory) or self.memory <= 0):
-            raise OptionError(
-                f"memory={self.memory!r}; expected a number of bytes or None.\nType  memory=2e9  for 2 GB."
-            )
+        size = "a number of bytes or None"
+        _check_number("memory", self.memory, lambda given: given > 0, size, "memory=2e9  for 2 GB")
         check_rng(self.rng)
 
     def _check_df(self) -> None:
@@ -615,8 +621,7 @@ class JREOptions:
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1)
         whole_number("n_starts", self.n_starts, 1)
-        self._check_anchor()
-        self._check_share()
+        self._check_risk()
         self._check_penalty()
         if self.replicates is not None and self.n_replicates is not None:
             raise OptionError(
@@ -627,38 +632,26 @@ class JREOptions:
                 "replicates= and spread= were both given; the weights given have a spread of their own.\n"
                 "Leave spread= out."
             )
-        if self.spread is not None and (not _finite_number("spread", self.spread) or not 0 < self.spread <= 1):
-            raise OptionError(
-                f"spread={self.spread!r}; expected how much the propensity replicates vary, relative to sampling, more "
-                f"than 0 and at most 1.\nType  spread={DEFAULT_SPREAD[self.objective]}."
-            )
+        vary = "how much the propensity replicates vary, relative to sampling, more than 0 and at most 1"
+        usual = f"spread={DEFAULT_SPREAD[self.objective]}"
+        _check_number("spread", self.spread, lambda given: 0 < given <= 1, vary, usual)
 
-    def _check_anchor(self) -> None:
-        if self.anchor is None:
-            return
-        if self.objective == "erm":
-            raise OptionError(
-                f'anchor={self.anchor!r} has no effect with objective="erm", whose fit has weight one.\n'
-                'Leave anchor= out, or type  objective="risk".'
-            )
-        if not _finite_number("anchor", self.anchor) or self.anchor <= 0:
-            raise OptionError(
-                f"anchor={self.anchor!r}; expected a positive number, or None to have it chosen.\nType  anchor=3."
-            )
-
-    def _check_share(self) -> None:
-        if self.share is None:
-            return
-        if self.objective == "erm":
-            raise OptionError(
-                f'share={self.share!r} has no effect with objective="erm", whose risk has no sampling variance.\n'
-                'Leave share= out, or type  objective="risk".'
-            )
-        if not _finite_number("share", self.share) or not 0 <= self.share <= 1:
-            raise OptionError(
-                f"share={self.share!r}; expected a number from 0 to 1, the share of the effect heterogeneity at the "
-                "start that the risk leaves out, or None to have it estimated.\nType  share=1."
-            )
+    def _check_risk(self) -> None:
+        """Check what the objective "risk" has alone."""
+        lacking = {"anchor": "whose fit has weight one", "share": "whose risk has no sampling variance"}
+        for name, why in lacking.items():
+            if self.objective == "erm" and getattr(self, name) is not None:
+                raise OptionError(
+                    f'{name}={getattr(self, name)!r} has no effect with objective="erm", {why}.\n'
+                    f'Leave {name}= out, or type  objective="risk".'
+                )
+        positive = "a positive number, or None to have it chosen"
+        _check_number("anchor", self.anchor, lambda given: given > 0, positive, "anchor=3")
+        share = (
+            "a number from 0 to 1, the share of the effect heterogeneity at the start that the risk leaves out, or "
+            "None to have it estimated"
+        )
+        _check_number("share", self.share, lambda given: 0 <= given <= 1, share, "share=1")
 
     def _check_penalty(self) -> None:
         if self.objective == "risk":
@@ -672,7 +665,7 @@ class JREOptions:
             object.__setattr__(self, "penalty", "n2")
         if isinstance(self.penalty, str):
             one_of("penalty", self.penalty, tuple(PENALTY_POWERS))
-        elif not _finite_number("penalty", self.penalty) or not 0 <= float(self.penalty or 0) <= LARGEST_PENALTY:
+        elif not _is_number(self.penalty, lambda given: 0 <= given <= LARGEST_PENALTY):
             raise OptionError(
                 f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}, or one of "
                 f'{listed(tuple(PENALTY_POWERS))}.\nType  penalty="n2".'
