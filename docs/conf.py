@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import doctest
 import html
+import inspect
 import io
 import os
+import pkgutil
 import re
 import sys
 import tomllib
@@ -21,6 +23,7 @@ import causalrisk
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 from notebook import notebook, without_answers  # noqa: E402 - beside this file
+from slides import CITED, captions, embedded, mathml, slides, with_figures  # noqa: E402
 
 project = "causalrisk"
 author = "The causalrisk developers"
@@ -104,10 +107,9 @@ class Examples(doctest.DocTestRunner):
         if example.source.startswith("plt.show("):
             import matplotlib.pyplot as plt
 
-            text, figure = io.StringIO(), plt.gcf()
-            figure.set_figwidth(min(figure.get_figwidth(), FIGURES["figure.figsize"][0]))
+            text = io.StringIO()
             with plt.rc_context({"svg.hashsalt": test.name}):
-                figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+                plt.gcf().savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
             self.figures[example.lineno] = text.getvalue()
 
 
@@ -128,10 +130,12 @@ def run_examples(app: Any, docname: str, source: list[str]) -> None:
         failed, _ = runner.run(test, out=report.write)
     if failed:
         logger.warning(report.getvalue(), location=docname)
-    shown = show_figures(app, docname, source[0], runner.figures)
+    shown = show_sources(show_figures(app, docname, source[0], runner.figures))
     source[0] = re.sub(r"\n\n```$", "\n```", shown, flags=re.M)  # the empty line that ends an example
     if docname.split("/")[-1] == "index":
         source[0] += toctree_of(docname, source[0])
+    elif CITED.search(page):
+        source[0] = with_slides(docname, page)
     elif docname.startswith("tutorials/"):
         source[0] = with_notebook(app, docname, page, source[0], runner.figures)
 
@@ -150,8 +154,43 @@ def with_notebook(app: Any, docname: str, page: str, text: str, figures: dict[in
     ]
     for file, content in made.items():
         (Path(app.outdir) / "notebooks" / f"{file}.ipynb").write_text(content, encoding="utf-8")
+    return with_links(text, links)
+
+
+def with_links(text: str, links: list[str]) -> str:
+    """Return a page with links to its other forms below its title."""
     title, rest = text.split("\n", 1)
     return f"{title}\n\n<p>{' | '.join(links)}</p>\n{rest}"
+
+
+def with_slides(docname: str, page: str) -> str:
+    """Return a page with the figures of others that it names, and a link to its slides."""
+    folder, name = docname.split("/")
+
+    def picture(other: str, number: int) -> tuple[str, str]:
+        return f"../_images/{folder}-{other}-{number}.svg", captions_of(folder, other)[number]
+
+    return with_links(with_figures(page, picture), [f'<a href="../slides/{name}.html">Slides</a>'])
+
+
+def captions_of(folder: str, name: str) -> list[str]:
+    """Return the captions of a page."""
+    return captions((ROOT / "docs" / folder / f"{name}.md").read_text("utf-8"))
+
+
+def write_slides(app: Any, exception: Exception | None) -> None:
+    """Write the pages that name figures of others as slides, after the figures of all pages are drawn."""
+    for path in sorted((ROOT / "docs").glob("*/*.md")) if exception is None else ():
+        page, folder = path.read_text("utf-8"), path.parent.name
+        if CITED.search(page):
+
+            def picture(other: str, number: int, folder: str = folder) -> tuple[str, str]:
+                svg = Path(app.outdir) / "_images" / f"{folder}-{other}-{number}.svg"
+                return embedded(svg.read_bytes()), captions_of(folder, other)[number]
+
+            (Path(app.outdir) / "slides").mkdir(exist_ok=True)
+            made = slides(with_figures(page, picture), folder)
+            (Path(app.outdir) / "slides" / f"{path.stem}.html").write_text(made, encoding="utf-8")
 
 
 def toctree_of(docname: str, text: str) -> str:
@@ -183,13 +222,35 @@ def show_figures(app: Any, docname: str, text: str, figures: dict[int, str]) -> 
     return "\n".join(lines)
 
 
+def show_sources(text: str) -> str:
+    """Put what is in a source file in place of a line that is only a link to it.
+
+    Of a list item, the documentation of the object that is named; the link's title has options of its directive.
+    """
+
+    def documentation(found: re.Match[str]) -> str:
+        name = found[1] if "." in found[1] else f"causalrisk.{found[1]}"
+        options = [option.partition(":") for option in found[2].split("; ")] if found[2] else []
+        lines = "".join(f"\n   :{key}:{value}" for key, _, value in options)
+        return f"\n```{{eval-rst}}\n.. auto{kind_of(pkgutil.resolve_name(name))}:: {name}{lines}\n```\n"
+
+    text = re.sub(r'^- \[`([\w.]+)`\]\(\S+\.py(?: "(.+)")?\)$', documentation, text, flags=re.M)
+    return re.sub(r"^\[[^\]]+\]\((\S+\.py)\)$", r"```{literalinclude} \1\n:language: python\n```", text, flags=re.M)
+
+
+def kind_of(documented: Any) -> str:
+    """Return what autodoc calls a module, function, exception or class."""
+    if not inspect.isclass(documented):
+        return "module" if inspect.ismodule(documented) else "function"
+    return "exception" if issubclass(documented, BaseException) else "class"
+
+
 def visit_math(translator: Any, node: Any) -> None:
     """Write a formula as MathML, which browsers show without a script."""
     from docutils.nodes import SkipNode
-    from latex2mathml.converter import convert
 
     block = node.tagname == "math_block"
-    markup = convert(node.astext().strip(), display="block" if block else "inline")
+    markup = mathml(node.astext(), block)
     translator.body.append(f'<div class="formula">{markup}</div>' if block else markup)
     raise SkipNode
 
@@ -198,3 +259,4 @@ def setup(app: Any) -> None:
     """Register what this file adds to Sphinx."""
     app.add_html_math_renderer("mathml", inline_renderers=(visit_math, None), block_renderers=(visit_math, None))
     app.connect("source-read", run_examples)
+    app.connect("build-finished", write_slides)

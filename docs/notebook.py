@@ -51,7 +51,7 @@ def notebook(text: str, figures: Mapping[int, str], folder: str) -> str:
             add("markdown", words)
             add("code", code, execution_count=None, outputs=[])
         elif not inside:
-            words.append(_linked(line, folder))
+            words.append(linked(line, folder))
         elif number in examples:
             example = examples[number]
             code += example.source.rstrip("\n").split("\n")
@@ -71,7 +71,7 @@ def _printed(want: str) -> str:
     return re.sub(r"^<BLANKLINE>$", "", want, flags=re.M)
 
 
-def _linked(line: str, folder: str) -> str:
+def linked(line: str, folder: str) -> str:
     """Return a line with links to pages of the site, and plain headings for what opens by a click."""
     line = re.sub(r"^<details><summary>(.*)</summary>$", r"*\1*", line).replace("</details>", "")
     line = re.sub(r"\]\((?!\w+:)(?!\.\./)([\w/]+)\.md", rf"](../{folder}/\1.html", line)

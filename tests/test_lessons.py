@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import doctest
-import importlib.util
+import importlib
 import json
 import re
 from pathlib import Path
@@ -45,15 +45,66 @@ def test_figures_have_captions(page):
 @pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
 def test_lessons_have_a_figure(page):
     if page.stem not in ("index", "problem_set"):
-        assert any(line.startswith(">>> plt.show(") for line in lines_of(page))
+        assert any(line.startswith((">>> plt.show(", "Figure 1 of [")) for line in lines_of(page))
 
 
 @pytest.fixture(scope="module")
-def made():
-    spec = importlib.util.spec_from_file_location("notebook", ROOT / "docs" / "notebook.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def beside_the_pages():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def made(beside_the_pages):
+    return beside_the_pages("notebook")
+
+
+@pytest.fixture(scope="module")
+def shown(beside_the_pages):
+    return beside_the_pages("slides")
+
+
+LECTURE = (ROOT / "docs" / "tutorials" / "lecture.md").read_text("utf-8")
+
+
+def test_a_lecture_lasts_ninety_minutes_and_each_slide_has_a_note():
+    minutes = [int(number) for number in re.findall(r"^> (\d+) minutes\. ", LECTURE, re.M)]
+    assert sum(minutes) == 90 and len(minutes) == len(LECTURE.split("\n---\n"))
+
+
+def test_numbers_of_the_lecture_are_those_of_the_lessons():
+    """The build runs the lessons, not the slides."""
+    lessons = "".join(
+        page.read_text("utf-8") for page in LESSONS if page.stem in ("adapting_distributions", "nesting_ladder")
+    )
+    slides = re.sub(r"^> .*", "", LECTURE.replace("e(x) = 0.25", ""), flags=re.M)
+    numbers = set(re.findall(r"\d+\.\d+", slides))
+    assert len(numbers) > 10
+    assert {number for number in numbers if number not in lessons} == set()
+
+
+def test_slides_show_every_figure_of_two_lessons_with_its_caption(shown):
+    found = []
+
+    def picture(name, number):
+        captions = shown.captions((ROOT / "docs" / "tutorials" / f"{name}.md").read_text("utf-8"))
+        found.append((name, number))
+        return f"{name}-{number}.svg", captions[number]
+
+    text = shown.with_figures(LECTURE, picture)
+    assert found == [("adapting_distributions", k) for k in range(5)] + [("nesting_ladder", k) for k in range(2)]
+    assert '<img class="drawn" src="nesting_ladder-1.svg" alt="Errors of the means of the two arms' in text
+    assert "Figure" not in text
+
+
+def test_slides_are_one_file_with_a_part_for_each_slide(shown):
+    pytest.importorskip("mdit_py_plugins")
+    page = shown.slides("# A & B\n\n$e$ of [it](method.md)\n\n> a note\n\n---\n\n## Next\n", "explanation")
+    assert page.count("<section>") == page.count("</section>") == 2
+    assert "<title>A &amp; B</title>" in page and "<mi>e</mi>" in page and "<blockquote>" in page
+    assert 'href="../explanation/method.html"' in page
+    assert not re.search(r"<link|<script src|url\(|@import", page)
 
 
 @pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)

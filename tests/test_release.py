@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import datetime
+import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -68,18 +70,41 @@ def test_what_is_cited_is_what_the_page_cites(setup):
     assert f"## {causalrisk.__version__}\n\n{released.day} {released:%B %Y}.\n" in changes
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *GITHUB.glob("*.md")], ids=lambda page: page.name)
-def test_links_of_pages_outside_of_the_site_lead_somewhere(page):
-    """The build of the site does not see these; what they link to is plain Markdown."""
-    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
-    for link in links:
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GITHUB.glob("*.md"), *DOCS], ids=lambda page: page.name)
+def test_pages_are_plain_markdown_whose_links_lead_somewhere(page):
+    """They are read where the code is hosted, too, which knows neither directives nor the names of the site."""
+    text = page.read_text("utf-8")
+    assert not re.search(r"^(```|:::)\{", text, re.M)
+    for link in re.findall(r"\]\((?!\w+:)([^)\s]+)", re.sub(r"^```.*?^```|`[^`]*`", "", text, flags=re.M | re.S)):
         name, _, anchor = link.partition("#")
         found = (page.parent / name).resolve() if name else page
         assert found.exists(), link
-        text = found.read_text("utf-8") if found.suffix == ".md" else ""
-        heads = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.*)", text, re.M)]
+        there = found.read_text("utf-8") if found.suffix == ".md" else ""
+        heads = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)", there, re.M)]
         assert not anchor or anchor in heads, link
-        assert not re.search(r"^(```|:::)\{", text, re.M), f"{link} has directives"
+
+
+API = [
+    item
+    for page in DOCS
+    if page.parent.name == "api"
+    for item in re.findall(r"^- \[`(.+)`\]\(([^)\s]+)", page.read_text("utf-8"), re.M)
+]
+
+
+@pytest.mark.parametrize(("name", "link"), API)
+def test_names_of_the_reference_lead_to_their_source(name, link):
+    found = pkgutil.resolve_name(name if "." in name else f"causalrisk.{name}")
+    file = inspect.getsourcefile(found if inspect.ismodule(found) else inspect.unwrap(found))
+    assert (ROOT / "docs" / "reference" / "api" / link).resolve().samefile(file)
+
+
+def test_every_public_name_is_in_the_reference():
+    listed = {name for name, _ in API}
+    assert set(causalrisk.__all__) - listed == {"__version__", "IPW"}
 
 
 def test_the_description_has_the_words_that_are_searched_for(setup):

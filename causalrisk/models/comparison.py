@@ -222,12 +222,11 @@ class ComparisonResults:
             If matplotlib is not installed.
         """
         check_alpha(alpha)
-        design, ax = self._data.design, axes_or_new(ax)
-        estimand = self._data.records[0].estimand
+        design, frame = self._data.design, effects_frame(self._data, alpha)
+        estimand, ax = self._data.records[0].estimand, axes_or_new(ax, len(frame))
         ax.set_xlabel(
             verbatim(f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
         )
-        frame = effects_frame(self._data, alpha)
         labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
         return draw_forest(frame.set_axis(labels), ax)
 

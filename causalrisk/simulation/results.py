@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots import axes_or_new, verbatim
-from causalrisk.report.plots.axes import ABOVE
+from causalrisk.report.plots.axes import LINE, SERIES, finish, label_rows, log_scale
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_number
@@ -21,7 +21,6 @@ from causalrisk.report.tidy import Frame
 from causalrisk.simulation.population import Design
 
 KEYS = ["design", "n", "estimator"]
-WIDE = 50  # largest over smallest of an axis, beyond which ticks at 1, 2, 5 run into each other
 WIDTHS = (0, 9, 9, 9, 8, 8, 9, 8, 8)
 
 
@@ -190,29 +189,24 @@ class StudyResults:
         UnavailableError
             If matplotlib is not installed.
         """
-        ax = axes_or_new(ax, rows=len(self.table.groupby(level=["design", "n"])))
         table = self.table
-        limits = [1.0, 1.0]
         cells = list(dict.fromkeys((design, n) for design, n, _ in table.index))
         shown = [e for e in self.estimators if e != self.reference] if estimators is None else list(estimators)
+        ax = axes_or_new(ax, rows=len(cells) * max(len(shown), 2) // 2)
         for k, label in enumerate(shown):
             part = table.xs(label, level="estimator")
-            rows = [len(cells) - 1 - cells.index(key) + 0.12 * ((len(shown) - 1) / 2 - k) for key in part.index]
+            shift = 0.6 * ((len(shown) - 1) / 2 - k) / len(shown)
+            rows = [len(cells) - 1 - cells.index(key) + shift for key in part.index]
             ratio = part["mse_ratio"].to_numpy()
             factor = np.exp(2 * part["mse_ratio_mc"].to_numpy() / ratio)
             spread = ratio - ratio / factor, ratio * factor - ratio
-            ax.errorbar(ratio, rows, xerr=spread, fmt="o", ms=4, lw=1, label=verbatim(label))
-            limits = [np.nanmin([limits[0], *ratio / factor]), np.nanmax([limits[1], *ratio * factor])]
-        ax.axvline(1, color="0.7", linestyle="--", linewidth=1, zorder=0)
-        ax.set_yticks(range(len(cells)), [verbatim(f"{design}, n {n}") for design, n in reversed(cells)])
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(_log_locator(limits[1] / limits[0]))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
+            marker, colour, _ = SERIES[k % len(SERIES)]
+            ax.errorbar(ratio, rows, xerr=spread, fmt=marker, color=colour, ms=4, lw=1, label=verbatim(label))
+        ax.axvline(1, **LINE)
+        label_rows(ax, range(len(cells)), [verbatim(f"{design}, n {n}") for design, n in reversed(cells)])
+        log_scale(ax)
         ax.set_xlabel(verbatim(f"mean squared error relative to {self.reference}"))
-        if len(shown) > 1:
-            ax.legend(ncols=min(len(shown), 4), **ABOVE)
-        return ax
+        return finish(ax, len(shown) if len(shown) > 1 else 0)
 
     def __repr__(self) -> str:
         names = ", ".join(design.name for design in self.designs)
@@ -225,13 +219,6 @@ class StudyResults:
 
     def _repr_markdown_(self) -> str:
         return self.summary().as_markdown()
-
-
-def _log_locator(span: float) -> Any:
-    """Return a locator of ticks at 1, 2, 5, 10, ..., or at 1, 10, ... where the largest over the smallest is large."""
-    from matplotlib.ticker import LogLocator
-
-    return LogLocator(subs=(1, 2, 5) if span < WIDE else (1,))
 
 
 def mse_ratio(error: Array, reference: Array) -> tuple[float, float]:

@@ -66,9 +66,6 @@ def test_every_shell_block_is_found():
             "bibtex",
             "r",
             "text",
-            "{eval-rst}",
-            "{toctree}",
-            "{literalinclude}",
         }, page.name
         assert all(not line.startswith("$") for block in blocks(page, "bash") for line in block.splitlines())
 

@@ -78,7 +78,7 @@ def test_functions_rise_and_have_no_error_beyond_the_outcomes_of_an_arm():
 def test_the_plot_has_a_step_function_an_arm():
     res = fitted(Hajek)
     ax = res.plot_distribution(grid=GRID)
-    assert [line.get_label() for line in ax.lines] == ["0", "1"]
+    assert [line.get_label() for line in ax.lines] == ["d = 0", "d = 1"]
     assert ax.lines[1].get_ydata() == pytest.approx(res.distribution(GRID).loc["1", "estimate"].to_numpy())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import matplotlib
@@ -12,9 +13,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 import causalrisk as cr
+from causalrisk.report.plots import axes as style
+from causalrisk.report.plots import draw_event_study, draw_forest
 from causalrisk.report.plots import joint as plots
 from tests.conftest import RHS, simulate
 
@@ -225,7 +230,7 @@ def test_bootstrap_draws_the_intervals_of_conf_int(res, ax):
     for limits, method in zip(drawn, methods, strict=True):
         np.testing.assert_allclose(limits, res.conf_int(0.1, method).loc["ATE"])
     assert sum(bar.get_height() for bar in ax.patches) == 499
-    assert {"90% normal", "90% percentile", "90% bca"} <= {text.get_text() for text in ax.texts}
+    assert [text.get_text() for text in ax.get_yticklabels()][:3] == ["90% normal", "90% percentile", "90% bca"]
     with pytest.raises(cr.CausalRiskError, match="bootstrap"):
         res.start.plot_bootstrap(ax)
 
@@ -265,3 +270,103 @@ def test_the_page_makes_its_own_figure_and_refuses_fits_without_scores(res):
     with pytest.raises(cr.CausalRiskError, match="no propensity score"):
         plain.plot_diagnostics()
     assert len(plt.get_fignums()) == before
+
+
+@pytest.fixture(scope="module")
+def long_names():
+    """A sample whose names and labels are as long as those of real files."""
+    frame = simulate(240, seed=4).rename(columns={"x1": "age_at_the_first_visit_in_years", "y": "blood_pressure"})
+    formula = "blood_pressure ~ age_at_the_first_visit_in_years + x2"
+    levels = {0: "usual care", 1: "programme and visits"}
+    return cr.JRE.from_formula(formula, frame, treat="d", levels=levels)
+
+
+@pytest.fixture(scope="module")
+def drawn(long_names, arms, resampled_arms):
+    """Functions that draw every plot in a new figure, by name."""
+    fit = long_names.fit(n_boot=200, n_replicates=10)
+    trained = long_names.fit(objective="erm", cov_type="robust", n_replicates=20)
+    smooth = long_names.with_options(learner="smooth").fit(cov_type="robust", n_replicates=20)
+    four = ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA"]
+    study = cr.simulation.run_study(["kang_schafer", "strong"], n=[10_000], n_sims=3, estimators=four)
+    options = {"treat": "d", "effect": "quantile", "quantiles": [0.5]}
+    quantiles = cr.AIPW.from_formula(f"y ~ {RHS}", simulate(240, seed=4), **options).fit()
+    index = pd.Index([f"a group of people, number {k}" for k in range(3)], name="group")
+    limits = pd.DataFrame({"estimate": 1.0, "low": 0.5, "high": 1.5}, index=index)
+    years = limits.set_axis(pd.Index([2019, 2020, 2021], name="group"))
+    found = {name: getattr(fit, f"plot_{name}") for name in [*PLOTS, "diagnostics"]}
+    found |= {
+        "penalty_path": lambda: trained.plot_penalty_path(grid=[10.0, 2000.0, 1e5]),
+        "learner": smooth.plot_learner,
+        "distribution": quantiles.plot_distribution,
+        "groups": lambda: fit.start.plot_effects_by(np.arange(240) % 2),
+        "curve": lambda: fit.start.plot_effects_by("~ age_at_the_first_visit_in_years"),
+        "permutation": fit.start.permutation_test(n_permutations=99, rng=0).plot,
+        "forest": lambda: draw_forest(limits, style.axes_or_new(None, rows=3)),
+        "events": lambda: draw_event_study(years, years, "ATT on blood_pressure", style.axes_or_new(None)),
+        "study": study.plot,
+    }
+    for name in [*PANELS, "diagnostics"]:
+        found[f"{name} of arms"] = getattr(resampled_arms if name == "bootstrap" else arms, f"plot_{name}")
+    return found
+
+
+DRAWN = [
+    *PLOTS, "penalty_path", "learner", "distribution", "groups", "curve", "permutation", "forest", "events", "study",
+    *(f"{name} of arms" for name in PANELS), "diagnostics", "diagnostics of arms",
+]  # fmt: skip
+
+
+def boxes(figure):
+    """Return the texts that a figure shows with their boxes; matplotlib keeps ticks that are out of sight, too."""
+    figure.canvas.draw()
+    hidden = set()
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not low <= tick.get_loc() <= high:
+                hidden |= {tick.label1, tick.label2}
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in hidden]
+    return {text: text.get_window_extent() for text in texts}
+
+
+def tick_boxes(figure, found):
+    """Return the boxes of the labels of each axis, in order."""
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        ticks = sorted((*axis.get_major_ticks(), *axis.get_minor_ticks()), key=lambda tick: tick.get_loc())
+        yield [found[label] for tick in ticks for label in (tick.label1, tick.label2) if label in found]
+
+
+WIDE = ["balance", "cancellation", "diagnostics", "influence of arms", "study"]
+
+
+@pytest.mark.parametrize(("name", "width"), [*((name, 3.9) for name in DRAWN), *((name, 12.8) for name in WIDE)])
+def test_on_a_dark_page_of_any_width_nothing_is_cut_covered_or_lost(drawn, name, width):
+    """At 390 and 1280 pixels; what is drawn has a colour of the palette, or that of the texts."""
+    with plt.style.context(["dark_background", {"figure.figsize": (width, 3.2), "figure.dpi": 100}]):
+        drawn[name]()
+        figure = plt.gcf()
+        found, page = boxes(figure), figure.bbox
+        plt.close(figure)
+    cut = [t.get_text() for t, b in found.items() if b.x0 < 0 or b.y0 < 0 or b.x1 > page.width or b.y1 > page.height]
+    assert cut == []
+    for labels in tick_boxes(figure, found):
+        assert not any(one.overlaps(next_one) for one, next_one in itertools.pairwise(labels))
+    palette = {to_hex(colour) for _, colour, _ in style.SERIES} | {to_hex(style.GREY), "#ffffff"}
+    for ax in figure.axes:
+        colours = [line.get_color() for line in ax.lines]
+        colours += [patch.get_facecolor() if patch.get_fill() else patch.get_edgecolor() for patch in ax.patches]
+        colours += [row for part in ax.collections for row in (*part.get_facecolor(), *part.get_edgecolor())]
+        assert {to_hex(colour) for colour in colours} <= palette
+        assert ax.bbox.width > 0.35 * page.width / len({other.get_position().x0 for other in figure.axes})
+
+
+def test_ticks_of_logarithmic_axes_are_numbers(ax):
+    for values, expected in (([0.9, 40], [1, 2, 5, 10, 20]), ([1, 4000], [1, 10, 100, 1000]), ([6.1, 9.2], [7, 8, 9])):
+        ax.clear()
+        ax.plot(values, [0, 1])
+        style.log_scale(ax)
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+        assert set(expected) <= set(ticks) and len(ticks) <= 6
+        assert [ax.xaxis.get_major_formatter()(tick) for tick in ticks] == [f"{tick:g}" for tick in ticks]

@@ -9,7 +9,7 @@ from typing import Any
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import quick_method
 from causalrisk.estimators.record import FitRecord
-from causalrisk.report.plots.axes import axes_or_new, page_or_new, verbatim
+from causalrisk.report.plots.axes import axes_or_new, fit_across, fit_text, page_or_new, verbatim
 from causalrisk.report.plots.fits import (
     draw_changes,
     draw_event_study,
@@ -42,7 +42,7 @@ __all__ = [
     "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
 ]  # fmt: skip
 
-TITLE_PAD = 34  # points, above the legends
+TITLE_PAD = 6  # points, above the legends
 
 
 def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
@@ -80,6 +80,10 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         last,
     )
     for (title, plot), ax in zip(plots, axes.flat, strict=True):
-        plot(record, ax).set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD)
-    figure.suptitle(verbatim(one_line(record)))
+        legend = plot(record, ax).get_legend()
+        above = 0 if legend is None else legend.get_window_extent().height * 72 / figure.dpi
+        ax.set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD + above)
+    for ax in axes.flat:
+        fit_across(ax)  # all of a column are as far right as its widest names move one
+    fit_text(figure.suptitle(verbatim(one_line(record))), figure.bbox.width)
     return figure

@@ -19,14 +19,17 @@ from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.learned import used_learned
 from causalrisk.report.plots.axes import (
-    ABOVE,
     BLUE,
-    GREEN,
+    GREY,
     LINE,
     ORANGE,
-    PINK,
+    ROWS,
+    SERIES,
     axes_or_new,
     effect_label,
+    finish,
+    ink,
+    label_rows,
     panel_by_arm,
     verbatim,
 )
@@ -81,19 +84,18 @@ def plot_balance(
     order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
     sizes, raw = sizes.iloc[order], raw.iloc[order]
     rows = np.arange(len(sizes))
-    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), color="0.8", zorder=1)
-    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor="white", label="before weighting")
+    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), **ROWS)
+    paper = ax.get_facecolor()
+    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label="before weighting")
     ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
-    ax.axvline(0, color="black", linewidth=0.8, zorder=0)
+    ax.axvline(0, color=ink(ax), linewidth=0.8, zorder=0)
     ax.axvline(threshold, **LINE)
-    ax.set_yticks(rows, [f"{verbatim(name)}{'*' if star else ''}" for name, star in zip(sizes.index, raw, strict=True)])
-    ax.set_ylim(-0.6, len(sizes) - 0.4)
+    label_rows(ax, rows, [f"{verbatim(name)}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
     ax.set_xlabel(
         f"{'largest ' if several else ''}absolute mean difference, standardized"
         + ("\n(* binary: difference of proportions)" if raw.any() else "")
     )
-    ax.legend(ncols=2, **ABOVE)
-    return ax
+    return finish(ax, 2)
 
 
 def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
@@ -109,7 +111,7 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
     Returns
     -------
     matplotlib Axes, or of several panels an array of Axes
-        The plot: bars the rows as they are, black lines as they are weighted.
+        The plot: bars the rows as they are, lines as they are weighted.
     """
     design = record.design
     rows, once = record.counted_rows, 1.0 if record.frequency else design.weights
@@ -131,13 +133,12 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
         for sign, own, weights_of in zip((1, -1), scores, weights, strict=True):
             weighted, _ = np.histogram(own, edges, weights=weights_of)
             share = sign * weighted / weighted.sum()
-            outline = ax.stairs(share, edges, color="black", linewidth=1.1, label="after weighting")
-        ax.axhline(0, color="black", linewidth=0.8)
+            outline = ax.stairs(share, edges, color=ink(ax), linewidth=1.1, label="after weighting")
+        ax.axhline(0, color=ink(ax), linewidth=0.8)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
         ax.set_xlabel(verbatim(f"propensity score of {labels[0]}"))
         ax.set_ylabel("share of the arm")
-        ax.legend(handles=[*handles, outline], ncols=2, **ABOVE)
-        return ax
+        return finish(ax, 2, [*handles, outline])
 
     return panel_by_arm(record, draw, ax=ax, arm=arm)
 
@@ -169,20 +170,16 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
         limits = 0.0, min(1.0, top) if top > 0 else 1.0
         ax.plot(limits, limits, label="calibrated", **LINE)
         ax.errorbar(
-            own["predicted"], own["observed"], spread, fmt="o", color=BLUE, ecolor="0.6", markersize=5,
+            own["predicted"], own["observed"], spread, fmt="o", color=BLUE, ecolor=GREY, markersize=5,
             label="95% interval",
         )  # fmt: skip
         ax.set_xlim(-0.02 * limits[1], limits[1])
         ax.set_ylim(-0.02 * limits[1], limits[1])
         ax.set_xlabel(f"propensity score of {label}")
         ax.set_ylabel(f"share with {label}")
-        ax.legend(ncols=2, **ABOVE)
-        return ax
+        return finish(ax, 2)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm)
-
-
-ARMS = (("o", ORANGE), ("^", BLUE), ("s", GREEN), ("D", PINK), ("v", "black"))  # the reference first
 
 
 def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str | None = None) -> Any:
@@ -224,17 +221,16 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
             spread = 1.96 * np.sqrt(squared @ (design.y[part] - mean) ** 2) / weights.sum()
             points.append((np.average(fit.predictions[a, part], weights=weights), mean, spread))
         centres, means, spreads = np.transpose(points)
-        marker, colour = ARMS[a % len(ARMS)]
+        marker, colour, _ = SERIES[a % len(SERIES)]
         ax.errorbar(
-            centres, means, spreads, fmt=marker, color=colour, ecolor="0.6", markersize=5,
+            centres, means, spreads, fmt=marker, color=colour, ecolor=GREY, markersize=5,
             label=verbatim(f"{design.treat_name} = {label}"),
         )  # fmt: skip
     low, high = ax.get_xlim()
     ax.plot((low, high), (low, high), label="calibrated", **LINE)
     ax.set_xlabel(verbatim(f"prediction of {design.endog_name} by {fit.name}"))
     ax.set_ylabel(verbatim(f"mean of {design.endog_name}"))
-    ax.legend(ncols=design.n_arms + 1, **ABOVE)
-    return ax
+    return finish(ax, design.n_arms + 1)
 
 
 def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
@@ -253,14 +249,13 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
         The axes given.
     """
     rows = np.arange(len(frame))[::-1]
-    ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color="0.4")
-    ax.plot(frame.iloc[:, 0], rows, "o", color="black")
-    ax.set_yticks(rows, [verbatim(name) for name in frame.index])
-    ax.set_ylim(-0.6, len(frame) - 0.4)
+    ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=GREY)
+    ax.plot(frame.iloc[:, 0], rows, "o", color=ink(ax))
+    label_rows(ax, rows, [verbatim(name) for name in frame.index])
     low, high = ax.get_xlim()
     if low < 0 < high:
         ax.axvline(0, **LINE)
-    return ax
+    return finish(ax)
 
 
 def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, label: str, ax: Any) -> Any:
@@ -284,15 +279,14 @@ def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, label: str, ax: An
     places = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each))
     ax.vlines(places, joint.iloc[:, -2], joint.iloc[:, -1], color=ORANGE, linewidth=1.2, label="all together")
     ax.vlines(places, each.iloc[:, -2], each.iloc[:, -1], color=BLUE, linewidth=4, label="each by itself")
-    ax.plot(places, each["estimate"], "o", color="black")
+    ax.plot(places, each["estimate"], "o", color=ink(ax))
     if each.index.name == "exposure":
-        ax.plot(-1, 0, "o", color="black", fillstyle="none")  # what all others are compared with
+        ax.plot(-1, 0, "o", color=ink(ax), fillstyle="none")  # what all others are compared with
     ax.set_xticks(places, [verbatim(name) for name in each.index])
     ax.set_xlabel(verbatim(each.index.name))
     ax.set_ylabel(verbatim(label))
     ax.axhline(0, **LINE)
-    ax.legend(ncols=2, **ABOVE)
-    return ax
+    return finish(ax, 2)
 
 
 GRID = 101  # values at which a curve is drawn
@@ -358,25 +352,23 @@ def plot_effects_by(
             rows = np.arange(len(own))[::-1]
             ax.hlines(rows, wide.iloc[:, -2], wide.iloc[:, -1], color=ORANGE, linewidth=1.2, label=names[1])
             ax.hlines(rows, own.iloc[:, -2], own.iloc[:, -1], color=BLUE, linewidth=4, label=names[0])
-            ax.plot(own["estimate"], rows, "o", color="black")
+            ax.plot(own["estimate"], rows, "o", color=ink(ax))
             texts = [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index]
-            ax.set_yticks(rows, [verbatim(text) for text in texts])
-            ax.set_ylim(-0.6, len(own) - 0.4)
+            label_rows(ax, rows, [verbatim(text) for text in texts])
             ax.set_xlabel(label)
             ax.set_ylabel(verbatim(", ".join(map(str, own.index.names))))
         else:
             values = own.index.to_numpy(dtype=float)
             ax.fill_between(values, wide.iloc[:, -2], wide.iloc[:, -1], color=ORANGE, alpha=0.25, lw=0, label=names[1])
             ax.fill_between(values, own.iloc[:, -2], own.iloc[:, -1], color=BLUE, alpha=0.35, lw=0, label=names[0])
-            ax.plot(values, own["estimate"], color="black", linewidth=1.5)
+            ax.plot(values, own["estimate"], color=ink(ax), linewidth=1.5)
             ax.set_xlabel(verbatim(own.index.name))
             ax.set_ylabel(label)
         null = record.options.effect_scale.null
         low, high = ax.get_ylim() if along else ax.get_xlim()
         if low < null < high:
             (ax.axhline if along else ax.axvline)(null, **LINE)
-        ax.legend(ncols=2, **ABOVE)
-        return ax
+        return finish(ax, 2)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
@@ -421,25 +413,26 @@ def plot_bootstrap(
     def draw(position: int, ax: Any) -> Any:
         k = position - 1
         estimate, drawn = float(record.estimate.params[k]), {name: both.iloc[k] for name, both in limits.items()}
-        counts, _, _ = ax.hist(boot.used[:, k], bins="auto", color=BLUE, alpha=0.35, edgecolor="white", linewidth=0.5)
-        top, step = counts.max(), 0.09 * counts.max()
-        ax.plot([estimate, estimate], [0, top], color="black", label="estimate")
-        beside: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small"}
-        for place, (name, (low, high)) in enumerate(drawn.items(), start=1):
-            ax.plot((low, high), [-place * step] * 2, "|-", color="black", markersize=7)
-            ax.annotate(name, (high, -place * step), xytext=(5, 0), va="center", **beside)
+        paper = ax.get_facecolor()
+        counts, _, _ = ax.hist(boot.used[:, k], bins="auto", color=BLUE, alpha=0.35, edgecolor=paper, linewidth=0.5)
+        top, step = counts.max(), 0.14 * counts.max()
+        ax.plot([estimate, estimate], [0, top], color=ink(ax), label="estimate")
+        places = [-place * step for place in range(1, len(drawn) + 1)]
+        for place, ends in zip(places, drawn.values(), strict=True):
+            ax.plot(ends, [place, place], "|-", color=ink(ax), markersize=7)
         ax.set_ylim(-(len(drawn) + 0.8) * step, 1.12 * top)
-        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top])
+        ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top]
+        ax.set_yticks([*places, *ticks], [*drawn, *(f"{tick:g}" for tick in ticks)])
         low, high = ax.get_xlim()
         if low < 0 < high:
             ax.axvline(0, **LINE)
-        ends = max((upper for _, upper in drawn.values()), default=high)
-        ax.set_xlim(low, max(high, ends + 0.5 * (high - low)))  # room for the names of the intervals
-        ax.annotate("estimate", (estimate, top), xytext=(4, 2), va="bottom", **beside)
+        ax.annotate(
+            "estimate", (estimate, top), xytext=(4, 2), va="bottom", textcoords="offset points", fontsize="small"
+        )
         ax.locator_params(axis="x", nbins=5)
         ax.set_xlabel(verbatim(effect_label(record, position)))
         ax.set_ylabel("resamples")
-        return ax
+        return finish(ax)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
@@ -463,13 +456,12 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     """
     table, ax = distribution(record, grid, alpha), axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
-        own = table.loc[label]
-        line = ax.plot(own.index, own["estimate"], color=f"C{k}", label=verbatim(label))[0]
-        ax.fill_between(own.index, own["band low"], own["band high"], color=line.get_color(), alpha=0.2)
+        own, (_, colour, line) = table.loc[label], SERIES[k % len(SERIES)]
+        ax.plot(own.index, own["estimate"], line, color=colour, label=verbatim(f"{record.design.treat_name} = {label}"))
+        ax.fill_between(own.index, own["band low"], own["band high"], color=colour, alpha=0.2, linewidth=0)
     ax.set_xlabel(verbatim(record.design.endog_name))
     ax.set_ylabel(f"share of outcomes up to it, with {100 * (1 - alpha):.4g}% bands")
-    ax.legend(ncols=record.design.n_arms, **ABOVE)
-    return ax
+    return finish(ax, record.design.n_arms)
 
 
 @of_means
@@ -515,7 +507,7 @@ def draw_changes(
     """Draw the table of the influences of the rows, or of the clusters, on the effect of an arm."""
     ax = axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
-        rows, (marker, colour) = table[table["arm"] == label], ARMS[k % len(ARMS)]
+        rows, (marker, colour, _) = table[table["arm"] == label], SERIES[k % len(SERIES)]
         ax.plot(
             100 * rows["weight share"], rows["change"], marker, color=colour, markersize=4, alpha=0.6, linestyle="none",
             label=verbatim(f"{record.design.treat_name} = {label}"), markeredgewidth=0,
@@ -532,5 +524,4 @@ def draw_changes(
     ax.set_xlabel(f"{'largest share of the weight of an' if clusters else 'share of the weight of its'} arm (%)")
     left_out = "cluster" if clusters else "row"
     ax.set_ylabel(verbatim(f"change of {record.effect_names[position - 1]} without the {left_out}"))
-    ax.legend(ncols=5, **ABOVE)
-    return ax
+    return finish(ax, 5)

@@ -14,13 +14,17 @@ from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.wald import critical_value, delta_errors, effect_interval
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots.axes import (
-    ABOVE,
     BLUE,
     GREY,
     LINE,
     ORANGE,
+    ROWS,
     axes_or_new,
     effect_label,
+    finish,
+    ink,
+    label_rows,
+    log_scale,
     panel_by_arm,
     verbatim,
 )
@@ -83,17 +87,16 @@ def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: 
     """
     for (name, (reference, other)), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
         ax.plot(
-            (reference + other) / 2, other - reference, marker, color=colour, markersize=4, alpha=0.5,
+            (reference + other) / 2, other - reference, marker, color=colour, markersize=4, alpha=0.6,
             linestyle="none", markeredgewidth=0, label=name,
         )  # fmt: skip
-    ax.axhline(0, color="black", linewidth=1, label="no net bias")
+    ax.axhline(0, color=ink(ax), linewidth=1, label="no net bias")
     extent = 1.1 * max(map(abs, ax.get_ylim()))
     ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
     ax.locator_params(nbins=5)
     ax.set_xlabel(f"bias that both arms share: not in the effect ({verbatim(unit)})")
     ax.set_ylabel(f"net bias of the effect:\n{verbatim(labels[1])} less {verbatim(labels[0])}")
-    ax.legend(ncols=3, **ABOVE)
-    return ax
+    return finish(ax, 3)
 
 
 @of_means
@@ -131,11 +134,11 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
         The axes given.
     """
     rows = np.arange(len(table))[::-1]
-    ax.hlines(rows, 0, 1, color="0.92", transform=ax.get_yaxis_transform(), zorder=0)
-    kinds: tuple[tuple[str, Any, str, str, str, int], ...] = (
+    ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **ROWS)
+    kinds: tuple[tuple[str, Any, str, Any, Any, int], ...] = (
         ("RMS error", table["RMS error"], "o", BLUE, BLUE, 9),
         ("net bias", table["RMS net"], "D", ORANGE, "none", 6),
-        ("sampling", table["sampling SD"], "|", "black", "black", 11),
+        ("sampling", table["sampling SD"], "|", ink(ax), ink(ax), 11),
     )
     positive = table["RMS error"][table["RMS error"] > 0]
     least = positive.min() / REMOTE if len(positive) else 0.0
@@ -148,12 +151,10 @@ def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
                 f"{value:.1g}", (least, row), xytext=(6, 4), textcoords="offset points", fontsize="small", color=edge
             )
     if least:
-        ax.set_xscale("log")
-    ax.set_yticks(rows, [verbatim(name) for name in table.index])
-    ax.set_ylim(-0.6, len(table) - 0.4)
+        log_scale(ax)
+    label_rows(ax, rows, [verbatim(name) for name in table.index])
     ax.set_xlabel(f"root mean square over replicates ({verbatim(unit)})")
-    ax.legend(ncols=3, **ABOVE)
-    return ax
+    return finish(ax, 3)
 
 
 def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:
@@ -176,10 +177,10 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     ax, x, effect = axes_or_new(ax), path.index.to_numpy(), path["effect"].to_numpy()
     if record.options.effect == "difference" and record.design.n_arms == 2:
         half, name = critical_value(alpha, record.df) * path["std err"].to_numpy(), f"{100 * (1 - alpha):.4g}% interval"
-        ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.15, linewidth=0, label=name)
+        ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.25, linewidth=0, label=name)
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
     chosen, own = path.index[path["chosen"]][0], joint.estimate.estimate.params[0]
-    ax.plot([chosen], [own], "o", color="black", markersize=9, markerfacecolor="none", label=f"chosen: {chosen:g}")
+    ax.plot([chosen], [own], "o", color=ink(ax), markersize=9, markerfacecolor="none", label=f"chosen: {chosen:g}")
     ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA")
     ax.set_xscale("log")
     rungs = path.index[path["share"].notna()]
@@ -187,8 +188,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     ax.minorticks_off()
     ax.set_xlabel("anchor: weight of the fit (logarithmic)")  # the most cautious is on the right, next to IPWRA
     ax.set_ylabel(verbatim(effect_label(record)))
-    ax.legend(ncols=4, **ABOVE)
-    return ax
+    return finish(ax, 4)
 
 
 def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -219,14 +219,15 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
     errors = delta_errors(effect, path["std err"].to_numpy(), scale)
     low, high = effect_interval(effect, errors, scale, alpha, record.df).T
     name = f"robust {100 * (1 - alpha):.4g}% interval"
-    ax.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label=name)
+    ax.fill_between(x, low, high, color=BLUE, alpha=0.25, linewidth=0, label=name)
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
     ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA (its start)")
     own = float(joint.own_penalty or 0.0)
     ax.axvline(own, **LINE)
+    left = own > np.sqrt(x[0] * x[-1])  # the half of the axis that has room
     ax.annotate(
-        "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(3, -3), textcoords="offset points",
-        va="top", fontsize="small", color="0.3",
+        "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(-3 if left else 3, -3),
+        textcoords="offset points", ha="right" if left else "left", va="top", fontsize="small", color=GREY,
     )  # fmt: skip
     bias = ax.twinx()
     bias.plot(x, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
@@ -237,10 +238,8 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
     ax.set_xlabel("penalty λ (logarithmic)")
     ax.set_ylabel(verbatim(effect_label(record)), color=BLUE)
     ax.tick_params(axis="y", colors=BLUE)
-    own_legend, bias_legend = ax.get_legend_handles_labels(), bias.get_legend_handles_labels()
-    handles, names = own_legend[0] + bias_legend[0], own_legend[1] + bias_legend[1]
-    ax.legend(handles, names, ncols=2, **ABOVE)
-    return ax
+    handles = [handle for axes in (ax, bias) for handle in axes.get_legend_handles_labels()[0]]
+    return finish(ax, 2, handles)
 
 
 def _compared(own: str, biases: dict[str, Array]) -> list[str]:
