@@ -180,7 +180,7 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--offset", metavar="COLUMN", help="column of a known part of the outcome models' linear predictor")
     add("--before", metavar="COLUMN", help="the outcome before the treatment: difference-in-differences")
     add("--time", metavar="COLUMN", help="the same with a row for each unit and period: column of the two periods")
-    add("--unit", metavar="COLUMN", help="and column of the unit")
+    add("--unit", metavar="COLUMN", help="and column of the unit; repeated cross sections have none")
     add("--not-normalized", action="store_false", dest="normalize", help="weights of its controls as they are (AIPW)")
     add("--observed", metavar="FORMULA", help='model of missing outcomes, such as "x1 + d"; they are weighted for')
     add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")

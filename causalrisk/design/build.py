@@ -12,6 +12,7 @@ import pandas as pd
 from causalrisk.design.columns.dtypes import missing_mask, numbers, plain
 from causalrisk.design.columns.tables import Table, align, is_column, named_columns
 from causalrisk.design.design import Design, Observation
+from causalrisk.design.did import Periods
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
@@ -128,7 +129,8 @@ def freeze(
         observation = observation.supported(coding.arm, coding.labels, models.endog_name, notes, columns.collinear)
     recorded = None if observation is None else observation.recorded
     check_magnitude(models.y if recorded is None else models.y[recorded], f"outcome {models.endog_name!r}")
-    matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts, recorded)
+    periods = None if by.period is None else Periods.of(by.period.name, rows.of(by.period.values))
+    matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts, recorded, periods)
     survey = _survey(by, rows)
     notes += [] if survey is None else survey.notes
     for note in notes:
@@ -175,6 +177,7 @@ def freeze(
         second_cluster=second,
         second_cluster_name=name_of(by.second_cluster),
         observation=observation,
+        periods=periods,
     )
 
 
@@ -343,7 +346,7 @@ def design_from_formula(
         formula, propensity=propensity, observed=columns.observed, data=data, frame=frame, notes=notes, known=known
     )
     by = by_rows(table, columns, frame, notes)
-    check_roles(formulas, by.treat.name)
+    check_roles(formulas, by.treat.name, name_of(by.period))
     sources, recorded = formulas.sources(by.treat.name), formulas.recorded
     rows = draw_sample(sources, by, table.index, columns.missing, notes)
     coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
@@ -478,8 +481,8 @@ def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, 
         )
 
 
-def check_roles(formulas: Formulas, treat: str) -> None:
-    """Refuse the treatment among the covariates, and the outcome on any right-hand side.
+def check_roles(formulas: Formulas, treat: str, period: str | None = None) -> None:
+    """Refuse the treatment or the period among the covariates, and the outcome on any right-hand side.
 
     Parameters
     ----------
@@ -487,6 +490,8 @@ def check_roles(formulas: Formulas, treat: str) -> None:
         Both formulas.
     treat : str
         Name of the treatment.
+    period : str, optional
+        Name of the period of repeated cross sections.
 
     Raises
     ------
@@ -512,6 +517,11 @@ def check_roles(formulas: Formulas, treat: str) -> None:
             raise DesignError(
                 f"treatment {treat!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
                 f"{reason}.\nTake {treat} out of the formula; treat= is enough."
+            )
+        if period in scope.variables:
+            raise DesignError(
+                f"time {period!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
+                f"each period has outcome models of its own.\nTake {period} out of the formula; did= is enough."
             )
     for name in left.variables:
         if formulas.seen is not None and formulas.observed is not None and name in formulas.seen.variables:

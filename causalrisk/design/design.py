@@ -12,6 +12,7 @@ from pandas.api.types import is_scalar
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.columns.tables import as_table, nearest
+from causalrisk.design.did import Periods
 from causalrisk.design.encoders import ArrayEncoder, ExtendedEncoder, FormulaEncoder
 from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import (
@@ -192,6 +193,8 @@ class Design:
         Name of that variable.
     observation : Observation or None
         Which outcomes were observed, where some are missing and weights make up for that; `y` is NaN for the others.
+    periods : Periods or None
+        The periods of repeated cross sections, whose arm means are differences between them.
 
     Notes
     -----
@@ -234,6 +237,7 @@ class Design:
     second_cluster: np.ndarray | None = None
     second_cluster_name: str | None = None
     observation: Observation | None = None
+    periods: Periods | None = None
 
     def __post_init__(self) -> None:
         by_row = (self.y, self.X, self.Z, self.arm, self.weights, self.offset, self.score)
@@ -435,7 +439,10 @@ class Design:
             left, second = np.unique(self.second_cluster[keep], return_inverse=True)
             check_groups(left.tolist(), len(second), str(self.second_cluster_name))
         seen = None if self.observation is None else taken(self.observation, keep, "recorded", "columns")
-        rows = replace(rows, cluster=cluster, clusters=clusters, second_cluster=second, observation=seen)
+        periods = None if self.periods is None else taken(self.periods, keep, "late")
+        rows = replace(
+            rows, cluster=cluster, clusters=clusters, second_cluster=second, observation=seen, periods=periods
+        )
         return replace(rows, survey=None if self.survey is None else self.survey.of(keep))._supported(notes)
 
     def under(self, arm: np.ndarray) -> Design:
@@ -465,7 +472,7 @@ class Design:
         if observation is not None:
             observation = observation.supported(self.arm, self.labels, self.endog_name, notes, self.rules.collinear)
         recorded = None if observation is None else observation.recorded
-        matrices = supported(given, self.arm, self.labels, self.rules, notes, counts, recorded)
+        matrices = supported(given, self.arm, self.labels, self.rules, notes, counts, recorded, self.periods)
         return replace(
             self,
             observation=observation,

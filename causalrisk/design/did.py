@@ -39,10 +39,11 @@ class DiD:
         after.
     time, unit : str, optional
         Of long data, in the place of `before`: columns of the period, of which there are two, and of the unit. Each
-        unit becomes one row, with the covariates and weights of the earlier period.
+        unit becomes one row, with the covariates and weights of the earlier period. Without `unit` the data are
+        repeated cross sections, whose rows are of other units in each period.
     normalize : bool, default True
         Whether the weights of the controls' residuals add up to one, as in R's DRDID (AIPW; the other estimators
-        have no other weights). False is AIPW on the change as it is.
+        have no other weights). False is AIPW on the change as it is; repeated cross sections have no such.
 
     Notes
     -----
@@ -50,6 +51,10 @@ class DiD:
     no effect before the treatment, the changes of the controls are what those of the treated with the same covariates
     would have been. AIPW is the doubly robust estimator of [1]_ for panels; with ``propensity_loss="calibrated"``
     their improved one, which is the default of DRDID.
+
+    Of repeated cross sections each arm has an outcome model in each period, the means of the models are differences
+    between the periods, and weights of residuals add up to one in each period: AIPW is the locally efficient doubly
+    robust estimator of [1]_. The population has to be the same in both periods, covariates and treatment.
 
     References
     ----------
@@ -88,17 +93,22 @@ class DiD:
                 "before= and time= or unit= were both given; the first is for data with a row for each unit.\n"
                 f"Type  DiD(before={show(self.before)}), or leave before= out."
             )
-        if self.before is None and self.unit is None and self.time is not None:
-            raise OptionError(
-                "time= without unit=: which rows are of one unit? Repeated cross sections, where nobody is seen twice, "
-                f'are in R\'s DRDID.\nType  DiD(time={show(self.time)}, unit="<column>").'
-            )
         if self.before is None and self.time is None:
             raise OptionError(
                 "DiD() says nothing of the outcome before the treatment.\n"
                 'Type  DiD(before="<column>"), or  DiD(time="<column>", unit="<column>")  for data with a row for each '
                 "unit and period."
             )
+        if self.cross_sections and not self.normalize:
+            raise OptionError(
+                "normalize=False of repeated cross sections: residuals are averaged in each period by itself, with "
+                f"weights that add up to one there.\nType  DiD(time={show(self.time)})."
+            )
+
+    @property
+    def cross_sections(self) -> bool:
+        """Whether the data are repeated cross sections."""
+        return self.time is not None and self.unit is None
 
     def __repr__(self) -> str:
         given = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
@@ -131,6 +141,10 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         If long data have not two periods with a row of every unit in each, or units change their arm.
     OptionError, UnavailableError
         If `did` is something else, or the data are a scan of long data.
+
+    Notes
+    -----
+    Repeated cross sections stay as they are: the periods go with the rows, and means are differences between them.
     """
     if did is None:
         return formula, data
@@ -148,11 +162,14 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
+        why = "periods are told when all have been read" if did.cross_sections else "blocks may part the rows of a unit"
         raise UnavailableError(
-            "long data cannot be a scan, whose blocks may part the rows of a unit.\n"
+            f"long data cannot be a scan, whose {why}.\n"
             'Type  data=data.collect()  if the rows fit into memory, or  did=DiD(before="<column>")  for files with a '
             "row for each unit."
         )
+    elif did.cross_sections:
+        return formula, data
     else:
         data, before = _one_row_each(did, outcome, data, treat)
     return f"I({after} - {before}) ~ {outcome.right_text}", data
@@ -174,27 +191,42 @@ def _check_before(before: str, after: str, outcome: Formula) -> None:
     )
 
 
-def without_change(formula: str) -> str:
+def without_change(formula: str, did: DiD | None) -> str:
     """Return the formula that `with_change` had: with the outcome after the treatment."""
-    left, _, right = formula.partition("~")
-    change = ast.parse(left.strip(), mode="eval").body
-    return f"{ast.unparse(change.args[0].left)} ~{right}"  # type: ignore[attr-defined]
+    if did is None or did.cross_sections:
+        return formula
+    return f"{ast.unparse(_change_of(formula).left)} ~{formula.partition('~')[2]}"
+
+
+def change_words(formula: str, did: DiD) -> str:
+    """Return what `with_change` made of the outcome, in words: "the change of y since 2010"."""
+    change = _change_of(formula)
+    after = ast.unparse(change.left)
+    if did.before is not None:
+        return f"the change from {ast.unparse(change.right)} to {after}"
+    pairs = zip(_names_in(change.left), _names_in(change.right), strict=True)
+    early = next(early.removeprefix(f"{name}_").rstrip("_") for name, early in pairs if name != early)
+    return f"the change of {after} since {early}"
+
+
+def _change_of(formula: str) -> ast.BinOp:
+    """Return the change on the left of a formula as `with_change` returns it."""
+    call: Any = ast.parse(formula.partition("~")[0].strip(), mode="eval").body
+    change: ast.BinOp = call.args[0]
+    return change
+
+
+def _names_in(code: ast.expr) -> list[str]:
+    """Names of variables in code, quoted ones too, in an order that goes by the code alone."""
+    found = ((getattr(node, "id", None), getattr(node, "value", None)) for node in ast.walk(code))
+    return [name for pair in found for name in pair if isinstance(name, str)]
 
 
 def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:
     """Return long data with a row for each unit, and the outcome of the earlier period as a term."""
     table = as_table(data, [])
     frame, period, periods, unit = _keys(table, did.time, did.unit)
-    if len(periods) != PERIODS:
-        raise DesignError(
-            f"time {did.time!r} has {len(periods)} periods ({listing(periods)}); expected two, before and after the "
-            "treatment.\n"
-            + (
-                f'Type  data=data[data["{did.time}"].isin([{listing(periods[[0, -1]])}])]  with the two.'
-                if len(periods)
-                else "Name the column of the periods."
-            )
-        )
+    _check_two(did.time, periods)
     _check_rows(did.time, did.unit, period, unit)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
@@ -214,22 +246,74 @@ def _keys(
 ) -> tuple[pd.DataFrame, NDArray[np.intp], pd.Index, pd.Series]:
     """Columns of long data, number of each row's period, names of the periods in order, and the unit of each row."""
     found = {role: find_column(name, role, role, table, {}, [])[0] for role, name in (("time", time), ("unit", unit))}
-    for role, column in found.items():
-        if missing_mask(column).any():
-            raise DesignError(
-                f"{role} {column.name!r} is missing in {int(missing_mask(column).sum())} rows; expected a value in "
-                f'every row.\nType  data=data.dropna(subset=["{column.name}"])  to leave them out.'
-            )
+    _check_known("unit", unit, found["unit"])
+    period, periods = _in_order(str(time), found["time"])
     frame = pd.DataFrame({name: table.column(name) for name in table.names if isinstance(name, str)})
-    if not isinstance(found["time"].dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(found["time"]):
-        levels = sorted(found["time"].unique())
+    return frame, period, periods, found["unit"]
+
+
+def _check_known(role: str, name: str | None, column: pd.Series) -> None:
+    """Refuse missing values of a column that says to which period or unit each row belongs."""
+    if missing_mask(column).any():
         raise DesignError(
-            f"time {time!r} is text, {listing(levels)}, whose order in time is not known; the sign of the effect "
-            f"depends on it.\nType  data=data.assign({time}=pandas.Categorical(data[{time!r}], {levels}))  with the "
+            f"{role} {name!r} is missing in {int(missing_mask(column).sum())} rows; expected a value in every row.\n"
+            f'Type  data=data.dropna(subset=["{name}"])  to leave them out.'
+        )
+
+
+def _in_order(name: str, values: pd.Series) -> tuple[NDArray[np.intp], pd.Index]:
+    """Return the number of the period of each row, and the periods in their order."""
+    _check_known("time", name, values)
+    if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
+        levels = sorted(values.unique())
+        raise DesignError(
+            f"time {name!r} is text, {listing(levels)}, whose order in time is not known; the sign of the effect "
+            f"depends on it.\nType  data=data.assign({name}=pandas.Categorical(data[{name!r}], {levels}))  with the "
             "periods in their order."
         )
-    period, periods = pd.factorize(found["time"], sort=True)
-    return frame, period, pd.Index(periods), found["unit"]
+    period, periods = pd.factorize(values, sort=True)
+    return period, pd.Index(periods)
+
+
+def _check_two(name: str | None, periods: pd.Index) -> None:
+    """Refuse other than two periods."""
+    if len(periods) == PERIODS:
+        return
+    instead = "Name the column of the periods."
+    if len(periods):
+        instead = f'Type  data=data[data["{name}"].isin([{listing(periods[[0, -1]])}])]  with the two.'
+    raise DesignError(
+        f"time {name!r} has {len(periods)} periods ({listing(periods)}); expected two, before and after the "
+        f"treatment.\n{instead}"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Periods:
+    """The two periods of repeated cross sections.
+
+    Parameters
+    ----------
+    late : ndarray of bool, shape (n,)
+        True for the rows of the later period.
+    names : tuple of str
+        The earlier and the later period.
+    """
+
+    late: NDArray[np.bool_]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, values: pd.Series) -> Periods:
+        """Read the periods of the rows; a DesignError where there are not two, or their order is not known."""
+        period, periods = _in_order(name, values)
+        _check_two(name, periods)
+        return cls(period == 1, labels_of(periods))
+
+    def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
+        """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""
+        names = tuple(f"{label} in {period}" for period in self.names for label in labels)
+        return arm + len(labels) * self.late, names
 
 
 def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:

@@ -350,7 +350,7 @@ class ColumnOptions:
     Parameters
     ----------
     treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
-    design, subpop, observed, missing, collinear, propensity_loss, trim
+    design, subpop, did, observed, missing, collinear, propensity_loss, trim
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
         The last two decide which columns can stay.
 
@@ -371,6 +371,7 @@ class ColumnOptions:
     propensity_score: Any = None
     design: Survey | None = None
     subpop: Any = None
+    did: DiD | None = None
     observed: Any = None
     missing: str = "drop"
     collinear: str = "drop"
@@ -464,6 +465,8 @@ class ByRows:
         Whether a row is in the subpopulation.
     subpop_label : str or None
         Its name; empty where it was given by values, as of a condition, whose name is that of a column in it.
+    period : Named or None
+        Period of each row of repeated cross sections.
     """
 
     treat: Named
@@ -477,6 +480,7 @@ class ByRows:
     subpop: Named | None
     subpop_label: str | None
     second_cluster: Named | None = None
+    period: Named | None = None
 
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
@@ -531,6 +535,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         survey=survey,
         subpop=None if given.subpop is None else Named(*find_condition(given.subpop, "subpop", table, frame, notes)),
         subpop_label=None if given.subpop is None else given.subpop if isinstance(given.subpop, str) else "",
+        period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
     )
 
 

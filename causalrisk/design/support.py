@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.did import Periods
 from causalrisk.design.encoders import ArrayEncoder, ExtendedEncoder, FormulaEncoder
 from causalrisk.design.rank import ColumnMoments, Dependence, check_arm_sizes
 from causalrisk.design.rows import ColumnOptions
@@ -199,10 +200,13 @@ class ModelColumns:
         Moments of the columns over the rows.
     encoder : FormulaEncoder or ArrayEncoder
         Their coding.
+    labels : tuple of str
+        Printed labels of the arms, which are those of `seen`; of repeated cross sections arms in either period.
     """
 
     seen: ColumnMoments
     encoder: Encoder
+    labels: tuple[str, ...]
 
 
 Spans = Callable[[Array], tuple[Array, Array]]
@@ -217,6 +221,7 @@ def supported(
     notes: list[str],
     counts: np.ndarray | None,
     recorded: np.ndarray | None = None,
+    periods: Periods | None = None,
 ) -> Matrices:
     """Drop the columns that are not independent in all rows, or in those of an arm, with notes.
 
@@ -236,6 +241,8 @@ def supported(
         Number of units of each row (frequency weights).
     recorded : ndarray of bool, shape (n,), optional
         Rows whose outcome was observed, which are those that the outcome models are trained on.
+    periods : Periods, optional
+        The periods of repeated cross sections, in each of which each arm has an outcome model.
 
     Raises
     ------
@@ -243,12 +250,13 @@ def supported(
         As in `supported_columns`.
     """
     k, seen_in = len(labels), slice(None) if recorded is None else recorded
-    size = np.bincount(arm[seen_in], weights=None if counts is None else counts[seen_in], minlength=k)
-    seen = ColumnMoments.of(given.X[seen_in], arm[seen_in], k)
-    outcome, same = ModelColumns(seen, given.outcome), given.Z is given.X and recorded is None
-    propensity = ModelColumns(seen if same else ColumnMoments.of(given.Z, arm, k), given.propensity)
+    cell, cells = (arm, labels) if periods is None else periods.cells(arm, labels)
+    size = np.bincount(cell[seen_in], weights=None if counts is None else counts[seen_in], minlength=len(cells))
+    seen = ColumnMoments.of(given.X[seen_in], cell[seen_in], len(cells))
+    outcome, same = ModelColumns(seen, given.outcome, cells), given.Z is given.X and recorded is None and cell is arm
+    propensity = ModelColumns(seen if same else ColumnMoments.of(given.Z, arm, k), given.propensity, labels)
     spans = partial(arm_spans, given.Z, arm, k)
-    keep, keep_z = supported_columns(outcome, propensity, size, labels, rules, notes, spans)
+    keep, keep_z = supported_columns(outcome, propensity, size, rules, notes, spans)
     X = _some(given.X, keep)
     Z = X if given.Z is given.X and np.array_equal(keep, keep_z) else _some(given.Z, keep_z)
     lost = [*left_out(given.outcome, keep), *left_out(given.propensity, keep_z)]
@@ -265,7 +273,6 @@ def supported_columns(
     outcome: ModelColumns,
     propensity: ModelColumns,
     size: np.ndarray,
-    labels: tuple[str, ...],
     rules: Rules,
     notes: list[str],
     spans: Spans,
@@ -277,9 +284,7 @@ def supported_columns(
     outcome, propensity : ModelColumns
         Columns of both models.
     size : ndarray, shape (K,)
-        Observations in each arm.
-    labels : tuple of str
-        Printed arm labels.
+        Observations in each arm of the outcome model.
     rules : Rules
         Rules for the columns.
     notes : list of str
@@ -303,22 +308,22 @@ def supported_columns(
     x, z = outcome.seen, propensity.seen
     keep = x.usable(outcome.encoder.names, "outcome", notes, rules.collinear)
     keep_z = z.usable(propensity.encoder.names, "propensity", notes, rules.collinear)
-    check_arm_sizes(size, labels, 1 if rules.constant_outcome else int(keep.sum()), int(keep_z.sum()))
+    check_arm_sizes(size, outcome.labels, 1 if rules.constant_outcome else int(keep.sum()), int(keep_z.sum()))
     of_x: list[Dependence] = []
     of_z: list[Dependence] = []
     if not rules.constant_outcome:
         keep, of_x = x.within_arms(keep)
     if of_x and rules.collinear == "raise":
-        raise _refused(outcome, [found for found in of_x if found.arm == of_x[0].arm], labels)
+        raise _refused(outcome, [found for found in of_x if found.arm == of_x[0].arm])
     if of_x and not keep.any():
-        raise _nothing_left("outcome", outcome, of_x, labels)
+        raise _nothing_left("outcome", outcome, of_x)
     if rules.collinear == "drop" and rules.scores == "balanced":
         keep_z, of_z = z.within_arms(keep_z)
     elif rules.collinear == "drop" and rules.scores == "likely":
         keep_z, of_z = _without_separating(z, keep_z, spans)
     if of_z and not keep_z.any():
-        raise _nothing_left("propensity", propensity, of_z, labels)
-    notes.extend(_lost_notes((outcome, of_x), (propensity, of_z), labels))
+        raise _nothing_left("propensity", propensity, of_z)
+    notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))
     return keep, keep_z
 
 
@@ -354,25 +359,25 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
     return low, high
 
 
-def _refused(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> DesignError:
+def _refused(model: ModelColumns, found: Sequence[Dependence]) -> DesignError:
     """Make the error of columns of the outcome model that the rows of an arm do not tell apart."""
     return DesignError(
-        f"{_causes(model, found, labels)}, so the outcome model of arm {labels[found[0].arm]!r} cannot be estimated.\n"
+        f"{_causes(model, found)}, so the outcome model of arm {model.labels[found[0].arm]!r} cannot be estimated.\n"
         "Merge that level with another, leave the term out of the outcome formula, restrict the sample to rows that "
         'all arms cover, or type  collinear="drop".'
     )
 
 
-def _nothing_left(what: str, model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> DesignError:
+def _nothing_left(what: str, model: ModelColumns, found: Sequence[Dependence]) -> DesignError:
     """Make the error of a model that would have no column left, nor a constant."""
     return DesignError(
-        f"{_causes(model, found, labels)}, so the {what} model has no column left that every arm tells apart, and no "
+        f"{_causes(model, found)}, so the {what} model has no column left that every arm tells apart, and no "
         "constant.\n"
         "Add a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
     )
 
 
-def _lost_notes(from_outcome: Lost, from_propensity: Lost, labels: Sequence[str]) -> list[str]:
+def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
     """Return notes on terms left out for what an arm's rows do not tell; one note where both models lose a term."""
     (outcome, of_x), (propensity, of_z) = from_outcome, from_propensity
     names_x, names_z = outcome.encoder.names, propensity.encoder.names
@@ -382,28 +387,28 @@ def _lost_notes(from_outcome: Lost, from_propensity: Lost, labels: Sequence[str]
         ("outcome model", outcome, [one for one in of_x if names_x[one.column] not in both]),
         ("propensity model", propensity, [one for one in of_z if names_z[one.column] not in both]),
     )
-    return [_lost_note(what, model, found, labels) for what, model, found in groups if found]
+    return [_lost_note(what, model, found) for what, model, found in groups if found]
 
 
-def _lost_note(what: str, model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str]) -> str:
+def _lost_note(what: str, model: ModelColumns, found: Sequence[Dependence]) -> str:
     names = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
     return (
-        f"{what}: dropped {names} in all arms. {_causes(model, found, labels, dropped=True)}. What an arm has no rows "
+        f"{what}: dropped {names} in all arms. {_causes(model, found, dropped=True)}. What an arm has no rows "
         "for is a lack of overlap: its outcome there is extrapolated.\n"
         'Merge such a level with another, leave its rows out of the data, or type  collinear="raise"  for an error.'
     )
 
 
-def _causes(model: ModelColumns, found: Sequence[Dependence], labels: Sequence[str], *, dropped: bool = False) -> str:
+def _causes(model: ModelColumns, found: Sequence[Dependence], *, dropped: bool = False) -> str:
     """Clauses that say why the rows of arms do not tell columns apart, and what dropping them implies."""
-    texts = list(dict.fromkeys(_cause(model, one, labels, dropped) for one in found))
+    texts = list(dict.fromkeys(_cause(model, one, dropped) for one in found))
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return "; ".join(texts[:SHOWN]) + more
 
 
-def _cause(model: ModelColumns, found: Dependence, labels: Sequence[str], dropped: bool) -> str:
+def _cause(model: ModelColumns, found: Dependence, dropped: bool) -> str:
     """Say why the rows of an arm do not tell a column from the ones before: a level, a constant, a combination."""
-    seen, names, j, k = model.seen, model.encoder.names, found.column, found.arm
+    seen, names, labels, j, k = model.seen, model.encoder.names, model.labels, found.column, found.arm
     nonzero, value, references = seen.nonzero[:, j], seen.low[k, j] + 0.0, model.encoder.reference_levels()
     factor, level = model.encoder.level_columns().get(names[j], ("", None))
     plain = re.sub(r"^C\((\w+)\)$", r"\1", factor)

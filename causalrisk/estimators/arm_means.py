@@ -36,24 +36,28 @@ class ArmRows:
         Their importance weights.
     g : ndarray, shape (n, k)
         The columns.
-    q : ndarray, shape (n, p)
-        Columns of the outcome model.
+    q, own : ndarray, shape (n, p)
+        Columns of the outcome model where the means are taken, and as it is trained.
     arm : int
         The arm.
     family : OutcomeFamily
         Family of the outcome model.
     eta, predicted : ndarray, shape (n,)
-        Its linear predictors and its predictions m_a.
+        Its linear predictors and its predictions m_a where the means are taken.
+    fitted : ndarray, shape (n,), optional
+        Predictions as the model is trained, where these are others.
     """
 
     sample: Sample
     weights: RowWeights
     g: Array
     q: Array
+    own: Array
     arm: int
     family: OutcomeFamily
     eta: Array
     predicted: Array
+    fitted: Array | None = None
 
     @cached_property
     def slope(self) -> Array:
@@ -78,7 +82,12 @@ class ArmRows:
     @cached_property
     def residual(self) -> Array:
         """Residual of the rows of the arm, shape (n,)."""
-        return self.inside * (self.sample.y - self.predicted)
+        return self.inside * (self.sample.y - (self.predicted if self.fitted is None else self.fitted))
+
+    @cached_property
+    def by_period(self) -> Array:
+        """The columns g, of repeated cross sections once for each period, shape (n, k) or (n, 2 k)."""
+        return self.sample.in_periods(self.g)
 
 
 @dataclass(frozen=True)
@@ -91,8 +100,8 @@ class RefittedRows:
         The rows.
     family : OutcomeFamily
         Family of the outcome models.
-    q : ndarray, shape (n, p)
-        Their columns.
+    q, own : ndarray, shape (n, p)
+        Their columns where the means are taken, and as they are trained.
     theta : ndarray, shape (K, p, m)
         Their coefficients.
     share : ndarray, shape (n, m)
@@ -106,6 +115,7 @@ class RefittedRows:
     sample: Sample
     family: OutcomeFamily
     q: Array
+    own: Array
     theta: Array
     share: Array
     tilt: Array
@@ -121,6 +131,15 @@ class RefittedRows:
     def predicted(self) -> Array:
         """Predictions of every arm, shape (K, n, m)."""
         return self.family.mean(self.eta)
+
+    @property
+    def residual(self) -> Array:
+        """Residual of each row in its own arm, shape (n, m)."""
+        if self.own is self.q:
+            fitted = self.sample.own(self.predicted)
+        else:
+            fitted = np.concatenate([self.own[rows] @ self.theta[a] for a, rows in enumerate(self.sample.slices)])
+        return self.sample.y[:, None] - fitted
 
 
 Sums: TypeAlias = tuple[Array, ...]

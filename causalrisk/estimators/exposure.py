@@ -96,7 +96,12 @@ def check_means(design: Design, options: ModelOptions, spec: Specification) -> N
 
 
 def check_observed(design: Design, options: ModelOptions, what: str) -> None:
-    """Raise an UnavailableError for a diagnostic of the residuals where the means are at a stated exposure."""
+    """Raise an UnavailableError for a diagnostic of the residuals where means are of something else than outcomes."""
+    if design.periods is not None:
+        raise UnavailableError(
+            f"{what} go by the residual of each row, and the means of repeated cross sections are changes.\n"
+            "Look at both periods by themselves:  fits to the rows of one period, without did=."
+        )
     stated = stated_exposure(design, options)
     if stated is not None:
         raise UnavailableError(

@@ -636,8 +636,8 @@ def check_range(record: FitRecord, notes: Notes) -> None:
     """Warn of an arm mean that is outside of all outcomes by more than these are apart, and say where it is from."""
     design, estimate = record.design, record.estimate
     low, high = float(design.outcome_limits.min()), float(design.outcome_limits.max())
-    if design.offset_kind is not None or low == high:  # the mean may be a rate, or is as constant as the outcomes
-        return
+    if design.offset_kind is not None or design.periods is not None or low == high:
+        return  # the mean may be a rate, is a change, or is as constant as the outcomes
     means = estimate.params[-design.n_arms :]
     beyond = np.maximum(low - means, means - high)
     a = int(np.argmax(beyond))

@@ -231,6 +231,11 @@ class ModelOptions:
                 f"{name}={getattr(self, name)!r} with did=: the outcome is a change, below zero or above, whose models "
                 f'are linear and whose effect is a difference.\nType  {name}="{usual}", or leave {name}= out.'
             )
+        if self.learner is not None and self.did is not None and self.did.cross_sections:
+            raise OptionError(
+                "learner= with repeated cross sections: a learner predicts an outcome, and here each arm has a "
+                "regression in each period.\nLeave learner= out."
+            )
 
     def own(self, spec: Specification) -> Specification:
         """Return an estimator as these options have it: with normalised weights of residuals where `did` asks for them.
@@ -239,7 +244,17 @@ class ModelOptions:
         ----------
         spec : Specification
             The estimator.
+
+        Raises
+        ------
+        OptionError
+            If it is JRE, which is trained on one outcome of each row, and the data are repeated cross sections.
         """
+        if spec.joint and self.did is not None and self.did.cross_sections:
+            raise OptionError(
+                f"{spec.name} of repeated cross sections: it trains the arms together on the outcome of each row, and "
+                "a row has no change here.\nType  AIPW  or  IPWRA  in its place."
+            )
         normalized = self.did is not None and self.did.normalize and spec.corrected
         return dataclasses.replace(spec, mean=NormalizedMean) if normalized else spec
 

@@ -185,6 +185,7 @@ def _make_problem(
         offsets=_offsets(design, options),
         given=spec.given,
         observation=design.observation,
+        late=None if design.periods is None else design.periods.late,
     )
     own, model = target or make_target(options.target, sample.Z.columns, sample.observed == 0), None
     if weighs(spec, own):

@@ -26,7 +26,7 @@ from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedPr
 from causalrisk.estimators.resampling import FRAME_STREAM, frame_resampler
 from causalrisk.estimators.sample import Sample, part_of
 from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.training import Level, training_columns, training_family
+from causalrisk.estimators.training import Level, mean_columns, training_columns, training_family
 from causalrisk.estimators.weights import plain_tilt
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
@@ -224,7 +224,8 @@ class RefitRows:
         return RefittedRows(
             sample=self.sample,
             family=self.family,
-            q=self.q,
+            q=self.q if self.sample.late is None else mean_columns(self.sample, self.spec),
+            own=self.q,
             theta=theta,
             share=share,
             tilt=tilt,

@@ -27,6 +27,7 @@ from causalrisk.numerics.linalg import (
 )
 from causalrisk.propensity.models import Arms
 
+BY_ROW = ("offset", "mean_offset", "cluster", "stratum", "recorded", "late")  # what a sample may have of each row
 PART = 32_768  # rows that are worked on at a time by what takes several numbers a row
 
 
@@ -67,6 +68,8 @@ class Sample:
         Basis of the design of the observation model, where outcomes are missing; columns of shape (n, r).
     recorded : ndarray, shape (n,), optional
         1.0 for the rows whose outcome was observed, where some are missing; `y` is then a mean outcome in the others.
+    late : ndarray, shape (n,), optional
+        1.0 for the rows of the later period of repeated cross sections, whose arm means are changes between periods.
     """
 
     y: Array
@@ -83,6 +86,7 @@ class Sample:
     stratum: NDArray[np.intp] | None = None
     R: Basis | None = None
     recorded: Array | None = None
+    late: Array | None = None
 
     @property
     def n(self) -> int:
@@ -118,6 +122,17 @@ class Sample:
     def indicators(self) -> Array:
         """1.0 in the arm of each row, shape (n, K)."""
         return np.eye(self.n_arms)[:, self.arm].T  # what goes by arm is then one row of memory
+
+    def in_periods(self, columns: Array) -> Array:
+        """Columns, shape (n, k); of repeated cross sections once for each period and zero in the other, (n, 2 k)."""
+        if self.late is None:
+            return columns
+        late = self.late[:, None]
+        return np.hstack([columns * (1 - late), columns * late])
+
+    def at_means(self, columns: Array) -> Array:
+        """Columns `in_periods` where means are taken: of repeated cross sections those of the change, (m, 2 k)."""
+        return columns if self.late is None else np.hstack([-columns, columns])
 
     def mean(self, values: Array) -> Array:
         """Sum over rows of weights times values of shape (n, ...), over N."""
@@ -178,7 +193,7 @@ class Sample:
     def part(self, rows: slice) -> BlockSample:
         """Return some of the rows."""
         first, last, frame = rows.start, rows.stop, self.n_frame
-        columns = {name: getattr(self, name) for name in ("offset", "mean_offset", "cluster", "stratum", "recorded")}
+        columns = {name: getattr(self, name) for name in BY_ROW}
         return BlockSample(
             R=None if self.R is None else dataclasses.replace(self.R, columns=self.R.columns[rows]),
             y=self.y[rows],
@@ -198,8 +213,7 @@ class Sample:
         every = self.part(slice(0, self.n))
         slices = tuple(slice(*np.searchsorted(rows, (of_arm.start, of_arm.stop)).tolist()) for of_arm in self.slices)
         x, z = (dataclasses.replace(basis, columns=basis.columns[rows]) for basis in (self.X, self.Z))
-        by_row = ("y", "arm", "s", "order", "offset", "mean_offset", "cluster", "stratum")
-        return dataclasses.replace(taken(every, rows, *by_row), X=x, Z=z, slices=slices)
+        return dataclasses.replace(taken(every, rows, "y", "arm", "s", "order", *BY_ROW), X=x, Z=z, slices=slices)
 
     def reweighted(self, weights: Array) -> Sample:
         """Return the same sample under other observation weights; its bases stay as they are."""
@@ -218,6 +232,7 @@ def make_sample(
     *,
     given: bool = False,
     observation: Observation | None = None,
+    late: NDArray[np.bool_] | None = None,
 ) -> Sample:
     """Sort the rows by arm and orthonormalise the designs.
 
@@ -242,6 +257,8 @@ def make_sample(
         Whether the outcome design is predictions that stay as they are.
     observation : Observation, optional
         Which outcomes were observed, where some are missing.
+    late : ndarray of bool, shape (n,), optional
+        Rows of the later period of repeated cross sections, which have no target frame.
 
     Returns
     -------
@@ -291,6 +308,7 @@ def make_sample(
         mean_offset=mean_offset,
         R=R,
         recorded=recorded,
+        late=None if late is None else late[order].astype(float),
     )
 
 

@@ -132,7 +132,7 @@ class CorrectedMean(ArmMean):
         """As in `ArmMean`."""
         g, weights = rows.g, rows.weights
         by_theta, by_gamma = super().derivatives(rows)
-        by_theta = by_theta - ((rows.share * weights.w * rows.inside * rows.slope)[:, None] * g).T @ rows.q
+        by_theta = by_theta - ((rows.share * weights.w * rows.inside * rows.slope)[:, None] * g).T @ rows.own
         by_gamma = by_gamma + ((rows.share * rows.residual)[:, None] * g).T @ weights.w_by_gamma
         if weights.measure_by_gamma is not None:
             corrected = g @ self.correction
@@ -148,7 +148,7 @@ class CorrectedMean(ArmMean):
     def refitted(rows: RefittedRows) -> Array:
         """As in `ArmMean`."""
         sample = rows.sample
-        residual = rows.share * rows.w * (sample.y[:, None] - sample.own(rows.predicted))
+        residual = rows.share * rows.w * rows.residual
         return ArmMean.refitted(rows) + np.stack([residual[members].sum(axis=0) for members in sample.slices])
 
 
@@ -156,23 +156,35 @@ class CorrectedMean(ArmMean):
 class NormalizedMean(CorrectedMean):
     """The mean of an arm in AIPW with weights of the residuals that add up to one, for targets that are an arm.
 
-    The projection c of the residuals is (mean w g g')^-1 mean w g (y - m_a), over the rows of the arm.
+    The projection c of the residuals is (mean w h h')^-1 mean w h (y - m_a), over the rows of the arm; h are the
+    columns g, of repeated cross sections those in each period by themselves, and the mean has the change of c.
 
     Parameters
     ----------
     gram, coefficients, correction
-        As in `CorrectedMean`.
-    weighed : ndarray, shape (k, k)
-        mean w g g' over the rows of the arm.
+        As in `CorrectedMean`; `correction` of repeated cross sections in either period, shape (2 k,).
+    weighed : ndarray, shape (k, k) or (2 k, 2 k)
+        mean w h h' over the rows of the arm.
     """
 
     weighed: Array
 
+    @property
+    def _change(self) -> Array:
+        """What is added up of `correction`, shape (k, k) or (k, 2 k)."""
+        one = np.eye(len(self.coefficients))
+        return one if len(self.correction) == len(one) else np.hstack([-one, one])
+
+    @property
+    def value(self) -> Array:
+        """As in `CorrectedMean`."""
+        return self.coefficients + self._change @ self.correction
+
     @staticmethod
     def equations(rows: ArmRows) -> Sums:
-        """As in `CorrectedMean`, and mean w g g' over the rows of the arm."""
-        weights = rows.share * rows.weights.w * rows.inside
-        return *CorrectedMean.equations(rows), (weights[:, None] * rows.g).T @ rows.g
+        """As in `ArmMean`, mean w h (y - m_a), and mean w h h' over the rows of the arm."""
+        weights, h = rows.share * rows.weights.w * rows.inside, rows.by_period
+        return *ArmMean.equations(rows), (weights * rows.residual) @ h, (weights[:, None] * h).T @ h
 
     @classmethod
     def solved(cls, gram: Array, *sums: Array) -> NormalizedMean:
@@ -182,39 +194,47 @@ class NormalizedMean(CorrectedMean):
 
     @property
     def _scale(self) -> Array:
-        """Factor of the equations of the residuals that gives them the Gram matrix of the others, shape (k, k)."""
-        return solve(self.weighed, self.gram).T
+        """Factor of the equations of the residuals that gives them the Gram matrix of the others, shape (k, .)."""
+        return solve(self.weighed, self._change.T @ self.gram).T
 
     def derivatives(self, rows: ArmRows) -> tuple[Array, Array]:
         """As in `ArmMean`."""
-        g, weights = rows.g, rows.weights
+        h, weights = rows.by_period, rows.weights
         by_theta, by_gamma = ArmMean.derivatives(self, rows)
         slope, left = rows.share * weights.w * rows.inside * rows.slope, rows.share * self._left(rows)
-        by_theta = by_theta - self._scale @ (slope[:, None] * g).T @ rows.q
-        return by_theta, by_gamma + self._scale @ (left[:, None] * g).T @ weights.w_by_gamma
+        by_theta = by_theta - self._scale @ (slope[:, None] * h).T @ rows.own
+        return by_theta, by_gamma + self._scale @ (left[:, None] * h).T @ weights.w_by_gamma
 
     def errors(self, rows: ArmRows) -> Array:
         """As in `ArmMean`."""
-        return ArmMean.errors(self, rows) + ((rows.weights.w * self._left(rows))[:, None] * rows.g) @ self._scale.T
+        left = (rows.weights.w * self._left(rows))[:, None] * rows.by_period
+        return ArmMean.errors(self, rows) + left @ self._scale.T
 
     def _left(self, rows: ArmRows) -> Array:
         """Residuals of the rows of the arm less their projection, shape (n,)."""
-        return rows.residual - rows.inside * (rows.g @ self.correction)
+        return rows.residual - rows.inside * (rows.by_period @ self.correction)
 
     @classmethod
     def refit(cls, over: OverRefits) -> Array:
         """As in `ArmMean`."""
-        averages, residuals, weights, tilt = over(cls.refitted)
-        return np.asarray(averages + tilt * residuals / weights)
+        averages, tilt, *sums = over(cls.refitted)
+        *before, last = (residuals / weights for residuals, weights in zip(sums[::2], sums[1::2], strict=True))
+        return np.asarray(averages + tilt * (last - sum(before)))
 
     @staticmethod
     def refitted(rows: RefittedRows) -> Array:
-        """Sum over the rows the predictions, the residuals, their weights, and the tilt, shape (4, K, m)."""
-        sample, averages = rows.sample, ArmMean.refitted(rows)
-        weights, tilt = rows.share * rows.w, (rows.share * rows.tilt).sum(axis=0)
-        residual = weights * (sample.y[:, None] - sample.own(rows.predicted))
-        each = [np.stack([values[a].sum(axis=0) for a in sample.slices]) for values in (residual, weights)]
-        return np.stack([averages, *each, np.broadcast_to(tilt, averages.shape)])
+        """Sum over the rows the predictions, the tilt, and in each period the residuals and their weights.
+
+        Shape (4, K, m), of repeated cross sections (6, K, m).
+        """
+        averages, weights = ArmMean.refitted(rows), rows.share * rows.w
+        tilt, late = (rows.share * rows.tilt).sum(axis=0), rows.sample.late
+        each = []
+        for period in [np.ones(rows.sample.n)] if late is None else [1 - late, late]:
+            inside = weights * period[:, None]
+            each += [inside * rows.residual, inside]
+        sums = [np.stack([values[a].sum(axis=0) for a in rows.sample.slices]) for values in each]
+        return np.stack([averages, np.broadcast_to(tilt, averages.shape), *sums])
 
 
 AIPW = Specification(

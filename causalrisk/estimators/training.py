@@ -28,7 +28,16 @@ LINEAR = outcome_family("gaussian", None)
 
 
 def training_columns(sample: Sample, spec: Specification) -> Array:
-    """Basis columns of the hypothesis class, shape (n, p): those of the design, or the constant."""
+    """Basis columns of the hypothesis class, shape (n, p): those of the design, or the constant, in each period."""
+    return sample.in_periods(_plain_columns(sample, spec))
+
+
+def mean_columns(sample: Sample, spec: Specification) -> Array:
+    """Return the same where the means of the arms are taken, shape (n, p)."""
+    return sample.at_means(_plain_columns(sample, spec))
+
+
+def _plain_columns(sample: Sample, spec: Specification) -> Array:
     return np.ones((sample.n, 1)) if spec.constants else sample.X.columns
 
 
@@ -69,7 +78,7 @@ class Level:
 def outcome_level(sample: Sample, spec: Specification) -> Level:
     """Return the level of the outcome that the models of an estimator can leave out."""
     q = training_columns(sample, spec)
-    if spec.given or not training_family(sample, spec).linear:
+    if spec.given or not training_family(sample, spec).linear or sample.late is not None:  # changes have no level
         return Level(0.0, np.zeros(q.shape[1]))
     direction = constant_direction(q)
     if direction is None:
@@ -111,7 +120,7 @@ def training_arms(sample: Sample, spec: Specification, weights: RowWeights) -> l
 
 def predictions(sample: Sample, spec: Specification, theta: Array) -> Array:
     """Predicted outcomes of rows in every arm where the means are taken, shape (K, n), under theta, shape (K, p)."""
-    eta = shifted(theta @ training_columns(sample, spec).T, sample.mean_offset)
+    eta = shifted(theta @ mean_columns(sample, spec).T, sample.mean_offset)
     return training_family(sample, spec).mean(eta)
 
 
@@ -127,8 +136,8 @@ class TrainedRows:
         The estimator.
     weights : RowWeights
         Their importance weights.
-    q : ndarray, shape (n, p)
-        Columns of the outcome models.
+    q, at_means : ndarray, shape (n, p)
+        Columns of the outcome models as they are trained, and where the means are taken.
     theta : ndarray, shape (K, p)
         Outcome coefficients.
     family : OutcomeFamily
@@ -143,6 +152,7 @@ class TrainedRows:
     spec: Specification
     weights: RowWeights
     q: Array
+    at_means: Array
     theta: Array
     family: OutcomeFamily
     eta: Array
@@ -162,11 +172,13 @@ class TrainedRows:
                 sample=self.sample,
                 weights=self.weights,
                 g=g,
-                q=self.q,
+                q=self.at_means,
+                own=self.q,
                 arm=arm,
                 family=self.family,
                 eta=self.eta[arm],
                 predicted=self.predicted[arm],
+                fitted=None if self.at_means is self.q else self.q @ self.theta[arm],  # models of changes are linear
             )
             for arm in range(self.sample.n_arms)
         ]
@@ -180,18 +192,19 @@ class TrainedRows:
 def trained_rows(sample: Sample, spec: Specification, weights: RowWeights, theta: Array) -> TrainedRows:
     """Evaluate trained outcome models on rows."""
     q, family = training_columns(sample, spec), training_family(sample, spec)
-    eta = theta @ q.T
-    at_means = shifted(eta, sample.mean_offset)
-    score, curvature, _ = family.score(sample.y, shifted(sample.own(eta), sample.offset))
+    own, columns = theta @ q.T, q if sample.late is None else mean_columns(sample, spec)
+    eta = shifted(own if columns is q else theta @ columns.T, sample.mean_offset)
+    score, curvature, _ = family.score(sample.y, shifted(sample.own(own), sample.offset))
     return TrainedRows(
         sample=sample,
         spec=spec,
         weights=weights,
         q=q,
+        at_means=columns,
         theta=theta,
         family=family,
-        eta=at_means,
-        predicted=family.mean(at_means),
+        eta=eta,
+        predicted=family.mean(eta),
         score=score,
         curvature=curvature,
     )

@@ -52,7 +52,9 @@ def outcome_names(record: FitRecord) -> tuple[str, ...]:
     """Return the names of the terms of the outcome models; none of quantiles, whose models are of their indicators."""
     if record.options.quantiles:
         return ()
-    return ("Intercept",) if record.spec.constants else record.design.exog_names
+    names = ("Intercept",) if record.spec.constants else record.design.exog_names
+    periods = record.design.periods
+    return names if periods is None else tuple(f"{name} in {period}" for period in periods.names for name in names)
 
 
 def coefficients_of(record: FitRecord) -> ModelCoefficients:
@@ -73,10 +75,7 @@ def coefficients_of(record: FitRecord) -> ModelCoefficients:
     for arm, theta in enumerate(estimate.theta if names else ()):
         block = estimate.block("theta", arm)
         covariance = record.covariance[block, block]
-        if record.spec.constants:
-            values, se = theta.copy(), np.sqrt(np.diag(covariance))
-        else:
-            values, se = _in_columns(record.sample.X.coefficients, theta, covariance)
+        values, se = _in_columns(partial(_outcome_columns, record), theta, covariance)
         outcome.append(CoefficientTable(names, values, se))
     block = estimate.block("gamma")
     if not estimate.gamma.size:
@@ -104,6 +103,14 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
 def observed_names(observation: Observation) -> tuple[str, ...]:
     """Names of the coefficients of the observation model, among those of the propensity model."""
     return tuple(f"observed: {name}" for name in observation.names)
+
+
+def _outcome_columns(record: FitRecord, theta: Array) -> Array:
+    """Coefficients of the design's columns, in each period where there are two, of those of the basis."""
+    if record.spec.constants:
+        return theta.copy()
+    p = len(record.design.exog_names)
+    return np.concatenate([record.sample.X.coefficients(theta[k : k + p]) for k in range(0, len(theta), p)])
 
 
 def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
@@ -135,7 +142,7 @@ def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
     parts, names = [estimate.influence[:, : len(estimate.params)]], []
     for arm, label in enumerate(record.design.labels if terms else ()):
         block = estimate.influence[:, estimate.block("theta", arm)]
-        parts.append(block if record.spec.constants else record.sample.X.coefficients(block.T).T)
+        parts.append(_outcome_columns(record, block.T).T)
         names += [f"outcome[{label}]: {term}" for term in terms]
     if estimate.gamma.size:
         parts.append(_propensity_columns(record, estimate.influence[:, estimate.block("gamma")].T).T)

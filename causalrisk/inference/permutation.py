@@ -165,6 +165,7 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
 def is_linear(record: FitRecord) -> bool:
     """Whether a fit is of linear outcome models on the columns of its design, averaged without importance weights."""
     plain = record.weight_fit is None and record.joint is None and record.learned is None
+    plain = plain and record.design.periods is None
     family = training_family(record.sample, record.spec)
     return plain and record.options.trim is None and record.design.offset_kind is None and family.linear
 

@@ -198,9 +198,9 @@ def _new_rows(record: FitRecord, data: Any) -> Array:
     if isinstance(data, str) and data.isidentifier():
         raise TypeError(f"data={data!r} is text; expected rows of covariates.\n{OF_THE_SAMPLE}")
     if record.spec.constants:
-        return np.ones((record.design.n if data is None else len(data), 1))
+        return record.sample.at_means(np.ones((record.design.n if data is None else len(data), 1)))
     rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)
-    return record.sample.X.of_rows(np.asarray(rows))
+    return record.sample.at_means(record.sample.X.of_rows(np.asarray(rows)))
 
 
 def _family(record: FitRecord) -> OutcomeFamily:

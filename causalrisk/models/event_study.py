@@ -163,7 +163,8 @@ class EventStudy:
         """
         one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
-        formula = without_change(str(next(iter(self.fits.values())).model.design.formula))
+        first = next(iter(self.fits.values()))._record
+        formula = without_change(str(first.design.formula), first.options.did)
         return draw_event_study(each, joint, f"ATT on {formula.partition('~')[0].strip()}", axes_or_new(ax))
 
     @check_keywords("methods")

@@ -67,7 +67,7 @@ def _fields(*kinds: type) -> list[str]:
     return [field.name for kind in kinds for field in dataclasses.fields(kind)]
 
 
-OF_DATA, OF_JRE = [*_fields(ColumnOptions), "did"], _fields(JREOptions)
+OF_DATA, OF_JRE = _fields(ColumnOptions), _fields(JREOptions)
 OF_MODEL = ["smooth", *model_option_names()]
 COMPUTED = {  # options that stand in another call, and what is said of them
     "from_formula": dict.fromkeys(

@@ -339,6 +339,7 @@ class CausalModel(metaclass=Advising):
                 "its own.\nLeave normalize= out."
             )
         options.use_of(cls.spec)
+        options.own(cls.spec)
         return options
 
     def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.design import Design
+from causalrisk.design.did import change_words
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
@@ -109,18 +112,43 @@ def variables_of(record: FitRecord) -> list[str]:
 
 
 def raw_means(record: FitRecord) -> Array:
-    """Return the mean outcome of each arm under the observation weights, at a stated exposure its rate, shape (K,)."""
+    """Return the mean outcome of each arm under the observation weights, shape (K,).
+
+    At a stated exposure it is the rate; of repeated cross sections the change between the periods.
+    """
     design, stated = record.design, record.stated_exposure
     per = np.ones(design.n) if stated is None or design.offset is None else np.exp(design.offset) / stated
-    seen = design.recorded
-    weighted = design.members[:, seen] * design.weights[seen]
-    return np.asarray((weighted @ design.y[seen]) / (weighted @ per[seen]))
+
+    def of(seen: NDArray[np.bool_]) -> Array:
+        weighted = design.members[:, seen] * design.weights[seen]
+        return np.asarray((weighted @ design.y[seen]) / (weighted @ per[seen]))
+
+    if design.periods is None:
+        return of(design.recorded)
+    late = design.periods.late
+    return of(design.recorded & late) - of(design.recorded & ~late)
+
+
+def outcome_name(record: FitRecord) -> str:
+    """Return the name of what the means are of: the outcome, of repeated cross sections its change."""
+    name = record.design.endog_name
+    return name if record.design.periods is None else f"change of {name}"
+
+
+def outcome_words(record: FitRecord) -> str:
+    """Return the outcome in a sentence: its name, or "the change of y since 2010"."""
+    design, did = record.design, record.options.did
+    if design.periods is not None:
+        return f"the change of {design.endog_name} from {' to '.join(design.periods.names)}"
+    return design.endog_name if did is None else change_words(str(design.formula), did)
 
 
 def outcome_text(record: FitRecord) -> str:
-    """Return the name of the outcome, with the exposure of its means where that is stated."""
+    """Return the outcome in a sentence, with the exposure of its means where that is stated."""
     design, stated = record.design, record.stated_exposure
-    return design.endog_name if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
+    if stated is None:
+        return outcome_words(record)
+    return f"{design.endog_name} at {design.offset_name} = {stated:g}"
 
 
 def outcome_model_text(record: FitRecord) -> str:
@@ -306,7 +334,7 @@ def choice_words(record: FitRecord) -> str:
 def arms_words(record: FitRecord) -> str:
     """Return the number of observations and the raw mean of each arm."""
     design, stated = record.design, record.stated_exposure
-    what = design.endog_name if stated is None else f"{outcome_text(record)}:"
+    what = outcome_words(record).removeprefix("the ") if stated is None else f"{outcome_text(record)}:"
     parts = [
         f"{label} ({count(int(n), design.unit_name)}, mean {what} {format_number(mean)})"
         for label, n, mean in zip(design.labels, design.counts, raw_means(record), strict=True)
@@ -436,19 +464,29 @@ def trend_words(record: FitRecord, compared: bool = False) -> str:
         return ""
     same = " with the same covariates" if variables_of(record) else ""
     conditional = "conditional " if same else ""
+    sections = options.did.cross_sections
+    of_sections = "of repeated cross sections: the means are changes between the periods, each with models of its own"
     text = (
-        f"Difference-in-differences: the outcome is a change. {record.estimand} assumes that without the treatment the "
-        f"treated would have changed as the controls{same} did ({conditional}parallel trends), and that the treatment "
-        "changed nothing before it began."
+        f"Difference-in-differences{f' {of_sections}' if sections else ': the outcome is a change'}. {record.estimand} "
+        f"assumes that without the treatment the treated would have changed as the controls{same} did "
+        f"({conditional}parallel trends), and that the treatment changed nothing before it began"
+        f"{', and the same population in both periods' if sections else ''}."
     )
+    periods, design = record.design.periods, record.design
+    if periods is not None:
+        cells, names = periods.cells(design.arm, design.labels)
+        sizes = np.bincount(cells, design.units, minlength=len(names))
+        text += f" Rows: {joined([f'{size:.0f} of {name}' for size, name in zip(sizes, names, strict=True)])}."
     if compared:
         return text
-    if options.propensity_loss == "calibrated" and record.joint is None and record.spec.uses_propensity:
+    improved = record.spec is IPWRA if sections else record.joint is None and record.spec.uses_propensity
+    if options.propensity_loss == "calibrated" and improved:
         return f"{text} With calibrated scores this is the improved estimator of Sant'Anna and Zhao."
     if not record.spec.corrected:
         return text
     weights = "normalised, as in DRDID" if options.did.normalize else "not normalised"
-    return f"{text} This is the doubly robust estimator of Sant'Anna and Zhao, with weights of the controls {weights}."
+    kind = "locally efficient doubly robust" if sections else "doubly robust"
+    return f"{text} This is the {kind} estimator of Sant'Anna and Zhao, with weights of the controls {weights}."
 
 
 def learner_text(record: FitRecord) -> str:

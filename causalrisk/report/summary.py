@@ -51,6 +51,7 @@ from causalrisk.report.labels import (
     missing_words,
     offset_row,
     outcome_model_text,
+    outcome_name,
     propensity_text,
     repeats_words,
     target_text,
@@ -129,7 +130,7 @@ def summary(
     numbers = (record.estimate.params, record.std_errors, *parameter_tests(record), parameter_limits(record, alpha))
     heads = ["estimate", "std err", *statistic_names(record.df), f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
     estimates = pd.DataFrame(np.column_stack(numbers), index=list(names), columns=heads)
-    outcome = yname or record.design.endog_name
+    outcome = yname or outcome_name(record)
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
         _numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive),
@@ -634,7 +635,7 @@ def summarize_event_study(
     ResultSummary
         The summary.
     """
-    formula = without_change(str(record.design.formula))
+    formula = without_change(str(record.design.formula), record.options.did)
     head = (
         ("Dep. Variable:", formula.partition("~")[0].strip(), "Target:", target_text(record)),
         ("Model:", record.spec.name, "Propensity:", propensity_text(record)),

@@ -1,7 +1,8 @@
 """Difference-in-differences against R, identities, two spellings of one fit, and bad input.
 
 The numbers of R are in `tests/reference/did_panel.json`, from the formulas of Sant'Anna and Zhao (2020); those of
-groups and periods, in `did_staggered.json`, are of another Python program.
+repeated cross sections, in `did_cross_sections.json`, and of groups and periods, in `did_staggered.json`, are of other
+Python programs.
 """
 
 from __future__ import annotations
@@ -200,6 +201,147 @@ def test_the_command_line_has_it(tmp_path, capsys, data, formula, typed, did):
     assert main(["fit", str(file), formula, "--treat", "d", "--estimator", "AIPW", *typed]) == 0
     assert capsys.readouterr().out == f"{fit(data=pd.read_csv(file), formula=formula, did=did).summary()}\n"
     assert main(["fit", str(file), formula, "--treat", "d", "--unit", "id"]) == 2
+
+
+SECTIONS = json.loads((REFERENCE / "did_cross_sections.json").read_text())
+CROSS = pd.DataFrame(SECTIONS["data"]).assign(
+    s=np.arange(400) % 5, psu=np.arange(400) % 80, f=1 + np.arange(400) % 3, g=np.arange(400) // 40 % 2
+)
+OF_CROSS = DiD(time="year")
+
+
+def crossed(estimator=AIPW, data=CROSS, formula="y ~ x1 + x2", **options):
+    return fit(estimator, data, formula, OF_CROSS, **options)
+
+
+@pytest.mark.parametrize("case", SECTIONS["cases"], ids=[f"{c['name']}-{c['weights']}" for c in SECTIONS["cases"]])
+def test_repeated_cross_sections_are_those_of_drdid(case):
+    weighted = {} if case["weights"] is None else {"weights": "w", "weight_type": "probability"}
+    loss = "calibrated" if "imp" in case["name"] else "ml"
+    estimator = {"drdid_rc": AIPW, "std_ipw_did_rc": Hajek, "drdid_imp_local_rc": IPWRA}[case["name"]]
+    res = crossed(estimator, propensity_loss=loss, **weighted)
+    np.testing.assert_allclose(res.effect, case["att"], rtol=1e-8)
+    if "se" in case:
+        np.testing.assert_allclose(res.bse["ATT"], case["se"], rtol=1e-8)
+
+
+def test_each_arm_has_a_regression_in_each_period():
+    """Outcome regression by hand: four least-squares fits, averaged over the treated of both periods."""
+    columns = np.column_stack([np.ones(400), CROSS[["x1", "x2"]]])
+    change = {}
+    for arm in (0, 1):
+        beta = [
+            np.linalg.lstsq(columns[cell], CROSS.y[cell], rcond=None)[0]
+            for cell in ((CROSS.d == arm) & (CROSS.year == year) for year in (2015, 2019))
+        ]
+        change[arm] = columns[CROSS.d == 1].mean(axis=0) @ (beta[1] - beta[0])
+    res = crossed(OutcomeRegression)
+    np.testing.assert_allclose(res.params, [change[1] - change[0], change[0], change[1]], rtol=1e-10)
+    np.testing.assert_allclose(res.outcome_params.loc["x1 in 2019", "1"], beta[1][1], rtol=1e-10)
+    np.testing.assert_allclose(res.predict(CROSS.head(3)), res.predict().head(3), rtol=1e-10)
+    means = CROSS.groupby(["d", "year"]).y.mean().unstack()
+    compared = cr.compare(
+        "y ~ x1", CROSS, treat="d", did=OF_CROSS, n_boot=9, estimators=["Unadjusted", "AIPW"], max_failed=0.9
+    )
+    raw = (means[2019] - means[2015]).diff().iloc[1]
+    np.testing.assert_allclose(compared.table.loc["Unadjusted", "estimate"], raw, rtol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", [OutcomeRegression, Hajek, IPWRA, AIPW])
+def test_errors_of_changes_are_those_of_weights_moved(estimator):
+    """What a row adds to the effect is its derivative by the row's weight, with every model of either period."""
+    step, psi = 1e-4, crossed(estimator).estimating_equations()["ATT"]
+    for row in (3, 5, 0, 200):
+        moved = [
+            crossed(estimator, CROSS.assign(v=1 + sign * step * (CROSS.index == row)), weights="v",
+                    weight_type="probability").effect
+            for sign in (1, -1)
+        ]  # fmt: skip
+        np.testing.assert_allclose(psi[row], 400 * (moved[0] - moved[1]) / (2 * step), rtol=1e-5)
+
+
+def test_weights_clusters_and_surveys_go_with_cross_sections():
+    repeated = CROSS.loc[np.repeat(CROSS.index, CROSS.f)]
+    for estimator in (OutcomeRegression, IPWRA, AIPW):
+        counted = crossed(estimator, weights="f", weight_type="frequency")
+        again = crossed(estimator, repeated)
+        np.testing.assert_allclose(counted.params, again.params, rtol=1e-10)
+        np.testing.assert_allclose(counted.bse, again.bse, rtol=1e-10)
+    res, clustered = crossed(), crossed(cluster="psu")
+    psi = res.estimating_equations()["ATT"]
+    np.testing.assert_allclose(clustered.bse["ATT"], np.sqrt((psi.groupby(CROSS.psu).sum() ** 2).sum()) / 400)
+    surveyed = crossed(design=Survey(weights="w", strata="s", psu="psu"))
+    assert surveyed.effect == pytest.approx(crossed(weights="w", weight_type="probability").effect, rel=1e-12)
+
+
+def test_resamples_of_cross_sections_are_refits():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(400, np.full(400, 1 / 400), size=4).T
+    for estimator in (Hajek, IPWRA, AIPW):
+        boot = model(estimator, CROSS, "y ~ x1 + x2", OF_CROSS).fit(resamples=counts)
+        again = [crossed(estimator, CROSS.iloc[np.repeat(np.arange(400), column)]).effect for column in counts.T]
+        np.testing.assert_allclose(boot.bse["ATT"], np.std(again, ddof=1), rtol=1e-9)
+
+
+def test_groups_of_cross_sections_are_their_rows():
+    for estimator in (Hajek, AIPW):
+        found = crossed(estimator, formula="y ~ g * x2").effects_by("g")
+        for group in (0, 1):
+            alone = crossed(estimator, CROSS[CROSS.g == group], "y ~ x2", propensity="x2")
+            if estimator is AIPW:
+                np.testing.assert_allclose(
+                    found.loc[str(group)][["estimate", "std err"]], [alone.effect, alone.bse["ATT"]], rtol=1e-9
+                )
+    assert np.isfinite(crossed().effects_by("~ x1")).all(axis=None)
+
+
+def test_what_is_said_of_cross_sections(tmp_path, unprinted_plots, capsys):
+    res = crossed()
+    for said in (str(res.summary()), res.methods()):
+        assert "113 of 1 in 2015" in " ".join(said.split())
+    assert "change of y from 2015 to 2019" in res.methods() and "same population" in str(res.explain())
+    page = res.report(tmp_path / "a.html", assumptions={"same_population": "Two draws of a register."}).read_text()
+    assert "Two draws of a register." in page
+    names = {"data": CROSS}
+    exec(call_of(res._record), names)
+    np.testing.assert_array_equal(names["res"].params, res.params)
+    file = tmp_path / "data.csv"
+    CROSS.to_csv(file, index=False)
+    assert main(["fit", str(file), "y ~ x1 + x2", "--treat", "d", "--estimator", "AIPW", "--time", "year"]) == 0
+    assert capsys.readouterr().out == f"{crossed(data=pd.read_csv(file)).summary()}\n"
+
+
+def test_what_cross_sections_cannot_have():
+    for refused in (
+        lambda: crossed(JRE),
+        lambda: crossed(smooth=True),
+        lambda: DiD(time="year", normalize=False),
+        lambda: crossed().sensitivity(),
+        lambda: crossed(formula="y ~ x1 + year"),
+        lambda: crossed(data=CROSS.assign(year=CROSS.year.where(CROSS.index > 0))),
+        lambda: crossed(data=CROSS[CROSS.year == 2015]),
+        lambda: crossed(data=CROSS[(CROSS.year == 2015) | (CROSS.d == 0)]),  # no treated afterwards
+        lambda: crossed(data=in_blocks([CROSS.head(200), CROSS.tail(200)])),
+        lambda: cr.compare("y ~ x1", CROSS, treat="d", did=OF_CROSS, n_boot=9),
+    ):
+        with pytest.raises(cr.CausalRiskError, match=r"\n"):
+            refused()
+
+
+def test_cross_sections_with_one_model_wrong():
+    """Trends that differ by x1 squared, and other people in each period."""
+    rng = np.random.default_rng(6)
+    n = 40_000
+    x, late = rng.normal(size=n), rng.uniform(size=n) < 0.4
+    d = rng.uniform(size=n) < 1 / (1 + np.exp(-0.5 * (x**2 - 1)))
+    y = 3 * x + 2 * d + late * (1 + x**2 + 2 * d) + rng.normal(size=n)
+    data = pd.DataFrame({"x": x, "d": d * 1, "y": y, "year": 2015 + 4 * late})
+    right, wrong = "x + I(x**2)", "x"
+    for outcome, score in ((right, right), (right, wrong), (wrong, right)):
+        res = crossed(data=data, formula=f"y ~ {outcome}", propensity=score)
+        assert abs(res.effect - 2) < 4 * res.bse["ATT"]
+    neither = crossed(data=data, formula=f"y ~ {wrong}", propensity=wrong)
+    assert abs(neither.effect - 2) > 4 * neither.bse["ATT"]
 
 
 YEARS = range(2001, 2006)

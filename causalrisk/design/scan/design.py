@@ -554,9 +554,9 @@ def _design(
             "Check that it is the column you mean."
         )
     size = seen.totals if frequency else seen.rows
-    models = ModelColumns(seen.X, encoders[0]), ModelColumns(seen.Z, encoders[1])
+    models = ModelColumns(seen.X, encoders[0], arms.labels), ModelColumns(seen.Z, encoders[1], arms.labels)
     trained = seen.known if frequency else seen.recorded
-    keep, keep_z = supported_columns(*models, trained, arms.labels, rules, notes, spans)
+    keep, keep_z = supported_columns(*models, trained, rules, notes, spans)
     lost = [*left_out(encoders[0], keep), *left_out(encoders[1], keep_z)]
     outcome, propensity = encoders[0].keeping(keep), encoders[1].keeping(keep_z)
     basis, constant = seen.X.basis(keep)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import by_rows
+from causalrisk.design.did import without_change
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.effect_scales import mean_names
 from causalrisk.estimators.record import FitRecord, JointRecord
@@ -32,6 +33,7 @@ from causalrisk.report.labels import (
     missing_words,
     offset_words,
     outcome_text,
+    outcome_words,
     population_words,
     propensity_text,
     raw_means,
@@ -84,20 +86,23 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     ]
     numbered = [Section(f"{k}. {title}", tuple(texts)) for k, (title, texts) in enumerate(steps, 1) if texts]
     title = f"How {record.spec.name} came to its estimate"
-    disagreement = [] if record.options.quantiles else [_disagreement(record)]
+    alone = record.options.quantiles or record.design.periods is not None  # of which there is no JRE
+    disagreement = [] if alone else [_disagreement(record)]
     return Prose(title, (*numbered, *disagreement, _untestable(record)))
 
 
 def _formula(record: FitRecord) -> list[str]:
-    design, options = record.design, record.options
+    design, options, outcome = record.design, record.options, outcome_words(record)
     dropped, what = design.n_dropped, "quantiles" if options.quantiles else "means"
+    each = "" if design.periods is None else " in each period"
     if record.spec.constants:
-        models = f"No covariates predict {design.endog_name} here: this estimator compares {what}."
+        models = f"No covariates predict {outcome} here: this estimator compares {what}."
     elif design.formula:
-        models = f"{design.formula} says which covariates predict {design.endog_name}. The treatment, "
-        models += f"{design.treat_name}, is not among them: every arm gets an outcome model of its own."
+        models = f"{without_change(design.formula, options.did)} says which covariates predict {outcome}. The "
+        models += f"treatment, {design.treat_name}, is not among them: every arm gets an outcome model of its "
+        models += f"own{each}."
     else:
-        models = f"The columns of exog predict {design.endog_name}; every arm of {design.treat_name} gets an outcome "
+        models = f"The columns of exog predict {outcome}; every arm of {design.treat_name} gets an outcome "
         models += "model of its own."
     if record.spec.uses_propensity and design.score is None and design.propensity_formula:
         models += f" {design.propensity_formula} says which covariates predict who is in which arm."
@@ -105,12 +110,13 @@ def _formula(record: FitRecord) -> list[str]:
         [f"all in arm {label} rather than in arm {design.labels[0]}" for label in design.labels[1:]], "or"
     )
     additive, measured = options.effect_scale.additive, "mean"
+    moves = "change" if options.did is None else "differ"
     measure = "" if additive else f", as {'an' if options.effect == 'odds_ratio' else 'a'} {COMPARED[options.effect]}"
     if options.quantiles:
         levels = joined([f"{level:g}" for level in options.quantiles])
         measured = f"quantile{'' if len(options.quantiles) == 1 else 's'} {levels}"
     question = (
-        f"The question: how would the {measured} of {outcome_text(record)} change{measure}, over "
+        f"The question: how would the {measured} of {outcome_text(record)} {moves}{measure}, over "
         f"{population_words(record)}, "
         f"were they {compared}? The answer is the {estimand_words(record)}."
     )
@@ -215,7 +221,9 @@ def _weights(record: FitRecord) -> list[str]:
 
 
 def _outcome_models(record: FitRecord) -> list[str]:
-    spec, name = record.spec, record.design.endog_name
+    spec, name, each = record.spec, outcome_words(record), ""
+    if record.design.periods is not None:  # whose models are of the outcome itself
+        name, each = record.design.endog_name, " and period"
     if record.options.quantiles:
         share = f"the {'weighted ' if spec.weighted else ''}share of outcomes up to q"
         if not spec.constants:
@@ -226,16 +234,16 @@ def _outcome_models(record: FitRecord) -> list[str]:
         if record.design.offset_kind is not None:
             what = f"a {weighted}{record.sample.family.label} regression of {name} with a constant beside the offset"
             return [f"The simplest there are: in each arm {what}."]
-        return [f"The simplest there are: in each arm one number, the {weighted}mean of {name}."]
+        return [f"The simplest there are: in each arm{each} one number, the {weighted}mean of {name}."]
     if spec.given:
         return [f"There are none to be trained. {learner_words(record)}", *filter(None, [repeats_words(record)])]
-    size = count(record.estimate.theta.shape[1], "coefficient")
+    size = count(record.estimate.theta.shape[1] // (2 if each else 1), "coefficient")
     model = f"a {record.sample.family.label} regression of {name} with {size}"
     if record.joint is not None:
         whose = "" if record.stack is None else " What follows is of JRE on the formula."
         texts = [f"Each arm has {model}. The arms are trained together.{whose}", *_joint_training(record)]
     else:
-        texts = [f"Each arm has {model}, fitted to the rows of that arm only, {spec.trained}."]
+        texts = [f"Each arm{each} has {model}, fitted to its rows only, {spec.trained}."]
     return texts + [text for text in (learner_words(record), repeats_words(record)) if text]
 
 
@@ -395,13 +403,15 @@ def _missing_at_random(record: FitRecord) -> list[str]:
     if seen is None:
         return []
     given = seen.formula if record.spec.uses_propensity else f"{design.treat_name} and the outcome formula's covariates"
-    return [f"that whether {design.endog_name} is missing has nothing to do with its value, given {given}."]
+    return [f"that whether {outcome_words(record)} is missing has nothing to do with its value, given {given}."]
 
 
 def _untestable(record: FitRecord) -> Section:
     names, treat, name = variables_of(record), record.design.treat_name, record.design.endog_name
     names += [record.design.offset_name] if record.design.offset_name is not None else []
     missing = _missing_at_random(record)
+    if record.design.periods is not None:
+        missing.append("that the units of both periods are of the same population, covariates and treatment alike.")
     asked = f"Ask it of each: {joined(names)}." if names else "This estimator adjusts for no covariates."
     first = f"that no other common cause of {treat} and {name} is missing from the formulas (unconfoundedness);"
     if record.options.did is not None:
@@ -410,18 +420,19 @@ def _untestable(record: FitRecord) -> Section:
             f"that {treat} changed nothing before it began (conditional parallel trends); but a change between two "
             "earlier periods should show no effect;"
         )
+    further = [f"{text.rstrip('.')};" for text in missing[:-1]] + missing[-1:]
     return Section(
         "The question no test answers",
         (
             f"Could a covariate be a consequence of {treat}? Adjusting for something that the treatment changes takes "
             "a part of the effect away, or brings in a bias where there was none. The numbers look the same either "
             f"way; only knowledge of when and how the covariate was measured tells. {asked}",
-            f"Nor can the data show these {'three' if missing else 'two'}:",
+            f"Nor can the data show these {('two', 'three', 'four')[len(missing)]}:",
         ),
         (
             first,
             f"that the outcome of a row depends on its own {treat} only, not on that of others (no interference)"
             f"{';' if missing else '.'}",
-            *missing,
+            *further,
         ),
     )

@@ -134,8 +134,10 @@ def methods(record: FitRecord) -> str:
     if options.quantiles:
         parts.append(_quantile_sentence(record))
     elif not (record.spec.constants or record.spec.given):
-        model = f"Outcome models were {record.sample.family.label}"
-        parts.append(f"{model}: {design.formula}." if design.formula else f"{model} in {_names(design.exog_names)}.")
+        whose = "" if options.did is None else " of the change" if design.periods is None else " of each period"
+        model = f"Outcome models{whose} were {record.sample.family.label}"
+        formula = design.formula and without_change(design.formula, options.did)
+        parts.append(f"{model}: {formula}." if formula else f"{model} in {_names(design.exog_names)}.")
     if record.design.offset_kind is not None:
         parts.append(offset_words(record))
     if record.spec.uses_propensity:
@@ -314,7 +316,7 @@ def call_of(record: FitRecord) -> str:
     design, lines = record.design, [f"from causalrisk import {names}{_numpy(record)}", ""]
     given = _data_options(record) | _model_options(record)
     if design.formula is not None:
-        formula = design.formula if record.options.did is None else without_change(design.formula)
+        formula = without_change(design.formula, record.options.did)
         head = [f"    {formula!r},", "    data,", f"    treat={design.treat_name!r},"]
         lines.append(f"model = {record.spec.name}.from_formula(")
     else:

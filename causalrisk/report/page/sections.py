@@ -41,6 +41,7 @@ from causalrisk.report.labels import (
     ladder_end_words,
     learner_words,
     missing_words,
+    outcome_words,
     population_words,
     variables_of,
 )
@@ -95,8 +96,14 @@ ASSUMPTIONS = {
 TRENDS = {
     "parallel_trends": (
         "Untreated, the treated would have changed as the controls did (conditional parallel trends)",
-        "Why would {outcome} have been alike without {treat} in both arms given the covariates, and why did nobody "
+        "Why would the {outcome} have been alike without {treat} in both arms given the covariates, and why did nobody "
         "react before {treat} began?",
+    )
+}
+SECTIONS = {
+    "same_population": (
+        "The units of both periods are of the same population",
+        "How were they found in each period, and why are neither the {covariates} nor {treat} distributed otherwise?",
     )
 }
 Formats = Mapping[str, Callable[[Any], str]]
@@ -145,8 +152,9 @@ def report(
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on "unconfoundedness" (with `did` "parallel_trends"), "no_post_treatment" and "no_interference",
-        the assumptions that no data can check. Those you leave out stand in the page as questions still to be answered.
+        Your statements on "unconfoundedness" (with `did` "parallel_trends", of repeated cross sections also
+        "same_population"), "no_post_treatment" and "no_interference", the assumptions that no data can check. Those you
+        leave out stand in the page as questions still to be answered.
 
     Returns
     -------
@@ -158,7 +166,7 @@ def report(
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is not one of the three, or the file is not named as a web page.
+        If an assumption is not one of these, or the file is not named as a web page.
     """
     check_alpha(alpha)
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
@@ -185,7 +193,8 @@ def assumptions_of(record: FitRecord) -> Mapping[str, tuple[str, str]]:
     """Return the heading and the question of each assumption of a fit that no data can check."""
     if record.options.did is None:
         return ASSUMPTIONS
-    return TRENDS | {name: texts for name, texts in ASSUMPTIONS.items() if name != "unconfoundedness"}
+    of_sections = {} if record.design.periods is None else SECTIONS
+    return TRENDS | of_sections | {name: texts for name, texts in ASSUMPTIONS.items() if name != "unconfoundedness"}
 
 
 def _stated(assumptions: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
@@ -267,7 +276,7 @@ def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], 
         f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})"
         for k in range(len(record.effect_names))
     ]
-    what = f"The {estimand_words(record)} of {record.design.treat_name} on {record.design.endog_name}, over "
+    what = f"The {estimand_words(record)} of {record.design.treat_name} on {outcome_words(record)}, over "
     lines = [
         f'<li>{badge(part.reading.verdict)}<a href="#{part.anchor}">{html.escape(part.heading)}</a>: '
         f"{html.escape(part.reading.headline)}</li>"
@@ -576,7 +585,7 @@ def _assumptions(record: FitRecord, stated: Mapping[str, str]) -> Part:
     """Return the assumptions: the author's statements, and the questions that are still open."""
     names = {
         "treat": record.design.treat_name,
-        "outcome": record.design.endog_name,
+        "outcome": outcome_words(record).removeprefix("the "),
         "covariates": joined(variables_of(record)) or "none",
     }
     blocks = [paragraph("No data can check these. The author of the report has to argue for each of them.")]

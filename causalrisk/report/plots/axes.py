@@ -14,6 +14,7 @@ import numpy as np
 
 from causalrisk.errors import UnavailableError
 from causalrisk.estimators.record import FitRecord
+from causalrisk.report.labels import outcome_name
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "0.5"
 
@@ -218,4 +219,4 @@ def page_or_new(figure: Any) -> tuple[Any, Any]:
 
 def effect_label(record: FitRecord, position: int = 1) -> str:
     """Return the label of the axis of an arm's effect."""
-    return f"{record.estimand} on {record.design.endog_name}, {record.contrasts[position - 1]}"
+    return f"{record.estimand} on {outcome_name(record)}, {record.contrasts[position - 1]}"
