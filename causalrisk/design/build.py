@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns.dtypes import missing_mask, numbers, plain
+from causalrisk.design.columns.dtypes import listing, missing_mask, numbers, plain
 from causalrisk.design.columns.tables import Table, align, is_column, named_columns
 from causalrisk.design.design import Design, Observation
-from causalrisk.design.did import Periods
+from causalrisk.design.did import DiD, Periods, names_before
 from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
@@ -346,7 +346,7 @@ def design_from_formula(
         formula, propensity=propensity, observed=columns.observed, data=data, frame=frame, notes=notes, known=known
     )
     by = by_rows(table, columns, frame, notes)
-    check_roles(formulas, by.treat.name, name_of(by.period))
+    check_roles(formulas, by.treat.name, columns.did)
     sources, recorded = formulas.sources(by.treat.name), formulas.recorded
     rows = draw_sample(sources, by, table.index, columns.missing, notes)
     coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
@@ -481,7 +481,7 @@ def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, 
         )
 
 
-def check_roles(formulas: Formulas, treat: str, period: str | None = None) -> None:
+def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     """Refuse the treatment or the period among the covariates, and the outcome on any right-hand side.
 
     Parameters
@@ -490,8 +490,8 @@ def check_roles(formulas: Formulas, treat: str, period: str | None = None) -> No
         Both formulas.
     treat : str
         Name of the treatment.
-    period : str, optional
-        Name of the period of repeated cross sections.
+    did : DiD, optional
+        Where the outcomes before the treatment are; these may be covariates.
 
     Raises
     ------
@@ -510,6 +510,7 @@ def check_roles(formulas: Formulas, treat: str, period: str | None = None) -> No
             f"treatment {treat!r} is the outcome of {outcome.text!r}; expected the outcome there, as the weights and "
             f'the effect are estimated in one call.\nType  "<outcome> ~ {outcome.right_text}".'
         )
+    period = did.time if did is not None and did.cross_sections else None
     own_models = "each arm has its own outcome model"
     reasons = (own_models, own_models, "it would predict itself")
     for scope, formula, reason in zip((left, right, assign), (outcome, outcome, assigned), reasons, strict=True):
@@ -523,7 +524,10 @@ def check_roles(formulas: Formulas, treat: str, period: str | None = None) -> No
                 f"time {period!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
                 f"each period has outcome models of its own.\nTake {period} out of the formula; did= is enough."
             )
+    earlier = names_before(outcome.text, did) & set(left.variables)
     for name in left.variables:
+        if name in earlier:
+            continue
         if formulas.seen is not None and formulas.observed is not None and name in formulas.seen.variables:
             raise DesignError(
                 f"outcome {name!r} is in observed={formulas.observed.text!r}; expected what is known of every row, as "
@@ -533,8 +537,12 @@ def check_roles(formulas: Formulas, treat: str, period: str | None = None) -> No
             if name in scope.variables:
                 raise DesignError(
                     f"outcome {name!r} is on the right-hand side of the {formula.model} formula {formula.text!r}; "
-                    f"expected variables that the treatment cannot change.\nTake {name} out of it. (A change from a "
-                    "baseline: make it a column of its own first.)"
+                    f"expected variables that the treatment cannot change.\nTake {name} out of it. "
+                    + (
+                        f"(The outcome before the treatment is {listing(sorted(earlier))}.)"
+                        if earlier
+                        else "(A change from a baseline: make it a column of its own first.)"
+                    )
                 )
 
 

@@ -26,6 +26,8 @@ from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, advising, one_of
 
 PERIODS = 2
+NEVER = "never"
+COMPARED = "group or control"  # name of a column of the units of a group and their controls
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -209,6 +211,14 @@ def change_words(formula: str, did: DiD) -> str:
     return f"the change of {after} since {early}"
 
 
+def names_before(formula: str, did: DiD | None) -> set[str]:
+    """Return the variables of an outcome before the treatment, which are covariates like others."""
+    if did is None or did.cross_sections:
+        return set()
+    change = _change_of(formula)
+    return set(_names_in(change.right)) - set(_names_in(change.left))
+
+
 def _change_of(formula: str) -> ast.BinOp:
     """Return the change on the left of a formula as `with_change` returns it."""
     call: Any = ast.parse(formula.partition("~")[0].strip(), mode="eval").body
@@ -322,14 +332,15 @@ def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], un
     if (rows > 1).any(axis=None):
         twice = rows.index[(rows > 1).any(axis=1)]
         raise DesignError(
-            f"{len(twice)} values of unit {name!r} have several rows in one period ({listing(twice)}); expected one.\n"
+            f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)}); "
+            "expected one.\n"
             f'Type  data=data.drop_duplicates(["{name}", "{time}"])  if they are copies.'
         )
     few = rows.index[(rows == 0).any(axis=1)]
     if len(few):
         raise DesignError(
-            f"{len(few)} of {len(rows)} values of unit {name!r} have no row in some period ({listing(few)}); expected "
-            "one in each.\n"
+            f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)}); expected one in "
+            "each.\n"
             f'Type  data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]  to leave them '
             "out."
         )
@@ -351,7 +362,7 @@ def _check_arms(did: DiD, treat: Any, table: Table, halves: tuple[pd.DataFrame, 
         if not (begun and treat.isidentifier()):
             instead = f'data[data.groupby("{did.unit}")["{treat}"].transform("nunique") == 1]'
         raise DesignError(
-            f"treatment {treat!r} changes within {int(moved.sum())} of {len(before)} values of unit {did.unit!r} "
+            f"treatment {treat!r} changes within {int(moved.sum())} of {len(before)} units by {did.unit!r} "
             f"({listing(before.index[moved])}); expected the arm of the unit in both of its rows.\n"
             f"Type  data={instead}  "
             + ("for the arm after the treatment began." if begun else "to leave these units out.")
@@ -386,18 +397,26 @@ class Adoption:
     units: pd.Index
     column: str
 
+    @property
+    def sizes(self) -> pd.Series:
+        """Number of units of each group, under the period in which it begins; last those that never begin."""
+        found = np.bincount(self.begins, minlength=len(self.names) + 1)
+        return pd.Series(found, index=[*self.names, NEVER])[found > 0]
+
     def of_units(self, name: str) -> pd.Series:
         """Return a column in the first period, a value for each unit."""
         first = self.period == 0
         return pd.Series(self.frame[name].array[first], index=self.units[self.unit[first]]).loc[self.units]
 
-    def cells(self, not_yet: bool) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
+    def cells(self, not_yet: bool, whole: bool) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
         """Yield the data of each group and period: of two periods, the group and its controls.
 
         Parameters
         ----------
         not_yet : bool
             Whether units are controls too that begin later than both periods.
+        whole : bool
+            Whether the rows of all units are there, the group and its controls the subpopulation `COMPARED`.
 
         Yields
         ------
@@ -416,8 +435,11 @@ class Adoption:
                 control = ((self.begins == never) | later) & ~treated
                 part = None
                 if control.any():
-                    rows = np.isin(self.period, (period, group - 1)) & (treated | control)[self.unit]
-                    part = self.frame[rows].assign(**{treat: treated[self.unit[rows]].astype(int)})
+                    compared = treated | control
+                    rows = np.isin(self.period, (period, group - 1)) & (compared | whole)[self.unit]
+                    of_rows = self.unit[rows]
+                    marks = {treat: treated[of_rows].astype(int), COMPARED: compared[of_rows]}
+                    part = self.frame[rows].assign(**marks)
                 yield int(group), period, part, treat
 
 
@@ -450,7 +472,8 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
         and (first.dtype.kind == "O") != (names.dtype.kind == "O")
     ):
         raise DesignError(
-            f"begins {begins!r} has values such as {first[known].iloc[0]!r}, and time {time!r} such as {names[0]!r}; "
+            f"begins {begins!r} has values such as {listing(first[known][:1])}, and time {time!r} such as "
+            f"{listing(names[:1])}; "
             "expected the period in which each unit begins.\nGive begins= in the periods of time=, of the same type."
         )
     start = np.full(len(frame), never)
@@ -460,16 +483,20 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     unit_codes, unit_names = pd.factorize(units)
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
     if several.any():
+        instead = f'data[data.groupby("{unit}")["{begins}"].transform("nunique", dropna=False) == 1]  to leave them out'
+        if set(first[known].unique()) <= {0, 1} and begins.isidentifier():  # says whether, not when
+            instead = f'data["{time}"].where(data["{begins}"] == 1).groupby(data["{unit}"]).transform("min")'
+            instead = f'data.assign(first={instead}), begins="first"'
         raise DesignError(
-            f"begins {begins!r} has several values in {int(several.sum())} values of unit {unit!r} "
-            f"({listing(unit_names[several])}); expected when each begins, in all of its rows.\n"
-            f'Type  data=data[data.groupby("{unit}")["{begins}"].transform("nunique", dropna=False) == 1]  to leave '
-            "them out."
+            f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r} "
+            f"({listing(unit_names[several])}); expected the period in which each begins, in all of its rows.\n"
+            f"Type  data={instead}."
         )
     early = start == 0
     if early.any():
         raise DesignError(
-            f"begins {begins!r} is not after the first period, {names[0]!r}, in {len(set(unit_codes[early]))} units; "
+            f"begins {begins!r} is not after the first period, {listing(names[:1])}, in "
+            f"{len(set(unit_codes[early]))} units; "
             "they have no period before the treatment, and are no controls.\n"
             f'Type  data=data[~data["{begins}"].isin([{listing(pd.unique(first[early]))}])]  to leave them out.'
         )

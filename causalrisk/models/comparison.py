@@ -411,7 +411,7 @@ def compare(
         frame={**caller.f_globals, **caller.f_locals},
         constant_outcome=all(model.spec.constants for model in models),
     )
-    if any(model.spec.uses_propensity for model in models):
+    if any(model.spec.uses_propensity for model in models) and options.get("did") is None:
         check_scored(design, options.get("propensity"), options.get("propensity_score"))
     fitted = fit_estimators(
         design,

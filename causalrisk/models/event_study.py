@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import ColumnOptions, DiD, check_scored, design_from_formula, with_change
+from causalrisk.design import ColumnOptions, DiD, Scan, Survey, as_scan, design_from_formula, with_change
 from causalrisk.design.columns.dtypes import numbers
-from causalrisk.design.did import Adoption, adoption, without_change
-from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, one_of, warn_user
+from causalrisk.design.did import COMPARED, Adoption, adoption
+from causalrisk.design.survey import Factors, SurveyDesign, labels_of
+from causalrisk.errors import (
+    CausalRiskError,
+    DesignError,
+    DesignWarning,
+    OptionError,
+    UnavailableError,
+    check_alpha,
+    one_of,
+    warn_user,
+)
 from causalrisk.estimators.options import model_options, options_of
+from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.models.comparison import chosen_models
-from causalrisk.models.keywords import check_keywords
+from causalrisk.models.keywords import STUDY, check_keywords, unknown_attribute
 from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
+from causalrisk.report.labels import StudyFacts
+from causalrisk.report.page.study import study_methods, write_study
 from causalrisk.report.plots import axes_or_new, draw_event_study
 from causalrisk.report.summary import summarize_event_study
 from causalrisk.report.tables.stacked import ResultSummary
-from causalrisk.report.tables.text import format_number
+from causalrisk.report.tables.text import format_number, format_p
+from causalrisk.values import CovType
 
 BY = ("exposure", "group", "time", "all")
-CONTROLS = ("never", "not yet")
+CONTROL_WORDS = {"never": "units that never begin", "not yet": "units that begin later than both periods, or never"}
+CONTROLS = tuple(CONTROL_WORDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +72,12 @@ class EventStudy:
         What each unit or cluster adds to the error of these.
     exposure : ndarray of int, shape (m,)
         Periods since the group began, 0 in the first with treatment.
+    facts : StudyFacts
+        The data in words.
     notes : tuple of str
         What is to be said of the groups and periods.
+    strata : tuple of (ndarray of int, shape (n,), and Factors), optional
+        Of a survey design the stratum of each unit or cluster, and the weights of the strata in the variance.
     """
 
     fits: Mapping[tuple[Any, Any], CausalResults]
@@ -60,7 +85,14 @@ class EventStudy:
     shares: Array
     of_shares: Array
     exposure: NDArray[np.intp]
+    facts: StudyFacts
     notes: tuple[str, ...]
+    strata: tuple[NDArray[np.intp], Factors] | None = None
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of tests and intervals; infinite for normal ones."""
+        return self.facts.df
 
     @cached_property
     def params(self) -> pd.Series:
@@ -71,7 +103,18 @@ class EventStudy:
 
     def cov_params(self) -> pd.DataFrame:
         """Return the joint covariance of `params`, from the influence functions of all fits."""
-        return pd.DataFrame(self.contributions.T @ self.contributions, self.params.index, self.params.index)
+        return pd.DataFrame(self._covariance(self.contributions), self.params.index, self.params.index)
+
+    def _covariance(self, errors: Array) -> Array:
+        """Return the covariance of what units or clusters add errors to, shape (d, d)."""
+        if self.strata is None:
+            return errors.T @ errors
+        stratum, factors = self.strata
+        rows = BlockInfluence(errors, np.ones(len(errors)), None, stratum)
+        return sandwich(
+            lambda function: [function(rows)], n=len(errors), total=1.0, frequency=False, n_clusters=None,
+            n_coefficients=0, strata=factors,
+        )  # fmt: skip
 
     @check_keywords("methods")
     def effects(self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step") -> Any:
@@ -92,14 +135,14 @@ class EventStudy:
         Returns
         -------
         DataFrame
-            A row an effect: estimate, std err, z, P>|z|, adjusted P and limits.
+            A row an effect: estimate, std err, z, P>|z|, adjusted P and limits; of t where it has degrees of freedom.
         """
         check_alpha(alpha)
         check_adjustment(adjust)
         index, values, errors = self._averages(by)
-        covariance = errors.T @ errors
-        frame = inference_frame(values, np.sqrt(np.diag(covariance)), alpha, index)
-        return adjusted_frame(frame, covariance, adjust=adjust if len(frame) > 1 else None, alpha=alpha, df=np.inf)
+        covariance = self._covariance(errors)
+        frame = inference_frame(values, np.sqrt(np.diag(covariance)), alpha, index, df=self.df)
+        return adjusted_frame(frame, covariance, adjust=adjust if len(frame) > 1 else None, alpha=alpha, df=self.df)
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
@@ -126,7 +169,7 @@ class EventStudy:
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
-            Wald's test with a degree of freedom for each placebo.
+            Wald's test with a degree of freedom for each placebo; F where the study has degrees of freedom.
 
         Raises
         ------
@@ -139,9 +182,9 @@ class EventStudy:
                 "no group has two periods before it begins, so that there is no placebo.\nGive earlier periods too."
             )
         left = np.eye(len(before))[before]
-        covariance = self.contributions.T @ self.contributions
+        covariance = self._covariance(self.contributions)
         found = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
-        return joint_test(found[0], found[1])
+        return joint_test(found[0], found[1], self.df)
 
     @check_keywords("methods")
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
@@ -163,9 +206,7 @@ class EventStudy:
         """
         one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
-        first = next(iter(self.fits.values()))._record
-        formula = without_change(str(first.design.formula), first.options.did)
-        return draw_event_study(each, joint, f"ATT on {formula.partition('~')[0].strip()}", axes_or_new(ax))
+        return draw_event_study(each, joint, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 
     @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
@@ -183,9 +224,76 @@ class EventStudy:
         ResultSummary
             A statsmodels Summary.
         """
-        first = next(iter(self.fits.values()))._record
         tables = {name: self.effects(name, alpha) for name in ("exposure", "group", "all")}
-        return summarize_event_study(first, tables, self.notes, title)
+        return summarize_event_study(self._first, self.facts, tables, self.notes, title)
+
+    def methods(self) -> str:
+        """Return a methods paragraph: effects, controls, units, models, and standard errors."""
+        return study_methods(self._first, self.facts)
+
+    @check_keywords("methods")
+    def report(
+        self,
+        path: str | os.PathLike[str] = "report.html",
+        *,
+        title: str | None = None,
+        alpha: float = 0.05,
+        assumptions: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write a page with the summary, the plots, the placebos, assumptions and methods.
+
+        Parameters
+        ----------
+        path : str or path, default "report.html"
+            Where to write; a file that exists is replaced.
+        title : str, optional
+            Heading.
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        assumptions : mapping, optional
+            Your statements on "parallel_trends", "no_post_treatment" and "no_interference"; those you leave out stand
+            in the page as questions still to be answered.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        UnavailableError
+            If matplotlib is not installed.
+        OptionError
+            If an assumption is not one of these, or the file is not named as a web page.
+        """
+        check_alpha(alpha)
+        count, placebos = int((self.exposure < 0).sum()), "There are none: no group has two periods before it begins."
+        if count:
+            p = format_p(float(self.pretrend_test().pvalue))
+            placebos = (
+                f"Before the beginning there should be no effect. Wald's test that all {count} are zero: p {p}. A "
+                "test that does not reject does not show that trends are parallel."
+            )
+        return write_study(
+            path,
+            self._first,
+            self.facts,
+            title=title or f"Report: {self!r}",
+            summary=self.summary(alpha),
+            plots={by: functools.partial(self.plot, by, alpha=alpha) for by in BY[:3]},
+            placebos=placebos,
+            assumptions=assumptions or {},
+        )
+
+    @property
+    def _first(self) -> FitRecord:
+        return next(iter(self.fits.values()))._record
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        what = "event studies have"
+        raise UnavailableError(unknown_attribute("study", what, name, known=dir(type(self)), variable="study"))
 
     def __repr__(self) -> str:
         overall = self.effects("all").iloc[0]
@@ -198,9 +306,9 @@ class EventStudy:
 
 
 @check_keywords(
-    "from_formula",
+    "event_study",
     CausalModel.from_formula,
-    without=("treat", "did", "target", "effect", "treated", "reference", "levels", "design", "subpop", "n_repeats"),
+    without=("treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"),
 )
 def event_study(
     formula: str,
@@ -211,6 +319,7 @@ def event_study(
     unit: str,
     estimator: str | type[CausalModel] = "AIPW",
     controls: str = "never",
+    use_t: bool | None = None,
     **options: Any,
 ) -> EventStudy:
     """Difference-in-differences where units begin the treatment at different times and keep it.
@@ -227,13 +336,16 @@ def event_study(
     time, unit : str
         Columns of the period and the unit.
     estimator : name or model class, default "AIPW"
-        Estimator of each group and period.
+        Estimator of each group and period; of JRE standard errors are robust.
     controls : {"never", "not yet"}
         Units that each group is compared with: those that never begin, or also those that begin later than both
         periods.
+    use_t : bool, optional
+        Whether tests and intervals are of t, with clusters less one, or units less one, degrees of freedom; by default
+        only with a survey design, whose degrees of freedom are units less strata.
     **options
-        Options of `IPWRA.from_formula` for each of the fits; weights, clusters, offsets and scores by the names of
-        columns.
+        Options of `IPWRA.from_formula` for each of the fits; weights, clusters, survey designs, offsets and scores by
+        the names of columns.
 
     Returns
     -------
@@ -290,35 +402,108 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    model, caller = chosen_models(estimator)[0], sys._getframe(2)
+    model, caller = _one_model(estimator), sys._getframe(2)
     scope = {**caller.f_globals, **caller.f_locals}
     one_of("controls", controls, CONTROLS)
+    one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
+    if data is None:
+        raise TypeError(f"event_study misses 'data', a row for each unit and period.\n{STUDY}")
+    if isinstance(as_scan(data), Scan):
+        raise UnavailableError(
+            "an event study fits each group in each period, and a scan would be read for each of them.\n"
+            "Type  data=data.collect()  if the rows fit into memory."
+        )
     units = adoption(data, time=time, unit=unit, begins=begins)
-    given = {**options, "did": DiD(time=time, unit=unit)}
+    given = {**options, "did": DiD(time=time, unit=unit), "use_t": use_t}
     fits: dict[tuple[Any, Any], CausalResults] = {}
     places, without = [], list[str]()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for group, period, part, treat in units.cells(controls == "not yet"):
+        for group, period, part, treat in units.cells(controls == "not yet", options.get("design") is not None):
             if part is None:
                 without.append(f"{units.names[group]} in {units.names[period]}")
                 continue
             places.append((group, period))
             cell = units.names[group], units.names[period]
-            fits[cell] = _fit(model, formula, part, {**given, "treat": treat}, scope)
+            fits[cell] = _fit(model, formula, part, {**given, "treat": treat}, scope, f"group {cell[0]} in {cell[1]}")
     for text, category in dict.fromkeys((str(one.message), one.category) for one in caught):  # the fits say the same
         warn_user(text, category)
     if not fits:
         raise _no_effects(units, controls)
-    notes = [f"Controls: units that {'never begin' if controls == 'never' else 'begin later than both periods'}."]
+    notes, left_out = [], max(_left_out(res) for res in fits.values())
+    if left_out:
+        notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
     if without:
         notes.append(f"No unit is a control of these groups and periods: {', '.join(without)}.")
         warn_user(notes[-1], DesignWarning)
     groups, periods = np.array(places).T
-    added, shares, of_shares = _errors(fits, units, groups, options)
-    exposure = periods - groups
-    return EventStudy(fits, np.where(exposure < 0, -1, 1) * added, shares, of_shares, exposure, tuple(notes))
+    added, shares, of_shares, strata = _errors(fits, units, groups, options)
+    exposure, first = periods - groups, next(iter(fits.values()))
+    facts = StudyFacts(
+        formula=formula,
+        begins=begins,
+        time=time,
+        unit=unit,
+        sizes=units.sizes,
+        periods=len(units.names),
+        controls=CONTROL_WORDS[controls],
+        clusters=f"{options['cluster']} ({len(added)})" if options.get("cluster") else "",
+        df=_df(first, len(added), use_t),
+        call=_call(
+            {"formula": formula, "data": ..., "begins": begins, "time": time, "unit": unit},
+            {"estimator": model.spec.name, "controls": controls, "use_t": use_t, **options},
+            first.model.design.survey,
+        ),
+    )
+    return EventStudy(
+        fits=fits,
+        contributions=np.where(exposure < 0, -1, 1) * added,
+        shares=shares,
+        of_shares=of_shares,
+        exposure=exposure,
+        facts=facts,
+        notes=tuple(notes),
+        strata=strata,
+    )
+
+
+def _left_out(res: CausalResults) -> int:
+    """Return the number of units that miss a variable, of those that a fit compares."""
+    ledger = res.model.design.sample_ledger
+    return int(ledger["dropped"][ledger["formula"] != "subpop"].sum())
+
+
+def _one_model(estimator: Any) -> type[CausalModel]:
+    """Return the class of one estimator that is named."""
+    if isinstance(estimator, str | type):
+        try:
+            return chosen_models(estimator)[0]
+        except OptionError as error:
+            text = str(error).replace("estimators: ", "estimator: ")
+            raise OptionError(re.sub(r"estimators=\[(.*)\]", r"estimator=\1", text)) from None
+    raise OptionError(
+        f"estimator is a {type(estimator).__name__}; expected the name of one.\n"
+        'Type  estimator="AIPW", and call once for each estimator.'
+    )
+
+
+def _df(res: CausalResults, n: int, use_t: bool | None) -> float:
+    """Degrees of freedom: of the survey design, or n units or clusters less one."""
+    survey = res.model.design.survey
+    if survey is not None:
+        return np.inf if use_t is False else survey.df
+    return n - 1.0 if use_t else np.inf
+
+
+def _call(needed: Mapping[str, Any], options: Mapping[str, Any], survey: SurveyDesign | None) -> str:
+    """Return the call that repeats a study."""
+    usual = inspect.signature(event_study).parameters
+    given = dict(needed)
+    given |= {name: value for name, value in options.items() if value is not usual[name].default}
+    typed = {name: survey.call if name == "design" and survey is not None else repr(given[name]) for name in given}
+    lines = [f"    {name}={text}," for name, text in (typed | {"data": "data"}).items()]
+    return "\n".join(["study = causalrisk.event_study(", *lines, ")"])
 
 
 def _check_columns(options: Mapping[str, Any]) -> None:
@@ -330,21 +515,42 @@ def _check_columns(options: Mapping[str, Any]) -> None:
                 f"{name} is a {type(value).__name__}, and each group and period has rows of its own; expected the name "
                 f'of a column.\nType  {name}="<column>"  with its name in data.'
             )
+    survey = options.get("design")
+    if isinstance(survey, Survey):
+        if survey.replicate_weights is not None:
+            raise OptionError(
+                "design= has replicate weights, under each of which every group and period would be fitted anew.\n"
+                'Type  Survey(weights="<column>", strata="<column>", psu="<column>").'
+            )
+        for name in ("weights", "strata", "psu", "fpc"):
+            if not isinstance(getattr(survey, name), str | None):
+                raise OptionError(
+                    f"{name} of design= has values of its own, and each group and period has rows of its own; expected "
+                    f'the name of a column.\nType  Survey({name}="<column>")  with its name in data.'
+                )
 
 
 def _fit(
-    model: type[CausalModel], formula: str, part: pd.DataFrame, given: Mapping[str, Any], scope: Mapping[str, Any]
+    model: type[CausalModel],
+    formula: str,
+    part: pd.DataFrame,
+    given: Mapping[str, Any],
+    scope: Mapping[str, Any],
+    cell: str,
 ) -> CausalResults:
-    """Fit the change of one group between two periods."""
+    """Fit the change of one group between two periods, `cell` in messages."""
     changed, wide = with_change(given["did"], formula, part, given["treat"])
-    columns, propensity = options_of(ColumnOptions, given), given.get("propensity")
-    design = design_from_formula(
-        changed, wide, columns, propensity=propensity, frame=scope, constant_outcome=model.spec.constants
-    )
-    if model.spec.uses_propensity:
-        check_scored(design, propensity, given.get("propensity_score"))
-    made = model._of(design, model._checked(model_options(design, given)))
-    return made.fit(cov_type="cluster" if given.get("cluster") else "robust")
+    surveyed, propensity = given.get("design") is not None, given.get("propensity")
+    columns = options_of(ColumnOptions, {**given, "subpop": COMPARED if surveyed else None})
+    robust: CovType | None = None if surveyed else "cluster" if given.get("cluster") else "robust"
+    try:
+        design = design_from_formula(
+            changed, wide, columns, propensity=propensity, frame=scope, constant_outcome=model.spec.constants
+        )
+        made = model._of(design, model._checked(model_options(design, given)))
+        return made.fit(cov_type=robust, use_t=given["use_t"])
+    except CausalRiskError as error:
+        raise type(error)(f"{cell}: {str(error).replace(changed, formula)}") from error
 
 
 def _no_effects(units: Adoption, controls: str) -> DesignError:
@@ -361,12 +567,27 @@ def _no_effects(units: Adoption, controls: str) -> DesignError:
     )
 
 
+Strata: TypeAlias = tuple[NDArray[np.intp], Factors] | None
+
+
 def _errors(
     fits: Mapping[tuple[Any, Any], CausalResults], units: Adoption, groups: NDArray[np.intp], options: Mapping[str, Any]
-) -> tuple[Array, Array, Array]:
-    """Return what units or clusters add to the errors of the effects; shares of the groups, and the same of these."""
-    cluster, weights = options.get("cluster"), options.get("weights")
-    code = np.arange(len(units.units)) if cluster is None else pd.factorize(units.of_units(cluster))[0]
+) -> tuple[Array, Array, Array, Strata]:
+    """Return what units or clusters add to the errors of the effects; shares of the groups, and the same of these.
+
+    The last is the stratum of each unit or cluster, and the weights of the strata, of a survey design.
+    """
+    survey = options.get("design")
+    cluster, weights = (options.get(name) for name in ("cluster", "weights"))
+    if survey is not None:
+        cluster, weights = survey.psu, survey.weights
+    stratum = np.zeros(len(units.units), dtype=np.intp)
+    made = next(iter(fits.values())).model.design.survey
+    if made is not None and survey is not None and survey.strata is not None:
+        stratum = pd.Index(made.strata).get_indexer(labels_of(units.of_units(survey.strata)))
+    code = np.arange(len(units.units))
+    if cluster is not None:
+        code = pd.factorize(pd.MultiIndex.from_arrays([stratum, units.of_units(cluster)]))[0]
     alike = options.get("weight_type") == "frequency" and cluster is None  # rows that stand for several units
 
     def summed(values: Array, of: Array, place: NDArray[np.intp]) -> Array:
@@ -382,4 +603,10 @@ def _errors(
     of = np.ones(len(code)) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
     member = (units.begins[:, None] == groups).astype(float)
     shares = of @ member / of.sum()
-    return np.column_stack(added), shares, summed((member - shares) / of.sum(), of, np.arange(len(code)))
+    of_shares = summed((member - shares) / of.sum(), of, np.arange(len(code)))
+    strata = None
+    if made is not None:
+        of_code = np.zeros(code.max() + 1, dtype=np.intp)
+        of_code[code] = stratum
+        strata = of_code, made.factors
+    return np.column_stack(added), shares, of_shares, strata

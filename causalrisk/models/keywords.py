@@ -60,7 +60,13 @@ MOVED = {  # from_formula and fit know the words of each other
     "from_formula": ("fit", r"from_formula(...).fit(\1)"),
     "fit": ("from_formula", r"from_formula(..., \1).fit()"),
 }
-BESIDE = {"arrays": "from_formula", "with_options": "from_formula", "fit_separate": "fit", "compare": "fit"}
+BESIDE = {
+    "arrays": "from_formula",
+    "event_study": "from_formula",
+    "with_options": "from_formula",
+    "fit_separate": "fit",
+    "compare": "fit",
+}
 
 
 def _fields(*kinds: type) -> list[str]:
@@ -194,9 +200,11 @@ def _without_treatment(args: Sequence[Any]) -> str:
     return 'treat= says which column is the treatment.\nType  from_formula("y ~ x1 + x2", data, treat="d").'
 
 
+STUDY = 'Type  event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id").'
 REQUIRED: dict[str, Callable[[Sequence[Any]], str]] = {
     "treat": _without_treatment,
     "data": lambda _: 'The covariates come first.\nType  table_one(["x1", "x2"], data, by="d").',
+    **dict.fromkeys(("begins", "time", "unit"), lambda _: STUDY),
 }
 ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in (spec.name.casefold(), *spec.aliases)}
 
@@ -361,7 +369,7 @@ def unknown_attribute(place: str, what: str, name: str, known: Iterable[str], va
     """
     close = nearest_name(name, [k for k in known if not k.startswith("_")], CLOSE)
     near = f"Did you mean  {variable}.{close} ?" if close else f"Type  dir({variable})  for all there are."
-    advice = words.table("instead", place).get(name, near)
+    advice = words.table("instead", place).get(name, near).replace("{name}", name)
     return f"{what} no attribute {name!r}.\n{advice}"
 
 

@@ -287,7 +287,7 @@ class CausalModel(metaclass=Advising):
             frame={**caller.f_globals, **caller.f_locals},
             constant_outcome=cls.spec.constants,
         )
-        if cls.spec.uses_propensity:
+        if cls.spec.uses_propensity and did is None:  # trends may be parallel without covariates
             check_scored(made, propensity, propensity_score)
         return cls._of(made, cls._checked(model_options(made, given)))
 

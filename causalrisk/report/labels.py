@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.design.did import change_words
+from causalrisk.design.did import NEVER, change_words
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
@@ -487,6 +488,60 @@ def trend_words(record: FitRecord, compared: bool = False) -> str:
     weights = "normalised, as in DRDID" if options.did.normalize else "not normalised"
     kind = "locally efficient doubly robust" if sections else "doubly robust"
     return f"{text} This is the {kind} estimator of Sant'Anna and Zhao, with weights of the controls {weights}."
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """The data of an event study in words.
+
+    Parameters
+    ----------
+    formula : str
+        Outcome formula.
+    begins, time, unit : str
+        Columns of the first period with treatment, of the period and of the unit.
+    sizes : Series
+        Number of units of each group, and of those that never begin.
+    periods : int
+        Number of periods.
+    controls : str
+        The controls in words.
+    clusters : str
+        Column of the clusters with their number; empty without any.
+    df : float
+        Degrees of freedom of tests and intervals.
+    call : str
+        The call that repeats the study.
+    """
+
+    formula: str
+    begins: str
+    time: str
+    unit: str
+    sizes: pd.Series
+    periods: int
+    controls: str
+    clusters: str
+    df: float
+    call: str
+
+    @property
+    def outcome(self) -> str:
+        """Name of the outcome."""
+        return self.formula.partition("~")[0].strip()
+
+    @property
+    def groups(self) -> str:
+        """Sizes of the groups in a sentence."""
+        parts = [
+            f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in self.sizes.items()
+        ]
+        return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
+
+    @property
+    def intervals(self) -> str:
+        """Distribution of tests and intervals."""
+        return "normal" if np.isinf(self.df) else f"of the t distribution with {self.df:.6g} degrees of freedom"
 
 
 def learner_text(record: FitRecord) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.design.did import without_change
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
@@ -36,6 +35,7 @@ from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.labels import (
     SURVEY_N,
     TOTAL_WEIGHT,
+    StudyFacts,
     bootstrap_text,
     choice_words,
     clip_text,
@@ -615,7 +615,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
 
 
 def summarize_event_study(
-    record: FitRecord, tables: Mapping[str, pd.DataFrame], said: Sequence[str], title: str | None
+    record: FitRecord, facts: StudyFacts, tables: Mapping[str, pd.DataFrame], said: Sequence[str], title: str | None
 ) -> ResultSummary:
     """Compose the summary of an event study.
 
@@ -623,6 +623,8 @@ def summarize_event_study(
     ----------
     record : FitRecord
         The first of the fits.
+    facts : StudyFacts
+        The data.
     tables : mapping of str to DataFrame
         Effects with their intervals, under the heading of each table.
     said : sequence of str
@@ -635,18 +637,23 @@ def summarize_event_study(
     ResultSummary
         The summary.
     """
-    formula = without_change(str(record.design.formula), record.options.did)
+    drawn = [row for row in _design_rows(record.design) if row[0] not in ("Clusters:", "Subpopulation:")]
+    drawn += [("Clusters:", facts.clusters)] if facts.clusters else []
     head = (
-        ("Dep. Variable:", formula.partition("~")[0].strip(), "Target:", target_text(record)),
+        ("Dep. Variable:", facts.outcome, "Target:", target_text(record)),
         ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
         ("Outcome model:", outcome_model_text(record), "Std. errors:", covariance_name(record)),
+        ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
+        *((*row, "", "") for row in drawn),
     )
     shown = [_numbers_table(frame.drop(columns="adjusted P", errors="ignore"), name) for name, frame in tables.items()]
+    right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
         "The effect on a group in a period is that of the change since its last period without treatment, against the "
         "controls; averages weigh groups by their sizes. Exposure is the number of periods since the beginning; "
         "effects before it are placebos. The intervals of a table hold all together.",
-        f"Outcome: {formula}",
+        f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
+        f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
         *said,
         trend_words(record),
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.stats
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DiD, Hajek, OptionError, OutcomeRegression, Survey
@@ -106,6 +107,23 @@ def test_transformed_outcomes_change_by_their_transforms():
     assert own.model.design.endog_name == 'I(np.log(Q("the y")) - np.log(Q("the y_1")))'
 
 
+def test_the_outcome_before_may_be_a_covariate():
+    """With it the change is the outcome after, but for its coefficient."""
+    found = fit(OutcomeRegression, formula="y1 ~ x1 + y0")
+    after = OutcomeRegression.from_formula("y1 ~ x1 + y0", SIM, treat="d", target="treated").fit()
+    np.testing.assert_allclose([found.effect, found.bse["ATT"]], [after.effect, after.bse["ATT"]], rtol=1e-10)
+    long = fit(OutcomeRegression, LONG, "y ~ x1 + y_1999", OF_LONG)
+    assert long.effect == pytest.approx(found.effect, rel=1e-10)
+    with pytest.raises(DesignError, match="y_1999"):
+        fit(data=LONG, formula="y ~ x1 + y", did=OF_LONG)
+
+
+def test_trends_may_be_parallel_without_covariates():
+    means = SIM.assign(dy=SIM.y1 - SIM.y0).groupby("d").dy.mean()
+    assert fit(formula="y1 ~ 1").effect == pytest.approx(means[1] - means[0], rel=1e-10)
+    assert study(formula="y ~ 1").params.shape == STUDY.params.shape
+
+
 @pytest.mark.parametrize("estimator", [AIPW, IPWRA])
 def test_a_scan_is_the_data_in_memory(estimator):
     scanned, whole = fit(estimator, in_blocks([SIM.head(130), SIM.tail(170)])), fit(estimator)
@@ -142,6 +160,10 @@ def test_what_is_said_of_it():
     for said in (text, res.methods(), str(res.explain())):
         assert "parallel trends" in " ".join(said.split())
     assert "unconfoundedness" not in str(res.explain())
+    for prose in (res.methods(), str(res.explain())):
+        assert "the change from y0 to y1" in " ".join(prose.split()) and "I(y1" not in prose
+    long = fit(data=LONG, formula="np.log(y + 99) ~ x1", did=OF_LONG)
+    assert "the change of np.log(y + 99) since 1999" in long.methods()
     assert "improved estimator of Sant'Anna and Zhao" in " ".join(text.split())
     assert any("Sant'Anna" in reference for reference in references(res._record, False, False, False))
     assert res.glance()["did"].iloc[0] == 'DiD(before="y0")'
@@ -353,7 +375,14 @@ def staggered(n=240, seed=0, firsts=(2003, 2004, np.inf)):
     x, noise = rng.normal(size=n), rng.normal(size=(n, len(YEARS)))
     first = np.asarray(firsts)[(rng.uniform(size=n) * len(firsts) + 0.4 * x).clip(0, len(firsts) - 1e-9).astype(int)]
     units = pd.DataFrame(
-        {"id": np.arange(n), "first": first, "x": x, "w": 1 + np.arange(n) % 3, "c": np.arange(n) % 30}
+        {
+            "id": np.arange(n),
+            "first": first,
+            "x": x,
+            "w": 1 + np.arange(n) % 3,
+            "c": np.arange(n) % 30,
+            "h": np.arange(n) % 3,
+        }
     )
     data = units.merge(pd.DataFrame({"year": YEARS}), how="cross")
     grown = (data.year - data["first"] + 1).clip(lower=0)
@@ -401,11 +430,34 @@ def test_each_group_and_period_is_a_fit_of_two_periods(controls):
 @pytest.mark.parametrize("options", [
     {}, {"cluster": "c"}, {"weights": "w", "weight_type": "probability"}, {"weights": "w", "weight_type": "frequency"},
     {"estimator": "OutcomeRegression"}, {"estimator": IPWRA, "propensity_loss": "calibrated", "controls": "not yet"},
+    {"design": Survey(weights="w", strata="h", psu="c")}, {"design": Survey(weights="w", strata="h")},
 ])  # fmt: skip
 def test_errors_of_the_effects_are_those_of_the_fits(options):
     found = study(**options)
     errors = [res.bse["ATT"] for res in found.fits.values()]
     np.testing.assert_allclose(np.sqrt(np.diag(found.cov_params())), errors, rtol=1e-10)
+
+
+def test_a_fit_of_a_survey_is_of_the_subpopulation_of_its_group_and_controls():
+    survey = Survey(weights="w", strata="h", psu="c")
+    found = study(design=survey)
+    part = PANEL[PANEL.year.isin([2002, 2004])]
+    part = part.assign(d=(part["first"] == 2003) * 1, inside=part["first"].isin([2003, np.inf]))
+    two = fit(data=part, formula="y ~ x", did=DiD(time="year", unit="id"), design=survey, subpop="inside")
+    assert found.params[2003, 2004] == pytest.approx(two.effect, rel=1e-12)
+    assert found.fits[2003, 2004].bse["ATT"] == pytest.approx(two.bse["ATT"], rel=1e-12)
+    assert found.df == two.model.design.survey.df == 27
+    assert study(design=survey, use_t=False).df == np.inf
+
+
+def test_tests_of_few_clusters_are_of_t():
+    few = study(cluster="c", use_t=True)
+    table = few.effects(adjust=None)
+    assert few.df == 29 and "t" in table
+    half = (table["0.975]"] - table["estimate"]) / table["std err"]
+    np.testing.assert_allclose(half, scipy.stats.t.ppf(0.975, 29), rtol=1e-10)
+    assert few.pretrend_test().df_denom == 29 and study(use_t=True).df == 239
+    assert few.fits[2003, 2003].bse["ATT"] == pytest.approx(study(cluster="c").fits[2003, 2003].bse["ATT"])
 
 
 def test_averages_weigh_groups_by_their_sizes():
@@ -465,8 +517,74 @@ def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     text = " ".join(str(STUDY.summary()).split())
     assert "parallel trends" in text and "exposure" in text and "units that never begin" in text
     assert [label.get_text() for label in STUDY.plot("time").get_xticklabels()] == ["2003", "2004", "2005"]
+    for said in ("Units: id (240)", "begin in 2003", "Propensity: x", "year (5)"):
+        assert said in text
+    assert "Clusters: c (30)" in " ".join(str(study(cluster="c").summary()).split())
+    missing = study(PANEL.assign(x=PANEL.x.where(PANEL.id > 5)))
+    assert "units are left out of a fit" in " ".join(str(missing.summary()).split())
     again = pickle.loads(pickle.dumps(STUDY))
     pd.testing.assert_frame_equal(again.effects(adjust=None), STUDY.effects(adjust=None))
+
+
+def test_the_report_of_a_study(tmp_path, unprinted_plots):
+    found = study(design=Survey(weights="w", strata="h", psu="c"), controls="not yet")
+    path = found.report(tmp_path / "study.html", assumptions={"parallel_trends": "Shops of one chain."})
+    page = path.read_text()
+    for said in ("Shops of one chain.", "Callaway", "Wald", "Effects on y by exposure"):
+        assert said in page
+    assert "Callaway and Sant'Anna 2021" in found.methods() and "30 first-stage units (c)" in found.methods()
+    names = {"data": PANEL, "causalrisk": cr, "Survey": Survey}
+    exec(found.facts.call, names)
+    pd.testing.assert_series_equal(names["study"].params, found.params)
+    with pytest.raises(OptionError, match="web page"):
+        found.report(tmp_path / "study.pdf")
+
+
+@pytest.mark.parametrize(("options", "typed"), [
+    ({"gname": "first"}, 'begins="first"'),
+    ({"tname": "year"}, 'time="year"'),
+    ({"idname": "id"}, 'unit="id"'),
+    ({"control_group": "notyettreated"}, 'controls="not yet"'),
+    ({"est_method": "reg"}, 'estimator="OutcomeRegression"'),
+    ({"xformla": "~ x"}, '"y ~ x"'),
+    ({"treat": "d"}, 'begins="first"'),
+    ({"n_boot": 99}, "Leave it out."),
+])  # fmt: skip
+def test_words_of_did_are_answered(options, typed):
+    with pytest.raises(TypeError) as told:
+        study(**options)
+    assert typed in str(told.value).splitlines()[-1]
+
+
+def test_attributes_of_did_are_answered():
+    for name, typed in (("aggte", "study.effects"), ("bse", "effects(None)"), ("explain", "study.fits[group, time]")):
+        with pytest.raises(cr.UnavailableError) as told:
+            getattr(STUDY, name)
+        assert typed in str(told.value).splitlines()[-1]
+    assert not hasattr(STUDY, "_no")
+
+
+def test_errors_of_a_study_are_in_its_own_words():
+    always = PANEL.assign(d=(PANEL.year >= PANEL["first"]) * 1)
+    for refused, kind, said in (
+        (lambda: study(formula="y ~ z"), DesignError, "'y ~ z'"),
+        (lambda: study(formula="y ~ x + y"), DesignError, "Take y out"),
+        (lambda: study(estimator="dr"), OptionError, 'Type  estimator="AIPW".'),
+        (lambda: study(estimator=["AIPW", "IPWRA"]), OptionError, 'estimator="AIPW"'),
+        (lambda: study(controls="notyettreated"), OptionError, "controls='not yet'"),
+        (lambda: STUDY.effects("dynamic"), OptionError, "by='exposure'"),
+        (lambda: study(data=None), TypeError, "event_study("),
+        (lambda: study(data=in_blocks([PANEL])), cr.UnavailableError, "data.collect()"),
+        (lambda: study(design=Survey(weights="w", replicate_weights=["w"], replicate_type="BRR")), OptionError, "psu="),
+        (lambda: study(design=Survey(weights=PANEL.w)), OptionError, 'Survey(weights="<column>")'),
+        (lambda: cr.event_study("y ~ x", always, begins="d", time="year", unit="id"), DesignError, ".transform("),
+        (lambda: study(PANEL.assign(first=PANEL["first"].replace(2003, 2001))), DesignError, "first period, 2001,"),
+    ):  # fmt: skip
+        with pytest.raises(kind) as told:
+            refused()
+        assert said in str(told.value) and "I(y" not in str(told.value)
+    begun = always.year.where(always.d == 1).groupby(always.id).transform("min")
+    pd.testing.assert_series_equal(study(always.assign(first=begun)).params, STUDY.params)
 
 
 def test_groups_without_controls_are_named():

@@ -210,7 +210,7 @@ class ScanReader:
             _refuse_state(part, self.frame, names)
         check_names(columns)
         by = by_rows(as_table(empty, []), columns, {}, [])
-        check_roles(formulas, columns.treat)
+        check_roles(formulas, columns.treat, columns.did)
         self.survey = by.survey
         others = [getattr(columns, option) for option in BY_ROW[:-1]]
         if isinstance(columns.subpop, str):

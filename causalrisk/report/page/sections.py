@@ -73,6 +73,7 @@ from causalrisk.report.page.verdicts import (
     read_trimming,
 )
 from causalrisk.report.summary import one_line, summary
+from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_share
 from causalrisk.runtime.files import write_whole
 
@@ -169,15 +170,10 @@ def report(
         If an assumption is not one of these, or the file is not named as a web page.
     """
     check_alpha(alpha)
-    if Path(path).suffix.lower() not in ("", ".html", ".htm"):
-        page_path = Path(path).with_suffix(".html").as_posix()
-        raise OptionError(
-            f"the report is a web page, and {os.fspath(path)!r} is named as another kind of file; a browser prints it "
-            f'as PDF.\nType  res.report("{page_path}").'
-        )
+    check_page(path)
     if isinstance(record.design, ScannedDesign):
         raise by_rows("the report", "Type  res.methods()  for a paragraph, beside res.summary() and res.balance(). ")
-    stated = _stated(assumptions or {}, assumptions_of(record))
+    stated = statements(assumptions or {}, assumptions_of(record))
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
     parts = parts_of(record, alpha, stated)
@@ -189,6 +185,16 @@ def report(
     return write_whole(path, page(heading, body))
 
 
+def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
+    """Refuse a name of another kind of file than a web page; `variable` is what the results are called in examples."""
+    if Path(path).suffix.lower() not in ("", ".html", ".htm"):
+        page_path = Path(path).with_suffix(".html").as_posix()
+        raise OptionError(
+            f"the report is a web page, and {os.fspath(path)!r} is named as another kind of file; a browser prints it "
+            f'as PDF.\nType  {variable}.report("{page_path}").'
+        )
+
+
 def assumptions_of(record: FitRecord) -> Mapping[str, tuple[str, str]]:
     """Return the heading and the question of each assumption of a fit that no data can check."""
     if record.options.did is None:
@@ -197,8 +203,8 @@ def assumptions_of(record: FitRecord) -> Mapping[str, tuple[str, str]]:
     return TRENDS | of_sections | {name: texts for name, texts in ASSUMPTIONS.items() if name != "unconfoundedness"}
 
 
-def _stated(assumptions: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
-    """Refuse unknown assumptions; leave out empty ones."""
+def statements(assumptions: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
+    """Return the statements on assumptions that are not empty; an OptionError for unknown ones."""
     for name in assumptions:
         if name not in known:
             meant = words.values("assumptions").get(str(name).casefold())
@@ -248,13 +254,13 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     found = [_attempted(anchor, heading, make) for holds, anchor, heading, make in diagnostics if holds]
     done = {part.anchor for part in found if part.reading is not None}
     return [
-        _summary(record, alpha),
-        _assumptions(record, stated),
+        summary_part(summary(record, alpha)),
+        assumptions_part(record, stated),
         *found,
         _ledgers(record),
         Part("explained", "How the estimate came about", explain(record, alpha).as_html().partition("\n")[2]),
         _methods(record, done),
-        _repeat(record),
+        repeat_part(f"Seed {seed_text(record.seed)}. ", call_of(record)),
     ]
 
 
@@ -312,9 +318,10 @@ def contents(parts: Sequence[Part]) -> str:
     return f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>'
 
 
-def _summary(record: FitRecord, alpha: float) -> Part:
+def summary_part(found: ResultSummary) -> Part:
+    """Return the summary."""
     start = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">'
-    return Part("summary", "Summary", f"{start}{summary(record, alpha).as_html()}</div>")
+    return Part("summary", "Summary", f"{start}{found.as_html()}</div>")
 
 
 def _overlap(record: FitRecord) -> Part:
@@ -581,13 +588,23 @@ def _ledgers(record: FitRecord) -> Part:
     return Part("ledgers", "Rows, resamples and warnings", "\n".join(body))
 
 
-def _assumptions(record: FitRecord, stated: Mapping[str, str]) -> Part:
-    """Return the assumptions: the author's statements, and the questions that are still open."""
+def assumptions_part(record: FitRecord, stated: Mapping[str, str], **named: str) -> Part:
+    """Return the assumptions: the author's statements, and the questions that are still open.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    stated : mapping
+        The statements.
+    **named
+        What to call the treatment (`treat`) or the outcome, if not as the fit does.
+    """
     names = {
         "treat": record.design.treat_name,
         "outcome": outcome_words(record).removeprefix("the "),
         "covariates": joined(variables_of(record)) or "none",
-    }
+    } | named
     blocks = [paragraph("No data can check these. The author of the report has to argue for each of them.")]
     for key, (heading, question) in assumptions_of(record).items():
         title, asked = f"<h3>{html.escape(heading)}</h3>", paragraph(question.format(**names))
@@ -603,16 +620,20 @@ def _assumptions(record: FitRecord, stated: Mapping[str, str]) -> Part:
 
 def _methods(record: FitRecord, done: set[str]) -> Part:
     crump = "overlap" in done and record.options.population is ALL
-    cited = references(record, crump, "balance" in done, "sensitivity" in done)
+    return methods_part(methods(record), references(record, crump, "balance" in done, "sensitivity" in done))
+
+
+def methods_part(text: str, cited: Sequence[str]) -> Part:
+    """Return the methods paragraph and the references."""
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
-    body = f"{paragraph(methods(record))}\n<h3>References</h3>\n<ul>{items}</ul>"
-    return Part("methods", "Methods", body)
+    return Part("methods", "Methods", f"{paragraph(text)}\n<h3>References</h3>\n<ul>{items}</ul>")
 
 
-def _repeat(record: FitRecord) -> Part:
+def repeat_part(said: str, call: str) -> Part:
+    """Return the call that repeats the results, and the versions."""
     body = [
-        paragraph(f"Seed {seed_text(record.seed)}. {versions_text()}."),
-        f"<pre><code>{html.escape(call_of(record))}</code></pre>",
+        paragraph(f"{said}{versions_text()}."),
+        f"<pre><code>{html.escape(call)}</code></pre>",
         paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
     ]
     return Part("repeat", "Repeat it", "\n".join(body))
