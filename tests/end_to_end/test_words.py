@@ -6,8 +6,10 @@ leaves something open that is not in `KNOWN`.
 
 from __future__ import annotations
 
+import pickle
 import re
 import tomllib
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -36,9 +38,10 @@ DATA = SIMULATED.assign(
     k=ROWS // 6 % 3,
     size=400,
     y0=SIMULATED.x3,
+    id=ROWS,
     **{f"r{j}": np.where(j == ROWS % 40 % 4, 0.0, 4 / 3 * (1 + ROWS % 3)) for j in range(4)},
 )
-STAGGERED = pd.concat([DATA.assign(id=ROWS, year=k, first=np.where(DATA.d, 1, 9)) for k in (0, 1)])
+STAGGERED = pd.concat([DATA.assign(year=k, y=DATA.y + k * DATA.x3, first=np.where(DATA.d, 1, 9)) for k in (-1, 0, 1)])
 X = DATA[["x1", "x2"]].assign(const=1.0)
 TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_text("utf-8"))
 EXAMPLES = {  # for each option
@@ -53,7 +56,7 @@ EXAMPLES = {  # for each option
     "median": ["x1"], "df_complete": 50, "title": "Effects", "names": ["a"],
     "psu": "site", "strata": "g", "fpc": "size", "replicate_weights": "r*", "replicate_type": "JK1", "rho": 0.5,
     "combined": True,
-    "before": "y0", "time": "year", "unit": "site", "normalize": False,
+    "before": "y0", "time": "year", "unit": "id", "begins": "first", "normalize": False,
     "rename": {"ATE": "Effect"}, "drop": ["POM[0]"],
     "figsize": (3, 2), "query": "x1 > 0", "effects_by": "g", "t_test": [1, 0, 0], "from_formula": "y ~ x1",
 }  # fmt: skip
@@ -80,6 +83,15 @@ def fit(**options):
 
 TRIAL = model(OutcomeRegression, formula="y ~ x1 + g").fit()
 RES = model(formula="y ~ x1 + x2 + g", learner="smooth").fit(n_boot=200)
+
+
+def event_study(*given, **options):
+    """As in a message, whose data have no periods."""
+    usual = {"data": STAGGERED, "begins": "first", "time": "year", "unit": "id"}
+    return causalrisk.event_study("y ~ x1", **usual | options)
+
+
+STUDY = event_study()
 
 
 def from_formula(*given, **options):
@@ -139,6 +151,7 @@ MADE = by_option({
 })  # fmt: skip
 CALLS = {
     "from_formula": model,
+    "event_study": event_study,
     "survey": surveyed,
     "did": lambda **o: model(AIPW, did=DiD(**({"before": "y0"} | o))),
     "arrays": from_arrays,
@@ -154,7 +167,9 @@ CALLS = {
     "function": lambda **o: model(formula=f"{next(iter(o))}(x1, x2) ~ x1"),
 }
 OF_VALUES = ("estimators", "target", "family")
-ATTRIBUTES = {"results": RES, "model": RES.model, "data": RES.model.data, "class": IPWRA, "package": causalrisk}
+ATTRIBUTES = {
+    "results": RES, "model": RES.model, "data": RES.model.data, "class": IPWRA, "package": causalrisk, "study": STUDY,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -167,7 +182,8 @@ def names(tmp_path, monkeypatch):
         "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression,
         "LinearRegression": LinearRegression, "from_formula": from_formula,
         "fit": fit, "model": RES.model, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey,
-        "DiD": changes, "STAGGERED": STAGGERED,
+        "DiD": changes, "STAGGERED": STAGGERED, "event_study": event_study, "study": STUDY, "group": 1, "time": 1,
+        "pickle": pickle, "file": BytesIO(),
     }  # fmt: skip
 
 
@@ -270,6 +286,8 @@ OPTIONS = {
     "learner_use": lambda **o: model(USERS.get(o["learner_use"], IPWRA), learner="smooth", **o),
     "family": lambda **o: model(formula="ill ~ x1", **o),
     "assumptions": lambda **o: RES.report("page.html", **o),
+    "controls": event_study,
+    "by": STUDY.effects,
 }  # fmt: skip
 VALUES = [(o, v, w) for o in OPTIONS for v, words in TABLES["values"][o].items() for w in words.split()]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from causalrisk import words
 from causalrisk.estimators.record import FitRecord
 from causalrisk.report.labels import StudyFacts, outcome_model_text, propensity_text, survey_words, trend_words
 from causalrisk.report.page.html import blank_figure, figure_html, page, paragraph
@@ -25,11 +26,6 @@ from causalrisk.report.page.sections import (
 )
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.runtime.files import write_whole
-
-STAGGERED = (
-    "Callaway, B. and Sant'Anna, P. H. C. (2021). Difference-in-differences with multiple time periods. Journal of "
-    "Econometrics 225, 200-230."
-)
 
 
 def study_methods(record: FitRecord, facts: StudyFacts) -> str:
@@ -96,7 +92,7 @@ def write_study(
     captions = {by: f"Effects on {facts.outcome} by {by}, each by itself and all together." for by in plots}
     figures = [figure_html(draw, captions[by], captions[by]) for by, draw in plots.items()]
     named = {"treat": f"the treatment ({facts.begins})", "outcome": f"change of {facts.outcome}"}
-    cited = sorted({STAGGERED, *references(record, False, False, False)})
+    cited = sorted({words.table("references")["callaway_2021"], *references(record, False, False, False)})
     parts = [
         summary_part(summary),
         assumptions_part(record, stated, **named),
