@@ -540,30 +540,6 @@ def test_the_report_of_a_study(tmp_path, unprinted_plots):
         found.report(tmp_path / "study.pdf")
 
 
-@pytest.mark.parametrize(("options", "typed"), [
-    ({"gname": "first"}, 'begins="first"'),
-    ({"tname": "year"}, 'time="year"'),
-    ({"idname": "id"}, 'unit="id"'),
-    ({"control_group": "notyettreated"}, 'controls="not yet"'),
-    ({"est_method": "reg"}, 'estimator="OutcomeRegression"'),
-    ({"xformla": "~ x"}, '"y ~ x"'),
-    ({"treat": "d"}, 'begins="first"'),
-    ({"n_boot": 99}, "Leave it out."),
-])  # fmt: skip
-def test_words_of_did_are_answered(options, typed):
-    with pytest.raises(TypeError) as told:
-        study(**options)
-    assert typed in str(told.value).splitlines()[-1]
-
-
-def test_attributes_of_did_are_answered():
-    for name, typed in (("aggte", "study.effects"), ("bse", "effects(None)"), ("explain", "study.fits[group, time]")):
-        with pytest.raises(cr.UnavailableError) as told:
-            getattr(STUDY, name)
-        assert typed in str(told.value).splitlines()[-1]
-    assert not hasattr(STUDY, "_no")
-
-
 def test_errors_of_a_study_are_in_its_own_words():
     always = PANEL.assign(d=(PANEL.year >= PANEL["first"]) * 1)
     for refused, kind, said in (
