@@ -72,9 +72,10 @@ class FitInterrupted(KeyboardInterrupt):
 
     Parameters
     ----------
-    results : CausalResults
-        Interrupted in its bootstrap the fitted results, with the robust standard errors; JRE interrupted before that
-        those of the IPWRA fit it starts from.
+    results : CausalResults or None
+        Interrupted in its bootstrap the fitted results, with the robust standard errors; interrupted in these, without
+        standard errors; JRE interrupted before that those of the IPWRA fit it starts from. None of a scan that was
+        interrupted before there was an estimate.
     message : str
         What was interrupted, and what is in `results`.
     """

@@ -34,7 +34,7 @@ from causalrisk.estimators.learned import Learned, learn
 from causalrisk.estimators.options import REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead
 from causalrisk.estimators.overlap import overlap_of
-from causalrisk.estimators.prepare import FitData, check_available, check_size, prepare, with_learner
+from causalrisk.estimators.prepare import FitData, check_available, check_size, counted_passes, prepare, with_learner
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
@@ -89,11 +89,12 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     """
     spec, use = options.own(spec), options.use_of(spec)
     kinds, notes = _begin(design, spec, options, inference)
-    data, learned = prepare(design, spec, options, inference, notes), None
-    if use is not None:
-        learned = learn(data.design, options, inference, notes)
-        data = with_learner(data, learned, use, spec=spec, options=options, inference=inference, notes=notes)
-    record, _ = separate_record(data, options, inference, kinds, notes)
+    with counted_passes(design, spec, options, inference) as passes:
+        data, learned = prepare(design, spec, options, inference, notes=notes, passes=passes), None
+        if use is not None:
+            learned = learn(data.design, options, inference, notes)
+            data = with_learner(data, learned, use, spec=spec, options=options, inference=inference, notes=notes)
+        record, _ = separate_record(data, options, inference, kinds, notes)
     return _checked(dataclasses.replace(record, learned=learned), notes)
 
 
@@ -349,15 +350,16 @@ def fit_joint(
     use = options.use_of(JRE)
     kinds, notes = _begin(design, JRE, options, inference)
     check_joint(design, joint_options, kinds)
-    data = prepare(design, JRE, options, inference, notes)
-    if use is None:
-        return _checked(joint_record(data, options, inference, joint_options, kinds, notes, keep), notes)
-    learned = learn(data.design, options, inference, notes)
-    if use == TERMS:
-        data = with_learner(data, learned, use, spec=JRE, options=options, inference=inference, notes=notes)
-        record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
-    else:
-        record = fit_stack(data, learned, options, inference, joint_options, kinds, notes, keep)
+    with counted_passes(design, JRE, options, inference) as passes:
+        data = prepare(design, JRE, options, inference, notes=notes, passes=passes)
+        if use is None:
+            return _checked(joint_record(data, options, inference, joint_options, kinds, notes, keep), notes)
+        learned = learn(data.design, options, inference, notes)
+        if use == TERMS:
+            data = with_learner(data, learned, use, spec=JRE, options=options, inference=inference, notes=notes)
+            record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
+        else:
+            record = fit_stack(data, learned, options, inference, joint_options, kinds, notes, keep)
     return _checked(dataclasses.replace(record, learned=learned), notes)
 
 

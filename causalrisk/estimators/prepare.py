@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
 from causalrisk.design.scan.encode import PassCounter
 from causalrisk.design.support import check_matrices, check_pairs
-from causalrisk.errors import Notes, OptionError, UnavailableError
+from causalrisk.errors import FitInterrupted, Notes, OptionError, UnavailableError
 from causalrisk.estimators.exposure import check_means, check_offset, mean_offset
 from causalrisk.estimators.learned import Learned, in_place, with_terms
 from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
@@ -67,8 +69,49 @@ class FitData:
     replicates: Replicates | None = None
 
 
+@contextmanager
+def counted_passes(
+    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions
+) -> Iterator[PassCounter | None]:
+    """Count the passes of a fit to a scan until it has an estimate.
+
+    Parameters
+    ----------
+    design, spec, options, inference
+        As in `prepare`.
+
+    Yields
+    ------
+    PassCounter or None
+        None in memory.
+
+    Raises
+    ------
+    FitInterrupted
+        If the passes are interrupted; without results, it says in which of them.
+    """
+    if not isinstance(design, ScannedDesign):
+        yield None
+        return
+    passes = PassCounter(expected_passes(design, spec, options, inference), shown=inference.progress)
+    try:
+        yield passes
+    except KeyboardInterrupt:
+        raise FitInterrupted(
+            None,
+            f"the fit to a scan was interrupted in {passes.place} over its rows, before there was an estimate.\n"
+            "Type  fit(progress=True)  to see the passes and what time is left.",
+        ) from None
+
+
 def prepare(
-    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions, notes: Notes
+    design: Design,
+    spec: Specification,
+    options: ModelOptions,
+    inference: InferenceOptions,
+    *,
+    notes: Notes,
+    passes: PassCounter | None,
 ) -> FitData:
     """Check, trim and make the problem.
 
@@ -84,6 +127,8 @@ def prepare(
         How standard errors are computed.
     notes : Notes
         Warnings so far; more are added.
+    passes : PassCounter or None
+        Counts the passes over a scan.
 
     Returns
     -------
@@ -94,11 +139,8 @@ def prepare(
     check_offset(design, options)
     check_means(design, options, spec)
     check_trimmed_frame(options)
-    make = functools.partial(_make_problem, inference=inference, passes=None)
-    if isinstance(design, ScannedDesign):
-        shown = PassCounter(expected_passes(design, spec, options, inference)) if inference.progress else None
-        make = functools.partial(_make_problem, inference=inference, passes=shown)
-    else:
+    make = functools.partial(_make_problem, inference=inference, passes=passes)
+    if not isinstance(design, ScannedDesign):
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
     full_design, trimmed, frame = design, "", None
     if options.trim is not None:

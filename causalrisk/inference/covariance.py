@@ -18,6 +18,7 @@ from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 
+WITHOUT_ERRORS = "the fit was interrupted before its standard errors; the estimate without them is in err.results"
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 
@@ -39,7 +40,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     Raises
     ------
     FitInterrupted, BootstrapError
-        With the record of the fit with robust standard errors, if the bootstrap is interrupted or a worker dies.
+        With the record of the fit with robust standard errors, if the bootstrap is interrupted or a worker dies;
+        without standard errors, if the robust ones are interrupted.
     """
     notes = Notes(record.notes)
     if record.cov_type == "replicates":
@@ -47,12 +49,12 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         _check_replicates(boot, record)
         return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
-        covariance = robust_covariance(record, inference.small_sample, notes)
+        covariance = _robust(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
         return _completed(_with_choice(record), notes)
     if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
-        record = dataclasses.replace(record, robust=robust_covariance(record, False))
+        record = dataclasses.replace(record, robust=_robust(record, False, notes))
     try:
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)
@@ -63,6 +65,15 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
     return with_bootstrap(record, boot, notes)
+
+
+def _robust(record: FitRecord, small_sample: bool, notes: Notes) -> Array:
+    """Return the robust covariance; interrupted, the estimate is not lost."""
+    try:
+        return robust_covariance(record, small_sample, notes)
+    except KeyboardInterrupt:
+        without = robust_record(dataclasses.replace(record, passes=None), record.covariance)
+        raise FitInterrupted(without, WITHOUT_ERRORS) from None
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:

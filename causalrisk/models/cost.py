@@ -11,6 +11,8 @@ from dataclasses import dataclass
 SAMPLE = 200_000  # rows of the larger sample that is timed
 HELD = 2  # times as many are fitted for the memory, as what is held of blocks of rows grows no further from there on
 RESAMPLES = 32, 96  # one block and three
+LEAST, REPEATS = 0.5, 3  # seconds of fits, or fits, of which the shortest counts
+MOMENTS = 5.0  # seconds up to which a fit to all rows is done in the place of a part of its resamples
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,15 @@ class Cost:
         )
 
 
-def cost_of(fit: Callable[[int, int], object], rows: int, n_boot: int) -> Cost:
+def cost_of(sample: Callable[[int], Callable[[int], object]], rows: int, n_boot: int) -> Cost:
     """Work out what a fit takes, as a function that is linear in the rows and in the resamples.
+
+    A fit to all rows that takes moments is done as it is.
 
     Parameters
     ----------
-    fit : callable
-        Fits so many rows with so many resamples.
+    sample : callable
+        Makes, of so many rows, what fits them with so many resamples; making it is no part of the cost.
     rows, n_boot : int
         Those of the fit; no resamples are 0.
     """
@@ -58,30 +62,40 @@ def cost_of(fit: Callable[[int, int], object], rows: int, n_boot: int) -> Cost:
     few, more = (min(n_boot, count) for count in RESAMPLES)
 
     def seconds(n: int, count: int) -> float:
-        begun = time.process_time()
-        fit(n, count)
-        return time.process_time() - begun
+        times: list[float] = []
+        while sum(times) < LEAST and len(times) < REPEATS:
+            fit = sample(n)
+            begun = time.process_time()
+            fit(count)
+            times.append(time.process_time() - begun)
+        return min(times)
 
     def at(size: int) -> float:
         first = seconds(size, few)
-        return first if more == few else first + (seconds(size, more) - first) * (n_boot - few) / (more - few)
+        return first if more == few else line(n_boot, few, first, more, seconds(size, more))
 
     def peak(n: int) -> float:
+        fit = sample(n)
         tracemalloc.start()
         try:
-            fit(n, few)
+            fit(few)
             return float(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
 
-    def line(x: int, first: float, y: int, second: float) -> float:
-        """Go on to all rows, from two sizes, but not below what the larger one took."""
-        return second if x == y else max(first + (second - first) * (rows - x) / (y - x), second)
-
     held = min(HELD * SAMPLE, rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the fit itself will warn
-        fit(small, few)  # imports and first calls
-        taken = line(small, at(small), large, at(large))
-        largest = line(large, peak(large), held, peak(held))
+        sample(small)(few)  # imports and first calls
+        taken = at(large)
+        if rows > large:
+            taken = line(rows, small, at(small), large, taken)
+        elif taken < MOMENTS:
+            taken = seconds(rows, n_boot)
+        largest = line(rows, large, peak(large), held, peak(held))
     return Cost(taken, largest, rows, held, n_boot)
+
+
+def line(at: int, x: int, first: float, y: int, second: float) -> float:
+    """Go on along a line from two sizes, but not below what the larger one took."""
+    return second if x == y else max(first + (second - first) * (at - x) / (y - x), second)

@@ -538,7 +538,8 @@ class CausalModel(metaclass=Advising):
             hold the robust standard errors.
         FitInterrupted
             If the bootstrap or jackknife is interrupted from the keyboard; its `results` hold the robust standard
-            errors.
+            errors, or none where these are interrupted. Of a scan that is interrupted before there is an estimate they
+            are None, and the message says in which pass.
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
@@ -571,9 +572,10 @@ class CausalModel(metaclass=Advising):
 
         Notes
         -----
-        50,000 and 200,000 rows (a quarter and all, if there are fewer), drawn at random, are fitted with 32 and with 96
-        resamples, and 200,000 and 400,000 for the memory; both are taken as linear. Other programs that run beside the
-        fits make the seconds more; memory is told rather too high, as blocks of rows bound a part of it.
+        50,000 and 200,000 rows, drawn at random, are fitted with 32 and with 96 resamples, and 200,000 and 400,000 for
+        the memory; both are taken as linear. Of no more than 200,000 rows all are fitted, and with all resamples where
+        that takes less than 5 seconds. Drawing the rows is not counted. Other programs that run beside the fits make
+        the seconds more; memory is told rather too high, as blocks of rows bound a part of it.
 
         Examples
         --------
@@ -592,13 +594,13 @@ class CausalModel(metaclass=Advising):
         n_boot = inference.draws if (inference.cov_type or default) == "bootstrap" else 0
         order = np.random.default_rng(0).permutation(design.n)
 
-        def fit(rows: int, count: int) -> object:
+        def sample(rows: int) -> Callable[[int], object]:
             keep = np.zeros(design.n, dtype=bool)
             keep[order[:rows]] = True
-            some = design if rows == design.n else design.subset(keep, "a sample")
-            return self._of(some, self.options).fit(**options | ({"n_boot": count} if count else {}))
+            some = self._of(design if rows == design.n else design.subset(keep, "a sample"), self.options)
+            return lambda count: some.fit(**options | ({"n_boot": count} if count else {}))
 
-        return cost_of(fit, design.n, n_boot)
+        return cost_of(sample, design.n, n_boot)
 
     def _clustered_fit(self, given: Mapping[str, Any]) -> CausalResults:
         """Fit with the clusters that `cov_kwds` has, under the other options of the call."""
@@ -636,7 +638,7 @@ class CausalModel(metaclass=Advising):
         try:
             record = with_covariance(record, inference)
         except FitInterrupted as stop:
-            raise FitInterrupted(self._results(stop.results)) from None
+            raise FitInterrupted(self._results(stop.results), str(stop)) from None
         except BootstrapError as error:
             results = None if error.results is None else self._results(error.results)
             raise BootstrapError(str(error), results) from error.__cause__
@@ -901,7 +903,7 @@ class JRE(CausalModel):
         try:
             return self._repeated(fitted, inference)
         except KeyboardInterrupt as stop:
-            if isinstance(stop, FitInterrupted) or not started:
+            if not started or getattr(stop, "results", None) is not None:
                 raise
             raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
 

@@ -19,6 +19,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -92,6 +93,22 @@ def fit_in_processes(folder: Path) -> None:
     bootstrap.refitter_of = lambda record: Telling(make(record), folder)
     with joblib.parallel_config("loky"):
         model().fit(n_boot=FOR_EVER, n_jobs=2)
+
+
+def scan_alone(folder: Path) -> None:
+    """A fit with robust errors whose passes take longer than the limit together; it says when the first begins."""
+    fitting = threading.Event()
+
+    def frames():
+        for k in range(4):
+            if fitting.is_set():
+                at_work(folder)
+                time.sleep(0.2)
+            yield simulate(200, seed=k)
+
+    scanned = cr.IPWRA.from_formula(f"y ~ {RHS}", cr.scan(frames, keep="nothing"), treat="d")
+    fitting.set()
+    scanned.fit()
 
 
 def scan_in_threads(folder: Path, n_jobs: int = 2) -> None:
@@ -169,14 +186,16 @@ def study(folder: Path) -> None:
 
 
 class Work(NamedTuple):
-    """A kind of work, how many processes say that they are at work, how long it may take to end, and its signals."""
+    """A kind of work, how many processes say they are at work, how long it may take to end, signals, last words."""
 
     do: Callable[[Path], None]
     processes: int
     limit: float
     signals: tuple[str, ...]
+    says: str = r"KeyboardInterrupt|FitInterrupted|causalrisk: interrupted"
 
 
+OF_BOOTSTRAPS = r"FitInterrupted: the bootstrap was interrupted"
 ALONE = ("interrupt", "terminate", "kill")
 TOGETHER = (*ALONE, "interrupt all", "kill a worker")
 WORKS = {
@@ -184,8 +203,9 @@ WORKS = {
     "joint fit": Work(fit_jointly, 1, LIMIT, ALONE),
     "fit in threads": Work(fit_in_threads, 1, LIMIT, ALONE),
     "fit in processes": Work(fit_in_processes, 2, LIMIT, TOGETHER),
-    "scan in threads": Work(scan_in_threads, 1, LIMIT, ALONE),
-    "scan on a cluster": Work(scan_on_a_cluster, 1, LIMIT, (*ALONE, "interrupt all")),
+    "scan": Work(scan_alone, 1, LIMIT, ALONE, r"FitInterrupted: the fit to a scan was interrupted in pass \d"),
+    "scan in threads": Work(scan_in_threads, 1, LIMIT, ALONE, OF_BOOTSTRAPS),
+    "scan on a cluster": Work(scan_on_a_cluster, 1, LIMIT, (*ALONE, "interrupt all"), OF_BOOTSTRAPS),
     "comparison": Work(compare, 1, LIMIT, ALONE),
     "report": Work(report, 1, LIMIT, ALONE),
     "tables": Work(tables, 1, LIMIT, ALONE),
@@ -286,7 +306,7 @@ def interrupt(work: str, how: str, wait: float) -> Outcome:
                 return Outcome(seconds, f"hangs: {(folder / 'errors').read_text()}")
             while session(leader) and time.monotonic() - begun < kind.limit:
                 time.sleep(0.05)
-            return Outcome(seconds, _judged(folder, leader, how, process.exitcode))
+            return Outcome(seconds, _judged(folder, leader, how, process.exitcode, kind.says))
         finally:
             for pid in [leader, *session(leader)]:
                 try:
@@ -317,12 +337,12 @@ def _send(how: str, leader: int, workers: list[int]) -> None:
         os.kill(leader, number)
 
 
-def _judged(folder: Path, leader: int, how: str, exitcode: int) -> str:
+def _judged(folder: Path, leader: int, how: str, exitcode: int, says: str) -> str:
     """Say what is wrong with what is left."""
     left, files = session(leader), torn(folder, how in ("terminate", "kill"))
     text = (folder / "errors").read_text()
     wanted = {
-        "interrupt": r"KeyboardInterrupt|FitInterrupted|causalrisk: interrupted",
+        "interrupt": says,
         "kill a worker": r"BootstrapError: a worker process",
     }
     expected = wanted.get(how.removesuffix(" all"), "")

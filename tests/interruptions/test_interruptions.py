@@ -24,7 +24,7 @@ def interrupted(times, *works):
 
 
 def test_what_is_interrupted_or_killed_ends_at_once_and_whole():
-    interrupted(12, "fit", "fit in threads", "scan in threads", "tables")
+    interrupted(15, "fit", "fit in threads", "scan", "scan in threads", "tables")
 
 
 @pytest.mark.slow

@@ -11,24 +11,32 @@ from tests.conftest import RHS, in_blocks, simulate
 
 @pytest.mark.parametrize(("rows", "n_boot"), [(5_000_000, 999), (5_000_000, 0), (5_000_000, 50), (900, 999), (900, 2)])
 def test_work_that_is_linear_is_told_exactly(monkeypatch, rows, n_boot):
-    """Seconds a + b n + (c + d n) B; the fits are of a clock that they move."""
+    """Seconds a + b n + (c + d n) B; fits move the clock, as does making a sample, which is no part of a fit."""
     now, done = [0.0], []
 
     def seconds(n, count):
         return 0.5 + 1e-6 * n + (1e-3 + 2e-7 * n) * count
 
-    def fit(n, count):
-        done.append((n, count))
-        now[0] += seconds(n, count)
+    def sample(n):
+        def fit(count):
+            done.append((n, count))
+            now[0] += seconds(n, count)
+
+        now[0] += 7.0
+        return fit
 
     monkeypatch.setattr(cost.time, "process_time", lambda: now[0])
-    found = cost.cost_of(fit, rows, n_boot)
+    found = cost.cost_of(sample, rows, n_boot)
     assert found.seconds == pytest.approx(seconds(rows, n_boot))
     assert max(n for n, _ in done) == found.sample <= rows and max(count for _, count in done) <= n_boot
 
 
-def test_memory_is_that_of_the_arrays_of_a_fit():
-    found = cost.cost_of(lambda n, count: bytearray(8 * n), 5_000_000, 0)
+def test_memory_is_that_of_the_arrays_of_a_fit_and_not_of_its_sample():
+    def sample(n):
+        own = bytearray(16 * n)
+        return lambda count: bytearray(len(own) // 2)
+
+    found = cost.cost_of(sample, 5_000_000, 0)
     assert found.bytes == pytest.approx(4e7, rel=0.01)
 
 

@@ -136,12 +136,14 @@ class Done:
 
 @dataclass
 class PassCounter:
-    """Shows on standard error how many rows of the current pass are done.
+    """Counts the passes of a fit, and shows on standard error how many rows of the current one are done.
 
     Parameters
     ----------
     expected : int, optional
         About how many there will be, where that is known.
+    shown : bool, default True
+        Whether to show anything.
     passes : int, default 0
         How many have begun.
     start : float, optional
@@ -149,27 +151,30 @@ class PassCounter:
     """
 
     expected: int | None = None
+    shown: bool = True
     passes: int = 0
     start: float | None = None
+
+    @property
+    def place(self) -> str:
+        """The current pass, and of about how many, where that is known."""
+        number = max(self.passes, 1)
+        return f"pass {number} of about {self.expected}" if number <= (self.expected or 0) else f"pass {number}"
 
     def begun(self, rows: int) -> AbstractContextManager[Callable[[int], object]]:
         """Begin a pass over so many rows; as `progress_bar`."""
         now = time.monotonic()
         self.start = now if self.start is None else self.start
         done, self.passes = self.passes, self.passes + 1
-        return progress_bar(
-            rows, True, f"pass {self.passes}{self._outlook(done, now - self.start)}", "row", leave=False
-        )
+        label = f"{self.place}{self._time_left(done, now - self.start)}"
+        return progress_bar(rows, self.shown, label, "row", leave=False)
 
-    def _outlook(self, done: int, seconds: float) -> str:
-        """Say of how many passes this one is, and what time is left; nothing where that is not known."""
-        if self.expected is None or done >= self.expected:
+    def _time_left(self, done: int, seconds: float) -> str:
+        """Say what time is left; nothing where that is not known."""
+        if not done or self.expected is None or done >= self.expected:
             return ""
-        text = f" of about {self.expected}"
-        if not done:
-            return text
         left = seconds / done * (self.expected - done)
-        return f"{text}, about {left:.0f} s left" if left < MINUTES else f"{text}, about {left / 60:.0f} min left"
+        return f", about {left:.0f} s left" if left < MINUTES else f", about {left / 60:.0f} min left"
 
 
 @dataclass(frozen=True)
