@@ -2399,6 +2399,10 @@ MISSING = {
         lambda: model(data=LOST, observed="x1").fit().permutation_test(9),
         lambda: model(data=LOST, observed="x1").fit().pvalues, res=lambda: model(data=LOST, observed="x1").fit(),
     ),
+    "nothing missing": Expression(
+        lambda: model(data=LOST).fit().balance(between="observed"), lambda: model(data=LOST, observed="x1 + x2"),
+        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", LOST, treat="d"'}, LOST=LOST,
+    ),
 }  # fmt: skip
 
 
