@@ -2395,6 +2395,10 @@ MISSING = {
         lambda observed: model(data=LOST, observed=observed), {"observed": "y ~ x1"}, {"observed": "x1"}
     ),
     "no term": Case(lambda observed: model(data=LOST, observed=observed), {"observed": ""}, {"observed": "1"}),
+    "rows with an outcome": Expression(
+        lambda: model(data=LOST).fit().balance(between="observed"), lambda: model(data=LOST, observed="x1 + x2"),
+        made=model, LOST=LOST, fill={"from_formula(..., ": "made(data=LOST, "},
+    ),
     "permutations": Expression(
         lambda: model(data=LOST, observed="x1").fit().permutation_test(9),
         lambda: model(data=LOST, observed="x1").fit().pvalues, res=lambda: model(data=LOST, observed="x1").fit(),
