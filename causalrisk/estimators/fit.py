@@ -91,11 +91,20 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     kinds, notes = _begin(design, spec, options, inference)
     with counted_passes(design, spec, options, inference) as passes:
         data, learned = prepare(design, spec, options, inference, notes=notes, passes=passes), None
+        plain = data.problem
         if use is not None:
-            learned = learn(data.design, options, inference, notes)
+            learned = learn(data.design, options, inference, notes, passes)
             data = with_learner(data, learned, use, spec=spec, options=options, inference=inference, notes=notes)
         record, _ = separate_record(data, options, inference, kinds, notes)
-    return _checked(dataclasses.replace(record, learned=learned), notes)
+    return _checked(with_learned(record, learned, plain), notes)
+
+
+def with_learned(record: FitRecord, learned: Learned | None, problem: Problem) -> FitRecord:
+    """Return a fit with its learners; a scan's scores are those of its rows without predictions, as in `problem`."""
+    blocks = record.blocks
+    if isinstance(blocks, FittedScan) and isinstance(problem, ScannedProblem):
+        blocks = dataclasses.replace(blocks, problem=problem)
+    return dataclasses.replace(record, learned=learned, blocks=blocks)
 
 
 def _begin(
@@ -354,13 +363,13 @@ def fit_joint(
         data = prepare(design, JRE, options, inference, notes=notes, passes=passes)
         if use is None:
             return _checked(joint_record(data, options, inference, joint_options, kinds, notes, keep), notes)
-        learned = learn(data.design, options, inference, notes)
+        learned, plain = learn(data.design, options, inference, notes, passes), data.problem
         if use == TERMS:
             data = with_learner(data, learned, use, spec=JRE, options=options, inference=inference, notes=notes)
             record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
         else:
             record = fit_stack(data, learned, options, inference, joint_options, kinds, notes, keep)
-    return _checked(dataclasses.replace(record, learned=learned), notes)
+    return _checked(with_learned(record, learned, plain), notes)
 
 
 def fit_stack(
@@ -394,7 +403,8 @@ def fit_stack(
     lead = joint_record(data, options, inference, joint_options, kinds, notes, keep)
     names, records, inference = ["formula"], [lead], dataclasses.replace(inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
-    data = dataclasses.replace(data, weights=lead.used_weight_fit, replicates=replicates)
+    weights = lead.used_weight_fit if data.problem.in_memory else None
+    data = dataclasses.replace(data, weights=weights, replicates=replicates)
     for number, name in enumerate(learned.names):
         said, own = Told(notes), learned.of(number)
         use = functools.partial(with_learner, data, own, options=options, inference=inference, notes=said)

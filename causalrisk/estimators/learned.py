@@ -9,29 +9,29 @@ fixed columns, for influence functions and for resamples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from causalrisk.design import Design, TargetRows
+from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.encoders import ExtendedEncoder
+from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.support import Encoder, Matrices, supported
-from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError
+from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
-from causalrisk.learners.cross_fitting import (
-    CrossFitted,
-    LearnerRows,
-    cross_fit,
-    folds_of,
-    learners_of,
-    on_predictor_scale,
-    out_of_fold_r_squared,
-)
+from causalrisk.learners.cross_fitting import CrossFitted, Learner, cross_fit, learners_of, on_predictor_scale
+from causalrisk.learners.folds import CutRows, Folds, LearnerRows, Numbers, Training
 from causalrisk.learners.smooth import Smooth
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, all_ones
+from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.workers import worker_count
+
+T = TypeVar("T")
+ROUNDED = 1e-14  # spread of a constant relative to its mean square
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,30 @@ class Learned:
     ----------
     fits : tuple of CrossFitted
         One for each learner; rows in the order of the design.
-    r_squared : ndarray, shape (L, K)
-        Out-of-fold R squared of each learner in each arm.
+    quality : ndarray, shape (L, K, 3)
+        Of each learner in each arm, by rows it was not fitted to: R squared, and intercept and slope of the outcomes on
+        the predictions.
+    folds : Folds
+        Folds of the rows.
     """
 
     fits: tuple[CrossFitted, ...]
-    r_squared: Array
+    quality: Array
+    folds: Folds
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the learners."""
         return tuple(fit.name for fit in self.fits)
 
+    @property
+    def r_squared(self) -> Array:
+        """Out-of-fold R squared of each learner in each arm, shape (L, K)."""
+        return self.quality[..., 0]
+
     def of(self, number: int) -> Learned:
         """Return the predictions of one learner."""
-        return dataclasses.replace(self, fits=(self.fits[number],), r_squared=self.r_squared[[number]])
+        return dataclasses.replace(self, fits=(self.fits[number],), quality=self.quality[[number]])
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,18 @@ class Predictors:
 
     def __call__(self, columns: Array) -> Array:
         """Return the predictions for columns of the outcome design, (m, p), an arm after the other, (m, L K)."""
-        means = np.concatenate([fit.of_new(columns[:, self.features]) for fit in self.fits])
-        return on_predictor_scale(self.family, means)[0].T
+        return self._on_scale([fit.of_new(columns[:, self.features]) for fit in self.fits])
+
+    def of_rows(self, columns: Array, fold: Numbers) -> Array:
+        """Return the predictions of rows of the sample by the fits of their folds, likewise."""
+        return self._on_scale([fit.of_rows(columns[:, self.features], fold) for fit in self.fits])
+
+    def cross_fitted(self) -> Array:
+        """Return those of the rows in memory, (n, L K)."""
+        return self._on_scale([fit.kept_predictions() for fit in self.fits])
+
+    def _on_scale(self, means: Sequence[Array]) -> Array:
+        return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
 def check_no_offset(design: Design) -> None:
@@ -92,7 +111,20 @@ def check_no_offset(design: Design) -> None:
         )
 
 
-def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
+def check_smooth(learners: Sequence[Learner]) -> None:
+    """Refuse of a scan learners that are fitted to rows in memory."""
+    for learner in learners:
+        if not all(isinstance(model, Smooth) for model in learner.models):
+            raise UnavailableError(
+                f"the learner {learner.name} is fitted to rows in memory, and those of a scan are not; expected one "
+                "that takes sums over them. Rows that fit into memory are data.collect().\n"
+                'Type  learner="smooth".'
+            )
+
+
+def learn(
+    design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes, passes: PassCounter | None = None
+) -> Learned:
     """Cross-fit the learners of the options to the rows of each arm.
 
     Parameters
@@ -105,6 +137,8 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         Fits at a time.
     notes : Notes
         Warnings so far; more are added.
+    passes : PassCounter, optional
+        Shows how far the passes over a scan are.
 
     Returns
     -------
@@ -112,43 +146,143 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         Predictions of the rows.
     """
     check_no_offset(design)
-    features = feature_columns(design.X)
+    features = feature_columns(design)
     if not features.any():
         raise OptionError(
             "a learner learns from the terms of the outcome formula, which has none but the constant.\n"
             'Type  from_formula("y ~ x1 + x2", ..., learner=...)  with the covariates.'
         )
-    fold = folds_of(design.arm, all_ones(design.n), design.n_arms, design.cluster, options.n_folds, options.repeat)
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
-    rows = LearnerRows(
-        features=design.X[:, features],
-        y=design.y,
-        arm=design.arm,
-        fold=fold,
-        weights=None if design.weight_type is None else design.weights,
-        counts=design.weight_type == "frequency",
-        repeat=options.repeat,
-    )
-    workers = worker_count(inference.n_jobs, inference.memory, design.X.nbytes)
-    fits = tuple(cross_fit(learner, rows, workers) for learner in learners)
-    _tell_of_convergence(fits, design.labels, rows.n_folds, notes)
-    moved = sum(on_predictor_scale(options.outcome_family, fit.predictions)[1] for fit in fits)
+    folds = Folds(options.n_folds, options.repeat, design.n_clusters)
+    rows, over = None, None
+    if isinstance(design, ScannedDesign):
+        check_smooth(learners)
+        workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
+        cut = functools.reduce(CutRows.beside, design.over(_cut_rows, workers, passes))
+        folds = dataclasses.replace(folds, cut=cut)
+        over = _passes(design, _RowsOfBlock(features, folds, design.weight_type), workers, passes)
+    else:
+        workers = worker_count(inference.n_jobs, inference.memory, design.X.nbytes)
+        rows = LearnerRows(
+            features=design.X[:, features],
+            y=design.y,
+            arm=design.arm,
+            fold=folds.of(np.arange(design.n), design.arm, design.cluster),
+            weights=None if design.weight_type is None else design.weights,
+            counts=design.weight_type == "frequency",
+            number=np.arange(design.n),
+        )
+        over = functools.partial(_once, rows)
+    training = Training(over, design.labels, options.n_folds, options.repeat)
+    fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
+    _tell_of_convergence(fits, design.labels, options.n_folds, notes)
+    family, origin = options.outcome_family, design.outcome_limits.mean(axis=1)
+    products, moved, size = add_up(over(functools.partial(_compared, fits, family, origin)))
     if moved:
         told = (
-            f"{moved} of {sum(fit.predictions.size for fit in fits)} predictions of the learner are outside of what a "
-            f"mean of the {options.outcome_family.label} model can be, or nearly, and were set to just inside."
+            f"{moved} of {size} predictions of the learner are outside of what a mean of the {family.label} model can "
+            "be, or nearly, and were set to just inside."
         )
-        classifiers = all(hasattr(model, "predict_proba") for learner in learners for model in learner.models)
-        if classifiers:
-            notes.append(told)
+        models = [model for learner in learners for model in learner.models]
+        if all(hasattr(model, "predict_proba") or isinstance(model, Smooth) for model in models):
+            notes.append(told)  # they are of 0 and 1, and merely too near
         else:
             advice = (
                 "Use a learner whose predictions are in the range of the outcome, such as a classifier for 0 and 1."
             )
             notes.warn(f"{told}\n{advice}", DesignWarning)
-    found = [out_of_fold_r_squared(fit.predictions, design.y, design.arm, design.weights) for fit in fits]
-    return Learned(fits, np.stack(found))
+    return Learned(fits, _quality(products, origin), folds)
+
+
+def _once(rows: LearnerRows, function: Callable[[LearnerRows], T]) -> Iterator[T]:
+    """Begin a pass over rows in memory."""
+    return iter([function(rows)])
+
+
+def _passes(
+    design: ScannedDesign, made: _RowsOfBlock, workers: int, passes: PassCounter | None
+) -> Callable[[Callable[[LearnerRows], T]], Iterator[T]]:
+    """Return what begins passes over the rows of a scan."""
+    return lambda function: design.over(functools.partial(_of_block, function, made), workers, passes)
+
+
+def _of_block(function: Callable[[LearnerRows], T], made: _RowsOfBlock, block: CodedBlock) -> T:
+    return function(made(block))
+
+
+def _cut_rows(block: CodedBlock) -> CutRows:
+    return CutRows.of(block.position, block.arm)
+
+
+@dataclass(frozen=True)
+class _RowsOfBlock:
+    """Makes the rows of a block of a scan those that are learnt from.
+
+    Parameters
+    ----------
+    features : ndarray of bool, shape (p,)
+        Columns that are learnt from.
+    folds : Folds
+        The folds.
+    weight_type : {None, "frequency", "probability"}
+        Meaning of the weights.
+    """
+
+    features: Array
+    folds: Folds
+    weight_type: str | None
+
+    def __call__(self, block: CodedBlock) -> LearnerRows:
+        return LearnerRows(
+            features=block.X[:, self.features],
+            y=block.y,
+            arm=block.arm,
+            fold=self.folds.of(block.position, block.arm, block.cluster),
+            weights=None if self.weight_type is None else block.weights,
+            counts=self.weight_type == "frequency",
+            number=block.position,
+        )
+
+
+def _compared(
+    fits: Sequence[CrossFitted], family: OutcomeFamily, origin: Array, rows: LearnerRows
+) -> tuple[Array, int, int]:
+    """Sum products of 1, prediction and outcome about the origin of each arm, and count predictions out of range.
+
+    Returns
+    -------
+    products : ndarray, shape (L, K, 3, 3)
+        Of the rows of each arm under their weights.
+    moved, size : int
+        Number of predictions that are set to just inside of the range, and of all.
+    """
+    products, moved, size = np.zeros((len(fits), len(origin), 3, 3)), 0, 0
+    for number, fit in enumerate(fits):
+        values = fit.of_rows(rows.features, rows.fold) if fit.predictions is None else fit.predictions
+        moved, size = moved + on_predictor_scale(family, values)[1], size + values.size
+        for a, start in enumerate(origin):
+            own = rows.trained(a)
+            three = np.stack([np.ones(len(own)), values[a, own] - start, rows.y[own] - start])
+            products[number, a] = (three * rows.weights_of(own)[0]) @ three.T
+    return products, moved, size
+
+
+def _quality(products: Array, origin: Array) -> Array:
+    """R squared, and intercept and slope of outcomes on predictions, (L, K, 3), from sums of products.
+
+    NaN where the outcome of an arm, or the prediction, is constant.
+    """
+    count = products[..., 0, 0]
+    means = products[..., 0, 1:] / count[..., None]
+    spread = products[..., 1:, 1:] - count[..., None, None] * means[..., :, None] * means[..., None, :]
+    varies = np.diagonal(spread, axis1=-2, axis2=-1) > ROUNDED * np.diagonal(products, axis1=-2, axis2=-1)[..., 1:]
+    errors = products[..., 1, 1] - 2 * products[..., 1, 2] + products[..., 2, 2]
+    with np.errstate(all="ignore"):
+        r_squared = np.where(varies[..., 1], 1 - errors / spread[..., 1, 1], np.nan)
+        slope = np.where(varies[..., 0], spread[..., 0, 1] / spread[..., 0, 0], np.nan)
+    intercept = means[..., 1] + origin - slope * (means[..., 0] + origin)
+    return np.stack([r_squared, intercept, slope], axis=-1)
 
 
 def _tell_of_convergence(fits: Sequence[CrossFitted], labels: Sequence[str], n_folds: int, notes: Notes) -> None:
@@ -170,13 +304,20 @@ def _tell_of_convergence(fits: Sequence[CrossFitted], labels: Sequence[str], n_f
         )
 
 
-def feature_columns(X: Array) -> Array:
-    """Mark the columns that vary."""
-    return np.asarray(np.ptp(X, axis=0) > 0)
+def feature_columns(design: Design) -> Array:
+    """Mark the columns of the outcome design that vary among the rows with an outcome."""
+    limits = design.column_limits
+    return np.asarray(limits[:, 1].max(axis=0) > limits[:, 0].min(axis=0))
 
 
 def with_terms(
-    design: Design, frame: TargetRows | None, learned: Learned, family: OutcomeFamily, notes: Notes
+    design: Design,
+    frame: TargetRows | None,
+    learned: Learned,
+    family: OutcomeFamily,
+    workers: int,
+    passes: PassCounter | None,
+    notes: Notes,
 ) -> tuple[Design, TargetRows | None]:
     """Add the predictions of all arms to the terms of the outcome models.
 
@@ -190,6 +331,10 @@ def with_terms(
         Predictions of the rows of the design.
     family : OutcomeFamily
         Family of the outcome models.
+    workers : int
+        Blocks of a scan worked on at a time.
+    passes : PassCounter or None
+        Shows how far the pass over a scan is.
     notes : Notes
         Warnings so far; one is added where a column depends on others, and is left out.
 
@@ -200,43 +345,72 @@ def with_terms(
     frame : TargetRows or None
         Likewise.
     """
-    make, columns = _columns(design, learned, family)
+    make, before = Predictors(learned.fits, family, feature_columns(design)), list[str]()
     encoder = ExtendedEncoder(design.outcome_encoder, _names(design.labels, learned.fits), make)
-    given = Matrices(
-        np.ascontiguousarray(np.hstack([design.X, columns])), design.Z, encoder, design.propensity_encoder,
-        design.dropped_terms,
-    )  # fmt: skip
-    counts, before = design.weights if design.weight_type == "frequency" else None, list[str]()
-    matrices = supported(given, design.arm, design.labels, design.rules, before, counts)
+    if isinstance(design, ScannedDesign):
+        step = _PredictionsOfBlock(make, learned.folds, given=False)
+        extended: Design = design.extended(step, encoder, before, workers, passes, given=False)
+    else:
+        given = Matrices(
+            np.ascontiguousarray(np.hstack([design.X, make.cross_fitted()])), design.Z, encoder,
+            design.propensity_encoder, design.dropped_terms,
+        )  # fmt: skip
+        counts = design.weights if design.weight_type == "frequency" else None
+        matrices = supported(given, design.arm, design.labels, design.rules, before, counts)
+        extended = _extended(design, matrices.X, matrices.outcome, matrices.dropped)
     for note in before:
         if note not in design.notes:
             notes.warn(note, DesignWarning)
-    extended = _extended(design, matrices.X, matrices.outcome, matrices.dropped)
     if frame is None:
         return extended, None
-    kept = np.isin(encoder.names, matrices.outcome.names)
+    kept = np.isin(encoder.names, extended.outcome_encoder.names)
     return extended, dataclasses.replace(frame, X=np.hstack([frame.X, make(frame.X)])[:, kept])
 
 
 def in_place(
-    design: Design, frame: TargetRows | None, learned: Learned, family: OutcomeFamily
+    design: Design,
+    frame: TargetRows | None,
+    learned: Learned,
+    family: OutcomeFamily,
+    workers: int,
+    passes: PassCounter | None,
 ) -> tuple[Design, TargetRows | None]:
     """Put the predictions of a learner in the place of the terms of the outcome models, a column for each arm.
 
     Parameters and results are those of `with_terms`.
     """
-    make, columns = _columns(design, learned, family)
-    names = _names(design.labels, learned.fits)
-    kept = np.r_[np.zeros(design.X.shape[1], dtype=bool), np.ones(len(names), dtype=bool)]
+    make, names = Predictors(learned.fits, family, feature_columns(design)), _names(design.labels, learned.fits)
+    kept = np.r_[np.zeros(len(design.exog_names), dtype=bool), np.ones(len(names), dtype=bool)]
     encoder = ExtendedEncoder(design.outcome_encoder, names, make, kept)
-    replaced = _extended(design, np.ascontiguousarray(columns), encoder, design.dropped_terms)
+    if isinstance(design, ScannedDesign):
+        step = _PredictionsOfBlock(make, learned.folds, given=True)
+        replaced: Design = design.extended(step, encoder, [], workers, passes, given=True)
+    else:
+        replaced = _extended(design, np.ascontiguousarray(make.cross_fitted()), encoder, design.dropped_terms)
     return replaced, None if frame is None else dataclasses.replace(frame, X=make(frame.X))
 
 
-def _columns(design: Design, learned: Learned, family: OutcomeFamily) -> tuple[Predictors, Array]:
-    """Return what predicts other rows, and the predictions of the rows of the design, shape (n, L K)."""
-    means = np.concatenate([fit.predictions for fit in learned.fits])
-    return Predictors(learned.fits, family, feature_columns(design.X)), on_predictor_scale(family, means)[0].T
+@dataclass(frozen=True)
+class _PredictionsOfBlock:
+    """Puts the cross-fitted predictions of a block of a scan after its columns, or in their place.
+
+    Parameters
+    ----------
+    make : Predictors
+        The learners.
+    folds : Folds
+        The folds.
+    given : bool
+        Whether they are in the place of the columns.
+    """
+
+    make: Predictors
+    folds: Folds
+    given: bool
+
+    def __call__(self, block: CodedBlock) -> CodedBlock:
+        columns = self.make.of_rows(block.X, self.folds.of(block.position, block.arm, block.cluster))
+        return dataclasses.replace(block, X=columns if self.given else np.hstack([block.X, columns]))
 
 
 def _names(labels: Sequence[str], fits: Sequence[CrossFitted]) -> list[str]:

@@ -169,7 +169,7 @@ def with_learner(
     Parameters
     ----------
     data : FitData
-        The data, which are in memory.
+        The data.
     learned : Learned
         The predictions.
     use : {"terms", "replace"}
@@ -182,13 +182,16 @@ def with_learner(
     FitData
         With another problem and design.
     """
-    family = options.outcome_family
+    workers, passes = (
+        (data.problem.workers, data.problem.passes) if isinstance(data.problem, ScannedProblem) else (1, None)
+    )
+    made = data.design, data.frame, learned, options.outcome_family, workers, passes
     if use == REPLACE:
         spec = dataclasses.replace(spec, given=True)
-        design, frame = in_place(data.design, data.frame, learned, family)
+        design, frame = in_place(*made)
     else:
-        design, frame = with_terms(data.design, data.frame, learned, family, notes)
-    problem = _make_problem(design, spec, options, inference, None, frame=frame)
+        design, frame = with_terms(*made, notes)
+    problem = _make_problem(design, spec, options, inference, passes, frame=frame)
     return dataclasses.replace(data, problem=problem, design=design, frame=frame)
 
 
@@ -303,10 +306,10 @@ def expected_passes(
     Returns
     -------
     int or None
-        None where it is not known: with trimming, and where JRE has nonlinear outcome models.
+        None where it is not known: with trimming or a learner, and where JRE has nonlinear outcome models.
     """
     joint, nonlinear = spec is JRE, not (spec.constants or options.outcome_family.linear)
-    if options.trim is not None or (joint and nonlinear):
+    if options.trim is not None or options.learner is not None or (joint and nonlinear):
         return None
     likelihoods = int(spec.uses_propensity) * (1 if design.observation is None else 2) + int(nonlinear)
     expected = 5 + NEWTON * likelihoods + ANCHORS * joint
@@ -337,11 +340,6 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
         raise UnavailableError(
             "a classifier as propensity_score= is not there for a scan; expected a propensity model with a formula.\n"
             "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
-        )
-    if options.learner is not None:
-        raise UnavailableError(
-            "learner= is not there for a scan: a learner is fitted to rows in memory.\n"
-            "Leave learner= out, or, if the rows fit into memory, type  data=data.collect()."
         )
     if cov_type == JACKKNIFE and not design.n_clusters:
         raise UnavailableError(

@@ -25,6 +25,7 @@ from causalrisk.estimators.resampling import row_chunks, unit_resampler
 from causalrisk.estimators.sample import BlockSample, Sample, block_sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.estimators.training import LEVEL_TOLERANCE, Level, level_at, outcome_level, trained_family
+from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import Chunks, Resampler, Units
@@ -503,16 +504,16 @@ def make_model(
         model = KnownModel(columns, arm, sample.arrange(np.concatenate([design.score, filler])))
     elif options.propensity_score is not None:
         features = sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z]))
+        of_frame = folds_of(np.zeros(sample.n_frame, dtype=np.intp), None, options.n_folds, options.repeat)
+        fold = np.concatenate([folds_of(design.arm, design.cluster, options.n_folds, options.repeat), of_frame])
         model = ClassifierModel(
             columns=columns,
             arm=arm,
             n_arms=design.n_arms,
             classifier=options.propensity_score,
             features=features,
-            observed=sample.observed,
-            n_folds=options.n_folds,
+            fold=sample.arrange(fold),
             limits=options.clip,
-            clusters=sample.clusters(design.cluster),
             repeat=options.repeat,
         )
     elif options.propensity_loss == "calibrated":

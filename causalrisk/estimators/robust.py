@@ -175,9 +175,19 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
     if record.passes is None:
         cluster = record.sample.clusters(record.design.cluster)
         return _within(record, estimate.rows.blocks(), n_coefficients, cluster)
+    return scanned_covariance(record, record.passes.influence, n_coefficients)
+
+
+def scanned_covariance(
+    record: FitRecord, over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]], n_coefficients: int = 0
+) -> Array:
+    """As `influence_covariance`, of a fit to a scan, from passes over the influence function of estimates.
+
+    `n_coefficients` is the k of the small-sample factor n / (n - k).
+    """
     rows_in_frame = in_frame(record)
     return sandwich(
-        record.passes.influence,
+        over,
         n=record.design.nobs + rows_in_frame,
         total=record.sample.total,
         frequency=record.frequency,

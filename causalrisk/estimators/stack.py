@@ -10,23 +10,34 @@ next sample than in this one. Influence functions and resamples take the weights
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
-from causalrisk.estimators.estimates import Estimate, Refits, Refitter, Refitters, collect_refits
-from causalrisk.estimators.record import FitRecord, Stack
+from causalrisk.estimators.estimates import (
+    Estimate,
+    Refits,
+    Refitter,
+    Refitters,
+    ScannedEstimate,
+    collect_refits,
+)
+from causalrisk.estimators.record import FitRecord, LaterPasses, Stack
 from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
-from causalrisk.estimators.robust import influence_covariance
+from causalrisk.estimators.robust import influence_covariance, scanned_covariance
+from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.numerics.optimize import non_negative_least_squares
 from causalrisk.propensity.weights import WeightFit
 
+T = TypeVar("T")
 ROUNDING = 1e-10  # of the largest variance: below, fits are the same
 SMALL = 1e-8  # weight, relative to the largest, that is none
 
@@ -87,24 +98,54 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     """
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
-    effects = [record.estimate.influence[:, record.estimate.block("means")] @ jacobian.T for record in records]
-    joint = influence_covariance(lead, np.concatenate(effects, axis=1)).reshape(
-        len(records), n_arms - 1, -1, n_arms - 1
-    )
+    moved = functools.partial(_effects_moved, [record.estimate for record in records], jacobian)
+    passes = tuple(record.passes for record in records if record.passes is not None)
+    if passes:
+        joint = scanned_covariance(lead, functools.partial(_over_all, passes, moved))
+    else:
+        joint = influence_covariance(lead, moved([record.estimate.influence for record in records]))
+    joint = joint.reshape(len(records), n_arms - 1, -1, n_arms - 1)
     covariances = np.einsum("mknk->mn", joint)
-    stack = Stack(tuple(names), least_variance_weights(covariances), tuple(records), covariances)
-    return dataclasses.replace(lead, estimate=averaged(lead, stack), stack=stack)
+    kept = tuple(dataclasses.replace(record, passes=None) for record in records)
+    stack = Stack(tuple(names), least_variance_weights(covariances), kept, covariances)
+    rows = StackedRows(lead.estimate, tuple(record.estimate for record in records), stack.weights, scale)
+    estimate = averaged(rows)
+    if not passes:
+        return dataclasses.replace(lead, estimate=estimate, stack=stack)
+    later = StackPasses(rows, passes, start=passes[0].start)
+    return dataclasses.replace(lead, estimate=ScannedEstimate.of(estimate), stack=stack, passes=later)
 
 
-def averaged(lead: FitRecord, stack: Stack) -> Estimate:
+def _effects_moved(estimates: Sequence[Estimate], jacobian: Array, influences: Sequence[Array]) -> Array:
+    """Influence functions of the effects of all fits, shape (n, M (K - 1)), from those of all their estimates."""
+    pairs = zip(estimates, influences, strict=True)
+    return np.concatenate([values[:, one.block("means")] @ jacobian.T for one, values in pairs], axis=1)
+
+
+def _over_all(
+    passes: Sequence[LaterPasses],
+    mix: Callable[[Sequence[Array]], Array],
+    function: Callable[[BlockInfluence], T],
+) -> Iterator[T]:
+    """Begin passes over the same blocks of several fits: what a function makes of a mixture of their influences."""
+    for blocks in zip(*(one.influence(_itself) for one in passes), strict=True):
+        yield function(dataclasses.replace(blocks[0], influence=mix([block.influence for block in blocks])))
+
+
+def _itself(block: BlockInfluence) -> BlockInfluence:
+    return block
+
+
+def averaged(rows: StackedRows) -> Estimate:
     """Return the average of estimates; its coefficients are those of the lead."""
-    estimates, own, scale = [record.estimate for record in stack.records], lead.estimate, lead.options.effect_scale
-    params = params_of(scale, np.stack([one.params for one in estimates], axis=-1) @ stack.weights, len(own.theta))
-    return dataclasses.replace(
-        own,
-        params=params,
-        model_means=np.stack([one.model_means for one in estimates], axis=-1) @ stack.weights,
-        rows=StackedRows(own, tuple(estimates), stack.weights, scale),
+    own, estimates, weights = rows.lead, rows.estimates, rows.weights
+    return Estimate(
+        params=params_of(rows.scale, np.stack([one.params for one in estimates], axis=-1) @ weights, len(own.theta)),
+        theta=own.theta,
+        gamma=own.gamma,
+        model_means=np.stack([one.model_means for one in estimates], axis=-1) @ weights,
+        rows=rows,
+        failed=own.failed,
     )
 
 
@@ -142,13 +183,16 @@ class StackedRows:
     @cached_property
     def influence(self) -> Array:
         """As in `EstimateRows`."""
-        pairs = [(w, one) for w, one in zip(self.weights, self.estimates, strict=True) if w > 0]
-        of_means = sum(w * one.influence[:, one.block("means")] for w, one in pairs)
-        means = sum(w * one.params[one.block("means")] for w, one in pairs)
-        count = len(self.lead.params)
+        return self.mixed([one.influence for one in self.estimates])
+
+    def mixed(self, influences: Sequence[Array]) -> Array:
+        """Return the influence function of the average, shape (n, d), from those of the estimates, the lead's first."""
+        pairs = [(w, one, own) for w, one, own in zip(self.weights, self.estimates, influences, strict=True) if w > 0]
+        of_means = sum(w * own[:, one.block("means")] for w, one, own in pairs)
+        means = sum(w * one.params[one.block("means")] for w, one, _ in pairs)
         with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
             moved = of_means @ self.scale.jacobian(np.asarray(means)).T
-        return np.hstack([moved, self.lead.influence[:, count:]])
+        return np.hstack([moved, influences[0][:, len(self.lead.params) :]])
 
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """As in `EstimateRows`."""
@@ -175,18 +219,57 @@ class StackRefitter(Refitters):
     def __init__(
         self, refitters: Sequence[Refitter], weights: Array, weight_fit: WeightFit, scale: EffectScale, n_arms: int
     ) -> None:
-        used = [k for k, weight in enumerate(weights) if weight > 0 or k == 0]
+        used = _used(weights)
         super().__init__([refitters[k] for k in used], weight_fit)
         self.weights, self.scale, self.n_arms = weights[used], scale, n_arms
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
-        found, size = self.refit_each(counts, first, fits), 2 * self.n_arms - 1
-        mixed = np.tensordot(self.weights, np.stack([refits.values[:size] for refits in found]), axes=1)
-        params, rest = params_of(self.scale, mixed, self.n_arms), found[0].values[size:]
-        failures = first_failure(*(refits.failures for refits in found))
-        refits = collect_refits(params, rest[:, None], rest[:0], failures)
-        return dataclasses.replace(refits, start=found[0].start)
+        return averaged_refits(self.refit_each(counts, first, fits), self.weights, self.scale, self.n_arms)
+
+
+def averaged_refits(found: Sequence[Refits], weights: Array, scale: EffectScale, n_arms: int) -> Refits:
+    """Average refits of several fits, the lead first, with given weights."""
+    size = 2 * n_arms - 1
+    mixed = np.tensordot(weights, np.stack([refits.values[:size] for refits in found]), axes=1)
+    params, rest = params_of(scale, mixed, n_arms), found[0].values[size:]
+    failures = first_failure(*(refits.failures for refits in found))
+    refits = collect_refits(params, rest[:, None], rest[:0], failures)
+    return dataclasses.replace(refits, start=found[0].start)
+
+
+def _used(weights: Array) -> list[int]:
+    """Positions of the fits that have a part in resamples: those with weight, and the lead."""
+    return [k for k, weight in enumerate(weights) if weight > 0 or k == 0]
+
+
+@dataclass(frozen=True)
+class StackPasses(LaterPasses):
+    """Further passes over the rows of a stack of fits to a scan.
+
+    Parameters
+    ----------
+    rows : StackedRows
+        How the fits are averaged.
+    passes : tuple of LaterPasses
+        Those of the fits.
+    start : LaterPasses, optional
+        Those of the IPWRA fit that the lead starts from.
+    """
+
+    rows: StackedRows
+    passes: tuple[LaterPasses, ...]
+    start: LaterPasses | None = None
+
+    def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
+        """As in `LaterPasses`."""
+        return _over_all(self.passes, self.rows.mixed, function)
+
+    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
+        """As in `LaterPasses`."""
+        rows, used = self.rows, _used(self.rows.weights)
+        found = [self.passes[k].refits(kind, seed, n_boot) for k in used]
+        return averaged_refits(found, rows.weights[used], rows.scale, len(rows.lead.theta))
 
 
 class GroupRefitter:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import ScannedDesign
+from causalrisk.design.design import by_rows
 from causalrisk.errors import UnavailableError
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, Repeats, Stack
@@ -47,7 +49,9 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
         If the fit has no learner.
     """
     learned, labels = used_learned(record), list(record.design.labels)
-    values = np.concatenate([fit.predictions for fit in learned.fits]).T
+    if isinstance(record.design, ScannedDesign):
+        raise by_rows("the prediction of each row", "res.learner_fit  has the fit outside of the folds. ")
+    values = np.concatenate([fit.kept_predictions() for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:
         columns = pd.MultiIndex.from_product([learned.names, labels], names=["learner", "arm"])
@@ -68,19 +72,9 @@ def learner_fit(record: FitRecord) -> pd.DataFrame:
     UnavailableError
         If the fit has no learner.
     """
-    learned, design = used_learned(record), record.design
-    rows = {}
-    for fit, r_squared in zip(learned.fits, learned.r_squared, strict=True):
-        for a, label in enumerate(design.labels):
-            own = (design.arm == a) & design.recorded
-            x, y, weights = fit.predictions[a, own], design.y[own], design.weights[own]
-            away = x - np.average(x, weights=weights)
-            spread = weights @ away**2
-            slope = weights @ (away * y) / spread if spread > 0 else np.nan
-            intercept = np.average(y, weights=weights) - slope * np.average(x, weights=weights)
-            rows[fit.name, label] = (r_squared[a], intercept, slope)
-    index = pd.MultiIndex.from_tuples(list(rows), names=["learner", "arm"])
-    return pd.DataFrame(list(rows.values()), index=index, columns=["r squared", "intercept", "slope"])
+    learned = used_learned(record)
+    index = pd.MultiIndex.from_product([learned.names, record.design.labels], names=["learner", "arm"])
+    return pd.DataFrame(learned.quality.reshape(-1, 3), index=index, columns=["r squared", "intercept", "slope"])
 
 
 def stack_table(record: FitRecord) -> pd.DataFrame:

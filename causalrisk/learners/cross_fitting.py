@@ -1,9 +1,9 @@
 """Cross-fitting: each row's prediction in every arm by a learner that was fitted to rows of the arm in other folds.
 
 A learner is an object with `fit(X, y, sample_weight=...)` and `predict`, or `predict_proba`, as in scikit-learn, or one
-of the names in `NAMED`. It is copied and never changed. Folds are dealt out within each arm, whole clusters where these
-are given, in the order that `numpy.random.default_rng(r)` shuffles the rows into, r = 0, 1, ... the repeat. A learner
-whose `random_state` is None gets one that repeat, arm and fold determine, so that digits repeat.
+of the names in `NAMED`. It is copied and never changed. A learner whose `random_state` is None gets one that repeat,
+arm and fold determine, so that digits repeat. "smooth" is fitted in passes over rows, which may come in blocks; others
+to rows in memory.
 """
 
 from __future__ import annotations
@@ -21,56 +21,17 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, meant
-from causalrisk.learners.smooth import Smooth
+from causalrisk.learners.folds import LearnerRows, Numbers, Training, without_training
+from causalrisk.learners.smooth import Smooth, smooth_fits
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.workers import ordered_map
 
-Arms = NDArray[np.signedinteger[Any]]
 EDGE = 1e-3  # nearest that a prediction comes to the end of the range of a bounded mean
 SMOOTH = "smooth"
-
-
-def folds_of(
-    arm: Arms, observed: Array, n_arms: int, clusters: NDArray[np.intp] | None, n_folds: int, repeat: int = 0
-) -> NDArray[np.intp]:
-    """Deal the rows of each arm, and those of a target frame, out to folds; or whole clusters, where there are any.
-
-    Parameters
-    ----------
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    observed : ndarray, shape (n,)
-        1.0 for rows of the sample, 0.0 for those of a target frame.
-    n_arms : int
-        K.
-    clusters : ndarray of int, shape (n,), or None
-        Clusters, numbered from 0.
-    n_folds : int
-        Number of folds.
-    repeat : int, default 0
-        Seed of the order.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        Fold of each row; the same for the same data.
-    """
-    rng = np.random.default_rng(repeat)
-    if clusters is not None:
-        count = int(clusters.max()) + 1
-        of_cluster = np.empty(count, dtype=np.intp)
-        of_cluster[rng.permutation(count)] = np.arange(count) % n_folds
-        return of_cluster[clusters]
-    fold = np.zeros(len(arm), dtype=np.intp)
-    groups = [np.flatnonzero((arm == a) & (observed > 0)) for a in range(n_arms)] + [np.flatnonzero(observed == 0)]
-    for rows in groups:
-        fold[rng.permutation(rows)] = np.arange(len(rows)) % n_folds
-    return fold
 
 
 @dataclass(frozen=True)
@@ -233,16 +194,26 @@ class CrossFitted:
         Name of the learner.
     fitted : tuple of tuple
         For each arm the fitted model of each fold.
-    predictions : ndarray, shape (K, n)
-        Mean outcome of each row in each arm, by the models of its fold.
     not_converged : tuple of tuple of str
         For each arm what the fits said that did not converge, one text a fit.
+    predictions : ndarray, shape (K, n), optional
+        Of rows in memory the mean outcome of each in each arm, by the models of its fold.
     """
 
     name: str
     fitted: tuple[tuple[Any, ...], ...]
-    predictions: Array
-    not_converged: tuple[tuple[str, ...], ...] = ()
+    not_converged: tuple[tuple[str, ...], ...]
+    predictions: Array | None = None
+
+    def of_rows(self, features: Array, fold: Numbers) -> Array:
+        """Predict rows by the models of their folds, features (n, k), shape (K, n)."""
+        return np.stack([predicted_by_fold(models, features, fold) for models in self.fitted])
+
+    def kept_predictions(self) -> Array:
+        """Return the predictions of rows in memory; those of a scan are not kept."""
+        if self.predictions is None:
+            raise TypeError("predictions of a scan are not kept")
+        return self.predictions
 
     def of_new(self, features: Array) -> Array:
         """Predict rows of no fold, features (m, k), by the mean over the folds' models, shape (K, m)."""
@@ -259,95 +230,73 @@ def predicted(model: Any, features: Array) -> Array:
     return np.asarray(model.predict_proba(features)[:, classes.index(1)] if 1 in classes else np.zeros(len(features)))
 
 
-@dataclass(frozen=True)
-class LearnerRows:
-    """Rows that learners are fitted to, and predict.
-
-    Parameters
-    ----------
-    features : ndarray, shape (n, k)
-        What is learnt from.
-    y : ndarray, shape (n,)
-        Outcomes; NaN in rows without one, which are predicted only.
-    arm, fold : ndarray of int, shape (n,)
-        Arm and fold of each row; of a single fold every row is predicted by a fit that it is in.
-    weights : ndarray, shape (n,), or None
-        Observation weights.
-    counts : bool
-        Whether they count equal rows.
-    repeat : int
-        Number of the repeat, for seeds.
-    """
-
-    features: Array
-    y: Array
-    arm: Arms
-    fold: NDArray[np.intp]
-    weights: Array | None
-    counts: bool
-    repeat: int
-
-    @property
-    def n_folds(self) -> int:
-        """Number of folds."""
-        return int(self.fold.max()) + 1
+def predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers) -> Array:
+    """Return the mean outcome of rows by the fitted model of the fold of each, shape (n,)."""
+    found = np.empty(len(features))
+    for f, model in enumerate(models):
+        own = fold == f
+        found[own] = predicted(model, features[own])
+    return found
 
 
-def cross_fit(learner: Learner, rows: LearnerRows, workers: int) -> CrossFitted:
+def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerRows | None = None) -> CrossFitted:
     """Fit a learner to the rows of each arm outside of each fold, and predict the rows of the fold in every arm.
 
     Parameters
     ----------
     learner : Learner
         The learner.
-    rows : LearnerRows
+    training : Training
         The rows.
     workers : int
         Fits at a time.
+    rows : LearnerRows, optional
+        All rows, where they are in memory; without them every model is "smooth".
 
     Returns
     -------
     CrossFitted
-        Fitted models and predictions.
+        Fitted models, and predictions of rows in memory.
 
     Raises
     ------
     LearnerError
         If an arm has no rows outside of a fold, or a prediction is not finite.
     """
-    n_folds, n_arms = rows.n_folds, len(learner.models)
-    task = functools.partial(_fit_and_predict, learner, rows)
-    with _single_threads(), _listening(), ordered_map(task, n_arms * n_folds, workers) as results:
-        done = list(results)
-    predictions = np.empty((n_arms, len(rows.y)))
-    for number, (_, values, _) in enumerate(done):
-        a, f = divmod(number, n_folds)
-        predictions[a, rows.fold == f] = values
-    of_arms = [done[a * n_folds : (a + 1) * n_folds] for a in range(n_arms)]
-    return CrossFitted(
-        name=learner.name,
-        fitted=tuple(tuple(model for model, _, _ in fits) for fits in of_arms),
-        predictions=predictions,
-        not_converged=tuple(tuple(said for _, _, said in fits if said) for fits in of_arms),
-    )
+    smooth = {a: model for a, model in enumerate(learner.models) if isinstance(model, Smooth)}
+    fitted: dict[int, tuple[Any, ...]] = dict(smooth_fits(smooth, training, workers)) if smooth else {}
+    if rows is None:
+        return CrossFitted(learner.name, tuple(fitted[a] for a in range(len(fitted))), ((),) * len(fitted))
+    predictions, said = np.empty((len(learner.models), len(rows.y))), [list[str]() for _ in learner.models]
+    for a, models in fitted.items():
+        predictions[a] = predicted_by_fold(models, rows.features, rows.fold)
+    others = [(a, f) for a in range(len(learner.models)) if a not in smooth for f in range(training.n_folds)]
+    if others:
+        task = functools.partial(_fit_and_predict, learner, training, rows, others)
+        with _single_threads(), _listening(), ordered_map(task, len(others), workers) as results:
+            for (a, f), (model, values, text) in zip(others, results, strict=True):
+                fitted[a] = (*fitted.get(a, ()), model)
+                predictions[a, rows.fold == f] = values
+                said[a] += [text] if text else []
+    every = tuple(fitted[a] for a in range(len(fitted)))
+    return CrossFitted(learner.name, every, tuple(map(tuple, said)), predictions)
 
 
-def _fit_and_predict(learner: Learner, rows: LearnerRows, number: int) -> tuple[Any, Array, str]:
+def _fit_and_predict(
+    learner: Learner, training: Training, rows: LearnerRows, fits: Sequence[tuple[int, int]], number: int
+) -> tuple[Any, Array, str]:
     """Fit the model of an arm to the rows outside of a fold, predict the rows of the fold; and what it said.
 
     That is the text of its first warning that it did not converge, empty if it gave none.
     """
-    a, f = divmod(number, rows.n_folds)
-    outside = rows.fold != f if rows.n_folds > 1 else np.ones(len(rows.y), dtype=bool)
-    used, label = np.flatnonzero((rows.arm == a) & outside & ~np.isnan(rows.y)), learner.labels[a]
+    (a, f), n_folds, label = fits[number], training.n_folds, learner.labels[fits[number][0]]
+    used = rows.trained(a)
+    used = used if n_folds == 1 else used[rows.fold[used] != f]
     if not len(used):
-        raise LearnerError(
-            f"fold {f + 1} of {rows.n_folds} leaves arm {label!r} without rows to fit the learner to: its clusters are "
-            "all in that fold.\nType  n_folds=  with another number, or leave learner= out."
-        )
-    model = seeded(copy.deepcopy(learner.models[a]), [rows.repeat, a, f])
+        raise without_training(training, a, f)
+    model = seeded(copy.deepcopy(learner.models[a]), [training.repeat, a, f])
     own = None if rows.weights is None else rows.weights[used]
-    where = f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {rows.n_folds}"
+    where = f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {n_folds}"
     with _Noted(where), _listening() as heard:
         _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
         values = predicted(model, rows.features[rows.fold == f])
@@ -460,20 +409,6 @@ def seeded(model: Any, entropy: list[int]) -> Any:
         seed = int(np.random.default_rng(entropy).integers(2**31 - 1))
         model.set_params(**dict.fromkeys(sorted(names), seed))
     return model
-
-
-def out_of_fold_r_squared(predictions: Array, y: Array, arm: Arms, weights: Array) -> Array:
-    """One less the squared errors of predictions, shape (K, n), of rows in their own arm over those of its mean, (K,).
-
-    NaN for an arm whose outcome is constant. Rows whose outcome is NaN are left out.
-    """
-    found = np.full(len(predictions), np.nan)
-    for a, values in enumerate(predictions):
-        own = (arm == a) & ~np.isnan(y)
-        spread = weights[own] @ (y[own] - np.average(y[own], weights=weights[own])) ** 2
-        if spread > 0:
-            found[a] = 1 - weights[own] @ (y[own] - values[own]) ** 2 / spread
-    return found
 
 
 def on_predictor_scale(family: OutcomeFamily, means: Array) -> tuple[Array, int]:

@@ -1,59 +1,56 @@
 """The learner "smooth": ridge regression on splines and products of the covariates, penalties by likelihood.
 
 What is fitted is a constant and, for each covariate, the covariate itself and a natural cubic spline [1]_; where the
-covariates are few the product of each two of them as well. The coefficients of standardised columns are penalised;
-those of curves and products as much as those of the covariates or more, or they are left out, so that many columns of
-which few matter do not hide a straight line. Penalties maximise the restricted likelihood of the model in which
-coefficients are normal [2]_ [3]_, which the eigenvalues of the sums of squares and products give for every penalty at
-once.
+covariates are few the product of each two of them as well.
 
 A fit needs two things of its rows: a `SmoothBasis`, which holds centres, scales and knots of the covariates, and
-`RidgeSums`, which add up over blocks of rows. Other families than the normal one with the identity are fitted by
-penalised iteratively reweighted least squares [4]_, whose working responses and weights give sums of the same kind.
+`RidgeSums`, which add up over blocks of rows. All fits to an arm, which leave out one fold each, have the basis of the
+arm. Other families than the normal one with the identity are fitted by penalised iteratively reweighted least squares
+[2]_, whose working responses and weights give sums of the same kind, in a pass over the rows for each iteration.
 
 References
 ----------
 .. [1] Hastie, T., Tibshirani, R. and Friedman, J. (2009). The Elements of Statistical Learning, 2nd edition, section
    5.2.1 (natural cubic splines). Springer.
-.. [2] Patterson, H. D. and Thompson, R. (1971). Recovery of inter-block information when block sizes are unequal.
-   Biometrika 58, 545-554.
-.. [3] Wood, S. N. (2011). Fast stable restricted maximum likelihood and marginal likelihood estimation of
-   semiparametric generalized linear models. Journal of the Royal Statistical Society B 73, 3-36.
-.. [4] Breslow, N. E. and Clayton, D. G. (1993). Approximate inference in generalized linear mixed models. Journal of
+.. [2] Breslow, N. E. and Clayton, D. G. (1993). Approximate inference in generalized linear mixed models. Journal of
    the American Statistical Association 88, 9-25.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import copy
+import functools
+import itertools
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import DesignError, one_of
-from causalrisk.numerics.blocks import add_up
+from causalrisk.learners.folds import LearnerRows, Training, without_training
+from causalrisk.learners.ridge import PENALTIES, Choice, Kinds, RidgeRows, RidgeSums, coefficients_of
+from causalrisk.numerics.blocks import spread_evenly
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
 from causalrisk.numerics.linalg import Array, all_ones, row_blocks
+from causalrisk.runtime.workers import ordered_map
 
-Kinds = NDArray[np.intp]
 LINEAR = OutcomeFamily("gaussian", "identity")
 KNOTS = (0.05, 0.35, 0.65, 0.95)  # quantiles of a covariate, as Harrell places four knots
 DISTINCT = 5  # values of a covariate below which it gets no curve
 PAIRED = 25  # covariates up to which their products take part
-SHARES = (0.0, 0.1, 0.3, 1.0)  # standard deviations of coefficients of curves and products that are tried, see `Choice`
-FIRST = 0.3  # that of the curves while that of the products is chosen
-PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
-NO_VARIATION = 1e-12  # mean square about its mean below which a column is constant; covariates have 1
-NO_INFORMATION = 1e-14  # eigenvalue of sums of products, relative to the largest, that is rounding error
+PLACED = 25_000  # rows of an arm by which knots are placed as well as by more
 SEARCHED = 6  # iterations of other families in which the penalty is chosen anew
 MAX_ITERATIONS = 60
 HALVINGS = 30
 SETTLED = 1e-12  # decrease of the penalised loss, relative to it, at which iterations end
 ROWS = 1024  # rows of a block of basis columns
+Fit: TypeAlias = tuple[int, int]  # to an arm, outside of a fold
+Products: TypeAlias = RidgeSums | RidgeRows
+Answer: TypeAlias = tuple[Products, float]
+Steps: TypeAlias = Generator[Array, Answer, tuple[Array, Choice]]
 
 
 @dataclass(frozen=True)
@@ -123,8 +120,8 @@ class SmoothBasis:
             np.multiply(found[j], found[j + 1 : p], out=found[at : at + p - 1 - j])
             at += p - 1 - j
 
-    def sums(self, X: Array, y: Array, weights: Array, counts: Array) -> RidgeSums:
-        """Return the sums over rows that ridge regression needs.
+    def products(self, X: Array, y: Array, weights: Array, counts: Array, *, few: bool = False) -> Products:
+        """Return what ridge regression needs of rows.
 
         Parameters
         ----------
@@ -136,26 +133,26 @@ class SmoothBasis:
             Non-negative weights.
         counts : ndarray, shape (n,)
             How many rows each one stands for.
+        few : bool, default False
+            Whether there are no more rows than columns, all blocks taken together.
 
         Returns
         -------
-        RidgeSums
-            The sums.
+        RidgeSums or RidgeRows
+            Sums over the rows; of few the rows themselves.
         """
-        blocks = row_blocks(len(y), ROWS)
-        return add_up(self._sums(X[rows], y[rows], weights[rows], counts[rows]) for rows in blocks)
+        if few:
+            return RidgeRows(self.columns(X), y, weights, float(counts.sum()))
+        return functools.reduce(
+            RidgeSums.beside,
+            (self._sums(X[rows], y[rows], weights[rows], counts[rows]) for rows in row_blocks(len(y), ROWS)),
+        )
 
     def _sums(self, X: Array, y: Array, weights: Array, counts: Array) -> RidgeSums:
         beside = np.empty((self.n_columns + 2, len(y)))
         beside[0], beside[-1] = 1.0, y
         self._write(X, beside[1:-1])
         return RidgeSums((beside * weights) @ beside.T, float(counts.sum()))
-
-    def problem(self, X: Array, y: Array, weights: Array, counts: Array, unit: Array | None = None) -> RidgeProblem:
-        """Return the ridge regressions on the columns of rows, arguments as those of `sums`, from the smaller side."""
-        if len(y) <= self.n_columns:
-            return rows_problem(self.columns(X), y, weights, float(counts.sum()), self.kinds, unit)
-        return self.sums(X, y, weights, counts).problem(self.kinds, unit)
 
     def predictors(self, X: Array, coefficients: Array) -> Array:
         """Linear predictors, shape (n,), of rows of covariates by coefficients, shape (q + 1,), the constant first."""
@@ -202,258 +199,6 @@ def _quantiles(values: Array, weights: Array) -> Array:
     return values[np.searchsorted(reached, np.array(KNOTS) * reached[-1])]
 
 
-@dataclass(frozen=True)
-class RidgeSums:
-    """Sums over rows that ridge regression needs; those of blocks of rows add up to those of all.
-
-    Parameters
-    ----------
-    products : ndarray, shape (q + 2, q + 2)
-        Weighted sums of squares and products of the constant, the columns and the outcome, in this order.
-    count : float
-        Number of rows that the weights stand for.
-    """
-
-    products: Array
-    count: float
-
-    def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
-        """Return the problem of the standardised columns.
-
-        Parameters
-        ----------
-        kinds : ndarray of int, shape (q,)
-            What each column is, as of `SmoothBasis`.
-        unit : ndarray, shape (q,), optional
-            What each column is multiplied by; by default one over its standard deviation, and zero for a constant.
-        """
-        total = float(self.products[0, 0])
-        mean = self.products[0, 1:] / total
-        centred = self.products[1:, 1:] - total * np.outer(mean, mean)
-        unit = _units(np.diag(centred)[:-1] / total) if unit is None else unit
-        gram, inner = centred[:-1, :-1] * np.outer(unit, unit), centred[:-1, -1] * unit
-        return SumsProblem(total, self.count, mean, unit, kinds, float(centred[-1, -1]), gram, inner)
-
-
-def rows_problem(
-    columns: Array, y: Array, weights: Array, count: float, kinds: Kinds, unit: Array | None = None
-) -> RidgeProblem:
-    """Return the problem from the rows, which takes less where there are more columns than rows.
-
-    Parameters
-    ----------
-    columns : ndarray, shape (n, q)
-        Columns of the basis.
-    y, weights : ndarray, shape (n,)
-        Outcome; non-negative weights.
-    count : float
-        Number of rows that the weights stand for.
-    kinds, unit : ndarray, shape (q,)
-        As of `RidgeSums.problem`.
-    """
-    total, root = float(weights.sum()), np.sqrt(weights)
-    mean = weights @ np.column_stack([columns, y]) / total
-    rows = columns - mean[:-1]
-    unit = _units(weights @ rows**2 / total) if unit is None else unit
-    rows *= unit * root[:, None]
-    outcome = root * (y - mean[-1])
-    return RowsProblem(total, count, mean, unit, kinds, float(outcome @ outcome), rows, outcome)
-
-
-def _units(squares: Array) -> Array:
-    """One over the roots of mean squares; zero for constant columns."""
-    return np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
-
-
-@dataclass(frozen=True)
-class RidgeProblem(ABC):
-    """Ridge regressions on standardised columns, each row times the root of its weight.
-
-    Parameters
-    ----------
-    total, count : float
-        Sum of the weights; number of rows that they stand for.
-    mean : ndarray, shape (q + 1,)
-        Means of the columns and of the outcome.
-    unit : ndarray, shape (q,)
-        What the columns are multiplied by, about their means.
-    kinds : ndarray of int, shape (q,)
-        What each column is, as of `SmoothBasis`.
-    square : float
-        Sum of squares of the outcome about its mean.
-    """
-
-    total: float
-    count: float
-    mean: Array
-    unit: Array
-    kinds: Kinds
-    square: float
-
-    @abstractmethod
-    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
-        """Return the ridge regressions of every penalty, with given shares of curves and products."""
-
-    @abstractmethod
-    def slopes(self, choice: Choice) -> Array:
-        """Return the slopes of the columns in their units, shape (q,)."""
-
-    def factors(self, shares: tuple[float, float]) -> Array:
-        """Return what to multiply the columns by, shape (q,), that the penalty of all be the same."""
-        return np.array([1.0, *shares])[self.kinds]
-
-    def choose(self, penalties: Array) -> Choice:
-        """Return what is likeliest: first the products' share is chosen, then that of the curves."""
-        curves, products = (SHARES if (self.kinds == kind).any() else (0.0,) for kind in (1, 2))
-        _, found = min((self._best((FIRST, share), penalties) for share in products), key=itemgetter(0))
-        return min((self._best((share, found.shares[1]), penalties) for share in curves), key=itemgetter(0))[1]
-
-    def _best(self, shares: tuple[float, float], penalties: Array) -> tuple[float, Choice]:
-        deviance = self.spectrum(shares).deviance(penalties, self.count)
-        least = int(np.argmin(deviance))
-        return float(deviance[least]), Choice(shares, float(penalties[least]))
-
-    def fit(self, origin: float = 0.0) -> tuple[Array, Choice]:
-        """Choose, and return coefficients for `SmoothBasis.predictors` and what was chosen.
-
-        Parameters
-        ----------
-        origin : float
-            Number about which the outcomes are given.
-        """
-        choice = self.choose(PENALTIES * self.total)
-        return _coefficients(self.solution(choice), self.unit, origin), choice
-
-    def solution(self, choice: Choice) -> Array:
-        """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
-        slopes = self.slopes(choice)
-        return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
-
-
-class Choice(NamedTuple):
-    """What is chosen of a ridge regression.
-
-    Parameters
-    ----------
-    shares : tuple of float
-        Standard deviation that the coefficients of curves and of products are thought to have, relative to those of
-        the covariates; 0 leaves them out.
-    penalty : float
-        Penalty of the squares of the covariates' coefficients; that of the others is divided by their squared share.
-    """
-
-    shares: tuple[float, float]
-    penalty: float
-
-
-@dataclass(frozen=True)
-class SumsProblem(RidgeProblem):
-    """The problem given by sums of squares and products.
-
-    Parameters
-    ----------
-    gram : ndarray, shape (q, q)
-        Of the columns.
-    inner : ndarray, shape (q,)
-        Of the columns and the outcome.
-    """
-
-    gram: Array
-    inner: Array
-
-    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
-        """As in `RidgeProblem`, from the eigenvectors of the sums."""
-        factors = self.factors(shares)
-        used = factors > 0
-        values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
-        known = values > values.max(initial=0.0) * NO_INFORMATION
-        values = np.where(known, values, 0.0)
-        along = vectors.T @ (self.inner * factors)[used]
-        along = np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
-        return Spectrum(values, vectors, along, max(self.square - float(along @ along), 0.0))
-
-    def slopes(self, choice: Choice) -> Array:
-        """As in `RidgeProblem`."""
-        found, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
-        found[found > 0] *= spectrum.vectors @ (np.sqrt(spectrum.values) * spectrum.shrunk(choice.penalty))
-        return found
-
-
-@dataclass(frozen=True)
-class RowsProblem(RidgeProblem):
-    """The problem given by its rows.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (n, q)
-        The columns.
-    outcome : ndarray, shape (n,)
-        The outcome.
-    """
-
-    rows: Array
-    outcome: Array
-
-    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
-        """As in `RidgeProblem`, from the eigenvectors of the products of the rows."""
-        squares = np.square([1.0, *shares])
-        values, vectors = np.linalg.eigh(np.tensordot(squares, self.kernels, axes=1))
-        return Spectrum(np.maximum(values, 0.0), vectors, vectors.T @ self.outcome, 0.0)
-
-    @cached_property
-    def kernels(self) -> Array:
-        """Products of the rows in the columns of each kind, shape (3, n, n)."""
-        parts = [self.rows[:, self.kinds == kind] for kind in range(3)]
-        return np.stack([part @ part.T for part in parts])
-
-    def slopes(self, choice: Choice) -> Array:
-        """As in `RidgeProblem`."""
-        spectrum = self.spectrum(choice.shares)
-        return self.factors(choice.shares) ** 2 * (self.rows.T @ (spectrum.vectors @ spectrum.shrunk(choice.penalty)))
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Ridge regression for every penalty, along the singular directions of the columns.
-
-    Parameters
-    ----------
-    values : ndarray, shape (r,)
-        Squared singular values.
-    vectors : ndarray, shape (r, r)
-        Eigenvectors of the columns' products, or of the rows'.
-    along : ndarray, shape (r,)
-        The outcome along the left singular vectors.
-    rest : float
-        Sum of squares of the outcome in other directions.
-    """
-
-    values: Array
-    vectors: Array
-    along: Array
-    rest: float
-
-    def deviance(self, penalties: Array, count: float) -> Array:
-        """Return minus twice the log restricted likelihood at each penalty, up to a constant.
-
-        Of the model in which the coefficients are normal, their variances those of the noise divided by the penalty,
-        with the variance of the noise at its maximum. Infinite where the fit has more than half a degree of freedom for
-        each row: few rows do not tell a smooth outcome from one that they happen to fit.
-
-        Generalised cross-validation, which is found from the same numbers, follows the noise at times, above all with
-        few rows; with a factor against that, as `gamma` of R's mgcv, it misses more where columns are many.
-        """
-        kept = self.values / (self.values + penalties[:, None])
-        squares = (1 - kept) @ self.along**2 + self.rest
-        squares = np.maximum(squares, (self.along @ self.along + self.rest) * NO_INFORMATION)
-        found = (count - 1) * np.log(squares) + np.log1p(self.values / penalties[:, None]).sum(axis=1)
-        return np.where(1 + kept.sum(axis=1) <= count / 2, found, np.inf)
-
-    def shrunk(self, penalty: float) -> Array:
-        """Return `along` divided by the squared singular values and the penalty, shape (r,)."""
-        return self.along / (self.values + penalty)
-
-
 class Smooth:
     """Ridge regression on natural cubic splines and products of the covariates, penalties by restricted likelihood.
 
@@ -495,6 +240,9 @@ class Smooth:
     def __init__(self, family: OutcomeFamily = LINEAR, weight_type: str = "frequency") -> None:
         one_of("weight_type", weight_type, ("frequency", "probability"))
         self.family, self.weight_type = family, weight_type
+        self.basis: SmoothBasis | None = None
+        self.coefficients: Array = np.empty(0)
+        self.choice: Choice | None = None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Smooth:
         """Fit to rows.
@@ -531,16 +279,17 @@ class Smooth:
         return self
 
     def _fit(self, X: Array, y: Array, weights: Array) -> None:
-        if (y == y[0]).all():  # a family may have no finite predictor of it
-            self.basis, self.coefficients, self.choice = None, y[:1], None
-            return
-        counts = weights if self.weight_type == "frequency" else all_ones(len(y))
-        self.basis = smooth_basis(X, weights)
-        if self.family.linear:
-            origin = weights @ y / weights.sum()
-            self.coefficients, self.choice = self.basis.problem(X, y - origin, weights, counts).fit(origin)
-        else:
-            self.coefficients, self.choice = _reweighted(self.basis, X, y, weights, counts, self.family)
+        none = np.zeros(len(y), dtype=np.intp)
+        counts = self.weight_type == "frequency"
+        rows = LearnerRows(X, y, arm=none, fold=none, weights=weights, counts=counts, number=np.arange(len(y)))
+        training = Training(lambda function: iter([function(rows)]), labels=("",), n_folds=1)
+        self.__dict__.update(smooth_fits({0: self}, training)[0][0].__dict__)
+
+    def fitted(self, basis: SmoothBasis | None, coefficients: Array, choice: Choice | None) -> Smooth:
+        """Return the learner with a fit."""
+        found = copy.copy(self)
+        found.basis, found.coefficients, found.choice = basis, coefficients, choice
+        return found
 
     def predict(self, X: Any) -> Array:
         """Predict the mean of the outcome.
@@ -580,57 +329,267 @@ def _numbers(name: str, given: Any, ndim: int) -> Array:
     return found
 
 
-def _coefficients(solution: Array, unit: Array, origin: float) -> Array:
-    """Coefficients of the constant and of the columns as they are, of outcomes about an origin."""
-    return np.concatenate([[solution[0] + origin], solution[1:] * unit])
+@dataclass(frozen=True)
+class Outcomes:
+    """What is seen of the outcomes of each arm in each fold, arrays of shape (K, F).
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Number of rows.
+    total, sums : ndarray
+        Sum of their weights, and weighted sum of the outcomes.
+    low, high : ndarray
+        Smallest and largest outcome; infinite without rows.
+    """
+
+    rows: NDArray[np.intp]
+    total: Array
+    sums: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, n_arms: int, n_folds: int, rows: LearnerRows) -> Outcomes:
+        """Return those of a block of rows."""
+        seen, shape = np.flatnonzero(~np.isnan(rows.y)), (n_arms, n_folds)
+        cell, y, weights = (rows.arm[seen], rows.fold[seen]), rows.y[seen], rows.weights_of(seen)[0]
+        total, sums, low, high = (np.full(shape, value) for value in (0.0, 0.0, np.inf, -np.inf))
+        found = cls(np.zeros(shape, dtype=np.intp), total, sums, low, high)
+        np.add.at(found.rows, cell, 1)
+        np.add.at(found.total, cell, weights)
+        np.add.at(found.sums, cell, weights * y)
+        np.minimum.at(found.low, cell, y)
+        np.maximum.at(found.high, cell, y)
+        return found
+
+    def beside(self, other: Outcomes) -> Outcomes:
+        """Return those of these and other rows."""
+        return Outcomes(
+            self.rows + other.rows,
+            self.total + other.total,
+            self.sums + other.sums,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+    def outside(self) -> Outcomes:
+        """Return those outside of each fold; of a single fold its own."""
+        n_folds = self.rows.shape[1]
+        if n_folds == 1:
+            return self
+        others = 1 - np.eye(n_folds, dtype=np.intp)
+        low, high = (
+            np.stack([limit(np.delete(values, f, axis=1), axis=1) for f in range(n_folds)], axis=1)
+            for limit, values in ((np.min, self.low), (np.max, self.high))
+        )
+        return Outcomes(self.rows @ others, self.total @ others, self.sums @ others, low, high)
 
 
-def _reweighted(
-    basis: SmoothBasis, X: Array, y: Array, weights: Array, counts: Array, family: OutcomeFamily
-) -> tuple[Array, Choice]:
-    """Coefficients by penalised iteratively reweighted least squares, and what was chosen.
+def smooth_fits(models: Mapping[int, Smooth], training: Training, workers: int = 1) -> dict[int, tuple[Smooth, ...]]:
+    """Fit the learner to the rows of some arms outside of each fold, or to all of them with a single fold.
+
+    Parameters
+    ----------
+    models : mapping of int to Smooth
+        The learner of each arm, not fitted.
+    training : Training
+        The rows.
+    workers : int, default 1
+        Fits at a time, of linear ones.
+
+    Returns
+    -------
+    dict of int to tuple of Smooth
+        For each arm the fitted learner of each fold.
+
+    Raises
+    ------
+    LearnerError
+        If an arm has no rows outside of a fold.
+    DesignError
+        If the mean of the outcomes is not above zero where the link is logarithmic.
+    """
+    n_arms, n_folds = len(training.labels), training.n_folds
+    census = functools.partial(Outcomes.of, n_arms, n_folds)
+    seen = functools.reduce(Outcomes.beside, training.over(census))
+    outside = seen.outside()
+    for a in models:
+        if (outside.rows[a] == 0).any():
+            raise without_training(training, a, int(np.argmin(outside.rows[a])))
+    shares = {a: PLACED / max(int(seen.rows[a].sum()), 1) for a in models}
+    parts = list(training.over(functools.partial(_thinned, shares)))
+    bases = {a: smooth_basis(*(np.concatenate([part[a][k] for part in parts]) for k in (0, 1))) for a in models}
+    few = {a for a, basis in bases.items() if outside.rows[a].min() <= basis.n_columns}
+    means, found = outside.sums / outside.total, dict[Fit, tuple[Array, Choice | None]]()
+    linear, others = list[Fit](), list[Fit]()
+    for a, f in itertools.product(models, range(n_folds)):
+        if outside.low[a, f] == outside.high[a, f]:  # a family may have no finite predictor of it
+            found[a, f] = (np.array([outside.low[a, f]]), None)
+        else:
+            (linear if models[a].family.linear else others).append((a, f))
+    families = {a: model.family for a, model in models.items()}
+    wanted = functools.partial(_Wanted, bases=bases, families=families, few=few, means=means, n_folds=n_folds)
+    if linear:
+        found |= _linear_fits(wanted(tuple(linear)), training, workers)
+    found |= _reweighted_fits(wanted(tuple(others)), training)
+    return {
+        a: tuple(model.fitted(None if found[a, f][1] is None else bases[a], *found[a, f]) for f in range(n_folds))
+        for a, model in models.items()
+    }
+
+
+def _thinned(shares: Mapping[int, float], rows: LearnerRows) -> dict[int, tuple[Array, Array]]:
+    """Covariates and weights of the rows of each arm by which its knots are placed."""
+    found = {}
+    for a, share in shares.items():
+        own = rows.trained(a)
+        own = own if share >= 1 else own[spread_evenly(rows.number[own], share)]
+        found[a] = rows.features[own], rows.weights_of(own)[0]
+    return found
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Fits to be made.
+
+    Parameters
+    ----------
+    fits : tuple of tuple of int
+        Arm and fold of each.
+    bases : dict of int to SmoothBasis
+        The basis of each arm.
+    families : dict of int to OutcomeFamily
+        Its family and link of the outcome.
+    few : set of int
+        Arms with no more rows than columns.
+    means : ndarray, shape (K, F)
+        Mean outcome outside of each fold.
+    n_folds : int
+        F.
+    """
+
+    fits: tuple[Fit, ...]
+    bases: Mapping[int, SmoothBasis]
+    families: Mapping[int, OutcomeFamily]
+    few: set[int]
+    means: Array
+    n_folds: int
+
+    def origin(self, arm: int) -> float:
+        """Return a number near the outcomes of an arm."""
+        return float(self.means[arm].mean())
+
+
+def _linear_fits(wanted: _Wanted, training: Training, workers: int) -> dict[Fit, tuple[Array, Choice | None]]:
+    """Return least-squares fits from the products of each fold, in one pass."""
+    every = functools.reduce(_cells_beside, training.over(functools.partial(_cells, wanted)))
+    with ordered_map(functools.partial(_linear_fit, wanted, every), len(wanted.fits), workers) as results:
+        return dict(zip(wanted.fits, results, strict=True))
+
+
+def _linear_fit(wanted: _Wanted, every: Mapping[int, list[Products]], number: int) -> tuple[Array, Choice]:
+    a, f = wanted.fits[number]
+    others = [cell for g, cell in enumerate(every[a]) if g != f or wanted.n_folds == 1]
+    return functools.reduce(_beside, others).problem(wanted.bases[a].kinds).fit(wanted.origin(a))
+
+
+def _cells(wanted: _Wanted, rows: LearnerRows) -> dict[int, list[Products]]:
+    """Products of each arm in each fold, of outcomes about the mean of the arm."""
+    found = {}
+    for a in {arm for arm, _ in wanted.fits}:
+        basis = wanted.bases[a]
+        trained, origin = rows.trained(a), wanted.origin(a)
+        cells = [trained[rows.fold[trained] == f] for f in range(wanted.n_folds)]
+        found[a] = [
+            basis.products(rows.features[own], rows.y[own] - origin, *rows.weights_of(own), few=a in wanted.few)
+            for own in cells
+        ]
+    return found
+
+
+def _beside(one: Any, other: Any) -> Any:
+    return one.beside(other)
+
+
+def _cells_beside(one: dict[int, list[Products]], other: dict[int, list[Products]]) -> dict[int, list[Products]]:
+    return {a: [_beside(*pair) for pair in zip(cells, other[a], strict=True)] for a, cells in one.items()}
+
+
+def _reweighted_fits(wanted: _Wanted, training: Training) -> dict[Fit, tuple[Array, Choice | None]]:
+    """Return fits of other families, side by side: an iteration of all of them is a pass."""
+    steps = {
+        (a, f): _reweighted(wanted.bases[a], wanted.families[a], float(wanted.means[a, f])) for a, f in wanted.fits
+    }
+    asked, found = {fit: next(own) for fit, own in steps.items()}, dict[Fit, tuple[Array, Choice | None]]()
+    while asked:
+        answers = functools.reduce(_answers_beside, training.over(functools.partial(_answers, wanted, asked)))
+        for fit, answer in answers.items():
+            try:
+                asked[fit] = steps[fit].send(answer)
+            except StopIteration as end:
+                found[fit] = end.value
+                del asked[fit]
+    return found
+
+
+def _answers(wanted: _Wanted, asked: Mapping[Fit, Array], rows: LearnerRows) -> dict[Fit, Answer]:
+    """Products of working responses and weights at the coefficients of each fit, and negative log quasi-likelihoods."""
+    return {fit: _working(wanted, fit, coefficients, rows) for fit, coefficients in asked.items()}
+
+
+def _working(wanted: _Wanted, fit: Fit, coefficients: Array, rows: LearnerRows) -> Answer:
+    a, f = fit
+    own, basis, family = rows.trained(a), wanted.bases[a], wanted.families[a]
+    own = own if wanted.n_folds == 1 else own[rows.fold[own] != f]
+    X, y, (weights, counts) = rows.features[own], rows.y[own], rows.weights_of(own)
+    eta = basis.predictors(X, coefficients)
+    with np.errstate(all="ignore"):  # of a step that is too long
+        score, _, expected = family.score(y, eta)
+        step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
+        products = basis.products(X, eta + step, weights * expected, counts, few=a in wanted.few)
+        return products, float(weights @ family.loss(y, eta))
+
+
+def _answers_beside(one: dict[Fit, Answer], other: dict[Fit, Answer]) -> dict[Fit, Answer]:
+    return {fit: (_beside(mine, other[fit][0]), loss + other[fit][1]) for fit, (mine, loss) in one.items()}
+
+
+def _reweighted(basis: SmoothBasis, family: OutcomeFamily, mean: float) -> Steps:
+    """Ask for working sums and losses at coefficients; return the coefficients that minimise the penalised loss.
 
     The start is the constant model, under which working weights are the weights times a number. So the units of the
     columns are those of the weights, and they and the penalties to choose from stay the same.
     """
-    mean = weights @ y / weights.sum()
     if family.link == "log" and mean <= 0:  # of the normal family, whose constant has no finite estimate then
         raise DesignError(
             f'y has the mean {mean:g}, which link="log" cannot have; expected one above 0.\nType  link="identity".'
         )
-    origin = float(family.distribution.link(mean))
-    now, eta = np.zeros(basis.n_columns + 1), np.full(len(y), origin)
-    unit: Any = None
-    choice: Any = None
-    grid, searching = PENALTIES, True
+    now = np.zeros(basis.n_columns + 1)
+    now[0] = family.distribution.link(mean)
+    working, loss = yield now
+    problem = working.problem(basis.kinds)
+    unit, grid, searching = problem.unit, PENALTIES * problem.total, True
+    choice = Choice((np.nan, np.nan), np.nan)  # none yet
     for iteration in range(MAX_ITERATIONS):
-        score, _, expected = family.score(y, eta)
-        step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
-        problem = basis.problem(X, eta - origin + step, weights * expected, counts, unit)
-        if unit is None:
-            unit, grid = problem.unit, PENALTIES * problem.total
         if searching:
             before, choice = choice, problem.choose(grid)
             searching = choice != before and iteration < SEARCHED
-            now[1:][problem.factors(choice.shares) == 0] = 0.0
-            eta = basis.predictors(X, _coefficients(now, unit, origin))
         factors = problem.factors(choice.shares)
+        left_out = (factors == 0) & (now[1:] != 0)
+        if left_out.any():
+            now[1:][left_out] = 0.0
+            _, loss = yield coefficients_of(now, unit)
         ridge = np.divide(choice.penalty, factors**2, out=np.zeros_like(factors), where=factors > 0)
-        loss = _penalised(family, y, weights, eta, now, ridge)
-        new = problem.solution(choice)
+        penalised, new = loss + ridge @ now[1:] ** 2 / 2, problem.solution(choice)
         for _ in range(HALVINGS):
-            eta = basis.predictors(X, _coefficients(new, unit, origin))
-            reached = _penalised(family, y, weights, eta, new, ridge)
-            if reached <= loss * (1 + SETTLED):
+            working, loss = yield coefficients_of(new, unit)
+            reached = loss + ridge @ new[1:] ** 2 / 2
+            if reached <= penalised * (1 + SETTLED):
                 break
             new = (now + new) / 2
         now = new
-        if not searching and loss - reached <= SETTLED * loss:
+        if not searching and penalised - reached <= SETTLED * penalised:
             break
-    return _coefficients(now, unit, origin), choice
-
-
-def _penalised(family: OutcomeFamily, y: Array, weights: Array, eta: Array, solution: Array, ridge: Array) -> float:
-    """Return what iterations decrease: the negative log quasi-likelihood and half of the penalised squares."""
-    with np.errstate(all="ignore"):  # of a step that is too long
-        return float(weights @ family.loss(y, eta) + ridge @ solution[1:] ** 2 / 2)
+        problem = working.problem(basis.kinds, unit)
+    return coefficients_of(now, unit), choice

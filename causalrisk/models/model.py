@@ -185,8 +185,8 @@ class CausalModel(metaclass=Advising):
         learner : {"smooth", "hist-gradient-boosting", "random-forest", "lasso"}, learner, dict or list, optional
             Predicts the mean outcome in each arm from the terms of the outcome formula, cross-fitted: an object with
             `fit` and `predict`, or for an outcome of 0 and 1 `predict_proba`, as in scikit-learn; one for each arm by
-            label; or a list of these. "smooth" is ridge regression on splines and products of the covariates, and
-            needs nothing installed; the other names are scikit-learn's.
+            label; or a list of these. "smooth" is ridge regression on splines and products of the covariates; it needs
+            nothing installed, and of a scan there is no other. The other names are scikit-learn's.
         smooth : bool, default False
             Short for ``learner="smooth"``.
         learner_use : {"terms", "replace", "stack"}, optional

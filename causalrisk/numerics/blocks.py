@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 Rows = slice | NDArray[np.intp]  # which rows
 KEPT = 2**27  # bytes that are kept between passes
+GOLDEN = (np.sqrt(5) - 1) / 2
 
 
 def add_up(parts: Iterable[T]) -> T:
@@ -63,3 +64,11 @@ def taken(record: T, which: Any, *names: str) -> T:
         if id(array) not in found:
             found[id(array)] = array[which]
     return dataclasses.replace(record, **{name: found[id(getattr(record, name))] for name in names})  # type: ignore[type-var]
+
+
+def spread_evenly(numbers: NDArray[np.intp], share: float) -> NDArray[np.intp]:
+    """Where a share of rows stand, by their numbers in the sample: those whose multiples of the golden ratio end low.
+
+    Of any stretch of rows it takes that share, and no period of the rows is one of its own.
+    """
+    return np.flatnonzero((numbers * GOLDEN) % 1.0 < share)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
 from causalrisk.errors import OptionError, SeparationError
-from causalrisk.learners.cross_fitting import folds_of, seeded
+from causalrisk.learners.cross_fitting import seeded
 from causalrisk.numerics.blocks import Rows, add_up
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import BINARY_LINKS, Link
@@ -679,16 +679,12 @@ class ClassifierModel(ScoresAlone):
         Has `fit(X, y, sample_weight=...)` and `predict_proba`, as in scikit-learn; it is copied and not changed.
     features : ndarray, shape (n, k)
         Features that it is fitted to.
-    observed : ndarray, shape (n,)
-        1.0 for rows of the sample, 0.0 for those of a target frame.
-    n_folds : int
-        Number of folds.
+    fold : ndarray of int, shape (n,)
+        Fold of each row.
     limits : tuple of float, or None
         Limits the scores are clipped to later; without them a score of 0 or 1 is an error.
-    clusters : ndarray of int, shape (n,), or None
-        Clusters, each of which lies in one fold.
     repeat : int, default 0
-        Seed of the folds; with the fold that of a `random_state` that is None.
+        With the fold the seed of a `random_state` that is None.
     """
 
     log_linear, estimated = True, True
@@ -700,17 +696,15 @@ class ClassifierModel(ScoresAlone):
         n_arms: int,
         classifier: Any,
         features: Array,
-        observed: Array,
-        n_folds: int,
+        fold: NDArray[np.intp],
         limits: tuple[float, float] | None,
-        clusters: NDArray[np.intp] | None = None,
         repeat: int = 0,
     ) -> None:
         super().__init__(columns, arm, n_arms)
         self.n_predictors = n_arms - 1
         self.classifier, self.features, self.limits, self.repeat = classifier, features, limits, repeat
+        self.fold = fold
         self.takes_weights = "sample_weight" in inspect.signature(classifier.fit).parameters
-        self.fold = folds_of(arm, observed, n_arms, clusters, n_folds, repeat)
 
     @property
     def n_gamma(self) -> int:

@@ -1690,9 +1690,7 @@ SCANS = {
         {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": DATA},
         fill=COLLECTED,
     ),
-    "learner": Case(
-        scanned(), {"learner": "smooth", "data": SCAN}, {"learner": "smooth", "data": DATA}, fill=COLLECTED
-    ),
+    "learner": Case(scanned(), {"learner": "lasso", "data": SCAN}, {"learner": "smooth", "data": SCAN}),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "rescaled bootstrap": Case(
         lambda **o: model(**o, design=causalrisk.Survey(strata="k")).fit(n_boot=9),

@@ -24,16 +24,21 @@ MODELS = {
     "trim": {**PLAIN, "trim": (0.2, 0.8)},
     "frame": FRAME,
     "clusters": {**PLAIN, "cluster": "clinic"},
+    "smooth": {**PLAIN, "smooth": True},
+    "smooth, logit": {**BINARY, "smooth": True},
+    "smooth, clusters": {**PLAIN, "smooth": True, "cluster": "clinic", "trim": (0.1, 0.9)},
 }
-KINDS = {"clusters": ("cluster", "bayesian")}
+KINDS = {"clusters": ("cluster", "bayesian"), "smooth, clusters": ("cluster",)}
 CASES = [
     (estimator, model, kind)
     for estimator, model in itertools.product(("OutcomeRegression", "IPWRA", "AIPW", "JRE"), MODELS)
     for kind in KINDS.get(model, ("pairs", "bayesian")[: 1 + (estimator == "IPWRA")])
+    if "smooth" not in MODELS[model] or estimator in ("AIPW", "JRE")  # whose stack has predictions as terms
 ]
 
 
-ANEW = {("plain", "pairs"), ("trim", "pairs"), ("frame", "pairs"), ("clusters", "cluster")}  # a second each
+# A second each.
+ANEW = {("plain", "pairs"), ("smooth", "pairs"), ("trim", "pairs"), ("frame", "pairs"), ("clusters", "cluster")}
 
 
 def cut(*sizes):

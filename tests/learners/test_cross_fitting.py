@@ -8,7 +8,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.errors import DesignWarning, LearnerError, OptionError, UnavailableError
-from causalrisk.learners.cross_fitting import folds_of
+from causalrisk.learners.folds import folds_of
 from tests.learners.toys import Constant, Failing, Line, Noisy, Share, Unweighted, sample
 
 FORMULA = "y ~ x1 + x2"
@@ -33,7 +33,7 @@ def by_hand(frame, fold, weights=None, columns=("x1", "x2")):
 
 def test_each_row_is_predicted_by_fits_to_the_other_folds():
     frame = sample()
-    fold = folds_of(frame["d"].to_numpy(), np.ones(len(frame)), 2, None, 4)
+    fold = folds_of(frame["d"].to_numpy(), None, 4)
     found = fitted(AIPW, frame, Line(), n_folds=4).outcome_predictions
     np.testing.assert_allclose(found, by_hand(frame, fold), rtol=1e-10)
     assert found.index.equals(frame.index)
@@ -41,16 +41,16 @@ def test_each_row_is_predicted_by_fits_to_the_other_folds():
 
 def test_folds_keep_clusters_together_and_arms_in_proportion():
     arm, clusters = np.repeat([0, 1, 2], [40, 30, 20]), np.arange(90) // 6
-    fold = folds_of(arm, np.ones(90), 3, None, 5)
+    fold = folds_of(arm, None, 5)
     assert [np.bincount(fold[arm == a]).tolist() for a in range(3)] == [[8] * 5, [6] * 5, [4] * 5]
-    whole = folds_of(arm, np.ones(90), 3, clusters, 5)
+    whole = folds_of(arm, clusters, 5)
     assert all(len(set(whole[clusters == g])) == 1 for g in range(15))
-    assert not np.array_equal(fold, folds_of(arm, np.ones(90), 3, None, 5, repeat=1))
+    assert not np.array_equal(fold, folds_of(arm, None, 5, repeat=1))
 
 
 def test_weights_reach_the_learner():
     frame = sample().assign(w=lambda of: np.arange(len(of)) % 3 + 1)
-    fold = folds_of(frame["d"].to_numpy(), np.ones(len(frame)), 2, None, 5)
+    fold = folds_of(frame["d"].to_numpy(), None, 5)
     expected = by_hand(frame, fold, frame["w"])
     for learner, kind in ((Line(), "frequency"), (Unweighted(), "frequency"), (Line(), "probability")):
         found = fitted(AIPW, frame, learner, weights="w", weight_type=kind).outcome_predictions

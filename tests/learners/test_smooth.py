@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from scipy.special import expit
 
 from causalrisk.errors import DesignError, OptionError
-from causalrisk.learners.smooth import ROWS, RowsProblem, Smooth, SumsProblem, smooth_basis
-from causalrisk.numerics.blocks import add_up
+from causalrisk.learners.ridge import RidgeSums, RowsProblem, SumsProblem
+from causalrisk.learners.smooth import ROWS, Smooth, smooth_basis
 from causalrisk.numerics.families import outcome_family
 
 BINOMIAL, POISSON = outcome_family("binomial", None), outcome_family("poisson", None)
@@ -103,11 +104,13 @@ def test_equals_a_plain_ridge_with_explicit_likelihood(n, p):
     np.testing.assert_allclose(fit.predict(new), plain_ridge(X, y, fit.choice, new), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("n, kind", [(16, RowsProblem), (17, SumsProblem)])
-def test_what_is_smaller_is_decomposed(n, kind):
-    X, y = draw(n)
-    problem = smooth_basis(X, np.ones(n)).problem(X, y, np.ones(n), np.ones(n))
+@pytest.mark.parametrize("few, kind", [(True, RowsProblem), (False, SumsProblem)])
+def test_rows_and_sums_give_the_same_fit(few, kind):
+    X, y = draw(16)
+    basis = smooth_basis(X, np.ones(16))
+    problem = basis.products(X, y, np.ones(16), np.ones(16), few=few).problem(basis.kinds)
     assert isinstance(problem, kind)
+    np.testing.assert_allclose(basis.predictors(X, problem.fit()[0]), Smooth().fit(X, y).predict(X), rtol=1e-8)
     assert len(problem.spectrum((1.0, 1.0)).values) == 16
 
 
@@ -182,8 +185,9 @@ def test_sums_of_blocks_of_rows_are_all_that_a_fit_needs():
     X, y = draw(500)
     weights = 1.0 + np.arange(500) % 3
     basis = smooth_basis(X, weights)
-    parts = [basis.sums(X[b], y[b] - 3, weights[b], weights[b]) for b in (slice(200), slice(200, 203), slice(203, 500))]
-    coefficients, choice = add_up(parts).problem(basis.kinds).fit(origin=3.0)
+    blocks = (slice(200), slice(200, 203), slice(203, 500))
+    parts = [basis.products(X[b], y[b] - 3, weights[b], weights[b]) for b in blocks]
+    coefficients, choice = functools.reduce(RidgeSums.beside, parts).problem(basis.kinds).fit(origin=3.0)
     fit = Smooth().fit(X, y, weights)
     assert choice.shares == fit.choice.shares
     np.testing.assert_allclose(choice.penalty, fit.choice.penalty, rtol=1e-12)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import Design, Observation, Rowless, by_rows, is_missing
-from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.encoders import ExtendedEncoder, FormulaEncoder
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import ColumnMoments, check_magnitude
 from causalrisk.design.rows import (
@@ -32,6 +32,7 @@ from causalrisk.design.scan.encode import (
     CodedBlock,
     Columns,
     PassCounter,
+    Step,
     Store,
     Trim,
     View,
@@ -52,7 +53,7 @@ from causalrisk.design.scan.source import Scan
 from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, left_out, supported_columns
 from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
-from causalrisk.numerics.linalg import Array, Basis
+from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.threads import one_blas_thread
 
 T = TypeVar("T")
@@ -230,7 +231,7 @@ class ScannedDesign(Rowless, Design):
     constant: Array
     arm_totals: Array
     outcome_moments: tuple[float, float]
-    outcome_encoder: FormulaEncoder
+    outcome_encoder: FormulaEncoder | ExtendedEncoder
     propensity_encoder: FormulaEncoder
 
     def over(
@@ -297,6 +298,64 @@ class ScannedDesign(Rowless, Design):
         for note in new:
             warn_user(note, DesignWarning)
         made.__dict__["notes"] = (*self.notes, *new)
+        return made
+
+    def extended(
+        self,
+        step: Step,
+        encoder: ExtendedEncoder,
+        notes: list[str],
+        workers: int,
+        passes: PassCounter | None,
+        *,
+        given: bool,
+    ) -> ScannedDesign:
+        """Return the same rows with other columns in the outcome design, in a pass; they are kept as these are.
+
+        Parameters
+        ----------
+        step : callable
+            A block -> the block with the columns.
+        encoder : ExtendedEncoder
+            Coding of the columns.
+        notes : list of str
+            Lines are appended for columns that are dropped.
+        workers, passes
+            As in `BlockCoder.over`.
+        given : bool
+            Whether the coefficients are known, so that all columns stay as they are.
+        """
+        coder, source = self._known_coder(), self.source.after(step)
+        first = next(source.blocks())
+        writer = Writer(first, self.n, coder.read, self.weights_name is not None)
+        seen, rows, _ = _kept_rows(coder, source, first, writer, workers=workers, passes=passes)
+        if given:
+            count = len(encoder.names)
+            return ScannedDesign(
+                **self.__dict__
+                | {
+                    "source": rows,
+                    "outcome_basis": plain_basis(np.empty((0, count))),
+                    "constant": np.zeros(count),
+                    "column_limits": np.stack([seen.X.low, seen.X.high], axis=1),
+                    "exog_names": encoder.names,
+                    "outcome_encoder": encoder,
+                }
+            )
+        made = _design(
+            coder,
+            (rows, self.files),
+            seen,
+            encoders=(encoder, self.propensity_encoder),
+            seen_names=None if self.observation is None else self.observation.names,
+            notes=notes,
+            rules=self.rules,
+            lines=self.sample_ledger.itertuples(index=False),
+            spans=functools.partial(spans, rows, self.n_arms, workers=workers, passes=passes),
+            dropped=self.dropped_terms,
+        )
+        same = ("notes", "files", "propensity_basis", "observation_basis")  # coefficients are of the same columns
+        made.__dict__.update({name: getattr(self, name) for name in same})
         return made
 
     def _known_coder(self) -> BlockCoder:
@@ -524,7 +583,7 @@ def _design(
     rows: tuple[View, View],
     seen: Moments,
     *,
-    encoders: tuple[FormulaEncoder, FormulaEncoder],
+    encoders: tuple[FormulaEncoder | ExtendedEncoder, FormulaEncoder],
     seen_names: tuple[str, ...] | None,
     notes: list[str],
     rules: Rules,

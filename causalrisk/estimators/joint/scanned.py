@@ -29,7 +29,6 @@ from causalrisk.estimators.joint.train import (
     JointProblem,
     SolvedRows,
     of_weighed,
-    spread_evenly,
 )
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem
@@ -41,6 +40,7 @@ from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.separate import Trained
 from causalrisk.estimators.weights import BlockedWeights
+from causalrisk.numerics.blocks import spread_evenly
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import Replicates, ReplicateTotals, WeightMoments

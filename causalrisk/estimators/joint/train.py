@@ -12,7 +12,6 @@ from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.design.survey import Factors
 from causalrisk.estimators.effect_scales import EffectScale
@@ -30,7 +29,7 @@ from causalrisk.estimators.joint.units import UnitsOf, clusters_held_out, rows_a
 from causalrisk.estimators.joint.variance import predictions_variance
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.estimators.sandwich import BlockInfluence, sandwich
-from causalrisk.numerics.blocks import KEPT, add_up
+from causalrisk.numerics.blocks import KEPT, add_up, spread_evenly
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
@@ -46,7 +45,6 @@ from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
 
 T = TypeVar("T")
 ENOUGH = 25_000  # independent rows by which an anchor is chosen as well as by more
-GOLDEN = (np.sqrt(5) - 1) / 2
 SHARE = 8  # of the rows of a part elsewhere: those here have some five hundred numbers
 
 
@@ -248,14 +246,6 @@ class JointProblem:
         )
         known[place.start] = rows.resampled.moments
         return rows
-
-
-def spread_evenly(numbers: NDArray[np.intp], share: float) -> NDArray[np.intp]:
-    """Where a share of rows stand, by their numbers in the sample: those whose multiples of the golden ratio end low.
-
-    Of any stretch of rows it takes that share, and no period of the rows is one of its own.
-    """
-    return np.flatnonzero((numbers * GOLDEN) % 1.0 < share)
 
 
 def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample: Sample, fit: WeightFit) -> T:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import moderators
+from causalrisk.design.design import by_rows
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence_method, influence_tables
@@ -207,19 +209,22 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
         If it has no learner of that name.
     """
     whole_number("bins", bins, 2)
-    learned, design, ax = used_learned(record), record.design, axes_or_new(ax)
+    learned, design = used_learned(record), record.design
     one_of("learner", learner, (None, *learned.names))
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
+    if isinstance(design, ScannedDesign):
+        raise by_rows("the plot of a learner", "res.learner_fit  has its fit outside of the folds. ")
+    values, ax = fit.kept_predictions(), axes_or_new(ax)
     for a, label in enumerate(design.labels):
         own = np.flatnonzero((design.arm == a) & design.recorded)
-        order = own[np.argsort(fit.predictions[a, own], kind="stable")]
+        order = own[np.argsort(values[a, own], kind="stable")]
         points = []
         for part in np.array_split(order, min(bins, max(len(order) // 2, 1))):
             weights = design.weights[part]
             mean = np.average(design.y[part], weights=weights)
             squared = weights if record.frequency else weights**2
             spread = 1.96 * np.sqrt(squared @ (design.y[part] - mean) ** 2) / weights.sum()
-            points.append((np.average(fit.predictions[a, part], weights=weights), mean, spread))
+            points.append((np.average(values[a, part], weights=weights), mean, spread))
         centres, means, spreads = np.transpose(points)
         marker, colour, _ = SERIES[a % len(SERIES)]
         ax.errorbar(

@@ -11,6 +11,7 @@ import pytest
 import causalrisk.estimators.fit as fitting
 from causalrisk import IPWRA, JRE, scan
 from causalrisk.estimators.joint import scanned, train
+from causalrisk.numerics.blocks import spread_evenly
 from causalrisk.propensity.replicates import Replicates
 from tests.studies.study_large import EVERY, compared
 
@@ -96,13 +97,13 @@ def test_scans_are_as_memory(large, options):
 def test_a_part_of_the_rows_is_even():
     numbers = np.arange(100_000)
     for share, period in itertools.product((0.02, 0.25, 0.5), (2, 3, 7, 10)):
-        taken = train.spread_evenly(numbers, share)
+        taken = spread_evenly(numbers, share)
         counts = np.bincount(taken % period, minlength=period)
         assert abs(len(taken) - share * 100_000) <= 2
         assert np.ptp(counts) <= 10  # of some thousands; random rows differ by a hundred
-    every = train.spread_evenly(numbers, 0.1)
+    every = spread_evenly(numbers, 0.1)
     np.testing.assert_array_equal(
-        train.spread_evenly(numbers[5000:9000], 0.1), every[(every >= 5000) & (every < 9000)] - 5000
+        spread_evenly(numbers[5000:9000], 0.1), every[(every >= 5000) & (every < 9000)] - 5000
     )
 
 

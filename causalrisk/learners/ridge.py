@@ -1,0 +1,307 @@
+"""Ridge regression whose penalties maximise the restricted likelihood, from sums of squares and products, or from rows.
+
+The coefficients of standardised columns are penalised; those of curves and products as much as those of the covariates
+or more, or they are left out, so that many columns of which few matter do not hide a straight line. Penalties maximise
+the restricted likelihood of the model in which coefficients are normal [1]_ [2]_, which the eigenvalues of the sums of
+squares and products give for every penalty at once.
+
+References
+----------
+.. [1] Patterson, H. D. and Thompson, R. (1971). Recovery of inter-block information when block sizes are unequal.
+   Biometrika 58, 545-554.
+.. [2] Wood, S. N. (2011). Fast stable restricted maximum likelihood and marginal likelihood estimation of
+   semiparametric generalized linear models. Journal of the Royal Statistical Society B 73, 3-36.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.numerics.linalg import Array
+
+Kinds = NDArray[np.intp]
+SHARES = (0.0, 0.1, 0.3, 1.0)  # standard deviations of coefficients of curves and products that are tried, see `Choice`
+FIRST = 0.3  # that of the curves while that of the products is chosen
+PENALTIES = np.geomspace(1e4, 1e-8, 49)  # relative to the number of rows, the largest first
+NO_VARIATION = 1e-12  # mean square about its mean below which a column is constant; covariates have 1
+NO_INFORMATION = 1e-14  # eigenvalue of sums of products, relative to the largest, that is rounding error
+
+
+def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
+    """Coefficients of the constant and of the columns as they are, of outcomes about an origin."""
+    return np.concatenate([[solution[0] + origin], solution[1:] * unit])
+
+
+@dataclass(frozen=True)
+class RidgeSums:
+    """Sums over rows that ridge regression needs; those of blocks of rows add up to those of all.
+
+    Parameters
+    ----------
+    products : ndarray, shape (q + 2, q + 2)
+        Weighted sums of squares and products of the constant, the columns and the outcome, in this order.
+    count : float
+        Number of rows that the weights stand for.
+    """
+
+    products: Array
+    count: float
+
+    def beside(self, other: RidgeSums) -> RidgeSums:
+        """Return the sums over these and other rows."""
+        return RidgeSums(self.products + other.products, self.count + other.count)
+
+    def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
+        """Return the problem of the standardised columns.
+
+        Parameters
+        ----------
+        kinds : ndarray of int, shape (q,)
+            What each column is, as of `SmoothBasis`.
+        unit : ndarray, shape (q,), optional
+            What each column is multiplied by; by default one over its standard deviation, and zero for a constant.
+        """
+        total = float(self.products[0, 0])
+        mean = self.products[0, 1:] / total
+        centred = self.products[1:, 1:] - total * np.outer(mean, mean)
+        unit = _units(np.diag(centred)[:-1] / total) if unit is None else unit
+        gram, inner = centred[:-1, :-1] * np.outer(unit, unit), centred[:-1, -1] * unit
+        return SumsProblem(total, self.count, mean, unit, kinds, float(centred[-1, -1]), gram, inner)
+
+
+@dataclass(frozen=True)
+class RidgeRows:
+    """The rows themselves, which take less than their sums where there are more columns than rows.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, q)
+        Columns of the basis.
+    y, weights : ndarray, shape (n,)
+        Outcome; non-negative weights.
+    count : float
+        Number of rows that the weights stand for.
+    """
+
+    columns: Array
+    y: Array
+    weights: Array
+    count: float
+
+    def beside(self, other: RidgeRows) -> RidgeRows:
+        """Return these and other rows."""
+        columns, y, weights = (
+            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("columns", "y", "weights")
+        )
+        return RidgeRows(columns, y, weights, self.count + other.count)
+
+    def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
+        """As of `RidgeSums`."""
+        total, root = float(self.weights.sum()), np.sqrt(self.weights)
+        mean = self.weights @ np.column_stack([self.columns, self.y]) / total
+        rows = self.columns - mean[:-1]
+        unit = _units(self.weights @ rows**2 / total) if unit is None else unit
+        rows *= unit * root[:, None]
+        outcome = root * (self.y - mean[-1])
+        return RowsProblem(total, self.count, mean, unit, kinds, float(outcome @ outcome), rows, outcome)
+
+
+def _units(squares: Array) -> Array:
+    """One over the roots of mean squares; zero for constant columns."""
+    return np.where(squares > NO_VARIATION, 1 / np.sqrt(np.maximum(squares, NO_VARIATION)), 0.0)
+
+
+@dataclass(frozen=True)
+class RidgeProblem(ABC):
+    """Ridge regressions on standardised columns, each row times the root of its weight.
+
+    Parameters
+    ----------
+    total, count : float
+        Sum of the weights; number of rows that they stand for.
+    mean : ndarray, shape (q + 1,)
+        Means of the columns and of the outcome.
+    unit : ndarray, shape (q,)
+        What the columns are multiplied by, about their means.
+    kinds : ndarray of int, shape (q,)
+        What each column is, as of `SmoothBasis`.
+    square : float
+        Sum of squares of the outcome about its mean.
+    """
+
+    total: float
+    count: float
+    mean: Array
+    unit: Array
+    kinds: Kinds
+    square: float
+
+    @abstractmethod
+    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
+        """Return the ridge regressions of every penalty, with given shares of curves and products."""
+
+    @abstractmethod
+    def slopes(self, choice: Choice) -> Array:
+        """Return the slopes of the columns in their units, shape (q,)."""
+
+    def factors(self, shares: tuple[float, float]) -> Array:
+        """Return what to multiply the columns by, shape (q,), that the penalty of all be the same."""
+        return np.array([1.0, *shares])[self.kinds]
+
+    def choose(self, penalties: Array) -> Choice:
+        """Return what is likeliest: first the products' share is chosen, then that of the curves."""
+        curves, products = (SHARES if (self.kinds == kind).any() else (0.0,) for kind in (1, 2))
+        _, found = min((self._best((FIRST, share), penalties) for share in products), key=itemgetter(0))
+        return min((self._best((share, found.shares[1]), penalties) for share in curves), key=itemgetter(0))[1]
+
+    def _best(self, shares: tuple[float, float], penalties: Array) -> tuple[float, Choice]:
+        deviance = self.spectrum(shares).deviance(penalties, self.count)
+        least = int(np.argmin(deviance))
+        return float(deviance[least]), Choice(shares, float(penalties[least]))
+
+    def fit(self, origin: float = 0.0) -> tuple[Array, Choice]:
+        """Choose, and return coefficients for `SmoothBasis.predictors` and what was chosen.
+
+        Parameters
+        ----------
+        origin : float
+            Number about which the outcomes are given.
+        """
+        choice = self.choose(PENALTIES * self.total)
+        return coefficients_of(self.solution(choice), self.unit, origin), choice
+
+    def solution(self, choice: Choice) -> Array:
+        """Return the constant, and the slopes of the columns in their units, shape (q + 1,)."""
+        slopes = self.slopes(choice)
+        return np.concatenate([[self.mean[-1] - self.mean[:-1] @ (slopes * self.unit)], slopes])
+
+
+class Choice(NamedTuple):
+    """What is chosen of a ridge regression.
+
+    Parameters
+    ----------
+    shares : tuple of float
+        Standard deviation that the coefficients of curves and of products are thought to have, relative to those of
+        the covariates; 0 leaves them out.
+    penalty : float
+        Penalty of the squares of the covariates' coefficients; that of the others is divided by their squared share.
+    """
+
+    shares: tuple[float, float]
+    penalty: float
+
+
+@dataclass(frozen=True)
+class SumsProblem(RidgeProblem):
+    """The problem given by sums of squares and products.
+
+    Parameters
+    ----------
+    gram : ndarray, shape (q, q)
+        Of the columns.
+    inner : ndarray, shape (q,)
+        Of the columns and the outcome.
+    """
+
+    gram: Array
+    inner: Array
+
+    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
+        """As in `RidgeProblem`, from the eigenvectors of the sums."""
+        factors = self.factors(shares)
+        used = factors > 0
+        values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
+        known = values > values.max(initial=0.0) * NO_INFORMATION
+        values = np.where(known, values, 0.0)
+        along = vectors.T @ (self.inner * factors)[used]
+        along = np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
+        return Spectrum(values, vectors, along, max(self.square - float(along @ along), 0.0))
+
+    def slopes(self, choice: Choice) -> Array:
+        """As in `RidgeProblem`."""
+        found, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
+        found[found > 0] *= spectrum.vectors @ (np.sqrt(spectrum.values) * spectrum.shrunk(choice.penalty))
+        return found
+
+
+@dataclass(frozen=True)
+class RowsProblem(RidgeProblem):
+    """The problem given by its rows.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n, q)
+        The columns.
+    outcome : ndarray, shape (n,)
+        The outcome.
+    """
+
+    rows: Array
+    outcome: Array
+
+    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
+        """As in `RidgeProblem`, from the eigenvectors of the products of the rows."""
+        squares = np.square([1.0, *shares])
+        values, vectors = np.linalg.eigh(np.tensordot(squares, self.kernels, axes=1))
+        return Spectrum(np.maximum(values, 0.0), vectors, vectors.T @ self.outcome, 0.0)
+
+    @cached_property
+    def kernels(self) -> Array:
+        """Products of the rows in the columns of each kind, shape (3, n, n)."""
+        parts = [self.rows[:, self.kinds == kind] for kind in range(3)]
+        return np.stack([part @ part.T for part in parts])
+
+    def slopes(self, choice: Choice) -> Array:
+        """As in `RidgeProblem`."""
+        spectrum = self.spectrum(choice.shares)
+        return self.factors(choice.shares) ** 2 * (self.rows.T @ (spectrum.vectors @ spectrum.shrunk(choice.penalty)))
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Ridge regression for every penalty, along the singular directions of the columns.
+
+    Parameters
+    ----------
+    values : ndarray, shape (r,)
+        Squared singular values.
+    vectors : ndarray, shape (r, r)
+        Eigenvectors of the columns' products, or of the rows'.
+    along : ndarray, shape (r,)
+        The outcome along the left singular vectors.
+    rest : float
+        Sum of squares of the outcome in other directions.
+    """
+
+    values: Array
+    vectors: Array
+    along: Array
+    rest: float
+
+    def deviance(self, penalties: Array, count: float) -> Array:
+        """Return minus twice the log restricted likelihood at each penalty, up to a constant.
+
+        Of the model in which the coefficients are normal, their variances those of the noise divided by the penalty,
+        with the variance of the noise at its maximum. Infinite where the fit has more than half a degree of freedom for
+        each row: few rows do not tell a smooth outcome from one that they happen to fit.
+
+        Generalised cross-validation, which is found from the same numbers, follows the noise at times, above all with
+        few rows; with a factor against that, as `gamma` of R's mgcv, it misses more where columns are many.
+        """
+        kept = self.values / (self.values + penalties[:, None])
+        squares = (1 - kept) @ self.along**2 + self.rest
+        squares = np.maximum(squares, (self.along @ self.along + self.rest) * NO_INFORMATION)
+        found = (count - 1) * np.log(squares) + np.log1p(self.values / penalties[:, None]).sum(axis=1)
+        return np.where(1 + kept.sum(axis=1) <= count / 2, found, np.inf)
+
+    def shrunk(self, penalty: float) -> Array:
+        """Return `along` divided by the squared singular values and the penalty, shape (r,)."""
+        return self.along / (self.values + penalty)

@@ -1,0 +1,36 @@
+"""Folds of rows that come in blocks."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from causalrisk.learners.folds import CutRows, Folds, folds_of
+
+
+def drawn(n=5000, n_arms=3, seed=0):
+    return np.arange(n), np.random.default_rng(seed).integers(0, n_arms, n)
+
+
+@pytest.mark.parametrize("edges", [[1024, 3072], [700, 1300, 3000, 3001]])
+def test_blocks_have_the_folds_of_all_rows(edges):
+    number, arm = drawn()
+    blocks = np.split(number, edges)
+    cut = functools.reduce(CutRows.beside, (CutRows.of(block, arm[block]) for block in blocks))
+    found = [Folds(5, 2, cut=cut).of(block, arm[block]) for block in blocks]
+    np.testing.assert_array_equal(np.concatenate(found), folds_of(arm, None, 5, 2))
+
+
+def test_a_rare_arm_has_rows_in_all_folds():
+    """One row in each thousand: the first row of an arm goes to another fold in the next."""
+    number, _ = drawn(10 * 1024)
+    arm = (number % 1024 == 5).astype(int)
+    assert np.bincount(folds_of(arm, None, 5)[arm == 1]).tolist() == [2] * 5
+
+
+def test_folds_of_an_arm_are_of_like_size():
+    _, arm = drawn()
+    sizes = np.array([np.bincount(folds_of(arm, None, 5)[arm == a]) for a in range(3)])
+    assert np.ptp(sizes, axis=1).max() <= 5  # of five thousands of rows
