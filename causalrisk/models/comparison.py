@@ -320,7 +320,7 @@ def simultaneous(
             f"there are {len(records)} fits and names={names!r}; expected one fit or more, and a name of its own for "
             "each.\nType  simultaneous([res1, res2])."
         )
-    return simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha)
+    return Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
 @check_keywords(

@@ -48,6 +48,7 @@ from causalrisk.report.plots import axes_or_new, draw_event_study
 from causalrisk.report.summary import summarize_event_study
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p
+from causalrisk.report.tidy import printed_whole
 from causalrisk.values import CovType
 
 BY = ("exposure", "group", "time", "all")
@@ -142,7 +143,8 @@ class EventStudy:
         index, values, errors = self._averages(by)
         covariance = self._covariance(errors)
         frame = inference_frame(values, np.sqrt(np.diag(covariance)), alpha, index, df=self.df)
-        return adjusted_frame(frame, covariance, adjust=adjust if len(frame) > 1 else None, alpha=alpha, df=self.df)
+        adjust = adjust if len(frame) > 1 else None
+        return printed_whole(adjusted_frame(frame, covariance, adjust=adjust, alpha=alpha, df=self.df))
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""

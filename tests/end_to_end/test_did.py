@@ -516,6 +516,8 @@ def test_ways_of_saying_never():
 def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     text = " ".join(str(STUDY.summary()).split())
     assert "parallel trends" in text and "exposure" in text and "units that never begin" in text
+    with pd.option_context("display.max_columns", 0):  # as many as a terminal has room for
+        assert "..." not in repr(STUDY.effects())
     assert [label.get_text() for label in STUDY.plot("time").get_xticklabels()] == ["2003", "2004", "2005"]
     for said in ("Units: id (240)", "begin in 2003", "Propensity: x", "year (5)"):
         assert said in text

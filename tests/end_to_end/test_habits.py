@@ -399,6 +399,8 @@ def test_a_frame_of_results_passes_for_a_plain_one(names):
 def test_a_printed_comparison_has_all_its_columns(names):
     both = compare("bweight ~ mage", names["b"], treat="mbsmoke", estimators=["Hajek", "AIPW"], n_boot=19)
     assert "..." not in repr(both.table) + repr(both.differences) and "robust se" in repr(both.table)
+    with pd.option_context("display.max_columns", 0):  # as many as a terminal has room for
+        assert "..." not in repr(cr.simultaneous([names["fit"]], alpha=0.1))
 
 
 def test_versions_are_printed(capsys):
