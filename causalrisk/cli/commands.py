@@ -452,10 +452,13 @@ def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
         path, options.sep, options.decimal, options.thousands, encoding=options.encoding, missing=frozenset(given)
     )
     typed = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
-    used = {name: found for name, found in words.items() if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", typed)}
-    for word in (options.reference, options.treated):  # said to be a level
-        used.get(options.treat, {}).pop(word, None)
-    used = {name: found for name, found in used.items() if found}
+    levels = {options.treat: (options.reference, options.treated)}  # said to be levels
+    used = {
+        name: asked
+        for name, found in words.items()
+        if (asked := {word: count for word, count in found.items() if word not in levels.get(name, ())})
+        and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", typed)
+    }
     advice = shlex.quote(",".join(dict.fromkeys([*given, *(word for found in used.values() for word in found)])))
     for name, found in used.items():
         cells = ", ".join(f"{word!r} ({count})" for word, count in found.items())

@@ -280,6 +280,7 @@ FORMULAS = {
     "bar meant": Formula("k | site", "I(k | site)", which=1),
     "random effect": Formula("(1|k)", "C(k)"),
     "ampersand": Formula("x1 & x2", "x1:x2"),
+    "by a number": Formula("x2 + x1:1", "x2 + x1"),
     "hat": Formula("x1^2", "I(x1**2)"),
     "stata": Formula("ib2.k", "C(k, Treatment(2))"),
     "poly": Formula("poly(x1, 3)", "x1 + I(x1**2) + I(x1**3)"),
@@ -2400,10 +2401,6 @@ MISSING = {
     "permutations": Expression(
         lambda: model(data=LOST, observed="x1").fit().permutation_test(9),
         lambda: model(data=LOST, observed="x1").fit().pvalues, res=lambda: model(data=LOST, observed="x1").fit(),
-    ),
-    "nothing missing": Expression(
-        lambda: model(data=LOST).fit().balance(between="observed"), lambda: model(data=LOST, observed="x1 + x2"),
-        fill={"from_formula(...": 'IPWRA.from_formula("y ~ x1 + x2", LOST, treat="d"'}, LOST=LOST,
     ),
 }  # fmt: skip
 

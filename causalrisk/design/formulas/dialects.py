@@ -42,6 +42,7 @@ DEFAULT_KNOTS = {"rcs": 5}  # of functions that are given knots, one more than c
 COMPARISON = r"[A-Za-z_]\w*\s*(?:[<>]=?|[=!]=)\s*[\w.]+"
 COMPARISONS = rf"{COMPARISON}(?:\s*[&|]\s*{COMPARISON})+"
 COMMENT = r"^([^#.]*\w)\s+#\s+((?!\w*\.\w)[A-Za-z][^#]*)$"
+BY_NUMBER = r"^(?:[^()\[\]{}]|\([^()]*\))*\w\s*:\s*[01](?![\w.])"  # outside of brackets, as in x:0 or "Unnamed: 0"
 R_VECTOR = r"(?<![\w.])c\(([-\d.,\s]*)\)"  # of numbers, or of text that is taken out
 BASE = r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*([^,()]*)\)"
 
@@ -345,6 +346,10 @@ NOTATIONS = (
     ),
     Notation(r"\boffset\(", "R's offset(), which is an option here.", _offset_as_option),
     Notation(r"\b[\w.]+::(\w+)\(", "a function of a package of R.", _of_package),
+    Notation(
+        BY_NUMBER, "an interaction with a number, which leaves the term out.",
+        _whole(lambda text: re.sub(r"\s*:\s*[01](?![\w.])", "", text)),
+    ),
     Notation(
         r"\([^()]*\+[^()]*\)\s*\^\s*\d", "R's ^ for interactions.",
         _whole(lambda text: re.sub(r"\)\s*\^\s*(\d)", r")**\1", text)),

@@ -180,7 +180,8 @@ def test_odd_names(data):
 @pytest.fixture
 def odd(data):
     names = {"mutter alter": data.x, "income (usd)": data.x**2, "a-b": data.k, "class": data.x**2 + 1, "1": 1.0}
-    return data.assign(**names, **{"wage, EUR": data.x, " test score ": data.x**3, "wage": data.x})
+    more = {"wage, EUR": data.x, " test score ": data.x**3, "wage": data.x, "Unnamed: 0": data.x**4}
+    return data.assign(**names, **more)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,7 @@ def odd(data):
         ("y ~ a-b + class", "y ~ Q('a-b') + Q('class')"),
         ("y ~ wage, EUR + income (usd)", "y ~ Q('wage, EUR') + Q('income (usd)')"),
         ("y ~ test score + x", "y ~ Q(' test score ') + x"),
+        ("y ~ x + Unnamed: 0", "y ~ x + Q('Unnamed: 0')"),
         ("y ~ Q('a-b') + class", "y ~ Q('a-b') + Q('class')"),
     ],
 )
