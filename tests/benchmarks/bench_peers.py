@@ -1,10 +1,12 @@
 """Time and memory of fits against other packages, all in one run: `python -m tests.benchmarks.bench_peers`.
 
 From arrays, or the data frame where a package takes nothing else, to the effect and its standard error, making the
-model included. Each fit runs in a process of its own, the packages in turn and over again, so that the ratios to IPWRA
-share the state of the machine. Times are those of the processor, on one thread. Where two packages have the same
-estimator their effects must agree, or the run ends with an error. A package that is missing is said and skipped.
-`simulation.competitors` is not what is timed here: it makes this package's design on the way to the others.
+model included. Each fit runs in a process of its own, forked once all packages are imported, the packages in turn and
+over again, so that the ratios to IPWRA share the state of the machine. Times are those of the processor, on one thread,
+medians over the turns. Where two packages have the same estimator their effects must agree, or the run ends with an
+error. A package that is missing is said and skipped, and so is a fit that the size before says would take too long.
+`--figure FILE` draws time against rows. `simulation.competitors` is not what is timed here: it makes this package's
+design on the way to the others.
 """
 
 from __future__ import annotations
@@ -15,15 +17,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy l
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import json
-import subprocess
-import sys
-import tempfile
+import multiprocessing
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -32,14 +30,15 @@ import pandas as pd
 import causalrisk as cr
 from tests.benchmarks.bench_bootstrap import peak_memory, seconds_of, statsmodels_effect
 from tests.conftest import simulate
+from tests.studies.readme_figure import STYLE
 
-SIZES = (1_000, 100_000, 1_000_000)
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
 COVARIATES = 6
 TAKEN = 5  # covariates beside the constant: statsmodels' aipw_wls and ipw_ra take just six coefficients
 N_BOOT = 199
-MINUTES = 100_000  # rows up to which fits are run that take minutes at the largest size
-REPEATS, ENOUGH = 5, 1.0  # further fits in the process of a case that took fewer seconds
-ROUNDS, LONG = 3, 5.0  # rounds over the cases, but one only for those that took more seconds
+TURNS, LONGEST = 5, 60.0  # turns, and seconds that a fit may take
+REPEATS, ENOUGH = 5, 0.1  # further fits in the process of a case that took fewer seconds
+SLOW = 10_000  # rows up to which fits are run that are slow, and no line of the figure
 DIGITS = 1e-6  # relative difference allowed between effects of the same estimator
 
 
@@ -121,117 +120,158 @@ def fit_loop(data):
 
 
 class Case(NamedTuple):
-    """A fit; `same` is shared by those whose effects must agree."""
+    """A fit; `same` is shared by those whose effects must agree; `shown` is its line in the figure."""
 
     fit: Callable
     same: str | None = None
-    largest: int = SIZES[-1]
     covariates: int = COVARIATES
+    largest: int = SIZES[-1]
+    shown: str = ""
 
 
 CASES = {  # the packages in turn
-    "causalrisk IPWRA": Case(partial(fit_causalrisk, "IPWRA"), "weighted regressions"),
+    "causalrisk IPWRA": Case(partial(fit_causalrisk, "IPWRA"), "weighted regressions", shown="C0o-"),
     "causalrisk Hajek": Case(partial(fit_causalrisk, "Hajek"), "weighted means"),
-    "statsmodels ipw": Case(partial(fit_statsmodels, "ipw"), "weighted means"),
-    "zEpid IPTW": Case(fit_iptw, "weighted means"),
+    "statsmodels ipw": Case(partial(fit_statsmodels, "ipw"), "weighted means", shown="C1s--"),
+    "zEpid IPTW": Case(fit_iptw, "weighted means", largest=SLOW),
     "causalrisk OutcomeRegression": Case(partial(fit_causalrisk, "OutcomeRegression"), "regressions"),
-    "statsmodels ra": Case(partial(fit_statsmodels, "ra"), "regressions"),
-    "causalrisk AIPW": Case(partial(fit_causalrisk, "AIPW"), "augmented"),
-    "statsmodels aipw": Case(partial(fit_statsmodels, "aipw"), "augmented", MINUTES),
-    "zEpid AIPTW": Case(fit_aiptw, "augmented"),
-    "DoubleML IRM, 5 folds": Case(fit_doubleml),
-    f"causalrisk IPWRA, p = {TAKEN}": Case(partial(fit_causalrisk, "IPWRA"), "fewer covariates", covariates=TAKEN),
-    f"statsmodels ipw_ra, p = {TAKEN}": Case(partial(fit_statsmodels, "ipw_ra"), "fewer covariates", MINUTES, TAKEN),
-    f"statsmodels aipw_wls, p = {TAKEN}": Case(partial(fit_statsmodels, "aipw_wls"), None, MINUTES, TAKEN),
-    "causalrisk JRE": Case(partial(fit_causalrisk, "JRE"), largest=MINUTES),
-    f"causalrisk IPWRA, n_boot={N_BOOT}": Case(
-        partial(fit_causalrisk, "IPWRA", n_boot=N_BOOT), "weighted regressions", SIZES[0]
+    "statsmodels ra": Case(partial(fit_statsmodels, "ra"), "regressions", largest=SLOW),
+    "causalrisk AIPW": Case(partial(fit_causalrisk, "AIPW"), "augmented", shown="C0^-"),
+    "statsmodels aipw": Case(partial(fit_statsmodels, "aipw"), "augmented", shown="C1^--"),
+    "zEpid AIPTW": Case(fit_aiptw, "augmented", shown="C2^--"),
+    "DoubleML IRM, 5 folds": Case(fit_doubleml, shown="C3D--"),
+    f"causalrisk IPWRA, p = {TAKEN}": Case(partial(fit_causalrisk, "IPWRA"), "fewer covariates", TAKEN),
+    f"statsmodels ipw_ra, p = {TAKEN}": Case(partial(fit_statsmodels, "ipw_ra"), "fewer covariates", TAKEN, SLOW),
+    f"statsmodels aipw_wls, p = {TAKEN}": Case(partial(fit_statsmodels, "aipw_wls"), None, TAKEN, SLOW),
+    "causalrisk JRE": Case(partial(fit_causalrisk, "JRE"), "JRE", shown="k*-"),
+    "causalrisk JRE, 999 resamples": Case(partial(fit_causalrisk, "JRE", n_boot=999), "JRE", shown="k.:"),
+    f"causalrisk IPWRA, {N_BOOT} resamples": Case(
+        partial(fit_causalrisk, "IPWRA", n_boot=N_BOOT), "weighted regressions", largest=SLOW
     ),
-    f"joblib, {N_BOOT} x statsmodels ipw_ra": Case(fit_loop, "weighted regressions", SIZES[0]),
+    f"joblib, {N_BOOT} x statsmodels ipw_ra": Case(fit_loop, "weighted regressions", largest=SLOW),
 }
 
 
-def write(path, n, p):
-    """Write the rows of a size, so that reading them takes no more memory than they do."""
+def simulated(n, p):
+    """Rows of a size with some covariates."""
     frame = simulate(n, p, seed=1)
-    X = np.column_stack([np.ones(n), frame.drop(columns=["y", "d"])])
-    np.savez(path, y=frame.y.to_numpy(), d=frame.d.to_numpy(), X=X)
+    y, d = frame.y.to_numpy(), frame.d.to_numpy()
+    return Data(y, d, np.column_stack([np.ones(n), frame.drop(columns=["y", "d"])]), frame)
 
 
-def read(path):
-    """Read the rows of a size."""
-    with np.load(path) as file:
-        y, d, X = file["y"], file["d"], file["X"]
-    frame = pd.DataFrame(X[:, 1:], columns=[f"x{j}" for j in range(1, X.shape[1])])
-    return Data(y, d, X, frame.assign(y=y, d=d))
-
-
-def measure(fit, path):
-    """Seconds, megabytes above the data, effect and standard error of a case; or why there are none."""
-    data = read(path)
+def measure(fit, data, told):
+    """Tell seconds, megabytes above the data, effect and standard error of a case; or why there are none."""
     warnings.simplefilter("ignore")  # deprecations, and Nelder-Mead that ran out of iterations
-    try:
-        fit(data.head(500))  # warm up
-    except ImportError as reason:
-        return {"note": f"not run: {reason}"}
+    fit(data.head(500))  # warm up: memory of code that the fork has not read yet is not that of the fit
     before = peak_memory()
     seconds, (effect, error) = seconds_of(lambda: fit(data), clock=time.process_time)
     memory = peak_memory() - before
     if seconds < ENOUGH:
         seconds = min(seconds, seconds_of(lambda: fit(data), REPEATS, time.process_time)[0])
-    return {"seconds": seconds, "memory": memory, "effect": float(effect), "error": float(error)}
+    told.send({"seconds": seconds, "memory": memory, "effect": float(effect), "error": float(error)})
 
 
-def rounds(n, folder):
-    """Measure every case of a size in processes of their own, several times; the best of each."""
-    paths = {p: Path(folder) / f"{n}_{p}.npz" for p in (COVARIATES, TAKEN)}
-    for p, path in paths.items():
-        write(path, n, p)
-    found = {}
-    for _ in range(ROUNDS):
+def forked(label, data):
+    """Measure a case in a process of its own."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=measure, args=(CASES[label].fit, data, there))
+    process.start()
+    there.close()
+    try:
+        return here.recv()
+    finally:
+        process.join()
+
+
+def missing():
+    """Import what the cases need; why some cannot be run."""
+    data, found = {p: simulated(500, p) for p in (COVARIATES, TAKEN)}, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         for label, case in CASES.items():
-            last = found.get(label, {"seconds": 0.0})
-            if n > case.largest or last.get("seconds", LONG) >= LONG:  # without seconds it is missing
-                continue
-            own = ["--case", label, "--path", str(paths[case.covariates])]
-            command = [sys.executable, "-m", "tests.benchmarks.bench_peers", *own]
-            now = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-            found[label] = now if label not in found or now["seconds"] < last["seconds"] else last
+            try:
+                case.fit(data[case.covariates])
+            except ImportError as reason:
+                found[label] = f"not run: {reason}"
     return found
+
+
+def turns(n, labels):
+    """Measure cases of a size in turn; the median seconds of each, and its largest memory."""
+    data, found = {p: simulated(n, p) for p in (COVARIATES, TAKEN)}, {label: [] for label in labels}
+    for _ in range(TURNS):
+        for label, rows in found.items():
+            rows.append(forked(label, data[CASES[label].covariates]))
+    return {
+        label: rows[0]
+        | {
+            "seconds": float(np.median([row["seconds"] for row in rows])),
+            "memory": max(row["memory"] for row in rows),
+        }
+        for label, rows in found.items()
+    }
 
 
 def check(found):
     """Refuse effects that differ where the estimator is the same."""
     first = {}
-    for label, case in CASES.items():
-        if case.same and "effect" in found.get(label, {}):
-            ours, effect = first.setdefault(case.same, (label, found[label]["effect"]))
-            if not abs(found[label]["effect"] / effect - 1) < DIGITS:
-                raise AssertionError(f"{label} has the effect {found[label]['effect']}, {ours} has {effect}")
+    for label, row in found.items():
+        same = CASES[label].same
+        if same:
+            ours, effect = first.setdefault(same, (label, row["effect"]))
+            if not abs(row["effect"] / effect - 1) < DIGITS:
+                raise AssertionError(f"{label} has the effect {row['effect']}, {ours} has {effect}")
+
+
+def show(n, found, notes):
+    """Print the table of a size."""
+    unit = found["causalrisk IPWRA"]["seconds"]
+    print(f"n = {n:<36}{'seconds':>9}{'over IPWRA':>12}{'MB':>7}{'effect':>10}{'std err':>10}")
+    for label in CASES:
+        if label in notes:
+            print(f"  {label:38}  {notes[label]}")
+            continue
+        row = found[label]
+        numbers = f"{row['seconds']:9.3f}{row['seconds'] / unit:12.2f}"
+        print(f"  {label:38}{numbers}{row['memory']:7.0f}{row['effect']:10.5f}{row['error']:10.5f}", flush=True)
+
+
+def draw(path, found):
+    """Draw seconds against rows on logarithmic axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7.6, 3.9), layout="constrained")
+        for label, case in CASES.items():
+            points = [(n, rows[label]["seconds"]) for n, rows in found.items() if label in rows]
+            if case.shown and points:
+                ax.loglog(*zip(*points, strict=True), case.shown, ms=5, lw=1.2, label=label)
+        ax.set_xlabel("rows, six covariates")
+        ax.set_title("Seconds of a processor, effect and standard error", loc="left")
+        figure.legend(loc="outside right center", frameon=False, fontsize=9)
+        figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
 def main():
-    """Measure each size and print its table."""
+    """Measure each size, print its table, and draw all."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="rows of the largest size")
-    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
-    parser.add_argument("--path", help=argparse.SUPPRESS)
+    parser.add_argument("--longest", type=float, default=LONGEST, help="seconds that a fit may take")
+    parser.add_argument("--figure", help="file of the picture")
     args = parser.parse_args()
-    if args.case:
-        print(json.dumps(measure(CASES[args.case].fit, args.path)))
-        return
+    notes, all_found = missing(), {}
     for n in [size for size in SIZES if size <= args.largest]:
-        with tempfile.TemporaryDirectory() as folder:
-            found = rounds(n, folder)
-        print(f"n = {n:<36}{'seconds':>9}{'over IPWRA':>12}{'MB':>7}{'effect':>10}{'std err':>10}")
-        for label, row in found.items():
-            if "note" in row:
-                print(f"  {label:38}  {row['note']}", flush=True)
-                continue
-            numbers = f"{row['seconds']:9.3f}{row['seconds'] / found['causalrisk IPWRA']['seconds']:12.2f}"
-            numbers += f"{row['memory']:7.0f}{row['effect']:10.5f}{row['error']:10.5f}"
-            print(f"  {label:38}{numbers}", flush=True)
+        notes |= {label: "not run" for label, case in CASES.items() if label not in notes and n > case.largest}
+        found = all_found[n] = turns(n, [label for label in CASES if label not in notes])
         check(found)
+        show(n, found, notes)
+        late = {label: row for label, row in found.items() if row["seconds"] * SIZES[1] / SIZES[0] > args.longest}
+        notes |= {label: f"not run: {row['seconds']:.2g} s for {n:,} rows" for label, row in late.items()}
+    if args.figure:
+        draw(args.figure, all_found)
 
 
 if __name__ == "__main__":
