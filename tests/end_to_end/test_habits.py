@@ -325,7 +325,7 @@ fit.model.with_options(formula="bweight ~ medu")
     It belongs to the data: make a new model with from_formula(...).
 # DoubleML, EconML, SuperLearner
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner=LinearRegression()).fit()
-    AIPW: ATE -275.64 (22.64), 1 vs 0, n 4642
+    AIPW: ATE -276.29 (22.64), 1 vs 0, n 4642
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", ml_g=LinearRegression(), ml_m=LogisticRegression())
     Type  learner=LinearRegression().
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", ml_m=LogisticRegression())
