@@ -84,6 +84,12 @@ def reached(heights: Array, level: Array | float) -> NDArray[np.intp]:
     return np.where(at.any(axis=0), at.argmax(axis=0), len(heights))
 
 
+def raw_quantiles(sample: Sample, levels: Sequence[float]) -> Array:
+    """Return the quantiles of the outcomes of each arm as they are, under the observation weights, shape (K, J)."""
+    heights = [(arm, arm.cumulated(sample.s)) for arm in arm_steps(sample)]
+    return np.array([[arm.values[reached(up / up[-1], level)] for level in levels] for arm, up in heights])
+
+
 def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> Array:
     """Return steps, shape (n, ...), that add up to one in each arm if the outcome models are constants."""
     if not spec.constants:
@@ -280,7 +286,7 @@ def quantiles_of(fits: Sequence[LevelFit]) -> Array:
 
 def check_indicators(what: str, design: Design, spec: Specification, options: ModelOptions) -> None:
     """Refuse models of outcomes up to a value, which `what` is of, where there are none."""
-    if not (spec.constants or spec.corrected):
+    if not spec.of_distributions:
         raise OptionError(
             f"{what} is not there for {spec.name}; expected Hajek or AIPW, which weigh the outcomes up to a value.\n"
             "Type  AIPW.from_formula(...)  for an estimator that has it."

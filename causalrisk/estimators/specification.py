@@ -63,6 +63,11 @@ class Specification:
         return self.mean.corrected
 
     @property
+    def of_distributions(self) -> bool:
+        """Whether the estimator has distribution functions of the arms, and so quantiles."""
+        return self.constants or self.corrected
+
+    @property
     def uses_propensity(self) -> bool:
         """Whether the estimator needs a propensity model."""
         return self.weighted or self.corrected or self.joint

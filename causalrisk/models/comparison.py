@@ -20,6 +20,7 @@ from causalrisk.errors import (
     UnavailableError,
     check_alpha,
 )
+from causalrisk.estimators.effect_scales import QUANTILE
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
 from causalrisk.inference.paired_resamples import (
     Comparison,
@@ -49,9 +50,13 @@ etable = check_keywords("tables")(of_fits.etable)
 table_one = check_keywords("tables")(of_covariates.table_one)
 
 
-def chosen_models(estimators: Any) -> list[type[CausalModel]]:
-    """Return the model classes that were named, all by default; an OptionError names the nearest to an unknown one."""
-    given = [estimators] if isinstance(estimators, (str, type)) else list(BY_NAME if estimators is None else estimators)
+def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
+    """Return the model classes that were named, by default all that have the effect.
+
+    An OptionError names the nearest to an unknown one, or those that have the effect.
+    """
+    having = [name for name, model in BY_NAME.items() if effect != QUANTILE.name or model.spec.of_distributions]
+    given = [estimators] if isinstance(estimators, (str, type)) else list(having if estimators is None else estimators)
     models: list[type[CausalModel]] = []
     for item in given:
         model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
@@ -59,6 +64,12 @@ def chosen_models(estimators: Any) -> list[type[CausalModel]]:
             raise OptionError(unknown_estimator(item, BY_NAME, among=given))
         if model in models:
             raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
+        if model.spec.name not in having:
+            raise OptionError(
+                f'effect="{effect}" is not there for {model.spec.name}; expected estimators that weigh the outcomes up '
+                f"to a value: {', '.join(having)}.\n"
+                'Type  estimators=["Hajek", "AIPW"].'
+            )
         models.append(model)
     if not models:
         raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
@@ -342,7 +353,7 @@ def compare(
         As in `JRE.from_formula`.
     estimators : name, model class, or sequence of them, optional
         Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
-        "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all.
+        "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all, of quantiles those that have them.
     **options
         Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, share, penalty, n_replicates,
         spread and bootstrap_replicates are for JRE only.
@@ -389,7 +400,7 @@ def compare(
     estimator  minus
     Unadjusted IPWRA     -18.4     10.8
     """
-    models = chosen_models(estimators)
+    models = chosen_models(estimators, options.get("effect"))
     inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = options_of(JREOptions, options)

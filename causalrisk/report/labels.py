@@ -15,6 +15,7 @@ from causalrisk.design.did import NEVER, change_words
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
+from causalrisk.estimators.quantiles import raw_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.wald import rounded_se
@@ -333,12 +334,17 @@ def choice_words(record: FitRecord) -> str:
 
 
 def arms_words(record: FitRecord) -> str:
-    """Return the number of observations and the raw mean of each arm."""
-    design, stated = record.design, record.stated_exposure
-    what = outcome_words(record).removeprefix("the ") if stated is None else f"{outcome_text(record)}:"
+    """Return the number of observations and the raw mean, or quantiles, of each arm."""
+    design, stated, levels = record.design, record.stated_exposure, record.options.quantiles
+    of = outcome_words(record).removeprefix("the ")
+    what, found = f"mean {of if stated is None else f'{outcome_text(record)}:'}", raw_means(record)[:, None]
+    if levels:
+        name = "quantile" if len(levels) == 1 else "quantiles"
+        what = f"{name} {joined([f'{level:g}' for level in levels])} of {of}:"
+        found = raw_quantiles(record.sample, levels)
     parts = [
-        f"{label} ({count(int(n), design.unit_name)}, mean {what} {format_number(mean)})"
-        for label, n, mean in zip(design.labels, design.counts, raw_means(record), strict=True)
+        f"{label} ({count(int(n), design.unit_name)}, {what} {joined([format_number(value) for value in values])})"
+        for label, n, values in zip(design.labels, design.counts, found, strict=True)
     ]
     return joined(parts)
 

@@ -15,6 +15,7 @@ from statsmodels.regression.quantile_regression import hall_sheather
 import causalrisk as cr
 from causalrisk import AIPW, Hajek
 from causalrisk.models.model import Unadjusted
+from causalrisk.report.tables.text import format_number
 from tests.conftest import REFERENCE, simulate
 from tests.studies import study_quantiles
 
@@ -241,11 +242,25 @@ def test_compare_has_quantiles_on_the_same_resamples():
         assert found.loc[name, "estimate"].to_numpy() == pytest.approx(fitted(estimator).params.iloc[:3].to_numpy())
 
 
+def test_compare_takes_the_estimators_that_have_quantiles():
+    given = {"formula": "y ~ x1 + x2", "data": DATA, "treat": "d", "effect": "quantile", "n_boot": 9}
+    table = cr.compare(**given).table
+    assert list(table.index.get_level_values("estimator").unique()) == ["Unadjusted", "Hajek", "AIPW"]
+    raw = [np.quantile(DATA.y[arm == DATA.d], [0.25, 0.5, 0.75], method="inverted_cdf") for arm in (0, 1)]
+    np.testing.assert_allclose(table.loc["Unadjusted", "estimate"], raw[1] - raw[0])
+    with pytest.raises(cr.OptionError) as refused:
+        cr.compare(**given, estimators=["Hajek", "JRE"])
+    assert str(refused.value).splitlines()[-1] == 'Type  estimators=["Hajek", "AIPW"].'
+
+
 def test_what_is_said_is_of_quantiles():
     res = fitted(quantiles=(0.25, 0.5), target="treated")
     assert res.estimand == "QTT"
     assert "quantile treatment effect on the treated (QTT)" in res.methods()
-    assert "the quantiles 0.25 and 0.5 of y change" in " ".join(str(res.explain()).split())
+    explained = " ".join(str(res.explain()).split())
+    assert "the quantiles 0.25 and 0.5 of y change" in explained
+    low, middle = (format_number(q) for q in np.quantile(DATA.y[DATA.d == 1], [0.25, 0.5], method="inverted_cdf"))
+    assert f"quantiles 0.25 and 0.5 of y: {low} and {middle})" in explained
     assert "QTT q = POQ[1] q - POQ[0] q" in str(res.summary())
     assert list(res.tidy()["term"])[:2] == ["QTT q0.25", "QTT q0.5"]
     with pytest.raises(cr.UnavailableError, match=r'with_options\(effect="difference"\)'):

@@ -142,7 +142,8 @@ def _arms(record: FitRecord) -> list[str]:
     alike = "the arms are alike in everything else that matters for the outcome"
     if record.options.did is not None:
         alike = "the outcomes of both arms would have changed alike without the treatment"
-    return [f"{text} That is an effect only if {alike}."]
+    that = "What lies between them" if scale.quantiles else "That"
+    return [f"{text} {that} is an effect only if {alike}."]
 
 
 def _propensity(record: FitRecord) -> list[str]:
