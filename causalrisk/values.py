@@ -26,7 +26,7 @@ LearnerName = Literal["smooth", "hist-gradient-boosting", "random-forest", "lass
 FamilyName = Literal[
     "gaussian", "normal", "binomial", "logistic", "bernoulli", "poisson", "gamma", "inversegaussian", "inverse_gaussian"
 ]
-Missing = Literal["drop", "raise"]
+Missing = Literal["drop", "raise", "indicator"]
 Below = Literal["se", "ci", "z", "p"]
 
 

@@ -183,7 +183,10 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
     add("--unit", metavar="COLUMN", help="and column of the unit; repeated cross sections have none")
     add("--not-normalized", action="store_false", dest="normalize", help="weights of its controls as they are (AIPW)")
     add("--observed", metavar="FORMULA", help='model of missing outcomes, such as "x1 + d"; they are weighted for')
-    add("--missing", default="drop", choices=("drop", "raise"), help="what to do with missing values")
+    add(
+        "--missing", default="drop", choices=("drop", "raise", "indicator"),
+        help="what to do with missing values; indicator: keep rows that miss covariates, with a term for it",
+    )  # fmt: skip
     add(
         "--collinear", default="drop", choices=("drop", "raise"),
         help="what to do with columns that the rows of an arm do not tell from others",

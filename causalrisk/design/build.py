@@ -17,9 +17,11 @@ from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
 from causalrisk.design.formulas.terms import codes_of, in_formula, quoted
+from causalrisk.design.indicators import INDICATOR, Filled, fill_covariates, with_indicators
 from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import (
     BY_ROW,
+    UNRECORDED,
     ByRows,
     ColumnOptions,
     Named,
@@ -36,7 +38,7 @@ from causalrisk.design.rows import (
 from causalrisk.design.support import Matrices, Rules, check_levels, check_size, supported
 from causalrisk.design.survey import SurveyDesign, survey_design
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, show
-from causalrisk.errors import DesignError, DesignWarning, warn_user
+from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.numerics.linalg import all_ones
 from causalrisk.runtime.threads import one_blas_thread
 
@@ -88,8 +90,11 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
     return [*sources, *(Source("propensity", name, v) for name, v in propensity.items() if name not in listed)]
 
 
-def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) -> Coding:
+def code_treatment(
+    treat: Named, rows: Rows, columns: ColumnOptions, sources: Sequence[Source], notes: list[str], call: str
+) -> Coding:
     """Code the treatment of the rows in the sample; `call` is how messages begin the call to type."""
+    _check_arms_left(treat, rows, sources, notes)
     return code_levels(
         rows.of(treat.values),
         treat.name,
@@ -98,6 +103,25 @@ def code_treatment(treat: Named, rows: Rows, columns: ColumnOptions, call: str) 
         levels=columns.levels,
         call=call,
     )
+
+
+def _check_arms_left(treat: Named, rows: Rows, sources: Sequence[Source], notes: list[str]) -> None:
+    """Say that a variable is missing in all rows of an arm, so that none is left; refuse it where only one arm is."""
+    if rows.n == len(rows.keep):
+        return
+    kept = set(rows.of(treat.values).dropna().unique())
+    for level in treat.values.dropna().unique():
+        of_arm = (treat.values == level).to_numpy(dtype=bool, na_value=False)
+        lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]
+        if level in kept or not lost:
+            continue
+        text = f"{lost[0]!r} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}, "
+        if len(kept) < 2:
+            raise DesignError(
+                f"{text}so that one arm is left; expected rows of two.\n"
+                f'Type  data[data["{treat.name}"] == {show(level)}]  to see them: was it recorded for that arm?'
+            )
+        notes.append(f"{text}so that no row of this arm is left. Leave these rows out of the data to silence this.")
 
 
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned: bool = False) -> np.ndarray | None:
@@ -214,6 +238,11 @@ def design_from_arrays(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
+    if columns.missing == INDICATOR:
+        raise OptionError(
+            'missing="indicator" is of formulas, whose covariates it fills in; arrays are taken as they are.\n'
+            'Type  from_formula("y ~ x1 + x2", data, treat="d", missing="indicator").'
+        )
     _check_order(exog, columns.treat)
     given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in BY_ROW))
     plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
@@ -232,7 +261,7 @@ def design_from_arrays(
                 )
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows = draw_sample(sources, by, index, columns.missing, notes)
-    coding = code_treatment(by.treat, rows, columns, call="Model(endog, exog, treat, ")
+    coding = code_treatment(by.treat, rows, columns, sources, notes, call="Model(endog, exog, treat, ")
 
     def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
         return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
@@ -273,6 +302,8 @@ class Formulas:
         Formula of the model of whether the outcome is observed.
     seen : Scope, optional
         Names on its right.
+    filled : tuple of Filled
+        Covariates whose missing values were replaced.
     """
 
     outcome: Formula
@@ -282,6 +313,7 @@ class Formulas:
     assign: Scope
     observed: Formula | None = None
     seen: Scope | None = None
+    filled: tuple[Filled, ...] = ()
 
     def sources(self, treat: str) -> list[Source]:
         """List the variables that rows of the sample must have; not the outcome, where its observation has a model."""
@@ -343,21 +375,26 @@ def design_from_formula(
     frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
     known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
     formulas, table = read_formulas(
-        formula, propensity=propensity, observed=columns.observed, data=data, frame=frame, notes=notes, known=known
-    )
+        formula, propensity=propensity, observed=columns.observed, data=data, frame=frame, notes=notes, known=known,
+        missing=columns.missing,
+    )  # fmt: skip
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)
     sources, recorded = formulas.sources(by.treat.name), formulas.recorded
     rows = draw_sample(sources, by, table.index, columns.missing, notes)
-    coding = code_treatment(by.treat, rows, columns, call=f"from_formula(..., treat={show(by.treat.name)}, ")
+    call = f"from_formula(..., treat={show(by.treat.name)}, "
+    coding = code_treatment(by.treat, rows, columns, sources, notes, call=call)
     models = formula_models(formulas, by.treat.name, sources, rows)
     if recorded is not None:
         seen = rows.of(recorded)
         models = replace(models, observation=_observation(formulas, by.treat, coding, rows, seen))
-        rows = rows.with_unrecorded(models.endog_name, int((~seen).sum()))
+        rows = rows.with_kept(UNRECORDED, models.endog_name, int((~seen).sum()))
+    for one in formulas.filled:
+        rows = rows.with_kept(INDICATOR, one.name, int(rows.of(one.rows).sum()))
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
+    design = freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
+    return replace(design, filled=formulas.filled)
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
@@ -404,6 +441,7 @@ def read_formulas(
     notes: list[str],
     known: Mapping[str, str],
     observed: Any = None,
+    missing: str = "drop",
 ) -> tuple[Formulas, Table]:
     """Parse both formulas and look up their names.
 
@@ -421,6 +459,8 @@ def read_formulas(
         The name of the "treatment", if it has one, for messages.
     observed : str, optional
         Formula of the model of whether the outcome is observed.
+    missing : {"drop", "raise", "indicator"}
+        What to do with missing values; "indicator" fills in covariates and adds terms to the formulas.
 
     Returns
     -------
@@ -438,12 +478,19 @@ def read_formulas(
             _check_data(outcome, frame, known)
         seen = None if observed is None else _observation_formula(observed, notes)
         table = collect(data, frame, (outcome, assigned) if seen is None else (outcome, assigned, seen), notes)
+        whole, filled = table, tuple[Filled, ...]()
+        if missing == INDICATOR:
+            given = (outcome, assigned) if seen is None else (outcome, assigned, seen)
+            whole, filled = fill_covariates(table, given, known.get("treatment"))
+            outcome = with_indicators(outcome, filled, known)
+            assigned = with_indicators(assigned, filled, known)
+            seen = None if seen is None else with_indicators(seen, filled, {})
         scopes = (
-            resolve(outcome, table, frame, "left"),
-            resolve(outcome, table, frame, "right"),
-            resolve(assigned, table, frame, "right"),
+            resolve(outcome, whole, frame, "left"),
+            resolve(outcome, whole, frame, "right"),
+            resolve(assigned, whole, frame, "right"),
         )
-        of_seen = None if seen is None else resolve(seen, table, frame, "right")
+        of_seen = None if seen is None else resolve(seen, whole, frame, "right")
     except DesignError as error:
         columns = data if isinstance(data, Mapping) else getattr(data, "columns", ())
         given = {"": formula, "propensity=": propensity, "observed=": observed}
@@ -456,7 +503,7 @@ def read_formulas(
         raise DesignError(
             f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Type  {', '.join(missing)}."
         ) from error
-    return Formulas(outcome, assigned, *scopes, observed=seen, seen=of_seen), table
+    return Formulas(outcome, assigned, *scopes, observed=seen, seen=of_seen, filled=filled), table
 
 
 def _observation_formula(observed: Any, notes: list[str]) -> Formula:

@@ -267,8 +267,10 @@ def data_on_sample(design: Design, data: Any = None) -> Table:
 def _known(design: Design) -> Table:
     """Return the variables of both formulas, where the design still has all their rows."""
     columns: dict[str, pd.Series] = {}
+    filled = {name for one in design.filled for name in (one.name, one.indicator)}
     for encoder in (design.propensity_encoder, design.outcome_encoder):
-        columns |= {k: v for k, v in encoder.sample_variables().items() if len(v) == design.n}
+        own = encoder.sample_variables()
+        columns |= {k: v for k, v in own.items() if len(v) == design.n and k not in filled}
     return Table(design.index, None, columns)
 
 

@@ -14,6 +14,7 @@ from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.columns.tables import as_table, nearest
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import ArrayEncoder, ExtendedEncoder, FormulaEncoder
+from causalrisk.design.indicators import Filled, refuse_filled
 from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import (
     Named,
@@ -176,8 +177,8 @@ class Design:
         Names of the weights, the cluster variable, the offset or exposure, and the known propensity score.
     rules : Rules
         Rules for the columns of X and Z.
-    missing : {"drop", "raise"}
-        Whether rows that miss a value were dropped or refused.
+    missing : {"drop", "raise", "indicator"}
+        Whether rows that miss a value were dropped or refused, or covariates filled in.
     dropped_terms : tuple of str
         Names of the columns that depend on earlier ones in all rows, or in those of an arm, and that were dropped
         from the outcome model, the propensity model or both.
@@ -195,6 +196,8 @@ class Design:
         Which outcomes were observed, where some are missing and weights make up for that; `y` is NaN for the others.
     periods : Periods or None
         The periods of repeated cross sections, whose arm means are differences between them.
+    filled : tuple of Filled
+        Covariates whose missing values were replaced.
 
     Notes
     -----
@@ -238,6 +241,7 @@ class Design:
     second_cluster_name: str | None = None
     observation: Observation | None = None
     periods: Periods | None = None
+    filled: tuple[Filled, ...] = ()
 
     def __post_init__(self) -> None:
         by_row = (self.y, self.X, self.Z, self.arm, self.weights, self.offset, self.score)
@@ -631,6 +635,7 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     TypeError
         If the target frame is of another type.
     """
+    refuse_filled(design.filled, "an average over the rows of a target frame")
     notes: list[str] = []
     table = as_table(data, notes)
     models = {"outcome": design.outcome_encoder, "propensity": design.propensity_encoder}

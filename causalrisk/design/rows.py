@@ -64,9 +64,9 @@ class Rows:
         """Values of the rows in the sample, of a Series, Index or array over all; itself where they are all."""
         return values if self.n == len(self.keep) else values[self.keep]
 
-    def with_unrecorded(self, name: str, count: int) -> Rows:
-        """Return the same rows with a line in the ledger for those without an outcome, which are not dropped."""
-        lines = [*self.ledger.itertuples(index=False), *([(UNRECORDED, name, count, 0)] if count else [])]
+    def with_kept(self, why: str, name: str, count: int) -> Rows:
+        """Return the same rows with a line in the ledger for those that miss a variable and are not dropped."""
+        lines = [*self.ledger.itertuples(index=False), *([(why, name, count, 0)] if count else [])]
         return replace(self, ledger=ledger_frame(lines))
 
 
@@ -134,10 +134,10 @@ def dropped_lines(
 
     Arguments as in `estimation_sample`.
     """
-    if missing not in ("drop", "raise"):
+    if missing not in ("drop", "raise", "indicator"):
         raise OptionError(
-            f"missing={missing!r} is not an option; expected 'drop' or 'raise'.\nType  missing=\"drop\"  to leave out "
-            'rows with missing values and count them, or  missing="raise"  to refuse them.'
+            f"missing={missing!r} is not an option; expected 'drop', 'raise' or 'indicator'.\nType  missing=\"drop\"  "
+            'to leave out rows with missing values and count them, or  missing="raise"  to refuse them.'
         )
     keep, lines = np.ones(len(index), dtype=bool), []
     reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]

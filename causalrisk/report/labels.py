@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.design.did import NEVER, change_words
+from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
@@ -235,6 +236,25 @@ def missing_words(record: FitRecord) -> str:
     return (
         f"{rows} are weighted for, not dropped: averages are over all rows, and an outcome counts by 1 / (probability "
         f"that it is observed) too, from a logit in {seen.formula}, whose estimation is in the standard errors."
+    )
+
+
+def filled_counts(record: FitRecord) -> str:
+    """Return the covariates that were filled in, with their rows; empty where none was."""
+    ledger = record.design.sample_ledger
+    lines = ledger[ledger["formula"] == INDICATOR]
+    return joined([f"{line.variable} in {count(line.missing, 'row')}" for line in lines.itertuples()])
+
+
+def filled_words(record: FitRecord) -> str:
+    """Sentences on covariates that were filled in; empty where none was."""
+    found = filled_counts(record)
+    if not found:
+        return ""
+    return (
+        f"Covariates that were missing ({found}) are a constant there, and the models have a term for it: such rows "
+        "are kept, and adjusted for as alike in what they miss. That is sound in a trial; elsewhere only if what was "
+        "missing did not also decide the treatment."
     )
 
 

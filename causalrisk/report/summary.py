@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design, ScannedDesign
+from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
@@ -43,6 +44,7 @@ from causalrisk.report.labels import (
     compared_learner_words,
     covariance_name,
     distribution_words,
+    filled_words,
     has_converged,
     in_population,
     ladder_end_words,
@@ -412,7 +414,7 @@ def _notes(record: FitRecord) -> list[str]:
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
     notes += _ledger_notes(record)
-    notes += [text for text in [missing_words(record)] if text]
+    notes += [text for text in [missing_words(record), filled_words(record)] if text]
     notes += _fits_note(record.design)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
         notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
@@ -516,7 +518,7 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
     ledger, dropped, name = record.design.sample_ledger, record.design.n_dropped, record.design.endog_name
     if not dropped:
         return []
-    ledger = ledger[ledger["formula"] != UNRECORDED]
+    ledger = ledger[~ledger["formula"].isin([UNRECORDED, INDICATOR])]
     of_outcome = ledger["variable"].eq(name) & ledger["dropped"].gt(0)
     kept = f" observed= keeps those without {name}, by a model of why it is missing." if of_outcome.any() else ""
     used_in = ledger["formula"].where(
@@ -604,7 +606,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         if text
     ]
     notes += compared_learner_words(comparison.records)
-    notes += [text for text in [missing_words(comparison.records[-1])] if text]
+    notes += [text for text in [missing_words(comparison.records[-1]), filled_words(comparison.records[-1])] if text]
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
         coded = zip(design.labels, design.levels, strict=True)
         notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")

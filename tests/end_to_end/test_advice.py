@@ -2382,6 +2382,13 @@ CHANGES = {
 }  # fmt: skip
 
 
+GAPPY = DATA.assign(x1=DATA.x1.where(DATA.index % 6 > 0))
+
+
+def filled(data):
+    return model(data=data, missing="indicator").fit()
+
+
 LOST = DATA.assign(y=DATA.y.where(DATA.index % 5 > 0), seen=DATA.index % 5 > 0)
 MISSING = {
     "values": Case(
@@ -2397,6 +2404,30 @@ MISSING = {
     "rows with an outcome": Expression(
         lambda: model(data=LOST).fit().balance(between="observed"), lambda: model(data=LOST, observed="x1 + x2"),
         made=model, LOST=LOST, fill={"from_formula(..., ": "made(data=LOST, "},
+    ),
+    "an arm without": Expression(
+        lambda: model(data=DATA.assign(y=DATA.y.where(DATA.drug == "drug")), treat="drug", treated="drug"),
+        lambda: DATA[DATA.drug == "placebo"],
+    ),
+    "estimators of quantiles": Case(
+        lambda estimators: compared(estimators=estimators, effect="quantile", quantiles=0.5),
+        {"estimators": ["Hajek", "JRE"]}, {"estimators": ["Hajek", "AIPW"]},
+    ),
+    "target of the filled": Case(
+        lambda missing: model(data=GAPPY, target=DATA.head(50), missing=missing).fit(),
+        {"missing": "indicator"}, {"missing": "drop"},
+    ),
+    "indicator of a scan": Case(
+        lambda missing: model(data=causalrisk.scan([GAPPY]), missing=missing).fit(),
+        {"missing": "indicator"}, {"missing": "drop"},
+    ),
+    "indicator of arrays": Expression(
+        lambda: IPWRA(GAPPY.y, GAPPY[["x1", "x2"]], GAPPY.d, missing="indicator"),
+        lambda: model(data=GAPPY, missing="indicator"), fill={"from_formula": "IPWRA.from_formula"}, data=GAPPY,
+    ),
+    "name of an indicator": Expression(
+        lambda: filled(data=GAPPY.assign(x1_missing=1)), lambda: filled(data=GAPPY),
+        fill={"data=": "filled(", '_0"})': '_0"}))'}, data=GAPPY.assign(x1_missing=1), filled=lambda data: filled(data),
     ),
     "permutations": Expression(
         lambda: model(data=LOST, observed="x1").fit().permutation_test(9),

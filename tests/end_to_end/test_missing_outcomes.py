@@ -330,6 +330,18 @@ def test_dropped_outcomes_are_told_of_the_option():
     assert "observed=" not in str(missing.fit().summary())
 
 
+def test_an_arm_without_outcomes_is_told():
+    lost = ROWS.assign(y=ROWS.y.where(ROWS.d == 0), a=np.where(ROWS.d == 1, "new", "old"))
+    with pytest.raises(DesignError, match=r'\'y\' is missing in all \d+ rows with a = "new"'):
+        IPWRA.from_formula("y ~ x1", lost, treat="a", reference="old")
+    with pytest.raises(DesignError, match="is missing in all"):
+        IPWRA(lost.y, lost[["x1"]], lost.d)
+    with pytest.warns(DesignWarning, match=r'rows with a = "low"'):
+        IPWRA.from_formula("y ~ x1", LARGER.assign(y=ROWS.y.where(LARGER.a != "low")), treat="a", reference="mid")
+    with pytest.raises(TypeError, match=r'observed="x1 \+ d"'):
+        IPWRA(ROWS.y, ROWS[["x1"]], ROWS.d, observed="x1")
+
+
 def test_rows_that_miss_a_covariate_of_any_model_are_dropped():
     data = ROWS.assign(x3=ROWS.x1.where(ROWS.index >= 7))
     res = model(AIPW, data, observed="x3 * d").fit()

@@ -23,6 +23,7 @@ from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
+from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.rows import (
     BY_ROW,
     UNRECORDED,
@@ -193,6 +194,11 @@ class ScanReader:
     def __init__(
         self, scan: Scan, formula: str, propensity: str | None, columns: ColumnOptions, frame: Mapping[str, Any]
     ) -> None:
+        if columns.missing == INDICATOR:
+            raise UnavailableError(
+                'missing="indicator" is not there for a scan, whose blocks are coded before all rows are known.\n'
+                'Type  missing="drop"  or  data=data.collect()  if the rows fit into memory.'
+            )
         self.names = names = scan.column_names()
         self.notes: list[str] = []
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})

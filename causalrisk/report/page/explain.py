@@ -26,6 +26,7 @@ from causalrisk.report.labels import (
     distribution_words,
     effect_words,
     estimand_words,
+    filled_words,
     formats,
     joined,
     ladder_end_words,
@@ -126,7 +127,7 @@ def _formula(record: FitRecord) -> list[str]:
         "" if design.survey is None or design.survey.subpop_name is None else ", or they are not in the subpopulation"
     )
     rows += "" if not dropped else f" or trimming left them out{outside} (res.sample_ledger counts why)."
-    return [models, *filter(None, [offset_words(record)]), question, rows]
+    return [models, *filter(None, [offset_words(record)]), question, rows, *filter(None, [filled_words(record)])]
 
 
 def _arms(record: FitRecord) -> list[str]:

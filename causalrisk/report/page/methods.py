@@ -13,6 +13,7 @@ import numpy as np
 from causalrisk import words
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
+from causalrisk.design.indicators import without_indicators
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
@@ -31,6 +32,7 @@ from causalrisk.report.labels import (
     drawn_units,
     estimand_words,
     factor_text,
+    filled_counts,
     joined,
     left_out_words,
     offset_words,
@@ -154,7 +156,9 @@ def methods(record: FitRecord) -> str:
     if design.weight_type is not None:
         rows += f" with {design.weight_type} weights ({design.weights_name})"
     rows += f"; {dropped} were left out" if dropped else ""
-    parts.append(f"{rows}.{_missing_sentence(record)} {_errors_sentence(record)}")
+    filled = filled_counts(record)
+    kept = f" Missing covariates ({filled}) were a constant with an indicator of it (Groenwold et al. 2012)."
+    parts.append(f"{rows}.{_missing_sentence(record)}{kept if filled else ''} {_errors_sentence(record)}")
     if record.joint is not None:
         parts.append(_beside_sentence(record))
     parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
@@ -286,6 +290,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         ("cameron_2011", record.design.second_cluster is not None),
         ("crump_2009" if record.design.n_arms == 2 else "yang_2016", crump or options.trim == "crump"),
         ("imai_2014", balance_test),
+        ("groenwold_2012", bool(filled_counts(record))),
         ("santanna_2020", options.did is not None),
         ("vanderweele_2017", sensitivity),
         ("chernozhukov_2022", sensitivity),
@@ -316,7 +321,7 @@ def call_of(record: FitRecord) -> str:
     design, lines = record.design, [f"from causalrisk import {names}{_numpy(record)}", ""]
     given = _data_options(record) | _model_options(record)
     if design.formula is not None:
-        formula = without_change(design.formula, record.options.did)
+        formula = without_change(without_indicators(design.formula, design.filled), record.options.did)
         head = [f"    {formula!r},", "    data,", f"    treat={design.treat_name!r},"]
         lines.append(f"model = {record.spec.name}.from_formula(")
     else:
@@ -337,7 +342,8 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     if design.formula is None:
         given["exog_propensity"] = "Z"
     elif design.propensity_formula is not None and not _same_right_side(design.formula, design.propensity_formula):
-        given["propensity"] = repr(design.propensity_formula.partition("~")[2].strip())
+        propensity = design.propensity_formula.partition("~")[2].strip()
+        given["propensity"] = repr(without_indicators(propensity, design.filled))
     if tuple(design.levels) not in ((0, 1), (False, True)):
         given["reference"] = _plain(design.levels[0])
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
@@ -357,7 +363,7 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     if design.score is not None:
         given["propensity_score"] = repr(design.score_name) if design.score_name else "scores"
     if design.observation is not None:
-        given["observed"] = repr(design.observation.formula)
+        given["observed"] = repr(without_indicators(design.observation.formula, design.filled))
     if design.missing != "drop":
         given["missing"] = repr(design.missing)
     if design.rules.collinear != "drop":

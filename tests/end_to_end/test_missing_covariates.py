@@ -1,0 +1,143 @@
+"""Covariates that are missing: filled in by hand, identities, a simulated truth, and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import (
+    AIPW,
+    IPWRA,
+    DesignError,
+    DiD,
+    Hajek,
+    OptionError,
+    OutcomeRegression,
+    UnavailableError,
+    compare,
+    scan,
+)
+from causalrisk.cli import main
+from causalrisk.report.page.methods import call_of
+from tests.conftest import simulate
+
+FULL = simulate(400, seed=8).assign(
+    k=lambda data: np.arange(400) % 3,
+    c=lambda data: np.array(["u", "v"])[np.arange(400) // 3 % 2],
+    y0=lambda data: data.x3,
+)
+ROW = np.arange(400)
+DATA = FULL.assign(
+    x1=FULL.x1.where(ROW % 5 > 0), c=FULL.c.where(ROW % 7 > 0), k=FULL.k.where(ROW % 11 > 0), y=FULL.y.where(ROW > 5)
+)
+FORMULA = "y ~ x1 + I(x1**2) + c + C(k)"
+
+
+def model(estimator=AIPW, data=DATA, formula=FORMULA, **options):
+    return estimator.from_formula(formula, data, treat="d", missing="indicator", **options)
+
+
+@pytest.mark.parametrize("options", [
+    {},
+    {"propensity": "x1 + x2", "estimator": IPWRA, "target": "treated"},
+    {"observed": "x1 * d", "estimator": Hajek, "propensity": "c + x1"},
+    {"estimator": OutcomeRegression, "cluster": "x3"},
+    {"did": DiD(before="y0")},
+])  # fmt: skip
+def test_it_is_the_fit_to_columns_filled_by_hand(options):
+    given, by_hand = dict(options), dict(options)
+    hand = DATA.assign(
+        x1=DATA.x1.fillna(DATA.x1.mean()), gone=DATA.x1.isna().astype(int), c=DATA.c.fillna("z"),
+        k=DATA.k.fillna(9).astype(int),
+    )  # fmt: skip
+    for name in ("propensity", "observed"):
+        if name in by_hand and "x1" in by_hand[name]:
+            by_hand[name] += " + gone"
+    estimator = by_hand.pop("estimator", AIPW)
+    theirs = estimator.from_formula(f"{FORMULA} + gone", hand, treat="d", **by_hand).fit()
+    res = model(**given).fit()
+    np.testing.assert_allclose(res.params, theirs.params, rtol=1e-12)
+    np.testing.assert_allclose(res.bse, theirs.bse, rtol=1e-10)
+    assert res.nobs == (400 if "observed" in options else 394)
+
+
+def test_the_constant_is_of_no_matter_to_linear_terms():
+    moved = DATA.assign(x1=DATA.x1 + 10)  # and so is its mean; the other columns stay
+    one, other = (model(data=data, formula="y ~ x1 + c").fit() for data in (DATA, moved))
+    np.testing.assert_allclose(one.params, other.params, rtol=1e-8)
+    np.testing.assert_allclose(one.bse, other.bse, rtol=1e-8)
+
+
+def test_what_is_said_of_covariates_that_were_filled_in(capsys, tmp_path):
+    res = model().fit()
+    assert res.model.design.formula == f"{FORMULA} + x1_missing"
+    ledger = res.sample_ledger.set_index("variable")
+    lost = {"x1": ROW % 5 == 0, "c": ROW % 7 == 0, "k": ROW % 11 == 0}
+    for name, rows in lost.items():
+        assert ledger.loc[name].tolist() == ["indicator", (rows & (ROW > 5)).sum(), 0]
+    assert ledger.loc["y", "dropped"] == 6
+    for text in (str(res.summary()), str(res.explain()), res.methods()):
+        assert f"c in {(lost['c'] & (ROW > 5)).sum()} rows" in " ".join(text.split())
+    assert "y missing in 6." in " ".join(str(res.summary()).split())
+    assert "Groenwold" in res.methods() and "Groenwold, R. H. H." in res.report(tmp_path / "a.html").read_text("utf-8")
+    assert str(pickle.loads(pickle.dumps(res)).summary()) == str(res.summary())
+    again = eval(call_of(res._record).partition("model = ")[2].partition("\nres")[0], {"AIPW": AIPW, "data": DATA})
+    np.testing.assert_array_equal(again.fit().params, res.params)
+    assert "C(k)[T.1] " in str(res.summary()) and "C(k)[T.(missing)]" in str(res.summary())
+    DATA.to_csv(tmp_path / "rows.csv", index=False)
+    typed = [str(tmp_path / "rows.csv"), FORMULA, "--treat", "d", "--missing", "indicator", "--estimator", "AIPW"]
+    assert main(["fit", *typed]) == 0
+    assert f"{res.effect:.4f}"[:6] in capsys.readouterr().out
+    table = compare("y ~ x1", DATA, treat="d", missing="indicator", estimators=["IPWRA", "AIPW"], n_boot=5)
+    assert "x1 in" in " ".join(str(table.summary()).split())
+
+
+def test_nothing_is_said_where_nothing_is_missing():
+    res, plain = model(data=FULL).fit(), AIPW.from_formula(FORMULA, FULL, treat="d").fit()
+    assert str(res.summary()) == str(plain.summary()) and res.model.design.filled == ()
+
+
+@pytest.mark.parametrize("by", ["x1", "c", ["c", "x2"], "~ x1"])
+def test_effects_by_what_was_filled_in_are_refused(by):
+    res = model().fit()
+    with pytest.raises(DesignError):
+        res.effects_by(by)
+    with pytest.raises(DesignError, match="is missing in"):
+        res.effects_by(by, DATA)
+    with pytest.raises(DesignError, match="is missing in"):
+        res.balance(also=["x1"], data=DATA)
+    assert len(res.effects_by("~ x2", DATA)) == 2
+
+
+def test_what_has_no_indicators_is_refused():
+    with pytest.raises(UnavailableError, match="x1, c"):
+        model(formula="y ~ x1 + c", target=FULL.head(50)).fit()
+    with pytest.raises(UnavailableError, match="collect"):
+        model(data=scan([DATA]))
+    with pytest.raises(OptionError, match="from_formula"):
+        AIPW(DATA.y, DATA[["x1"]], DATA.d, missing="indicator")
+    with pytest.raises(DesignError, match="x1_missing_0"):
+        model(data=DATA.assign(x1_missing=0))
+    with pytest.raises(DesignError, match="Take x1 out"):
+        model(data=DATA.assign(x1=np.nan))
+    with pytest.raises(OptionError, match="'indicator'"):
+        AIPW.from_formula("y ~ x1", DATA, treat="d", missing="fill")
+    assert model(data=DATA.assign(d=FULL.d.where(ROW > 20))).fit().nobs == 379  # the treatment is never filled in
+
+
+def test_in_a_trial_it_has_the_effect_on_everybody_and_complete_cases_have_not():
+    rng, found = np.random.default_rng(3), []
+    for _ in range(60):
+        x, e = rng.normal(size=(2, 300))
+        d, lost = rng.permutation(300) % 2, rng.random(300) < 1 / (1 + np.exp(1 - 2 * x))
+        data = pd.DataFrame({"y": x + d * (1 + x) + e, "x": np.where(lost, np.nan, x), "d": d})
+        given = {"formula": "y ~ x", "data": data, "treat": "d", "propensity": "1"}
+        fits = [AIPW.from_formula(**given, missing=missing).fit() for missing in ("indicator", "drop")]
+        found.append([fits[0].effect, fits[0].effect_se, fits[1].effect])
+    effects, errors, complete = np.array(found).T
+    assert abs(effects.mean() - 1) < 4 * effects.std() / np.sqrt(60)
+    assert errors.mean() == pytest.approx(effects.std(ddof=1), rel=0.35)
+    assert complete.mean() < 1 - 8 * complete.std() / np.sqrt(60)
