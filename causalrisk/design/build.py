@@ -480,8 +480,8 @@ def read_formulas(
         table = collect(data, frame, (outcome, assigned) if seen is None else (outcome, assigned, seen), notes)
         whole, filled = table, tuple[Filled, ...]()
         if missing == INDICATOR:
-            given = (outcome, assigned) if seen is None else (outcome, assigned, seen)
-            whole, filled = fill_covariates(table, given, known.get("treatment"))
+            models = (outcome, assigned) if seen is None else (outcome, assigned, seen)
+            whole, filled = fill_covariates(table, models, known.get("treatment"))
             outcome = with_indicators(outcome, filled, known)
             assigned = with_indicators(assigned, filled, known)
             seen = None if seen is None else with_indicators(seen, filled, {})
@@ -495,13 +495,13 @@ def read_formulas(
         columns = data if isinstance(data, Mapping) else getattr(data, "columns", ())
         given = {"": formula, "propensity=": propensity, "observed=": observed}
         typed = {name: quoted(text, columns) for name, text in given.items() if isinstance(text, str)}
-        missing = [
+        retyped = [
             name + (repr(text) if '"' in text else f'"{text}"') for name, text in typed.items() if text != given[name]
         ]
-        if not missing or "`" in str(error):
+        if not retyped or "`" in str(error):
             raise
         raise DesignError(
-            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Type  {', '.join(missing)}."
+            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Type  {', '.join(retyped)}."
         ) from error
     return Formulas(outcome, assigned, *scopes, observed=seen, seen=of_seen, filled=filled), table
 
