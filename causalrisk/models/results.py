@@ -22,9 +22,10 @@ import pandas as pd
 
 from causalrisk._version import __version__
 from causalrisk.design import ScannedDesign
-from causalrisk.diagnostics.balance import balance, balance_test
+from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.calibration import calibration, calibration_error
 from causalrisk.diagnostics.influence import influence, se_decomposition
+from causalrisk.diagnostics.overidentification import balance_test
 from causalrisk.diagnostics.overlap import overlap, trim_curve
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds

@@ -17,8 +17,9 @@ import pandas as pd
 from causalrisk import words
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import by_rows
-from causalrisk.diagnostics.balance import balance, balance_test
+from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
+from causalrisk.diagnostics.overidentification import balance_test
 from causalrisk.diagnostics.overlap import overlap, trim_curve
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path
 from causalrisk.diagnostics.sensitivity import sensitivity
