@@ -161,15 +161,9 @@ def page_words(tables, made):
 
 def made_by(made):
     """The sentence about the command."""
-    share = (
-        f" and `share={made['share']}` but for real data, double robustness and others' benchmarks, no anchor raised "
-        "but in the first two"
-        if "share" in made
-        else ""
-    )
     return (
         f"Made by `{made['command']}` with causalrisk {made['version']}, JRE with {made['replicates']} propensity "
-        f"replicates{share}."
+        "replicates."
     )
 
 
