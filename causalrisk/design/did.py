@@ -328,20 +328,21 @@ class Periods:
 
 def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
     """Refuse units without a row, or with several, in a period."""
-    rows = pd.crosstab(unit.to_numpy(), period)
-    if (rows > 1).any(axis=None):
-        twice = rows.index[(rows > 1).any(axis=1)]
+    codes, names = pd.factorize(unit, sort=True)
+    periods = int(period.max()) + 1
+    rows = np.bincount(codes * periods + period, minlength=len(names) * periods).reshape(len(names), periods)
+    twice, few = names[(rows > 1).any(axis=1)], names[(rows == 0).any(axis=1)]
+    if len(twice):
         raise DesignError(
             f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)}); "
             "expected one.\n"
             f'Type  data=data.drop_duplicates(["{name}", "{time}"])  if they are copies.'
         )
-    few = rows.index[(rows == 0).any(axis=1)]
     if len(few):
         raise DesignError(
             f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)}); expected one in "
             "each.\n"
-            f'Type  data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]  to leave them '
+            f'Type  data=data[data.groupby("{name}")["{time}"].transform("nunique") == {periods}]  to leave them '
             "out."
         )
 
