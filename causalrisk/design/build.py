@@ -154,6 +154,8 @@ def freeze(
     recorded = None if observation is None else observation.recorded
     check_magnitude(models.y if recorded is None else models.y[recorded], f"outcome {models.endog_name!r}")
     periods = None if by.period is None else Periods.of(by.period.name, rows.of(by.period.values))
+    if periods is not None:
+        periods.check(coding.arm, coding.labels, by.treat.name)
     matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts, recorded, periods)
     survey = _survey(by, rows)
     notes += [] if survey is None else survey.notes

@@ -206,8 +206,8 @@ def change_words(formula: str, did: DiD) -> str:
     after = ast.unparse(change.left)
     if did.before is not None:
         return f"the change from {ast.unparse(change.right)} to {after}"
-    pairs = zip(_names_in(change.left), _names_in(change.right), strict=True)
-    early = next(early.removeprefix(f"{name}_").rstrip("_") for name, early in pairs if name != early)
+    pairs = ((name, early) for name in _names_in(change.left) for early in _names_in(change.right) if name != early)
+    early = next(early.removeprefix(f"{name}_").rstrip("_") for name, early in pairs if early.startswith(f"{name}_"))
     return f"the change of {after} since {early}"
 
 
@@ -227,7 +227,7 @@ def _change_of(formula: str) -> ast.BinOp:
 
 
 def _names_in(code: ast.expr) -> list[str]:
-    """Names of variables in code, quoted ones too, in an order that goes by the code alone."""
+    """Return the names of variables in code, quoted ones too."""
     found = ((getattr(node, "id", None), getattr(node, "value", None)) for node in ast.walk(code))
     return [name for pair in found for name in pair if isinstance(name, str)]
 
@@ -244,7 +244,7 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     names = {use.name for use in outcome.uses("left") if use.role != "called" and use.name in early}
     earlier: dict[str, str] = {}
     for name in sorted(names):
-        earlier[name] = f"{name}_{labels_of(periods)[0]}"
+        earlier[name] = f"{name}_{_shown(periods)[0]}"
         while earlier[name] in early:
             earlier[name] += "_"
     before = renamed(outcome.left[0].factors[0].code, {name: in_formula(new) for name, new in earlier.items()})
@@ -285,6 +285,11 @@ def _in_order(name: str, values: pd.Series) -> tuple[NDArray[np.intp], pd.Index]
     return period, pd.Index(periods)
 
 
+def _shown(periods: pd.Index) -> tuple[str, ...]:
+    """Return the periods as text, dates without an hour."""
+    return tuple(text.removesuffix(" 00:00:00") for text in labels_of(periods))
+
+
 def _check_two(name: str | None, periods: pd.Index) -> None:
     """Refuse other than two periods."""
     if len(periods) == PERIODS:
@@ -318,7 +323,18 @@ class Periods:
         """Read the periods of the rows; a DesignError where there are not two, or their order is not known."""
         period, periods = _in_order(name, values)
         _check_two(name, periods)
-        return cls(period == 1, labels_of(periods))
+        return cls(period == 1, _shown(periods))
+
+    def check(self, arm: NDArray[Any], labels: tuple[str, ...], treat: str) -> None:
+        """Refuse an arm without rows in a period, as of a treatment that is told from when it began only."""
+        cell, names = self.cells(arm, labels)
+        absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
+        if absent:
+            raise DesignError(
+                f"treatment {treat!r} has no rows of {listing(absent)}; expected the arm of each row in both periods: "
+                "who is, or will be, in the place or group that is treated.\nGive treat= a column that does not change "
+                "when the treatment begins."
+            )
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
         """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""
@@ -402,7 +418,7 @@ class Adoption:
     def sizes(self) -> pd.Series:
         """Number of units of each group, under the period in which it begins; last those that never begin."""
         found = np.bincount(self.begins, minlength=len(self.names) + 1)
-        return pd.Series(found, index=[*self.names, NEVER])[found > 0]
+        return pd.Series(found, index=[*_shown(self.names), NEVER])[found > 0]
 
     def of_units(self, name: str) -> pd.Series:
         """Return a column in the first period, a value for each unit."""

@@ -253,7 +253,8 @@ class ModelOptions:
         if spec.joint and self.did is not None and self.did.cross_sections:
             raise OptionError(
                 f"{spec.name} of repeated cross sections: it trains the arms together on the outcome of each row, and "
-                "a row has no change here.\nType  AIPW  or  IPWRA  in its place."
+                "a row has no change here.\n"
+                'Type  AIPW  or  IPWRA  in its place, in a comparison  estimators=["AIPW", "IPWRA"].'
             )
         normalized = self.did is not None and self.did.normalize and spec.corrected
         return dataclasses.replace(spec, mean=NormalizedMean) if normalized else spec

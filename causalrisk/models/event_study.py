@@ -430,7 +430,7 @@ def event_study(
             cell = units.names[group], units.names[period]
             fits[cell] = _fit(model, formula, part, {**given, "treat": treat}, scope, f"group {cell[0]} in {cell[1]}")
     for text, category in dict.fromkeys((str(one.message), one.category) for one in caught):  # the fits say the same
-        warn_user(text, category)
+        warn_user(text.replace("fit(use_t", "event_study(..., use_t"), category)
     if not fits:
         raise _no_effects(units, controls)
     notes, left_out = [], max(_left_out(res) for res in fits.values())

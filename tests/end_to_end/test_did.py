@@ -21,6 +21,7 @@ from causalrisk import AIPW, IPWRA, JRE, DesignError, DiD, Hajek, OptionError, O
 from causalrisk.cli import main
 from causalrisk.report.page.methods import call_of, references
 from tests.conftest import REFERENCE, in_blocks
+from tests.studies import study_staggered
 
 CASES = json.loads((REFERENCE / "did_panel.json").read_text())["cases"]
 DATA = {case["id"]: pd.read_csv(REFERENCE / case["data"]) for case in CASES}
@@ -116,6 +117,20 @@ def test_the_outcome_before_may_be_a_covariate():
     assert long.effect == pytest.approx(found.effect, rel=1e-10)
     with pytest.raises(DesignError, match="y_1999"):
         fit(data=LONG, formula="y ~ x1 + y", did=OF_LONG)
+
+
+def test_periods_may_be_dates():
+    dated = LONG.assign(day=pd.to_datetime(LONG.year.astype(str) + "-03-01"))
+    found = fit(data=dated, formula="y ~ x1", did=DiD(time="day", unit="id"))
+    assert found.effect == pytest.approx(fit(data=LONG, formula="y ~ x1", did=OF_LONG).effect, rel=1e-12)
+    assert "the change of y since 1999-03-01" in found.methods()
+    sections = fit(data=dated, formula="y ~ x1", did=DiD(time="day"))
+    assert "the change of y from 1999-03-01 to 2004-03-01" in sections.methods()
+    dates = {year: pd.Timestamp(year, 1, 1) for year in YEARS}
+    panel = PANEL.assign(year=PANEL.year.map(dates), first=PANEL["first"].map(dates))
+    found = study(panel)
+    np.testing.assert_allclose(found.params, STUDY.params, rtol=1e-12)
+    assert "begin in 2003-01-01" in found.methods()
 
 
 def test_trends_may_be_parallel_without_covariates():
@@ -343,6 +358,7 @@ def test_what_cross_sections_cannot_have():
         lambda: crossed(data=CROSS.assign(year=CROSS.year.where(CROSS.index > 0))),
         lambda: crossed(data=CROSS[CROSS.year == 2015]),
         lambda: crossed(data=CROSS[(CROSS.year == 2015) | (CROSS.d == 0)]),  # no treated afterwards
+        lambda: crossed(data=CROSS.assign(d=CROSS.d * (CROSS.year == 2019))),  # nor before
         lambda: crossed(data=in_blocks([CROSS.head(200), CROSS.tail(200)])),
         lambda: cr.compare("y ~ x1", CROSS, treat="d", did=OF_CROSS, n_boot=9),
     ):
@@ -495,6 +511,15 @@ def test_effects_that_grow_are_found_and_placebos_are_none():
     assert large.pretrend_test().pvalue > 0.001
     raw = study(staggered(1500, seed=2), formula="y ~ 1", estimator="OutcomeRegression")
     assert raw.pretrend_test().pvalue < 0.001  # trends are parallel given x only
+
+
+def test_intervals_cover_effects_that_grow():
+    """The study at a few samples; fixed effects of units and years take part of the growth for a trend."""
+    table, coefficients = study_staggered.coverage(sims=8, seed=1)
+    assert (np.abs(table["bias"]) < 4 * table["sd"] / np.sqrt(8)).all()
+    assert table["coverage"].mean() > 0.8 and table["coverage of the table"].min() >= 0.5
+    assert 0.6 < (table["mean std err"] / table["sd"]).median() < 1.8
+    assert coefficients.mean() + 4 * coefficients.std(ddof=1) / np.sqrt(8) < table["truth"].iloc[-1]
 
 
 def test_intervals_hold_together():

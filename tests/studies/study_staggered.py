@@ -10,13 +10,14 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy loads
 
 import argparse
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from causalrisk import event_study
+from causalrisk import OverlapWarning, event_study
 from causalrisk.inference.simultaneous import LargestModulus
 
 TABLES = Path(__file__).parent / "tables"
@@ -60,7 +61,9 @@ def fixed_effects(data):
 def of_sample(seed, number, n):
     """For each table estimates, errors and whether the intervals hold together; and the fixed-effects coefficient."""
     data = rows(np.random.default_rng([seed, number]), n)
-    study, found = event_study("y ~ x", data, begins="begins", time="year", unit="id"), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OverlapWarning)
+        study, found = event_study("y ~ x", data, begins="begins", time="year", unit="id"), {}
     for by in TABLES_BY:
         table, errors = study.effects(by, adjust=None), study._averages(by)[2]
         off = np.abs(table["estimate"] - truth(table.index)) / table["std err"]
