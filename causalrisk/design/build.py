@@ -33,8 +33,8 @@ from causalrisk.design.rows import (
     name_of,
     read_offset,
     relative_weights,
-    score_matrix,
 )
+from causalrisk.design.score import score_matrix
 from causalrisk.design.support import Matrices, Rules, check_levels, check_size, supported
 from causalrisk.design.survey import SurveyDesign, survey_design
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, show

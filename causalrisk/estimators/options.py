@@ -14,7 +14,7 @@ import numpy as np
 from causalrisk import words
 from causalrisk.design import Design, DiD
 from causalrisk.design.columns.tables import is_column
-from causalrisk.design.rows import is_classifier
+from causalrisk.design.score import is_classifier
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.estimators.effect_scales import QUANTILE, SCALES, EffectScale

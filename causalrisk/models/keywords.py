@@ -15,7 +15,7 @@ from causalrisk import datasets, words
 from causalrisk.design import ColumnOptions
 from causalrisk.design.formulas.dialects import from_teffects
 from causalrisk.design.formulas.evaluation import parse
-from causalrisk.design.rows import is_classifier
+from causalrisk.design.score import is_classifier
 from causalrisk.errors import UnavailableError, listed, meant, nearest_name
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import (

@@ -26,7 +26,7 @@ from causalrisk.design import (
 )
 from causalrisk.design.covariates import clustered
 from causalrisk.design.design import by_rows
-from causalrisk.design.rows import is_classifier
+from causalrisk.design.score import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, listed
 from causalrisk.estimators import specification
 from causalrisk.estimators.effect_scales import parameter_names
