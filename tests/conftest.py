@@ -164,8 +164,12 @@ LONG = (
     "tests/estimators/joint/test_reference.py::test_against_256",
     "tests/estimators/test_learned.py::test_plot", "tests/estimators/test_learned.py::test_terms_are",
     "tests/estimators/test_quantiles.py::test_intervals_hold", "tests/estimators/test_refits.py::test_separable",
-    "tests/inference/test_intervals.py", "tests/inference/test_units.py", "tests/interruptions",
+    "tests/inference/test_intervals.py", "tests/inference/test_permutation.py::test_a_permutation_is_a_fit",
+    "tests/inference/test_permutation.py::test_digits", "tests/inference/test_start_difference.py::test_it_is_so_of",
+    "tests/inference/test_units.py", "tests/inference/test_wald.py::test_every_output", "tests/interruptions",
+    "tests/learners/test_smooth.py::test_equals_a_plain",
     "tests/models/test_comparison.py", "tests/models/test_pooled.py",
+    "tests/numerics/test_multiplicities.py::test_halves",
     "tests/runtime", "tests/simulation", "tests/test_package.py",
 )  # fmt: skip
 
