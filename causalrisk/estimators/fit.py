@@ -61,6 +61,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import WeightFit
+from causalrisk.runtime.memory import keep_freed_pages
 
 T = TypeVar("T")
 LARGE = 20_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
@@ -111,6 +112,7 @@ def _begin(
     design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions
 ) -> tuple[tuple[str, str], Notes]:
     """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
+    keep_freed_pages()
     kinds = inference.resolved(design, joint=spec.joint)
     if kinds[0] in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
