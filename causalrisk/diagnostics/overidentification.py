@@ -9,7 +9,7 @@ from scipy.special import chdtrc, expit
 
 from causalrisk.errors import UnavailableError
 from causalrisk.estimators.record import FitRecord
-from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.linalg import Array, weighted_gram
 from causalrisk.numerics.optimize import minimize_value
 
 
@@ -98,20 +98,21 @@ def balance_test(record: FitRecord) -> BalanceTest:
     columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
     squared = weights if record.frequency else weights**2
 
-    def value(gamma: Array) -> tuple[float, Array]:
-        p = expit(columns @ gamma)
+    df = columns.shape[1]
+    unit, start = 1 / np.sqrt(sample.total), fit.coefficients[:df]  # of about a standard error: then few steps suffice
+
+    def value(step: Array) -> tuple[float, Array]:
+        p = expit(columns @ (start + unit * step))
         pq = p * (1 - p)
         factor, slope = _balance_factor(p, towards)
-        parts = [np.ones_like(p), factor]
-        moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in parts])
-        blocks = [[(columns.T * (squared * pq * j * k)) @ columns for j in parts] for k in parts]
-        solved = np.linalg.solve(np.block(blocks), moments)
+        moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in (1.0, factor)])
+        first, both, second = (weighted_gram(columns, squared * pq * k) for k in (1.0, factor, factor**2))
+        solved = np.linalg.solve(np.block([[first, both], [both, second]]), moments)
         score, balance = (columns @ half for half in np.split(solved, 2))
         pull = score + factor * balance
         by_moment = weights * (-pq * pull + (treated - p) * slope * balance)
         by_variance = squared * pq * ((1 - 2 * p) * pull**2 + 2 * pull * slope * balance)
-        return float(moments @ solved), columns.T @ (2 * by_moment - by_variance)
+        return float(moments @ solved), unit * (columns.T @ (2 * by_moment - by_variance))
 
-    df = columns.shape[1]
-    statistic, converged = minimize_value(value, fit.coefficients[:df])
+    statistic, converged = minimize_value(value, np.zeros(df))
     return BalanceTest(statistic, df, float(chdtrc(df, statistic)), converged)

@@ -12,7 +12,7 @@ import pandas as pd
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.exposure import check_observed
-from causalrisk.estimators.fit import train_from
+from causalrisk.estimators.fit import replicates_of_many, train_from
 from causalrisk.estimators.joint.criterion import ate_risk
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
@@ -47,8 +47,8 @@ def joint_of(record: FitRecord) -> JointRecord:
         return record.joint
     check_observed(record.design, record.options, "The risks of the estimators")
     ipwra = record.estimate if record.spec is IPWRA else separate_estimate(record, record.used_weight_fit, IPWRA)
-    start = with_robust(dataclasses.replace(record, spec=IPWRA, estimate=ipwra, robust=None))
-    return train_from(start, JREOptions(), Notes(()))
+    start, options = with_robust(dataclasses.replace(record, spec=IPWRA, estimate=ipwra, robust=None)), JREOptions()
+    return train_from(start, options, Notes(()), replicates_of_many(start, options))
 
 
 @dataclass(frozen=True)

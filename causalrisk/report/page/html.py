@@ -16,6 +16,7 @@ from causalrisk.runtime.interruptions import interruptions_kept
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 LARGEST_SVG = 250_000  # bytes; figures with more points become bitmaps
+MARKER = 60  # bytes of a point of a vector image, at the least
 DPI = 150
 BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -222,9 +223,12 @@ def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> s
     figure, rc_context = blank_figure()
     draw(figure.subplots())
     stream, kind = io.BytesIO(), "image/svg+xml"
-    with rc_context({"svg.hashsalt": "causalrisk"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    if stream.tell() > LARGEST_SVG:
+    points = sum(len(line.get_xdata()) for line in figure.axes[0].lines if line.get_marker() != "None")
+    small = MARKER * points <= LARGEST_SVG  # to write each of a million points takes minutes
+    if small:
+        with rc_context({"svg.hashsalt": "causalrisk"}):
+            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    if not small or stream.tell() > LARGEST_SVG:
         stream, kind = io.BytesIO(), "image/png"
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     data = base64.b64encode(stream.getvalue()).decode("ascii")
