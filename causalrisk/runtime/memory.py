@@ -51,8 +51,8 @@ def keep_freed_pages() -> None:
 
     glibc gives an array above a threshold pages of its own, and the system has them back when it is freed, so that the
     next array of the same size is cleared page by page again: a third of the time of the resamples of a small sample.
-    The threshold is the size of the largest such array freed so far, from 128 KiB up to 32 MiB; twice as much of what is
-    free stays with the process. Other allocators are left as they are.
+    The threshold is the size of the largest such array freed so far, from 128 KiB up to 32 MiB; twice as much of the
+    freed memory stays with the process. Other allocators are left as they are.
     """
     np.empty(LEARNT_FROM, dtype=np.uint8)
 
