@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.effect_scales import DIFFERENCE
@@ -51,8 +52,9 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     -----
     The distribution function at q is the arm's mean of the indicator of outcomes up to q, by the estimator of the fit:
     the logit of AIPW is that of the indicator on the terms of the outcome formula. Estimates and limits of an arm are
-    put into ascending order and cut at 0 and 1, which brings them nearer to the truth [1]_. Bands are as many standard
-    errors wide as the largest of the correlated statistics is.
+    put into ascending order and cut at 0 and 1, which brings them nearer to the truth [1]_. Limits are those of the log
+    odds of the share, by the delta method, turned back (of AIPW's estimates outside 0 and 1, which have none, those of
+    the share). Bands are as many standard errors wide as the largest of the correlated statistics is.
 
     References
     ----------
@@ -99,13 +101,24 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     critical = np.nan
     if errors.size:
         critical = LargestModulus(covariance / np.outer(errors, errors), record.df, FEW_POINTS).quantile(alpha)
-    limits = np.column_stack([wald_interval(flat, se, alpha, record.df), flat - critical * se, flat + critical * se])
+    limits = _limits(record, flat, se, critical, alpha)
     ordered = _ascending(np.column_stack([flat, limits]).reshape(design.n_arms, len(values), -1))
     index = pd.MultiIndex.from_product([design.labels, values], names=["arm", design.endog_name])
     frame = pd.DataFrame(ordered[:, [0]], index=index, columns=["estimate"])
     frame["std err"] = se
     names = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]", "band low", "band high"]
     return frame.join(pd.DataFrame(ordered[:, 1:], index=index, columns=names))
+
+
+def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha: float) -> Array:
+    """Return the limits of intervals and bands, shape (m, 4): on the scale of log odds where a share has them."""
+    found = []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for values, errors in ((shares, se), (logit(shares), se / (shares * (1 - shares)))):
+            reach = critical * errors
+            interval = wald_interval(values, errors, alpha, record.df)
+            found.append(np.column_stack([interval, values - reach, values + reach]))
+        return np.where(((shares > 0) & (shares < 1))[:, None], expit(found[1]), found[0])
 
 
 def _grid(record: FitRecord, given: Any) -> Array:

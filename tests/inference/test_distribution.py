@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 import causalrisk as cr
 from causalrisk import AIPW, Hajek
@@ -29,7 +30,9 @@ def test_share_and_error_are_those_of_the_indicator(estimator, options):
         own = found.xs(value, level="y")
         assert own["estimate"].to_numpy() == pytest.approx(res.params.iloc[1:].to_numpy(), abs=1e-10)
         assert own["std err"].to_numpy() == pytest.approx(res.bse.iloc[1:].to_numpy(), rel=1e-8)
-        limits = res.conf_int().iloc[1:].clip(0, 1).to_numpy()
+        share, half = res.params.iloc[1:].to_numpy(), res.conf_int().iloc[1:].diff(axis=1).iloc[:, 1].to_numpy() / 2
+        reach = half / (share * (1 - share))
+        limits = expit(np.column_stack([logit(share) - reach, logit(share) + reach]))
         assert own[["[0.025", "0.975]"]].to_numpy() == pytest.approx(limits, abs=1e-8)
 
 
@@ -58,7 +61,8 @@ def test_bands_are_as_wide_as_the_largest_of_the_correlated_statistics():
     correlation = np.corrcoef(np.concatenate(psi, axis=1), rowvar=False)
     drawn = np.random.default_rng(0).multivariate_normal(np.zeros(8), correlation, size=200_000, method="eigh")
     critical = np.quantile(np.abs(drawn).max(axis=1), 0.95)
-    reach = (found["band high"] - found["estimate"]) / found["std err"]
+    share = found["estimate"]
+    reach = (logit(found["band high"]) - logit(share)) / (found["std err"] / (share * (1 - share)))
     assert reach.to_numpy() == pytest.approx(np.full(8, critical), rel=0.01)
 
 

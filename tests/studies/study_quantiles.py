@@ -52,7 +52,7 @@ def of_sample(seed, number, values):
             band = res.distribution(np.linspace(-0.5, 4.0, values))
             y, first = band.index.get_level_values(1), band.index.get_level_values(0) == "0"
             real = np.where(first, norm.cdf(y, 1, np.sqrt(2)), norm.cdf(y, 2, np.sqrt(3.25)))
-            holds = bool(((band["band low"] <= real) & (real <= band["band high"])).all())
+            holds = not ((real < band["band low"]) | (band["band high"] < real)).any()  # NaN says nothing
         found.append((res.params.to_numpy(), res.bse.to_numpy(), holds))
     return found
 
