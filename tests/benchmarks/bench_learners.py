@@ -1,8 +1,8 @@
 """Time of cross-fitted learners beside DoubleML's: `python -m tests.benchmarks.bench_learners`.
 
-Both are timed in turn in one process, with one thread each, the same learners and number of folds; what counts is the
-ratio. DoubleML fits an interactive regression model, which is `AIPW`, both with a cross-fitted logit; `JRE` is the
-stack, with the package's own logit and robust standard errors.
+Both are timed in turn in one process, by the time of the processor, with one thread each, the same learners and number
+of folds; what counts is the ratio. DoubleML fits an interactive regression model, which is `AIPW`, both with a
+cross-fitted logit; `JRE` is the stack, with the package's own logit and robust standard errors.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def theirs(data, learner):
     return dml.DoubleMLIRM(given, learner, LogisticRegression(), n_folds=5).fit()
 
 
-def seconds(function):
-    """Least time of some trials."""
+def seconds(trials, function):
+    """Least time of the processor of some trials."""
     found = []
-    for _ in range(TRIALS):
-        began = time.perf_counter()
+    for _ in range(trials):
+        began = time.process_time()
         function()
-        found.append(time.perf_counter() - began)
+        found.append(time.process_time() - began)
     return min(found)
 
 
@@ -71,17 +71,19 @@ def main():
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--trials", type=int, default=TRIALS)
     warnings.simplefilter("ignore")
     learners = {"linear": LinearRegression(), "boosting": HistGradientBoostingRegressor(max_iter=120, max_leaf_nodes=8)}
     print("| n | learner | DoubleML IRM, s | AIPW, s | AIPW smooth, s | JRE stack, s |\n|---|---|---|---|---|---|")
-    for n in parser.parse_args().sizes:
+    args = parser.parse_args()
+    for n in args.sizes:
         data = drawn(n)
         for name, learner in learners.items():
             times = [
-                seconds(partial(theirs, data, learner)),
-                seconds(partial(ours, AIPW, data, learner)),
-                seconds(partial(ours, AIPW, data, "smooth")),
-                seconds(partial(ours, JRE, data, learner)),
+                seconds(args.trials, partial(theirs, data, learner)),
+                seconds(args.trials, partial(ours, AIPW, data, learner)),
+                seconds(args.trials, partial(ours, AIPW, data, "smooth")),
+                seconds(args.trials, partial(ours, JRE, data, learner)),
             ]
             print(f"| {n} | {name} | {' | '.join(f'{value:.3g}' for value in times)} |", flush=True)
 

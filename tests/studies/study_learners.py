@@ -220,11 +220,13 @@ SHAPES = ("smooth", "stepped", "high-dimensional")
 
 def coverage(args):
     """Print coverage, and standard errors over the spread of the estimates."""
-    designs, parts = [Shaped(shape) for shape in SHAPES], []
-    for errors, n_boot in (("robust", 0), ("bootstrap", args.n_boot)):
+    designs, parts, groups = [Shaped(shape) for shape in SHAPES], [], learner_groups(args.n_replicates)
+    if args.only:
+        groups = {label: {label: own[label]} for own in groups.values() for label in own if label in args.only}
+    for errors, n_boot in (("robust", 0), ("bootstrap", args.n_boot))[: 1 + (args.n_boot > 0)]:
         store = args.store and args.store / errors
         study = run_in_groups(
-            designs, learner_groups(args.n_replicates), store,
+            designs, groups, store,
             n=args.n, n_sims=args.sims, n_boot=n_boot, n_jobs=args.jobs, progress=True,
         )  # fmt: skip
         parts.append(study.table.reset_index().assign(errors=errors))
@@ -243,7 +245,8 @@ def main():
     parser = parser_of(__doc__)
     parser.add_argument("study", choices=("benchmarks", "coverage"))
     parser.add_argument("--n", type=int, nargs="+", default=SIZES, help="sizes of the samples of coverage")
-    parser.add_argument("--n-boot", type=int, default=199, help="resamples of the bootstrap of coverage")
+    parser.add_argument("--n-boot", type=int, default=199, help="resamples of the bootstrap of coverage; 0 for none")
+    parser.add_argument("--only", nargs="+", help='estimators of coverage, such as "smooth alone"; IPWRA among them')
     args = parser.parse_args()
     {"benchmarks": benchmarks, "coverage": coverage}[args.study](args)
 
