@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,9 @@ def free_memory(root: str = "/") -> float:
     return min(known)
 
 
+@cache
 def keep_freed_pages() -> None:
-    """Free an array that nothing was written to, from which the allocator learns to keep what is freed.
+    """Once in a process, free an array that nothing was written to: the allocator learns from it to keep what is freed.
 
     glibc gives an array above a threshold pages of its own, and the system has them back when it is freed, so that the
     next array of the same size is cleared page by page again: a third of the time of the resamples of a small sample.
