@@ -146,7 +146,7 @@ def test_missing_raise(data):
     ):
         make(data, missing="raise")
     assert make(data.dropna(), missing="raise").n == 58
-    with pytest.raises(OptionError, match="missing='ignore' is not an option; expected 'drop' or 'raise'"):
+    with pytest.raises(OptionError, match="missing='ignore' is not an option; expected 'drop', 'raise' or 'indicator'"):
         make(data, missing="ignore")
 
 

@@ -23,6 +23,7 @@ LEFT_OUT = (
     ".venv/bin/python -m pytest",
     ".venv/bin/python -m sphinx",
     "pip ",
+    "python -m pip ",
 )
 REPOSITORY = ("python tests/reference/make_datasets.py",)  # writes into the repository; test_datasets.py runs it
 

@@ -31,6 +31,7 @@ from causalrisk import (
 from causalrisk.cli import main
 from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE, in_blocks
+from tests.studies.study_missing import FLAT, LOGIT, RIGHT, WRONG, rows
 
 CASES = [
     pytest.param(case, id=case["id"]) for case in json.loads((REFERENCE / "missing_outcome.json").read_text())["cases"]
@@ -235,17 +236,7 @@ def test_replicates_of_jre_go_over_both_models():
 
 
 def truth(n, seed):
-    """Rows whose outcome is missing by covariate and arm, with effect 1; the outcome has the square of x1 too."""
-    rng = np.random.default_rng(seed)
-    x1, u, v = rng.normal(size=n), rng.random(n), rng.random(n)
-    d = (u < 1 / (1 + np.exp(-0.5 * x1))).astype(int)
-    y = x1 + x1**2 + d * (1 + x1) + rng.normal(size=n)
-    seen = v < 1 / (1 + np.exp(-(0.5 + x1 * (1 - 1.5 * d))))
-    return pd.DataFrame({"x1": x1, "d": d, "y": np.where(seen, y, np.nan)})
-
-
-RIGHT, WRONG = "x1 + I(x1**2)", "x1"
-LOGIT, FLAT = "x1 * d", "d"
+    return rows(n, np.random.default_rng(seed))
 
 
 def test_it_is_right_if_either_model_is_and_complete_cases_are_not():
