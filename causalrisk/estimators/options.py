@@ -254,7 +254,7 @@ class ModelOptions:
             raise OptionError(
                 f"{spec.name} of repeated cross sections: it trains the arms together on the outcome of each row, and "
                 "a row has no change here.\n"
-                'Type  AIPW  or  IPWRA  in its place, in a comparison  estimators=["AIPW", "IPWRA"].'
+                'Type  AIPW  or  IPWRA  in its place, or  estimators=["AIPW", "IPWRA"]  in a comparison.'
             )
         normalized = self.did is not None and self.did.normalize and spec.corrected
         return dataclasses.replace(spec, mean=NormalizedMean) if normalized else spec

@@ -486,7 +486,7 @@ def _one_model(estimator: Any) -> type[CausalModel]:
             raise OptionError(re.sub(r"estimators=\[(.*)\]", r"estimator=\1", text)) from None
     raise OptionError(
         f"estimator is a {type(estimator).__name__}; expected the name of one.\n"
-        'Type  estimator="AIPW", and call once for each estimator.'
+        'Type  estimator="AIPW"  and call once for each estimator.'
     )
 
 

@@ -36,6 +36,7 @@ from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OutcomeRegression, Survey, 
 from causalrisk.cli import main
 from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.calibration import rms_calibration_error
+from causalrisk.errors import FitInterrupted
 from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import outcome_family
@@ -1619,7 +1620,18 @@ def written_units(path="other.parquet", data=SCAN):
 
 
 WRITES = mock.Mock(write_units=written_units)
+def interrupted():
+    """What a fit to a scan says that is interrupted before there is an estimate."""
+    stopped = mock.patch("causalrisk.estimators.fit.prepare", side_effect=KeyboardInterrupt)
+    with stopped, pytest.raises(FitInterrupted) as error:
+        model(data=SCAN).fit()
+    return str(error.value)
+
+
 SCANS = {
+    "interrupted": Expression(
+        interrupted, lambda: model(data=SCAN).fit(), fill={"fit(": "again("}, again=lambda **o: model(data=SCAN).fit(**o)
+    ),
     "units": Expression(lambda: scanned()().propensity_scores, written_units, res=lambda: WRITES),
     "units, ending": Expression(lambda: written_units("units.csv"), written_units, res=lambda: WRITES),
     "units, file of the data": Expression(
@@ -2294,8 +2306,9 @@ class Change(Case):
         for text, own in (self.fill or {}).items():
             assert text in code, (text, code)
             code = code.replace(text, own)
-        names = NAMES | {"DiD": DiD, "LONG": LONG, "data": self.wrong.get("data", PANEL)}
-        typed = {"did": eval(code, names)} if code.startswith("DiD(") else eval(f"dict({code})", names)
+        names = NAMES | {"DiD": DiD, "Survey": Survey, "LONG": LONG, "data": self.wrong.get("data", PANEL)}
+        option = {"DiD": "did", "Survey": "design"}.get(code.partition("(")[0])
+        typed = {option: eval(code, names)} if option else eval(f"dict({code})", names)
         return self.call(**({name: value for name, value in self.wrong.items() if name in self.meant} | typed))
 
 
@@ -2333,8 +2346,15 @@ CHANGES = {
     ),
     "values": Change(change, {"did": {"before": DATA.x3}}, BEFORE, fill={"<column>": "y0"}),
     "both kinds of data": Change(change, {"did": {"before": "y0", "time": "year"}}, BEFORE),
-    "no unit": Change(change, {"data": LONG, "did": {"time": "year"}}, {"data": LONG, "did": OF_LONG},
-                      fill={"<column>": "unit"}),
+    "weights as they are of cross sections": Change(
+        change, {"data": LONG, "did": {"time": "year", "normalize": False}}, {"data": LONG, "did": DiD(time="year")}
+    ),
+    "arms together of cross sections": Case(
+        lambda estimators: compared(
+            data=LONG, did=DiD(time="year"), propensity="x1 + x2", estimators=estimators, n_boot=2
+        ),
+        {"estimators": ["AIPW", "JRE"]}, {"estimators": ["AIPW", "IPWRA"]}, which=2,
+    ),
     "nothing": Change(change, {"did": {}}, BEFORE, fill={"<column>": "y0"}),
     "nothing of long data": Change(change, {"data": LONG, "did": {}}, {"data": LONG, "did": OF_LONG}, which=1,
                                    fill={'"<column>", unit="<column>"': '"year", unit="unit"'}),
@@ -2369,6 +2389,22 @@ CHANGES = {
     "treated from the first": adoptions(ADOPTED.assign(first=np.where(ADOPTED.unit < 9, 1, ADOPTED["first"]))),
     "everybody treated": Change(
         adopted, {"data": ADOPTED[ADOPTED["first"] < 9]}, {"data": ADOPTED[ADOPTED["first"] < 9], "controls": "not yet"}
+    ),
+    "a scan of units": Change(adopted, {"data": causalrisk.scan([ADOPTED])}, {"data": ADOPTED}),
+    "several estimators": Change(adopted, {"estimator": ["AIPW", "Hajek"]}, {"estimator": "AIPW"}),
+    "replicate weights of units": Change(
+        adopted, {"design": Survey(weights="w", replicate_weights=["w", "x3"], replicate_type="JK1")},
+        {"design": Survey(weights="w", strata="k", psu="unit")},
+        fill={'weights="<column>"': 'weights="w"', 'strata="<column>"': 'strata="k"', 'psu="<column>"': 'psu="unit"'},
+    ),
+    "strata that are no column": Change(
+        adopted, {"design": Survey(weights="w", strata=ADOPTED.k)}, {"design": Survey(weights="w", strata="k")},
+        fill={'strata="<column>"': 'weights="w", strata="k"'},
+    ),
+    "a study without": Expression(
+        lambda: causalrisk.event_study("y ~ x1", ADOPTED, begins="first"), adopted,
+        fill={"event_study": "causalrisk.event_study", "x1 + x2": "x1", 'unit="id")': 'unit="unit").params'},
+        data=ADOPTED,
     ),
     "values of weights": Change(
         adopted, {"weights": ADOPTED.w, "weight_type": "probability"}, {"weights": "w", "weight_type": "probability"},

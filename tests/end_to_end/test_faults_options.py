@@ -61,7 +61,7 @@ def test_fault_27_errors_quote_the_name(data):
     odd = data.rename(columns={"x1": "Größe m", "x2": "class"})
     with raises_with(cr.DesignError, "'Grösse m'", "Did you mean 'Größe m'?"):
         build(cr.JRE, odd, "y ~ Q('Grösse m')")
-    with raises_with(cr.DesignError, "'y ~ class'", 'Q("'):
+    with raises_with(cr.DesignError, "'y ~ class'", "Q('class')"):
         build(cr.JRE, odd, "y ~ class")
     odd.loc[3, "Größe m"] = np.inf
     with raises_with(cr.DesignError, "'Größe m'", "1 infinite"):
