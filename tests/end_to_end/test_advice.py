@@ -1620,6 +1620,8 @@ def written_units(path="other.parquet", data=SCAN):
 
 
 WRITES = mock.Mock(write_units=written_units)
+
+
 def interrupted():
     """What a fit to a scan says that is interrupted before there is an estimate."""
     stopped = mock.patch("causalrisk.estimators.fit.prepare", side_effect=KeyboardInterrupt)
@@ -1630,7 +1632,10 @@ def interrupted():
 
 SCANS = {
     "interrupted": Expression(
-        interrupted, lambda: model(data=SCAN).fit(), fill={"fit(": "again("}, again=lambda **o: model(data=SCAN).fit(**o)
+        interrupted,
+        lambda: model(data=SCAN).fit(),
+        fill={"fit(": "again("},
+        again=lambda progress: model(data=SCAN).fit(progress=progress),
     ),
     "units": Expression(lambda: scanned()().propensity_scores, written_units, res=lambda: WRITES),
     "units, ending": Expression(lambda: written_units("units.csv"), written_units, res=lambda: WRITES),

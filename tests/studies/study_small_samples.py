@@ -20,7 +20,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from causalrisk import AIPW, IPWRA, JRE, CausalRiskError, OutcomeRegression, Survey
-from causalrisk.inference import hypotheses
+from causalrisk.inference import simultaneous
 
 TABLES = Path(__file__).parent / "tables"
 ESTIMATORS = {
@@ -245,7 +245,7 @@ def rejections(arms, n, seed):
         res = model.fit(**options)
         null = ", ".join(f"{effect} = 0" for effect in res.params.index[: arms - 1])
         found[f"Wald, {name}"] = bool(res.wald_test(null).pvalue < 0.05)
-        with mock.patch.object(hypotheses, "POINTS", 13):  # whether a p-value is below 0.05 needs four digits
+        with mock.patch.object(simultaneous, "POINTS", 13):  # whether a p-value is below 0.05 needs four digits
             pairs = res.pairwise(against="reference", adjust="single-step")
         found[f"single-step, {name}"] = bool(pairs["adjusted P"].min() < 0.05)
         found[f"unadjusted, {name}"] = bool(res.pvalues.iloc[: arms - 1].min() < 0.05)
