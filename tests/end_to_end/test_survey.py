@@ -209,7 +209,7 @@ def test_several_arms_frames_trimming_arrays_and_pickles():
     np.testing.assert_array_equal(again.effects_by("x2"), res.effects_by("x2"))
     call = "design=Survey(weights='pw', strata='stratum', psu='psu', fpc='fpc', nest=True)"
     assert call in " ".join(call_of(res._record).split())
-    pooled = cr.pool([model(data=TWO.assign(x1=TWO.x1 + shift)).fit() for shift in (0, TWO.x2)])
+    pooled = cr.pool([model(data=TWO.assign(x1=x1)).fit() for x1 in (TWO.x1, TWO.x1 * TWO.x1.abs())])
     assert pooled.df_complete == 6
 
 
