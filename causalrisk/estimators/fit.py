@@ -64,7 +64,7 @@ from causalrisk.propensity.weights import WeightFit
 from causalrisk.runtime.memory import keep_freed_pages
 
 T = TypeVar("T")
-LARGE = 20_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
+LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
 COVERED = "95% intervals covered 79 to 84% with 6 clusters, 86 to 90% with 12, 91 to 95% with 30 in simulations"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SAMPLE = 200_000  # rows of the larger sample that is timed
-HELD = 2  # times as many are fitted for the memory, as what is held of blocks of rows grows no further from there on
+HELD = 2  # times as many are fitted for the memory; of fewer, what is held of blocks of rows is more than that of all
 RESAMPLES = 32, 96  # one block and three
 LEAST, REPEATS = 0.5, 3  # seconds of fits, or fits, of which the shortest counts
 MOMENTS = 5.0  # seconds up to which a fit to all rows is done in the place of a part of its resamples
@@ -45,7 +45,7 @@ class Cost:
         )
 
 
-def cost_of(sample: Callable[[int], Callable[[int], object]], rows: int, n_boot: int) -> Cost:
+def cost_of(sample: Callable[[int], Callable[[int], object]], rows: int, n_boot: int, block: int) -> Cost:
     """Work out what a fit takes, as a function that is linear in the rows and in the resamples.
 
     A fit to all rows that takes moments is done as it is.
@@ -56,6 +56,8 @@ def cost_of(sample: Callable[[int], Callable[[int], object]], rows: int, n_boot:
         Makes, of so many rows, what fits them with so many resamples; making it is no part of the cost.
     rows, n_boot : int
         Those of the fit; no resamples are 0.
+    block : int
+        Rows that the fit holds at a time; memory grows up to them.
     """
     large = min(rows, SAMPLE)
     small = large // 4
@@ -78,7 +80,7 @@ def cost_of(sample: Callable[[int], Callable[[int], object]], rows: int, n_boot:
         fit = sample(n)
         tracemalloc.start()
         try:
-            fit(few)
+            fit(more)
             return float(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
@@ -92,7 +94,7 @@ def cost_of(sample: Callable[[int], Callable[[int], object]], rows: int, n_boot:
             taken = line(rows, small, at(small), large, taken)
         elif taken < MOMENTS:
             taken = seconds(rows, n_boot)
-        largest = line(rows, large, peak(large), held, peak(held))
+        largest = peak(held) * max(min(rows, block), held) / held
     return Cost(taken, largest, rows, held, n_boot)
 
 

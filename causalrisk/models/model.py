@@ -25,7 +25,6 @@ from causalrisk.design import (
     with_change,
 )
 from causalrisk.design.covariates import clustered
-from causalrisk.design.design import by_rows
 from causalrisk.design.score import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, listed
 from causalrisk.estimators import specification
@@ -572,14 +571,15 @@ class CausalModel(metaclass=Advising):
         Raises
         ------
         UnavailableError
-            If the model is of a scan.
+            If the model is of a scan with ``keep="nothing"``, which reads the files in every pass.
 
         Notes
         -----
-        50,000 and 200,000 rows, drawn at random, are fitted with 32 and with 96 resamples, and 200,000 and 400,000 for
-        the memory; both are taken as linear. Of no more than 200,000 rows all are fitted, and with all resamples where
-        that takes less than 5 seconds. Drawing the rows is not counted. Other programs that run beside the fits make
-        the seconds more; memory is told rather too high, as blocks of rows bound a part of it.
+        50,000 and 200,000 rows, drawn at random, are fitted with 32 and with 96 resamples, and time is taken as linear
+        in both. Of no more than 200,000 rows all are fitted, and with all resamples where that takes less than 5
+        seconds. Drawing the rows is not counted. Other programs that run beside the fits make the seconds more. Memory
+        is that of 400,000 rows, and from there on proportional to the rows; from a scan a fit holds a block of them and
+        grows no further. It is what arrays take: what else a process needs for its first fit is some 20 MB.
 
         Examples
         --------
@@ -589,9 +589,14 @@ class CausalModel(metaclass=Advising):
         >>> model.cost(n_boot=50).n_boot
         50
         """
-        design = self.design
+        design, block = self.design, self.design.n
         if isinstance(design, ScannedDesign):
-            raise by_rows("cost()")
+            if not design.keeps_rows:
+                raise UnavailableError(
+                    "the rows are read again in each pass of a fit, which cost() does not time; expected a scan that "
+                    'keeps its numbers.\nType  keep="auto"  in scan(...).'
+                )
+            block = design.block_rows
         inference = options_of(InferenceOptions, {**options})
         asked = (inference.n_boot, inference.bootstrap, inference.resamples)
         default = "bootstrap" if self.spec.joint or any(given is not None for given in asked) else "robust"
@@ -604,7 +609,7 @@ class CausalModel(metaclass=Advising):
             some = self._of(design if rows == design.n else design.subset(keep, "a sample"), self.options)
             return lambda count: some.fit(**options | ({"n_boot": count} if count else {}))
 
-        return cost_of(sample, design.n, n_boot)
+        return cost_of(sample, design.n, n_boot, block)
 
     def _clustered_fit(self, given: Mapping[str, Any]) -> CausalResults:
         """Fit with the clusters that `cov_kwds` has, under the other options of the call."""

@@ -1,8 +1,8 @@
 """What `model.cost()` tells of a fit over what the fit takes: `python -m tests.benchmarks.bench_cost`.
 
 Telling and fitting are each in a process of its own, forked from one that has made the model. Seconds are those of the
-processor, of a fit the shortest of some. Memory is the rise of the largest resident memory, of large fits only: small
-ones find room in what the process has already.
+processor, of a fit the shortest of some. Memory is the rise of the largest resident memory, of large fits only, once
+a small fit has run there and the room that the process has free was given back (Linux with glibc).
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # must be set before numpy loads
 
 import argparse
+import ctypes
 import multiprocessing
+import re
+import tempfile
 import time
 import warnings
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import causalrisk as cr
-from tests.benchmarks.bench_bootstrap import peak_memory, seconds_of
+from tests.benchmarks.bench_bootstrap import seconds_of
 from tests.conftest import RHS, simulate
 
 LARGE = 100_000  # rows from which on memory is compared
@@ -26,15 +31,16 @@ REPEATS, ENOUGH = 3, 1.0  # fits of which the shortest counts, where the first t
 
 
 class Case(NamedTuple):
-    """A fit: its estimator, rows and options; a binary outcome has logit models."""
+    """A fit: its estimator, rows and options; a binary outcome has logit models, a scan Parquet files."""
 
     estimator: str
     rows: int
     options: dict
     binary: bool = False
+    scan: bool = False
 
     def __str__(self):
-        kind = "logit" if self.binary else ""
+        kind = "logit" if self.binary else "scan" if self.scan else ""
         return f"{self.estimator:6}{self.rows:10,} {self.options.get('n_boot', 'robust'):>6} {kind:5}"
 
 
@@ -53,7 +59,24 @@ CASES = (
     Case("IPWRA", 1_000_000, ROBUST),
     Case("AIPW", 1_000_000, ROBUST),
     Case("IPWRA", 1_000_000, {"n_boot": 64}),
+    Case("JRE", 500_000, ROBUST, scan=True),
+    Case("IPWRA", 1_000_000, ROBUST, scan=True),
+    Case("IPWRA", 1_000_000, {"n_boot": 64}, scan=True),
 )
+
+
+def models_of(case, folder):
+    """Make the model of a case and one of a thousand rows, which has imported what fits need."""
+    frame = simulate(case.rows)
+    options = {"treat": "d", "family": "binomial" if case.binary else "gaussian"}
+    frame["y"] = (frame.y > 1).astype(int) if case.binary else frame.y
+    make = partial(getattr(cr, case.estimator).from_formula, f"y ~ {RHS}", **options)
+    small = make(frame[:1000])
+    small.fit(**ROBUST)
+    if not case.scan:
+        return make(frame), small
+    frame.to_parquet(f"{folder}/rows.parquet", row_group_size=250_000)
+    return make(cr.scan(f"{folder}/rows.parquet")), small
 
 
 def told(model, options):
@@ -62,14 +85,23 @@ def told(model, options):
     return cost.seconds, cost.bytes
 
 
-def taken(model, options):
-    """Seconds and bytes that the fit takes."""
-    before = peak_memory()
+def resident(field):
+    """Kilobytes of resident memory now, free room given back and the peak forgotten (VmRSS), or its peak (VmHWM)."""
+    if field == "VmRSS":
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+
+def taken(model, options, small):
+    """Seconds and bytes that the fit takes, once a small one has run."""
+    small.fit(**options)
+    before = resident("VmRSS")
     seconds, _ = seconds_of(lambda: model.fit(**options), clock=time.process_time)
-    memory = peak_memory() - before
+    memory = resident("VmHWM") - before
     if seconds < ENOUGH:
         seconds = min(seconds, seconds_of(lambda: model.fit(**options), REPEATS - 1, time.process_time)[0])
-    return seconds, memory * 2**20
+    return seconds, memory * 2**10
 
 
 def send(there, function, *given):
@@ -96,13 +128,10 @@ def main():
     warnings.simplefilter("ignore")
     print(f"{'fit':30}{'told':>9}{'taken':>9}{'ratio':>7} s{'told':>9}{'taken':>9}{'ratio':>7} MB")
     for case in (case for case in CASES if case.rows <= args.largest):
-        frame = simulate(case.rows)
-        family = "binomial" if case.binary else "gaussian"
-        frame["y"] = (frame.y > 1).astype(int) if case.binary else frame.y
-        kind = getattr(cr, case.estimator)
-        kind.from_formula(f"y ~ {RHS}", frame[:1000], treat="d", family=family).fit(**ROBUST)
-        model = kind.from_formula(f"y ~ {RHS}", frame, treat="d", family=family)
-        (seconds, memory), (took, held) = (forked(each, model, case.options) for each in (told, taken))
+        with tempfile.TemporaryDirectory() as folder:
+            model, small = models_of(case, folder)
+        seconds, memory = forked(told, model, case.options)
+        took, held = forked(taken, model, case.options, small)
         line = f"{case!s:30}{seconds:9.3f}{took:9.3f}{seconds / took:7.2f}  "
         if case.rows >= LARGE:
             line += f"{memory / 2**20:9.0f}{held / 2**20:9.0f}{memory / held:7.2f}"
