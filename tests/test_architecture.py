@@ -21,7 +21,7 @@ PACKAGE = ROOT / "causalrisk"
 # From low to high; a module may import from lines above its own. Modules on one line, and those of one subpackage,
 # may import each other as long as there is no cycle.
 LAYERS = (
-    ("_version", "values", "words", "errors"),
+    ("_version", "errors"),
     ("runtime",),
     ("numerics", "design", "datasets"),
     ("learners",),

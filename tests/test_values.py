@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from causalrisk import values
+from causalrisk.estimators import values
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.inference.hypotheses import ALTERNATIVES
 from causalrisk.inference.simultaneous import ADJUSTMENTS

@@ -19,8 +19,7 @@ from causalrisk.estimators.resampling import replicate_counts, unit_count
 from causalrisk.estimators.robust import influence_covariance, sum_within_units
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.inference.jackknife import leave_one_out
+from causalrisk.inference.bootstrap import leave_one_out, refitter_of
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates

@@ -11,19 +11,14 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from causalrisk import words
 from causalrisk.design import Design, DiD
 from causalrisk.design.columns.tables import is_column
 from causalrisk.design.score import is_classifier
 from causalrisk.design.survey import SurveyDesign
-from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
+from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number, words
 from causalrisk.estimators.effect_scales import QUANTILE, SCALES, EffectScale
 from causalrisk.estimators.specification import NormalizedMean, Specification
-from causalrisk.learners.cross_fitting import check_learner
-from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
-from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
-from causalrisk.values import (
+from causalrisk.estimators.values import (
     Bootstrap,
     CovType,
     Interval,
@@ -34,6 +29,10 @@ from causalrisk.values import (
     Replicates,
     Trim,
 )
+from causalrisk.learners.cross_fitting import check_learner
+from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
+from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 
 OBJECTIVES = get_args(Objective)
 PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}

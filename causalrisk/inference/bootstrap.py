@@ -1,4 +1,8 @@
-"""The bootstrap: blocks of multiplicities through a batched refit, and the standard errors that the resamples give.
+"""The bootstrap and the jackknife: estimates again under multiplicities of the rows, and their standard errors.
+
+Blocks of multiplicities go through a batched refit. The multiplier bootstrap estimates nothing again: its draws are
+theta + sum_g w_g IF_g / N, where w_g is a multiplier of mean 0 and variance 1 for unit g, a row or a cluster. The
+jackknife redoes every step without each unit in turn.
 
 Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples: it trades bias for
 variance, and what the resamples show of a bias is part of its error. A factor allows for the choice of the
@@ -11,6 +15,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +27,16 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.quantiles import QuantileRefitter, QuantileRows
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord, JointRecord
 from causalrisk.estimators.refit import SeparateRefitter
-from causalrisk.estimators.resampling import SampleResampler, given_block
+from causalrisk.estimators.resampling import SampleResampler, given_block, sample_resampler, unit_count
+from causalrisk.estimators.robust import counts_equal_rows, equal_units, in_frame, over_influence
 from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.sandwich import BlockInfluence, influence_of_clusters
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.stack import GroupRefitter, StackedGroupsRefitter, StackRefitter
-from causalrisk.inference.multiplied import multiplier_bootstrap
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import MULTIPLIERS, RESAMPLE_STREAM, WIDTH
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.propensity.replicates import (
     NestedReplicates,
     ResampleReplicates,
@@ -345,3 +352,215 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
         return np.atleast_2d(np.cov(values, rowvar=False))
     deviations = values - estimates
     return np.asarray(record.choice_variance * (deviations.T @ deviations) / len(values))
+
+
+def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
+    """Draw estimates by multipliers.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit; its `bootstrap` names the distribution of the multipliers. Of a scan one that still has its passes.
+    n_boot : int
+        How many draws.
+
+    Returns
+    -------
+    BootstrapDistribution
+        The draws, of a joint fit with those of the fit where it starts under the same multipliers. Effects move on the
+        scale where they are differences.
+
+    References
+    ----------
+    .. [1] Kline, P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric
+       Methods 1, 23-41.
+    """
+    values, errors = _drawn(record, n_boot)
+    start = None
+    if record.joint is not None:
+        passes = None if record.passes is None else record.passes.start
+        of_start = dataclasses.replace(record, estimate=record.joint.start, passes=passes)
+        start = _drawn(of_start, n_boot)[0][:, : len(record.names)]
+    failures = np.full(n_boot, Failure.OK, dtype=np.int8)
+    return BootstrapDistribution(values, failures, start, errors)
+
+
+@dataclass(frozen=True)
+class _Multiplied:
+    """Sums over units of n_boot multipliers times contributions (n, d), and of their squares for the first `count`."""
+
+    law: str
+    seed: np.random.SeedSequence
+    n_boot: int
+    count: int
+    counts_rows: bool
+
+    def of_units(self, units: BlockInfluence) -> tuple[Array, Array]:
+        """Return the sums over some units, shapes (n_boot, d) and (n_boot, count)."""
+        own = units.influence if self.counts_rows else units.influence * units.weights[:, None]
+        sizes, number = units.weights if self.counts_rows else None, np.asarray(units.number)
+        squared, moved, squares = own[:, : self.count] ** 2, [], []
+        for first in range(0, self.n_boot, WIDTH):
+            width = min(WIDTH, self.n_boot - first)
+            w, w_squared = multipliers(self.law, self.seed, first // WIDTH, width, number, sizes)
+            moved.append(w.T @ own)
+            squares.append(w_squared.T @ squared)
+        return np.concatenate(moved), np.concatenate(squares)
+
+
+def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
+    """Draws of all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
+    design, total, count = record.design, record.sample.total, len(record.names)
+    counts_rows, over = counts_equal_rows(record), over_influence(record)
+    units = (design.nobs if counts_rows else unit_count(design)) + in_frame(record)
+    drawn = _Multiplied(record.bootstrap, record.seed, n_boot, count, counts_rows)
+    if design.n_clusters:
+        groups = influence_of_clusters(over, units)
+        found = drawn.of_units(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
+    else:
+        found = add_up(over(drawn.of_units))
+    moved, squares = found[0] / total, found[1] / total**2
+    # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
+    errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units, 0.0))
+    values = record.estimate.values + moved
+    scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
+    center = scale.contrast(record.estimate.params[effects])
+    on_scale = center + moved[:, effects] / scale.report_slope(center)
+    values[:, effects] = scale.report(on_scale)
+    errors[:, effects] *= scale.report_slope(on_scale) / scale.report_slope(center)
+    return values, errors
+
+
+def leave_one_out(
+    record: FitRecord,
+    inference: InferenceOptions,
+    refitter: Refitter | None = None,
+    *,
+    whole: bool = False,
+    groups: Array | None = None,
+) -> BootstrapDistribution:
+    """Return the estimates without each unit.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit; of a scan one that still has its passes.
+    inference : InferenceOptions
+        Workers, memory, progress.
+    refitter : Refitter, optional
+        Refits under multiplicities, in memory; by default the bootstrap's, whose replicates of a joint fit move with
+        the propensity score: nested ones would be drawn anew for each unit.
+    whole : bool, default False
+        Whether a row is left out with all its frequency weight, in place of one of the equal units it stands for.
+    groups : ndarray, shape (n, G), optional
+        As in `refitter_of`.
+
+    Returns
+    -------
+    BootstrapDistribution
+        A row a unit: clusters or rows of the design, then rows of the target frame.
+    """
+    total = unit_count(record.design) + in_frame(record)
+    if record.passes is not None:
+        return distribution_of([record.passes.refits(JACKKNIFE, record.seed, total)])
+    resampler = left_out_resampler(record)
+    if whole:
+        resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
+    refitter = refitter or refitter_of(_with_shifted_replicates(record), groups)
+    return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
+
+
+def left_out_resampler(record: FitRecord) -> SampleResampler:
+    """Return what leaves out one unit in each column."""
+    return sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
+
+
+def _with_shifted_replicates(record: FitRecord) -> FitRecord:
+    joint, stack = record.joint, record.stack
+    if joint is not None:
+        joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
+    if stack is not None:
+        records = tuple(map(_with_shifted_replicates, stack.records))
+        stack = dataclasses.replace(stack, records=records)
+    return dataclasses.replace(record, joint=joint, stack=stack)
+
+
+def jackknife_of(record: FitRecord, left_out: Array) -> Array:
+    """Return the jackknife covariance of estimates.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    left_out : ndarray, shape (units, d)
+        Estimates without each unit, in the order of `leave_one_out`; NaN where one cannot be left out.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)', T_k the estimates without unit k of G; those of a target frame,
+        a sample of its own, are added. Of a joint fit it allows for the choice of the anchor, which is kept.
+    """
+    times, cut = equal_units(record) * np.isfinite(left_out).all(axis=1), unit_count(record.design)
+    samples = [(left_out[part], times[part]) for part in (slice(0, cut), slice(cut, None))]
+    return np.asarray(record.choice_variance * sum(_covariance(*of) for of in samples if len(of[0])))
+
+
+def _covariance(left_out: Array, times: Array) -> Array:
+    """Jackknife covariance from the estimates without each unit, (units, d), each of which stands for so many."""
+    used = times > 0
+    values, times = left_out[used], times[used]
+    total = times.sum()
+    away = values - times @ values / total
+    return np.asarray((total - 1) / total * (away.T * times) @ away)
+
+
+def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: Notes) -> Array:
+    """Return the jackknife covariance of all estimates of a fit.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    inference : InferenceOptions
+        Share of the units that may fail; workers, memory, progress.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        Covariance of `estimate.values`.
+
+    Raises
+    ------
+    BootstrapError
+        If more than `max_failed` of the units cannot be left out.
+    """
+    left_out = leave_one_out(record, inference)
+    failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
+    if not failed:
+        return jackknife_of(record, left_out.values)
+    what = "rows" if record.design.cluster_name is None else "clusters"
+    found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
+    instead = f'fit(cov_type="{record.robust_type}")'
+    if left_out.failed_share > inference.max_failed:
+        raise BootstrapError(
+            f"{found}; max_failed={inference.max_failed:g} allows fewer. The point estimate with robust standard "
+            f"errors is in err.results.\nSimplify the formulas, or type  {instead}."
+        )
+    notes.warn(
+        f"{found}. The jackknife is of the others, and its standard errors know nothing of what depends on these.\n"
+        f"Simplify the formulas, or type  {instead}.",
+        ResampleWarning,
+    )
+    return jackknife_of(record, left_out.values)
+
+
+def jackknife_contributions(record: FitRecord, count: int) -> Array:
+    """Jackknife deviations times (units - 1), as `unit_influence`; zero for units that cannot be left out."""
+    found = leave_one_out(record, InferenceOptions())
+    left_out, worked = found.values[:, :count], found.failures == Failure.OK
+    times = equal_units(record) * worked
+    mean = times[worked] @ left_out[worked] / times.sum()
+    return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)

@@ -12,8 +12,7 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, BootstrapDistribution, FitRecord
 from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, resample_covariance
-from causalrisk.inference.jackknife import jackknife_covariance
+from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, jackknife_covariance, resample_covariance
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE

@@ -35,23 +35,25 @@ from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately, project_arms
 from causalrisk.estimators.training import trained_rows, training_family
+from causalrisk.estimators.values import Adjustment
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import (
     bootstrap,
     drawn_or_weighed,
+    jackknife_of,
+    leave_one_out,
+    left_out_resampler,
     refitter_of,
     resample_covariance,
     resample_errors,
 )
-from causalrisk.inference.jackknife import jackknife_of, leave_one_out, left_out_resampler
-from causalrisk.inference.prediction import check_unit_level
+from causalrisk.inference.fitted_models import check_unit_level
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, compared
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
 from causalrisk.propensity.weights import fit_weights
-from causalrisk.values import Adjustment
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from scipy.special import stdtr
 from causalrisk.errors import OptionError, check_alpha, one_of
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.values import Alternative
 from causalrisk.inference import wald
 from causalrisk.inference.wald import (
     contrast_errors,
@@ -29,7 +30,6 @@ from causalrisk.inference.wald import (
     upper_quantile,
 )
 from causalrisk.numerics.linalg import Array
-from causalrisk.values import Alternative
 
 ALTERNATIVES = {"larger": ">", "smaller": "<"}
 

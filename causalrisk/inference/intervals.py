@@ -28,15 +28,15 @@ from causalrisk.estimators.robust import (
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimators.values import Interval
 from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.jackknife import jackknife_contributions
+from causalrisk.inference.bootstrap import jackknife_contributions
 from causalrisk.inference.wald import parameter_limits, wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import fit_weights
-from causalrisk.values import Interval
 
 TAIL = 5  # order statistics wanted beyond a limit
 

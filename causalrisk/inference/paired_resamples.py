@@ -35,6 +35,7 @@ from causalrisk.inference.bootstrap import (
     bootstrap,
     column_sd,
     inference_of,
+    multiplier_bootstrap,
     note_failures,
     refitter_of,
     resample_errors,
@@ -48,7 +49,6 @@ from causalrisk.inference.covariance import (
     with_covariance,
     without_rounding_error,
 )
-from causalrisk.inference.multiplied import multiplier_bootstrap
 from causalrisk.inference.simultaneous import adjusted_frame, compared
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text

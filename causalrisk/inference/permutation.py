@@ -45,7 +45,7 @@ from causalrisk.estimators.record import SE_ROUNDING, FitRecord
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.training import outcome_level, training_columns, training_family
 from causalrisk.inference.covariance import robust_record
-from causalrisk.inference.learned import median_fit
+from causalrisk.inference.fitted_models import median_fit
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, all_ones, column_blocks, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence

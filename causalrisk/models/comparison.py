@@ -22,6 +22,7 @@ from causalrisk.errors import (
 )
 from causalrisk.estimators.effect_scales import QUANTILE
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
+from causalrisk.estimators.values import Adjustment
 from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
@@ -43,7 +44,6 @@ from causalrisk.report.tables import table_one as of_covariates
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import Frame, glance, tidy_comparison
-from causalrisk.values import Adjustment
 
 # Those of `report`, with advice on the keywords of other packages.
 etable = check_keywords("tables")(of_fits.etable)

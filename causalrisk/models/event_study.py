@@ -35,6 +35,7 @@ from causalrisk.errors import (
 from causalrisk.estimators.options import model_options, options_of
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.sandwich import BlockInfluence, sandwich
+from causalrisk.estimators.values import CovType
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.models.comparison import chosen_models
@@ -49,7 +50,6 @@ from causalrisk.report.summary import summarize_event_study
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p
 from causalrisk.report.tidy import printed_whole
-from causalrisk.values import CovType
 
 BY = ("exposure", "group", "time", "all")
 CONTROL_WORDS = {"never": "units that never begin", "not yet": "units that begin later than both periods, or never"}

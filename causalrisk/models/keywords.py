@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from causalrisk import datasets, words
+from causalrisk import datasets
 from causalrisk.design import ColumnOptions
 from causalrisk.design.formulas.dialects import from_teffects
 from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.score import is_classifier
-from causalrisk.errors import UnavailableError, listed, meant, nearest_name
+from causalrisk.errors import UnavailableError, listed, meant, nearest_name, words
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import (
     COV_TYPES,

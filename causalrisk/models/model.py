@@ -41,22 +41,7 @@ from causalrisk.estimators.options import (
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification
-from causalrisk.inference.covariance import robust_record, start_record, with_covariance
-from causalrisk.inference.learned import median_fit
-from causalrisk.models.cost import Cost, cost_of
-from causalrisk.models.keywords import (
-    ESTIMATOR_WORDS,
-    NEW_MODEL,
-    Advising,
-    check_keywords,
-    typed,
-    unknown_attribute,
-    unknown_keyword,
-)
-from causalrisk.models.results import CausalResults, JREResults, stamped
-from causalrisk.numerics.failures import failure_text
-from causalrisk.runtime.threads import one_blas_thread
-from causalrisk.values import (
+from causalrisk.estimators.values import (
     Bootstrap,
     CovType,
     Family,
@@ -75,6 +60,21 @@ from causalrisk.values import (
     Trim,
     WeightType,
 )
+from causalrisk.inference.covariance import robust_record, start_record, with_covariance
+from causalrisk.inference.fitted_models import median_fit
+from causalrisk.models.cost import Cost, cost_of
+from causalrisk.models.keywords import (
+    ESTIMATOR_WORDS,
+    NEW_MODEL,
+    Advising,
+    check_keywords,
+    typed,
+    unknown_attribute,
+    unknown_keyword,
+)
+from causalrisk.models.results import CausalResults, JREResults, stamped
+from causalrisk.numerics.failures import failure_text
+from causalrisk.runtime.threads import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 

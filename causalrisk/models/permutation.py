@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.estimators.record import FitRecord, of_means
+from causalrisk.estimators.values import Alternative
 from causalrisk.inference.permutation import Permutations, permuted
 from causalrisk.models.keywords import check_keywords
 from causalrisk.report.plots import draw_permutations
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import format_number, format_p
-from causalrisk.values import Alternative
 
 STATISTIC_WORDS = {
     "studentized": "effect over its SE (z)",

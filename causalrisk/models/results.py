@@ -23,22 +23,29 @@ import pandas as pd
 from causalrisk._version import __version__
 from causalrisk.design import ScannedDesign
 from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.calibration import calibration, calibration_error
+from causalrisk.diagnostics.calibration import balance_test, calibration, calibration_error
 from causalrisk.diagnostics.influence import influence, se_decomposition
-from causalrisk.diagnostics.overidentification import balance_test
 from causalrisk.diagnostics.overlap import overlap, trim_curve
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError, listed
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.coefficients import estimating_equations, outcome_frame, propensity_series
 from causalrisk.inference.distribution import distribution
+from causalrisk.inference.fitted_models import (
+    check_unit_level,
+    estimating_equations,
+    get_prediction,
+    learner_fit,
+    outcome_frame,
+    outcome_predictions,
+    predict,
+    propensity_series,
+    stack_table,
+)
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
 from causalrisk.inference.hypotheses import equivalence_test, t_test
 from causalrisk.inference.intervals import boot_pvalues, conf_int
-from causalrisk.inference.learned import learner_fit, outcome_predictions, stack_table
 from causalrisk.inference.paired_resamples import start_difference
-from causalrisk.inference.prediction import check_unit_level, get_prediction, predict
 from causalrisk.inference.wald import nlcom, parameter_tests, statistic_names, wald_test
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.models.permutation import permutation_test

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from causalrisk import words
-from causalrisk.errors import DesignError, OptionError, meant, nearest_name
+from causalrisk.errors import DesignError, OptionError, meant, nearest_name, words
 from causalrisk.numerics.linalg import Array
 
 LARGEST = 690.0  # predictors of a complementary log-log link are cut off here: exp(690) is about 1e300

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk import words
-from causalrisk.errors import OptionError
+from causalrisk.errors import OptionError, words
 from causalrisk.numerics.blocks import Rows
 from causalrisk.numerics.linalg import Array, all_ones
 from causalrisk.propensity.models import BinaryModel, PropensityModel, likelihood_of

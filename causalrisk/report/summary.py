@@ -18,9 +18,8 @@ from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
-from causalrisk.inference.coefficients import ModelCoefficients, coefficients_of
 from causalrisk.inference.covariance import start_record
-from causalrisk.inference.learned import stack_table
+from causalrisk.inference.fitted_models import ModelCoefficients, coefficients_of, stack_table
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.inference.wald import (
     inference_frame,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from causalrisk.estimators.options import OBSERVED
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.values import Interval
 from causalrisk.inference import intervals
 from causalrisk.inference.wald import delta_tests, parameter_tests
 from causalrisk.numerics.failures import Failure
@@ -24,7 +25,6 @@ from causalrisk.report.labels import (
     propensity_text,
     survey_words,
 )
-from causalrisk.values import Interval
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}

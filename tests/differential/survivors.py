@@ -45,7 +45,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     "causalrisk/estimators/joint/replicate_sums.py": {
         ("none = np.zeros((1, 0))", "1  ->  2"): "It has no entries.",
     },
-    "causalrisk/inference/coefficients.py": {
+    "causalrisk/inference/fitted_models.py": {
         (
             "blocks = zip(record.design.labels, coefficients_of(record).outcome, strict=True)",
             "True  ->  False",

@@ -16,7 +16,7 @@ from causalrisk.design.scan import encode, levels
 from causalrisk.diagnostics import balance as column_sums
 from causalrisk.diagnostics import overlap
 from causalrisk.estimators import robust, specification
-from causalrisk.inference import bootstrap, coefficients, heterogeneity
+from causalrisk.inference import bootstrap, fitted_models, heterogeneity
 from causalrisk.propensity import limits, weights
 from tests.differential import cases, mutants
 from tests.differential.cases import Case
@@ -178,13 +178,13 @@ def test_a_planted_fault_is_found_and_shrunk(plant, monkeypatch):
 
 def prefixes(monkeypatch):
     """Propensity coefficients have the name of the arm after theirs."""
-    terms = coefficients.propensity_terms
+    terms = fitted_models.propensity_terms
 
     def moved(record):
         names, size = terms(record), len(record.design.propensity_names)
         return names[size:] + names[:size]
 
-    monkeypatch.setattr(coefficients, "propensity_terms", moved)
+    monkeypatch.setattr(fitted_models, "propensity_terms", moved)
 
 
 def rows_for_observations(monkeypatch):
@@ -210,13 +210,13 @@ def supports(monkeypatch):
 
 def unsolved(monkeypatch):
     """The influence function that is printed is not centred."""
-    of = coefficients.influence_of
+    of = fitted_models.influence_of
 
     def lifted(record):
         values, names = of(record)
         return values + 1e-3 * np.abs(values).mean(axis=0), names
 
-    monkeypatch.setattr(coefficients, "influence_of", lifted)
+    monkeypatch.setattr(fitted_models, "influence_of", lifted)
 
 
 def first_group(monkeypatch):

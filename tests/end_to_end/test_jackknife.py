@@ -11,8 +11,7 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.inference.jackknife import leave_one_out
+from causalrisk.inference.bootstrap import leave_one_out, refitter_of
 from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE, RHS, simulate
 

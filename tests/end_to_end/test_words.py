@@ -43,7 +43,7 @@ DATA = SIMULATED.assign(
 )
 STAGGERED = pd.concat([DATA.assign(year=k, y=DATA.y + k * DATA.x3, first=np.where(DATA.d, 1, 9)) for k in (-1, 0, 1)])
 X = DATA[["x1", "x2"]].assign(const=1.0)
-TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "words.toml").read_text("utf-8"))
+TABLES = tomllib.loads((Path(causalrisk.__file__).parent / "errors" / "words.toml").read_text("utf-8"))
 EXAMPLES = {  # for each option
     "quantiles": 0.5,
     "treat": "d", "reference": 0, "treated": 1, "propensity": "x1", "propensity_score": "score", "cluster": "site",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from causalrisk.inference.pooling import rubin
+from causalrisk.models.pooled import rubin
 
 
 def mice(q, u, dfcom):

@@ -7,8 +7,8 @@ import pytest
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression
+from causalrisk.errors.words import table
 from causalrisk.models.keywords import advice_on
-from causalrisk.words import table
 from tests.conftest import simulate
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk import words
-from causalrisk.errors import DesignError
+from causalrisk.errors import DesignError, words
 from causalrisk.numerics.families import BINARY_LINKS, family_meant
 
 PARSER = threading.Lock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)

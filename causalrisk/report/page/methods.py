@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from causalrisk import words
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.indicators import without_indicators
+from causalrisk.errors import words
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions

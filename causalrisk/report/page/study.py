@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from causalrisk import words
+from causalrisk.errors import words
 from causalrisk.estimators.record import FitRecord
 from causalrisk.report.labels import StudyFacts, outcome_model_text, propensity_text, survey_words, trend_words
 from causalrisk.report.page.html import blank_figure, figure_html, page, paragraph

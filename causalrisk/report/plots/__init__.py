@@ -14,6 +14,7 @@ from causalrisk.report.plots.fits import (
     draw_changes,
     draw_event_study,
     draw_forest,
+    draw_permutations,
     plot_balance,
     plot_bootstrap,
     plot_calibration,
@@ -32,7 +33,6 @@ from causalrisk.report.plots.joint import (
     plot_penalty_path,
     plot_risk,
 )
-from causalrisk.report.plots.permutation import draw_permutations
 from causalrisk.report.summary import one_line
 
 __all__ = [

@@ -16,10 +16,12 @@ from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence_method, influence_tables
 from causalrisk.errors import OptionError, one_of, whole_number
 from causalrisk.estimators.record import FitRecord, of_means
+from causalrisk.estimators.values import Adjustment, Interval
 from causalrisk.inference.distribution import distribution
+from causalrisk.inference.fitted_models import used_learned
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int
-from causalrisk.inference.learned import used_learned
+from causalrisk.inference.permutation import Permutations
 from causalrisk.report.plots.axes import (
     BLUE,
     GREY,
@@ -35,7 +37,7 @@ from causalrisk.report.plots.axes import (
     panel_by_arm,
     verbatim,
 )
-from causalrisk.values import Adjustment, Interval
+from causalrisk.report.tables.text import format_p
 
 BALANCED = 0.1  # a difference below this is usually taken as balanced
 
@@ -530,3 +532,43 @@ def draw_changes(
     left_out = "cluster" if clusters else "row"
     ax.set_ylabel(verbatim(f"change of {record.effect_names[position - 1]} without the {left_out}"))
     return finish(ax, 5)
+
+
+BARS = 60
+
+
+def draw_permutations(found: Permutations, ax: Any = None) -> Any:
+    """Draw a histogram of a statistic over permutations, what is as extreme as the fit darker, and that of the fit.
+
+    Parameters
+    ----------
+    found : Permutations
+        The statistic and its distribution; infinite values are left out.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    matplotlib Axes
+        The axes.
+    """
+    ax, observed, record = axes_or_new(ax), found.observed, found.record
+    null = found.null[np.isfinite(found.null)]
+    edges = np.histogram_bin_edges(np.r_[null, observed], bins=min(BARS, max(len(null) // 5, 10)))
+    extreme = found.are_extreme(null)
+    look: dict[str, Any] = {"color": BLUE, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
+    counts, _, _ = ax.hist(null, bins=edges, alpha=0.35, label="permutations", **look)
+    ax.hist(null[extreme], bins=edges, label=f"as extreme (p {format_p(found.pvalue)})", **look)
+    ax.plot([observed] * 2, [0, 1.05 * counts.max()], color=ink(ax), label="the fit")
+    effect = f"{record.estimand} on {record.design.endog_name}"
+    if record.design.n_arms > 2 and found.position is not None:
+        effect = f"{effect}, {record.contrasts[found.position - 1]}"
+    if found.position is None:
+        ax.set_xlabel(verbatim(f"Wald's statistic of the effects on {record.design.endog_name}"))
+    elif found.kind == "studentized":
+        ax.set_xlabel(verbatim(f"z of the {effect}"))
+    else:
+        logarithm = "" if record.options.effect == "difference" else "log of the "
+        ax.set_xlabel(verbatim(f"{logarithm}{effect}"))
+    ax.set_ylabel("permutations")
+    return finish(ax, 3)

@@ -12,11 +12,11 @@ import pandas as pd
 
 from causalrisk.design.columns.tables import nearest
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
+from causalrisk.estimators.values import Below
 from causalrisk.inference.wald import rounded_se
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import GAP, column_format, display_width, format_p
-from causalrisk.values import Below
 
 BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",
          "z": "Test statistics in parentheses.", "p": "P-values in parentheses."}  # fmt: skip

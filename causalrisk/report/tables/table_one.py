@@ -18,11 +18,11 @@ from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.diagnostics.balance import WHEN, ColumnSums, WeightedRows, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.values import WeightType
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_share
-from causalrisk.values import WeightType
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table

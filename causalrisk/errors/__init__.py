@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from causalrisk import words
+from causalrisk.errors import words
 
 
 class CausalRiskError(ValueError):

@@ -1,0 +1,556 @@
+"""The fitted models of a record: their coefficients, influence functions and predictions; learners, stacks and repeats.
+
+Coefficients are transformed from the orthonormal bases to the columns of the designs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design import Observation, ScannedDesign, new_offset
+from causalrisk.design.columns.tables import as_pandas
+from causalrisk.design.design import by_rows
+from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
+from causalrisk.estimators.learned import Learned
+from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
+from causalrisk.estimators.training import LINEAR
+from causalrisk.inference.wald import wald_interval
+from causalrisk.numerics.families import OutcomeFamily
+from causalrisk.numerics.linalg import Array
+
+
+@dataclass(frozen=True)
+class CoefficientTable:
+    """Named estimates of one table.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Row names.
+    values, se : ndarray, shape (d,)
+        Estimates and standard errors.
+    """
+
+    names: tuple[str, ...]
+    values: Array
+    se: Array
+
+
+@dataclass(frozen=True)
+class ModelCoefficients:
+    """Coefficients of the two models, for the tables below the effects.
+
+    Parameters
+    ----------
+    outcome : tuple of CoefficientTable
+        Per arm.
+        propensity : CoefficientTable or None
+        Coefficients of the propensity model.
+    """
+
+    outcome: tuple[CoefficientTable, ...]
+    propensity: CoefficientTable | None
+
+
+def outcome_names(record: FitRecord) -> tuple[str, ...]:
+    """Return the names of the terms of the outcome models; none of quantiles, whose models are of their indicators."""
+    if record.options.quantiles:
+        return ()
+    names = ("Intercept",) if record.spec.constants else record.design.exog_names
+    periods = record.design.periods
+    return names if periods is None else tuple(f"{name} in {period}" for period in periods.names for name in names)
+
+
+def coefficients_of(record: FitRecord) -> ModelCoefficients:
+    """Return the coefficients of the columns of the designs, with standard errors.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    ModelCoefficients
+        Per arm, and of the propensity model if there is one.
+    """
+    estimate, names = record.estimate, outcome_names(record)
+    outcome = []
+    for arm, theta in enumerate(estimate.theta if names else ()):
+        block = estimate.block("theta", arm)
+        covariance = record.covariance[block, block]
+        values, se = _in_columns(partial(_outcome_columns, record), theta, covariance)
+        outcome.append(CoefficientTable(names, values, se))
+    block = estimate.block("gamma")
+    if not estimate.gamma.size:
+        return ModelCoefficients(tuple(outcome), None)
+    values, se = _in_columns(partial(_propensity_columns, record), estimate.gamma, record.covariance[block, block])
+    return ModelCoefficients(tuple(outcome), CoefficientTable(propensity_terms(record), values, se))
+
+
+def propensity_terms(record: FitRecord) -> tuple[str, ...]:
+    """Return the names of the propensity coefficients; of several predictors with the arm each belongs to."""
+    weights, names = record.weight_fit, record.design.propensity_names
+    if weights is None:
+        return ()
+    labels, model = record.design.labels, weights.model.propensity
+    prefixes = [f"{labels[a]}: " for a in model.arms] if model.n_predictors > 1 else [""]
+    if not model.n_coefficients:
+        prefixes = []
+    if weights.model.membership is not None:
+        prefixes.append("membership: ")
+    own = tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
+    seen = record.design.observation
+    return own if weights.model.observation is None or seen is None else own + observed_names(seen)
+
+
+def observed_names(observation: Observation) -> tuple[str, ...]:
+    """Names of the coefficients of the observation model, among those of the propensity model."""
+    return tuple(f"observed: {name}" for name in observation.names)
+
+
+def _outcome_columns(record: FitRecord, theta: Array) -> Array:
+    """Coefficients of the design's columns, in each period where there are two, of those of the basis."""
+    if record.spec.constants:
+        return theta.copy()
+    p = len(record.design.exog_names)
+    return np.concatenate([record.sample.X.coefficients(theta[k : k + p]) for k in range(0, len(theta), p)])
+
+
+def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
+    weights, sample, q = record.weight_fit, record.sample, record.sample.Z.columns.shape[1]
+    cut, last = len(gamma), []
+    if weights is not None and weights.model.observation is not None and sample.R is not None:
+        cut -= weights.model.observation.n_coefficients
+        last = [sample.R.coefficients(gamma[cut:])]
+    return np.concatenate([*(sample.Z.coefficients(gamma[k : k + q]) for k in range(0, cut, q)), *last])
+
+
+def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
+    """Return the influence function of parameters and coefficients, and the names of the coefficients.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+
+    Returns
+    -------
+    values : ndarray, shape (n, d)
+        Columns for the effects and arm means, the outcome coefficients of each arm, the propensity coefficients; rows
+        in the order of the sample.
+    names : list of str
+        Names of the coefficients.
+    """
+    estimate, terms = record.estimate, outcome_names(record)
+    parts, names = [estimate.influence[:, : len(estimate.params)]], []
+    for arm, label in enumerate(record.design.labels if terms else ()):
+        block = estimate.influence[:, estimate.block("theta", arm)]
+        parts.append(_outcome_columns(record, block.T).T)
+        names += [f"outcome[{label}]: {term}" for term in terms]
+    if estimate.gamma.size:
+        parts.append(_propensity_columns(record, estimate.influence[:, estimate.block("gamma")].T).T)
+        names += [f"propensity: {term}" for term in propensity_terms(record)]
+    return np.column_stack(parts), names
+
+
+def _in_columns(transform: Callable[[Array], Array], values: Array, covariance: Array) -> tuple[Array, Array]:
+    """Transform coefficients of the basis into coefficients of the design's columns, with their standard errors."""
+    half = transform(covariance)
+    variances = np.diag(transform(half.T))
+    return transform(values), np.sqrt(variances)
+
+
+def estimating_equations(record: FitRecord) -> pd.DataFrame:
+    """Contribution of each row to the estimates: the solved estimating equations, or influence function.
+
+    Returns
+    -------
+    DataFrame
+        A row a row of the sample; columns the effect, the arm means, then ``outcome[arm]: term`` and
+        ``propensity: term``. With psi these numbers and s the observation weights, the robust covariance is
+        (s psi)'(s psi) / (sum s)^2; within clusters s psi is summed first.
+
+    Examples
+    --------
+    >>> from causalrisk import AIPW, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = AIPW.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> psi = res.estimating_equations()["ATE"]
+    >>> bool(abs((psi @ psi) ** 0.5 / len(psi) - res.effect_se) < 1e-9)
+    True
+    """
+    values, terms = influence_of(record)
+    sample, names = record.sample, [*record.names, *terms]
+    frame = record.frame
+    if frame is None:
+        return pd.DataFrame(sample.restore(values), index=record.design.index, columns=names)
+    rows = np.concatenate([sample.restore(values), values[: sample.n_frame]])
+    keys = ["sample"] * record.design.n + ["target"] * sample.n_frame
+    labels = [*record.design.index, *frame.index]
+    return pd.DataFrame(rows, index=pd.MultiIndex.from_arrays([keys, labels]), columns=names)
+
+
+def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
+    """Return the outcome coefficients ("values") or their standard errors ("se"), a row a term and a column an arm."""
+    record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
+    if record.spec.given:
+        raise UnavailableError(
+            "the outcome models are predictions of a learner, and have no coefficients.\n"
+            "Type  res.outcome_predictions  for the predictions."
+        )
+    blocks = zip(record.design.labels, coefficients_of(record).outcome, strict=True)
+    return pd.DataFrame({label: getattr(block, field) for label, block in blocks}, index=list(outcome_names(record)))
+
+
+def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
+    """Return the propensity coefficients ("values") or their standard errors ("se")."""
+    block = coefficients_of(record).propensity
+    if block is None and not record.spec.uses_propensity:
+        raise record.without_scores()
+    if block is None:
+        raise UnavailableError(
+            "the propensity scores are given or a classifier's, and have no coefficients.\n"
+            "Type  res.propensity_scores  for the scores."
+        )
+    return pd.Series(getattr(block, field), index=list(block.names), name=name)
+
+
+STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
+BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
+OF_THE_SAMPLE = "Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores."
+
+
+class Predictions:
+    """Predicted mean outcomes with standard errors, a row a row of the new data and arm.
+
+    Parameters
+    ----------
+    predicted_mean, se_mean : Series
+        Predictions and their standard errors.
+    predictor, se_predictor : ndarray, shape (m,)
+        The same on the scale of the linear predictor, where intervals are symmetric.
+    mean : callable
+        From the linear predictor to the mean.
+    df : float
+        Degrees of freedom of the intervals; infinite for the normal distribution.
+    """
+
+    def __init__(
+        self,
+        predicted_mean: pd.Series,
+        se_mean: pd.Series,
+        predictor: Array,
+        se_predictor: Array,
+        mean: Callable[[Array], Array],
+        df: float = np.inf,
+    ) -> None:
+        self.predicted_mean, self.se_mean = predicted_mean, se_mean
+        self._predictor, self._se_predictor, self._mean, self._df = predictor, se_predictor, mean, df
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return intervals of the mean, columns 0 and 1: those of the linear predictor, transformed."""
+        check_alpha(alpha)
+        limits = self._mean(wald_interval(self._predictor, self._se_predictor, alpha, self._df))
+        return pd.DataFrame(limits, index=self.predicted_mean.index)
+
+    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Predictions, standard errors and intervals under statsmodels' names."""
+        limits = self.conf_int(alpha).set_axis(["mean_ci_lower", "mean_ci_upper"], axis=1)
+        return pd.concat([self.predicted_mean.rename("mean"), self.se_mean.rename("mean_se"), limits], axis=1)
+
+    def __repr__(self) -> str:
+        return repr(self.summary_frame())
+
+
+def check_unit_level(record: FitRecord, what: str) -> None:
+    """Raise an UnavailableError for JRE, whose arm models say nothing of single units."""
+    if record.joint is not None:
+        raise UnavailableError(
+            "JRE debiases one contrast, the average effect: its arm models are bent to serve it, and their "
+            "unit-level predictions mean nothing.\n"
+            f"Type  res.start.{what}  for those of the IPWRA fit it started from."
+        )
+
+
+def _check_arm(record: FitRecord, arm: Any) -> None:
+    """Refuse a statistic, such as other packages take in the place of the arm."""
+    if isinstance(arm, str) and arm in STATISTICS and record.design.arm_named(arm) is None:
+        raise TypeError(f"arm={arm!r} is a statistic of other packages; expected an arm.\n{OF_THE_SAMPLE}")
+
+
+def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
+    """Warn of a treatment that is set in all rows, as for predictions elsewhere: here each arm is predicted."""
+    design, frame = record.design, as_pandas(data) if arm is None else None
+    if not isinstance(frame, pd.DataFrame) or list(frame.columns).count(design.treat_name) != 1:
+        return
+    treat = frame[design.treat_name]
+    levels = treat.unique()
+    position = design.arm_named(levels[0]) if len(levels) == 1 else None
+    if position is None or isinstance(design, ScannedDesign):  # a scan does not know its rows by labels
+        return
+    if treat.index.isin(design.index[design.arm == position]).all():
+        return
+    if (design.counts[position] / design.nobs) ** len(treat) > BY_CHANCE:
+        return
+    label = design.labels[position]
+    warn_user(
+        f"the treatment {design.treat_name!r} is {label!r} in all rows of the data, but the means of every arm are "
+        f"predicted, whatever it is.\nType  arm={label!r}  for those of that arm.",
+        DesignWarning,
+    )
+
+
+@of_means
+def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> pd.DataFrame | pd.Series:
+    """Predict the mean outcome of new rows in each arm (not for JRE).
+
+    Parameters
+    ----------
+    data : DataFrame or array_like, optional
+        New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
+        A treatment among the columns plays no part, and is warned of if it is set to one arm.
+        Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
+        have a column of them.
+    arm : level or label, optional
+        One arm; by default all.
+    exog : DataFrame or array_like, optional
+        Another name of `data`.
+
+    Returns
+    -------
+    DataFrame or Series
+        A column an arm, or the one arm.
+
+    Raises
+    ------
+    DesignError
+        If a covariate is missing or has a level that was not in the fit.
+    """
+    check_unit_level(record, "predict(data)")
+    data = exog if data is None else data
+    _check_arm(record, arm)
+    _note_arm(record, data, arm)
+    labels = list(record.design.labels)
+    if data is None:
+        fitted = record.sample.restore(record.estimate.predicted.T.copy())
+        frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
+        return frame if arm is None else frame[record.arm_label(arm)]
+    predictors = _predictors(record, _new_rows(record, data), data)
+    frame = pd.DataFrame(_family(record).mean(predictors), index=_index_of(data), columns=labels)
+    return frame if arm is None else frame[record.arm_label(arm)]
+
+
+@of_means
+def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> Predictions:
+    """Predict the mean outcome of new rows, with standard errors (not for JRE).
+
+    Parameters
+    ----------
+    data, arm, exog
+        As in `predict`.
+
+    Returns
+    -------
+    Predictions
+        With `predicted_mean`, `se_mean`, `conf_int` and `summary_frame`, as in statsmodels; rows of several arms
+        are indexed by row and arm. Standard errors are of the mean, from the fit's covariance;
+        intervals are symmetric on the scale of the linear predictor.
+
+    Examples
+    --------
+    >>> from causalrisk import IPWRA, datasets
+    >>> births = datasets.load_cattaneo2()
+    >>> res = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke").fit()
+    >>> res.get_prediction(births.head(2), arm=1).summary_frame().round(1)
+         mean  mean_se  mean_ci_lower  mean_ci_upper
+    0  3140.4     18.9         3103.3         3177.5
+    1  3151.9     26.6         3099.8         3203.9
+    """
+    check_unit_level(record, "get_prediction(data)")
+    if record.spec.given:
+        raise UnavailableError(
+            "predictions of a learner have no standard errors.\nType  res.predict(data)  for the predictions."
+        )
+    data = exog if data is None else data
+    _check_arm(record, arm)
+    _note_arm(record, data, arm)
+    rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
+    predictors = _predictors(record, rows, data)
+    index = record.design.index if data is None else _index_of(data)
+    blocks = [record.estimate.block("theta", arm) for arm in range(record.design.n_arms)]
+    variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
+    se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
+    se_mean = np.abs(family.mean_deriv(predictors)) * se_predictor
+    means, errors = (pd.DataFrame(v, index=index, columns=labels) for v in (family.mean(predictors), se_mean))
+    if arm is None:
+        return Predictions(
+            means.stack(), errors.stack(), predictors.ravel(), se_predictor.ravel(), family.mean, record.df
+        )
+    label = record.arm_label(arm)
+    k = labels.index(label)
+    return Predictions(means[label], errors[label], predictors[:, k], se_predictor[:, k], family.mean, record.df)
+
+
+def _new_rows(record: FitRecord, data: Any) -> Array:
+    """Columns of the basis of the outcome models for new rows, shape (m, p)."""
+    if isinstance(data, str) and data.isidentifier():
+        raise TypeError(f"data={data!r} is text; expected rows of covariates.\n{OF_THE_SAMPLE}")
+    if record.spec.constants:
+        return record.sample.at_means(np.ones((record.design.n if data is None else len(data), 1)))
+    rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)
+    return record.sample.at_means(record.sample.X.of_rows(np.asarray(rows)))
+
+
+def _family(record: FitRecord) -> OutcomeFamily:
+    """Family of the outcome models; asks the design for offsets, as a scan's sample has no rows."""
+    constants = record.spec.constants and record.design.offset_kind is None
+    return LINEAR if constants else record.sample.family
+
+
+def _predictors(record: FitRecord, rows: Array, data: Any) -> Array:
+    """Linear predictors of new rows with the offset at which the means are, an arm a column, shape (m, K)."""
+    eta, sample, stated = rows @ record.estimate.theta.T, record.sample, record.stated_exposure
+    if record.design.offset_kind is None:
+        return eta
+    if stated is not None:
+        return eta + np.log(stated)
+    if data is None and sample.mean_offset is not None:
+        return eta + sample.restore(sample.mean_offset)[:, None]
+    return eta + new_offset(record.design, data)[:, None]
+
+
+def _index_of(data: Any) -> pd.Index | None:
+    return data.index if isinstance(data, pd.DataFrame) else None
+
+
+def used_learned(record: FitRecord) -> Learned:
+    """Return the learners of a fit; one without them raises an UnavailableError."""
+    if record.learned is None:
+        raise UnavailableError(
+            'this fit has no learner.\nType  from_formula(..., learner="smooth").fit()  for one that has.'
+        )
+    return record.learned
+
+
+def used_stack(record: FitRecord) -> Stack:
+    """Return the fits that a fit is an average of; one that is none raises an UnavailableError."""
+    if record.stack is None:
+        raise UnavailableError(
+            "this fit is no average of several.\n"
+            'Type  JRE.from_formula(..., learner="smooth", learner_use="stack").fit()  for one that is.'
+        )
+    return record.stack
+
+
+def outcome_predictions(record: FitRecord) -> pd.DataFrame:
+    """Return the cross-fitted predictions of the mean outcome of each row of the sample in each arm.
+
+    Returns
+    -------
+    DataFrame
+        A row a row of the sample; a column an arm, of several learners under the name of each. Those of a row are by
+        models that were fitted to rows of other folds.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit has no learner.
+    """
+    learned, labels = used_learned(record), list(record.design.labels)
+    if isinstance(record.design, ScannedDesign):
+        raise by_rows("the prediction of each row", "res.learner_fit  has the fit outside of the folds. ")
+    values = np.concatenate([fit.kept_predictions() for fit in learned.fits]).T
+    columns = pd.Index(labels)
+    if len(learned.fits) > 1:
+        columns = pd.MultiIndex.from_product([learned.names, labels], names=["learner", "arm"])
+    return pd.DataFrame(values.copy(), index=record.design.index, columns=columns)
+
+
+def learner_fit(record: FitRecord) -> pd.DataFrame:
+    """Return how well the learners predict rows that they were not fitted to.
+
+    Returns
+    -------
+    DataFrame
+        A row a learner and arm: "r squared", one less the squared errors over those of the arm's mean; "intercept" and
+        "slope" of the outcomes on the predictions, which are 0 and 1 where these are calibrated.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit has no learner.
+    """
+    learned = used_learned(record)
+    index = pd.MultiIndex.from_product([learned.names, record.design.labels], names=["learner", "arm"])
+    return pd.DataFrame(learned.quality.reshape(-1, 3), index=index, columns=["r squared", "intercept", "slope"])
+
+
+def stack_table(record: FitRecord) -> pd.DataFrame:
+    """Return the fits that the estimate is an average of.
+
+    Returns
+    -------
+    DataFrame
+        A row a fit: its effects, for two arms their robust standard error, of JRE with the factor for the choice of its
+        anchor, and its weight.
+
+    Raises
+    ------
+    UnavailableError
+        If the fit is no average.
+    """
+    stack, names = used_stack(record), record.effect_names
+    effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
+    frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
+    if len(names) == 1:
+        choice = np.array([of.choice_variance for of in stack.records])
+        frame["std err"] = np.sqrt(choice * np.diag(stack.covariances))
+    frame["weight"] = stack.weights
+    return frame
+
+
+def median_fit(records: Sequence[FitRecord]) -> FitRecord:
+    """Return the fit whose effects are nearest to the medians over the repeats.
+
+    Parameters
+    ----------
+    records : sequence of FitRecord
+        An odd number of fits that differ in the folds of their learners, with standard errors.
+
+    Returns
+    -------
+    FitRecord
+        Of one effect the fit that has the median. The variance of an estimate is the median over the repeats of its
+        variance and its squared distance from the estimate that is returned; correlations are those of the fit.
+
+    References
+    ----------
+    .. [1] Chernozhukov, V., Chetverikov, D., Demirer, M., Duflo, E., Hansen, C., Newey, W. and Robins, J. (2018).
+       Double/debiased machine learning for treatment and structural parameters. Econometrics Journal 21, C1-C68,
+       definition 3.3.
+    """
+    params = np.stack([record.estimate.params for record in records])
+    errors = np.stack([record.std_errors for record in records])
+    count = records[0].design.n_arms - 1
+    away = params[:, :count] - np.median(params[:, :count], axis=0)
+    chosen = int(np.argmin((away**2).sum(axis=1)))
+    best = records[chosen]
+    variances = np.diag(best.covariance).copy()  # coefficients are of columns that differ between the repeats
+    variances[: params.shape[1]] = np.median(errors**2 + (params - params[chosen]) ** 2, axis=0)
+    own = np.diag(best.covariance)
+    factor = np.sqrt(np.divide(variances, own, out=np.ones_like(own), where=own > 0))
+    notes = dict.fromkeys(note for record in records for note in record.notes)
+    return dataclasses.replace(
+        best,
+        covariance=best.covariance * np.outer(factor, factor),
+        repeats=Repeats(params, errors, chosen),
+        notes=tuple(notes),
+    )
