@@ -13,7 +13,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.estimators.specification import ESTIMATORS
-from causalrisk.models.model import MODELS
+from causalrisk.models.estimators import MODELS
 from tests.conftest import LONG, WORDS
 from tests.test_architecture import OPTIONAL, REQUIRED
 

@@ -31,12 +31,8 @@ from causalrisk.inference.hypotheses import ALTERNATIVES
 from causalrisk.inference.simultaneous import ADJUSTMENTS
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.models.comparison import ComparisonResults, compare
+from causalrisk.models.estimators import ALIASES, BY_NAME, Unadjusted
 from causalrisk.models.keywords import unknown_estimator
-from causalrisk.models.model import (
-    ALIASES,
-    BY_NAME,
-    Unadjusted,
-)
 from causalrisk.models.results import CausalResults
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.labels import Prose

@@ -20,7 +20,6 @@ from causalrisk.errors import (
     UnavailableError,
     check_alpha,
 )
-from causalrisk.estimators.effect_scales import QUANTILE
 from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
 from causalrisk.estimators.values import Adjustment
 from causalrisk.inference.paired_resamples import (
@@ -31,8 +30,9 @@ from causalrisk.inference.paired_resamples import (
     resample_estimators,
 )
 from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
-from causalrisk.models.keywords import check_keywords, unknown_estimator
-from causalrisk.models.model import ALIASES, BY_NAME, JRE, MODELS, CausalModel, results_of
+from causalrisk.models.estimators import JRE, chosen_models, results_of
+from causalrisk.models.keywords import check_keywords
+from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults, stamped
 from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.multiplicities import seed_sequence
@@ -48,32 +48,6 @@ from causalrisk.report.tidy import Frame, glance, tidy_comparison
 # Those of `report`, with advice on the keywords of other packages.
 etable = check_keywords("tables")(of_fits.etable)
 table_one = check_keywords("tables")(of_covariates.table_one)
-
-
-def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
-    """Return the model classes that were named, by default all that have the effect.
-
-    An OptionError names the nearest to an unknown one, or those that have the effect.
-    """
-    having = [name for name, model in BY_NAME.items() if effect != QUANTILE.name or model.spec.of_distributions]
-    given = [estimators] if isinstance(estimators, (str, type)) else list(having if estimators is None else estimators)
-    models: list[type[CausalModel]] = []
-    for item in given:
-        model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
-        if model is None:
-            raise OptionError(unknown_estimator(item, BY_NAME, among=given))
-        if model in models:
-            raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
-        if model.spec.name not in having:
-            raise OptionError(
-                f'effect="{effect}" is not there for {model.spec.name}; expected estimators that weigh the outcomes up '
-                f"to a value: {', '.join(having)}.\n"
-                'Type  estimators=["Hajek", "AIPW"].'
-            )
-        models.append(model)
-    if not models:
-        raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
-    return models
 
 
 class ComparisonResults:

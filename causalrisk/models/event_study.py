@@ -38,7 +38,7 @@ from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.estimators.values import CovType
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
-from causalrisk.models.comparison import chosen_models
+from causalrisk.models.estimators import chosen_models
 from causalrisk.models.keywords import STUDY, check_keywords, unknown_attribute
 from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults

@@ -27,12 +27,10 @@ from causalrisk.design import (
 from causalrisk.design.covariates import clustered
 from causalrisk.design.score import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, listed
-from causalrisk.estimators import specification
 from causalrisk.estimators.effect_scales import parameter_names
-from causalrisk.estimators.fit import fit_joint, fit_separate
+from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import (
     InferenceOptions,
-    JREOptions,
     ModelOptions,
     model_option_names,
     model_options,
@@ -47,20 +45,16 @@ from causalrisk.estimators.values import (
     Family,
     Learners,
     LearnerUse,
-    Method,
     Missing,
     Multiplier,
-    Objective,
     OutcomeLink,
-    Penalty,
     PropensityLink,
     PropensityLoss,
-    Replicates,
     Scale,
     Trim,
     WeightType,
 )
-from causalrisk.inference.covariance import robust_record, start_record, with_covariance
+from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.models.cost import Cost, cost_of
 from causalrisk.models.keywords import (
@@ -77,11 +71,6 @@ from causalrisk.numerics.failures import failure_text
 from causalrisk.runtime.threads import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
-
-INTERRUPTED = (
-    "the training of JRE was interrupted; the IPWRA fit that it starts from, with robust standard errors, is in "
-    "err.results"
-)
 
 
 class CausalModel(metaclass=Advising):
@@ -710,230 +699,3 @@ class ModelData:
 
 
 OF_MODEL = {"endog": "endog", "exog": "exog", "ynames": "endog_names", "xnames": "exog_names"}  # of `ModelData` too
-
-
-class OutcomeRegression(CausalModel):
-    """Outcome regression: a model of the outcome in each arm, averaged over everybody.
-
-    Examples
-    --------
-    >>> from causalrisk import OutcomeRegression, datasets
-    >>> births = datasets.load_cattaneo2()
-    >>> OutcomeRegression.from_formula(
-    ...     "bweight ~ mage + medu", births, treat="mbsmoke"
-    ... ).fit()
-    OutcomeRegression: ATE -261.58 (23.85), 1 vs 0, n 4642
-    """
-
-    spec = specification.OUTCOME_REGRESSION
-
-
-class Hajek(CausalModel):
-    """Normalised inverse probability weighting: weighted means, whatever covariates the outcome formula names.
-
-    Examples
-    --------
-    >>> from causalrisk import Hajek, datasets
-    >>> births = datasets.load_cattaneo2()
-    >>> Hajek.from_formula(
-    ...     "bweight ~ 1", births, treat="mbsmoke", propensity="mage + medu"
-    ... ).fit()
-    Hajek: ATE -262.98 (22.81), 1 vs 0, n 4642
-    """
-
-    spec = specification.HAJEK
-
-
-IPW = Hajek
-
-
-class IPWRA(CausalModel):
-    """Inverse probability weighted regression adjustment: each arm's regression under importance weights.
-
-    Examples
-    --------
-    >>> from causalrisk import IPWRA, datasets
-    >>> births = datasets.load_cattaneo2()
-    >>> IPWRA.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
-    IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
-    """
-
-    spec = specification.IPWRA
-
-
-class AIPW(CausalModel):
-    """Augmented inverse probability weighting: outcome regression less its estimated bias in each arm.
-
-    Examples
-    --------
-    >>> from causalrisk import AIPW, datasets
-    >>> births = datasets.load_cattaneo2()
-    >>> AIPW.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit()
-    AIPW: ATE -259.51 (24.02), 1 vs 0, n 4642
-    """
-
-    spec = specification.AIPW
-
-
-class JRE(CausalModel):
-    """The Joint Robust Estimator: all arms' outcome models trained together for the least error of the effect.
-
-    No net bias at the fitted propensity score, little net bias near it, small variance; right in large samples if
-    either model is, the propensity model or the outcome model.
-
-    Notes
-    -----
-    The net bias is the bias of one arm's model less that of the other's. The idea is that of [1]_: only it enters the
-    effect, so the arms are trained for it, over a distribution of propensity scores. By default they minimise the
-    expected ATE risk, squared net bias plus sampling variance of the effect, over scores that vary half as much as
-    sampling makes them, with no net bias at the fitted score, and anchored to IPWRA as strongly as rows held out say.
-    The effect heterogeneity that the IPWRA start finds is taken out of the variance, as far as it is not noise; that
-    makes JRE doubly robust. ``objective="erm"`` adds a penalty on the squared net bias to the importance-weighted fit,
-    both averaged over scores that vary as much as sampling makes them.
-
-    Read the effect. Report IPWRA's (`start`) beside it, with the standard error of the difference on the same
-    resamples. JRE is no remedy for poor overlap, and its arm means, coefficients and predictions are not to be read.
-
-    References
-    ----------
-    .. [1] Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity
-       Uncertainty. arXiv:2512.18083.
-
-    Examples
-    --------
-    >>> from causalrisk import JRE, datasets
-    >>> births = datasets.load_cattaneo2()
-    >>> res = JRE.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit(
-    ...     n_boot=99
-    ... )
-    >>> res
-    JRE: ATE -256.18 (26.70), 1 vs 0, n 4642
-    """
-
-    spec = specification.JRE
-
-    @check_keywords("fit")
-    def fit(
-        self,
-        *,
-        cov_type: CovType | None = None,
-        cov_kwds: Mapping[str, Any] | None = None,
-        n_boot: int | None = None,
-        bootstrap: Bootstrap | None = None,
-        multiplier: Multiplier | None = None,
-        small_sample: bool = False,
-        use_t: bool | None = None,
-        df: float | None = None,
-        max_failed: float = 0.05,
-        rng: Any = 0,
-        n_jobs: int = 1,
-        progress: bool = False,
-        memory: float | None = None,
-        resamples: Any = None,
-        objective: Objective = "risk",
-        anchor: float | None = None,
-        share: float | None = None,
-        penalty: float | Penalty | None = None,
-        n_replicates: int | None = None,
-        spread: float | None = None,
-        replicates: Any = None,
-        method: Method | None = None,
-        bootstrap_replicates: Replicates = "shifted",
-        n_starts: int = 1,
-    ) -> CausalResults:
-        """Estimate the effect.
-
-        Parameters
-        ----------
-        cov_type, cov_kwds, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng
-            As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
-            and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
-            weights as for the replicates, none of which is zero, so that no resample separates where the sample
-            does not.
-        n_jobs, progress, memory, resamples
-            As in `IPWRA.fit`.
-        objective : {"risk", "erm"}
-            "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
-            an anchor times the importance-weighted fit, with no net bias at the fitted score. "erm": the
-            importance-weighted fit plus a penalty times the squared net bias, both averaged over the replicates, as in
-            the paper of the class.
-        anchor : float, optional
-            Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
-            between 30 and 0.03 by rows held out, and raised where the robust standard error is clearly above IPWRA's
-            (`JREResults.anchor_path`).
-        share : float, optional
-            Share c, from 0 to 1, of the effect heterogeneity of the IPWRA fit that the risk leaves out of the sampling
-            variance ("risk" only): what of it does not depend on the weights. By default what is real of it, one less
-            twice its sampling variance, so that the estimator is consistent if either model is right; 0 keeps all.
-        penalty : float or {"n", "n1.5", "n2"}, optional
-            Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
-        n_replicates : int, optional
-            Propensity replicates, B: refits of the propensity model under fractional random weights; by default 200 for
-            "risk" and 500 for "erm", and from 20,000 units on, with Q coefficients, the 2 Q points of a normal
-            distribution where these are fewer.
-        spread : float, optional
-            Spread of the replicates relative to sampling; by default 0.5 for "risk" and 1 for "erm".
-        replicates : array_like, shape (n, B), optional
-            Weights of the replicates to use in place of random ones, whole or fractional, rows as in the estimation
-            sample. Weight of a row there: with frequency weights the total of the equal rows it stands for, of mean
-            about its weight; else about 1, and probability weights are multiplied in by the fit.
-        method : str, optional
-            "least_squares" (the default for linear outcome models, whose objective is a sum of squares), or
-            "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`. The
-            default for other outcome models is "trust-exact", begun where steps along the valley of small net biases
-            end.
-        bootstrap_replicates : {"shifted", "nested"}
-            Replicates within a resample: the full sample's, moved along with the resample's propensity fit, or drawn
-            and fitted afresh (exact, and n_boot times the work).
-        n_starts : int, default 1
-            Starting points; with linear outcome models the minimum is unique and one is enough.
-
-        Returns
-        -------
-        CausalResults
-            The results; `start` holds the IPWRA results.
-
-        Raises
-        ------
-        SeparationError, BootstrapError, OptionError
-            As in `IPWRA.fit`.
-        FitInterrupted
-            As in `IPWRA.fit`; interrupted in the training, its `results` are the IPWRA fit's.
-        """
-        given = locals()
-        if cov_kwds is not None:
-            return self._clustered_fit(given)
-        inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
-        started: list[FitRecord] = []
-
-        def fitted(options: ModelOptions) -> FitRecord:
-            return fit_joint(self.design, options, inference, joint, keep=started.append)
-
-        try:
-            return self._repeated(fitted, inference)
-        except KeyboardInterrupt as stop:
-            if not started or getattr(stop, "results", None) is not None:
-                raise
-            raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
-
-    def _results(self, record: FitRecord) -> CausalResults:
-        return JREResults(self, record, self._start(start_record(record)))
-
-    def _start(self, record: FitRecord) -> CausalResults:
-        return CausalResults(IPWRA._of(self.design, self.options), record)
-
-
-class Unadjusted(CausalModel):
-    """The difference of the arms' raw means, whatever covariates the formulas name."""
-
-    spec = specification.UNADJUSTED
-
-
-MODELS: tuple[type[CausalModel], ...] = (Unadjusted, OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
-BY_NAME = {model.spec.name: model for model in MODELS}
-ALIASES = {"IPW": Hajek}
-
-
-def results_of(record: FitRecord) -> CausalResults:
-    """Return the results of a record, with a model of its own."""
-    return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import OptionError, UnavailableError, listed
+from causalrisk.models.estimators import ALIASES, BY_NAME, OutcomeRegression
 from causalrisk.models.keywords import unknown_estimator
-from causalrisk.models.model import ALIASES, BY_NAME, CausalModel, OutcomeRegression
+from causalrisk.models.model import CausalModel
 from causalrisk.numerics.linalg import Array
 
 OUTSIDE = {"DoubleML IRM": ("doubleml", "sklearn"), "zEpid TMLE": ("zepid",), "statsmodels AIPW": ("statsmodels",)}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from causalrisk.errors import OptionError, one_of
-from causalrisk.models.model import JRE
+from causalrisk.models.estimators import JRE
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.simulation.entries import choose_estimators

@@ -9,7 +9,7 @@ import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.design.rank import ColumnMoments, independent_columns
-from causalrisk.models.model import Unadjusted
+from causalrisk.models.estimators import Unadjusted
 from causalrisk.report.page.methods import call_of
 from tests.conftest import array_design, formula_design
 

@@ -12,7 +12,7 @@ import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
-from causalrisk.models.model import Unadjusted
+from causalrisk.models.estimators import Unadjusted
 from causalrisk.report.page.methods import call_of, methods
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

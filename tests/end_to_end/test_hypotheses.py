@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 import causalrisk as cr
 from causalrisk.cli import main
 from causalrisk.inference.simultaneous import adjusted
-from causalrisk.models.model import results_of
+from causalrisk.models.estimators import results_of
 from tests.conftest import REFERENCE, simulate
 
 CASES = {case["id"]: case for case in json.loads((REFERENCE / "hypotheses_tests.json").read_text())["cases"]}

@@ -14,7 +14,7 @@ from statsmodels.regression.quantile_regression import hall_sheather
 
 import causalrisk as cr
 from causalrisk import AIPW, Hajek
-from causalrisk.models.model import Unadjusted
+from causalrisk.models.estimators import Unadjusted
 from causalrisk.report.tables.text import format_number
 from tests.conftest import REFERENCE, simulate
 from tests.studies import study_quantiles

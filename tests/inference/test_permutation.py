@@ -16,7 +16,7 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.design.assignment import arrangements, assignment_of, coded_strata
-from causalrisk.models.model import Unadjusted
+from causalrisk.models.estimators import Unadjusted
 from causalrisk.numerics.multiplicities import seed_sequence
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import raises_with

@@ -12,7 +12,7 @@ import pytest
 import statsmodels.formula.api as smf
 
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError, scan
-from causalrisk.models.model import Unadjusted
+from causalrisk.models.estimators import Unadjusted
 from tests.conftest import in_blocks
 from tests.dask_stub import cluster
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.inference import bootstrap as engine
-from causalrisk.models.model import MODELS, Unadjusted
+from causalrisk.models.estimators import MODELS, Unadjusted
 from causalrisk.propensity.weights import WeightFit
 from tests.conftest import RHS, simulate
 

@@ -27,7 +27,7 @@ from causalrisk import (
     scan,
 )
 from causalrisk.design import ScannedDesign
-from causalrisk.models.model import Unadjusted
+from causalrisk.models.estimators import Unadjusted
 from causalrisk.numerics.linalg import orthonormal_basis
 from tests.conftest import in_blocks, simulate
 from tests.dask_stub import cluster
