@@ -15,7 +15,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import kept_estimate, weighed_in_memory
 from causalrisk.inference.simultaneous import FEW_POINTS, LargestModulus
-from causalrisk.inference.wald import wald_interval
+from causalrisk.inference.wald import limit_names, wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 
@@ -106,7 +106,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     index = pd.MultiIndex.from_product([design.labels, values], names=["arm", design.endog_name])
     frame = pd.DataFrame(ordered[:, [0]], index=index, columns=["estimate"])
     frame["std err"] = se
-    names = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]", "band low", "band high"]
+    names = [*limit_names(alpha), "band low", "band high"]
     return frame.join(pd.DataFrame(ordered[:, 1:], index=index, columns=names))
 
 

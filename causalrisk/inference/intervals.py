@@ -31,7 +31,13 @@ from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.values import Interval
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import jackknife_contributions
-from causalrisk.inference.wald import parameter_limits, wald_interval
+from causalrisk.inference.wald import (
+    limit_names,
+    parameter_limits,
+    parameter_tests,
+    statistic_names,
+    wald_interval,
+)
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
@@ -362,6 +368,25 @@ def conf_int(
         limits = bootstrap_interval(record, str(method), alpha, acceleration)
     table = pd.DataFrame(limits, index=record.names)
     return table if cols is None else table.loc[[_parameter(c, record.names) for c in cols]]
+
+
+def summary_frame(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
+    """Return the table of estimates as a DataFrame.
+
+    Parameters
+    ----------
+    alpha : float, default 0.05
+        Significance level of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        Columns estimate, std err, z, P>|z| (t, P>|t| where `use_t`) and the limits of the interval.
+    """
+    limits = conf_int(record, alpha).to_numpy()
+    columns = np.column_stack([record.estimate.params, record.std_errors, *parameter_tests(record), limits])
+    names = ["estimate", "std err", *statistic_names(record.df), *limit_names(alpha)]
+    return pd.DataFrame(columns, index=record.names, columns=names)
 
 
 def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "studentized") -> pd.Series:

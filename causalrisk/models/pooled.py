@@ -13,7 +13,7 @@ from causalrisk.design.score import is_classifier
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user
 from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.wald import critical_value, two_sided
+from causalrisk.inference.wald import limit_names, two_sided, wald_interval
 from causalrisk.models.keywords import check_keywords
 from causalrisk.models.results import CausalResults, single_effect
 from causalrisk.numerics.linalg import Array
@@ -66,8 +66,7 @@ class Pooled:
 
     def limits(self, alpha: float) -> Array:
         """Limits of the t intervals, shape (d, 2)."""
-        half = critical_value(alpha, self.df) * self.std_errors
-        return np.column_stack([self.estimates - half, self.estimates + half])
+        return wald_interval(self.estimates, self.std_errors, alpha, self.df)
 
 
 def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:
@@ -226,8 +225,7 @@ class PooledResults:
         DataFrame
             Columns estimate, std err, t, df, P>|t| and the limits of the interval.
         """
-        limits = self.conf_int(alpha)
-        limits.columns = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
+        limits = self.conf_int(alpha).set_axis(limit_names(alpha), axis=1)
         return Frame(pd.concat([self.params, self.bse, self.tvalues, self.df, self.pvalues, limits], axis=1))
 
     @property

@@ -43,10 +43,10 @@ from causalrisk.inference.fitted_models import (
     stack_table,
 )
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
-from causalrisk.inference.hypotheses import equivalence_test, t_test
-from causalrisk.inference.intervals import boot_pvalues, conf_int
+from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test
+from causalrisk.inference.intervals import boot_pvalues, conf_int, summary_frame
 from causalrisk.inference.paired_resamples import start_difference
-from causalrisk.inference.wald import nlcom, parameter_tests, statistic_names, wald_test
+from causalrisk.inference.wald import parameter_tests, statistic_names
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.failures import Failure, failures_frame
@@ -61,7 +61,6 @@ from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tidy import (
     STATISTICS,
-    Frame,
     Values,
     glance,
     printed_whole,
@@ -361,25 +360,7 @@ class CausalResults(metaclass=Advising):
 
     conf_int = of_record(conf_int)
     boot_pvalues = of_record(boot_pvalues)
-
-    @check_keywords("methods")
-    def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return the table of estimates as a DataFrame.
-
-        Parameters
-        ----------
-        alpha : float, default 0.05
-            Significance level of the intervals.
-
-        Returns
-        -------
-        DataFrame
-            Columns estimate, std err, z, P>|z| (t, P>|t| where `use_t`) and the limits of the interval.
-        """
-        limits = self.conf_int(alpha)
-        limits.columns = [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
-        return Frame(pd.concat([self.params, self.bse, self.tvalues, self.pvalues, limits], axis=1))
-
+    summary_frame = of_record(summary_frame)
     t_test = of_record(t_test)
     equivalence_test = of_record(equivalence_test)
     wald_test = of_record(wald_test)

@@ -20,14 +20,9 @@ from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.fitted_models import ModelCoefficients, coefficients_of, stack_table
+from causalrisk.inference.intervals import summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
-from causalrisk.inference.wald import (
-    inference_frame,
-    parameter_limits,
-    parameter_tests,
-    rounded_se,
-    statistic_names,
-)
+from causalrisk.inference.wald import inference_frame, rounded_se, statistic_names
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
@@ -128,9 +123,7 @@ def summary(
         )
     joint = record.joint is not None
     wanted = not joint if coefficients is None else coefficients
-    numbers = (record.estimate.params, record.std_errors, *parameter_tests(record), parameter_limits(record, alpha))
-    heads = ["estimate", "std err", *statistic_names(record.df), f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
-    estimates = pd.DataFrame(np.column_stack(numbers), index=list(names), columns=heads)
+    estimates = summary_frame(record, alpha).set_axis(list(names))
     outcome = yname or outcome_name(record)
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),

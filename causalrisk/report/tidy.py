@@ -167,14 +167,8 @@ def glance(record: FitRecord) -> pd.DataFrame:
 
 def table_maker_coefficients(record: FitRecord) -> pd.DataFrame:
     """Return the coefficient table that maketables reads: b, se, t, p and limits of 95% intervals."""
-    limits = intervals.conf_int(record).to_numpy()
-    columns = dict(zip(("b", "se", "t", "p", "ci95l", "ci95u"), [*_estimates(record), *limits.T], strict=True))
-    return pd.DataFrame(columns, index=pd.Index(list(map(str, record.names)), name="Coefficient"))
-
-
-def _estimates(record: FitRecord, method: Interval | None = None) -> list[Array]:
-    tests = delta_tests(record) if method == "delta" else parameter_tests(record)
-    return [record.estimate.params, record.std_errors, *tests]
+    columns = ["b", "se", "t", "p", "ci95l", "ci95u"]
+    return intervals.summary_frame(record).set_axis(columns, axis=1).rename_axis("Coefficient")
 
 
 def table_maker_statistic(record: FitRecord, key: str) -> Any:
@@ -215,5 +209,6 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
     ['term', 'estimate', 'std_error', 'statistic', 'p_value', 'conf_low', 'conf_high']
     """
     limits = intervals.conf_int(record, alpha, method).to_numpy() if conf_int else None
-    frame = tidy_frame(record.names, _estimates(record, method), limits)
+    tests = delta_tests(record) if method == "delta" else parameter_tests(record)
+    frame = tidy_frame(record.names, [record.estimate.params, record.std_errors, *tests], limits)
     return frame.assign(df=record.df) if np.isfinite(record.df) else frame
