@@ -35,7 +35,7 @@ from causalrisk.models.estimators import ALIASES, BY_NAME, Unadjusted
 from causalrisk.models.keywords import unknown_estimator
 from causalrisk.models.results import CausalResults
 from causalrisk.propensity.targets import POPULATIONS
-from causalrisk.report.labels import Prose
+from causalrisk.report.page.explain import Prose
 from causalrisk.report.page.sections import ASSUMPTIONS, TRENDS
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.runtime.files import would_replace, write_whole

@@ -43,10 +43,8 @@ from causalrisk.models.keywords import STUDY, check_keywords, unknown_attribute
 from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.labels import StudyFacts
-from causalrisk.report.page.study import study_methods, write_study
+from causalrisk.report.page.study import StudyFacts, study_methods, summarize_event_study, write_study
 from causalrisk.report.plots import axes_or_new, draw_event_study
-from causalrisk.report.summary import summarize_event_study
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p
 from causalrisk.report.tidy import printed_whole

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.design.did import NEVER, change_words
+from causalrisk.design.did import change_words
 from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimators.joint.anchor import AnchorPath
@@ -25,7 +22,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
-from causalrisk.report.tables.text import column_format, format_number, wrap
+from causalrisk.report.tables.text import column_format, format_number
 
 COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
 RESAMPLES = {
@@ -369,88 +366,6 @@ def arms_words(record: FitRecord) -> str:
     return joined(parts)
 
 
-@dataclass(frozen=True)
-class Section:
-    """One section.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    paragraphs : tuple of str
-        The paragraphs.
-    items : tuple of str
-        A list below them.
-    """
-
-    title: str
-    paragraphs: tuple[str, ...]
-    items: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, repr=False)
-class Prose:
-    """A text that prints.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    sections : tuple of Section
-        The sections.
-    """
-
-    title: str
-    sections: tuple[Section, ...]
-
-    def as_text(self, width: int = 78) -> str:
-        """Return the text, wrapped.
-
-        Parameters
-        ----------
-        width : int
-            Display width of a line.
-
-        Returns
-        -------
-        str
-            Headings, paragraphs and lists.
-        """
-        blocks = [f"{self.title}\n{'=' * len(self.title)}"]
-        for section in self.sections:
-            lines = [section.title, "-" * len(section.title)]
-            for paragraph in section.paragraphs:
-                lines += wrap(paragraph, width)
-            for item in section.items:
-                lines += wrap(item, width, first="  - ", rest="    ")
-            blocks.append("\n".join(lines))
-        return "\n\n".join(blocks)
-
-    def as_html(self) -> str:
-        """Return the text as HTML, everything escaped.
-
-        Returns
-        -------
-        str
-            Headings (h3), paragraphs and lists.
-        """
-        parts = [f"<h2>{html.escape(self.title)}</h2>"]
-        for section in self.sections:
-            parts.append(f"<h3>{html.escape(section.title)}</h3>")
-            parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
-            if section.items:
-                parts += ["<ul>", *(f"<li>{html.escape(item)}</li>" for item in section.items), "</ul>"]
-        return "\n".join(parts)
-
-    def __str__(self) -> str:
-        return self.as_text()
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.as_html()
-
-
 def joined(words: Sequence[str], conjunction: str = "and") -> str:
     """Return words as "a, b and c"."""
     if len(words) < 2:
@@ -514,60 +429,6 @@ def trend_words(record: FitRecord, compared: bool = False) -> str:
     weights = "normalised, as in DRDID" if options.did.normalize else "not normalised"
     kind = "locally efficient doubly robust" if sections else "doubly robust"
     return f"{text} This is the {kind} estimator of Sant'Anna and Zhao, with weights of the controls {weights}."
-
-
-@dataclass(frozen=True)
-class StudyFacts:
-    """The data of an event study in words.
-
-    Parameters
-    ----------
-    formula : str
-        Outcome formula.
-    begins, time, unit : str
-        Columns of the first period with treatment, of the period and of the unit.
-    sizes : Series
-        Number of units of each group, and of those that never begin.
-    periods : int
-        Number of periods.
-    controls : str
-        The controls in words.
-    clusters : str
-        Column of the clusters with their number; empty without any.
-    df : float
-        Degrees of freedom of tests and intervals.
-    call : str
-        The call that repeats the study.
-    """
-
-    formula: str
-    begins: str
-    time: str
-    unit: str
-    sizes: pd.Series
-    periods: int
-    controls: str
-    clusters: str
-    df: float
-    call: str
-
-    @property
-    def outcome(self) -> str:
-        """Name of the outcome."""
-        return self.formula.partition("~")[0].strip()
-
-    @property
-    def groups(self) -> str:
-        """Sizes of the groups in a sentence."""
-        parts = [
-            f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in self.sizes.items()
-        ]
-        return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
-
-    @property
-    def intervals(self) -> str:
-        """Distribution of tests and intervals."""
-        return "normal" if np.isinf(self.df) else f"of the t distribution with {self.df:.6g} degrees of freedom"
 
 
 def learner_text(record: FitRecord) -> str:

@@ -6,7 +6,7 @@ Their layout is in `tables`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from math import floor, log10
 
@@ -30,7 +30,6 @@ from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.labels import (
     SURVEY_N,
     TOTAL_WEIGHT,
-    StudyFacts,
     bootstrap_text,
     choice_words,
     clip_text,
@@ -127,7 +126,7 @@ def summary(
     outcome = yname or outcome_name(record)
     tables = [
         TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
-        _numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive),
+        numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive),
         _arms_table(record),
     ]
     if slim:
@@ -168,11 +167,11 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
     references = names[:0:-1] if len(names) <= FEW_ESTIMATORS else names[-1:]
     for effect in comparison.effect_names:
         own = effects.xs(effect, level="effect") if several else effects
-        tables.append(_numbers_table(own, effect, (0, 10, 10, 9, 9, 8, 10, 10)))
+        tables.append(numbers_table(own, effect, (0, 10, 10, 9, 9, 8, 10, 10)))
         of_effect = differences.xs(effect, level="effect") if several else differences
         for name in references:
             shown = of_effect.xs(name, level="minus")
-            tables.append(_numbers_table(shown, f"Difference to {name}", (0, 11, 9, 9, 8, 10, 10)))
+            tables.append(numbers_table(shown, f"Difference to {name}", (0, 11, 9, 9, 8, 10, 10)))
     return build_summary(tables, _comparison_notes(comparison))
 
 
@@ -226,11 +225,11 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         right.append(("Clipped:", clip_text(record)))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    left += _design_rows(design)
+    left += design_rows(design)
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
-def _design_rows(design: Design) -> list[tuple[str, str]]:
+def design_rows(design: Design) -> list[tuple[str, str]]:
     """Rows on the clusters, or on the survey design."""
     survey = design.survey
     if survey is None:
@@ -324,7 +323,7 @@ def _start_table(record: FitRecord, alpha: float) -> TableContent:
     """Return IPWRA's effects and the differences to them, with errors on the same resamples."""
     found = start_difference(record, alpha)
     names = [key if isinstance(key, str) else ", ".join(key) for key in found.index]
-    return _numbers_table(found.set_axis(names), "On the same resamples", one_unit=False)
+    return numbers_table(found.set_axis(names), "On the same resamples", one_unit=False)
 
 
 def _three_digits(numbers: Array) -> str:
@@ -376,7 +375,7 @@ def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alph
         (corner, inference_frame(block.values, block.se, alpha, pd.Index(block.names), df=record.df))
         for corner, block in blocks
     ]
-    return [_numbers_table(frame, corner, one_unit=False) for corner, frame in frames]
+    return [numbers_table(frame, corner, one_unit=False) for corner, frame in frames]
 
 
 def _side_by_side(record: FitRecord, joint: ModelCoefficients, start: ModelCoefficients) -> list[TableContent]:
@@ -552,11 +551,11 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     ]
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    right += _design_rows(design)
+    right += design_rows(design)
     return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
-def _numbers_table(
+def numbers_table(
     frame: pd.DataFrame, corner: str, widths: tuple[int, ...] = WIDTHS, one_unit: bool = True
 ) -> TableContent:
     """Lay out a frame of estimates; its numbers share a format where all are in one unit, else those of a row do."""
@@ -608,53 +607,6 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     return notes + [note.replace("\n", " ") for note in comparison.notes]
 
 
-def summarize_event_study(
-    record: FitRecord, facts: StudyFacts, tables: Mapping[str, pd.DataFrame], said: Sequence[str], title: str | None
-) -> ResultSummary:
-    """Compose the summary of an event study.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The first of the fits.
-    facts : StudyFacts
-        The data.
-    tables : mapping of str to DataFrame
-        Effects with their intervals, under the heading of each table.
-    said : sequence of str
-        Notes on groups and controls.
-    title : str or None
-        Heading.
-
-    Returns
-    -------
-    ResultSummary
-        The summary.
-    """
-    drawn = [row for row in _design_rows(record.design) if row[0] not in ("Clusters:", "Subpopulation:")]
-    drawn += [("Clusters:", facts.clusters)] if facts.clusters else []
-    head = (
-        ("Dep. Variable:", facts.outcome, "Target:", target_text(record)),
-        ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
-        ("Outcome model:", outcome_model_text(record), "Std. errors:", covariance_name(record)),
-        ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
-        *((*row, "", "") for row in drawn),
-    )
-    shown = [_numbers_table(frame.drop(columns="adjusted P", errors="ignore"), name) for name, frame in tables.items()]
-    right = str(record.design.propensity_formula).partition("~")[2].strip()
-    notes = [
-        "The effect on a group in a period is that of the change since its last period without treatment, against the "
-        "controls; averages weigh groups by their sizes. Exposure is the number of periods since the beginning; "
-        "effects before it are placebos. The intervals of a table hold all together.",
-        f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
-        f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
-        *said,
-        trend_words(record),
-    ]
-    heading = title or "Event Study: Difference-in-Differences by Group and Period"
-    return build_summary([TableContent(rows=head, aligns="lrlr", title=heading), *shown], notes)
-
-
 def summarize_pooled(
     record: FitRecord, frame: pd.DataFrame, missing: pd.DataFrame, df_complete: float, m: int, title: str | None
 ) -> ResultSummary:
@@ -691,7 +643,7 @@ def summarize_pooled(
     )
     tables = [
         TableContent(rows=head, aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
-        _numbers_table(frame, design.endog_name, (0, 10, 10, 9, 9, 8, 10, 10), one_unit=False),
+        numbers_table(frame, design.endog_name, (0, 10, 10, 9, 9, 8, 10, 10), one_unit=False),
         _missing(missing),
     ]
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +20,6 @@ from causalrisk.report.labels import (
     COMPARED,
     DENSITY,
     TOTAL_WEIGHT,
-    Prose,
-    Section,
     arms_words,
     choice_of_anchor,
     clip_text,
@@ -43,7 +44,7 @@ from causalrisk.report.labels import (
     variables_of,
     weight_words,
 )
-from causalrisk.report.tables.text import format_number, format_p
+from causalrisk.report.tables.text import format_number, format_p, wrap
 
 SMALL, LARGE = 0.25, 1.0  # gap between JRE and IPWRA in standard errors: of no consequence below, serious above
 IF_THEY_DISAGREE = (
@@ -56,6 +57,88 @@ IF_THEY_DISAGREE = (
     "If the gap stays, report both. The data and the formulas do not settle the effect more closely than that. Do not "
     "choose the estimator by its result.",
 )
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    paragraphs : tuple of str
+        The paragraphs.
+    items : tuple of str
+        A list below them.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...]
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Prose:
+    """A text that prints.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    sections : tuple of Section
+        The sections.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+
+    def as_text(self, width: int = 78) -> str:
+        """Return the text, wrapped.
+
+        Parameters
+        ----------
+        width : int
+            Display width of a line.
+
+        Returns
+        -------
+        str
+            Headings, paragraphs and lists.
+        """
+        blocks = [f"{self.title}\n{'=' * len(self.title)}"]
+        for section in self.sections:
+            lines = [section.title, "-" * len(section.title)]
+            for paragraph in section.paragraphs:
+                lines += wrap(paragraph, width)
+            for item in section.items:
+                lines += wrap(item, width, first="  - ", rest="    ")
+            blocks.append("\n".join(lines))
+        return "\n\n".join(blocks)
+
+    def as_html(self) -> str:
+        """Return the text as HTML, everything escaped.
+
+        Returns
+        -------
+        str
+            Headings (h3), paragraphs and lists.
+        """
+        parts = [f"<h2>{html.escape(self.title)}</h2>"]
+        for section in self.sections:
+            parts.append(f"<h3>{html.escape(section.title)}</h3>")
+            parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
+            if section.items:
+                parts += ["<ul>", *(f"<li>{html.escape(item)}</li>" for item in section.items), "</ul>"]
+        return "\n".join(parts)
+
+    def __str__(self) -> str:
+        return self.as_text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.as_html()
 
 
 def explain(record: FitRecord, alpha: float = 0.05) -> Prose:

@@ -1,16 +1,29 @@
-"""An event study in words and as a page: units and groups, methods, report."""
+"""An event study in words, as a summary and as a page: units and groups, methods, report."""
 
 from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.did import NEVER
 from causalrisk.errors import words
 from causalrisk.estimators.record import FitRecord
-from causalrisk.report.labels import StudyFacts, outcome_model_text, propensity_text, survey_words, trend_words
+from causalrisk.report.labels import (
+    covariance_name,
+    joined,
+    outcome_model_text,
+    propensity_text,
+    survey_words,
+    target_text,
+    trend_words,
+)
 from causalrisk.report.page.html import blank_figure, figure_html, page, paragraph
 from causalrisk.report.page.methods import references
 from causalrisk.report.page.sections import (
@@ -24,8 +37,111 @@ from causalrisk.report.page.sections import (
     statements,
     summary_part,
 )
-from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.summary import design_rows, numbers_table
+from causalrisk.report.tables.stacked import ResultSummary, build_summary
+from causalrisk.report.tables.table import TableContent
 from causalrisk.runtime.files import write_whole
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """The data of an event study in words.
+
+    Parameters
+    ----------
+    formula : str
+        Outcome formula.
+    begins, time, unit : str
+        Columns of the first period with treatment, of the period and of the unit.
+    sizes : Series
+        Number of units of each group, and of those that never begin.
+    periods : int
+        Number of periods.
+    controls : str
+        The controls in words.
+    clusters : str
+        Column of the clusters with their number; empty without any.
+    df : float
+        Degrees of freedom of tests and intervals.
+    call : str
+        The call that repeats the study.
+    """
+
+    formula: str
+    begins: str
+    time: str
+    unit: str
+    sizes: pd.Series
+    periods: int
+    controls: str
+    clusters: str
+    df: float
+    call: str
+
+    @property
+    def outcome(self) -> str:
+        """Name of the outcome."""
+        return self.formula.partition("~")[0].strip()
+
+    @property
+    def groups(self) -> str:
+        """Sizes of the groups in a sentence."""
+        parts = [
+            f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in self.sizes.items()
+        ]
+        return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
+
+    @property
+    def intervals(self) -> str:
+        """Distribution of tests and intervals."""
+        return "normal" if np.isinf(self.df) else f"of the t distribution with {self.df:.6g} degrees of freedom"
+
+
+def summarize_event_study(
+    record: FitRecord, facts: StudyFacts, tables: Mapping[str, pd.DataFrame], said: Sequence[str], title: str | None
+) -> ResultSummary:
+    """Compose the summary of an event study.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The first of the fits.
+    facts : StudyFacts
+        The data.
+    tables : mapping of str to DataFrame
+        Effects with their intervals, under the heading of each table.
+    said : sequence of str
+        Notes on groups and controls.
+    title : str or None
+        Heading.
+
+    Returns
+    -------
+    ResultSummary
+        The summary.
+    """
+    drawn = [row for row in design_rows(record.design) if row[0] not in ("Clusters:", "Subpopulation:")]
+    drawn += [("Clusters:", facts.clusters)] if facts.clusters else []
+    head = (
+        ("Dep. Variable:", facts.outcome, "Target:", target_text(record)),
+        ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
+        ("Outcome model:", outcome_model_text(record), "Std. errors:", covariance_name(record)),
+        ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
+        *((*row, "", "") for row in drawn),
+    )
+    shown = [numbers_table(frame.drop(columns="adjusted P", errors="ignore"), name) for name, frame in tables.items()]
+    right = str(record.design.propensity_formula).partition("~")[2].strip()
+    notes = [
+        "The effect on a group in a period is that of the change since its last period without treatment, against the "
+        "controls; averages weigh groups by their sizes. Exposure is the number of periods since the beginning; "
+        "effects before it are placebos. The intervals of a table hold all together.",
+        f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
+        f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
+        *said,
+        trend_words(record),
+    ]
+    heading = title or "Event Study: Difference-in-Differences by Group and Period"
+    return build_summary([TableContent(rows=head, aligns="lrlr", title=heading), *shown], notes)
 
 
 def study_methods(record: FitRecord, facts: StudyFacts) -> str:
