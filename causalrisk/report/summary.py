@@ -6,7 +6,7 @@ Their layout is in `tables`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from math import floor, log10
 
@@ -177,10 +177,26 @@ def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | N
 
 def one_line(record: FitRecord) -> str:
     """Return the effects with their standard errors, the arms and the sample size in one line."""
-    names = record.effect_names
-    pairs = zip(names, record.estimate.params[: len(names)], record.std_errors, strict=False)
-    effects = ", ".join(f"{name} {format_number(value)} ({format_number(se)})" for name, value, se in pairs)
-    return f"{record.spec.name}: {effects}, {record.design.contrast}, n {record.design.nobs}"
+    return _line(record, record.spec.name, record.estimate.params, record.std_errors)
+
+
+def pooled_line(record: FitRecord, params: pd.Series, errors: pd.Series, m: int) -> str:
+    """Return the pooled effects with their standard errors, the arms and the sample size in one line."""
+    return _line(record, f"{record.spec.name}, {m} imputations", params, errors)
+
+
+def _line(record: FitRecord, name: str, params: Iterable[float], errors: Iterable[float]) -> str:
+    triples = zip(record.effect_names, params, errors, strict=False)
+    effects = ", ".join(f"{effect} {format_number(value)} ({format_number(se)})" for effect, value, se in triples)
+    return f"{name}: {effects}, {record.design.contrast}, n {record.design.nobs}"
+
+
+Pairs = list[tuple[str, str]]
+
+
+def _beside(left: Pairs, right: Pairs) -> Rows:
+    """Return the rows of a head: two columns of labels and texts."""
+    return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
 
 
 def _head(record: FitRecord, outcome: str) -> Rows:
@@ -226,10 +242,10 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     left += design_rows(design)
-    return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+    return _beside(left, right)
 
 
-def design_rows(design: Design) -> list[tuple[str, str]]:
+def design_rows(design: Design) -> Pairs:
     """Rows on the clusters, or on the survey design."""
     survey = design.survey
     if survey is None:
@@ -244,21 +260,17 @@ def design_rows(design: Design) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text is not None]
 
 
-def _joint_head(record: FitRecord, joint: JointRecord) -> list[tuple[str, str]]:
+def _joint_head(record: FitRecord, joint: JointRecord) -> Pairs:
     """Lines on the objective, the propensity scores it averages over, and the Monte Carlo error of these."""
     mc_se, se = float(joint.estimate.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
     share = ""
     if se > 0 and np.isfinite(mc_se):
         share = f" ({mc_se / se:.0%} of SE)" if mc_se >= 0.01 * se else " (<1% of SE)"
-    if joint.anchor is None:
-        weight = ("Penalty:", f"{joint.criterion.penalty:.4g}")
+    if joint.anchor is None:  # the usual objective is named by the table of risks
+        rows = [("Objective:", "erm"), ("Penalty:", f"{joint.criterion.penalty:.4g}")]
     else:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
-        weight = ("Anchor:", f"{joint.anchor:g} ({how})")
-    rows = [
-        *([("Objective:", "erm")] if joint.anchor is None else []),  # the usual one is named by the table of risks
-        weight,
-    ]
+        rows = [("Anchor:", f"{joint.anchor:g} ({how})")]
     if joint.replicates.cubature:
         return [*rows, ("Score replicates:", f"{joint.replicates.count} normal points")]
     return [
@@ -394,31 +406,39 @@ def _notes(record: FitRecord) -> list[str]:
     over = "of the outcomes" if record.options.quantiles else "averaged"
     notes = [f"{_effect_text(record)}, {over} over {_target_rows_text(record)}. {_interval_text(record)}"]
     if design.formula is not None:
-        models = f"Outcome: {design.formula}"
-        if record.weight_fit is not None and design.score is None:
-            models += f"   Propensity: {design.propensity_formula}"
-        if design.observation is not None and record.spec.uses_propensity:
-            models += f"   Observed: {design.observation.formula}"
-        notes.append(models)
-    notes += [text for text in [trend_words(record)] if text]
-    if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
-        coded = zip(design.labels, design.levels, strict=True)
-        notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
+        seen = design.observation if record.spec.uses_propensity else None
+        models = _formulas_text(design, record.weight_fit is not None and design.score is None)
+        notes.append(models if seen is None else f"{models}   Observed: {seen.formula}")
+    notes += filter(None, [trend_words(record)])
+    notes += _coding_note(design)
     notes += _ledger_notes(record)
-    notes += [text for text in [missing_words(record), filled_words(record)] if text]
+    notes += filter(None, [missing_words(record), filled_words(record)])
     notes += _fits_note(record.design)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
         notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
-    notes += [text for text in [learner_words(record), repeats_words(record)] if text]
+    notes += filter(None, [learner_words(record), repeats_words(record)])
     notes += _score_notes(record) + _binary_notes([record])
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
         if record.stack is not None:
             notes.append(NOTE_STACK)
         notes.append(f"{NOTE_RISK}{_bought_text(record, record.joint)}")
-        notes += [text for text in [_share_text(record.joint), ladder_end_words(record.joint)] if text]
+        notes += filter(None, [_share_text(record.joint), ladder_end_words(record.joint)])
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
+
+
+def _formulas_text(design: Design, scored: bool) -> str:
+    """Return the formula of the outcome models and, where scores are estimated by one, that of the propensity model."""
+    return f"Outcome: {design.formula}" + f"   Propensity: {design.propensity_formula}" * scored
+
+
+def _coding_note(design: Design) -> list[str]:
+    """Note on the levels of the treatment, where the arms have other labels."""
+    pairs = list(zip(design.labels, design.levels, strict=True))
+    if all(str(level) == label for label, level in pairs):
+        return []
+    return ["Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in pairs) + "."]
 
 
 def _binary_notes(records: Sequence[FitRecord]) -> list[str]:
@@ -552,7 +572,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     right += design_rows(design)
-    return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+    return _beside(left, right)
 
 
 def numbers_table(
@@ -573,7 +593,6 @@ def numbers_table(
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
     design, names = comparison.design, comparison.names
-    dropped = design.n_dropped
     notes = [
         f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. The std err is the "
         "bootstrap's, which intervals and tests use; the robust one is from the stacked estimating equations"
@@ -587,22 +606,15 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
             "Tests of differences are paired: their std err is that of the difference within each resample, over the "
             "resamples that worked for both."
         )
-    formulas = f"Outcome: {design.formula}"
-    if any(record.weight_fit is not None for record in comparison.records):
-        formulas += f"   Propensity: {design.propensity_formula}"
-    notes.append(formulas)
-    notes += [
-        text
-        for text in [trend_words(max(comparison.records, key=lambda r: len(variables_of(r))), compared=True)]
-        if text
-    ]
+    notes.append(_formulas_text(design, any(record.weight_fit is not None for record in comparison.records)))
+    richest, last = max(comparison.records, key=lambda record: len(variables_of(record))), comparison.records[-1]
+    notes += filter(None, [trend_words(richest, compared=True)])
     notes += compared_learner_words(comparison.records)
-    notes += [text for text in [missing_words(comparison.records[-1]), filled_words(comparison.records[-1])] if text]
-    if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
-        coded = zip(design.labels, design.levels, strict=True)
-        notes.append("Arms: " + ", ".join(f"{label} is {design.treat_name} = {level}" for label, level in coded) + ".")
-    if dropped:
-        notes.append(f'{dropped} rows dropped for all estimators. See res.results["{names[0]}"].sample_ledger.')
+    notes += filter(None, [missing_words(last), filled_words(last)])
+    notes += _coding_note(design)
+    if design.n_dropped:
+        ledger = f'res.results["{names[0]}"].sample_ledger'
+        notes.append(f"{design.n_dropped} rows dropped for all estimators. See {ledger}.")
     notes += _binary_notes(comparison.records)
     return notes + [note.replace("\n", " ") for note in comparison.notes]
 
@@ -652,16 +664,8 @@ def summarize_pooled(
         f"has the degrees of freedom of Barnard and Rubin.{logs}"
     ]
     if design.formula is not None:
-        scores = record.weight_fit is not None and design.score is None
-        notes.append(f"Outcome: {design.formula}" + f"   Propensity: {design.propensity_formula}" * scores)
+        notes.append(_formulas_text(design, record.weight_fit is not None and design.score is None))
     return build_summary(tables, notes)
-
-
-def pooled_line(record: FitRecord, params: pd.Series, errors: pd.Series, m: int) -> str:
-    """Return the pooled effects with their standard errors, the arms and the sample size in one line."""
-    pairs = zip(record.effect_names, params, errors, strict=False)
-    effects = ", ".join(f"{name} {format_number(value)} ({format_number(se)})" for name, value, se in pairs)
-    return f"{record.spec.name}, {m} imputations: {effects}, {record.design.contrast}, n {record.design.nobs}"
 
 
 def _df(value: float) -> str:

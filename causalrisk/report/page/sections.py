@@ -108,6 +108,7 @@ SECTIONS = {
     )
 }
 Formats = Mapping[str, Callable[[Any], str]]
+Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     resampled = record.cov_type == "bootstrap" and means
     missing = scored and record.design.observation is not None
     chosen, penalised = joint is not None and joint.path is not None, joint is not None and joint.anchor is None
-    diagnostics: tuple[tuple[bool, str, str, Callable[[], Part]], ...] = (
+    diagnostics: tuple[tuple[bool, str, str, Callable[[], Body]], ...] = (
         (scored, "overlap", "Overlap", lambda: _overlap(record)),
         (scored, "balance", "Balance of the covariates", lambda: _balance(record)),
         (missing, "missing", "Missing outcomes", lambda: _missing(record)),
@@ -264,10 +265,10 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     ]
 
 
-def _attempted(anchor: str, heading: str, make: Callable[[], Part]) -> Part:
+def _attempted(anchor: str, heading: str, make: Callable[[], Body]) -> Part:
     """Return a diagnostic, or the reason why this fit has none."""
     try:
-        return make()
+        return Part(anchor, heading, *make())
     except CausalRiskError as error:
         reason = str(error).partition("\n")[0]
         return Part(anchor, heading, paragraph(f"Not available for this fit: {reason}", "soft"))
@@ -324,7 +325,7 @@ def summary_part(found: ResultSummary) -> Part:
     return Part("summary", "Summary", f"{start}{found.as_html()}</div>")
 
 
-def _overlap(record: FitRecord) -> Part:
+def _overlap(record: FitRecord) -> Body:
     table, labels = overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
     everybody, weights = record.options.population is ALL, record.used_weight_fit
@@ -342,10 +343,10 @@ def _overlap(record: FitRecord) -> Part:
     whole = ("n", "outside support", "outside crump")
     formatting = {str(c): _whole if c in whole else _share if "share" in str(c) else _three for c in table}
     shown = formatted(table, formatting).T.rename_axis(None)
-    return Part("overlap", "Overlap", "\n".join([*figures, table_html(shown, "Overlap by arm")]), reading)
+    return "\n".join([*figures, table_html(shown, "Overlap by arm")]), reading
 
 
-def _balance(record: FitRecord) -> Part:
+def _balance(record: FitRecord) -> Body:
     table = balance(record)
     try:
         pvalue = float(balance_test(record).pvalue)
@@ -358,7 +359,7 @@ def _balance(record: FitRecord) -> Part:
         f"Love plot of the differences between the arms before and after weighting. {reading.headline}",
         "Differences between the arms before and after weighting; the dashed line is at 0.1.",
     )
-    return Part("balance", "Balance of the covariates", figure + _balance_html(table, "Balance"), reading)
+    return figure + _balance_html(table, "Balance"), reading
 
 
 def _balance_html(table: pd.DataFrame, caption: str) -> str:
@@ -366,7 +367,7 @@ def _balance_html(table: pd.DataFrame, caption: str) -> str:
     return table_html(formatted(table, formatting), caption, ("kind", "unit"))
 
 
-def _missing(record: FitRecord) -> Part:
+def _missing(record: FitRecord) -> Body:
     table = balance(record, between="observed")
     parts = {f"arm {label}": table.xs(label) for label in record.design.labels}
     reading = by_contrast({name: read_balance(part, None, observed=True) for name, part in parts.items()})
@@ -377,10 +378,10 @@ def _missing(record: FitRecord) -> Part:
         "of the probability that the outcome is observed; the larger one of the arms.",
     )
     text = paragraph(missing_words(record))
-    return Part("missing", "Missing outcomes", text + figure + _balance_html(table, "Observed and all"), reading)
+    return text + figure + _balance_html(table, "Observed and all"), reading
 
 
-def _trimming(record: FitRecord) -> Part:
+def _trimming(record: FitRecord) -> Body:
     curve, labels = trim_curve(record), record.design.labels
     tables = {
         contrast: (curve if len(labels) == 2 else curve.xs(label, level="arm"))
@@ -413,10 +414,10 @@ def _trimming(record: FitRecord) -> Part:
         )
         for contrast, table in tables.items()
     ]
-    return Part("trimming", "Trimming", "\n".join([*shown, *notes]), reading)
+    return "\n".join([*shown, *notes]), reading
 
 
-def _learners(record: FitRecord) -> Part:
+def _learners(record: FitRecord) -> Body:
     learned = used_learned(record)
     figures = [
         figure_html(
@@ -432,10 +433,10 @@ def _learners(record: FitRecord) -> Part:
     if record.stack is not None:
         fits = stack_table(record).rename_axis(None)
         tables.append(table_html(formatted(fits, dict.fromkeys(map(str, fits), format_number)), "Fits of the average"))
-    return Part("learners", "Learners of the outcome", "\n".join([paragraph(learner_words(record)), *figures, *tables]))
+    return "\n".join([paragraph(learner_words(record)), *figures, *tables]), None
 
 
-def _anchor(record: FitRecord, alpha: float) -> Part:
+def _anchor(record: FitRecord, alpha: float) -> Body:
     path, joint = anchor_path(record), joint_of(record)
     reading = read_anchor(path, record.std_errors[0], float(joint.start.params[0]), ladder_end_words(joint))
     figure = figure_html(
@@ -446,10 +447,10 @@ def _anchor(record: FitRecord, alpha: float) -> Part:
     formatting = dict.fromkeys(("effect", "std err", "robust se", "variance ratio", "ratio se", "share"), format_number)
     shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
     table = table_html(formatted(shown, formatting), "Effect by anchor (std err: by rows held out)")
-    return Part("anchor", "The anchor", figure + table, reading)
+    return figure + table, reading
 
 
-def _penalty(record: FitRecord, alpha: float) -> Part:
+def _penalty(record: FitRecord, alpha: float) -> Body:
     joint = joint_of(record)
     n, own, start = joint.problem.n_units, float(joint.own_penalty or 0.0), float(joint.start.params[0])
     grid = np.unique(np.r_[0.0, own, n**2, np.multiply(GRID, n)])
@@ -466,10 +467,10 @@ def _penalty(record: FitRecord, alpha: float) -> Part:
     formatting = dict.fromkeys(("effect", "std err", "fit loss", "risk", "RMS net"), format_number)
     shown = path.set_axis([f"{penalty:.4g}" for penalty in path.index]).rename_axis("lambda")
     table = table_html(formatted(shown, formatting), "Effect by lambda (robust standard errors)")
-    return Part("penalty", "The penalty lambda", figure + table, reading)
+    return figure + table, reading
 
 
-def _cancellation(record: FitRecord) -> Part:
+def _cancellation(record: FitRecord) -> Body:
     risks, labels = estimator_risks(record), record.design.labels
     table = risks.frame(labels)
     reading = read_cancellation(table, record.spec.name, record.design.endog_name, labels)
@@ -491,14 +492,14 @@ def _cancellation(record: FitRecord) -> Part:
     )
     shown = formatted(table, {str(c): format_number for c in table}).T.rename_axis(None)
     body = "\n".join([*figures, table_html(shown, "Biases by estimator")])
-    return Part("cancellation", "Net bias and risk", body, reading)
+    return body, reading
 
 
 def _influential(record: FitRecord) -> str:
     return "Influential rows" if record.design.cluster is None else "Influential clusters"
 
 
-def _influence(record: FitRecord) -> Part:
+def _influence(record: FitRecord) -> Body:
     clusters = record.design.cluster is not None
     named = (str(record.design.cluster_name), record.design.n_clusters) if clusters else None
     method, what = quick_method(record, clusters), "cluster" if clusters else "row"
@@ -519,7 +520,7 @@ def _influence(record: FitRecord) -> Part:
         )
         heading = f"The {len(top)} most influential {what}s{of and f' for the effect{of}'}{counted}"
         body += [figure, table_html(formatted(top, formatting), heading, ("arm",))]
-    return Part("influence", _influential(record), "\n".join(body), by_contrast(readings))
+    return "\n".join(body), by_contrast(readings)
 
 
 def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any) -> Any:
@@ -533,7 +534,7 @@ def _of(record: FitRecord, contrast: str) -> str:
     return "" if record.design.n_arms == 2 else f" of {contrast}"
 
 
-def _bootstrap(record: FitRecord, alpha: float) -> Part:
+def _bootstrap(record: FitRecord, alpha: float) -> Body:
     boot = record.used_boot
     intervals = [conf_int(record, alpha, method).to_numpy() for method in ("normal", "percentile")]
     drawn, readings, figures = len(boot.failures), {}, []
@@ -550,24 +551,24 @@ def _bootstrap(record: FitRecord, alpha: float) -> Part:
             f"The effect{of} over {drawn} resamples, with its intervals.",
         )
         figures.append(figure)
-    return Part("bootstrap", "Bootstrap distribution", "\n".join(figures), by_contrast(readings))
+    return "\n".join(figures), by_contrast(readings)
 
 
-def _distribution(record: FitRecord, alpha: float) -> Part:
+def _distribution(record: FitRecord, alpha: float) -> Body:
     figure = figure_html(
         partial(plots.plot_distribution, record, alpha=alpha),
         "Distribution functions of the outcome in each arm, over the target, with uniform bands.",
         f"Share of outcomes up to each value; the bands hold at all values of all arms at once, at {1 - alpha:.4g}.",
     )
-    return Part("distribution", "Distribution functions", figure)
+    return figure, None
 
 
-def _sensitivity(record: FitRecord, alpha: float) -> Part:
+def _sensitivity(record: FitRecord, alpha: float) -> Body:
     table = sensitivity(record, alpha)
     formatting = {str(c): format_number if c in ("effect", "scale") else _three for c in table if c != "basis"}
     shown = table_html(formatted(table, formatting).T.rename_axis(None), "Sensitivity to an omitted confounder")
     reading = by_contrast({str(contrast): read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
-    return Part("sensitivity", "An omitted confounder", shown, reading)
+    return shown, reading
 
 
 def _ledgers(record: FitRecord) -> Part:
