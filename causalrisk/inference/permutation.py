@@ -41,9 +41,10 @@ from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import ROWS_TOGETHER
 from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, FitRecord
+from causalrisk.estimators.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.training import outcome_level, training_columns, training_family
+from causalrisk.estimators.values import Alternative
 from causalrisk.inference.covariance import robust_record
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.numerics.blocks import taken
@@ -391,20 +392,104 @@ class Permutations:
         return float(stdtr(df, tail[self.alternative])) * (2 if self.alternative == "two-sided" else 1)
 
 
-def permuted(
+@of_means
+def permutation_test(
     record: FitRecord,
-    n_permutations: int | str,
+    n_permutations: int | str = 9999,
     *,
-    strata: Any,
-    data: Any,
-    statistic: str,
-    alternative: str,
-    arm: Any,
-    rng: Any,
-    n_jobs: int,
-    progress: bool,
+    strata: Any = None,
+    data: Any = None,
+    statistic: str = "studentized",
+    alternative: Alternative = "two-sided",
+    arm: Any = None,
+    rng: Any = 0,
+    n_jobs: int = 1,
+    progress: bool = False,
 ) -> Permutations:
-    """Permute the treatment of a fit; arguments and errors are those of `CausalResults.permutation_test`."""
+    """Test by randomisation inference that the treatment of a trial has no effect.
+
+    The treatment is permuted as it could have been assigned, and the estimator computed again each time: among the
+    rows; where the fit has clusters with one arm each, among whole clusters; where the treatment varies within each
+    cluster, within clusters.
+
+    Parameters
+    ----------
+    n_permutations : int or "all", default 9999
+        Random permutations. Where there are no more different assignments than that, and for "all", each is taken once
+        and the p-value has no Monte Carlo error.
+    strata : str, array_like or list of them, optional
+        The strata, blocks or pairs within which the treatment was assigned: name of a variable of the model's formulas
+        or of `data`, or one value per row; of several the combinations.
+    data : DataFrame or mapping, optional
+        The data the model was made from, for strata that its formulas do not use.
+    statistic : {"studentized", "difference"}
+        The effect over its robust (clustered) standard error, or the effect itself, on the scale where it is a
+        difference: of ratios their logarithms. The standard error has no small-sample factor, which would change no
+        p-value.
+    alternative : {"two-sided", "larger", "smaller"}
+        Which effects are evidence against the hypothesis; "two-sided" are those as large either way.
+    arm : level or label, optional
+        Of several arms the one whose effect is tested; it then changes places with the reference arm alone. By default
+        all arms do, and Wald's statistic tests all effects jointly.
+    rng : int, Generator, SeedSequence or None, default 0
+        Source of randomness, as in `fit`.
+    n_jobs : int, default 1
+        Threads, or workers of the joblib backend, as in `fit`. Results do not depend on it.
+    progress : bool, default False
+        Show a progress bar of the permutations.
+
+    Returns
+    -------
+    PermutationTest
+        `statistic`, `pvalue`, `null_distribution`, `mc_se`; `summary()` and `plot()`.
+
+    Raises
+    ------
+    OptionError
+        If strata, clusters or known scores do not allow the permutation, or nothing could have been assigned otherwise.
+    UnavailableError
+        For a fit to a scan, whose rows are not kept; with replicates that were given; or if the effect has no sampling
+        error.
+
+    Warns
+    -----
+    ResampleWarning
+        If the estimator could not be computed in some permutations; they count as extreme.
+
+    Notes
+    -----
+    The p-value is (1 + number as extreme) / (1 + permutations) [1]_. It is exact, whatever the size of the sample and
+    the model, for the sharp hypothesis that no outcome depends on the treatment, if the treatment was assigned as it is
+    permuted. Studentized it also holds in large samples for the hypothesis that the average effect is zero, which
+    the difference alone does not where arms differ in their variance [2]_, [3]_; and it is more reliable than the
+    asymptotic test in the experiments of [4]_. ritest of Stata [5]_, R's ri2 and pyfixest permute likewise.
+
+    Linear outcome models (`OutcomeRegression`, `Unadjusted`) without importance weights are fitted under many
+    permutations in matrix products. Other estimators redo each step of their fit, the propensity score, learners and
+    the joint training among them, which takes as long as so many fits.
+
+    References
+    ----------
+    .. [1] Phipson, B. and Smyth, G. K. (2010). Permutation p-values should never be zero. Statistical Applications in
+       Genetics and Molecular Biology 9, 39.
+    .. [2] Wu, J. and Ding, P. (2021). Randomization tests for weak null hypotheses in randomized experiments. JASA 116,
+       1898-1913.
+    .. [3] Zhao, A. and Ding, P. (2021). Covariate-adjusted Fisher randomization tests for the average treatment effect.
+       Journal of Econometrics 225, 278-294.
+    .. [4] Young, A. (2019). Channeling Fisher: randomization tests and the statistical insignificance of seemingly
+       significant experimental results. Quarterly Journal of Economics 134, 557-598.
+    .. [5] Hess, S. (2017). Randomization inference with Stata: a guide and software. Stata Journal 17, 630-651.
+
+    Examples
+    --------
+    >>> from causalrisk import OutcomeRegression, datasets
+    >>> jobs = datasets.load_lalonde()
+    >>> res = OutcomeRegression.from_formula(
+    ...     "re78 ~ age + educ + re75", jobs, treat="treat"
+    ... ).fit()
+    >>> res.permutation_test()
+    Permutation test, OutcomeRegression: ATE, z 2.489, p 0.015, two-sided, 9,999 permutations
+    """
     one_of("statistic", statistic, STATISTICS)
     one_of("alternative", alternative, ALTERNATIVES)
     if n_permutations != ALL:

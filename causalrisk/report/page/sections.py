@@ -77,7 +77,7 @@ from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_share
 from causalrisk.runtime.files import write_whole
 
-TOP = 10
+TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 MONTE_CARLO = "the Monte Carlo standard error"  # how the note of a fit with few replicates begins
 GRID = (0.1, 1.0, 10.0, 100.0)  # penalties tried, in units of n, beside none, the fit's and n^2
 ASSUMPTIONS = {
@@ -238,6 +238,7 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
     resampled = record.cov_type == "bootstrap" and means
     missing = scored and record.design.observation is not None
     chosen, penalised = joint is not None and joint.path is not None, joint is not None and joint.anchor is None
+    units = "rows" if record.design.cluster is None else "clusters"
     diagnostics: tuple[tuple[bool, str, str, Callable[[], Body]], ...] = (
         (scored, "overlap", "Overlap", lambda: _overlap(record)),
         (scored, "balance", "Balance of the covariates", lambda: _balance(record)),
@@ -248,19 +249,21 @@ def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list
         (chosen, "anchor", "The anchor", lambda: _anchor(record, alpha)),
         (penalised, "penalty", "The penalty lambda", lambda: _penalty(record, alpha)),
         (scored and means, "cancellation", "Net bias and risk", lambda: _cancellation(record)),
-        (means, "influence", _influential(record), lambda: _influence(record)),
+        (means, "influence", f"Influential {units}", lambda: _influence(record)),
         (resampled, "bootstrap", "Bootstrap distribution", lambda: _bootstrap(record, alpha)),
         (scored and means, "sensitivity", "An omitted confounder", lambda: _sensitivity(record, alpha)),
     )
     found = [_attempted(anchor, heading, make) for holds, anchor, heading, make in diagnostics if holds]
     done = {part.anchor for part in found if part.reading is not None}
+    crump = "overlap" in done and record.options.population is ALL
+    cited = references(record, crump, "balance" in done, "sensitivity" in done)
     return [
         summary_part(summary(record, alpha)),
         assumptions_part(record, stated),
         *found,
         _ledgers(record),
         Part("explained", "How the estimate came about", explain(record, alpha).as_html().partition("\n")[2]),
-        _methods(record, done),
+        methods_part(methods(record), cited),
         repeat_part(f"Seed {seed_text(record.seed)}. ", call_of(record)),
     ]
 
@@ -341,7 +344,7 @@ def _overlap(record: FitRecord) -> Body:
         for label in labels[1:]
     ]
     whole = ("n", "outside support", "outside crump")
-    formatting = {str(c): _whole if c in whole else _share if "share" in str(c) else _three for c in table}
+    formatting = {str(c): _whole if c in whole else format_share if "share" in str(c) else _three for c in table}
     shown = formatted(table, formatting).T.rename_axis(None)
     return "\n".join([*figures, table_html(shown, "Overlap by arm")]), reading
 
@@ -495,24 +498,20 @@ def _cancellation(record: FitRecord) -> Body:
     return body, reading
 
 
-def _influential(record: FitRecord) -> str:
-    return "Influential rows" if record.design.cluster is None else "Influential clusters"
-
-
 def _influence(record: FitRecord) -> Body:
     clusters = record.design.cluster is not None
     named = (str(record.design.cluster_name), record.design.n_clusters) if clusters else None
     method, what = quick_method(record, clusters), "cluster" if clusters else "row"
     numbered = isinstance(record.design.in_sample.index, pd.RangeIndex) and not clusters
     counted = ", counted from 0 in the data" if numbered else ""
-    formatting: Formats = {"n": _whole, "change": format_number, "in std errors": _three, "weight share": _share}
+    formatting: Formats = {"n": _whole, "change": format_number, "in std errors": _three, "weight share": format_share}
     readings, body = {}, []
     for position, table in enumerate(influence_tables(record, method, clusters), start=1):
         contrast = record.contrasts[position - 1]
         top, of = most_influential(table, TOP), _of(record, contrast)
         readings[contrast] = read_influence(top, method == "influence", named)
         figure = figure_html(
-            partial(_draw_changes, record, table, position),
+            partial(plots.draw_changes, record, table, top=NAMED, position=position, clusters=clusters),
             f"Change of the effect{of} without each {what}, against its share of the weight. "
             f"{readings[contrast].headline}",
             f"How much the effect{of} moves without each {what}, against the {what}'s share of the weight of "
@@ -521,12 +520,6 @@ def _influence(record: FitRecord) -> Body:
         heading = f"The {len(top)} most influential {what}s{of and f' for the effect{of}'}{counted}"
         body += [figure, table_html(formatted(top, formatting), heading, ("arm",))]
     return "\n".join(body), by_contrast(readings)
-
-
-def _draw_changes(record: FitRecord, table: pd.DataFrame, position: int, ax: Any) -> Any:
-    return plots.draw_changes(
-        record, table=table, ax=ax, top=5, position=position, clusters=record.design.cluster is not None
-    )
 
 
 def _of(record: FitRecord, contrast: str) -> str:
@@ -619,11 +612,6 @@ def assumptions_part(record: FitRecord, stated: Mapping[str, str], **named: str)
     return Part("assumptions", "Assumptions", "\n".join(blocks))
 
 
-def _methods(record: FitRecord, done: set[str]) -> Part:
-    crump = "overlap" in done and record.options.population is ALL
-    return methods_part(methods(record), references(record, crump, "balance" in done, "sensitivity" in done))
-
-
 def methods_part(text: str, cited: Sequence[str]) -> Part:
     """Return the methods paragraph and the references."""
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
@@ -656,7 +644,3 @@ def _whole(value: Any) -> str:
 
 def _three(value: Any) -> str:
     return f"{value:.3f}" if abs(value) < 1000 else format_number(value)
-
-
-def _share(value: Any) -> str:
-    return format_share(value)

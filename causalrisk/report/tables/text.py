@@ -115,15 +115,13 @@ def format_p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{float(p):.3f}"
 
 
-def format_share(x: float, decimals: int = 1) -> str:
+def format_share(x: float) -> str:
     """Return a share as a percentage.
 
     Parameters
     ----------
     x : float
         The share, 1 for all of it; may be nan.
-    decimals : int
-        Decimals of the percentage.
 
     Returns
     -------
@@ -132,15 +130,11 @@ def format_share(x: float, decimals: int = 1) -> str:
 
     Examples
     --------
-    >>> (
-    ...     format_share(0.0234),
-    ...     format_share(0.0036, decimals=0),
-    ...     format_share(float("nan")),
-    ... )
-    ('2.3%', '0%', 'nan')
+    >>> [format_share(x) for x in (0.0234, 0.00036, float("nan"))]
+    ['2.3%', '0.0%', 'nan']
     """
     value = float(x)
-    return f"{100 * value:z.{decimals}f}%" if isfinite(value) else str(value)
+    return f"{100 * value:z.1f}%" if isfinite(value) else str(value)
 
 
 def _sizes(values: ArrayLike) -> np.ndarray:

@@ -85,6 +85,5 @@ def test_format_p(p, text):
 def test_format_share():
     assert format_share(0.0234) == "2.3%"
     assert format_share(1) == "100.0%"
-    assert format_share(0.5, decimals=0) == "50%"
     assert format_share(float("nan")) == "nan"
     assert format_share(-1e-9) == "0.0%"
