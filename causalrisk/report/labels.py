@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from causalrisk.design import Design
 from causalrisk.design.did import change_words
 from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
-from causalrisk.estimators.quantiles import raw_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.wald import rounded_se
@@ -24,7 +21,6 @@ from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
 from causalrisk.report.tables.text import column_format, format_number
 
-COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
 RESAMPLES = {
     "pairs": "resamples of the rows, drawn with replacement",
     "bayesian": "fractional random weights of the rows (Bayesian bootstrap)",
@@ -48,13 +44,6 @@ def resamples_words(record: FitRecord) -> str:
     if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
         return RESAMPLES["bayesian"].replace("rows", "clusters")
     return RESAMPLES[record.bootstrap]
-
-
-def drawn_units(record: FitRecord) -> str:
-    """Return what random weights are given to: rows, clusters, or first-stage units of a survey."""
-    if record.design.cluster_name is None:
-        return "rows"
-    return "clusters" if record.design.survey is None else "first-stage units"
 
 
 def survey_words(survey: SurveyDesign) -> str:
@@ -111,24 +100,6 @@ def variables_of(record: FitRecord) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def raw_means(record: FitRecord) -> Array:
-    """Return the mean outcome of each arm under the observation weights, shape (K,).
-
-    At a stated exposure it is the rate; of repeated cross sections the change between the periods.
-    """
-    design, stated = record.design, record.stated_exposure
-    per = np.ones(design.n) if stated is None or design.offset is None else np.exp(design.offset) / stated
-
-    def of(seen: NDArray[np.bool_]) -> Array:
-        weighted = design.members[:, seen] * design.weights[seen]
-        return np.asarray((weighted @ design.y[seen]) / (weighted @ per[seen]))
-
-    if design.periods is None:
-        return of(design.recorded)
-    late = design.periods.late
-    return of(design.recorded & late) - of(design.recorded & ~late)
-
-
 def outcome_name(record: FitRecord) -> str:
     """Return the name of what the means are of: the outcome, of repeated cross sections its change."""
     name = record.design.endog_name
@@ -159,14 +130,6 @@ def outcome_model_text(record: FitRecord) -> str:
     if not record.spec.constants:
         return f"logit of {record.design.endog_name} <= quantile" if record.options.quantiles else label
     return "constants" if record.design.offset_kind is None else f"constants, {label}"
-
-
-def offset_row(record: FitRecord) -> list[tuple[str, str]]:
-    """Return the row of a summary that names the offset or the exposure; none without."""
-    design, stated = record.design, record.stated_exposure
-    if design.offset_kind != "exposure":
-        return [] if design.offset_name is None else [("Offset:", design.offset_name)]
-    return [("Exposure:", f"{design.offset_name} (means {'as observed' if stated is None else f'at {stated:g}'})")]
 
 
 def offset_words(record: FitRecord) -> str:
@@ -202,20 +165,8 @@ def ladder_end_words(joint: JointRecord) -> str:
     )
 
 
-DENSITY = (
-    "The influence of a row on a quantile is that on the share of outcomes up to it, over the density there (a kernel "
-    "estimate, with the bandwidth of Hall and Sheather)."
-)
 TAKEN = "Standard errors take the predictions as given."
-SURVEY_N = "survey n is the effective n by the probability weights alone"
 TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
-
-
-def weight_words(record: FitRecord) -> str:
-    """Return the sentence on the weight of a row, and its reason."""
-    population = record.options.population
-    simpler = population.text("two_arms_weight") if record.design.n_arms == 2 else ""
-    return in_population(record, simpler or population.text("weight"))
 
 
 def missing_words(record: FitRecord) -> str:
@@ -273,52 +224,6 @@ def effect_words(record: FitRecord, k: int) -> str:
     return f"{record.effect_names[k]} = {form} = {format(params[k], effect_format)}"
 
 
-def se_words(record: FitRecord) -> str:
-    """Return a sentence on the source of the standard errors."""
-    if record.cov_type == "replicates" and record.design.survey is not None:
-        return (
-            f"{redone_words(record).capitalize()} was done again under {survey_words(record.design.survey)}, and the "
-            "standard error is the root of the sum of squares of the estimates that the survey's documentation "
-            f"prescribes.{choice_words(record)}"
-        )
-    if record.cov_type == "survey" and record.design.survey is not None:
-        return (
-            "The standard error adds up the influence of the rows on the result, through all steps at once, within "
-            "first-stage units, and the squares of what these differ by within their strata (the linearised formula "
-            f"of surveys): {survey_words(record.design.survey)}.{choice_words(record)}"
-        )
-    if record.boot is not None:
-        drawn, used = len(record.boot.failures), len(record.boot.used)
-        kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
-        failed = "" if used == drawn else f" ({used} of them could be used)"
-        what, again = "standard deviation of the estimates", redone_words(record).capitalize()
-        if record.joint is not None:
-            what = "root mean square distance of the estimates from this one"
-        if record.multiplied:
-            return (
-                f"The influence of every row on the result, through all steps at once, was multiplied {drawn} times - "
-                f"{kind} - and added to it, and the standard error is the {what}.{choice_words(record)}"
-            )
-        return (
-            f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
-            f"{what}.{choice_words(record)}"
-        )
-    design, names = record.design, joined(record.design.cluster_names)
-    if record.cov_type == JACKKNIFE:
-        unit, again = left_out_words(record), redone_words(record).capitalize()
-        return (
-            f"{again} was done again without each {unit} in turn (the jackknife), and the standard error is the root "
-            f"of (G - 1) / G times the squared distances of the estimates from their mean, with G "
-            f"{design.n_clusters or design.nobs}.{choice_words(record)}"
-        )
-    clusters = f", added up within the clusters of {names}" if record.cov_type == "cluster" else ""
-    factor = f", times the small-sample factor {factor_text(record)}" if record.small_sample else ""
-    return (
-        "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
-        f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
-    )
-
-
 def left_out_words(record: FitRecord) -> str:
     """Return the noun for one of the units that the jackknife leaves out."""
     name = record.design.cluster_name
@@ -348,22 +253,6 @@ def choice_words(record: FitRecord) -> str:
     """Return the sentence on the factor of JRE's standard errors for the choice of the anchor; empty at 1.000."""
     factor = f"{np.sqrt(record.choice_variance):.3f}"
     return f" Standard errors are times {factor}, for the choice of the anchor." if factor != "1.000" else ""
-
-
-def arms_words(record: FitRecord) -> str:
-    """Return the number of observations and the raw mean, or quantiles, of each arm."""
-    design, stated, levels = record.design, record.stated_exposure, record.options.quantiles
-    of = outcome_words(record).removeprefix("the ")
-    what, found = f"mean {of if stated is None else f'{outcome_text(record)}:'}", raw_means(record)[:, None]
-    if levels:
-        name = "quantile" if len(levels) == 1 else "quantiles"
-        what = f"{name} {joined([f'{level:g}' for level in levels])} of {of}:"
-        found = raw_quantiles(record.sample, levels)
-    parts = [
-        f"{label} ({count(int(n), design.unit_name)}, {what} {joined([format_number(value) for value in values])})"
-        for label, n, values in zip(design.labels, design.counts, found, strict=True)
-    ]
-    return joined(parts)
 
 
 def joined(words: Sequence[str], conjunction: str = "and") -> str:
@@ -532,12 +421,6 @@ def bootstrap_text(record: FitRecord, given: bool) -> str:
     if given:
         return "given"
     return f"{record.bootstrap} multipliers" if record.bootstrap in MULTIPLIERS else record.bootstrap
-
-
-def clusters_text(design: Design) -> str:
-    """Return the variables of the clusters, each with the number of its clusters."""
-    pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
-    return ", ".join(f"{name} ({count})" for name, count in pairs)
 
 
 def clip_text(record: FitRecord) -> str:

@@ -28,12 +28,10 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.labels import (
-    SURVEY_N,
     TOTAL_WEIGHT,
     bootstrap_text,
     choice_words,
     clip_text,
-    clusters_text,
     compared_learner_words,
     covariance_name,
     distribution_words,
@@ -44,7 +42,6 @@ from causalrisk.report.labels import (
     learner_text,
     learner_words,
     missing_words,
-    offset_row,
     outcome_model_text,
     outcome_name,
     propensity_text,
@@ -60,6 +57,7 @@ from causalrisk.report.tables.text import column_format, format_number, format_p
 Rows = tuple[tuple[str, ...], ...]
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 BYTES, EASY = 56.0, 1e9  # bytes of a fit in memory for a row and column; bytes that fit easily
+SURVEY_N = "survey n is the effective n by the probability weights alone"
 NOTE_JOINT = (
     "JRE is trained for the least error of the effect: no net bias at the fitted score, little near it, small "
     "variance. Read the {estimand}. Each POM is shown net of the bias the arms share (the effect is the same either "
@@ -681,3 +679,17 @@ def _missing(missing: pd.DataFrame) -> TableContent:
         for name, row in missing.iterrows()
     )  # fmt: skip
     return TableContent(rows, header, widths=(0, 13, 13, 10, 10, 13))
+
+
+def offset_row(record: FitRecord) -> list[tuple[str, str]]:
+    """Return the row of a summary that names the offset or the exposure; none without."""
+    design, stated = record.design, record.stated_exposure
+    if design.offset_kind != "exposure":
+        return [] if design.offset_name is None else [("Offset:", design.offset_name)]
+    return [("Exposure:", f"{design.offset_name} (means {'as observed' if stated is None else f'at {stated:g}'})")]
+
+
+def clusters_text(design: Design) -> str:
+    """Return the variables of the clusters, each with the number of its clusters."""
+    pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
+    return ", ".join(f"{name} ({count})" for name, count in pairs)

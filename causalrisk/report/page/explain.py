@@ -13,40 +13,50 @@ from causalrisk.design.design import by_rows
 from causalrisk.design.did import without_change
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.effect_scales import mean_names
+from causalrisk.estimators.quantiles import raw_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.wald import parameter_limits, parameter_tests, statistic_names
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.labels import (
-    COMPARED,
-    DENSITY,
     TOTAL_WEIGHT,
-    arms_words,
     choice_of_anchor,
+    choice_words,
     clip_text,
     count,
     distribution_words,
     effect_words,
     estimand_words,
+    factor_text,
     filled_words,
     formats,
+    in_population,
     joined,
     ladder_end_words,
     learner_words,
+    left_out_words,
     missing_words,
     offset_words,
     outcome_text,
     outcome_words,
     population_words,
     propensity_text,
-    raw_means,
+    redone_words,
     repeats_words,
-    se_words,
+    resamples_words,
+    survey_words,
     variables_of,
-    weight_words,
 )
 from causalrisk.report.tables.text import format_number, format_p, wrap
 
 SMALL, LARGE = 0.25, 1.0  # gap between JRE and IPWRA in standard errors: of no consequence below, serious above
+COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
+
+DENSITY = (
+    "The influence of a row on a quantile is that on the share of outcomes up to it, over the density there (a kernel "
+    "estimate, with the bandwidth of Hall and Sheather)."
+)
 IF_THEY_DISAGREE = (
     'Is it more than noise? compare(..., estimators=["IPWRA", "JRE"]).differences tests the gap on the same '
     "resamples; two overlapping intervals say nothing about it.",
@@ -520,4 +530,91 @@ def _untestable(record: FitRecord) -> Section:
             f"{';' if missing else '.'}",
             *further,
         ),
+    )
+
+
+def raw_means(record: FitRecord) -> Array:
+    """Return the mean outcome of each arm under the observation weights, shape (K,).
+
+    At a stated exposure it is the rate; of repeated cross sections the change between the periods.
+    """
+    design, stated = record.design, record.stated_exposure
+    per = np.ones(design.n) if stated is None or design.offset is None else np.exp(design.offset) / stated
+
+    def of(seen: NDArray[np.bool_]) -> Array:
+        weighted = design.members[:, seen] * design.weights[seen]
+        return np.asarray((weighted @ design.y[seen]) / (weighted @ per[seen]))
+
+    if design.periods is None:
+        return of(design.recorded)
+    late = design.periods.late
+    return of(design.recorded & late) - of(design.recorded & ~late)
+
+
+def arms_words(record: FitRecord) -> str:
+    """Return the number of observations and the raw mean, or quantiles, of each arm."""
+    design, stated, levels = record.design, record.stated_exposure, record.options.quantiles
+    of = outcome_words(record).removeprefix("the ")
+    what, found = f"mean {of if stated is None else f'{outcome_text(record)}:'}", raw_means(record)[:, None]
+    if levels:
+        name = "quantile" if len(levels) == 1 else "quantiles"
+        what = f"{name} {joined([f'{level:g}' for level in levels])} of {of}:"
+        found = raw_quantiles(record.sample, levels)
+    parts = [
+        f"{label} ({count(int(n), design.unit_name)}, {what} {joined([format_number(value) for value in values])})"
+        for label, n, values in zip(design.labels, design.counts, found, strict=True)
+    ]
+    return joined(parts)
+
+
+def weight_words(record: FitRecord) -> str:
+    """Return the sentence on the weight of a row, and its reason."""
+    population = record.options.population
+    simpler = population.text("two_arms_weight") if record.design.n_arms == 2 else ""
+    return in_population(record, simpler or population.text("weight"))
+
+
+def se_words(record: FitRecord) -> str:
+    """Return a sentence on the source of the standard errors."""
+    if record.cov_type == "replicates" and record.design.survey is not None:
+        return (
+            f"{redone_words(record).capitalize()} was done again under {survey_words(record.design.survey)}, and the "
+            "standard error is the root of the sum of squares of the estimates that the survey's documentation "
+            f"prescribes.{choice_words(record)}"
+        )
+    if record.cov_type == "survey" and record.design.survey is not None:
+        return (
+            "The standard error adds up the influence of the rows on the result, through all steps at once, within "
+            "first-stage units, and the squares of what these differ by within their strata (the linearised formula "
+            f"of surveys): {survey_words(record.design.survey)}.{choice_words(record)}"
+        )
+    if record.boot is not None:
+        drawn, used = len(record.boot.failures), len(record.boot.used)
+        kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
+        failed = "" if used == drawn else f" ({used} of them could be used)"
+        what, again = "standard deviation of the estimates", redone_words(record).capitalize()
+        if record.joint is not None:
+            what = "root mean square distance of the estimates from this one"
+        if record.multiplied:
+            return (
+                f"The influence of every row on the result, through all steps at once, was multiplied {drawn} times - "
+                f"{kind} - and added to it, and the standard error is the {what}.{choice_words(record)}"
+            )
+        return (
+            f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
+            f"{what}.{choice_words(record)}"
+        )
+    design, names = record.design, joined(record.design.cluster_names)
+    if record.cov_type == JACKKNIFE:
+        unit, again = left_out_words(record), redone_words(record).capitalize()
+        return (
+            f"{again} was done again without each {unit} in turn (the jackknife), and the standard error is the root "
+            f"of (G - 1) / G times the squared distances of the estimates from their mean, with G "
+            f"{design.n_clusters or design.nobs}.{choice_words(record)}"
+        )
+    clusters = f", added up within the clusters of {names}" if record.cov_type == "cluster" else ""
+    factor = f", times the small-sample factor {factor_text(record)}" if record.small_sample else ""
+    return (
+        "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
+        f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
     )

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -20,69 +21,6 @@ MARKER = 60  # bytes of a point of a vector image, at the least
 DPI = 150
 BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """
-:root { --ink: #1b1b1b; --soft: #555; --line: #c9c9c9; --paper: #fff; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 46rem; padding: 1rem; background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0; }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 2px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
-p, ul, ol { margin: .5rem 0; }
-.soft { color: var(--soft); }
-.answer { font-size: 1.2rem; border-left: .35rem solid #0072B2; padding: .4rem .8rem; margin: 1rem 0;
-  background: #f2f7fb; }
-.badge { display: inline-block; padding: 0 .5rem; margin-right: .4rem; border: 1px solid; border-radius: .7rem;
-  font-size: .85rem; font-weight: 600; white-space: nowrap; }
-.good { color: #00563b; background: #e6f4ee; }
-.caution { color: #6b4a00; background: #fdf3d8; }
-.bad { color: #8c1d00; background: #fde8e1; }
-.verdicts { list-style: none; padding: 0; }
-.verdicts li { margin: .5rem 0; }
-.scroll { overflow-x: auto; margin: .6rem 0; background:
-  linear-gradient(to right, transparent, var(--paper) 50%) right / 2.4rem 100% no-repeat local,
-  linear-gradient(to right, transparent, #8888) right / .8rem 100% no-repeat scroll; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
-.summary table { width: 100%; margin-bottom: -1px; }
-caption { text-align: left; font-weight: 600; padding: .3rem .1rem; }
-th, td { padding: .15rem .5rem; text-align: right; white-space: nowrap; }
-th { white-space: normal; }
-th[scope=row], .text { text-align: left; }
-th[scope=row] { font-weight: 400; }
-thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; }
-tbody { border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
-figure { margin: .8rem 0; }
-img { max-width: 100%; height: auto; display: block; }
-figcaption { font-size: .85rem; color: var(--soft); }
-pre { padding: .7rem; background: #f5f5f5; border: 1px solid var(--line); font-size: .8rem; white-space: pre-wrap;
-  overflow-wrap: anywhere; }
-.open { border: 2px dashed #8c1d00; padding: .5rem .8rem; margin: .6rem 0; }
-.stated { border: 1px solid var(--line); padding: .5rem .8rem; margin: .6rem 0; }
-.open [contenteditable] { min-height: 3rem; padding: .4rem; background: #fff8f5; }
-:focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
-nav ul { columns: 2; padding-left: 1.2rem; }
-@media (max-width: 30rem) {
-  body { padding: .6rem; }
-  nav ul { columns: 1; }
-  h1 { font-size: 1.35rem; }
-  table { font-size: .72rem; }
-  th, td { padding: .1rem .22rem; }
-  .summary table { font-size: .63rem; }
-  .summary th, .summary td { padding: .1rem; }
-  .summary td + th { padding-left: .6rem; }
-}
-@page { margin: 18mm 15mm; }
-@media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  nav { display: none; }
-  .scroll { overflow: visible; background: none; }
-  table { font-size: 7.5pt; }
-  th, td { padding: .1rem .25rem; }
-  h2, h3 { break-after: avoid; }
-  img { max-width: 125mm; }
-  figure, tr, .answer, .open, pre, .summary table { break-inside: avoid; }
-}
-"""
 
 
 def page(title: str, parts: Sequence[str]) -> str:
@@ -100,6 +38,7 @@ def page(title: str, parts: Sequence[str]) -> str:
     str
         The document. Its content policy forbids it to load anything.
     """
+    style = resources.files(__package__).joinpath("style.css").read_text("utf-8")
     head = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -108,7 +47,7 @@ def page(title: str, parts: Sequence[str]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{html.escape(title)}</title>",
-        f"<style>{STYLE}</style>",
+        f"<style>\n{style}</style>",
         "</head>",
         "<body>",
         "<main>",

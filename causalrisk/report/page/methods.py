@@ -29,7 +29,6 @@ from causalrisk.report.labels import (
     clip_text,
     count,
     distribution_words,
-    drawn_units,
     estimand_words,
     factor_text,
     filled_counts,
@@ -46,6 +45,13 @@ from causalrisk.report.labels import (
     trend_words,
 )
 from causalrisk.report.tables.text import column_format, format_number, format_p
+
+
+def drawn_units(record: FitRecord) -> str:
+    """Return what random weights are given to: rows, clusters, or first-stage units of a survey."""
+    if record.design.cluster_name is None:
+        return "rows"
+    return "clusters" if record.design.survey is None else "first-stage units"
 
 
 def _objective_sentence(joint: JointRecord, units: str) -> str:
