@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
-from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord, of_means
-from causalrisk.inference.covariance import with_covariance
+from causalrisk.inference.covariance import fit_again, with_covariance
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.distributions import Percentiles, Search, Tally
 from causalrisk.numerics.linalg import Array
@@ -299,19 +298,13 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     inference = InferenceOptions(cov_type=record.robust_option, rng=record.seed)  # needs no resampling
     for limit in grid:
         trim = limit
-        if isinstance(
-            limit, (int, float, np.number)
-        ):  # of several arms a lower limit of all scores is an upper one too
+        if isinstance(limit, int | float | np.number):  # of several arms a lower limit is an upper one too
             trim = (float(limit), 1 - float(limit)) if limit else None
         options = dataclasses.replace(record.options, trim=trim)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CausalRiskWarning)  # their texts are in the table
-                if record.joint is None:
-                    at = fit_separate(record.full_design, record.spec, options, inference)
-                else:
-                    at = fit_joint(record.full_design, options, inference, record.joint.options)
-                at = with_covariance(at, inference)
+                at = with_covariance(fit_again(record, record.full_design, options, inference), inference)
         except UnavailableError:  # a scan refuses it under any limits
             raise
         except CausalRiskError as error:

@@ -14,7 +14,7 @@ from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.fit import replicates_of_many, train_from
 from causalrisk.estimators.joint.criterion import ate_risk
-from causalrisk.estimators.joint.train import Trainer
+from causalrisk.estimators.joint.train import JointEstimate, Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord, of_means
 from causalrisk.estimators.robust import robust_covariance, with_robust
@@ -32,6 +32,13 @@ def correlation(first: Array, second: Array) -> float:
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return np.nan
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def root_mean_squares(fit: JointEstimate) -> Array:
+    """Return RMS errors over the replicates, of them net bias and sampling, shape (2, 3): of JRE and of IPWRA."""
+    net = np.array([fit.squared_net_bias, fit.start_squared_net_bias])
+    sampling = np.array([fit.variance, fit.start_variance]) / fit.n_units
+    return np.sqrt(np.stack([net + sampling, net, sampling], axis=1))
 
 
 def separate_estimate(record: FitRecord, fit: WeightFit, spec: Specification) -> Estimate:

@@ -6,9 +6,11 @@ import dataclasses
 
 import numpy as np
 
+from causalrisk.design import Design
 from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
 from causalrisk.estimators.estimates import KnownRows
-from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.fit import fit_joint, fit_separate
+from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.estimators.record import SE_ROUNDING, BootstrapDistribution, FitRecord
 from causalrisk.estimators.robust import robust_covariance
 from causalrisk.estimators.specification import IPWRA
@@ -19,6 +21,13 @@ from causalrisk.numerics.multiplicities import JACKKNIFE
 
 WITHOUT_ERRORS = "the fit was interrupted before its standard errors; the estimate without them is in err.results"
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
+
+
+def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
+    """Fit the estimator of a record to a design under options of the model, without standard errors."""
+    if record.joint is None:
+        return fit_separate(design, record.spec, options, inference)
+    return fit_joint(design, options, inference, record.joint.options)
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:

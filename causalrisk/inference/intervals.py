@@ -66,33 +66,6 @@ def percentile_interval(values: Array, alpha: float) -> Array:
     return np.quantile(values, [alpha / 2, 1 - alpha / 2], axis=0).T
 
 
-def basic_interval(estimate: Array, values: Array, alpha: float) -> Array:
-    """Percentile interval reflected about the estimate, shape (d, 2)."""
-    return 2 * estimate[:, None] - percentile_interval(values, alpha)[:, ::-1]
-
-
-def studentized_interval(estimate: Array, se: Array, values: Array, value_se: Array, alpha: float) -> Array:
-    """Interval from the quantiles of (value - estimate) / its own standard error, shape (d, 2).
-
-    Parameters
-    ----------
-    estimate, se : ndarray, shape (d,)
-        Estimates and their robust standard errors.
-    values, value_se : ndarray, shape (m, d)
-        Estimates over the resamples and the robust standard error of each.
-    alpha : float
-        Significance level.
-
-    Returns
-    -------
-    ndarray, shape (d, 2)
-        Lower and upper limits.
-    """
-    _check_tail(len(values), alpha / 2)
-    t = np.quantile((values - estimate) / value_se, [1 - alpha / 2, alpha / 2], axis=0)
-    return estimate[:, None] - (t * se).T
-
-
 def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array, alpha: float) -> Array:
     """Bias-corrected interval, accelerated unless the accelerations are zero.
 
@@ -261,13 +234,13 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
     count = len(estimate)
     drawn = boot.used[:, :count]
     if method == "studentized":
-        se, value_se = _studentized(record)
-        return studentized_interval(estimate, se=se, values=drawn, value_se=value_se, alpha=alpha)
+        own, errors = _studentized(record)
+        return estimate[:, None] - own[:, None] * percentile_interval((drawn - estimate) / errors, alpha)[:, ::-1]
     values = with_choice(record, drawn)
     if method == "percentile":
         return percentile_interval(values, alpha)
-    if method == "basic":
-        return basic_interval(estimate, values, alpha)
+    if method == "basic":  # the percentile interval reflected about the estimate
+        return 2 * estimate[:, None] - percentile_interval(values, alpha)[:, ::-1]
     if method == "bc":
         return bias_corrected_interval(estimate, values, np.zeros(count), alpha)
     of_units = unit_influence if acceleration == "influence" else jackknife_contributions

@@ -39,13 +39,12 @@ from causalrisk.errors import (
 )
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import ROWS_TOGETHER
-from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.training import outcome_level, training_columns, training_family
 from causalrisk.estimators.values import Alternative
-from causalrisk.inference.covariance import robust_record
+from causalrisk.inference.covariance import fit_again, robust_record
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, all_ones, column_blocks, gram_matrices, pairwise_columns, solve_definite
@@ -146,20 +145,15 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     arm : ndarray of int, shape (n,)
         Arm of each row of the design before trimming.
     """
-    joint, given, repeated = record.joint, record.options, []
+    given, repeated = record.options, []
     if record.learned is None:  # as IPWRA where a stack starts
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
     design = record.full_design.under(arm)
-    inference = InferenceOptions(
-        cov_type=record.robust_type, rng=record.seed, bootstrap=None if joint is None else record.bootstrap
-    )
+    drawn = None if record.joint is None else record.bootstrap
+    inference = InferenceOptions(cov_type=record.robust_type, rng=record.seed, bootstrap=drawn)
     for repeat in range(given.n_repeats):
         options = dataclasses.replace(given, repeat=repeat)
-        if joint is None:
-            fit = fit_separate(design, record.spec, options, inference)
-        else:
-            fit = fit_joint(design, options, inference, joint.options)
-        repeated.append(robust_record(fit))
+        repeated.append(robust_record(fit_again(record, design, options, inference)))
     return repeated[0] if len(repeated) == 1 else median_fit(repeated)
 
 

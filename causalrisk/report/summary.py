@@ -16,6 +16,7 @@ import pandas as pd
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.rows import UNRECORDED
+from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.covariance import start_record
@@ -302,16 +303,12 @@ def _arms_table(record: FitRecord) -> TableContent:
 
 def _risk_table(joint: JointRecord) -> TableContent:
     """Return RMS error, and its parts, of JRE and of IPWRA on the same replicates, in units of the outcome."""
-    fit = joint.estimate
-    parts = {
-        "JRE": (fit.squared_net_bias, fit.variance / fit.n_units),
-        "IPWRA, same replicates": (fit.start_squared_net_bias, fit.start_variance / fit.n_units),
-    }
-    numbers = np.sqrt([[net + sampling, net, sampling] for net, sampling in parts.values()])
+    fit, names = joint.estimate, ("JRE", "IPWRA, same replicates")
+    numbers = root_mean_squares(fit)
     noise = SE_ROUNDING * max(joint.criterion.rms_residual, float(np.abs(fit.estimate.params).max()))
     numbers[numbers <= noise] = 0.0  # zero by construction
     spec = _three_digits(numbers)
-    rows = tuple((name, *(format(v, spec) for v in row)) for name, row in zip(parts, numbers, strict=True))
+    rows = tuple((name, *(format(v, spec) for v in row)) for name, row in zip(names, numbers, strict=True))
     header = (("", "RMS", "of it", "of it"), ("Expected ATE risk", "error", "net bias", "sampling"))
     return TableContent(rows=rows, header=header, widths=(0, 12, 12, 12))
 

@@ -110,11 +110,11 @@ def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool)
     DataFrame
         Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, next to robust_std_error.
     """
-    estimators = effects.index.get_level_values("estimator")
-    frame = pd.DataFrame({"estimator": estimators, "term": np.resize(list(names), len(estimators))})
-    source = effects.columns.drop("robust se")
-    for name, column in zip(TIDY[1:], source[: None if conf_int else -2], strict=False):
-        frame[name] = effects[column].to_numpy()
+    *numbers, low, high = effects.drop(columns="robust se").to_numpy().T
+    frame = tidy_frame(
+        np.resize(list(names), len(effects)), numbers, np.stack([low, high], axis=1) if conf_int else None
+    )
+    frame.insert(0, "estimator", effects.index.get_level_values("estimator"))
     frame.insert(4, "robust_std_error", effects["robust se"].to_numpy())
     return frame
 

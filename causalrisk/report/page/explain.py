@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import by_rows
 from causalrisk.design.did import without_change
+from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.effect_scales import mean_names
 from causalrisk.estimators.quantiles import raw_quantiles
@@ -347,12 +348,9 @@ def _joint_training(record: FitRecord) -> list[str]:
     joint = record.joint
     if joint is None:
         return []
-    fit = joint.estimate
-    own, start = fit.variance / fit.n_units, fit.start_variance / fit.n_units
-    after = np.sqrt([fit.squared_net_bias + own, fit.squared_net_bias, own])
-    before = np.sqrt([fit.start_squared_net_bias + start, fit.start_squared_net_bias, start])
     error, net, sampling = (
-        f"{format_number(a)} after training, {format_number(b)} for IPWRA" for a, b in zip(after, before, strict=True)
+        f"{format_number(after)} after training, {format_number(before)} for IPWRA"
+        for after, before in root_mean_squares(joint.estimate).T
     )
     how = "refitted under random weights of the rows"
     if joint.replicates.cubature:

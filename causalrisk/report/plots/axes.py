@@ -142,6 +142,13 @@ def _cell(ax: Any) -> Any:
     return spec and spec.get_topmost_subplotspec()
 
 
+def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
+    """Draw a line at a value that the horizontal axis shows, or `across` the axes where the vertical one does."""
+    low, high = ax.get_ylim() if across else ax.get_xlim()
+    if low < value < high:
+        (ax.axhline if across else ax.axvline)(value, **LINE)
+
+
 def label_rows(ax: Any, rows: Any, names: Sequence[str]) -> None:
     """Name rows on the left, long names in two lines."""
     ax.set_yticks(rows, names)

@@ -34,6 +34,7 @@ from causalrisk.report.plots.axes import (
     finish,
     ink,
     label_rows,
+    mark_if_seen,
     panel_by_arm,
     verbatim,
 )
@@ -259,9 +260,7 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
     ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=GREY)
     ax.plot(frame.iloc[:, 0], rows, "o", color=ink(ax))
     label_rows(ax, rows, [verbatim(name) for name in frame.index])
-    low, high = ax.get_xlim()
-    if low < 0 < high:
-        ax.axvline(0, **LINE)
+    mark_if_seen(ax, 0)
     return finish(ax)
 
 
@@ -371,10 +370,7 @@ def plot_effects_by(
             ax.plot(values, own["estimate"], color=ink(ax), linewidth=1.5)
             ax.set_xlabel(verbatim(own.index.name))
             ax.set_ylabel(label)
-        null = record.options.effect_scale.null
-        low, high = ax.get_ylim() if along else ax.get_xlim()
-        if low < null < high:
-            (ax.axhline if along else ax.axvline)(null, **LINE)
+        mark_if_seen(ax, record.options.effect_scale.null, across=along)
         return finish(ax, 2)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
@@ -430,9 +426,7 @@ def plot_bootstrap(
         ax.set_ylim(-(len(drawn) + 0.8) * step, 1.12 * top)
         ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top]
         ax.set_yticks([*places, *ticks], [*drawn, *(f"{tick:g}" for tick in ticks)])
-        low, high = ax.get_xlim()
-        if low < 0 < high:
-            ax.axvline(0, **LINE)
+        mark_if_seen(ax, 0)
         ax.annotate(
             "estimate", (estimate, top), xytext=(4, 2), va="bottom", textcoords="offset points", fontsize="small"
         )
