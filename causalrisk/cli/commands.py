@@ -378,8 +378,8 @@ def _one_or_several(given: Sequence[str] | None) -> str | list[str] | None:
 
 def _limits(text: str | None) -> Any:
     """Return "0.1,0.9" as a pair of numbers; anything else as it is, for the library to refuse."""
-    parts = [] if text is None else [_number(part) for part in text.split(",")]
-    return tuple(parts) if len(parts) == 2 and None not in parts else text
+    numbers = _levels(text)
+    return tuple(numbers) if isinstance(numbers, list) and len(numbers) == 2 else text
 
 
 def _levels(text: str | None) -> list[float] | str | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,39 +25,6 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
 
-@dataclass(frozen=True)
-class CoefficientTable:
-    """Named estimates of one table.
-
-    Parameters
-    ----------
-    names : tuple of str
-        Row names.
-    values, se : ndarray, shape (d,)
-        Estimates and standard errors.
-    """
-
-    names: tuple[str, ...]
-    values: Array
-    se: Array
-
-
-@dataclass(frozen=True)
-class ModelCoefficients:
-    """Coefficients of the two models, for the tables below the effects.
-
-    Parameters
-    ----------
-    outcome : tuple of CoefficientTable
-        Per arm.
-        propensity : CoefficientTable or None
-        Coefficients of the propensity model.
-    """
-
-    outcome: tuple[CoefficientTable, ...]
-    propensity: CoefficientTable | None
-
-
 def outcome_names(record: FitRecord) -> tuple[str, ...]:
     """Return the names of the terms of the outcome models; none of quantiles, whose models are of their indicators."""
     if record.options.quantiles:
@@ -68,8 +34,8 @@ def outcome_names(record: FitRecord) -> tuple[str, ...]:
     return names if periods is None else tuple(f"{name} in {period}" for period in periods.names for name in names)
 
 
-def coefficients_of(record: FitRecord) -> ModelCoefficients:
-    """Return the coefficients of the columns of the designs, with standard errors.
+def outcome_coefficients(record: FitRecord) -> list[pd.DataFrame]:
+    """Return the coefficients of the columns of each arm's outcome models.
 
     Parameters
     ----------
@@ -78,21 +44,31 @@ def coefficients_of(record: FitRecord) -> ModelCoefficients:
 
     Returns
     -------
-    ModelCoefficients
-        Per arm, and of the propensity model if there is one.
+    list of DataFrame
+        A row a term; columns "values" and "se", their standard errors. Empty of quantiles.
     """
-    estimate, names = record.estimate, outcome_names(record)
-    outcome = []
+    names, estimate, found = outcome_names(record), record.estimate, []
     for arm, theta in enumerate(estimate.theta if names else ()):
         block = estimate.block("theta", arm)
-        covariance = record.covariance[block, block]
-        values, se = _in_columns(partial(_outcome_columns, record), theta, covariance)
-        outcome.append(CoefficientTable(names, values, se))
-    block = estimate.block("gamma")
-    if not estimate.gamma.size:
-        return ModelCoefficients(tuple(outcome), None)
-    values, se = _in_columns(partial(_propensity_columns, record), estimate.gamma, record.covariance[block, block])
-    return ModelCoefficients(tuple(outcome), CoefficientTable(propensity_terms(record), values, se))
+        found.append(_in_columns(partial(_outcome_columns, record), theta, record.covariance[block, block], names))
+    return found
+
+
+def propensity_coefficients(record: FitRecord) -> pd.DataFrame | None:
+    """Return the coefficients of the propensity model, as in `outcome_coefficients`; None where it has none."""
+    gamma, block = record.estimate.gamma, record.estimate.block("gamma")
+    if not gamma.size:
+        return None
+    covariance = record.covariance[block, block]
+    return _in_columns(partial(_propensity_columns, record), gamma, covariance, propensity_terms(record))
+
+
+def _in_columns(
+    transform: Callable[[Array], Array], values: Array, covariance: Array, names: Sequence[str]
+) -> pd.DataFrame:
+    """Transform coefficients of the basis into coefficients of the design's columns, with their standard errors."""
+    variances = np.diag(transform(transform(covariance).T))
+    return pd.DataFrame({"values": transform(values), "se": np.sqrt(variances)}, index=list(names))
 
 
 def propensity_terms(record: FitRecord) -> tuple[str, ...]:
@@ -161,13 +137,6 @@ def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
     return np.column_stack(parts), names
 
 
-def _in_columns(transform: Callable[[Array], Array], values: Array, covariance: Array) -> tuple[Array, Array]:
-    """Transform coefficients of the basis into coefficients of the design's columns, with their standard errors."""
-    half = transform(covariance)
-    variances = np.diag(transform(half.T))
-    return transform(values), np.sqrt(variances)
-
-
 def estimating_equations(record: FitRecord) -> pd.DataFrame:
     """Contribution of each row to the estimates: the solved estimating equations, or influence function.
 
@@ -206,13 +175,13 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
             "the outcome models are predictions of a learner, and have no coefficients.\n"
             "Type  res.outcome_predictions  for the predictions."
         )
-    blocks = zip(record.design.labels, coefficients_of(record).outcome, strict=True)
-    return pd.DataFrame({label: getattr(block, field) for label, block in blocks}, index=list(outcome_names(record)))
+    blocks = zip(record.design.labels, outcome_coefficients(record), strict=True)
+    return pd.DataFrame({label: block[field].to_numpy() for label, block in blocks}, index=list(outcome_names(record)))
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
     """Return the propensity coefficients ("values") or their standard errors ("se")."""
-    block = coefficients_of(record).propensity
+    block = propensity_coefficients(record)
     if block is None and not record.spec.uses_propensity:
         raise record.without_scores()
     if block is None:
@@ -220,7 +189,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
             "the propensity scores are given or a classifier's, and have no coefficients.\n"
             "Type  res.propensity_scores  for the scores."
         )
-    return pd.Series(getattr(block, field), index=list(block.names), name=name)
+    return block[field].rename(name)
 
 
 STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages

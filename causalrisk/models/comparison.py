@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import ColumnOptions, Scan, as_scan, check_scored, design_from_formula, with_change
+from causalrisk.design import Scan, as_scan
 from causalrisk.errors import (
     BootstrapError,
     FitInterrupted,
@@ -32,8 +32,8 @@ from causalrisk.inference.paired_resamples import (
 from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.keywords import check_keywords
-from causalrisk.models.model import CausalModel
-from causalrisk.models.results import CausalResults, stamped
+from causalrisk.models.model import CausalModel, design_of
+from causalrisk.models.results import CausalResults, given_results, stamped
 from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
@@ -289,14 +289,7 @@ def simultaneous(
     """
     check_alpha(alpha)
     check_adjustment(adjust)
-    given = [results] if isinstance(results, CausalResults) else list(results)
-    for res in given:
-        if not isinstance(res, CausalResults):
-            raise TypeError(
-                f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
-                "Type  simultaneous([res1, res2])."
-            )
-    records = [res._record for res in given]
+    records = [res._record for res in given_results(results, "simultaneous([res1, res2])")]
     outcomes, estimators = [record.design.endog_name for record in records], [record.spec.name for record in records]
     numbered = [str(k + 1) for k in range(len(records))]
     distinct = next(found for found in (outcomes, estimators, numbered) if len(set(found)) == len(records))
@@ -387,24 +380,9 @@ def compare(
             "Type  etable([IPWRA.from_formula(...).fit(n_boot=200, rng=0), AIPW.from_formula(...).fit(n_boot=200, "
             "rng=0)]),  or, if the rows fit into memory, type  data=data.collect()."
         )
-    formula, data = with_change(options.get("did"), formula, data, treat)
-    design = design_from_formula(
-        formula,
-        data,
-        options_of(ColumnOptions, {**options, "treat": treat}),
-        propensity=options.get("propensity"),
-        frame={**caller.f_globals, **caller.f_locals},
-        constant_outcome=all(model.spec.constants for model in models),
-    )
-    if any(model.spec.uses_propensity for model in models) and options.get("did") is None:
-        check_scored(design, options.get("propensity"), options.get("propensity_score"))
-    fitted = fit_estimators(
-        design,
-        specs=[m.spec for m in models],
-        options=model_options(design, options),
-        inference=inference,
-        joint_options=joint,
-    )
+    specs = [model.spec for model in models]
+    design = design_of(formula, data, {**options, "treat": treat}, caller, specs)
+    fitted = fit_estimators(design, specs, model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -269,18 +270,7 @@ class CausalModel(metaclass=Advising):
             If an option is not known.
         """
         given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
-        formula, data = with_change(did, formula, as_scan(data), treat)
-        make = design_from_scan if isinstance(data, Scan) else design_from_formula
-        made = make(
-            formula,
-            data,
-            options_of(ColumnOptions, given),
-            propensity=propensity,
-            frame={**caller.f_globals, **caller.f_locals},
-            constant_outcome=cls.spec.constants,
-        )
-        if cls.spec.uses_propensity and did is None:  # trends may be parallel without covariates
-            check_scored(made, propensity, propensity_score)
+        made = design_of(formula, as_scan(data), given, caller, [cls.spec])
         return cls._of(made, cls._checked(model_options(made, given)))
 
     @check_keywords("arrays", from_formula, without=("treat", "propensity", "observed"))
@@ -656,6 +646,45 @@ class CausalModel(metaclass=Advising):
             f"{remedy}",
             self._results(robust_record(record)),
         )
+
+
+def design_of(
+    formula: str, data: Any, given: Mapping[str, Any], caller: FrameType, specs: Sequence[Specification]
+) -> Design:
+    """Make the design of one model, or of several that are compared.
+
+    Parameters
+    ----------
+    formula : str
+        Outcome formula.
+    data : DataFrame, mapping of columns or Scan
+        The data.
+    given : mapping
+        Options of `from_formula`, `treat` among them; those that are left out have their defaults.
+    caller : frame
+        Frame whose variables the formulas may name.
+    specs : sequence of Specification
+        The estimators.
+
+    Returns
+    -------
+    Design
+        Of a scan a `ScannedDesign`.
+    """
+    did, propensity = given.get("did"), given.get("propensity")
+    formula, data = with_change(did, formula, data, given["treat"])
+    make = design_from_scan if isinstance(data, Scan) else design_from_formula
+    made = make(
+        formula,
+        data,
+        options_of(ColumnOptions, given),
+        propensity=propensity,
+        frame={**caller.f_globals, **caller.f_locals},
+        constant_outcome=all(spec.constants for spec in specs),
+    )
+    if any(spec.uses_propensity for spec in specs) and did is None:  # trends may be parallel without covariates
+        check_scored(made, propensity, given.get("propensity_score"))
+    return made
 
 
 class ModelData:

@@ -15,7 +15,7 @@ from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.wald import limit_names, two_sided, wald_interval
 from causalrisk.models.keywords import check_keywords
-from causalrisk.models.results import CausalResults, single_effect
+from causalrisk.models.results import CausalResults, given_results, single_effect
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.summary import pooled_line, summarize_pooled
 from causalrisk.report.tables.stacked import ResultSummary
@@ -370,13 +370,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     >>> bool(0 < pooled.fmi["ATE"] < 0.1)
     True
     """
-    given = list(results) if isinstance(results, Iterable) else [results]
-    for res in given:
-        if not isinstance(res, CausalResults):
-            raise TypeError(
-                f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
-                "Type  pool([model.fit() for model in models])."
-            )
+    given = given_results(results, "pool([model.fit() for model in models])")
     if len(given) < 2:
         raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"
                           "Type  pool([model.fit() for model in models]).")  # fmt: skip

@@ -13,7 +13,7 @@ import inspect
 import os
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -615,6 +615,18 @@ class CausalResults(metaclass=Advising):
             f"{start}This fit is of the {record.estimand}; for the {population.estimand} type  "
             f'res.model.with_options(target="{population.name}").fit().'
         )
+
+
+def given_results(results: Any, typed: str) -> list[CausalResults]:
+    """Return the results of several fits, or of one, as a list; a TypeError says what to type in place of others."""
+    given = list(results) if isinstance(results, Iterable) else [results]
+    for res in given:
+        if not isinstance(res, CausalResults):
+            raise TypeError(
+                f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
+                f"Type  {typed}."
+            )
+    return given
 
 
 class JREResults(CausalResults):

@@ -20,7 +20,7 @@ from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.covariance import start_record
-from causalrisk.inference.fitted_models import ModelCoefficients, coefficients_of, stack_table
+from causalrisk.inference.fitted_models import outcome_coefficients, propensity_coefficients, stack_table
 from causalrisk.inference.intervals import summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.inference.wald import inference_frame, rounded_se, statistic_names
@@ -136,10 +136,8 @@ def summary(
         tables.append(_risk_table(record.joint))
         if record.boot is not None and record.boot.start is not None:
             tables.append(_start_table(record, alpha))
-    if wanted and joint:
-        tables += _side_by_side(record, coefficients_of(record), coefficients_of(start_record(record)))
-    elif wanted:
-        tables += _coefficient_tables(record, coefficients_of(record), alpha)
+    if wanted:
+        tables += _side_by_side(record) if joint else _coefficient_tables(record, alpha)
     return build_summary(tables, _notes(record))
 
 
@@ -371,28 +369,29 @@ def _share_text(joint: JointRecord) -> str:
     )
 
 
-def _coefficient_tables(record: FitRecord, coefficients: ModelCoefficients, alpha: float) -> list[TableContent]:
-    labels = record.design.labels if coefficients.outcome else ()  # quantiles have none
-    blocks = [(f"outcome, {label}", block) for block, label in zip(coefficients.outcome, labels, strict=True)]
-    if record.spec.given:
-        blocks = []  # predictions have no coefficients
-    if coefficients.propensity is not None:
-        blocks.append(("propensity", coefficients.propensity))
+def _coefficient_tables(record: FitRecord, alpha: float) -> list[TableContent]:
+    blocks = zip([f"outcome, {label}" for label in record.design.labels], outcome_coefficients(record), strict=False)
+    tables = [] if record.spec.given else list(blocks)  # predictions have no coefficients, nor have quantiles
+    propensity = propensity_coefficients(record)
+    if propensity is not None:
+        tables.append(("propensity", propensity))
     frames = [
-        (corner, inference_frame(block.values, block.se, alpha, pd.Index(block.names), df=record.df))
-        for corner, block in blocks
+        (corner, inference_frame(*block.to_numpy().T, alpha, block.index, df=record.df)) for corner, block in tables
     ]
     return [numbers_table(frame, corner, one_unit=False) for corner, frame in frames]
 
 
-def _side_by_side(record: FitRecord, joint: ModelCoefficients, start: ModelCoefficients) -> list[TableContent]:
+def _side_by_side(record: FitRecord) -> list[TableContent]:
+    """Return the outcome coefficients of JRE and of IPWRA where it starts."""
     tables = []
-    for own, usual, label in zip(joint.outcome, start.outcome, record.design.labels, strict=True):
-        numbers = list(zip(own.names, own.values, usual.values, usual.se, strict=True))
-        specs = [column_format(se, [joint_value, value]) for _, joint_value, value, se in numbers]
-        rows = tuple((name, *(format(x, spec) for x in row)) for (name, *row), spec in zip(numbers, specs, strict=True))
+    pairs = zip(outcome_coefficients(record), outcome_coefficients(start_record(record)), strict=True)
+    for (own, usual), label in zip(pairs, record.design.labels, strict=True):
+        rows = []
+        for name, numbers in zip(own.index, np.column_stack([own["values"], usual]), strict=True):
+            spec = column_format(numbers[2], numbers[:2])
+            rows.append((name, *(format(x, spec) for x in numbers)))
         header = ((f"outcome, {label}", "JRE", "IPWRA", "its std err"),)
-        tables.append(TableContent(rows=rows, header=header, widths=(0, 16, 16, 16)))
+        tables.append(TableContent(rows=tuple(rows), header=header, widths=(0, 16, 16, 16)))
     return tables
 
 

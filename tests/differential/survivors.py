@@ -47,7 +47,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     },
     "causalrisk/inference/fitted_models.py": {
         (
-            "blocks = zip(record.design.labels, coefficients_of(record).outcome, strict=True)",
+            "blocks = zip(record.design.labels, outcome_coefficients(record), strict=True)",
             "True  ->  False",
         ): READER,
     },
