@@ -366,10 +366,6 @@ def _number_or_text(text: str | None) -> float | str | None:
     return text if number is None else number
 
 
-def _whole_or_text(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
-
-
 def _one_or_several(given: Sequence[str] | None) -> str | list[str] | None:
     """Return names that are given by an option each, or by one with commas between them; one name as it is."""
     names = [name.strip() for text in given or () for name in text.split(",")]
@@ -532,8 +528,9 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
 
 def _permuted(options: argparse.Namespace, res: CausalResults, data: pd.DataFrame) -> pd.DataFrame:
     """Return the randomisation test, one row."""
+    count = options.permutations
     found = res.permutation_test(
-        _whole_or_text(options.permutations), strata=options.permute_within, data=data, rng=options.seed,
+        int(count) if count.isdecimal() else count, strata=options.permute_within, data=data, rng=options.seed,
         n_jobs=options.jobs,
     )  # fmt: skip
     return found.tidy().set_index("term")

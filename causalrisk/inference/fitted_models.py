@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import Observation, ScannedDesign, new_offset
+from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.columns.tables import as_pandas
 from causalrisk.design.design import by_rows
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
@@ -84,12 +84,9 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
         prefixes.append("membership: ")
     own = tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
     seen = record.design.observation
-    return own if weights.model.observation is None or seen is None else own + observed_names(seen)
-
-
-def observed_names(observation: Observation) -> tuple[str, ...]:
-    """Names of the coefficients of the observation model, among those of the propensity model."""
-    return tuple(f"observed: {name}" for name in observation.names)
+    if weights.model.observation is None or seen is None:
+        return own
+    return own + tuple(f"observed: {name}" for name in seen.names)
 
 
 def _outcome_columns(record: FitRecord, theta: Array) -> Array:

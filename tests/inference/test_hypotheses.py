@@ -1,32 +1,124 @@
-"""Joint tests of linear combinations: units, combinations that nearly are others, what contradicts the estimates."""
+"""nlcom: the delta method by hand and by the package's own ratios, what it reads, what it refuses."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from causalrisk.inference.wald import wald_statistic
+import causalrisk as cr
+from causalrisk.inference.hypotheses import Expressions
+from tests.conftest import RHS, simulate
+
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e-7, 1e7])
-def test_units_of_the_parameters_do_not_matter(unit):
-    """By hand: (2 / 1)^2 + (0.3 / 0.1)^2 of independent estimates, whatever the second is measured in."""
-    params, covariance = np.array([2.0, 0.3 * unit]), np.diag([1.0, (0.1 * unit) ** 2])
-    statistic, df, impossible = wald_statistic(np.eye(2), np.zeros(2), params, covariance)
-    assert statistic == pytest.approx(13, rel=1e-9) and df == 2 and not impossible
+@pytest.fixture(scope="module")
+def frame():
+    rng = np.random.default_rng(2)
+    return simulate(400).assign(y=lambda f: np.exp(0.3 * f.y), arm=lambda f: rng.choice(["a", "b 1", "b 12"], len(f)))
 
 
-@pytest.mark.parametrize(("spread", "df"), [(1e-3, 2), (1e-5, 2), (1e-7, 1), (0.0, 1)])
-def test_what_is_nearly_another_is_tested_if_it_has_sampling_error(spread, df):
-    """The second estimate is the first and a little noise, two standard errors of which it differs by."""
-    params = np.array([1.0, 1 + 2 * spread])
-    covariance = np.ones((2, 2)) + np.diag([0.0, spread**2])
-    statistic, found, impossible = wald_statistic(np.eye(2), np.zeros(2), params, covariance)
-    assert not impossible and found == df
-    assert statistic == pytest.approx(1 + 4 * (df - 1), rel=1e-4)  # (1 / 1)^2 + (2 / 1)^2
+@pytest.fixture(scope="module")
+def res(frame):
+    return cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d").fit()
 
 
-def test_what_has_no_sampling_error_and_is_not_so_is_impossible():
-    left, covariance = np.array([[1.0, 0.0], [-1.0, 1.0]]), np.ones((2, 2))
-    assert not wald_statistic(left, np.array([0.0, 2.0]), np.array([1.0, 3.0]), covariance)[2]
-    assert wald_statistic(left, np.array([0.0, 2.1]), np.array([1.0, 3.0]), covariance)[2]
+def test_the_delta_method_by_hand(res):
+    found = res.nlcom("POM[1] / POM[0] - 1")
+    _, zero, one = res.params
+    gradient = np.array([0, -one / zero**2, 1 / zero])
+    se = np.sqrt(gradient @ res.cov_params().to_numpy() @ gradient)
+    assert found.effect[0] == pytest.approx(one / zero - 1, rel=1e-12)
+    assert found.sd[0] == pytest.approx(se, rel=1e-10)
+    assert float(found.statistic[0]) == pytest.approx((one / zero - 1) / se, rel=1e-10)
+    assert "POM[1] / POM[0] - 1" in str(found.summary())
+
+
+@pytest.mark.parametrize("cov_type", ["robust", "bootstrap"])
+def test_it_is_the_ratio_of_another_scale(frame, cov_type):
+    """Point and standard error of effect="ratio" and "percent" for robust errors; the logarithm has its interval."""
+    model = cr.AIPW.from_formula(f"y ~ {RHS}", frame, treat="d")
+    options = {"cov_type": cov_type} | ({"n_boot": 50} if cov_type == "bootstrap" else {})
+    res, ratio = model.fit(**options), model.with_options(effect="ratio").fit(**options)
+    found = res.nlcom("POM[1]/POM[0] = 1, 100 * (POM[1] - POM[0]) / POM[0], log(POM[1]) - log(POM[0])")
+    assert found.effect[0] == pytest.approx(ratio.effect, rel=1e-12)
+    assert found.effect[1] == pytest.approx(model.with_options(effect="percent").fit().effect, rel=1e-12)
+    if cov_type == "robust":
+        assert found.sd[0] == pytest.approx(ratio.effect_se, rel=1e-9)
+        np.testing.assert_allclose(np.exp(found.conf_int()[2]), ratio.conf_int().iloc[0], rtol=1e-9)
+        assert found.statistic[0] == pytest.approx((ratio.effect - 1) / ratio.effect_se, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("linear", "nonlinear"),
+    [
+        ("POM[1] - POM[0] = 0.2", "POM[1] - POM[0] = 0.2"),
+        ("2 * ATE", "ATE * 4 / 2"),
+        ("POM[1] = POM[0]", "POM[1] = POM[0]"),
+        ("ATE, POM[0] = 1", "ATE, POM[0] = 2**0"),
+        ("ATE", "-(-ATE)"),
+    ],
+)
+def test_linear_expressions_are_t_test(res, linear, nonlinear):
+    one, other = res.t_test(linear), res.nlcom(nonlinear)
+    np.testing.assert_allclose(other.effect, one.effect, rtol=1e-12)
+    np.testing.assert_allclose(other.sd, one.sd, rtol=1e-9)
+    np.testing.assert_allclose(np.ravel(other.statistic), np.ravel(one.statistic), rtol=1e-9)
+    np.testing.assert_allclose(other.conf_int(), one.conf_int(), rtol=1e-9)
+
+
+def test_names_that_hold_one_another(frame):
+    res = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="arm", reference="a").fit()
+    found = res.nlcom("ATE[b 12] / ATE[b 1], sqrt(POM[a]**2), exp(ATE[b 12])")
+    first, second, mean = res.params[["ATE[b 1]", "ATE[b 12]", "POM[a]"]]
+    np.testing.assert_allclose(found.effect, [second / first, mean, np.exp(second)])
+    assert found.c_names == ["ATE[b 12] / ATE[b 1]", "sqrt(POM[a]**2)", "exp(ATE[b 12])"]
+    target = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="arm", reference="a", target="b 1").fit()
+    assert target.nlcom("ATT(b 1)[b 12] / ATT(b 1)[b 1]").effect[0] == target.params.iloc[1] / target.params.iloc[0]
+
+
+def test_the_longest_name_is_read():
+    found = Expressions("ATE ratio / ATE, ATE = ATE ratio", ["ATE", "ATE ratio"])
+    np.testing.assert_allclose(found.values_at(np.array([2.0, 3.0])), [1.5, -1.0])
+    assert found.texts == ["ATE ratio / ATE", "ATE = ATE ratio"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("POM[1] / mage", r"'mage' is not a parameter[^$]*The parameters are ATE, POM\[0\], POM\[1\]. Type  "),
+        ("POM[1]^2", r"\^ is not a power[^$]*Type  \*\*"),
+        ("POM[1] /", "cannot read the expression 'POM"),
+        ("sin(ATE)", "sin is no function it knows; expected 'log', 'exp', 'sqrt'"),
+        ("ATE = 1 = 2", "more than one ="),
+        ("__import__('os')", "cannot read the expression"),
+        ("ATE.real", "expected numbers, parameters"),
+        ("log(0 * ATE)", r"'log\(0 \* ATE\)' has no finite value at the estimates: ATE = "),
+        ("", "cannot read the expression"),
+    ],
+)
+def test_what_it_does_not_read(res, text, message):
+    with pytest.raises(cr.OptionError, match=message):
+        res.nlcom(text)
+
+
+def test_t_test_leads_to_it(res):
+    with pytest.raises(cr.DesignError, match=r"Type  res.nlcom\('POM\[1\] / POM\[0\] = 1'\)"):
+        res.t_test("POM[1] / POM[0] = 1")
+    assert res.nlcom("POM[1] / POM[0] = 1").effect[0] == pytest.approx(res.params.iloc[2] / res.params.iloc[1])
+
+
+def test_jre_has_functions_of_its_effect_only(frame):
+    model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d")
+    res = model.fit(cov_type="robust", n_replicates=40)
+    for text in ("POM[1] / POM[0]", "POM[1]", "log(POM[1]) - log(POM[0])"):
+        with pytest.raises(cr.OptionError, match=r'depends on the level of the arm means[^$]*effect="ratio"'):
+            res.nlcom(text)
+    for text in ("ATE**2", "exp(POM[1] - POM[0])", "ATE"):
+        assert np.isfinite(res.nlcom(text).sd).all()
+    ratio = model.with_options(effect="ratio").fit(cov_type="robust", n_replicates=40)
+    found = ratio.nlcom("POM[1] / POM[0]")
+    assert found.effect[0] == pytest.approx(ratio.effect, rel=1e-9)
+    with pytest.raises(cr.OptionError, match="depends on the level"):
+        ratio.nlcom("POM[1] - POM[0]")
+    assert res.start.nlcom("POM[1] / POM[0]").effect[0] > 0

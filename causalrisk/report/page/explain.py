@@ -176,7 +176,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         ("The weights", _weights(record)),
         ("The outcome models", _outcome_models(record)),
         ("The averages", _averages(record)),
-        ("The effect", _effect(record)),
+        ("The effect", [f"{'; '.join(effect_words(record, k) for k in range(len(record.effect_names)))}."]),
         ("The standard error", _standard_error(record, alpha)),
     ]
     numbered = [Section(f"{k}. {title}", tuple(texts)) for k, (title, texts) in enumerate(steps, 1) if texts]
@@ -409,11 +409,6 @@ def _averages(record: FitRecord) -> list[str]:
         change = format(mean - model, f"+{spec}")  # signed as printed: a rounding error is no minus
         parts.append(f"POM[{label}] = {format(model, spec)} {change[0]} {change[1:]} = {format(mean, spec)}")
     return [f"{text}, {record.spec.averaged}: {joined(parts)}."]
-
-
-def _effect(record: FitRecord) -> list[str]:
-    effects = [effect_words(record, k) for k in range(len(record.effect_names))]
-    return [f"{'; '.join(effects)}."]
 
 
 def _standard_error(record: FitRecord, alpha: float) -> list[str]:

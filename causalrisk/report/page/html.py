@@ -13,6 +13,7 @@ import pandas as pd
 
 from causalrisk.errors import UnavailableError
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading
+from causalrisk.report.tables.text import format_number
 from causalrisk.runtime.interruptions import interruptions_kept
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
@@ -73,11 +74,15 @@ def reading_html(reading: Reading) -> str:
     return "\n".join([head, *(paragraph(text) for text in reading.texts if text)])
 
 
-def formatted(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]]) -> pd.DataFrame:
-    """Return a frame of texts: each column by its format, empty where a value is missing; others as they print."""
+def _usual(value: Any) -> str:
+    return format_number(value) if isinstance(value, float) else str(value)
+
+
+def formatted(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> pd.DataFrame:
+    """Return a frame of texts: each column by its format, else as usual for numbers; empty where a value is missing."""
     columns = {}
     for name in frame:
-        form = formats.get(str(name), str)
+        form = (formats or {}).get(str(name), _usual)
         columns[name] = ["" if pd.isna(value) else form(value) for value in frame[name]]
     return pd.DataFrame(columns, index=frame.index, columns=frame.columns, dtype=object)
 

@@ -145,7 +145,7 @@ def methods(record: FitRecord) -> str:
         whose = "" if options.did is None else " of the change" if design.periods is None else " of each period"
         model = f"Outcome models{whose} were {record.sample.family.label}"
         formula = design.formula and without_change(design.formula, options.did)
-        parts.append(f"{model}: {formula}." if formula else f"{model} in {_names(design.exog_names)}.")
+        parts.append(f"{model}: {formula}." if formula else f"{model} in {', '.join(design.exog_names)}.")
     if record.design.offset_kind is not None:
         parts.append(offset_words(record))
     if record.spec.uses_propensity:
@@ -177,7 +177,7 @@ def _quantile_sentence(record: FitRecord) -> str:
     what = f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007)"
     if record.spec.constants:
         return f"{what}, which are weighted quantiles." if record.spec.weighted else f"{what}."
-    source = design.formula if design.formula else _names(design.exog_names)
+    source = design.formula if design.formula else ", ".join(design.exog_names)
     return f"{what}; the outcome models were logits of the outcomes up to each quantile: {source}."
 
 
@@ -207,15 +207,12 @@ def _learner_sentences(record: FitRecord, learned: Learned) -> list[str]:
     return texts
 
 
-def _names(names: tuple[str, ...]) -> str:
-    return ", ".join(names)
-
-
 def _propensity_sentence(record: FitRecord) -> str:
     design, text = record.design, propensity_text(record)
     if design.score is not None:
         return f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
-    what = f": {design.propensity_formula}" if design.propensity_formula else f" in {_names(design.propensity_names)}"
+    formula = design.propensity_formula
+    what = f": {formula}" if formula else f" in {', '.join(design.propensity_names)}"
     loss = " (Tan 2020)" if record.options.propensity_loss == "calibrated" else ""
     if record.options.propensity_score is not None:
         loss = ", cross-fitted (Chernozhukov et al. 2018)"
@@ -324,7 +321,8 @@ def call_of(record: FitRecord) -> str:
         and resamples given as arrays) get a name, which a comment explains.
     """
     names = ", ".join(sorted([record.spec.name, *(["DiD"] if record.options.did is not None else [])]))
-    design, lines = record.design, [f"from causalrisk import {names}{_numpy(record)}", ""]
+    numpy = "" if isinstance(repeating(record.seed), int) else "\nimport numpy as np"
+    design, lines = record.design, [f"from causalrisk import {names}{numpy}", ""]
     given = _data_options(record) | _model_options(record)
     if design.formula is not None:
         formula = without_change(without_indicators(design.formula, design.filled), record.options.did)
@@ -336,10 +334,6 @@ def call_of(record: FitRecord) -> str:
     lines += [*head, *(f"    {name}={value}," for name, value in given.items()), ")"]
     fit = ", ".join(f"{name}={value}" for name, value in _fit_options(record).items())
     return "\n".join([*lines, f"res = model.fit({fit})"])
-
-
-def _numpy(record: FitRecord) -> str:
-    return "" if isinstance(repeating(record.seed), int) else "\nimport numpy as np"
 
 
 def _data_options(record: FitRecord) -> dict[str, str]:

@@ -398,7 +398,6 @@ def _trimming(record: FitRecord) -> Body:
     reading = by_contrast({
         contrast: read_trimming(table, record.std_errors[k]) for k, (contrast, table) in enumerate(tables.items())
     })  # fmt: skip
-    formatting: Formats = {"n": _whole, "effect": format_number, "std err": format_number}
     told = next(iter(tables.values()))["note"]
     noisy = [str(limit) for limit, note in told.items() if str(note).startswith(MONTE_CARLO)]
     notes = [
@@ -411,7 +410,7 @@ def _trimming(record: FitRecord) -> Body:
         notes.insert(0, paragraph(f"{moves} More replicates (n_replicates=) bring it down.", "soft"))
     shown = [
         table_html(
-            formatted(table.drop(columns="note"), formatting),
+            formatted(table.drop(columns="note"), {"n": _whole}),
             f"Effect{_of(record, contrast)} by trimming (robust standard errors)",
             ("estimand",),
         )
@@ -432,10 +431,10 @@ def _learners(record: FitRecord) -> Body:
     ]
     shown = learner_fit(record)
     shown.index = [": ".join(key) for key in shown.index]
-    tables = [table_html(formatted(shown, dict.fromkeys(map(str, shown), format_number)), "Fit outside of the folds")]
+    tables = [table_html(formatted(shown), "Fit outside of the folds")]
     if record.stack is not None:
         fits = stack_table(record).rename_axis(None)
-        tables.append(table_html(formatted(fits, dict.fromkeys(map(str, fits), format_number)), "Fits of the average"))
+        tables.append(table_html(formatted(fits), "Fits of the average"))
     return "\n".join([paragraph(learner_words(record)), *figures, *tables]), None
 
 
@@ -447,9 +446,8 @@ def _anchor(record: FitRecord, alpha: float) -> Body:
         f"Effect over the anchor. {reading.headline}",
         "Effect with intervals from rows held out, over the anchor; the circle is the one chosen.",
     )
-    formatting = dict.fromkeys(("effect", "std err", "robust se", "variance ratio", "ratio se", "share"), format_number)
     shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
-    table = table_html(formatted(shown, formatting), "Effect by anchor (std err: by rows held out)")
+    table = table_html(formatted(shown), "Effect by anchor (std err: by rows held out)")
     return figure + table, reading
 
 
@@ -467,9 +465,8 @@ def _penalty(record: FitRecord, alpha: float) -> Body:
         f"Effect and net bias over the penalty lambda. {reading.headline}",
         "Effect with robust intervals, and the net bias (right axis), over the penalty lambda.",
     )
-    formatting = dict.fromkeys(("effect", "std err", "fit loss", "risk", "RMS net"), format_number)
     shown = path.set_axis([f"{penalty:.4g}" for penalty in path.index]).rename_axis("lambda")
-    table = table_html(formatted(shown, formatting), "Effect by lambda (robust standard errors)")
+    table = table_html(formatted(shown), "Effect by lambda (robust standard errors)")
     return figure + table, reading
 
 
@@ -493,7 +490,7 @@ def _cancellation(record: FitRecord) -> Body:
             "Root of the expected ATE risk of every estimator over the propensity replicates, and of its parts.",
         )
     )
-    shown = formatted(table, {str(c): format_number for c in table}).T.rename_axis(None)
+    shown = formatted(table).T.rename_axis(None)
     body = "\n".join([*figures, table_html(shown, "Biases by estimator")])
     return body, reading
 
@@ -504,7 +501,7 @@ def _influence(record: FitRecord) -> Body:
     method, what = quick_method(record, clusters), "cluster" if clusters else "row"
     numbered = isinstance(record.design.in_sample.index, pd.RangeIndex) and not clusters
     counted = ", counted from 0 in the data" if numbered else ""
-    formatting: Formats = {"n": _whole, "change": format_number, "in std errors": _three, "weight share": format_share}
+    formatting: Formats = {"n": _whole, "in std errors": _three, "weight share": format_share}
     readings, body = {}, []
     for position, table in enumerate(influence_tables(record, method, clusters), start=1):
         contrast = record.contrasts[position - 1]
@@ -558,7 +555,7 @@ def _distribution(record: FitRecord, alpha: float) -> Body:
 
 def _sensitivity(record: FitRecord, alpha: float) -> Body:
     table = sensitivity(record, alpha)
-    formatting = {str(c): format_number if c in ("effect", "scale") else _three for c in table if c != "basis"}
+    formatting = {str(c): _three for c in table if c not in ("effect", "scale", "basis")}
     shown = table_html(formatted(table, formatting).T.rename_axis(None), "Sensitivity to an omitted confounder")
     reading = by_contrast({str(contrast): read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
     return shown, reading
@@ -569,7 +566,7 @@ def _ledgers(record: FitRecord) -> Part:
     dropped = record.design.n_dropped
     body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} are not.")]
     if len(ledger):
-        body.append(table_html(formatted(ledger, {}), "Rows that were left out, and why", tuple(ledger)))
+        body.append(table_html(formatted(ledger), "Rows that were left out, and why", tuple(ledger)))
     for what, failures in (
         ("Resamples", None if record.boot is None else record.boot.failures),
         ("Propensity replicates", None if record.joint is None else record.joint.replicates.failures),
