@@ -415,7 +415,7 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
     names, (spec, _) = record.effect_names, formats(record)
     se, null = record.std_errors, record.options.effect_scale.null
     limits, (z, p), (symbol, _) = parameter_limits(record, alpha), parameter_tests(record), statistic_names(record.df)
-    texts = [se_words(record)]
+    texts = [f"{_se_source(record)}.{choice_words(record)}"]
     if record.options.quantiles and record.boot is None:
         texts.append(DENSITY)
     if np.isfinite(record.df):
@@ -567,47 +567,41 @@ def weight_words(record: FitRecord) -> str:
     return in_population(record, simpler or population.text("weight"))
 
 
-def se_words(record: FitRecord) -> str:
-    """Return a sentence on the source of the standard errors."""
-    if record.cov_type == "replicates" and record.design.survey is not None:
+def _se_source(record: FitRecord) -> str:
+    """Return a sentence on the source of the standard errors, without its end."""
+    survey, again = record.design.survey, f"{redone_words(record).capitalize()} was done again"
+    if record.cov_type == "replicates" and survey is not None:
         return (
-            f"{redone_words(record).capitalize()} was done again under {survey_words(record.design.survey)}, and the "
-            "standard error is the root of the sum of squares of the estimates that the survey's documentation "
-            f"prescribes.{choice_words(record)}"
+            f"{again} under {survey_words(survey)}, and the standard error is the root of the sum of squares of the "
+            "estimates that the survey's documentation prescribes"
         )
-    if record.cov_type == "survey" and record.design.survey is not None:
+    if record.cov_type == "survey" and survey is not None:
         return (
             "The standard error adds up the influence of the rows on the result, through all steps at once, within "
             "first-stage units, and the squares of what these differ by within their strata (the linearised formula "
-            f"of surveys): {survey_words(record.design.survey)}.{choice_words(record)}"
+            f"of surveys): {survey_words(survey)}"
         )
     if record.boot is not None:
         drawn, used = len(record.boot.failures), len(record.boot.used)
         kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
         failed = "" if used == drawn else f" ({used} of them could be used)"
-        what, again = "standard deviation of the estimates", redone_words(record).capitalize()
-        if record.joint is not None:
-            what = "root mean square distance of the estimates from this one"
+        jointly = "root mean square distance of the estimates from this one"
+        what = "standard deviation of the estimates" if record.joint is None else jointly
+        how = f"{again} on {count(drawn, 'resample')}{failed} - {kind} -"
         if record.multiplied:
-            return (
-                f"The influence of every row on the result, through all steps at once, was multiplied {drawn} times - "
-                f"{kind} - and added to it, and the standard error is the {what}.{choice_words(record)}"
-            )
-        return (
-            f"{again} was done again on {count(drawn, 'resample')}{failed} - {kind} - and the standard error is the "
-            f"{what}.{choice_words(record)}"
-        )
-    design, names = record.design, joined(record.design.cluster_names)
+            how = "The influence of every row on the result, through all steps at once, was multiplied"
+            how += f" {drawn} times - {kind} - and added to it,"
+        return f"{how} and the standard error is the {what}"
     if record.cov_type == JACKKNIFE:
-        unit, again = left_out_words(record), redone_words(record).capitalize()
         return (
-            f"{again} was done again without each {unit} in turn (the jackknife), and the standard error is the root "
-            f"of (G - 1) / G times the squared distances of the estimates from their mean, with G "
-            f"{design.n_clusters or design.nobs}.{choice_words(record)}"
+            f"{again} without each {left_out_words(record)} in turn (the jackknife), and the standard error is the "
+            "root of (G - 1) / G times the squared distances of the estimates from their mean, with G "
+            f"{record.design.n_clusters or record.design.nobs}"
         )
+    names = joined(record.design.cluster_names)
     clusters = f", added up within the clusters of {names}" if record.cov_type == "cluster" else ""
     factor = f", times the small-sample factor {factor_text(record)}" if record.small_sample else ""
     return (
         "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
-        f"robust, or sandwich, formula{clusters}{factor}).{choice_words(record)}"
+        f"robust, or sandwich, formula{clusters}{factor})"
     )

@@ -164,7 +164,8 @@ def methods(record: FitRecord) -> str:
     rows += f"; {dropped} were left out" if dropped else ""
     filled = filled_counts(record)
     kept = f" Missing covariates ({filled}) were a constant with an indicator of it (Groenwold et al. 2012)."
-    parts.append(f"{rows}.{_missing_sentence(record)}{kept if filled else ''} {_errors_sentence(record)}")
+    parts.append(f"{rows}.{_missing_sentence(record)}{kept if filled else ''}")
+    parts.append(f"Standard errors {_errors_source(record)}; intervals are {distribution_words(record)}.")
     if record.joint is not None:
         parts.append(_beside_sentence(record))
     parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
@@ -233,43 +234,28 @@ def _missing_sentence(record: FitRecord) -> str:
     )
 
 
-def _errors_sentence(record: FitRecord) -> str:
+def _errors_source(record: FitRecord) -> str:
+    """Words on the source of the standard errors, behind these two."""
     survey = record.design.survey
     if survey is not None and record.cov_type in ("survey", "replicates"):
-        how = (
-            "are linearised (Binder 1983)"
-            if survey.replication is None
-            else "are from estimates under replicate weights"
-        )
-        return (
-            f"Standard errors {how} for the survey design, {survey_words(survey)} (Lumley 2010); intervals are "
-            f"{distribution_words(record)}."
-        )
+        linear = survey.replication is None
+        how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
+        return f"are {how} for the survey design, {survey_words(survey)} (Lumley 2010)"
     if record.boot is not None:
         kind = "given resamples" if record.given_resamples else resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
+        used = f"are the {what} over {len(record.boot.used)}"
         if record.multiplied:
-            return (
-                f"Standard errors are the {what} over {len(record.boot.used)} draws of the multiplier bootstrap (Kline "
-                f"and Santos 2012): {kind}; intervals are {distribution_words(record)}."
-            )
-        return (
-            f"Standard errors are the {what} over {len(record.boot.used)} resamples that redo {redone_words(record)} "
-            f"({kind}); intervals are {distribution_words(record)}."
-        )
+            return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
+        return f"{used} resamples that redo {redone_words(record)} ({kind})"
     if record.cov_type == JACKKNIFE:
-        return (
-            f"Standard errors are by the jackknife, which redoes {redone_words(record)} without each "
-            f"{left_out_words(record)} in turn (Efron and Stein 1981); intervals are {distribution_words(record)}."
-        )
+        again = f"redoes {redone_words(record)} without each {left_out_words(record)} in turn"
+        return f"are by the jackknife, which {again} (Efron and Stein 1981)"
     clustered = f", clustered by {joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
     clustered += " (Cameron, Gelbach and Miller 2011)" if record.design.second_cluster is not None else ""
     clustered += f", with the small-sample factor {factor_text(record)}" if record.small_sample else ""
-    return (
-        f"Standard errors are from the stacked estimating equations of all models{clustered} (Stefanski and Boos "
-        f"2002){'' if record.learned is None else ', at the predictions of the learner'}; intervals are "
-        f"{distribution_words(record)}."
-    )
+    taken = "" if record.learned is None else ", at the predictions of the learner"
+    return f"are from the stacked estimating equations of all models{clustered} (Stefanski and Boos 2002){taken}"
 
 
 def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: bool) -> list[str]:
