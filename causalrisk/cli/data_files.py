@@ -51,9 +51,10 @@ def read_file(
     Returns
     -------
     data : DataFrame
-        The data.
+        The data. Empty cells of a text file are missing; so are "NA", "None" and the like in a column of numbers or of
+        True and False. In a column of texts they are texts.
     words : mapping
-        Counts of words for missing values in a text file, from `read_table`.
+        Counts of the words for missing values in each column of texts of a text file that has any.
 
     Raises
     ------
@@ -63,14 +64,22 @@ def read_file(
         If the path is a web address, which is never fetched.
     """
     ending = path.suffix.lower()
-    refuse_address(path)
+    if not path.exists() and ":/" in str(path):
+        raise OptionError(
+            f"{str(path)!r} is a web address; expected a file on this computer: nothing is fetched.\n"
+            "Download it first, and look at it."
+        )
     if not path.is_file():
         raise DesignError(_not_there(path))
     if ending in TEXT or not ending:
         usual = "\t" if ending in (".tsv", ".tab") else ","
         sep = (sep or usual).replace("\\t", "\t")
         try:
-            return read_table(path, missing, sep=sep, decimal=decimal, thousands=thousands, encoding=encoding)
+            table = pd.read_csv(
+                path.absolute(), keep_default_na=False, na_values=["", *missing], low_memory=False, sep=sep,
+                decimal=decimal, thousands=thousands, encoding=encoding,
+            )  # fmt: skip
+            return table, _words_for_missing(table, decimal, thousands)
         except UnicodeDecodeError as error:
             raise DesignError(
                 f"{path} is not {encoding.upper()} text.\n"
@@ -104,44 +113,8 @@ def read_file(
         raise DesignError(f"{path} is not a readable {ending} file: {error}.\nSave it again, or as .csv.") from error
 
 
-def read_table(
-    path: Path,
-    missing: frozenset[str] = frozenset(),
-    *,
-    sep: str = ",",
-    decimal: str = ".",
-    thousands: str | None = None,
-    encoding: str = "utf-8",
-) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
-    """Read a text file of columns with a header line.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    missing : frozenset of str
-        Words that are missing values in every column.
-    sep, decimal, thousands, encoding : str
-        Format of the file, as in `pandas.read_csv`.
-
-    Returns
-    -------
-    table : DataFrame
-        Empty cells are missing; so are "NA", "None" and the like in a column of numbers or of True and False. In a
-        column of texts they are texts.
-    words : dict of str to dict
-        Counts of the words for missing values in each column of texts that has any.
-
-    Raises
-    ------
-    OptionError
-        If the path is a web address, which is never fetched.
-    """
-    refuse_address(path)
-    table = pd.read_csv(
-        path.absolute(), keep_default_na=False, na_values=["", *missing], low_memory=False, sep=sep, decimal=decimal,
-        thousands=thousands, encoding=encoding,
-    )  # fmt: skip
+def _words_for_missing(table: pd.DataFrame, decimal: str, thousands: str | None) -> dict[str, dict[str, int]]:
+    """Read such words in the columns of a table, in place, and count them where they are texts."""
     words = {}
     for name in table:
         if table[name].dtype.kind in "bif":
@@ -149,16 +122,7 @@ def read_table(
         table[name], found = _words_read(table[name], decimal, thousands)
         if found:
             words[str(name)] = found
-    return table, words
-
-
-def refuse_address(path: Path) -> None:
-    """Raise an OptionError for a web address, which is never fetched."""
-    if not path.exists() and ":/" in str(path):
-        raise OptionError(
-            f"{str(path)!r} is a web address; expected a file on this computer: nothing is fetched.\n"
-            "Download it first, and look at it."
-        )
+    return words
 
 
 def _words_read(column: pd.Series, decimal: str, thousands: str | None) -> tuple[pd.Series, dict[str, int]]:

@@ -246,10 +246,13 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         )
 
 
-def _check_arm(record: FitRecord, arm: Any) -> None:
-    """Refuse a statistic, such as other packages take in the place of the arm."""
+def _asked(record: FitRecord, call: str, data: Any, arm: Any) -> Any:
+    """Refuse a joint fit, and a statistic, such as other packages take in the place of the arm; return the rows."""
+    check_unit_level(record, call)
     if isinstance(arm, str) and arm in STATISTICS and record.design.arm_named(arm) is None:
         raise TypeError(f"arm={arm!r} is a statistic of other packages; expected an arm.\n{OF_THE_SAMPLE}")
+    _note_arm(record, data, arm)
+    return data
 
 
 def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
@@ -300,10 +303,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     DesignError
         If a covariate is missing or has a level that was not in the fit.
     """
-    check_unit_level(record, "predict(data)")
-    data = exog if data is None else data
-    _check_arm(record, arm)
-    _note_arm(record, data, arm)
+    data = _asked(record, "predict(data)", exog if data is None else data, arm)
     labels = list(record.design.labels)
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
@@ -340,14 +340,11 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
     0  3140.4     18.9         3103.3         3177.5
     1  3151.9     26.6         3099.8         3203.9
     """
-    check_unit_level(record, "get_prediction(data)")
     if record.spec.given:
         raise UnavailableError(
             "predictions of a learner have no standard errors.\nType  res.predict(data)  for the predictions."
         )
-    data = exog if data is None else data
-    _check_arm(record, arm)
-    _note_arm(record, data, arm)
+    data = _asked(record, "get_prediction(data)", exog if data is None else data, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
     index = record.design.index if data is None else _index_of(data)

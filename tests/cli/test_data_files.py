@@ -11,7 +11,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.cli import main
-from causalrisk.cli.data_files import read_table
+from causalrisk.cli.data_files import read_file
 from tests.conftest import simulate
 
 
@@ -96,7 +96,7 @@ def test_the_treated_level_and_words_for_missing_are_not_proposed_as_reference(t
 
 
 def test_words_among_numbers_and_flags_are_missing(write):
-    table, notes = read_table(write("x,n,flag,t,e\n1,NA,True,a,\n2,3,NA,NA,1\nNaN,4,False,,2\n"))
+    table, notes = read_file(write("x,n,flag,t,e\n1,NA,True,a,\n2,3,NA,NA,1\nNaN,4,False,,2\n"))
     assert notes == {"t": {"NA": 1}}
     np.testing.assert_array_equal(table.x, [1, 2, np.nan])
     np.testing.assert_array_equal(table.n, [np.nan, 3, 4])
@@ -108,14 +108,14 @@ def test_words_among_numbers_and_flags_are_missing(write):
 
 
 def test_a_column_of_nothing_but_words_is_missing(write):
-    table, notes = read_table(write("x,y\nNA,1\nNA,2\n"))
+    table, notes = read_file(write("x,y\nNA,1\nNA,2\n"))
     assert table.x.isna().all()
     assert notes == {}
 
 
 def test_files_without_words_are_read_as_pandas_reads_them(write):
     path = write("x,y,z\n1,a,True\n2.5,b c,False\n")
-    pd.testing.assert_frame_equal(read_table(path)[0], pd.read_csv(path))
+    pd.testing.assert_frame_equal(read_file(path)[0], pd.read_csv(path))
 
 
 @pytest.mark.parametrize("address", ["https://example.org/data.csv", "ftp://example.org/x.csv", "file:///etc/passwd"])
