@@ -50,12 +50,7 @@ LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain fo
 
 
 def run_bootstrap(
-    refitter: Refitter,
-    draw: Callable[[int, int], Array],
-    n_boot: int,
-    width: int,
-    workers: int,
-    progress: bool,
+    refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, workers: int, progress: bool
 ) -> BootstrapDistribution:
     """Draw the resamples block by block and refit each block at once.
 
@@ -192,10 +187,7 @@ def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> Resam
 
 
 def drawn_or_weighed(
-    record: FitRecord,
-    inference: InferenceOptions,
-    notes: Notes,
-    run: Callable[[FitRecord], BootstrapDistribution],
+    record: FitRecord, inference: InferenceOptions, notes: Notes, run: Callable[[FitRecord], BootstrapDistribution]
 ) -> tuple[FitRecord, BootstrapDistribution]:
     """Bootstrap a fit as its record says, and warn of failures.
 

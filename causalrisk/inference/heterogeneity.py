@@ -320,15 +320,8 @@ def effects_by(
         effects = effects.at(columns)
     effects = effects.between(pairs, scale)
     index = _index(record, names, levels, pairs)
-    frame = inference_frame(
-        effects.values.ravel(),
-        se=effects.se.ravel(),
-        alpha=alpha,
-        index=index,
-        scale=scale,
-        errors=effects.errors,
-        df=record.df,
-    )
+    values, se = effects.values.ravel(), effects.se.ravel()
+    frame = inference_frame(values, se, alpha, index, scale, effects.errors, record.df)
     frame = adjusted_frame(frame, effects.covariance, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
     if found.groups:
         counts = (record.design.units @ found.columns).astype(int)
@@ -409,7 +402,7 @@ def differences_by(
     ]
     se = errors * scale.report_slope(scale.contrast(values))
     index = _index(record, names, (*found.levels, "minus"))
-    frame = inference_frame(values, se=se, alpha=alpha, index=index, scale=scale, errors=errors, df=record.df)
+    frame = inference_frame(values, se, alpha, index, scale, errors, record.df)
     same = [pairs.index(pair[::-1]) if pair[::-1] in pairs else k for k, pair in enumerate(pairs)]
     twins = np.minimum(same, np.arange(len(pairs))) + np.arange(len(effects.values))[:, None] * len(pairs)
     return adjusted_frame(frame, covariance, adjust=adjust, alpha=alpha, df=record.df, scale=scale, twins=twins.ravel())
@@ -735,7 +728,5 @@ def pairwise(
         of_scale = resample_covariance(record, scale.g(record.boot.used[:, block]) @ left.T, on_scale)
     index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
     errors = np.sqrt(np.clip(np.diag(of_scale), 0, None))
-    frame = inference_frame(
-        scale.report(on_scale), se=se, alpha=alpha, index=index, scale=scale, errors=errors, df=record.df
-    )
+    frame = inference_frame(scale.report(on_scale), se, alpha, index, scale, errors, record.df)
     return adjusted_frame(frame, of_scale, adjust=adjust, alpha=alpha, df=record.df, scale=scale)

@@ -575,11 +575,7 @@ class EquivalenceTest:
 
 
 def equivalence_test(
-    record: FitRecord,
-    low: float | None = None,
-    high: float | None = None,
-    r_matrix: Any = None,
-    alpha: float = 0.05,
+    record: FitRecord, low: float | None = None, high: float | None = None, r_matrix: Any = None, alpha: float = 0.05
 ) -> EquivalenceTest:
     """Test that effects lie between two limits (equivalence), or beyond one margin (non-inferiority).
 

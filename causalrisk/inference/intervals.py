@@ -31,13 +31,7 @@ from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.values import Interval
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import jackknife_contributions
-from causalrisk.inference.wald import (
-    limit_names,
-    parameter_limits,
-    parameter_tests,
-    statistic_names,
-    wald_interval,
-)
+from causalrisk.inference.wald import limit_names, parameter_limits, parameter_tests, statistic_names, wald_interval
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH

@@ -369,7 +369,7 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
         se[own] = resample_errors(record, comparison.boot[:, own], effects[own])
         errors[own] = resample_errors(record, scale.contrast(comparison.boot[:, own]), scale.contrast(effects[own]))
     df = np.repeat([record.df for record in comparison.records], count)
-    frame = inference_frame(effects, se=se, alpha=alpha, index=comparison.rows, scale=scale, errors=errors, df=df)
+    frame = inference_frame(effects, se, alpha, comparison.rows, scale, errors, df)
     robust = [np.sqrt(np.diag(record.covariance)[:count]) for record in comparison.records]
     frame.insert(2, "robust se", np.concatenate(robust))
     return frame

@@ -22,12 +22,7 @@ from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.robust import influence_covariance
-from causalrisk.inference.wald import (
-    contrast_errors,
-    inference_frame,
-    two_sided,
-    upper_quantile,
-)
+from causalrisk.inference.wald import contrast_errors, inference_frame, two_sided, upper_quantile
 from causalrisk.numerics.linalg import Array
 
 ADJUSTMENTS = {  # what is typed -> statsmodels' name; the single step is not among its methods

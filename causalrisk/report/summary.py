@@ -207,14 +207,8 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         *([] if record.learned is None else [("Learner:", learner_text(record))]),
         *offset_row(record),
     ]
-    right = [
-        ("No. Observations:", f"{design.nobs}"),
-        ("Rows dropped:", f"{design.n_dropped}"),
-    ]
-    inference = [
-        ("Propensity:", propensity_text(record)),
-        ("Std. errors:", covariance_name(record)),
-    ]
+    right = [("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
+    inference = [("Propensity:", propensity_text(record)), ("Std. errors:", covariance_name(record))]
     if np.isfinite(record.df):
         inference.append(("Df Residuals:", f"{record.df:.6g}"))
     if record.boot is not None and record.cov_type != "replicates":

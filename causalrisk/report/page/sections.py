@@ -89,10 +89,7 @@ ASSUMPTIONS = {
         "No covariate is a consequence of the treatment",
         "When was each covariate measured, and why can {treat} not have changed it? Covariates: {covariates}.",
     ),
-    "no_interference": (
-        "No interference",
-        "Why does the {outcome} of one row not depend on the {treat} of another?",
-    ),
+    "no_interference": ("No interference", "Why does the {outcome} of one row not depend on the {treat} of another?"),
 }
 TRENDS = {
     "parallel_trends": (

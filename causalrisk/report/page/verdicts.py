@@ -272,7 +272,7 @@ def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Rea
     texts = [
         f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; the fit has {own:.3g}; IPWRA gives "
         f"{format_number(start)}. The RMS net bias falls from {format_number(used['RMS net'].iloc[0])} to "
-        f"{format_number(used['RMS net'].iloc[-1])} over this range.",
+        f"{format_number(used['RMS net'].iloc[-1])} over this range."
     ]
     if 0 in path.index:
         texts.append(

@@ -467,12 +467,7 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
 
 @of_means
 def plot_influence(
-    record: FitRecord,
-    ax: Any = None,
-    top: int = 5,
-    method: str | None = None,
-    arm: Any = None,
-    clusters: bool = False,
+    record: FitRecord, ax: Any = None, top: int = 5, method: str | None = None, arm: Any = None, clusters: bool = False
 ) -> Any:
     """Influence of each row, or of each cluster, on the effect against its share of the weight.
 
