@@ -71,7 +71,7 @@ def printed_whole(value: R) -> R:
     return Frame(value).__finalize__(value) if type(value) is pd.DataFrame else value  # with its attrs
 
 
-def tidy_frame(names: Sequence[str], estimates: Sequence[Array], limits: Array | None) -> pd.DataFrame:
+def tidy_frame(names: Sequence[str], estimates: Sequence[Array] | Array, limits: Array | None) -> pd.DataFrame:
     """Return one row a parameter.
 
     Parameters
@@ -110,10 +110,8 @@ def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool)
     DataFrame
         Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, next to robust_std_error.
     """
-    *numbers, low, high = effects.drop(columns="robust se").to_numpy().T
-    frame = tidy_frame(
-        np.resize(list(names), len(effects)), numbers, np.stack([low, high], axis=1) if conf_int else None
-    )
+    numbers, terms = effects.drop(columns="robust se").to_numpy(), list(names) * (len(effects) // len(names))
+    frame = tidy_frame(terms, numbers[:, :-2].T, numbers[:, -2:] if conf_int else None)
     frame.insert(0, "estimator", effects.index.get_level_values("estimator"))
     frame.insert(4, "robust_std_error", effects["robust se"].to_numpy())
     return frame
