@@ -49,7 +49,7 @@ from causalrisk.report.labels import (
     survey_words,
     variables_of,
 )
-from causalrisk.report.tables.text import format_number, format_p, wrap
+from causalrisk.report.tables.text import format_number, format_p, signed_p, wrap
 
 SMALL, LARGE = 0.25, 1.0  # gap between JRE and IPWRA in standard errors: of no consequence below, serious above
 COMPARED = {"difference": "difference", "ratio": "ratio", "odds_ratio": "odds ratio", "percent": "change in percent"}
@@ -429,12 +429,7 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         )
     for k, name in enumerate(names):
         low, high = (format(v, spec) for v in limits[k])
-        shown = format_p(p[k]) if p[k] < 0.001 else f"= {format_p(p[k])}"
-        test = (
-            f" Against no effect ({null:g}): {symbol} = {z[k]:.2f}, p {shown.replace('<', '< ')}."
-            if z[k] == z[k]
-            else ""
-        )
+        test = f" Against no effect ({null:g}): {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""
         texts.append(
             f"{name}: standard error {format(se[k], spec)}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}"
         )

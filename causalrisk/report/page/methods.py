@@ -44,7 +44,7 @@ from causalrisk.report.labels import (
     survey_words,
     trend_words,
 )
-from causalrisk.report.tables.text import column_format, format_number, format_p
+from causalrisk.report.tables.text import column_format, format_number, signed_p
 
 
 def drawn_units(record: FitRecord) -> str:
@@ -98,7 +98,9 @@ def _beside_sentence(record: FitRecord) -> str:
         text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
         if paired is not None:
             difference, se, _, p = paired[len(record.effect_names) + k, :4]
-            text += f", difference {format_number(difference)} ({format_number(se)}), p {_p(p)}"
+            text += (
+                f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p).replace('< ', '<')}"
+            )
         words.append(text)
     same = "robust standard errors" if record.design.survey is None else "standard errors of the design"
     if paired is not None:
@@ -106,11 +108,6 @@ def _beside_sentence(record: FitRecord) -> str:
             f"standard errors from the same {'resamples' if record.design.replication is None else 'replicate weights'}"
         )
     return f"With the same models ({same} in parentheses): {'; '.join(words)}."
-
-
-def _p(p: float) -> str:
-    text = format_p(p)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def methods(record: FitRecord) -> str:

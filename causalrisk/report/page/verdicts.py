@@ -14,7 +14,7 @@ import pandas as pd
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.limits import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
 from causalrisk.report.labels import TOTAL_WEIGHT, count, joined
-from causalrisk.report.tables.text import format_number, format_p
+from causalrisk.report.tables.text import format_number, signed_p
 
 GOOD, CAUTION, BAD, UNJUDGED = "good", "caution", "bad", ""
 SOME_LEFT = 2 / 3  # effective n over n
@@ -168,8 +168,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
     ]
     if pvalue is not None:
         means = "the propensity model does not balance its own columns" if pvalue < 0.05 else "nothing against it"
-        shown = "< 0.001" if pvalue < 0.001 else f"= {format_p(pvalue)}"
-        texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {shown}, {means}.")
+        texts.append(f"Test of the propensity model (Imai and Ratkovic 2014): p {signed_p(pvalue)}, {means}.")
     if left:
         where = "observed=" if observed else "the propensity formula"
         texts.append(f"Add squares and interactions of the covariates that differ to {where}.")

@@ -115,6 +115,11 @@ def format_p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{float(p):.3f}"
 
 
+def signed_p(p: float) -> str:
+    """Return a p-value behind its sign, "= 0.043" or "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"= {format_p(p)}"
+
+
 def format_share(x: float) -> str:
     """Return a share as a percentage.
 
