@@ -98,9 +98,8 @@ def _beside_sentence(record: FitRecord) -> str:
         text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
         if paired is not None:
             difference, se, _, p = paired[len(record.effect_names) + k, :4]
-            text += (
-                f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p).replace('< ', '<')}"
-            )
+            sign = signed_p(p).replace("< ", "<")
+            text += f", difference {format_number(difference)} ({format_number(se)}), p {sign}"
         words.append(text)
     same = "robust standard errors" if record.design.survey is None else "standard errors of the design"
     if paired is not None:
