@@ -370,7 +370,8 @@ def _coefficient_tables(record: FitRecord, alpha: float) -> list[TableContent]:
     if propensity is not None:
         tables.append(("propensity", propensity))
     frames = [
-        (corner, inference_frame(*block.to_numpy().T, alpha, block.index, df=record.df)) for corner, block in tables
+        (corner, inference_frame(block["values"].to_numpy(), block["se"].to_numpy(), alpha, block.index, df=record.df))
+        for corner, block in tables
     ]
     return [numbers_table(frame, corner, one_unit=False) for corner, frame in frames]
 
