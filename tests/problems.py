@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from causalrisk.estimators.effect_scales import SCALES
-from causalrisk.estimators.joint.criterion import Criterion
+from causalrisk.estimators.joint.objective import Criterion
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.joint.train import JointProblem, Trainer, joint_criterion
 from causalrisk.estimators.refit import SeparateRefitter
@@ -17,7 +18,7 @@ from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.weights import row_weights
 from causalrisk.numerics.families import outcome_family
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel
-from causalrisk.propensity.replicates import Replicates, ShiftedLogitReplicates, ShiftedReplicates
+from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates, ShiftedLogitReplicates, shifted_gamma
 from causalrisk.propensity.targets import (
     ArmTarget,
     Target,
@@ -129,11 +130,12 @@ class Problem:
         trainer = Trainer(parts, starts=starts)
         joint = trainer.estimate(trainer.train(fixed))
         if fit.model.separable and not dense:
-            distribution = ShiftedLogitReplicates(sample.slices, fit, replicates)
+            distribution = ShiftedLogitReplicates.of(fit, replicates)
         else:
-            distribution = ShiftedReplicates(sample.slices, fit, replicates)
+            shifted = partial(shifted_gamma, replicates.shifts(fit.gamma))
+            distribution = BlockwiseReplicates.of(fit, replicates.count, shifted)
         theta = start.theta if sample.family.linear else joint.estimate.theta
-        return parts, joint, JointRefitter(sample, fit, theta, fixed, distribution, self.separate(IPWRA)[1])
+        return parts, joint, JointRefitter(self.separate(IPWRA)[1], theta, fixed, distribution)
 
 
 def problem(n_arms=2, family="gaussian", link=None, model="logit", target="all", effect="difference", **options):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,8 @@ from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,6 +266,20 @@ class Design:
         return len(self.y)
 
     @property
+    def position(self) -> np.ndarray:
+        """Number of each row in the sample, shape (n,)."""
+        return np.arange(self.n)
+
+    @property
+    def block_bytes(self) -> float:
+        """Memory of the outcome design."""
+        return self.X.nbytes
+
+    def over(self, function: Callable[[Any], T], workers: int = 1, passes: Any = None) -> Iterator[T]:
+        """Begin a pass over the rows, as `ScannedDesign.over`: in memory they are one block, the design itself."""
+        return iter([function(self)])
+
+    @property
     def units(self) -> np.ndarray:
         """Number of observations of each row: its frequency weight, else one; shape (n,)."""
         return self.weights if self.weight_type == "frequency" else all_ones(self.n)
@@ -468,6 +484,25 @@ class Design:
             If the arms do not support the models.
         """
         return replace(self, arm=arm)._supported([])
+
+    def extended(
+        self,
+        step: Callable[[Any], Any],
+        encoder: ExtendedEncoder,
+        notes: list[str],
+        workers: int,
+        passes: Any,
+        *,
+        given: bool,
+    ) -> Design:
+        """Return the same rows with other columns in the outcome design, as `ScannedDesign.extended`."""
+        X, counts = np.ascontiguousarray(step(self).X), self.weights if self.weight_type == "frequency" else None
+        made = Matrices(X, self.Z, encoder, self.propensity_encoder, self.dropped_terms)
+        if not given:
+            made = supported(made, self.arm, self.labels, self.rules, notes, counts)
+        return replace(
+            self, X=made.X, exog_names=made.outcome.names, outcome_encoder=made.outcome, dropped_terms=made.dropped
+        )
 
     def _supported(self, notes: list[str]) -> Design:
         """Drop the columns that the rows do not support."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -159,34 +160,19 @@ def remaining_refitter(record: FitRecord) -> Refitter:
     if drawn is None:
         drawn = replicate_counts(record.resampler(), len(replicates.failures), joint.options.replicate_spread)
     usable = drawn[:, replicates.failures == Failure.OK]
-    slices, weight_fit = record.sample.slices, joint.problem.weight_fit
-    return refitter_of(record, replicates=RemainingReplicates(slices, weight_fit, replicates, usable))
+    weight_fit = joint.problem.weight_fit
+    remaining = functools.partial(_remaining_gamma, weight_fit, replicates, usable)
+    return refitter_of(record, replicates=BlockwiseReplicates.of(weight_fit, replicates.count, remaining))
 
 
-class RemainingReplicates(BlockwiseReplicates):
-    """Replicates of the full sample, fitted again without the rows that are left out.
-
-    Parameters
-    ----------
-    slices, weight_fit
-        As in `BlockwiseReplicates`.
-    replicates : Replicates
-        The replicates of the full sample.
-    drawn : ndarray, shape (n, B)
-        Multiplicities of the usable ones.
-    """
-
-    def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, replicates: Replicates, drawn: Array) -> None:
-        super().__init__(slices, weight_fit, replicates.count)
-        self.replicates, self.drawn = replicates, drawn
-
-    def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:
-        """As in `BlockwiseReplicates`, without the rows whose count is zero."""
-        kept = counts > 0
-        # A row moves a replicate about as often as it is in it.
-        moved = self.drawn[~kept].mean(axis=0) * (gamma - self.weight_fit.gamma)[:, None]
-        fits = self.weight_fit.refit(self.drawn * kept[:, None], self.replicates.gamma + moved)
-        return fits.coefficients[:, fits.failures == Failure.OK]
+def _remaining_gamma(
+    weight_fit: WeightFit, replicates: Replicates, drawn: Array, counts: Array, gamma: Array, number: int
+) -> Array:
+    """Replicates of the full sample, whose multiplicities are given, fitted again without the rows that count zero."""
+    kept = counts > 0
+    # A row moves a replicate about as often as it is in it.
+    moved = drawn[~kept].mean(axis=0) * (gamma - weight_fit.gamma)[:, None]
+    return weight_fit.refit(drawn * kept[:, None], replicates.gamma + moved).usable
 
 
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:

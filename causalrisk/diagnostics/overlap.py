@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.overlap import CostsBelow, crump_cut, inside, inverse_sum, limits_at, searched_cut, top_count
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.covariance import fit_again, with_covariance
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.distributions import Percentiles, Search, Tally
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.limits import CostsBelow, crump_cut, inside, inverse_sum, limits_at, searched_cut, top_count
 from causalrisk.propensity.models import Arms
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)

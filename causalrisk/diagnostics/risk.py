@@ -11,9 +11,8 @@ import pandas as pd
 
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.estimates import Estimate
-from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.fit import replicates_of_many, train_from
-from causalrisk.estimators.joint.criterion import ate_risk
+from causalrisk.estimators.joint.objective import ate_risk
 from causalrisk.estimators.joint.train import JointEstimate, Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord, of_means
@@ -52,7 +51,7 @@ def joint_of(record: FitRecord) -> JointRecord:
     """Return the joint part of a fit; for another estimator, of JRE with default options on the same data."""
     if record.joint is not None:
         return record.joint
-    check_observed(record.design, record.options, "The risks of the estimators")
+    record.check_observed("The risks of the estimators")
     ipwra = record.estimate if record.spec is IPWRA else separate_estimate(record, record.used_weight_fit, IPWRA)
     start, options = with_robust(dataclasses.replace(record, spec=IPWRA, estimate=ipwra, robust=None)), JREOptions()
     return train_from(start, options, Notes(()), replicates_of_many(start, options))

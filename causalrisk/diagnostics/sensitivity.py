@@ -13,7 +13,6 @@ from scipy.special import ndtri
 from causalrisk.design import ScannedDesign
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
-from causalrisk.estimators.exposure import check_observed
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.sample import shifted
@@ -261,7 +260,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     1 vs 0       2.36              2.13              0.16
     """
     check_alpha(alpha)
-    check_observed(record.design, record.options, CONFOUNDER)
+    record.check_observed(CONFOUNDER)
     scanned = isinstance(record.design, ScannedDesign)
     scales = None if scanned else bias_scales(record, record.used_weight_fit)
     z, rows, labels = float(critical_value(alpha, record.df)), [], record.design.labels
@@ -330,7 +329,7 @@ def sensitivity_bounds(
             )
     if not -1 <= rho <= 1:
         raise OptionError(f"rho={rho!r}; expected a correlation between -1 and 1.\nType  rho=1.")
-    check_observed(record.design, record.options, CONFOUNDER)
+    record.check_observed(CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
     z, rows, keys = critical_value(alpha, record.df), [], []
     for (label, scale), y, d in product(zip(record.design.labels[1:], scales, strict=True), *shares):

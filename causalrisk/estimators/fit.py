@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -25,25 +25,37 @@ from causalrisk.errors import (
     Told,
     listed,
 )
-from causalrisk.estimators.estimates import Estimate, Refits, ScannedEstimate
+from causalrisk.estimators.estimates import BlockInfluence, Estimate, Refits, ScannedEstimate
 from causalrisk.estimators.joint.anchor import LADDER, train_best
-from causalrisk.estimators.joint.criterion import Criterion
-from causalrisk.estimators.joint.scanned import check_held_out, check_joint, scanned_joint_problem, without_rows
+from causalrisk.estimators.joint.objective import Criterion
+from causalrisk.estimators.joint.scanned import (
+    check_held_out,
+    check_joint,
+    joint_problem,
+    scanned_joint_problem,
+    without_rows,
+)
 from causalrisk.estimators.joint.train import JointProblem, Trainer, usual_method
 from causalrisk.estimators.learned import Learned, learn
 from causalrisk.estimators.options import REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimators.outcome import check_bound, check_outcome_fits, gaussian_instead
+from causalrisk.estimators.outcome import check_outcome_fits, gaussian_instead
 from causalrisk.estimators.overlap import overlap_of
-from causalrisk.estimators.prepare import FitData, check_available, check_size, counted_passes, prepare, with_learner
-from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
+from causalrisk.estimators.prepare import (
+    Asked,
+    FitData,
+    check_available,
+    check_size,
+    counted_passes,
+    prepare,
+    with_learner,
+)
+from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem, scanned
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
-from causalrisk.estimators.refit import refit_scan
-from causalrisk.estimators.resample_passes import FullFit
+from causalrisk.estimators.refit import refit_passes
+from causalrisk.estimators.resample_passes import FullFit, Resamples, ScannedPasses
 from causalrisk.estimators.resampling import fit_replicates, unit_count
 from causalrisk.estimators.robust import with_robust
-from causalrisk.estimators.sample import Sample, ScannedSample
-from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.separate import (
     SolvedMeans,
     Trained,
@@ -64,6 +76,7 @@ from causalrisk.propensity.weights import WeightFit
 from causalrisk.runtime.memory import keep_freed_pages
 
 T = TypeVar("T")
+Keep: TypeAlias = Callable[[FitRecord], None] | None  # takes the fit that a joint one starts from
 LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
 COVERED = "95% intervals covered 79 to 84% with 6 clusters, 86 to 90% with 12, 91 to 95% with 30 in simulations"
@@ -89,15 +102,14 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
         The fit, without standard errors.
     """
     spec, use = options.own(spec), options.use_of(spec)
-    kinds, notes = _begin(design, spec, options, inference)
-    with counted_passes(design, spec, options, inference) as passes:
-        data, learned = prepare(design, spec, options, inference, notes=notes, passes=passes), None
+    with counted_passes(design, spec, _asked(design, spec, options, inference)) as asked:
+        data, learned = prepare(design, spec, asked), None
         plain = data.problem
         if use is not None:
-            learned = learn(data.design, options, inference, notes, passes)
-            data = with_learner(data, learned, use, spec=spec, options=options, inference=inference, notes=notes)
-        record, _ = separate_record(data, options, inference, kinds, notes)
-    return _checked(with_learned(record, learned, plain), notes)
+            learned = learn(data.design, options, inference, asked.notes, asked.passes)
+            data = with_learner(data, learned, use, spec, asked)
+        record, _ = separate_record(data, asked)
+    return _checked(with_learned(record, learned, plain), asked.notes)
 
 
 def with_learned(record: FitRecord, learned: Learned | None, problem: Problem) -> FitRecord:
@@ -108,10 +120,8 @@ def with_learned(record: FitRecord, learned: Learned | None, problem: Problem) -
     return dataclasses.replace(record, learned=learned, blocks=blocks)
 
 
-def _begin(
-    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions
-) -> tuple[tuple[str, str], Notes]:
-    """Refuse what cannot be; covariance type and kind of resampling, and the notes of the data."""
+def _asked(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Asked:
+    """Refuse what cannot be; else what is asked for, with the notes of the data."""
     keep_freed_pages()
     kinds = inference.resolved(design, joint=spec.joint)
     if kinds[0] in ("bootstrap", JACKKNIFE):
@@ -120,7 +130,7 @@ def _begin(
     check_quantiles(design, spec, options, kinds[0])
     refits = {"bootstrap": None if kinds[1] in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
     check_size(design, refits.get(kinds[0]), joint=spec.joint)
-    return kinds, Notes(design.notes)
+    return Asked(options, inference, kinds, Notes(design.notes))
 
 
 def check_one_way(design: Design, advice: str) -> None:
@@ -140,23 +150,15 @@ def _checked(record: FitRecord, notes: Notes) -> FitRecord:
     return dataclasses.replace(record, notes=tuple(notes))
 
 
-def separate_record(
-    data: FitData, options: ModelOptions, inference: InferenceOptions, kinds: tuple[str, str], notes: Notes
-) -> tuple[FitRecord, Trained]:
+def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
     """Fit weights and outcome models, and average over the target.
 
     Parameters
     ----------
     data : FitData
         The data.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
-    kinds : tuple of str
-        Covariance type and kind of resampling.
-    notes : Notes
-        Warnings so far; more are added.
+    asked : Asked
+        What is asked of the fit.
 
     Returns
     -------
@@ -165,7 +167,7 @@ def separate_record(
     trained : Trained
         Weights and outcome models.
     """
-    problem, design = data.problem, data.design
+    problem, design, options, inference, notes = data.problem, data.design, asked.options, asked.inference, asked.notes
     fitted = None if data.weights is None else RowsWeighed(data.weights)
     weighed = WeighedRows(problem, fitted or weigh(problem, design, options.propensity_link, notes))
     overlap, message, clipped = overlap_of(weighed, design, options)
@@ -178,7 +180,7 @@ def separate_record(
         full_design=data.full_design,
         spec=problem.spec,
         options=options,
-        sample=_kept_sample(problem),
+        sample=problem.known,
         target=problem.target,
         frame=data.frame,
         trimmed=data.trimmed,
@@ -186,8 +188,8 @@ def separate_record(
         estimate=estimate,
         overlap=overlap,
         joint=None,
-        cov_type=kinds[0],
-        bootstrap=kinds[1],
+        cov_type=asked.kinds[0],
+        bootstrap=asked.kinds[1],
         covariance=np.full((size, size), np.nan),
         boot=None,
         given_resamples=given,
@@ -245,13 +247,8 @@ def estimate_of(
 def _check_trained(trained: Trained, design: Design, notes: Notes) -> None:
     """Refuse an outcome model that separates; warn of one that did not settle."""
     problem, failed = trained.weighed.problem, trained.failed
-    if isinstance(problem, KeptProblem):
-        arms = check_outcome_fits(design, problem.sample, failed)
-    else:
-        arms = ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
-        for a, reason in enumerate(failed):
-            if reason != Failure.OK:
-                check_bound(design, problem.family, a)
+    sample = problem.sample if isinstance(problem, KeptProblem) else None
+    arms = check_outcome_fits(design, problem.family, failed, sample)
     what = f"the outcome model ({problem.family.label}) of {arms}"
     if Failure.OUTCOME_SEPARATION in failed:
         raise SeparationError(
@@ -262,21 +259,6 @@ def _check_trained(trained: Trained, design: Design, notes: Notes) -> None:
         notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
 
 
-def _kept_sample(problem: Problem) -> Sample:
-    """Return what is kept of the sample: all of it, or of a scan what does not go by rows."""
-    if isinstance(problem, KeptProblem):
-        return problem.sample
-    empty = _of_scan(problem).without_rows().sample
-    bases = {"X": empty.X, "Z": empty.Z, "R": empty.R}
-    return ScannedSample(**bases, family=problem.family, total=problem.total, n_arms=problem.n_arms)
-
-
-def _of_scan(problem: Problem) -> ScannedProblem:
-    if not isinstance(problem, ScannedProblem):
-        raise TypeError("this problem is no scan")
-    return problem
-
-
 def _kept_weights(weighed: WeighedRows, clipped: int) -> WeightFit | None:
     """Return what is kept of the importance weights, if some were fitted."""
     problem, weights = weighed.problem, weighed.weights
@@ -284,14 +266,14 @@ def _kept_weights(weighed: WeighedRows, clipped: int) -> WeightFit | None:
         return weights.rows if isinstance(weights.rows, WeightFit) else None
     if not isinstance(weights, BlockedWeights):
         return None
-    return weights.summary(_of_scan(problem).without_rows().weight_model, clipped)
+    return weights.summary(scanned(problem).without_rows().weight_model, clipped)
 
 
 def _scored_blocks(weighed: WeighedRows) -> FittedScan | None:
     """Return the rows of a scan with their scores, for later passes."""
     if not isinstance(weighed.weights, BlockedWeights):
         return None
-    return FittedScan(_of_scan(weighed.problem), weighed.weights.coefficients)
+    return FittedScan(scanned(weighed.problem), weighed.weights.coefficients)
 
 
 @dataclass(frozen=True)
@@ -314,10 +296,10 @@ class SeparatePasses(LaterPasses):
 
     def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
         """As in `LaterPasses`."""
-        trained, problem = self.trained, _of_scan(self.trained.weighed.problem)
+        trained, problem = self.trained, scanned(self.trained.weighed.problem)
         full = FullFit(self.params, trained.theta, trained.level, problem.options.effect_scale)
-        gamma = trained.weighed.weights.coefficients
-        return refit_scan(problem, full, gamma, resampler=problem.resampler(kind, seed), n_boot=n_boot)
+        passes = ScannedPasses(problem, full, Resamples(problem.resampler(kind, seed), n_boot))
+        return refit_passes(passes, trained.weighed.weights.coefficients)
 
     def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `LaterPasses`."""
@@ -326,17 +308,13 @@ class SeparatePasses(LaterPasses):
 
 
 def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
-    rows, scale = trained.rows(block), _of_scan(block.problem).options.effect_scale
+    rows, scale = trained.rows(block), scanned(block.problem).options.effect_scale
     values = influence_of_estimates(rows, at, trained.level, scale)
     return function(BlockInfluence(values, rows.sample.s, block.cluster, block.sample.stratum, block.number))
 
 
 def fit_joint(
-    design: Design,
-    options: ModelOptions,
-    inference: InferenceOptions,
-    joint_options: JREOptions,
-    keep: Callable[[FitRecord], None] | None = None,
+    design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions, keep: Keep = None
 ) -> FitRecord:
     """Fit the Joint Robust Estimator.
 
@@ -358,32 +336,21 @@ def fit_joint(
     FitRecord
         The fit, without standard errors.
     """
-    use = options.use_of(JRE)
-    kinds, notes = _begin(design, JRE, options, inference)
-    check_joint(design, joint_options, kinds)
-    with counted_passes(design, JRE, options, inference) as passes:
-        data = prepare(design, JRE, options, inference, notes=notes, passes=passes)
+    use, asked = options.use_of(JRE), _asked(design, JRE, options, inference)
+    check_joint(design, joint_options, asked.kinds)
+    with counted_passes(design, JRE, asked) as asked:
+        data = prepare(design, JRE, asked)
         if use is None:
-            return _checked(joint_record(data, options, inference, joint_options, kinds, notes, keep), notes)
-        learned, plain = learn(data.design, options, inference, notes, passes), data.problem
+            return _checked(joint_record(data, asked, joint_options, keep), asked.notes)
+        learned, plain = learn(data.design, options, inference, asked.notes, asked.passes), data.problem
         if use == TERMS:
-            data = with_learner(data, learned, use, spec=JRE, options=options, inference=inference, notes=notes)
-            record = joint_record(data, options, inference, joint_options, kinds, notes, keep)
+            record = joint_record(with_learner(data, learned, use, JRE, asked), asked, joint_options, keep)
         else:
-            record = fit_stack(data, learned, options, inference, joint_options, kinds, notes, keep)
-    return _checked(with_learned(record, learned, plain), notes)
+            record = fit_stack(data, learned, asked, joint_options, keep)
+    return _checked(with_learned(record, learned, plain), asked.notes)
 
 
-def fit_stack(
-    data: FitData,
-    learned: Learned,
-    options: ModelOptions,
-    inference: InferenceOptions,
-    joint_options: JREOptions,
-    kinds: tuple[str, str],
-    notes: Notes,
-    keep: Callable[[FitRecord], None] | None,
-) -> FitRecord:
+def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREOptions, keep: Keep) -> FitRecord:
     """Average JRE on the formula with, for each learner, JRE with its predictions as terms, and the predictions alone.
 
     Parameters
@@ -392,64 +359,56 @@ def fit_stack(
         The data with the terms of the formula.
     learned : Learned
         Predictions of the learners.
-    options, inference, joint_options, keep
-        As in `fit_joint`.
-    kinds, notes
+    asked
         As in `separate_record`.
+    joint_options, keep
+        As in `fit_joint`.
 
     Returns
     -------
     FitRecord
         The fit on the formula, its estimates those of the stack.
     """
-    lead = joint_record(data, options, inference, joint_options, kinds, notes, keep)
-    names, records, inference = ["formula"], [lead], dataclasses.replace(inference, rng=lead.seed)
+    lead, notes = joint_record(data, asked, joint_options, keep), asked.notes
+    names, records, inference = ["formula"], [lead], dataclasses.replace(asked.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
     weights = lead.used_weight_fit if data.problem.in_memory else None
     data = dataclasses.replace(data, weights=weights, replicates=replicates)
     for number, name in enumerate(learned.names):
         said, own = Told(notes), learned.of(number)
-        use = functools.partial(with_learner, data, own, options=options, inference=inference, notes=said)
-        joined = joint_record(use(TERMS, spec=JRE), options, inference, joint_options, kinds, said, None)
-        alone, _ = separate_record(use(REPLACE, spec=AIPW), options, inference, kinds, said)
+        again = dataclasses.replace(asked, inference=inference, notes=said)
+        joined = joint_record(with_learner(data, own, TERMS, JRE, again), again, joint_options, None)
+        alone, _ = separate_record(with_learner(data, own, REPLACE, AIPW, again), again)
         names += [f"{name} as terms", f"{name} alone"]
         records += [joined, alone]
         notes.extend(note for note in said if note not in notes)
     return stacked(lead, names, records)
 
 
-def joint_record(
-    data: FitData,
-    options: ModelOptions,
-    inference: InferenceOptions,
-    joint_options: JREOptions,
-    kinds: tuple[str, str],
-    notes: Notes,
-    keep: Callable[[FitRecord], None] | None,
-) -> FitRecord:
+def joint_record(data: FitData, asked: Asked, joint_options: JREOptions, keep: Keep) -> FitRecord:
     """Fit IPWRA and train the arms jointly from there.
 
     Parameters
     ----------
     data : FitData
         The data.
-    options, inference, joint_options, keep
-        As in `fit_joint`.
-    kinds, notes
+    asked
         As in `separate_record`.
+    joint_options, keep
+        As in `fit_joint`.
 
     Returns
     -------
     FitRecord
         The fit, without standard errors and notes.
     """
-    method = joint_method(joint_options, options)
+    method, notes = joint_method(joint_options, asked.options), asked.notes
     # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
     data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
     problem = data.problem
     if isinstance(problem, ScannedProblem):
-        check_held_out(problem, joint_options, inference.memory)
-    start, trained = separate_record(data, options, inference, kinds, notes)
+        check_held_out(problem, joint_options, asked.inference.memory)
+    start, trained = separate_record(data, asked)
     robust, passes = with_robust(start), None
     if keep is not None:
         keep(robust)
@@ -462,15 +421,10 @@ def joint_record(
         joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
     else:
         joint = train_from(robust, joint_options, notes, replicates)
-    check_converged(joint, method, notes)
-    return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, passes=passes)
-
-
-def check_converged(joint: JointRecord, method: str, notes: Notes) -> None:
-    """Warn of a joint objective whose optimiser stopped before it converged."""
     if not joint.estimate.result.success:
         message = str(joint.estimate.result.message)
         notes.warn(not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
+    return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, passes=passes)
 
 
 def train_from(
@@ -494,32 +448,15 @@ def train_from(
     JointRecord
         The joint part of the fit.
     """
-    sample, weight_fit, resampler = start.sample, start.used_weight_fit, start.resampler()
+    sample, resampler = start.sample, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
     if replicates is None:
-        replicates = fit_replicates(
-            weight_fit,
-            resampler=resampler,
-            given=given,
-            n_drawn=options.n_drawn,
-            spread=options.replicate_spread,
-            notes=notes,
-        )
+        spread = options.replicate_spread
+        replicates = fit_replicates(start.used_weight_fit, resampler, given, options.n_drawn, spread, notes)
     clusters, stratum = sample.clusters(start.design.cluster), sample.strata(start.design.survey)
     if clusters is not None or stratum is not None:
         sample = dataclasses.replace(sample, cluster=clusters, stratum=stratum)
-    problem = JointProblem(
-        sample=sample,
-        weight_fit=weight_fit,
-        start=start.estimate,
-        replicates=replicates,
-        effect_scale=start.options.effect_scale,
-        n_units=float(start.design.units.sum()),
-        clusters=0 if clusters is None else int(clusters.max()) + 1,
-        frequency=start.frequency,
-        start_covariance=start.robust,
-        strata=start.design.strata,
-    )
+    problem = joint_problem(start, sample, replicates, 0 if clusters is None else int(clusters.max()) + 1)
     record = train_by(trainer_of(problem, start, options), options, notes)
     return dataclasses.replace(record, drawn=given)
 

@@ -19,18 +19,18 @@ import numpy as np
 from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.encoders import ExtendedEncoder
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
-from causalrisk.design.support import Encoder, Matrices, supported
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.learners.cross_fitting import CrossFitted, Learner, cross_fit, learners_of, on_predictor_scale
 from causalrisk.learners.folds import CutRows, Folds, LearnerRows, Numbers, Training
 from causalrisk.learners.smooth import Smooth
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import add_up, of_made
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.workers import worker_count
 
 T = TypeVar("T")
+Rows = TypeVar("Rows", CodedBlock, Design)
 ROUNDED = 1e-14  # spread of a constant relative to its mean square
 
 
@@ -94,10 +94,6 @@ class Predictors:
         """Return the predictions of rows of the sample by the fits of their folds, likewise."""
         return self._on_scale([fit.of_rows(columns[:, self.features], fold) for fit in self.fits])
 
-    def cross_fitted(self) -> Array:
-        """Return those of the rows in memory, (n, L K)."""
-        return self._on_scale([fit.kept_predictions() for fit in self.fits])
-
     def _on_scale(self, means: Sequence[Array]) -> Array:
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
@@ -154,26 +150,23 @@ def learn(
         )
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
-    folds = Folds(options.n_folds, options.repeat, design.n_clusters)
-    rows, over = None, None
+    workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
+    cut = add_up(design.over(_cut_rows, workers, passes))
+    folds = Folds(options.n_folds, options.repeat, design.n_clusters, cut)
+    made = _RowsOfBlock(features, folds, design.weight_type)
     if isinstance(design, ScannedDesign):
         check_smooth(learners)
-        workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
-        cut = functools.reduce(CutRows.beside, design.over(_cut_rows, workers, passes))
-        folds = dataclasses.replace(folds, cut=cut)
-        over = _passes(design, _RowsOfBlock(features, folds, design.weight_type), workers, passes)
+        rows = None
+
+        def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
+            return design.over(functools.partial(of_made, function, made), workers, passes)
+
     else:
-        workers = worker_count(inference.n_jobs, inference.memory, design.X.nbytes)
-        rows = LearnerRows(
-            features=design.X[:, features],
-            y=design.y,
-            arm=design.arm,
-            fold=folds.of(np.arange(design.n), design.arm, design.cluster),
-            weights=None if design.weight_type is None else design.weights,
-            counts=design.weight_type == "frequency",
-            number=np.arange(design.n),
-        )
-        over = functools.partial(_once, rows)
+        rows = made(design)
+
+        def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
+            return iter([function(rows)])
+
     training = Training(over, design.labels, options.n_folds, options.repeat)
     fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
     _tell_of_convergence(fits, design.labels, options.n_folds, notes)
@@ -195,29 +188,13 @@ def learn(
     return Learned(fits, _quality(products, origin), folds)
 
 
-def _once(rows: LearnerRows, function: Callable[[LearnerRows], T]) -> Iterator[T]:
-    """Begin a pass over rows in memory."""
-    return iter([function(rows)])
-
-
-def _passes(
-    design: ScannedDesign, made: _RowsOfBlock, workers: int, passes: PassCounter | None
-) -> Callable[[Callable[[LearnerRows], T]], Iterator[T]]:
-    """Return what begins passes over the rows of a scan."""
-    return lambda function: design.over(functools.partial(_of_block, function, made), workers, passes)
-
-
-def _of_block(function: Callable[[LearnerRows], T], made: _RowsOfBlock, block: CodedBlock) -> T:
-    return function(made(block))
-
-
-def _cut_rows(block: CodedBlock) -> CutRows:
+def _cut_rows(block: CodedBlock | Design) -> CutRows:
     return CutRows.of(block.position, block.arm)
 
 
 @dataclass(frozen=True)
 class _RowsOfBlock:
-    """Makes the rows of a block of a scan those that are learnt from.
+    """Makes the rows of a block of a scan, or of a design in memory, those that are learnt from.
 
     Parameters
     ----------
@@ -233,7 +210,7 @@ class _RowsOfBlock:
     folds: Folds
     weight_type: str | None
 
-    def __call__(self, block: CodedBlock) -> LearnerRows:
+    def __call__(self, block: CodedBlock | Design) -> LearnerRows:
         return LearnerRows(
             features=block.X[:, self.features],
             y=block.y,
@@ -259,7 +236,7 @@ def _compared(
     """
     products, moved, size = np.zeros((len(fits), len(origin), 3, 3)), 0, 0
     for number, fit in enumerate(fits):
-        values = fit.of_rows(rows.features, rows.fold) if fit.predictions is None else fit.predictions
+        values = fit.of_rows(rows.features, rows.fold)
         moved, size = moved + on_predictor_scale(family, values)[1], size + values.size
         for a, start in enumerate(origin):
             own = rows.trained(a)
@@ -310,7 +287,7 @@ def feature_columns(design: Design) -> Array:
     return np.asarray(limits[:, 1].max(axis=0) > limits[:, 0].min(axis=0))
 
 
-def with_terms(
+def with_predictions(
     design: Design,
     frame: TargetRows | None,
     learned: Learned,
@@ -318,8 +295,10 @@ def with_terms(
     workers: int,
     passes: PassCounter | None,
     notes: Notes,
+    *,
+    given: bool,
 ) -> tuple[Design, TargetRows | None]:
-    """Add the predictions of all arms to the terms of the outcome models.
+    """Add the predictions of all arms to the terms of the outcome models, or put them in the place of these.
 
     Parameters
     ----------
@@ -337,62 +316,37 @@ def with_terms(
         Shows how far the pass over a scan is.
     notes : Notes
         Warnings so far; one is added where a column depends on others, and is left out.
+    given : bool
+        Whether the predictions of a learner, a column for each arm, are the outcome models.
 
     Returns
     -------
     design : Design
-        With more columns in the outcome design.
+        With other columns in the outcome design.
     frame : TargetRows or None
         Likewise.
     """
     make, before = Predictors(learned.fits, family, feature_columns(design)), list[str]()
-    encoder = ExtendedEncoder(design.outcome_encoder, _names(design.labels, learned.fits), make)
-    if isinstance(design, ScannedDesign):
-        step = _PredictionsOfBlock(make, learned.folds, given=False)
-        extended: Design = design.extended(step, encoder, before, workers, passes, given=False)
-    else:
-        given = Matrices(
-            np.ascontiguousarray(np.hstack([design.X, make.cross_fitted()])), design.Z, encoder,
-            design.propensity_encoder, design.dropped_terms,
-        )  # fmt: skip
-        counts = design.weights if design.weight_type == "frequency" else None
-        matrices = supported(given, design.arm, design.labels, design.rules, before, counts)
-        extended = _extended(design, matrices.X, matrices.outcome, matrices.dropped)
+    names = [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
+    kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
+    encoder = ExtendedEncoder(design.outcome_encoder, names, make, kept)
+    step = _PredictionsOfBlock(make, learned.folds, given)
+    extended = design.extended(step, encoder, before, workers, passes, given=given)
     for note in before:
         if note not in design.notes:
             notes.warn(note, DesignWarning)
     if frame is None:
         return extended, None
-    kept = np.isin(encoder.names, extended.outcome_encoder.names)
-    return extended, dataclasses.replace(frame, X=np.hstack([frame.X, make(frame.X)])[:, kept])
-
-
-def in_place(
-    design: Design,
-    frame: TargetRows | None,
-    learned: Learned,
-    family: OutcomeFamily,
-    workers: int,
-    passes: PassCounter | None,
-) -> tuple[Design, TargetRows | None]:
-    """Put the predictions of a learner in the place of the terms of the outcome models, a column for each arm.
-
-    Parameters and results are those of `with_terms`.
-    """
-    make, names = Predictors(learned.fits, family, feature_columns(design)), _names(design.labels, learned.fits)
-    kept = np.r_[np.zeros(len(design.exog_names), dtype=bool), np.ones(len(names), dtype=bool)]
-    encoder = ExtendedEncoder(design.outcome_encoder, names, make, kept)
-    if isinstance(design, ScannedDesign):
-        step = _PredictionsOfBlock(make, learned.folds, given=True)
-        replaced: Design = design.extended(step, encoder, [], workers, passes, given=True)
-    else:
-        replaced = _extended(design, np.ascontiguousarray(make.cross_fitted()), encoder, design.dropped_terms)
-    return replaced, None if frame is None else dataclasses.replace(frame, X=make(frame.X))
+    columns = make(frame.X)
+    if not given:
+        kept = np.isin(encoder.names, extended.outcome_encoder.names)
+        columns = np.hstack([frame.X, columns])[:, kept]
+    return extended, dataclasses.replace(frame, X=columns)
 
 
 @dataclass(frozen=True)
 class _PredictionsOfBlock:
-    """Puts the cross-fitted predictions of a block of a scan after its columns, or in their place.
+    """Puts the cross-fitted predictions of a block of rows after its columns, or in their place.
 
     Parameters
     ----------
@@ -408,14 +362,6 @@ class _PredictionsOfBlock:
     folds: Folds
     given: bool
 
-    def __call__(self, block: CodedBlock) -> CodedBlock:
+    def __call__(self, block: Rows) -> Rows:
         columns = self.make.of_rows(block.X, self.folds.of(block.position, block.arm, block.cluster))
         return dataclasses.replace(block, X=columns if self.given else np.hstack([block.X, columns]))
-
-
-def _names(labels: Sequence[str], fits: Sequence[CrossFitted]) -> list[str]:
-    return [f"{fit.name}[{label}]" for fit in fits for label in labels]
-
-
-def _extended(design: Design, X: Array, encoder: Encoder, dropped: tuple[str, ...]) -> Design:
-    return dataclasses.replace(design, X=X, exog_names=encoder.names, outcome_encoder=encoder, dropped_terms=dropped)

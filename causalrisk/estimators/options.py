@@ -258,6 +258,12 @@ class ModelOptions:
         normalized = self.did is not None and self.did.normalize and spec.corrected
         return dataclasses.replace(spec, mean=NormalizedMean) if normalized else spec
 
+    def stated_exposure(self, design: Design) -> float | None:
+        """Return the exposure that the means are at; None where they are at the observed ones, or there are none."""
+        if design.offset_kind != "exposure" or self.at_exposure == OBSERVED:
+            return None
+        return 1.0 if self.at_exposure is None else float(self.at_exposure)
+
     @property
     def population(self) -> TargetPopulation:
         """The target population."""

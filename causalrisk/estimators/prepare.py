@@ -1,9 +1,14 @@
-"""From a design and options to what is estimated: checks, trimming, the target and the problem."""
+"""From a design and options to what is estimated: checks, trimming, the target and the problem.
+
+With eta the linear predictor of the covariates and o the offset (of an exposure t its logarithm), the outcome models
+are trained to g^{-1}(eta + o). The means are averages of g^{-1}(eta + o) at the observed offsets, or, for a stated
+exposure e, of g^{-1}(eta + log e). At the observed offsets the residuals y - m are those of the means, so that what an
+estimator says of its bias carries over. At another exposure they are not: nothing was observed there.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,18 +19,10 @@ from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
 from causalrisk.design.scan.encode import PassCounter
 from causalrisk.design.support import check_matrices, check_pairs
 from causalrisk.errors import FitInterrupted, Notes, OptionError, UnavailableError
-from causalrisk.estimators.exposure import check_means, check_offset, mean_offset
-from causalrisk.estimators.learned import Learned, in_place, with_terms
+from causalrisk.estimators.learned import Learned, with_predictions
 from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimators.overlap import trim_rows
-from causalrisk.estimators.problem import (
-    KeptProblem,
-    Problem,
-    ScannedProblem,
-    make_model,
-    observation_model,
-    weighs,
-)
+from causalrisk.estimators.problem import KeptProblem, Problem, ScannedProblem, make_model, observation_model, weighs
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.numerics.linalg import Array
@@ -36,6 +33,31 @@ from causalrisk.propensity.weights import WeightFit, WeightModel
 from causalrisk.runtime.workers import worker_count
 
 NEWTON, ANCHORS = 6, 14  # passes that a likelihood takes as a rule, and linear models of JRE with their choice
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a fit.
+
+    Parameters
+    ----------
+    options : ModelOptions
+        What is estimated.
+    inference : InferenceOptions
+        How standard errors are computed.
+    kinds : tuple of str
+        Covariance type and kind of resampling.
+    notes : Notes
+        Warnings so far; more are added.
+    passes : PassCounter or None
+        Counts the passes over a scan.
+    """
+
+    options: ModelOptions
+    inference: InferenceOptions
+    kinds: tuple[str, str]
+    notes: Notes
+    passes: PassCounter | None = None
 
 
 @dataclass(frozen=True)
@@ -70,20 +92,18 @@ class FitData:
 
 
 @contextmanager
-def counted_passes(
-    design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions
-) -> Iterator[PassCounter | None]:
+def counted_passes(design: Design, spec: Specification, asked: Asked) -> Iterator[Asked]:
     """Count the passes of a fit to a scan until it has an estimate.
 
     Parameters
     ----------
-    design, spec, options, inference
+    design, spec, asked
         As in `prepare`.
 
     Yields
     ------
-    PassCounter or None
-        None in memory.
+    Asked
+        With the counter; in memory as it was.
 
     Raises
     ------
@@ -91,11 +111,12 @@ def counted_passes(
         If the passes are interrupted; without results, it says in which of them.
     """
     if not isinstance(design, ScannedDesign):
-        yield None
+        yield asked
         return
-    passes = PassCounter(expected_passes(design, spec, options, inference), shown=inference.progress)
+    expected = expected_passes(design, spec, asked.options, asked.inference)
+    passes = PassCounter(expected, shown=asked.inference.progress)
     try:
-        yield passes
+        yield dataclasses.replace(asked, passes=passes)
     except KeyboardInterrupt:
         raise FitInterrupted(
             None,
@@ -104,15 +125,7 @@ def counted_passes(
         ) from None
 
 
-def prepare(
-    design: Design,
-    spec: Specification,
-    options: ModelOptions,
-    inference: InferenceOptions,
-    *,
-    notes: Notes,
-    passes: PassCounter | None,
-) -> FitData:
+def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
     """Check, trim and make the problem.
 
     Parameters
@@ -121,49 +134,36 @@ def prepare(
         The data.
     spec : Specification
         The estimator.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
-    notes : Notes
-        Warnings so far; more are added.
-    passes : PassCounter or None
-        Counts the passes over a scan.
+    asked : Asked
+        What is asked of the fit.
 
     Returns
     -------
     FitData
         The data of the fit.
     """
+    options, frame = asked.options, None
     check_target(design, options)
     check_offset(design, options)
     check_means(design, options, spec)
     check_trimmed_frame(options)
-    make = functools.partial(_make_problem, inference=inference, passes=passes)
     if not isinstance(design, ScannedDesign):
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
-    full_design, trimmed, frame = design, "", None
-    if options.trim is not None:
-        unclipped = dataclasses.replace(options, clip=None)  # rows are trimmed by the scores as they are
-        first = make(design, IPWRA, unclipped, target=ArmTarget(None))
+    full_design, trimmed = design, ""
+    if options.trim is not None:  # by the scores as they are
+        unclipped = dataclasses.replace(asked, options=dataclasses.replace(options, clip=None))
+        first = _make_problem(design, IPWRA, unclipped, target=ArmTarget(None))
         design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
         check_replicated_frame(design)
         frame = target_rows(design, options.target, design.missing)
-        notes.extend(notes_of_frame(design, frame))
-    return FitData(make(design, spec, options, frame=frame), design, full_design, frame, trimmed)
+        asked.notes.extend(frame.notes)
+        if design.weight_type is not None:
+            asked.notes.append("The rows of the target frame count alike; weights= are those of the sample.")
+    return FitData(_make_problem(design, spec, asked, frame=frame), design, full_design, frame, trimmed)
 
 
-def with_learner(
-    data: FitData,
-    learned: Learned,
-    use: str,
-    *,
-    spec: Specification,
-    options: ModelOptions,
-    inference: InferenceOptions,
-    notes: Notes,
-) -> FitData:
+def with_learner(data: FitData, learned: Learned, use: str, spec: Specification, asked: Asked) -> FitData:
     """Return the data of a fit with predictions of learners as terms of the outcome models, or in their place.
 
     Parameters
@@ -174,7 +174,7 @@ def with_learner(
         The predictions.
     use : {"terms", "replace"}
         What is done with them.
-    spec, options, inference, notes
+    spec, asked
         As in `prepare`.
 
     Returns
@@ -182,29 +182,20 @@ def with_learner(
     FitData
         With another problem and design.
     """
-    workers, passes = (
-        (data.problem.workers, data.problem.passes) if isinstance(data.problem, ScannedProblem) else (1, None)
+    given, workers = use == REPLACE, data.problem.workers if isinstance(data.problem, ScannedProblem) else 1
+    design, frame = with_predictions(
+        data.design, data.frame, learned, asked.options.outcome_family, workers, asked.passes, asked.notes, given=given
     )
-    made = data.design, data.frame, learned, options.outcome_family, workers, passes
-    if use == REPLACE:
-        spec = dataclasses.replace(spec, given=True)
-        design, frame = in_place(*made)
-    else:
-        design, frame = with_terms(*made, notes)
-    problem = _make_problem(design, spec, options, inference, passes, frame=frame)
+    spec = dataclasses.replace(spec, given=True) if given else spec
+    problem = _make_problem(design, spec, asked, frame=frame)
     return dataclasses.replace(data, problem=problem, design=design, frame=frame)
 
 
 def _make_problem(
-    design: Design,
-    spec: Specification,
-    options: ModelOptions,
-    inference: InferenceOptions,
-    passes: PassCounter | None,
-    target: ArmTarget | None = None,
-    frame: TargetRows | None = None,
+    design: Design, spec: Specification, asked: Asked, target: ArmTarget | None = None, frame: TargetRows | None = None
 ) -> Problem:
     """Return what is estimated; the target is that of the options, unless it is given."""
+    options, inference = asked.options, asked.inference
     if isinstance(design, ScannedDesign):
         of_scan = target or make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
         if isinstance(of_scan, FunctionTarget):
@@ -215,7 +206,7 @@ def _make_problem(
             design=design,
             options=options,
             workers=worker_count(inference.n_jobs, inference.memory, design.block_bytes),
-            passes=passes,
+            passes=asked.passes,
             frame=frame,
             n_frame=0 if frame is None else len(frame.X),
         )
@@ -239,12 +230,6 @@ def _make_problem(
     return KeptProblem(spec=spec, target=own, sample=sample, model=model)
 
 
-def notes_of_frame(design: Design, frame: TargetRows) -> list[str]:
-    """Say what there is to say of the rows of a target frame."""
-    alike = "The rows of the target frame count alike; weights= are those of the sample."
-    return [*frame.notes, *([] if design.weight_type is None else [alike])]
-
-
 def check_replicated_frame(design: Design) -> None:
     """Refuse a target frame, which has no replicate weights, where the sample has some."""
     if design.replication is not None:
@@ -265,8 +250,75 @@ def check_trimmed_frame(options: ModelOptions) -> None:
 
 def _offsets(design: Design, options: ModelOptions) -> tuple[Array, Array] | None:
     """Offsets as observed, and where the means are taken."""
-    at = mean_offset(design, options)
-    return None if design.offset is None or at is None else (design.offset, at)
+    if design.offset is None:
+        return None
+    stated = options.stated_exposure(design)
+    return design.offset, design.offset if stated is None else np.full(design.n, np.log(stated))
+
+
+def check_offset(design: Design, options: ModelOptions) -> None:
+    """Refuse options that do not go with the offset of a design, or its absence.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    options : ModelOptions
+        What is estimated.
+
+    Raises
+    ------
+    OptionError
+        If means at an exposure are asked for that is not given; if the link has no exposure; if the rows of a target
+        frame, which have no exposure of their own, were to have means at it.
+    """
+    kind, family = design.offset_kind, options.outcome_family
+    if kind != "exposure":
+        if options.at_exposure is not None:
+            instead = "Leave at_exposure= out" if kind is None else "Give  exposure=np.exp(offset)  in place of offset="
+            raise OptionError(
+                f"at_exposure={options.at_exposure!r} says at which exposure the means are, and exposure= is not "
+                f'given.\n{instead}, or type  exposure="<column>"  with it.'
+            )
+    elif family.link != "log":
+        raise OptionError(
+            f"exposure={design.offset_name!r} multiplies the mean, which needs a log link; the outcome model is "
+            f'{family.label}.\nType  family="poisson"  for a rate, or  link="log"  if the family has it.'
+        )
+    if kind is not None and is_frame(options.target) and options.stated_exposure(design) is None:
+        instead = "Leave target= out." if kind == "offset" else "Type  at_exposure=1."
+        raise OptionError(
+            f"the means are at the observed {kind}s ({design.offset_name!r}), which the rows of a target frame do not "
+            f"have.\n{instead}"
+        )
+
+
+def check_means(design: Design, options: ModelOptions, spec: Specification) -> None:
+    """Refuse an estimator whose means are at the observed exposures only.
+
+    Parameters
+    ----------
+    design : Design
+        The data.
+    options : ModelOptions
+        What is estimated.
+    spec : Specification
+        The estimator.
+
+    Raises
+    ------
+    OptionError
+        If it uses the residuals of the outcomes and the means are at a stated exposure.
+    """
+    stated = options.stated_exposure(design)
+    if stated is None or not (spec.corrected or spec.joint):
+        return
+    why = "corrects the means by the residuals" if spec.corrected else "judges its bias by the residuals"
+    raise OptionError(
+        f"{spec.name} {why} of the outcomes, which are those at the observed exposures ({design.offset_name!r}); means "
+        f"are asked for at exposure {stated:g}, as OutcomeRegression, IPWRA and Hajek have them.\n"
+        'Type  at_exposure="observed"  for means of the outcome as it was observed; their ratio is a rate ratio.'
+    )
 
 
 def check_target(design: Design, options: ModelOptions) -> None:
@@ -322,11 +374,13 @@ def check_size(design: Design, n_boot: int | None, *, joint: bool) -> None:
     """Refuse a joint fit, or n_boot refits at once, of so many columns that the products of pairs fill the memory."""
     if not joint and n_boot is None:
         return
+    robust = "robust" if design.cluster_name is None else "cluster"
     if isinstance(design, ScannedDesign):
         if n_boot is not None:
-            check_matrices_of(design, n_boot)
+            predictors = (design.n_arms - 1) * len(design.propensity_names)
+            for model, columns in (("outcome", len(design.exog_names)), ("propensity", predictors)):
+                check_matrices(n_boot, columns, f"the {model} model", f'Type  fit(cov_type="{robust}")')
         return
-    robust = "robust" if design.cluster is None else "cluster"
     advice = "Type  IPWRA  in the place of JRE" if joint else f'Type  fit(cov_type="{robust}")'
     for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
         check_pairs(design.n, columns, f"the {model} model", advice=advice)
@@ -358,11 +412,3 @@ def check_available(design: Design, options: ModelOptions, inference: InferenceO
             "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
             "Type  n_boot=999."
         )
-
-
-def check_matrices_of(design: ScannedDesign, n_boot: int) -> None:
-    """Refuse a bootstrap whose matrices of products fill the memory."""
-    advice = f'Type  fit(cov_type="{"robust" if design.cluster_name is None else "cluster"}")'
-    predictors = (design.n_arms - 1) * len(design.propensity_names)
-    for model, columns in (("outcome", len(design.exog_names)), ("propensity", predictors)):
-        check_matrices(n_boot, columns, f"the {model} model", advice)

@@ -19,13 +19,20 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.scan.chunks import Place, by_place
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
-from causalrisk.estimators.exposure import stated_exposure
 from causalrisk.estimators.options import ModelOptions
+from causalrisk.estimators.outcome import (
+    LEVEL_TOLERANCE,
+    Level,
+    level_at,
+    outcome_level,
+    trained_family,
+    training_family,
+)
 from causalrisk.estimators.resampling import row_chunks, unit_resampler
-from causalrisk.estimators.sample import BlockSample, Sample, block_sample
+from causalrisk.estimators.sample import BlockSample, Sample, ScannedSample, by_arm
 from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.training import LEVEL_TOLERANCE, Level, level_at, outcome_level, trained_family
 from causalrisk.learners.folds import folds_of
+from causalrisk.numerics.blocks import add_up, of_made
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import Chunks, Resampler, Units
@@ -41,7 +48,7 @@ from causalrisk.propensity.models import (
     likelihood_of,
 )
 from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
-from causalrisk.propensity.weights import WeightModel, membership_of, observation_of
+from causalrisk.propensity.weights import WeightModel
 
 T = TypeVar("T")
 EMPTY = np.empty(0, dtype=np.intp)
@@ -99,16 +106,6 @@ class Block:
         """Clusters, shape (n,)."""
         return self.sample.cluster
 
-    @property
-    def observation(self) -> LikelihoodModel:
-        """The observation model, where outcomes are missing."""
-        return observation_of(self.weight_model)
-
-    @property
-    def membership(self) -> LikelihoodModel:
-        """The membership model of a target frame."""
-        return likelihood_of(membership_of(self.weight_model))
-
     def scored(self, gamma: Array) -> tuple[Array, Array, Array | None]:
         """Probability of each arm, importance weights not divided by the mean tilt, and probability of an outcome.
 
@@ -160,23 +157,23 @@ class Problem(ABC):
 
     @property
     @abstractmethod
+    def known(self) -> Sample:
+        """The sample as it is kept after the fit: of a scan what does not go by rows."""
+
+    @property
     def family(self) -> OutcomeFamily:
         """Family of the outcome models."""
+        return self.known.family
 
     @property
-    @abstractmethod
-    def n_frame(self) -> int:
-        """Number of rows of a target frame."""
-
-    @property
-    @abstractmethod
     def n_arms(self) -> int:
         """K."""
+        return self.known.n_arms
 
     @property
-    @abstractmethod
     def total(self) -> float:
         """Sum of the observation weights, N."""
+        return self.known.total
 
     @property
     @abstractmethod
@@ -190,13 +187,8 @@ class Problem(ABC):
 
     @property
     @abstractmethod
-    def offsets(self) -> bool:
-        """Whether the outcome models have an offset."""
-
-    @property
     def outcome_family(self) -> OutcomeFamily:
         """Family of the outcome models as they are trained."""
-        return trained_family(self.family, self.spec, offsets=self.offsets)
 
     @abstractmethod
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
@@ -206,9 +198,8 @@ class Problem(ABC):
     def some_block(self) -> Block:
         """Return a block of the rows or of none, which knows the columns and models."""
 
-    @abstractmethod
-    def check_outcome(self, block: Block) -> None:
-        """Refuse outcomes that the family does not have, naming their place."""
+    def check_outcome(self, block: Block) -> None:  # noqa: B027
+        """Refuse outcomes that the family does not have; of those in memory this is done before there is a problem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,24 +219,9 @@ class KeptProblem(Problem):
     in_memory = True
 
     @property
-    def family(self) -> OutcomeFamily:
-        """As in `Problem`."""
-        return self.sample.family
-
-    @property
-    def n_frame(self) -> int:
-        """As in `Problem`."""
-        return self.sample.n_frame
-
-    @property
-    def n_arms(self) -> int:
-        """K."""
-        return self.sample.n_arms
-
-    @property
-    def total(self) -> float:
-        """N."""
-        return self.sample.total
+    def known(self) -> Sample:
+        """As in `Problem`: all of it."""
+        return self.sample
 
     @property
     def weighs(self) -> bool:
@@ -253,9 +229,9 @@ class KeptProblem(Problem):
         return self.model is not None
 
     @property
-    def offsets(self) -> bool:
+    def outcome_family(self) -> OutcomeFamily:
         """As in `Problem`."""
-        return self.sample.offset is not None
+        return training_family(self.sample, self.spec)
 
     @functools.cached_property
     def level(self) -> Level:
@@ -275,9 +251,6 @@ class KeptProblem(Problem):
     def some_block(self) -> Block:
         """As in `Problem`: all rows."""
         return self.block(slice(0, self.sample.n))
-
-    def check_outcome(self, block: Block) -> None:
-        """Do nothing: the outcomes in memory are checked before there is a problem."""
 
     def block(self, place: slice) -> Block:
         """Return some of the rows, or all of them, which are then those that were given."""
@@ -321,14 +294,11 @@ class ScannedProblem(Problem):
         return known
 
     @functools.cached_property
-    def family(self) -> OutcomeFamily:
+    def known(self) -> Sample:
         """As in `Problem`."""
-        return self.options.outcome_family
-
-    @property
-    def n_arms(self) -> int:
-        """K."""
-        return self.design.n_arms
+        design, total = self.design, float(self.design.arm_totals.sum())
+        bases = {"X": design.outcome_basis, "Z": design.propensity_basis, "R": design.observation_basis}
+        return ScannedSample(**bases, family=self.options.outcome_family, total=total, n_arms=design.n_arms)
 
     @property
     def n_clusters(self) -> int:
@@ -336,19 +306,14 @@ class ScannedProblem(Problem):
         return self.design.n_clusters + self.n_frame if self.design.n_clusters else 0
 
     @property
-    def total(self) -> float:
-        """Sum of the observation weights, N."""
-        return float(self.design.arm_totals.sum())
-
-    @property
     def weighs(self) -> bool:
         """Whether the estimator or the target has importance weights."""
         return weighs(self.spec, self.target)
 
     @property
-    def offsets(self) -> bool:
+    def outcome_family(self) -> OutcomeFamily:
         """As in `Problem`."""
-        return self.design.offset_kind is not None
+        return trained_family(self.family, self.spec, offsets=self.design.offset_kind is not None)
 
     @property
     def level(self) -> Level:
@@ -365,7 +330,7 @@ class ScannedProblem(Problem):
     def _chunks(self, kind: str) -> Chunks:
         """Make a pass that counts the units in each chunk of rows."""
         function = functools.partial(_block_chunks, self.design, kind)
-        return functools.reduce(Chunks.beside, self.design.over(function, self.workers, self.passes))
+        return add_up(self.design.over(function, self.workers, self.passes))
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """As in `Problem`; the rows of a target frame come first."""
@@ -373,26 +338,35 @@ class ScannedProblem(Problem):
             size = self.design.block_rows
             for first in range(0, self.n_frame, size):
                 yield function(self._frame_block(self.frame, slice(first, min(first + size, self.n_frame))))
-        yield from self.design.over(functools.partial(_of_coded, self, function), self.workers, self.passes)
+        yield from self.design.over(functools.partial(of_made, function, self.block), self.workers, self.passes)
 
     def check_outcome(self, block: Block) -> None:
-        """As in `Problem`."""
+        """As in `Problem`, naming their place."""
         outcome, name = block.sample.y[block.sample.n_frame :], self.design.endog_name
         by_place(lambda which: self.family.check(outcome[which], name), block.places, block.position)
 
     def block(self, block: CodedBlock) -> Block:
-        """Make the sample and the models of a block."""
-        design, stated = self.design, stated_exposure(self.design, self.options)
-        sample = block_sample(
-            block,
-            design.outcome_basis,
-            design.propensity_basis,
+        """Make the sample of a block, its rows sorted by arm, and the models."""
+        design, stated, R = self.design, self.options.stated_exposure(self.design), self.design.observation_basis
+        order, slices = by_arm(block.arm, self.n_arms, 0)
+        x, offset = design.outcome_basis.of(block.X, order), None if block.offset is None else block.offset[order]
+        y, seen = block.y[order], block.recorded[order]
+        sample = BlockSample(
+            y=y if R is None else np.where(seen, y, design.outcome_limits.mean()),  # where it counts for nothing
+            R=None if R is None or block.R is None else R.of(block.R, order),
+            recorded=None if R is None else seen.astype(float),
+            X=x,
+            Z=x if block.Z is block.X else design.propensity_basis.of(block.Z, order),
+            arm=block.arm[order],
+            s=block.weights[order],
+            slices=slices,
+            order=order,
             family=self.family,
-            n_arms=self.n_arms,
-            total=self.total,
-            at=None if stated is None else float(np.log(stated)),
-            R=design.observation_basis,
-            fill=float(design.outcome_limits.mean()),
+            offset=offset,
+            mean_offset=offset if stated is None or offset is None else np.full_like(offset, np.log(stated)),
+            whole=self.total,
+            cluster=None if block.cluster is None else block.cluster[order],
+            stratum=None if block.stratum is None else block.stratum[order],
         )
         return Block(
             places=block.places,
@@ -405,7 +379,7 @@ class ScannedProblem(Problem):
 
     def _frame_block(self, frame: TargetRows, rows: slice) -> Block:
         """Make a block of rows of the target frame, as `make_sample` puts them into a sample."""
-        design, stated, n = self.design, stated_exposure(self.design, self.options), rows.stop - rows.start
+        design, stated, n = self.design, self.options.stated_exposure(self.design), rows.stop - rows.start
         offsets, number = design.offset_kind is not None, np.arange(rows.start, rows.stop)
         x = design.outcome_basis.of(frame.X[rows])
         sample = BlockSample(
@@ -472,8 +446,18 @@ class ScannedProblem(Problem):
         )
 
 
-def _of_coded(problem: ScannedProblem, function: Callable[[Block], T], block: CodedBlock) -> T:
-    return function(problem.block(block))
+def kept(problem: Problem) -> KeptProblem:
+    """Return a problem whose rows are in memory."""
+    if not isinstance(problem, KeptProblem):
+        raise TypeError("the rows of this problem are not in memory")
+    return problem
+
+
+def scanned(problem: Problem) -> ScannedProblem:
+    """Return a problem whose rows are those of a scan."""
+    if not isinstance(problem, ScannedProblem):
+        raise TypeError("this problem is no scan")
+    return problem
 
 
 def _block_chunks(design: ScannedDesign, kind: str, block: CodedBlock) -> Chunks:

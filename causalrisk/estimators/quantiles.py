@@ -23,12 +23,12 @@ from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
 from causalrisk.estimators.options import ModelOptions
-from causalrisk.estimators.problem import KeptProblem
+from causalrisk.estimators.outcome import TrainedRows
+from causalrisk.estimators.problem import kept
 from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import SolvedMeans, Trained, WeighedRows, kept_estimate, solve_means, train
 from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.training import TrainedRows
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.families import outcome_family
@@ -102,9 +102,7 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
 
 def with_outcome(weighed: WeighedRows, y: Array) -> WeighedRows:
     """Return the rows with other outcomes, of indicators."""
-    problem = weighed.problem
-    if not isinstance(problem, KeptProblem):
-        raise TypeError("quantiles are of rows in memory")
+    problem = kept(weighed.problem)
     sample = dataclasses.replace(problem.sample, y=y, family=INDICATOR)
     return dataclasses.replace(weighed, problem=dataclasses.replace(problem, sample=sample))
 
@@ -366,9 +364,7 @@ def estimate_quantiles(
     .. [2] Chernozhukov, V., Fernandez-Val, I. and Melly, B. (2013). Inference on counterfactual distributions.
        Econometrica 81, 2205-2268.
     """
-    problem = weighed.problem
-    if not isinstance(problem, KeptProblem):
-        raise TypeError("quantiles are of rows in memory")
+    problem = kept(weighed.problem)
     sample, arms = problem.sample, arm_steps(problem.sample)
     plain = sample.s / sample.total * weighed.weights.of(problem.some_block()).w
     steps = normalised(plain, arms, problem.spec)
@@ -411,10 +407,7 @@ def _fit_level(
     weighed: WeighedRows, design: Design, arms: Sequence[ArmSteps], steps: Array, units: Array, level: float
 ) -> tuple[Trained, SolvedMeans, LevelFit]:
     """Find the quantiles at one level, and the distribution functions and densities there."""
-    problem = weighed.problem
-    if not isinstance(problem, KeptProblem):
-        raise TypeError("quantiles are of rows in memory")
-    sample, heights = problem.sample, [arm.cumulated(steps) for arm in arms]
+    sample, heights = kept(weighed.problem).sample, [arm.cumulated(steps) for arm in arms]
     start = [reached(height / height[-1], level) for height in heights]
     places, met = np.array(start), [{int(place)} for place in start]
     for _ in range(TURNS):
@@ -447,8 +440,7 @@ def _fit_level(
             "Take Hajek, which has no outcome model, or simplify the outcome formula."
         )
     estimate = kept_estimate(trained, at, weighed.weights.coefficients, DIFFERENCE)
-    own = trained.weighed.problem
-    indicated = own.sample if isinstance(own, KeptProblem) else sample
+    indicated = kept(trained.weighed.problem).sample
     return trained, at, LevelFit(level, places, thresholds, indicated, estimate, density, drift)
 
 

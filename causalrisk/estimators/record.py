@@ -15,21 +15,20 @@ from causalrisk.design import Design, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.effect_scales import effect_names, parameter_names
-from causalrisk.estimators.estimates import Estimate, FittedBlocks, FittedRows, Refits
-from causalrisk.estimators.exposure import stated_exposure
+from causalrisk.estimators.estimates import BlockInfluence, Estimate, FittedRows, Refits
 from causalrisk.estimators.joint.anchor import AnchorPath
-from causalrisk.estimators.joint.criterion import JointCriterion
+from causalrisk.estimators.joint.objective import JointCriterion
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
+from causalrisk.estimators.overlap import ArmWeights
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.weights import FittedScan
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
-from causalrisk.propensity.limits import ArmWeights
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import WeightFit
@@ -184,7 +183,7 @@ class FitRecord:
         Of a fit to a scan, until it has a covariance.
     robust : ndarray, shape (d, d), optional
         Of a bootstrap over a scan the robust covariance.
-    blocks : FittedBlocks, optional
+    blocks : FittedScan, optional
         Of a fit to a scan its rows with their scores and importance weights, where it has these.
     learned : Learned, optional
         Predictions of learners that it has.
@@ -219,7 +218,7 @@ class FitRecord:
     small_sample: bool = False
     passes: LaterPasses | None = None
     robust: Array | None = None
-    blocks: FittedBlocks | None = None
+    blocks: FittedScan | None = None
     learned: Learned | None = None
     stack: Stack | None = None
     repeats: Repeats | None = None
@@ -260,7 +259,7 @@ class FitRecord:
     @property
     def stated_exposure(self) -> float | None:
         """Exposure that the means are at; None where they are at the observed ones, or there are none."""
-        return stated_exposure(self.design, self.options)
+        return self.options.stated_exposure(self.design)
 
     @property
     def frequency(self) -> bool:
@@ -333,6 +332,20 @@ class FitRecord:
             raise UnavailableError(
                 f"{what} is of arm means, and this fit is of quantiles.\n"
                 'Type  res.model.with_options(effect="difference").fit()  for one that has it.'
+            )
+
+    def check_observed(self, what: str) -> None:
+        """Refuse a diagnostic of the residuals where means are of something else than outcomes."""
+        if self.design.periods is not None:
+            raise UnavailableError(
+                f"{what} go by the residual of each row, and the means of repeated cross sections are changes.\n"
+                "Look at both periods by themselves:  fits to the rows of one period, without did=."
+            )
+        if self.stated_exposure is not None:
+            raise UnavailableError(
+                f"{what} go by the residuals at the observed exposures ({self.design.offset_name!r}), and the means of "
+                f"this fit are at exposure {self.stated_exposure:g}.\n"
+                'Type  model.with_options(at_exposure="observed").fit()  for a fit that has them.'
             )
 
     def without_scores(self) -> UnavailableError:

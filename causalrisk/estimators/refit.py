@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.arm_means import RefittedRows
 from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
-from causalrisk.estimators.outcome import OutcomeLikelihood, outcome_failures, solved_change
-from causalrisk.estimators.problem import Block, KeptProblem, ScannedProblem
+from causalrisk.estimators.outcome import OutcomeLikelihood, mean_columns, outcome_failures, solved_change
+from causalrisk.estimators.problem import Block, KeptProblem, ScannedProblem, scanned
 from causalrisk.estimators.resample_passes import (
     FullFit,
     KeptPasses,
@@ -24,24 +23,17 @@ from causalrisk.estimators.resample_passes import (
     ResamplePasses,
     Resamples,
     ScannedPasses,
-    refit_rows,
     widest_row,
 )
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.specification import RefittedRows, Specification
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import Resampler
-from causalrisk.numerics.newton import (
-    LikelihoodSums,
-    NewtonFits,
-    WeightedRows,
-    refit_batch,
-)
+from causalrisk.numerics.newton import LikelihoodSums, NewtonFits, WeightedRows, refit_batch
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of
 from causalrisk.propensity.targets import FrameTarget, Target
-from causalrisk.propensity.weights import TargetSums, WeightFit, membership_of, observation_of
+from causalrisk.propensity.weights import TargetSums, WeightFit
 
 T = TypeVar("T")
 ARRAYS = 4  # with a number for each row and resample, where the rows are not worked on in blocks
@@ -104,13 +96,7 @@ class ResampledLikelihood:
         """As in `newton.WeightedLikelihood`."""
         kept = np.zeros_like(self.which)
         kept[self.which] = which
-        return ResampledLikelihood(
-            self.passes,
-            self.likelihoods,
-            bounded=self.bounded,
-            widest=self.widest,
-            which=kept,
-        )
+        return ResampledLikelihood(self.passes, self.likelihoods, bounded=self.bounded, widest=self.widest, which=kept)
 
     def _values(self, method: str, gamma: Array, combine: Callable[[Iterable[Any]], Any]) -> Array:
         values = np.zeros(gamma.shape[1])
@@ -160,31 +146,6 @@ def largest(parts: Iterable[Array]) -> Array:
 # --- the stages of a refit, each a pass --------------------------------------------------------------------------
 
 
-def refit_scan(problem: ScannedProblem, full: FullFit, gamma: Array, resampler: Resampler, n_boot: int) -> Refits:
-    """Estimate again under resamples of a scan, all at once.
-
-    Parameters
-    ----------
-    problem : ScannedProblem
-        What is estimated.
-    full : FullFit
-        The full-sample estimate.
-    gamma : ndarray, shape (Q,)
-        Its propensity coefficients.
-    resampler : Resampler
-        Draws the resamples.
-    n_boot : int
-        How many.
-
-    Returns
-    -------
-    Refits
-        Estimates and failures.
-    """
-    passes = ScannedPasses(problem, full, Resamples(resampler, n_boot))
-    return refit_passes(passes, gamma)
-
-
 class SeparateRefitter:
     """Refits every estimator but the joint one, in memory.
 
@@ -202,6 +163,9 @@ class SeparateRefitter:
         The target population.
     effect_scale : EffectScale
         How the effect is reported.
+    groups : ndarray, shape (n, G), optional
+        Indicators of groups, rows in the order of the sample, whose effects are wanted in the place of the average
+        ones; their outcome models are given, and so are those of every group.
     """
 
     rows_together = ROWS_TOGETHER
@@ -214,9 +178,11 @@ class SeparateRefitter:
         estimate: Estimate,
         target: Target,
         effect_scale: EffectScale,
+        groups: Array | None = None,
     ) -> None:
         model = None if weight_fit is None else weight_fit.model
-        self.weight_fit, self.problem = weight_fit, KeptProblem(spec=spec, target=target, sample=sample, model=model)
+        self.problem = KeptProblem(spec=spec, target=target, sample=sample, model=model)
+        self.weight_fit, self.groups = weight_fit, groups
         level = self.problem.level
         theta = estimate.theta - level.height * level.direction
         self.full = FullFit(estimate.params, theta, level, effect_scale)
@@ -228,48 +194,41 @@ class SeparateRefitter:
 
     def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
+        if self.groups is not None:
+            return self._refit_groups(self.groups, counts, fits)
         if self.weight_fit is None:
             fits, gamma = None, np.empty(0)
         else:
             fits, gamma = fits or self.weight_fit.refit(counts), self.weight_fit.gamma
-        refits = refit_passes(KeptPasses(self.problem, self.full, counts, self._alone), gamma, fits)
+        refits = refit_passes(self.passes(counts), gamma, fits)
         if self.weight_fit is None or len(self.weight_fit.coefficients) == len(gamma):
             return refits
         first = len(refits.values) - len(gamma)  # the log odds that a classifier gives are no estimates
         values = np.delete(refits.values, np.s_[first : len(refits.values) - len(self.weight_fit.coefficients)], axis=0)
         return Refits(values, refits.failures)
 
+    def passes(self, counts: Array) -> KeptPasses:
+        """Return passes over the rows under multiplicities."""
+        return KeptPasses(self.problem, self.full, counts, self._kept)
+
     def steps(self, counts: Array, fits: NewtonFits | None = None) -> Array:
         """Return what each row adds to weighted means under resamples, shape (n, m); arguments as in `refit`."""
         gamma = np.empty(0) if self.weight_fit is None else self.weight_fit.gamma
-        passes = KeptPasses(self.problem, self.full, counts, self._alone)
+        passes = self.passes(counts)
         weighing, _, _ = weigh_resamples(passes, gamma, fits)
         theta = np.repeat(self.full.theta[..., None], counts.shape[1], axis=2)
         stage = functools.partial(_on_refitted, _steps_of, weighing, theta)
         return np.asarray(passes.over(stage, _one_after_the_other)[0])
 
-    def refit_groups(self, groups: Array, counts: Array, fits: NewtonFits | None = None) -> Refits:
-        """Refit the effects in groups of outcome models that are given, and so are those of every group.
-
-        Parameters
-        ----------
-        groups : ndarray, shape (n, G)
-            Indicators of the groups, rows in the order of the sample.
-        counts, fits
-            As in `estimates.Refitter`.
-
-        Returns
-        -------
-        Refits
-            Effects of arms 1 .. K-1 in the first group, then in the next.
-        """
+    def _refit_groups(self, groups: Array, counts: Array, fits: NewtonFits | None) -> Refits:
+        """Refit effects of arms 1 .. K-1 in the first group, then in the next."""
         if self.weight_fit is None or not self.problem.spec.given:
             raise TypeError("these outcome models, or weights, are none that are given")
-        passes = KeptPasses(self.problem, self.full, counts, self._alone)
+        passes = self.passes(counts)
         weighing, failures, _ = weigh_resamples(passes, self.weight_fit.gamma, fits or self.weight_fit.refit(counts))
         theta, effects = np.repeat(self.full.theta[..., None], counts.shape[1], axis=2), []
         for group in groups.T:
-            inside = KeptPasses(self.problem, self.full, counts * group[:, None], self._alone)
+            inside = self.passes(counts * group[:, None])
             sums = self.problem.spec.mean.refit(functools.partial(_over_refits, inside, weighing, theta))
             weight = _over_refits(inside, weighing, theta, _tilt_of)
             with np.errstate(invalid="ignore", divide="ignore"):  # a group without rows is a failure
@@ -277,8 +236,8 @@ class SeparateRefitter:
         return collect_refits(np.concatenate(effects), theta[:, :0], weighing.gamma[:0], failures)
 
     @cached_property
-    def _alone(self) -> RefitRows | None:
-        return refit_rows(next(self.problem.over(_itself)), self.full) if len(self.problem.places) == 1 else None
+    def _kept(self) -> list[RefitRows] | None:
+        return [RefitRows(self.problem.some_block(), self.full)] if len(self.problem.places) == 1 else None
 
 
 def _tilt_of(rows: RefittedRows) -> Array:
@@ -292,10 +251,6 @@ def _steps_of(rows: RefittedRows) -> Array:
 
 def _one_after_the_other(parts: Iterable[Array]) -> Array:
     return np.concatenate(list(parts))
-
-
-def _itself(block: Block) -> Block:
-    return block
 
 
 def refit_passes(passes: ResamplePasses, gamma: Array, fits: NewtonFits | None = None) -> Refits:
@@ -357,7 +312,7 @@ def weigh_resamples(
         fits = _fit_propensity(passes, gamma, present, widest[1]) if fits is None else fits
         coefficients = np.where(fits.failures == Failure.OK, fits.coefficients, gamma[:, None])
         failures = first_failure(failures, fits.failures)
-    kept = None if passes.alone is None else dict[str, Any]()
+    kept = dict[str, Any]() if passes.alone else None
     weighing = Weighing(coefficients, _target_of(passes, totals, coefficients), kept)
     return weighing, failures, float(widest[0])
 
@@ -367,8 +322,12 @@ def refit_propensity(problem: ScannedProblem, full: FullFit, gamma: Array, resam
 
     Parameters
     ----------
-    problem, full, gamma
-        As in `refit_scan`.
+    problem : ScannedProblem
+        What is estimated.
+    full : FullFit
+        The full-sample estimate.
+    gamma : ndarray, shape (Q,)
+        Its propensity coefficients.
     resamples : Resamples
         The resamples.
     """
@@ -383,14 +342,10 @@ def _widest_row(block: Block) -> float:
 
 def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bool_], widest: float) -> NewtonFits:
     """Fit the models of the arm, of the membership of a target frame and of the observation, as `_fit_model`."""
-    if not isinstance(passes.problem, ScannedProblem):
-        raise TypeError("propensity models in memory are refitted by themselves")
-    empty = passes.problem.without_rows()
-    fit = functools.partial(_fit_model, passes, present=present, widest=widest)
-    likelihoods = {empty.weight_model.membership: _membership, empty.weight_model.observation: _observation}
+    models = scanned(passes.problem).without_rows().weight_model.models  # those in memory are refitted by themselves
     fits = [
-        fit(likelihoods.get(model, _propensity), likelihood_of(model), gamma[part])
-        for model, part in empty.weight_model.models
+        _fit_model(passes, functools.partial(_of_model, k), likelihood_of(model), gamma[part], present, widest)
+        for k, (model, part) in enumerate(models)
     ]
     return functools.reduce(NewtonFits.above, fits)
 
@@ -401,11 +356,7 @@ def _fit_model(
 ) -> NewtonFits:  # fmt: skip
     """Fit a model under every resample that has rows in every arm, a pass an iteration; `model` is without rows."""
     likelihood = ResampledLikelihood(
-        passes,
-        likelihoods,
-        bounded=model.likelihood.bounded,
-        widest=widest,
-        which=present[None],
+        passes, likelihoods, bounded=model.likelihood.bounded, widest=widest, which=present[None]
     )
     fits = refit_batch(likelihood, gamma, restart=np.zeros(len(gamma)))
     coefficients = np.repeat(gamma[:, None], len(present), axis=1)
@@ -473,11 +424,6 @@ def _beside(parts: list[LikelihoodSums]) -> LikelihoodSums:
 # --- what a stage makes of some rows -----------------------------------------------------------------------------
 
 
-def _of_sample(rows: RefitRows, counts: Array) -> Array:
-    """Multiplicities, zero in the rows of a target frame."""
-    return counts * rows.sample.observed[:, None] if rows.sample.n_frame else counts
-
-
 @dataclass(frozen=True)
 class Weighing:
     """Fitted importance weights of the resamples.
@@ -515,17 +461,12 @@ class Weighing:
         return made
 
 
-def _arm_totals(rows: RefitRows, counts: Array, group: slice) -> Array:
-    """Sum of the multiplicities of each arm, and of a target frame if there is one, shape (K, w) or (K + 1, w)."""
-    observed = _of_sample(rows, counts)
-    totals = [observed[members].sum(axis=0) for members in rows.sample.slices]
-    return np.stack(
-        [*totals, counts[: rows.sample.n_frame].sum(axis=0)] if isinstance(rows.target, FrameTarget) else totals
-    )
-
-
 def _totals_and_widest(rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
-    return _arm_totals(rows, counts, group), rows.widest
+    """Sum of the multiplicities of each arm, and of a target frame if there is one, (K, w) or (K + 1, w); `widest`."""
+    sample, frame = rows.sample, counts[: rows.sample.n_frame].sum(axis=0)
+    observed = counts * sample.observed[:, None] if sample.n_frame else counts
+    totals = [observed[members].sum(axis=0) for members in sample.slices]
+    return np.stack([*totals, frame] if isinstance(rows.block.problem.target, FrameTarget) else totals), rows.widest
 
 
 def _added_and_largest(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
@@ -533,19 +474,10 @@ def _added_and_largest(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Arr
     return add_up(totals), largest(widest)
 
 
-def _propensity(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
-    """Return the likelihood of the propensity model."""
-    return [likelihood_of(rows.weight_model.propensity).batch(_of_sample(rows, counts))]
-
-
-def _membership(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
-    """Return the likelihood of the membership model of a target frame."""
-    return [likelihood_of(membership_of(rows.weight_model)).batch(counts)]
-
-
-def _observation(rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
-    """Return the likelihood of the observation model."""
-    return [observation_of(rows.weight_model).batch(_of_sample(rows, counts))]
+def _of_model(k: int, rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
+    """Return the likelihood of one of `WeightModel.models`."""
+    model, own = rows.weight_model.likelihood(k, counts)
+    return [model.batch(own)]
 
 
 def _target_sums(gamma: Array, rows: RefitRows, counts: Array, group: slice) -> TargetSums:
@@ -569,7 +501,8 @@ def _outcome(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -
 def _equations(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> tuple[LikelihoodSums, ...]:
     """Sum what the coefficients of linear outcome models solve."""
     training = _training(weighing, rows, counts, group)
-    return tuple(model.equations(weights) for model, weights in zip(rows.outcome, training, strict=True))
+    every = zip(rows.outcome, training, rows.full.theta, strict=True)
+    return tuple(model.equations(weights, theta) for model, weights, theta in every)
 
 
 def _on_refitted(
@@ -577,5 +510,6 @@ def _on_refitted(
     group: slice,
 ) -> Array:  # fmt: skip
     """Apply a function of the rows under refitted outcome models."""
-    share, (tilt, w) = counts / weighing.whole.total[group], weighing.of(rows, counts, group)
-    return function(rows.refitted(share, tilt, w, theta=theta[..., group], resamples=group))
+    sample, share, (tilt, w) = rows.sample, counts / weighing.whole.total[group], weighing.of(rows, counts, group)
+    at_means = rows.q if sample.late is None else mean_columns(sample, rows.spec)
+    return function(RefittedRows(sample, rows.family, at_means, rows.q, theta[..., group], share, tilt, w, group))

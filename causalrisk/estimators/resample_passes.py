@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
@@ -18,24 +18,19 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.arm_means import RefittedRows
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING, Refits, collect_refits
-from causalrisk.estimators.outcome import OutcomeRefitter
+from causalrisk.estimators.outcome import ArmModel, Level, arm_models, training_columns, training_family
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.resampling import FRAME_STREAM, frame_resampler
-from causalrisk.estimators.sample import Sample, part_of
+from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.training import Level, mean_columns, training_columns, training_family
 from causalrisk.estimators.weights import plain_tilt
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, row_blocks
 from causalrisk.numerics.multiplicities import REPLICATE_STREAM, RESAMPLE_STREAM, WIDTH, Resampler
-from causalrisk.numerics.newton import (
-    WeightedRows,
-)
-from causalrisk.propensity.targets import Target
+from causalrisk.numerics.newton import WeightedRows
 from causalrisk.propensity.weights import TargetSums, WeightModel
 from causalrisk.runtime.workers import check_wanted
 
@@ -109,6 +104,10 @@ class FullFit:
         """Outcome coefficients of outcomes as they are, shape (K, p)."""
         return self.theta + self.level.height * self.level.direction
 
+    def without_level(self) -> FullFit:
+        """Return a fit of outcomes as they are, for what starts from it; its coefficients stay."""
+        return dataclasses.replace(self, level=Level(0.0, np.zeros_like(self.level.direction)))
+
     def refits(self, means: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
         """Collect the values of m resamples.
 
@@ -136,30 +135,29 @@ class RefitRows:
 
     Parameters
     ----------
-    sample : Sample
-        The rows, outcomes measured from the level.
-    spec : Specification
-        The estimator.
-    target : Target
-        The target population.
-    model : WeightModel or None
-        Propensity model and target, where there are importance weights to fit.
-    theta : ndarray, shape (K, p)
-        The full-sample outcome coefficients.
+    block : Block
+        The rows, with what is estimated and the models.
+    full : FullFit
+        The full-sample fit that they are refitted from.
     """
 
-    sample: Sample
-    spec: Specification
-    target: Target
-    model: WeightModel | None
-    theta: Array
+    block: Block
+    full: FullFit
+
+    @cached_property
+    def sample(self) -> Sample:
+        """The rows, outcomes measured from the level."""
+        return dataclasses.replace(self.block.sample, y=self.block.sample.y - self.full.level.height)
+
+    @property
+    def spec(self) -> Specification:
+        """The estimator."""
+        return self.block.problem.spec
 
     @property
     def weight_model(self) -> WeightModel:
-        """The model, where there is one."""
-        if self.model is None:
-            raise TypeError("there are no importance weights to fit")
-        return self.model
+        """Propensity model and target, where there are importance weights to fit."""
+        return self.block.weight_model
 
     @cached_property
     def q(self) -> Array:
@@ -177,61 +175,25 @@ class RefitRows:
         return training_family(self.sample, self.spec)
 
     @cached_property
-    def outcome(self) -> list[OutcomeRefitter]:
+    def outcome(self) -> list[ArmModel]:
         """The outcome model of each arm."""
-        return [
-            OutcomeRefitter(
-                columns=self.q[rows],
-                y=self.sample.y[rows],
-                family=self.family,
-                theta=theta,
-                offset=part_of(self.sample.offset, rows),
-            )
-            for rows, theta in zip(self.sample.slices, self.theta, strict=True)
-        ]
+        return arm_models(self.sample, self.spec)
 
     def weights(self, counts: Array, gamma: Array, whole: TargetSums) -> tuple[Array, Array]:
         """Tilt and importance weights under multiplicities (n, m) and propensity coefficients (S, m).
 
         `whole` has the sums over all rows.
         """
-        if self.model is None:
-            return plain_tilt(self.sample, self.target, counts, whole.mean_tilt), np.ones((self.sample.n, 1))
-        at = self.model.weights_at(self.model.predictors(gamma), counts, whole)
+        target, model = self.block.problem.target, self.block.model
+        if model is None:
+            return plain_tilt(self.sample, target, counts, whole.mean_tilt), np.ones((self.sample.n, 1))
+        at = model.weights_at(model.predictors(gamma), counts, whole)
         return at.tilt, at.w
 
     def training(self, counts: Array, w: Array) -> list[Array]:
         """Weights of the training of the outcome model of each arm, shape (n_a, m)."""
         training = counts * (w if self.spec.weighted else self.sample.with_outcome[:, None])
         return [training[rows] for rows in self.sample.slices]
-
-    def refitted(
-        self, share: Array, tilt: Array, w: Array, *, theta: Array, resamples: slice = slice(None)
-    ) -> RefittedRows:
-        """Return the rows under refitted outcome models.
-
-        Parameters
-        ----------
-        share : ndarray, shape (n, m)
-            Multiplicities over their total.
-        tilt, w : ndarray, shape (n, m) or (n, 1)
-            As by `weights`.
-        theta : ndarray, shape (K, p, m)
-            Outcome coefficients.
-        resamples : slice
-            Which of all resamples these are; by default all.
-        """
-        return RefittedRows(
-            sample=self.sample,
-            family=self.family,
-            q=self.q if self.sample.late is None else mean_columns(self.sample, self.spec),
-            own=self.q,
-            theta=theta,
-            share=share,
-            tilt=tilt,
-            w=w,
-            resamples=resamples,
-        )
 
 
 Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
@@ -247,13 +209,13 @@ class ResamplePasses(ABC):
         What is estimated.
     full : FullFit
         The full-sample estimate.
-    alone : RefitRows or None
-        All rows, where they are a few in memory: made once for all passes.
+    alone : bool
+        Whether the rows are a few in memory, made once for all passes.
     """
 
     problem: Problem
     full: FullFit
-    alone: RefitRows | None = None
+    alone = False
 
     @abstractmethod
     def groups(self) -> list[slice]:
@@ -287,14 +249,17 @@ class KeptPasses(ResamplePasses):
         As in `ResamplePasses`.
     counts : ndarray, shape (n, m)
         Multiplicities times observation weights.
-    alone : RefitRows or None
-        As in `ResamplePasses`.
+    kept : sequence of RefitRows, optional
+        The rows, where they are made once for all passes; otherwise they are made anew in each.
     """
 
     problem: KeptProblem
 
-    def __init__(self, problem: KeptProblem, full: FullFit, counts: Array, alone: RefitRows | None) -> None:
-        self.problem, self.full, self.counts, self.alone = problem, full, counts, alone
+    def __init__(
+        self, problem: KeptProblem, full: FullFit, counts: Array, kept: Sequence[RefitRows] | None = None
+    ) -> None:
+        self.problem, self.full, self.counts, self.kept = problem, full, counts, kept
+        self.alone = kept is not None and len(kept) == 1
 
     def groups(self) -> list[slice]:
         """As in `ResamplePasses`: one."""
@@ -307,11 +272,9 @@ class KeptPasses(ResamplePasses):
 
     def _stages(self, stage: Stage) -> Iterator[Any]:
         every = slice(0, self.counts.shape[1])
-        if self.alone is not None:
-            yield stage(self.alone, self.counts, every)
-            return
-        for place in row_blocks(self.problem.sample.n):
-            yield stage(refit_rows(self.problem.block(place), self.full), self.counts[place], every)
+        anew = (RefitRows(self.problem.block(place), self.full) for place in row_blocks(self.problem.sample.n))
+        for rows in anew if self.kept is None else self.kept:
+            yield stage(rows, self.counts[rows.block.place], every)
 
 
 @dataclass(frozen=True)
@@ -362,20 +325,7 @@ def _of_block(
 def _stages(stage: Stage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
     for part in row_blocks(block.sample.n):
         check_wanted()
-        rows = refit_rows(block.part(part), full)
-        yield stage(rows, counts[part], group)
-
-
-def refit_rows(block: Block, full: FullFit) -> RefitRows:
-    """Return the rows of a block, to be refitted from the full-sample fit."""
-    problem, sample = block.problem, block.sample
-    return RefitRows(
-        sample=dataclasses.replace(sample, y=sample.y - full.level.height),
-        spec=problem.spec,
-        target=problem.target,
-        model=block.model,
-        theta=full.theta,
-    )
+        yield stage(RefitRows(block.part(part), full), counts[part], group)
 
 
 def widest_row(sample: Sample) -> float:

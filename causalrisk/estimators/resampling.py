@@ -175,12 +175,7 @@ def row_chunks(design: Design, units: Units, n: int) -> Chunks:
 
 
 def fit_replicates(
-    weight_fit: WeightFit,
-    resampler: SampleResampler,
-    given: Array | None,
-    n_drawn: int,
-    spread: float,
-    notes: Notes,
+    weight_fit: WeightFit, resampler: SampleResampler, given: Array | None, n_drawn: int, spread: float, notes: Notes
 ) -> Replicates:
     """Draw the weights of the replicates, or take those that were given, and fit them.
 

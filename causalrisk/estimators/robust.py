@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import DesignWarning, Notes, Once
+from causalrisk.estimators.estimates import BlockInfluence, sandwich
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.resampling import unit_count
-from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.numerics.linalg import Array
 
 NEGATIVE = 1e-12  # variance of a combination, in those of both ways, below which it is negative beyond rounding
@@ -85,24 +85,29 @@ def _within(
 
     `n_coefficients` is the k of the small-sample factor n / (n - k).
     """
-    sample = record.sample
+    n_clusters = None if cluster is None else int(cluster.max()) + 1
+    return _sandwich(record, _over_parts(record, parts, cluster), n_coefficients, n_clusters)
+
+
+def _sandwich(
+    record: FitRecord,
+    over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]],
+    n_coefficients: int,
+    n_clusters: int | None,
+) -> Array:
     return sandwich(
-        _over_parts(record, parts, cluster),
-        n=sample.total + sample.n_frame if record.frequency else sample.n,
-        total=sample.total,
+        over,
+        n=record.design.nobs + in_frame(record),
+        total=record.sample.total,
         frequency=record.frequency,
-        n_clusters=None if cluster is None else int(cluster.max()) + 1,
+        n_clusters=n_clusters,
         n_coefficients=n_coefficients,
         strata=record.design.strata,
     )
 
 
 def _two_way(
-    record: FitRecord,
-    parts: Sequence[tuple[slice, Array]],
-    n_coefficients: int,
-    blocks: Sequence[slice],
-    notes: Notes,
+    record: FitRecord, parts: Sequence[tuple[slice, Array]], n_coefficients: int, blocks: Sequence[slice], notes: Notes
 ) -> Array:
     """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor.
 
@@ -185,16 +190,8 @@ def scanned_covariance(
 
     `n_coefficients` is the k of the small-sample factor n / (n - k).
     """
-    rows_in_frame = in_frame(record)
-    return sandwich(
-        over,
-        n=record.design.nobs + rows_in_frame,
-        total=record.sample.total,
-        frequency=record.frequency,
-        n_clusters=record.design.n_clusters + rows_in_frame if record.design.n_clusters else None,
-        n_coefficients=n_coefficients,
-        strata=record.design.strata,
-    )
+    n_clusters = record.design.n_clusters + in_frame(record) if record.design.n_clusters else None
+    return _sandwich(record, over, n_coefficients, n_clusters)
 
 
 def counts_equal_rows(record: FitRecord) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.design import Observation, Rowless
-from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.families import OutcomeFamily
@@ -142,13 +141,6 @@ class Sample:
         """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
         return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
 
-    def blocks(self, rows: Array) -> Array:
-        """Spread rows of shape (n, p) to (n, K, p), each in the block of its arm and zero elsewhere."""
-        placed = np.zeros((self.n, self.n_arms, rows.shape[1]))
-        for a, members in enumerate(self.slices):
-            placed[members, a] = rows[members]
-        return placed
-
     def blocks_of(self, values: Array) -> Array:
         """Spread values of shape (n, m) to (K, n, m), each in its own arm and zero elsewhere."""
         placed = np.zeros((self.n_arms, *values.shape))
@@ -266,7 +258,7 @@ def make_sample(
         The sorted sample.
     """
     n_frame = 0 if frame is None else len(frame[0])
-    order, slices = _by_arm(arm, 0, n_frame)
+    order, slices = by_arm(arm, 0, n_frame)
 
     def beside(of_frame: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([of_frame, own]) if n_frame else own
@@ -312,7 +304,7 @@ def make_sample(
     )
 
 
-def _by_arm(arm: Arms, n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
+def by_arm(arm: Arms, n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
     """Order of the rows by arm, and the slice of each arm; there are `n_arms` at the least."""
     order = np.argsort(arm, kind="stable")  # of short integers in time proportional to the rows
     ends = np.cumsum(np.bincount(arm, minlength=n_arms)) + n_frame
@@ -335,67 +327,6 @@ class BlockSample(Sample):
     def total(self) -> float:
         """Sum of the observation weights of all rows, N, so that means over them are sums over blocks."""
         return self.whole
-
-
-def block_sample(
-    block: CodedBlock,
-    X: Basis,
-    Z: Basis,
-    *,
-    family: OutcomeFamily,
-    n_arms: int,
-    total: float,
-    at: float | None,
-    R: Basis | None = None,
-    fill: float = 0.0,
-) -> BlockSample:
-    """Sort the rows of a block by arm.
-
-    Parameters
-    ----------
-    block : CodedBlock
-        The rows.
-    X, Z : Basis
-        Bases of the designs of all rows.
-    family : OutcomeFamily
-        Family of the outcome models.
-    n_arms : int
-        K.
-    total : float
-        Sum of the observation weights of all rows.
-    at : float or None
-        Offset where the means are taken; None where that is the observed one.
-    R : Basis, optional
-        Basis of the design of the observation model, where outcomes are missing.
-    fill : float, default 0.0
-        Outcome of the rows without one, where it counts for nothing.
-
-    Returns
-    -------
-    BlockSample
-        The sorted rows.
-    """
-    order, slices = _by_arm(block.arm, n_arms, 0)
-    x = X.of(block.X, order)
-    offset = None if block.offset is None else block.offset[order]
-    y, seen = block.y[order], block.recorded[order]
-    return BlockSample(
-        y=y if R is None else np.where(seen, y, fill),
-        R=None if R is None or block.R is None else R.of(block.R, order),
-        recorded=None if R is None else seen.astype(float),
-        X=x,
-        Z=x if block.Z is block.X else Z.of(block.Z, order),
-        arm=block.arm[order],
-        s=block.weights[order],
-        slices=slices,
-        order=order,
-        family=family,
-        offset=offset,
-        mean_offset=offset if at is None or offset is None else np.full_like(offset, at),
-        whole=total,
-        cluster=None if block.cluster is None else block.cluster[order],
-        stratum=None if block.stratum is None else block.stratum[order],
-    )
 
 
 class ScannedSample(Rowless, Sample):

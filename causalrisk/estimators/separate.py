@@ -17,27 +17,29 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from causalrisk.estimators.arm_means import ArmMean, ArmRows, Sums
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import Estimate
-from causalrisk.estimators.outcome import ArmTraining, OutcomeLikelihood, outcome_failures
-from causalrisk.estimators.problem import Block, KeptProblem, Problem
-from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.training import (
+from causalrisk.estimators.outcome import (
+    ArmModel,
     Level,
+    OutcomeLikelihood,
     ThetaSums,
     TrainedRows,
+    arm_models,
     influence_of_theta,
+    outcome_failures,
     theta_sums,
     trained_rows,
-    training_arms,
+    training_weights,
 )
+from causalrisk.estimators.problem import Block, KeptProblem, Problem
+from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.specification import ArmMean, ArmRows, Specification, Sums
 from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, RowsWeighed, row_weights
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import add_up, of_made
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, factor_solution, solve, triangular_factor
-from causalrisk.numerics.newton import BlockedLikelihood, maximize
+from causalrisk.numerics.newton import BlockedLikelihood, WeightedRows, maximize
 from causalrisk.propensity.targets import ArmTarget, Target
 from causalrisk.propensity.weights import RowWeights, WeightFit
 
@@ -95,11 +97,17 @@ class WeighedRows:
         """Rows of a block with outcomes measured from the level, and their importance weights."""
         return dataclasses.replace(block.sample, y=block.sample.y - self.level.height), self.weights.of(block)
 
-    def training(self, block: Block) -> list[ArmTraining]:
-        """Return what the outcome model of each arm is trained on, of a block."""
+    def training(self, block: Block) -> list[tuple[ArmModel, Array]]:
+        """Return the outcome model of each arm on a block, and the weights that it is trained under."""
         self.problem.check_outcome(block)
         sample, weights = self.of(block)
-        return training_arms(sample, self.problem.spec, weights)
+        spec = self.problem.spec
+        s = sample.s * training_weights(sample, spec, weights)
+        return [(model, s[rows]) for model, rows in zip(arm_models(sample, spec), sample.slices, strict=True)]
+
+    def likelihoods(self, block: Block) -> list[WeightedRows]:
+        """Return the likelihoods of the outcome models on a block."""
+        return [model.rows(weights) for model, weights in self.training(block)]
 
 
 def weighed_in_memory(sample: Sample, spec: Specification, target: Target, weight_fit: WeightFit | None) -> WeighedRows:
@@ -146,7 +154,7 @@ class Trained:
         """Begin a pass over the rows; a single block of rows in memory is not made again in every pass."""
         if self._alone is not None:
             return iter([function(self._alone)])
-        return self.weighed.problem.over(functools.partial(_on_trained, function, self))
+        return self.weighed.problem.over(functools.partial(of_made, function, self.rows))
 
     @cached_property
     def _alone(self) -> TrainedRows | None:
@@ -158,10 +166,6 @@ class Trained:
     def __getstate__(self) -> dict[str, Any]:
         """Return what goes to workers: without rows."""
         return {name: value for name, value in self.__dict__.items() if name != "_alone"}
-
-
-def _on_trained(function: Callable[[TrainedRows], T], trained: Trained, block: Block) -> T:
-    return function(trained.rows(block))
 
 
 def train(weighed: WeighedRows) -> Trained:
@@ -186,10 +190,11 @@ def train(weighed: WeighedRows) -> Trained:
 
     def over(function: OfLikelihoods[T]) -> Iterator[T]:
         if kept is not None:
-            return (function([arm.rows() for arm in arms]) for arms in kept)
-        return problem.over(functools.partial(_on_outcome, function, weighed))
+            return (function([model.rows(weights) for model, weights in arms]) for arms in kept)
+        return problem.over(functools.partial(of_made, function, weighed.likelihoods))
 
-    parts = problem.over(functools.partial(_starts, weighed)) if kept is None else map(_start_of, kept)
+    begin = functools.partial(of_made, _start_of, weighed.training)
+    parts = problem.over(begin) if kept is None else map(_start_of, kept)
     factors = functools.reduce(_stacked_factors, parts)
     theta = np.stack([factor_solution(factor) for factor in factors])
     failures = np.zeros(problem.n_arms, dtype=np.int8)
@@ -200,21 +205,12 @@ def train(weighed: WeighedRows) -> Trained:
     return Trained(weighed, theta, tuple(int(code) for code in failures))
 
 
-def _starts(weighed: WeighedRows, block: Block) -> list[Array]:
-    return _start_of(weighed.training(block))
-
-
-def _start_of(arms: list[ArmTraining]) -> list[Array]:
-    return [arm.start() for arm in arms]
+def _start_of(arms: list[tuple[ArmModel, Array]]) -> list[Array]:
+    return [model.start(weights) for model, weights in arms]
 
 
 def _stacked_factors(first: list[Array], second: list[Array]) -> list[Array]:
     return [triangular_factor(np.vstack(pair)) for pair in zip(first, second, strict=True)]
-
-
-def _on_outcome(function: OfLikelihoods[T], weighed: WeighedRows, block: Block) -> T:
-    """Apply a function to the likelihoods of the outcome models on a block."""
-    return function([arm.rows() for arm in weighed.training(block)])
 
 
 def kept_estimate(trained: Trained, at: SolvedMeans, gamma: Array, effect_scale: EffectScale) -> Estimate:

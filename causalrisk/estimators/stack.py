@@ -20,6 +20,7 @@ import numpy as np
 
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import (
+    BlockInfluence,
     Estimate,
     Refits,
     Refitter,
@@ -28,9 +29,7 @@ from causalrisk.estimators.estimates import (
     collect_refits,
 )
 from causalrisk.estimators.record import FitRecord, LaterPasses, Stack
-from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
 from causalrisk.estimators.robust import influence_covariance, scanned_covariance
-from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
@@ -123,9 +122,7 @@ def _effects_moved(estimates: Sequence[Estimate], jacobian: Array, influences: S
 
 
 def _over_all(
-    passes: Sequence[LaterPasses],
-    mix: Callable[[Sequence[Array]], Array],
-    function: Callable[[BlockInfluence], T],
+    passes: Sequence[LaterPasses], mix: Callable[[Sequence[Array]], Array], function: Callable[[BlockInfluence], T]
 ) -> Iterator[T]:
     """Begin passes over the same blocks of several fits: what a function makes of a mixture of their influences."""
     for blocks in zip(*(one.influence(_itself) for one in passes), strict=True):
@@ -270,27 +267,6 @@ class StackPasses(LaterPasses):
         rows, used = self.rows, _used(self.rows.weights)
         found = [self.passes[k].refits(kind, seed, n_boot) for k in used]
         return averaged_refits(found, rows.weights[used], rows.scale, len(rows.lead.theta))
-
-
-class GroupRefitter:
-    """Refits the effects in groups by the outcome models that are given.
-
-    Parameters
-    ----------
-    refitter : SeparateRefitter
-        Refits their average.
-    groups : ndarray, shape (n, G)
-        Indicators of the groups, rows in the order of the sample.
-    """
-
-    def __init__(self, refitter: SeparateRefitter, groups: Array) -> None:
-        self.refitter, self.groups = refitter, groups
-
-    arrays, rows_together = ARRAYS, SeparateRefitter.rows_together
-
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
-        """As in `estimates.Refitter`; effects of each group."""
-        return self.refitter.refit_groups(self.groups, counts, fits)
 
 
 class StackedGroupsRefitter(StackRefitter):

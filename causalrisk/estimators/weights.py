@@ -8,29 +8,28 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.errors import ConvergenceWarning, Notes
-from causalrisk.estimators.estimates import FittedBlocks, FittedRows, count_totals
+from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.sample import Sample
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import add_up, of_made
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
-from causalrisk.propensity.models import LikelihoodModel, likelihood_of
+from causalrisk.propensity.models import likelihood_of
 from causalrisk.propensity.separation import (
     Models,
     Predicted,
     Separation,
-    check_membership,
-    check_observation,
+    check_other,
     find_separation,
     is_suspicious,
     separation_error,
@@ -167,7 +166,9 @@ def plain_tilt(sample: Sample, target: Target, counts: Array, mean: Array | None
         tilt = (sample.arm == target.toward).astype(float)
     else:
         return np.ones((sample.n, 1))
-    mean = (tilt @ counts) / count_totals(sample, counts) if mean is None else mean
+    if mean is None:
+        total = counts[sample.n_frame :].sum(axis=0)
+        mean = (tilt @ counts) / np.where(total > 0, total, 1.0)  # one without rows is recorded as an empty arm
     return tilt[:, None] / np.where(mean > 0, mean, 1.0)
 
 
@@ -211,11 +212,9 @@ def _fit_kept(problem: KeptProblem, design: Design, link: str, notes: Notes) -> 
     model = problem.model
     fit = fit_weights(model, problem.sample.s)
     refuse_separation(problem, design, score_suspicion(fit), link)
-    farthest = np.abs(fit.eta[model.propensity.n_predictors :]).max(axis=1, initial=0)
-    if model.membership is not None and is_suspicious(fit.converged, float(farthest[0])):
-        check_membership(models_of(problem), model)
-    if model.observation is not None and is_suspicious(fit.converged, float(farthest[-1])):
-        check_observation(models_of(problem), model, design)
+    for k, eta in enumerate(fit.eta[model.propensity.n_predictors :], start=1):
+        if is_suspicious(fit.converged, float(np.abs(eta).max(initial=0))):
+            check_other(models_of(problem), model, k, design)
     _warn_unsettled(fit.converged, fit.iterations, model, link, notes)
     return fit
 
@@ -228,11 +227,7 @@ def score_suspicion(fit: WeightFit) -> bool:
 
 def models_of(problem: Problem) -> Models:
     """Return what begins a pass over the weight models of the blocks."""
-    return lambda function: problem.over(functools.partial(_on_model, function))
-
-
-def _on_model(function: Callable[[WeightModel], T], block: Block) -> T:
-    return function(block.weight_model)
+    return lambda function: problem.over(functools.partial(of_made, function, attrgetter("weight_model")))
 
 
 def separation(problem: Problem, suspicious: bool) -> Separation | None:
@@ -259,17 +254,12 @@ def refuse_separation(problem: Problem, design: Design, suspicious: bool, link: 
         return
     if isinstance(problem, ScannedProblem):
         look = functools.partial(_predicted, problem, found)
-        parts = problem.design.over(look, problem.workers, problem.passes)
-        predicted = functools.reduce(Predicted.beside, parts)
+        predicted = add_up(problem.design.over(look, problem.workers, problem.passes))
     elif isinstance(problem, KeptProblem):
-        predicted = Predicted.of(design, design.Z, design.arm, told_rows(problem, found), design.index)
+        told = problem.sample.restore(np.concatenate([*models_of(problem)(found.rows)]))
+        predicted = Predicted.of(design, design.Z, design.arm, told, design.index)
     coefficients = problem.some_block().sample.Z.coefficients(found.strongest)
     raise separation_error(design, predicted, coefficients, link)
-
-
-def told_rows(problem: KeptProblem, found: Separation) -> NDArray[np.bool_]:
-    """Which rows in memory are predicted perfectly, in the order of the design, shape (n,)."""
-    return problem.sample.restore(np.concatenate([*models_of(problem)(found.rows)]))
 
 
 def _predicted(problem: ScannedProblem, found: Separation, coded: CodedBlock) -> Predicted:
@@ -297,14 +287,10 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
     rows, fits = fit_scores(problem)
     refuse_separation(problem, problem.design, fit_suspicion(rows, fits), link)
     information, model = [rows.sums(fits.coefficients).hessian[0] / problem.total], problem.without_rows().weight_model
-    checked = functools.partial(check_observation, design=problem.design)
-    others = ((model.membership, _on_membership, check_membership), (model.observation, _on_observation, checked))
-    for beside, on_block, check in others:
-        if beside is None:
-            continue
-        rows, other = _fit_likelihood(problem, on_block, likelihood_of(beside))
+    for k in range(1, len(model.models)):
+        rows, other = _fit_likelihood(problem, k)
         if fit_suspicion(rows, other):
-            check(models_of(problem), model)
+            check_other(models_of(problem), model, k, problem.design)
         information.append(rows.sums(other.coefficients).hessian[0] / problem.total)
         fits = fits.above(other)
     _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, model, link, notes)
@@ -314,7 +300,7 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
 
 def fit_scores(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
     """Fit the propensity model, a pass an iteration, and return its likelihood too."""
-    return _fit_likelihood(problem, _on_propensity, problem.without_rows().propensity)
+    return _fit_likelihood(problem, 0)
 
 
 def fit_suspicion(rows: BlockedLikelihood, fits: NewtonFits) -> bool:
@@ -322,29 +308,21 @@ def fit_suspicion(rows: BlockedLikelihood, fits: NewtonFits) -> bool:
     return is_suspicious(bool(fits.failures[0] == Failure.OK), float(rows.farthest(fits.coefficients)[0]))
 
 
-def _fit_likelihood(
-    problem: ScannedProblem, on_block: Callable[..., Any], empty: LikelihoodModel
-) -> tuple[BlockedLikelihood, NewtonFits]:
+def _fit_likelihood(problem: ScannedProblem, k: int) -> tuple[BlockedLikelihood, NewtonFits]:
+    """Fit one of `WeightModel.models`."""
+    empty = likelihood_of(problem.without_rows().weight_model.models[k][0])
+
     def over(function: OfLikelihoods[T]) -> Iterator[T]:
-        return problem.over(functools.partial(on_block, function))
+        return problem.over(functools.partial(_on_likelihood, k, function))
 
     rows = BlockedLikelihood(over, empty.likelihood.bounded, (0,))
     return rows, maximize(rows, np.zeros((empty.n_coefficients, 1)))
 
 
-def _on_propensity(function: OfLikelihoods[T], block: Block) -> T:
-    """Apply a function to the likelihood of the propensity model on a block."""
-    return function((block.propensity.weighted((block.sample.s * block.sample.observed)[:, None]),))
-
-
-def _on_membership(function: OfLikelihoods[T], block: Block) -> T:
-    """Apply a function to the likelihood of the membership model on a block."""
-    return function((block.membership.weighted(block.sample.s[:, None]),))
-
-
-def _on_observation(function: OfLikelihoods[T], block: Block) -> T:
-    """Apply a function to the likelihood of the observation model on a block."""
-    return function((block.observation.weighted((block.sample.s * block.sample.observed)[:, None]),))
+def _on_likelihood(k: int, function: OfLikelihoods[T], block: Block) -> T:
+    """Apply a function to the likelihood of one of the models on a block."""
+    model, counts = block.weight_model.likelihood(k, block.sample.s[:, None])
+    return function((model.weighted(counts),))
 
 
 def _target_sums(problem: ScannedProblem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:
@@ -369,8 +347,8 @@ def _log_mean(gamma: Array, whole: TargetSums, block: Block) -> Array | None:
 
 
 @dataclass(frozen=True)
-class FittedScan(FittedBlocks):
-    """The rows of a fit to a scan with their scores and importance weights.
+class FittedScan:
+    """The rows of a fit to a scan with their scores and importance weights; it does not travel with a pickle.
 
     Parameters
     ----------
@@ -384,7 +362,7 @@ class FittedScan(FittedBlocks):
     gamma: Array
 
     def over(self, function: Callable[[FittedRows], T], covariates: bool = False) -> Iterator[T]:
-        """As in `FittedBlocks`; rows of a target frame are not among them."""
+        """Begin a pass over the rows but those of a target frame; over the files where covariates are asked for."""
         problem = self.problem
         work = functools.partial(_on_fitted, function, problem, self.gamma)
         return problem.design.over(work, problem.workers, problem.passes, variables=covariates)

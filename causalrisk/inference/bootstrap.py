@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import BootstrapError, Notes, ResampleWarning, warn_user
-from causalrisk.estimators.estimates import Refits, Refitter
+from causalrisk.estimators.estimates import BlockInfluence, Refits, Refitter, influence_of_clusters
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.quantiles import QuantileRefitter, QuantileRows
@@ -30,18 +30,18 @@ from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block, sample_resampler, unit_count
 from causalrisk.estimators.robust import counts_equal_rows, equal_units, in_frame, over_influence
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.sandwich import BlockInfluence, influence_of_clusters
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.estimators.stack import GroupRefitter, StackedGroupsRefitter, StackRefitter
+from causalrisk.estimators.stack import StackedGroupsRefitter, StackRefitter
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.propensity.replicates import (
-    NestedReplicates,
+    BlockwiseReplicates,
     ResampleReplicates,
     ShiftedLogitReplicates,
-    ShiftedReplicates,
+    nested_gamma,
+    shifted_gamma,
 )
 from causalrisk.runtime.memory import free_memory
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
@@ -107,9 +107,8 @@ def run_bootstrap(
 
 def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
     """Put estimates under resamples one after the other."""
-    values, failures = np.concatenate([p.values for p in parts], axis=1).T, np.concatenate([p.failures for p in parts])
-    start = [p.start for p in parts if p.start is not None]
-    return BootstrapDistribution(values, failures, np.concatenate(start, axis=1).T if start else None)
+    every = Refits.joined(parts)
+    return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
 
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
@@ -160,30 +159,30 @@ def refitter_of(
         estimate=record.estimate if joint is None else joint.start,
         target=record.target,
         effect_scale=record.options.effect_scale,
+        groups=groups if joint is None else None,
     )
     if joint is None:
-        return separate if groups is None else GroupRefitter(separate, groups)
+        return separate
     return JointRefitter(
-        sample=sample,
-        weight_fit=joint.problem.weight_fit,
+        start=separate,
         theta=joint.start.theta if sample.family.linear else record.estimate.theta,
         criterion=joint.criterion,
         replicates=resample_replicates(joint, record.resampler()) if replicates is None else replicates,
-        start=separate,
         groups=groups,
     )
 
 
 def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> ResampleReplicates:
     """Choose the replicates of each resample: nested, shifted and separable, or shifted under any model."""
-    slices, weight_fit, replicates = joint.problem.sample.slices, joint.problem.weight_fit, joint.replicates
+    weight_fit, replicates = joint.problem.weight_fit, joint.replicates
     if joint.options.bootstrap_replicates == "nested":
         count = len(replicates.failures)
         draw = functools.partial(resampler.perturb_within, width=count, spread=joint.options.replicate_spread)
-        return NestedReplicates(slices, weight_fit, count, draw)
+        return BlockwiseReplicates.of(weight_fit, count, functools.partial(nested_gamma, weight_fit, draw))
     if weight_fit.model.separable:
-        return ShiftedLogitReplicates(slices, weight_fit, replicates, joint.criterion.penalty)
-    return ShiftedReplicates(slices, weight_fit, replicates)
+        return ShiftedLogitReplicates.of(weight_fit, replicates, joint.criterion.penalty)
+    shifted = functools.partial(shifted_gamma, replicates.shifts(weight_fit.gamma))
+    return BlockwiseReplicates.of(weight_fit, replicates.count, shifted)
 
 
 def drawn_or_weighed(

@@ -18,8 +18,8 @@ from causalrisk.design.columns.tables import as_pandas
 from causalrisk.design.design import by_rows
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.learned import Learned
+from causalrisk.estimators.outcome import LINEAR
 from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
-from causalrisk.estimators.training import LINEAR
 from causalrisk.inference.wald import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array

@@ -30,11 +30,11 @@ from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.fit import check_one_way
 from causalrisk.estimators.options import N_BOOT, InferenceOptions, default_bootstrap
+from causalrisk.estimators.outcome import trained_rows, training_family
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord, of_means
 from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately, project_arms
-from causalrisk.estimators.training import trained_rows, training_family
 from causalrisk.estimators.values import Adjustment
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import (

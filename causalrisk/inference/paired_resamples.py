@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from causalrisk.design import Design
 from causalrisk.errors import Notes, OptionError, ResampleWarning, Told, check_alpha
 from causalrisk.estimators.estimates import Refits, Refitters
-from causalrisk.estimators.exposure import check_means
 from causalrisk.estimators.fit import (
     check_clusters,
     check_one_way,
@@ -27,6 +26,7 @@ from causalrisk.estimators.fit import (
 )
 from causalrisk.estimators.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.overlap import overlap_of
+from causalrisk.estimators.prepare import check_means
 from causalrisk.estimators.quantiles import check_quantiles
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory

@@ -40,9 +40,9 @@ from causalrisk.errors import (
 from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import ROWS_TOGETHER
 from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.outcome import outcome_level, training_columns, training_family
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimators.sample import make_sample
-from causalrisk.estimators.training import outcome_level, training_columns, training_family
 from causalrisk.estimators.values import Alternative
 from causalrisk.inference.covariance import fit_again, robust_record
 from causalrisk.inference.fitted_models import median_fit

@@ -206,7 +206,9 @@ class CrossFitted:
     predictions: Array | None = None
 
     def of_rows(self, features: Array, fold: Numbers) -> Array:
-        """Predict rows by the models of their folds, features (n, k), shape (K, n)."""
+        """Predict rows by the models of their folds, features (n, k), shape (K, n); in memory all rows."""
+        if self.predictions is not None:
+            return self.predictions
         return np.stack([predicted_by_fold(models, features, fold) for models in self.fitted])
 
     def kept_predictions(self) -> Array:

@@ -54,10 +54,6 @@ class RidgeSums:
     products: Array
     count: float
 
-    def beside(self, other: RidgeSums) -> RidgeSums:
-        """Return the sums over these and other rows."""
-        return RidgeSums(self.products + other.products, self.count + other.count)
-
     def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
         """Return the problem of the standardised columns.
 

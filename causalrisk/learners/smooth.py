@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from causalrisk.errors import DesignError, one_of
 from causalrisk.learners.folds import LearnerRows, Training, without_training
 from causalrisk.learners.ridge import PENALTIES, Choice, Kinds, RidgeRows, RidgeSums, coefficients_of
-from causalrisk.numerics.blocks import spread_evenly
+from causalrisk.numerics.blocks import add_up, spread_evenly
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
 from causalrisk.numerics.linalg import Array, all_ones, row_blocks
 from causalrisk.runtime.workers import ordered_map
@@ -143,10 +143,7 @@ class SmoothBasis:
         """
         if few:
             return RidgeRows(self.columns(X), y, weights, float(counts.sum()))
-        return functools.reduce(
-            RidgeSums.beside,
-            (self._sums(X[rows], y[rows], weights[rows], counts[rows]) for rows in row_blocks(len(y), ROWS)),
-        )
+        return add_up(self._sums(X[rows], y[rows], weights[rows], counts[rows]) for rows in row_blocks(len(y), ROWS))
 
     def _sums(self, X: Array, y: Array, weights: Array, counts: Array) -> RidgeSums:
         beside = np.empty((self.n_columns + 2, len(y)))
@@ -412,7 +409,7 @@ def smooth_fits(models: Mapping[int, Smooth], training: Training, workers: int =
     """
     n_arms, n_folds = len(training.labels), training.n_folds
     census = functools.partial(Outcomes.of, n_arms, n_folds)
-    seen = functools.reduce(Outcomes.beside, training.over(census))
+    seen = add_up(training.over(census))
     outside = seen.outside()
     for a in models:
         if (outside.rows[a] == 0).any():
@@ -483,7 +480,7 @@ class _Wanted:
 
 def _linear_fits(wanted: _Wanted, training: Training, workers: int) -> dict[Fit, tuple[Array, Choice | None]]:
     """Return least-squares fits from the products of each fold, in one pass."""
-    every = functools.reduce(_cells_beside, training.over(functools.partial(_cells, wanted)))
+    every = add_up(training.over(functools.partial(_cells, wanted)))
     with ordered_map(functools.partial(_linear_fit, wanted, every), len(wanted.fits), workers) as results:
         return dict(zip(wanted.fits, results, strict=True))
 
@@ -491,7 +488,7 @@ def _linear_fits(wanted: _Wanted, training: Training, workers: int) -> dict[Fit,
 def _linear_fit(wanted: _Wanted, every: Mapping[int, list[Products]], number: int) -> tuple[Array, Choice]:
     a, f = wanted.fits[number]
     others = [cell for g, cell in enumerate(every[a]) if g != f or wanted.n_folds == 1]
-    return functools.reduce(_beside, others).problem(wanted.bases[a].kinds).fit(wanted.origin(a))
+    return add_up(others).problem(wanted.bases[a].kinds).fit(wanted.origin(a))
 
 
 def _cells(wanted: _Wanted, rows: LearnerRows) -> dict[int, list[Products]]:
@@ -508,14 +505,6 @@ def _cells(wanted: _Wanted, rows: LearnerRows) -> dict[int, list[Products]]:
     return found
 
 
-def _beside(one: Any, other: Any) -> Any:
-    return one.beside(other)
-
-
-def _cells_beside(one: dict[int, list[Products]], other: dict[int, list[Products]]) -> dict[int, list[Products]]:
-    return {a: [_beside(*pair) for pair in zip(cells, other[a], strict=True)] for a, cells in one.items()}
-
-
 def _reweighted_fits(wanted: _Wanted, training: Training) -> dict[Fit, tuple[Array, Choice | None]]:
     """Return fits of other families, side by side: an iteration of all of them is a pass."""
     steps = {
@@ -523,7 +512,7 @@ def _reweighted_fits(wanted: _Wanted, training: Training) -> dict[Fit, tuple[Arr
     }
     asked, found = {fit: next(own) for fit, own in steps.items()}, dict[Fit, tuple[Array, Choice | None]]()
     while asked:
-        answers = functools.reduce(_answers_beside, training.over(functools.partial(_answers, wanted, asked)))
+        answers = add_up(training.over(functools.partial(_answers, wanted, asked)))
         for fit, answer in answers.items():
             try:
                 asked[fit] = steps[fit].send(answer)
@@ -549,10 +538,6 @@ def _working(wanted: _Wanted, fit: Fit, coefficients: Array, rows: LearnerRows) 
         step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
         products = basis.products(X, eta + step, weights * expected, counts, few=a in wanted.few)
         return products, float(weights @ family.loss(y, eta))
-
-
-def _answers_beside(one: dict[Fit, Answer], other: dict[Fit, Answer]) -> dict[Fit, Answer]:
-    return {fit: (_beside(mine, other[fit][0]), loss + other[fit][1]) for fit, (mine, loss) in one.items()}
 
 
 def _reweighted(basis: SmoothBasis, family: OutcomeFamily, mean: float) -> Steps:

@@ -32,9 +32,9 @@ from causalrisk.errors import (
     one_of,
     warn_user,
 )
+from causalrisk.estimators.estimates import BlockInfluence, sandwich
 from causalrisk.estimators.options import model_options, options_of
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.estimators.values import CovType
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic

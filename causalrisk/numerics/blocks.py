@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +21,8 @@ def add_up(parts: Iterable[T]) -> T:
     Parameters
     ----------
     parts : iterable
-        One a block and at least one: arrays, or tuples or dataclasses of these; None is no sum in every block.
+        One a block and at least one: arrays, or tuples, lists, dictionaries or dataclasses of these, or what has a
+        method `beside` that merges it with that of later rows; None is no sum in every block.
 
     Returns
     -------
@@ -38,12 +39,21 @@ def add_up(parts: Iterable[T]) -> T:
 def _added(first: Any, second: Any) -> Any:
     if first is None:
         return None
-    if isinstance(first, tuple):
-        return tuple(_added(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, tuple | list):
+        return type(first)(_added(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, dict):
+        return {key: _added(value, second[key]) for key, value in first.items()}
+    if hasattr(first, "beside"):
+        return first.beside(second)
     if dataclasses.is_dataclass(first) and not isinstance(first, type):
         names = [field.name for field in dataclasses.fields(first)]
         return dataclasses.replace(first, **{n: _added(getattr(first, n), getattr(second, n)) for n in names})
     return first + second
+
+
+def of_made(function: Callable[[Any], T], make: Callable[[Any], Any], block: Any) -> T:
+    """Apply a function to what is made of a block; at the top of a module, so that workers can import it."""
+    return function(make(block))
 
 
 def taken(record: T, which: Any, *names: str) -> T:

@@ -19,6 +19,7 @@ STEP_TOLERANCE = 1e-8  # Newton steps shrink quadratically: the step after this 
 NEGLIGIBLE_STEP = 1e-13  # and a larger one is the last where the next would be no larger than this
 LARGEST_STEP = 4.0  # on the scale of the linear predictor
 SEPARATED = 15.0  # a linear predictor this large (odds 3e6) in a fit that will not settle is separation
+HALVINGS, SLACK = 30, 1e-12  # of a step that lowers a likelihood, and relative loss of one that is rounding error
 Curvature = Mapping[tuple[int, int], Array]
 
 
@@ -73,6 +74,11 @@ class NewtonFits:
     coefficients: Array
     failures: NDArray[np.int8]
     iterations: int
+
+    @property
+    def usable(self) -> Array:
+        """Coefficients of the refits that succeeded."""
+        return self.coefficients[:, self.failures == Failure.OK]
 
     def above(self, other: NewtonFits) -> NewtonFits:
         """Stack on the refits of another model under the same weights, which fail where either failed."""
@@ -443,35 +449,18 @@ def limited(step: Array, move: Array) -> Array:
 
 
 def halved(step: Array, gamma: Array, loss: Callable[[Array], Array]) -> Array:
-    """Halve each step until the likelihood does not fall."""
-    return halve_until_no_worse(step, loss(gamma), lambda s: loss(gamma + s), slack=1e-12, times=30)
-
-
-def halve_until_no_worse(
-    step: Array, before: Array, value: Callable[[Array], Array], *, slack: float, times: int
-) -> Array:
-    """Halve the steps of those problems of a batch whose value would rise.
+    """Halve the steps, shape (L q, m), of those likelihoods that would fall.
 
     Parameters
     ----------
-    step : ndarray, shape (..., m)
-        Steps.
-    before : ndarray, shape (m,)
-        Values without a step.
-    value : callable
-        Steps -> values, shape (m,).
-    slack : float
-        Relative rise that is rounding error.
-    times : int
-        Largest number of halvings.
-
-    Returns
-    -------
-    ndarray, shape (..., m)
-        The steps, some of them shorter.
+    step, gamma : ndarray, shape (L q, m)
+        Steps, and where they begin.
+    loss : callable
+        Coefficients -> minus the log likelihoods, shape (m,).
     """
-    for _ in range(times):
-        worse = ~(value(step) <= before + slack * np.abs(before))
+    before = loss(gamma)
+    for _ in range(HALVINGS):
+        worse = ~(loss(gamma + step) <= before + SLACK * np.abs(before))
         if not worse.any():
             break
         step = np.where(worse, step / 2, step)

@@ -60,16 +60,19 @@ def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResu
     # scipy's tolerances are absolute: with orthonormal columns and a right side of length one they are relative.
     scale = float(np.linalg.norm(right)) or 1.0
     white = np.column_stack([np.eye(len(right), len(factor)), right / scale])
+    left, right, start = white[:, :-1], white[:, -1], np.zeros(len(factor))
     if method == "least_squares":
-        result = _by_least_squares(white)
+        result = scipy.optimize.least_squares(
+            lambda v: left @ v - right, start, lambda v: left, method="lm", ftol=1e-15, xtol=1e-15, gtol=1e-15
+        )
     else:
         curvature = np.eye(len(factor))
 
         def parts(v: Array) -> tuple[float, Array, Array]:
-            residual = white[:, :-1] @ v - white[:, -1]
-            return 0.5 * float(residual @ residual), white[:, :-1].T @ residual, curvature
+            residual = left @ v - right
+            return 0.5 * float(residual @ residual), left.T @ residual, curvature
 
-        result = _minimize(parts, np.zeros(len(curvature)), method)
+        result = _minimize(parts, start, method)
     return solve_triangular(factor, result.x) * scale, result
 
 
@@ -149,19 +152,6 @@ def _polished(parts: Callable[[Array], tuple[float, Array, Array]], result: Opti
     result.fun, result.jac, result.hess = value, gradient, hessian
     result.success = decrease <= NEGLIGIBLE * max(value, 1e-300)
     return result
-
-
-def _by_least_squares(white: Array) -> OptimizeResult:
-    left, right = white[:, :-1], white[:, -1]
-    return scipy.optimize.least_squares(
-        lambda z: left @ z - right,
-        np.zeros(left.shape[1]),
-        jac=lambda z: left,
-        method="lm",
-        ftol=1e-15,
-        xtol=1e-15,
-        gtol=1e-15,
-    )
 
 
 def _minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array, method: str) -> OptimizeResult:

@@ -11,6 +11,7 @@ import copy
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -261,18 +262,15 @@ class LikelihoodModel(PropensityModel):
     """A model fitted by Newton's method on a likelihood or another smooth loss."""
 
     likelihood: Likelihood
-    _pairs: Array | None = None
 
     @abstractmethod
     def part(self, rows: Rows) -> LikelihoodModel:
         """Return the model on some of the rows."""
 
-    @property
+    @cached_property
     def pairs(self) -> Array:
         """Products of pairs of basis columns, made when first needed."""
-        if self._pairs is None:
-            self._pairs = pairwise_columns(self.columns)
-        return self._pairs
+        return pairwise_columns(self.columns)
 
     def fit(self, weights: Array) -> NewtonFits:
         """Fit from zero, with damping."""

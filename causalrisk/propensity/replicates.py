@@ -9,12 +9,12 @@ resample ("nested").
 
 from __future__ import annotations
 
-import copy
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -22,16 +22,7 @@ from numpy.typing import NDArray
 
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.failures import Failure
-from causalrisk.numerics.linalg import (
-    UNDER_RESAMPLES,
-    Array,
-    Triangle,
-    column_blocks,
-    part_slices,
-    row_blocks,
-    symmetric_root,
-    triangular_factor,
-)
+from causalrisk.numerics.linalg import Array, Triangle, column_blocks, row_blocks, symmetric_root, triangular_factor
 from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 
 # A pass over the rows block by block: maps a function of the weight model and the multiplicities, (n, 1), of a block.
@@ -62,6 +53,10 @@ class Replicates:
     def count(self) -> int:
         """Number of usable replicates, B."""
         return self.gamma.shape[1]
+
+    def shifts(self, gamma: Array) -> Array:
+        """Distances of the replicates from a score, shape (S, B)."""
+        return self.gamma - gamma[:, None]
 
     @classmethod
     def single(cls, gamma: Array) -> Replicates:
@@ -222,11 +217,6 @@ class WeightMoments:
         common = None if self.common is None else self.common.scaled(factor)
         return WeightMoments(self.mean.scaled(factor), common, self.own_sd * factor)
 
-    def part(self, rows: slice) -> WeightMoments:
-        """Return the moments of some of the rows."""
-        common = None if self.common is None else self.common.part(rows)
-        return WeightMoments(self.mean.part(rows), common, self.own_sd[rows])
-
     def subset(self, resamples: NDArray[np.bool_]) -> WeightMoments:
         """Return the moments of some of the resamples."""
         common = None if self.common is None else self.common.subset(resamples)
@@ -255,9 +245,6 @@ class ReplicateWeights(Protocol):
 
     def moments(self, at: ImportanceWeights) -> WeightMoments:
         """Moments over the replicates; `at` are the importance weights of the resamples' own fits."""
-
-    def part(self, rows: slice) -> ReplicateWeights:
-        """Return the weights of some of the rows: of one of the `places` of the replicates."""
 
     def subset(self, resamples: NDArray[np.bool_]) -> ReplicateWeights:
         """Return the weights of some of the resamples."""
@@ -296,10 +283,6 @@ class ShiftFactors:
     def count(self) -> int:
         """Number of replicates, or of their combinations."""
         return len(self.ones)
-
-    def part(self, rows: slice) -> ShiftFactors:
-        """Return the factors of some of the rows."""
-        return replace(self, K_b=self.K_b[:, rows], mean=self.mean[:, rows], covariance=self.covariance[:, :, rows])
 
     def combined(self, combinations: Array) -> ShiftFactors:
         """Return the factors of combinations of the replicates, shape (B, r), as by `orthogonal_combinations`."""
@@ -390,11 +373,6 @@ class ShiftedLogitWeights:
         mean = ImportanceWeights(excess, self.tilt, self.tilt)
         return WeightMoments(mean, None, np.sqrt(np.maximum(variance, 0.0)))
 
-    def part(self, rows: slice) -> ShiftedLogitWeights:
-        """Return the weights of some of the rows."""
-        slices = part_slices(self.slices, rows)
-        return ShiftedLogitWeights(slices, self.terms[:, rows], self.tilt[rows], self.shifts.part(rows))
-
     def subset(self, resamples: NDArray[np.bool_]) -> ShiftedLogitWeights:
         """Return the weights of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)
@@ -483,10 +461,6 @@ class BlockwiseWeights:
                     kept.append(block)
                 yield block
         self._kept = kept if keep else None
-
-    def part(self, rows: slice) -> BlockwiseWeights:
-        """Return itself: its rows stay together."""
-        return self
 
     def subset(self, resamples: NDArray[np.bool_]) -> BlockwiseWeights:
         """Return the weights of some of the resamples."""
@@ -578,13 +552,28 @@ class GroupWeights:
         """Moments over all rows times the factor; `at` are the importance weights of all rows."""
         return self.replicates.moments(at).scaled(self.factor)
 
-    def part(self, rows: slice) -> GroupWeights:
-        """Return the weights of some of the rows."""
-        return GroupWeights(self.replicates.part(rows), self.factor[rows])
-
     def subset(self, resamples: NDArray[np.bool_]) -> GroupWeights:
         """Return the weights of some of the resamples."""
         return GroupWeights(self.replicates.subset(resamples), some_columns(self.factor, resamples))
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """Rows to be weighed.
+
+    Parameters
+    ----------
+    model : WeightModel
+        Propensity model and target, on the rows.
+    slices : tuple of slice
+        Rows of each arm.
+    place : slice, optional
+        Where they are in a sample in memory; None of rows that come from elsewhere.
+    """
+
+    model: WeightModel
+    slices: tuple[slice, ...]
+    place: slice | None = None
 
 
 class ResampleReplicates(ABC):
@@ -592,40 +581,36 @@ class ResampleReplicates(ABC):
 
     Attributes
     ----------
+    count : int
+        Number of replicates, B, or of their combinations.
     at_once : int or None
         Number of resamples worked on at a time, whose importance weights are kept between passes; None for any.
+    in_blocks : bool
+        Whether rows in memory are weighed block by block, each of which stays in the cache.
     """
 
+    count: int
     at_once: int | None = None
-
-    def places(self, n: int) -> list[slice]:
-        """Blocks of the n rows in which their importance weights under resamples can be worked on; all together."""
-        return [slice(0, n)]
-
-    def part(self, rows: slice) -> ResampleReplicates:
-        """Return that of some of the rows, one of the `places`."""
-        return self
-
-    def whole(self, counts: Array) -> TargetSums | None:
-        """Sum over all rows, under multiplicities (n, m), what their weights are divided by; None if not in blocks."""
-        return None
+    in_blocks = False
 
     @abstractmethod
-    def for_resamples(
-        self, counts: Array, gamma: Array, first: int, whole: TargetSums | None = None
+    def weigh(
+        self, rows: ModelRows, counts: Array, gamma: Array, numbers: NDArray[np.intp], whole: TargetSums
     ) -> tuple[ImportanceWeights, ReplicateWeights]:
-        """Weigh the rows of resamples, and weigh them under the replicates of each.
+        """Weigh some rows in resamples, and under the replicates of each.
 
         Parameters
         ----------
+        rows : ModelRows
+            The rows.
         counts : ndarray, shape (n, m)
             Multiplicities.
         gamma : ndarray, shape (S, m)
-            Propensity coefficients fitted under them.
-        first : int
-            Number of the first resample.
-        whole : TargetSums, optional
-            Where these are a part of the rows, sums over all of them.
+            Propensity coefficients fitted under those of all rows.
+        numbers : ndarray of int, shape (m,)
+            Which resamples these are.
+        whole : TargetSums
+            Sums over all rows that importance weights are divided by.
         """
 
 
@@ -634,155 +619,121 @@ class ShiftedLogitReplicates(ResampleReplicates):
 
     Parameters
     ----------
-    slices : tuple of slice
-        Rows of each arm.
-    weight_fit : WeightFit
-        The full-sample fit.
-    replicates : Replicates
-        The replicates of the full sample.
-    penalty : float, optional
-        Weight of the sums of squares over replicates in the objective. Orthogonal combinations of the replicates
-        have the same sums, and few suffice; by default the replicates are kept.
+    shifts : ndarray, shape (S, B)
+        Distances of the replicates from the score.
+    combinations : ndarray, shape (B, r), optional
+        Orthogonal combinations of the replicates in the place of these, as by `orthogonal_combinations`.
+    n_kept : int, default 0
+        Rows in memory whose factors are kept, if these are few.
     """
 
-    def __init__(
-        self,
-        slices: tuple[slice, ...],
-        weight_fit: WeightFit,
-        replicates: Replicates,
-        penalty: float | None = None,
-    ) -> None:
-        self.slices, self.model, self.combinations = slices, weight_fit.model, None
-        self.delta, n = replicates.gamma - weight_fit.gamma[:, None], len(weight_fit.excess)
-        if penalty is not None:
-            blocks, tolerance = row_blocks(n) if self.model.by_rows else [slice(0, n)], np.sqrt(NEGLIGIBLE / penalty)
-            if fewest_combinations(self.delta, len(self._factors(blocks[0])), tolerance) < replicates.count:
-                self.combinations = orthogonal_combinations(map(self._factors, blocks), n, tolerance)
-        count = replicates.count if self.combinations is None else self.combinations.shape[1]
-        self.kept = 8 * n * count <= KEPT
+    in_blocks = True
 
-    def _factors(self, rows: slice) -> Array:
-        """Factors under each replicate, shape (T, r, B), of some rows, where the model goes by rows."""
-        model = self.model.part(rows) if self.model.by_rows else self.model
-        return model.odds(model.predictors(self.delta))
+    def __init__(self, shifts: Array, combinations: Array | None = None, n_kept: int = 0) -> None:
+        self.shifts, self.combinations = shifts, combinations
+        self.count = shifts.shape[1] if combinations is None else combinations.shape[1]
+        self._keeps, self._known = 8 * n_kept * self.count <= KEPT, dict[int, ShiftFactors]()
 
-    @property
-    def shifts(self) -> ShiftFactors:
-        """Factors of the rows, made anew each time where there are too many to be kept."""
-        return self._kept_shifts if self.kept else self._made_shifts()
+    @classmethod
+    def of(cls, weight_fit: WeightFit, replicates: Replicates, penalty: float | None = None) -> ShiftedLogitReplicates:
+        """Return those of rows in memory.
 
-    @cached_property
-    def _kept_shifts(self) -> ShiftFactors:
-        return self._made_shifts()
+        Parameters
+        ----------
+        weight_fit : WeightFit
+            The full-sample fit.
+        replicates : Replicates
+            The replicates of the full sample.
+        penalty : float, optional
+            Weight of the sums of squares over replicates in the objective. Orthogonal combinations of the replicates
+            have the same sums, and few suffice; by default the replicates are kept.
+        """
+        model, n, shifts = weight_fit.model, len(weight_fit.excess), replicates.shifts(weight_fit.gamma)
+        if penalty is None:
+            return cls(shifts, n_kept=n)
+        blocks, tolerance = row_blocks(n) if model.by_rows else [slice(0, n)], np.sqrt(NEGLIGIBLE / penalty)
+        factors = (_shift_factors(model.part(rows) if model.by_rows else model, shifts) for rows in blocks)
+        first = next(factors)
+        if fewest_combinations(shifts, len(first), tolerance) >= replicates.count:
+            return cls(shifts, n_kept=n)
+        return cls(shifts, orthogonal_combinations(itertools.chain([first], factors), n, tolerance), n)
 
-    def _made_shifts(self) -> ShiftFactors:
-        made = ShiftFactors.of(self.model.odds(self.model.predictors(self.delta)))
-        return made if self.combinations is None else made.combined(self.combinations)
+    def factors(self, rows: ModelRows) -> ShiftFactors:
+        """Return the factors of rows, those of rows in memory from the first time where they are kept."""
+        known = None if rows.place is None else self._known.get(rows.place.start)
+        if known is None:
+            known = ShiftFactors.of(_shift_factors(rows.model, self.shifts))
+            known = known if self.combinations is None else known.combined(self.combinations)
+            if self._keeps and rows.place is not None:
+                self._known[rows.place.start] = known
+        return known
 
-    def places(self, n: int) -> list[slice]:
-        """As in `ResampleReplicates`: blocks that stay in the cache."""
-        return row_blocks(n, UNDER_RESAMPLES)
-
-    def part(self, rows: slice) -> ShiftedLogitReplicates:
-        """As in `ResampleReplicates`."""
-        found = copy.copy(self)
-        found.slices, found.model = part_slices(self.slices, rows), self.model.part(rows)
-        return found
-
-    def whole(self, counts: Array) -> TargetSums:
-        """As in `ResampleReplicates`."""
-        return self.model.fixed_sums(counts)
-
-    def for_resamples(
-        self, counts: Array, gamma: Array, first: int, whole: TargetSums | None = None
+    def weigh(
+        self, rows: ModelRows, counts: Array, gamma: Array, numbers: NDArray[np.intp], whole: TargetSums
     ) -> tuple[ImportanceWeights, ReplicateWeights]:
         """As in `ResampleReplicates`."""
-        terms, at = self.model.terms(self.model.predictors(gamma), counts, whole)
-        return at, ShiftedLogitWeights(self.slices, terms, at.tilt, self.shifts)
+        terms, at = rows.model.terms(rows.model.predictors(gamma), counts, whole)
+        return at, ShiftedLogitWeights(rows.slices, terms, at.tilt, self.factors(rows))
 
 
+def _shift_factors(model: WeightModel, shifts: Array) -> Array:
+    """Factors of the terms of the excess under each shift of gamma, shape (T, n, B)."""
+    return model.odds(model.predictors(shifts))
+
+
+@dataclass(frozen=True)
 class BlockwiseReplicates(ResampleReplicates):
     """Replicates of any model and target: one resample at a time.
 
     Parameters
     ----------
-    slices : tuple of slice
-        Rows of each arm.
-    weight_fit : WeightFit
-        The full-sample fit.
     count : int
         Number of replicates, B.
+    gamma_of : callable
+        Multiplicities (n,) of a resample, its own propensity coefficients (S,) and its number -> coefficients of its
+        usable replicates, shape (S, B_j).
+    at_once : int or None
+        As in `ResampleReplicates`.
+    totals : list of ReplicateTotals, optional
+        Sums over all rows for each resample, where rows come in blocks.
     """
 
-    def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, count: int) -> None:
-        self.slices, self.weight_fit, self.count = slices, weight_fit, count
-        self.at_once = max(KEPT // kept_bytes(weight_fit.model, len(weight_fit.excess), count), 1)
+    count: int
+    gamma_of: Callable[[Array, Array, int], Array]
+    at_once: int | None = None
+    totals: list[ReplicateTotals] | None = None
 
-    @abstractmethod
-    def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:
-        """Coefficients of the usable replicates of resample `number`, shape (S, B_j).
+    @classmethod
+    def of(
+        cls, weight_fit: WeightFit, count: int, gamma_of: Callable[[Array, Array, int], Array]
+    ) -> BlockwiseReplicates:
+        """Return those of rows in memory; parameters as of the class, and the full-sample fit."""
+        bytes_of_one = kept_bytes(weight_fit.model, len(weight_fit.excess), count)
+        return cls(count, gamma_of, max(KEPT // bytes_of_one, 1))
 
-        Parameters
-        ----------
-        counts : ndarray, shape (n,)
-            Its multiplicities.
-        gamma : ndarray, shape (S,)
-            Its own propensity coefficients.
-        number : int
-            Number of the resample.
-        """
-
-    def for_resamples(
-        self, counts: Array, gamma: Array, first: int, whole: TargetSums | None = None
+    def weigh(
+        self, rows: ModelRows, counts: Array, gamma: Array, numbers: NDArray[np.intp], whole: TargetSums
     ) -> tuple[ImportanceWeights, ReplicateWeights]:
         """As in `ResampleReplicates`."""
-        model = self.weight_fit.model
-        at = model.weights_at(model.predictors(gamma), counts)
-        gammas = [self.gamma_of(counts[:, j], gamma[:, j], first + j) for j in range(counts.shape[1])]
-        return at, BlockwiseWeights(slices=self.slices, model=model, counts=counts, gammas=gammas, count=self.count)
+        at = rows.model.weights_at(rows.model.predictors(gamma), counts, whole)
+        gammas = [self.gamma_of(counts[:, j], gamma[:, j], int(number)) for j, number in enumerate(numbers)]
+        totals = None if self.totals is None else [self.totals[number] for number in numbers]
+        return at, BlockwiseWeights(rows.slices, rows.model, counts, gammas, self.count, totals)
 
 
-class ShiftedReplicates(BlockwiseReplicates):
-    """The replicates of the full sample, moved along with the resample's own fit.
-
-    Parameters
-    ----------
-    slices, weight_fit
-        As in `BlockwiseReplicates`.
-    replicates : Replicates
-        The replicates of the full sample.
-    """
-
-    def __init__(self, slices: tuple[slice, ...], weight_fit: WeightFit, replicates: Replicates) -> None:
-        super().__init__(slices, weight_fit, replicates.count)
-        self.delta = replicates.gamma - weight_fit.gamma[:, None]
-
-    def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:
-        """As in `BlockwiseReplicates`."""
-        return gamma[:, None] + self.delta
+def shifted_gamma(shifts: Array, counts: Array, gamma: Array, number: int) -> Array:
+    """Replicates of the full sample, moved along with the resample's own fit; `shifts` as in `Replicates`."""
+    return gamma[:, None] + shifts
 
 
-class NestedReplicates(BlockwiseReplicates):
+def nested_gamma(
+    weight_fit: WeightFit, draw: Callable[[Array, int], Array], counts: Array, gamma: Array, number: int
+) -> Array:
     """Replicates drawn from the resample itself and fitted afresh.
 
-    Parameters
-    ----------
-    slices, weight_fit, count
-        As in `BlockwiseReplicates`.
-    draw : callable
-        Multiplicities (n,) and number of a resample -> multiplicities of its replicates, (n, B).
+    `draw` turns multiplicities (n,) and number of a resample into multiplicities of its replicates, (n, B).
     """
-
-    def __init__(
-        self, slices: tuple[slice, ...], weight_fit: WeightFit, count: int, draw: Callable[[Array, int], Array]
-    ) -> None:
-        super().__init__(slices, weight_fit, count)
-        self.draw = draw
-
-    def gamma_of(self, counts: Array, gamma: Array, number: int) -> Array:
-        """As in `BlockwiseReplicates`."""
-        fits = self.weight_fit.refit(self.draw(counts, number), gamma)
-        return fits.coefficients[:, fits.failures == Failure.OK]
+    return weight_fit.refit(draw(counts, number), gamma).usable
 
 
 def fewest_combinations(delta: Array, n_terms: int, tolerance: float) -> int:

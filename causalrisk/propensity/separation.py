@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +16,13 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 from causalrisk.propensity.models import Arms, other_arms
-from causalrisk.propensity.weights import WeightModel, membership_of, observation_of
+from causalrisk.propensity.weights import WeightModel
 
 SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 SHOWN = 3
 T = TypeVar("T")
-
-
-class Models(Protocol):
-    """Begins a pass: what a function makes of the weight model on each block of rows."""
-
-    def __call__(self, function: Callable[[WeightModel], T]) -> Iterable[T]:
-        """Begin it."""
+# Begins a pass: a function -> what it makes of the weight model on each block of rows.
+Models: TypeAlias = Callable[[Callable[[WeightModel], Any]], Iterable[Any]]
 
 
 def is_suspicious(converged: bool, farthest: float) -> bool:
@@ -53,7 +48,7 @@ class Separation:
     def rows(self, model: WeightModel) -> NDArray[np.bool_]:
         """Which rows of a block are predicted perfectly, shape (n,)."""
         rows = np.zeros(len(model.observed), dtype=bool)
-        rows[model.observed > 0] = (_of_sample(model) @ self.direction > MARGIN).any(axis=0)
+        rows[_rows_of(model, 0)] = (_against_others(model, 0) @ self.direction > MARGIN).any(axis=0)
         return rows
 
     @property
@@ -83,102 +78,81 @@ def find_separation(models: Models, model: WeightModel) -> Separation | None:
     .. [1] Konis, K. (2007). Linear programming algorithms for detecting separated data in binary logistic regression
        models. DPhil thesis, University of Oxford.
     """
-    propensity, q = model.propensity, model.columns.shape[1]
-    if not propensity.n_coefficients:
+    if not model.propensity.n_coefficients:
         return None
-    size = (propensity.n_arms - 1) * q
-    direction = separating_direction(lambda function: models(functools.partial(_over_sample, function)), size)
-    return None if direction is None else Separation(direction, q)
+    direction = _direction_of(models, model, 0)
+    return None if direction is None else Separation(direction, model.columns.shape[1])
 
 
-def _over_sample(function: Callable[[Array], T], model: WeightModel) -> T:
-    signed = _of_sample(model)
+def _direction_of(models: Models, model: WeightModel, k: int) -> Array | None:
+    """Direction along which one of `WeightModel.models` separates its arms, None where they overlap; see above."""
+    own = model.models[k][0]
+    size = (own.n_arms - 1) * own.columns.shape[1]
+    return separating_direction(lambda function: models(functools.partial(_over, k, function)), size)
+
+
+def _over(k: int, function: Callable[[Array], T], model: WeightModel) -> T:
+    signed = _against_others(model, k)
     return function(signed.reshape(-1, signed.shape[2]))
 
 
-def _of_sample(model: WeightModel) -> Array:
-    """As `_against_others`, of the rows of the sample."""
-    propensity, own = model.propensity, model.observed > 0
-    return _against_others(propensity.columns[own], propensity.arm[own], propensity.n_arms)
+def _rows_of(model: WeightModel, k: int) -> NDArray[np.bool_]:
+    """Which rows one of the models is of: that of membership of all, the others of those of the sample."""
+    return (model.observed > 0) | (model.models[k][0] is model.membership)
 
 
-def _against_others(columns: Array, arm: Arms, n_arms: int) -> Array:
+def _against_others(model: WeightModel, k: int) -> Array:
     """Return derivatives by the coefficients of the log odds of a row's arm to each other, (K - 1, n, (K - 1) q)."""
+    of, own = model.models[k][0], _rows_of(model, k)
+    columns, arm, n_arms = of.columns[own], of.arm[own], of.n_arms
     n, q = columns.shape
     signed = np.zeros((n_arms - 1, n, n_arms, q))
     rows = np.arange(n)
-    for k, other in enumerate(other_arms(arm, n_arms, None)):
-        signed[k, rows, arm] += columns
-        signed[k, rows, other] -= columns
+    for j, other in enumerate(other_arms(arm, n_arms, None)):
+        signed[j, rows, arm] += columns
+        signed[j, rows, other] -= columns
     return signed[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)  # a block may have none of the sample's rows
 
 
-def check_membership(models: Models, model: WeightModel) -> None:
-    """Raise a SeparationError where the covariates tell the target frame from the sample; arguments as above."""
-    q = model.columns.shape[1]
-    direction = separating_direction(lambda function: models(functools.partial(_over_members, function)), q)
+def _told(k: int, direction: Array, model: WeightModel) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Count the rows of both arms of a model of two that are told from the others, and all of them."""
+    arm, told = model.models[k][0].arm[_rows_of(model, k)], _against_others(model, k)[0] @ direction > MARGIN
+    return np.bincount(arm[told], minlength=2), np.bincount(arm, minlength=2)
+
+
+def check_other(models: Models, model: WeightModel, k: int, design: Design) -> None:
+    """Raise a SeparationError where the model of membership, or that of the observation, separates its rows.
+
+    Parameters
+    ----------
+    models, model
+        As in `find_separation`.
+    k : int
+        Which of `WeightModel.models`.
+    design : Design
+        The data with their names.
+    """
+    direction = _direction_of(models, model, k)
     if direction is None:
         return
-    told, every = add_up(models(functools.partial(_members_told, direction)))
-    inside = not told[0]
-    k, whose, others = (1, "the sample", "the frame") if inside else (0, "the frame", "the sample")
+    told, every = add_up(models(functools.partial(_told, k, direction)))
+    if model.models[k][0] is not model.membership:
+        formula = None if design.observation is None else design.observation.formula
+        raise SeparationError(
+            f"the observation model (logit) predicts whether the outcome {design.endog_name!r} is observed perfectly "
+            f"in {int(told.sum())} rows ({told[0]} without and {told[1]} with an outcome), so its coefficients are not "
+            f"finite.\nSimplify  observed={formula!r}: leave out the term that tells, such as an arm or a level whose "
+            "outcomes are all observed, or all missing."
+        )
+    inside = not told[1]
+    whose, others = ("the sample", "the frame") if inside else ("the frame", "the sample")
     where = "covers a part of the sample only" if inside else "lies outside of the sample"
     raise SeparationError(
-        f"the target frame {where}: the membership model (logit) tells {told[k]} of the "
-        f"{every[k]} rows of {whose} from those of {others} perfectly, so no weight exists.\n"
+        f"the target frame {where}: the membership model (logit) tells {told[int(not inside)]} of the "
+        f"{every[int(not inside)]} rows of {whose} from those of {others} perfectly, so no weight exists.\n"
         f"Simplify propensity=, or leave out the rows of {whose.replace('sample', 'data')} that have no like in "
         f"{others}."
     )
-
-
-def _over_members(function: Callable[[Array], T], model: WeightModel) -> T:
-    return function(_of_members(model))
-
-
-def _of_members(model: WeightModel) -> Array:
-    """As `_against_others`, of the target frame and the sample."""
-    membership = membership_of(model)
-    return _against_others(membership.columns, membership.arm, 2)[0]
-
-
-def _members_told(direction: Array, model: WeightModel) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Count the rows of the frame and of the sample that are told from the others, and all of them."""
-    told, member = _of_members(model) @ direction > MARGIN, (model.observed > 0).astype(np.intp)
-    return np.bincount(member[told], minlength=2), np.bincount(member, minlength=2)
-
-
-def check_observation(models: Models, model: WeightModel, design: Design) -> None:
-    """Raise a SeparationError where the observation model tells which outcomes are missing; arguments as above."""
-    observation, seen = model.observation, design.observation
-    if observation is None or seen is None:
-        return
-    size = observation.n_coefficients
-    direction = separating_direction(lambda function: models(functools.partial(_over_seen, function)), size)
-    if direction is None:
-        return
-    told = add_up(models(functools.partial(_seen_told, direction)))
-    raise SeparationError(
-        f"the observation model (logit) predicts whether the outcome {design.endog_name!r} is observed perfectly in "
-        f"{int(told.sum())} rows ({told[0]} without and {told[1]} with an outcome), so its coefficients are not "
-        f"finite.\nSimplify  observed={seen.formula!r}: leave out the term that tells, such as an arm or a level "
-        "whose outcomes are all observed, or all missing."
-    )
-
-
-def _over_seen(function: Callable[[Array], T], model: WeightModel) -> T:
-    return function(_of_seen(model))
-
-
-def _of_seen(model: WeightModel) -> Array:
-    """As `_against_others`, of the rows of the sample with and without an outcome."""
-    observation, own = observation_of(model), model.observed > 0
-    return _against_others(observation.columns[own], observation.arm[own], 2)[0]
-
-
-def _seen_told(direction: Array, model: WeightModel) -> NDArray[np.intp]:
-    """Count the rows without and with an outcome that are told from the others."""
-    arm = observation_of(model).arm[model.observed > 0]
-    return np.bincount(arm[_of_seen(model) @ direction > MARGIN], minlength=2)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from causalrisk.numerics.blocks import Rows, add_up, taken
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, row_blocks, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.models import ClippedModel, LikelihoodModel, PropensityModel
+from causalrisk.propensity.models import ClippedModel, LikelihoodModel, PropensityModel, likelihood_of
 from causalrisk.propensity.targets import FrameTarget, Target
 
 
@@ -61,11 +61,6 @@ class ImportanceWeights:
         tilt = self.tilt * factor
         measure = tilt if self.measure is self.tilt else self.measure * factor
         return ImportanceWeights(self.excess * factor, tilt, measure)
-
-    def part(self, rows: slice) -> ImportanceWeights:
-        """Return the weights of some of the rows."""
-        # One array stays one: `measure is tilt` says that there is no target frame.
-        return taken(self, rows, "excess", "tilt", "measure")
 
     def subset(self, resamples: NDArray[np.bool_]) -> ImportanceWeights:
         """Return the weights of some of the resamples."""
@@ -276,11 +271,7 @@ class WeightModel:
     """
 
     def __init__(
-        self,
-        propensity: PropensityModel,
-        target: Target,
-        observed: Array,
-        observation: LikelihoodModel | None = None,
+        self, propensity: PropensityModel, target: Target, observed: Array, observation: LikelihoodModel | None = None
     ) -> None:
         self.propensity, self.target, self.observed, self.observation = propensity, target, observed, observation
         self.membership = target.membership if isinstance(target, FrameTarget) else None
@@ -304,6 +295,12 @@ class WeightModel:
                 models.append((model, slice(cut, cut + model.n_gamma)))
                 cut += model.n_gamma
         return models
+
+    def likelihood(self, k: int, counts: Array) -> tuple[LikelihoodModel, Array]:
+        """Return the likelihood of one of `models`, and its multiplicities (n, m): that of membership has all rows."""
+        model, _ = self.models[k]
+        alone = self.membership is None or model is self.membership
+        return likelihood_of(model), counts if alone else counts * self.observed[:, None]
 
     @property
     def beside(self) -> Array | None:
@@ -446,26 +443,16 @@ class WeightModel:
 
         Where the rows are a block, `whole` has the sums over all rows.
         """
-        terms, (tilt, mean_tilt) = self.odds(eta), self._fixed_tilt(counts, whole)
-        terms = terms if mean_tilt is None else terms / mean_tilt
+        terms, tilt = self.odds(eta), np.ones((len(self.columns), 1))
+        if self.divided:
+            mean_tilt = (self.fixed_sums(counts) if whole is None else whole).mean_tilt
+            terms, tilt = terms / mean_tilt, self._undivided_tilt / mean_tilt
         return terms, ImportanceWeights(terms.sum(axis=0), tilt, tilt)
 
     @property
-    def arm_tilts(self) -> Array:
-        """Undivided tilt of the rows of each arm, shape (K,), of a separable weight model."""
-        arms, toward = np.arange(self.propensity.n_arms), self.target.toward
-        return np.ones(len(arms)) if toward is None else (arms == toward).astype(float)
-
-    def _fixed_tilt(self, counts: Array, whole: TargetSums | None) -> tuple[Array, Array | None]:
-        """Tilt of a separable target, divided by its mean, and that mean; None where it is one."""
-        if not self.divided:
-            return np.ones((len(self.columns), 1)), None
-        mean_tilt = (self.fixed_sums(counts) if whole is None else whole).mean_tilt
-        return self._undivided_tilt / mean_tilt, mean_tilt
-
-    @property
     def _undivided_tilt(self) -> Array:
-        return self.arm_tilts[self.propensity.arm][:, None]
+        arm, toward = self.propensity.arm, self.target.toward
+        return (np.ones(len(arm)) if toward is None else (arm == toward).astype(float))[:, None]
 
     def fixed_sums(self, counts: Array) -> TargetSums:
         """As `target_sums`, of a separable target, whose tilt needs no predictors."""
@@ -510,20 +497,6 @@ class WeightModel:
     def _log_mean(self, measure_slope: Array, counts: Array, whole: TargetSums) -> Array:
         mass = counts * measure_slope / whole.measure
         return (self.columns.T @ mass).reshape(-1, mass.shape[2])
-
-
-def membership_of(model: WeightModel) -> PropensityModel:
-    """Return the membership model of a target frame."""
-    if model.membership is None:
-        raise TypeError("the target is no data frame")
-    return model.membership
-
-
-def observation_of(model: WeightModel) -> LikelihoodModel:
-    """Return the observation model, where outcomes are missing."""
-    if model.observation is None:
-        raise TypeError("no outcome is missing")
-    return model.observation
 
 
 @dataclass(frozen=True)

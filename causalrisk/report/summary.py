@@ -18,6 +18,7 @@ from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import OptionError, check_alpha
+from causalrisk.estimators.overlap import LARGE_WEIGHT
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.fitted_models import outcome_coefficients, propensity_coefficients, stack_table
@@ -27,7 +28,6 @@ from causalrisk.inference.wald import inference_frame, rounded_se, statistic_nam
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.propensity.limits import LARGE_WEIGHT
 from causalrisk.report.labels import (
     TOTAL_WEIGHT,
     bootstrap_text,

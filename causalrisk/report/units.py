@@ -19,10 +19,10 @@ from causalrisk.design.design import by_rows, unit_level
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.scan.files import PARQUET
 from causalrisk.errors import OptionError, UnavailableError, whole_number
+from causalrisk.estimators.outcome import predictions
 from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.training import predictions
 from causalrisk.numerics.linalg import Array
 from causalrisk.runtime.files import whole_file, would_replace
 from causalrisk.runtime.workers import worker_count

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.propensity.limits import ArmWeights, crump_limits, overlap_message
+from causalrisk.estimators.overlap import ArmWeights, crump_cut, limits_at, overlap_message
 from causalrisk.report.page.verdicts import read_overlap
 from tests.conftest import RHS, simulate
 
@@ -30,7 +30,7 @@ def test_overlap_by_hand(frame):
     res = model(frame).fit()
     table, scores, w = res.overlap(), res.propensity_scores, res.importance_weights
     low, high = scores.groupby(frame.d).min().max(), scores.groupby(frame.d).max().min()
-    crump = crump_limits(scores.to_numpy(), np.ones(len(frame)))
+    crump = limits_at(crump_cut(np.stack([1 - scores, scores]), np.ones(len(frame))))
     for arm, label in enumerate(table.index):
         rows = frame.d == arm
         weights = w[rows].sort_values(ascending=False)
@@ -57,7 +57,7 @@ def test_overlap_by_hand(frame):
 
 def test_crump_limits_meet_their_definition():
     e = np.random.default_rng(0).beta(0.4, 0.6, 2000)
-    low, high = crump_limits(e, np.ones(2000))
+    low, high = limits_at(crump_cut(np.stack([1 - e, e]), np.ones(2000)))
     spread = 1 / (e * (1 - e))
 
     def variance(alpha):  # of the effect among the scores kept, which the limits minimise

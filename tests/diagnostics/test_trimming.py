@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.propensity.limits import crump_limits
+from causalrisk.estimators.overlap import crump_cut, limits_at
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
@@ -45,8 +45,12 @@ def test_trim_curve_starts_from_all_rows(frame):
 
 def test_a_score_of_one_to_the_last_digit_left_crumps_rule_without_a_limit():
     """NumPy's division by zero was shown, and the rule, whose cut became infinite, kept every row."""
+
+    def limits(e):
+        return limits_at(crump_cut(np.stack([1 - e, e]), np.ones(6)))
+
     scores = np.array([0.3, 0.4, 0.5, 0.6, 0.7, 1.0])
-    low, high = crump_limits(scores, np.ones(6))
-    assert (low, high) == crump_limits(np.array([0.3, 0.4, 0.5, 0.6, 0.7, 1 - 1e-9]), np.ones(6))
+    low, high = limits(scores)
+    assert (low, high) == limits(np.array([0.3, 0.4, 0.5, 0.6, 0.7, 1 - 1e-9]))
     assert 0 < low < 0.3
     assert high < 1

@@ -18,10 +18,10 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
     "causalrisk/estimators/weights.py": {
         ("return tilt[:, None] / np.where(mean > 0, mean, 1.0)", "1.0  ->  2.0"): NO_ROWS,
     },
-    "causalrisk/estimators/resample_passes.py": {
-        ("for rows, theta in zip(self.sample.slices, self.theta, strict=True)", "True  ->  False"): READER,
+    "causalrisk/estimators/refit.py": {
+        ("every = zip(rows.outcome, training, rows.full.theta, strict=True)", "True  ->  False"): READER,
     },
-    "causalrisk/estimators/arm_means.py": {
+    "causalrisk/estimators/specification.py": {
         ("return shifted(self.q @ self.theta, self.sample.mean_offset, axis=-2)", "-2  ->  +2"): NOT_LAST,
         ("return shifted(self.q @ self.theta, self.sample.mean_offset, axis=-2)", "2  ->  3"): NOT_LAST,
     },
@@ -30,10 +30,11 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
         ("return (self.columns.T @ mass).reshape(-1, mass.shape[2])", "1  ->  2"): UNKNOWN,
     },
     "causalrisk/estimators/joint/anchor.py": {
-        ("climb = Climb(trainer, criteria[0], {rung.anchor: rung.solution for rung in rungs})", "0  ->  1"): (
+        ("climb = Climb(trainer, criteria[0], dict(zip(anchors, found, strict=True)))", "0  ->  1"): (
             "The criteria of a ladder differ in alpha alone."
         ),
-        ("std_errors=found[0].solution.criterion.rms_residual * np.sqrt(variances)[order],", "0  ->  1"): (
+        ("climb = Climb(trainer, criteria[0], dict(zip(anchors, found, strict=True)))", "True  ->  False"): READER,
+        ("std_errors=solutions[0].criterion.rms_residual * np.sqrt(variances)[order],", "0  ->  1"): (
             "The root mean square is that of the start, the same for all."
         ),
         (
@@ -42,7 +43,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
         ): "How many share a pass: of time and memory alone.",
         ("for solution, products in zip(some, weight_products(some, rows), strict=True):", "True  ->  False"): READER,
     },
-    "causalrisk/estimators/joint/replicate_sums.py": {
+    "causalrisk/estimators/joint/influence.py": {
         ("none = np.zeros((1, 0))", "1  ->  2"): "It has no entries.",
     },
     "causalrisk/inference/fitted_models.py": {

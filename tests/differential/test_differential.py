@@ -17,7 +17,7 @@ from causalrisk.diagnostics import balance as column_sums
 from causalrisk.diagnostics import overlap
 from causalrisk.estimators import robust, specification
 from causalrisk.inference import bootstrap, fitted_models, heterogeneity
-from causalrisk.propensity import limits, weights
+from causalrisk.propensity import weights
 from tests.differential import cases, mutants
 from tests.differential.cases import Case
 from tests.differential.fits import apart
@@ -232,7 +232,7 @@ def test_a_fault_in_what_is_said_beside_the_effects_is_found(plant, monkeypatch)
 
 def half_of_the_costs(monkeypatch):
     """Crump's cut of a scan looks at the rows that cost least."""
-    searched = limits.searched_cut
+    searched = overlap.searched_cut
     for module in ("causalrisk.diagnostics.overlap", "causalrisk.estimators.overlap"):
         monkeypatch.setattr(f"{module}.searched_cut", lambda below, n: 0.9 * searched(below, n))
 

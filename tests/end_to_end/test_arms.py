@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.propensity.limits import crump_cut, crump_limits
+from causalrisk.estimators.overlap import crump_cut, limits_at
 from tests.conftest import RHS
 from tests.end_to_end.test_targets import random_arms
 
@@ -312,7 +312,7 @@ def test_the_cut_of_several_arms_is_that_of_yang_et_al():
 
 def test_the_cut_of_two_arms_is_crump_s():
     e = np.random.default_rng(1).beta(0.5, 0.5, 3000)
-    low, _ = crump_limits(e, np.ones(3000))
+    low, _ = limits_at(crump_cut(np.stack([1 - e, e]), np.ones(3000)))
     assert 1 / (low * (1 - low)) == pytest.approx(crump_cut(np.stack([1 - e, e]), np.ones(3000)), rel=1e-9)
 
 

@@ -158,7 +158,7 @@ def test_jre_reference_by_qr(frames, name, setting):
     """The route of the bootstrap, at multiplicities of one."""
     record = jre_fit(frames, name, setting)._record
     sample = record.sample
-    shifted = ShiftedLogitReplicates(sample.slices, record.weight_fit, record.joint.replicates)
+    shifted = ShiftedLogitReplicates.of(record.weight_fit, record.joint.replicates)
     refit = refitter_of(record, replicates=shifted)
     values = refit.refit(np.ones((sample.n, 1)), 0).values[:, 0]
     assert values[0] == pytest.approx(float(setting["effect"]), rel=1e-8)

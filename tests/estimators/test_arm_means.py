@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from causalrisk import AIPW
-from causalrisk.estimators.arm_means import ArmMean
-from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.specification import ArmMean, Specification
 from causalrisk.models.model import CausalModel
 from causalrisk.numerics.linalg import solve
 from causalrisk.report.page.methods import methods

@@ -16,7 +16,7 @@ from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGR
 from causalrisk.inference.bootstrap import refitter_of
 from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import Resampler, Units, seed_sequence
-from causalrisk.propensity.replicates import NestedReplicates, Replicates
+from causalrisk.propensity.replicates import Replicates, nested_gamma
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate
 from tests.problems import ERM, RISK, model_of, multiplicities, numeric_influence, problem
@@ -156,9 +156,8 @@ def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
     def draw(w, number):
         return resampler.perturb_within(w, number, 4, units, spread=0.5)
 
-    nested = NestedReplicates(sample.slices, fit, 4, draw)
     own = fit.refit(weights[:, None]).coefficients[:, 0]
-    states = nested.gamma_of(weights, own, 7)
+    states = nested_gamma(fit, draw, weights, own, 7)
     drawn = draw(weights, 7)
     assert (drawn[weights == 0] == 0).all()
     np.testing.assert_allclose(drawn.sum(axis=0), sample.n)

@@ -7,7 +7,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.estimators.sandwich import BlockInfluence, sandwich
+from causalrisk.estimators.estimates import BlockInfluence, sandwich
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")

@@ -234,7 +234,7 @@ def test_jre_of_many_rows_keeps_nothing_but_multiplicities(monkeypatch, family, 
     _, kept, values = refitted()
     for module, name in ((replicates, "KEPT"), (refit, "KEPT"), (refit, "KEPT_WEIGHTS")):
         monkeypatch.setattr(module, name, 0)
-    monkeypatch.setattr(replicates, "UNDER_RESAMPLES", 128)
+    monkeypatch.setattr(refit, "UNDER_RESAMPLES", 128)
     monkeypatch.setattr(sample, "PART", 128)
     arrays, anew, again = refitted()
     assert arrays == 1 and anew < kept / 2

@@ -12,8 +12,8 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
+from causalrisk.estimators.overlap import arm_weights, overlap_message, remote_units
 from causalrisk.inference import bootstrap
-from causalrisk.propensity.limits import arm_weights, overlap_message, remote_units
 from causalrisk.propensity.replicates import BlockwiseWeights
 from causalrisk.runtime.workers import progress_bar
 from tests.conftest import RHS, simulate

@@ -115,13 +115,13 @@ def scan_in_threads(folder: Path, n_jobs: int = 2) -> None:
     """A fit to blocks of which each takes longer than the limit, under all resamples; it says when that begins."""
     from causalrisk.estimators import fit
 
-    refit = fit.refit_scan
+    refit = fit.refit_passes
 
     def telling(*given, **options):
         at_work(folder)
         return refit(*given, **options)
 
-    fit.refit_scan = telling
+    fit.refit_passes = telling
     (folder / "data").mkdir()
     for k in range(3):
         simulate(50_000, seed=k).to_parquet(folder / "data" / f"{k}.parquet")

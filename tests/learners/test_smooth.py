@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import pickle
 
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from scipy.special import expit
 
 from causalrisk.errors import DesignError, OptionError
-from causalrisk.learners.ridge import RidgeSums, RowsProblem, SumsProblem
+from causalrisk.learners.ridge import RowsProblem, SumsProblem
 from causalrisk.learners.smooth import ROWS, Smooth, smooth_basis
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import outcome_family
 
 BINOMIAL, POISSON = outcome_family("binomial", None), outcome_family("poisson", None)
@@ -187,7 +187,7 @@ def test_sums_of_blocks_of_rows_are_all_that_a_fit_needs():
     basis = smooth_basis(X, weights)
     blocks = (slice(200), slice(200, 203), slice(203, 500))
     parts = [basis.products(X[b], y[b] - 3, weights[b], weights[b]) for b in blocks]
-    coefficients, choice = functools.reduce(RidgeSums.beside, parts).problem(basis.kinds).fit(origin=3.0)
+    coefficients, choice = add_up(parts).problem(basis.kinds).fit(origin=3.0)
     fit = Smooth().fit(X, y, weights)
     assert choice.shares == fit.choice.shares
     np.testing.assert_allclose(choice.penalty, fit.choice.penalty, rtol=1e-12)

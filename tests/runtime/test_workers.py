@@ -173,13 +173,13 @@ def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
     model = IPWRA.from_formula("y ~ x1", scan(f"{folder}/*.parquet", block_rows=400), treat="d")
     robust = model.fit()
     with cluster("works") as client:
-        refit = stages.refit_scan
+        refit = stages.refit_passes
 
         def lost(*given, **options):
             client.failure, client.threads = TimeoutError(), 0
             return refit(*given, **options)
 
-        monkeypatch.setattr(stages, "refit_scan", lost)
+        monkeypatch.setattr(stages, "refit_passes", lost)
         with pytest.raises(BootstrapError, match="no worker") as caught:
             model.fit(n_boot=20)
     np.testing.assert_array_equal(caught.value.results.bse, robust.bse)

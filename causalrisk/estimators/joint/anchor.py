@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.support import cluster_bytes
-from causalrisk.estimators.joint.criterion import Criterion, JointCriterion
-from causalrisk.estimators.joint.equations import JointRows
-from causalrisk.estimators.joint.influence import known_terms
+from causalrisk.estimators.joint.equations import JointRows, JointSolution, SolutionRows
+from causalrisk.estimators.joint.influence import ReplicateCentres, known_score_sums, known_terms, weight_products
 from causalrisk.estimators.joint.leave_one_out import (
     RowParts,
     cluster_numbers,
@@ -37,10 +36,9 @@ from causalrisk.estimators.joint.leave_one_out import (
     steps_without_rows,
     variance_slopes,
 )
-from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, known_score_sums, weight_products
-from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
+from causalrisk.estimators.joint.objective import Criterion, JointCriterion
+from causalrisk.estimators.joint.start import ByCluster, HeldOutUnits, UnitsOf, added
 from causalrisk.estimators.joint.train import JointEstimate, JointProblem, Trainer, joint_criterion
-from causalrisk.estimators.joint.units import ByCluster, HeldOutUnits, UnitsOf, added
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.linalg import Array, Triangle, symmetric_root
@@ -112,9 +110,10 @@ class SquareSums:
         return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
 
     @property
-    def own_errors(self) -> Array:
-        """Standard errors of the squares, shape (r,)."""
-        return np.sqrt(np.maximum(self.fourth_powers - self.squares**2 / self.units, 0.0))
+    def spread(self) -> Array:
+        """The squares, standard errors of their differences to those of the first, and of themselves, shape (3, r)."""
+        own = np.sqrt(np.maximum(self.fourth_powers - self.squares**2 / self.units, 0.0))
+        return np.stack([self.squares, self.errors, own])
 
     def some(self, which: NDArray[np.bool_]) -> SquareSums:
         """Return those of some of the solutions, whose differences are to the first of these."""
@@ -127,34 +126,6 @@ class SquareSums:
             differences=(self.differences - self.differences[lead])[which],
             products=products[np.ix_(which, which)],
         )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The solution under one anchor.
-
-    Parameters
-    ----------
-    anchor : float
-        The anchor.
-    solution : JointSolution
-        The objective at its minimum.
-    variance : float
-        Variance of the effect from its influence function held out, in units of the residual spread.
-    error, own_error : float
-        Standard errors of its difference to that of the first candidate, and of itself.
-    """
-
-    anchor: float
-    solution: JointSolution
-    variance: float
-    error: float
-    own_error: float
-
-    @property
-    def converged(self) -> bool:
-        """Whether the optimiser converged; else the anchor is not chosen."""
-        return bool(self.solution.result.success)
 
 
 @dataclass(frozen=True)
@@ -237,19 +208,19 @@ def train_best(
     if len(found) == 1:
         return trainer.estimate(found[0]), found[0].criterion, None
     sums, of_first = square_sums(found, trainer)
-    rungs = _candidates([criterion.alpha for criterion in criteria], found, sums)
-    shares = _shares(rungs, sums)
-    climb = Climb(trainer, criteria[0], {rung.anchor: rung.solution for rung in rungs})
-    likeliest, anchor = rungs[int(shares.argmax())], mean_anchor([rung.anchor for rung in rungs], shares)
-    if not (likeliest.converged and climb.solution(anchor, near=likeliest.anchor).result.success):
-        anchor = likeliest.anchor
+    anchors, shares = [criterion.alpha for criterion in criteria], _shares(found, sums)
+    climb = Climb(trainer, criteria[0], dict(zip(anchors, found, strict=True)))
+    likeliest, anchor = int(shares.argmax()), mean_anchor(anchors, shares)
+    if not (found[likeliest].result.success and climb.solution(anchor, near=anchors[likeliest]).result.success):
+        anchor = anchors[likeliest]
     estimate, best = climb.to_start(anchor)
-    between = [one for one in climb.solutions if one not in [rung.anchor for rung in rungs]]
+    spread, between = sums.spread, [one for one in climb.solutions if one not in anchors]
     if between:
         others = [found[0], *(climb.solutions[one] for one in between)]
-        rungs += _candidates([rungs[0].anchor, *between], others, square_sums(others, trainer, of_first)[0])[1:]
+        spread = np.hstack([spread, square_sums(others, trainer, of_first)[0].spread[:, 1:]])
     part = sums.units / problem.n_units if (problem := trainer.problem).thinned.every else 1.0
-    path = _path(rungs, np.r_[shares, np.full(len(between), np.nan)], climb.variances, (anchor, best), part)
+    shares = np.r_[shares, np.full(len(between), np.nan)]
+    path = _path(climb.solutions, spread, shares, climb.variances, (anchor, best), part)
     return estimate, climb.solutions[best].criterion, path
 
 
@@ -319,15 +290,9 @@ class Climb:
         return dataclasses.replace(estimate, covariance=covariance), excess
 
 
-def _candidates(anchors: Sequence[float], found: Sequence[JointSolution], sums: SquareSums) -> list[Candidate]:
-    """Return the solutions with the variances from their influence functions held out."""
-    numbers = zip(sums.squares.tolist(), sums.errors.tolist(), sums.own_errors.tolist(), strict=True)
-    return [Candidate(anchor, one, *of) for anchor, one, of in zip(anchors, found, numbers, strict=True)]
-
-
-def _shares(rungs: Sequence[Candidate], sums: SquareSums) -> Array:
-    """Share of the draws in which the variance of each rung is the least, shape (r,)."""
-    usable = np.array([rung.converged for rung in rungs]) & np.isfinite(sums.squares)
+def _shares(rungs: Sequence[JointSolution], sums: SquareSums) -> Array:
+    """Share of the draws in which the variance of each rung is the least, shape (r,); zero of one not converged."""
+    usable = np.array([bool(rung.result.success) for rung in rungs]) & np.isfinite(sums.squares)
     shares = np.zeros(len(rungs))
     if not usable.any():
         shares[0] = 1.0
@@ -375,29 +340,31 @@ def mean_anchor(anchors: Sequence[float], shares: Array) -> float:
 
 
 def _path(
-    found: Sequence[Candidate], shares: Array, robust: dict[float, float], anchors: tuple[float, float], part: float
+    found: dict[float, JointSolution],
+    spread: Array,
+    shares: Array,
+    robust: dict[float, float],
+    anchors: tuple[float, float],
+    part: float,
 ) -> AnchorPath:
-    """Describe the candidates, the first of which is the most cautious rung; anchors held out, and of the fit.
+    """Describe the solutions by anchor, the first of which is the most cautious rung; anchors held out, and of the fit.
 
     They were held out in a part of the rows. What the choice leads one to believe of the variance of all is less.
     """
-    variances, errors, own = (
-        np.array([getattr(candidate, name) for candidate in found]) for name in ("variance", "error", "own_error")
-    )
-    first, every = variances[0] or np.nan, [candidate.anchor for candidate in found]
-    order = np.argsort(-np.array(every), kind="stable")
+    every, solutions, (variances, errors, own) = [*found], [*found.values()], spread
+    first, order = variances[0] or np.nan, np.argsort(-np.array(every), kind="stable")
     held_out, chosen = (every.index(anchor) for anchor in anchors)
     least = variances[chosen] > 0 and every[chosen] < every[0]  # where raised beyond the first it is not by luck
     allowed = np.sqrt(part) * min(errors[chosen], own[chosen]) / variances[chosen] if least else 0.0
     return AnchorPath(
         anchors=np.array(every)[order],
-        effects=np.array([candidate.solution.params()[0] for candidate in found])[order],
-        std_errors=found[0].solution.criterion.rms_residual * np.sqrt(variances)[order],
+        effects=np.array([solution.params()[0] for solution in solutions])[order],
+        std_errors=solutions[0].criterion.rms_residual * np.sqrt(variances)[order],
         robust_errors=np.sqrt([robust.get(anchor, np.nan) for anchor in every])[order],
         ratios=(variances / first)[order],
         ratio_errors=(errors / first)[order],
         shares=shares[order],
-        converged=np.array([candidate.converged for candidate in found])[order],
+        converged=np.array([bool(solution.result.success) for solution in solutions])[order],
         held_out=int(np.flatnonzero(order == held_out)[0]),
         chosen=int(np.flatnonzero(order == chosen)[0]),
         choice_variance=float(1.0 + allowed),

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.estimators.joint.equations import JointSolution, SolutionRows
+from causalrisk.estimators.joint.influence import KnownScoreSums, with_fitted
 from causalrisk.estimators.joint.objective import contrasted
-from causalrisk.estimators.joint.replicate_sums import KnownScoreSums, with_fitted
-from causalrisk.estimators.joint.row_vectors import RowVectors
-from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
-from causalrisk.estimators.joint.units import HeldOutUnits
-from causalrisk.estimators.joint.variance import EffectVariance
+from causalrisk.estimators.joint.start import HeldOutUnits
+from causalrisk.estimators.joint.variance import EffectVariance, RowVectors
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, row_blocks, solve_each
 
 SINGULAR = 1e-12  # determinant below which a row's directions leave nothing to solve

@@ -6,13 +6,18 @@ predictor and sigma_0^2 the dispersion at the start,
 
     sigma_0^2 J = alpha sigma_0^2 sum_a L_a + (lambda / 2) mean_b sum_c u_cb^2 + V / 2 + (lambda_0 / 2) sum_c u_c^2
 
-(`criterion` says which terms an objective has), u_b = C B_b the contrasts of the arm biases under replicate b,
+u_b = C B_b the contrasts of the arm biases under replicate b,
 
     B_a = sum_i share_i 1{arm_i = a} w_ia (m_a - y_i),
 
-and V the mean of psi' D psi, where psi counts the means less a share of those at the start (`variance`). All but the
-curvature of nonlinear means is a sum of squares of equations (c, h), which stand for the residual c'z - h of a step z
-from theta; z is stacked arm by arm, shape (K p,). They are divided by the residual spread of the sample.
+u that at the fitted score, L_a the importance-weighted loss of arm a, and V the mean of psi' D psi, where psi counts
+the means less a share c of those at the start (`variance`). All but the curvature of nonlinear means is a sum of
+squares of equations (c, h), which stand for the residual c'z - h of a step z from theta; z is stacked arm by arm, shape
+(K p,). They are divided by the residual spread of the sample.
+
+For n units the objective "risk" has lambda = n, so that the second and third terms are (n / 2) R, R the expected ATE
+risk, and lambda_0 = n^2; its L_a are those at the fitted score. The objective "erm" has alpha = 1, lambda = n^2 and
+neither V nor u; its L_a are averages over the replicates.
 """
 
 from __future__ import annotations
@@ -24,13 +29,131 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.variance import EffectVariance, PulledSums, VarianceCentres
+from causalrisk.estimators.joint.variance import EffectVariance, OutcomeMeans, PulledSums, VarianceCentres
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns
 from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights, WeightMoments, weighted_sums
 from causalrisk.propensity.weights import ImportanceWeights
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Weights of the terms of the objective.
+
+    Parameters
+    ----------
+    alpha : float
+        Weight of the importance-weighted loss (the anchor; 1 for "erm").
+    penalty : float
+        lambda, the weight of the squared net bias averaged over the replicates.
+    fitted_penalty : float
+        lambda_0, the weight of the squared net bias at the fitted propensity score.
+    full_risk : bool
+        Whether the risk has the sampling variance V; the loss is then that at the fitted propensity score, else an
+        average over the replicates.
+    share : float, optional
+        c; by default what is real of the effect heterogeneity at the start.
+    """
+
+    alpha: float
+    penalty: float
+    fitted_penalty: float
+    full_risk: bool
+    share: float | None = None
+
+    @classmethod
+    def risk(cls, alpha: float, n_units: float, share: float | None = None) -> Criterion:
+        """Return the objective "risk" for n units."""
+        return cls(alpha, n_units, n_units**2, True, share)
+
+    @classmethod
+    def erm(cls, penalty: float) -> Criterion:
+        """Return the objective "erm"."""
+        return cls(1.0, penalty, 0.0, False, 0.0)
+
+
+@dataclass(frozen=True)
+class JointCriterion:
+    """A criterion for one sample: with what is held fixed when rows are weighted anew.
+
+    Parameters
+    ----------
+    alpha_sigma2 : float
+        alpha times sigma_0^2, the mean variance function at the start: the loss in units of the squared outcome.
+    penalty, fitted_penalty, full_risk
+        As in `Criterion`.
+    share : float
+        c.
+    contrasts : ndarray, shape (K - 1, K)
+        C: contrasts of the arm biases whose squares make up the risk.
+    scale_slopes : ndarray, shape (K,)
+        Derivative of the scale of the effect at each arm mean of the start.
+    rms_residual : float
+        Root mean square of the residuals of the start, for equations free of units.
+    """
+
+    alpha_sigma2: float
+    penalty: float
+    fitted_penalty: float
+    full_risk: bool
+    share: float
+    contrasts: Array
+    scale_slopes: Array
+    rms_residual: float
+
+    @property
+    def D(self) -> Array:
+        """C'C, shape (K, K)."""
+        return self.contrasts.T @ self.contrasts
+
+
+def ate_risk(arm_bias: Array) -> Array:
+    """Return the squared net bias under each propensity replicate.
+
+    Parameters
+    ----------
+    arm_bias : ndarray, shape (K, B)
+        Bias of each arm's outcome model, in units of the outcome; row 0 is the reference arm.
+
+    Returns
+    -------
+    ndarray, shape (B,)
+        (2 / K) sum_{k<l} (B_k - B_l)^2, in squared units of the outcome; for two arms the squared net bias.
+
+    Notes
+    -----
+    Zero when the biases are equal, even if none is zero [1]_. It depends on no reference arm.
+
+    References
+    ----------
+    .. [1] Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity
+       Uncertainty. arXiv:2512.18083.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ate_risk(np.array([[1.0, 0.0], [1.0, 3.0]]))
+    array([0., 9.])
+    """
+    return ((bias_contrasts(len(arm_bias)) @ arm_bias) ** 2).sum(axis=0)
+
+
+def bias_contrasts(n_arms: int) -> Array:
+    """Contrasts whose sum of squares is the ATE risk, shape (K - 1, K): Helmert's, each of squared length two."""
+    contrasts = np.zeros((n_arms - 1, n_arms))
+    for k in range(1, n_arms):
+        contrasts[k - 1, :k], contrasts[k - 1, k] = -1.0, k
+        contrasts[k - 1] *= np.sqrt(2 / (k * (k + 1)))
+    return contrasts
+
+
+def unit_slopes(slopes: Array) -> Array:
+    """Slopes of the scale of an effect at the arm means, their mean square set to one.
+
+    A risk of biases times these keeps the units of the outcome.
+    """
+    return slopes / np.sqrt((slopes**2).mean())
 
 
 @dataclass(frozen=True)
@@ -75,11 +198,6 @@ class ResampledWeights:
             replicated, moments = GroupWeights(self.replicated, factor), self.moments.scaled(factor)
             found.append(ResampledWeights(self.share, self.at.scaled(factor), replicated, moments, self.start))
         return found
-
-    def part(self, rows: slice) -> ResampledWeights:
-        """Return those of some of the rows, where the replicates can be taken apart."""
-        moments, replicated = self.moments.part(rows), self.replicated.part(rows)
-        return ResampledWeights(self.share[rows], self.at.part(rows), replicated, moments, self.start)
 
     @property
     def known_start(self) -> Array:
@@ -165,27 +283,6 @@ class ObjectiveTerms:
     bend: Array
     loss: Array
     values: tuple[Array, ...]
-
-
-@dataclass(frozen=True)
-class OutcomeMeans:
-    """Outcome models at theta.
-
-    Parameters
-    ----------
-    theta : ndarray, shape (K, p, m) or (K, p, 1)
-        Coefficients.
-    eta, mean, deriv : ndarray, shape (K, n, m) or (K, n, 1)
-        Linear predictors, means m_a and their derivatives m_a'.
-    residual : ndarray, shape (n, m) or (n, 1)
-        y - m in a row's own arm.
-    """
-
-    theta: Array
-    eta: Array
-    mean: Array
-    deriv: Array
-    residual: Array
 
 
 def step_unit(criterion: JointCriterion, family: OutcomeFamily) -> float:
@@ -299,21 +396,7 @@ class JointObjective:
         self, at: OutcomeMeans, view: ResampledWeights, centres: VarianceCentres | None = None
     ) -> EffectVariance:
         """V and its expansion about theta; with the centres of all rows, where these are a block of them."""
-        return EffectVariance(
-            q=self.q,
-            slices=self.sample.slices,
-            D=self.D,
-            share=view.share,
-            moments=view.moments,
-            mean=self.counted(at.mean, view),
-            deriv=at.deriv,
-            residual=at.residual,
-            centres=centres,
-        )
-
-    def loss_weights(self, resampled: ResampledWeights) -> Array:
-        """Weight of the loss of a row whose share is one, alpha sigma_0^2 w, shape (n, m)."""
-        return self.criterion.alpha_sigma2 * loss_weights(self.criterion, resampled)
+        return EffectVariance(self.sample, self.D, view.share, view.moments, at, self.counted(at.mean, view), centres)
 
     def strict_residuals(self, theta: Array, resampled: ResampledWeights) -> Array:
         """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r); those of blocks add up."""
@@ -355,10 +438,7 @@ class JointObjective:
         )
 
     def _centres(self, at: OutcomeMeans, view: ResampledWeights) -> VarianceCentres:
-        weights, counted = view.moments.mean, self.counted(at.mean, view)
-        return VarianceCentres.of(
-            self.q, self.sample.slices, view.share, weights, mean=counted, deriv=at.deriv, residual=at.residual
-        )
+        return VarianceCentres.of(self.sample, view.share, view.moments.mean, at, self.counted(at.mean, view))
 
     def _pulled(self, at: OutcomeMeans, view: ResampledWeights) -> PulledSums:
         above = self.counted(at.mean, view) - self._middle(at)[:, None]
@@ -378,7 +458,7 @@ class JointObjective:
         """Sum over rows the terms of the objective, given what they need of all rows; those of blocks add up."""
         sample, family, n_views = self.sample, self.sample.family, len(views)
         own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
-        trained = resampled.share * self.loss_weights(resampled)
+        trained = resampled.share * (self.criterion.alpha_sigma2 * loss_weights(self.criterion, resampled))
         score, second, expected = family.score(sample.y[:, None], own)
         weights, scores = trained * expected, trained * score
         bent, grams, values = sample.blocks_of(trained * (second - expected)), [], []

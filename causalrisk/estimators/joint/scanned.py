@@ -11,39 +11,39 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.support import check_clusters_held_out
 from causalrisk.errors import Notes, UnavailableError
-from causalrisk.estimators.estimates import EstimateRows, Refits, ScannedEstimate
+from causalrisk.estimators.estimates import BlockInfluence, EstimateRows, Refits, ScannedEstimate
 from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.leave_one_out import cluster_numbers
-from causalrisk.estimators.joint.refit import JointFit, refit_joint_blocks
-from causalrisk.estimators.joint.train import (
-    ENOUGH,
-    SHARE,
-    JointEstimate,
-    JointProblem,
-    SolvedRows,
-    of_weighed,
-)
+from causalrisk.estimators.joint.minima import LinearModels
+from causalrisk.estimators.joint.refit import JointFit, refit_jointly
+from causalrisk.estimators.joint.train import ENOUGH, SHARE, JointEstimate, JointProblem, SolvedRows
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem
 from causalrisk.estimators.record import FitRecord, LaterPasses
 from causalrisk.estimators.refit import refit_propensity
-from causalrisk.estimators.resample_passes import FullFit, Resamples
+from causalrisk.estimators.resample_passes import FullFit, Resamples, ScannedPasses
 from causalrisk.estimators.resampling import checked_replicates
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.sandwich import BlockInfluence
 from causalrisk.estimators.separate import Trained
 from causalrisk.estimators.weights import BlockedWeights
 from causalrisk.numerics.blocks import spread_evenly
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import Replicates, ReplicateTotals, WeightMoments
+from causalrisk.propensity.replicates import (
+    BlockwiseReplicates,
+    Replicates,
+    ReplicateTotals,
+    ResampleReplicates,
+    ShiftedLogitReplicates,
+    WeightMoments,
+    shifted_gamma,
+)
 from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class ScannedJointProblem(JointProblem):
 
     def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
         """As in `JointProblem`."""
-        blocks = self.source.over(functools.partial(_of_parts, self.weights, function, self.share))
+        blocks = self.source.over(functools.partial(_of_parts, self.weights, function, self.share, list))
         return itertools.chain.from_iterable(blocks)
 
     def over(self, function: Callable[[JointRows], T], moments: dict[int, WeightMoments] | None = None) -> Iterator[T]:
@@ -87,8 +87,8 @@ class ScannedJointProblem(JointProblem):
     def by_block(self, function: Callable[[JointRows], T], combine: Callable[[Iterable[T]], T]) -> Iterator[T]:
         """As in `JointProblem`."""
         _ = self.totals, self.start_sums
-        weighed = functools.partial(of_weighed, self, function, None)
-        return self.source.over(functools.partial(_combined_parts, self.weights, weighed, combine))
+        weighed = functools.partial(self.on_weighed, function, None)
+        return self.source.over(functools.partial(_of_parts, self.weights, weighed, 1.0, combine))
 
     def over_influence(self, rows: EstimateRows, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `JointProblem`."""
@@ -115,23 +115,31 @@ class ScannedJointProblem(JointProblem):
         return JointProblem(**{name: getattr(self, name) for name in names})
 
 
-def _of_parts(weights: BlockedWeights, function: OfFit[T], share: float, block: Block) -> list[T]:
-    return list(_parts(weights, function, block, share))
-
-
-def _combined_parts(
-    weights: BlockedWeights, function: OfFit[T], combine: Callable[[Iterable[T]], T], block: Block
-) -> T:
-    return combine(_parts(weights, function, block))
-
-
-def _parts(weights: BlockedWeights, function: OfFit[T], block: Block, share: float = 1.0) -> Iterator[T]:
-    """Yield what a function makes of some rows of a block at a time, or of a share of them."""
+def _of_parts(
+    weights: BlockedWeights, function: OfFit[T], share: float, combine: Callable[[Iterable[T]], Any], block: Block
+) -> Any:
+    """Combine what a function makes of some rows of a block at a time, or of a share of them."""
     fit, sample = weights.of(block), block.sample
     if share < 1:
         rows = spread_evenly(block.position, share)
         fit, sample = fit.part_of_fit(rows), sample.some(rows)
-    return (function(rows, sample.part(rows), fit.part_of_fit(rows)) for rows in sample.parts(SHARE))
+    return combine(function(rows, sample.part(rows), fit.part_of_fit(rows)) for rows in sample.parts(SHARE))
+
+
+def joint_problem(start: FitRecord, sample: Sample, replicates: Replicates, clusters: int) -> JointProblem:
+    """Return what is trained from an IPWRA fit: rows, propensity replicates and the number of clusters are given."""
+    return JointProblem(
+        sample=sample,
+        weight_fit=start.used_weight_fit,
+        start=start.estimate,
+        replicates=replicates,
+        effect_scale=start.options.effect_scale,
+        n_units=float(start.design.nobs),
+        clusters=clusters,
+        frequency=start.frequency,
+        start_covariance=start.robust,
+        strata=start.design.strata,
+    )
 
 
 def scanned_joint_problem(
@@ -151,23 +159,9 @@ def scanned_joint_problem(
         resampler = problem.resampler(start.bootstrap, start.seed)
         resamples = Resamples(resampler, options.n_drawn, spread=options.replicate_spread)
         fits = refit_propensity(problem, full, estimate.gamma, resamples)
-        drawn = Replicates(fits.coefficients[:, fits.failures == Failure.OK], fits.failures)
-        replicates = checked_replicates(drawn, notes)
-    return ScannedJointProblem(
-        sample=start.sample,
-        weight_fit=start.used_weight_fit,
-        start=estimate,
-        replicates=replicates,
-        effect_scale=problem.options.effect_scale,
-        n_units=float(problem.design.nobs),
-        clusters=problem.n_clusters,
-        frequency=start.frequency,
-        start_covariance=start.robust,
-        strata=start.design.strata,
-        source=problem,
-        weights=weights,
-        full=full,
-    )
+        replicates = checked_replicates(Replicates(fits.usable, fits.failures), notes)
+    known = vars(joint_problem(start, start.sample, replicates, problem.n_clusters))
+    return ScannedJointProblem(**known, source=problem, weights=weights, full=full)
 
 
 def without_rows(
@@ -230,17 +224,18 @@ class LaterJointPasses(LaterPasses):
 
     def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
         """As in `LaterPasses`."""
-        problem, solution = self.problem, self.rows.solution
-        linear, weight_fit = problem.sample.family.linear, problem.weight_fit
-        fit = JointFit(
-            params=solution.params(),
-            theta=problem.start.theta if linear else solution.theta,
-            gamma=weight_fit.gamma,
-            replicates=problem.replicates.gamma,
-            criterion=solution.criterion,
-            start=problem.full,
-        )
-        return refit_joint_blocks(problem.source, fit, problem.source.resampler(kind, seed), n_boot)
+        problem, solution, weight_fit = self.problem, self.rows.solution, self.problem.weight_fit
+        theta, shifts = problem.start.theta, problem.replicates.shifts(weight_fit.gamma)
+        if not problem.sample.family.linear:
+            theta = solution.theta
+        replicates: ResampleReplicates = ShiftedLogitReplicates(shifts)
+        if not weight_fit.model.separable:
+            shifted = functools.partial(shifted_gamma, shifts)
+            replicates = BlockwiseReplicates(problem.replicates.count, shifted)
+        fit = JointFit(weight_fit, solution.criterion, replicates, LinearModels.plain(theta))
+        start = ScannedPasses(problem.source, problem.full, Resamples(problem.source.resampler(kind, seed), n_boot))
+        passes = dataclasses.replace(start, full=start.full.without_level())
+        return refit_jointly(start, passes, fit)
 
 
 def _on_influence(
@@ -249,5 +244,5 @@ def _on_influence(
     def influence(place: slice, sample: Sample, fit: WeightFit) -> Array:
         return rows.of(problem.block(place, sample, fit))[1]
 
-    values = np.concatenate(_of_parts(problem.weights, influence, 1.0, block))
+    values = np.concatenate(_of_parts(problem.weights, influence, 1.0, list, block))
     return function(BlockInfluence(values, block.sample.s, block.cluster, block.sample.stratum, block.number))

@@ -15,20 +15,32 @@ import numpy as np
 
 from causalrisk.design.survey import Factors
 from causalrisk.estimators.effect_scales import EffectScale
-from causalrisk.estimators.estimates import Estimate, EstimateRows, KnownRows
-from causalrisk.estimators.joint.criterion import Criterion, JointCriterion, ate_risk, bias_contrasts, unit_slopes
-from causalrisk.estimators.joint.equations import Expanded, JointRows, expand_about
-from causalrisk.estimators.joint.influence import influence_function, monte_carlo_se
-from causalrisk.estimators.joint.newton import NonlinearObjectives, SamplePasses
-from causalrisk.estimators.joint.objective import Expansion, JointObjective, row_units, step_unit
-from causalrisk.estimators.joint.propensity_derivative import PropensitySums, propensity_sums
-from causalrisk.estimators.joint.replicate_sums import ReplicateCentres, replicate_centres
-from causalrisk.estimators.joint.solution import JointSolution, SolutionRows
-from causalrisk.estimators.joint.start import Start, StartSums, real_share
-from causalrisk.estimators.joint.units import UnitsOf, clusters_held_out, rows_alone
-from causalrisk.estimators.joint.variance import predictions_variance
+from causalrisk.estimators.estimates import BlockInfluence, Estimate, EstimateRows, KnownRows, sandwich
+from causalrisk.estimators.joint.equations import Expanded, JointRows, JointSolution, SolutionRows, expand_about
+from causalrisk.estimators.joint.influence import (
+    PropensitySums,
+    ReplicateCentres,
+    influence_function,
+    monte_carlo_se,
+    propensity_sums,
+    replicate_centres,
+)
+from causalrisk.estimators.joint.minima import NonlinearObjectives, SamplePasses
+from causalrisk.estimators.joint.objective import (
+    Criterion,
+    Expansion,
+    JointCriterion,
+    JointObjective,
+    ResampledWeights,
+    ate_risk,
+    bias_contrasts,
+    row_units,
+    step_unit,
+    unit_slopes,
+)
+from causalrisk.estimators.joint.start import Start, StartSums, UnitsOf, clusters_held_out, real_share, rows_alone
+from causalrisk.estimators.joint.variance import OutcomeMeans
 from causalrisk.estimators.sample import Sample, part_of, shifted
-from causalrisk.estimators.sandwich import BlockInfluence, sandwich
 from causalrisk.numerics.blocks import KEPT, add_up, spread_evenly
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -166,7 +178,7 @@ class JointProblem:
     @cached_property
     def real_share(self) -> float:
         """Share c of the effect heterogeneity at the start that is not sampling error."""
-        return real_share(self, self.ipwra, self.start_sums, self.contrasts, self.units, self.clusters)
+        return real_share(self.over_fits, self.ipwra, self.start_sums, self.contrasts, self.units, self.clusters)
 
     @property
     def start_variance(self) -> float:
@@ -216,7 +228,14 @@ class JointProblem:
 
         The moments of these, by where a block begins, are kept in `moments` for the next pass.
         """
-        return self.over_fits(partial(of_weighed, self, function, moments))
+        return self.over_fits(partial(self.on_weighed, function, moments))
+
+    def on_weighed(
+        self, function: Callable[[JointRows], T], moments: dict[int, WeightMoments] | None, place: slice,
+        sample: Sample, weight_fit: WeightFit,
+    ) -> T:  # fmt: skip
+        """Apply a function to some rows with their weights under the replicates."""
+        return function(self.block(place, sample, weight_fit, moments))
 
     def by_block(self, function: Callable[[JointRows], T], combine: Callable[[Iterable[T]], T]) -> Iterator[T]:
         """Begin a pass as `over`, where what a function makes of the rows that are read at a time is combined."""
@@ -227,41 +246,20 @@ class JointProblem:
     ) -> JointRows:
         """Weigh some rows, or all of them, under the replicates; `moments` are as in `over`."""
         totals = None if sample is self.sample and self.every is None else self.totals
+        gammas, of_all = [self.replicates.gamma], None if totals is None else [totals]
         replicated = BlockwiseWeights(
-            slices=sample.slices,
-            model=weight_fit.model,
-            counts=sample.s[:, None],
-            gammas=[self.replicates.gamma],
-            count=self.replicates.count,
-            totals=None if totals is None else [totals],
+            sample.slices, weight_fit.model, sample.s[:, None], gammas, self.replicates.count, of_all
         )
+        share, at, start = (sample.s / sample.total)[:, None], weight_fit.as_resample(), self.ipwra
         known = {} if moments is None else moments
-        rows = JointRows.of(
-            place,
-            sample,
-            weight_fit,
-            replicated,
-            self.ipwra,
-            moments=known.get(place.start),
-        )
-        known[place.start] = rows.resampled.moments
-        return rows
+        if place.start not in known:
+            known[place.start] = replicated.moments(at)
+        resampled = ResampledWeights(share, at, replicated, known[place.start], start.theta[..., None])
+        return JointRows(place, sample, weight_fit, replicated, resampled, start)
 
 
 def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample: Sample, fit: WeightFit) -> T:
     return function(fit.model, sample.s[:, None])
-
-
-def of_weighed(
-    problem: JointProblem,
-    function: Callable[[JointRows], T],
-    moments: dict[int, WeightMoments] | None,
-    place: slice,
-    sample: Sample,
-    fit: WeightFit,
-) -> T:
-    """Apply a function to some rows with their weights under the replicates."""
-    return function(problem.block(place, sample, fit, moments))
 
 
 @dataclass(frozen=True)
@@ -547,17 +545,10 @@ class Trainer:
 
     def variance_of(self, predicted: Array, criterion: JointCriterion) -> float:
         """V of any outcome predictions, shape (K, n), as `JointEstimate.variance` has it."""
-        sample, resampled = self.problem.sample, self.whole.resampled
-        objective = JointObjective(sample, criterion)
-        value = predictions_variance(
-            sample.slices,
-            D=objective.D,
-            share=resampled.share,
-            moments=resampled.moments,
-            counted=objective.counted(predicted[..., None], resampled)[..., 0],
-            residual=(sample.y - sample.own(predicted))[:, None],
-        )
-        return value + self.start(criterion).left_out
+        sample, mean = self.problem.sample, predicted[..., None]
+        at = OutcomeMeans(np.empty(0), mean, mean, np.zeros_like(mean), (sample.y - sample.own(predicted))[:, None])
+        variance = JointObjective(sample, criterion).variance(at, self.whole.resampled)
+        return float(variance.value()[0]) + self.start(criterion).left_out
 
 
 def _itself(rows: JointRows) -> JointRows:

@@ -12,6 +12,9 @@ the effect heterogeneity at the start, which does not depend on theta. D = C'C. 
     psi'_ib,a = (t_ib - 1{arm = a} w_ib) m_a' q - t_ib M'_a - measure_ib R'_a
 
 A mean over b of a product of two weights is a sum over the parts of `WeightMoments`, so nothing here has B columns.
+
+Gradients of single rows and derivatives of their psi, K p numbers a row, are sums of multiples of the row's outcome
+columns in the places of the arms and of a few vectors that all rows share: `RowVectors` keeps the multiples.
 """
 
 from __future__ import annotations
@@ -20,10 +23,129 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalrisk.estimators.joint.row_vectors import RowVectors, in_place
+from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.linalg import Array, gram_matrices
 from causalrisk.propensity.replicates import WeightMoments
 from causalrisk.propensity.weights import ImportanceWeights
+
+
+@dataclass(frozen=True)
+class RowVectors:
+    """A vector of each of n rows; they add up.
+
+    Parameters
+    ----------
+    scales : ndarray, shape (K, n), or None
+        Multiples of the row's outcome columns, in the place of each arm; None for none.
+    factors : ndarray, shape (r, n)
+        Multiples of the shared vectors.
+    shared : ndarray, shape (r, K p)
+        The shared vectors.
+    own : ndarray, shape (K p, n), or None
+        What is of no such form.
+    """
+
+    scales: Array | None
+    factors: Array
+    shared: Array
+    own: Array | None = None
+
+    @classmethod
+    def of_columns(cls, scales: Array, p: int) -> RowVectors:
+        """Return multiples, shape (K, n), of the p outcome columns in the place of each arm."""
+        n_arms, n = scales.shape
+        return cls(scales, np.empty((0, n)), np.empty((0, n_arms * p)))
+
+    @classmethod
+    def of_shared(cls, factors: Array, shared: Array) -> RowVectors:
+        """Return multiples, shape (r, n), of vectors that all rows share, (r, K p) or (r, K, p)."""
+        return cls(None, factors, shared.reshape(len(factors), -1))
+
+    @classmethod
+    def over_replicates(cls, measure: Array, values: Array) -> RowVectors:
+        """Sum over replicates of a measure, (n, b) or the same (n, 1) for all, times values, shape (b, K p)."""
+        if measure.shape[1] == 1:
+            return cls.of_shared(measure.T, values.sum(axis=0, keepdims=True))
+        return cls.of_own(values.T @ measure.T)
+
+    @classmethod
+    def of_own(cls, own: Array) -> RowVectors:
+        """Return any vectors, shape (K p, n)."""
+        width, n = own.shape
+        return cls(None, np.empty((0, n)), np.empty((0, width)), own)
+
+    @classmethod
+    def none(cls, n: int, width: int) -> RowVectors:
+        """Return vectors of zeros, K p of them `width`."""
+        return cls(None, np.empty((0, n)), np.empty((0, width)))
+
+    def __add__(self, other: RowVectors) -> RowVectors:
+        """Add vectors of the same rows."""
+        return RowVectors(
+            scales=_added(self.scales, other.scales),
+            factors=np.concatenate([self.factors, other.factors]),
+            shared=np.concatenate([self.shared, other.shared]),
+            own=_added(self.own, other.own),
+        )
+
+    def __neg__(self) -> RowVectors:
+        """Turn them round."""
+        scales, own = (None if part is None else -part for part in (self.scales, self.own))
+        return RowVectors(scales, self.factors, -self.shared, own)
+
+    def __sub__(self, other: RowVectors) -> RowVectors:
+        """Subtract vectors of the same rows."""
+        return self + -other
+
+    def by_place(self, factor: Array) -> RowVectors:
+        """Multiply what are not multiples of the row's columns by a factor of each component, shape (K p,)."""
+        own = None if self.own is None else factor[:, None] * self.own
+        return RowVectors(self.scales, self.factors, self.shared * factor, own)
+
+    def written(self, columns: Array) -> Array:
+        """Write them out, shape (K p, n); `columns` are the outcome columns, (p, n)."""
+        total = self.shared.T @ self.factors
+        if self.own is not None:
+            total += self.own
+        if self.scales is not None:
+            for place, scale in zip(total.reshape(-1, *columns.shape), self.scales, strict=True):
+                place += scale * columns
+        return total
+
+
+def in_place(vectors: Array) -> Array:
+    """Put a vector of each arm into its place, shape (K, K p), from shape (K, p)."""
+    n_arms, p = vectors.shape
+    placed = np.zeros((n_arms, n_arms, p))
+    placed[np.arange(n_arms), np.arange(n_arms)] = vectors
+    return placed.reshape(n_arms, n_arms * p)
+
+
+def _added(one: Array | None, other: Array | None) -> Array | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
+
+
+@dataclass(frozen=True)
+class OutcomeMeans:
+    """Outcome models at theta.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (K, p, m) or (K, p, 1)
+        Coefficients.
+    eta, mean, deriv : ndarray, shape (K, n, m) or (K, n, 1)
+        Linear predictors, means m_a and their derivatives m_a'.
+    residual : ndarray, shape (n, m) or (n, 1)
+        y - m in a row's own arm.
+    """
+
+    theta: Array
+    eta: Array
+    mean: Array
+    deriv: Array
+    residual: Array
 
 
 @dataclass(frozen=True)
@@ -69,25 +191,17 @@ class VarianceCentres:
 
     @classmethod
     def of(
-        cls,
-        q: Array,
-        slices: tuple[slice, ...],
-        share: Array,
-        at: ImportanceWeights,
-        *,
-        mean: Array,
-        deriv: Array,
-        residual: Array,
+        cls, sample: Sample, share: Array, weights: ImportanceWeights, at: OutcomeMeans, counted: Array
     ) -> VarianceCentres:
         """Sum over rows, under the mean of the weights; those of blocks add up. Arguments as in `EffectVariance`."""
-        weighted = share * at.w * residual
-        M = np.stack([(share * at.tilt * m).sum(axis=0) for m in mean])
+        q, slices, weighted = sample.X.columns, sample.slices, share * weights.w * at.residual
+        M = np.stack([(share * weights.tilt * d).sum(axis=0) for d in counted])
         R = np.stack([weighted[rows].sum(axis=0) for rows in slices])
-        factors = [_factor(at, rows, slope) for rows, slope in zip(slices, deriv, strict=True)]
+        factors = [_factor(weights, rows, slope) for rows, slope in zip(slices, at.deriv, strict=True)]
         total = np.stack([q.T @ (share * factor) for factor in factors])
-        if at.measure is at.tilt:
+        if weights.measure is weights.tilt:
             return cls(M, R, total, None)
-        tilted = np.stack([q.T @ (share * at.tilt * slope) for slope in deriv])
+        tilted = np.stack([q.T @ (share * weights.tilt * slope) for slope in at.deriv])
         return cls(M, R, tilted, total - tilted)
 
 
@@ -147,44 +261,38 @@ class EffectVariance:
 
     Parameters
     ----------
-    q : ndarray, shape (n, p)
-        Outcome columns.
-    slices : tuple of slice
-        Rows of each arm.
+    sample : Sample
+        The rows.
     D : ndarray, shape (K, K)
         C'C.
     share : ndarray, shape (n, m)
         Weights of the rows divided by their sum over the sample.
     moments : WeightMoments
         Moments of the importance weights over the replicates.
-    mean, deriv : ndarray, shape (K, n, m) or (K, n, 1)
-        d_a and m_a'.
-    residual : ndarray, shape (n, m) or (n, 1)
-        y - m in a row's own arm.
+    at : OutcomeMeans
+        Outcome models at theta.
+    counted : ndarray, shape (K, n, m) or (K, n, 1)
+        d_a.
     centres : VarianceCentres, optional
         Where the rows are a block of others, those of all.
     """
 
     def __init__(
         self,
-        q: Array,
-        slices: tuple[slice, ...],
+        sample: Sample,
         D: Array,
         share: Array,
         moments: WeightMoments,
-        mean: Array,
-        deriv: Array,
-        residual: Array,
+        at: OutcomeMeans,
+        counted: Array,
         centres: VarianceCentres | None = None,
     ) -> None:
-        self.q, self.slices, self.D, self.share = q, slices, D, share
-        self.moments, self.deriv, self.residual = moments, deriv, residual
-        self.centres = centres or VarianceCentres.of(
-            q, slices, share, moments.mean, mean=mean, deriv=deriv, residual=residual
-        )
+        self.q, self.slices, self.D, self.share = sample.X.columns, sample.slices, D, share
+        self.moments, self.deriv, self.residual = moments, at.deriv, at.residual
+        self.centres = centres or VarianceCentres.of(sample, share, moments.mean, at, counted)
         self.M, self.R = self.centres.M, self.centres.R
-        self.parts = [self._part(weights, mean) for weights in moments.parts]
-        self.own_D = np.concatenate([np.full((len(share[rows]), 1), D[a, a]) for a, rows in enumerate(slices)])
+        self.parts = [self._part(weights, counted) for weights in moments.parts]
+        self.own_D = np.diag(D)[sample.arm][:, None]
 
     def _part(self, weights: ImportanceWeights, mean: Array) -> PsiPart:
         psi, factor, w = [], [], weights.w
@@ -283,25 +391,6 @@ def _factor(weights: ImportanceWeights, own: slice, deriv: Array) -> Array:
     factor = weights.tilt * deriv * np.ones_like(weights.excess)
     factor[own] = -weights.excess[own] * deriv[own]  # t - w: w is near t, the excess keeps its digits
     return factor
-
-
-def predictions_variance(
-    slices: tuple[slice, ...], D: Array, share: Array, moments: WeightMoments, counted: Array, residual: Array
-) -> float:
-    """V of predictions d_a, shape (K, n), of the full sample; the other arguments as in `EffectVariance`."""
-    none, mean = np.empty((len(share), 0)), counted[..., None]
-    return float(
-        EffectVariance(
-            q=none,
-            slices=slices,
-            D=D,
-            share=share,
-            moments=moments,
-            mean=mean,
-            deriv=np.zeros_like(mean),
-            residual=residual,
-        ).value()[0]
-    )
 
 
 def _outer(left: Array, right: Array) -> Array:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from causalrisk.estimators.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.limits import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
 from causalrisk.report.labels import TOTAL_WEIGHT, count, joined
 from causalrisk.report.tables.text import format_number, signed_p
 

@@ -10,11 +10,10 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.estimators.joint.anchor import BEYOND, CAUTION, EXCESS, LADDER, mean_anchor, shares_of_least
-from causalrisk.estimators.joint.criterion import bias_contrasts
-from causalrisk.estimators.joint.influence import known_terms
+from causalrisk.estimators.joint.equations import SolutionRows
+from causalrisk.estimators.joint.influence import known_score_sums, known_terms, weight_products
 from causalrisk.estimators.joint.leave_one_out import RowParts, steps_without_clusters, steps_without_rows
-from causalrisk.estimators.joint.replicate_sums import known_score_sums, weight_products
-from causalrisk.estimators.joint.solution import SolutionRows
+from causalrisk.estimators.joint.objective import bias_contrasts
 from causalrisk.estimators.joint.train import Trainer, joint_criterion
 from causalrisk.simulation.designs import Linear, find_design
 from tests.conftest import simulate

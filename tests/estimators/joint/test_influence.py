@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.influence import loss_term, propensity_term, risk_term, variance_term
-from causalrisk.estimators.joint.propensity_derivative import propensity_sums
-from causalrisk.estimators.joint.replicate_sums import _fixed_tilt_gradients, known_score_sums, variance_gradients
-from causalrisk.estimators.joint.solution import SolutionRows
+from causalrisk.estimators.joint.equations import SolutionRows
+from causalrisk.estimators.joint.influence import (
+    _fixed_tilt_gradients,
+    known_score_sums,
+    loss_term,
+    propensity_sums,
+    propensity_term,
+    risk_term,
+    variance_gradients,
+    variance_term,
+)
 from causalrisk.estimators.joint.train import Trainer, joint_criterion
 from tests.problems import RISK, problem
 

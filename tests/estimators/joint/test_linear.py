@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrisk.estimators.joint.linear import LinearModels, LinearObjectives, LinearSums
+from causalrisk.estimators.joint.minima import LinearModels, LinearObjectives, LinearSums
 from causalrisk.estimators.joint.objective import ResampledWeights
 from causalrisk.numerics.blocks import add_up
-from causalrisk.propensity.replicates import BlockwiseWeights, Replicates, ShiftedLogitReplicates
+from causalrisk.propensity.replicates import BlockwiseWeights, ModelRows, Replicates, ShiftedLogitReplicates
 from tests.estimators.joint.test_objective import Setting
 from tests.problems import ERM, RISK
 
@@ -96,12 +96,16 @@ def test_blocks_of_rows_and_few_combinations_of_replicates_make_the_same_equatio
     models, units, found = LinearModels.of(setting.start, sample), setting.objective.row_units, []
     near = fit.gamma[:, None] + 0.02 * np.random.default_rng(1).standard_normal((len(fit.gamma), 300))
     near = Replicates(near, np.zeros(300, dtype=np.int8))
+    start, whole = np.repeat(setting.start[..., None], 4, axis=2), fit.model.fixed_sums(counts)
     for penalty, places in ((None, [slice(0, 60)]), (60.0, [slice(0, 7), slice(7, 40), slice(40, 60)])):
-        replicates = ShiftedLogitReplicates(sample.slices, fit, near, penalty)
-        at, weights = replicates.for_resamples(counts, gamma, 0)
-        some = ResampledWeights.of(counts / sample.n, at, weights, np.repeat(setting.start[..., None], 4, axis=2))
-        parts = [(models.rows(sample.part(place)), some.part(place)) for place in places]
-        sums = add_up(LinearSums.of(rows, setting.criterion, resampled=of, views=[of]) for rows, of in parts)
+        replicates, parts = ShiftedLogitReplicates.of(fit, near, penalty), []
+        for place in places:
+            block, own = sample.part(place), counts[place]
+            rows = ModelRows(fit.model.part(place), block.slices)
+            at, weights = replicates.weigh(rows, own, gamma, np.arange(4), whole)
+            of = ResampledWeights.of(own / sample.n, at, weights, start)
+            parts.append(LinearSums.of(models.rows(block), setting.criterion, resampled=of, views=[of]))
+        sums = add_up(parts)
         strict, gram = LinearObjectives(models, setting.criterion, sums).equations()
         found.append((strict * units, gram * units[:-1, None] * units))
     assert len(weights.shifts.ones) < 150

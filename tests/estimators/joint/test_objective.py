@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from causalrisk.estimators.joint.criterion import ate_risk, bias_contrasts, unit_slopes
-from causalrisk.estimators.joint.equations import JointRows, expand_about
-from causalrisk.estimators.joint.objective import JointObjective, ResampledWeights
+from causalrisk.estimators.joint.equations import expand_about
+from causalrisk.estimators.joint.objective import (
+    JointObjective,
+    ResampledWeights,
+    ate_risk,
+    bias_contrasts,
+    unit_slopes,
+)
 from causalrisk.estimators.joint.train import joint_criterion
 from causalrisk.propensity.replicates import BlockwiseWeights
 from tests.problems import ERM, RISK, problem, tilt_function
@@ -38,13 +43,11 @@ class Setting:
         self.target = target
         self.trained, self.joint, self.refit = self.parts.joint(criterion, count=3)
         self.start = self.trained.start.theta
-        sample, fit = self.parts.sample, self.parts.fit
+        sample = self.parts.sample
         self.states = self.trained.replicates.gamma
         self.criterion = joint_criterion(self.trained, criterion)
         self.objective = JointObjective(sample, self.criterion)
-        operator = BlockwiseWeights(sample.slices, fit.model, np.ones((sample.n, 1)), [self.states], 3)
-        start = self.trained.ipwra
-        self.rows = JointRows.of(slice(0, sample.n), sample, fit, operator, start)
+        self.rows = self.trained.block(slice(0, sample.n), sample, self.parts.fit)
         self.resampled = self.rows.resampled
 
     def equations(self, theta):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrisk.estimators.joint.row_vectors import RowVectors, in_place
+from causalrisk.estimators.joint.variance import RowVectors, in_place
 
 N_ARMS, P, N = 3, 2, 5
 

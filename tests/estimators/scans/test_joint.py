@@ -13,7 +13,7 @@ import pytest
 
 from causalrisk import JRE, DesignError, OptionError, UnavailableError, scan
 from causalrisk.design import ScannedDesign
-from causalrisk.estimators.joint import newton
+from causalrisk.estimators.joint import minima
 from causalrisk.estimators.joint.train import Trainer
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.optimize import POLISHING
@@ -275,7 +275,7 @@ def test_files_agree_with_memory(births, tmp_path):
 def test_a_step_of_the_search_takes_few_passes(births, monkeypatch):
     """Beside two passes for its point a step has one for each correction; the end is a few points more."""
     passes, taken = Counter(), []
-    over, search = Trainer.over, newton.minimize_stack
+    over, search = Trainer.over, minima.minimize_stack
 
     def counted(self, function):
         passes[function.func.__name__] += 1
@@ -287,7 +287,7 @@ def test_a_step_of_the_search_takes_few_passes(births, monkeypatch):
         return found
 
     monkeypatch.setattr(Trainer, "over", counted)
-    monkeypatch.setattr(newton, "minimize_stack", searched)
+    monkeypatch.setattr(minima, "minimize_stack", searched)
     model = JRE.from_formula(CIGS, in_blocks(cut(births)), treat="mbsmoke", family="poisson", target="treated")
     model.fit(cov_type="robust", n_replicates=4, anchor=3.0)
     (steps,) = taken

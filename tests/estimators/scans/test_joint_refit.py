@@ -179,7 +179,7 @@ def test_an_interruption_keeps_the_estimate(births, monkeypatch):
 
     model = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
     robust = model.fit(cov_type="robust", n_replicates=B)
-    monkeypatch.setattr("causalrisk.estimators.joint.refit._linear_sums", stop)
+    monkeypatch.setattr("causalrisk.estimators.joint.minima._linear_sums", stop)
     with pytest.raises(FitInterrupted) as caught:
         model.fit(n_boot=20, n_replicates=B)
     np.testing.assert_array_equal(caught.value.results.bse, robust.bse)

@@ -196,7 +196,7 @@ def test_an_interruption_keeps_the_estimate(births, monkeypatch):
 
     model = IPWRA.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
     robust = model.fit()
-    monkeypatch.setattr("causalrisk.estimators.resample_passes.RefitRows.refitted", stop)
+    monkeypatch.setattr("causalrisk.estimators.refit.RefittedRows", stop)
     with pytest.raises(FitInterrupted) as caught:
         model.fit(n_boot=20)
     np.testing.assert_array_equal(caught.value.results.bse, robust.bse)

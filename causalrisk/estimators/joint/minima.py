@@ -1,34 +1,49 @@
-"""The joint objective of linear outcome models under many resamples, from weighted products of their columns.
+"""Minima of the joint objective, of the full sample or of many resamples together.
 
-Flows in: rows, or a block of them, and their weights in m resamples. Flows out: sums over the rows, which add up over
-blocks; from them the equations of the objective about theta, and averages and biases at any theta.
+Flows in: passes over rows with their importance weights, and where to begin. Flows out: theta of each objective.
 
-With E = (q, y - m, 1) the columns of a row (and its offset, if there is one), psi and its derivatives are combinations
-of E times excess, tilt and measure, so that everything is in the sums of products of E under products of two weights:
-for a row of arm k
+Those of linear outcome models are solved from weighted products of their columns, in a pass. With E = (q, y - m, 1) the
+columns of a row (and its offset, if there is one), psi and its derivatives are combinations of E times excess, tilt and
+measure, so that everything is in the sums of products of E under products of two weights: for a row of arm k
 
     psi'_a = 1{a != k} t q - 1{a = k} (w - t) q - t C_a - measure D_a
     psi_a  = t (d_a - M_a) - measure R_a + 1{a = k} w (y - m_k)
 
 with d_a, the means less a share of those at the start, and M_a, R_a, C_a, D_a of `VarianceCentres`. The rows of a
 target frame stand among those of the first arm, without importance weight.
+
+Those of others are searched for by Newton's method in a trust region. A point takes two passes: the second knows what
+centres psi and the net biases. The walls of the valleys are the net biases with the largest penalty
+(`Expansion.strict`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.joint.criterion import JointCriterion
-from causalrisk.estimators.joint.objective import ResampledWeights, contrasted, penalised
+from causalrisk.estimators.joint.equations import JointRows, Over
+from causalrisk.estimators.joint.objective import (
+    Expansion,
+    JointCriterion,
+    JointObjective,
+    ObjectiveLevels,
+    ObjectiveTerms,
+    ResampledWeights,
+    contrasted,
+    penalised,
+)
 from causalrisk.estimators.joint.start import Starts
-from causalrisk.estimators.outcome import solved_change
+from causalrisk.estimators.joint.variance import VarianceCentres
+from causalrisk.estimators.outcome import constant_direction, solved_change
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.estimators.training import constant_direction
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import (
     Array,
@@ -39,8 +54,11 @@ from causalrisk.numerics.linalg import (
     upper_triangle,
 )
 from causalrisk.numerics.newton import LikelihoodSums
+from causalrisk.numerics.trust_region import Expansions, Minima, minimize_stack
 from causalrisk.propensity.weights import ImportanceWeights
 
+T = TypeVar("T")
+KNOWN = 4  # points whose sums are kept, of a single objective: the search comes back to the last ones
 EXCESS, TILT = 0, 1  # places of the weights; the last is the measure, which may be the tilt
 
 
@@ -119,11 +137,6 @@ class LinearRows:
         return self.columns.nbytes + self.pairs.nbytes
 
 
-def bias_forms(columns: Array, p: int) -> Array:
-    """Columns of E, shape (..., e), that make up the derivative of an arm's bias and the bias, shape (..., p + 1)."""
-    return columns[..., : p + 1] * np.append(np.ones(p), -1.0)
-
-
 @dataclass(frozen=True)
 class RiskSums:
     """What the net biases, V and the averages need of the rows, all of them or a group, under m resamples.
@@ -167,11 +180,7 @@ class LinearSums:
 
     @classmethod
     def of(
-        cls,
-        rows: LinearRows,
-        criterion: JointCriterion,
-        resampled: ResampledWeights,
-        views: Sequence[ResampledWeights],
+        cls, rows: LinearRows, criterion: JointCriterion, resampled: ResampledWeights, views: Sequence[ResampledWeights]
     ) -> LinearSums:
         """Sum over rows with their weights, and those within each group, which are everybody's where there is one."""
         sample, share = rows.sample, resampled.share
@@ -192,7 +201,7 @@ class LinearSums:
 def _risk_sums(of_rows: LinearRows, criterion: JointCriterion, view: ResampledWeights) -> RiskSums:
     columns, slices, p = of_rows.columns, of_rows.sample.slices, of_rows.sample.X.columns.shape[1]
     share, at = view.share, view.at
-    forms = bias_forms(columns, p)
+    forms = columns[:, : p + 1] * np.append(np.ones(p), -1.0)  # of the derivative of an arm's bias, and of the bias
     weighted = share * at.w
     of_mean = [share * weights for weights in _kinds(view.moments.mean)]
     kinds = view.moments.parts if criterion.full_risk else []
@@ -369,3 +378,229 @@ class LinearObjectives:
             of_arm[:, k, p, [EXCESS, TILT], error] += 1.0
             found.append(of_arm.reshape(m, n_arms * (p + 1), kinds * e))
         return found
+
+
+# --- nonlinear models ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    """Coefficients of resamples that are worked on together.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (K, p, m)
+        Coefficients.
+    levels : ObjectiveLevels, optional
+        What is known of all rows there.
+    """
+
+    theta: Array
+    levels: ObjectiveLevels | None = None
+
+
+Stage: TypeAlias = Callable[[JointObjective, ResampledWeights, Point], T]  # what it makes of some rows adds up
+
+
+class JointPasses(Protocol):
+    """Passes over rows with the importance weights of resamples, or of the sample as one.
+
+    Attributes
+    ----------
+    in_blocks : bool
+        Whether the rows are read and weighed anew in every pass.
+    sizes : sequence of int
+        How many resamples there are in each group that is worked on together.
+    """
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the rows are read and weighed anew in every pass."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """How many resamples there are in each group that is worked on together."""
+
+    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
+        """Make a pass: the sums over all rows of what a stage makes of some, for the point of each group."""
+
+    def subset(self, wanted: NDArray[np.bool_]) -> JointPasses:
+        """Return passes for some of the resamples."""
+
+
+@dataclass(frozen=True)
+class SamplePasses:
+    """Passes over the rows of the full sample.
+
+    Parameters
+    ----------
+    criterion : JointCriterion
+        Weights of the terms.
+    rows : Over
+        Begins a pass over the rows.
+    in_blocks : bool
+        As in `JointPasses`.
+    """
+
+    criterion: JointCriterion
+    rows: Over
+    in_blocks: bool
+    sizes = (1,)
+
+    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
+        """As in `JointPasses`."""
+        return [add_up(self.rows(partial(_of_rows, stage, self.criterion, point))) for point in points]
+
+    def subset(self, wanted: NDArray[np.bool_]) -> SamplePasses:
+        """As in `JointPasses`: all of the one."""
+        return self
+
+
+def _of_rows(stage: Stage[T], criterion: JointCriterion, point: Point, rows: JointRows) -> T:
+    return stage(JointObjective(rows.sample, criterion, pairs=lambda: rows.pairs), rows.resampled, point)
+
+
+class NonlinearObjectives:
+    """Joint objectives of resamples, or that of the full sample, as functions of coefficients, shape (K p, m).
+
+    Parameters
+    ----------
+    objective : JointObjective
+        The objective, of whose rows nothing is asked.
+    passes : JointPasses
+        Passes over the rows.
+    """
+
+    def __init__(self, objective: JointObjective, passes: JointPasses) -> None:
+        self.objective, self.passes = objective, passes
+        self._levels: dict[bytes, list[ObjectiveLevels]] = {}
+        self._expansions: dict[bytes, Expansion] = {}
+
+    def levels(self, theta: Array) -> list[ObjectiveLevels]:
+        """Sum what the terms need of all rows at theta, shape (K, p, m), for each group; a pass."""
+        return self._known(self._levels, theta, lambda: self.passes.over(_levels, self._points(theta)))
+
+    def at(self, theta: Array) -> Expansion:
+        """Expand about theta, shape (K, p, m); a pass after that for the levels."""
+        return self._known(self._expansions, theta, lambda: self._expand(theta))
+
+    def _expand(self, theta: Array) -> Expansion:
+        levels = self.levels(theta)
+        points = [
+            dataclasses.replace(point, levels=of_group.without_slopes())
+            for point, of_group in zip(self._points(theta), levels, strict=True)
+        ]
+        terms = self.passes.over(_terms, points)
+        parts = [self.objective.expansion(*pair) for pair in zip(levels, terms, strict=True)]
+        names = [field.name for field in dataclasses.fields(Expansion)]
+        return Expansion(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def _points(self, theta: Array) -> list[Point]:
+        return [Point(own) for own in np.split(theta, np.cumsum(self.passes.sizes)[:-1], axis=2)]
+
+    def _known(self, known: dict[bytes, T], theta: Array, make: Callable[[], T]) -> T:
+        """Return what is known of a point, or make it; that of the last points is kept."""
+        key = theta.tobytes()
+        if key not in known:
+            known[key] = make()
+            for old in list(known)[: -max(KNOWN // theta.shape[2], 1)]:
+                del known[old]
+        return known[key]
+
+    def centres(self, theta: Array) -> VarianceCentres | None:
+        """Return what centres psi of the full sample at theta, shape (K, p, 1), where there is V."""
+        return next(iter(self.levels(theta)[0].centres), None)
+
+    def _by_arm(self, theta: Array) -> Array:
+        return theta.reshape(self.objective.sample.n_arms, -1, theta.shape[1])
+
+    def expand(self, theta: Array) -> Expansions:
+        """As in `trust_region.Objectives`: the net biases with the largest penalty first."""
+        at = self.at(self._by_arm(theta))
+        equations = np.concatenate([at.strict, spectral_equations(at.gram)], axis=1)
+        finite = np.isfinite(equations).all(axis=(1, 2)) & np.isfinite(at.curvature).all(axis=(1, 2))
+        return Expansions(equations, at.curvature, np.where(finite, at.value, np.inf))
+
+    def walls(self, theta: Array) -> Array:
+        """As in `trust_region.Objectives`; of rows in blocks the pass for the levels, which are needed next."""
+        theta = self._by_arm(theta)
+        if self.passes.in_blocks:
+            return np.concatenate([self.objective.strict_levels(levels) for levels in self.levels(theta)])
+        return np.concatenate(self.passes.over(_walls, self._points(theta)))
+
+    def subset(self, wanted: NDArray[np.bool_]) -> NonlinearObjectives:
+        """As in `trust_region.Objectives`."""
+        return self if wanted.all() else NonlinearObjectives(self.objective, self.passes.subset(wanted))
+
+    def minima(self, theta: Array) -> Minima:
+        """Minimise from theta, shape (K, p, m)."""
+        return minimize_stack(self, theta.reshape(-1, theta.shape[2]))
+
+
+def _levels(objective: JointObjective, resampled: ResampledWeights, point: Point) -> ObjectiveLevels:
+    with np.errstate(all="ignore"):  # where a step goes too far sums are not finite
+        return objective.levels(objective.means(point.theta), resampled.views(objective.groups))
+
+
+def _terms(objective: JointObjective, resampled: ResampledWeights, point: Point) -> ObjectiveTerms:
+    levels = cast(ObjectiveLevels, point.levels)
+    with np.errstate(all="ignore"):
+        return objective.terms(objective.means(point.theta), resampled, resampled.views(objective.groups), levels)
+
+
+def _walls(objective: JointObjective, resampled: ResampledWeights, point: Point) -> Any:
+    with np.errstate(all="ignore"):
+        return objective.strict_residuals(point.theta, resampled)
+
+
+# --- both ----------------------------------------------------------------------------------------------------------
+
+
+def solve(objective: JointObjective, passes: JointPasses, models: LinearModels, starts: Starts | None) -> list[Solved]:
+    """Minimise the objectives of resamples.
+
+    Parameters
+    ----------
+    objective : JointObjective
+        The objective, of whose rows nothing is asked.
+    passes : JointPasses
+        Passes over the rows.
+    models : LinearModels
+        Where refits begin; of other than linear models theirs are the coefficients.
+    starts : Starts or None
+        IPWRA in all resamples; None of linear models, whose sums have it.
+
+    Returns
+    -------
+    list
+        The minima of each group of resamples.
+    """
+    if objective.sample.family.linear:
+        points = [Point(models.theta[..., None])] * len(passes.sizes)
+        found = passes.over(partial(_linear_sums, models), points)
+        return [LinearObjectives(models, objective.criterion, sums).minima() for sums in found]
+    if starts is None:
+        raise TypeError("nonlinear models are refitted by themselves first")
+    begin = np.repeat(models.theta[..., None], sum(passes.sizes), axis=2)
+    minima, cuts = NonlinearObjectives(objective, passes).minima(begin), np.cumsum(passes.sizes)[:-1]
+    theta = np.split(minima.theta.reshape(begin.shape), cuts, axis=2)
+    ended = np.where(minima.settled, Failure.OK, Failure.OUTCOME_NOT_CONVERGED)
+    ended = np.where(minima.singular, Failure.SINGULAR_OUTCOME, ended).astype(np.int8)
+    sums = passes.over(_mean_sums, [Point(own) for own in theta])
+    some = [starts.part(part) for part in np.split(np.arange(begin.shape[2]), cuts)]
+    every = zip(theta, np.split(ended, cuts), sums, some, strict=True)
+    return [Solved(own, failed, *of_group, started) for own, failed, of_group, started in every]
+
+
+def _linear_sums(models: LinearModels, objective: JointObjective, resampled: ResampledWeights, _: Point) -> LinearSums:
+    views = resampled.views(objective.groups)
+    return LinearSums.of(models.rows(objective.sample), objective.criterion, resampled=resampled, views=views)
+
+
+def _mean_sums(objective: JointObjective, resampled: ResampledWeights, point: Point) -> tuple[tuple[Array, ...], Array]:
+    """Sum arm means of each view, and biases averaged over the replicates, (K, m), at theta (K, p, m)."""
+    sample, views = objective.sample, resampled.views(objective.groups)
+    predicted = sample.family.mean(shifted(sample.X.columns @ point.theta, sample.offset, axis=-2))
+    means = tuple((resampled.share * view.at.tilt * predicted).sum(axis=1) for view in views)
+    error = resampled.share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
+    return means, np.stack([error[rows].sum(axis=0) for rows in sample.slices])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from causalrisk.estimators.overlap import CostsBelow, crump_cut, inverse_sum, searched_cut
 from causalrisk.numerics.blocks import add_up
-from causalrisk.propensity.limits import CostsBelow, crump_cut, inverse_sum, searched_cut
 
 
 @pytest.mark.parametrize("seed", range(40))
