@@ -180,7 +180,7 @@ class JRE(CausalModel):
             Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
         n_replicates : int, optional
             Propensity replicates, B: refits of the propensity model under fractional random weights; by default 200 for
-            "risk" and 500 for "erm", and from 20,000 units on, with Q coefficients, the 2 Q points of a normal
+            "risk" and 500 for "erm", and from 5,000 units on, with Q coefficients, the 2 Q points of a normal
             distribution where these are fewer.
         spread : float, optional
             Spread of the replicates relative to sampling; by default 0.5 for "risk" and 1 for "erm".
