@@ -124,9 +124,19 @@ class Told:
         return [re.sub(r"(?<=\.\.\.)\.$|(?<!\.)[.,]$", "", part) for part in parts]
 
 
-@functools.cache
+# By the identity of code: to hash code takes longer than most calls.
+_WATCHED: dict[int, tuple[Any, tuple[str, set[int]] | None]] = {}
+
+
 def _watched(code: Any) -> tuple[str, set[int]] | None:
     """File of a function, and its lines on which a text stands that says what to type; None if it has none."""
+    known = _WATCHED.get(id(code))
+    if known is None:
+        known = _WATCHED[id(code)] = code, _told_by(code)  # which keeps the code, so that its identity stays its own
+    return known[1]
+
+
+def _told_by(code: Any) -> tuple[str, set[int]] | None:
     if not code.co_filename.startswith(str(PACKAGE)):
         return None
     file = Path(code.co_filename).relative_to(PACKAGE).as_posix()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -13,11 +14,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one test process per core;
 import numpy as np
 import pandas as pd
 import pytest
+from _pytest.doctest import DoctestModule
 
 import causalrisk as cr
 from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
 from causalrisk.design.scan import design
 from causalrisk.design.scan.encode import Store, Writer
+from causalrisk.inference.simultaneous import FEW_POINTS, LargestModulus
 
 REFERENCE = Path(__file__).parent / "reference"
 LALONDE_RHS = "age + educ + race + married + nodegree + re74 + re75"
@@ -42,6 +45,12 @@ def unprinted_plots(monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, stream, **options: None)
 
 
+@pytest.fixture
+def few_points(monkeypatch):
+    """For tests of adjustments of one package beside itself: their integrals have a sixteenth of the points."""
+    monkeypatch.setattr(LargestModulus.__init__, "__defaults__", (FEW_POINTS,))
+
+
 @pytest.fixture(scope="session")
 def lalonde():
     return pd.read_csv(REFERENCE / "lalonde614.csv.gz", index_col=0)
@@ -57,12 +66,14 @@ def frames(lalonde, cattaneo):
     return {"lalonde_matchit": lalonde, "lalonde": lalonde, "cattaneo2": cattaneo}
 
 
+@functools.cache
 def jre_reference(name, objective="risk"):
     """The reference file of one objective; "share" is "risk" with a share of the start's heterogeneity left out."""
     suffix = {"risk": "_risk", "share": "_robust", "erm": ""}[objective]
     return json.loads((REFERENCE / f"jre_{name}{suffix}.json").read_text())
 
 
+@functools.cache
 def reference_weights(name, n, objective="risk"):
     """Weights of the replicates of the JRE reference files, shape (n, 40): multiplicities for "erm"."""
     rng = np.random.RandomState({"lalonde": 7, "cattaneo2": 11}[name])
@@ -147,6 +158,7 @@ WORDS = (
     "tests/cli", "tests/hle", "tests/report", "tests/design/formulas/test_dialects.py",
     "tests/end_to_end/test_advice.py", "tests/end_to_end/test_as_seen.py", "tests/end_to_end/test_commands.py",
     "tests/end_to_end/test_evidence.py", "tests/end_to_end/test_faults", "tests/end_to_end/test_habits.py",
+    "tests/end_to_end/test_words.py",
     "tests/models/test_keywords.py", "tests/models/test_versions.py", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
@@ -182,6 +194,12 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file():
+    """No file of tests has examples in docstrings, and to look for them takes as long as to find the tests."""
+    return [found for found in (yield) if not isinstance(found, DoctestModule)]
 
 
 @pytest.hookimpl(tryfirst=True)

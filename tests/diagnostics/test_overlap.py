@@ -167,6 +167,7 @@ def advice_of(data, formula, **options):
     return str(caught[0].message).splitlines()[-1]
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("scanned", [False, True])
 def test_arms_that_can_be_the_target_are_offered_and_do_not_warn(scanned, tmp_path):
     cps, three = cr.datasets.load_lalonde("cps3"), arms()

@@ -47,7 +47,7 @@ from tests.dask_stub import cluster
 N = 300
 
 
-pytestmark = pytest.mark.usefixtures("unprinted_plots")
+pytestmark = pytest.mark.usefixtures("unprinted_plots", "few_points")
 
 
 def _data():

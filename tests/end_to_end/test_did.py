@@ -37,6 +37,7 @@ LONG = pd.concat(
 DID = DiD(before="y0")
 OF_LONG = DiD(time="year", unit="id")
 ESTIMATORS = (OutcomeRegression, Hajek, IPWRA, AIPW, JRE)
+pytestmark = pytest.mark.usefixtures("few_points")
 
 
 def model(estimator=AIPW, data=SIM, formula="y1 ~ x1 + x2 + x3", did=DID, treat="d", **options):

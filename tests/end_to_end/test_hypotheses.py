@@ -136,6 +136,7 @@ def test_a_one_sided_test_has_what_statsmodels_has(litter):
     assert litter.t_test("2*ATE[5] - POM[0]", "larger").c_names == ["2*ATE[5] - POM[0]"]
 
 
+@pytest.mark.usefixtures("few_points")
 def test_adjusted_p_values_and_simultaneous_intervals_agree(trial):
     """Below alpha exactly where no effect lies outside of the interval, on each scale, for each adjustment of both."""
     for effect in ("difference", "ratio"):
@@ -160,6 +161,7 @@ def test_independent_groups_have_the_adjustment_of_sidak(trial):
     np.testing.assert_allclose(frame["0.975]"], frame["estimate"] + critical * frame["std err"], rtol=1e-7)
 
 
+@pytest.mark.usefixtures("few_points")
 def test_pairs_of_groups_count_once_though_they_are_shown_both_ways(trial):
     res = cr.OutcomeRegression.from_formula("y ~ x1", trial, treat="arm", reference="none").fit()
     plain = res.differences_by("g", trial)
@@ -176,6 +178,7 @@ def test_pairs_of_groups_count_once_though_they_are_shown_both_ways(trial):
     pd.testing.assert_frame_equal(first, res.differences_by("g", trial, against="a"))
 
 
+@pytest.mark.usefixtures("few_points")
 @pytest.mark.parametrize("effect", ["difference", "ratio"])
 def test_another_arm_to_compare_with_is_another_reference(trial, effect):
     options = {"treat": "arm", "effect": effect}
@@ -217,6 +220,7 @@ def test_a_band_about_a_line_is_scheffe_between_one_test_and_all_directions(tria
     assert critical[0] == pytest.approx(np.sqrt(-2 * np.log(0.05)), abs=0.02)  # of chi-squared with two degrees
 
 
+@pytest.mark.usefixtures("few_points")
 def test_differences_of_estimators_by_their_paired_resamples(trial):
     both = cr.compare("y ~ x1", trial, treat="d", estimators=["Unadjusted", "Hajek", "AIPW"], n_boot=200)
     pd.testing.assert_frame_equal(both.pairwise(), both.differences)
@@ -288,6 +292,7 @@ def test_fits_with_other_clusters_have_no_joint_distribution(trial, other):
             cr.simultaneous(fits)
 
 
+@pytest.mark.usefixtures("few_points")
 def test_jre_and_clusters_have_them_too(trial):
     data = trial.assign(site=np.arange(600) % 60)
     model = cr.IPWRA.from_formula("y ~ x1", data, treat="arm", reference="none", cluster="site")
@@ -299,6 +304,7 @@ def test_jre_and_clusters_have_them_too(trial):
     assert joint.equivalence_test(-5, 5).shown[0]
 
 
+@pytest.mark.usefixtures("few_points")
 def test_the_command_line_prints_the_same_tables(trial, tmp_path, capsys):
     trial.to_csv(tmp_path / "trial.csv", index=False)
     command = [
@@ -329,6 +335,7 @@ def test_the_command_line_prints_the_same_tables(trial, tmp_path, capsys):
         main([*command, "--equivalence", "-1", "x"])
 
 
+@pytest.mark.usefixtures("few_points")
 def test_plots_have_both_kinds_of_interval(trial):
     res = cr.AIPW.from_formula("y ~ x1", trial, treat="d").fit()
     curve = res.plot_effects_by("~ bs(x1, df=4)", at=15)

@@ -71,7 +71,7 @@ def test_the_constant_is_of_no_matter_to_linear_terms():
     np.testing.assert_allclose(one.bse, other.bse, rtol=1e-8)
 
 
-def test_what_is_said_of_covariates_that_were_filled_in(capsys, tmp_path):
+def test_what_is_said_of_covariates_that_were_filled_in(capsys, tmp_path, unprinted_plots):
     res = model().fit()
     assert res.model.design.formula == f"{FORMULA} + x1_missing"
     ledger = res.sample_ledger.set_index("variable")

@@ -287,7 +287,7 @@ def test_a_classifier_leaves_the_coefficients_of_the_other_models(observed):
     np.testing.assert_allclose(own.propensity_bse, logit.propensity_bse[beside], rtol=1e-6)
 
 
-def test_what_is_said_of_the_rows_without_an_outcome(capsys, tmp_path):
+def test_what_is_said_of_the_rows_without_an_outcome(capsys, tmp_path, unprinted_plots):
     res = model(AIPW).fit()
     (line,) = res.sample_ledger.itertuples(index=False)
     assert tuple(line) == ("observed", "y", 88, 0) and res.glance().n_without_outcome[0] == 88 and res.nobs == 300

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,20 +94,27 @@ JRE_CASES = [
 ]
 
 
-def jre_model(frames, name, objective):
-    reference = jre_reference(name, objective)
-    model = cr.JRE.from_formula(
-        f"{reference['outcome']} ~ {our_names(reference['outcome_rhs'])}",
-        frames[name],
-        treat=our_names(reference["treatment"]),
-        propensity=our_names(reference["propensity_rhs"]),
-    )
-    return model, reference_weights(name, reference["n"], objective)
+@pytest.fixture(scope="module")
+def jre_model(frames):
+    """A function of data and objective: the model of a reference file and the weights of its replicates."""
+
+    @functools.cache
+    def made(name, objective):
+        reference = jre_reference(name, objective)
+        model = cr.JRE.from_formula(
+            f"{reference['outcome']} ~ {our_names(reference['outcome_rhs'])}",
+            frames[name],
+            treat=our_names(reference["treatment"]),
+            propensity=our_names(reference["propensity_rhs"]),
+        )
+        return model, reference_weights(name, reference["n"], objective)
+
+    return made
 
 
-def jre_fit(frames, name, setting, method=None):
+def jre_fit(jre_model, name, setting, method=None):
     objective = setting["objective"]
-    model, weights = jre_model(frames, name, objective)
+    model, weights = jre_model(name, objective)
     if objective == "erm":
         chosen = {"penalty": float(setting["lam"])}
     else:
@@ -131,8 +140,8 @@ def check_jre(res, setting, rel):
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 @pytest.mark.parametrize(("name", "setting"), JRE_CASES)
-def test_jre_reference(frames, name, setting):
-    res = jre_fit(frames, name, setting)
+def test_jre_reference(jre_model, name, setting):
+    res = jre_fit(jre_model, name, setting)
     check_jre(res, setting, 1e-9)
     design = res.model.design
     spread = np.where(design.X.std(axis=0) > 0, design.X.std(axis=0), 1.0)
@@ -144,19 +153,19 @@ def test_jre_reference(frames, name, setting):
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 @pytest.mark.parametrize("method", ["trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP"])
 @pytest.mark.parametrize(("name", "setting"), JRE_CASES)
-def test_jre_reference_by_minimize(frames, name, setting, method):
+def test_jre_reference_by_minimize(jre_model, name, setting, method):
     if float(setting.get("lam", 0)) > 1e9:
         method = "trust-exact"  # promised up to n^2 only; this one holds beyond
-    res = jre_fit(frames, name, setting, method)
+    res = jre_fit(jre_model, name, setting, method)
     assert res.converged
     check_jre(res, setting, 1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 @pytest.mark.parametrize(("name", "setting"), JRE_CASES)
-def test_jre_reference_by_qr(frames, name, setting):
+def test_jre_reference_by_qr(jre_model, name, setting):
     """The route of the bootstrap, at multiplicities of one."""
-    record = jre_fit(frames, name, setting)._record
+    record = jre_fit(jre_model, name, setting)._record
     sample = record.sample
     shifted = ShiftedLogitReplicates.of(record.weight_fit, record.joint.replicates)
     refit = refitter_of(record, replicates=shifted)
@@ -167,9 +176,9 @@ def test_jre_reference_by_qr(frames, name, setting):
 
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 @pytest.mark.parametrize("name", ["lalonde", "cattaneo2"])
-def test_the_share_of_the_formula(frames, name):
+def test_the_share_of_the_formula(jre_model, name):
     """What is real of the effect heterogeneity at the start: nothing on LaLonde."""
-    model, weights = jre_model(frames, name, "share")
+    model, weights = jre_model(name, "share")
     share = float(jre_reference(name, "share")["results"][0]["share"])
     assert model.fit(cov_type="robust", replicates=weights).share == pytest.approx(share, abs=1e-8)
 
@@ -177,9 +186,9 @@ def test_the_share_of_the_formula(frames, name):
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 @pytest.mark.parametrize("objective", ["risk", "erm"])
 @pytest.mark.parametrize("name", ["lalonde", "cattaneo2"])
-def test_jre_reference_replicates(frames, name, objective):
+def test_jre_reference_replicates(jre_model, name, objective):
     """First and last propensity replicate of the reference."""
-    model, weights = jre_model(frames, name, objective)
+    model, weights = jre_model(name, objective)
     record = model.fit(cov_type="robust", replicates=weights)._record
     gamma = record.sample.Z.coefficients(record.joint.replicates.gamma)
     for column, key in ((0, "gamma_first"), (-1, "gamma_last")):

@@ -322,6 +322,7 @@ def test_learners_are_compared_on_benchmarks_and_in_coverage(tmp_path, monkeypat
     monkeypatch.setattr(study_learners, "learner_groups", lambda n_replicates: kept)
     monkeypatch.setattr(study_learners, "with_doubleml", lambda groups: groups)
     monkeypatch.setattr(study_outside, "EFFECTS", {"A": 0.5})
+    monkeypatch.setattr(study_learners, "SHAPES", study_learners.SHAPES[:2])
     table = tmp_path / "t.csv"
     options = ["--sims", "2", "--table", str(table), "--store", str(tmp_path / "store")]
     monkeypatch.setattr("sys.argv", ["", "benchmarks", "--data", str(tmp_path / "data"), *options])

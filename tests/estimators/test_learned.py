@@ -297,7 +297,7 @@ def test_summary_of_replaced_models_has_the_propensity_coefficients_alone():
     assert "outcome, 1" not in text
 
 
-def test_plot_of_a_learner_by_hand(tmp_path):
+def test_plot_of_a_learner_by_hand(tmp_path, unprinted_plots):
     plt = pytest.importorskip("matplotlib.pyplot")
     frame = sample().assign(w=lambda of: np.arange(len(of)) % 3 + 1)
     res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), weights="w", weight_type="frequency").fit()

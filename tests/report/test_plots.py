@@ -41,7 +41,7 @@ def res():
 def arms():
     frame = simulate(300, seed=5)
     frame["d"] = np.where(frame.x2 + np.random.default_rng(1).normal(size=300) > 0.8, 2, frame.d)
-    return cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", reference=0).fit(cov_type="robust", n_replicates=40)
+    return cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", reference=0).fit(cov_type="robust", n_replicates=15)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ def test_a_covariate_in_money_leaves_the_others_their_digits():
     assert max(map(len, str(summary).splitlines())) <= 78
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("end", [30.0, 0.03])
 def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end, tmp_path):
     frame = simulate(200)

@@ -190,9 +190,14 @@ def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
 
 @pytest.fixture(scope="module")
 def dask():
-    """A cluster of two processes."""
+    """A cluster of two processes, which do not steal from each other."""
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made:
+    import dask
+
+    with (
+        dask.config.set({"distributed.scheduler.work-stealing": False}),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made,
+    ):
         yield made
 
 
@@ -264,8 +269,11 @@ def end(item):
 def test_a_block_that_ends_the_workers_of_joblib_with_dask_is_named():
     """joblib itself would wait for ever; a cluster of its own, as not every worker is started again in time."""
     distributed = pytest.importorskip("distributed")
+    import dask
+
     named = r"that were given block \d died one after the other[^$]*Type  less"
     with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # two workers a block, each started in a second
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as own,
         distributed.Client(own),
         joblib.parallel_config("dask"),
@@ -284,16 +292,11 @@ def until_two(path):
     yield os.getpid()
 
 
-def test_every_worker_is_given_items_at_once(tmp_path):
+def test_every_worker_is_given_items_at_once(dask, tmp_path):
     """Not just the one that holds the function, from which the others would steal after a second."""
-    distributed = pytest.importorskip("distributed")
-    import dask
+    import distributed
 
-    with (
-        dask.config.set({"distributed.scheduler.work-stealing": False}),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as own,
-        distributed.Client(own) as client,
-    ):
+    with distributed.Client(dask) as client:
         client.wait_for_workers(2)
         assert len(set(flat_map(until_two, [tmp_path] * 4, 1))) == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,14 +34,21 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a study, and its estimates."""
+    path = tmp_path_factory.mktemp("study")
+    return path, run_study("strong", path=path, **SETTINGS).raw
+
+
 @pytest.fixture
-def folder(tmp_path):
-    run_study("strong", path=tmp_path, **SETTINGS)
+def folder(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
 @pytest.mark.parametrize("cut", [0, 1, 60, 400, -30, -3])
-def test_a_part_that_was_cut_off_said_could_not_convert_string(folder, cut):
+def test_a_part_that_was_cut_off_said_could_not_convert_string(finished, folder, cut):
     part = next(p for p in folder.glob("*.csv") if "sample-0" in p.name)
     whole = part.read_bytes()
     part.write_bytes(whole[:cut])
@@ -49,7 +57,7 @@ def test_a_part_that_was_cut_off_said_could_not_convert_string(folder, cut):
     part.unlink()
     again = run_study("strong", path=folder, **SETTINGS)
     assert part.read_bytes() == whole
-    pd.testing.assert_frame_equal(again.raw, run_study("strong", **SETTINGS).raw, check_exact=True)
+    pd.testing.assert_frame_equal(again.raw, finished[1], check_exact=True)
 
 
 @pytest.mark.parametrize("text", ["", '{"estimators": [', "[]", "{}", "\xff\xfe"])
@@ -90,7 +98,7 @@ def test_a_function_is_the_same_under_any_module(tmp_path):
     run_study("strong", n=100, n_sims=3, estimators=own, path=tmp_path, reference="own")
 
 
-def test_parts_reach_the_disk_whole(folder, monkeypatch):
+def test_parts_reach_the_disk_whole(finished, folder, monkeypatch):
     """A full disk while a part is written leaves no part, and the study goes on from the others."""
     for part in folder.glob("*.csv"):
         part.unlink()
@@ -108,9 +116,7 @@ def test_parts_reach_the_disk_whole(folder, monkeypatch):
     assert len(list(folder.glob("*.csv"))) == 1
     assert not list(folder.glob(".*"))
     monkeypatch.undo()
-    pd.testing.assert_frame_equal(
-        run_study("strong", path=folder, **SETTINGS).raw, run_study("strong", **SETTINGS).raw, check_exact=True
-    )
+    pd.testing.assert_frame_equal(run_study("strong", path=folder, **SETTINGS).raw, finished[1], check_exact=True)
 
 
 # --- interruptions -------------------------------------------------------------------------------------------------
@@ -141,7 +147,9 @@ def running(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
-@pytest.mark.parametrize("how", ["parent", "group", "terminate", "kill", "worker"])
+@pytest.mark.parametrize(
+    "how", ["parent", "kill", "worker", *(pytest.param(how, marks=pytest.mark.slow) for how in ("group", "terminate"))]
+)
 def test_an_interrupted_study_waited_for_its_workers(running, how, tmp_path):
     """17 s after the interruption it was still there; workers of a killed parent for ever."""
     process, workers = running

@@ -77,7 +77,7 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def jobs(lalonde):
-    return cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat").fit(n_boot=200, n_replicates=200)
+    return cr.JRE.from_formula(f"re78 ~ {LALONDE_RHS}", lalonde, treat="treat").fit(n_boot=200, n_replicates=40)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,7 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
     assert "Biases by estimator Unadjusted OutcomeRegression Hajek IPWRA AIPW JRE bias[0]" in text
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 def test_assumptions_are_the_authors(jobs, tmp_path):
     said = {"unconfoundedness": "Caseworkers <saw> only these & nothing else.", "no_interference": "  "}
     path = jobs.report(tmp_path / "said.html", title="A <title> & more", assumptions=said)
@@ -147,6 +148,7 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
         jobs.report(tmp_path / "never.html", alpha=2)
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_fit_has_a_report_and_a_call_that_repeats_it(kind, tmp_path):
     res, _ = fitted(kind)
@@ -315,6 +317,7 @@ def test_an_effect_that_is_not_clear_is_not_to_be_explained_away(cattaneo):
     assert "the 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 def test_with_clusters_clusters_are_left_out(tmp_path):
     data = simulate(300, seed=2).assign(clinic=[f"no. {k}" for k in np.arange(300) % 25])
     res = cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d", cluster="clinic").fit()
@@ -325,6 +328,7 @@ def test_with_clusters_clusters_are_left_out(tmp_path):
     assert f"holds up to {100 * first['weight share'].iloc[0]:.1f}% of the weight of an arm" in reader.text
 
 
+@pytest.mark.usefixtures("unprinted_plots")
 def test_methods_cite_what_was_used(cattaneo, tmp_path):
     model = cr.IPWRA.from_formula(f"bweight ~ {CATTANEO_RHS}", cattaneo, treat="mbsmoke",
                                   propensity=CATTANEO_PROPENSITY, target="overlap")  # fmt: skip
