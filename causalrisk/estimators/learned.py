@@ -21,7 +21,14 @@ from causalrisk.design.encoders import ExtendedEncoder
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
-from causalrisk.learners.cross_fitting import CrossFitted, Learner, cross_fit, learners_of, on_predictor_scale
+from causalrisk.learners.cross_fitting import (
+    CrossFitted,
+    Learner,
+    constant_folds,
+    cross_fit,
+    learners_of,
+    on_predictor_scale,
+)
 from causalrisk.learners.folds import CutRows, Folds, LearnerRows, Numbers, Training
 from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.blocks import add_up, of_made
@@ -170,6 +177,8 @@ def learn(
     training = Training(over, design.labels, options.n_folds, options.repeat)
     fits = tuple(cross_fit(learner, training, workers, rows) for learner in learners)
     _tell_of_convergence(fits, design.labels, options.n_folds, notes)
+    if rows is not None:
+        _tell_of_constants(fits, rows.fold, design.labels, notes)
     family, origin = options.outcome_family, design.outcome_limits.mean(axis=1)
     products, moved, size = add_up(over(functools.partial(_compared, fits, family, origin)))
     if moved:
@@ -279,6 +288,19 @@ def _tell_of_convergence(fits: Sequence[CrossFitted], labels: Sequence[str], n_f
             'Give it more iterations or standardised covariates, or type  learner="smooth".',
             ConvergenceWarning,
         )
+
+
+def _tell_of_constants(fits: Sequence[CrossFitted], fold: Numbers, labels: Sequence[str], notes: Notes) -> None:
+    """Warn of each learner that predicts all rows of a fold the same in an arm."""
+    for fit in fits:
+        counts = zip(labels, constant_folds(fit, fold), strict=True)
+        arms = [f"{count} folds of arm {label!r}" for label, count in counts if count]
+        if arms:
+            notes.warn(
+                f"the learner {fit.name} predicts the same for all rows, in {', '.join(arms)}: it learnt nothing of "
+                'the covariates there.\nGive it fewer restrictions, or type  learner="smooth".',
+                DesignWarning,
+            )
 
 
 def feature_columns(design: Design) -> Array:

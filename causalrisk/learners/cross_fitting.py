@@ -181,6 +181,11 @@ def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth
             f"learner {name} is a classifier, and the outcome is not 0 and 1; expected a regressor.\n"
             'Type  learner="smooth"  for one.'
         )
+    if hasattr(given, "decision_function") and not hasattr(given, "predict_proba"):
+        raise OptionError(
+            f"learner {name} is a classifier without predict_proba; expected one with probabilities, which are means.\n"
+            f"Type  learner=CalibratedClassifierCV({name}())  of sklearn.calibration."
+        )
     return Learner(name, (given,) * len(labels), labels)
 
 
@@ -222,6 +227,12 @@ class CrossFitted:
         if not len(features):
             return np.empty((len(self.fitted), 0))
         return np.stack([np.mean([predicted(model, features) for model in models], axis=0) for models in self.fitted])
+
+
+def constant_folds(fit: CrossFitted, fold: Numbers) -> list[int]:
+    """Count for each arm the folds, of rows in memory, whose rows are all predicted the same."""
+    by_fold = [fit.kept_predictions()[:, fold == f] for f in np.unique(fold)]
+    return np.sum([(np.ptp(values, axis=1) == 0) & (values.shape[1] > 1) for values in by_fold], axis=0).tolist()
 
 
 def predicted(model: Any, features: Array) -> Array:

@@ -28,8 +28,10 @@ import pyarrow as pa
 import pytest
 import sklearn.linear_model
 import statsmodels.api as sm
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPRegressor
+from sklearn.svm import LinearSVC
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OutcomeRegression, Survey, compare, hle
@@ -813,6 +815,7 @@ class Certain(Classifier):
 
 
 NAMES |= {"Classifier": Classifier, "sklearn": sklearn}
+NAMES |= {"CalibratedClassifierCV": CalibratedClassifierCV, "LinearSVC": LinearSVC}
 ALONE = np.flatnonzero(DATA.d == 1)[0]
 RARE = {  # one treated row of a level, without which a resample separates
     "formula": "y ~ x1",
@@ -1708,6 +1711,10 @@ SCANS = {
         {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": DATA},
         fill=COLLECTED,
     ),
+    "cost": Case(
+        lambda **o: model(data=causalrisk.scan([DATA], **o)).cost(cov_type="robust").rows,
+        {"keep": "nothing"}, {"keep": "auto"},
+    ),
     "learner": Case(scanned(), {"learner": "lasso", "data": SCAN}, {"learner": "smooth", "data": SCAN}),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "rescaled bootstrap": Case(
@@ -2069,6 +2076,11 @@ LEARNERS = {
         fitted, {"learner": {"a": "smooth"}}, {"learner": {"0": "smooth", "1": "smooth"}}, fill={"...": "'smooth'"}
     ),
     "classifier of numbers": Case(fitted, {"learner": Classifier()}, {"learner": "smooth"}),
+    "classifier without probabilities": Case(
+        lambda **o: fitted(formula="ill ~ x1 + x2", **o),
+        {"learner": LinearSVC()}, {"learner": CalibratedClassifierCV(LinearSVC())},
+    ),
+    "constant": Case(fitted, {"learner": Regressor()}, {"learner": "smooth"}),
     "arm in one fold": Case(by_town, {"n_folds": 2}, {"n_folds": 5}, fill={"n_folds=": "n_folds=5"}),
     "no number": Case(fitted, {"learner": Nothing()}, {"learner": "smooth"}, which=1),
     "not converged": Case(fitted, {"learner": MLPRegressor(max_iter=2, random_state=0)}, {"learner": "smooth"}),

@@ -9,9 +9,10 @@ import pytest
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.errors import DesignWarning, LearnerError, OptionError, UnavailableError
 from causalrisk.learners.folds import folds_of
-from tests.learners.toys import Constant, Failing, Line, Noisy, Share, Unweighted, sample
+from tests.learners.toys import Constant, Failing, Line, Margin, Noisy, Share, Unweighted, sample
 
 FORMULA = "y ~ x1 + x2"
+UNLEARNT = pytest.mark.filterwarnings("ignore:the learner .* learnt nothing:causalrisk.errors.DesignWarning")
 
 
 def fitted(model, frame, learner, **options):
@@ -73,6 +74,7 @@ def test_one_fold_predicts_the_rows_that_it_is_fitted_to():
     assert res.effect == pytest.approx(linear.effect, rel=1e-10)
 
 
+@UNLEARNT
 def test_seeds_come_from_repeat_arm_and_fold():
     frame = sample()
     first, again, threads = (
@@ -93,6 +95,7 @@ def test_the_lasso_does_not_depend_on_units():
     np.testing.assert_allclose(found, other, rtol=1e-8)
 
 
+@UNLEARNT
 def test_a_mapping_has_a_learner_for_each_arm():
     frame = sample()
     lines, shares = fitted(AIPW, frame, Line()).outcome_predictions, fitted(AIPW, frame, Constant()).outcome_predictions
@@ -103,6 +106,7 @@ def test_a_mapping_has_a_learner_for_each_arm():
         fitted(AIPW, frame, {"0": Line()})
 
 
+@UNLEARNT
 def test_a_classifier_gives_the_probability_of_one():
     frame = sample().assign(y=lambda of: (of["y"] > of["y"].median()).astype(int))
     found = fitted(AIPW, frame, Share(), n_folds=2).outcome_predictions
@@ -143,10 +147,16 @@ def test_predictions_that_are_no_numbers_are_refused():
 def test_predictions_that_are_constant_are_left_out_of_the_terms():
     frame = sample()
     plain = IPWRA.from_formula(FORMULA, frame, treat="d").fit()
-    with pytest.warns(DesignWarning, match=r"Constant\[0\]"):
+    with pytest.warns(DesignWarning, match=r"Constant\[0\]"), pytest.warns(DesignWarning, match="learnt nothing"):
         res = fitted(IPWRA, frame, Constant(1.0))
     assert res.effect == pytest.approx(plain.effect, rel=1e-10)
     assert set(res.dropped_terms) == {"Constant[0]", "Constant[1]"}
+
+
+def test_a_learner_that_learns_nothing_of_an_arm_is_told_of():
+    with pytest.warns(DesignWarning, match="Constant predicts the same .* in 5 folds of arm '1': it learnt"):
+        res = fitted(AIPW, sample(), {0: Line(), 1: Constant(1.0)})
+    assert "it learnt nothing" in " ".join(str(res.summary()).split())
 
 
 def test_clusters_in_one_fold_that_hold_an_arm_are_refused():
@@ -168,6 +178,7 @@ def test_clusters_in_one_fold_that_hold_an_arm_are_refused():
         ({"learner": Line(), "n_repeats": 2}, OptionError, "n_repeats=3"),
         ({"learner": Line(), "learner_use": "stack"}, OptionError, 'learner_use="replace"'),
         ({"learner": [Line(), Noisy()]}, OptionError, 'learner_use="terms"'),
+        ({"learner": Margin()}, OptionError, "learner=CalibratedClassifierCV(Margin())  of sklearn.calibration."),
         ({"learner": Line(), "formula": "y ~ 1", "propensity": "x1"}, OptionError, "y ~ x1 + x2"),
         ({"learner": Line(), "offset": "x2"}, OptionError, "offset="),
     ],

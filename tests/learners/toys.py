@@ -63,6 +63,13 @@ class Constant:
         return np.full(len(X), self.mean)
 
 
+class Margin(Constant):
+    """A classifier without probabilities."""
+
+    def decision_function(self, X):
+        return self.predict(X)
+
+
 class Noisy:
     """One random number."""
 
