@@ -190,6 +190,9 @@ def _predictions(record: FitRecord, bins: int) -> tuple[int, dict[str, tuple[Arr
     return max(len(rows) // bins, 1), pairs
 
 
+# --- a test of the propensity model ----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class BalanceTest:
     """Overidentification test of balance.

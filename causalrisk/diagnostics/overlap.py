@@ -28,7 +28,7 @@ QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 EQUAL = 1e-10  # relative difference up to which a score is within limits: rounding differs between equal rows
 
 
-def compared(scores: Array) -> Array:
+def compared_scores(scores: Array) -> Array:
     """Scores by which supports are compared, shape (J, n): of two arms the score of the treated alone."""
     return scores[1:] if len(scores) == 2 else scores
 
@@ -49,7 +49,7 @@ class ArmLimits:
     @classmethod
     def of(cls, scores: Array, arm: Arms) -> ArmLimits:
         """Return the limits of scores of shape (K, n)."""
-        members = [compared(scores)[:, arm == a] for a in range(len(scores))]
+        members = [compared_scores(scores)[:, arm == a] for a in range(len(scores))]
         low = np.stack([m.min(axis=1, initial=np.inf) for m in members])
         return cls(low, np.stack([m.max(axis=1, initial=-np.inf) for m in members]))
 
@@ -60,7 +60,7 @@ class ArmLimits:
     def support(self, scores: Array) -> NDArray[np.bool_]:
         """Mask of the rows in the common support, shape (n,): above all minima of the arms, below all maxima."""
         low, high = self.low.max(axis=0) * (1 - EQUAL), self.high.min(axis=0) * (1 + EQUAL)
-        return inside(compared(scores), low, high)
+        return inside(compared_scores(scores), low, high)
 
 
 def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:

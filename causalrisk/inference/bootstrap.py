@@ -49,6 +49,9 @@ from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
 
 
+# --- resamples -------------------------------------------------------------------------------------------------------
+
+
 def run_bootstrap(
     refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, workers: int, progress: bool
 ) -> BootstrapDistribution:
@@ -298,6 +301,9 @@ def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
         )
 
 
+# --- errors that the resamples give ----------------------------------------------------------------------------------
+
+
 def column_sd(columns: Array) -> Array:
     """Return the standard deviation of each column over its values that are not NaN; NaN of fewer than two."""
     kept = [column[~np.isnan(column)] for column in columns.T]
@@ -343,6 +349,9 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
         return np.atleast_2d(np.cov(values, rowvar=False))
     deviations = values - estimates
     return np.asarray(record.choice_variance * (deviations.T @ deviations) / len(values))
+
+
+# --- multipliers in the place of resamples ---------------------------------------------------------------------------
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
@@ -420,6 +429,9 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     values[:, effects] = scale.report(on_scale)
     errors[:, effects] *= scale.report_slope(on_scale) / scale.report_slope(center)
     return values, errors
+
+
+# --- the jackknife ---------------------------------------------------------------------------------------------------
 
 
 def leave_one_out(

@@ -24,6 +24,8 @@ from causalrisk.inference.wald import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 
+# --- coefficients ----------------------------------------------------------------------------------------------------
+
 
 def outcome_names(record: FitRecord) -> tuple[str, ...]:
     """Return the names of the terms of the outcome models; none of quantiles, whose models are of their indicators."""
@@ -188,6 +190,8 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
         )
     return block[field].rename(name)
 
+
+# --- predictions -----------------------------------------------------------------------------------------------------
 
 STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
 BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
@@ -392,6 +396,9 @@ def _predictors(record: FitRecord, rows: Array, data: Any) -> Array:
 
 def _index_of(data: Any) -> pd.Index | None:
     return data.index if isinstance(data, pd.DataFrame) else None
+
+
+# --- learners, stacks and repeats ------------------------------------------------------------------------------------
 
 
 def used_learned(record: FitRecord) -> Learned:

@@ -48,7 +48,7 @@ from causalrisk.inference.bootstrap import (
     resample_errors,
 )
 from causalrisk.inference.fitted_models import check_unit_level
-from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, compared
+from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, pairs_against
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
@@ -525,13 +525,13 @@ def _group_pairs(found: Moderators, against: Any) -> list[tuple[int, int]]:
     """Return the positions of the groups and of the one they are compared with."""
     wanted = tuple(map(str, _as_tuple(against)))
     position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
-    return compared(against, found.names, position)
+    return pairs_against(against, found.names, position)
 
 
 def _arm_pairs(record: FitRecord, against: Any) -> list[tuple[int, int]]:
     """Return the positions of the arms and of those that they are compared with."""
     position = None if against is None else record.design.arm_named(against)
-    return compared(against, record.design.labels, position)
+    return pairs_against(against, record.design.labels, position)
 
 
 def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str, ...]]:

@@ -49,7 +49,7 @@ from causalrisk.inference.covariance import (
     with_covariance,
     without_rounding_error,
 )
-from causalrisk.inference.simultaneous import adjusted_frame, compared
+from causalrisk.inference.simultaneous import adjusted_frame, pairs_against
 from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
@@ -401,7 +401,7 @@ def differences_frame(
     names, count = comparison.names, len(comparison.effect_names)
     position = names.index(against) if against in names else None
     first = list(combinations(range(len(names)), 2))  # the earlier less the later
-    chosen = first if against is None else compared(against, names, position)
+    chosen = first if against is None else pairs_against(against, names, position)
     pairs = [(i, j, k) for k in range(count) for i, j in chosen]
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]

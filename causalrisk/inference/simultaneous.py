@@ -171,7 +171,7 @@ def _spread_points(size: int, power: int) -> Array:
     return np.abs(((digits ^ shift) + 0.5) / 2**31 - 1).T
 
 
-def compared(against: Any, names: Sequence[Any], found: int | None) -> list[tuple[int, int]]:
+def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list[tuple[int, int]]:
     """Return which of several arms, groups or estimators are compared, and with which.
 
     Parameters

@@ -238,11 +238,8 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
 def read_anchor(path: pd.DataFrame, se: float, start: float, end: str = "") -> Reading:
     """Read the table of `anchor_path()`: how far the effect moves with the anchor; `end` of `ladder_end_words`."""
     used, chosen = path[path["effect"].notna()], path.index[path["chosen"]][0]
-    size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
-    headline = (
-        f"Over anchors from {used.index.max():g} to {used.index.min():g}, the effect moves between "
-        f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
-    )
+    size, moves = _moves(used["effect"], se)
+    headline = f"Over anchors from {used.index.max():g} to {used.index.min():g}, {moves}"
     held_out = path.index[path["held out"]][0]
     ratio = path.loc[held_out, "variance ratio"]
     raised = (
@@ -263,11 +260,8 @@ def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Rea
     """Read the table of `penalty_path()`: how far the effect moves with lambda; `own` is the fit's lambda."""
     used = path[(path.index > 0) & path["effect"].notna()]
     low, high = used["effect"].idxmin(), used["effect"].idxmax()
-    size = float((used["effect"].max() - used["effect"].min()) / se) if se > 0 else 0.0
-    headline = (
-        f"As lambda goes from {used.index.min():.3g} to {used.index.max():.3g}, the effect moves between "
-        f"{format_number(used['effect'].min())} and {format_number(used['effect'].max())}, {size:.2f} standard errors."
-    )
+    size, moves = _moves(used["effect"], se)
+    headline = f"As lambda goes from {used.index.min():.3g} to {used.index.max():.3g}, {moves}"
     texts = [
         f"The smallest is at lambda = {low:.3g}, the largest at {high:.3g}; the fit has {own:.3g}; IPWRA gives "
         f"{format_number(start)}. The RMS net bias falls from {format_number(used['RMS net'].iloc[0])} to "
@@ -281,6 +275,14 @@ def read_penalty(path: pd.DataFrame, own: float, se: float, start: float) -> Rea
     if size > MOVES:
         texts.append("Lambda is a choice, not a fact of the data: report the effect at more than one.")
     return Reading(_moved(size), headline, tuple(texts))
+
+
+def _moves(effects: pd.Series, se: float) -> tuple[float, str]:
+    """Return the range of effects in standard errors, and a clause on it."""
+    low, high = float(effects.min()), float(effects.max())
+    size = (high - low) / se if se > 0 else 0.0
+    between = f"{format_number(low)} and {format_number(high)}"
+    return size, f"the effect moves between {between}, {size:.2f} standard errors."
 
 
 def _moved(size: float) -> str:
