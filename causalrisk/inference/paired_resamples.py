@@ -220,11 +220,12 @@ def fit_estimators(
         bare = tuple(lead if spec == lead.spec else with_df(_beside(lead, spec), inference) for spec in specs)
     else:  # outcome models differ in their columns
         same = dataclasses.replace(robust, rng=lead.seed)
-        others = (spec for spec in specs if spec.name != lead.spec.name)
-        apart = {
-            spec.name: dataclasses.replace(fit_separate(design, spec, options, same), bootstrap=kind) for spec in others
-        }
-        bare = tuple(lead if spec.name == lead.spec.name else apart[spec.name] for spec in specs)
+        bare = tuple(
+            lead
+            if spec.name == lead.spec.name
+            else dataclasses.replace(fit_separate(design, spec, options, same), bootstrap=kind)
+            for spec in specs
+        )
     if design.replication is None:
         records = tuple(with_covariance(record, robust) for record in bare)
     else:

@@ -79,41 +79,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def save(results: Any, path: str | os.PathLike[str]) -> Path:
-    """Write results to a file, whole or not at all.
-
-    Parameters
-    ----------
-    results : CausalResults
-        Results of `fit`.
-    path : str or path
-        Where to write.
-
-    Returns
-    -------
-    Path
-        Path of the file.
-
-    Raises
-    ------
-    UnavailableError
-        If the results hold something that cannot be pickled.
-    OptionError
-        If the path is a file of the scan that was fitted.
-    """
-    design = results.model.design
-    if isinstance(design, ScannedDesign) and design.reads(os.fspath(path)):
-        raise would_replace(f"path={os.fspath(path)!r}", "one of the files of the scan", 'res.save("fit.pickle").')
-    try:
-        content = pickle.dumps(results)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise UnavailableError(
-            f"the results hold something that cannot be written: {error}.\n"
-            "Define it at the top level of a module (def, not lambda), then fit again."
-        ) from error
-    return write_whole(path, content)
-
-
 def load(path: str | os.PathLike[str]) -> Any:
     """Read results that were saved; as with every pickle, only from a file that one trusts.
 
@@ -592,7 +557,17 @@ class CausalResults(metaclass=Advising):
         OptionError
             If the path is that of a file of the scan that they are of.
         """
-        return save(self, path)
+        design = self.model.design
+        if isinstance(design, ScannedDesign) and design.reads(os.fspath(path)):
+            raise would_replace(f"path={os.fspath(path)!r}", "one of the files of the scan", 'res.save("fit.pickle").')
+        try:
+            content = pickle.dumps(self)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UnavailableError(
+                f"the results hold something that cannot be written: {error}.\n"
+                "Define it at the top level of a module (def, not lambda), then fit again."
+            ) from error
+        return write_whole(path, content)
 
     def __getattr__(self, name: str) -> Any:
         if name.lower() in SPELLINGS and SPELLINGS[name.lower()] != name:
