@@ -205,7 +205,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Target:", target_text(record)),
         ("Outcome model:", outcome_model_text(record)),
         *([] if record.learned is None else [("Learner:", learner_text(record))]),
-        *offset_row(record),
+        *_offset_row(record),
     ]
     right = [("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
     inference = [("Propensity:", propensity_text(record)), ("Std. errors:", covariance_name(record))]
@@ -239,8 +239,11 @@ def _head(record: FitRecord, outcome: str) -> Rows:
 def design_rows(design: Design) -> Pairs:
     """Rows on the clusters, or on the survey design."""
     survey = design.survey
+    if survey is None and design.cluster_name is None:
+        return []
     if survey is None:
-        return [] if design.cluster_name is None else [("Clusters:", clusters_text(design))]
+        pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
+        return [("Clusters:", ", ".join(f"{name} ({count})" for name, count in pairs))]
     rows = [
         ("Strata:", None if survey.strata_name is None else f"{survey.strata_name} ({len(survey.strata)})"),
         ("PSUs:", None if survey.psu_name is None else f"{survey.psu_name} ({survey.units.sum():.0f})"),
@@ -548,7 +551,7 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
         ("Target:", target_text(records[0])),
         ("Outcome model:", outcome_model_text(next((r for r in records if not r.spec.constants), records[0]))),
         *([("Learner:", learner_text(learned[0]))] if learned else []),
-        *offset_row(records[0]),
+        *_offset_row(records[0]),
         ("Propensity:", links[0] if links else "none"),
     ]
     right = [
@@ -640,7 +643,7 @@ def summarize_pooled(
         ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
         ("Target:", target_text(record), "Std. errors:", covariance_name(record)),
         ("Outcome model:", outcome_model_text(record), "Complete-data df:", f"{df_complete:.6g}"),
-        *((*row, "", "") for row in offset_row(record)),
+        *((*row, "", "") for row in _offset_row(record)),
     )
     tables = [
         TableContent(rows=head, aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
@@ -672,15 +675,9 @@ def _missing(missing: pd.DataFrame) -> TableContent:
     return TableContent(rows, header, widths=(0, 13, 13, 10, 10, 13))
 
 
-def offset_row(record: FitRecord) -> list[tuple[str, str]]:
+def _offset_row(record: FitRecord) -> list[tuple[str, str]]:
     """Return the row of a summary that names the offset or the exposure; none without."""
     design, stated = record.design, record.stated_exposure
     if design.offset_kind != "exposure":
         return [] if design.offset_name is None else [("Offset:", design.offset_name)]
     return [("Exposure:", f"{design.offset_name} (means {'as observed' if stated is None else f'at {stated:g}'})")]
-
-
-def clusters_text(design: Design) -> str:
-    """Return the variables of the clusters, each with the number of its clusters."""
-    pairs = zip(design.cluster_names, design.cluster_counts, strict=True)
-    return ", ".join(f"{name} ({count})" for name, count in pairs)

@@ -225,8 +225,8 @@ def _formula(record: FitRecord) -> list[str]:
 
 
 def _arms(record: FitRecord) -> list[str]:
-    labels, scale, means = record.design.labels, record.options.effect_scale, raw_means(record)
-    text = f"As observed: {arms_words(record)}"
+    labels, scale, means = record.design.labels, record.options.effect_scale, _raw_means(record)
+    text = f"As observed: {_arms_words(record)}"
     text += "." if record.design.weight_type is None else ", under the observation weights."
     if not scale.quantiles and np.all((means > scale.low) & (means < scale.high)):
         raw = [
@@ -301,7 +301,9 @@ def _weights(record: FitRecord) -> list[str]:
         + (f", of {arm.alone_n:.1f} by the probability weights alone" if surveyed else "")
         for label, arm in zip(record.design.labels, record.overlap, strict=True)
     ]
-    texts = [weight_words(record), f"{'; '.join(spread)}."]
+    population = record.options.population
+    simpler = population.text("two_arms_weight") if record.design.n_arms == 2 else ""
+    texts = [in_population(record, simpler or population.text("weight")), f"{'; '.join(spread)}."]
     chances = record.rows.chances
     if chances is not None:
         texts.insert(
@@ -521,7 +523,7 @@ def _untestable(record: FitRecord) -> Section:
     )
 
 
-def raw_means(record: FitRecord) -> Array:
+def _raw_means(record: FitRecord) -> Array:
     """Return the mean outcome of each arm under the observation weights, shape (K,).
 
     At a stated exposure it is the rate; of repeated cross sections the change between the periods.
@@ -539,11 +541,11 @@ def raw_means(record: FitRecord) -> Array:
     return of(design.recorded & late) - of(design.recorded & ~late)
 
 
-def arms_words(record: FitRecord) -> str:
+def _arms_words(record: FitRecord) -> str:
     """Return the number of observations and the raw mean, or quantiles, of each arm."""
     design, stated, levels = record.design, record.stated_exposure, record.options.quantiles
     of = outcome_words(record).removeprefix("the ")
-    what, found = f"mean {of if stated is None else f'{outcome_text(record)}:'}", raw_means(record)[:, None]
+    what, found = f"mean {of if stated is None else f'{outcome_text(record)}:'}", _raw_means(record)[:, None]
     if levels:
         name = "quantile" if len(levels) == 1 else "quantiles"
         what = f"{name} {joined([f'{level:g}' for level in levels])} of {of}:"
@@ -553,13 +555,6 @@ def arms_words(record: FitRecord) -> str:
         for label, n, values in zip(design.labels, design.counts, found, strict=True)
     ]
     return joined(parts)
-
-
-def weight_words(record: FitRecord) -> str:
-    """Return the sentence on the weight of a row, and its reason."""
-    population = record.options.population
-    simpler = population.text("two_arms_weight") if record.design.n_arms == 2 else ""
-    return in_population(record, simpler or population.text("weight"))
 
 
 def _se_source(record: FitRecord) -> str:

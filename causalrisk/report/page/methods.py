@@ -47,7 +47,7 @@ from causalrisk.report.labels import (
 from causalrisk.report.tables.text import column_format, format_number, signed_p
 
 
-def drawn_units(record: FitRecord) -> str:
+def _drawn_units(record: FitRecord) -> str:
     """Return what random weights are given to: rows, clusters, or first-stage units of a survey."""
     if record.design.cluster_name is None:
         return "rows"
@@ -147,7 +147,7 @@ def methods(record: FitRecord) -> str:
     if record.spec.uses_propensity:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:
-        parts.append(_objective_sentence(record.joint, drawn_units(record)))
+        parts.append(_objective_sentence(record.joint, _drawn_units(record)))
         parts += _consistency_sentence(record, record.joint)
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
