@@ -41,4 +41,4 @@ from causalrisk.models.pooled import pool as pool
 from causalrisk.models.results import CausalResults as CausalResults
 from causalrisk.models.results import JREResults as JREResults
 from causalrisk.models.results import load as load
-from causalrisk.runtime.versions import show_versions as show_versions
+from causalrisk.runtime.system import show_versions as show_versions

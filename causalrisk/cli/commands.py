@@ -38,8 +38,8 @@ from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.page.explain import Prose
 from causalrisk.report.page.sections import ASSUMPTIONS, TRENDS
 from causalrisk.report.tables.stacked import ResultSummary
-from causalrisk.runtime.files import would_replace, write_whole
-from causalrisk.runtime.interruptions import interruptions_kept
+from causalrisk.runtime.process import interruptions_kept
+from causalrisk.runtime.system import would_replace, write_whole
 from causalrisk.simulation import run_study
 from causalrisk.simulation.entries import COMPETITORS
 from causalrisk.simulation.study import Store

@@ -34,13 +34,12 @@ from causalrisk.design.rows import (
     read_offset,
     relative_weights,
 )
-from causalrisk.design.score import score_matrix
 from causalrisk.design.support import Matrices, Rules, check_levels, check_size, supported
 from causalrisk.design.survey import SurveyDesign, survey_design
-from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, show
+from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, score_matrix, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.numerics.linalg import all_ones
-from causalrisk.runtime.threads import one_blas_thread
+from causalrisk.runtime.process import one_blas_thread
 
 
 @dataclass(frozen=True)

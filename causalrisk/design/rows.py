@@ -14,8 +14,8 @@ from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import Table, find_column, find_condition, named_columns
 from causalrisk.design.did import DiD
 from causalrisk.design.rank import check_magnitude
-from causalrisk.design.score import Score, find_score, is_classifier
 from causalrisk.design.survey import Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
+from causalrisk.design.treatment import Score, find_score, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of, words
 
 WEIGHT_TYPES = ("frequency", "probability")

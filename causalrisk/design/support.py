@@ -18,7 +18,7 @@ from causalrisk.design.rank import ColumnMoments, Dependence, check_arm_sizes
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import Array, row_blocks
-from causalrisk.runtime.memory import memory
+from causalrisk.runtime.system import memory
 
 SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps
 COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows

@@ -73,7 +73,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import WeightFit
-from causalrisk.runtime.memory import keep_freed_pages
+from causalrisk.runtime.system import keep_freed_pages
 
 T = TypeVar("T")
 Keep: TypeAlias = Callable[[FitRecord], None] | None  # takes the fit that a joint one starts from

@@ -13,8 +13,8 @@ import numpy as np
 
 from causalrisk.design import Design, DiD
 from causalrisk.design.columns.tables import is_column
-from causalrisk.design.score import is_classifier
 from causalrisk.design.survey import SurveyDesign
+from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number, words
 from causalrisk.estimators.effect_scales import QUANTILE, SCALES, EffectScale
 from causalrisk.estimators.specification import NormalizedMean, Specification

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, ScannedDesign, TargetRows
-from causalrisk.design.scan.chunks import Place, by_place
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
+from causalrisk.design.scan.files import Place, by_place
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.outcome import (
     LEVEL_TOLERANCE,

@@ -43,7 +43,7 @@ from causalrisk.propensity.replicates import (
     nested_gamma,
     shifted_gamma,
 )
-from causalrisk.runtime.memory import free_memory
+from causalrisk.runtime.system import free_memory
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share

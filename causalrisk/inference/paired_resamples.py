@@ -56,7 +56,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import MULTIPLIERS
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import ArmTarget
-from causalrisk.runtime.threads import one_blas_thread
+from causalrisk.runtime.process import one_blas_thread
 
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
 

@@ -15,7 +15,7 @@ from causalrisk import datasets
 from causalrisk.design import ColumnOptions
 from causalrisk.design.formulas.dialects import from_teffects
 from causalrisk.design.formulas.evaluation import parse
-from causalrisk.design.score import is_classifier
+from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import UnavailableError, listed, meant, nearest_name, words
 from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import (
@@ -30,7 +30,7 @@ from causalrisk.estimators.specification import ESTIMATORS
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.numerics.families import BINARY_LINKS, family_meant
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
-from causalrisk.runtime.interruptions import interruptions_kept
+from causalrisk.runtime.process import interruptions_kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message

@@ -26,7 +26,7 @@ from causalrisk.design import (
     with_change,
 )
 from causalrisk.design.covariates import clustered
-from causalrisk.design.score import is_classifier
+from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, listed
 from causalrisk.estimators.effect_scales import parameter_names
 from causalrisk.estimators.fit import fit_separate
@@ -69,7 +69,7 @@ from causalrisk.models.keywords import (
 )
 from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.numerics.failures import failure_text
-from causalrisk.runtime.threads import one_blas_thread
+from causalrisk.runtime.process import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 

@@ -9,7 +9,7 @@ from types import FunctionType
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.score import is_classifier
+from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user
 from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord

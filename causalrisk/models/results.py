@@ -69,8 +69,8 @@ from causalrisk.report.tidy import (
     tidy,
 )
 from causalrisk.report.units import check_kept, write_units
-from causalrisk.runtime.files import would_replace, write_whole
-from causalrisk.runtime.threads import one_blas_thread
+from causalrisk.runtime.process import one_blas_thread
+from causalrisk.runtime.system import would_replace, write_whole
 
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,

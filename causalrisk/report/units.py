@@ -24,7 +24,7 @@ from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.linalg import Array
-from causalrisk.runtime.files import whole_file, would_replace
+from causalrisk.runtime.system import whole_file, would_replace
 from causalrisk.runtime.workers import worker_count
 
 

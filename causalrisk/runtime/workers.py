@@ -26,9 +26,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import BootstrapError, ResampleWarning, warn_user
-from causalrisk.runtime.interruptions import interruptions_kept
-from causalrisk.runtime.memory import free_memory
-from causalrisk.runtime.threads import one_blas_thread
+from causalrisk.runtime.process import interruptions_kept, one_blas_thread
+from causalrisk.runtime.system import free_memory
 
 S = TypeVar("S")
 T = TypeVar("T")

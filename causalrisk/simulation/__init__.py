@@ -1,10 +1,9 @@
 """Monte Carlo studies: designs with a known effect, and estimates from samples of them."""
 
 from causalrisk.simulation import designs
-from causalrisk.simulation.designs import DESIGNS
+from causalrisk.simulation.designs import DESIGNS, Design, Draw, Population, Specified
 from causalrisk.simulation.entries import Trial
 from causalrisk.simulation.from_fit import plasmode
-from causalrisk.simulation.population import Design, Draw, Population, Specified
 from causalrisk.simulation.results import StudyResults, power
 from causalrisk.simulation.study import four_cells, run_study
 

@@ -19,8 +19,8 @@ from causalrisk.errors import OptionError, one_of
 from causalrisk.models.estimators import JRE
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
+from causalrisk.simulation.designs import Design, Population
 from causalrisk.simulation.entries import choose_estimators
-from causalrisk.simulation.population import Design, Population
 from causalrisk.simulation.results import StudyResults
 from causalrisk.simulation.study import run_study
 

@@ -18,7 +18,7 @@ from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_number
 from causalrisk.report.tidy import Frame
-from causalrisk.simulation.population import Design
+from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]
 WIDTHS = (0, 9, 9, 9, 8, 8, 9, 8, 8)

@@ -26,11 +26,10 @@ from causalrisk._version import __version__
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
 from causalrisk.models.keywords import check_keywords
 from causalrisk.numerics.multiplicities import seed_sequence
-from causalrisk.runtime.files import write_whole
+from causalrisk.runtime.system import write_whole
 from causalrisk.runtime.workers import chosen_backend, client_of, driven, on_cluster, progress_bar, worker_processes
-from causalrisk.simulation.designs import find_design
+from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
-from causalrisk.simulation.population import Design, Specified
 from causalrisk.simulation.results import StudyResults
 
 LOOK = 0.2  # seconds between looks at the workers

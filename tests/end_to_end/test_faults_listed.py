@@ -136,7 +136,7 @@ def test_a_parquet_file_that_unpacks_to_millions_of_rows_is_refused_before_it_is
 
 
 def test_a_file_larger_than_any_of_its_kind_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("causalrisk.hle.loading.LARGEST_FILE", 1000)
+    monkeypatch.setattr("causalrisk.hle.LARGEST_FILE", 1000)
     (tmp_path / "arm.json").write_text("[" * 2000)
     questions = pd.DataFrame({"id": ["1"], "category": ["a"], "answer_type": ["exactMatch"]})
     with pytest.raises(cr.DesignError, match=r"has 2,000 bytes; expected at most 1,000\."):

@@ -14,7 +14,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.cli import main
-from causalrisk.runtime.files import write_whole
+from causalrisk.runtime.system import write_whole
 from tests.conftest import simulate
 
 ROOT = Path(__file__).parents[1]
@@ -113,7 +113,7 @@ def test_a_read_only_folder(res, csv, tmp_path):
         "import causalrisk.cli.commands, causalrisk.errors.words\n"  # while it may read where Python lies
         "causalrisk.errors.words.table('instead', 'fit')\n"
         "from causalrisk.cli import main\n"
-        "from causalrisk.runtime.files import write_whole\n"
+        "from causalrisk.runtime.system import write_whole\n"
         "from causalrisk.simulation import run_study\n"
         f"os.geteuid() or os.setuid({NOBODY})\n"
         f"folder = {str(folder)!r}\n"

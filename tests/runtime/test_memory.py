@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from causalrisk.runtime.memory import free_memory, memory
+from causalrisk.runtime.system import free_memory, memory
 
 GROUPS = {
     "unlimited": ("0::/job\n", {"sys/fs/cgroup/job/memory.max": "max"}, 4096e6),
@@ -37,7 +37,7 @@ GROUPS = {
 def test_free_memory_is_what_the_system_and_the_control_group_leave(tmp_path, monkeypatch, kind):
     groups, files, free = GROUPS[kind]
     monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setattr("causalrisk.runtime.memory.memory", lambda: 8e9)
+    monkeypatch.setattr("causalrisk.runtime.system.memory", lambda: 8e9)
     assert free_memory(str(tmp_path)) == 8e9  # a system that does not say
     known = {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 4000000 kB\n", "proc/self/cgroup": groups, **files}
     for name, text in known.items():

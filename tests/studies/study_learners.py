@@ -27,8 +27,8 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression
 
 from causalrisk.learners.cross_fitting import NAMED
+from causalrisk.simulation.designs import Design, Population
 from causalrisk.simulation.entries import cross_fitted
-from causalrisk.simulation.population import Design, Population
 from tests.studies.averages import geometric_mean
 from tests.studies.groups import run_in_groups
 from tests.studies.study_coverage import mse_ratio, resampled_error

@@ -27,8 +27,8 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
 
+from causalrisk.simulation.designs import Design, Draw, Population
 from causalrisk.simulation.entries import choose_estimators, cross_fitted
-from causalrisk.simulation.population import Design, Draw, Population
 from causalrisk.simulation.results import StudyResults, mse_ratio
 from causalrisk.simulation.study import Store, Task, _run
 from tests.studies.groups import run_in_groups

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from causalrisk.simulation import four_cells
-from causalrisk.simulation.designs import DoublyWrong, Linear
-from causalrisk.simulation.population import Specified
+from causalrisk.simulation.designs import DoublyWrong, Linear, Specified
 from tests.studies.groups import run_in_groups
 
 SIZES = (500, 2000, 8000)

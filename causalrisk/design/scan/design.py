@@ -54,7 +54,7 @@ from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, lef
 from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
-from causalrisk.runtime.threads import one_blas_thread
+from causalrisk.runtime.process import one_blas_thread
 
 T = TypeVar("T")
 

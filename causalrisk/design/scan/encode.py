@@ -30,7 +30,7 @@ from causalrisk.design.columns.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
 from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.scan.chunks import Piece, Place, by_place, name_of, renumbered
+from causalrisk.design.scan.files import Piece, Place, by_place, name_of, renumbered
 from causalrisk.design.scan.levels import ArmLevels, ScannedSurvey
 from causalrisk.design.scan.reader import KeptRows, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.errors import DesignError

@@ -19,7 +19,7 @@ from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
 from causalrisk.design.rows import check_exact, no_rows_left
-from causalrisk.design.scan.chunks import Piece, by_place
+from causalrisk.design.scan.files import Piece, by_place
 from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader, check_read, numbered, other_rows, where
 from causalrisk.design.scan.source import from_function
 from causalrisk.design.survey import (
@@ -35,7 +35,7 @@ from causalrisk.design.survey import (
 from causalrisk.design.treatment import order_levels, show, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import add_up
-from causalrisk.runtime.memory import memory
+from causalrisk.runtime.system import memory
 from causalrisk.runtime.workers import check_wanted, flat_map
 
 COPIES = 12  # of the coded columns of a block, at the most, at a time

@@ -34,7 +34,7 @@ from causalrisk.design.rows import (
     read_weights,
     used_sources,
 )
-from causalrisk.design.scan.chunks import NamedBlock, Piece, Place, by_place, name_of
+from causalrisk.design.scan.files import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import replicate_values
 from causalrisk.errors import DesignError, UnavailableError

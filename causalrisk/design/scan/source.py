@@ -16,10 +16,19 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.design.columns.tables import as_pandas, nearest
-from causalrisk.design.scan.chunks import NamedBlock, Piece, Source, frame_part, pieces_of, reading
-from causalrisk.design.scan.files import Files, Fragments, held_in_parts
+from causalrisk.design.scan.files import (
+    Files,
+    Fragments,
+    NamedBlock,
+    Piece,
+    Source,
+    frame_part,
+    held_in_parts,
+    pieces_of,
+    reading,
+)
 from causalrisk.errors import DesignError, OptionError, one_of, whole_number
-from causalrisk.runtime.memory import free_memory, is_in_memory
+from causalrisk.runtime.system import free_memory, is_in_memory
 
 KEEP = ("auto", "memory", "disk", "nothing")
 OF_MEMORY, OF_DISK = 0.25, 0.5  # shares of what is free that rows take where no budget is given

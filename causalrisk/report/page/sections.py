@@ -75,7 +75,7 @@ from causalrisk.report.page.verdicts import (
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_share
-from causalrisk.runtime.files import write_whole
+from causalrisk.runtime.system import write_whole
 
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 MONTE_CARLO = "the Monte Carlo standard error"  # how the note of a fit with few replicates begins

@@ -40,7 +40,7 @@ from causalrisk.report.page.sections import (
 from causalrisk.report.summary import design_rows, numbers_table
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
-from causalrisk.runtime.files import write_whole
+from causalrisk.runtime.system import write_whole
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import IPWRA, DesignError, scan
-from causalrisk.design.scan.chunks import alike
-from causalrisk.design.scan.files import File
+from causalrisk.design.scan.files import File, alike
 from tests.conftest import simulate
 
 pytest.importorskip("pyarrow")

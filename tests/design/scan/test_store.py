@@ -20,7 +20,7 @@ from causalrisk import AIPW, IPWRA, JRE, DesignError, DesignWarning, Hajek, Opti
 from causalrisk.design.scan import source
 from causalrisk.design.scan.encode import Store
 from causalrisk.numerics.multiplicities import CHUNK
-from causalrisk.runtime.memory import is_in_memory
+from causalrisk.runtime.system import is_in_memory
 from tests.conftest import simulate
 from tests.dask_stub import cluster
 
