@@ -102,16 +102,6 @@ def _path(source: Any, what: str) -> Path:
     return Path(source)
 
 
-def _check_percent(confidences: list[float], where: str) -> None:
-    """Warn of confidences that look like shares, which would pass as percentages and make any model humble."""
-    if confidences and max(confidences) <= 1 and any(value % 1 for value in confidences):
-        warn_user(
-            f"{where}: every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%.\n"
-            "If they are shares, multiply them by 100 in the file.",
-            DesignWarning,
-        )
-
-
 class _Answer(NamedTuple):
     id: str
     correct: int
@@ -130,7 +120,13 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
         )
     found = {answer.id: answer for answer in _answers(entries, questions, where)}
-    _check_percent([answer.confidence for answer in found.values() if answer.graded_by == "judge"], where)
+    confidences = [answer.confidence for answer in found.values() if answer.graded_by == "judge"]
+    if confidences and max(confidences) <= 1 and any(value % 1 for value in confidences):
+        warn_user(  # they would pass as percentages and make any model humble
+            f"{where}: every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%.\n"
+            "If they are shares, multiply them by 100 in the file.",
+            DesignWarning,
+        )
     order = [*found, *(key for key in questions.index if key not in found)]
     rows = [found.get(key, _Answer(key, 0, np.nan, "")) for key in order]
     frame = pd.DataFrame(rows, columns=_Answer._fields)
@@ -549,17 +545,15 @@ def score(frame: pd.DataFrame, binning: str = "all", *, n_boot: int = 999, rng: 
     """
     one_of("binning", binning, BINNINGS)
     whole_number("n_boot", n_boot, 2)
-    arms = dict(_arms(frame))
-    seeds = seed_sequence(rng).spawn(len(arms))
-    rows = [
-        {**_accuracies(rows), **_calibration(arm, rows=rows, binning=binning, n_boot=n_boot, seed=seed)}
-        for (arm, rows), seed in zip(arms.items(), seeds, strict=True)
-    ]
+    arms, table = dict(_arms(frame)), []
+    for (arm, rows), seed in zip(arms.items(), seed_sequence(rng).spawn(len(arms)), strict=True):
+        answered, calibration = rows[rows["answered"]], _calibration(arm, rows, binning, n_boot, seed)
+        table.append((*_accuracy(rows), *calibration, len(rows), len(answered), *_accuracy(answered)))
     columns = [
         "accuracy", "half_width", "calibration_error", "calibration_error_se", "n_questions", "answered",
         "accuracy_answered", "half_width_answered",
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns, index=pd.Index(list(arms), name="arm"))
+    return pd.DataFrame(table, columns=columns, index=pd.Index(list(arms), name="arm"))
 
 
 def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame:
@@ -609,29 +603,17 @@ def _shares(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return rows["confidence"].to_numpy(dtype=float) / 100, rows["correct"].to_numpy(dtype=float)
 
 
-def _accuracies(rows: pd.DataFrame) -> dict[str, float]:
-    answered = int(rows["answered"].sum())
-    accuracy, width = _accuracy(int(rows["correct"].sum()), len(rows))
-    of_answers, its_width = _accuracy(int(rows.loc[rows["answered"], "correct"].sum()), answered)
-    return {
-        "accuracy": accuracy,
-        "half_width": width,
-        "n_questions": len(rows),
-        "answered": answered,
-        "accuracy_answered": of_answers,
-        "half_width_answered": its_width,
-    }
-
-
-def _accuracy(correct: int, n: int) -> tuple[float, float]:
+def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
     """Percentage and half width, rounded as published: the width from the rounded percentage."""
+    n = len(rows)
     if not n:
         return np.nan, np.nan
-    accuracy = round(100 * correct / n, 2)
+    accuracy = round(100 * int(rows["correct"].sum()) / n, 2)
     return accuracy, round(1.96 * (accuracy * (100 - accuracy) / n) ** 0.5, 2)
 
 
-def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> dict[str, float]:
+def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
+    """Error in percent, whole where it is the published one, and its standard error."""
     shares = _shares(_stated(rows))
     if binning == "published" and BIN_SIZE <= len(shares[0]) < 2 * BIN_SIZE:
         warn_user(
@@ -644,5 +626,4 @@ def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: 
     except DesignError as short:
         raise DesignError(f"arm {arm!r}: {short}") from short
     percent = float(round(100 * round(error, 2))) if binning == "published" else 100 * error
-    se = 100 * rms_calibration_error_se(*shares, binning, n_boot=n_boot, rng=seed)
-    return {"calibration_error": percent, "calibration_error_se": se}
+    return percent, 100 * rms_calibration_error_se(*shares, binning, n_boot=n_boot, rng=seed)

@@ -24,18 +24,19 @@ from causalrisk.design.rows import (
     UNRECORDED,
     ByRows,
     ColumnOptions,
-    Named,
     Rows,
     Source,
     by_rows,
+    check_drawn,
     cluster_codes,
-    draw_sample,
+    draw_rows,
+    ledger_frame,
     name_of,
     read_offset,
     relative_weights,
 )
-from causalrisk.design.support import Matrices, Rules, check_levels, check_size, supported
-from causalrisk.design.survey import SurveyDesign, survey_design
+from causalrisk.design.support import Matrices, Rules, check_levels, check_size
+from causalrisk.design.survey import survey_design
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, score_matrix, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.numerics.linalg import all_ones
@@ -89,22 +90,18 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
     return [*sources, *(Source("propensity", name, v) for name, v in propensity.items() if name not in listed)]
 
 
-def code_treatment(
-    treat: Named, rows: Rows, columns: ColumnOptions, sources: Sequence[Source], notes: list[str], call: str
-) -> Coding:
-    """Code the treatment of the rows in the sample; `call` is how messages begin the call to type."""
+def _drawn(
+    sources: Sequence[Source], by: ByRows, index: pd.Index, columns: ColumnOptions, notes: list[str], call: str
+) -> tuple[Rows, Coding]:
+    """Draw the sample, and code the treatment of its rows; `call` is how messages begin the call to type."""
+    rows, treat = draw_rows(sources, by, index, columns.missing), by.treat
+    notes += check_drawn(rows.lines, len(rows.keep), rows.n, by)
     _check_arms_left(treat, rows, sources, notes)
-    return code_levels(
-        rows.of(treat.values),
-        treat.name,
-        treated=columns.treated,
-        reference=columns.reference,
-        levels=columns.levels,
-        call=call,
-    )
+    asked = {"treated": columns.treated, "reference": columns.reference, "levels": columns.levels}
+    return rows, code_levels(rows.of(treat.values), treat.name, **asked, call=call)
 
 
-def _check_arms_left(treat: Named, rows: Rows, sources: Sequence[Source], notes: list[str]) -> None:
+def _check_arms_left(treat: Source, rows: Rows, sources: Sequence[Source], notes: list[str]) -> None:
     """Say that a variable is missing in all rows of an arm, so that none is left; refuse it where only one arm is."""
     if rows.n == len(rows.keep):
         return
@@ -125,17 +122,9 @@ def _check_arms_left(treat: Named, rows: Rows, sources: Sequence[Source], notes:
 
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned: bool = False) -> np.ndarray | None:
     """Return the offset of the rows to keep, maybe of a scan; `roles` are the names of treatment and outcome."""
-    if by.offset is None or by.offset_kind is None:
+    if by.offset is None:
         return None
-    return read_offset(Named(by.offset.values[keep], by.offset.name), by.offset_kind, roles, scanned=scanned)
-
-
-def _survey(by: ByRows, rows: Rows) -> SurveyDesign | None:
-    if by.survey is None:
-        return None
-    return survey_design(
-        by.survey, rows.weights, rows.keep, weights_name=name_of(by.weights), subpop_name=by.subpop_label
-    )
+    return read_offset(by.offset._replace(values=by.offset.values[keep]), roles, scanned=scanned)
 
 
 @one_blas_thread()
@@ -143,67 +132,60 @@ def freeze(
     models: Models, coding: Coding, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
 ) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design."""
+    given, observation, treat = models.matrices, models.observation, by.treat
     weights = all_ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     weights = relative_weights(weights, by.weight_type, name_of(by.weights))
-    for model, design in (("outcome", models.matrices.X), ("propensity", models.matrices.Z)):
+    for model, design in (("outcome", given.X), ("propensity", given.Z)):
         check_size(rows.n, design.shape[1], f"the {model} model")
-    counts, observation = weights if by.weight_type == "frequency" else None, models.observation
-    if observation is not None:
-        observation = observation.supported(coding.arm, coding.labels, models.endog_name, notes, columns.collinear)
-    recorded = None if observation is None else observation.recorded
-    check_magnitude(models.y if recorded is None else models.y[recorded], f"outcome {models.endog_name!r}")
+    y = models.y if observation is None else models.y[observation.recorded]
+    check_magnitude(y, f"outcome {models.endog_name!r}")
     periods = None if by.period is None else Periods.of(by.period.name, rows.of(by.period.values))
     if periods is not None:
-        periods.check(coding.arm, coding.labels, by.treat.name)
-    matrices = supported(models.matrices, coding.arm, coding.labels, rules, notes, counts, recorded, periods)
-    survey = _survey(by, rows)
-    notes += [] if survey is None else survey.notes
-    for note in notes:
-        warn_user(note, DesignWarning)
-    cluster, clusters, second = None, None, None
-    if by.cluster is not None:
-        cluster, clusters = cluster_codes(rows.of(by.cluster.values), by.cluster.name)
-    if by.second_cluster is not None:
-        second, _ = cluster_codes(rows.of(by.second_cluster.values), by.second_cluster.name)
-    return Design(
+        periods.check(coding.arm, coding.labels, treat.name)
+    survey, (cluster, clusters), (second, _) = None, _codes(by.cluster, rows), _codes(by.second_cluster, rows)
+    if by.survey is not None:
+        names = {"weights_name": name_of(by.weights), "subpop_name": by.subpop_label}
+        survey = survey_design(by.survey, rows.weights, rows.keep, **names)
+    made = Design(
         y=models.y,
-        X=matrices.X,
-        Z=matrices.Z,
+        X=given.X,
+        Z=given.Z,
         arm=coding.arm,
         weights=weights,
-        weight_type=by.weight_type,
         cluster=cluster,
-        offset=kept_offset(by, rows.keep, (by.treat.name, models.endog_name)),
-        offset_kind=by.offset_kind,
+        offset=kept_offset(by, rows.keep, (treat.name, models.endog_name)),
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
         endog_name=models.endog_name,
-        treat_name=by.treat.name,
-        exog_names=matrices.outcome.names,
-        propensity_names=matrices.propensity.names,
+        exog_names=given.outcome.names,
+        propensity_names=given.propensity.names,
         formula=models.formula,
         propensity_formula=models.propensity_formula,
-        index=rows.of(by.treat.values.index),
-        in_sample=pd.Series(rows.keep, index=by.treat.values.index, name="in_sample"),
-        sample_ledger=rows.ledger,
-        notes=tuple(notes),
-        weights_name=name_of(by.weights),
-        cluster_name=name_of(by.cluster),
-        offset_name=name_of(by.offset),
-        score_name=name_of(by.score),
+        index=rows.of(treat.values.index),
+        in_sample=pd.Series(rows.keep, index=treat.values.index, name="in_sample"),
+        sample_ledger=ledger_frame(rows.lines),
+        notes=(),
         rules=rules,
         missing=columns.missing,
-        dropped_terms=matrices.dropped,
-        outcome_encoder=matrices.outcome,
-        propensity_encoder=matrices.propensity,
+        dropped_terms=(),
+        outcome_encoder=given.outcome,
+        propensity_encoder=given.propensity,
         clusters=clusters,
         survey=survey,
         second_cluster=second,
-        second_cluster_name=name_of(by.second_cluster),
         observation=observation,
         periods=periods,
-    )
+        **by.fields(),
+    ).supported(notes)
+    notes += [] if survey is None else survey.notes
+    for note in notes:
+        warn_user(note, DesignWarning)
+    return replace(made, notes=tuple(notes))
+
+
+def _codes(given: Source | None, rows: Rows) -> tuple[np.ndarray | None, pd.Index | None]:
+    return (None, None) if given is None else cluster_codes(rows.of(given.values), given.name)
 
 
 def design_from_arrays(
@@ -261,8 +243,7 @@ def design_from_arrays(
                     f'Leave it out:  {what}.drop(columns="{name}").'
                 )
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
-    rows = draw_sample(sources, by, index, columns.missing, notes)
-    coding = code_treatment(by.treat, rows, columns, sources, notes, call="Model(endog, exog, treat, ")
+    rows, coding = _drawn(sources, by, index, columns, notes, "Model(endog, exog, treat, ")
 
     def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
         return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
@@ -315,6 +296,21 @@ class Formulas:
     observed: Formula | None = None
     seen: Scope | None = None
     filled: tuple[Filled, ...] = ()
+
+    @classmethod
+    def of(
+        cls, models: Sequence[Formula], table: Table, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
+    ) -> Formulas:
+        """Look up the names of both formulas, and that of the observation, in a table and the caller's variables."""
+        left = resolve(models[0], table, frame, "left")
+        right, assign, *seen = (resolve(model, table, frame, "right") for model in models)
+        found = cls(models[0], models[1], left, right, assign, filled=filled)
+        return replace(found, observed=models[2], seen=seen[0]) if seen else found
+
+    @property
+    def models(self) -> list[Formula]:
+        """The formulas there are."""
+        return [self.outcome, self.assigned, *([] if self.observed is None else [self.observed])]
 
     def sources(self, treat: str) -> list[Source]:
         """List the variables that rows of the sample must have; not the outcome, where its observation has a model."""
@@ -374,22 +370,15 @@ def design_from_formula(
     """
     notes: list[str] = []
     frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
-    known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
-    formulas, table = read_formulas(
-        formula, propensity=propensity, observed=columns.observed, data=data, frame=frame, notes=notes, known=known,
-        missing=columns.missing,
-    )  # fmt: skip
+    formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)
-    sources, recorded = formulas.sources(by.treat.name), formulas.recorded
-    rows = draw_sample(sources, by, table.index, columns.missing, notes)
+    sources = formulas.sources(by.treat.name)
     call = f"from_formula(..., treat={show(by.treat.name)}, "
-    coding = code_treatment(by.treat, rows, columns, sources, notes, call=call)
-    models = formula_models(formulas, by.treat.name, sources, rows)
-    if recorded is not None:
-        seen = rows.of(recorded)
-        models = replace(models, observation=_observation(formulas, by.treat, coding, rows, seen))
-        rows = rows.with_kept(UNRECORDED, models.endog_name, int((~seen).sum()))
+    rows, coding = _drawn(sources, by, table.index, columns, notes, call)
+    models = formula_models(formulas, by.treat.name, coding, sources, rows)
+    if models.observation is not None:
+        rows = rows.with_kept(UNRECORDED, models.endog_name, int((~models.observation.recorded).sum()))
     for one in formulas.filled:
         rows = rows.with_kept(INDICATOR, one.name, int(rows.of(one.rows).sum()))
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
@@ -434,15 +423,7 @@ def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> F
 
 
 def read_formulas(
-    formula: Any,
-    *,
-    propensity: Any,
-    data: Any,
-    frame: Mapping[str, Any],
-    notes: list[str],
-    known: Mapping[str, str],
-    observed: Any = None,
-    missing: str = "drop",
+    formula: Any, propensity: Any, columns: ColumnOptions, data: Any, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[Formulas, Table]:
     """Parse both formulas and look up their names.
 
@@ -450,18 +431,15 @@ def read_formulas(
     ----------
     formula, propensity : str
         Outcome formula and propensity formula; None for the latter means the outcome's right-hand side.
+    columns : ColumnOptions
+        The treatment, for messages; the formula of the model of whether the outcome is observed; and what to do with
+        missing values, of which "indicator" fills in covariates and adds terms to the formulas.
     data : DataFrame, mapping or None
         The caller's data.
     frame : mapping of str to object
         The caller's variables.
     notes : list of str
         Lines are appended for parts of a formula that probably mean something else.
-    known : mapping of str to str
-        The name of the "treatment", if it has one, for messages.
-    observed : str, optional
-        Formula of the model of whether the outcome is observed.
-    missing : {"drop", "raise", "indicator"}
-        What to do with missing values; "indicator" fills in covariates and adds terms to the formulas.
 
     Returns
     -------
@@ -470,6 +448,7 @@ def read_formulas(
     Table
         All columns there are.
     """
+    known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
     try:
         outcome = _outcome_formula(formula, notes, known)
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
@@ -477,25 +456,19 @@ def read_formulas(
             assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
         if data is None:
             _check_data(outcome, frame, known)
-        seen = None if observed is None else _observation_formula(observed, notes)
-        table = collect(data, frame, (outcome, assigned) if seen is None else (outcome, assigned, seen), notes)
-        whole, filled = table, tuple[Filled, ...]()
-        if missing == INDICATOR:
-            models = (outcome, assigned) if seen is None else (outcome, assigned, seen)
+        models = [outcome, assigned]
+        if columns.observed is not None:
+            models.append(_observation_formula(columns.observed, notes))
+        table = whole = collect(data, frame, models, notes)
+        filled: tuple[Filled, ...] = ()
+        if columns.missing == INDICATOR:
             whole, filled = fill_covariates(table, models, known.get("treatment"))
-            outcome = with_indicators(outcome, filled, known)
-            assigned = with_indicators(assigned, filled, known)
-            seen = None if seen is None else with_indicators(seen, filled, {})
-        scopes = (
-            resolve(outcome, whole, frame, "left"),
-            resolve(outcome, whole, frame, "right"),
-            resolve(assigned, whole, frame, "right"),
-        )
-        of_seen = None if seen is None else resolve(seen, whole, frame, "right")
+            models = [with_indicators(model, filled, known) for model in models]
+        formulas = Formulas.of(models, whole, frame, filled)
     except DesignError as error:
-        columns = data if isinstance(data, Mapping) else getattr(data, "columns", ())
-        given = {"": formula, "propensity=": propensity, "observed=": observed}
-        typed = {name: quoted(text, columns) for name, text in given.items() if isinstance(text, str)}
+        names = data if isinstance(data, Mapping) else getattr(data, "columns", ())
+        given = {"": formula, "propensity=": propensity, "observed=": columns.observed}
+        typed = {name: quoted(text, names) for name, text in given.items() if isinstance(text, str)}
         retyped = [
             name + (repr(text) if '"' in text else f'"{text}"') for name, text in typed.items() if text != given[name]
         ]
@@ -504,7 +477,7 @@ def read_formulas(
         raise DesignError(
             f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Type  {', '.join(retyped)}."
         ) from error
-    return Formulas(outcome, assigned, *scopes, observed=seen, seen=of_seen, filled=filled), table
+    return formulas, table
 
 
 def _observation_formula(observed: Any, notes: list[str]) -> Formula:
@@ -583,19 +556,17 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
             )
         for scope, formula in ((right, outcome), (assign, assigned)):
             if name in scope.variables:
+                before = "(A change from a baseline: make it a column of its own first.)"
+                if earlier:
+                    before = f"(The outcome before the treatment is {listing(sorted(earlier))}.)"
                 raise DesignError(
                     f"outcome {name!r} is on the right-hand side of the {formula.model} formula {formula.text!r}; "
-                    f"expected variables that the treatment cannot change.\nTake {name} out of it. "
-                    + (
-                        f"(The outcome before the treatment is {listing(sorted(earlier))}.)"
-                        if earlier
-                        else "(A change from a baseline: make it a column of its own first.)"
-                    )
+                    f"expected variables that the treatment cannot change.\nTake {name} out of it. {before}"
                 )
 
 
-def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], rows: Rows) -> Models:
-    """Build both models on the rows of the estimation sample.
+def formula_models(formulas: Formulas, treat: str, coding: Coding, sources: Sequence[Source], rows: Rows) -> Models:
+    """Build both models on the rows of the estimation sample, and that of the observation.
 
     Parameters
     ----------
@@ -603,6 +574,8 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
         Both formulas.
     treat : str
         Name of the treatment.
+    coding : Coding
+        Arms of the rows in the sample.
     sources : sequence of Source
         All their variables.
     rows : Rows
@@ -625,11 +598,9 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
         Scope({name: columns[name] for name in scope.variables}, scope.constants)
         for scope in (formulas.right, formulas.assign)
     )
-    name, left, y = outcome.left[0].name(), formulas.left, np.full(n, np.nan)
+    left = Scope({name: rows.of(values) for name, values in formulas.left.variables.items()}, formulas.left.constants)
     seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
-    if seen.any():
-        own = {name: plain(rows.of(values)[seen], name, name in codes) for name, values in left.variables.items()}
-        y[seen] = outcome_values(outcome, Scope(own, left.constants), int(seen.sum()))
+    y = outcome_values(outcome, left, seen)
     for formula, scope in ((outcome, right), (assigned, assign)):
         check_levels(n, scope.variables, codes_of(formula), formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
@@ -638,14 +609,15 @@ def formula_models(formulas: Formulas, treat: str, sources: Sequence[Source], ro
     return Models(
         y=y,
         matrices=Matrices(X, X if same else assigning.sample_matrix(n), outcome=encoder, propensity=assigning),
-        endog_name=name,
+        endog_name=outcome.left[0].name(),
         formula=outcome.text,
         propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",
+        observation=_observation(formulas, treat, coding, rows, seen),
     )
 
 
 def _observation(
-    formulas: Formulas, treat: Named, coding: Coding, rows: Rows, recorded: np.ndarray
+    formulas: Formulas, treat: str, coding: Coding, rows: Rows, recorded: np.ndarray
 ) -> Observation | None:
     """Build the observation model on the rows of the sample; the treatment in it goes by its levels."""
     formula, scope = formulas.observed, formulas.seen
@@ -653,9 +625,8 @@ def _observation(
         return None
     codes, columns = codes_of(formula), dict[str, pd.Series]()
     for name, values in scope.variables.items():
-        if name == treat.name:
-            levels = pd.Categorical.from_codes(coding.arm.astype(int), categories=list(coding.levels))
-            columns[name] = pd.Series(levels)
+        if name == treat:
+            columns[name] = pd.Series(coding.coded(coding.arm))
             continue
         columns[name] = plain(rows.of(values), name, name in codes)
         if np.array_equal(columns[name].to_numpy(), recorded) or np.array_equal(columns[name].to_numpy(), ~recorded):
@@ -669,12 +640,19 @@ def _observation(
     return Observation(recorded, encoder.sample_matrix(rows.n), encoder.names, formula.right_text, encoder)
 
 
-def outcome_values(outcome: Formula, left: Scope, n: int) -> np.ndarray:
-    """Return the outcome on n rows, shape (n,), given the plain variables of the left-hand side."""
-    y = evaluate(compile_terms(outcome.left, outcome, left, numeric=True), outcome, left, n)
+def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:
+    """Return the outcome of rows by the variables of the left-hand side, NaN where it was not seen, shape (n,)."""
+    values = np.full(len(seen), np.nan)
+    if not seen.any():
+        return values
+    codes = codes_of(outcome)
+    own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
+    scope, n = Scope(own, left.constants), int(seen.sum())
+    y = evaluate(compile_terms(outcome.left, outcome, scope, numeric=True), outcome, scope, n)
     if y.shape[1] != 1:
         raise DesignError(
             f"outcome {outcome.left[0].name()!r} has {y.shape[1]} columns; expected one.\n"
             f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
         )
-    return y[:, 0].copy()
+    values[seen] = y[:, 0]
+    return values

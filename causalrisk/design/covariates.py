@@ -18,7 +18,7 @@ from pandas.api.types import is_numeric_dtype, is_scalar
 from causalrisk.design.columns.dtypes import listing, missing_mask, plain
 from causalrisk.design.columns.tables import Table, align, as_pandas, as_table, find_column, matched_rows, nearest
 from causalrisk.design.design import Design
-from causalrisk.design.encoders import FormulaEncoder
+from causalrisk.design.encoders import Encoder, FormulaEncoder
 from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse
 from causalrisk.design.formulas.scope import resolve
@@ -85,7 +85,12 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         return _projection(design, by, table)
     coded, several = _coded(design, by, table, data is None)
     for _, values, name in coded:
-        _check_few(values, name)
+        if len(values) > MANY_LEVELS:
+            raise DesignError(
+                f"group {name!r} has {len(values)} values; expected at most {MANY_LEVELS} groups.\n"
+                f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with '
+                "pandas.cut."
+            )
     codes = np.stack([codes for codes, _, _ in coded], axis=1)
     found, groups = np.unique(codes, axis=0, return_inverse=True)
     indicators = (groups.reshape(-1)[:, None] == np.arange(len(found))).astype(float)
@@ -149,14 +154,6 @@ def _coded_variable(design: Design, by: Any, table: Table, only_formulas: bool) 
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes, levels = column.cat.codes.to_numpy(), column.cat.categories
     return np.asarray(codes), shown_levels(levels), name
-
-
-def _check_few(levels: Sequence[str], name: str) -> None:
-    if len(levels) > MANY_LEVELS:
-        raise DesignError(
-            f"group {name!r} has {len(levels)} values; expected at most {MANY_LEVELS} groups.\n"
-            f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with pandas.cut.'
-        )
 
 
 def _values_on_sample(design: Design, values: Any, name: str) -> pd.Series:
@@ -321,8 +318,8 @@ def _projection(design: Design, text: str, table: Table) -> Moderators:
     encoder = FormulaEncoder(formula, scope)
     matrix = encoder.sample_matrix(design.n)
     keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
-    names = tuple(name for name, kept in zip(encoder.names, keep, strict=True) if kept)
-    return Moderators(matrix[:, keep], names, (f"~ {formula.right_text}",), False, encoder.keeping(keep))
+    kept = encoder.keeping(keep)
+    return Moderators(matrix[:, keep], kept.names, (f"~ {formula.right_text}",), False, kept)
 
 
 def _check_complete(values: pd.Series, name: str) -> None:
@@ -510,34 +507,38 @@ def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool 
     list of Covariate
         On the rows kept. Of a design made from arrays these are its columns but the constant.
     """
-    found: dict[str, Covariate] = {}
-    known: set[str] = set()
-    models: list[tuple[Any, np.ndarray]] = [(design.propensity_encoder, design.Z), (design.outcome_encoder, design.X)]
-    if of_observation and design.observation is not None:
-        models.append((design.observation.encoder, design.observation.columns))
-    for encoder, matrix in models:
-        if isinstance(encoder, FormulaEncoder):
-            columns = _of_terms(encoder, known, encoder.sample_factors, design.n, design.treat_name)
-        else:
-            columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]
-        for column in columns:
-            found.setdefault(column.name, column)
-    columns = list(found.values())
+    columns = _of_models(design, of_observation)
     return [c for c in (columns if keep.all() else on_rows(columns, keep)) if c.varies]
 
 
-def _of_terms(
-    encoder: FormulaEncoder, known: set[str], factors: Callable[[Any], list[FactorValues]], n: int, treat: str
-) -> list[Covariate]:
-    """Return the columns of the terms of a model on n rows, without those that are known; add its terms to these.
+def _of_models(design: Design, of_observation: bool, variables: pd.DataFrame | None = None) -> list[Covariate]:
+    """Return the covariates of the models, each once, on the sample or on rows with the variables of all formulas.
 
     Terms with the treatment, which only an observation model has, are left out.
     """
-    new = [term for term in encoder.sample_terms()[0].right if term.factors and term.name() not in known]
-    new = [term for term in new if treat not in {use.name for part in term.factors for use in uses(part.code)}]
-    known.update(term.name() for term in new)
-    every = np.ones(n, dtype=bool)
-    return [column for term in new for column in _products(factors(term), every)]
+    found, known = dict[str, Covariate](), set[str]()
+    encoders: list[Encoder] = [design.propensity_encoder, design.outcome_encoder]
+    if of_observation and design.observation is not None:
+        encoders.append(design.observation.encoder)
+    every = np.ones(design.n if variables is None else len(variables), dtype=bool)
+    for k, encoder in enumerate(encoders):
+        if isinstance(encoder, FormulaEncoder):
+            formula, scope = encoder.sample_terms()
+            new = [term for term in formula.right if term.factors and term.name() not in known]
+            named = [{use.name for part in term.factors for use in uses(part.code)} for term in new]
+            new = [term for term, names in zip(new, named, strict=True) if design.treat_name not in names]
+            known.update(term.name() for term in new)
+            factors: Callable[[Any], list[FactorValues]] = encoder.sample_factors
+            if variables is not None:
+                rows = encoder.variables_like(as_table(variables, []))
+                factors = partial(factor_values, formula=formula, scope=scope, rows=rows)
+            columns = [column for term in new for column in _products(factors(term), every)]
+        else:
+            matrix = (design.Z, design.X)[k]
+            columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]
+        for column in columns:
+            found.setdefault(column.name, column)
+    return list(found.values())
 
 
 def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[Covariate]:
@@ -564,19 +565,7 @@ def covariates_of_block(design: Design, variables: pd.DataFrame, of_observation:
     list of Covariate
         The covariates of `covariates_of_design`, in their order, and constant ones.
     """
-    found: dict[str, Covariate] = {}
-    known: set[str] = set()
-    encoders: list[Any] = [design.propensity_encoder, design.outcome_encoder]
-    if of_observation and design.observation is not None:
-        encoders.append(design.observation.encoder)
-    for encoder in encoders:
-        if not isinstance(encoder, FormulaEncoder):
-            raise TypeError("rows that come in blocks have formulas")
-        (formula, scope), rows = encoder.sample_terms(), encoder.variables_like(as_table(variables, []))
-        factors = partial(factor_values, formula=formula, scope=scope, rows=rows)
-        for column in _of_terms(encoder, known, factors, len(variables), design.treat_name):
-            found.setdefault(column.name, column)
-    return list(found.values())
+    return _of_models(design, of_observation, variables)
 
 
 def covariates_in(covariates: Any, table: Table, most: int | None = None) -> list[Covariate]:
@@ -716,7 +705,7 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
     names = names or {}
 
     def label(part: str) -> str:
-        variable, rest = _variable(part)
+        variable, rest = re.findall(r"^(.*?)(: .*|\^.*)?$", part, re.DOTALL)[0]
         return names.get(part) or names.get(variable, variable) + rest
 
     def product(term: str) -> str:
@@ -726,12 +715,6 @@ def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) ->
         replace(c, term=names[c.name], level="") if c.name in names else replace(c, term=product(c.term))
         for c in covariates
     ]
-
-
-def _variable(part: str) -> tuple[str, str]:
-    """Split the name of a covariate into its variable, and its level or power."""
-    found = re.match(r"(.*?)(: .*|\^.*)?$", part, re.DOTALL)
-    return (part, "") if found is None else (found[1], found[2] or "")
 
 
 def _products(factors: Sequence[FactorValues], keep: np.ndarray) -> list[Covariate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -13,15 +14,15 @@ from pandas.api.types import is_scalar
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.columns.tables import as_table, nearest
 from causalrisk.design.did import Periods
-from causalrisk.design.encoders import ArrayEncoder, ExtendedEncoder, FormulaEncoder
+from causalrisk.design.encoders import Encoder, ExtendedEncoder, FormulaEncoder
 from causalrisk.design.indicators import Filled, refuse_filled
 from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import (
-    Named,
     Source,
     check_groups,
-    estimation_sample,
+    complete_rows,
     ledger_frame,
+    no_rows_left,
     read_offset,
     relative_weights,
 )
@@ -57,35 +58,6 @@ class Observation:
     names: tuple[str, ...]
     formula: str
     encoder: FormulaEncoder
-
-    def supported(
-        self, arm: np.ndarray, labels: Sequence[str], endog_name: str, notes: list[str], collinear: str
-    ) -> Observation | None:
-        """Drop columns that depend on others, with notes; None, with a note, where no outcome is missing.
-
-        Parameters
-        ----------
-        arm : ndarray of int, shape (n,)
-            Arm of each row.
-        labels : sequence of str
-            Printed arm labels.
-        endog_name : str
-            Name of the outcome.
-        notes : list of str
-            Lines are appended.
-        collinear : {"drop", "raise"}
-            Whether dependent columns are noted or refused.
-
-        Raises
-        ------
-        DesignError
-            If an arm has no outcomes.
-        """
-        rows, seen = (np.bincount(of, minlength=len(labels)) for of in (arm, arm[self.recorded]))
-        if not is_missing(rows, seen, labels, endog_name, self.formula, notes):
-            return None
-        keep = ColumnMoments.of(self.columns).usable(self.names, "observation", notes, collinear)
-        return self.keeping(keep)
 
     def keeping(self, keep: np.ndarray) -> Observation:
         """Return the same with some of the columns; `keep` is of bool, shape (r,)."""
@@ -235,8 +207,8 @@ class Design:
     rules: Rules
     missing: str
     dropped_terms: tuple[str, ...]
-    outcome_encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder
-    propensity_encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder
+    outcome_encoder: Encoder
+    propensity_encoder: Encoder
     clusters: pd.Index | None = None
     survey: SurveyDesign | None = None
     second_cluster: np.ndarray | None = None
@@ -413,22 +385,33 @@ class Design:
         DesignError
             If the rows kept do not support the models.
         """
-        notes: list[str] = []
-        try:
+        notes, left = list[str](), int(keep.sum())
+        with self.trimming(reason, left):
             smaller = self._checked_subset(keep, notes)
+        notes_after, lost = self.notes_after(notes), self.n - left
+        in_sample = self.in_sample.copy()
+        in_sample.iloc[np.flatnonzero(in_sample)] = keep
+        lines = [*self.sample_ledger.itertuples(index=False), ("trim", reason, lost, lost)]
+        return replace(smaller, in_sample=in_sample, sample_ledger=ledger_frame(lines), notes=notes_after)
+
+    @contextmanager
+    def trimming(self, reason: str, left: int) -> Iterator[None]:
+        """Refuse trimming that leaves no rows; what is wrong with those left is said to come from it."""
+        try:
+            if not left:
+                raise DesignError("no observations left.")
+            yield
         except DesignError as error:
             raise DesignError(
-                f"trimming ({reason}) leaves {int(keep.sum())} of {self.n} rows: {error}\n"
-                "Trim less: a wider trim=(low, high)."
+                f"trimming ({reason}) leaves {left} of {self.n} rows: {error}\nTrim less: a wider trim=(low, high)."
             ) from error
+
+    def notes_after(self, notes: Sequence[str]) -> tuple[str, ...]:
+        """Warn of notes on the rows that trimming leaves, and return all of them."""
         new = [f"after trimming: {note}" for note in notes if note not in self.notes]
         for note in new:
             warn_user(note, DesignWarning)
-        in_sample = self.in_sample.copy()
-        in_sample.iloc[np.flatnonzero(in_sample)] = keep
-        lost = int((~keep).sum())
-        lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
-        return replace(smaller, in_sample=in_sample, sample_ledger=ledger_frame(lines), notes=(*self.notes, *new))
+        return (*self.notes, *new)
 
     @property
     def replication(self) -> Replication | None:
@@ -443,8 +426,6 @@ class Design:
 
     def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
         """Arrays and encoders of the rows kept."""
-        if not keep.any():
-            raise DesignError("no observations left.")
         arm, cluster, clusters = self.arm[keep], None, None
         X = self.X[keep]
         weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
@@ -463,7 +444,7 @@ class Design:
         rows = replace(
             rows, cluster=cluster, clusters=clusters, second_cluster=second, observation=seen, periods=periods
         )
-        return replace(rows, survey=None if self.survey is None else self.survey.of(keep))._supported(notes)
+        return replace(rows, survey=None if self.survey is None else self.survey.of(keep)).supported(notes)
 
     def under(self, arm: np.ndarray) -> Design:
         """Return the same rows under another assignment of the treatment.
@@ -483,7 +464,7 @@ class Design:
         DesignError
             If the arms do not support the models.
         """
-        return replace(self, arm=arm)._supported([])
+        return replace(self, arm=arm).supported([])
 
     def extended(
         self,
@@ -504,12 +485,18 @@ class Design:
             self, X=made.X, exog_names=made.outcome.names, outcome_encoder=made.outcome, dropped_terms=made.dropped
         )
 
-    def _supported(self, notes: list[str]) -> Design:
-        """Drop the columns that the rows do not support."""
+    def supported(self, notes: list[str]) -> Design:
+        """Drop the columns that the rows do not support, with lines in the notes; errors as of `supported_columns`."""
         given = Matrices(self.X, self.Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
         counts, observation = self.weights if self.weight_type == "frequency" else None, self.observation
         if observation is not None:
-            observation = observation.supported(self.arm, self.labels, self.endog_name, notes, self.rules.collinear)
+            rows, seen = (np.bincount(of, minlength=self.n_arms) for of in (self.arm, self.arm[self.recorded]))
+            if is_missing(rows, seen, self.labels, self.endog_name, observation.formula, notes):
+                moments = ColumnMoments.of(observation.columns)
+                keep = moments.usable(observation.names, "observation", notes, self.rules.collinear)
+                observation = observation.keeping(keep)
+            else:
+                observation = None
         recorded = None if observation is None else observation.recorded
         matrices = supported(given, self.arm, self.labels, self.rules, notes, counts, recorded, self.periods)
         return replace(
@@ -616,7 +603,7 @@ def new_offset(design: Design, data: Any) -> np.ndarray:
             f"column {name!r} of the new data, the {kind} of the fit, is missing in {int(column.isna().sum())} rows; "
             f'expected complete rows.\nLeave them out:  newdata.dropna(subset=["{name}"]).'
         )
-    return read_offset(Named(column, name), kind)
+    return read_offset(Source(kind, name, column))
 
 
 @dataclass(frozen=True, eq=False)
@@ -685,7 +672,9 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
                 )
             sources[name] = Source(model, name, table.column(name))
     try:
-        rows = estimation_sample(list(sources.values()), table.index, missing)
+        rows = complete_rows(list(sources.values()), table.index, missing)
+        if not rows.n:
+            raise no_rows_left(rows.lines, len(rows.keep))
         columns = {name: source.values[rows.keep] for name, source in sources.items()}
         frame = pd.DataFrame(columns, index=table.index[rows.keep])
         X, Z = (encoder.encode(frame) for encoder in models.values())
@@ -693,7 +682,7 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
         raise DesignError(f"the target frame cannot be used: {error}") from error
     dropped = int((~rows.keep).sum())
     if dropped:
-        names = listing(rows.ledger.variable)
+        names = listing(name for _, name, count, _ in rows.lines if count)
         notes.append(
             f"target frame: {dropped} of {len(rows.keep)} rows miss a covariate ({names}) and are left out. Fill in "
             "these values to keep them."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -27,51 +28,38 @@ from causalrisk.design.formulas.terms import codes_of
 from causalrisk.errors import DesignError
 
 
-class FormulaEncoder:
-    """Coding of a formula's right-hand side, fixed on the estimation sample.
+class Encoder:
+    """Coding of a model's columns, of which some may have been left out; one of a formula has variables and factors."""
 
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    scope : Scope
-        Plain variables of the estimation sample, and the functions and constants the formula uses.
-    keep : ndarray of bool, optional
-        The columns to keep; all by default.
+    _keep: np.ndarray | None = None
 
-    Notes
-    -----
-    patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them when
-    first needed: modules travel by name, functions by pickle, and one that cannot be pickled is missed only when
-    `encode` is called.
-    """
-
-    def __init__(self, formula: Formula, scope: Scope, keep: np.ndarray | None = None) -> None:
-        self._model, self._text, self._told = formula.model, formula.text, formula.told
-        self._formula: Formula | None = formula
-        self._variables = dict(scope.variables)
-        self._constants = {name: _own(value) for name, value in scope.constants.items()}
-        self._packed: dict[str, tuple[str, Any]] = {}
-        self._keep = keep
-        self._compiled: tuple[Formula, Scope, Any] | None = None
-        self._factors: dict[str, list[FactorValues]] = {}
+    def _every(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        raise NotImplementedError
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
-        names = np.array(self._compile()[2].column_names, dtype=object)
-        return tuple(names if self._keep is None else names[self._keep])
+        return self._every() if self._keep is None else tuple(itertools.compress(self._every(), self._keep))
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Names of the variables that new data must have."""
-        return tuple(self._variables)
+        """Names of the variables that new data must have: of arrays the columns."""
+        return self.names
 
     def sample_variables(self) -> dict[str, pd.Series]:
-        """Return the variables on the estimation sample."""
-        return dict(self._variables)
+        """Return the variables on the estimation sample; arrays have none but their columns."""
+        return {}
 
-    def keeping(self, keep: np.ndarray) -> FormulaEncoder:
+    def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
+        """Return each treatment-coded factor with its reference level and the columns of the other levels."""
+        return []
+
+    def level_columns(self) -> dict[str, tuple[str, Any]]:
+        """Return the factor and the level of each column that is one for the rows of a level."""
+        return {}
+
+    def keeping(self, keep: np.ndarray) -> Self:
         """Return an encoder of some of the columns.
 
         Parameters
@@ -81,13 +69,65 @@ class FormulaEncoder:
 
         Returns
         -------
-        FormulaEncoder
+        Encoder
             The same coding with fewer columns.
         """
         other = copy.copy(self)
         if not keep.all():
-            other._keep = _narrowed(np.ones(len(keep), dtype=bool) if self._keep is None else self._keep, keep)
+            other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
+            other._keep[other._keep] = keep
         return other
+
+    def encode(self, newdata: Any) -> np.ndarray:
+        """Code new data, shape (m, p)."""
+        raise NotImplementedError
+
+    def _kept(self, columns: np.ndarray) -> np.ndarray:
+        return columns if self._keep is None else np.ascontiguousarray(columns[:, self._keep])
+
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+
+class FormulaEncoder(Encoder):
+    """Coding of a formula's right-hand side, fixed on the estimation sample.
+
+    Parameters
+    ----------
+    formula : Formula
+        The formula.
+    scope : Scope
+        Plain variables of the estimation sample, and the functions and constants the formula uses.
+
+    Notes
+    -----
+    patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them when
+    first needed: modules travel by name, functions by pickle, and one that cannot be pickled is missed only when
+    `encode` is called.
+    """
+
+    def __init__(self, formula: Formula, scope: Scope) -> None:
+        self._model, self._text, self._told = formula.model, formula.text, formula.told
+        self._formula: Formula | None = formula
+        self._variables = dict(scope.variables)
+        self._constants = {name: _own(value) for name, value in scope.constants.items()}
+        self._packed: dict[str, tuple[str, Any]] = {}
+        self._compiled: tuple[Formula, Scope, Any] | None = None
+        self._factors: dict[str, list[FactorValues]] = {}
+
+    def _every(self) -> tuple[str, ...]:
+        return tuple(self._compile()[2].column_names)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables that new data must have."""
+        return tuple(self._variables)
+
+    def sample_variables(self) -> dict[str, pd.Series]:
+        """Return the variables on the estimation sample."""
+        return dict(self._variables)
 
     def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
         """Return each treatment-coded factor with its reference level and the columns of the other levels."""
@@ -174,7 +214,7 @@ class FormulaEncoder:
         if n == 0:
             return np.empty((0, len(self.names)))
         matrix = evaluate(info, formula, Scope(variables, scope.constants), n)
-        return matrix if self._keep is None else np.ascontiguousarray(matrix[:, self._keep])
+        return self._kept(matrix)
 
     def _compile(self) -> tuple[Formula, Scope, Any]:
         if self._compiled is None:
@@ -195,16 +235,11 @@ class FormulaEncoder:
             "_factors": {},
         }
 
-    def __copy__(self) -> FormulaEncoder:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        return other
-
     def __deepcopy__(self, memo: Any) -> FormulaEncoder:
         return self  # nothing in it changes, and functions need not be picklable for a copy
 
 
-class ArrayEncoder:
+class ArrayEncoder(Encoder):
     """Coding of arrays: the named columns, in order.
 
     Parameters
@@ -213,50 +248,13 @@ class ArrayEncoder:
         Names of all columns.
     model : {"outcome", "propensity"}
         For messages.
-    keep : ndarray of bool, optional
-        The columns to keep; all by default.
     """
 
-    def __init__(self, names: Sequence[str], model: str, keep: np.ndarray | None = None) -> None:
+    def __init__(self, names: Sequence[str], model: str) -> None:
         self._all, self._model = tuple(names), model
-        self._keep = np.ones(len(self._all), dtype=bool) if keep is None else keep.copy()
 
-    def sample_variables(self) -> dict[str, pd.Series]:
-        """Return nothing: arrays have no variables but their columns."""
-        return {}
-
-    def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
-        """Return nothing: arrays have no factors."""
-        return []
-
-    def level_columns(self) -> dict[str, tuple[str, Any]]:
-        """Return nothing: arrays have no factors."""
-        return {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return tuple(name for name, kept in zip(self._all, self._keep, strict=True) if kept)
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Names of the variables that new data must have: the columns."""
-        return self.names
-
-    def keeping(self, keep: np.ndarray) -> ArrayEncoder:
-        """Return an encoder of some of the columns.
-
-        Parameters
-        ----------
-        keep : ndarray of bool
-            Over the columns of this encoder.
-
-        Returns
-        -------
-        ArrayEncoder
-            The same names with fewer columns.
-        """
-        return ArrayEncoder(self._all, self._model, _narrowed(self._keep, keep))
+    def _every(self) -> tuple[str, ...]:
+        return self._all
 
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data.
@@ -283,7 +281,7 @@ class ArrayEncoder:
             columns = [numbers(_present(table, name, self._model), f"column {name!r}") for name in self.names]
             return np.column_stack(columns) if columns else np.empty((len(table.index), 0))
         matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
-        p, every = int(self._keep.sum()), len(self._keep)
+        p, every = len(self.names), len(self._all)
         if matrix.ndim != 2 or matrix.shape[1] not in (p, every):
             raise DesignError(
                 f"new data for the {self._model} model have shape {matrix.shape}; expected {p} columns: "
@@ -295,15 +293,15 @@ class ArrayEncoder:
                 f"new data for the {self._model} model are missing or infinite in {rows} rows; expected finite numbers."
                 "\nLeave these rows out:  newdata[np.isfinite(newdata).all(axis=1)]."
             )
-        return matrix if matrix.shape[1] == p else np.ascontiguousarray(matrix[:, self._keep])
+        return matrix if matrix.shape[1] == p else self._kept(matrix)
 
 
-class ExtendedEncoder:
+class ExtendedEncoder(Encoder):
     """Coding of a model's columns followed by others that are made of them, such as predictions by learners.
 
     Parameters
     ----------
-    encoder : FormulaEncoder or ArrayEncoder
+    encoder : Encoder
         Coding of the columns.
     more : sequence of str
         Names of the others.
@@ -315,19 +313,15 @@ class ExtendedEncoder:
 
     def __init__(
         self,
-        encoder: FormulaEncoder | ArrayEncoder | ExtendedEncoder,
+        encoder: Encoder,
         more: Sequence[str],
         make: Callable[[np.ndarray], np.ndarray],
         keep: np.ndarray | None = None,
     ) -> None:
-        self._encoder, self._more, self._make = encoder, tuple(more), make
-        self._keep = np.ones(len(encoder.names) + len(self._more), dtype=bool) if keep is None else keep.copy()
+        self._encoder, self._more, self._make, self._keep = encoder, tuple(more), make, keep
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        every = (*self._encoder.names, *self._more)
-        return tuple(name for name, kept in zip(every, self._keep, strict=True) if kept)
+    def _every(self) -> tuple[str, ...]:
+        return (*self._encoder.names, *self._more)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -339,27 +333,17 @@ class ExtendedEncoder:
         return self._encoder.sample_variables()
 
     def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
-        """Return the factors as `FormulaEncoder.reference_levels`."""
+        """Return the factors as `Encoder.reference_levels`."""
         return self._encoder.reference_levels()
 
     def level_columns(self) -> dict[str, tuple[str, Any]]:
-        """Return the columns of levels as `FormulaEncoder.level_columns`."""
+        """Return the columns of levels as `Encoder.level_columns`."""
         return self._encoder.level_columns()
-
-    def keeping(self, keep: np.ndarray) -> ExtendedEncoder:
-        """Return an encoder of some of the columns; `keep` is over the columns of this one."""
-        return ExtendedEncoder(self._encoder, self._more, self._make, _narrowed(self._keep, keep))
 
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data, as the encoder of the columns does."""
         columns = self._encoder.encode(newdata)
-        return np.ascontiguousarray(np.hstack([columns, self._make(columns)])[:, self._keep])
-
-
-def _narrowed(before: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    after = before.copy()
-    after[before] = keep
-    return after
+        return self._kept(np.hstack([columns, self._make(columns)]))
 
 
 def _present(table: Table, name: str, model: str) -> pd.Series:

@@ -170,10 +170,7 @@ def condition_number(columns: Array) -> float:
     if columns.shape[1] == 0:
         return 1.0
     norms = np.linalg.norm(columns, axis=0)
-    if not norms.all():
-        return np.inf
-    singular = np.linalg.svd(columns / norms, compute_uv=False)
-    return float(singular[0] / singular[-1]) if singular[-1] > 0 else np.inf
+    return float(np.linalg.cond(columns / norms)) if norms.all() else np.inf
 
 
 @dataclass(frozen=True)
@@ -245,7 +242,11 @@ class ColumnMoments:
                 if weights is not None:
                     own *= np.sqrt(weights[block][members])
                 found.append(np.asarray(np.linalg.qr(own.T, mode="r")))
-        triangles = tuple(_ones_first(triangular_factor(np.concatenate(f))) for f in factors)
+        # Ones before the others only now: were they first from the start, the rounding error of an equal column would
+        # be a direction of its own among all rows, and a dependent column would differ from the others by a hundred
+        # times the rounding error.
+        last = (triangular_factor(np.concatenate(factor)) for factor in factors)
+        triangles = tuple(triangular_factor(np.roll(factor, 1, axis=1)) for factor in last)
         return cls(origin, low, high, triangles, count, nonzero)
 
     def beside(self, other: ColumnMoments) -> ColumnMoments:
@@ -359,12 +360,3 @@ class ColumnMoments:
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
         means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
         return basis, basis.of_rows(means[None])[0]
-
-
-def _ones_first(factor: Array) -> Array:
-    """Put the last column, of ones, before the others.
-
-    Were it first from the start, the rounding error of an equal column would be a direction of its own among all
-    rows, and a dependent column would differ from the others by a hundred times the rounding error.
-    """
-    return triangular_factor(np.roll(factor, 1, axis=1))

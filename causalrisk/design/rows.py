@@ -14,7 +14,7 @@ from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
 from causalrisk.design.columns.tables import Table, find_column, find_condition, named_columns
 from causalrisk.design.did import DiD
 from causalrisk.design.rank import check_magnitude
-from causalrisk.design.survey import Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
+from causalrisk.design.survey import ROLES, Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
 from causalrisk.design.treatment import Score, find_score, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of, words
 
@@ -25,6 +25,7 @@ WAYS = 2  # variables of two-way clusters
 BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", "propensity_score")  # options that go by rows
 UNRECORDED = "observed"  # formula in the ledger of rows that are kept without an outcome
 LEDGER = ("formula", "variable", "missing", "dropped")
+ZERO = ("weights", "weights = 0")  # line of the ledger of rows without weight
 
 
 class Source(NamedTuple):
@@ -35,6 +36,9 @@ class Source(NamedTuple):
     values: pd.Series
 
 
+Line = tuple[str, str, int, int]
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of the estimation sample, and the ledger of the others.
@@ -43,14 +47,15 @@ class Rows:
     ----------
     keep : ndarray of bool, shape (N,)
         True for the rows in the sample, over all N rows of the caller.
-    ledger : DataFrame
-        One row per reason; the column "dropped" sums to the rows that are not in the sample.
+    lines : list of tuple
+        A line of the ledger for each variable: formula, variable, rows that miss it, and rows dropped for that and
+        nothing before; the last add up to the rows that are not in the sample.
     weights : ndarray of float64, shape (N,), or None
         The weights of all rows; None where none were given.
     """
 
     keep: np.ndarray
-    ledger: pd.DataFrame
+    lines: list[Line]
     weights: np.ndarray | None = None
 
     @cached_property
@@ -64,11 +69,10 @@ class Rows:
 
     def with_kept(self, why: str, name: str, count: int) -> Rows:
         """Return the same rows with a line in the ledger for those that miss a variable and are not dropped."""
-        lines = [*self.ledger.itertuples(index=False), *([(why, name, count, 0)] if count else [])]
-        return replace(self, ledger=ledger_frame(lines))
+        return replace(self, lines=[*self.lines, (why, name, count, 0)])
 
 
-def estimation_sample(
+def complete_rows(
     sources: Sequence[Source],
     index: pd.Index,
     missing: str,
@@ -93,44 +97,14 @@ def estimation_sample(
     Returns
     -------
     Rows
-        The sample.
+        The rows that are left, maybe none.
 
     Raises
     ------
     DesignError
-        If values are missing and `missing` is "raise", or if no rows are left.
+        If values are missing and `missing` is "raise".
     OptionError
         If `missing` is anything else.
-    """
-    lines, keep = dropped_lines(sources, index, missing, weights, inside)
-    lines = [line for line in lines if line[2]]
-    if not keep.any():
-        raise no_rows_left(lines, len(keep))
-    return Rows(keep, ledger_frame(lines), weights)
-
-
-def no_rows_left(lines: Sequence[tuple[str, str, int, int]], n: int) -> DesignError:
-    """Make the error that says why none of n rows is left, from the lines of the ledger."""
-    why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-    detail = f"all {n} rows were dropped, because missing:{why}" if lines else "the data have 0 rows"
-    return DesignError(
-        f"no observations left: {detail}\nLeave out the variable that is missing throughout, or fill in its values "
-        "before fitting."
-        if lines
-        else f"no observations left: {detail}; expected one row per unit.\nCheck the filter that made them."
-    )
-
-
-def dropped_lines(
-    sources: Sequence[Source],
-    index: pd.Index,
-    missing: str,
-    weights: np.ndarray | None,
-    inside: tuple[str, np.ndarray] | None = None,
-) -> tuple[list[tuple[str, str, int, int]], np.ndarray]:
-    """Return the ledger's lines, one for each variable even where nothing is missing, and the rows to keep.
-
-    Arguments as in `estimation_sample`.
     """
     if missing not in ("drop", "raise", "indicator"):
         raise OptionError(
@@ -147,11 +121,24 @@ def dropped_lines(
     if missing == "raise":
         _refuse([reason for reason in reasons if reason[0] != "subpop"], index)
     if weights is not None:
-        reasons.append(("weights", "weights = 0", weights == 0))
+        reasons.append((*ZERO, weights == 0))
     for used_in, name, mask in reasons:
         lines.append((used_in, name, int(mask.sum()), int((mask & keep).sum())))
         keep &= ~mask
-    return lines, keep
+    return Rows(keep, lines, weights)
+
+
+def no_rows_left(lines: Sequence[Line], n: int) -> DesignError:
+    """Make the error that says why none of n rows is left, from the lines of the ledger."""
+    if not any(missing for _, _, missing, _ in lines):
+        return DesignError(
+            "no observations left: the data have 0 rows; expected one row per unit.\nCheck the filter that made them."
+        )
+    why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
+    return DesignError(
+        f"no observations left: all {n} rows were dropped, because missing:{why}\nLeave out the variable that is "
+        "missing throughout, or fill in its values before fitting."
+    )
 
 
 def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
@@ -160,14 +147,14 @@ def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     Parameters
     ----------
     lines : iterable of tuple
-        Formula, variable, rows that miss it, and rows dropped for that and nothing before.
+        As in `Rows`; those of variables that no row misses are left out.
 
     Returns
     -------
     DataFrame
         One row per line.
     """
-    rows = list(lines)
+    rows = [row for row in lines if row[2]]
     text = None if rows else object  # pandas infers it from the values
     columns = [
         pd.Series([row[k] for row in rows], dtype=dtype, name=LEDGER[k])
@@ -199,12 +186,12 @@ def _unknown_weight_type(given: Any) -> OptionError:
     return OptionError(f'{text}Type  weight_type="{meant}".')
 
 
-def read_weights(given: Named | None, weight_type: str | None) -> np.ndarray | None:
+def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
     """Check observation weights.
 
     Parameters
     ----------
-    given : Named or None
+    given : Source or None
         One weight per row; missing ones stay missing.
     weight_type : {"frequency", "probability"} or None
         Meaning of the weights; needed with weights, refused without.
@@ -418,23 +405,7 @@ class ColumnOptions:
         object.__setattr__(self, "cluster", self.design.psu)
 
 
-@dataclass(frozen=True)
-class Named:
-    """A column with its name, on the caller's index.
-
-    Parameters
-    ----------
-    values : Series
-        One value per row.
-    name : str
-        Its name.
-    """
-
-    values: pd.Series
-    name: str
-
-
-def name_of(given: Named | Score | None) -> str | None:
+def name_of(given: Source | Score | None) -> str | None:
     """Return the name of a column, where there is one."""
     return None if given is None else given.name
 
@@ -445,40 +416,50 @@ class ByRows:
 
     Parameters
     ----------
-    treat : Named
+    treat : Source
         Treatment.
-    weights, cluster, second_cluster : Named or None
+    weights, cluster, second_cluster : Source or None
         Observation weights and clusters, where they are given; the second variable of two-way clusters.
     weight_type : {None, "frequency", "probability"}
         Meaning of the weights.
-    offset : Named or None
-        Offset or exposure of the outcome models.
-    offset_kind : {None, "offset", "exposure"}
-        Kind of the offset.
+    offset : Source or None
+        Offset or exposure of the outcome models, used in "offset" or "exposure".
     score : Score or None
         Known propensity scores.
     survey : SurveyColumns or None
         Survey design.
-    subpop : Named or None
+    subpop : Source or None
         Whether a row is in the subpopulation.
     subpop_label : str or None
         Its name; empty where it was given by values, as of a condition, whose name is that of a column in it.
-    period : Named or None
+    period : Source or None
         Period of each row of repeated cross sections.
     """
 
-    treat: Named
-    weights: Named | None
+    treat: Source
+    weights: Source | None
     weight_type: str | None
-    cluster: Named | None
-    offset: Named | None
-    offset_kind: str | None
+    cluster: Source | None
+    offset: Source | None
     score: Score | None
     survey: SurveyColumns | None
-    subpop: Named | None
+    subpop: Source | None
     subpop_label: str | None
-    second_cluster: Named | None = None
-    period: Named | None = None
+    second_cluster: Source | None = None
+    period: Source | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of `Design` that say what the columns are."""
+        return {
+            "treat_name": self.treat.name,
+            "weight_type": self.weight_type,
+            "weights_name": name_of(self.weights),
+            "cluster_name": name_of(self.cluster),
+            "second_cluster_name": name_of(self.second_cluster),
+            "offset_kind": None if self.offset is None else self.offset.used_in,
+            "offset_name": name_of(self.offset),
+            "score_name": name_of(self.score),
+        }
 
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
@@ -508,10 +489,12 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
     if given.treat is None:
         raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
 
-    def find(value: Any, role: str, default: str | None = None) -> Named | None:
-        return None if value is None else Named(*find_column(value, role, default or role, table, frame, notes))
+    def find(value: Any, role: str, default: str | None = None) -> Source | None:
+        if value is None:
+            return None
+        column, name = find_column(value, role, default or role, table, frame, notes)
+        return Source(role, name, column)
 
-    kind = "exposure" if given.exposure is not None else None if given.offset is None else "offset"
     weights = find(given.weights, "weights")
     if given.design is None:
         survey, ways = None, ways_of(given.cluster, len(table.index))
@@ -520,18 +503,23 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         survey, second = _survey_columns(given.design, table, frame, notes), None
         survey.check_complete(None if weights is None else weights.values.rename(weights.name))
         units = survey.units()
-        cluster = None if units is None else Named(units, str(units.name))
+        cluster = None if units is None else Source("cluster", str(units.name), units)
+    treat, treat_name = find_column(given.treat, "treatment", "treat", table, frame, notes)
+    offset = find(given.offset, "offset") or find(given.exposure, "exposure")
+    score, subpop = find_score(given.propensity_score, table, frame, notes), None
+    if given.subpop is not None:
+        inside, label = find_condition(given.subpop, "subpop", table, frame, notes)
+        subpop = Source("subpop", label, inside)
     return ByRows(
-        treat=Named(*find_column(given.treat, "treatment", "treat", table, frame, notes)),
+        treat=Source("treatment", treat_name, treat),
         weights=weights,
         weight_type=given.weight_type,
         cluster=cluster,
         second_cluster=second,
-        offset=None if kind is None else find(getattr(given, kind), kind),
-        offset_kind=kind,
-        score=find_score(given.propensity_score, table, frame, notes),
+        offset=offset,
+        score=score,
         survey=survey,
-        subpop=None if given.subpop is None else Named(*find_condition(given.subpop, "subpop", table, frame, notes)),
+        subpop=subpop,
         subpop_label=None if given.subpop is None else given.subpop if isinstance(given.subpop, str) else "",
         period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
     )
@@ -551,8 +539,7 @@ def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], note
         else:
             columns = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
         replicates = columns
-    strata, psu, fpc = (find(getattr(survey, role), role) for role in ("strata", "psu", "fpc"))
-    return SurveyColumns(survey=survey, strata=strata, psu=psu, fpc=fpc, replicates=replicates)
+    return SurveyColumns(survey, replicates=replicates, **{role: find(getattr(survey, role), role) for role in ROLES})
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:
@@ -579,26 +566,8 @@ def ways_of(given: Any, n: int) -> tuple[Any, Any]:
     return given, None
 
 
-def zero_note(name: str, count: int) -> str:
-    """Note that rows of weight zero are left out."""
-    return Once(
-        f"weights {name!r}: {count} rows of weight 0 are left out of the sample. Filter them out beforehand to silence "
-        "this."
-    )
-
-
-def used_sources(sources: Sequence[Source], by: ByRows) -> list[Source]:
-    """List the variables that a row must have: of both models, then of the other roles."""
-    clusters = (("cluster", by.cluster), ("cluster", by.second_cluster))
-    named = (("treatment", by.treat), ("weights", by.weights), *clusters, (by.offset_kind or "", by.offset))
-    used = [*sources, *(Source(role, it.name, it.values) for role, it in named if it is not None)]
-    if by.score is not None:
-        used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
-    return used
-
-
-def draw_sample(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str, notes: list[str]) -> Rows:
-    """Draw the estimation sample: rows that miss nothing and have a weight.
+def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str) -> Rows:
+    """Return the rows of some data, maybe a block of a scan, that miss nothing and have a weight.
 
     Parameters
     ----------
@@ -610,38 +579,57 @@ def draw_sample(sources: Sequence[Source], by: ByRows, index: pd.Index, missing:
         Labels of the caller's rows.
     missing : {"drop", "raise"}
         Whether to drop rows with missing values or to refuse them.
-    notes : list of str
-        A line is appended if rows of weight zero are left out.
 
     Returns
     -------
     Rows
-        The sample.
+        The rows, maybe none.
     """
-    weights, inside = read_weights(by.weights, by.weight_type), inside_of(by)
-    if inside is not None and not inside[1].any():
-        raise nobody_inside(inside[0])
-    rows = estimation_sample(used_sources(sources, by), index, missing, weights, inside)
-    if by.survey is None and by.weights is not None and weights is not None and (weights == 0).any():
-        notes.append(zero_note(by.weights.name, int((weights == 0).sum())))
-    return rows
+    weights, inside = read_weights(by.weights, by.weight_type), None
+    if by.subpop is not None:
+        label = by.subpop_label or ""
+        inside = label, subpopulation(by.subpop.values, label or by.subpop.name)
+    others = (by.treat, by.weights, by.cluster, by.second_cluster, by.offset)
+    used = [*sources, *(other for other in others if other is not None)]
+    if by.score is not None:
+        used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
+    return complete_rows(used, index, missing, weights, inside)
 
 
-def inside_of(by: ByRows) -> tuple[str, np.ndarray] | None:
-    """Return the name of the subpopulation, and which rows are in it; None where there is none."""
-    label = by.subpop_label or ""
-    return None if by.subpop is None else (label, subpopulation(by.subpop.values, label or by.subpop.name))
+def check_drawn(lines: Sequence[Line], read: int, n: int, by: ByRows) -> list[str]:
+    """Refuse a sample without rows, and return notes on what was left out.
+
+    Parameters
+    ----------
+    lines : sequence of tuple
+        Lines of the ledger, as in `Rows`.
+    read, n : int
+        Rows of the data and of the sample.
+    by : ByRows
+        Treatment, weights and subpopulation.
+    """
+    if by.subpop_label is not None and any(line[0] == "subpop" and line[2] == read for line in lines):
+        raise nobody_inside(by.subpop_label)
+    if not n:
+        raise no_rows_left(lines, read)
+    zeros = sum(line[2] for line in lines if line[:2] == ZERO)
+    if not zeros or by.survey is not None:
+        return []
+    return [
+        Once(
+            f"weights {name_of(by.weights)!r}: {zeros} rows of weight 0 are left out of the sample. Filter them out "
+            "beforehand to silence this."
+        )
+    ]
 
 
-def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:
+def read_offset(given: Source, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:
     """Return the offset of rows that miss no value.
 
     Parameters
     ----------
-    given : Named
-        One value per row.
-    kind : {"offset", "exposure"}
-        Kind of the values; the offset of an exposure is its logarithm.
+    given : Source
+        One value per row, used in "offset" or "exposure"; the offset of an exposure is its logarithm.
     taken : sequence of str
         Names of the treatment and the outcome, which are no offset.
     scanned : bool
@@ -657,7 +645,7 @@ def read_offset(given: Named, kind: str, taken: Sequence[str] = (), *, scanned: 
     DesignError
         If the values are not numbers, or an exposure is not above zero.
     """
-    name, what = given.name, f"{kind} {given.name!r}"
+    kind, name, what = given.used_in, given.name, f"{given.used_in} {given.name!r}"
     if name in taken:
         raise DesignError(
             f"{kind}={name!r} is the {('treatment', 'outcome')[list(taken).index(name)]}; expected "

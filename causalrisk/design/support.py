@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing
 from causalrisk.design.did import Periods
-from causalrisk.design.encoders import ArrayEncoder, ExtendedEncoder, FormulaEncoder
+from causalrisk.design.encoders import Encoder
 from causalrisk.design.rank import ColumnMoments, Dependence, check_arm_sizes
 from causalrisk.design.rows import ColumnOptions
 from causalrisk.errors import DesignError
@@ -22,7 +22,6 @@ from causalrisk.runtime.system import memory
 
 SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps
 COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows
-Encoder = FormulaEncoder | ArrayEncoder | ExtendedEncoder
 SHOWN = 5  # causes named in a message
 SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error
 
@@ -314,7 +313,12 @@ def supported_columns(
     if not rules.constant_outcome:
         keep, of_x = x.within_arms(keep)
     if of_x and rules.collinear == "raise":
-        raise _refused(outcome, [found for found in of_x if found.arm == of_x[0].arm])
+        arm = of_x[0].arm
+        raise DesignError(
+            f"{_causes(outcome, [found for found in of_x if found.arm == arm])}, so the outcome model of arm "
+            f"{outcome.labels[arm]!r} cannot be estimated.\nMerge that level with another, leave the term out of the "
+            'outcome formula, restrict the sample to rows that all arms cover, or type  collinear="drop".'
+        )
     if of_x and not keep.any():
         raise _nothing_left("outcome", outcome, of_x)
     if rules.collinear == "drop" and rules.scores == "balanced":
@@ -357,15 +361,6 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
             low[a] = np.minimum(low[a], own.min(axis=0, initial=np.inf))
             high[a] = np.maximum(high[a], own.max(axis=0, initial=-np.inf))
     return low, high
-
-
-def _refused(model: ModelColumns, found: Sequence[Dependence]) -> DesignError:
-    """Make the error of columns of the outcome model that the rows of an arm do not tell apart."""
-    return DesignError(
-        f"{_causes(model, found)}, so the outcome model of arm {model.labels[found[0].arm]!r} cannot be estimated.\n"
-        "Merge that level with another, leave the term out of the outcome formula, restrict the sample to rows that "
-        'all arms cover, or type  collinear="drop".'
-    )
 
 
 def _nothing_left(what: str, model: ModelColumns, found: Sequence[Dependence]) -> DesignError:

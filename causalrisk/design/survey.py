@@ -23,6 +23,7 @@ from causalrisk.design.columns.tables import condition_names
 from causalrisk.errors import DesignError, OptionError, advising, listed, one_of
 from causalrisk.numerics.linalg import Array
 
+ROLES = ("strata", "psu", "fpc")  # columns of the design itself
 LONELY = ("fail", "certainty", "adjust", "average")
 REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
@@ -122,7 +123,7 @@ class Survey:
     combined: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("weights", "strata", "psu", "fpc"):  # R has "~stratum"
+        for name in ("weights", *ROLES):  # R has "~stratum"
             value = getattr(self, name)
             if isinstance(value, str) and value.startswith("~"):
                 object.__setattr__(self, name, value.lstrip("~ "))
@@ -136,13 +137,13 @@ class Survey:
                     f"{name}= is of replicate weights, and none were given.\n"
                     f'Type  Survey(..., replicate_weights="repw*", {name}=...), or leave {name}= out.'
                 )
-        if all(value is None for value in (self.weights, self.strata, self.psu, self.fpc)):
+        if all(getattr(self, name) is None for name in ("weights", *ROLES)):
             raise OptionError(
                 "Survey() says nothing of the design.\nType  Survey(weights=, strata=, psu=)  with the columns of them."
             )
 
     def _check_replicates(self) -> None:
-        design = [name for name in ("strata", "psu", "fpc") if getattr(self, name) is not None]
+        design = [name for name in ROLES if getattr(self, name) is not None]
         if design:
             raise OptionError(
                 f"replicate_weights= and {listed([f'{name}=' for name in design])} were both given; replicate weights "
@@ -177,25 +178,6 @@ advising(Survey, "survey")
 
 
 @dataclass(frozen=True)
-class Strata:
-    """What all rows of the data, those counted that are not in the sample, say of the strata.
-
-    Parameters
-    ----------
-    labels : tuple of str, length H
-        Their names, in order.
-    units : ndarray, shape (H,)
-        First-stage units.
-    fpc : tuple of ndarray, shape (H,), or None
-        Smallest and largest value of the finite population correction.
-    """
-
-    labels: tuple[str, ...]
-    units: Array
-    fpc: tuple[Array, Array] | None
-
-
-@dataclass(frozen=True)
 class SurveyColumns:
     """Columns of a survey design on all rows of the data.
 
@@ -217,7 +199,7 @@ class SurveyColumns:
 
     def check_complete(self, weights: pd.Series | None) -> None:
         """Refuse rows that miss where in the design they belong: no other row stands for them."""
-        columns = {"weights": weights, "strata": self.strata, "psu": self.psu, "fpc": self.fpc}
+        columns = {"weights": weights, **{role: getattr(self, role) for role in ROLES}}
         if self.replicates is not None:
             columns |= {f"replicate_weights {name!r}": column for name, column in self.replicates.items()}
         for role, column in columns.items():
@@ -257,11 +239,32 @@ class SurveyColumns:
             columns["fpc"] = pd.Series(numbers(self.fpc, f"fpc {self.fpc.name!r}"), index)
         return pd.DataFrame({name: column for name, column in columns.items() if column is not None})
 
-    def described(self, strata: Strata, weights_name: str | None, subpop_name: str | None) -> dict[str, Any]:
-        """Check the strata, and return what a `SurveyDesign` has that does not go by rows."""
-        survey, fractions = self.survey, _fractions(f"fpc {_name(self.fpc)!r}", strata)
+    def described(
+        self,
+        strata: tuple[str, ...],
+        units: Array,
+        limits: tuple[Array, Array] | None,
+        weights_name: str | None,
+        subpop_name: str | None,
+    ) -> dict[str, Any]:
+        """Check the strata, and return what a `SurveyDesign` has that does not go by rows.
+
+        Parameters
+        ----------
+        strata : tuple of str, length H
+            Names of the strata, in order.
+        units : ndarray, shape (H,)
+            First-stage units of each, those counted that are not in the sample.
+        limits : tuple of ndarray, shape (H,), or None
+            Smallest and largest value of the finite population correction in each.
+        weights_name, subpop_name : str or None
+            Names of the weights and of the subpopulation.
+        """
+        survey, fractions = self.survey, np.zeros(len(units))
+        if limits is not None:
+            fractions = _fractions(f"fpc {_name(self.fpc)!r}", strata, units, *limits)
         lonely = "certainty" if survey.lonely == "remove" else survey.lonely
-        every = zip(strata.labels, strata.units, fractions, strict=True)
+        every = zip(strata, units, fractions, strict=True)
         alone = [label for label, count, f in every if count == 1 and f < 1]
         if alone and lonely == "fail" and survey.replicate_weights is None:
             named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
@@ -270,13 +273,11 @@ class SurveyColumns:
                 'Merge it with a stratum that is alike, or type  lonely="adjust"  (or "average", "certainty").'
             )
         return {
-            "strata": strata.labels,
-            "units": strata.units,
+            "strata": strata,
+            "units": units,
             "fractions": fractions,
             "lonely": lonely,
-            "strata_name": _name(self.strata),
-            "psu_name": _name(self.psu),
-            "fpc_name": _name(self.fpc),
+            **{f"{role}_name": _name(getattr(self, role)) for role in ROLES},
             "subpop_name": subpop_name,
             "call": _call(self, weights_name),
         }
@@ -530,14 +531,12 @@ def survey_design(
     units_of = np.arange(n) if columns.psu is None else pd.factorize(columns.units())[0]
     first = np.unique(units_of, return_index=True)[1]  # a row of each unit
     units = np.bincount(stratum[first], minlength=len(strata)).astype(float)
-    order, within = np.argsort(stratum[first], kind="stable"), np.empty(len(first), dtype=np.intp)
-    within[order] = np.arange(len(first)) - np.repeat(np.cumsum(units) - units, units.astype(int)).astype(np.intp)
+    within = pd.Series(first).groupby(stratum[first]).cumcount().to_numpy(dtype=np.intp)
     limits = None
     if columns.fpc is not None:
         by = pd.Series(numbers(columns.fpc, f"fpc {columns.fpc.name!r}")).groupby(stratum)
         limits = by.min().to_numpy(), by.max().to_numpy()
-    every = Strata(labels_of(strata), units, limits)
-    known = columns.described(every, weights_name, subpop_name)
+    known = columns.described(labels_of(strata), units, limits, weights_name, subpop_name)
     replication = None
     if columns.replicates is not None:
         weights = np.ones(n) if weights is None else weights
@@ -553,8 +552,8 @@ def survey_design(
 
 def _call(columns: SurveyColumns, weights_name: str | None) -> str:
     """Return the survey design as it is typed; columns that were given as values by their names."""
-    survey, names = columns.survey, {"weights": weights_name}
-    names |= {role: _name(getattr(columns, role)) for role in ("strata", "psu", "fpc")}
+    survey, own = columns.survey, {role: _name(getattr(columns, role)) for role in ROLES}
+    names = {"weights": weights_name, **own}
     given = {role: repr(name) for role, name in names.items() if name is not None}
     if columns.replicates is not None:
         text = isinstance(survey.replicate_weights, str)
@@ -572,12 +571,8 @@ def _name(column: pd.Series | None) -> str | None:
     return None if column is None else str(column.name)
 
 
-def _fractions(what: str, strata: Strata) -> Array:
+def _fractions(what: str, labels: tuple[str, ...], units: Array, low: Array, high: Array) -> Array:
     """Share of the units of the population that is in the sample, of each stratum; `what` is the column's name."""
-    labels, units = strata.labels, strata.units
-    if strata.fpc is None:
-        return np.zeros(len(units))
-    low, high = strata.fpc
     if (low != high).any():
         h = int(np.argmax(low != high))
         raise DesignError(

@@ -24,22 +24,49 @@ MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a co
 
 
 @dataclass(frozen=True)
-class Coding:
-    """Arms of a treatment.
+class Arms:
+    """Levels of a treatment as arms.
 
     Parameters
     ----------
-    arm : ndarray of int, shape (n,)
-        0 .. K-1, 0 the reference arm; of the smallest signed type that has them.
     levels : tuple
         Raw treatment levels, reference first.
     labels : tuple of str
         Printed labels, reference first.
     """
 
-    arm: np.ndarray
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
+
+    def coded(self, arm: np.ndarray) -> pd.Categorical:
+        """Return the treatment of rows by its levels, as the observation model has it; arms of shape (n,)."""
+        return pd.Categorical.from_codes(arm.astype(int), categories=list(self.levels))
+
+    def arm_of(self, codes: np.ndarray, found: list[Any], name: str) -> np.ndarray:
+        """Return the arm of each row, shape (n,), of the smallest signed type that has them; codes as found."""
+        unknown = [level for level in found if level not in self.levels]
+        if unknown:
+            raise DesignError(
+                f"treatment {name!r} has the levels {listing(unknown)}, which the first pass did not see; expected "
+                f"{listing(self.levels)}.\nMake scan and model anew, from data that do not change."
+            )
+        arm = [self.levels.index(level) for level in found]
+        return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
+
+
+@dataclass(frozen=True)
+class Coding(Arms):
+    """Arms of a treatment, and the arm of each row.
+
+    Parameters
+    ----------
+    levels, labels
+        As of `Arms`.
+    arm : ndarray of int, shape (n,)
+        0 .. K-1, 0 the reference arm.
+    """
+
+    arm: np.ndarray
 
 
 def code_levels(
@@ -81,15 +108,13 @@ def code_levels(
     """
     codes, found = treatment_levels(values, name)
     counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
-    order, labels = order_levels(
+    arms = arms_in_order(
         found, counts, name, named=named, treated=treated, reference=reference, levels=levels, call=call
     )
-    arm = np.empty(len(found), dtype=np.min_scalar_type(-len(found)))
-    arm[order] = np.arange(len(found))
-    return Coding(arm[codes], tuple(found[i] for i in order), labels)
+    return Coding(arms.levels, arms.labels, arms.arm_of(codes, found, name))
 
 
-def order_levels(
+def arms_in_order(
     found: list[Any],
     counts: np.ndarray,
     name: str,
@@ -99,8 +124,8 @@ def order_levels(
     reference: Any,
     levels: Mapping[Any, str] | None,
     call: str,
-) -> tuple[list[int], tuple[str, ...]]:
-    """Return the order of the levels as arms, the reference first, and their printed labels.
+) -> Arms:
+    """Return the levels as arms, the reference first.
 
     Parameters
     ----------
@@ -118,12 +143,17 @@ def order_levels(
     if reference is None:
         _check_words(name, found, counts)
     _check_kind(name, found, counts, treated is not None or reference is not None)
-    if len(found) > MOST_NUMBERS and not named:
-        _refuse_counts(name, found, counts)
+    if len(found) > MOST_NUMBERS and not named and isinstance(found[0], int):  # text is levels, however many
+        raise DesignError(
+            f"treatment {name!r} looks like a count or a dose: {len(found)} levels, expected at most {MOST_NUMBERS} "
+            f'unless their dtype is "category":\n{_table(found, counts)}\n'
+            f'Cut it into a few arms, e.g.  data["{name}"] = pd.cut(data["{name}"], 3)  (or, if each number is an arm '
+            f'of its own, data["{name}"].astype("category")).'
+        )
     _check_several(name, found=found, counts=counts, treated=treated, reference=reference)
     first = _reference(name, found=found, counts=counts, treated=treated, reference=reference, binary=binary, call=call)
-    order = [first, *(i for i in range(len(found)) if i != first)]
-    return order, _labels(name, tuple(found[i] for i in order), levels)
+    raw = (found[first], *(level for i, level in enumerate(found) if i != first))
+    return Arms(raw, _labels(name, raw, levels))
 
 
 def alike(levels: Iterable[Any]) -> list[list[str]]:
@@ -242,17 +272,6 @@ def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool)
         raise DesignError(
             f"treatment {name!r} is constant: {rows} rows have {found[0]!r}{arms}; expected two arms.\n"
             "Give treat= a column with rows of both arms (were the others dropped as missing?)."
-        )
-
-
-def _refuse_counts(name: str, found: list[Any], counts: np.ndarray) -> None:
-    """Refuse many distinct numbers; text and categories are levels, however many."""
-    if isinstance(found[0], int):
-        raise DesignError(
-            f"treatment {name!r} looks like a count or a dose: {len(found)} levels, expected at most {MOST_NUMBERS} "
-            f'unless their dtype is "category":\n{_table(found, counts)}\n'
-            f'Cut it into a few arms, e.g.  data["{name}"] = pd.cut(data["{name}"], 3)  (or, if each number is an arm '
-            f'of its own, data["{name}"].astype("category")).'
         )
 
 

@@ -272,15 +272,12 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
                 "To match rows by position instead, pass it without labels: .to_numpy()."
             )
         return pd.Series(values.array.take(position), index=index, name=name)
-    subset = values.index.is_unique and index.isin(values.index).all()
+    advice = "Give it the index of the data, or pass it without labels (.to_numpy()) to match rows by position."
+    if values.index.is_unique and index.isin(values.index).all():
+        advice = "Type  values.loc[data.index]  for those of the rows of the data."
     raise DesignError(
         f"{what} has {n} values whose row labels are not those of the data ({len(index)} rows), so they cannot be "
-        "matched.\n"
-        + (
-            "Type  values.loc[data.index]  for those of the rows of the data."
-            if subset
-            else "Give it the index of the data, or pass it without labels (.to_numpy()) to match rows by position."
-        )
+        f"matched.\n{advice}"
     )
 
 

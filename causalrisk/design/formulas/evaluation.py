@@ -160,24 +160,19 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
         terms = patsy.ModelDesc.from_formula(tree)
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
         formula.uses()
-    except patsy.PatsyError as error:
-        raise DesignError(
-            f"the {model} formula {text!r} cannot be read: {error}\n"
-            + (
-                _around_number(error, text)
-                or 'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
-            )
-        ) from error
+    except (patsy.PatsyError, SyntaxError) as error:
+        reason, advice = str(error), None
+        if isinstance(error, SyntaxError):
+            reason = f"{error.msg} in {(error.text or '').strip()!r}"
+        else:
+            advice = _around_number(error, text)
+        advice = advice or 'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
+        raise DesignError(f"the {model} formula {text!r} cannot be read: {reason}\n{advice}") from error
     except (RecursionError, MemoryError) as error:
         if (count := text.count("+") + 1) > MANY_TERMS:
             raise _too_many(model, f"{count} terms") from error
         raise DesignError(
             f"the {model} formula {text[:40]!r}... is nested too deeply.\nMake columns of the data of its parts first."
-        ) from error
-    except SyntaxError as error:
-        raise DesignError(
-            f"the {model} formula {text!r} cannot be read: {error.msg} in {(error.text or '').strip()!r}\n"
-            'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
         ) from error
     if not formula.right:
         raise _empty(model, text)
@@ -231,20 +226,15 @@ def _not_text(given: Any, model: str) -> TypeError:
             f"the {model} formula is of type {type(given).__name__}; expected text.\nType  propensity_score=  with the "
             f"{what}."
         )
-    return TypeError(
-        f"the {model} formula is of type {type(given).__name__}; expected text.\nType  "
-        + (f"{example}." if model == "outcome" else f"{OPTIONS.get(model, model)}={example}.")
-    )
+    typed = example if model == "outcome" else f"{OPTIONS.get(model, model)}={example}"
+    return TypeError(f"the {model} formula is of type {type(given).__name__}; expected text.\nType  {typed}.")
 
 
 def _empty(model: str, text: str) -> DesignError:
+    typed = '"y ~ 1"' if model == "outcome" else f'{OPTIONS.get(model, model)}="1"'
     return DesignError(
-        f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
-        + (
-            'Type  "y ~ 1"  for a constant only.'
-            if model == "outcome"
-            else f'Type  {OPTIONS.get(model, model)}="1"  for a constant only.'
-        )
+        f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\nType  {typed}  for a "
+        "constant only."
     )
 
 
@@ -431,15 +421,8 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
     ]
     data = _aliased(scope.variables)
     env = patsy.EvalEnvironment([dict(scope.constants)])
-    try:
-        with PARSER, np.errstate(all="ignore"):
-            return patsy.design_matrix_builders([rewritten], lambda: iter([data]), env, _RefuseMissing(formula))[0]
-    except patsy.PatsyError as error:
-        raise _failed(error, formula, scope) from error
-    except CausalRiskError:
-        raise
-    except CANNOT as error:  # raised within a spline or a contrast
-        raise cannot(error, formula, scope) from error
+    with in_words(formula, scope), PARSER:
+        return patsy.design_matrix_builders([rewritten], lambda: iter([data]), env, _RefuseMissing(formula))[0]
 
 
 def value_of(code: str, formula: Formula, scope: Scope) -> Any:
@@ -465,13 +448,8 @@ def value_of(code: str, formula: Formula, scope: Scope) -> Any:
         If it cannot be evaluated.
     """
     env = patsy.EvalEnvironment([dict(scope.constants), FUNCTIONS])
-    try:
-        with np.errstate(all="ignore"):
-            return env.eval(_evaluated(code, formula, scope), inner_namespace=_aliased(scope.variables))
-    except CausalRiskError:
-        raise
-    except CANNOT as error:
-        raise cannot(error, formula, scope) from error
+    with in_words(formula, scope):
+        return env.eval(_evaluated(code, formula, scope), inner_namespace=_aliased(scope.variables))
 
 
 def _evaluated(code: str, formula: Formula, scope: Scope) -> str:
@@ -504,10 +482,8 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> 
         If a term cannot be evaluated, or is not finite.
     """
     data = _aliased(scope.variables)
-    try:
+    with in_words(formula, scope):
         values = {factor: _values(factor, coded, data, formula) for factor, coded in info.factor_infos.items()}
-    except patsy.PatsyError as error:
-        raise _failed(error, formula, scope) from error
     for found in values.values():
         if len(found) != n:
             raise DesignError(
@@ -627,9 +603,18 @@ def _aliased(variables: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
     return data
 
 
-def cannot(error: Exception, formula: Formula, scope: Scope) -> DesignError:
-    """Error for an exception that a function of a formula raised."""
-    return _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope)
+@contextmanager
+def in_words(formula: Formula, scope: Scope) -> Iterator[None]:
+    """Context in which a formula is evaluated: what its functions and patsy raise becomes a DesignError."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except patsy.PatsyError as error:
+        raise _failed(error, formula, scope) from error
+    except CausalRiskError:
+        raise
+    except CANNOT as error:  # raised within a spline or a contrast
+        raise _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope) from error
 
 
 def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignError:

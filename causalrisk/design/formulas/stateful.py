@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -17,10 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from causalrisk.design.formulas.dialects import parsed
-from causalrisk.design.formulas.evaluation import CANNOT, FUNCTIONS, Formula, Scope, cannot, check_finite, value_of
+from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, check_finite, in_words, value_of
 from causalrisk.design.formulas.scope import is_function
 from causalrisk.design.formulas.terms import with_calls_told
-from causalrisk.errors import CausalRiskError, DesignError
+from causalrisk.errors import DesignError
 from causalrisk.numerics import distributions
 from causalrisk.numerics.distributions import Percentiles, Search, Spread, Tally, numbers_of
 from causalrisk.numerics.linalg import Array
@@ -30,6 +29,7 @@ BOUNDS = ("lower_bound", "upper_bound")
 COUNTS = ("df", "degree", "include_intercept", "constraints")  # options of splines that can be tried on any numbers
 TRIED = np.arange(1000.0)
 NO_ROWS = np.empty(0, dtype=np.intp)
+NAMELESS = Scope({}, {})
 
 
 def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.Call]:
@@ -49,27 +49,13 @@ def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.
     """
     codes = dict.fromkeys(factor.code for term in (*formula.left, *formula.right) for factor in term.factors)
     calls = (call for code in codes for call in _calls(parsed(code)))
-    return {ast.unparse(call): call for call in calls if _name(call) in STATEFUL and not _replaced(_name(call), frame)}
-
-
-def _replaced(name: str, frame: Mapping[str, Any]) -> bool:
-    return is_function(frame.get(name)) and frame[name] is not STATEFUL[name]
+    own = {name for name in STATEFUL if is_function(frame.get(name)) and frame[name] is not STATEFUL[name]}
+    return {ast.unparse(call): call for call in calls if _name(call) in STATEFUL and _name(call) not in own}
 
 
 def options_of(call: ast.Call) -> list[ast.expr]:
     """Return the arguments of such a call that are not the data it codes."""
     return [*([] if _name(call) == "te" else call.args[1:]), *(k.value for k in call.keywords if k.arg != "x")]
-
-
-@contextmanager
-def _in_words(formula: Formula) -> Iterator[None]:
-    """Context in which exceptions of a formula's functions are raised with the message of `evaluate`."""
-    try:
-        yield
-    except CausalRiskError:
-        raise
-    except CANNOT as error:
-        raise cannot(error, formula, Scope({}, {})) from error
 
 
 def _calls(node: ast.AST) -> Iterator[ast.Call]:
@@ -107,7 +93,7 @@ class Question:
     def of(self, scope: Scope) -> Any:
         """Return the answer of a block, a `Tally` or a `Spread`."""
         value = value_of(self.code, self.formula, scope)
-        with _in_words(self.formula):
+        with in_words(self.formula, NAMELESS):
             columns = _columns(value)
         check_finite(columns, self.call, self.formula)
         return Spread.of(columns) if self.search is None else self.search.tally(columns[:, 0])
@@ -192,7 +178,7 @@ def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Less
             f"the {formula.model} formula {formula.text!r} has {ast.unparse(call)}, with arguments that are unpacked; "
             "expected them one by one.\nWrite them out, as in  bs(x, df=4)."
         )
-    with _in_words(formula):
+    with in_words(formula, NAMELESS):
         return _Stateful(call, formula=formula, options=_options(call, formula, scope), n=n).lesson()
 
 
@@ -290,7 +276,7 @@ class _Stateful:
         if self.options["knots"] is None:
             if first.keys is None:
                 raise self._too_many(first)
-            with _in_words(self.formula):
+            with in_words(self.formula, NAMELESS):
                 knots = self._tried(numbers_of(first.keys), *COUNTS, *BOUNDS)._all_knots
             told = {"knots": knots[1:-1], **dict(zip(BOUNDS, knots[[0, -1]], strict=True))}
         taught = replace(self, options=self.options | told)

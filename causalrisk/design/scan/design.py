@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from causalrisk.design.design import Design, Observation, Rowless, by_rows, is_missing
-from causalrisk.design.encoders import ExtendedEncoder, FormulaEncoder
+from causalrisk.design.encoders import Encoder, ExtendedEncoder
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import ColumnMoments, check_magnitude
 from causalrisk.design.rows import (
     ColumnOptions,
-    check_groups,
-    check_smallest,
+    check_drawn,
     ledger_frame,
     no_rows_left,
-    zero_note,
 )
 from causalrisk.design.scan.encode import (
     BlockCoder,
     CodedBlock,
-    Columns,
     PassCounter,
     Step,
     Store,
-    Trim,
     View,
     Writer,
-    first_block,
+    coded_block,
+    of_columns,
+    rows_left,
 )
-from causalrisk.design.scan.levels import (
-    COPIES,
-    FirstPass,
-    arm_levels,
-    first_pass,
-    make_encoder,
-    scanned_survey,
-    taught,
-)
-from causalrisk.design.scan.reader import KeptRows, ScanReader
+from causalrisk.design.scan.levels import COPIES, coder_of, first_pass
+from causalrisk.design.scan.reader import ScanReader
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, left_out, supported_columns
-from causalrisk.design.treatment import notes_of_spelling
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.process import one_blas_thread
@@ -69,26 +55,22 @@ class Moments:
         Of both designs.
     y : ColumnMoments
         Of the outcome, and of the outcome less its offset.
-    rows : ndarray of int, shape (K,)
-        Rows of each arm.
     totals : ndarray, shape (K,)
-        Sum of their weights.
+        Sum of the weights of each arm.
     members : ndarray of int, shape (m,)
         Cluster times K plus arm, where a cluster has rows in an arm.
     R : ColumnMoments or None
         Of the design of the observation model; those of X and y are then of the rows with an outcome.
-    recorded, known : ndarray, shape (K,)
-        Rows of each arm with an outcome, and the sum of their weights.
+    known : ndarray, shape (K,)
+        Sum of the weights of the rows of each arm with an outcome.
     """
 
     X: ColumnMoments
     Z: ColumnMoments
     y: ColumnMoments
-    rows: np.ndarray
     totals: Array
     members: np.ndarray
     R: ColumnMoments | None
-    recorded: np.ndarray
     known: Array
 
     def beside(self, other: Moments) -> Moments:
@@ -97,11 +79,9 @@ class Moments:
             X=self.X.beside(other.X),
             Z=self.Z.beside(other.Z),
             y=self.y.beside(other.y),
-            rows=self.rows + other.rows,
             totals=self.totals + other.totals,
             members=np.union1d(self.members, other.members),
             R=None if self.R is None or other.R is None else self.R.beside(other.R),
-            recorded=self.recorded + other.recorded,
             known=self.known + other.known,
         )
 
@@ -189,11 +169,9 @@ def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBloc
         X=X,
         Z=Z,
         y=y,
-        rows=np.bincount(block.arm, minlength=k),
         totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
         members=np.unique(cluster * k + block.arm[: len(cluster)]),
         R=R,
-        recorded=np.bincount(arm, minlength=k),
         known=np.bincount(arm, weights, minlength=k).astype(float),
     )
     return found, replace(block, table=None, place=None) if kept else None
@@ -236,8 +214,6 @@ class ScannedDesign(Rowless, Design):
     constant: Array
     arm_totals: Array
     outcome_moments: tuple[float, float]
-    outcome_encoder: FormulaEncoder | ExtendedEncoder
-    propensity_encoder: FormulaEncoder
 
     def over(
         self,
@@ -257,7 +233,7 @@ class ScannedDesign(Rowless, Design):
 
     def subset(self, keep: np.ndarray, reason: str) -> ScannedDesign:
         """As `Design.subset`."""
-        return self.trimmed(functools.partial(_marked, keep), reason, 1, None)
+        return self.trimmed(partial(_marked, keep), reason, 1, None)
 
     def trimmed(
         self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
@@ -267,46 +243,27 @@ class ScannedDesign(Rowless, Design):
         Parameters
         ----------
         keep : callable
-            As in `Trim`.
+            A block -> which of its rows are left, bool of shape (n,).
         reason : str
             Why the others are left out, for the ledger.
         workers, passes
             As in `BlockCoder.over`.
         """
         coder = self._known_coder()
-        counts = list(self.over(functools.partial(_Kept.of, keep), workers, passes))
-        kept = functools.reduce(_Kept.beside, counts)
-        lost, notes = self.n - kept.n, list[str]()
-        lines = [*self.sample_ledger.itertuples(index=False), *([("trim", reason, lost, lost)] if lost else [])]
-        try:
-            if not kept.n:
-                raise DesignError("no observations left.")
-            trim = kept.trim(keep, self, counts)
-            source = self.source.after(trim)
-            first = next(source.blocks())
-            writer = Writer(first, kept.n, coder.read, self.weights_name is not None)
-            seen, rows, _ = _kept_rows(coder, source, first, writer, workers=workers, passes=passes)
-            files = self.files.after(dataclasses.replace(trim, numbers=None))
-            made = _design(
-                coder,
-                (rows, files),
-                seen,
-                encoders=(self.outcome_encoder, self.propensity_encoder),
-                seen_names=None if self.observation is None else self.observation.names,
-                notes=notes,
-                rules=self.rules,
-                lines=lines,
-                spans=functools.partial(spans, rows, self.n_arms, workers=workers, passes=passes),
-                dropped=self.dropped_terms,
-            )
-        except DesignError as error:
-            raise DesignError(
-                f"trimming ({reason}) leaves {kept.n} of {self.n} rows: {error}\nTrim less: a wider trim=(low, high)."
-            ) from error
-        new = [f"after trimming: {note}" for note in notes if note not in self.notes]
-        for note in new:
-            warn_user(note, DesignWarning)
-        made.__dict__["notes"] = (*self.notes, *new)
+        first, sizes, weights, groups = zip(*self.over(partial(_left_of, keep), workers, passes), strict=True)
+        n, notes, clusters = sum(sizes), list[str](), None
+        lines = [*self.sample_ledger.itertuples(index=False), ("trim", reason, self.n - n, self.n - n)]
+        with self.trimming(reason, n):
+            if self.n_clusters:
+                left = np.unique(np.concatenate(groups))
+                clusters = np.full(self.n_clusters, -1)
+                clusters[left] = np.arange(len(left))
+            step = partial(rows_left, keep, n / sum(weights) if self.weight_type == "probability" else 1.0, clusters)
+            numbers = dict(zip(first, itertools.accumulate(sizes, initial=0), strict=False))
+            seen, rows, _ = _kept_rows(coder, self.source.after(partial(step, numbers)), n, None, workers, passes)
+            files = self.files.after(partial(step, None))
+            made = self._again((rows, files), seen, self.outcome_encoder, notes, lines, workers, passes)
+        made.__dict__["notes"] = self.notes_after(notes)
         return made
 
     def extended(
@@ -334,10 +291,7 @@ class ScannedDesign(Rowless, Design):
         given : bool
             Whether the coefficients are known, so that all columns stay as they are.
         """
-        coder, source = self._known_coder(), self.source.after(step)
-        first = next(source.blocks())
-        writer = Writer(first, self.n, coder.read, self.weights_name is not None)
-        seen, rows, _ = _kept_rows(coder, source, first, writer, workers=workers, passes=passes)
+        seen, rows, _ = _kept_rows(self._known_coder(), self.source.after(step), self.n, None, workers, passes)
         if given:
             count = len(encoder.names)
             return ScannedDesign(
@@ -351,21 +305,27 @@ class ScannedDesign(Rowless, Design):
                     "outcome_encoder": encoder,
                 }
             )
-        made = _design(
-            coder,
-            (rows, self.files),
-            seen,
-            encoders=(encoder, self.propensity_encoder),
-            seen_names=None if self.observation is None else self.observation.names,
-            notes=notes,
-            rules=self.rules,
-            lines=self.sample_ledger.itertuples(index=False),
-            spans=functools.partial(spans, rows, self.n_arms, workers=workers, passes=passes),
-            dropped=self.dropped_terms,
-        )
+        lines = self.sample_ledger.itertuples(index=False)
+        made = self._again((rows, self.files), seen, encoder, notes, lines, workers, passes)
         same = ("notes", "files", "propensity_basis", "observation_basis")  # coefficients are of the same columns
         made.__dict__.update({name: getattr(self, name) for name in same})
         return made
+
+    def _again(
+        self,
+        rows: tuple[View, View],
+        seen: Moments,
+        encoder: Encoder,
+        notes: list[str],
+        lines: Iterable[tuple[Any, ...]],
+        workers: int,
+        passes: PassCounter | None,
+    ) -> ScannedDesign:
+        """Make a design of rows that were made of these, as `_design`; `encoder` is that of the outcome design."""
+        names = None if self.observation is None else self.observation.names
+        models = encoder, self.propensity_encoder, names
+        limits = partial(spans, rows[0], self.n_arms, workers=workers, passes=passes)
+        return _design(self._known_coder(), rows, seen, models, notes, self.rules, lines, limits, self.dropped_terms)
 
     def _known_coder(self) -> BlockCoder:
         coder: BlockCoder | None = self.__dict__.get("coder")
@@ -421,40 +381,11 @@ class ScannedDesign(Rowless, Design):
         return {name: value for name, value in self.__dict__.items() if name not in ("coder", "source", "files")}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Kept:
-    """What trimming leaves of the rows from a number on: how many, the sum of their weights, and their clusters."""
-
-    first: int
-    n: int
-    weight: float
-    clusters: np.ndarray
-
-    @classmethod
-    def of(cls, keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> _Kept:
-        """Return what is left of a block."""
-        left = block.some(keep(block))
-        clusters = np.empty(0, dtype=np.intp) if left.cluster is None else np.unique(left.cluster)
-        return cls(int(block.position[0]), len(left.y), float(left.weights.sum()), clusters)
-
-    def beside(self, other: _Kept) -> _Kept:
-        """Merge with what is left of later rows."""
-        clusters = np.union1d(self.clusters, other.clusters)
-        return _Kept(self.first, self.n + other.n, self.weight + other.weight, clusters)
-
-    def trim(self, keep: Callable[[CodedBlock], np.ndarray], design: ScannedDesign, blocks: Sequence[_Kept]) -> Trim:
-        """Return the step that leaves these rows, given those of each block."""
-        clusters = None
-        if design.n_clusters:
-            clusters = np.full(design.n_clusters, -1)
-            clusters[self.clusters] = np.arange(len(self.clusters))
-        before = itertools.accumulate((block.n for block in blocks), initial=0)
-        return Trim(
-            keep=keep,
-            scale=self.n / self.weight if design.weight_type == "probability" else 1.0,
-            clusters=clusters,
-            numbers=dict(zip((block.first for block in blocks), before, strict=False)),
-        )
+def _left_of(keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> tuple[int, int, float, np.ndarray]:
+    """Return the number of a block's first row, and what is left of it: rows, the sum of their weights, clusters."""
+    left = block.some(keep(block))
+    clusters = np.empty(0, dtype=np.intp) if left.cluster is None else np.unique(left.cluster)
+    return int(block.position[0]), len(left.y), float(left.weights.sum()), clusters
 
 
 @one_blas_thread()
@@ -488,30 +419,22 @@ def design_from_scan(
     """
     reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame={"np": np, **frame})
     found = first_pass(reader)
+    notes = [*reader.notes, *check_drawn(found.lines, found.extent.read, found.extent.n, reader.by)]
     if found.first is None:
-        raise no_rows_left(found.lines, found.read)
-    notes, first = list(reader.notes), found.first
-    coder = _coder(found, first, notes)
-    coded, files = first_block(coder, first), View(coder)
-    writer = Writer(coded, coder.n, coder.read, columns.weights is not None)
-    seen, rows, why = _kept_rows(coder, files, coded, writer)
+        raise no_rows_left(found.lines, found.extent.read)
+    first = found.first
+    coder = coder_of(found, first, notes)
+    files = View(coder)
+    seen, rows, why = _kept_rows(coder, files, found.extent.n, coded_block(coder, first))
     if why:
         if scan.keeping.keep != "auto":
             raise DesignError(f'{why}.\nType  keep="auto", or give scan a folder= on a disk that has the room.')
         notes.append(
             f'{why}: every pass reads the data again. Type  folder="..."  in scan(), on a disk that has the room.'
         )
-    made = _design(
-        coder,
-        (rows, files),
-        seen,
-        encoders=(coder.outcome, coder.propensity),
-        seen_names=None if coder.observed is None else coder.observed.names,
-        notes=notes,
-        rules=Rules.of(columns, constant_outcome),
-        lines=found.lines,
-        spans=functools.partial(spans, rows, len(coder.arms.labels)),
-    )
+    models = coder.outcome, coder.propensity, None if coder.observed is None else coder.observed.names
+    rules, limits = Rules.of(columns, constant_outcome), partial(spans, rows, len(coder.arms.labels))
+    made = _design(coder, (rows, files), seen, models, notes, rules, found.lines, limits)
     for note in notes:
         warn_user(note, DesignWarning)
     return made
@@ -520,12 +443,14 @@ def design_from_scan(
 def _kept_rows(
     coder: BlockCoder,
     source: View,
-    first: CodedBlock,
-    writer: Writer,
+    n: int,
+    first: CodedBlock | None,
     workers: int = 1,
     passes: PassCounter | None = None,
 ) -> tuple[Moments, View, str]:
-    """Make the pass that sums the moments, and keep the rows where they are to be kept.
+    """Make the pass that sums the moments of n rows, and keep the rows where they are to be kept.
+
+    `first` is their first block where it is known.
 
     Returns
     -------
@@ -536,9 +461,11 @@ def _kept_rows(
     why : str
         Why they were not kept although they were to be.
     """
+    first = next(source.blocks()) if first is None else first
+    writer = Writer(first, n, coder.extent.read, coder.reader.columns.weights is not None)
     scan, taken = coder.reader.scan, source.source.nbytes if isinstance(source.source, Store) else 0.0
     where, why = scan.keeping.chosen(writer.nbytes, taken)
-    seen = functools.partial(moments, source, first, len(coder.arms.labels), workers=workers, passes=passes)
+    seen = partial(moments, source, first, len(coder.arms.labels), workers=workers, passes=passes)
     if where == "nothing":
         return seen(), source, why
     with contextlib.closing(writer):
@@ -550,72 +477,29 @@ def _kept_rows(
     return found, source if store is None else View(store), why
 
 
-def _coder(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
-    """Fix the coding on what the first pass learnt, and try it on the first rows."""
-    columns = found.reader.columns
-    reader = taught(found, first)
-    formulas, unit, clusters, strata, design = first.formulas, 1.0, None, None, None
-    low, high = found.weight_limits
-    zeros = found.ledger.get(("weights", "weights = 0"), [0])[0]
-    if zeros and reader.survey is None:
-        notes.append(zero_note(columns.weights, zeros))
-    notes += notes_of_spelling({**{name: c.levels for name, c in found.columns.items()}, columns.treat: found.counts})
-    if columns.weight_type == "probability":
-        unit = found.weight_sum / found.n
-        check_smallest(low, high, low / unit, columns.weights)
-    if columns.cluster is not None:
-        clusters = pd.Index(list(found.clusters), dtype=object)
-        check_groups(list(clusters), found.n, columns.cluster)
-    if reader.survey is not None:
-        strata, design = scanned_survey(found, reader.survey)
-        notes += design.notes
-    arms, observed = arm_levels(found), None
-    if reader.observed is not None and formulas.seen is not None:
-        observed = make_encoder(found, reader.observed, formulas.seen, arms)
-    coder = BlockCoder(
-        observed=observed,
-        reader=reader,
-        outcome=make_encoder(found, reader.outcome, formulas.right),
-        propensity=make_encoder(found, reader.assigned, formulas.assign),
-        arms=arms,
-        clusters=clusters,
-        strata=strata,
-        survey=design,
-        unit=unit,
-        n=found.n,
-        read=found.read,
-        starts=tuple(found.starts),
-        numbers=tuple(found.numbers),
-        mark=found.mark,
-    )
-    coder.check_by_rows(first)
-    return coder
-
-
 def _design(
     coder: BlockCoder,
     rows: tuple[View, View],
     seen: Moments,
-    *,
-    encoders: tuple[FormulaEncoder | ExtendedEncoder, FormulaEncoder],
-    seen_names: tuple[str, ...] | None,
+    models: tuple[Encoder, Encoder, tuple[str, ...] | None],
     notes: list[str],
     rules: Rules,
     lines: Iterable[tuple[Any, ...]],
-    spans: Spans,
+    limits: Spans,
     dropped: tuple[str, ...] = (),
 ) -> ScannedDesign:
     """Drop dependent columns and freeze.
 
-    `rows` are those kept and those in the files, with the columns of both encoders, and of the observation model those
-    of `seen_names`; `lines` are those of the ledger, `dropped` terms that were dropped before.
+    `rows` are those kept and those in the files, with the columns of `models`: encoders of both, and names of those of
+    the observation model. `lines` are those of the ledger, `dropped` terms that were dropped before.
     """
-    reader, columns, arms, n = coder.reader, coder.reader.columns, coder.arms, int(seen.rows.sum())
+    reader, columns, arms, n = coder.reader, coder.reader.columns, coder.arms, int(seen.Z.rows.sum())
     name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
+    outcome, propensity, seen_names = models
     observation, keep_seen, of_seen = None, None, None
     if seen.R is not None and seen_names is not None and reader.observed is not None and coder.observed is not None:
         formula = reader.observed.right_text
-        if is_missing(seen.rows, seen.recorded, arms.labels, name, formula, notes):
+        if is_missing(seen.Z.rows, seen.X.rows, arms.labels, name, formula, notes):
             keep_seen = seen.R.usable(seen_names, "observation", notes, rules.collinear)
             nobody = np.empty(0, dtype=bool), np.empty((0, len(seen_names)))
             none = Observation(*nobody, seen_names, formula, coder.observed)
@@ -626,14 +510,14 @@ def _design(
             f"outcome {name!r} is constant: {seen.outcome_limits[0, 0]:g} in all rows; the effect is 0.\n"
             "Check that it is the column you mean."
         )
-    size = seen.totals if frequency else seen.rows
-    models = ModelColumns(seen.X, encoders[0], arms.labels), ModelColumns(seen.Z, encoders[1], arms.labels)
-    trained = seen.known if frequency else seen.recorded
-    keep, keep_z = supported_columns(*models, trained, rules, notes, spans)
-    lost = [*left_out(encoders[0], keep), *left_out(encoders[1], keep_z)]
-    outcome, propensity = encoders[0].keeping(keep), encoders[1].keeping(keep_z)
+    size = seen.totals if frequency else seen.Z.rows
+    both = ModelColumns(seen.X, outcome, arms.labels), ModelColumns(seen.Z, propensity, arms.labels)
+    trained = seen.known if frequency else seen.X.rows
+    keep, keep_z = supported_columns(*both, trained, rules, notes, limits)
+    lost = [*left_out(outcome, keep), *left_out(propensity, keep_z)]
+    outcome, propensity = outcome.keeping(keep), propensity.keeping(keep_z)
     basis, constant = seen.X.basis(keep)
-    source, files = (view.after(Columns(keep, keep_z, keep_seen)) for view in rows)
+    source, files = (view.after(partial(of_columns, keep, keep_z, keep_seen)) for view in rows)
     one = reader.outcome.right_text == reader.assigned.right_text and outcome.names == propensity.names
     return ScannedDesign(
         coder=coder,
@@ -641,7 +525,7 @@ def _design(
         files=files,
         n=n,
         nobs=int(size.sum()),
-        n_dropped=coder.read - n,
+        n_dropped=coder.extent.read - n,
         n_clusters=len(np.unique(seen.members // len(arms.labels))),
         arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,
@@ -655,27 +539,21 @@ def _design(
         observation=observation,
         observation_basis=of_seen,
         unrecorded=(size - trained).astype(np.intp),
-        weight_type=columns.weight_type,
-        offset_kind="exposure" if columns.exposure is not None else None if columns.offset is None else "offset",
         score=None,
         labels=arms.labels,
         levels=arms.levels,
         endog_name=name,
-        treat_name=columns.treat,
         exog_names=outcome.names,
         propensity_names=propensity.names,
         formula=reader.outcome.text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {reader.assigned.right_text}",
         sample_ledger=ledger_frame(lines),
         notes=tuple(notes),
-        weights_name=columns.weights,
-        cluster_name=columns.cluster,
-        offset_name=columns.offset or columns.exposure,
-        score_name=None,
         rules=rules,
         missing=columns.missing,
         dropped_terms=tuple(dict.fromkeys([*dropped, *lost])),
         outcome_encoder=outcome,
         propensity_encoder=propensity,
         survey=coder.survey,
+        **reader.by.fields(),
     )

@@ -15,9 +15,8 @@ import functools
 import itertools
 import mmap
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -26,22 +25,22 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from causalrisk.design.build import outcome_values
-from causalrisk.design.columns.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
-from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.scan.files import Piece, Place, by_place, name_of, renumbered
-from causalrisk.design.scan.levels import ArmLevels, ScannedSurvey
-from causalrisk.design.scan.reader import KeptRows, Mark, ScanReader, check_read, numbered, other_rows, where
+from causalrisk.design.scan.files import Place, by_place, name_of, renumbered
+from causalrisk.design.scan.reader import Extent, KeptRows, PassCounter, ScanReader, other_rows
+from causalrisk.design.survey import SurveyDesign
+from causalrisk.design.treatment import Arms, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.multiplicities import CHUNK
-from causalrisk.runtime.workers import check_wanted, flat_map, progress_bar
+from causalrisk.runtime.workers import check_wanted, flat_map
 
 T = TypeVar("T")
-MINUTES = 100  # seconds from which the time left is in minutes
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
 OTHER_DATA = "the data are not those of the first pass: "
+NUMBERS = ("row", "cluster", "stratum")  # fields of numbers, which are kept in four bytes where these hold them
+KEPT = ("y", "X", "arm", *NUMBERS, "offset", "multiplicities", "R")  # and Z and the weights, where they are others
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ class CodedBlock:
     Z: np.ndarray
     arm: np.ndarray
     weights: np.ndarray
-    cluster: np.ndarray | None
-    offset: np.ndarray | None
+    cluster: np.ndarray | None = None
+    offset: np.ndarray | None = None
     stratum: np.ndarray | None = None
     multiplicities: np.ndarray | None = None
     row: np.ndarray | None = None
@@ -110,71 +109,7 @@ class CodedBlock:
 
     def some(self, keep: np.ndarray) -> CodedBlock:
         """Return some of the rows; `keep` is of bool, shape (n,)."""
-        names = ("position", "y", "X", "Z", "arm", "weights", "cluster", "offset", "stratum", "multiplicities", "row")
-        return taken(self, keep, *names, "place", "R")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What was made of a block, and of which rows.
-
-    Parameters
-    ----------
-    n, read : int
-        Its rows in the sample, and in the data.
-    mark : Mark
-        Checksum of the rows in the sample.
-    made : object
-        What the function returned; None without rows.
-    """
-
-    n: int
-    read: int
-    mark: Mark
-    made: Any
-
-
-@dataclass
-class PassCounter:
-    """Counts the passes of a fit, and shows on standard error how many rows of the current one are done.
-
-    Parameters
-    ----------
-    expected : int, optional
-        About how many there will be, where that is known.
-    shown : bool, default True
-        Whether to show anything.
-    passes : int, default 0
-        How many have begun.
-    start : float, optional
-        When the first began, in seconds.
-    """
-
-    expected: int | None = None
-    shown: bool = True
-    passes: int = 0
-    start: float | None = None
-
-    @property
-    def place(self) -> str:
-        """The current pass, and of about how many, where that is known."""
-        number = max(self.passes, 1)
-        return f"pass {number} of about {self.expected}" if number <= (self.expected or 0) else f"pass {number}"
-
-    def begun(self, rows: int) -> AbstractContextManager[Callable[[int], object]]:
-        """Begin a pass over so many rows; as `progress_bar`."""
-        now = time.monotonic()
-        self.start = now if self.start is None else self.start
-        done, self.passes = self.passes, self.passes + 1
-        label = f"{self.place}{self._time_left(done, now - self.start)}"
-        return progress_bar(rows, self.shown, label, "row", leave=False)
-
-    def _time_left(self, done: int, seconds: float) -> str:
-        """Say what time is left; nothing where that is not known."""
-        if not done or self.expected is None or done >= self.expected:
-            return ""
-        left = seconds / done * (self.expected - done)
-        return f", about {left:.0f} s left" if left < MINUTES else f", about {left / 60:.0f} min left"
+        return taken(self, keep, *(of.name for of in dataclasses.fields(self) if of.name not in ("places", "table")))
 
 
 @dataclass(frozen=True)
@@ -187,22 +122,18 @@ class BlockCoder:
         The data.
     outcome, propensity : FormulaEncoder
         Coding of both right-hand sides.
-    arms : ArmLevels
+    arms : Arms
         Coding of the treatment.
     clusters : Index or None
         The clusters, in the order of their numbers.
     strata : Index or None
         The strata of a survey design, in the order of their numbers.
-    survey : ScannedSurvey or None
+    survey : SurveyDesign or None
         The survey design.
     unit : float
         What weights are divided by.
-    n, read : int
-        Rows of the sample and of the data.
-    starts, numbers : tuple of int
-        Rows of the data, and of the sample, before each piece.
-    mark : Mark
-        Checksum of the rows of the first pass; later passes have to have the same.
+    extent : Extent
+        What the first pass has read.
     observed : FormulaEncoder, optional
         Coding of the right-hand side of the observation model.
     """
@@ -210,16 +141,12 @@ class BlockCoder:
     reader: ScanReader
     outcome: FormulaEncoder
     propensity: FormulaEncoder
-    arms: ArmLevels
+    arms: Arms
     clusters: pd.Index | None
     strata: pd.Index | None
-    survey: ScannedSurvey | None
+    survey: SurveyDesign | None
     unit: float
-    n: int
-    read: int
-    starts: tuple[int, ...]
-    numbers: tuple[int, ...]
-    mark: Mark
+    extent: Extent
     observed: FormulaEncoder | None = None
 
     @property
@@ -231,62 +158,24 @@ class BlockCoder:
     def over(
         self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
     ) -> Iterator[T]:
-        """Begin a pass over the blocks that have rows in the sample.
-
-        Parameters
-        ----------
-        function : callable
-            What is made of a block.
-        workers : int, default 1
-            Pieces worked on at a time, where no cluster is there to work on them.
-        passes : PassCounter, optional
-            Shows how far the pass is.
-
-        Yields
-        ------
-        object
-            What was made of each block, in their order.
-
-        Raises
-        ------
-        DesignError
-            If the data are not those of the first pass.
-        """
-        n, read, mark = 0, 0, Mark()
+        """Begin a pass over the blocks that have rows in the sample, as `Extent.over`."""
         sent = dataclasses.replace(self, reader=self.reader.without_data())
-        work = functools.partial(_of_piece, sent, function)
-        with nullcontext(lambda rows: None) if passes is None else passes.begun(self.read) as advance:
-            for done in flat_map(work, numbered(self.reader, self.starts, self.read), workers, where):
-                n, read, mark = n + done.n, read + done.read, mark.beside(done.mark)
-                advance(done.read)
-                if done.n:
-                    yield done.made
-        check_read((self.read, self.n), (read, n))
-        column = self.mark.other(mark)
-        if column:
-            raise other_rows(
-                f"a later pass read other rows than the first ones: the sum of {column!r}, each row times one plus its "
-                f"treatment, is {mark.totals[column]:.10g} and was {self.mark.totals[column]:.10g}"
-            )
+        return self.extent.over(self.reader, functools.partial(_made_of, sent, function), workers, passes)
 
     def blocks(self) -> Iterator[CodedBlock]:
         """Read and code the blocks in this process."""
-        for given in numbered(self.reader, self.starts, self.read):
-            yield from (done.made for done in _of_piece(self, itself, given) if done.n)
-
-    def number(self, start: int) -> int:
-        """Rows of the sample before the piece that begins with some row of the data."""
-        k = bisect.bisect_left(self.starts, start)
-        return self.numbers[k] if k < len(self.numbers) else self.n
+        return self.extent.blocks(self.reader, functools.partial(_made_of, self, itself))
 
     def coded(self, rows: KeptRows, number: int) -> CodedBlock:
         """Code some rows, the first of which has the given number in the sample."""
-        X, arm = self.outcome.encode(rows.table), self.arms.arms(rows.treat, self.reader.columns.treat)
+        X, name, left = self.outcome.encode(rows.table), self.reader.columns.treat, rows.formulas.left
+        arm = self.arms.arm_of(*treatment_levels(rows.treat, name), name)
+        outcome = Scope({name: rows.table[name] for name in left.variables}, left.constants)
         return CodedBlock(
-            R=self.seen_of(rows.table, arm),
+            R=None if self.observed is None else self.observed.encode(self.with_treatment(rows.table, arm)),
             places=renumbered(rows.places, rows.position, number),
             position=number + np.arange(rows.n),
-            y=self.outcome_of(rows, slice(None)),
+            y=outcome_values(self.reader.outcome, outcome, rows.recorded),
             X=X,
             Z=X if self.one_design else self.propensity.encode(rows.table),
             arm=arm,
@@ -300,30 +189,17 @@ class BlockCoder:
             place=np.arange(rows.n),
         )
 
-    def seen_of(self, table: pd.DataFrame, arm: np.ndarray) -> np.ndarray | None:
-        """Code the design of the observation model on rows with their arms, shape (n,)."""
-        return None if self.observed is None else self.observed.encode(self.with_treatment(table, arm))
-
     def with_treatment(self, table: pd.DataFrame, arm: np.ndarray) -> pd.DataFrame:
         """Return a table with the treatment by its levels, as the observation model has it."""
         return table.assign(**{self.reader.columns.treat: self.arms.coded(arm)})
 
-    def outcome_of(self, rows: KeptRows, which: slice) -> np.ndarray:
-        """Outcome of some rows of a block, NaN where it is missing."""
-        left, codes, seen = rows.formulas.left, codes_of(self.reader.outcome), rows.recorded[which]
-        y = np.full(len(seen), np.nan)
-        if seen.any():
-            own = {name: plain(rows.table[name].iloc[which][seen], name, name in codes) for name in left.variables}
-            y[seen] = outcome_values(self.reader.outcome, Scope(own, left.constants), int(seen.sum()))
-        return y
-
     def check_by_rows(self, rows: KeptRows) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
-        whole = self._coded_parts(rows, slice(None))
+        whole = _parts(self.coded(rows, 0))
         for k in np.unique(np.linspace(0, rows.n - 1, TRIED).astype(int)):
             one = slice(k, k + 1)
             try:
-                alone = self._coded_parts(rows, one)
+                alone = _parts(self.coded(rows.some(one), 0))
             except DesignError:  # such as a division by what is zero for this row
                 alone = tuple(np.full_like(part[one], np.nan) for part in whole)
             same = [
@@ -342,12 +218,10 @@ class BlockCoder:
                     "Write the number itself, or make a column of the files of it."
                 )
 
-    def _coded_parts(self, rows: KeptRows, which: slice) -> tuple[np.ndarray, ...]:
-        """Both designs, the outcome and the design of the observation model, if there is one, of some rows."""
-        table = rows.table[which]
-        seen = self.seen_of(table, self.arms.arms(rows.treat[which], self.reader.columns.treat))
-        parts = self.outcome.encode(table), self.propensity.encode(table), self.outcome_of(rows, which)
-        return parts if seen is None else (*parts, seen)
+
+def _parts(block: CodedBlock) -> tuple[np.ndarray, ...]:
+    """Both designs, the outcome and the design of the observation model, if there is one."""
+    return (block.X, block.Z, block.y, *(() if block.R is None else (block.R,)))
 
 
 def _numbers(names: pd.Index | None, values: pd.Series | None, what: str) -> NDArray[np.intp] | None:
@@ -365,26 +239,13 @@ def itself(block: CodedBlock) -> CodedBlock:
     return block
 
 
-def first_block(coder: BlockCoder, rows: KeptRows) -> CodedBlock:
-    """Code the first rows of the sample, which the first pass has left."""
-    return by_place(functools.partial(_coded, coder, rows, 0), rows.places, rows.position)
+def coded_block(coder: BlockCoder, rows: KeptRows, number: int = 0, why: str = "") -> CodedBlock:
+    """Code the rows of a block, of which the first has a number in the sample; `why` as by `by_place`."""
+    return by_place(lambda which: coder.coded(rows.some(which), number), rows.places, rows.position, why)
 
 
-def _coded(coder: BlockCoder, rows: KeptRows, number: int, which: Any) -> CodedBlock:
-    return coder.coded(rows.some(which), number)
-
-
-def _of_piece(coder: BlockCoder, function: Callable[[CodedBlock], Any], given: tuple[Piece, int]) -> Iterator[Done]:
-    """Apply a function to each block of a piece, whose first row has the number that comes with it."""
-    number = coder.number(given[1])
-    for rows in coder.reader.blocks(*given):
-        check_wanted()
-        if not rows.n:
-            yield Done(0, rows.read, Mark(), None)
-            continue
-        block = by_place(functools.partial(_coded, coder, rows, number), rows.places, rows.position, OTHER_DATA)
-        number += rows.n
-        yield Done(rows.n, rows.read, rows.mark, function(block))
+def _made_of(coder: BlockCoder, function: Callable[[CodedBlock], T], rows: KeptRows, number: int) -> T:
+    return function(coded_block(coder, rows, number, OTHER_DATA))
 
 
 Step: TypeAlias = Callable[[CodedBlock], CodedBlock]
@@ -422,23 +283,11 @@ class Store:
     def block(self, first: int, stop: int) -> CodedBlock:
         """Return the rows from one number to another, without copying their designs."""
         own = {name: values[first:stop] for name, values in self.columns.items()}
+        own |= {name: own[name].astype(np.intp) for name in NUMBERS if name in own}
         a = bisect.bisect_right(self.places, first, key=lambda place: place.first) - 1
         b = bisect.bisect_left(self.places, stop, key=lambda place: place.first)
-        return CodedBlock(
-            places=tuple(self.places[a:b]),
-            position=np.arange(first, stop),
-            y=own["y"],
-            X=own["X"],
-            Z=own.get("Z", own["X"]),
-            arm=own["arm"],
-            weights=own["weights"] if "weights" in own else np.ones(stop - first),
-            cluster=own["cluster"].astype(np.intp) if "cluster" in own else None,
-            offset=own.get("offset"),
-            stratum=own["stratum"].astype(np.intp) if "stratum" in own else None,
-            multiplicities=own.get("multiplicities"),
-            row=own["row"].astype(np.intp),
-            R=own.get("R"),
-        )
+        given = {"Z": own["X"], "weights": np.ones(stop - first), **own}
+        return CodedBlock(places=tuple(self.places[a:b]), position=np.arange(first, stop), **given)
 
     def blocks(self) -> Iterator[CodedBlock]:
         """Yield the rows in blocks of about the same size, which begin at multiples of `CHUNK`."""
@@ -451,7 +300,7 @@ class Store:
         self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
     ) -> Iterator[T]:
         """Begin a pass over the blocks, as `BlockCoder.over`; other processes are sent the arrays of each block."""
-        with contextlib.nullcontext(lambda rows: None) if passes is None else passes.begun(self.n) as advance:
+        with nullcontext(lambda rows: None) if passes is None else passes.begun(self.n) as advance:
             for rows, made in flat_map(functools.partial(_on_block, function), self.blocks(), workers, _where):
                 advance(rows)
                 yield made
@@ -524,7 +373,7 @@ class Writer:
         self.n, self.weighted = n, weighted
         self.kinds = {name: (values.shape[1:], values.dtype) for name, values in self._values(first).items()}
         short = np.dtype(np.int32 if read < 2**31 else np.int64)
-        self.kinds |= {name: ((), short) for name in ("row", "cluster", "stratum") if name in self.kinds}
+        self.kinds |= {name: ((), short) for name in NUMBERS if name in self.kinds}
         self.columns: dict[str, _Column] = {}
         self.places: list[Place] = []
         self.failed: OSError | None = None
@@ -572,43 +421,32 @@ class Writer:
 
     def _values(self, block: CodedBlock) -> dict[str, NDArray[Any]]:
         """Return what is kept of some rows."""
-        kept = {"y": block.y, "X": block.X, "arm": block.arm, "row": block.row, "offset": block.offset}
-        kept |= {"cluster": block.cluster, "stratum": block.stratum, "Z": None if block.Z is block.X else block.Z}
-        kept |= {"weights": block.weights if self.weighted else None, "multiplicities": block.multiplicities}
-        kept["R"] = block.R
-        return {name: values for name, values in kept.items() if values is not None}
+        others = {"Z": block.Z is not block.X, "weights": self.weighted}
+        names = (*KEPT, *(name for name, differs in others.items() if differs))
+        return {name: values for name in names if (values := getattr(block, name)) is not None}
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Some of the columns of both designs.
-
-    Parameters
-    ----------
-    outcome, propensity : ndarray of bool, shapes (p,) and (q,)
-        The columns.
-    observed : ndarray of bool, shape (r,), optional
-        Those of the observation model; without them it goes.
-    """
-
-    outcome: NDArray[np.bool_]
-    propensity: NDArray[np.bool_]
-    observed: NDArray[np.bool_] | None = None
-
-    def __call__(self, block: CodedBlock) -> CodedBlock:
-        """Return a block with these columns alone."""
-        one = block.Z is block.X and np.array_equal(self.outcome, self.propensity)
-        X, Z = (
-            columns if keep.all() else np.compress(keep, columns, axis=1)
-            for columns, keep in ((block.X, self.outcome), (block.Z, self.propensity))
-        )
-        seen = None if self.observed is None or block.R is None else np.compress(self.observed, block.R, axis=1)
-        return dataclasses.replace(block, X=X, Z=X if one else Z, R=seen)
+def of_columns(
+    outcome: NDArray[np.bool_], propensity: NDArray[np.bool_], observed: NDArray[np.bool_] | None, block: CodedBlock
+) -> CodedBlock:
+    """Return a block with some of the columns of the designs, as marked; without marks the observation model goes."""
+    one = block.Z is block.X and np.array_equal(outcome, propensity)
+    X, Z = (
+        columns if keep.all() else np.compress(keep, columns, axis=1)
+        for columns, keep in ((block.X, outcome), (block.Z, propensity))
+    )
+    seen = None if observed is None or block.R is None else np.compress(observed, block.R, axis=1)
+    return dataclasses.replace(block, X=X, Z=X if one else Z, R=seen)
 
 
-@dataclass(frozen=True)
-class Trim:
-    """The rows that trimming leaves.
+def rows_left(
+    keep: Callable[[CodedBlock], NDArray[np.bool_]],
+    scale: float,
+    clusters: NDArray[np.intp] | None,
+    numbers: dict[int, int] | None,
+    block: CodedBlock,
+) -> CodedBlock:
+    """Return the rows of a block that trimming leaves.
 
     Parameters
     ----------
@@ -616,30 +454,23 @@ class Trim:
         A block -> which of its rows are left, bool of shape (n,).
     scale : float
         What their observation weights are multiplied by.
-    clusters : ndarray of int, shape (G,), optional
+    clusters : ndarray of int, shape (G,), or None
         New number of each cluster.
-    numbers : dict of int to int, optional
+    numbers : dict of int to int, or None
         Number of the first row of each block -> rows left before it. Without these rows keep their numbers.
+    block : CodedBlock
+        The block.
     """
-
-    keep: Callable[[CodedBlock], NDArray[np.bool_]]
-    scale: float = 1.0
-    clusters: NDArray[np.intp] | None = None
-    numbers: dict[int, int] | None = None
-
-    def __call__(self, block: CodedBlock) -> CodedBlock:
-        """Return the rows of a block that are left."""
-        left = block.some(self.keep(block))
-        cluster = left.cluster if self.clusters is None or left.cluster is None else self.clusters[left.cluster]
-        position, places = left.position, block.places
-        if self.numbers is not None and len(position):
-            first = self.numbers.get(int(block.position[0]), -1)
-            if first < 0:
-                raise other_rows("a later pass over the data has its rows in other blocks than the first ones")
-            position, places = first + np.arange(len(position)), renumbered(places, position, first)
-        return dataclasses.replace(
-            left, weights=left.weights * self.scale, cluster=cluster, position=position, places=places
-        )
+    left = block.some(keep(block))
+    cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
+    left = dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
+    if numbers is None or not len(left.position):
+        return left
+    first = numbers.get(int(block.position[0]), -1)
+    if first < 0:
+        raise other_rows("a later pass over the data has its rows in other blocks than the first ones")
+    places, position = renumbered(block.places, left.position, first), first + np.arange(len(left.position))
+    return dataclasses.replace(left, places=places, position=position)
 
 
 @dataclass(frozen=True)

@@ -43,35 +43,23 @@ def alike(first: Any, other: Any) -> bool:
         floats where these hold them.
     """
     if not isinstance(first, pd.DataFrame) or not isinstance(other, pd.DataFrame):
-        return type(first) is type(other) and _same_schema(first, other)
+        if type(first) is not type(other) or not first.schema.equals(other.schema):
+            return False
+        pairs = ((a, b) for a, b in zip(first.columns, other.columns, strict=True) if hasattr(a, "dictionary"))
+        return all(a.dictionary.equals(b.dictionary) for a, b in pairs)
     if list(first.columns) != list(other.columns):
         return False
-    pairs = zip(first.dtypes, other.dtypes, strict=True)
-    return all(_same(a, b) or _numbers(first.iloc[:, k], other.iloc[:, k]) for k, (a, b) in enumerate(pairs))
+    return all(_same_type(first.iloc[:, k], other.iloc[:, k]) for k in range(first.shape[1]))
 
 
-def _same(first: Any, other: Any) -> bool:
-    """Whether two dtypes are the same, with categories in the same order."""
-    return bool(first == other) and (
-        not isinstance(first, pd.CategoricalDtype) or list(first.categories) == list(other.categories)
-    )
-
-
-def _numbers(first: pd.Series, other: pd.Series) -> bool:
-    """Whether whole numbers and floats are the same numbers together."""
-    if not all(isinstance(values.dtype, np.dtype) and values.dtype.kind in "if" for values in (first, other)):
+def _same_type(first: pd.Series, other: pd.Series) -> bool:
+    """Whether two columns are of one type, categories in one order, or whole numbers beside floats that hold them."""
+    a, b = first.dtype, other.dtype
+    if a == b:
+        return not isinstance(a, pd.CategoricalDtype) or list(a.categories) == list(b.categories)
+    if not all(isinstance(dtype, np.dtype) and dtype.kind in "if" for dtype in (a, b)):
         return False
     return all(values.dtype.kind == "f" or -EXACT <= values.min() <= values.max() <= EXACT for values in (first, other))
-
-
-def _same_schema(first: Any, other: Any) -> bool:
-    """Whether two Arrow batches have the same columns, and their categories the same order."""
-    if not first.schema.equals(other.schema):
-        return False
-    return all(
-        not hasattr(a, "dictionary") or a.dictionary.equals(b.dictionary)
-        for a, b in zip(first.columns, other.columns, strict=True)
-    )
 
 
 def joined(rows: Sequence[Any]) -> pd.DataFrame:
@@ -447,7 +435,11 @@ def _matching(pattern: str) -> list[str]:
     if not found or not os.path.exists(found[0]):
         raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
     if os.path.isdir(found[0]):
-        raise _no_files(found[0].rstrip("/"))
+        folder = found[0].rstrip("/")
+        typed = f'scan("{folder}/*.parquet")'
+        if any("=" in name and os.path.isdir(os.path.join(folder, name)) for name in os.listdir(folder)):
+            typed = f'scan(pyarrow.dataset.dataset("{folder}", partitioning="hive"))'  # values of a column in names
+        raise DesignError(f"{folder!r} is a folder; expected files.\nType  {typed}.")
     odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV))), None)
     if odd is not None:
         readers = {".dta": "stata", ".sas7bdat": "sas", ".xpt": "sas"}  # of pandas, which read such a file in chunks
@@ -457,14 +449,6 @@ def _matching(pattern: str) -> list[str]:
             f'Type  scan(lambda: pandas.read_{reader}("{odd}", chunksize=100_000))  if that reads it.'
         )
     return found
-
-
-def _no_files(folder: str) -> DesignError:
-    """Say how to name the files of a folder, and one whose folders have the values of a column in their names."""
-    typed = f'scan("{folder}/*.parquet")'
-    if any("=" in name and os.path.isdir(os.path.join(folder, name)) for name in os.listdir(folder)):
-        typed = f'scan(pyarrow.dataset.dataset("{folder}", partitioning="hive"))'
-    return DesignError(f"{folder!r} is a folder; expected files.\nType  {typed}.")
 
 
 def _check_once(paths: Sequence[str]) -> None:
@@ -605,7 +589,8 @@ class Partitions:
         frame = self.frame[used]
         for k in range(frame.npartitions):
             part, where = frame.get_partition(k), f"partition {k + 1} of the Dask data frame"
-            if _held(part):
+            if any(type(task).__module__.partition(".")[0] == "distributed" for task in part.dask.values()):
+                # A cluster holds the rows, so that only its client gets them.
                 given = frame_part(part.compute(), where, columns)
             else:  # what it has is not known
                 given = Part(where, partial(_computed, part), block_rows, counted=False)
@@ -614,11 +599,6 @@ class Partitions:
     def column_names(self) -> list[str]:
         """As in `Source`."""
         return [str(name) for name in self.frame.columns]
-
-
-def _held(part: Any) -> bool:
-    """Whether a cluster holds the rows, so that only its client gets them."""
-    return any(type(task).__module__.partition(".")[0] == "distributed" for task in part.dask.values())
 
 
 def _computed(part: Any, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:

@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns.dtypes import listing, looks_numeric, plain
+from causalrisk.design.columns.dtypes import looks_numeric, plain
 from causalrisk.design.design import Rowless
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.rows import check_exact, no_rows_left
-from causalrisk.design.scan.files import Piece, by_place
-from causalrisk.design.scan.reader import KeptRows, Line, Mark, ScanReader, check_read, numbered, other_rows, where
+from causalrisk.design.rows import Line, check_exact, check_groups, check_smallest, no_rows_left
+from causalrisk.design.scan.encode import BlockCoder
+from causalrisk.design.scan.files import by_place
+from causalrisk.design.scan.reader import Extent, KeptRows, ScanReader
 from causalrisk.design.scan.source import from_function
 from causalrisk.design.survey import (
     ReplicateSums,
     Replication,
-    Strata,
     SurveyColumns,
     SurveyDesign,
     labels_of,
-    nobody_inside,
     replication_of,
 )
-from causalrisk.design.treatment import order_levels, show, treatment_levels
+from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, show, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import add_up
 from causalrisk.runtime.system import memory
-from causalrisk.runtime.workers import check_wanted, flat_map
 
 COPIES = 12  # of the coded columns of a block, at the most, at a time
 
@@ -61,18 +60,49 @@ class SeenColumn:
         Some values.
     """
 
-    kind: str
-    block: str
-    dtypes: set[str]
-    levels: dict[Any, None]
-    orders: set[tuple[Any, ...]]
-    head: np.ndarray
+    kind: str = ""
+    block: str = ""
+    dtypes: set[str] = field(default_factory=set)
+    levels: dict[Any, None] = field(default_factory=dict)
+    orders: set[tuple[Any, ...]] = field(default_factory=set)
+    head: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def sorted_levels(self) -> list[Any]:
         """Return the levels in the order of the categories where all blocks have the same, else sorted."""
         if len(self.orders) == 1:
             return [level for level in next(iter(self.orders)) if level in self.levels]
         return sorted(self.levels)
+
+    def note(self, values: pd.Series, dtype: Any, block: str, coded: bool) -> None:
+        """Add the plain values of a block, which had a dtype; `coded` where numbers are categories."""
+        order = tuple(dtype.categories) if isinstance(dtype, pd.CategoricalDtype) else None
+        numeric = values.dtype.kind in "bif" and order is None
+        kind = "numbers" if numeric else "levels"
+        if not self.kind:
+            self.kind, self.block, self.head = kind, block, values.to_numpy()[:2]
+        if self.kind != kind:
+            raise self._of_two_kinds(values)
+        self.dtypes.add(values.dtype.kind if numeric else "O")
+        if not numeric and not coded and all(isinstance(level, str) for level in pd.unique(values)):
+            plain(pd.Series(list(pd.unique(values)), dtype=object), str(values.name))  # refuses numbers, dates as text
+        if not numeric or coded:
+            self.levels.update(dict.fromkeys(pd.unique(values)))
+            if order is not None:
+                self.orders.add(order)
+
+    def _of_two_kinds(self, values: pd.Series) -> DesignError:
+        """Say that a column has numbers in one block and text in another, and which text."""
+        name, text_before = str(values.name), self.kind == "levels"
+        texts = [str(text) for text in (self.levels if text_before else pd.unique(values))] or [str(self.head[0])]
+        odd = next((text for text in texts if not looks_numeric(text)), texts[0])
+        text = f"text or categories, such as {odd!r},"
+        now, before = ("numbers", text) if text_before else (text, "numbers")
+        return DesignError(
+            f"column {name!r} has {now} and in {self.block} {before.rstrip(',')}; expected the same in every block.\n"
+            f"Read the files alike:  scan(lambda: pandas.read_csv(..., na_values=[{odd!r}], chunksize=100_000))  if "
+            f'that stands for a missing value in CSV files, and  dtype={{"{name}": str}}  in its place if these are '
+            "codes."
+        )
 
 
 @dataclass
@@ -83,11 +113,11 @@ class FirstPass:
     ----------
     reader : ScanReader
         The data.
-    starts, numbers : list of int
-        Rows of the data, and of the sample, before each piece.
+    extent : Extent
+        What has been read.
     first : KeptRows, optional
         The first block that has rows in the sample.
-    stratum : SeenColumn, optional
+    stratum : SeenColumn
         Strata of a survey design, of all rows.
     strata : DataFrame, optional
         Columns "stratum", "rows", and "low" and "high" of the finite population correction.
@@ -98,29 +128,25 @@ class FirstPass:
     """
 
     reader: ScanReader
-    read: int = 0
-    n: int = 0
-    columns: dict[str, SeenColumn] = field(default_factory=dict)
-    treat: SeenColumn | None = None
-    counts: dict[Any, int] = field(default_factory=dict)
+    extent: Extent = field(default_factory=Extent)
+    columns: dict[str, SeenColumn] = field(default_factory=lambda: defaultdict(SeenColumn))
+    treat: SeenColumn = field(default_factory=SeenColumn)
+    counts: Counter[Any] = field(default_factory=Counter)
     clusters: dict[Any, None] = field(default_factory=dict)
     cluster_kind: tuple[str, str] | None = None
-    ledger: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    ledger: dict[tuple[str, str], Any] = field(default_factory=lambda: defaultdict(lambda: np.zeros(2, dtype=int)))
     weight_sum: float = 0.0
-    starts: list[int] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    mark: Mark = field(default_factory=Mark)
     first: KeptRows | None = None
     weight_limits: tuple[float, float] = (np.inf, 0.0)
-    stratum: SeenColumn | None = None
+    stratum: SeenColumn = field(default_factory=SeenColumn)
     strata: pd.DataFrame | None = None
     units: pd.DataFrame | None = None
     replicates: ReplicateSums | None = None
 
     @property
     def lines(self) -> list[Line]:
-        """Lines of the ledger, of variables that are missing somewhere."""
-        return [(*key, missing, dropped) for key, (missing, dropped) in self.ledger.items() if missing]
+        """Lines of the ledger."""
+        return [(*key, *counts.tolist()) for key, counts in self.ledger.items()]
 
 
 def first_pass(reader: ScanReader) -> FirstPass:
@@ -142,31 +168,24 @@ def first_pass(reader: ScanReader) -> FirstPass:
         If a column has numbers in one block and text in another, or no row is left.
     """
     found = FirstPass(reader)
+    extent = found.extent
     for piece in reader.pieces():
-        found.starts.append(found.read)
-        found.numbers.append(found.n)
-        for rows in reader.blocks(piece, found.read):
-            found.read, found.n = found.read + rows.read, found.n + rows.n
+        extent.starts.append((extent.read, extent.n))
+        for rows in reader.blocks(piece, extent.read):
+            extent.add(rows)
             for used_in, name, missing, dropped in rows.lines:
-                line = found.ledger.setdefault((used_in, name), [0, 0])
-                line[0], line[1] = line[0] + missing, line[1] + dropped
+                found.ledger[used_in, name] += np.array([missing, dropped])
             if rows.drawn is not None:
                 every = rows.places[0].first + np.arange(rows.read)
                 by_place(functools.partial(_note_drawn, found, rows), rows.places, every)
             if rows.n:
                 by_place(functools.partial(_note_rows, found, rows), rows.places, rows.position)
-                found.mark = found.mark.beside(rows.mark)
                 found.first = found.first or rows
-    if not found.read and reader.names and from_function(reader.scan.source):
+    if not found.extent.read and reader.names and from_function(reader.scan.source):
         raise DesignError(
             "the function given to scan gave rows when it was called first, and none the second time; every pass over "
             "the data calls it.\nLet it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
         )
-    for used_in, _, missing, _ in found.lines:
-        if used_in == "subpop" and missing == found.read:
-            raise nobody_inside(str(reader.columns.subpop))
-    if not found.n:
-        raise no_rows_left(found.lines, found.read)
     return found
 
 
@@ -175,19 +194,12 @@ def _note_rows(found: FirstPass, block: KeptRows, which: Any) -> None:
     rows = block.some(which)
     codes = found.reader.codes
     for name, values in rows.variables().items():
-        raw = rows.table[name].dtype
-        order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
-        found.columns[name] = _note(
-            found.columns.get(name), values=values, order=order, block=rows.name, coded=name in codes
-        )
+        found.columns[name].note(values, rows.table[name].dtype, rows.name, name in codes)
         _check_levels(name, len(found.columns[name].levels), found.reader.scan.block_rows)
     levels = treatment_levels(rows.treat, found.reader.columns.treat)
-    for level, count in zip(levels[1], np.bincount(levels[0], minlength=len(levels[1])), strict=True):
-        found.counts[level] = found.counts.get(level, 0) + int(count)
-    raw = rows.treat.dtype
-    order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
-    values = pd.Series(levels[1], name=found.reader.columns.treat)
-    found.treat = _note(found.treat, values=values, order=order, block=rows.name, coded=True)
+    counts = np.bincount(levels[0], minlength=len(levels[1])).tolist()
+    found.counts.update(dict(zip(levels[1], counts, strict=True)))
+    found.treat.note(pd.Series(levels[1], name=found.reader.columns.treat), rows.treat.dtype, rows.name, True)
     if rows.cluster is not None:
         groups = pd.unique(np.asarray(rows.cluster, dtype=object))
         check_exact(groups, found.reader.columns.cluster)
@@ -201,14 +213,13 @@ def _note_rows(found: FirstPass, block: KeptRows, which: Any) -> None:
 
 def _note_drawn(found: FirstPass, block: KeptRows, which: Any) -> None:
     """Add how some rows of a block were drawn, in the sample or not, to what is known of the strata."""
-    if block.drawn is None or found.reader.survey is None:
+    if block.drawn is None or found.reader.by.survey is None:
         return
-    drawn, given = block.drawn[which], found.reader.survey.strata
+    drawn, given = block.drawn[which], found.reader.by.survey.strata
     codes, levels = pd.factorize(drawn["stratum"])
-    names, raw = np.asarray(levels, dtype=object), drawn["stratum"].dtype
-    order = tuple(raw.categories) if isinstance(raw, pd.CategoricalDtype) else None
+    names = np.asarray(levels, dtype=object)
     values = pd.Series(names.tolist(), name="stratum" if given is None else given.name)
-    found.stratum = _note(found.stratum, values=values, order=order, block=block.name, coded=True)
+    found.stratum.note(values, drawn["stratum"].dtype, block.name, True)
     fpc = drawn.get("fpc", pd.Series(0.0, drawn.index)).groupby(codes)
     new = pd.DataFrame({"stratum": names, "rows": fpc.size(), "low": fpc.min(), "high": fpc.max()})
     by = pd.concat([new] if found.strata is None else [found.strata, new]).groupby("stratum", sort=False)
@@ -232,8 +243,8 @@ class ScannedSurvey(Rowless, SurveyDesign):
 
 def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, ScannedSurvey]:
     """Return the strata in the order of their numbers, and the design that all rows of the data make."""
-    if found.stratum is None or found.strata is None:
-        raise no_rows_left(found.lines, found.read)
+    if found.strata is None:
+        raise no_rows_left(found.lines, found.extent.read)
     names = pd.Index(found.stratum.sorted_levels(), dtype=object)
     by = found.strata.set_index("stratum").reindex(names)
     units = by["rows"]
@@ -241,11 +252,12 @@ def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, 
         columns.check_nested(found.units)
         units = found.units.groupby("stratum").size().reindex(names)
     limits = None if columns.fpc is None else (by["low"].to_numpy(), by["high"].to_numpy())
-    strata = Strata(labels_of(names), units.to_numpy().astype(float), limits)
     given, replication = found.reader.columns, None
     if found.replicates is not None:
         replication = ScannedReplication(**replication_of(columns.survey, found.replicates))
-    return names, ScannedSurvey(replication=replication, **columns.described(strata, given.weights, given.subpop))
+    sizes = units.to_numpy().astype(float)
+    known = columns.described(labels_of(names), sizes, limits, given.weights, given.subpop)
+    return names, ScannedSurvey(replication=replication, **known)
 
 
 def _check_clusters(found: FirstPass, groups: Sequence[Any], block: str) -> None:
@@ -270,41 +282,7 @@ def _check_levels(name: str, levels: int, block_rows: int) -> None:
         )
 
 
-def _note(
-    seen: SeenColumn | None, values: pd.Series, order: tuple[Any, ...] | None, block: str, coded: bool
-) -> SeenColumn:
-    """Add the plain values of a block to what is known of a column; `order` is that of its categories."""
-    numeric = values.dtype.kind in "bif" and order is None
-    kind = "numbers" if numeric else "levels"
-    if seen is None:
-        seen = SeenColumn(kind=kind, block=block, dtypes=set(), levels={}, orders=set(), head=values.to_numpy()[:2])
-    if seen.kind != kind:
-        raise _of_two_kinds(seen, values)
-    seen.dtypes.add(values.dtype.kind if numeric else "O")
-    if not numeric and not coded and all(isinstance(level, str) for level in pd.unique(values)):
-        plain(pd.Series(list(pd.unique(values)), dtype=object), str(values.name))  # refuses numbers and dates as text
-    if not numeric or coded:
-        seen.levels.update(dict.fromkeys(pd.unique(values)))
-        if order is not None:
-            seen.orders.add(order)
-    return seen
-
-
-def _of_two_kinds(seen: SeenColumn, values: pd.Series) -> DesignError:
-    """Say that a column has numbers in one block and text in another, and which text."""
-    name, text_before = str(values.name), seen.kind == "levels"
-    texts = [str(text) for text in (seen.levels if text_before else pd.unique(values))] or [str(seen.head[0])]
-    odd = next((text for text in texts if not looks_numeric(text)), texts[0])
-    text = f"text or categories, such as {odd!r},"
-    now, before = ("numbers", text) if text_before else (text, "numbers")
-    return DesignError(
-        f"column {name!r} has {now} and in {seen.block} {before.rstrip(',')}; expected the same in every block.\n"
-        f"Read the files alike:  scan(lambda: pandas.read_csv(..., na_values=[{odd!r}], chunksize=100_000))  if that "
-        f'stands for a missing value in CSV files, and  dtype={{"{name}": str}}  in its place if these are codes.'
-    )
-
-
-def make_encoder(found: FirstPass, formula: Formula, scope: Scope, arms: ArmLevels | None = None) -> FormulaEncoder:
+def make_encoder(found: FirstPass, formula: Formula, scope: Scope, arms: Arms | None = None) -> FormulaEncoder:
     """Fix the coding of a right-hand side on all levels.
 
     Parameters
@@ -315,7 +293,7 @@ def make_encoder(found: FirstPass, formula: Formula, scope: Scope, arms: ArmLeve
         The formula.
     scope : Scope
         What its names mean in one block.
-    arms : ArmLevels, optional
+    arms : Arms, optional
         Levels of the treatment, where it may be in the formula.
 
     Returns
@@ -359,47 +337,13 @@ def _is_variable(code: str) -> bool:
     return isinstance(node, ast.Name)
 
 
-@dataclass(frozen=True)
-class ArmLevels:
-    """Levels of the treatment as arms, the reference first.
-
-    Parameters
-    ----------
-    levels : tuple
-        Raw levels.
-    labels : tuple of str
-        Printed labels.
-    """
-
-    levels: tuple[Any, ...]
-    labels: tuple[str, ...]
-
-    def coded(self, arm: np.ndarray) -> pd.Categorical:
-        """Return the treatment of rows by its levels, as the observation model has it; arms of shape (n,)."""
-        return pd.Categorical.from_codes(arm.astype(int), categories=list(self.levels))
-
-    def arms(self, values: pd.Series, name: str) -> np.ndarray:
-        """Code a block's treatment as in `Coding`, shape (n,)."""
-        codes, found = treatment_levels(values, name)
-        unknown = [level for level in found if level not in self.levels]
-        if unknown:
-            raise DesignError(
-                f"treatment {name!r} has the levels {listing(unknown)}, which the first pass did not see; expected "
-                f"{listing(self.levels)}.\nMake scan and model anew, from data that do not change."
-            )
-        arm = [self.levels.index(level) for level in found]
-        return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
-
-
-def arm_levels(found: FirstPass) -> ArmLevels:
+def arm_levels(found: FirstPass) -> Arms:
     """Order the levels of the treatment as arms."""
     columns, seen = found.reader.columns, found.treat
-    if seen is None:
-        raise no_rows_left(found.lines, found.read)
     levels = seen.sorted_levels() if seen.kind == "levels" else sorted(found.counts)
     if seen.kind == "levels":  # an interval is known by its text
         levels = [level for level in levels if level in found.counts] or sorted(found.counts)
-    order, labels = order_levels(
+    return arms_in_order(
         levels,
         np.array([found.counts[level] for level in levels]),
         columns.treat,
@@ -409,21 +353,6 @@ def arm_levels(found: FirstPass) -> ArmLevels:
         levels=columns.levels,
         call=f"from_formula(..., treat={show(columns.treat)}, ",
     )
-    return ArmLevels(tuple(levels[i] for i in order), labels)
-
-
-class Answers(NamedTuple):
-    """Rows of a block in the sample and in the data, and its answers to the questions; none without rows."""
-
-    n: int
-    read: int
-    given: list[Any]
-
-    def beside(self, other: Answers) -> Answers:
-        """Return those of other rows beside these."""
-        pairs = zip(self.given, other.given, strict=False)
-        both = [a.beside(b) for a, b in pairs] if self.given and other.given else self.given or other.given
-        return Answers(self.n + other.n, self.read + other.read, both)
 
 
 def taught(found: FirstPass, first: KeptRows) -> ScanReader:
@@ -445,7 +374,7 @@ def taught(found: FirstPass, first: KeptRows) -> ScanReader:
     done: set[str] = set()
     while True:
         for call, (node, formula) in _ready(reader, done).items():
-            lesson = lessons.get(call) or first_lesson(node, formula, scope, found.n)
+            lesson = lessons.get(call) or first_lesson(node, formula, scope, found.extent.n)
             if lesson is None:
                 done.add(call)
             else:
@@ -473,24 +402,14 @@ def _ready(reader: ScanReader, done: set[str]) -> dict[str, tuple[ast.Call, Form
 def _pass(found: FirstPass, reader: ScanReader, lessons: dict[str, Lesson]) -> dict[str, Lesson | str]:
     """Make a pass; return the next lesson of each call, or the call told."""
     questions = [lesson.question for lesson in lessons.values()]
-    work = functools.partial(_answered, reader.without_data(), questions)
-    pieces = numbered(reader, found.starts, found.read)
-    answers = functools.reduce(Answers.beside, flat_map(work, pieces, 1, where), Answers(0, 0, []))
-    check_read((found.read, found.n), (answers.read, answers.n))
-    if any(q.search and q.search.size != tally.n for q, tally in zip(questions, answers.given, strict=True)):
-        raise other_rows("a later pass read other rows than the first ones")
-    return {call: lesson.after(given) for (call, lesson), given in zip(lessons.items(), answers.given, strict=True)}
+    blocks = found.extent.over(reader, functools.partial(_answered, questions))
+    answers = functools.reduce(lambda one, other: [a.beside(b) for a, b in zip(one, other, strict=True)], blocks)
+    return {call: lesson.after(given) for (call, lesson), given in zip(lessons.items(), answers, strict=True)}
 
 
-def _answered(reader: ScanReader, questions: list[Question], piece: tuple[Piece, int]) -> Iterator[Answers]:
-    """Put the questions to each block of a piece, whose first row has the number that comes with it."""
-    for rows in reader.blocks(*piece):
-        check_wanted()
-        if not rows.n:
-            yield Answers(0, rows.read, [])
-            continue
-        given = by_place(functools.partial(_answers, questions, rows), rows.places, rows.position)
-        yield Answers(rows.n, rows.read, given)
+def _answered(questions: list[Question], rows: KeptRows, number: int) -> list[Any]:
+    """Put the questions to a block."""
+    return by_place(functools.partial(_answers, questions, rows), rows.places, rows.position)
 
 
 def _answers(questions: list[Question], rows: KeptRows, which: Any) -> list[Any]:
@@ -503,3 +422,53 @@ def _scope(rows: KeptRows) -> Scope:
     given = rows.formulas
     scopes = [scope for scope in (given.left, given.right, given.assign, given.seen) if scope is not None]
     return Scope(rows.variables(), {name: value for scope in scopes for name, value in scope.constants.items()})
+
+
+def coder_of(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
+    """Fix the coding on what the first pass learnt, and try it on the first rows.
+
+    Parameters
+    ----------
+    found : FirstPass
+        What the first pass learnt.
+    first : KeptRows
+        The first block that has rows in the sample.
+    notes : list of str
+        Lines are appended.
+
+    Returns
+    -------
+    BlockCoder
+        What codes the rows, every pass in the same way.
+    """
+    columns = found.reader.columns
+    reader = taught(found, first)
+    formulas, unit, clusters, strata, design = first.formulas, 1.0, None, None, None
+    low, high = found.weight_limits
+    notes += notes_of_spelling({**{name: c.levels for name, c in found.columns.items()}, columns.treat: found.counts})
+    if columns.weight_type == "probability":
+        unit = found.weight_sum / found.extent.n
+        check_smallest(low, high, low / unit, columns.weights)
+    if columns.cluster is not None:
+        clusters = pd.Index(list(found.clusters), dtype=object)
+        check_groups(list(clusters), found.extent.n, columns.cluster)
+    if reader.by.survey is not None:
+        strata, design = scanned_survey(found, reader.by.survey)
+        notes += design.notes
+    arms, observed = arm_levels(found), None
+    if reader.observed is not None and formulas.seen is not None:
+        observed = make_encoder(found, reader.observed, formulas.seen, arms)
+    coder = BlockCoder(
+        observed=observed,
+        reader=reader,
+        outcome=make_encoder(found, reader.outcome, formulas.right),
+        propensity=make_encoder(found, reader.assigned, formulas.assign),
+        arms=arms,
+        clusters=clusters,
+        strata=strata,
+        survey=design,
+        unit=unit,
+        extent=found.extent,
+    )
+    coder.check_by_rows(first)
+    return coder

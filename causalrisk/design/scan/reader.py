@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import copy
-import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,27 +21,19 @@ from causalrisk.design.build import Formulas, check_roles, kept_offset, read_for
 from causalrisk.design.columns.dtypes import missing_mask, plain
 from causalrisk.design.columns.tables import Table, as_table, condition_names, is_column
 from causalrisk.design.formulas.evaluation import Formula
-from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
 from causalrisk.design.indicators import INDICATOR
-from causalrisk.design.rows import (
-    BY_ROW,
-    UNRECORDED,
-    ColumnOptions,
-    by_rows,
-    dropped_lines,
-    inside_of,
-    read_weights,
-    used_sources,
-)
+from causalrisk.design.rows import BY_ROW, UNRECORDED, ColumnOptions, Line, by_rows, draw_rows
 from causalrisk.design.scan.files import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
-from causalrisk.design.survey import replicate_values
+from causalrisk.design.survey import ROLES, replicate_values
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import taken
+from causalrisk.runtime.workers import check_wanted, flat_map, progress_bar
 
-Line = tuple[str, str, int, int]
+T = TypeVar("T")
+MINUTES = 100  # seconds from which the time left is in minutes
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ class KeptRows:
     position : ndarray of int, shape (n,)
         Number in all data of each row kept.
     lines : list of tuple
-        Lines of the ledger, as by `rows.dropped_lines`.
+        Lines of the ledger, as in `Rows`.
     table : DataFrame
         Variables of both models on the n rows kept.
     formulas : Formulas
@@ -163,7 +156,7 @@ class KeptRows:
     def variables(self) -> dict[str, pd.Series]:
         """Variables of the models as plain columns; without the outcome, where some are missing."""
         given, names = self.formulas, [str(name) for name in self.table]
-        codes = set().union(*(codes_of(part) for part in (given.outcome, given.assigned, given.observed) if part))
+        codes = set().union(*map(codes_of, given.models))
         if given.seen is not None:
             names = [name for name in names if name not in given.left.variables]
         return {name: plain(self.table[name], name, name in codes) for name in names}
@@ -203,34 +196,38 @@ class ScanReader:
         self.notes: list[str] = []
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
         constants = _constants(frame, names, f"{formula} {propensity} {columns.observed}")
-        known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
-        formulas, _ = read_formulas(
-            formula, propensity=propensity, observed=columns.observed, data=empty, frame=constants, notes=self.notes,
-            known=known,
-        )  # fmt: skip
-        self.scan, self.columns = scan, columns
-        self.outcome, self.assigned, self.observed = formulas.outcome, formulas.assigned, formulas.observed
+        formulas, _ = read_formulas(formula, propensity, columns, empty, constants, self.notes)
+        self.scan, self.columns, self.formulas = scan, columns, formulas.models
         used = {use.name for part in self.formulas for use in part.uses()}
         self.frame = {name: value for name, value in constants.items() if name in used}
         for part in self.formulas:
             _refuse_state(part, self.frame, names)
         check_names(columns)
-        by = by_rows(as_table(empty, []), columns, {}, [])
+        self.by = by = by_rows(as_table(empty, []), columns, {}, [])
         check_roles(formulas, columns.treat, columns.did)
-        self.survey = by.survey
         others = [getattr(columns, option) for option in BY_ROW[:-1]]
         if isinstance(columns.subpop, str):
             others += condition_names(columns.subpop)
         if columns.design is not None:
-            others += [columns.design.strata, columns.design.fpc]
+            others += [getattr(columns.design, role) for role in ROLES]
         if by.survey is not None and by.survey.replicates is not None:
             others += list(by.survey.replicates)
         self.used = [name for name in names if name in used or name in others]
 
     @property
-    def formulas(self) -> list[Formula]:
-        """The formulas there are."""
-        return [self.outcome, self.assigned, *([] if self.observed is None else [self.observed])]
+    def outcome(self) -> Formula:
+        """Outcome formula."""
+        return self.formulas[0]
+
+    @property
+    def assigned(self) -> Formula:
+        """Propensity formula."""
+        return self.formulas[1]
+
+    @property
+    def observed(self) -> Formula | None:
+        """Formula of the observation model, where there is one."""
+        return self.formulas[2] if len(self.formulas) > 2 else None
 
     @property
     def codes(self) -> set[str]:
@@ -255,29 +252,17 @@ class ScanReader:
     def told(self, calls: Mapping[str, str]) -> ScanReader:
         """Return a reader whose formulas are told what some of their calls have learnt."""
         taught = copy.copy(self)
-        told = [dataclasses.replace(formula, told=(*formula.told, *calls.items())) for formula in self.formulas]
-        taught.outcome, taught.assigned, *others = told
-        taught.observed = others[0] if others else None
+        taught.formulas = [replace(formula, told=(*formula.told, *calls.items())) for formula in self.formulas]
         return taught
 
     def _kept(self, block: NamedBlock, which: Any) -> KeptRows:
         frame = block.frame[which]
         table = Table(frame.index, frame.assign(**_levels_of_text(frame)))
-        formulas = Formulas(
-            outcome=self.outcome,
-            assigned=self.assigned,
-            left=resolve(self.outcome, table, self.frame, "left"),
-            right=resolve(self.outcome, table, self.frame, "right"),
-            assign=resolve(self.assigned, table, self.frame, "right"),
-            observed=self.observed,
-            seen=None if self.observed is None else resolve(self.observed, table, self.frame, "right"),
-        )
+        formulas = Formulas.of(self.formulas, table, self.frame)
         by = by_rows(table, self.columns, {}, [])
         sources, recorded = formulas.sources(self.columns.treat), formulas.recorded
-        weights = read_weights(by.weights, by.weight_type)
-        lines, keep = dropped_lines(
-            used_sources(sources, by), table.index, self.columns.missing, weights, inside_of(by)
-        )
+        rows = draw_rows(sources, by, table.index, self.columns.missing)
+        keep, lines, weights = rows.keep, rows.lines, rows.weights
         kept = {source.name: source.values[keep] for source in sources}
         if recorded is not None:
             kept |= {name: values[keep] for name, values in formulas.left.variables.items()}
@@ -307,32 +292,155 @@ class ScanReader:
         )
 
 
-def numbered(reader: ScanReader, starts: Iterable[int], read: int) -> Iterator[tuple[Piece, int]]:
-    """Begin a pass over the pieces, each with the number of its first row; that of one too many does not matter.
+@dataclass
+class PassCounter:
+    """Counts the passes of a fit, and shows on standard error how many rows of the current one are done.
 
     Parameters
     ----------
-    reader : ScanReader
-        The data.
-    starts : iterable of int
-        The numbers.
-    read : int
-        Rows in all.
+    expected : int, optional
+        About how many there will be, where that is known.
+    shown : bool, default True
+        Whether to show anything.
+    passes : int, default 0
+        How many have begun.
+    start : float, optional
+        When the first began, in seconds.
     """
-    return zip(reader.pieces(), itertools.chain(starts, itertools.repeat(read)), strict=False)
+
+    expected: int | None = None
+    shown: bool = True
+    passes: int = 0
+    start: float | None = None
+
+    @property
+    def place(self) -> str:
+        """The current pass, and of about how many, where that is known."""
+        number = max(self.passes, 1)
+        return f"pass {number} of about {self.expected}" if number <= (self.expected or 0) else f"pass {number}"
+
+    def begun(self, rows: int) -> AbstractContextManager[Callable[[int], object]]:
+        """Begin a pass over so many rows; as `progress_bar`."""
+        now = time.monotonic()
+        self.start = now if self.start is None else self.start
+        done, self.passes = self.passes, self.passes + 1
+        label = f"{self.place}{self._time_left(done, now - self.start)}"
+        return progress_bar(rows, self.shown, label, "row", leave=False)
+
+    def _time_left(self, done: int, seconds: float) -> str:
+        """Say what time is left; nothing where that is not known."""
+        if not done or self.expected is None or done >= self.expected:
+            return ""
+        left = seconds / done * (self.expected - done)
+        return f", about {left:.0f} s left" if left < MINUTES else f", about {left / 60:.0f} min left"
 
 
-def where(given: tuple[Piece, int]) -> str:
-    """Return what messages call a piece that comes with its number."""
+class Done(NamedTuple):
+    """What was made of a block, and of which rows: how many of the sample and of the data, and their checksum."""
+
+    n: int
+    read: int
+    mark: Mark
+    made: Any = None
+
+
+@dataclass
+class Extent:
+    """What a pass has read; later ones have to read the same.
+
+    Parameters
+    ----------
+    read, n : int
+        Rows of the data and of the sample.
+    mark : Mark
+        Checksum of the rows of the sample.
+    starts : list of tuple of int
+        Rows of the data, and of the sample, before each piece.
+    """
+
+    read: int = 0
+    n: int = 0
+    mark: Mark = field(default_factory=Mark)
+    starts: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, done: Done | KeptRows) -> None:
+        """Add the rows of a block."""
+        self.read, self.n = self.read + done.read, self.n + done.n
+        if done.n:
+            self.mark = self.mark.beside(done.mark)
+
+    def over(
+        self,
+        reader: ScanReader,
+        function: Callable[[KeptRows, int], T],
+        workers: int = 1,
+        passes: PassCounter | None = None,
+    ) -> Iterator[T]:
+        """Begin a pass over the same rows.
+
+        Parameters
+        ----------
+        reader : ScanReader
+            The data.
+        function : callable
+            What is made of the rows of a block that are in the sample, given the number of the first.
+        workers : int, default 1
+            Pieces worked on at a time, where no cluster is there to work on them.
+        passes : PassCounter, optional
+            Shows how far the pass is.
+
+        Yields
+        ------
+        object
+            What was made of each block that has rows, in their order.
+
+        Raises
+        ------
+        DesignError
+            If the pass reads other rows.
+        """
+        later, work = Extent(), functools.partial(_of_piece, reader.without_data(), function)
+        with nullcontext(lambda rows: None) if passes is None else passes.begun(self.read) as advance:
+            for done in flat_map(work, self._pieces(reader), workers, _where):
+                later.add(done)
+                advance(done.read)
+                if done.n:
+                    yield done.made
+        if (later.read, later.n) != (self.read, self.n):
+            raise other_rows(
+                f"the first pass read {self.read} rows and used {self.n}, a later one read {later.read} and used "
+                f"{later.n}"
+            )
+        column = self.mark.other(later.mark)
+        if column:
+            raise other_rows(
+                f"a later pass read other rows than the first ones: the sum of {column!r}, each row times one plus its "
+                f"treatment, is {later.mark.totals[column]:.10g} and was {self.mark.totals[column]:.10g}"
+            )
+
+    def blocks(self, reader: ScanReader, function: Callable[[KeptRows, int], T]) -> Iterator[T]:
+        """Make something of each block that has rows, in this process."""
+        for given in self._pieces(reader):
+            yield from (done.made for done in _of_piece(reader, function, given) if done.n)
+
+    def _pieces(self, reader: ScanReader) -> Iterator[tuple[Piece, tuple[int, int]]]:
+        """Return the pieces, each with the numbers of its first row; those of one too many do not matter."""
+        return zip(reader.pieces(), itertools.chain(self.starts, itertools.repeat((self.read, self.n))), strict=False)
+
+
+def _where(given: tuple[Piece, Any]) -> str:
     return given[0].where
 
 
-def check_read(first: tuple[int, int], later: tuple[int, int]) -> None:
-    """Raise a DesignError where a pass read, or used, another number of rows than the first one."""
-    if later != first:
-        raise other_rows(
-            f"the first pass read {first[0]} rows and used {first[1]}, a later one read {later[0]} and used {later[1]}"
-        )
+def _of_piece(
+    reader: ScanReader, function: Callable[[KeptRows, int], Any], given: tuple[Piece, tuple[int, int]]
+) -> Iterator[Done]:
+    """Apply a function to each block of a piece."""
+    piece, (first, number) = given
+    for rows in reader.blocks(piece, first):
+        check_wanted()
+        yield Done(rows.n, rows.read, rows.mark, function(rows, number)) if rows.n else Done(0, rows.read, Mark())
+        number += rows.n
 
 
 def other_rows(found: str) -> DesignError:
@@ -347,9 +455,8 @@ def check_names(columns: ColumnOptions) -> None:
     """Refuse what is given by rows and not by name, and known scores."""
     given = {option: getattr(columns, option) for option in BY_ROW[:-1]}
     if columns.design is not None:
-        survey = columns.design
-        roles = ("strata", "psu", "fpc", "replicate_weights")
-        given |= {"cluster": None, **{role: getattr(survey, role) for role in roles}}
+        roles = (*ROLES, "replicate_weights")
+        given |= {"cluster": None, **{role: getattr(columns.design, role) for role in roles}}
     for option, value in given.items():
         names = value if option == "replicate_weights" and isinstance(value, list | tuple) else [value]
         if value is not None and not all(isinstance(name, str) for name in names):

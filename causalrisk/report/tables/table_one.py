@@ -13,7 +13,7 @@ import pandas as pd
 from causalrisk.design.columns.dtypes import missing_mask, plain
 from causalrisk.design.columns.tables import Table, as_table, find_column, find_condition
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
-from causalrisk.design.rows import ColumnOptions, Named, read_weights, relative_weights
+from causalrisk.design.rows import ColumnOptions, Source, read_weights, relative_weights
 from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.diagnostics.balance import WHEN, ColumnSums, WeightedRows, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError
@@ -202,7 +202,8 @@ def table_one(
     columns, given = ColumnOptions(by, weights=weights, weight_type=weight_type, design=design, subpop=subpop), None
     weights = columns.weights
     if weights is not None:
-        given = Named(*find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told))
+        column, name = find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told)
+        given = Source("weights", name, column)
     weight, units = _weighing(given, columns.weight_type, len(table.index), told)
     labels: tuple[str, ...] = ()
     groups: list[np.ndarray] = []
@@ -369,7 +370,7 @@ def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
     return "the root of the mean variance of the arms before weighting"
 
 
-def _weighing(given: Named | None, weight_type: str | None, n: int, told: list[str]) -> tuple[Array, Array]:
+def _weighing(given: Source | None, weight_type: str | None, n: int, told: list[str]) -> tuple[Array, Array]:
     """Return the weight of each row, 0 for none, and the rows it stands for; note the weighting."""
     weights = read_weights(given, weight_type)
     if weights is None or given is None:

@@ -437,8 +437,8 @@ def test_progress_counts_the_rows_of_each_pass(births, monkeypatch, capsys, clie
 def test_progress_tells_of_about_how_many_passes_and_the_time_left(model, outcome, fit, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     clock = itertools.count(0.0, 30.0)  # a pass begins every half minute
-    coder = sys.modules["causalrisk.design.scan.encode"]
-    monkeypatch.setattr(coder, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    reader = sys.modules["causalrisk.design.scan.reader"]
+    monkeypatch.setattr(reader, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     frame = simulate(300).assign(b=lambda f: (f.y > 1).astype(int))
     family = "binomial" if outcome.startswith("b") else "gaussian"
     options = {"n_replicates": 20, **(fit or {"cov_type": "robust"})} if model is JRE else fit
