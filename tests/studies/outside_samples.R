@@ -2,8 +2,8 @@
 #
 #   Rscript tests/studies/outside_samples.R NPCI REALCAUSE FOLDER
 #
-# NPCI and REALCAUSE are copies of the repositories vdorie/npci and bradyneal/realcause of GitHub; the R package
-# aciccomp2016 (vdorie/aciccomp, folder 2016) must be installed. Written is a folder for each benchmark with a file for
+# NPCI and REALCAUSE are copies of the repositories vdorie/npci and bradyneal/realcause of GitHub; the R packages
+# aciccomp2016 and aciccomp2017 (vdorie/aciccomp, folders 2016 and 2017) must be installed. Written is a folder for each benchmark with a file for
 # each sample: outcome y, treatment d, expected effect tau of the row, and covariates. Nothing of it may be passed on
 # with this project: npci and aciccomp are under the GPL.
 
@@ -13,6 +13,7 @@ realcause <- given[2]
 target <- given[3]
 REPLICATIONS <- 101:150  # of IHDP
 SETTINGS <- seq(1, 77, 3)  # of ACIC 2016, simulation 1
+SETTINGS_2017 <- seq(1, 32, 3)  # of ACIC 2017, simulation 1
 
 write_sample <- function(benchmark, number, y, d, tau, x) {
   folder <- file.path(target, benchmark)
@@ -41,23 +42,32 @@ for (setting in c("A", "B", "C")) {
   }
 }
 
-# ACIC 2016: levels rarer than 2% join the commonest; dummies of the others; no column that is constant in 98% of rows.
-library(aciccomp2016)
+# ACIC: levels rarer than 2% join the commonest; dummies of the others; no column that is constant in 98% of rows.
 commonest <- function(column) names(which.max(table(column)))
-columns <- list()
-for (name in names(input_2016)) {
-  column <- input_2016[[name]]
-  if (is.factor(column)) {
-    most <- commonest(column)
-    share <- table(column) / length(column)
-    for (level in setdiff(names(share)[share >= 0.02], most)) columns[[paste0(name, "_", level)]] <- 1 * (column == level)
-  } else if (max(table(column)) < 0.98 * length(column)) {
-    columns[[name]] <- column
+coded <- function(input) {
+  columns <- list()
+  for (name in names(input)) {
+    column <- input[[name]]
+    if (is.factor(column)) {
+      share <- table(column) / length(column)
+      for (level in setdiff(names(share)[share >= 0.02], commonest(column))) {
+        columns[[paste0(name, "_", level)]] <- 1 * (column == level)
+      }
+    } else if (max(table(column)) < 0.98 * length(column)) {
+      columns[[name]] <- column
+    }
   }
+  as.data.frame(columns)
 }
+library(aciccomp2016)
 for (setting in SETTINGS) {
   drawn <- dgp_2016(input_2016, setting, 1)
-  write_sample("acic_2016", setting, drawn$y, drawn$z, drawn$mu.1 - drawn$mu.0, as.data.frame(columns))
+  write_sample("acic_2016", setting, drawn$y, drawn$z, drawn$mu.1 - drawn$mu.0, coded(input_2016))
+}
+library(aciccomp2017)
+for (setting in SETTINGS_2017) {
+  drawn <- dgp_2017(setting, 1)
+  write_sample("acic_2017", setting, drawn$y, drawn$z, drawn$alpha, coded(input_2017))
 }
 
 # RealCause: the treated of LaLonde with controls of the PSID, 100 samples; tau is the mean over them.

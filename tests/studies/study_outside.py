@@ -1,8 +1,8 @@
 """Benchmarks that others made: `python -m tests.studies.study_outside --data FOLDER`.
 
-Nie and Wager's setups and DoubleML's interactive model are drawn here. Samples of IHDP, of ACIC 2016 and of RealCause's
-PSID come from a folder that `tests/studies/outside_samples.R` writes; its head says from what. Any folder in it with
-files of columns y, d, tau (the expected effect of the row) and covariates is a benchmark.
+Nie and Wager's setups and DoubleML's interactive model are drawn here. Samples of IHDP, of ACIC 2016 and 2017 and of
+RealCause's PSID come from a folder that `tests/studies/outside_samples.R` writes; its head says from what. Any folder
+in it with files of columns y, d, tau (the expected effect of the row) and covariates is a benchmark.
 
 Main effects of all covariates are in both models. Rows are the estimators' errors over those of IPWRA on the same
 samples. DoubleML takes `pip install doubleml lightgbm`; without it its rows are left out, and a line says so.
