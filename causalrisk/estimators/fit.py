@@ -53,8 +53,7 @@ from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedPr
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
 from causalrisk.estimators.refit import refit_passes
-from causalrisk.estimators.resample_passes import FullFit, Resamples, ScannedPasses
-from causalrisk.estimators.resampling import fit_replicates, unit_count
+from causalrisk.estimators.resampling import FullFit, Resamples, ScannedPasses, fit_replicates, unit_count
 from causalrisk.estimators.robust import with_robust
 from causalrisk.estimators.separate import (
     SolvedMeans,

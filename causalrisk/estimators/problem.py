@@ -28,7 +28,6 @@ from causalrisk.estimators.outcome import (
     trained_family,
     training_family,
 )
-from causalrisk.estimators.resampling import row_chunks, unit_resampler
 from causalrisk.estimators.sample import BlockSample, Sample, ScannedSample, by_arm
 from causalrisk.estimators.specification import Specification
 from causalrisk.learners.folds import folds_of
@@ -463,6 +462,36 @@ def scanned(problem: Problem) -> ScannedProblem:
 def _block_chunks(design: ScannedDesign, kind: str, block: CodedBlock) -> Chunks:
     units = Units(block.position, block.weights, block.arm if kind == "stratified" else None)
     return row_chunks(design, units, design.n)
+
+
+def unit_resampler(
+    design: Design, kind: str, seed: np.random.SeedSequence, n: int, chunks: Callable[[], Chunks]
+) -> Resampler:
+    """Make the resampler of the n rows of a design, or of its clusters.
+
+    Parameters
+    ----------
+    design : Design
+        The rows, here or elsewhere.
+    kind, seed
+        As in `Resampler`.
+    n : int
+        How many rows are numbered.
+    chunks : callable
+        Returns the chunks of all rows; called where rows are drawn one by one or within their arms.
+    """
+    one_by_one = design.weight_type == "frequency"
+    if design.n_clusters:
+        return Resampler.of(kind, seed, design.n_clusters)
+    if one_by_one or kind == "stratified":
+        return Resampler(kind, seed, chunks(), one_by_one)
+    return Resampler.of(kind, seed, n)
+
+
+def row_chunks(design: Design, units: Units, n: int) -> Chunks:
+    """Return what some rows of a design add to the chunks of its n rows: one each, or what frequency weights count."""
+    sizes = units.weights if design.weight_type == "frequency" else np.ones(len(units.number))
+    return dataclasses.replace(units, weights=sizes).chunks(n, design.n_arms)
 
 
 def weighs(spec: Specification, target: Target) -> bool:

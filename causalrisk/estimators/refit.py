@@ -15,7 +15,7 @@ from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
 from causalrisk.estimators.outcome import OutcomeLikelihood, mean_columns, outcome_failures, solved_change
 from causalrisk.estimators.problem import Block, KeptProblem, ScannedProblem, scanned
-from causalrisk.estimators.resample_passes import (
+from causalrisk.estimators.resampling import (
     FullFit,
     KeptPasses,
     Likelihoods,
@@ -217,8 +217,10 @@ class SeparateRefitter:
         passes = self.passes(counts)
         weighing, _, _ = weigh_resamples(passes, gamma, fits)
         theta = np.repeat(self.full.theta[..., None], counts.shape[1], axis=2)
-        stage = functools.partial(_on_refitted, _steps_of, weighing, theta)
-        return np.asarray(passes.over(stage, _one_after_the_other)[0])
+        stage = functools.partial(
+            _on_refitted, lambda rows: rows.share * rows.w * rows.sample.observed[:, None], weighing, theta
+        )
+        return np.concatenate(passes.over(stage, list)[0])
 
     def _refit_groups(self, groups: Array, counts: Array, fits: NewtonFits | None) -> Refits:
         """Refit effects of arms 1 .. K-1 in the first group, then in the next."""
@@ -230,7 +232,7 @@ class SeparateRefitter:
         for group in groups.T:
             inside = self.passes(counts * group[:, None])
             sums = self.problem.spec.mean.refit(functools.partial(_over_refits, inside, weighing, theta))
-            weight = _over_refits(inside, weighing, theta, _tilt_of)
+            weight = _over_refits(inside, weighing, theta, lambda rows: (rows.share * rows.tilt).sum(axis=0))
             with np.errstate(invalid="ignore", divide="ignore"):  # a group without rows is a failure
                 effects.append(self.full.effect_scale.effects(sums / weight + self.full.level.height))
         return collect_refits(np.concatenate(effects), theta[:, :0], weighing.gamma[:0], failures)
@@ -238,19 +240,6 @@ class SeparateRefitter:
     @cached_property
     def _kept(self) -> list[RefitRows] | None:
         return [RefitRows(self.problem.some_block(), self.full)] if len(self.problem.places) == 1 else None
-
-
-def _tilt_of(rows: RefittedRows) -> Array:
-    """Sum of the tilt of the rows, shape (m,)."""
-    return np.asarray((rows.share * rows.tilt).sum(axis=0))
-
-
-def _steps_of(rows: RefittedRows) -> Array:
-    return np.asarray(rows.share * rows.w * rows.sample.observed[:, None])
-
-
-def _one_after_the_other(parts: Iterable[Array]) -> Array:
-    return np.concatenate(list(parts))
 
 
 def refit_passes(passes: ResamplePasses, gamma: Array, fits: NewtonFits | None = None) -> Refits:

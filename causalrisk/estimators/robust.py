@@ -54,7 +54,7 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     parts = [(slice(0, len(influence)), influence)]
     if record.design.second_cluster is not None:
         return _two_way(record, parts, 0, [slice(0, influence.shape[1])], Notes())
-    return _within(record, parts, 0, sample.clusters(record.design.cluster))
+    return covariance_over(record, _over_parts(record, parts, sample.clusters(record.design.cluster)))
 
 
 def over_influence(record: FitRecord) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
@@ -78,31 +78,26 @@ def _over_parts(
     return lambda function: map(function, blocks)
 
 
-def _within(
-    record: FitRecord, parts: Iterable[tuple[slice, Array]], n_coefficients: int, cluster: NDArray[np.intp] | None
-) -> Array:
-    """As `influence_covariance`, from parts of the rows of the sample and clusters of the rows.
-
-    `n_coefficients` is the k of the small-sample factor n / (n - k).
-    """
-    n_clusters = None if cluster is None else int(cluster.max()) + 1
-    return _sandwich(record, _over_parts(record, parts, cluster), n_coefficients, n_clusters)
-
-
-def _sandwich(
+def covariance_over(
     record: FitRecord,
     over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]],
-    n_coefficients: int,
-    n_clusters: int | None,
+    n_coefficients: int = 0,
+    n_clusters: int | None = None,
 ) -> Array:
+    """As `influence_covariance`, from passes over the influence function of estimates.
+
+    `n_coefficients` is the k of the small-sample factor n / (n - k), and `n_clusters` how many clusters there are,
+    where these are others than those of the design.
+    """
+    design, frame = record.design, in_frame(record)
     return sandwich(
         over,
-        n=record.design.nobs + in_frame(record),
+        n=design.nobs + frame,
         total=record.sample.total,
         frequency=record.frequency,
-        n_clusters=n_clusters,
+        n_clusters=design.n_clusters + frame if n_clusters is None and design.n_clusters else n_clusters,
         n_coefficients=n_coefficients,
-        strata=record.design.strata,
+        strata=design.strata,
     )
 
 
@@ -116,7 +111,7 @@ def _two_way(
     record : FitRecord
         The fit.
     parts, n_coefficients
-        As in `_within`.
+        As in `_over_parts` and `covariance_over`.
     blocks : sequence of slice
         Estimates that belong together; negative eigenvalues of the covariance within each are set to zero.
     notes : Notes
@@ -135,8 +130,12 @@ def _two_way(
     sample, design = record.sample, record.design
     one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))
     both = np.unique(one * (other.max() + 1) + other, return_inverse=True)[1]
-    ways = _within(record, parts, n_coefficients, one) + _within(record, parts, n_coefficients, other)
-    covariance, size = ways - _within(record, parts, n_coefficients, both), np.sqrt(np.diag(ways))
+    by_one, by_other, by_both = (
+        covariance_over(record, _over_parts(record, parts, codes), n_coefficients, int(codes.max()) + 1)
+        for codes in (one, other, both)
+    )
+    ways = by_one + by_other
+    covariance, size = ways - by_both, np.sqrt(np.diag(ways))
     for number, block in enumerate(blocks):
         unit = np.outer(size[block], size[block])
         unit = np.where(unit > 0, unit, 1.0)
@@ -177,21 +176,7 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
         return _two_way(
             record, list(estimate.rows.blocks()), n_coefficients, blocks, Notes() if notes is None else notes
         )
-    if record.passes is None:
-        cluster = record.sample.clusters(record.design.cluster)
-        return _within(record, estimate.rows.blocks(), n_coefficients, cluster)
-    return scanned_covariance(record, record.passes.influence, n_coefficients)
-
-
-def scanned_covariance(
-    record: FitRecord, over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]], n_coefficients: int = 0
-) -> Array:
-    """As `influence_covariance`, of a fit to a scan, from passes over the influence function of estimates.
-
-    `n_coefficients` is the k of the small-sample factor n / (n - k).
-    """
-    n_clusters = record.design.n_clusters + in_frame(record) if record.design.n_clusters else None
-    return _sandwich(record, over, n_coefficients, n_clusters)
+    return covariance_over(record, over_influence(record), n_coefficients)
 
 
 def counts_equal_rows(record: FitRecord) -> bool:

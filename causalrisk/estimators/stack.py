@@ -29,7 +29,7 @@ from causalrisk.estimators.estimates import (
     collect_refits,
 )
 from causalrisk.estimators.record import FitRecord, LaterPasses, Stack
-from causalrisk.estimators.robust import influence_covariance, scanned_covariance
+from causalrisk.estimators.robust import covariance_over, influence_covariance
 from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
@@ -100,7 +100,7 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     moved = functools.partial(_effects_moved, [record.estimate for record in records], jacobian)
     passes = tuple(record.passes for record in records if record.passes is not None)
     if passes:
-        joint = scanned_covariance(lead, functools.partial(_over_all, passes, moved))
+        joint = covariance_over(lead, functools.partial(_over_all, passes, moved))
     else:
         joint = influence_covariance(lead, moved([record.estimate.influence for record in records]))
     joint = joint.reshape(len(records), n_arms - 1, -1, n_arms - 1)

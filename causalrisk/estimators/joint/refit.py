@@ -25,7 +25,7 @@ from causalrisk.estimators.joint.minima import LinearModels, Point, Solved, Stag
 from causalrisk.estimators.joint.objective import JointCriterion, JointObjective, ResampledWeights
 from causalrisk.estimators.joint.start import Starts
 from causalrisk.estimators.refit import SeparateRefitter, Weighing, refit_weighed, weigh_resamples
-from causalrisk.estimators.resample_passes import (
+from causalrisk.estimators.resampling import (
     FullFit,
     KeptPasses,
     RefitRows,

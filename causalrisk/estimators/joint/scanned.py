@@ -28,8 +28,7 @@ from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem
 from causalrisk.estimators.record import FitRecord, LaterPasses
 from causalrisk.estimators.refit import refit_propensity
-from causalrisk.estimators.resample_passes import FullFit, Resamples, ScannedPasses
-from causalrisk.estimators.resampling import checked_replicates
+from causalrisk.estimators.resampling import FullFit, Resamples, ScannedPasses, checked_replicates
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import Trained
 from causalrisk.estimators.weights import BlockedWeights
