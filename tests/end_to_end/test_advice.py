@@ -1711,10 +1711,6 @@ SCANS = {
         {"propensity_score": sklearn.linear_model.LogisticRegression(), "data": DATA},
         fill=COLLECTED,
     ),
-    "cost": Case(
-        lambda **o: model(data=causalrisk.scan([DATA], **o)).cost(cov_type="robust").rows,
-        {"keep": "nothing"}, {"keep": "auto"},
-    ),
     "learner": Case(scanned(), {"learner": "lasso", "data": SCAN}, {"learner": "smooth", "data": SCAN}),
     "resamples": Case(lambda **o: model(data=SCAN).fit(**o), {"resamples": np.ones((len(DATA), 20))}, {"n_boot": 999}),
     "rescaled bootstrap": Case(
