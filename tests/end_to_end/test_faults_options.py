@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import re
 from html import unescape
@@ -16,7 +17,7 @@ import scipy.sparse
 
 import causalrisk as cr
 from tests.conftest import simulate
-from tests.end_to_end.test_faults import BOTH, QUICK, assert_same, build, finish, fit, raises_with, with_group
+from tests.end_to_end.test_faults import BOTH, QUICK, assert_same, build, clean, finish, fit, raises_with, with_group
 
 N = 300
 
@@ -44,7 +45,7 @@ def data():
 def test_fault_27_odd_names(data, estimator, names, formula, terms):
     odd = data.rename(columns={"x1": names[0], "x2": names[1], "d": "Behandlung ü"})
     res = fit(estimator, odd, formula, treat="Behandlung ü")
-    assert_same(res, fit(estimator, data, "y ~ x1 + x2"))
+    assert_same(res, clean(estimator, "y ~ x1 + x2"))
     shown = [name.replace('"', "'") if "alter" in name else name for name in res.outcome_params.index]
     assert shown == ["Intercept", *terms]
     assert "Behandlung ü" in str(res.summary())
@@ -77,7 +78,7 @@ INTERNAL = [("Intercept", "ps"), ("_weight", "weight"), ("_column_0", "_float_0"
 def test_fault_28_columns_named_like_internal_ones(data, estimator, names):
     odd = data.rename(columns={"x1": names[0], "x2": names[1]})
     res = fit(estimator, odd, f"y ~ {names[0]} + {names[1]}")
-    assert_same(res, fit(estimator, data, "y ~ x1 + x2"))
+    assert_same(res, clean(estimator, "y ~ x1 + x2"))
     terms = list(res.outcome_params.index)
     assert len(set(terms)) == 3 and all(name in term for term, name in zip(terms[1:], names, strict=True))
 
@@ -85,7 +86,7 @@ def test_fault_28_columns_named_like_internal_ones(data, estimator, names):
 @pytest.mark.parametrize("label", ["net", "ATE", "Intercept", "mean"])
 def test_fault_28_level_named_like_internal_ones(data, label):
     res = fit(cr.JRE, data, levels={0: label, 1: "other"})
-    base = fit(cr.JRE, data)
+    base = clean(cr.JRE)
     assert_same(res, base)
     assert res.replicate_bias.shape == (300, 3)  # per arm and net
     np.testing.assert_array_equal(res.replicate_bias.to_numpy(), base.replicate_bias.to_numpy())
@@ -266,11 +267,16 @@ COPIES = {
 FORMULA = "y ~ standardize(x1) + bs(x2, df=4) + C(g)"
 
 
+@functools.cache
+def fit_of_groups(estimator):
+    grouped = with_group(simulate(n=N, seed=3))
+    return grouped, fit(estimator, grouped, FORMULA, propensity="x1 + x2", levels={0: "never", 1: "größe"})
+
+
 @pytest.mark.parametrize("how", COPIES)
 @BOTH
-def test_fault_62_results_survive_copying(data, estimator, how):
-    grouped = with_group(data)
-    res = fit(estimator, grouped, FORMULA, propensity="x1 + x2", levels={0: "never", 1: "größe"})
+def test_fault_62_results_survive_copying(estimator, how):
+    grouped, res = fit_of_groups(estimator)
     other = COPIES[how](res)
     assert other is not res
     pd.testing.assert_series_equal(other.params, res.params, check_exact=True)
@@ -354,7 +360,8 @@ def parsed(page):
 @pytest.mark.parametrize("kind", LABELS)
 def test_fault_63_labels_in_text_html_and_latex(data, estimator, kind):
     labels = LABELS[kind]
-    summary = fit(estimator, data, levels=dict(enumerate(labels))).summary()
+    res = fit(estimator, data, levels=dict(enumerate(labels)))
+    summary = res.summary()
     text = summary.as_text()
     lines = text.splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith(("POM[", "ATE  "))]
@@ -365,7 +372,7 @@ def test_fault_63_labels_in_text_html_and_latex(data, estimator, kind):
     rules = {len(line) for line in text.splitlines() if set(line) in ({"="}, {"-"}) and len(line) > 9}
     assert len(rules) == 1
     html = summary.as_html()
-    assert html == fit(estimator, data, levels=dict(enumerate(labels)))._repr_html_()
+    assert html == res._repr_html_()
     page = parsed(html)
     headers = [cell.text for cell in page.iter("th")]
     assert [headers.count(f"POM[{label}]") for label in labels] == [1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_a_worker_of_a_scan_that_is_killed_changes_no_digit(kind):
     command = [sys.executable, "-m", "tests.interruptions.workers", "--times", "1", "--kinds", kind]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 kills, 0 of them not well" in done.stdout
+    assert re.search(r"[1-9]\d* kills, 0 of them not well", done.stdout)  # one that came too late is followed by another
 
 
 def test_a_file_cut_anywhere_is_torn(tmp_path):
