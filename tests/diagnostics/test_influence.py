@@ -84,9 +84,9 @@ def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind, obj
 @pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "overlap"}, {"propensity_link": "probit"}])
 def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
     data = frame.assign(g=np.arange(300) % 30)
-    res = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, n_replicates=40, rng=3)
+    res = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, n_replicates=12, rng=3)
     record = res._record
-    drawn = record.sample.restore(replicate_counts(record.resampler(), 40, 0.5))
+    drawn = record.sample.restore(replicate_counts(record.resampler(), 12, 0.5))
     given = model(data, cr.JRE, **options).fit(cov_type=None, n_boot=2, replicates=drawn)
     assert given.effect == res.effect
     np.testing.assert_allclose(given.influence()["change"], res.influence()["change"], rtol=1e-9)

@@ -99,7 +99,7 @@ def test_the_limits_of_the_warnings_are_in_their_docstrings():
         assert word in kind.__doc__
 
 
-def coin_flip(n=2000, sd=1.3):
+def coin_flip(n=1000, sd=1.3):
     """An experiment whose survey weights are far more uneven than its treatment."""
     rng = np.random.default_rng(1)
     x, d, w = rng.normal(size=n), rng.integers(0, 2, n), np.exp(sd * rng.normal(size=n))
