@@ -231,7 +231,7 @@ class FitRecord:
         """Name of the effect."""
         return (
             f"trimmed {self.options.estimand}"
-            if (self.design.sample_ledger.formula == "trim").any()
+            if "trim" in self.design.sample_ledger["formula"].tolist()
             else self.options.estimand
         )
 
