@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from functools import partial
 
@@ -138,8 +139,9 @@ class Problem:
         return parts, joint, JointRefitter(self.separate(IPWRA)[1], theta, fixed, distribution)
 
 
+@functools.cache
 def problem(n_arms=2, family="gaussian", link=None, model="logit", target="all", effect="difference", **options):
-    """Make a problem by the names of its parts."""
+    """Return the problem that has these parts, by their names."""
     sample = simulated(n_arms, family, link, frame=150 if target == "frame" else 0, **options)
     chosen = target_of(target, sample)
     fit = fit_weights(WeightModel(model_of(model, sample, chosen), chosen, sample.observed), sample.s)

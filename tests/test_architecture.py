@@ -75,22 +75,20 @@ def imports(module):
 
 def _imports(module):
     package = module if module in PACKAGES else module.rpartition(".")[0]
-    inner = {
-        id(node)
-        for function in ast.walk(tree_of(module))
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for node in ast.walk(function)
-    }
-    for node in ast.walk(tree_of(module)):
+    nodes = [(tree_of(module), False)]
+    while nodes:
+        node, inside = nodes.pop()
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        nodes += [(child, inside) for child in ast.iter_child_nodes(node)]
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield node.lineno, alias.name, id(node) in inner
+                yield node.lineno, alias.name, inside
         elif isinstance(node, ast.ImportFrom):
             base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
             for alias in node.names:
                 full = f"{base}.{alias.name}"
                 is_module = full in MODULES or full == "scipy.optimize"
-                yield node.lineno, full if is_module else base, id(node) in inner
+                yield node.lineno, full if is_module else base, inside
 
 
 def first_party(module):
