@@ -45,6 +45,7 @@ from causalrisk.report.labels import (
     population_words,
     variables_of,
 )
+from causalrisk.report.page import verdicts
 from causalrisk.report.page.explain import explain
 from causalrisk.report.page.html import (
     badge,
@@ -57,21 +58,7 @@ from causalrisk.report.page.html import (
     table_html,
 )
 from causalrisk.report.page.methods import call_of, methods, references, versions_text
-from causalrisk.report.page.verdicts import (
-    BAD,
-    Reading,
-    by_contrast,
-    read_anchor,
-    read_balance,
-    read_bootstrap,
-    read_cancellation,
-    read_gap,
-    read_influence,
-    read_overlap,
-    read_penalty,
-    read_sensitivity,
-    read_trimming,
-)
+from causalrisk.report.page.verdicts import BAD, Reading, by_contrast
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_share
@@ -104,7 +91,6 @@ SECTIONS = {
         "How were they found in each period, and why are neither the {covariates} nor {treat} distributed otherwise?",
     )
 }
-Formats = Mapping[str, Callable[[Any], str]]
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
 
@@ -175,12 +161,8 @@ def report(
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
     parts = parts_of(record, alpha, stated)
-    body = [
-        *front(record, heading=heading, alpha=alpha, parts=parts, stated=len(stated)),
-        contents(parts),
-        *(part.html() for part in parts),
-    ]
-    return write_whole(path, page(heading, body))
+    top = front(record, heading=heading, alpha=alpha, parts=parts, stated=len(stated))
+    return write_page(path, heading, top, parts)
 
 
 def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
@@ -293,7 +275,7 @@ def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], 
     if record.joint is not None:
         starts = record.joint.start.params
         gaps = {
-            contrast: read_gap(float(estimates[k]), float(starts[k]), float(se[k]))
+            contrast: verdicts.read_gap(float(estimates[k]), float(starts[k]), float(se[k]))
             for k, contrast in enumerate(record.contrasts)
         }
         gap = by_contrast(gaps)
@@ -313,10 +295,11 @@ def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], 
     ]
 
 
-def contents(parts: Sequence[Part]) -> str:
-    """Return links to the parts."""
+def write_page(path: str | os.PathLike[str], heading: str, top: Sequence[str], parts: Sequence[Part]) -> Path:
+    """Write the top of a page, links to its parts, and the parts; return the path of the file."""
     links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
-    return f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>'
+    contents = f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>'
+    return write_whole(path, page(heading, [*top, contents, *(part.html() for part in parts)]))
 
 
 def summary_part(found: ResultSummary) -> Part:
@@ -331,7 +314,7 @@ def _overlap(record: FitRecord) -> Body:
     everybody, weights = record.options.population is ALL, record.used_weight_fit
     weighed = weighed_in_memory(record.sample, record.spec, record.target, weights)
     instead = populations_that_overlap(weighed, record.design, record.options)
-    reading = read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
+    reading = verdicts.read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
     figures = [
         figure_html(
             partial(plots.plot_overlap, record, arm=label),
@@ -353,7 +336,7 @@ def _balance(record: FitRecord) -> Body:
     except CausalRiskError:  # only some propensity models have the test
         pvalue = None
     parts = {contrast: table.xs(contrast) if record.design.n_arms > 2 else table for contrast in record.contrasts}
-    reading = by_contrast({contrast: read_balance(part, pvalue) for contrast, part in parts.items()})
+    reading = by_contrast({contrast: verdicts.read_balance(part, pvalue) for contrast, part in parts.items()})
     figure = figure_html(
         partial(plots.plot_balance, record),
         f"Love plot of the differences between the arms before and after weighting. {reading.headline}",
@@ -370,7 +353,7 @@ def _balance_html(table: pd.DataFrame, caption: str) -> str:
 def _missing(record: FitRecord) -> Body:
     table = balance(record, between="observed")
     parts = {f"arm {label}": table.xs(label) for label in record.design.labels}
-    reading = by_contrast({name: read_balance(part, None, observed=True) for name, part in parts.items()})
+    reading = by_contrast({name: verdicts.read_balance(part, None, observed=True) for name, part in parts.items()})
     figure = figure_html(
         partial(plots.plot_balance, record, between="observed"),
         f"Love plot of the differences of the rows with an outcome and all rows of their arm. {reading.headline}",
@@ -392,9 +375,8 @@ def _trimming(record: FitRecord) -> Body:
         contrast: table.set_axis([kept(limit) for limit in table.index]).rename_axis("scores kept")
         for contrast, table in tables.items()
     }
-    reading = by_contrast({
-        contrast: read_trimming(table, record.std_errors[k]) for k, (contrast, table) in enumerate(tables.items())
-    })  # fmt: skip
+    pairs = zip(tables.items(), record.std_errors, strict=False)
+    reading = by_contrast({contrast: verdicts.read_trimming(table, se) for (contrast, table), se in pairs})
     told = next(iter(tables.values()))["note"]
     noisy = [str(limit) for limit, note in told.items() if str(note).startswith(MONTE_CARLO)]
     notes = [
@@ -437,7 +419,7 @@ def _learners(record: FitRecord) -> Body:
 
 def _anchor(record: FitRecord, alpha: float) -> Body:
     path, joint = anchor_path(record), joint_of(record)
-    reading = read_anchor(path, record.std_errors[0], float(joint.start.params[0]), ladder_end_words(joint))
+    reading = verdicts.read_anchor(path, record.std_errors[0], float(joint.start.params[0]), ladder_end_words(joint))
     figure = figure_html(
         partial(plots.plot_anchor_path, record, alpha=alpha),
         f"Effect over the anchor. {reading.headline}",
@@ -454,7 +436,7 @@ def _penalty(record: FitRecord, alpha: float) -> Body:
     grid = np.unique(np.r_[0.0, own, n**2, np.multiply(GRID, n)])
     kept = np.r_[True, np.diff(grid) > 1e-9 * grid[1:]]
     path = penalty_path(record, grid[kept].tolist())
-    reading = read_penalty(path, own, record.std_errors[0], start)
+    reading = verdicts.read_penalty(path, own, record.std_errors[0], start)
     if len(record.contrasts) > 1:
         reading = dataclasses.replace(reading, headline=f"{record.contrasts[0]}: {reading.headline}")
     figure = figure_html(
@@ -470,7 +452,7 @@ def _penalty(record: FitRecord, alpha: float) -> Body:
 def _cancellation(record: FitRecord) -> Body:
     risks, labels = estimator_risks(record), record.design.labels
     table = risks.frame(labels)
-    reading = read_cancellation(table, record.spec.name, record.design.endog_name, labels)
+    reading = verdicts.read_cancellation(table, record.spec.name, record.design.endog_name, labels)
     figures = [
         figure_html(
             partial(plots.cancellation_of, record, risks, label),
@@ -498,12 +480,12 @@ def _influence(record: FitRecord) -> Body:
     method, what = quick_method(record, clusters), "cluster" if clusters else "row"
     numbered = isinstance(record.design.in_sample.index, pd.RangeIndex) and not clusters
     counted = ", counted from 0 in the data" if numbered else ""
-    formatting: Formats = {"n": _whole, "in std errors": _three, "weight share": format_share}
+    formatting: dict[str, Callable[[Any], str]] = {"n": _whole, "in std errors": _three, "weight share": format_share}
     readings, body = {}, []
     for position, table in enumerate(influence_tables(record, method, clusters), start=1):
         contrast = record.contrasts[position - 1]
         top, of = most_influential(table, TOP), _of(record, contrast)
-        readings[contrast] = read_influence(top, method == "influence", named)
+        readings[contrast] = verdicts.read_influence(top, method == "influence", named)
         figure = figure_html(
             partial(plots.draw_changes, record, table, top=NAMED, position=position, clusters=clusters),
             f"Change of the effect{of} without each {what}, against its share of the weight. "
@@ -528,7 +510,7 @@ def _bootstrap(record: FitRecord, alpha: float) -> Body:
     used = with_choice(record, boot.used[:, : len(record.estimate.params)])
     for k, (contrast, label) in enumerate(zip(record.contrasts, record.design.labels[1:], strict=True)):
         limits, of = [rows[k] for rows in intervals], _of(record, contrast)
-        reading = read_bootstrap(
+        reading = verdicts.read_bootstrap(
             used[:, k], estimate=record.estimate.params[k], limits=limits, drawn=drawn, alpha=alpha
         )
         readings[contrast] = reading
@@ -554,7 +536,7 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
     table = sensitivity(record, alpha)
     formatting = {str(c): _three for c in table if c not in ("effect", "scale", "basis")}
     shown = table_html(formatted(table, formatting).T.rename_axis(None), "Sensitivity to an omitted confounder")
-    reading = by_contrast({str(contrast): read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
+    reading = by_contrast({str(contrast): verdicts.read_sensitivity(row, alpha) for contrast, row in table.iterrows()})
     return shown, reading
 
 

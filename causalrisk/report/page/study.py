@@ -24,23 +24,22 @@ from causalrisk.report.labels import (
     target_text,
     trend_words,
 )
-from causalrisk.report.page.html import blank_figure, figure_html, page, paragraph
+from causalrisk.report.page.html import blank_figure, figure_html, paragraph
 from causalrisk.report.page.methods import references
 from causalrisk.report.page.sections import (
     Part,
     assumptions_of,
     assumptions_part,
     check_page,
-    contents,
     methods_part,
     repeat_part,
     statements,
     summary_part,
+    write_page,
 )
 from causalrisk.report.summary import design_rows, numbers_table
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
-from causalrisk.runtime.system import write_whole
 
 
 @dataclass(frozen=True)
@@ -217,5 +216,4 @@ def write_study(
         methods_part(study_methods(record, facts), cited),
         repeat_part("", facts.call),
     ]
-    body = [f"<h1>{html.escape(title)}</h1>", contents(parts), *(part.html() for part in parts)]
-    return write_whole(path, page(title, body))
+    return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
