@@ -167,7 +167,7 @@ def test_a_planted_fault_is_found_and_shrunk(plant, monkeypatch):
     plant(monkeypatch)
     seed = first_wrong()
     assert seed is not None
-    small = cases.shrink(cases.draw(seed), is_wrong, tries=40)
+    small = cases.shrink(cases.draw(seed), is_wrong, tries=20)
     assert is_wrong(small)
     simplest = dataclasses.asdict(Case(seed=seed))
     changed = {name for name, value in dataclasses.asdict(small).items() if value != simplest[name]}
