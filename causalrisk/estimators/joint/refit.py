@@ -179,7 +179,8 @@ def _at_points(
     """Apply a stage to some rows at the point of a group; None where no resample of the group is wanted."""
     for numbers, point in at:
         if group.start <= numbers[0] < group.stop:
-            return stage(*weighing.of(rows, counts[:, numbers - group.start], numbers), point)
+            own = counts if len(numbers) == counts.shape[1] else counts[:, numbers - group.start]
+            return stage(*weighing.of(rows, own, numbers), point)
     return None
 
 
