@@ -13,7 +13,7 @@ from causalrisk.design.columns.dtypes import listing, missing_mask, numbers, pla
 from causalrisk.design.columns.tables import Table, align, is_column, named_columns
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
-from causalrisk.design.encoders import ArrayEncoder, FormulaEncoder
+from causalrisk.design.encoders import ArrayEncoder, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
 from causalrisk.design.formulas.terms import codes_of, in_formula, quoted
@@ -35,7 +35,7 @@ from causalrisk.design.rows import (
     read_offset,
     relative_weights,
 )
-from causalrisk.design.support import Matrices, Rules, check_levels, check_size
+from causalrisk.design.support import Rules, check_levels, check_size
 from causalrisk.design.survey import survey_design
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, score_matrix, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
@@ -51,8 +51,10 @@ class Models:
     ----------
     y : ndarray of float64, shape (n,)
         Outcome.
-    matrices : Matrices
-        Outcome and propensity designs, and how new rows are coded.
+    X, Z : ndarray of float64, shape (n, p) and (n, q)
+        Outcome and propensity designs; one array where both are the same.
+    outcome, propensity : Encoder
+        Coding of their columns.
     endog_name : str
         Name of the outcome.
     formula, propensity_formula : str or None
@@ -62,7 +64,10 @@ class Models:
     """
 
     y: np.ndarray
-    matrices: Matrices
+    X: np.ndarray
+    Z: np.ndarray
+    outcome: Encoder
+    propensity: Encoder
     endog_name: str
     formula: str | None
     propensity_formula: str | None
@@ -132,10 +137,10 @@ def freeze(
     models: Models, coding: Coding, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
 ) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design."""
-    given, observation, treat = models.matrices, models.observation, by.treat
+    observation, treat = models.observation, by.treat
     weights = all_ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     weights = relative_weights(weights, by.weight_type, name_of(by.weights))
-    for model, design in (("outcome", given.X), ("propensity", given.Z)):
+    for model, design in (("outcome", models.X), ("propensity", models.Z)):
         check_size(rows.n, design.shape[1], f"the {model} model")
     y = models.y if observation is None else models.y[observation.recorded]
     check_magnitude(y, f"outcome {models.endog_name!r}")
@@ -148,8 +153,8 @@ def freeze(
         survey = survey_design(by.survey, rows.weights, rows.keep, **names)
     made = Design(
         y=models.y,
-        X=given.X,
-        Z=given.Z,
+        X=models.X,
+        Z=models.Z,
         arm=coding.arm,
         weights=weights,
         cluster=cluster,
@@ -158,8 +163,8 @@ def freeze(
         labels=coding.labels,
         levels=coding.levels,
         endog_name=models.endog_name,
-        exog_names=given.outcome.names,
-        propensity_names=given.propensity.names,
+        exog_names=models.outcome.names,
+        propensity_names=models.propensity.names,
         formula=models.formula,
         propensity_formula=models.propensity_formula,
         index=rows.of(treat.values.index),
@@ -169,8 +174,8 @@ def freeze(
         rules=rules,
         missing=columns.missing,
         dropped_terms=(),
-        outcome_encoder=given.outcome,
-        propensity_encoder=given.propensity,
+        outcome_encoder=models.outcome,
+        propensity_encoder=models.propensity,
         clusters=clusters,
         survey=survey,
         second_cluster=second,
@@ -248,10 +253,13 @@ def design_from_arrays(
     def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
         return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
 
-    X, encoders = matrix(right), (ArrayEncoder(tuple(right), "outcome"), ArrayEncoder(tuple(assign), "propensity"))
+    X = matrix(right)
     models = Models(
         y=numbers(rows.of(y).rename(endog_name), f"outcome {endog_name!r}"),
-        matrices=Matrices(X, X if assign is right else matrix(assign), *encoders),
+        X=X,
+        Z=X if assign is right else matrix(assign),
+        outcome=ArrayEncoder(tuple(right), "outcome"),
+        propensity=ArrayEncoder(tuple(assign), "propensity"),
         endog_name=endog_name,
         formula=None,
         propensity_formula=None,
@@ -608,7 +616,10 @@ def formula_models(formulas: Formulas, treat: str, coding: Coding, sources: Sequ
     same = assigned.right == outcome.right  # in order; so it is where no propensity formula was given
     return Models(
         y=y,
-        matrices=Matrices(X, X if same else assigning.sample_matrix(n), outcome=encoder, propensity=assigning),
+        X=X,
+        Z=X if same else assigning.sample_matrix(n),
+        outcome=encoder,
+        propensity=assigning,
         endog_name=outcome.left[0].name(),
         formula=outcome.text,
         propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",

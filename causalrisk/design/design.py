@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +27,7 @@ from causalrisk.design.rows import (
     read_offset,
     relative_weights,
 )
-from causalrisk.design.support import Matrices, Rules, supported
+from causalrisk.design.support import ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
@@ -477,18 +478,13 @@ class Design:
         given: bool,
     ) -> Design:
         """Return the same rows with other columns in the outcome design, as `ScannedDesign.extended`."""
-        X, counts = np.ascontiguousarray(step(self).X), self.weights if self.weight_type == "frequency" else None
-        made = Matrices(X, self.Z, encoder, self.propensity_encoder, self.dropped_terms)
-        if not given:
-            made = supported(made, self.arm, self.labels, self.rules, notes, counts)
-        return replace(
-            self, X=made.X, exog_names=made.outcome.names, outcome_encoder=made.outcome, dropped_terms=made.dropped
-        )
+        X = np.ascontiguousarray(step(self).X)
+        made = replace(self, X=X, exog_names=encoder.names, outcome_encoder=encoder)
+        return made if given else made._with_independent(notes)
 
     def supported(self, notes: list[str]) -> Design:
         """Drop the columns that the rows do not support, with lines in the notes; errors as of `supported_columns`."""
-        given = Matrices(self.X, self.Z, self.outcome_encoder, self.propensity_encoder, self.dropped_terms)
-        counts, observation = self.weights if self.weight_type == "frequency" else None, self.observation
+        observation = self.observation
         if observation is not None:
             rows, seen = (np.bincount(of, minlength=self.n_arms) for of in (self.arm, self.arm[self.recorded]))
             if is_missing(rows, seen, self.labels, self.endog_name, observation.formula, notes):
@@ -498,18 +494,44 @@ class Design:
             else:
                 observation = None
         recorded = None if observation is None else observation.recorded
-        matrices = supported(given, self.arm, self.labels, self.rules, notes, counts, recorded, self.periods)
+        return replace(self, observation=observation)._with_independent(notes, recorded, self.periods)
+
+    def _with_independent(
+        self, notes: list[str], recorded: np.ndarray | None = None, periods: Periods | None = None
+    ) -> Design:
+        """Drop the columns of both models that are not independent in all rows, or in those of an arm, with notes.
+
+        `recorded` are the rows that the outcome models are trained on, in each of the `periods` by themselves.
+        """
+        arm, k, seen_in = self.arm, self.n_arms, slice(None) if recorded is None else recorded
+        cell, cells = (arm, self.labels) if periods is None else periods.cells(arm, self.labels)
+        counts = self.weights[seen_in] if self.weight_type == "frequency" else None
+        size = np.bincount(cell[seen_in], weights=counts, minlength=len(cells))
+        one, seen = self.Z is self.X, ColumnMoments.of(self.X[seen_in], cell[seen_in], len(cells))
+        outcome, same = ModelColumns(seen, self.outcome_encoder, cells), one and recorded is None and cell is arm
+        assigned = seen if same else ColumnMoments.of(self.Z, arm, k)
+        propensity = ModelColumns(assigned, self.propensity_encoder, self.labels)
+        spans = partial(arm_spans, self.Z, arm, k)
+        keep, keep_z = supported_columns(outcome, propensity, size, self.rules, notes, spans)
+        X = _columns(self.X, keep)
+        Z = X if one and np.array_equal(keep, keep_z) else _columns(self.Z, keep_z)
+        lost = [*left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
+        encoder, assigning = self.outcome_encoder.keeping(keep), self.propensity_encoder.keeping(keep_z)
         return replace(
             self,
-            observation=observation,
-            X=matrices.X,
-            Z=matrices.Z,
-            exog_names=matrices.outcome.names,
-            propensity_names=matrices.propensity.names,
-            dropped_terms=matrices.dropped,
-            outcome_encoder=matrices.outcome,
-            propensity_encoder=matrices.propensity,
+            X=X,
+            Z=X if np.array_equal(X, Z) else Z,  # one array in memory, with one basis
+            exog_names=encoder.names,
+            propensity_names=assigning.names,
+            dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost])),
+            outcome_encoder=encoder,
+            propensity_encoder=assigning,
         )
+
+
+def _columns(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Columns of a matrix, row by row in memory; the same array where they are all of one that is."""
+    return np.ascontiguousarray(X if keep.all() else X[:, keep])
 
 
 def unit_level() -> UnavailableError:

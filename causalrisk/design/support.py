@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.columns.dtypes import listing
-from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder
 from causalrisk.design.rank import ColumnMoments, Dependence, check_arm_sizes
 from causalrisk.design.rows import ColumnOptions
@@ -140,27 +138,6 @@ def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], m
 
 
 @dataclass(frozen=True)
-class Matrices:
-    """Matrices of both models with the encoders of new rows.
-
-    Parameters
-    ----------
-    X, Z : ndarray, shape (n, p) and (n, q)
-        Outcome and propensity design; one array where both are the same.
-    outcome, propensity : FormulaEncoder or ArrayEncoder
-        Coding of their columns.
-    dropped : tuple of str
-        Names of the columns that one of them or both had and lost.
-    """
-
-    X: np.ndarray
-    Z: np.ndarray
-    outcome: Encoder
-    propensity: Encoder
-    dropped: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Rules:
     """Rules for the columns of both models.
 
@@ -210,62 +187,6 @@ class ModelColumns:
 
 Spans = Callable[[Array], tuple[Array, Array]]
 Lost = tuple[ModelColumns, Sequence[Dependence]]
-
-
-def supported(
-    given: Matrices,
-    arm: np.ndarray,
-    labels: tuple[str, ...],
-    rules: Rules,
-    notes: list[str],
-    counts: np.ndarray | None,
-    recorded: np.ndarray | None = None,
-    periods: Periods | None = None,
-) -> Matrices:
-    """Drop the columns that are not independent in all rows, or in those of an arm, with notes.
-
-    Parameters
-    ----------
-    given : Matrices
-        Matrices with all columns.
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    labels : tuple of str
-        Printed arm labels.
-    rules : Rules
-        Rules for the columns.
-    notes : list of str
-        Lines are appended.
-    counts : ndarray, shape (n,), optional
-        Number of units of each row (frequency weights).
-    recorded : ndarray of bool, shape (n,), optional
-        Rows whose outcome was observed, which are those that the outcome models are trained on.
-    periods : Periods, optional
-        The periods of repeated cross sections, in each of which each arm has an outcome model.
-
-    Raises
-    ------
-    DesignError
-        As in `supported_columns`.
-    """
-    k, seen_in = len(labels), slice(None) if recorded is None else recorded
-    cell, cells = (arm, labels) if periods is None else periods.cells(arm, labels)
-    size = np.bincount(cell[seen_in], weights=None if counts is None else counts[seen_in], minlength=len(cells))
-    seen = ColumnMoments.of(given.X[seen_in], cell[seen_in], len(cells))
-    outcome, same = ModelColumns(seen, given.outcome, cells), given.Z is given.X and recorded is None and cell is arm
-    propensity = ModelColumns(seen if same else ColumnMoments.of(given.Z, arm, k), given.propensity, labels)
-    spans = partial(arm_spans, given.Z, arm, k)
-    keep, keep_z = supported_columns(outcome, propensity, size, rules, notes, spans)
-    X = _some(given.X, keep)
-    Z = X if given.Z is given.X and np.array_equal(keep, keep_z) else _some(given.Z, keep_z)
-    lost = [*left_out(given.outcome, keep), *left_out(given.propensity, keep_z)]
-    return Matrices(
-        X=X,
-        Z=X if np.array_equal(X, Z) else Z,  # one array in memory, with one basis
-        outcome=given.outcome.keeping(keep),
-        propensity=given.propensity.keeping(keep_z),
-        dropped=tuple(dict.fromkeys([*given.dropped, *lost])),
-    )
 
 
 def supported_columns(
@@ -435,8 +356,3 @@ def _arms(rows: np.ndarray, labels: Sequence[str]) -> str:
 def left_out(encoder: Encoder, keep: NDArray[np.bool_]) -> list[str]:
     """Names of the columns that are not kept."""
     return [name for name, kept in zip(encoder.names, keep, strict=True) if not kept]
-
-
-def _some(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Columns of a matrix, row by row in memory; the same array where they are all of one that is."""
-    return np.ascontiguousarray(X if keep.all() else X[:, keep])
