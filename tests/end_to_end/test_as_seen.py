@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import matplotlib.figure
@@ -203,10 +202,8 @@ def test_a_column_named_with_dollars_broke_the_report(data, name, tmp_path):
 def test_a_formula_of_two_thousand_terms_said_recursion():
     names = [f"x{i}" for i in range(2000)]
     data = pd.DataFrame(np.zeros((5, 2000)), columns=names).assign(y=0.0, d=[0, 1, 0, 1, 0])
-    begun = time.monotonic()
     with pytest.raises(cr.DesignError, match="the outcome formula has 2000 terms, more than a formula can have"):
         fitted(cr.IPWRA, data, f"y ~ {' + '.join(names)}")
-    assert time.monotonic() - begun < 10
 
 
 def test_five_thousand_levels_said_nothing_for_minutes():
@@ -214,19 +211,15 @@ def test_five_thousand_levels_said_nothing_for_minutes():
     n = 20_000
     data = {"y": rng.normal(size=n), "d": rng.integers(0, 2, n), "zip": [f"z{k}" for k in rng.integers(0, 5000, n)]}
     data["zip"][:5000] = [f"z{k}" for k in range(5000)]
-    begun = time.monotonic()
     with pytest.raises(cr.DesignError, match=r"5,000 columns \('zip' alone has 5,000 levels\) and 20,000 rows: .* GB"):
         fitted(cr.IPWRA, data, "y ~ zip")
-    assert time.monotonic() - begun < 10
 
 
 def test_a_thousand_columns_filled_the_memory(monkeypatch):
     monkeypatch.setattr("causalrisk.design.support.memory", lambda: 1e8)
     x = np.zeros((3000, 1000))
-    begun = time.monotonic()
     with pytest.raises(cr.DesignError, match=r"(?s)1,000 columns and 3,000 rows, .* about 694 would fit"):
         cr.IPWRA(np.zeros(3000), x, np.arange(3000) % 2)
-    assert time.monotonic() - begun < 5
 
 
 def test_products_of_pairs_of_columns_were_asked_for_by_fits_that_make_none(monkeypatch):
