@@ -27,6 +27,7 @@ from tests.studies import (
     study_real,
     study_robust,
     study_small_samples,
+    study_stack,
 )
 from tests.studies.averages import geometric_mean
 from tests.studies.groups import run_in_groups
@@ -336,6 +337,26 @@ def test_learners_are_compared_on_benchmarks_and_in_coverage(tmp_path, monkeypat
     found = pd.read_csv(table)
     assert set(found["errors"]) == {"robust", "bootstrap"}
     assert set(found["design"]) == set(study_learners.SHAPES)
+
+
+def test_rules_of_a_stack_by_hand():
+    covariance = np.array([[1.0, 0.5, 0.2], [0.5, 2.0, 0.1], [0.2, 0.1, 4.0]])
+    for times in (1, 2, 5):
+        found = study_stack.variance_counted(times, covariance)
+        exact = np.linalg.solve(covariance + (times - 1) * np.diag(np.diag(covariance)), np.ones(3))
+        np.testing.assert_allclose(found, exact / exact.sum(), rtol=1e-8)
+    np.testing.assert_array_equal(study_stack.RULES["no formula"](covariance)[0], 0)
+    np.testing.assert_array_equal(study_stack.RULES["nothing alone"](covariance)[2], 0)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_a_rule_averages_the_fits_of_the_stack():
+    draw = study_outside.NieWager("C").draw(200, np.random.default_rng(0))
+    trial = Trial(draw.data, study_outside.NieWager("C").formula, "d ~ x1 + x2 + x3", np.random.SeedSequence(3))
+    found, _ = study_stack.averaged(trial, "smooth", "each variance twice", 10)
+    res = trial.model(cr.JRE, learner="smooth").fit(cov_type="robust", n_replicates=10, rng=trial.seed)
+    assert found == pytest.approx(res.effect, rel=1e-12)
+    assert study_stack.averaged(trial, "smooth", "equal", 10)[0] == pytest.approx(res.stack["ATE"].mean(), rel=1e-12)
 
 
 def test_samples_of_a_population_stand_for_it():
