@@ -51,7 +51,10 @@ def test_a_worker_of_a_scan_that_is_killed_changes_no_digit(kind):
     """One kill; `python -m tests.interruptions.workers` does sixty, and `test_workers.py` one on a cluster too."""
     pytest.importorskip("distributed")
     command = [sys.executable, "-m", "tests.interruptions.workers", "--times", "1", "--kinds", kind]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ, timeout=600)
+    for _ in range(2):  # seldom a worker is killed within a message, for the rest of which loky waits without end
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ, timeout=600)
+        if "Timeout (" not in done.stderr:
+            break
     assert done.returncode == 0, done.stdout + done.stderr
     # More than one where a kill came too late and is followed by another.
     assert re.search(r"[1-9]\d* kills, 0 of them not well", done.stdout)
