@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -28,14 +29,14 @@ from causalrisk.design.formulas.terms import codes_of
 from causalrisk.errors import DesignError
 
 
-class Encoder:
+class Encoder(ABC):
     """Coding of a model's columns, of which some may have been left out; one of a formula has variables and factors."""
 
     _keep: np.ndarray | None = None
 
+    @abstractmethod
     def _every(self) -> tuple[str, ...]:
         """Names of all columns."""
-        raise NotImplementedError
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,9 +79,9 @@ class Encoder:
             other._keep[other._keep] = keep
         return other
 
+    @abstractmethod
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data, shape (m, p)."""
-        raise NotImplementedError
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
         return columns if self._keep is None else np.ascontiguousarray(columns[:, self._keep])

@@ -607,7 +607,7 @@ def test_outcome_models_equal_statsmodels(family, link, made):
         assert res.params.iloc[1 + d] == pytest.approx(glm.predict(frame).mean(), rel=1e-8)
 
 
-@pytest.mark.parametrize("options", [{"objective": "erm", "penalty": "n"}, {"objective": "risk", "anchor": 1.0}])
+@pytest.mark.parametrize("options", [{"objective": "erm", "penalty": "n"}, {"objective": "risk"}])
 def test_joint_binary_outcomes_reach_a_minimum_from_any_start_and_method(options):
     frame = simulate(400).assign(y=lambda f: (f.y > 1).astype(int))
     model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial")

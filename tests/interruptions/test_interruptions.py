@@ -13,6 +13,9 @@ import pytest
 from tests.interruptions import machine
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+# Where joblib's loky waits without end, for the rest of a message within which its worker was killed; it is seldom, and
+# told of in docs/howto/scale.md. A fit that waits for anything else fails.
+CUT_OFF = re.compile(r"in _recv\n.*in _recv_bytes\n.*in recv\n.*in wait_result_broken_or_wakeup\n")
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,14 +49,14 @@ def test_everything_else_interrupted_or_killed():
     interrupted(20, "joint fit", "comparison", "report", "command line", "study")
 
 
-@pytest.mark.parametrize("kind", ["joblib", pytest.param("cluster", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["joblib", "cluster"])
 def test_a_worker_of_a_scan_that_is_killed_changes_no_digit(kind):
     """One kill; `python -m tests.interruptions.workers` does sixty, and `test_workers.py` one on a cluster too."""
     pytest.importorskip("distributed")
     command = [sys.executable, "-m", "tests.interruptions.workers", "--times", "1", "--kinds", kind]
-    for _ in range(2):  # seldom a worker is killed within a message, for the rest of which loky waits without end
+    for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ, timeout=600)
-        if "Timeout (" not in done.stderr:
+        if not CUT_OFF.search(done.stderr):
             break
     assert done.returncode == 0, done.stdout + done.stderr
     # More than one where a kill came too late and is followed by another.

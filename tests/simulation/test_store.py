@@ -147,9 +147,7 @@ def running(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
-@pytest.mark.parametrize(
-    "how", ["parent", "kill", "worker", *(pytest.param(how, marks=pytest.mark.slow) for how in ("group", "terminate"))]
-)
+@pytest.mark.parametrize("how", ["parent", "group", "terminate", "kill", "worker"])
 def test_an_interrupted_study_waited_for_its_workers(running, how, tmp_path):
     """17 s after the interruption it was still there; workers of a killed parent for ever."""
     process, workers = running

@@ -102,7 +102,7 @@ def test_study_that_was_killed_is_resumed(tmp_path):
     process.join()
     finished = len(list(tmp_path.glob("*.csv")))
     assert 0 < finished < 4
-    resumed = run_study("strong", n=150, n_sims=100, estimators=["IPWRA"], path=tmp_path)
+    resumed = run_study("strong", n=150, n_sims=100, estimators=["IPWRA"], path=tmp_path, n_jobs=2)
     assert_same(run_study("strong", n=150, n_sims=100, estimators=["IPWRA"]), resumed)
 
 
