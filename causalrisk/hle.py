@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from causalrisk.diagnostics.calibration import (
+from causalrisk.diagnostics.scores import (
     BIN_SIZE,
     BINNINGS,
     calibration_bins,

@@ -169,7 +169,7 @@ WORDS = (
     "tests/models/test_versions.py", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/design/columns/test_frames.py::test_polars_without", "tests/design/columns/test_frames.py::test_same_digits",
+    "tests/design/test_frames.py::test_polars_without", "tests/design/test_frames.py::test_same_digits",
     "tests/design/scan", "tests/design/test_support.py::test_a_scan",
     "tests/design/test_support.py::test_raise_refuses", "tests/diagnostics/test_balance_of_scans.py",
     "tests/diagnostics/test_influence.py",

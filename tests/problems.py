@@ -8,14 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.joint.objective import Criterion
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.joint.train import JointProblem, Trainer, joint_criterion
 from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.sample import Sample, make_sample
 from causalrisk.estimators.separate import estimate_separately
-from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimators.specification import IPWRA, SCALES
 from causalrisk.estimators.weights import row_weights
 from causalrisk.numerics.families import outcome_family
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel

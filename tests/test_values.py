@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from causalrisk.estimators import values
-from causalrisk.estimators.effect_scales import SCALES
+from causalrisk.estimators.specification import SCALES
 from causalrisk.inference.hypotheses import ALTERNATIVES
 from causalrisk.inference.simultaneous import ADJUSTMENTS
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.cli import EXIT_CODES, make_root
 from causalrisk.cli.data_files import OTHERS, TEXT, read_file
-from causalrisk.cli.root import EXIT_CODES, make_root
 from causalrisk.datasets import load_cattaneo2
 from causalrisk.design.did import DiD
 from causalrisk.design.formulas.evaluation import only_safe
@@ -38,8 +38,7 @@ from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.page.explain import Prose
 from causalrisk.report.page.sections import ASSUMPTIONS, TRENDS
 from causalrisk.report.tables.stacked import ResultSummary
-from causalrisk.runtime.process import interruptions_kept
-from causalrisk.runtime.system import would_replace, write_whole
+from causalrisk.runtime.system import interruptions_kept, would_replace, write_whole
 from causalrisk.simulation import run_study
 from causalrisk.simulation.entries import COMPETITORS
 from causalrisk.simulation.study import Store

@@ -9,15 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns.dtypes import listing, missing_mask, numbers, plain
-from causalrisk.design.columns.tables import Table, align, is_column, named_columns
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
-from causalrisk.design.encoders import ArrayEncoder, Encoder, FormulaEncoder
+from causalrisk.design.dtypes import listing, missing_mask, numbers, plain
+from causalrisk.design.encoders import (
+    INDICATOR,
+    ArrayEncoder,
+    Encoder,
+    Filled,
+    FormulaEncoder,
+    fill_covariates,
+    with_indicators,
+)
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
 from causalrisk.design.formulas.scope import collect, resolve
 from causalrisk.design.formulas.terms import codes_of, in_formula, quoted
-from causalrisk.design.indicators import INDICATOR, Filled, fill_covariates, with_indicators
 from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import (
     BY_ROW,
@@ -37,10 +43,11 @@ from causalrisk.design.rows import (
 )
 from causalrisk.design.support import Rules, check_levels, check_size
 from causalrisk.design.survey import survey_design
+from causalrisk.design.tables import Table, align, is_column, named_columns
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, score_matrix, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.numerics.linalg import all_ones
-from causalrisk.runtime.process import one_blas_thread
+from causalrisk.runtime.system import one_blas_thread
 
 
 @dataclass(frozen=True)

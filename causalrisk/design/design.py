@@ -12,11 +12,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
-from causalrisk.design.columns.dtypes import listing
-from causalrisk.design.columns.tables import as_table, nearest
 from causalrisk.design.did import Periods
-from causalrisk.design.encoders import Encoder, ExtendedEncoder, FormulaEncoder
-from causalrisk.design.indicators import Filled, refuse_filled
+from causalrisk.design.dtypes import listing
+from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder, refuse_filled
 from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import (
     Source,
@@ -29,6 +27,7 @@ from causalrisk.design.rows import (
 )
 from causalrisk.design.support import ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
+from causalrisk.design.tables import as_table, nearest
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.columns.dtypes import listing, missing_mask
-from causalrisk.design.columns.tables import Table, as_table, find_column
+from causalrisk.design.dtypes import listing, missing_mask
 from causalrisk.design.formulas.evaluation import Formula, parse
 from causalrisk.design.formulas.terms import in_formula, renamed
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import Survey, labels_of
+from causalrisk.design.tables import Table, as_table, find_column
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, advising, one_of
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.dtypes import listing
 from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import IN_CACHE, Array, Basis, factored_basis, row_blocks, triangular_factor
 

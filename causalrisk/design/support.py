@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.dtypes import listing
 from causalrisk.design.encoders import Encoder
 from causalrisk.design.rank import ColumnMoments, Dependence, check_arm_sizes
 from causalrisk.design.rows import ColumnOptions

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.columns.dtypes import listing, missing_mask, numbers
-from causalrisk.design.columns.tables import condition_names
+from causalrisk.design.dtypes import listing, missing_mask, numbers
+from causalrisk.design.tables import condition_names
 from causalrisk.errors import DesignError, OptionError, advising, listed, one_of
 from causalrisk.numerics.linalg import Array
 

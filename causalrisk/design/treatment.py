@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from pandas.api import types as dtypes
 
-from causalrisk.design.columns.dtypes import listing, numbers, plain
-from causalrisk.design.columns.tables import Table, as_pandas, find_column, named_columns
+from causalrisk.design.dtypes import listing, numbers, plain
+from causalrisk.design.tables import Table, as_pandas, find_column, named_columns
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12

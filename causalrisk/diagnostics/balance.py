@@ -18,8 +18,7 @@ from causalrisk.design.design import by_rows
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
-from causalrisk.numerics.blocks import Rows, add_up
-from causalrisk.numerics.distributions import Cells, Steps, sums_at
+from causalrisk.numerics.blocks import Cells, Rows, Steps, add_up, sums_at
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.models import Arms
 

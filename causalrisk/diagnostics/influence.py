@@ -10,18 +10,16 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import OptionError, UnavailableError, one_of, whole_number
-from causalrisk.estimators.effect_scales import DIFFERENCE
+from causalrisk.errors import Failure, OptionError, UnavailableError, one_of, whole_number
 from causalrisk.estimators.estimates import Estimate, Refitter
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import FitRecord, of_means
+from causalrisk.estimators.record import FitRecord, influence_covariance, of_means, sum_within_units
 from causalrisk.estimators.resampling import replicate_counts, unit_count
-from causalrisk.estimators.robust import influence_covariance, sum_within_units
 from causalrisk.estimators.separate import estimate_separately
+from causalrisk.estimators.specification import DIFFERENCE
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import leave_one_out, refitter_of
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates
 from causalrisk.propensity.weights import RowWeights, WeightFit

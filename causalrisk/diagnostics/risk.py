@@ -15,8 +15,7 @@ from causalrisk.estimators.fit import replicates_of_many, train_from
 from causalrisk.estimators.joint.objective import ate_risk
 from causalrisk.estimators.joint.train import JointEstimate, Trainer
 from causalrisk.estimators.options import JREOptions, penalty_grid
-from causalrisk.estimators.record import FitRecord, JointRecord, of_means
-from causalrisk.estimators.robust import robust_covariance, with_robust
+from causalrisk.estimators.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
 from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification

@@ -13,8 +13,7 @@ from scipy.special import ndtri
 from causalrisk.design import ScannedDesign
 from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
-from causalrisk.estimators.record import FitRecord, of_means
-from causalrisk.estimators.robust import influence_covariance
+from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
 from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.wald import critical_value

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from causalrisk.design.covariates import Covariate
 from causalrisk.design.design import Rowless
 from causalrisk.design.survey import Factors
+from causalrisk.errors import Failure, first_failure
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array, weighted_gram
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.models import Arms

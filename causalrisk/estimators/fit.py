@@ -18,6 +18,7 @@ from causalrisk.design import Design
 from causalrisk.errors import (
     ConvergenceWarning,
     DesignWarning,
+    Failure,
     Notes,
     OptionError,
     OverlapWarning,
@@ -51,10 +52,9 @@ from causalrisk.estimators.prepare import (
 )
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem, scanned
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
-from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses
+from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses, with_robust
 from causalrisk.estimators.refit import refit_passes
 from causalrisk.estimators.resampling import FullFit, Resamples, ScannedPasses, fit_replicates, unit_count
-from causalrisk.estimators.robust import with_robust
 from causalrisk.estimators.separate import (
     SolvedMeans,
     Trained,
@@ -67,7 +67,6 @@ from causalrisk.estimators.separate import (
 from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimators.stack import stacked
 from causalrisk.estimators.weights import BlockedWeights, FittedScan, RowsWeighed, not_converged, weigh
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.replicates import Replicates

@@ -1,38 +1,72 @@
-"""Options as frozen dataclasses that check themselves."""
+"""Options as frozen dataclasses that check themselves, and their values as types, which a type checker knows."""
 
 from __future__ import annotations
 
 import dataclasses
 import numbers
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 
 from causalrisk.design import Design, DiD
-from causalrisk.design.columns.tables import is_column
 from causalrisk.design.survey import SurveyDesign
+from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number, words
-from causalrisk.estimators.effect_scales import QUANTILE, SCALES, EffectScale
-from causalrisk.estimators.specification import NormalizedMean, Specification
-from causalrisk.estimators.values import (
-    Bootstrap,
-    CovType,
-    Interval,
-    LearnerUse,
-    Method,
-    Objective,
-    PropensityLoss,
-    Replicates,
-    Trim,
-)
+from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale, NormalizedMean, Specification
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
+
+CovType = Literal["robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"]
+Bootstrap = Literal["pairs", "bayesian", "cluster", "stratified", "multiplier", "rescaled"]
+Multiplier = Literal["rademacher", "webb", "mammen"]
+Interval = Literal["normal", "delta", "percentile", "basic", "bc", "bca", "studentized"]
+Adjustment = Literal["single-step", "holm", "bonferroni", "hochberg", "simes-hochberg", "fdr_bh"]
+Alternative = Literal["two-sided", "larger", "smaller"]
+Objective = Literal["risk", "erm"]
+Penalty = Literal["n", "n1.5", "n2"]
+Method = Literal["least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP"]
+Replicates = Literal["shifted", "nested"]
+PropensityLink = Literal["logit", "probit", "cloglog"]
+OutcomeLink = Literal["identity", "log", "logit", "probit", "cloglog"]
+PropensityLoss = Literal["ml", "calibrated"]
+WeightType = Literal["frequency", "probability"]
+Scale = Literal["difference", "ratio", "odds_ratio", "percent", "quantile"]
+Trim = Literal["crump", "separated"]
+LearnerUse = Literal["terms", "replace", "stack"]
+LearnerName = Literal["smooth", "hist-gradient-boosting", "random-forest", "lasso"]
+FamilyName = Literal[
+    "gaussian", "normal", "binomial", "logistic", "bernoulli", "poisson", "gamma", "inversegaussian", "inverse_gaussian"
+]
+Missing = Literal["drop", "raise", "indicator"]
+Below = Literal["se", "ci", "z", "p"]
+
+
+class LearnerLike(Protocol):
+    """An object with `fit`, such as an estimator of scikit-learn."""
+
+    @property
+    def fit(self) -> Any:
+        """The method."""
+
+
+class FamilyLike(Protocol):
+    """A family of statsmodels."""
+
+    @property
+    def link(self) -> Any:
+        """Its link."""
+
+
+Family = FamilyName | FamilyLike
+OneLearner = LearnerName | LearnerLike
+Learners = OneLearner | Mapping[Any, OneLearner] | Sequence[OneLearner]
+
 
 OBJECTIVES = get_args(Objective)
 PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}

@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import SeparationError
-from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.errors import TEXT, Failure, SeparationError
 from causalrisk.estimators.sample import Sample, part_of, shifted
-from causalrisk.estimators.specification import ArmRows, Specification
-from causalrisk.numerics.failures import TEXT, Failure
+from causalrisk.estimators.specification import ArmRows, EffectScale, Specification
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import (
     Array,

@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, SeparationError, UnavailableError
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
+from causalrisk.errors import (
+    CausalRiskError,
+    DesignWarning,
+    Failure,
+    Notes,
+    OptionError,
+    SeparationError,
+    UnavailableError,
+    first_failure,
+)
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.outcome import TrainedRows
@@ -28,9 +36,8 @@ from causalrisk.estimators.problem import kept
 from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import SolvedMeans, Trained, WeighedRows, kept_estimate, solve_means, train
-from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.families import outcome_family
 from causalrisk.numerics.linalg import Array, solve
 from causalrisk.numerics.multiplicities import JACKKNIFE

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.errors import Failure, first_failure
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
 from causalrisk.estimators.outcome import OutcomeLikelihood, mean_columns, outcome_failures, solved_change
 from causalrisk.estimators.problem import Block, KeptProblem, ScannedProblem, scanned
@@ -26,9 +26,8 @@ from causalrisk.estimators.resampling import (
     widest_row,
 )
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import RefittedRows, Specification
+from causalrisk.estimators.specification import EffectScale, RefittedRows, Specification
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import LikelihoodSums, NewtonFits, WeightedRows, refit_batch
 from causalrisk.propensity.models import LikelihoodModel, likelihood_of

@@ -20,16 +20,14 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.design.survey import SurveyDesign
-from causalrisk.errors import BootstrapError, Notes, ResampleWarning
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
+from causalrisk.errors import BootstrapError, Notes, ResampleWarning, failure_text
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING, Refits, collect_refits
 from causalrisk.estimators.outcome import ArmModel, Level, arm_models, training_columns, training_family
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem, row_chunks, unit_resampler
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import Specification
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.estimators.weights import plain_tilt
 from causalrisk.numerics.blocks import KEPT, add_up
-from causalrisk.numerics.failures import failure_text
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, row_blocks
 from causalrisk.numerics.multiplicities import (

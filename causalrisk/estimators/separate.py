@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
+from causalrisk.errors import Failure
 from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.outcome import (
     ArmModel,
@@ -34,10 +34,9 @@ from causalrisk.estimators.outcome import (
 )
 from causalrisk.estimators.problem import Block, KeptProblem, Problem
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import ArmMean, ArmRows, Specification, Sums
+from causalrisk.estimators.specification import DIFFERENCE, ArmMean, ArmRows, EffectScale, Specification, Sums
 from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, RowsWeighed, row_weights
 from causalrisk.numerics.blocks import add_up, of_made
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, factor_solution, solve, triangular_factor
 from causalrisk.numerics.newton import BlockedLikelihood, WeightedRows, maximize
 from causalrisk.propensity.targets import ArmTarget, Target

@@ -1,4 +1,7 @@
-"""The registry of estimators: each a hypothesis class, importance weights, joint or separate arms, and an arm's mean.
+"""The registries of estimators and of effect scales.
+
+An estimator is a hypothesis class, importance weights, joint or separate arms, and an arm's mean. A scale is how an
+effect is reported: as a difference, ratio, odds ratio or percentage of the arm means, or by quantiles.
 
 The mean of an arm is made of the predictions of its outcome model: point estimate, influence function, batched refits.
 Flows in: rows under the outcome models of a fit (`ArmRows`) or of many refits (`RefittedRows`), all there are or a
@@ -12,13 +15,15 @@ The formulas of another mean are those of a subclass, before its estimator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+from scipy.special import expit, logit
 
+from causalrisk.errors import CausalRiskError
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, solve
@@ -487,3 +492,205 @@ JRE = Specification(
 )
 ESTIMATORS = (UNADJUSTED, OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW, JRE)
 SEPARATE = tuple(spec for spec in ESTIMATORS if not spec.joint)
+
+
+@dataclass(frozen=True)
+class EffectScale:
+    """A scale g on which effects are differences of the arm means, and how these are reported.
+
+    Parameters
+    ----------
+    name : str
+        As the option is spelled.
+    label : str
+        What follows the estimand in tables.
+    form : str
+        The effect as a formula of ``{treated}`` and ``{reference}``, to be read.
+    g, g_slope, g_inverse : callable
+        The scale, its derivative and its inverse, elementwise.
+    report, report_slope, contrast : callable
+        From a difference on the scale to the reported effect, its derivative and its inverse.
+    null : float
+        The reported effect when there is none.
+    domain : str
+        Which means have an effect, for messages.
+    low, high : float
+        Limits of these means.
+    quantiles : tuple of float
+        Levels of the quantiles that there are of each arm, J, in the place of its mean: of means, effects and names
+        those of an arm stand together. Empty for means, of which there is J = 1.
+    """
+
+    name: str
+    label: str
+    form: str
+    g: Callable[[Array], Array]
+    g_slope: Callable[[Array], Array]
+    g_inverse: Callable[[Array], Array]
+    report: Callable[[Array], Array]
+    report_slope: Callable[[Array], Array]
+    contrast: Callable[[Array], Array]
+    null: float
+    domain: str
+    low: float
+    high: float
+    quantiles: tuple[float, ...] = ()
+
+    @property
+    def per_arm(self) -> int:
+        """How many means, or quantiles, there are of each arm, J."""
+        return len(self.quantiles) or 1
+
+    @property
+    def additive(self) -> bool:
+        """Whether effects are differences as they stand, in the units of the outcome."""
+        return self.g is _same
+
+    def effects(self, means: Array) -> Array:
+        """Effects of arms 1 .. K-1 against arm 0, shape ((K - 1) J, ...), of means (K J, ...); NaN where undefined."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = self.g(means)
+            values = np.where(np.isfinite(values), values, np.nan)
+            return self.report(self.against_reference(values))
+
+    def against_reference(self, values: Array) -> Array:
+        """Differences of values of the arms, shape (K J, ...), to those of arm 0, shape ((K - 1) J, ...)."""
+        of_arms = values.reshape(-1, self.per_arm, *values.shape[1:])
+        return (of_arms[1:] - of_arms[:1]).reshape(-1, *values.shape[1:])
+
+    def formula(self, treated: str, reference: str) -> str:
+        """Return the effect as a formula of two means, by name or in numbers."""
+        return self.form.format(treated=treated, reference=reference)
+
+    def on_bounds(self, means: Array, error: Array) -> Array:
+        """Return the means, those no further than their rounding error from a bound of the scale on the bound."""
+        means = np.where(np.abs(means - self.low) <= error, self.low, means)
+        return np.where(np.abs(means - self.high) <= error, self.high, means)
+
+    def params(self, means: Array) -> Array:
+        """Effects, then the means, shape ((2 K - 1) J, ...)."""
+        return np.concatenate([self.effects(means), means])
+
+    def jacobian(self, means: Array) -> Array:
+        """Return the derivative of `params` by the means, shape ((2 K - 1) J, K J)."""
+        every = np.eye(len(means))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            slope, values = self.g_slope(means), self.g(means)
+            outer = self.report_slope(self.against_reference(values))
+        return np.vstack([self.against_reference(every) * slope * outer[:, None], every])
+
+    def check(self, means: Array, labels: tuple[str, ...]) -> None:
+        """Raise a CausalRiskError where the means have no effect on this scale."""
+        outside = ~((means > self.low) & (means < self.high))
+        if outside.any():
+            arm = int(np.argmax(outside))
+            raise CausalRiskError(
+                f'effect="{self.name}" needs {self.domain}; POM[{labels[arm]}] is {means[arm]:.4g}.\n'
+                'Type  effect="difference".'
+            )
+
+
+def effect_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
+    """Names of the effects: the estimand, for several arms with the arm that is compared to the first."""
+    names = [estimand] if len(labels) == 2 else [f"{estimand}[{label}]" for label in labels[1:]]
+    return [f"{name} q{level:g}" for name in names for level in quantiles] if quantiles else names
+
+
+def mean_names(labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
+    """Names of the potential-outcome means of the arms (POM), or of the potential-outcome quantiles (POQ)."""
+    if quantiles:
+        return [f"POQ[{label}] q{level:g}" for label in labels for level in quantiles]
+    return [f"POM[{label}]" for label in labels]
+
+
+def parameter_names(estimand: str, labels: Sequence[str], quantiles: tuple[float, ...] = ()) -> list[str]:
+    """Names of the effects and of the arm means."""
+    return [*effect_names(estimand, labels, quantiles), *mean_names(labels, quantiles)]
+
+
+def _same(x: Array) -> Array:
+    return x
+
+
+def _inverse(means: Array) -> Array:
+    return 1 / means
+
+
+def _logit_slope(means: Array) -> Array:
+    return 1 / (means * (1 - means))
+
+
+def _percent(difference: Array) -> Array:
+    return 100 * np.expm1(difference)
+
+
+def _percent_slope(difference: Array) -> Array:
+    return 100 * np.exp(difference)
+
+
+def _from_percent(percent: Array) -> Array:
+    return np.log1p(percent / 100)
+
+
+DIFFERENCE = EffectScale(
+    name="difference",
+    label="",
+    form="{treated} - {reference}",
+    g=_same,
+    g_slope=np.ones_like,
+    g_inverse=_same,
+    report=_same,
+    report_slope=np.ones_like,
+    contrast=_same,
+    null=0.0,
+    domain="numbers",
+    low=-np.inf,
+    high=np.inf,
+)
+RATIO = EffectScale(
+    name="ratio",
+    label=" ratio",
+    form="{treated} / {reference}",
+    g=np.log,
+    g_slope=_inverse,
+    g_inverse=np.exp,
+    report=np.exp,
+    report_slope=np.exp,
+    contrast=np.log,
+    null=1.0,
+    domain="positive means",
+    low=0.0,
+    high=np.inf,
+)
+ODDS_RATIO = EffectScale(
+    name="odds_ratio",
+    label=" odds ratio",
+    form="({treated} / (1 - {treated})) / ({reference} / (1 - {reference}))",
+    g=logit,
+    g_slope=_logit_slope,
+    g_inverse=expit,
+    report=np.exp,
+    report_slope=np.exp,
+    contrast=np.log,
+    null=1.0,
+    domain="means between 0 and 1",
+    low=0.0,
+    high=1.0,
+)
+PERCENT = EffectScale(
+    name="percent",
+    label=" percent",
+    form="100 ({treated} - {reference}) / {reference}",
+    g=np.log,
+    g_slope=_inverse,
+    g_inverse=np.exp,
+    report=_percent,
+    report_slope=_percent_slope,
+    contrast=_from_percent,
+    null=0.0,
+    domain="positive means",
+    low=0.0,
+    high=np.inf,
+)
+QUANTILE = replace(DIFFERENCE, name="quantile", quantiles=(0.25, 0.5, 0.75))
+SCALES = {scale.name: scale for scale in (DIFFERENCE, RATIO, ODDS_RATIO, PERCENT, QUANTILE)}

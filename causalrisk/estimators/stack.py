@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
+from causalrisk.errors import Failure, first_failure
 from causalrisk.estimators.estimates import (
     BlockInfluence,
     Estimate,
@@ -28,9 +28,8 @@ from causalrisk.estimators.estimates import (
     ScannedEstimate,
     collect_refits,
 )
-from causalrisk.estimators.record import FitRecord, LaterPasses, Stack
-from causalrisk.estimators.robust import covariance_over, influence_covariance
-from causalrisk.numerics.failures import Failure, first_failure
+from causalrisk.estimators.record import FitRecord, LaterPasses, Stack, covariance_over, influence_covariance
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.numerics.optimize import non_negative_least_squares

@@ -16,12 +16,11 @@ import numpy as np
 from causalrisk.design import Design
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.encode import CodedBlock
-from causalrisk.errors import ConvergenceWarning, Notes
+from causalrisk.errors import ConvergenceWarning, Failure, Notes
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import add_up, of_made
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.newton import BlockedLikelihood, NewtonFits, WeightedRows, maximize
 from causalrisk.propensity.models import likelihood_of

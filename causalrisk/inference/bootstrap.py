@@ -20,20 +20,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import BootstrapError, Notes, ResampleWarning, warn_user
+from causalrisk.errors import BootstrapError, Failure, Notes, ResampleWarning, failure_text, warn_user
 from causalrisk.estimators.estimates import BlockInfluence, Refits, Refitter, influence_of_clusters
 from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.quantiles import QuantileRefitter, QuantileRows
-from causalrisk.estimators.record import BootstrapDistribution, FitRecord, JointRecord
+from causalrisk.estimators.record import (
+    BootstrapDistribution,
+    FitRecord,
+    JointRecord,
+    counts_equal_rows,
+    equal_units,
+    in_frame,
+    over_influence,
+)
 from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block, sample_resampler, unit_count
-from causalrisk.estimators.robust import counts_equal_rows, equal_units, in_frame, over_influence
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.stack import StackedGroupsRefitter, StackRefitter
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.propensity.replicates import (

@@ -7,15 +7,13 @@ import dataclasses
 import numpy as np
 
 from causalrisk.design import Design
-from causalrisk.errors import BootstrapError, FitInterrupted, MonteCarloWarning, Notes
+from causalrisk.errors import BootstrapError, Failure, FitInterrupted, MonteCarloWarning, Notes, failure_text
 from causalrisk.estimators.estimates import KnownRows
 from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
-from causalrisk.estimators.record import SE_ROUNDING, BootstrapDistribution, FitRecord
-from causalrisk.estimators.robust import robust_covariance
+from causalrisk.estimators.record import SE_ROUNDING, BootstrapDistribution, FitRecord, robust_covariance
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, jackknife_covariance, resample_covariance
-from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 

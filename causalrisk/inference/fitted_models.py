@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import ScannedDesign, new_offset
-from causalrisk.design.columns.tables import as_pandas
 from causalrisk.design.design import by_rows
+from causalrisk.design.tables import as_pandas
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.outcome import LINEAR

@@ -19,23 +19,23 @@ from causalrisk.design.design import by_rows
 from causalrisk.errors import (
     CausalRiskError,
     CausalRiskWarning,
+    Failure,
     Notes,
     OptionError,
     UnavailableError,
     check_alpha,
+    failure_text,
     warn_user,
     whole_number,
 )
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.fit import check_one_way
-from causalrisk.estimators.options import N_BOOT, InferenceOptions, default_bootstrap
+from causalrisk.estimators.options import N_BOOT, Adjustment, InferenceOptions, default_bootstrap
 from causalrisk.estimators.outcome import trained_rows, training_family
-from causalrisk.estimators.record import BootstrapDistribution, FitRecord, of_means
+from causalrisk.estimators.record import BootstrapDistribution, FitRecord, influence_covariance, of_means
 from causalrisk.estimators.resampling import sample_resampler
-from causalrisk.estimators.robust import influence_covariance
 from causalrisk.estimators.separate import estimate_separately, project_arms
-from causalrisk.estimators.values import Adjustment
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import (
     bootstrap,
@@ -50,7 +50,6 @@ from causalrisk.inference.bootstrap import (
 from causalrisk.inference.fitted_models import check_unit_level
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, pairs_against
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
-from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
 from causalrisk.propensity.weights import fit_weights

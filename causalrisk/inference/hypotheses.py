@@ -20,9 +20,9 @@ from scipy.special import stdtr
 
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, check_alpha, listed, one_of
-from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.estimators.options import Alternative
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.values import Alternative
+from causalrisk.estimators.specification import EffectScale
 from causalrisk.inference.wald import (
     contrast_errors,
     joint_test,

@@ -14,11 +14,20 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from causalrisk.errors import OptionError, ResampleWarning, UnavailableError, check_alpha, listed, one_of, warn_user
+from causalrisk.errors import (
+    Failure,
+    OptionError,
+    ResampleWarning,
+    UnavailableError,
+    check_alpha,
+    listed,
+    one_of,
+    warn_user,
+)
 from causalrisk.estimators.joint.train import estimate_jointly
-from causalrisk.estimators.options import INTERVALS
-from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.robust import (
+from causalrisk.estimators.options import INTERVALS, Interval
+from causalrisk.estimators.record import (
+    FitRecord,
     counts_equal_rows,
     equal_units,
     robust_covariance,
@@ -28,11 +37,9 @@ from causalrisk.estimators.robust import (
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.estimators.values import Interval
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.bootstrap import jackknife_contributions
 from causalrisk.inference.wald import limit_names, parameter_limits, parameter_tests, statistic_names, wald_interval
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 from causalrisk.propensity.replicates import Replicates

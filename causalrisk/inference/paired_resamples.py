@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import Notes, OptionError, ResampleWarning, Told, check_alpha
+from causalrisk.errors import Failure, Notes, OptionError, ResampleWarning, Told, check_alpha, failure_text
 from causalrisk.estimators.estimates import Refits, Refitters
 from causalrisk.estimators.fit import (
     check_clusters,
@@ -51,12 +51,11 @@ from causalrisk.inference.covariance import (
 )
 from causalrisk.inference.simultaneous import adjusted_frame, pairs_against
 from causalrisk.inference.wald import inference_frame
-from causalrisk.numerics.failures import Failure, failure_text
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import MULTIPLIERS
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import ArmTarget
-from causalrisk.runtime.process import one_blas_thread
+from causalrisk.runtime.system import one_blas_thread
 
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
 

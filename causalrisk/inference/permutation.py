@@ -37,13 +37,12 @@ from causalrisk.errors import (
     warn_user,
     whole_number,
 )
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.estimates import ROWS_TOGETHER
-from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimators.options import Alternative, InferenceOptions
 from causalrisk.estimators.outcome import outcome_level, training_columns, training_family
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimators.sample import make_sample
-from causalrisk.estimators.values import Alternative
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale
 from causalrisk.inference.covariance import fit_again, robust_record
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.numerics.blocks import taken

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
-from causalrisk.estimators.effect_scales import DIFFERENCE, EffectScale
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale
 from causalrisk.inference.bootstrap import resample_errors
 from causalrisk.numerics.linalg import Array
 

@@ -12,7 +12,9 @@ import pandas as pd
 
 from causalrisk.design import Scan, as_scan
 from causalrisk.errors import (
+    TEXT,
     BootstrapError,
+    Failure,
     FitInterrupted,
     Notes,
     OptionError,
@@ -20,8 +22,7 @@ from causalrisk.errors import (
     UnavailableError,
     check_alpha,
 )
-from causalrisk.estimators.options import InferenceOptions, JREOptions, model_options, options_of
-from causalrisk.estimators.values import Adjustment
+from causalrisk.estimators.options import Adjustment, InferenceOptions, JREOptions, model_options, options_of
 from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
@@ -34,7 +35,6 @@ from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.keywords import check_keywords
 from causalrisk.models.model import CausalModel, design_of
 from causalrisk.models.results import CausalResults, given_results, stamped
-from causalrisk.numerics.failures import TEXT, Failure
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim

@@ -7,11 +7,22 @@ from typing import Any
 
 from causalrisk.errors import FitInterrupted, OptionError
 from causalrisk.estimators import specification
-from causalrisk.estimators.effect_scales import QUANTILE
 from causalrisk.estimators.fit import fit_joint
-from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions, options_of
+from causalrisk.estimators.options import (
+    Bootstrap,
+    CovType,
+    InferenceOptions,
+    JREOptions,
+    Method,
+    ModelOptions,
+    Multiplier,
+    Objective,
+    Penalty,
+    Replicates,
+    options_of,
+)
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.values import Bootstrap, CovType, Method, Multiplier, Objective, Penalty, Replicates
+from causalrisk.estimators.specification import QUANTILE
 from causalrisk.inference.covariance import robust_record, start_record
 from causalrisk.models.keywords import check_keywords, unknown_estimator
 from causalrisk.models.model import CausalModel

@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import ColumnOptions, DiD, Scan, Survey, as_scan, design_from_formula, with_change
-from causalrisk.design.columns.dtypes import numbers
 from causalrisk.design.did import COMPARED, Adoption, adoption
+from causalrisk.design.dtypes import numbers
 from causalrisk.design.survey import Factors, SurveyDesign, labels_of
 from causalrisk.errors import (
     CausalRiskError,
@@ -33,9 +33,8 @@ from causalrisk.errors import (
     warn_user,
 )
 from causalrisk.estimators.estimates import BlockInfluence, sandwich
-from causalrisk.estimators.options import model_options, options_of
+from causalrisk.estimators.options import CovType, model_options, options_of
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.values import CovType
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.models.estimators import chosen_models

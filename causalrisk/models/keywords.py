@@ -17,7 +17,6 @@ from causalrisk.design.formulas.dialects import from_teffects
 from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import UnavailableError, listed, meant, nearest_name, words
-from causalrisk.estimators.effect_scales import SCALES
 from causalrisk.estimators.options import (
     COV_TYPES,
     INTERVALS,
@@ -26,11 +25,11 @@ from causalrisk.estimators.options import (
     limits_meant,
     model_option_names,
 )
-from causalrisk.estimators.specification import ESTIMATORS
+from causalrisk.estimators.specification import ESTIMATORS, SCALES
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.numerics.families import BINARY_LINKS, family_meant
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
-from causalrisk.runtime.process import interruptions_kept
+from causalrisk.runtime.system import interruptions_kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message

@@ -27,26 +27,17 @@ from causalrisk.design import (
 )
 from causalrisk.design.covariates import clustered
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, listed
-from causalrisk.estimators.effect_scales import parameter_names
+from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, failure_text, listed
 from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import (
-    InferenceOptions,
-    ModelOptions,
-    model_option_names,
-    model_options,
-    named_target,
-    options_of,
-)
-from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.specification import Specification
-from causalrisk.estimators.values import (
     Bootstrap,
     CovType,
     Family,
+    InferenceOptions,
     Learners,
     LearnerUse,
     Missing,
+    ModelOptions,
     Multiplier,
     OutcomeLink,
     PropensityLink,
@@ -54,7 +45,13 @@ from causalrisk.estimators.values import (
     Scale,
     Trim,
     WeightType,
+    model_option_names,
+    model_options,
+    named_target,
+    options_of,
 )
+from causalrisk.estimators.record import FitRecord
+from causalrisk.estimators.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.models.cost import Cost, cost_of
@@ -68,8 +65,7 @@ from causalrisk.models.keywords import (
     unknown_keyword,
 )
 from causalrisk.models.results import CausalResults, JREResults, stamped
-from causalrisk.numerics.failures import failure_text
-from causalrisk.runtime.process import one_blas_thread
+from causalrisk.runtime.system import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
 

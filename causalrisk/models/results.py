@@ -23,14 +23,12 @@ import pandas as pd
 from causalrisk._version import __version__
 from causalrisk.design import ScannedDesign
 from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.calibration import balance_test, calibration, calibration_error
 from causalrisk.diagnostics.influence import influence, se_decomposition
-from causalrisk.diagnostics.overlap import overlap, trim_curve
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
-from causalrisk.errors import CausalRiskError, DesignError, UnavailableError, listed
+from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.distribution import distribution
 from causalrisk.inference.fitted_models import (
     check_unit_level,
     estimating_equations,
@@ -46,10 +44,10 @@ from causalrisk.inference.heterogeneity import differences_by, effects_by, equal
 from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test
 from causalrisk.inference.intervals import boot_pvalues, conf_int, summary_frame
 from causalrisk.inference.paired_resamples import start_difference
+from causalrisk.inference.simultaneous import distribution
 from causalrisk.inference.wald import parameter_tests, statistic_names
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.models.permutation import permutation_test
-from causalrisk.numerics.failures import Failure, failures_frame
 from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
 from causalrisk.report import plots
@@ -62,15 +60,15 @@ from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tidy import (
     STATISTICS,
     Values,
+    check_kept,
     glance,
     printed_whole,
     table_maker_coefficients,
     table_maker_statistic,
     tidy,
+    write_units,
 )
-from causalrisk.report.units import check_kept, write_units
-from causalrisk.runtime.process import one_blas_thread
-from causalrisk.runtime.system import would_replace, write_whole
+from causalrisk.runtime.system import one_blas_thread, would_replace, write_whole
 
 # What reading a pickle may raise, by the objects that it names and how it was cut off.
 NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,

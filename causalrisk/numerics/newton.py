@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.errors import Failure, first_failure
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import Array, solve_definite, unpack_symmetric, weighted_gram
 
 MAX_ITERATIONS = 60

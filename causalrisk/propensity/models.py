@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
-from causalrisk.errors import OptionError, SeparationError
+from causalrisk.errors import Failure, OptionError, SeparationError
 from causalrisk.learners.cross_fitting import seeded
 from causalrisk.numerics.blocks import Rows, add_up
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import BINARY_LINKS, Link
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, pairwise_columns, row_blocks
 from causalrisk.numerics.multiplicities import WIDTH

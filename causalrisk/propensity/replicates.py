@@ -20,8 +20,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.errors import Failure
 from causalrisk.numerics.blocks import KEPT, add_up
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, Triangle, column_blocks, row_blocks, symmetric_root, triangular_factor
 from causalrisk.propensity.weights import ImportanceWeights, TargetSums, WeightFit, WeightModel, some_columns
 

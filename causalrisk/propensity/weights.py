@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.design import Rowless, by_rows
+from causalrisk.errors import Failure
 from causalrisk.numerics.blocks import Rows, add_up, taken
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, row_blocks, weighted_rows
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.models import ClippedModel, LikelihoodModel, PropensityModel, likelihood_of

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from causalrisk.design.did import change_words
-from causalrisk.design.indicators import INDICATOR
+from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
+from causalrisk.errors import Failure
 from causalrisk.estimators.joint.anchor import AnchorPath
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.wald import rounded_se
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS

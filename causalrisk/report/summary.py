@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.design.indicators import INDICATOR
+from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.diagnostics.risk import root_mean_squares
-from causalrisk.errors import OptionError, check_alpha
+from causalrisk.errors import Failure, OptionError, check_alpha
 from causalrisk.estimators.overlap import LARGE_WEIGHT
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.covariance import start_record
@@ -25,7 +25,6 @@ from causalrisk.inference.fitted_models import outcome_coefficients, propensity_
 from causalrisk.inference.intervals import summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.inference.wald import inference_frame, rounded_se, statistic_names
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report.labels import (

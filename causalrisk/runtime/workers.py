@@ -26,8 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import BootstrapError, ResampleWarning, warn_user
-from causalrisk.runtime.process import interruptions_kept, one_blas_thread
-from causalrisk.runtime.system import free_memory
+from causalrisk.runtime.system import free_memory, interruptions_kept, one_blas_thread
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from causalrisk import IPWRA, DesignError, OptionError
-from causalrisk.design.columns.tables import as_table
 from causalrisk.design.covariates import (
     covariates_in,
     covariates_of_design,
@@ -16,6 +15,7 @@ from causalrisk.design.covariates import (
     renamed,
     with_products,
 )
+from causalrisk.design.tables import as_table
 from tests.conftest import simulate
 
 

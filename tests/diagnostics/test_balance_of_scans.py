@@ -15,8 +15,8 @@ import pytest
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.datasets import load_lalonde
 from causalrisk.diagnostics.balance import ColumnSums, Compared, WeightedRows, measured
-from causalrisk.diagnostics.overlap import ArmLimits
-from causalrisk.numerics.distributions import Cells, Steps
+from causalrisk.diagnostics.scores import ArmLimits
+from causalrisk.numerics.blocks import Cells, Steps
 from tests.conftest import in_blocks
 from tests.dask_stub import cluster
 
@@ -113,7 +113,7 @@ def test_lalonde(cuts):
 
 
 def test_many_values_are_compared_at_cuts(births, monkeypatch):
-    monkeypatch.setattr("causalrisk.numerics.distributions.CUTS", 300)
+    monkeypatch.setattr("causalrisk.numerics.blocks.CUTS", 300)
     blocks, whole = pair(births, cuts=(0, 900, 901, 2000))
     ours, theirs = blocks.balance(), whole.balance()
     ks = ["KS before", "KS after"]
@@ -201,7 +201,7 @@ def test_overlap_is_that_of_memory(both):
 @pytest.mark.parametrize("few", [None, 9])
 def test_order_statistics_of_scores_with_few_and_many_values(births, monkeypatch, few):
     if few:
-        monkeypatch.setattr("causalrisk.numerics.distributions.DISTINCT", few)
+        monkeypatch.setattr("causalrisk.numerics.blocks.DISTINCT", few)
     blocks, whole = pair(births, propensity="mage + medu", target="treated")  # many rows have the same score
     agree(blocks.overlap(), whole.overlap())
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.diagnostics.calibration import calibration_bins, rms_calibration_error, rms_calibration_error_se
+from causalrisk.diagnostics.scores import calibration_bins, rms_calibration_error, rms_calibration_error_se
 from causalrisk.errors import DesignError, OptionError
 from tests.conftest import RHS, simulate
 

@@ -52,7 +52,7 @@ EXPLAINED: dict[str, dict[tuple[str, str], str]] = {
             "True  ->  False",
         ): READER,
     },
-    "causalrisk/diagnostics/overlap.py": {
+    "causalrisk/diagnostics/scores.py": {
         (
             "return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))",
             "inverse_sum(scores) <= cut  ->  inverse_sum(scores) < cut",

@@ -143,7 +143,7 @@ def missing_weight(monkeypatch):
     def forgot(blocks, **options):
         return plain(blocks, **(options | {"frequency": True}))
 
-    monkeypatch.setattr("causalrisk.estimators.robust.sandwich", forgot)
+    monkeypatch.setattr("causalrisk.estimators.record.sandwich", forgot)
 
 
 def stale(monkeypatch):
@@ -233,7 +233,7 @@ def test_a_fault_in_what_is_said_beside_the_effects_is_found(plant, monkeypatch)
 def half_of_the_costs(monkeypatch):
     """Crump's cut of a scan looks at the rows that cost least."""
     searched = overlap.searched_cut
-    for module in ("causalrisk.diagnostics.overlap", "causalrisk.estimators.overlap"):
+    for module in ("causalrisk.diagnostics.scores", "causalrisk.estimators.overlap"):
         monkeypatch.setattr(f"{module}.searched_cut", lambda below, n: 0.9 * searched(below, n))
 
 

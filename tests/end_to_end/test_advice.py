@@ -37,10 +37,9 @@ import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OutcomeRegression, Survey, compare, hle
 from causalrisk.cli import main
 from causalrisk.cli.data_files import read_file
-from causalrisk.diagnostics.calibration import rms_calibration_error
-from causalrisk.errors import FitInterrupted
+from causalrisk.diagnostics.scores import rms_calibration_error
+from causalrisk.errors import Failure, FitInterrupted
 from causalrisk.learners.smooth import Smooth
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import outcome_family
 from tests.advice import SAID_OTHERWISE, Told, package_files, seen, sites, sites_of, told
 from tests.conftest import simulate
@@ -1604,7 +1603,7 @@ def kept(**options):
 def of_few_values(right):
     """A design from a scan that keeps few distinct values."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("causalrisk.numerics.distributions.DISTINCT", 9)
+        patch.setattr("causalrisk.numerics.blocks.DISTINCT", 9)
         return model(formula=f"y ~ {right}", propensity="x2", data=SCAN).fit()
 
 

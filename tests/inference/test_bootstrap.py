@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
+from causalrisk.errors import Failure
 from causalrisk.estimators import sample
 from causalrisk.estimators.estimates import Refits
 from causalrisk.estimators.joint import refit
 from causalrisk.estimators.record import BootstrapDistribution
 from causalrisk.inference.bootstrap import _drawn_together, refitter_of, run_bootstrap
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM
 from causalrisk.propensity import replicates
 from causalrisk.report.page.methods import call_of

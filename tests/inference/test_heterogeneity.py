@@ -13,12 +13,12 @@ import statsmodels.formula.api as smf
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
+from causalrisk.errors import Failure
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference import heterogeneity
 from causalrisk.inference.heterogeneity import project_effects
-from causalrisk.numerics.failures import Failure
 from causalrisk.propensity.weights import fit_weights
 from tests.conftest import RHS, simulate
 from tests.end_to_end.test_faults import raises_with

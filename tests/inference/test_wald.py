@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from scipy.stats import norm
 
 import causalrisk as cr
-from causalrisk.estimators.effect_scales import SCALES
+from causalrisk.estimators.specification import SCALES
 from causalrisk.inference.wald import effect_interval, effect_tests, ratio_and_p, wald_interval, wald_statistic
 from tests.conftest import RHS, simulate
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from causalrisk.numerics import distributions
-from causalrisk.numerics.distributions import Percentiles, Search, Spread, keys_of, numbers_of
+from causalrisk.numerics.blocks import Percentiles, Search, Spread, keys_of, numbers_of
 
 EXTREME = [0.0, -0.0, 5e-324, -5e-324, 2.2e-308, -1.5e-310, 1.0, np.nextafter(1, 2), -1.0, 1e308, -1e308, 3.0, -7.25]
 SAMPLES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalrisk.numerics import trust_region
-from causalrisk.numerics.trust_region import Expansions, QuadraticModels, minimize_stack
+from causalrisk.numerics.optimize import Expansions, QuadraticModels, minimize_stack
 
 
 class Rosenbrock:

@@ -7,8 +7,8 @@ import pytest
 import statsmodels.api as sm
 from scipy.optimize import approx_fprime
 
+from causalrisk.errors import Failure
 from causalrisk.numerics import newton
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.families import BINARY_LINKS
 from causalrisk.numerics.linalg import orthonormal_basis
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, MultinomialModel

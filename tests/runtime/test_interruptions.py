@@ -15,7 +15,7 @@ import causalrisk as cr
 from causalrisk.cli import main
 from causalrisk.report.page.html import figure_html
 from causalrisk.report.tables import stacked
-from causalrisk.runtime.process import interruptions_kept
+from causalrisk.runtime.system import interruptions_kept
 from causalrisk.runtime.workers import ordered_map
 from causalrisk.simulation import study
 from tests.conftest import RHS, simulate

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.numerics.failures import Failure
+from causalrisk.errors import Failure
 from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
 from tests.conftest import RHS, simulate
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import causalrisk as cr
 from causalrisk.models.results import of_record
 from causalrisk.runtime import process, workers
-from causalrisk.runtime.process import one_blas_thread
+from causalrisk.runtime.system import one_blas_thread
 from tests.conftest import simulate
 
 

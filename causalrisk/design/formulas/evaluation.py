@@ -19,7 +19,7 @@ import patsy.builtins
 from patsy.categorical import CategoricalSniffer, categorical_to_int
 from patsy.parse_formula import parse_formula
 
-from causalrisk.design.columns.dtypes import listing
+from causalrisk.design.dtypes import listing
 from causalrisk.design.formulas.dialects import PARSER, refuse_foreign
 from causalrisk.design.formulas.terms import Use, rewrite, uses, with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError

@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from causalrisk.design.columns.tables import Table, align, as_table, gather, is_column, nearest
 from causalrisk.design.formulas.dialects import called_elsewhere, parsed, stata_factor, without_arguments
 from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, only_safe, parse, trusted
 from causalrisk.design.formulas.terms import Use, in_formula
+from causalrisk.design.tables import Table, align, as_table, gather, is_column, nearest
 from causalrisk.errors import DesignError, words
 
 NUMPY = {

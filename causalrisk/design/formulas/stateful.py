@@ -21,7 +21,7 @@ from causalrisk.design.formulas.scope import is_function
 from causalrisk.design.formulas.terms import with_calls_told
 from causalrisk.errors import DesignError
 from causalrisk.numerics import distributions
-from causalrisk.numerics.distributions import Percentiles, Search, Spread, Tally, numbers_of
+from causalrisk.numerics.blocks import Percentiles, Search, Spread, Tally, numbers_of
 from causalrisk.numerics.linalg import Array
 
 STATEFUL = {name: known for name, known in FUNCTIONS.items() if hasattr(known, "__patsy_stateful_transform__")}

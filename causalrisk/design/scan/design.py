@@ -40,7 +40,7 @@ from causalrisk.design.scan.source import Scan
 from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, left_out, supported_columns
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
-from causalrisk.runtime.process import one_blas_thread
+from causalrisk.runtime.system import one_blas_thread
 
 T = TypeVar("T")
 

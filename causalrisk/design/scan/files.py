@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.columns.dtypes import listing
-from causalrisk.design.columns.tables import nearest
+from causalrisk.design.dtypes import listing
+from causalrisk.design.tables import nearest
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
 
 EXACT = 2**53  # whole numbers up to this are floats without loss

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns.dtypes import looks_numeric, plain
 from causalrisk.design.design import Rowless
+from causalrisk.design.dtypes import looks_numeric, plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import Formula, Scope

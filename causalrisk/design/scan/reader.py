@@ -18,16 +18,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.build import Formulas, check_roles, kept_offset, read_formulas
-from causalrisk.design.columns.dtypes import missing_mask, plain
-from causalrisk.design.columns.tables import Table, as_table, condition_names, is_column
+from causalrisk.design.dtypes import missing_mask, plain
+from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.indicators import INDICATOR
 from causalrisk.design.rows import BY_ROW, UNRECORDED, ColumnOptions, Line, by_rows, draw_rows
 from causalrisk.design.scan.files import NamedBlock, Piece, Place, by_place, name_of
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import ROLES, replicate_values
+from causalrisk.design.tables import Table, as_table, condition_names, is_column
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import taken
 from causalrisk.runtime.workers import check_wanted, flat_map, progress_bar

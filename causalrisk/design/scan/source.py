@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from causalrisk.design.columns.tables import as_pandas, nearest
 from causalrisk.design.scan.files import (
     Files,
     Fragments,
@@ -27,6 +26,7 @@ from causalrisk.design.scan.files import (
     pieces_of,
     reading,
 )
+from causalrisk.design.tables import as_pandas, nearest
 from causalrisk.errors import DesignError, OptionError, one_of, whole_number
 from causalrisk.runtime.system import free_memory, is_in_memory
 

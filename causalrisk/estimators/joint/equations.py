@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.joint.objective import (
     JointCriterion,
     JointObjective,
@@ -31,6 +30,7 @@ from causalrisk.estimators.joint.objective import (
 from causalrisk.estimators.joint.start import Start
 from causalrisk.estimators.joint.variance import EffectVariance, OutcomeMeans, VarianceCentres
 from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.specification import EffectScale
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Triangle, pairwise_columns
 from causalrisk.numerics.optimize import OptimizeResult

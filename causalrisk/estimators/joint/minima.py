@@ -28,6 +28,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from causalrisk.errors import Failure, first_failure
 from causalrisk.estimators.joint.equations import JointRows, Over
 from causalrisk.estimators.joint.objective import (
     Expansion,
@@ -44,7 +45,6 @@ from causalrisk.estimators.joint.variance import VarianceCentres
 from causalrisk.estimators.outcome import constant_direction, solved_change
 from causalrisk.estimators.sample import Sample, shifted
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import (
     Array,
     pairwise_columns,
@@ -54,7 +54,7 @@ from causalrisk.numerics.linalg import (
     upper_triangle,
 )
 from causalrisk.numerics.newton import LikelihoodSums
-from causalrisk.numerics.trust_region import Expansions, Minima, minimize_stack
+from causalrisk.numerics.optimize import Expansions, Minima, minimize_stack
 from causalrisk.propensity.weights import ImportanceWeights
 
 T = TypeVar("T")

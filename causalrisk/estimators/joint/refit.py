@@ -18,7 +18,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.errors import Failure, first_failure
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Refits, collect_refits
 from causalrisk.estimators.joint.equations import net_means
 from causalrisk.estimators.joint.minima import LinearModels, Point, Solved, Stage, solve
@@ -32,8 +32,8 @@ from causalrisk.estimators.resampling import (
     ResamplePasses,
     ScannedPasses,
 )
+from causalrisk.estimators.specification import EffectScale
 from causalrisk.numerics.blocks import KEPT, add_up
-from causalrisk.numerics.failures import Failure, first_failure
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, row_blocks
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.newton import NewtonFits

@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.effect_scales import EffectScale
+from causalrisk.errors import Failure
 from causalrisk.estimators.outcome import ThetaSums, influence_of_theta, theta_sums, trained_rows
 from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimators.specification import IPWRA, EffectScale
 from causalrisk.numerics.blocks import add_up
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.linalg import Array, solve_or_nan
 from causalrisk.propensity.weights import WeightFit
 

@@ -14,7 +14,6 @@ from typing import TypeVar
 import numpy as np
 
 from causalrisk.design.survey import Factors
-from causalrisk.estimators.effect_scales import EffectScale
 from causalrisk.estimators.estimates import BlockInfluence, Estimate, EstimateRows, KnownRows, sandwich
 from causalrisk.estimators.joint.equations import Expanded, JointRows, JointSolution, SolutionRows, expand_about
 from causalrisk.estimators.joint.influence import (
@@ -41,6 +40,7 @@ from causalrisk.estimators.joint.objective import (
 from causalrisk.estimators.joint.start import Start, StartSums, UnitsOf, clusters_held_out, real_share, rows_alone
 from causalrisk.estimators.joint.variance import OutcomeMeans
 from causalrisk.estimators.sample import Sample, part_of, shifted
+from causalrisk.estimators.specification import EffectScale
 from causalrisk.numerics.blocks import KEPT, add_up, spread_evenly
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array

@@ -13,9 +13,9 @@ from causalrisk.design.design import by_rows
 from causalrisk.design.did import without_change
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import check_alpha
-from causalrisk.estimators.effect_scales import mean_names
 from causalrisk.estimators.quantiles import raw_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.specification import mean_names
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.wald import parameter_limits, parameter_tests, statistic_names
 from causalrisk.numerics.linalg import Array

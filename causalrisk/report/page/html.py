@@ -14,7 +14,7 @@ import pandas as pd
 from causalrisk.errors import UnavailableError
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading
 from causalrisk.report.tables.text import format_number
-from causalrisk.runtime.process import interruptions_kept
+from causalrisk.runtime.system import interruptions_kept
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 LARGEST_SVG = 250_000  # bytes; figures with more points become bitmaps

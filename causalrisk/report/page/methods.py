@@ -12,7 +12,7 @@ import numpy as np
 
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
-from causalrisk.design.indicators import without_indicators
+from causalrisk.design.encoders import without_indicators
 from causalrisk.errors import words
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned

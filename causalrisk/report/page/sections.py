@@ -17,19 +17,17 @@ import pandas as pd
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import by_rows
 from causalrisk.diagnostics.balance import balance
-from causalrisk.diagnostics.calibration import balance_test
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
-from causalrisk.diagnostics.overlap import overlap, trim_curve
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path
+from causalrisk.diagnostics.scores import balance_test, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, listed, nearest_name, words
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, nearest_name, words
 from causalrisk.estimators.overlap import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.inference.fitted_models import learner_fit, stack_table, used_learned
 from causalrisk.inference.intervals import conf_int, with_choice
 from causalrisk.inference.wald import parameter_limits
-from causalrisk.numerics.failures import failures_frame
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
 from causalrisk.report import plots

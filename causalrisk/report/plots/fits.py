@@ -12,16 +12,16 @@ from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import moderators
 from causalrisk.design.design import by_rows
 from causalrisk.diagnostics.balance import balance, check_threshold
-from causalrisk.diagnostics.calibration import calibration
 from causalrisk.diagnostics.influence import influence_method, influence_tables
+from causalrisk.diagnostics.scores import calibration
 from causalrisk.errors import OptionError, one_of, whole_number
+from causalrisk.estimators.options import Adjustment, Interval
 from causalrisk.estimators.record import FitRecord, of_means
-from causalrisk.estimators.values import Adjustment, Interval
-from causalrisk.inference.distribution import distribution
 from causalrisk.inference.fitted_models import used_learned
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int
 from causalrisk.inference.permutation import Permutations
+from causalrisk.inference.simultaneous import distribution
 from causalrisk.report.plots.axes import (
     BLUE,
     GREY,

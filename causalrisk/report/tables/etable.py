@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.columns.tables import nearest
+from causalrisk.design.tables import nearest
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
-from causalrisk.estimators.values import Below
+from causalrisk.estimators.options import Below
 from causalrisk.inference.wald import rounded_se
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import TableContent

@@ -20,8 +20,7 @@ from statsmodels.iolib.table import SimpleTable
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.report.tables.table import ResultTable, TableContent, head_spans, stack_text
 from causalrisk.report.tables.text import csv_lines, escape_latex, escape_markdown, flat, latex_label, wrap
-from causalrisk.runtime.process import interruptions_kept
-from causalrisk.runtime.system import write_whole
+from causalrisk.runtime.system import interruptions_kept, write_whole
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>

@@ -11,13 +11,13 @@ import pyarrow
 import pytest
 
 import causalrisk as cr
-from causalrisk.design.columns.dtypes import plain
-from causalrisk.design.columns.tables import as_table
+from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas import evaluation
 from causalrisk.design.formulas.evaluation import Scope, parse
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.terms import codes_of
+from causalrisk.design.tables import as_table
 from tests.conftest import simulate
 
 N = 80

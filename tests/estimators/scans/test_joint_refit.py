@@ -10,8 +10,8 @@ import pytest
 
 from causalrisk import JRE, FitInterrupted, UnavailableError, scan
 from causalrisk.design import ScannedDesign
-from causalrisk.estimators.robust import robust_covariance
-from causalrisk.numerics.failures import Failure
+from causalrisk.errors import Failure
+from causalrisk.estimators.record import robust_covariance
 from causalrisk.numerics.multiplicities import WIDTH
 from tests.conftest import in_blocks
 

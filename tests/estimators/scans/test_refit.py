@@ -11,8 +11,8 @@ import pytest
 from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.design import ScannedDesign
 from causalrisk.design.scan.encode import PassCounter
+from causalrisk.errors import Failure
 from causalrisk.models.estimators import Unadjusted
-from causalrisk.numerics.failures import Failure
 from causalrisk.numerics.multiplicities import WIDTH
 from tests.conftest import in_blocks
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPW, IPWRA, JRE, DesignError, OutcomeRegression
-from causalrisk.design.columns.tables import as_pandas, how_to_convert
+from causalrisk.design.tables import as_pandas, how_to_convert
 
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow", exc_type=ImportError)

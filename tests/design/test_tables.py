@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk.design.columns.tables import align, as_table, gather, nearest
+from causalrisk.design.tables import align, as_table, gather, nearest
 from causalrisk.errors import DesignError
 
 INDEX = pd.Index(["a", "b", "c"])

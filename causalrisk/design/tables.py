@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
-from causalrisk.design.columns.dtypes import listing, missing_mask
+from causalrisk.design.dtypes import listing, missing_mask
 from causalrisk.design.formulas.dialects import from_treatment
 from causalrisk.errors import DesignError, UnavailableError
 

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from causalrisk.design.columns.dtypes import are_dates, conversion, looks_numeric, notations, plain
+from causalrisk.design.dtypes import are_dates, conversion, looks_numeric, notations, plain
 from causalrisk.errors import DesignError
 
 WRITTEN = {

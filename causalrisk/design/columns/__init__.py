@@ -1,1 +1,0 @@
-"""Columns of any library, storage or notation, brought to plain NumPy and pandas ones."""
