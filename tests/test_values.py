@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from causalrisk.estimators import values
+from causalrisk.estimators import options
 from causalrisk.estimators.specification import SCALES
 from causalrisk.inference.hypotheses import ALTERNATIVES
 from causalrisk.inference.simultaneous import ADJUSTMENTS
@@ -32,7 +32,7 @@ NAMED_FAMILIES = [name for name, family in SPELLINGS.items() if family not in PA
     ],
 )  # fmt: skip
 def test_types_have_the_values_that_options_take(name, known):
-    assert sorted(get_args(getattr(values, name))) == sorted(known)
+    assert sorted(get_args(getattr(options, name))) == sorted(known)
 
 
 def test_calls_of_both_kinds_are_checked():

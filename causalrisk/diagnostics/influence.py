@@ -19,7 +19,7 @@ from causalrisk.estimators.resampling import replicate_counts, unit_count
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import DIFFERENCE
 from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.bootstrap import leave_one_out, refitter_of
+from causalrisk.inference.covariance import leave_one_out, refitter_of
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates
 from causalrisk.propensity.weights import RowWeights, WeightFit

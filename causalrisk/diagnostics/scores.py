@@ -23,7 +23,7 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.overlap import CostsBelow, crump_cut, inside, inverse_sum, limits_at, searched_cut, top_count
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.covariance import fit_again, with_covariance
-from causalrisk.numerics.distributions import Percentiles, Search, Tally, add_up
+from causalrisk.numerics.blocks import Percentiles, Search, Tally, add_up
 from causalrisk.numerics.linalg import Array, weighted_gram
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.optimize import minimize_value
@@ -118,7 +118,7 @@ def order_statistics(record: FitRecord, ranks: Mapping[int, NDArray[np.intp]]) -
     Returns
     -------
     found : dict of int to ndarray
-        The values; in one pass, or up to four where there are more distinct ones than `distributions.DISTINCT`.
+        The values; in one pass, or up to four where there are more distinct ones than `blocks.DISTINCT`.
     limits : ArmLimits
         The limits.
     """

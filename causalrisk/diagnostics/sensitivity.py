@@ -16,7 +16,7 @@ from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
 from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.inference.wald import critical_value
+from causalrisk.inference.intervals import critical_value
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.weights import WeightFit
 

@@ -1,21 +1,593 @@
-"""Standard errors of a fitted record: the sandwich of stacked estimating equations, bootstrap, or jackknife."""
+"""Standard errors of a fitted record: the sandwich of stacked estimating equations, bootstrap, or jackknife.
+
+The bootstrap and the jackknife estimate again under multiplicities of the rows; blocks of them go through a batched
+refit. The multiplier bootstrap estimates nothing again: its draws are theta + sum_g w_g IF_g / N, where w_g is a
+multiplier of mean 0 and variance 1 for unit g, a row or a cluster. The jackknife redoes every step without each unit in
+turn.
+
+Standard errors of JRE are root mean squares about the estimate, not about the mean of the resamples: it trades bias for
+variance, and what the resamples show of a bias is part of its error. A factor allows for the choice of the
+anchor, which resamples keep.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import BootstrapError, Failure, FitInterrupted, MonteCarloWarning, Notes, failure_text
-from causalrisk.estimators.estimates import KnownRows
+from causalrisk.errors import (
+    BootstrapError,
+    Failure,
+    FitInterrupted,
+    MonteCarloWarning,
+    Notes,
+    ResampleWarning,
+    failure_text,
+    warn_user,
+)
+from causalrisk.estimators.estimates import BlockInfluence, KnownRows, Refits, Refitter, influence_of_clusters
 from causalrisk.estimators.fit import fit_joint, fit_separate
+from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
-from causalrisk.estimators.record import SE_ROUNDING, BootstrapDistribution, FitRecord, robust_covariance
+from causalrisk.estimators.quantiles import QuantileRefitter, QuantileRows
+from causalrisk.estimators.record import (
+    SE_ROUNDING,
+    BootstrapDistribution,
+    FitRecord,
+    JointRecord,
+    counts_equal_rows,
+    equal_units,
+    in_frame,
+    over_influence,
+    robust_covariance,
+)
+from causalrisk.estimators.refit import SeparateRefitter
+from causalrisk.estimators.resampling import SampleResampler, given_block, sample_resampler, unit_count
+from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.inference.bootstrap import bootstrap_of, drawn_or_weighed, jackknife_covariance, resample_covariance
+from causalrisk.estimators.stack import StackedGroupsRefitter, StackRefitter
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
+from causalrisk.propensity.replicates import (
+    BlockwiseReplicates,
+    ResampleReplicates,
+    ShiftedLogitReplicates,
+    nested_gamma,
+    shifted_gamma,
+)
+from causalrisk.runtime.system import free_memory
+from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
+
+LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
+
+
+# --- resamples -------------------------------------------------------------------------------------------------------
+
+
+def run_bootstrap(
+    refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, workers: int, progress: bool
+) -> BootstrapDistribution:
+    """Draw the resamples block by block and refit each block at once.
+
+    Parameters
+    ----------
+    refitter : Refitter
+        Estimates under multiplicities; pure.
+    draw : callable
+        Block number and width -> multiplicities, shape (n, width).
+    n_boot : int
+        Number of resamples.
+    width : int
+        Resamples per block. Blocks are the same whatever the number of workers, so the results are too.
+    workers : int
+        Blocks worked on at a time: in threads, or by the joblib backend whose context the caller is in.
+    progress : bool
+        Whether to count the resamples on standard error.
+
+    Returns
+    -------
+    BootstrapDistribution
+        Estimates and failures, in the order of the resamples.
+
+    Raises
+    ------
+    BootstrapError
+        If a worker process died, or a cluster is lost.
+    """
+    block = functools.partial(_refit_block, refitter, draw, n_boot, width)
+    parts: list[Refits] = []
+    try:
+        with (
+            ordered_map(
+                block,
+                -(-n_boot // width),
+                workers,
+                name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
+                remedy="Type  fit(memory=1e8)  for fewer resamples at a time, or start workers with more memory.",
+            ) as results,
+            progress_bar(n_boot, progress) as advance,
+        ):
+            for part in results:
+                parts.append(part)
+                advance(part.values.shape[1])
+    except BrokenExecutor as error:
+        raise BootstrapError(
+            f"a worker process died, and resamples {len(parts) * width} to {n_boot - 1} were lost with it: the system "
+            "ends a process that takes too much memory.\n"
+            "The point estimate with robust standard errors is in err.results. Type  fit(n_jobs=1)  to stay in one "
+            "process, or memory=  for fewer resamples at a time."
+        ) from error
+    return distribution_of(parts)
+
+
+def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
+    """Put estimates under resamples one after the other."""
+    every = Refits.joined(parts)
+    return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
+
+
+def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
+    """Refit block `number`; the last may be narrower. At the top of the module, so that processes can import it."""
+    first = number * width
+    return refitter.refit(draw(number, min(width, n_boot - first)), first)
+
+
+def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int, width: int) -> Array:
+    """Draw several blocks of resamples as one, shape (n, width)."""
+    starts = range(0, width, WIDTH)
+    drawn = [draw(number * blocks + start // WIDTH, min(WIDTH, width - start)) for start in starts]
+    return drawn[0] if len(drawn) == 1 else np.hstack(drawn)
+
+
+def refitter_of(
+    record: FitRecord, groups: Array | None = None, replicates: ResampleReplicates | None = None
+) -> Refitter:
+    """Return the batched refit of a fitted record.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    groups : ndarray, shape (n, G), optional
+        For a joint fit or a stack indicators of groups, rows in the order of the sample, whose effects are wanted
+        instead.
+    replicates : ResampleReplicates, optional
+        For a joint fit the replicates of each resample; by default as its options say.
+
+    Returns
+    -------
+    Refitter
+        For the estimator of the fit.
+    """
+    sample, joint, stack = record.sample, record.joint, record.stack
+    if stack is not None:
+        refitters = [refitter_of(of, groups) for of in stack.records]
+        scale, n_arms = record.options.effect_scale, record.design.n_arms
+        kind = StackRefitter if groups is None else StackedGroupsRefitter
+        return kind(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
+    if isinstance(record.estimate.rows, QuantileRows):
+        return QuantileRefitter(sample, record.spec, record.weight_fit, record.target, record.estimate.rows)
+    separate = SeparateRefitter(
+        sample=sample,
+        spec=record.spec if joint is None else IPWRA,
+        weight_fit=record.weight_fit,
+        estimate=record.estimate if joint is None else joint.start,
+        target=record.target,
+        effect_scale=record.options.effect_scale,
+        groups=groups if joint is None else None,
+    )
+    if joint is None:
+        return separate
+    return JointRefitter(
+        start=separate,
+        theta=joint.start.theta if sample.family.linear else record.estimate.theta,
+        criterion=joint.criterion,
+        replicates=resample_replicates(joint, record.resampler()) if replicates is None else replicates,
+        groups=groups,
+    )
+
+
+def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> ResampleReplicates:
+    """Choose the replicates of each resample: nested, shifted and separable, or shifted under any model."""
+    weight_fit, replicates = joint.problem.weight_fit, joint.replicates
+    if joint.options.bootstrap_replicates == "nested":
+        count = len(replicates.failures)
+        draw = functools.partial(resampler.perturb_within, width=count, spread=joint.options.replicate_spread)
+        return BlockwiseReplicates.of(weight_fit, count, functools.partial(nested_gamma, weight_fit, draw))
+    if weight_fit.model.separable:
+        return ShiftedLogitReplicates.of(weight_fit, replicates, joint.criterion.penalty)
+    shifted = functools.partial(shifted_gamma, replicates.shifts(weight_fit.gamma))
+    return BlockwiseReplicates.of(weight_fit, replicates.count, shifted)
+
+
+def drawn_or_weighed(
+    record: FitRecord, inference: InferenceOptions, notes: Notes, run: Callable[[FitRecord], BootstrapDistribution]
+) -> tuple[FitRecord, BootstrapDistribution]:
+    """Bootstrap a fit as its record says, and warn of failures.
+
+    For JRE, unless a bootstrap was named: where too many draws of units fail, the units are weighted in their place.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    inference : InferenceOptions
+        Options of the standard errors.
+    notes : Notes
+        Warnings so far; more are added.
+    run : callable
+        Bootstraps a record.
+
+    Returns
+    -------
+    record : FitRecord
+        With the kind of bootstrap that was used.
+    boot : BootstrapDistribution
+        The resamples.
+    """
+    boot = run(record)
+    if boot.failed_share > inference.max_failed and weighs_instead([record], inference):
+        notes.warn(weighed_message(record, boot.failures, inference.max_failed), ResampleWarning)
+        record = dataclasses.replace(record, bootstrap="bayesian")
+        boot = run(record)
+    note_failures(boot, notes)
+    return record, boot
+
+
+def weighs_instead(records: Sequence[FitRecord], inference: InferenceOptions) -> bool:
+    """Return True if fractional weights may stand in for failed resamples: JRE, and no bootstrap was named."""
+    asked = inference.bootstrap is not None or inference.resamples is not None
+    return not asked and records[0].draws_units and any(record.joint is not None for record in records)
+
+
+def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: float) -> str:
+    """Sentence of the warning that fractional weights stand in for draws of rows or clusters."""
+    failed, units = int((failures != Failure.OK).sum()), "rows" if record.design.cluster_name is None else "clusters"
+    return (
+        f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "
+        f"{failure_text(failures)}. Standard errors are of fractional random weights of the {units} in their place, "
+        "none of which is zero; where an arm is small for its covariates they are too small.\n"
+        'Type  bootstrap="bayesian"  to ask for these, or simplify propensity=.'
+    )
+
+
+def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDistribution:
+    """Run the bootstrap of a fit, in memory or in passes over its scan."""
+    if record.bootstrap in MULTIPLIERS:
+        return multiplier_bootstrap(record, inference.draws)
+    inference = inference_of(record, inference)
+    if record.passes is None:
+        return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
+    return distribution_of([record.passes.refits(record.bootstrap, record.seed, inference.draws)])
+
+
+def inference_of(record: FitRecord, inference: InferenceOptions) -> InferenceOptions:
+    """Return the options with as many resamples as a survey design has replicate weights, where it has some."""
+    replication = record.design.replication
+    return inference if replication is None else dataclasses.replace(inference, n_boot=len(replication.scales))
+
+
+def bootstrap(
+    refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions
+) -> BootstrapDistribution:
+    """Run the bootstrap in memory."""
+    n_boot, draw = inference.draws, functools.partial(resampler.draw, RESAMPLE_STREAM)
+    if inference.resamples is not None:
+        given = resampler.given("resamples", inference.resamples)
+        n_boot, draw = given.shape[1], functools.partial(given_block, given)
+    return redone(refitter, draw, n_boot, sample, inference)
+
+
+def redone(
+    refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, sample: Sample, inference: InferenceOptions
+) -> BootstrapDistribution:
+    """Refit in memory under multiplicities that `draw` returns for a block, as `run_bootstrap`."""
+    needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
+    if needed > free / 2:
+        warn_user(
+            f"{WIDTH} resamples of {sample.n} rows are worked on at a time and take about {needed / 1e9:.2g} GB, more "
+            f"than half of the {free / 1e9:.2g} GB that are free.\nRobust standard errors (cov_type) need a hundredth "
+            "of that, and a scan of the rows is worked on block by block.",
+            ResampleWarning,
+        )
+    workers = worker_count(inference.n_jobs, inference.memory, needed)
+    blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
+    return run_bootstrap(
+        refitter,
+        draw=functools.partial(_drawn_together, draw, blocks),
+        n_boot=n_boot,
+        width=WIDTH * blocks,
+        workers=workers,
+        progress=inference.progress,
+    )
+
+
+def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
+    """Warn of resamples that failed, where others did not."""
+    failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
+    if failed and failed < n_boot:
+        notes.warn(
+            f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}.\n"
+            "See res.boot_ledger; a simpler formula would avoid it.",
+            ResampleWarning,
+        )
+
+
+# --- errors that the resamples give ----------------------------------------------------------------------------------
+
+
+def column_sd(columns: Array) -> Array:
+    """Return the standard deviation of each column over its values that are not NaN; NaN of fewer than two."""
+    kept = [column[~np.isnan(column)] for column in columns.T]
+    return np.array([values.std(ddof=1) if len(values) > 1 else np.nan for values in kept])
+
+
+def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
+    """Return the standard errors of d quantities of a fit.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    values : ndarray, shape (m, d)
+        The quantities over the resamples; NaN where one failed.
+    estimates : ndarray, shape (d,)
+        The quantities of the fit.
+
+    Returns
+    -------
+    ndarray, shape (d,)
+        NaN for fewer than two resamples.
+    """
+    replication = record.design.replication
+    if replication is not None:
+        return np.sqrt(record.choice_variance) * replication.errors(values, estimates)
+    if record.joint is None:
+        return column_sd(values)
+    squares = (values - estimates) ** 2
+    count = (~np.isnan(squares)).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sqrt(record.choice_variance * np.where(count > 1, np.nansum(squares, axis=0) / count, np.nan))
+
+
+def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> Array:
+    """Return the covariance of d quantities of a fit, shape (d, d); as in `resample_errors`, no value is NaN."""
+    if len(values) < 2:
+        return np.full((values.shape[1],) * 2, np.nan)
+    replication = record.design.replication
+    if replication is not None:
+        return record.choice_variance * replication.covariance(values, estimates)
+    if record.joint is None:
+        return np.atleast_2d(np.cov(values, rowvar=False))
+    deviations = values - estimates
+    return np.asarray(record.choice_variance * (deviations.T @ deviations) / len(values))
+
+
+# --- multipliers in the place of resamples ---------------------------------------------------------------------------
+
+
+def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
+    """Draw estimates by multipliers.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit; its `bootstrap` names the distribution of the multipliers. Of a scan one that still has its passes.
+    n_boot : int
+        How many draws.
+
+    Returns
+    -------
+    BootstrapDistribution
+        The draws, of a joint fit with those of the fit where it starts under the same multipliers. Effects move on the
+        scale where they are differences.
+
+    References
+    ----------
+    .. [1] Kline, P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric
+       Methods 1, 23-41.
+    """
+    values, errors = _drawn(record, n_boot)
+    start = None
+    if record.joint is not None:
+        passes = None if record.passes is None else record.passes.start
+        of_start = dataclasses.replace(record, estimate=record.joint.start, passes=passes)
+        start = _drawn(of_start, n_boot)[0][:, : len(record.names)]
+    failures = np.full(n_boot, Failure.OK, dtype=np.int8)
+    return BootstrapDistribution(values, failures, start, errors)
+
+
+@dataclass(frozen=True)
+class _Multiplied:
+    """Sums over units of n_boot multipliers times contributions (n, d), and of their squares for the first `count`."""
+
+    law: str
+    seed: np.random.SeedSequence
+    n_boot: int
+    count: int
+    counts_rows: bool
+
+    def of_units(self, units: BlockInfluence) -> tuple[Array, Array]:
+        """Return the sums over some units, shapes (n_boot, d) and (n_boot, count)."""
+        own = units.influence if self.counts_rows else units.influence * units.weights[:, None]
+        sizes, number = units.weights if self.counts_rows else None, np.asarray(units.number)
+        squared, moved, squares = own[:, : self.count] ** 2, [], []
+        for first in range(0, self.n_boot, WIDTH):
+            width = min(WIDTH, self.n_boot - first)
+            w, w_squared = multipliers(self.law, self.seed, first // WIDTH, width, number, sizes)
+            moved.append(w.T @ own)
+            squares.append(w_squared.T @ squared)
+        return np.concatenate(moved), np.concatenate(squares)
+
+
+def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
+    """Draws of all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
+    design, total, count = record.design, record.sample.total, len(record.names)
+    counts_rows, over = counts_equal_rows(record), over_influence(record)
+    units = (design.nobs if counts_rows else unit_count(design)) + in_frame(record)
+    drawn = _Multiplied(record.bootstrap, record.seed, n_boot, count, counts_rows)
+    if design.n_clusters:
+        groups = influence_of_clusters(over, units)
+        found = drawn.of_units(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
+    else:
+        found = add_up(over(drawn.of_units))
+    moved, squares = found[0] / total, found[1] / total**2
+    # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
+    errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units, 0.0))
+    values = record.estimate.values + moved
+    scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
+    center = scale.contrast(record.estimate.params[effects])
+    on_scale = center + moved[:, effects] / scale.report_slope(center)
+    values[:, effects] = scale.report(on_scale)
+    errors[:, effects] *= scale.report_slope(on_scale) / scale.report_slope(center)
+    return values, errors
+
+
+# --- the jackknife ---------------------------------------------------------------------------------------------------
+
+
+def leave_one_out(
+    record: FitRecord,
+    inference: InferenceOptions,
+    refitter: Refitter | None = None,
+    *,
+    whole: bool = False,
+    groups: Array | None = None,
+) -> BootstrapDistribution:
+    """Return the estimates without each unit.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit; of a scan one that still has its passes.
+    inference : InferenceOptions
+        Workers, memory, progress.
+    refitter : Refitter, optional
+        Refits under multiplicities, in memory; by default the bootstrap's, whose replicates of a joint fit move with
+        the propensity score: nested ones would be drawn anew for each unit.
+    whole : bool, default False
+        Whether a row is left out with all its frequency weight, in place of one of the equal units it stands for.
+    groups : ndarray, shape (n, G), optional
+        As in `refitter_of`.
+
+    Returns
+    -------
+    BootstrapDistribution
+        A row a unit: clusters or rows of the design, then rows of the target frame.
+    """
+    total = unit_count(record.design) + in_frame(record)
+    if record.passes is not None:
+        return distribution_of([record.passes.refits(JACKKNIFE, record.seed, total)])
+    resampler = left_out_resampler(record)
+    if whole:
+        resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
+    refitter = refitter or refitter_of(_with_shifted_replicates(record), groups)
+    return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
+
+
+def left_out_resampler(record: FitRecord) -> SampleResampler:
+    """Return what leaves out one unit in each column."""
+    return sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
+
+
+def _with_shifted_replicates(record: FitRecord) -> FitRecord:
+    joint, stack = record.joint, record.stack
+    if joint is not None:
+        joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
+    if stack is not None:
+        records = tuple(map(_with_shifted_replicates, stack.records))
+        stack = dataclasses.replace(stack, records=records)
+    return dataclasses.replace(record, joint=joint, stack=stack)
+
+
+def jackknife_of(record: FitRecord, left_out: Array) -> Array:
+    """Return the jackknife covariance of estimates.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    left_out : ndarray, shape (units, d)
+        Estimates without each unit, in the order of `leave_one_out`; NaN where one cannot be left out.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)', T_k the estimates without unit k of G; those of a target frame,
+        a sample of its own, are added. Of a joint fit it allows for the choice of the anchor, which is kept.
+    """
+    times, cut = equal_units(record) * np.isfinite(left_out).all(axis=1), unit_count(record.design)
+    samples = [(left_out[part], times[part]) for part in (slice(0, cut), slice(cut, None))]
+    return np.asarray(record.choice_variance * sum(_covariance(*of) for of in samples if len(of[0])))
+
+
+def _covariance(left_out: Array, times: Array) -> Array:
+    """Jackknife covariance from the estimates without each unit, (units, d), each of which stands for so many."""
+    used = times > 0
+    values, times = left_out[used], times[used]
+    total = times.sum()
+    away = values - times @ values / total
+    return np.asarray((total - 1) / total * (away.T * times) @ away)
+
+
+def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: Notes) -> Array:
+    """Return the jackknife covariance of all estimates of a fit.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    inference : InferenceOptions
+        Share of the units that may fail; workers, memory, progress.
+    notes : Notes
+        Warnings so far; more are added.
+
+    Returns
+    -------
+    ndarray, shape (d, d)
+        Covariance of `estimate.values`.
+
+    Raises
+    ------
+    BootstrapError
+        If more than `max_failed` of the units cannot be left out.
+    """
+    left_out = leave_one_out(record, inference)
+    failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
+    if not failed:
+        return jackknife_of(record, left_out.values)
+    what = "rows" if record.design.cluster_name is None else "clusters"
+    found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
+    instead = f'fit(cov_type="{record.robust_type}")'
+    if left_out.failed_share > inference.max_failed:
+        raise BootstrapError(
+            f"{found}; max_failed={inference.max_failed:g} allows fewer. The point estimate with robust standard "
+            f"errors is in err.results.\nSimplify the formulas, or type  {instead}."
+        )
+    notes.warn(
+        f"{found}. The jackknife is of the others, and its standard errors know nothing of what depends on these.\n"
+        f"Simplify the formulas, or type  {instead}.",
+        ResampleWarning,
+    )
+    return jackknife_of(record, left_out.values)
+
+
+def jackknife_contributions(record: FitRecord, count: int) -> Array:
+    """Jackknife deviations times (units - 1), as `unit_influence`; zero for units that cannot be left out."""
+    found = leave_one_out(record, InferenceOptions())
+    left_out, worked = found.values[:, :count], found.failures == Failure.OK
+    times = equal_units(record) * worked
+    mean = times[worked] @ left_out[worked] / times.sum()
+    return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)
+
 
 WITHOUT_ERRORS = "the fit was interrupted before its standard errors; the estimate without them is in err.results"
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error

@@ -20,7 +20,7 @@ from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.outcome import LINEAR
 from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
-from causalrisk.inference.wald import wald_interval
+from causalrisk.inference.intervals import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 

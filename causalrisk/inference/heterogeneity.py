@@ -37,7 +37,7 @@ from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.separate import estimate_separately, project_arms
 from causalrisk.estimators.specification import DIFFERENCE, EffectScale
 from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.bootstrap import (
+from causalrisk.inference.covariance import (
     bootstrap,
     drawn_or_weighed,
     jackknife_of,
@@ -48,8 +48,8 @@ from causalrisk.inference.bootstrap import (
     resample_errors,
 )
 from causalrisk.inference.fitted_models import check_unit_level
+from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, pairs_against
-from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
 from causalrisk.propensity.weights import fit_weights

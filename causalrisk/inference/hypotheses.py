@@ -23,7 +23,7 @@ from causalrisk.errors import OptionError, check_alpha, listed, one_of
 from causalrisk.estimators.options import Alternative
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import EffectScale
-from causalrisk.inference.wald import (
+from causalrisk.inference.intervals import (
     contrast_errors,
     joint_test,
     parameter_covariance,

@@ -31,7 +31,7 @@ from causalrisk.estimators.quantiles import check_quantiles
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
-from causalrisk.inference.bootstrap import (
+from causalrisk.inference.covariance import (
     bootstrap,
     column_sd,
     inference_of,
@@ -39,18 +39,16 @@ from causalrisk.inference.bootstrap import (
     note_failures,
     refitter_of,
     resample_errors,
-    weighed_message,
-    weighs_instead,
-)
-from causalrisk.inference.covariance import (
     robust_record,
     start_record,
+    weighed_message,
+    weighs_instead,
     with_bootstrap,
     with_covariance,
     without_rounding_error,
 )
+from causalrisk.inference.intervals import inference_frame
 from causalrisk.inference.simultaneous import adjusted_frame, pairs_against
-from causalrisk.inference.wald import inference_frame
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import MULTIPLIERS
 from causalrisk.numerics.newton import NewtonFits

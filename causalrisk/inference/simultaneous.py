@@ -23,7 +23,7 @@ from causalrisk.estimators.quantiles import check_indicators, distribution_at
 from causalrisk.estimators.record import FitRecord, influence_covariance
 from causalrisk.estimators.separate import kept_estimate, weighed_in_memory
 from causalrisk.estimators.specification import DIFFERENCE, EffectScale
-from causalrisk.inference.wald import (
+from causalrisk.inference.intervals import (
     contrast_errors,
     inference_frame,
     limit_names,

@@ -35,8 +35,8 @@ from causalrisk.errors import (
 from causalrisk.estimators.estimates import BlockInfluence, sandwich
 from causalrisk.estimators.options import CovType, model_options, options_of
 from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
-from causalrisk.inference.wald import inference_frame, joint_test, wald_statistic
 from causalrisk.models.estimators import chosen_models
 from causalrisk.models.keywords import STUDY, check_keywords, unknown_attribute
 from causalrisk.models.model import CausalModel

@@ -13,7 +13,7 @@ from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user
 from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.wald import limit_names, two_sided, wald_interval
+from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
 from causalrisk.models.keywords import check_keywords
 from causalrisk.models.results import CausalResults, given_results, single_effect
 from causalrisk.numerics.linalg import Array

@@ -42,10 +42,9 @@ from causalrisk.inference.fitted_models import (
 )
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
 from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test
-from causalrisk.inference.intervals import boot_pvalues, conf_int, summary_frame
+from causalrisk.inference.intervals import boot_pvalues, conf_int, parameter_tests, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.simultaneous import distribution
-from causalrisk.inference.wald import parameter_tests, statistic_names
 from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating

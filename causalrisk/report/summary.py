@@ -22,9 +22,8 @@ from causalrisk.estimators.overlap import LARGE_WEIGHT
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.fitted_models import outcome_coefficients, propensity_coefficients, stack_table
-from causalrisk.inference.intervals import summary_frame
+from causalrisk.inference.intervals import inference_frame, rounded_se, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
-from causalrisk.inference.wald import inference_frame, rounded_se, statistic_names
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report.labels import (

@@ -29,7 +29,7 @@ from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.sample import Sample
 from causalrisk.inference import intervals
-from causalrisk.inference.wald import delta_tests, parameter_tests
+from causalrisk.inference.intervals import delta_tests, parameter_tests
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report.labels import (

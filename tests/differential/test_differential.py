@@ -14,9 +14,9 @@ import pytest
 import causalrisk
 from causalrisk.design.scan import encode, levels
 from causalrisk.diagnostics import balance as column_sums
-from causalrisk.diagnostics import overlap
-from causalrisk.estimators import robust, specification
-from causalrisk.inference import bootstrap, fitted_models, heterogeneity
+from causalrisk.diagnostics import scores
+from causalrisk.estimators import record, specification
+from causalrisk.inference import covariance, fitted_models, heterogeneity
 from causalrisk.propensity import weights
 from tests.differential import cases, mutants
 from tests.differential.cases import Case
@@ -138,7 +138,7 @@ def sign(monkeypatch):
 
 def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
-    plain = robust.sandwich
+    plain = record.sandwich
 
     def forgot(blocks, **options):
         return plain(blocks, **(options | {"frequency": True}))
@@ -148,12 +148,12 @@ def missing_weight(monkeypatch):
 
 def stale(monkeypatch):
     """A resample is weighed by the multiplicities of the one before."""
-    refit = bootstrap._refit_block
+    refit = covariance._refit_block
 
     def late(refitter, draw, n_boot, width, number):
         return refit(refitter, lambda block, columns: np.roll(draw(block, columns), 1, axis=1), n_boot, width, number)
 
-    monkeypatch.setattr(bootstrap, "_refit_block", late)
+    monkeypatch.setattr(covariance, "_refit_block", late)
 
 
 def slope_of_weights(monkeypatch):
@@ -199,13 +199,13 @@ def rows_for_observations(monkeypatch):
 
 def supports(monkeypatch):
     """The common support begins at the smallest score of any arm."""
-    limits = overlap.ArmLimits.of
+    limits = scores.ArmLimits.of
 
     def wide(scores, arm):
         found = limits(scores, arm)
-        return overlap.ArmLimits(np.repeat(found.low.min(axis=0)[None], len(found.low), axis=0), found.high)
+        return scores.ArmLimits(np.repeat(found.low.min(axis=0)[None], len(found.low), axis=0), found.high)
 
-    monkeypatch.setattr(overlap.ArmLimits, "of", wide)
+    monkeypatch.setattr(scores.ArmLimits, "of", wide)
 
 
 def unsolved(monkeypatch):
@@ -232,7 +232,7 @@ def test_a_fault_in_what_is_said_beside_the_effects_is_found(plant, monkeypatch)
 
 def half_of_the_costs(monkeypatch):
     """Crump's cut of a scan looks at the rows that cost least."""
-    searched = overlap.searched_cut
+    searched = scores.searched_cut
     for module in ("causalrisk.diagnostics.scores", "causalrisk.estimators.overlap"):
         monkeypatch.setattr(f"{module}.searched_cut", lambda below, n: 0.9 * searched(below, n))
 

@@ -1941,7 +1941,7 @@ WRITTEN = pickle.dumps(fit())
 JRE_BY_G = of(JRE, formula="y ~ x1 + g")
 BROKEN = {
     "worker of a bootstrap": Under(
-        "causalrisk.inference.bootstrap.ordered_map", dying, lambda: fit(n_boot=20, n_jobs=2), lambda: fit(n_boot=20),
+        "causalrisk.inference.covariance.ordered_map", dying, lambda: fit(n_boot=20, n_jobs=2), lambda: fit(n_boot=20),
         fill={"fit(": "model.fit(n_boot=20, "}, model=model,
     ),
     "worker of a scan": Under(

@@ -12,7 +12,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.inference.bootstrap import leave_one_out
+from causalrisk.inference.covariance import leave_one_out
 from tests.conftest import LALONDE_RHS, REFERENCE
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}

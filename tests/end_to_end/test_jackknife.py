@@ -11,7 +11,7 @@ from scipy import stats
 
 import causalrisk as cr
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.inference.bootstrap import leave_one_out, refitter_of
+from causalrisk.inference.covariance import leave_one_out, refitter_of
 from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE, RHS, simulate
 

@@ -10,7 +10,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.estimators.joint.train import Trainer
-from causalrisk.inference.bootstrap import refitter_of
+from causalrisk.inference.covariance import refitter_of
 from causalrisk.propensity.replicates import ShiftedLogitReplicates
 from tests.conftest import REFERENCE, jre_reference, our_names, reference_weights
 

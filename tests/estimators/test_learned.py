@@ -19,8 +19,7 @@ from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.stack import least_variance_weights
-from causalrisk.inference.bootstrap import refitter_of
-from causalrisk.inference.covariance import with_covariance
+from causalrisk.inference.covariance import refitter_of, with_covariance
 from causalrisk.inference.heterogeneity import joint_group_effects
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM
 from tests.learners.toys import Line, Square, sample

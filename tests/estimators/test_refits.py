@@ -14,7 +14,7 @@ from causalrisk.estimators.joint.train import JointProblem, estimate_jointly
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, UNADJUSTED
-from causalrisk.inference.bootstrap import refitter_of
+from causalrisk.inference.covariance import refitter_of
 from causalrisk.numerics.multiplicities import Resampler, Units, seed_sequence
 from causalrisk.propensity.replicates import Replicates, nested_gamma
 from causalrisk.propensity.weights import WeightModel, fit_weights

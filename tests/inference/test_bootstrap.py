@@ -17,7 +17,7 @@ from causalrisk.estimators import sample
 from causalrisk.estimators.estimates import Refits
 from causalrisk.estimators.joint import refit
 from causalrisk.estimators.record import BootstrapDistribution
-from causalrisk.inference.bootstrap import _drawn_together, refitter_of, run_bootstrap
+from causalrisk.inference.covariance import _drawn_together, refitter_of, run_bootstrap
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM
 from causalrisk.propensity import replicates
 from causalrisk.report.page.methods import call_of
@@ -243,7 +243,7 @@ def test_jre_of_many_rows_keeps_nothing_but_multiplicities(monkeypatch, family, 
 
 def test_resamples_that_may_not_fit_into_memory_are_told(monkeypatch):
     frame = simulate(200)
-    monkeypatch.setattr("causalrisk.inference.bootstrap.free_memory", lambda: 1e6)
+    monkeypatch.setattr("causalrisk.inference.covariance.free_memory", lambda: 1e6)
     with pytest.warns(
         cr.ResampleWarning, match="32 resamples of 200 rows .* 0.00061 GB, more than half of the 0.001 GB"
     ):

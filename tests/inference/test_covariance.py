@@ -13,7 +13,7 @@ import statsmodels.api as sm
 
 import causalrisk as cr
 from causalrisk.estimators.overlap import arm_weights, overlap_message, remote_units
-from causalrisk.inference import bootstrap
+from causalrisk.inference import covariance
 from causalrisk.propensity.replicates import BlockwiseWeights
 from causalrisk.runtime.workers import progress_bar
 from tests.conftest import RHS, simulate
@@ -210,7 +210,7 @@ def test_progress_with_and_without_tqdm(monkeypatch, capsys):
     with progress_bar(10, False) as advance:
         advance(10)
     assert capsys.readouterr().err == ""
-    assert bootstrap.progress_bar is progress_bar
+    assert covariance.progress_bar is progress_bar
 
 
 def test_number_of_replicates_a_warning_asks_for_is_enough():

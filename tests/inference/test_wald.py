@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 import causalrisk as cr
 from causalrisk.estimators.specification import SCALES
-from causalrisk.inference.wald import effect_interval, effect_tests, ratio_and_p, wald_interval, wald_statistic
+from causalrisk.inference.intervals import effect_interval, effect_tests, ratio_and_p, wald_interval, wald_statistic
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")

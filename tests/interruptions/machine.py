@@ -33,6 +33,7 @@ import pandas as pd
 
 import causalrisk as cr
 from causalrisk import cli
+from causalrisk.inference import covariance
 from causalrisk.simulation import run_study
 from tests.conftest import RHS, simulate
 
@@ -87,10 +88,9 @@ class Telling:
 
 
 def fit_in_processes(folder: Path) -> None:
-    from causalrisk.inference import bootstrap
 
-    make = bootstrap.refitter_of
-    bootstrap.refitter_of = lambda record: Telling(make(record), folder)
+    make = covariance.refitter_of
+    covariance.refitter_of = lambda record: Telling(make(record), folder)
     with joblib.parallel_config("loky"):
         model().fit(n_boot=FOR_EVER, n_jobs=2)
 

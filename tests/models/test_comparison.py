@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.inference import bootstrap as engine
+from causalrisk.inference import covariance as engine
 from causalrisk.models.estimators import MODELS, Unadjusted
 from causalrisk.propensity.weights import WeightFit
 from tests.conftest import RHS, simulate

@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from causalrisk.numerics import distributions
+from causalrisk.numerics import blocks
 from causalrisk.numerics.blocks import Percentiles, Search, Spread, keys_of, numbers_of
 
 EXTREME = [0.0, -0.0, 5e-324, -5e-324, 2.2e-308, -1.5e-310, 1.0, np.nextafter(1, 2), -1.0, 1e308, -1e308, 3.0, -7.25]
@@ -44,7 +44,7 @@ def searched(values, search, rng):
 @pytest.mark.parametrize("kept", [1, 2, 30, 10**6])
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_percentiles_are_those_of_numpy_to_the_bit(kind, kept, monkeypatch):
-    monkeypatch.setattr(distributions, "DISTINCT", kept)
+    monkeypatch.setattr(blocks, "DISTINCT", kept)
     rng = np.random.default_rng([len(kind), kept])
     for n in (1, 2, 3, 10, 137, 1000):
         values = SAMPLES[kind](rng, n)
@@ -65,7 +65,7 @@ def test_percentiles_at_the_ends_are_the_ends():
 
 
 def test_the_last_digit_is_needed_only_by_values_that_differ_in_it(monkeypatch):
-    monkeypatch.setattr(distributions, "DISTINCT", 5)
+    monkeypatch.setattr(blocks, "DISTINCT", 5)
     rng, asked = np.random.default_rng(0), Percentiles(400, np.array([50.0]))
     assert searched(rng.normal(size=400), Search(asked.ranks, 400), rng)[1] == 2
     assert searched(SAMPLES["near one another"](rng, 400), Search(asked.ranks, 400), rng)[1] == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrisk.numerics import trust_region
+from causalrisk.numerics import optimize
 from causalrisk.numerics.optimize import Expansions, QuadraticModels, minimize_stack
 
 
@@ -51,7 +51,7 @@ def test_curved_valleys_are_followed():
 
 
 def test_steps_without_corrections_climb_the_walls(monkeypatch):
-    monkeypatch.setattr(trust_region, "CORRECTIONS", 0)
+    monkeypatch.setattr(optimize, "CORRECTIONS", 0)
     found = minimize_stack(Rosenbrock([1.0, 1e12]), np.array([[-1.2] * 2, [1.0] * 2]))
     assert found.settled.tolist() == [True, False]
 

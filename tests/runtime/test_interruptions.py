@@ -13,6 +13,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.cli import main
+from causalrisk.inference import covariance
 from causalrisk.report.page.html import figure_html
 from causalrisk.report.tables import stacked
 from causalrisk.runtime.system import interruptions_kept
@@ -173,9 +174,8 @@ def test_a_formula_was_read_in_spite_of_an_interruption(monkeypatch, tmp_path, c
 
 @pytest.mark.parametrize("lose", [interrupt_and_lose_it, interrupt], ids=["lost", "at once"])
 def test_a_bootstrap_interrupted_within_a_block_keeps_its_estimate(monkeypatch, lose):
-    from causalrisk.inference import bootstrap
 
-    monkeypatch.setattr(bootstrap, "_refit_block", before(bootstrap._refit_block, lose))
+    monkeypatch.setattr(covariance, "_refit_block", before(covariance._refit_block, lose))
     with pytest.raises(cr.FitInterrupted) as caught:
         model().fit(cov_type="bootstrap", n_boot=320)
     monkeypatch.undo()

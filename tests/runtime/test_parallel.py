@@ -16,6 +16,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.errors import Failure
+from causalrisk.inference import covariance
 from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
 from tests.conftest import RHS, simulate
 
@@ -109,10 +110,9 @@ class Dying:
 
 def test_fault_59_a_worker_dies(monkeypatch):
     """An error within seconds that names the resamples, no partial result; the next fit works."""
-    from causalrisk.inference import bootstrap
 
-    make = bootstrap.refitter_of
-    monkeypatch.setattr(bootstrap, "refitter_of", lambda record: Dying(make(record), 96))
+    make = covariance.refitter_of
+    monkeypatch.setattr(covariance, "refitter_of", lambda record: Dying(make(record), 96))
     model, options = built(cr.IPWRA), {"cov_type": "bootstrap", "n_boot": 320, "n_jobs": 2}
     begun = time.monotonic()
     with (

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import causalrisk as cr
 from causalrisk.models.results import of_record
-from causalrisk.runtime import process, workers
+from causalrisk.runtime import system, workers
 from causalrisk.runtime.system import one_blas_thread
 from tests.conftest import simulate
 
@@ -92,7 +92,7 @@ def test_a_block_whose_end_was_interrupted_is_forgotten(monkeypatch):
             pass
 
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, one_blas_thread():
-        patch.setattr(process, "_lock", Interrupted())
+        patch.setattr(system, "_lock", Interrupted())
     with one_blas_thread():
         pass
     assert blas_threads() == {2}
@@ -105,7 +105,7 @@ def test_workers_of_joblib_have_one_thread():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_process_forked_within_a_block_works():
-    with one_blas_thread(), process._lock, warnings.catch_warnings(action="ignore"):
+    with one_blas_thread(), system._lock, warnings.catch_warnings(action="ignore"):
         child = os.fork()
         if not child:
             signal.alarm(30)  # for one that waits for the lock

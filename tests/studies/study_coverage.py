@@ -21,7 +21,7 @@ import pandas as pd
 
 import causalrisk as cr
 from causalrisk.estimators.record import robust_covariance
-from causalrisk.inference.bootstrap import refitter_of
+from causalrisk.inference.covariance import refitter_of
 from tests.conftest import LALONDE_RHS
 from tests.studies.designs import RHS, kang_schafer, lalonde_redrawn, mild, strong
 

@@ -20,7 +20,7 @@ from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, che
 from causalrisk.design.formulas.scope import is_function
 from causalrisk.design.formulas.terms import with_calls_told
 from causalrisk.errors import DesignError
-from causalrisk.numerics import distributions
+from causalrisk.numerics import blocks
 from causalrisk.numerics.blocks import Percentiles, Search, Spread, Tally, numbers_of
 from causalrisk.numerics.linalg import Array
 
@@ -287,7 +287,7 @@ class _Stateful:
         typed = replace(self, options=options)._code().replace("lower_bound=", "knots=[...], lower_bound=", 1)
         return DesignError(
             f"{ast.unparse(self.call)} in the {self.formula.model} formula {self.formula.text!r} takes its knots from "
-            f"the distinct values of {self._data}, of which a scan keeps {distributions.DISTINCT:,} at the most; "
+            f"the distinct values of {self._data}, of which a scan keeps {blocks.DISTINCT:,} at the most; "
             "expected no more, or knots. (Those of bs() are quantiles of all rows, whatever their number.)\n"
             f"Type  {typed}  with inner knots of your own."
         )

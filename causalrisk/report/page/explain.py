@@ -16,8 +16,8 @@ from causalrisk.errors import check_alpha
 from causalrisk.estimators.quantiles import raw_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import mean_names
+from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
 from causalrisk.inference.paired_resamples import start_difference
-from causalrisk.inference.wald import parameter_limits, parameter_tests, statistic_names
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.labels import (

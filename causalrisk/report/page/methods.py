@@ -20,8 +20,8 @@ from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
+from causalrisk.inference.intervals import rounded_se
 from causalrisk.inference.paired_resamples import start_difference
-from causalrisk.inference.wald import rounded_se
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report.labels import (

@@ -26,8 +26,7 @@ from causalrisk.estimators.overlap import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.inference.fitted_models import learner_fit, stack_table, used_learned
-from causalrisk.inference.intervals import conf_int, with_choice
-from causalrisk.inference.wald import parameter_limits
+from causalrisk.inference.intervals import conf_int, parameter_limits, with_choice
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
 from causalrisk.report import plots

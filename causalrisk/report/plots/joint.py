@@ -11,7 +11,7 @@ import pandas as pd
 from causalrisk.diagnostics.risk import EstimatorRisks, anchor_path, estimator_risks, joint_of, penalty_path, risk_table
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord, of_means
-from causalrisk.inference.wald import critical_value, delta_errors, effect_interval
+from causalrisk.inference.intervals import critical_value, delta_errors, effect_interval
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots.axes import (
     BLUE,

@@ -12,7 +12,7 @@ import patsy
 import pytest
 
 from causalrisk import IPWRA, DesignError, scan
-from causalrisk.numerics import distributions
+from causalrisk.numerics import blocks
 from tests.conftest import formula_design
 from tests.dask_stub import cluster
 
@@ -80,7 +80,7 @@ def test_columns_and_knots_are_those_in_memory(births, term):
 @pytest.mark.parametrize("kept", [1, 50, 1000])
 def test_knots_are_the_same_where_few_values_are_kept(births, kept, monkeypatch):
     """A block has more values than are kept, all blocks have more, and parts of the search have fewer."""
-    monkeypatch.setattr(distributions, "DISTINCT", kept)
+    monkeypatch.setattr(blocks, "DISTINCT", kept)
     term = "bs(z, df=9) + bs(far, df=4) + bs(mage, df=6)"
     whole, design = designs(births, term, parts(births, 30, 2000), propensity="bs(z, df=5) + medu")
     agree(whole, design)
@@ -145,7 +145,7 @@ def test_passes_are_made_only_where_there_is_something_to_learn(births, monkeypa
     assert passes(births, "mage") == passes(births, told) == passes(births, f"te({told}, medu)") == 2
     assert passes(births, "bs(mage, df=4) + cr(medu, df=3) + center(z)", "standardize(far) + bs(z, df=4)") == 3
     assert passes(births, "cr(mage, df=4, constraints='center') + bs(center(z), df=4)") == 4
-    monkeypatch.setattr(distributions, "DISTINCT", 1)
+    monkeypatch.setattr(blocks, "DISTINCT", 1)
     assert passes(births, "bs(mage, df=4)") == 4  # by the second digit of the keys these are told apart
     assert passes(births.assign(z=1 + births.index * 1e-15), "bs(z, df=4) + bs(far, df=9)") == 6
 
@@ -229,7 +229,7 @@ def test_what_is_infinite_names_the_block(births):
 
 
 def test_more_distinct_values_than_are_kept(births, monkeypatch):
-    monkeypatch.setattr(distributions, "DISTINCT", 300)
+    monkeypatch.setattr(blocks, "DISTINCT", 300)
     message = refused(parts(births, 900), "cr(z, df=4, constraints='center')", "a scan keeps 300 at the most")
     low, high = births.z.min(), births.z.max()
     assert f"cr(z, knots=[...], lower_bound={low}, upper_bound={high}, constraints='center')" in message
@@ -289,7 +289,7 @@ def test_options_are_refused_before_a_pass_is_made_for_them(births):
 
 
 def test_data_that_change_between_passes(births, monkeypatch):
-    monkeypatch.setattr(distributions, "DISTINCT", 5)
+    monkeypatch.setattr(blocks, "DISTINCT", 5)
     calls = itertools.count()
     with pytest.raises(DesignError, match=r"a later pass read other rows than the first ones: .* every pass has to"):
         IPWRA.from_formula(
