@@ -20,7 +20,7 @@ from matplotlib.text import Text
 import causalrisk as cr
 from causalrisk.report.plots import axes as style
 from causalrisk.report.plots import draw_event_study, draw_forest
-from causalrisk.report.plots import joint as plots
+from causalrisk.report.plots import fits as plots
 from tests.conftest import RHS, simulate
 
 PLOTS = ["balance", "overlap", "cancellation", "risk", "anchor_path", "bootstrap", "influence", "calibration"]

@@ -11,25 +11,23 @@ from causalrisk.diagnostics.influence import quick_method
 from causalrisk.estimators.record import FitRecord
 from causalrisk.report.plots.axes import axes_or_new, fit_across, fit_text, page_or_new, verbatim
 from causalrisk.report.plots.fits import (
+    cancellation_of,
     draw_changes,
     draw_event_study,
     draw_forest,
+    draw_penalties,
     draw_permutations,
+    draw_risk,
+    plot_anchor_path,
     plot_balance,
     plot_bootstrap,
     plot_calibration,
+    plot_cancellation,
     plot_distribution,
     plot_effects_by,
     plot_influence,
     plot_learner,
     plot_overlap,
-)
-from causalrisk.report.plots.joint import (
-    cancellation_of,
-    draw_penalties,
-    draw_risk,
-    plot_anchor_path,
-    plot_cancellation,
     plot_penalty_path,
     plot_risk,
 )
