@@ -18,7 +18,7 @@ from causalrisk.estimators.specification import IPWRA, SCALES
 from causalrisk.estimators.weights import row_weights
 from causalrisk.numerics.families import outcome_family
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel
-from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates, ShiftedLogitReplicates, shifted_gamma
+from causalrisk.propensity.replicates import BatchedReplicates, Replicates, ShiftedLogitReplicates, shifted_gamma
 from causalrisk.propensity.targets import (
     ArmTarget,
     Target,
@@ -65,10 +65,17 @@ def simulated(n_arms=2, family="gaussian", link=None, n=300, frame=0, seed=0, of
     return make_sample(y, X, Z, arm, np.ones(n), distribution, rows, offsets)
 
 
+def expand(objective, theta, resampled):
+    """Expand a joint objective about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
+    at, views = objective.means(theta), resampled.views(objective.groups)
+    levels = objective.levels(at, views)
+    return objective.expansion(levels, objective.terms(at, resampled, views, levels))
+
+
 def target_of(name, sample) -> Target:
     """Target by name, "frame" for that of the sample's own."""
     given = {"frame": {}, "function": tilt_function}.get(name, name)
-    return make_target(given, sample.Z.columns, sample.observed == 0)
+    return make_target(given, sample.Z.columns, sample.in_sample == 0)
 
 
 def model_of(name, sample, target):
@@ -83,7 +90,7 @@ def model_of(name, sample, target):
         return multinomial
     if name == "clipped":
         return ClippedModel(BinaryModel(columns, arm, "logit"), 0.4, 0.6)
-    fitted = fit_weights(WeightModel(multinomial, ArmTarget(None), sample.observed), sample.s)
+    fitted = fit_weights(WeightModel(multinomial, ArmTarget(None), sample.in_sample), sample.s)
     return KnownModel(columns, arm, fitted.probabilities.T)
 
 
@@ -125,7 +132,7 @@ class Problem:
             if fit.model.propensity.estimated
             else Replicates(fit.gamma[:, None], np.zeros(1, dtype=np.int8))
         )
-        parts = JointProblem(sample, fit, start, replicates, self.scale, float(sample.observed.sum()))
+        parts = JointProblem(sample, fit, start, replicates, self.scale, float(sample.in_sample.sum()))
         fixed = joint_criterion(parts, criterion)
         trainer = Trainer(parts, starts=starts)
         joint = trainer.estimate(trainer.train(fixed))
@@ -133,7 +140,7 @@ class Problem:
             distribution = ShiftedLogitReplicates.of(fit, replicates)
         else:
             shifted = partial(shifted_gamma, replicates.shifts(fit.gamma))
-            distribution = BlockwiseReplicates.of(fit, replicates.count, shifted)
+            distribution = BatchedReplicates.of(fit, replicates.count, shifted)
         theta = start.theta if sample.family.linear else joint.estimate.theta
         return parts, joint, JointRefitter(self.separate(IPWRA)[1], theta, fixed, distribution)
 
@@ -143,7 +150,7 @@ def problem(n_arms=2, family="gaussian", link=None, model="logit", target="all",
     """Return the problem that has these parts, by their names."""
     sample = simulated(n_arms, family, link, frame=150 if target == "frame" else 0, **options)
     chosen = target_of(target, sample)
-    fit = fit_weights(WeightModel(model_of(model, sample, chosen), chosen, sample.observed), sample.s)
+    fit = fit_weights(WeightModel(model_of(model, sample, chosen), chosen, sample.in_sample), sample.s)
     assert fit.converged
     return Problem(sample, chosen, fit, SCALES[effect])
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.cli import EXIT_CODES, make_root
 from causalrisk.cli.data_files import OTHERS, TEXT, read_file
+from causalrisk.cli.root import EXIT_CODES, make_root
 from causalrisk.datasets import load_cattaneo2
 from causalrisk.design.did import DiD
 from causalrisk.design.formulas.evaluation import only_safe

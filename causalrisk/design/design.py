@@ -542,7 +542,7 @@ def unit_level() -> UnavailableError:
     )
 
 
-def by_rows(what: str = "that", instead: str = "") -> UnavailableError:
+def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
     """Make the error of what goes by rows that were not kept; it may say what else to type."""
     return UnavailableError(
         f"{what} goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
@@ -569,7 +569,7 @@ class Rowless:
         made = getattr(type(self), name, None)
         if isinstance(made, property) and made.fget is not None:
             return made.fget(self)  # its own error, in whose place Python asks here
-        raise by_rows()
+        raise rows_not_kept()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.__getstate__())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.design.covariates import Covariate, further_covariates, moderators, on_rows, renamed, with_products
-from causalrisk.design.design import by_rows
+from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
@@ -205,7 +205,7 @@ def balance(
     if record.blocks is not None:
         for name, given in (("also", also), ("by", by)):
             if given is not None:
-                raise by_rows(f"{name}=")
+                raise rows_not_kept(f"{name}=")
         for arm in arms:
             measures["", _label(record, arm)] = measured_by_block(record, names or {}, interactions, arm)
     else:

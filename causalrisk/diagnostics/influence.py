@@ -21,7 +21,7 @@ from causalrisk.estimators.specification import DIFFERENCE
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.covariance import leave_one_out, refitter_of
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import BlockwiseReplicates, Replicates
+from causalrisk.propensity.replicates import BatchedReplicates, Replicates
 from causalrisk.propensity.weights import RowWeights, WeightFit
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
@@ -160,7 +160,7 @@ def remaining_refitter(record: FitRecord) -> Refitter:
     usable = drawn[:, replicates.failures == Failure.OK]
     weight_fit = joint.problem.weight_fit
     remaining = functools.partial(_remaining_gamma, weight_fit, replicates, usable)
-    return refitter_of(record, replicates=BlockwiseReplicates.of(weight_fit, replicates.count, remaining))
+    return refitter_of(record, replicates=BatchedReplicates.of(weight_fit, replicates.count, remaining))
 
 
 def _remaining_gamma(

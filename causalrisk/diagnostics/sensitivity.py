@@ -149,7 +149,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     by_theta = sample.arm_products((-2 * residual * slope)[:, None] * q, np.ones((sample.n, 1)))[..., 0]
     influence = estimate.influence[:, estimate.block("theta")].reshape(sample.n, n_arms, -1)
     moved = np.einsum("ap,nap->n", by_theta, influence)
-    share = sample.s * sample.observed / sample.total
+    share = sample.s * sample.in_sample / sample.total
     inside = (share > 0).astype(float)
     sigma = float(share @ residual**2)
     by_sigma = inside * (residual**2 - sigma) + moved
@@ -157,10 +157,10 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     means, mean_influence = record.estimate.params[block], record.estimate.influence[:, block]
     scales = []
     for arm in range(1, n_arms):
-        weight = np.where((sample.arm == arm) | (sample.arm == 0), fit.w, 0.0) * sample.observed
+        weight = np.where((sample.arm == arm) | (sample.arm == 0), fit.w, 0.0) * sample.in_sample
         nu = float(share @ weight**2)
         by_state = fit.influence @ sample.mean((2 * weight)[:, None] * fit.w_by_gamma)
-        divided = -2 * nu * (fit.measure - sample.observed)  # the weights are over the mean measure
+        divided = -2 * nu * (fit.measure - sample.in_sample)  # the weights are over the mean measure
         by_nu = inside * (weight**2 - nu) + (by_state + divided)
         size = float(np.sqrt(sigma * nu))
         of_scale = (nu * by_sigma + sigma * by_nu) / (2 * size) if size > 0 else np.zeros(sample.n)

@@ -1,4 +1,8 @@
-"""Errors and warnings of the package, and failures: the reasons why a resample or replicate gave no estimate."""
+"""Errors and warnings, the words of other packages that they answer, and failures of resamples.
+
+Words of other packages and what is typed here instead, and references, are in words.toml. A failure is the reason why a
+resample or a propensity replicate gave no estimate.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,17 @@ import dataclasses
 import difflib
 import functools
 import numbers
+import re
 import sys
+import tomllib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-
-from causalrisk.errors import words
 
 
 class CausalRiskError(ValueError):
@@ -214,13 +219,55 @@ def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> s
     return folded[close[0]] if close else None
 
 
+Entry = str | list[dict[str, str]]  # a text, or rules that depend on what was given
+
+
+@functools.cache
+def _tables() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("words.toml").read_text("utf-8")
+    elsewhere = tomllib.loads(text)["not_here"]
+    filled = re.sub(r"\{not here: (\w+)\}", lambda m: f"That is not in this package; {elsewhere[m[1]]}.", text)
+    return tomllib.loads(filled)
+
+
+@functools.cache
+def words(*names: str) -> Mapping[str, Any]:
+    """Return a table of words.toml with a key for each single word; empty if there is none of the name.
+
+    Parameters
+    ----------
+    *names : str
+        The parts of its name, such as ``"instead", "fit"``.
+
+    Returns
+    -------
+    mapping
+        Word -> text, or the list of rules.
+    """
+    found = functools.reduce(lambda level, name: level.get(name, {}), names, _tables())
+    return {word: entry for words, entry in found.items() for word in words.split()}
+
+
+@functools.cache
+def meanings(option: str) -> Mapping[str, str | None]:
+    """Return words for the values of an option; None for a word that no value stands for."""
+    found = _tables()["values"].get(option, {})
+    return {word: value or None for value, words in found.items() for word in words.split()}
+
+
+def explained(option: str, given: object) -> list[str]:
+    """Return sentences on why a word stands for another value of an option."""
+    sentences = words("explained", option)
+    return [sentences[word] for word in (str(given).casefold(), "any") if word in sentences]
+
+
 def meant(name: str, value: object, names: Iterable[str]) -> str | None:
     """Return the value of an option that is probably meant: by other packages' words, else the nearest, else None.
 
     An object, such as a link of statsmodels, goes by the name of its class.
     """
     word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
-    known = words.values(name)
+    known = meanings(name)
     return known[word.casefold()] if word.casefold() in known else nearest_name(word, names)
 
 
@@ -242,7 +289,7 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         advice = f"Type  {name}=  one of them."
     else:
         advice = f"Type  {name}={bool(value) and word not in NO_WORDS}."
-    why = " ".join([f"expected one of {listed(allowed)}.", *words.explained(name, value)])
+    why = " ".join([f"expected one of {listed(allowed)}.", *explained(name, value)])
     raise OptionError(f"{name}={value!r} is not known; {why}\n{advice}")
 
 
@@ -289,7 +336,7 @@ def advising(kind: Any, place: str) -> None:
     def init(self: Any, **given: Any) -> None:
         for name, value in given.items():
             if name not in known:
-                told = words.table("instead", place).get(name, f"The arguments are {', '.join(known)}.")
+                told = words("instead", place).get(name, f"The arguments are {', '.join(known)}.")
                 raise TypeError(
                     f"{kind.__name__} got an unknown argument {name!r}.\n{str(told).format(value=repr(value))}"
                 )

@@ -228,7 +228,7 @@ class Refitter(Protocol):
         Parameters
         ----------
         counts : ndarray, shape (n, m)
-            Multiplicities.
+            Multiplicities times the weights of the rows.
         first : int
             Number of the first resample.
         fits : NewtonFits, optional

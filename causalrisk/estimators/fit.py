@@ -29,9 +29,9 @@ from causalrisk.errors import (
 from causalrisk.estimators.estimates import BlockInfluence, Estimate, Refits, ScannedEstimate
 from causalrisk.estimators.joint.anchor import LADDER, train_best
 from causalrisk.estimators.joint.objective import Criterion
-from causalrisk.estimators.joint.scanned import (
+from causalrisk.estimators.joint.problem import (
     check_held_out,
-    check_joint,
+    check_joint_scan,
     joint_problem,
     scanned_joint_problem,
     without_rows,
@@ -66,7 +66,7 @@ from causalrisk.estimators.separate import (
 )
 from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimators.stack import stacked
-from causalrisk.estimators.weights import BlockedWeights, FittedScan, RowsWeighed, not_converged, weigh
+from causalrisk.estimators.weights import FittedScan, WeightsInMemory, WeightsOfScan, not_converged, weigh
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.replicates import Replicates
@@ -121,14 +121,14 @@ def with_learned(record: FitRecord, learned: Learned | None, problem: Problem) -
 def _asked(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Asked:
     """Refuse what cannot be; else what is asked for, with the notes of the data."""
     keep_freed_pages()
-    kinds = inference.resolved(design, joint=spec.joint)
-    if kinds[0] in ("bootstrap", JACKKNIFE):
+    cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
+    if cov_type in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
-    check_available(design, options, inference, kinds[0])
-    check_quantiles(design, spec, options, kinds[0])
-    refits = {"bootstrap": None if kinds[1] in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
-    check_size(design, refits.get(kinds[0]), joint=spec.joint)
-    return Asked(options, inference, kinds, Notes(design.notes))
+    check_available(design, options, inference, cov_type)
+    check_quantiles(design, spec, options, cov_type)
+    refits = {"bootstrap": None if bootstrap in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
+    check_size(design, refits.get(cov_type), joint=spec.joint)
+    return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
 
 
 def check_one_way(design: Design, advice: str) -> None:
@@ -166,7 +166,7 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
         Weights and outcome models.
     """
     problem, design, options, inference, notes = data.problem, data.design, asked.options, asked.inference, asked.notes
-    fitted = None if data.weights is None else RowsWeighed(data.weights)
+    fitted = None if data.weights is None else WeightsInMemory(data.weights)
     weighed = WeighedRows(problem, fitted or weigh(problem, design, options.propensity_link, notes))
     overlap, message, clipped = overlap_of(weighed, design, options)
     if message:
@@ -186,8 +186,8 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
         estimate=estimate,
         overlap=overlap,
         joint=None,
-        cov_type=asked.kinds[0],
-        bootstrap=asked.kinds[1],
+        cov_type=asked.cov_type,
+        bootstrap=asked.bootstrap,
         covariance=np.full((size, size), np.nan),
         boot=None,
         given_resamples=given,
@@ -260,16 +260,16 @@ def _check_trained(trained: Trained, design: Design, notes: Notes) -> None:
 def _kept_weights(weighed: WeighedRows, clipped: int) -> WeightFit | None:
     """Return what is kept of the importance weights, if some were fitted."""
     problem, weights = weighed.problem, weighed.weights
-    if isinstance(weights, RowsWeighed):
+    if isinstance(weights, WeightsInMemory):
         return weights.rows if isinstance(weights.rows, WeightFit) else None
-    if not isinstance(weights, BlockedWeights):
+    if not isinstance(weights, WeightsOfScan):
         return None
     return weights.summary(scanned(problem).without_rows().weight_model, clipped)
 
 
 def _scored_blocks(weighed: WeighedRows) -> FittedScan | None:
     """Return the rows of a scan with their scores, for later passes."""
-    if not isinstance(weighed.weights, BlockedWeights):
+    if not isinstance(weighed.weights, WeightsOfScan):
         return None
     return FittedScan(scanned(weighed.problem), weighed.weights.coefficients)
 
@@ -335,7 +335,7 @@ def fit_joint(
         The fit, without standard errors.
     """
     use, asked = options.use_of(JRE), _asked(design, JRE, options, inference)
-    check_joint(design, joint_options, asked.kinds)
+    check_joint_scan(design, joint_options, asked.cov_type)
     with counted_passes(design, JRE, asked) as asked:
         data = prepare(design, JRE, asked)
         if use is None:

@@ -15,7 +15,7 @@ from causalrisk.design import Design, DiD
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number, words
+from causalrisk.errors import HALF, OptionError, listed, meanings, nearest_name, one_of, whole_number, words
 from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale, NormalizedMean, Specification
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
@@ -226,7 +226,7 @@ class ModelOptions:
         if given is None or (isinstance(given, str) and given == OBSERVED):
             return
         if not _is_number(given, lambda exposure: exposure > 0):
-            word = words.values("at_exposure").get(str(given).lower())
+            word = meanings("at_exposure").get(str(given).lower())
             advice = f'Type  at_exposure="{word}".' if word else "Type  at_exposure=1."
             raise OptionError(
                 f"at_exposure={given!r}; expected a positive number, the exposure that the means are at, or "
@@ -422,7 +422,7 @@ def _target(value: Any) -> Any:
     if name is None:
         close = nearest_name(value, SPELLINGS)
         near = f'Type  target="{SPELLINGS[close]}".' if close else None
-        advice = words.table("instead", "target").get(value.lower(), near)
+        advice = words("instead", "target").get(value.lower(), near)
         if re.search("[<>]|[=!]=", value):
             advice = f"Type  target=data.query({value!r})  for rows like those."
         raise OptionError(

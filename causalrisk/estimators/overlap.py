@@ -414,7 +414,7 @@ def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> t
     arms = tuple(found[a] for a in range(problem.n_arms))
     without, everybody, clipped = add_up(extremes)
     remote = None
-    if uses and target.separable and target.toward is None:
+    if uses and target.fixed_tilt and target.toward is None:
         remote = int(without), int(everybody)
     message = overlap_message(arms, design.labels, remote, design.unit_name)
     if message and uses:
@@ -445,7 +445,7 @@ def _extremes_of(rows: RowWeights, observations: tuple[bool, float], sample: Sam
     units = _units(sample, observations[0])
     if not isinstance(rows, WeightFit):
         return np.zeros(3)
-    return np.array([*remote_units(rows.probabilities, units), (units * sample.observed)[rows.clipped].sum()])
+    return np.array([*remote_units(rows.probabilities, units), (units * sample.in_sample)[rows.clipped].sum()])
 
 
 def _extremes_of_block(weights: BlockWeights, observations: tuple[bool, float], block: Block) -> Array:

@@ -45,8 +45,8 @@ class Asked:
         What is estimated.
     inference : InferenceOptions
         How standard errors are computed.
-    kinds : tuple of str
-        Covariance type and kind of resampling.
+    cov_type, bootstrap : str
+        Kinds of standard errors and of resampling.
     notes : Notes
         Warnings so far; more are added.
     passes : PassCounter or None
@@ -55,7 +55,8 @@ class Asked:
 
     options: ModelOptions
     inference: InferenceOptions
-    kinds: tuple[str, str]
+    cov_type: str
+    bootstrap: str
     notes: Notes
     passes: PassCounter | None = None
 
@@ -223,10 +224,10 @@ def _make_problem(
         observation=design.observation,
         late=None if design.periods is None else design.periods.late,
     )
-    own, model = target or make_target(options.target, sample.Z.columns, sample.observed == 0), None
+    own, model = target or make_target(options.target, sample.Z.columns, sample.in_sample == 0), None
     if weighs(spec, own):
         propensity = make_model(design, sample=sample, target=own, options=options, frame=frame)
-        model = WeightModel(propensity, own, sample.observed, observation_model(sample, spec))
+        model = WeightModel(propensity, own, sample.in_sample, observation_model(sample, spec))
     return KeptProblem(spec=spec, target=own, sample=sample, model=model)
 
 

@@ -419,8 +419,8 @@ class ScannedProblem(Problem):
         target = self.target
         propensity = make_model(self.design, sample=sample, target=target, options=self.options, frame=None)
         if isinstance(target, FrameTarget):
-            target = frame_target(sample.Z.columns, sample.observed == 0)
-        return WeightModel(propensity, target, sample.observed, observation_model(sample, self.spec))
+            target = frame_target(sample.Z.columns, sample.in_sample == 0)
+        return WeightModel(propensity, target, sample.in_sample, observation_model(sample, self.spec))
 
     def some_block(self) -> Block:
         """As in `Problem`: none."""

@@ -132,7 +132,7 @@ def _kernel_sums(rows: TrainedRows) -> tuple[Array, Array]:
     """Sum what outcomes of a kernel add to the scores of the outcome models, (K, p), and to weighted means, (K,)."""
     sample, share = rows.sample, rows.sample.s / rows.sample.total * rows.sample.y
     pull = [rows.q[a].T @ (share * rows.training)[a] for a in sample.slices]
-    direct = [float((share * rows.weights.w * sample.observed)[a].sum()) for a in sample.slices]
+    direct = [float((share * rows.weights.w * sample.in_sample)[a].sum()) for a in sample.slices]
     return np.stack(pull), np.array(direct)
 
 

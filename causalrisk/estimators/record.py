@@ -186,7 +186,7 @@ class FitRecord:
     passes : LaterPasses, optional
         Of a fit to a scan, until it has a covariance.
     robust : ndarray, shape (d, d), optional
-        Of a bootstrap over a scan the robust covariance.
+        The robust covariance where it is known beside: of a start of JRE, of a bootstrap over a scan.
     blocks : FittedScan, optional
         Of a fit to a scan its rows with their scores and importance weights, where it has these.
     learned : Learned, optional

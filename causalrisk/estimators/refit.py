@@ -19,9 +19,9 @@ from causalrisk.estimators.resampling import (
     FullFit,
     KeptPasses,
     Likelihoods,
-    RefitRows,
     ResamplePasses,
     Resamples,
+    RowsToRefit,
     ScannedPasses,
     widest_row,
 )
@@ -118,7 +118,7 @@ class ResampledLikelihood:
 
 
 def _by_likelihood(
-    method: str, likelihoods: Likelihoods, gamma: Array, place: NDArray[np.intp], rows: RefitRows, counts: Array,
+    method: str, likelihoods: Likelihoods, gamma: Array, place: NDArray[np.intp], rows: RowsToRefit, counts: Array,
     group: slice,
 ) -> list[Any]:  # fmt: skip
     """Apply a method of each likelihood to some rows; None where no resample of the group is a column of gamma."""
@@ -217,7 +217,7 @@ class SeparateRefitter:
         weighing, _, _ = weigh_resamples(passes, gamma, fits)
         theta = np.repeat(self.full.theta[..., None], counts.shape[1], axis=2)
         stage = functools.partial(
-            _on_refitted, lambda rows: rows.share * rows.w * rows.sample.observed[:, None], weighing, theta
+            _on_refitted, lambda rows: rows.share * rows.w * rows.sample.in_sample[:, None], weighing, theta
         )
         return np.concatenate(passes.over(stage, list)[0])
 
@@ -237,8 +237,8 @@ class SeparateRefitter:
         return collect_refits(np.concatenate(effects), theta[:, :0], weighing.gamma[:0], failures)
 
     @cached_property
-    def _kept(self) -> list[RefitRows] | None:
-        return [RefitRows(self.problem.some_block(), self.full)] if len(self.problem.places) == 1 else None
+    def _kept(self) -> list[RowsToRefit] | None:
+        return [RowsToRefit(self.problem.some_block(), self.full)] if len(self.problem.places) == 1 else None
 
 
 def refit_passes(passes: ResamplePasses, gamma: Array, fits: NewtonFits | None = None) -> Refits:
@@ -358,7 +358,7 @@ def _target_of(passes: ResamplePasses, totals: Array, gamma: Array) -> TargetSum
     target, n_arms = passes.problem.target, passes.problem.n_arms
     total = totals[:n_arms].sum(axis=0)
     total = np.where(total > 0, total, 1.0)
-    if target.separable:
+    if target.fixed_tilt:
         tilt = total if target.toward is None else totals[target.toward]
         return TargetSums(total, tilt, tilt)
     if not passes.problem.weighs:
@@ -434,8 +434,8 @@ class Weighing:
         """Return that of some of the resamples."""
         return Weighing(self.gamma[:, columns], self.whole.some(columns))
 
-    def of(self, rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
-        """Tilt and importance weights of some rows, as by `RefitRows.weights`."""
+    def of(self, rows: RowsToRefit, counts: Array, group: slice) -> tuple[Array, Array]:
+        """Tilt and importance weights of some rows, as by `RowsToRefit.weights`."""
         own = self.some(group)
         return self.once("weights", lambda: rows.weights(counts, own.gamma, own.whole))
 
@@ -449,10 +449,10 @@ class Weighing:
         return made
 
 
-def _totals_and_widest(rows: RefitRows, counts: Array, group: slice) -> tuple[Array, Array]:
+def _totals_and_widest(rows: RowsToRefit, counts: Array, group: slice) -> tuple[Array, Array]:
     """Sum of the multiplicities of each arm, and of a target frame if there is one, (K, w) or (K + 1, w); `widest`."""
     sample, frame = rows.sample, counts[: rows.sample.n_frame].sum(axis=0)
-    observed = counts * sample.observed[:, None] if sample.n_frame else counts
+    observed = counts * sample.in_sample[:, None] if sample.n_frame else counts
     totals = [observed[members].sum(axis=0) for members in sample.slices]
     return np.stack([*totals, frame] if isinstance(rows.block.problem.target, FrameTarget) else totals), rows.widest
 
@@ -462,21 +462,21 @@ def _added_and_largest(parts: Iterable[tuple[Array, Array]]) -> tuple[Array, Arr
     return add_up(totals), largest(widest)
 
 
-def _of_model(k: int, rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
+def _of_model(k: int, rows: RowsToRefit, counts: Array, group: slice) -> list[WeightedRows]:
     """Return the likelihood of one of `WeightModel.models`."""
     model, own = rows.weight_model.likelihood(k, counts)
     return [model.batch(own)]
 
 
-def _target_sums(gamma: Array, rows: RefitRows, counts: Array, group: slice) -> TargetSums:
+def _target_sums(gamma: Array, rows: RowsToRefit, counts: Array, group: slice) -> TargetSums:
     return rows.weight_model.target_sums(rows.weight_model.predictors(gamma[:, group]), counts)
 
 
-def _training(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> list[Array]:
+def _training(weighing: Weighing, rows: RowsToRefit, counts: Array, group: slice) -> list[Array]:
     return rows.training(counts, weighing.of(rows, counts, group)[1])
 
 
-def _outcome(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> list[WeightedRows]:
+def _outcome(weighing: Weighing, rows: RowsToRefit, counts: Array, group: slice) -> list[WeightedRows]:
     """Return the likelihoods of the outcome models."""
 
     def make() -> list[WeightedRows]:
@@ -486,7 +486,7 @@ def _outcome(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -
     return weighing.once("outcome", make)
 
 
-def _equations(weighing: Weighing, rows: RefitRows, counts: Array, group: slice) -> tuple[LikelihoodSums, ...]:
+def _equations(weighing: Weighing, rows: RowsToRefit, counts: Array, group: slice) -> tuple[LikelihoodSums, ...]:
     """Sum what the coefficients of linear outcome models solve."""
     training = _training(weighing, rows, counts, group)
     every = zip(rows.outcome, training, rows.full.theta, strict=True)
@@ -494,7 +494,7 @@ def _equations(weighing: Weighing, rows: RefitRows, counts: Array, group: slice)
 
 
 def _on_refitted(
-    function: Callable[[RefittedRows], Array], weighing: Weighing, theta: Array, rows: RefitRows, counts: Array,
+    function: Callable[[RefittedRows], Array], weighing: Weighing, theta: Array, rows: RowsToRefit, counts: Array,
     group: slice,
 ) -> Array:  # fmt: skip
     """Apply a function of the rows under refitted outcome models."""

@@ -90,7 +90,7 @@ class SampleResampler:
     survey: SurveyDesign | None = None
 
     def draw(self, stream: int, block: int, width: int) -> Array:
-        """Multiplicities of a block."""
+        """Multiplicities of a block, times the weights of the rows."""
         if self.survey is None:
             drawn = self.resampler.draw(stream, block, width, self.units)
         else:
@@ -339,7 +339,7 @@ class FullFit:
 
 
 @dataclass(frozen=True)
-class RefitRows:
+class RowsToRefit:
     """Rows under multiplicities: all of a sample, or a block of them.
 
     Parameters
@@ -405,8 +405,8 @@ class RefitRows:
         return [training[rows] for rows in self.sample.slices]
 
 
-Stage: TypeAlias = Callable[[RefitRows, Array, slice], Any]
-Likelihoods: TypeAlias = Callable[[RefitRows, Array, slice], list[WeightedRows]]
+RowStage: TypeAlias = Callable[[RowsToRefit, Array, slice], Any]
+Likelihoods: TypeAlias = Callable[[RowsToRefit, Array, slice], list[WeightedRows]]
 
 
 class ResamplePasses(ABC):
@@ -431,7 +431,7 @@ class ResamplePasses(ABC):
         """Resamples that are worked on together."""
 
     @abstractmethod
-    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
+    def over(self, stage: RowStage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
         """Make a pass.
 
         Parameters
@@ -458,14 +458,14 @@ class KeptPasses(ResamplePasses):
         As in `ResamplePasses`.
     counts : ndarray, shape (n, m)
         Multiplicities times observation weights.
-    kept : sequence of RefitRows, optional
+    kept : sequence of RowsToRefit, optional
         The rows, where they are made once for all passes; otherwise they are made anew in each.
     """
 
     problem: KeptProblem
 
     def __init__(
-        self, problem: KeptProblem, full: FullFit, counts: Array, kept: Sequence[RefitRows] | None = None
+        self, problem: KeptProblem, full: FullFit, counts: Array, kept: Sequence[RowsToRefit] | None = None
     ) -> None:
         self.problem, self.full, self.counts, self.kept = problem, full, counts, kept
         self.alone = kept is not None and len(kept) == 1
@@ -474,14 +474,14 @@ class KeptPasses(ResamplePasses):
         """As in `ResamplePasses`: one."""
         return [slice(0, self.counts.shape[1])]
 
-    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
+    def over(self, stage: RowStage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
         """As in `ResamplePasses`."""
         with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
             return [combine(self._stages(stage))]
 
-    def _stages(self, stage: Stage) -> Iterator[Any]:
+    def _stages(self, stage: RowStage) -> Iterator[Any]:
         every = slice(0, self.counts.shape[1])
-        anew = (RefitRows(self.problem.block(place), self.full) for place in row_blocks(self.problem.sample.n))
+        anew = (RowsToRefit(self.problem.block(place), self.full) for place in row_blocks(self.problem.sample.n))
         for rows in anew if self.kept is None else self.kept:
             yield stage(rows, self.counts[rows.block.place], every)
 
@@ -506,7 +506,7 @@ class ScannedPasses(ResamplePasses):
         """As in `ResamplePasses`."""
         return self.resamples.groups()
 
-    def over(self, stage: Stage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
+    def over(self, stage: RowStage, combine: Callable[[Iterable[Any]], Any] = add_up) -> list[Any]:
         """As in `ResamplePasses`."""
         function = functools.partial(_of_block, stage, combine, self.full, self.resamples)
         return _in_order(self.problem.over(function), combine)
@@ -520,7 +520,7 @@ def _in_order(blocks: Iterator[list[Any]], combine: Callable[[Iterable[Any]], An
 
 
 def _of_block(
-    stage: Stage, combine: Callable[[Iterable[Any]], Any], full: FullFit, resamples: Resamples, block: Block
+    stage: RowStage, combine: Callable[[Iterable[Any]], Any], full: FullFit, resamples: Resamples, block: Block
 ) -> list[Any]:
     """For each group of resamples what a stage makes of the rows of a block, a few in the cache at a time."""
     found = []
@@ -531,10 +531,10 @@ def _of_block(
     return found
 
 
-def _stages(stage: Stage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
+def _stages(stage: RowStage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
     for part in row_blocks(block.sample.n):
         check_wanted()
-        yield stage(RefitRows(block.part(part), full), counts[part], group)
+        yield stage(RowsToRefit(block.part(part), full), counts[part], group)
 
 
 def widest_row(sample: Sample) -> float:

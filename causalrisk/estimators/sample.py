@@ -35,7 +35,7 @@ class Sample:
     """Rows sorted by arm, so that each arm is a slice.
 
     The rows of a target frame, which have covariates only, stand first. They share the slice of the reference arm, and
-    `observed` and their importance weights are zero, so that only averages over the target see them.
+    `in_sample` and their importance weights are zero, so that only averages over the target see them.
 
     Parameters
     ----------
@@ -98,14 +98,14 @@ class Sample:
         return self.n - len(self.order)
 
     @property
-    def observed(self) -> Array:
+    def in_sample(self) -> Array:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
         return (np.arange(self.n) >= self.n_frame).astype(float) if self.n_frame else all_ones(self.n)
 
     @property
     def with_outcome(self) -> Array:
         """1.0 for the rows of the sample whose outcome was observed, shape (n,)."""
-        return self.observed if self.recorded is None else self.recorded
+        return self.in_sample if self.recorded is None else self.recorded
 
     @cached_property
     def total(self) -> float:

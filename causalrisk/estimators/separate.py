@@ -35,7 +35,7 @@ from causalrisk.estimators.outcome import (
 from causalrisk.estimators.problem import Block, KeptProblem, Problem
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import DIFFERENCE, ArmMean, ArmRows, EffectScale, Specification, Sums
-from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, RowsWeighed, row_weights
+from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, WeightsInMemory, row_weights
 from causalrisk.numerics.blocks import add_up, of_made
 from causalrisk.numerics.linalg import Array, factor_solution, solve, triangular_factor
 from causalrisk.numerics.newton import BlockedLikelihood, WeightedRows, maximize
@@ -68,7 +68,7 @@ def estimate_separately(
         Point estimate and influence function.
     """
     problem = KeptProblem(spec=spec, target=EVERYBODY, sample=sample, model=None)
-    trained = train(WeighedRows(problem, RowsWeighed(weights)))
+    trained = train(WeighedRows(problem, WeightsInMemory(weights)))
     return kept_estimate(trained, solve_means(spec.mean, trained.over), weights.coefficients, effect_scale)
 
 
@@ -113,7 +113,7 @@ def weighed_in_memory(sample: Sample, spec: Specification, target: Target, weigh
     """Return rows in memory with their importance weights, of one where none were fitted."""
     model = None if weight_fit is None else weight_fit.model
     problem = KeptProblem(spec=spec, target=target, sample=sample, model=model)
-    return WeighedRows(problem, RowsWeighed(row_weights(sample, weight_fit, target)))
+    return WeighedRows(problem, WeightsInMemory(row_weights(sample, weight_fit, target)))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class BlockWeights(Protocol):
 
 
 @dataclass(frozen=True)
-class RowsWeighed:
+class WeightsInMemory:
     """Importance weights of rows in memory.
 
     Parameters
@@ -84,7 +84,7 @@ class RowsWeighed:
 
 
 @dataclass(frozen=True)
-class BlockedWeights:
+class WeightsOfScan:
     """Fitted importance weights of a scan, as what every block needs of all rows.
 
     Parameters
@@ -160,7 +160,7 @@ def plain_tilt(sample: Sample, target: Target, counts: Array, mean: Array | None
     is that of all.
     """
     if isinstance(target, FrameTarget):
-        tilt = 1 - sample.observed
+        tilt = 1 - sample.in_sample
     elif target.toward is not None:
         tilt = (sample.arm == target.toward).astype(float)
     else:
@@ -199,7 +199,7 @@ def weigh(problem: Problem, design: Design, link: str, notes: Notes) -> BlockWei
         The importance weights; of one where the problem has none to fit.
     """
     if isinstance(problem, KeptProblem):
-        return RowsWeighed(_fit_kept(problem, design, link, notes))
+        return WeightsInMemory(_fit_kept(problem, design, link, notes))
     if isinstance(problem, ScannedProblem):
         return _fit_scanned(problem, link, notes)
     raise TypeError(f"no weights for {type(problem).__name__}")
@@ -220,7 +220,7 @@ def _fit_kept(problem: KeptProblem, design: Design, link: str, notes: Notes) -> 
 
 def score_suspicion(fit: WeightFit) -> bool:
     """Whether the propensity model of rows in memory gives cause to look for separation."""
-    own = fit.eta[: fit.model.propensity.n_predictors, fit.model.observed > 0]
+    own = fit.eta[: fit.model.propensity.n_predictors, fit.model.in_sample > 0]
     return is_suspicious(fit.converged, float(np.abs(own).max(initial=0)))
 
 
@@ -294,7 +294,7 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
         fits = fits.above(other)
     _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, model, link, notes)
     sums, log_mean = _target_sums(problem, fits)
-    return BlockedWeights(fits, WeightSums(sums, log_mean, tuple(information)))
+    return WeightsOfScan(fits, WeightSums(sums, log_mean, tuple(information)))
 
 
 def fit_scores(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
@@ -327,7 +327,7 @@ def _on_likelihood(k: int, function: OfLikelihoods[T], block: Block) -> T:
 def _target_sums(problem: ScannedProblem, fits: NewtonFits) -> tuple[TargetSums, Array | None]:
     """Return what weights are divided by, with the derivative of its logarithm: two passes where scores tilt."""
     toward, totals = problem.target.toward, problem.design.arm_totals
-    if problem.target.separable:
+    if problem.target.fixed_tilt:
         tilt = np.array([problem.total if toward is None else totals[toward]])
         return TargetSums(np.array([problem.total]), tilt, tilt), None
 

@@ -57,7 +57,7 @@ from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.propensity.replicates import (
-    BlockwiseReplicates,
+    BatchedReplicates,
     ResampleReplicates,
     ShiftedLogitReplicates,
     nested_gamma,
@@ -201,11 +201,11 @@ def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> Resam
     if joint.options.bootstrap_replicates == "nested":
         count = len(replicates.failures)
         draw = functools.partial(resampler.perturb_within, width=count, spread=joint.options.replicate_spread)
-        return BlockwiseReplicates.of(weight_fit, count, functools.partial(nested_gamma, weight_fit, draw))
+        return BatchedReplicates.of(weight_fit, count, functools.partial(nested_gamma, weight_fit, draw))
     if weight_fit.model.separable:
         return ShiftedLogitReplicates.of(weight_fit, replicates, joint.criterion.penalty)
     shifted = functools.partial(shifted_gamma, replicates.shifts(weight_fit.gamma))
-    return BlockwiseReplicates.of(weight_fit, replicates.count, shifted)
+    return BatchedReplicates.of(weight_fit, replicates.count, shifted)
 
 
 def drawn_or_weighed(

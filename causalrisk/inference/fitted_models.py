@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import ScannedDesign, new_offset
-from causalrisk.design.design import by_rows
+from causalrisk.design.design import rows_not_kept
 from causalrisk.design.tables import as_pandas
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.learned import Learned
@@ -436,7 +436,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     """
     learned, labels = used_learned(record), list(record.design.labels)
     if isinstance(record.design, ScannedDesign):
-        raise by_rows("the prediction of each row", "res.learner_fit  has the fit outside of the folds. ")
+        raise rows_not_kept("the prediction of each row", "res.learner_fit  has the fit outside of the folds. ")
     values = np.concatenate([fit.kept_predictions() for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import Moderators, moderators
-from causalrisk.design.design import by_rows
+from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import (
     CausalRiskError,
     CausalRiskWarning,
@@ -499,7 +499,7 @@ def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
         )
     if isinstance(record.design, ScannedDesign):
         name = repr(by) if isinstance(by, str) and "~" not in by else '"..."'
-        raise by_rows(
+        raise rows_not_kept(
             "effects_by",
             f"Type  data=scan(lambda: (block.frame[block.frame[{name}] == level] for block in data.blocks()))  for a "
             "model of the rows of one level. ",

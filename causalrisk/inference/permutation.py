@@ -26,7 +26,7 @@ from scipy.special import chdtrc, fdtrc, stdtr
 
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.assignment import Assignment, assignment_of, coded_strata
-from causalrisk.design.design import by_rows
+from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import (
     CausalRiskError,
     CausalRiskWarning,
@@ -525,7 +525,7 @@ def permutation_test(
 def _check_fit(record: FitRecord) -> None:
     """Refuse fits that cannot be redone under other assignments."""
     if isinstance(record.design, ScannedDesign):
-        raise by_rows("permutation_test")
+        raise rows_not_kept("permutation_test")
     if record.design.survey is not None:
         raise UnavailableError(
             "permutation_test is of a treatment that was assigned by lot to the rows of a trial, and this fit is of a "

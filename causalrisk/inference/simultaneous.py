@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.design import by_rows
+from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
 from causalrisk.estimators.quantiles import check_indicators, distribution_at
 from causalrisk.estimators.record import FitRecord, influence_covariance
@@ -277,7 +277,7 @@ def adjusted_frame(
     Parameters
     ----------
     frame : DataFrame
-        As by `wald.inference_frame`.
+        As by `intervals.inference_frame`.
     covariance : ndarray, shape (d, d)
         Covariance of the estimates on the scale where effects are differences.
     adjust : str or None
@@ -355,7 +355,7 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     """Influence function of a fit's effects, rows in the order of the first fit's sample, which has to be the same."""
     if isinstance(record.design, ScannedDesign):
-        raise by_rows("simultaneous")
+        raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
     same = one.index.equals(other.index) and (record.frame is None) == (first.frame is None)
     same = same and np.array_equal(one.weights, other.weights) and one.weight_type == other.weight_type

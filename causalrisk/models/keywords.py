@@ -16,7 +16,7 @@ from causalrisk.design import ColumnOptions
 from causalrisk.design.formulas.dialects import from_teffects
 from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import UnavailableError, listed, meant, nearest_name, words
+from causalrisk.errors import UnavailableError, explained, listed, meanings, meant, nearest_name, words
 from causalrisk.estimators.options import (
     COV_TYPES,
     INTERVALS,
@@ -137,11 +137,11 @@ def _text_on(place: str, name: str, given: Any) -> str | None:
 
 def _text_of(place: str, name: str, given: Any) -> str | None:
     """Return the text that one table has for a keyword."""
-    entry = words.table("instead", place).get(name, COMPUTED.get(place, {}).get(name))
+    entry = words("instead", place).get(name, COMPUTED.get(place, {}).get(name))
     if not isinstance(entry, list):
         return entry
     rule, word = next((rule, found) for rule in entry if (found := _fitting(rule, given)) is not None)
-    return "\n".join([*words.explained(rule.get("like", ""), given), rule["say"].replace("{word}", word)])
+    return "\n".join([*explained(rule.get("like", ""), given), rule["say"].replace("{word}", word)])
 
 
 def _fitting(rule: Mapping[str, str], given: Any) -> str | None:
@@ -160,7 +160,7 @@ def _fitting(rule: Mapping[str, str], given: Any) -> str | None:
         case {"word_of": "family"}:
             return family_meant(text)
         case {"word_of": option}:
-            return {**words.values(option), **KNOWN.get(option, {})}.get(text.casefold())
+            return {**meanings(option), **KNOWN.get(option, {})}.get(text.casefold())
     return ""
 
 
@@ -368,7 +368,7 @@ def unknown_attribute(place: str, what: str, name: str, known: Iterable[str], va
     """
     close = nearest_name(name, [k for k in known if not k.startswith("_")], CLOSE)
     near = f"Did you mean  {variable}.{close} ?" if close else f"Type  dir({variable})  for all there are."
-    advice = words.table("instead", place).get(name, near).replace("{name}", name)
+    advice = words("instead", place).get(name, near).replace("{name}", name)
     return f"{what} no attribute {name!r}.\n{advice}"
 
 
@@ -382,8 +382,8 @@ def what_is_meant(name: str, known: Sequence[str]) -> str:
     known : sequence of str
         Those there are.
     """
-    if name in words.table("instead", "package"):
-        return words.table("instead", "package")[name].replace("{name}", name)
+    if name in words("instead", "package"):
+        return words("instead", "package")[name].replace("{name}", name)
     if name in datasets.__all__:
         return f"Type  causalrisk.datasets.{name}()."
     meant = ESTIMATOR_WORDS.get(name.casefold()) or nearest_name(name, known, CLOSE)
@@ -420,5 +420,5 @@ def unknown_estimator(given: Any, known: Iterable[str], also: str = "", among: S
     named = [part for text in others or [word] for part in re.split(r"[\s,]+", text.strip())]
     found = [ESTIMATOR_WORDS.get(w) or nearest_name(w, [*known, "IPW"], 0.6) for w in named]
     meant = f"Type  estimators={json.dumps(found)}." if all(found) else "Type  estimators=  any of them."
-    advice = words.table("instead", "estimators").get(word, meant)
+    advice = words("instead", "estimators").get(word, meant)
     return f"estimators: {given!r} is not known; expected any of {listed(tuple(known))}{also}.\n{advice}"

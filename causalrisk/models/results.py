@@ -631,7 +631,7 @@ class JREResults(CausalResults):
     @property
     def share(self) -> float:
         """Share of the effect heterogeneity at the start that the risk leaves out (JRE); 0 for the objective "erm"."""
-        return self._joint.criterion.share
+        return self._joint.criterion.real_share
 
     @property
     def model_means(self) -> pd.Series:

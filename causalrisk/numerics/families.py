@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from causalrisk.errors import DesignError, OptionError, meant, nearest_name, words
+from causalrisk.errors import DesignError, OptionError, meanings, meant, nearest_name, words
 from causalrisk.numerics.linalg import Array
 
 LARGEST = 690.0  # predictors of a complementary log-log link are cut off here: exp(690) is about 1e300
@@ -412,10 +412,8 @@ def family_meant(name: str) -> str | None:
     """
     called = re.fullmatch(r"(\w+)\((?:\s*link\s*=)?\s*[\"']?(\w*)[\"']?\s*\)", name)
     word = called[1] if called else name
-    close = (
-        SPELLINGS.get(word) or words.values("family").get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
-    )
-    link = called[2] if called and called[2] else words.values("link_of_family").get(word)
+    close = SPELLINGS.get(word) or meanings("family").get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
+    link = called[2] if called and called[2] else meanings("link_of_family").get(word)
     return f"family={close!r}" + (f", link={link!r}" if link else "") if close else None
 
 
@@ -423,7 +421,7 @@ def _unknown(given: Any, name: str) -> OptionError:
     """Error that names the family that is probably meant, or the package that has it."""
     names = [known for known in FAMILIES if known not in PARAMETERS]
     typed = family_meant(name)
-    advice = f"Type  {typed}." if typed else words.table("instead", "family").get(name, "Type  family=  one of them.")
+    advice = f"Type  {typed}." if typed else words("instead", "family").get(name, "Type  family=  one of them.")
     shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
     return OptionError(
         f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "

@@ -297,7 +297,6 @@ def non_negative_least_squares(columns: Array, right: Array) -> Array:
 
 MAX_STEPS, CORRECTIONS, BISECTIONS = 200, 8, 60
 STEP_TOLERANCE = 1e-8  # Newton steps shrink quadratically: the step after this one is below rounding error
-NEGLIGIBLE = 1e-14  # predicted decrease of an objective, relative to its value, that is rounding error
 ROUNDING = 1e-13  # difference of two values of an objective, relative to them, that is rounding error
 CORRECTED = 1e-3  # a correction this much smaller than its step ends the corrections
 REJECTED, POOR, GOOD = 1e-4, 0.25, 0.75  # actual decreases over predicted ones

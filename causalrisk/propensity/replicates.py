@@ -405,10 +405,10 @@ def weighted_sums(weights: Array, rows: Array) -> Array:
 
 def kept_bytes(model: WeightModel, n_rows: int, count: int) -> int:
     """Bytes of the importance weights of some rows under `count` replicates: excess, and the tilt where it varies."""
-    return 8 * (1 if model.target.separable else 2) * n_rows * count
+    return 8 * (1 if model.target.fixed_tilt else 2) * n_rows * count
 
 
-class BlockwiseWeights:
+class BatchedWeights:
     """Replicates of any model and target, shifted or nested: one resample at a time.
 
     Parameters
@@ -462,10 +462,10 @@ class BlockwiseWeights:
                 yield block
         self._kept = kept if keep else None
 
-    def subset(self, resamples: NDArray[np.bool_]) -> BlockwiseWeights:
+    def subset(self, resamples: NDArray[np.bool_]) -> BatchedWeights:
         """Return the weights of some of the resamples."""
         some = np.flatnonzero(resamples)
-        return BlockwiseWeights(
+        return BatchedWeights(
             slices=self.slices,
             model=self.model,
             counts=self.counts[:, some],
@@ -498,7 +498,7 @@ class BlockwiseWeights:
         of_excess, of_measure, products = np.zeros((3, *self.counts.shape))
         excess_squares, measure_squares = np.zeros((2, *self.counts.shape))
         measure = np.broadcast_to(at.measure, self.counts.shape)
-        varying = not self.model.target.separable
+        varying = not self.model.target.fixed_tilt
         for j, _, block in self.blocks():
             # A variance as mean square less squared mean loses no digits about the resample's own weights, which are
             # near the mean.
@@ -682,7 +682,7 @@ def _shift_factors(model: WeightModel, shifts: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class BlockwiseReplicates(ResampleReplicates):
+class BatchedReplicates(ResampleReplicates):
     """Replicates of any model and target: one resample at a time.
 
     Parameters
@@ -704,9 +704,7 @@ class BlockwiseReplicates(ResampleReplicates):
     totals: list[ReplicateTotals] | None = None
 
     @classmethod
-    def of(
-        cls, weight_fit: WeightFit, count: int, gamma_of: Callable[[Array, Array, int], Array]
-    ) -> BlockwiseReplicates:
+    def of(cls, weight_fit: WeightFit, count: int, gamma_of: Callable[[Array, Array, int], Array]) -> BatchedReplicates:
         """Return those of rows in memory; parameters as of the class, and the full-sample fit."""
         bytes_of_one = kept_bytes(weight_fit.model, len(weight_fit.excess), count)
         return cls(count, gamma_of, max(KEPT // bytes_of_one, 1))
@@ -718,7 +716,7 @@ class BlockwiseReplicates(ResampleReplicates):
         at = rows.model.weights_at(rows.model.predictors(gamma), counts, whole)
         gammas = [self.gamma_of(counts[:, j], gamma[:, j], int(number)) for j, number in enumerate(numbers)]
         totals = None if self.totals is None else [self.totals[number] for number in numbers]
-        return at, BlockwiseWeights(rows.slices, rows.model, counts, gammas, self.count, totals)
+        return at, BatchedWeights(rows.slices, rows.model, counts, gammas, self.count, totals)
 
 
 def shifted_gamma(shifts: Array, counts: Array, gamma: Array, number: int) -> Array:

@@ -47,7 +47,7 @@ class Separation:
 
     def rows(self, model: WeightModel) -> NDArray[np.bool_]:
         """Which rows of a block are predicted perfectly, shape (n,)."""
-        rows = np.zeros(len(model.observed), dtype=bool)
+        rows = np.zeros(len(model.in_sample), dtype=bool)
         rows[_rows_of(model, 0)] = (_against_others(model, 0) @ self.direction > MARGIN).any(axis=0)
         return rows
 
@@ -98,7 +98,7 @@ def _over(k: int, function: Callable[[Array], T], model: WeightModel) -> T:
 
 def _rows_of(model: WeightModel, k: int) -> NDArray[np.bool_]:
     """Which rows one of the models is of: that of membership of all, the others of those of the sample."""
-    return (model.observed > 0) | (model.models[k][0] is model.membership)
+    return (model.in_sample > 0) | (model.models[k][0] is model.membership)
 
 
 def _against_others(model: WeightModel, k: int) -> Array:

@@ -25,13 +25,13 @@ class Target(ABC):
 
     Attributes
     ----------
-    separable : bool
-        Whether the excess is a sum of terms `PropensityModel.odds` and the tilt does not depend on gamma.
+    fixed_tilt : bool
+        Whether the tilt does not depend on gamma; the excess is then a sum of terms `PropensityModel.odds`.
     toward : int or None
         The arm whose rows are the target.
     """
 
-    separable = False
+    fixed_tilt = False
     toward: int | None = None
 
     @abstractmethod
@@ -64,7 +64,7 @@ class ArmTarget(Target):
     """
 
     toward: int | None = None
-    separable = True
+    fixed_tilt = True
 
     def parts(self, model: PropensityModel, eta: Array) -> tuple[Array, Array, Array]:
         """Odds, and the indicator of the target."""
@@ -287,7 +287,7 @@ class TargetPopulation:
 
     def text(self, what: str) -> str:
         """Return the text on "rows", "people", "weight" or "two_arms_weight"; empty where there is none."""
-        return str(words.table("populations", self.texts).get(what, ""))
+        return str(words("populations", self.texts).get(what, ""))
 
     @property
     def by_arm(self) -> bool:

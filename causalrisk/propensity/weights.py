@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.design import Rowless, by_rows
+from causalrisk.design.design import Rowless, rows_not_kept
 from causalrisk.errors import Failure
 from causalrisk.numerics.blocks import Rows, add_up, taken
 from causalrisk.numerics.linalg import Array, row_blocks, weighted_rows
@@ -264,16 +264,16 @@ class WeightModel:
         The model of the arm.
     target : Target
         The target population.
-    observed : ndarray, shape (n,)
+    in_sample : ndarray, shape (n,)
         1.0 for the rows of the sample, 0.0 for those of a target frame.
     observation : LikelihoodModel, optional
         Logit of the outcome of a row being observed, where some are missing.
     """
 
     def __init__(
-        self, propensity: PropensityModel, target: Target, observed: Array, observation: LikelihoodModel | None = None
+        self, propensity: PropensityModel, target: Target, in_sample: Array, observation: LikelihoodModel | None = None
     ) -> None:
-        self.propensity, self.target, self.observed, self.observation = propensity, target, observed, observation
+        self.propensity, self.target, self.in_sample, self.observation = propensity, target, in_sample, observation
         self.membership = target.membership if isinstance(target, FrameTarget) else None
 
     @property
@@ -300,7 +300,7 @@ class WeightModel:
         """Return the likelihood of one of `models`, and its multiplicities (n, m): that of membership has all rows."""
         model, _ = self.models[k]
         alone = self.membership is None or model is self.membership
-        return likelihood_of(model), counts if alone else counts * self.observed[:, None]
+        return likelihood_of(model), counts if alone else counts * self.in_sample[:, None]
 
     @property
     def beside(self) -> Array | None:
@@ -310,7 +310,7 @@ class WeightModel:
     @property
     def separable(self) -> bool:
         """True if shifts of gamma multiply the terms of the excess."""
-        return self.target.separable and self.propensity.log_linear and self.observation is None
+        return self.target.fixed_tilt and self.propensity.log_linear and self.observation is None
 
     @property
     def by_rows(self) -> bool:
@@ -322,11 +322,11 @@ class WeightModel:
         if not isinstance(self.propensity, LikelihoodModel | ClippedModel):
             raise TypeError("this propensity model is one of all rows")
         observation = None if self.observation is None else self.observation.part(rows)
-        return WeightModel(self.propensity.part(rows), self.target.part(rows), self.observed[rows], observation)
+        return WeightModel(self.propensity.part(rows), self.target.part(rows), self.in_sample[rows], observation)
 
     def _each(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
         """Fit each model, that of membership to all rows and the others to the sample, and stack the coefficients."""
-        own = counts if self.membership is None else counts * self.observed[:, None]
+        own = counts if self.membership is None else counts * self.in_sample[:, None]
         fits = [fit(model, counts if model is self.membership else own, part) for model, part in self.models]
         return functools.reduce(NewtonFits.above, fits)
 
@@ -344,13 +344,13 @@ class WeightModel:
         for model, _ in self.models:
             own = model.score(eta[cut : cut + model.n_predictors])
             alone = self.membership is None or model is self.membership
-            scores.append(own if alone else own * self.observed)
+            scores.append(own if alone else own * self.in_sample)
             cut += model.n_predictors
         return np.concatenate(scores)
 
     def inverse(self, gamma: Array, s: Array, whole: WeightSums | None = None) -> tuple[Array, ...]:
         """Return the inverse of `RowWeights`, relative to the total weight of the sample."""
-        own, cut, placed = s if self.membership is None else s * self.observed, 0, list[Array]()
+        own, cut, placed = s if self.membership is None else s * self.in_sample, 0, list[Array]()
         # The information of the membership model is a mean over sample and frame, the inverse relative to the sample.
         share = own.sum() / s.sum() if whole is None and self.membership is not None else 1.0
         for k, (model, part) in enumerate(self.models):
@@ -398,7 +398,7 @@ class WeightModel:
     @property
     def divided(self) -> bool:
         """True if weights are divided by the mean tilt, as it need not be one."""
-        return not self.target.separable or self.target.toward is not None
+        return not self.target.fixed_tilt or self.target.toward is not None
 
     def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
         """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1).
@@ -432,7 +432,7 @@ class WeightModel:
     def _sums(self, tilt: Array, measure: Array, counts: Array) -> TargetSums:
         of_measure = _weighted_sums(counts, measure)
         of_tilt = of_measure if measure is tilt else _weighted_sums(counts, tilt)
-        return TargetSums(self.observed @ counts, of_tilt, of_measure)
+        return TargetSums(self.in_sample @ counts, of_tilt, of_measure)
 
     def odds(self, eta: Array) -> Array:
         """Terms of the undivided excess of a separable weight model, shape (T, n, m)."""
@@ -455,7 +455,7 @@ class WeightModel:
         return (np.ones(len(arm)) if toward is None else (arm == toward).astype(float))[:, None]
 
     def fixed_sums(self, counts: Array) -> TargetSums:
-        """As `target_sums`, of a separable target, whose tilt needs no predictors."""
+        """As `target_sums`, of a target whose tilt is fixed and needs no predictors."""
         return self._sums(self._undivided_tilt, self._undivided_tilt, counts)
 
     def slopes(
@@ -652,7 +652,7 @@ class ScannedWeights(Rowless, WeightFit):
     @property
     def eta(self) -> Array:
         """As in `WeightFit`."""
-        raise by_rows()
+        raise rows_not_kept()
 
 
 @dataclass(frozen=True)

@@ -353,7 +353,7 @@ def _share_text(joint: JointRecord) -> str:
     """Sentence on the share of the effect heterogeneity that the risk leaves out; empty for the objective "erm"."""
     if joint.anchor is None:
         return ""
-    share, differ = joint.criterion.share, "The effects by IPWRA's models differ between rows"
+    share, differ = joint.criterion.real_share, "The effects by IPWRA's models differ between rows"
     if joint.options.share is not None:
         return f"{differ}; the risk leaves out a share of {share:.3g} of this, as given."
     if share == 0:
@@ -505,7 +505,7 @@ def _score_notes(record: FitRecord) -> list[str]:
         return ["The propensity scores are cross-fitted, anew without each unit."]
     if record.cov_type == "bootstrap" and not record.multiplied:
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
-    if record.spec.corrected and record.target.separable:
+    if record.spec.corrected and record.target.fixed_tilt:
         known = f"the standard error takes them as known, which {record.spec.name} allows"
         return [f"The propensity scores are cross-fitted; {known}."]
     return [

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.design import by_rows, unit_level
+from causalrisk.design.design import rows_not_kept, unit_level
 from causalrisk.design.dtypes import listing
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.scan.files import PARQUET
@@ -171,7 +171,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "objective": None if joint is None else joint.options.objective,
         "penalty": np.nan if joint is None else joint.criterion.penalty,
         "anchor": np.nan if joint is None else joint.anchor,
-        "share": np.nan if joint is None or joint.anchor is None else joint.criterion.share,
+        "share": np.nan if joint is None or joint.anchor is None else joint.criterion.real_share,
         "expected_ate_risk": np.nan if joint is None else joint.estimate.expected_risk,
         "mc_se": np.nan if joint is None else float(joint.estimate.mc_se[0]),
         "seed": seed_text(record.seed),
@@ -325,7 +325,7 @@ def _arrow(path: str) -> Any:
 def check_kept(record: FitRecord) -> None:
     """Refuse a result of one number a row for a scan, whose rows are not kept."""
     if isinstance(record.design, ScannedDesign):
-        raise unit_level() if record.design.knows_scan else by_rows()
+        raise unit_level() if record.design.knows_scan else rows_not_kept()
 
 
 def _frame(

@@ -162,7 +162,7 @@ def as_multinomial(res: Any) -> Iterator[str]:
         return
     columns, arm = fit.model.columns, fit.model.propensity.arm
     sample = res._record.sample
-    other = fit_weights(WeightModel(MultinomialModel(columns, arm, 2), fit.model.target, fit.model.observed), sample.s)
+    other = fit_weights(WeightModel(MultinomialModel(columns, arm, 2), fit.model.target, fit.model.in_sample), sample.s)
     yield apart("multinomial coefficients", other.coefficients, fit.coefficients, 1.0)
     yield apart("multinomial weights", other.w, fit.w, np.abs(fit.w))
     yield apart("multinomial influence", other.influence, fit.influence, 1.0 + np.abs(fit.influence))

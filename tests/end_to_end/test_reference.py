@@ -131,7 +131,7 @@ def check_jre(res, setting, rel):
         assert res.expected_ate_risk == pytest.approx(float(setting["expected_ate_risk"]), rel=rel)
     if setting["objective"] == "risk":
         record = res._record.joint
-        counted = joint.variance - Trainer(record.problem).start(record.criterion).left_out
+        counted = joint.variance - Trainer(record.problem).at_start(record.criterion).left_out
         expected = setting.get("mean_variance") or setting["mean_variance_without_share"]
         assert counted == pytest.approx(float(expected), rel=rel)
         assert joint.squared_net_bias == pytest.approx(float(setting["mean_squared_net_bias"]), rel=rel)

@@ -137,7 +137,7 @@ def test_membership_of_a_narrow_frame(cattaneo, below):
     assert res.converged
     sample, eta = res._record.sample, res._record.weight_fit.eta[-1].ravel()
     assert eta.min() < -40
-    score = sample.Z.columns.T @ ((sample.observed == 0) - scipy.special.expit(eta))
+    score = sample.Z.columns.T @ ((sample.in_sample == 0) - scipy.special.expit(eta))
     np.testing.assert_allclose(score / sample.n, 0, atol=1e-10)
 
 

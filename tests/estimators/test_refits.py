@@ -139,7 +139,7 @@ def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family,
         kept = draws[:, j] > 0
         columns = sample.X.columns[kept], sample.Z.columns[kept]
         again = make_sample(sample.y[kept], *columns, sample.arm[kept], draws[kept, j], sample.family)
-        own = fit_weights(WeightModel(model_of("logit", again, None), parts.target, again.observed), again.s)
+        own = fit_weights(WeightModel(model_of("logit", again, None), parts.target, again.in_sample), again.s)
         shift = np.linalg.lstsq(again.Z.columns, columns[1] @ states, rcond=None)[0]
         start = estimate_separately(again, IPWRA, own)
         spread = Replicates(own.gamma[:, None] + shift, np.zeros(states.shape[1], dtype=np.int8))

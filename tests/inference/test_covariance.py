@@ -14,7 +14,7 @@ import statsmodels.api as sm
 import causalrisk as cr
 from causalrisk.estimators.overlap import arm_weights, overlap_message, remote_units
 from causalrisk.inference import covariance
-from causalrisk.propensity.replicates import BlockwiseWeights
+from causalrisk.propensity.replicates import BatchedWeights
 from causalrisk.runtime.workers import progress_bar
 from tests.conftest import RHS, simulate
 from tests.problems import problem
@@ -245,8 +245,8 @@ def test_unusable_nested_replicates_do_not_dilute_the_risk():
     parts = problem()
     states, slices = parts.replicates(40).gamma[:, :20], parts.sample.slices
     ones, rows = np.ones((parts.sample.n, 1)), parts.sample.y[:, None, None]
-    half = BlockwiseWeights(slices, parts.fit.model, ones, [states], 40)
-    all_used = BlockwiseWeights(slices, parts.fit.model, ones, [states], 20)
+    half = BatchedWeights(slices, parts.fit.model, ones, [states], 40)
+    all_used = BatchedWeights(slices, parts.fit.model, ones, [states], 20)
     squares = [(weights.sums(ones, rows) ** 2).mean(axis=1) for weights in (half, all_used)]
     np.testing.assert_allclose(*squares, rtol=1e-12)
     at = parts.fit.as_resample()

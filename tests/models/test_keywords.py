@@ -7,7 +7,7 @@ import pytest
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression
-from causalrisk.errors.words import table
+from causalrisk.errors import words
 from causalrisk.models.keywords import advice_on
 from tests.conftest import simulate
 
@@ -118,7 +118,7 @@ def test_the_treatment_among_the_covariates_is_taken_out_in_one_message(data):
 
 def test_fit_and_model_know_the_words_of_each_other(data):
     for place, other in (("fit", "from_formula"), ("from_formula", "fit"), ("compare", "fit"), ("arrays", "fit")):
-        assert all(advice_on(place, word, "x") for word in table("instead", other))
+        assert all(advice_on(place, word, "x") for word in words("instead", other))
     model = IPWRA.from_formula("y ~ x1", data, treat="d")
     with pytest.raises(TypeError, match=r'\nType  from_formula\(\.\.\., target="treated"\)\.fit\(\)\.$'):
         model.fit(atet=True)

@@ -110,8 +110,8 @@ def test_a_read_only_folder(res, csv, tmp_path):
     folder.chmod(0o555)
     code = (
         "import os, sys, causalrisk as cr\n"
-        "import causalrisk.cli.commands, causalrisk.errors.words\n"  # while it may read where Python lies
-        "causalrisk.errors.words.table('instead', 'fit')\n"
+        "import causalrisk.cli.commands, causalrisk.errors\n"  # while it may read where Python lies
+        "causalrisk.errors.words('instead', 'fit')\n"
         "from causalrisk.cli import main\n"
         "from causalrisk.runtime.system import write_whole\n"
         "from causalrisk.simulation import run_study\n"

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk import IPWRA, JRE
-from causalrisk.estimators.joint import scanned, train
+from causalrisk.estimators.joint import problem, train
 from causalrisk.simulation.designs import DESIGNS
 from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.study_robust import MISSED
@@ -32,7 +32,7 @@ def both_ways(design, n, rng):
     data, found = design.draw(n, rng).data, []
     given = {"data": data, "treat": "d", "propensity": design.propensity}
     joint = JRE.from_formula(design.formula, **given)
-    with mock.patch.multiple(train, ENOUGH=n), mock.patch.multiple(scanned, ENOUGH=n):
+    with mock.patch.multiple(train, ENOUGH=n), mock.patch.multiple(problem, ENOUGH=n):
         by_draws = joint.fit(cov_type="robust", n_replicates=200, rng=1)
     for res in (IPWRA.from_formula(design.formula, **given).fit(), joint.fit(cov_type="robust", rng=1), by_draws):
         found += [res.effect - design.effect, res.bse.iloc[0]]

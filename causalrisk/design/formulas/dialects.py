@@ -419,7 +419,7 @@ def without_arguments(name: str, text: str) -> str | None:
     found = re.search(rf"\b{name}\(([^()]*)\)", text)
     names = [part.strip() for part in found[1].split(",")] if found else []
     plain = [part for part in names if "=" not in part]
-    alone = words.table("functions_of_one")
+    alone = words("functions_of_one")
     if name in alone and len(names) == 1:
         return alone[name].format(x=names[0])
     if name == "te" and plain:
@@ -497,7 +497,7 @@ def called_elsewhere(name: str, text: str) -> str | None:
         return f"np.{name}({x})"
     if name == "poly":
         return " + ".join([x, *(f"I({x}**{k})" for k in range(2, int(number or 2) + 1))])
-    typed = words.table("functions").get(name, "")
+    typed = words("functions").get(name, "")
     places = set(re.findall(r"\{(\d)\}", typed))
     if len(places) not in (0, len(arguments)):
         return None

@@ -397,7 +397,7 @@ def _instead_of(name: str, formula: Formula, table: Table) -> str:
         return f"Type  {typed}."
     if name in table:
         return f"To multiply, type  {name} * (...)."
-    elsewhere = words.table("instead", "function").get(name)
+    elsewhere = words("instead", "function").get(name)
     if elsewhere:
         return str(elsewhere)
     close = difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from causalrisk.design.design import Design, Observation, Rowless, by_rows, is_missing
+from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
 from causalrisk.design.encoders import Encoder, ExtendedEncoder
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import ColumnMoments, check_magnitude
@@ -361,7 +361,7 @@ class ScannedDesign(Rowless, Design):
     def outcome_deviation(self) -> float:
         """Standard deviation of the outcome under the observation weights; with an offset it goes by rows."""
         if self.offset_kind is not None:
-            raise by_rows("the standard deviation of an outcome with an offset")
+            raise rows_not_kept("the standard deviation of an outcome with an offset")
         return self.outcome_moments[1]
 
     @property

@@ -8,9 +8,9 @@ drawn from the normal distribution of their errors: a unit that moves them a lit
 from one rung of the ladder to the next.
 
 These variances take theta as known, which is right to first order if the propensity model is. If it is not, errors of
-theta count too, and the robust variance has them: where that of the effect is above the start's by more than `EXCESS`,
-about a standard error of such a variance, the anchor is raised until it is not, at most to one under which the fit is
-nearly the start.
+theta count too, and the robust variance has them: where that of the effect is above the start's by more than
+`EXCESS_VARIANCE`, about a standard error of such a variance, the anchor is raised until it is not, at most to one under
+which the fit is nearly the start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.support import cluster_bytes
-from causalrisk.estimators.joint.equations import JointRows, JointSolution, SolutionRows
+from causalrisk.estimators.joint.equations import JointRows, JointSolution, RowsAtSolution
 from causalrisk.estimators.joint.influence import ReplicateCentres, known_score_sums, known_terms, weight_products
 from causalrisk.estimators.joint.leave_one_out import (
     RowParts,
@@ -47,10 +47,10 @@ from causalrisk.propensity.weights import WeightFit
 LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # the anchors to choose from, most cautious first
 CAUTION = 0.5  # standard errors by which an anchor has to be better than the first
 DRAWS = 1000  # pairs of opposite draws of the errors of the variances
-AT_ONCE = 2**28  # bytes of sums within clusters that are gathered in a pass
+AT_ONCE_BYTES = 2**28  # bytes of sums within clusters that are gathered in a pass
 DIGITS = 3  # significant digits of the anchor, so that it can be typed
 BEYOND = (300.0, 3000.0)  # anchors to raise it to where even the first of the ladder is not cautious enough
-EXCESS = 2.0  # over the root of the number of units: excess of the robust variance over the start's that is let be
+EXCESS_VARIANCE = 2.0  # over the root of the number of units: how far above the start's the robust variance may be
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,8 @@ class Climb:
         problem, estimate = self.trainer.problem, self.trainer.estimate(self.solutions[anchor])
         covariance = problem.covariance(estimate.estimate.rows)
         self.variances[anchor] = problem.effect_variance(covariance)
-        allowed = 1 + EXCESS / np.sqrt(problem.clusters or problem.n_units)
-        excess = self.variances[anchor] - allowed * problem.start_variance
+        allowed = 1 + EXCESS_VARIANCE / np.sqrt(problem.clusters or problem.n_units)
+        excess = self.variances[anchor] - allowed * problem.start_robust_variance
         return dataclasses.replace(estimate, covariance=covariance), excess
 
 
@@ -422,7 +422,7 @@ def _cluster_steps(
     """Find the steps of each solution without each cluster, (K p, G), from rows in several blocks; a pass or more."""
     problem, steps = trainer.problem, list[Array]()
     numbers = cluster_numbers(found[0].theta.shape, found[0].count)
-    width = max(int(AT_ONCE // cluster_bytes(problem.clusters, numbers)), 1)
+    width = max(int(AT_ONCE_BYTES // cluster_bytes(problem.clusters, numbers)), 1)
     for first in range(0, len(found), width):
         some = slice(first, first + width)
         sums_of = partial(_cluster_sums, found[some], centres[some], units)
@@ -507,25 +507,25 @@ def _held_out_all(
             psi.append(held_out(at, centre, own, products))
     else:
         of_rows = own.cluster_numbers[own.codes]
-        psi += [_moved(SolutionRows(at, rows), step[:, of_rows]) for at, step in zip(found, steps, strict=True)]
+        psi += [_moved(RowsAtSolution(at, rows), step[:, of_rows]) for at, step in zip(found, steps, strict=True)]
     return np.stack(psi, axis=1)
 
 
-def _with_products(found: Sequence[JointSolution], rows: JointRows) -> Iterator[tuple[SolutionRows, Array]]:
+def _with_products(found: Sequence[JointSolution], rows: JointRows) -> Iterator[tuple[RowsAtSolution, Array]]:
     """Yield rows under each solution with their `weight_products`; some share a pass over the replicates."""
     together = max(KEPT // (8 * rows.sample.n * (found[0].theta.size + 1)), 1)
     for first in range(0, len(found), together):
         some = found[first : first + together]
         for solution, products in zip(some, weight_products(some, rows), strict=True):
-            yield SolutionRows(solution, rows), products
+            yield RowsAtSolution(solution, rows), products
 
 
-def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits, products: Array) -> Array:
+def held_out(rows: RowsAtSolution, centres: ReplicateCentres, units: HeldOutUnits, products: Array) -> Array:
     """Influence function of the effects, of each row at the solution without its unit, shape (n, C).
 
     Parameters
     ----------
-    rows : SolutionRows
+    rows : RowsAtSolution
         The rows at the minimum of the objective.
     centres : ReplicateCentres
         What centres the equations under each replicate.
@@ -546,12 +546,12 @@ def held_out(rows: SolutionRows, centres: ReplicateCentres, units: HeldOutUnits,
     return _moved(rows, _steps(rows, _parts(rows, centres, products, units), units))
 
 
-def _parts(rows: SolutionRows, centres: ReplicateCentres, products: Array, units: HeldOutUnits) -> RowParts:
+def _parts(rows: RowsAtSolution, centres: ReplicateCentres, products: Array, units: HeldOutUnits) -> RowParts:
     sums = known_score_sums(rows, centres, products)
     return RowParts.of(rows, sums, known_terms(rows, sums), units)
 
 
-def _moved(rows: SolutionRows, step: Array) -> Array:
+def _moved(rows: RowsAtSolution, step: Array) -> Array:
     """Influence function of the effects, shape (n, C), at theta moved by R times a step of each row, (K p, n)."""
     at_fit, contrasts = rows.fitted_variance, rows.criterion.contrasts
     (part,), whitener = at_fit.parts, rows.solution.hessian.whitener
@@ -559,7 +559,7 @@ def _moved(rows: SolutionRows, step: Array) -> Array:
     return (contrasts @ part.psi[..., 0] + np.stack(moved)).T
 
 
-def _steps(rows: SolutionRows, parts: RowParts, units: HeldOutUnits) -> Array:
+def _steps(rows: RowsAtSolution, parts: RowParts, units: HeldOutUnits) -> Array:
     """How theta moves without the unit of each row: R times the steps, shape (K p, n)."""
     shares = units.weights / rows.sample.total
     if len(units.counts) == rows.sample.n:

@@ -4,7 +4,7 @@ Flows in: the rows, in one block or more, a criterion, theta. Flows out: the equ
 the data; averages, biases and centres at theta. All of it is added up over the blocks, in two passes: what centres psi
 takes the first. For linear models theta may be moved afterwards without another. About the minimum the equations give
 the net biases u_b to their last digit with their derivatives, the Hessian H as a triangular factor, effects and arm
-means (`JointSolution`), and for any rows, all there are or a block of them, the outcome models there (`SolutionRows`).
+means (`JointSolution`), and for any rows, all there are or a block of them, the outcome models (`RowsAtSolution`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -28,13 +28,13 @@ from causalrisk.estimators.joint.objective import (
     penalised,
 )
 from causalrisk.estimators.joint.start import Start
-from causalrisk.estimators.joint.variance import EffectVariance, OutcomeMeans, VarianceCentres
+from causalrisk.estimators.joint.variance import EffectVariance, OutcomeMeans, VarianceCentres, own_terms
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import EffectScale
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Triangle, pairwise_columns
 from causalrisk.numerics.optimize import OptimizeResult
-from causalrisk.propensity.replicates import BlockwiseWeights, WeightMoments
+from causalrisk.propensity.replicates import BatchedWeights, WeightMoments
 from causalrisk.propensity.weights import WeightFit
 
 
@@ -50,10 +50,8 @@ class JointRows:
         The rows.
     weight_fit : WeightFit
         Their importance weights.
-    replicated : BlockwiseWeights
-        Those under the replicates.
     resampled : ResampledWeights
-        The same with their moments, as one resample.
+        The same as one resample, with those under the replicates and their moments.
     start : Start
         IPWRA of all rows.
     """
@@ -61,9 +59,13 @@ class JointRows:
     place: slice
     sample: Sample
     weight_fit: WeightFit
-    replicated: BlockwiseWeights
     resampled: ResampledWeights
     start: Start
+
+    @property
+    def replicated(self) -> BatchedWeights:
+        """Importance weights under the replicates."""
+        return cast(BatchedWeights, self.resampled.replicated)
 
     @cached_property
     def pairs(self) -> Array:
@@ -86,7 +88,7 @@ Over: TypeAlias = Callable[[Callable[[JointRows], Any]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
-class LevelSums:
+class MeansAndBiases:
     """Averages and biases at theta with their derivatives by theta_a, of arm a alone; sums over rows.
 
     Parameters
@@ -116,7 +118,7 @@ class LevelSums:
     fitted_centres: VarianceCentres
     fitted_slope: Array
 
-    def moved(self, step: Array) -> LevelSums:
+    def moved(self, step: Array) -> MeansAndBiases:
         """Return those of linear models at theta moved by a step, shape (K, p)."""
         means, bias, tilted, fitted = (
             (slope * step).sum(axis=1)
@@ -140,7 +142,7 @@ class PsiSums:
     ----------
     tilt_slope, measure_slope : ndarray, shape (J, K, p)
         mean of tilt or measure times psi'_a.
-    tilt_pulled, measure_pulled : ndarray, shape (J, K)
+    tilt_D_psi, measure_D_psi : ndarray, shape (J, K)
         mean of tilt or measure times (D psi)_a.
     start_slope : ndarray, shape (J, K p, K p)
         mean of psi'_a times the tilt and the derivative of the means at the start by its coefficients; empty where
@@ -149,14 +151,14 @@ class PsiSums:
 
     tilt_slope: Array
     measure_slope: Array
-    tilt_pulled: Array
-    measure_pulled: Array
+    tilt_D_psi: Array
+    measure_D_psi: Array
     start_slope: Array
 
     def moved(self, step: Array, D: Array) -> PsiSums:
         """Return those of linear models at theta moved by a step, shape (K, p)."""
         of_tilt, of_measure = ((slope * step).sum(axis=2) @ D for slope in (self.tilt_slope, self.measure_slope))
-        return replace(self, tilt_pulled=self.tilt_pulled + of_tilt, measure_pulled=self.measure_pulled + of_measure)
+        return replace(self, tilt_D_psi=self.tilt_D_psi + of_tilt, measure_D_psi=self.measure_D_psi + of_measure)
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ class Expanded:
         Coefficients.
     equations : JointEquations
         The equations.
-    levels : LevelSums
+    levels : MeansAndBiases
         Averages, biases and centres.
     psi : PsiSums
         Products of psi.
@@ -243,7 +245,7 @@ class Expanded:
 
     theta: Array
     equations: JointEquations
-    levels: LevelSums
+    levels: MeansAndBiases
     psi: PsiSums
     left_out: float
 
@@ -265,7 +267,7 @@ class _FirstSums:
     loss: tuple[Triangle, ...]
     scores: Array
     own: tuple[Triangle, ...]
-    levels: LevelSums
+    levels: MeansAndBiases
 
 
 @dataclass(frozen=True)
@@ -310,18 +312,17 @@ def _first_sums(theta: Array, criterion: JointCriterion, block: JointRows) -> _F
     sample, resampled, share = block.sample, block.resampled, block.resampled.share
     objective = JointObjective(sample, criterion)
     at = objective.means(theta[..., None])
-    rows = bias_rows(sample, at)
-    forms = [fitted_forms(sample.slices, rows, resampled), resampled.replicated.sums(share, rows)]
+    biases = bias_rows(sample, at)
+    forms = [fitted_forms(sample.slices, biases, resampled), resampled.replicated.sums(share, biases)]
     own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
     score, _, expected = sample.family.score(sample.y[:, None], own)
     trained = share * loss_weights(criterion, resampled)
-    D = np.diag(objective.D)[sample.arm][:, None]
-    spread = share * D * resampled.moments.own_sd**2 * own_deriv
+    spread, spread_scores = own_terms(sample, objective.D, resampled.moments, own_deriv, at.residual)
     return _FirstSums(
         forms=np.concatenate(forms, axis=1)[:, :, 0],
         loss=_fit_factors(sample, trained * expected, trained * score),
         scores=np.stack([(trained * score)[rows, 0] @ sample.X.columns[rows] for rows in sample.slices]),
-        own=_fit_factors(sample, spread * own_deriv, spread * at.residual),
+        own=_fit_factors(sample, share * spread, share * spread_scores),
         levels=_levels(objective, at, resampled),
     )
 
@@ -334,7 +335,7 @@ def _fit_factors(sample: Sample, weights: Array, scores: Array) -> tuple[Triangl
     return tuple(Triangle(np.column_stack([q[rows] * root[rows], right[rows]])) for rows in sample.slices)
 
 
-def _levels(objective: JointObjective, at: OutcomeMeans, resampled: ResampledWeights) -> LevelSums:
+def _levels(objective: JointObjective, at: OutcomeMeans, resampled: ResampledWeights) -> MeansAndBiases:
     sample, q, share = objective.sample, objective.q, resampled.share
     slices, tilted = sample.slices, share * resampled.moments.mean.tilt
     fitted, mean = resampled.at, resampled.moments.mean
@@ -345,7 +346,7 @@ def _levels(objective: JointObjective, at: OutcomeMeans, resampled: ResampledWei
         return np.stack([weighted[rows, 0] @ q[rows] for rows in slices])
 
     over_replicates = VarianceCentres.of(sample, share, mean, at, objective.counted(at.mean, resampled))
-    return LevelSums(
+    return MeansAndBiases(
         means=np.stack([(share * fitted.tilt * m)[:, 0].sum() for m in at.mean]),
         means_slope=np.stack([(share * fitted.tilt * deriv)[:, 0] @ q for deriv in at.deriv]),
         bias=-over_replicates.R[:, 0],
@@ -365,11 +366,11 @@ def _second_sums(
     objective, resampled = JointObjective(block.sample, criterion), block.resampled
     variance = objective.variance(objective.means(theta[..., None]), resampled, centres)
     rows = _variance_rows(variance, criterion.contrasts, block.columns)
-    psi = _psi_sums(variance, block.columns, objective.start_deriv(resampled.known_start)[..., 0], criterion.share)
+    psi = _psi_sums(variance, block.columns, objective.start_deriv(resampled.known_start)[..., 0], criterion.real_share)
     left_out = np.nan
     if start_means is not None:
         above = objective.start_means(resampled.known_start)[..., 0] - start_means[:, None]
-        left_out = variance.left_out(criterion.share * above)
+        left_out = variance.left_out(criterion.real_share * above)
     return _SecondSums(tuple(Triangle(part) for part in rows), psi, left_out)
 
 
@@ -388,7 +389,7 @@ def _variance_rows(variance: EffectVariance, contrasts: Array, columns: Array) -
             yield np.column_stack([slopes.T, -contrast @ part.psi[..., 0]]) * root
 
 
-def _psi_sums(variance: EffectVariance, columns: Array, start_deriv: Array, left_out: float) -> PsiSums:
+def _psi_sums(variance: EffectVariance, columns: Array, start_deriv: Array, share: float) -> PsiSums:
     by_arm, found, of_start = (len(variance.slices), len(columns)), [], []
     at_start = (start_deriv[:, None] * columns).reshape(-1, columns.shape[1])
     for part in variance.parts:
@@ -396,14 +397,14 @@ def _psi_sums(variance: EffectVariance, columns: Array, start_deriv: Array, left
         for weights in (part.weights.tilt, part.weights.measure):
             shared = (variance.share * weights)[:, 0]
             found.append(((slopes @ shared).reshape(by_arm), part.D_psi[..., 0] @ shared))
-        if left_out:
+        if share:
             of_start.append(slopes * (variance.share * part.weights.tilt)[:, 0] @ at_start.T)
     tilt, measure = found[::2], found[1::2]
     return PsiSums(
         np.stack([slope for slope, _ in tilt]),
         np.stack([slope for slope, _ in measure]),
-        np.stack([pulled for _, pulled in tilt]),
-        np.stack([pulled for _, pulled in measure]),
+        np.stack([D_psi for _, D_psi in tilt]),
+        np.stack([D_psi for _, D_psi in measure]),
         np.reshape(of_start, (-1, len(at_start), len(at_start))),
     )
 
@@ -545,7 +546,7 @@ class JointSolution:
         size, p = self.theta.size, self.theta.shape[1]
         centre = self.psi.tilt_slope.sum(axis=0).reshape(size, 1) * self.levels.start_slope.reshape(1, size)
         D = np.kron(self.criterion.D, np.ones((p, p)))
-        return -self.criterion.share * D * (self.psi.start_slope.sum(axis=0) - centre)
+        return -self.criterion.real_share * D * (self.psi.start_slope.sum(axis=0) - centre)
 
     def params(self) -> Array:
         """Effects, and arm means net of the common bias, shape (2 K - 1,)."""
@@ -556,22 +557,22 @@ class JointSolution:
         return net_means(self.raw_means, self.mean_bias, self.criterion.scale_slopes, self.effect_scale)
 
 
-class SolutionRows:
+class RowsAtSolution:
     """Rows under the outcome models of a solution.
 
     Parameters
     ----------
     solution : JointSolution
         The solution.
-    rows : JointRows
+    data : JointRows
         All rows, or a block of them.
     """
 
-    def __init__(self, solution: JointSolution, rows: JointRows) -> None:
-        self.solution, self.rows, self.criterion = solution, rows, solution.criterion
-        self.sample, self.weight_fit, self.resampled = rows.sample, rows.weight_fit, rows.resampled
+    def __init__(self, solution: JointSolution, data: JointRows) -> None:
+        self.solution, self.data, self.criterion = solution, data, solution.criterion
+        self.sample, self.weight_fit, self.resampled = data.sample, data.weight_fit, data.resampled
         self.objective = JointObjective(self.sample, self.criterion)
-        self.q, self.columns, self.share = self.objective.q, rows.columns, self.resampled.share[:, 0]
+        self.q, self.columns, self.share = self.objective.q, data.columns, self.resampled.share[:, 0]
         self.means = self.objective.means(solution.theta[..., None])
         self.predicted, self.deriv = self.means.mean[..., 0], self.means.deriv[..., 0]
         self.counted = self.objective.counted(self.means.mean, self.resampled)[..., 0]

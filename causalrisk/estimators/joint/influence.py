@@ -23,11 +23,11 @@ from functools import partial
 
 import numpy as np
 
-from causalrisk.estimators.joint.equations import JointRows, JointSolution, Over, SolutionRows
-from causalrisk.estimators.joint.variance import RowVectors, in_place
+from causalrisk.estimators.joint.equations import JointRows, JointSolution, Over, RowsAtSolution
+from causalrisk.estimators.joint.variance import RowVectors, in_place, own_terms
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import BlockwiseWeights, replicate_blocks
+from causalrisk.propensity.replicates import BatchedWeights, replicate_blocks
 from causalrisk.propensity.weights import ImportanceWeights, predictor_columns
 
 # --- sums over the replicates --------------------------------------------------------------------------------------
@@ -58,15 +58,15 @@ class ReplicateCentres:
     R_slope: Array
 
 
-def replicate_centres(found: Sequence[JointSolution], separable: bool, over: Over) -> tuple[ReplicateCentres, ...]:
+def replicate_centres(found: Sequence[JointSolution], fixed_tilt: bool, over: Over) -> tuple[ReplicateCentres, ...]:
     """Return what centres the equations of each solution: known where nothing but w varies, else a pass over rows."""
-    if separable and all(solution.criterion.full_risk for solution in found):
+    if fixed_tilt and all(solution.criterion.full_risk for solution in found):
         return tuple(_fixed_centres(solution) for solution in found)
     return add_up(over(partial(_centres_of_block, found)))
 
 
 def _centres_of_block(found: Sequence[JointSolution], block: JointRows) -> tuple[ReplicateCentres, ...]:
-    every = [SolutionRows(solution, block) for solution in found]
+    every = [RowsAtSolution(solution, block) for solution in found]
     return tuple(_varying_centres(rows) if rows.criterion.full_risk else _loss_centres(rows) for rows in every)
 
 
@@ -85,25 +85,25 @@ def _fixed_centres(solution: JointSolution) -> ReplicateCentres:
     )
 
 
-def _loss_centres(rows: SolutionRows) -> ReplicateCentres:
+def _loss_centres(rows: RowsAtSolution) -> ReplicateCentres:
     """Those of the objective without V, from the rows of a block."""
-    gradients = [loss_gradients(rows, at) for _, _, at in rows.rows.replicated.blocks()]
+    gradients = [loss_gradients(rows, at) for _, _, at in rows.data.replicated.blocks()]
     loss = np.concatenate(gradients) / rows.solution.count
     none = np.zeros((1, 0))
     return ReplicateCentres(loss=loss, of_tilt=none, of_measure=none, M=none, R=none, M_slope=none, R_slope=none)
 
 
-def _varying_centres(rows: SolutionRows) -> ReplicateCentres:
+def _varying_centres(rows: RowsAtSolution) -> ReplicateCentres:
     """Those where the tilt varies, from the rows of a block."""
     n_rep, found = rows.solution.count, []
-    for _, _, at in rows.rows.replicated.blocks():
+    for _, _, at in rows.data.replicated.blocks():
         of_tilt, of_measure = variance_gradients(rows, at)
         found.append((2 * of_tilt, 2 * of_measure, *_moved_centres(rows, at)))
     none = np.zeros((1, 0))
     return ReplicateCentres(none, *(np.concatenate(parts) / n_rep for parts in zip(*found, strict=True)))
 
 
-def _moved_centres(rows: SolutionRows, at: ImportanceWeights) -> tuple[Array, Array, Array, Array]:
+def _moved_centres(rows: RowsAtSolution, at: ImportanceWeights) -> tuple[Array, Array, Array, Array]:
     """M, R and their derivatives under each replicate, shape (b, K) and (b, K, p)."""
     q, slices, w = rows.q, rows.sample.slices, at.w
     share = rows.share[:, None]
@@ -196,25 +196,25 @@ def weight_products(found: Sequence[JointSolution], rows: JointRows) -> list[Arr
     return np.split(total, len(found))
 
 
-def known_score_sums(rows: SolutionRows, centres: ReplicateCentres, products: Array | None = None) -> KnownScoreSums:
+def known_score_sums(rows: RowsAtSolution, centres: ReplicateCentres, products: Array | None = None) -> KnownScoreSums:
     """Collect what is needed where the propensity scores are known; the `weight_products` may be given."""
     solution, fitted = rows.solution, rows.resampled.at
-    products = weight_products([solution], rows.rows)[0] if products is None else products
+    products = weight_products([solution], rows.data)[0] if products is None else products
     risk = (solution.u[..., None] * solution.root[:, None] * solution.u_whitened).sum(axis=0)
-    full_risk, separable = solution.criterion.full_risk, rows.rows.replicated.model.target.separable
+    full_risk, fixed_tilt = solution.criterion.full_risk, rows.data.replicated.model.target.fixed_tilt
     sums = KnownScoreSums(products, solution.n_arms)
     sums.centre_risk += RowVectors.over_replicates(fitted.measure, risk[:1])
     if full_risk:
         sums.centre_loss += RowVectors.over_replicates(fitted.measure, solution.loss_gradient[None])
-    if full_risk and separable:  # nothing but w varies over the replicates
+    if full_risk and fixed_tilt:  # nothing but w varies over the replicates
         sums.add(rows.resampled.moments.mean, slice(0, 1), risk[1:].sum(axis=0, keepdims=True), centres)
     else:
-        for _, replicates, at in rows.rows.replicated.blocks():
+        for _, replicates, at in rows.data.replicated.blocks():
             sums.add(at, replicates, risk[1:][replicates], centres)
     return sums
 
 
-def with_fitted(fitted: ImportanceWeights, replicated: BlockwiseWeights) -> Iterator[tuple[slice, ImportanceWeights]]:
+def with_fitted(fitted: ImportanceWeights, replicated: BatchedWeights) -> Iterator[tuple[slice, ImportanceWeights]]:
     """Yield the fitted score as number 0, then blocks of the replicates."""
     yield slice(0, 1), fitted
     for _, columns, at in replicated.blocks():
@@ -226,64 +226,55 @@ def over_replicates(measure: Array, values: Array) -> Array:
     return measure * values.sum(axis=0) if measure.shape[1] == 1 else measure @ values
 
 
-def loss_gradients(rows: SolutionRows, at: ImportanceWeights) -> Array:
+def loss_gradients(rows: RowsAtSolution, at: ImportanceWeights) -> Array:
     """Gradient of the losses under each replicate, shape (b, K p); a sum over rows."""
     own = -(rows.criterion.alpha_sigma2 * rows.share * rows.score)[:, None] * rows.q
     w = at.w
     return np.concatenate([w[members].T @ own[members] for members in rows.sample.slices], axis=1)
 
 
-def variance_gradients(rows: SolutionRows, at: ImportanceWeights) -> tuple[Array, Array]:
+def variance_gradients(rows: RowsAtSolution, at: ImportanceWeights) -> tuple[Array, Array]:
     """Gradient of V / 2 from each replicate, shape (b, K p): sums over rows of a target frame, and over the others."""
     variance, sample, q = rows.variance, rows.sample, rows.q
-    share, w = variance.share, at.w
-    psi, factors = [], []
-    for a, members in enumerate(sample.slices):
-        value = at.tilt * (rows.counted[a][:, None] - variance.M[a]) - at.measure * variance.R[a]
-        value = value * np.ones_like(w)
-        value[members] -= w[members] * rows.error[members, None]
-        factor = at.tilt * rows.deriv[a][:, None] * np.ones_like(w)
-        factor[members] = -at.excess[members] * rows.deriv[a][members, None]
-        psi.append(value)
-        factors.append(factor)
-    pulled = share * np.tensordot(variance.D, np.stack(psi), axes=1)
+    under = variance.psi_under(at, rows.counted[..., None])
+    D_psi = variance.share * under.D_psi
     gradients = []
     for part in (slice(0, sample.n_frame), slice(sample.n_frame, sample.n)):
         blocks = []
-        for a, factor in enumerate(factors):
-            gradient = (pulled[a][part] * factor[part]).T @ q[part]
+        for a, factor in enumerate(under.factor):
+            gradient = (D_psi[a][part] * factor[part]).T @ q[part]
             for f, centre in variance.centring(at):
-                gradient -= (pulled[a][part] * f[part]).sum(axis=0)[:, None] * centre[a].T
+                gradient -= (D_psi[a][part] * f[part]).sum(axis=0)[:, None] * centre[a].T
             blocks.append(gradient)
         gradients.append(np.concatenate(blocks, axis=1))
     return gradients[0], gradients[1]
 
 
-def objective_gradients(rows: SolutionRows) -> Callable[[ImportanceWeights], Array]:
+def objective_gradients(rows: RowsAtSolution) -> Callable[[ImportanceWeights], Array]:
     """How the gradient of the losses or of V / 2 under each replicate, shape (b, K p), follows from its weights."""
     if not rows.criterion.full_risk:
         return lambda at: loss_gradients(rows, at)
-    if not rows.rows.replicated.model.target.separable:
+    if not rows.data.replicated.model.target.fixed_tilt:
         return lambda at: np.add(*variance_gradients(rows, at))
     return _fixed_tilt_gradients(rows)
 
 
-def _fixed_tilt_gradients(rows: SolutionRows) -> Callable[[ImportanceWeights], Array]:
+def _fixed_tilt_gradients(rows: RowsAtSolution) -> Callable[[ImportanceWeights], Array]:
     """`variance_gradients` where only w varies over the replicates: a quadratic in w, so that its terms are products.
 
-    With k the arm of a row, psi_a = base_a + 1{a = k} w e and psi'_a = (t - 1{a = k} w) m_a' q - t C_a.
+    With k the arm of a row, psi_a = base_a + 1{a = k} w e and psi'_a = (t - 1{a = k} w) m_a' q - t (M'_a + R'_a).
     """
     variance, sample, q = rows.variance, rows.sample, rows.q
     tilt, share, error = variance.moments.mean.tilt[:, 0], rows.share, -rows.error
     base = tilt * (rows.counted - variance.M - variance.R)
-    pulled, (_, centres) = variance.D @ base, variance.centring(variance.moments.mean)[0]
+    D_psi, (_, centres) = variance.D @ base, variance.centring(variance.moments.mean)[0]
     constant, linear, square = [], [], np.empty(q.shape)
     for a, members in enumerate(sample.slices):
         centre, factor = centres[a, :, 0], tilt * rows.deriv[a]
         own = variance.D[a, sample.arm] * error  # what w adds to D psi
-        constant.append((share * pulled[a] * factor) @ q - (share * pulled[a] * tilt).sum() * centre)
+        constant.append((share * D_psi[a] * factor) @ q - (share * D_psi[a] * tilt).sum() * centre)
         by_column, by_centre = share * own * factor, share * own * tilt
-        by_column[members] -= (share * rows.deriv[a] * pulled[a])[members]
+        by_column[members] -= (share * rows.deriv[a] * D_psi[a])[members]
         linear.append(by_column[:, None] * q - by_centre[:, None] * centre)
         square[members] = -(share * own * rows.deriv[a])[members, None] * q[members]
     of_w = np.concatenate(linear, axis=1)
@@ -361,7 +352,7 @@ class _RowsByGamma:
 
 
 def _sums_by_gamma(solution: JointSolution, block: JointRows) -> PropensitySums:
-    rows = SolutionRows(solution, block)
+    rows = RowsAtSolution(solution, block)
     sample, fit = rows.sample, rows.weight_fit
     n_rep, width = solution.count, fit.model.n_coefficients
     by_gamma = np.zeros((7, sample.n, width))
@@ -372,8 +363,8 @@ def _sums_by_gamma(solution: JointSolution, block: JointRows) -> PropensitySums:
     u[:, 0] = rows.criterion.contrasts @ of_fit
     by_gamma[1] = pull_u[:, [0]] * fit.w_by_gamma
     gradients, gradients_of = np.zeros((n_rep, solution.theta.size)), objective_gradients(rows)
-    totals, model, s = rows.rows.replicated.whole(0), fit.model, sample.s
-    for some, eta, at in replicate_blocks(model, rows.rows.replicated.gammas[0], s, totals):
+    totals, model, s = rows.data.replicated.whole(0), fit.model, sample.s
+    for some, eta, at in replicate_blocks(model, rows.data.replicated.gammas[0], s, totals):
         own = None if totals is None else totals.some(some)
         slopes = model.slopes(eta, s[:, None], *((None, None) if own is None else (own.target, own.log_mean)))
         w, later = at.w, slice(some.start + 1, some.stop + 1)
@@ -384,7 +375,7 @@ def _sums_by_gamma(solution: JointSolution, block: JointRows) -> PropensitySums:
             moved = np.concatenate([np.empty((w.shape[1], 0)), *of_arm], axis=1)  # scores that are known have none
             u[:, later] += rows.criterion.contrasts[:, a, None, None] * moved
         if slopes.log_mean is not None:  # of all rows; these have their share of it
-            own_share = float(rows.share @ sample.observed)
+            own_share = float(rows.share @ sample.in_sample)
             u[:, later] -= own_share * solution.u[:, later, None] * slopes.log_mean.T
         t = np.broadcast_to(at.tilt if at.measure is at.tilt else at.tilt + at.measure, w.shape)
         share = np.full(w.shape, 1 / n_rep)
@@ -396,7 +387,7 @@ def _sums_by_gamma(solution: JointSolution, block: JointRows) -> PropensitySums:
     return _collected(rows, gradients, u, _RowsByGamma(*by_gamma))
 
 
-def _collected(rows: SolutionRows, replicates: Array, u: Array, sums: _RowsByGamma) -> PropensitySums:
+def _collected(rows: RowsAtSolution, replicates: Array, u: Array, sums: _RowsByGamma) -> PropensitySums:
     """Sum over the rows."""
     solution, sample, fit, criterion = rows.solution, rows.sample, rows.weight_fit, rows.criterion
     loss_by_gamma = fit.w_by_gamma if criterion.full_risk else sums.w
@@ -422,9 +413,9 @@ class _VarianceByGamma:
 
     With t the tilt (where there is a target frame, the measure in the rows of the sample) and r = y - m,
 
-        psi_a = t g_a + 1{arm = a} w r,    psi'_a = (t - 1{arm = a} w) m_a' q - t c_a
+        psi_a = t g_a + 1{arm = a} w r,    psi'_a = (t - 1{arm = a} w) m_a' q - t g'_a
 
-    where g_a is d_a - M_a, or -R_a, or d_a - M_a - R_a, and c_a likewise of the derivatives.
+    where g_a is d_a - M_a, or -R_a, or d_a - M_a - R_a, and g'_a likewise M'_a, R'_a or their sum.
 
     Parameters
     ----------
@@ -436,7 +427,7 @@ class _VarianceByGamma:
         Those of M'_a and R'_a.
     tilt_slope, measure_slope : ndarray, shape (K, p)
         What M_a and R_a multiply in the gradient.
-    tilt_pulled, measure_pulled : ndarray, shape (K,)
+    tilt_D_psi, measure_D_psi : ndarray, shape (K,)
         What M'_a and R'_a multiply in it.
     """
 
@@ -447,28 +438,28 @@ class _VarianceByGamma:
     R_slope: Array
     tilt_slope: Array
     measure_slope: Array
-    tilt_pulled: Array
-    measure_pulled: Array
+    tilt_D_psi: Array
+    measure_D_psi: Array
 
     def gradient(self, D: Array) -> Array:
         """Return the derivative of the gradient of V / 2 by gamma, shape (K p, Q)."""
         total = self.direct.copy()
         moved = (
-            (self.tilt_slope, self.tilt_pulled, D @ self.M, self.M_slope),
-            (self.measure_slope, self.measure_pulled, D @ self.R, self.R_slope),
+            (self.tilt_slope, self.tilt_D_psi, D @ self.M, self.M_slope),
+            (self.measure_slope, self.measure_D_psi, D @ self.R, self.R_slope),
         )
-        for slope, pulled, centre, centre_slope in moved:
-            total -= slope[:, :, None] * centre[:, None] + pulled[:, None, None] * centre_slope
+        for slope, D_psi, centre, centre_slope in moved:
+            total -= slope[:, :, None] * centre[:, None] + D_psi[:, None, None] * centre_slope
         n_arms, p, width = total.shape
         return total.reshape(n_arms * p, width)
 
 
-def _variance_by_gamma(rows: SolutionRows, sums: _RowsByGamma) -> _VarianceByGamma:
+def _variance_by_gamma(rows: RowsAtSolution, sums: _RowsByGamma) -> _VarianceByGamma:
     """Sum over the rows."""
     sample, share, q = rows.sample, rows.share, rows.q
     frame = rows.weight_fit.model.membership is not None
-    of_tilt = 1 - sample.observed if frame else np.ones(sample.n)
-    of_measure = sample.observed if frame else np.ones(sample.n)
+    of_tilt = 1 - sample.in_sample if frame else np.ones(sample.n)
+    of_measure = sample.in_sample if frame else np.ones(sample.n)
     t_by_gamma = of_tilt[:, None] * sums.t * (not frame)
     weighted = share * -rows.error
     slopes = [(share * deriv)[:, None] * q for deriv in rows.deriv]
@@ -481,8 +472,8 @@ def _variance_by_gamma(rows: SolutionRows, sums: _RowsByGamma) -> _VarianceByGam
         R_slope=np.stack([-s[own].T @ sums.w[own] for s, own in zip(slopes, sample.slices, strict=True)]),
         tilt_slope=np.stack([(share * of_tilt) @ arm.t_slope for arm in by_arm]),
         measure_slope=np.stack([(share * of_measure) @ arm.t_slope for arm in by_arm]),
-        tilt_pulled=np.array([arm.D_psi_t @ of_tilt for arm in by_arm]),
-        measure_pulled=np.array([arm.D_psi_t @ of_measure for arm in by_arm]),
+        tilt_D_psi=np.array([arm.D_psi_t @ of_tilt for arm in by_arm]),
+        measure_D_psi=np.array([arm.D_psi_t @ of_measure for arm in by_arm]),
     )
 
 
@@ -495,14 +486,14 @@ class _ArmByGamma:
     D_psi_t: Array
 
     @classmethod
-    def of(cls, rows: SolutionRows, sums: _RowsByGamma, a: int, of_rows: tuple[Array, Array]) -> _ArmByGamma:
+    def of(cls, rows: RowsAtSolution, sums: _RowsByGamma, a: int, of_rows: tuple[Array, Array]) -> _ArmByGamma:
         """For arm a; `of_rows` tell which rows have a tilt and which a measure."""
         variance, sample, share, q = rows.variance, rows.sample, rows.share, rows.q
         of_tilt, of_measure = of_rows
         inside, slope = sample.indicators[:, a], rows.deriv[a]
         g = of_tilt * (rows.counted - variance.M) - of_measure * variance.R
         Dg, Dr = variance.D[a] @ g, variance.D[a, sample.arm] * -rows.error
-        # factors of m_a' q and of c_a in sums over b of psi' times the derivative of t and of w, and of t itself
+        # factors of m_a' q and of g'_a in sums over b of psi' times the derivative of t and of w, and of t itself
         dt_q = of_tilt[:, None] * sums.t_times_t - inside[:, None] * sums.w_times_t
         dw_q = of_tilt[:, None] * sums.t_times_w - inside[:, None] * sums.w_times_w
         first_q = Dg[:, None] * dt_q + Dr[:, None] * dw_q
@@ -520,7 +511,7 @@ class _ArmByGamma:
         return cls(direct, t_slope, share * (Dg * tt + Dr * tw))
 
 
-def _squared_tilt(rows: SolutionRows) -> tuple[Array, Array]:
+def _squared_tilt(rows: RowsAtSolution) -> tuple[Array, Array]:
     """Means over the replicates of the squared tilt and of tilt times w, shape (n,) each."""
     moments, frame = rows.resampled.moments, rows.weight_fit.model.membership is not None
     parts = [(p.tilt if not frame else p.tilt + p.measure, p.w) for p in moments.parts]
@@ -528,7 +519,7 @@ def _squared_tilt(rows: SolutionRows) -> tuple[Array, Array]:
     return sum((t[:, 0] ** 2 for t, _ in parts), none), sum((t[:, 0] * w[:, 0] for t, w in parts), none)
 
 
-def _centres(rows: SolutionRows, a: int, of_rows: tuple[Array, Array]) -> list[tuple[Array, Array]]:
+def _centres(rows: RowsAtSolution, a: int, of_rows: tuple[Array, Array]) -> list[tuple[Array, Array]]:
     """Rows that are centred by a vector (p,), and it."""
     centres, (of_tilt, of_measure) = rows.variance.centres, of_rows
     if centres.of_measure is None:
@@ -539,14 +530,14 @@ def _centres(rows: SolutionRows, a: int, of_rows: tuple[Array, Array]) -> list[t
 # --- the influence function ----------------------------------------------------------------------------------------
 
 
-def influence_function(rows: SolutionRows, centres: ReplicateCentres, by_gamma: PropensitySums) -> Array:
+def influence_function(rows: RowsAtSolution, centres: ReplicateCentres, by_gamma: PropensitySums) -> Array:
     """Influence function of (effects, arm means, theta) of rows, shape (n, 2 K - 1 + K p)."""
     solution, sample, fit = rows.solution, rows.sample, rows.weight_fit
     scale, raw = solution.effect_scale, solution.raw_means
     score, whitened = (of.written(rows.columns) for of in known_terms(rows, known_score_sums(rows, centres)))
     of_score, of_whitened = propensity_term(rows, by_gamma)
-    if rows.criterion.share:
-        of_score = of_score + solution.by_start @ rows.rows.start.influence(sample, fit).T
+    if rows.criterion.real_share:
+        of_score = of_score + solution.by_start @ rows.data.start.influence(sample, fit).T
     theta = -solution.hessian.solve(score + of_score, whitened + of_whitened).T
     by_arm = theta.reshape(sample.n, *solution.theta.shape)
     means = fit.tilt[:, None] * (rows.predicted.T - raw)
@@ -558,34 +549,34 @@ def influence_function(rows: SolutionRows, centres: ReplicateCentres, by_gamma: 
     return np.column_stack([influence @ scale.jacobian(net).T, theta])
 
 
-def known_terms(rows: SolutionRows, sums: KnownScoreSums) -> tuple[RowVectors, RowVectors]:
+def known_terms(rows: RowsAtSolution, sums: KnownScoreSums) -> tuple[RowVectors, RowVectors]:
     """Terms of xi at known propensity scores, and the part of them that is given as R^-T xi."""
     score, whitened = risk_term(rows, sums)
     score += loss_term(rows, sums)
     return (score + variance_term(rows, sums) if rows.criterion.full_risk else score), whitened
 
 
-def loss_term(rows: SolutionRows, sums: KnownScoreSums) -> RowVectors:
+def loss_term(rows: RowsAtSolution, sums: KnownScoreSums) -> RowVectors:
     """Parts of the rows in the gradient of the losses."""
     return _in_own_arm(rows, -(rows.loss_w * rows.score)) - sums.centre_loss
 
 
-def risk_term(rows: SolutionRows, sums: KnownScoreSums) -> tuple[RowVectors, RowVectors]:
+def risk_term(rows: RowsAtSolution, sums: KnownScoreSums) -> tuple[RowVectors, RowVectors]:
     """Parts of the rows in sum_b lambda_b u_b u_b': in u_b' as they are, in u_b as R^-T times it."""
     whitened = RowVectors.of_own(rows.error * sums.w_times_slope) - sums.centre_risk - sums.centre_risk
     return _in_own_arm(rows, sums.w_times_u * rows.own_deriv), whitened
 
 
-def variance_term(rows: SolutionRows, sums: KnownScoreSums) -> RowVectors:
+def variance_term(rows: RowsAtSolution, sums: KnownScoreSums) -> RowVectors:
     """Parts of the rows in the gradient of V / 2: directly, and in what centres psi."""
     solution, sample, variance, psi = rows.solution, rows.sample, rows.variance, rows.solution.psi
     mean, p = rows.resampled.moments.mean, rows.q.shape[1]
     tilt, own_w = mean.tilt[:, 0], sample.indicators.T * mean.w[:, 0]
-    of_tilt, of_measure = psi.tilt_pulled.sum(axis=0), psi.measure_pulled.sum(axis=0)
-    _, scores = variance.own_terms(rows.own_deriv[:, None])
+    of_tilt, of_measure = psi.tilt_D_psi.sum(axis=0), psi.measure_D_psi.sum(axis=0)
+    _, scores = own_terms(sample, variance.D, variance.moments, rows.own_deriv[:, None], variance.residual)
     term = -_in_own_arm(rows, scores[:, 0]) - sums.centre_variance
     term -= RowVectors.of_columns((of_tilt[:, None] * tilt - of_measure[:, None] * own_w) * rows.deriv, p)
-    term += RowVectors.of_shared(sample.observed[None], solution.equations.variance_gradient)
+    term += RowVectors.of_shared(sample.in_sample[None], solution.equations.variance_gradient)
     moved_M = variance.D @ (tilt * rows.counted - sums.moved_M)
     moved_R = variance.D @ (-own_w * rows.error - sums.moved_R)
     for moved, slopes in ((moved_M, psi.tilt_slope), (moved_R, psi.measure_slope)):
@@ -597,19 +588,19 @@ def variance_term(rows: SolutionRows, sums: KnownScoreSums) -> RowVectors:
     return term
 
 
-def _in_own_arm(rows: SolutionRows, scale: Array) -> RowVectors:
+def _in_own_arm(rows: RowsAtSolution, scale: Array) -> RowVectors:
     """Multiples, shape (n,), of the outcome columns in the place of a row's own arm."""
     return RowVectors.of_columns(rows.sample.indicators.T * scale, rows.q.shape[1])
 
 
-def propensity_term(rows: SolutionRows, by_gamma: PropensitySums) -> tuple[Array, Array]:
+def propensity_term(rows: RowsAtSolution, by_gamma: PropensitySums) -> tuple[Array, Array]:
     """Return the derivative of the gradient by gamma times IF_gamma, (K p, n), in parts as `known_terms` has them."""
     solution, influence = rows.solution, rows.weight_fit.influence.T
     of_u = np.einsum("cbk,cbq->kq", solution.root[:, None] * solution.u_whitened, by_gamma.u)
     return by_gamma.gradient @ influence, of_u @ influence
 
 
-def _common_influence(rows: SolutionRows, by_gamma: PropensitySums, by_arm: Array) -> Array:
+def _common_influence(rows: RowsAtSolution, by_gamma: PropensitySums, by_arm: Array) -> Array:
     """Influence function of the common bias on the scale of the effect, shape (n,)."""
     solution, sample = rows.solution, rows.sample
     slopes = rows.criterion.scale_slopes / sample.n_arms
@@ -618,10 +609,10 @@ def _common_influence(rows: SolutionRows, by_gamma: PropensitySums, by_arm: Arra
     return influence + rows.weight_fit.influence @ by_gamma.common_bias
 
 
-def _centre_of_bias(rows: SolutionRows) -> Array:
+def _centre_of_bias(rows: RowsAtSolution) -> Array:
     """Mean over the replicates of the measure times the biases, shape (n, K)."""
-    biases, replicated = rows.solution.equations.forms[:, 1:, -1].T, rows.rows.replicated
-    if replicated.model.target.separable:
+    biases, replicated = rows.solution.equations.forms[:, 1:, -1].T, rows.data.replicated
+    if replicated.model.target.fixed_tilt:
         return over_replicates(rows.resampled.at.measure, biases) / len(biases)
     total = sum(over_replicates(at.measure, biases[replicates]) for _, replicates, at in replicated.blocks())
     return np.asarray(total / len(biases))

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.joint.equations import JointSolution, SolutionRows
+from causalrisk.estimators.joint.equations import JointSolution, RowsAtSolution
 from causalrisk.estimators.joint.influence import KnownScoreSums, with_fitted
 from causalrisk.estimators.joint.objective import contrasted
 from causalrisk.estimators.joint.start import HeldOutUnits
-from causalrisk.estimators.joint.variance import EffectVariance, RowVectors
+from causalrisk.estimators.joint.variance import EffectVariance, RowVectors, own_terms
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, row_blocks, solve_each
 
 SINGULAR = 1e-12  # determinant below which a row's directions leave nothing to solve
@@ -60,14 +60,15 @@ class RowParts:
 
     @classmethod
     def of(
-        cls, rows: SolutionRows, sums: KnownScoreSums, terms: tuple[RowVectors, RowVectors], units: HeldOutUnits
+        cls, rows: RowsAtSolution, sums: KnownScoreSums, terms: tuple[RowVectors, RowVectors], units: HeldOutUnits
     ) -> RowParts:
         """Return the parts of rows at a solution; `terms` are those of its gradient, plain and whitened."""
         sample, criterion, variance = rows.sample, rows.criterion, rows.variance
         columns, whitener = rows.columns, rows.solution.hessian.whitener
         fit, slopes = rows.loss_w * rows.expected, []
         if criterion.full_risk:
-            fit = fit + variance.own_terms(rows.own_deriv[:, None])[0][:, 0]
+            own_deriv = rows.own_deriv[:, None]
+            fit = fit + own_terms(sample, variance.D, variance.moments, own_deriv, variance.residual)[0][:, 0]
             slopes = [whitener @ of.written(columns) for of in variance_slopes(variance, criterion.contrasts)]
         moments = rows.resampled.moments
         mean_square = sum((part.w[:, 0] ** 2 for part in moments.parts), moments.own_sd[:, 0] ** 2)
@@ -75,14 +76,14 @@ class RowParts:
         own = RowVectors.of_columns(sample.indicators.T, len(columns))
         plain, whitened = (of.written(columns) for of in terms)
         gradient = whitener @ plain + whitened
-        if criterion.share:  # the start moves too
-            moved = rows.rows.start_steps
+        if criterion.real_share:  # the start moves too
+            moved = rows.data.start_steps
             gradient += whitener @ rows.solution.by_start @ moved.T
             if units.numbers is None:  # and the row is no part of how the gradient moves with it
                 tau = criterion.contrasts @ rows.start_moved(moved)
                 tilts = [part.weights.tilt[:, 0] for part in variance.parts]
                 alone = sum(s * t for s, t in zip(slopes, (tilt * of for tilt in tilts for of in tau), strict=True))
-                gradient += criterion.share * units.weights / sample.total * alone
+                gradient += criterion.real_share * units.weights / sample.total * alone
         return cls(
             column=whitener @ own.written(columns),
             deriv=rows.own_deriv,
@@ -180,7 +181,7 @@ class Grouped:
         return np.stack([left[rows].T @ right[rows] for rows in groups])
 
 
-def cluster_terms(rows: SolutionRows, parts: RowParts, shares: Array, groups: Grouped) -> tuple[Array, Array]:
+def cluster_terms(rows: RowsAtSolution, parts: RowParts, shares: Array, groups: Grouped) -> tuple[Array, Array]:
     """Sum what gradient and Hessian lose with each cluster but for net biases, shape (G, K p) and (G, K p, K p)."""
     every, size = slice(0, groups.count), rows.solution.theta.size
     gradient = groups.sums(lambda some: shares[some, None] * parts.gradient[:, some].T, (size,), every)
@@ -201,7 +202,7 @@ class ClusterForms:
 
     Parameters
     ----------
-    rows : SolutionRows
+    rows : RowsAtSolution
         The rows.
     shares : ndarray, shape (n,)
         Their shares.
@@ -211,7 +212,7 @@ class ClusterForms:
         G.
     """
 
-    def __init__(self, rows: SolutionRows, shares: Array, codes: NDArray[np.intp], count: int) -> None:
+    def __init__(self, rows: RowsAtSolution, shares: Array, codes: NDArray[np.intp], count: int) -> None:
         self.n_arms = rows.sample.n_arms
         self.groups = Grouped(codes * self.n_arms + rows.sample.arm, count * self.n_arms)
         self.columns = shares[:, None] * np.column_stack([rows.own_deriv[:, None] * rows.q, rows.error])
@@ -251,23 +252,23 @@ def solved_steps(gradient: Array, hessian: Array) -> Array:
     return np.asarray(np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0].T, dtype=float)
 
 
-def steps_without_clusters(rows: SolutionRows, parts: RowParts, shares: Array, codes: NDArray[np.intp]) -> Array:
+def steps_without_clusters(rows: RowsAtSolution, parts: RowParts, shares: Array, codes: NDArray[np.intp]) -> Array:
     """How theta moves without each of G clusters: R times the steps, (K p, G); shares and codes of the rows, (n,)."""
     solution, count = rows.solution, int(codes.max()) + 1
     gradient, lost = cluster_terms(rows, parts, shares, Grouped(codes, count))
     hessian, forms = solution.hessian.inner - lost, ClusterForms(rows, shares, codes, count)
-    for replicates, at in with_fitted(rows.resampled.at, rows.rows.replicated):
+    for replicates, at in with_fitted(rows.resampled.at, rows.data.replicated):
         w = at.w
         for some in _some_clusters(count, solution, w.shape[1]):
             add_squares(solution, replicates, forms.of(w, some), gradient=gradient[some], hessian=hessian[some])
     return solved_steps(gradient, hessian)
 
 
-def cluster_sums(rows: SolutionRows, parts: RowParts, shares: Array, codes: NDArray[np.intp]) -> tuple[Array, ...]:
+def cluster_sums(rows: RowsAtSolution, parts: RowParts, shares: Array, codes: NDArray[np.intp]) -> tuple[Array, ...]:
     """Sum what `steps_of_sums` needs of the rows of each of G clusters, others of which may be elsewhere."""
     count = int(codes.max()) + 1
     forms = ClusterForms(rows, shares, codes, count)
-    replicated = with_fitted(rows.resampled.at, rows.rows.replicated)
+    replicated = with_fitted(rows.resampled.at, rows.data.replicated)
     every = [forms.of(at.w, slice(0, count)) for _, at in replicated]
     return *cluster_terms(rows, parts, shares, Grouped(codes, count)), np.concatenate(every, axis=2)
 

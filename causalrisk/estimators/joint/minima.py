@@ -6,10 +6,10 @@ Those of linear outcome models are solved from weighted products of their column
 columns of a row (and its offset, if there is one), psi and its derivatives are combinations of E times excess, tilt and
 measure, so that everything is in the sums of products of E under products of two weights: for a row of arm k
 
-    psi'_a = 1{a != k} t q - 1{a = k} (w - t) q - t C_a - measure D_a
+    psi'_a = 1{a != k} t q - 1{a = k} (w - t) q - t M'_a - measure R'_a
     psi_a  = t (d_a - M_a) - measure R_a + 1{a = k} w (y - m_k)
 
-with d_a, the means less a share of those at the start, and M_a, R_a, C_a, D_a of `VarianceCentres`. The rows of a
+with d_a, the means less a share of those at the start, and M_a, R_a, M'_a, R'_a of `VarianceCentres`. The rows of a
 target frame stand among those of the first arm, without importance weight.
 
 Those of others are searched for by Newton's method in a trust region. A point takes two passes: the second knows what
@@ -32,9 +32,9 @@ from causalrisk.errors import Failure, first_failure
 from causalrisk.estimators.joint.equations import JointRows, Over
 from causalrisk.estimators.joint.objective import (
     Expansion,
+    FirstPassSums,
     JointCriterion,
     JointObjective,
-    ObjectiveLevels,
     ObjectiveTerms,
     ResampledWeights,
     contrasted,
@@ -204,12 +204,12 @@ def _risk_sums(of_rows: LinearRows, criterion: JointCriterion, view: ResampledWe
     forms = columns[:, : p + 1] * np.append(np.ones(p), -1.0)  # of the derivative of an arm's bias, and of the bias
     weighted = share * at.w
     of_mean = [share * weights for weights in _kinds(view.moments.mean)]
-    kinds = view.moments.parts if criterion.full_risk else []
+    parts = view.moments.parts if criterion.full_risk else []
     return RiskSums(
         fitted=np.stack([weighted[rows].T @ forms[rows] for rows in slices])[:, None],
         replicated=view.replicated.sums(share, forms[:, None]),
         first=np.stack([[columns[rows].T @ weights[rows] for weights in of_mean] for rows in slices]),
-        second=np.array([_second_products(slices, share, part, of_rows.pairs) for part in kinds]),
+        second=np.array([_second_products(slices, share, part, of_rows.pairs) for part in parts]),
         tilted=columns.T @ (share * at.tilt),
     )
 
@@ -359,7 +359,7 @@ class LinearObjectives:
         first, kinds, m = risk.first, risk.first.shape[1], risk.tilted.shape[1]
         tilted = first[:, TILT].sum(axis=0)
         own, one, error = first[:, EXCESS] + first[:, TILT], p + 1, p
-        counted, level = self.models.counted(self.criterion.share, self.starts.theta, e)
+        counted, level = self.models.counted(self.criterion.real_share, self.starts.theta, e)
         common = np.zeros((m, n_arms, p + 1, kinds, e))
         if kinds == 2:
             common[:, :, :p, TILT, one] = (own[:, :p] - tilted[:p]).transpose(2, 0, 1)
@@ -391,15 +391,15 @@ class Point:
     ----------
     theta : ndarray, shape (K, p, m)
         Coefficients.
-    levels : ObjectiveLevels, optional
+    levels : FirstPassSums, optional
         What is known of all rows there.
     """
 
     theta: Array
-    levels: ObjectiveLevels | None = None
+    levels: FirstPassSums | None = None
 
 
-Stage: TypeAlias = Callable[[JointObjective, ResampledWeights, Point], T]  # what it makes of some rows adds up
+ObjectiveStage: TypeAlias = Callable[[JointObjective, ResampledWeights, Point], T]  # what it makes of some rows adds up
 
 
 class JointPasses(Protocol):
@@ -421,7 +421,7 @@ class JointPasses(Protocol):
     def sizes(self) -> Sequence[int]:
         """How many resamples there are in each group that is worked on together."""
 
-    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
+    def over(self, stage: ObjectiveStage[T], points: list[Point]) -> list[T]:
         """Make a pass: the sums over all rows of what a stage makes of some, for the point of each group."""
 
     def subset(self, wanted: NDArray[np.bool_]) -> JointPasses:
@@ -439,7 +439,7 @@ class SamplePasses:
     rows : Over
         Begins a pass over the rows.
     in_blocks : bool
-        As in `JointPasses`.
+        Whether the rows come in more than one block.
     """
 
     criterion: JointCriterion
@@ -447,7 +447,7 @@ class SamplePasses:
     in_blocks: bool
     sizes = (1,)
 
-    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
+    def over(self, stage: ObjectiveStage[T], points: list[Point]) -> list[T]:
         """As in `JointPasses`."""
         return [add_up(self.rows(partial(_of_rows, stage, self.criterion, point))) for point in points]
 
@@ -456,7 +456,7 @@ class SamplePasses:
         return self
 
 
-def _of_rows(stage: Stage[T], criterion: JointCriterion, point: Point, rows: JointRows) -> T:
+def _of_rows(stage: ObjectiveStage[T], criterion: JointCriterion, point: Point, rows: JointRows) -> T:
     return stage(JointObjective(rows.sample, criterion, pairs=lambda: rows.pairs), rows.resampled, point)
 
 
@@ -473,10 +473,10 @@ class NonlinearObjectives:
 
     def __init__(self, objective: JointObjective, passes: JointPasses) -> None:
         self.objective, self.passes = objective, passes
-        self._levels: dict[bytes, list[ObjectiveLevels]] = {}
+        self._levels: dict[bytes, list[FirstPassSums]] = {}
         self._expansions: dict[bytes, Expansion] = {}
 
-    def levels(self, theta: Array) -> list[ObjectiveLevels]:
+    def levels(self, theta: Array) -> list[FirstPassSums]:
         """Sum what the terms need of all rows at theta, shape (K, p, m), for each group; a pass."""
         return self._known(self._levels, theta, lambda: self.passes.over(_levels, self._points(theta)))
 
@@ -515,21 +515,21 @@ class NonlinearObjectives:
         return theta.reshape(self.objective.sample.n_arms, -1, theta.shape[1])
 
     def expand(self, theta: Array) -> Expansions:
-        """As in `trust_region.Objectives`: the net biases with the largest penalty first."""
+        """As in `numerics.optimize.Objectives`: the net biases with the largest penalty first."""
         at = self.at(self._by_arm(theta))
         equations = np.concatenate([at.strict, spectral_equations(at.gram)], axis=1)
         finite = np.isfinite(equations).all(axis=(1, 2)) & np.isfinite(at.curvature).all(axis=(1, 2))
         return Expansions(equations, at.curvature, np.where(finite, at.value, np.inf))
 
     def walls(self, theta: Array) -> Array:
-        """As in `trust_region.Objectives`; of rows in blocks the pass for the levels, which are needed next."""
+        """As in `numerics.optimize.Objectives`; of rows in blocks the pass for the levels, which are needed next."""
         theta = self._by_arm(theta)
         if self.passes.in_blocks:
             return np.concatenate([self.objective.strict_levels(levels) for levels in self.levels(theta)])
         return np.concatenate(self.passes.over(_walls, self._points(theta)))
 
     def subset(self, wanted: NDArray[np.bool_]) -> NonlinearObjectives:
-        """As in `trust_region.Objectives`."""
+        """As in `numerics.optimize.Objectives`."""
         return self if wanted.all() else NonlinearObjectives(self.objective, self.passes.subset(wanted))
 
     def minima(self, theta: Array) -> Minima:
@@ -537,13 +537,13 @@ class NonlinearObjectives:
         return minimize_stack(self, theta.reshape(-1, theta.shape[2]))
 
 
-def _levels(objective: JointObjective, resampled: ResampledWeights, point: Point) -> ObjectiveLevels:
+def _levels(objective: JointObjective, resampled: ResampledWeights, point: Point) -> FirstPassSums:
     with np.errstate(all="ignore"):  # where a step goes too far sums are not finite
         return objective.levels(objective.means(point.theta), resampled.views(objective.groups))
 
 
 def _terms(objective: JointObjective, resampled: ResampledWeights, point: Point) -> ObjectiveTerms:
-    levels = cast(ObjectiveLevels, point.levels)
+    levels = cast(FirstPassSums, point.levels)
     with np.errstate(all="ignore"):
         return objective.terms(objective.means(point.theta), resampled, resampled.views(objective.groups), levels)
 

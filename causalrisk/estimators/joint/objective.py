@@ -10,7 +10,7 @@ u_b = C B_b the contrasts of the arm biases under replicate b,
 
     B_a = sum_i share_i 1{arm_i = a} w_ia (m_a - y_i),
 
-u that at the fitted score, L_a the importance-weighted loss of arm a, and V the mean of psi' D psi, where psi counts
+u that at the fitted score, L_a the importance-weighted loss of arm a, and V the mean of psi^T D psi, where psi counts
 the means less a share c of those at the start (`variance`). All but the curvature of nonlinear means is a sum of
 squares of equations (c, h), which stand for the residual c'z - h of a step z from theta; z is stacked arm by arm, shape
 (K p,). They are divided by the residual spread of the sample.
@@ -18,6 +18,10 @@ squares of equations (c, h), which stand for the residual c'z - h of a step z fr
 For n units the objective "risk" has lambda = n, so that the second and third terms are (n / 2) R, R the expected ATE
 risk, and lambda_0 = n^2; its L_a are those at the fitted score. The objective "erm" has alpha = 1, lambda = n^2 and
 neither V nor u; its L_a are averages over the replicates.
+
+`JointObjective` evaluates it for nonlinear outcome models. For linear ones it gives means and V alone: the objective is
+then made of equations of the rows (`equations`, of the sample) or of sums of products of columns (`minima`, of
+resamples). The package docstring has a table.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.estimators.joint.variance import EffectVariance, OutcomeMeans, PulledSums, VarianceCentres
+from causalrisk.estimators.joint.variance import DPsiSums, EffectVariance, OutcomeMeans, VarianceCentres, own_terms
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns
@@ -52,7 +56,7 @@ class Criterion:
     full_risk : bool
         Whether the risk has the sampling variance V; the loss is then that at the fitted propensity score, else an
         average over the replicates.
-    share : float, optional
+    real_share : float, optional
         c; by default what is real of the effect heterogeneity at the start.
     """
 
@@ -60,7 +64,7 @@ class Criterion:
     penalty: float
     fitted_penalty: float
     full_risk: bool
-    share: float | None = None
+    real_share: float | None = None
 
     @classmethod
     def risk(cls, alpha: float, n_units: float, share: float | None = None) -> Criterion:
@@ -83,7 +87,7 @@ class JointCriterion:
         alpha times sigma_0^2, the mean variance function at the start: the loss in units of the squared outcome.
     penalty, fitted_penalty, full_risk
         As in `Criterion`.
-    share : float
+    real_share : float
         c.
     contrasts : ndarray, shape (K - 1, K)
         C: contrasts of the arm biases whose squares make up the risk.
@@ -97,7 +101,7 @@ class JointCriterion:
     penalty: float
     fitted_penalty: float
     full_risk: bool
-    share: float
+    real_share: float
     contrasts: Array
     scale_slopes: Array
     rms_residual: float
@@ -170,7 +174,7 @@ class ResampledWeights:
         Importance weights under its replicates.
     moments : WeightMoments
         Their moments over the replicates.
-    start : ndarray, shape (K, p, m), or None
+    start_theta : ndarray, shape (K, p, m), or None
         Coefficients of IPWRA; None where those of linear models are made of sums over the rows.
     """
 
@@ -178,14 +182,14 @@ class ResampledWeights:
     at: ImportanceWeights
     replicated: ReplicateWeights
     moments: WeightMoments
-    start: Array | None
+    start_theta: Array | None
 
     @classmethod
     def of(
-        cls, share: Array, at: ImportanceWeights, replicated: ReplicateWeights, start: Array | None
+        cls, share: Array, at: ImportanceWeights, replicated: ReplicateWeights, start_theta: Array | None
     ) -> ResampledWeights:
         """Return the resamples with the moments of their replicates."""
-        return cls(share, at, replicated, replicated.moments(at), start)
+        return cls(share, at, replicated, replicated.moments(at), start_theta)
 
     def views(self, groups: Array | None) -> list[ResampledWeights]:
         """Return the resamples restricted to each group, shape (n, G), and divided by its share; or themselves."""
@@ -196,21 +200,21 @@ class ResampledWeights:
             share = (self.share * self.at.tilt * inside[:, None]).sum(axis=0)
             factor = inside[:, None] / np.where(share > 0, share, 1.0)
             replicated, moments = GroupWeights(self.replicated, factor), self.moments.scaled(factor)
-            found.append(ResampledWeights(self.share, self.at.scaled(factor), replicated, moments, self.start))
+            found.append(ResampledWeights(self.share, self.at.scaled(factor), replicated, moments, self.start_theta))
         return found
 
     @property
     def known_start(self) -> Array:
         """The coefficients of IPWRA, where they are known."""
-        if self.start is None:
+        if self.start_theta is None:
             raise TypeError("the coefficients of IPWRA are not known")
-        return self.start
+        return self.start_theta
 
     def subset(self, columns: NDArray[np.bool_]) -> ResampledWeights:
         """Return some of the resamples."""
         at, moments = self.at.subset(columns), self.moments.subset(columns)
-        start = None if self.start is None else self.start[..., columns]
-        return ResampledWeights(self.share[:, columns], at, self.replicated.subset(columns), moments, start)
+        start_theta = None if self.start_theta is None else self.start_theta[..., columns]
+        return ResampledWeights(self.share[:, columns], at, self.replicated.subset(columns), moments, start_theta)
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,7 @@ class Expansion:
 
 
 @dataclass(frozen=True)
-class ObjectiveLevels:
+class FirstPassSums:
     """What the terms of the objective need of all rows at theta, for each view; sums over rows.
 
     Parameters
@@ -245,16 +249,16 @@ class ObjectiveLevels:
         For each arm the derivative of its bias, and the bias: at the fitted score and under the replicates.
     centres : tuple of VarianceCentres
         What centres psi; none without V.
-    pulled : tuple of PulledSums
+    D_psi : tuple of DPsiSums
         What its curvature needs.
     """
 
     fitted: tuple[Array, ...]
     replicated: tuple[Array, ...]
     centres: tuple[VarianceCentres, ...]
-    pulled: tuple[PulledSums, ...]
+    D_psi: tuple[DPsiSums, ...]
 
-    def without_slopes(self) -> ObjectiveLevels:
+    def without_slopes(self) -> FirstPassSums:
         """Return the biases without their derivatives, which the terms do not need."""
         fitted, replicated = (tuple(f[..., -1:] for f in forms) for forms in (self.fitted, self.replicated))
         return replace(self, fitted=fitted, replicated=replicated)
@@ -270,7 +274,7 @@ class ObjectiveTerms:
         Gram matrix of the equations of the losses and of the part `own_sd` of V.
     variance : tuple of ndarray, shape (m, K p, K p + 1)
         Those of the rest of V of each view.
-    bend : ndarray, shape (m, K p, K p)
+    curvature : ndarray, shape (m, K p, K p)
         `Expansion.curvature`.
     loss : ndarray, shape (m,)
         The losses.
@@ -280,7 +284,7 @@ class ObjectiveTerms:
 
     fit: Array
     variance: tuple[Array, ...]
-    bend: Array
+    curvature: Array
     loss: Array
     values: tuple[Array, ...]
 
@@ -311,6 +315,7 @@ def contrasted(forms: Array, criterion: JointCriterion) -> Array:
     """Equations of the contrasts, shape (m, C B, K p + 1), from the biases of each arm, (K, B, m, p + 1)."""
     n_arms, count, m, width = forms.shape
     p, contrasts = width - 1, criterion.contrasts
+    # the last column is h = -u: the residual c'z - h of a step z = 0 is the net bias
     found = np.empty((n_arms * p + 1, m, len(contrasts), count))  # replicates last: what follows sums over them
     for c, contrast in enumerate(contrasts):
         for a, weight in enumerate(contrast):
@@ -378,7 +383,7 @@ class JointObjective:
 
     def counted(self, mean: Array, resampled: ResampledWeights) -> Array:
         """Return means m_a less the share c of those at the start, as V counts them; shape (K, n, m)."""
-        share = self.criterion.share
+        share = self.criterion.real_share
         return mean - share * self.start_means(resampled.known_start) if share else mean
 
     def start_means(self, start: Array) -> Array:
@@ -415,45 +420,39 @@ class JointObjective:
         found = np.concatenate([-contrasted(of_view, criterion)[..., -1] for of_view in forms], axis=1)
         return root / np.sqrt(len(views)) * self.row_units[-1] * found
 
-    def strict_levels(self, levels: ObjectiveLevels) -> Array:
+    def strict_levels(self, levels: FirstPassSums) -> Array:
         """As `strict_residuals`, where the levels are known."""
         of_view = (self.equations(levels, number) for number in range(len(levels.fitted)))
         strict = [fitted if self.criterion.full_risk else replicated for fitted, replicated in of_view]
         return -np.concatenate(strict, axis=1)[..., -1] / np.sqrt(len(strict)) * self.row_units[-1]
 
-    def expand(self, theta: Array, resampled: ResampledWeights) -> Expansion:
-        """Expand about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
-        at, views = self.means(theta), resampled.views(self.groups)
-        levels = self.levels(at, views)
-        return self.expansion(levels, self.terms(at, resampled, views, levels))
-
-    def levels(self, at: OutcomeMeans, views: list[ResampledWeights]) -> ObjectiveLevels:
+    def levels(self, at: OutcomeMeans, views: list[ResampledWeights]) -> FirstPassSums:
         """Sum over rows what the terms need of all rows; those of blocks add up."""
         sample, full_risk, rows = self.sample, self.criterion.full_risk, bias_rows(self.sample, at)
-        return ObjectiveLevels(
+        return FirstPassSums(
             fitted=tuple(fitted_forms(sample.slices, rows, view) for view in views),
             replicated=tuple(view.replicated.sums(view.share, rows) for view in views),
             centres=tuple(self._centres(at, view) for view in views) if full_risk else (),
-            pulled=tuple(self._pulled(at, view) for view in views) if full_risk else (),
+            D_psi=tuple(self._D_psi_sums(at, view) for view in views) if full_risk else (),
         )
 
     def _centres(self, at: OutcomeMeans, view: ResampledWeights) -> VarianceCentres:
         return VarianceCentres.of(self.sample, view.share, view.moments.mean, at, self.counted(at.mean, view))
 
-    def _pulled(self, at: OutcomeMeans, view: ResampledWeights) -> PulledSums:
+    def _D_psi_sums(self, at: OutcomeMeans, view: ResampledWeights) -> DPsiSums:
         above = self.counted(at.mean, view) - self._middle(at)[:, None]
-        return PulledSums.of(self.sample.slices, view.share, view.moments, above=above, residual=at.residual)
+        return DPsiSums.of(self.sample.slices, view.share, view.moments, above=above, residual=at.residual)
 
     def _middle(self, at: OutcomeMeans) -> Array:
         """Where the means that V counts of each arm lie, about, shape (K, m); any number serves.
 
         It is where only the first basis column, the constant, counts.
         """
-        middle = (1 - self.criterion.share) * self.sample.family.mean(at.theta[:, 0])
+        middle = (1 - self.criterion.real_share) * self.sample.family.mean(at.theta[:, 0])
         return np.where(np.isfinite(middle), middle, 0.0)
 
     def terms(
-        self, at: OutcomeMeans, resampled: ResampledWeights, views: list[ResampledWeights], levels: ObjectiveLevels
+        self, at: OutcomeMeans, resampled: ResampledWeights, views: list[ResampledWeights], levels: FirstPassSums
     ) -> ObjectiveTerms:
         """Sum over rows the terms of the objective, given what they need of all rows; those of blocks add up."""
         sample, family, n_views = self.sample, self.sample.family, len(views)
@@ -461,29 +460,29 @@ class JointObjective:
         trained = resampled.share * (self.criterion.alpha_sigma2 * loss_weights(self.criterion, resampled))
         score, second, expected = family.score(sample.y[:, None], own)
         weights, scores = trained * expected, trained * score
-        bent, grams, values = sample.blocks_of(trained * (second - expected)), [], []
+        curving, grams, values = sample.blocks_of(trained * (second - expected)), [], []
         for number, view in enumerate(views):
-            bent = bent + self._bent_risk(at, view, self.equations(levels, number)) / n_views
+            curving = curving + self._risk_curvature(at, view, self.equations(levels, number)) / n_views
             if not self.criterion.full_risk:
                 continue
             variance = self.variance(at, view, levels.centres[number])
-            of_weights, of_scores = variance.own_terms(own_deriv)
+            of_weights, of_scores = own_terms(sample, self.D, view.moments, own_deriv, at.residual)
             weights = weights + view.share * of_weights / n_views
             scores = scores + view.share * of_scores / n_views
             grams.append(variance.gram(self.pairs))
-            pulled = levels.pulled[number].pulled(self.D, variance.centres, self._middle(at))
-            weight = variance.curvature_weights(pulled)
-            bent = bent + weight * family.mean_deriv2(at.eta) / n_views
+            sums = levels.D_psi[number].centred(self.D, variance.centres, self._middle(at))
+            weight = variance.curvature_weights(sums)
+            curving = curving + weight * family.mean_deriv2(at.eta) / n_views
             values.append(variance.value())
         return ObjectiveTerms(
             fit=self._fit_gram(weights, scores),
             variance=tuple(grams),
-            bend=self._bend(bent),
+            curvature=self._curvature(curving),
             loss=(trained * family.loss(sample.y[:, None], own)).sum(axis=0),
             values=tuple(values),
         )
 
-    def _bent_risk(self, at: OutcomeMeans, view: ResampledWeights, equations: tuple[Array, Array]) -> Array:
+    def _risk_curvature(self, at: OutcomeMeans, view: ResampledWeights, equations: tuple[Array, Array]) -> Array:
         """Return what multiplies q q' in sum_b lambda_b u_b d2 u_b, shape (K, n, m); the equations are penalised."""
         sample, contrasts, count = self.sample, self.criterion.contrasts, view.replicated.count
         # the equations have the root of the penalty, which multiplies u_b once more
@@ -495,13 +494,13 @@ class JointObjective:
             by_row[rows] += view.at.w[rows] * pull[a]
         return sample.blocks_of(view.share * by_row * sample.family.mean_deriv2(sample.own(at.eta)))
 
-    def equations(self, levels: ObjectiveLevels, number: int) -> tuple[Array, Array]:
+    def equations(self, levels: FirstPassSums, number: int) -> tuple[Array, Array]:
         """Penalised equations of the net biases, (m, C, K p + 1) and (m, C B, K p + 1), of the view of a number."""
         fitted, replicated = levels.fitted[number], levels.replicated[number]
         of_fitted, of_replicates = contrasted(fitted, self.criterion), contrasted(replicated, self.criterion)
         return penalised(self.criterion, of_fitted, of_replicates, replicated.shape[1])
 
-    def expansion(self, levels: ObjectiveLevels, terms: ObjectiveTerms) -> Expansion:
+    def expansion(self, levels: FirstPassSums, terms: ObjectiveTerms) -> Expansion:
         """Put together what all rows add up to."""
         n_views, units, value = len(levels.fitted), self.row_units, terms.loss
         strict, grams = [], []
@@ -517,7 +516,7 @@ class JointObjective:
         return Expansion(
             np.concatenate(strict, axis=1) / np.sqrt(n_views) * units,
             gram * units[:-1, None] * units,
-            terms.bend,
+            terms.curvature,
             value / self.criterion.rms_residual**2,
         )
 
@@ -532,7 +531,7 @@ class JointObjective:
             gram[:, block, -1] = scores[rows].T @ self.q[rows]
         return gram
 
-    def _bend(self, weights: Array) -> Array:
+    def _curvature(self, weights: Array) -> Array:
         """Curvature of the means, shape (m, K p, K p), from what multiplies it, shape (K, n, m)."""
         n_arms, p = len(weights), self.q.shape[1]
         total = np.zeros((weights.shape[2], n_arms * p, n_arms * p))

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Refits, collect_refits
 from causalrisk.estimators.joint.equations import net_means
-from causalrisk.estimators.joint.minima import LinearModels, Point, Solved, Stage, solve
+from causalrisk.estimators.joint.minima import LinearModels, ObjectiveStage, Point, Solved, solve
 from causalrisk.estimators.joint.objective import JointCriterion, JointObjective, ResampledWeights
 from causalrisk.estimators.joint.start import Starts
 from causalrisk.estimators.refit import SeparateRefitter, Weighing, refit_weighed, weigh_resamples
 from causalrisk.estimators.resampling import (
     FullFit,
     KeptPasses,
-    RefitRows,
     ResamplePasses,
+    RowsToRefit,
     ScannedPasses,
 )
 from causalrisk.estimators.specification import EffectScale
@@ -37,14 +37,14 @@ from causalrisk.numerics.blocks import KEPT, add_up
 from causalrisk.numerics.linalg import UNDER_RESAMPLES, Array, row_blocks
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.replicates import BlockwiseReplicates, ModelRows, ReplicateTotals, ResampleReplicates
+from causalrisk.propensity.replicates import BatchedReplicates, ModelRows, ReplicateTotals, ResampleReplicates
 from causalrisk.propensity.weights import TargetSums, WeightFit
 
 T = TypeVar("T")
 Weighed: TypeAlias = tuple[JointObjective, ResampledWeights]  # rows, and their weights in resamples
 ARRAYS = 12  # with a number for each row and resample, where the weights of all rows are kept
 KEPT_WEIGHTS = 2**29  # bytes of these that are kept between passes
-AT_ONCE = 2**28  # bytes of the sums of the resamples that are worked on in a pass
+AT_ONCE_BYTES = 2**28  # bytes of the sums of the resamples that are worked on in a pass
 
 
 def starts_of(full: FullFit, refits: Refits) -> Starts:
@@ -106,7 +106,7 @@ class JointWeighing:
     groups: Array | None
     first: int
 
-    def of(self, rows: RefitRows, counts: Array, columns: NDArray[np.intp]) -> Weighed:
+    def of(self, rows: RowsToRefit, counts: Array, columns: NDArray[np.intp]) -> Weighed:
         """Weigh some rows under multiplicities (n, w) of some of the resamples."""
         own, start = self.own.some(columns), None if self.starts is None else self.starts.theta[..., columns]
         place = rows.block.place if rows.block.problem.in_memory else None
@@ -116,7 +116,7 @@ class JointWeighing:
         return objective, ResampledWeights.of(counts / own.whole.total, at, replicated, start)
 
 
-def _weighed(weighing: JointWeighing, rows: RefitRows, counts: Array, group: slice) -> Weighed:
+def _weighed(weighing: JointWeighing, rows: RowsToRefit, counts: Array, group: slice) -> Weighed:
     return weighing.of(rows, counts, np.arange(group.start, group.stop))
 
 
@@ -147,22 +147,22 @@ class ResamplePoints:
         return not self.passes.problem.in_memory
 
     @property
-    def groups(self) -> list[NDArray[np.intp]]:
-        """The resamples of each group that has some."""
-        first = [group.start for group in self.passes.groups()]
-        groups = np.split(self.numbers, np.searchsorted(self.numbers, first[1:]))
-        return [group for group in groups if len(group)]
+    def batches(self) -> list[NDArray[np.intp]]:
+        """The resamples that are worked on together, of each batch that has some."""
+        first = [batch.start for batch in self.passes.groups()]
+        batches = np.split(self.numbers, np.searchsorted(self.numbers, first[1:]))
+        return [batch for batch in batches if len(batch)]
 
     @property
     def sizes(self) -> list[int]:
         """As in `JointPasses`."""
-        return [len(group) for group in self.groups]
+        return [len(batch) for batch in self.batches]
 
-    def over(self, stage: Stage[T], points: list[Point]) -> list[T]:
+    def over(self, stage: ObjectiveStage[T], points: list[Point]) -> list[T]:
         """As in `JointPasses`."""
         if self.kept is not None:
             return [add_up(stage(*weighed, point) for weighed in self.kept) for point in points]
-        at = list(zip(self.groups, points, strict=True))
+        at = list(zip(self.batches, points, strict=True))
         found = self.passes.over(functools.partial(_at_points, stage, self.weighing, at))
         return [of_group for of_group in found if of_group is not None]
 
@@ -173,13 +173,17 @@ class ResamplePoints:
 
 
 def _at_points(
-    stage: Stage[T], weighing: JointWeighing, at: list[tuple[NDArray[np.intp], Point]], rows: RefitRows, counts: Array,
-    group: slice,
-) -> T | None:  # fmt: skip
-    """Apply a stage to some rows at the point of a group; None where no resample of the group is wanted."""
+    stage: ObjectiveStage[T],
+    weighing: JointWeighing,
+    at: list[tuple[NDArray[np.intp], Point]],
+    rows: RowsToRefit,
+    counts: Array,
+    batch: slice,
+) -> T | None:
+    """Apply a stage to some rows at the point of a batch; None where no resample of the batch is wanted."""
     for numbers, point in at:
-        if group.start <= numbers[0] < group.stop:
-            own = counts if len(numbers) == counts.shape[1] else counts[:, numbers - group.start]
+        if batch.start <= numbers[0] < batch.stop:
+            own = counts if len(numbers) == counts.shape[1] else counts[:, numbers - batch.start]
             return stage(*weighing.of(rows, own, numbers), point)
     return None
 
@@ -188,7 +192,7 @@ def _at_points(
 
 
 def refit_jointly(
-    start: ResamplePasses,
+    start_passes: ResamplePasses,
     passes: ResamplePasses,
     fit: JointFit,
     fits: NewtonFits | None = None,
@@ -199,7 +203,7 @@ def refit_jointly(
 
     Parameters
     ----------
-    start : ResamplePasses
+    start_passes : ResamplePasses
         Passes over the rows under the resamples, of IPWRA, where each fit starts.
     passes : ResamplePasses
         The same of outcomes as they are: the level is left out of IPWRA's fits alone, as the joint equations are of
@@ -218,12 +222,12 @@ def refit_jointly(
     Refits
         Estimates and failures.
     """
-    problem = start.problem
-    own, begins, widest = weigh_resamples(start, fit.weight_fit.gamma, fits)
+    problem = start_passes.problem
+    own, begins, widest = weigh_resamples(start_passes, fit.weight_fit.gamma, fits)
     linear = problem.outcome_family.linear
-    starts = None if linear else starts_of(start.full, refit_weighed(start, own, begins, widest))
+    starts = None if linear else starts_of(start_passes.full, refit_weighed(start_passes, own, begins, widest))
     replicates = fit.replicates
-    if isinstance(passes, ScannedPasses) and isinstance(replicates, BlockwiseReplicates):
+    if isinstance(passes, ScannedPasses) and isinstance(replicates, BatchedReplicates):
         replicates = replace(replicates, totals=_replicate_totals(passes, own, replicates))
     weighing = JointWeighing(own, starts, fit.criterion, replicates, fit.groups, first)
     objective, found = JointObjective(problem.some_block().sample, fit.criterion, fit.groups), list[Refits]()
@@ -231,9 +235,9 @@ def refit_jointly(
         for points in _batches(passes, fit, weighing, keeps):
             solved = solve(objective, points, fit.models, None if starts is None else starts.part(points.numbers))
             unusable = [points.kept[0][1].replicated.failures] if points.kept else []  # those of any block
-            for numbers, each in zip(points.groups, solved, strict=True):
+            for numbers, each in zip(points.batches, solved, strict=True):
                 gamma = own.gamma[: len(fit.weight_fit.coefficients), numbers]
-                found.append(_collected(each, fit, start.full.effect_scale, gamma, begins[numbers], unusable))
+                found.append(_collected(each, fit, start_passes.full.effect_scale, gamma, begins[numbers], unusable))
     return Refits.joined(found)
 
 
@@ -246,7 +250,7 @@ def _collected(
     unusable: list[NDArray[np.int8]],
 ) -> Refits:
     """Return the estimates at the minima of some resamples, given what failed before, first of all of the weights."""
-    of_starts = [solved.starts.failures] if fit.criterion.share else []  # the objective depends on them
+    of_starts = [solved.starts.failures] if fit.criterion.real_share else []  # the objective depends on them
     failures = first_failure(begins, *unusable, solved.failures, *of_starts)
     if fit.groups is not None:
         effects = np.concatenate([scale.effects(group) for group in solved.averages])
@@ -266,7 +270,7 @@ def _batches(passes: ResamplePasses, fit: JointFit, weighing: JointWeighing, kee
         return
     n_arms, p = fit.models.theta.shape
     numbers = n_arms * (p + 1) * (weighing.replicates.count + 1 + 2 * n_arms * p)
-    width = max(AT_ONCE // (8 * WIDTH * numbers), 1)
+    width = max(AT_ONCE_BYTES // (8 * WIDTH * numbers), 1)
     for first in range(0, len(every), width):
         groups = every[first : first + width]
         some = replace(passes, resamples=replace(passes.resamples, some=slice(first, first + width)))
@@ -274,13 +278,13 @@ def _batches(passes: ResamplePasses, fit: JointFit, weighing: JointWeighing, kee
 
 
 def _replicate_totals(
-    passes: ScannedPasses, own: Weighing, replicates: BlockwiseReplicates
+    passes: ScannedPasses, own: Weighing, replicates: BatchedReplicates
 ) -> list[ReplicateTotals] | None:
     """Sum over all rows what weights under the replicates of each resample are divided by; a pass if the tilt varies.
 
     None where weights are not divided.
     """
-    if not passes.problem.target.separable:
+    if not passes.problem.target.fixed_tilt:
         found = passes.over(functools.partial(_replicate_targets, own.gamma, replicates))
         every = itertools.chain.from_iterable(found)
         totals = (replace(sums, total=own.whole.total[[j]]) for j, sums in enumerate(every))
@@ -292,7 +296,7 @@ def _replicate_totals(
 
 
 def _replicate_targets(
-    gamma: Array, replicates: BlockwiseReplicates, rows: RefitRows, counts: Array, group: slice
+    gamma: Array, replicates: BatchedReplicates, rows: RowsToRefit, counts: Array, group: slice
 ) -> tuple[TargetSums, ...]:
     """Sum tilt and measure under the replicates of each resample."""
     model, numbers = rows.weight_model, range(group.start, group.stop)
@@ -339,11 +343,11 @@ class JointRefitter:
         return KEPT // (8 * WIDTH) if self.sample.family.linear and len(self._kept) > 1 else ROWS_TOGETHER
 
     @cached_property
-    def _kept(self) -> list[RefitRows]:
+    def _kept(self) -> list[RowsToRefit]:
         fit, problem, n = self.fit, self.start.problem, self.sample.n
         by_blocks = fit.replicates.in_blocks and fit.groups is None and fit.weight_fit.model.by_rows
         places = row_blocks(n, UNDER_RESAMPLES) if by_blocks else [slice(0, n)]
-        return [RefitRows(problem.block(place), self.start.full.without_level()) for place in places]
+        return [RowsToRefit(problem.block(place), self.start.full.without_level()) for place in places]
 
     def _keeps(self, m: int) -> bool:
         """Whether weights under m resamples are kept: of one block of rows, or of some with several passes, if few."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from causalrisk.design.survey import Factors
 from causalrisk.estimators.estimates import BlockInfluence, Estimate, EstimateRows, KnownRows, sandwich
-from causalrisk.estimators.joint.equations import Expanded, JointRows, JointSolution, SolutionRows, expand_about
+from causalrisk.estimators.joint.equations import Expanded, JointRows, JointSolution, RowsAtSolution, expand_about
 from causalrisk.estimators.joint.influence import (
     PropensitySums,
     ReplicateCentres,
@@ -46,7 +46,7 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize_objective, minimize_squares
 from causalrisk.propensity.replicates import (
-    BlockwiseWeights,
+    BatchedWeights,
     Replicates,
     ReplicateTotals,
     WeightMoments,
@@ -57,7 +57,7 @@ from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
 
 T = TypeVar("T")
 ENOUGH = 25_000  # independent rows by which an anchor is chosen as well as by more
-SHARE = 8  # of the rows of a part elsewhere: those here have some five hundred numbers
+SMALLER = 8  # of the rows of a part elsewhere: those here have some five hundred numbers
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,15 @@ class JointProblem:
     in_memory = True
 
     @property
-    def separable(self) -> bool:
+    def fixed_tilt(self) -> bool:
         """Whether the tilt of the target is the same under all replicates."""
-        return self.weight_fit.model.target.separable
+        return self.weight_fit.model.target.fixed_tilt
 
     @cached_property
     def places(self) -> list[slice]:
         """Blocks of rows that are worked on at a time; all of them where the model is one of all rows."""
         one = self.clusters > 0 or not self.weight_fit.model.by_rows
-        return [slice(0, self.sample.n)] if one else self.sample.parts(SHARE)
+        return [slice(0, self.sample.n)] if one else self.sample.parts(SMALLER)
 
     @property
     def in_blocks(self) -> bool:
@@ -171,17 +171,17 @@ class JointProblem:
         return add_up(self.over_fits(partial(StartSums.of, self.start.theta)))
 
     @property
-    def ipwra(self) -> Start:
+    def start_models(self) -> Start:
         """The outcome models of the IPWRA fit."""
         return Start(self.start.theta, self.start_sums.theta, self.frequency)
 
     @cached_property
     def real_share(self) -> float:
         """Share c of the effect heterogeneity at the start that is not sampling error."""
-        return real_share(self.over_fits, self.ipwra, self.start_sums, self.contrasts, self.units, self.clusters)
+        return real_share(self.over_fits, self.start_models, self.start_sums, self.contrasts, self.units, self.clusters)
 
     @property
-    def start_variance(self) -> float:
+    def start_robust_variance(self) -> float:
         """Robust variance of the effects of the start, as `effect_variance`."""
         if self.start_covariance is None:
             raise TypeError("the covariance of the start is not known")
@@ -207,10 +207,10 @@ class JointProblem:
     @cached_property
     def thinned(self) -> JointProblem:
         """The problem of `ENOUGH` of many independent rows, spread evenly over all; else the problem itself."""
-        share = ENOUGH / self.sample.n
-        if share >= 1 or self.clusters or not self.in_blocks or self.weight_fit.model.membership is not None:
+        thinning = ENOUGH / self.sample.n
+        if thinning >= 1 or self.clusters or not self.in_blocks or self.weight_fit.model.membership is not None:
             return self
-        rows = spread_evenly(self.sample.order, share)
+        rows = spread_evenly(self.sample.order, thinning)
         return replace(self, sample=self.sample.some(rows), weight_fit=self.weight_fit.part_of_fit(rows), every=self)
 
     def over_influence(self, rows: EstimateRows, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
@@ -247,15 +247,15 @@ class JointProblem:
         """Weigh some rows, or all of them, under the replicates; `moments` are as in `over`."""
         totals = None if sample is self.sample and self.every is None else self.totals
         gammas, of_all = [self.replicates.gamma], None if totals is None else [totals]
-        replicated = BlockwiseWeights(
+        replicated = BatchedWeights(
             sample.slices, weight_fit.model, sample.s[:, None], gammas, self.replicates.count, of_all
         )
-        share, at, start = (sample.s / sample.total)[:, None], weight_fit.as_resample(), self.ipwra
+        share, at, start = (sample.s / sample.total)[:, None], weight_fit.as_resample(), self.start_models
         known = {} if moments is None else moments
         if place.start not in known:
             known[place.start] = replicated.moments(at)
         resampled = ResampledWeights(share, at, replicated, known[place.start], start.theta[..., None])
-        return JointRows(place, sample, weight_fit, replicated, resampled, start)
+        return JointRows(place, sample, weight_fit, resampled, start)
 
 
 def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample: Sample, fit: WeightFit) -> T:
@@ -263,7 +263,7 @@ def _of_model(function: Callable[[WeightModel, Array], T], place: slice, sample:
 
 
 @dataclass(frozen=True)
-class SolvedRows:
+class JointEstimateRows:
     """Predictions and influence function of a joint estimate, as in `EstimateRows`; they are made when asked for.
 
     Parameters
@@ -300,7 +300,7 @@ class SolvedRows:
 
     def of(self, rows: JointRows) -> tuple[slice, Array]:
         """Where rows are, and their influence function of (params, theta, gamma)."""
-        own = influence_function(SolutionRows(self.solution, rows), self.centres, self.by_gamma)
+        own = influence_function(RowsAtSolution(self.solution, rows), self.centres, self.by_gamma)
         return rows.place, np.column_stack([own, rows.weight_fit.influence])
 
 
@@ -317,7 +317,7 @@ class JointEstimate:
     variance, start_variance : float
         V, the variance of the influence function of the effect at known scores averaged over the replicates, here and
         at the IPWRA fit; here less what the share c leaves out of it, plus what it leaves out at the IPWRA fit.
-    share : float
+    real_share : float
         c.
     n_units : float
         n, by which V is divided in the expected risk.
@@ -341,7 +341,7 @@ class JointEstimate:
     start_bias: Array
     variance: float
     start_variance: float
-    share: float
+    real_share: float
     n_units: float
     full_risk: bool
     fitted_net_bias: Array
@@ -402,7 +402,7 @@ def joint_criterion(problem: JointProblem, criterion: Criterion) -> JointCriteri
         penalty=criterion.penalty,
         fitted_penalty=criterion.fitted_penalty,
         full_risk=criterion.full_risk,
-        share=problem.real_share if criterion.share is None else criterion.share,
+        real_share=problem.real_share if criterion.real_share is None else criterion.real_share,
         contrasts=problem.contrasts,
         scale_slopes=problem.scale_slopes,
         rms_residual=residual or 1.0,
@@ -449,7 +449,7 @@ class Trainer:
             return self.problem.block(slice(0, sample.n), sample, self.problem.weight_fit)
         return next(self.over(_itself))
 
-    def start(self, criterion: JointCriterion) -> Expanded:
+    def at_start(self, criterion: JointCriterion) -> Expanded:
         """Return the objective about the IPWRA fit; anchor and penalty, in which criteria differ, are no part of it."""
         known = self._begun.get(criterion.full_risk)
         if known is None:
@@ -471,7 +471,7 @@ class Trainer:
         JointSolution
             Its minimum.
         """
-        begin, family = self.start(criterion), self.problem.sample.family
+        begin, family = self.at_start(criterion), self.problem.sample.family
         theta, D = begin.theta if near is None else near.theta, criterion.D
         curvature = None
         units = row_units(criterion, family, theta.size)
@@ -484,7 +484,7 @@ class Trainer:
             equations = (begin if near is None else near).equations
             theta, result = self._minimum(objective, theta, equations.stacked(criterion) * units)
             at = expand_about(theta, criterion, self.over, objective.centres(theta[..., None]))
-            curvature = objective.at(theta[..., None]).curvature[0] / units[0] ** 2
+            curvature = objective.at(theta[..., None]).curvature[0] / units[0] ** 2  # of theta, not of steps in units
         scale = self.problem.effect_scale
         return JointSolution(criterion, at=at, curvature=curvature, effect_scale=scale, result=result)
 
@@ -510,13 +510,13 @@ class Trainer:
 
     def centres(self, *found: JointSolution) -> tuple[ReplicateCentres, ...]:
         """Return what centres the equations of each solution under each replicate."""
-        return replicate_centres(found, self.problem.separable, self.over)
+        return replicate_centres(found, self.problem.fixed_tilt, self.over)
 
     def estimate(self, solution: JointSolution) -> JointEstimate:
         """Return the estimate of a solution with its influence function and diagnostics over the replicates."""
-        problem, begin = self.problem, self.start(solution.criterion)
+        problem, begin = self.problem, self.at_start(solution.criterion)
         by_gamma = propensity_sums(solution, self.over)
-        rows = SolvedRows(problem, solution, self.centres(solution)[0], by_gamma)
+        rows = JointEstimateRows(problem, solution, self.centres(solution)[0], by_gamma)
         estimate = Estimate(
             params=solution.params(),
             theta=solution.theta,
@@ -532,7 +532,7 @@ class Trainer:
             start_bias=begin.equations.forms[:, 1:, -1],
             variance=solution.equations.variance_value + begin.left_out,
             start_variance=begin.equations.variance_value + begin.left_out,
-            share=solution.criterion.share,
+            real_share=solution.criterion.real_share,
             n_units=problem.n_units,
             full_risk=solution.criterion.full_risk,
             fitted_net_bias=solution.u[:, 0],
@@ -548,7 +548,7 @@ class Trainer:
         sample, mean = self.problem.sample, predicted[..., None]
         at = OutcomeMeans(np.empty(0), mean, mean, np.zeros_like(mean), (sample.y - sample.own(predicted))[:, None])
         variance = JointObjective(sample, criterion).variance(at, self.whole.resampled)
-        return float(variance.value()[0]) + self.start(criterion).left_out
+        return float(variance.value()[0]) + self.at_start(criterion).left_out
 
 
 def _itself(rows: JointRows) -> JointRows:

@@ -3,11 +3,12 @@
 Flows in: means of all arms and their derivatives at theta, moments of the importance weights over the replicates.
 Flows out: V and its expansion in theta, for one resample or many at once.
 
-    V = mean_ib psi_ib' D psi_ib,    psi_ib,a = t_ib (d_a - M_a) + 1{arm = a} w_ib (y - m_a) - measure_ib R_a
+    V = mean_ib psi_ib^T D psi_ib,    psi_ib,a = t_ib (d_a - M_a) + 1{arm = a} w_ib (y - m_a) - measure_ib R_a
 
 For d_a = m_a, psi_a is the influence function of the mean of arm a at known propensity scores; M_a = mean_ib t_ib d_a
 and R_a = mean_ib 1{arm = a} w_ib (y - m_a) centre it. The objective counts d_a = m_a - c m_a(start): less a share of
-the effect heterogeneity at the start, which does not depend on theta. D = C'C. The derivative of psi_a by theta_a is
+the effect heterogeneity at the start, which does not depend on theta. So psi here is the psi' of the method page; in
+the code a prime is a derivative by theta_a, or in C'C a transpose. D = C'C, C the contrasts. The derivative of psi_a is
 
     psi'_ib,a = (t_ib - 1{arm = a} w_ib) m_a' q - t_ib M'_a - measure_ib R'_a
 
@@ -206,7 +207,7 @@ class VarianceCentres:
 
 
 @dataclass(frozen=True)
-class PulledSums:
+class DPsiSums:
     """Sums over all rows of D psi times tilt and measure, before psi is centred; for each part of the moments.
 
     Parameters
@@ -226,19 +227,19 @@ class PulledSums:
     @classmethod
     def of(
         cls, slices: tuple[slice, ...], share: Array, moments: WeightMoments, *, above: Array, residual: Array
-    ) -> PulledSums:
+    ) -> DPsiSums:
         """Sum over rows, of `above` d_a less its middle, shape (K, n, m); those of blocks add up."""
         found = []
         for part in moments.parts:
             factors = [part.tilt] if part.measure is part.tilt else [part.tilt, part.measure]
-            products = [_pulled(slices, share * f, part, above=above, residual=residual) for f in factors]
+            products = [_uncentred(slices, share * f, part, above=above, residual=residual) for f in factors]
             found.append((*products[0], *products[-1]))
         of_tilt, tilt_tilt, tilt_measure, of_measure, _, measure_measure = (
             np.stack(of) for of in zip(*found, strict=True)
         )
         return cls(of_tilt, of_measure, tilt_tilt, tilt_measure, measure_measure)
 
-    def pulled(self, D: Array, centres: VarianceCentres, middle: Array) -> tuple[Array, Array]:
+    def centred(self, D: Array, centres: VarianceCentres, middle: Array) -> tuple[Array, Array]:
         """Sum over the parts D psi times tilt and times measure, shape (K, m), the middles (K, m) given."""
         M, R = centres.M - middle, centres.R
         of_tilt = self.of_tilt - M * self.tilt_tilt[:, None] - R * self.tilt_measure[:, None]
@@ -246,7 +247,7 @@ class PulledSums:
         return D @ of_tilt.sum(axis=0), D @ of_measure.sum(axis=0)
 
 
-def _pulled(
+def _uncentred(
     slices: tuple[slice, ...], share: Array, part: ImportanceWeights, *, above: Array, residual: Array
 ) -> tuple[Array, Array, Array]:
     """Sum share times psi_a without its centres, shape (K, m), and share times tilt and measure, shape (m,)."""
@@ -291,13 +292,14 @@ class EffectVariance:
         self.moments, self.deriv, self.residual = moments, at.deriv, at.residual
         self.centres = centres or VarianceCentres.of(sample, share, moments.mean, at, counted)
         self.M, self.R = self.centres.M, self.centres.R
-        self.parts = [self._part(weights, counted) for weights in moments.parts]
+        self.parts = [self.psi_under(weights, counted) for weights in moments.parts]
         self.own_D = np.diag(D)[sample.arm][:, None]
 
-    def _part(self, weights: ImportanceWeights, mean: Array) -> PsiPart:
+    def psi_under(self, weights: ImportanceWeights, counted: Array) -> PsiPart:
+        """Return psi under weights of shape (n, m); `counted` is d_a, shape (K, n, m) or (K, n, 1)."""
         psi, factor, w = [], [], weights.w
         for a, rows in enumerate(self.slices):
-            value = weights.tilt * (mean[a] - self.M[a]) - weights.measure * self.R[a]
+            value = (weights.tilt * (counted[a] - self.M[a]) - weights.measure * self.R[a]) * np.ones_like(w)
             value[rows] += w[rows] * self.residual[rows]
             psi.append(value)
             factor.append(_factor(weights, rows, self.deriv[a]) * np.ones_like(self.share))
@@ -332,11 +334,6 @@ class EffectVariance:
             found += float(self.share[:, 0] @ total.sum(axis=0))
         return found
 
-    def own_terms(self, own_deriv: Array) -> tuple[Array, Array]:
-        """Weights and scores of a least-squares fit of each arm that stands for the part `own_sd`, (n, m)."""
-        weights = self.own_D * self.moments.own_sd**2 * own_deriv
-        return weights * own_deriv, weights * self.residual
-
     def gram(self, pairs: Array) -> Array:
         """Gram matrix of the equations (c, h) of all but the part `own_sd`, shape (m, K p, K p + 1).
 
@@ -350,7 +347,7 @@ class EffectVariance:
 
     def _add_gram(self, gram: Array, part: PsiPart, pairs: Array) -> None:
         n_arms, p, share = len(self.slices), self.q.shape[1], self.share
-        centres, pulled = self.centring(part.weights), part.D_psi
+        centres = self.centring(part.weights)
         products = [[self.q.T @ (share * f * factor) for factor in part.factor] for f, _ in centres]
         squares = [[(share * f * g).sum(axis=0) for g, _ in centres] for f, _ in centres]
         for a in range(n_arms):
@@ -365,17 +362,17 @@ class EffectVariance:
                 gram[:, of_a, of_b] += self.D[a, b] * block
                 if a != b:
                     gram[:, of_b, of_a] += self.D[a, b] * block.transpose(0, 2, 1)
-            weighted = share * pulled[a]
+            weighted = share * part.D_psi[a]
             cross = self.q.T @ (weighted * part.factor[a])
             cross -= sum((weighted * f).sum(axis=0) * centre[a] for f, centre in centres)
             gram[:, of_a, -1] -= cross.T
 
-    def curvature_weights(self, pulled: tuple[Array, Array]) -> Array:
+    def curvature_weights(self, D_psi_sums: tuple[Array, Array]) -> Array:
         """Return what m_a'' q q' is multiplied by in half the second derivative of V, shape (K, n, m).
 
-        `pulled` are the sums over all rows, of `PulledSums.pulled`.
+        `D_psi_sums` are those over all rows, of `DPsiSums.centred`.
         """
-        (of_M, of_R), first, total = pulled, self.parts[0].weights, []
+        (of_M, of_R), first, total = D_psi_sums, self.parts[0].weights, []
         for a, rows in enumerate(self.slices):
             pairs = [(part.weights, part.D_psi[a]) for part in self.parts]
             weight = sum((w.tilt * D_psi for w, D_psi in pairs), np.zeros_like(self.share)) - first.tilt * of_M[a]
@@ -384,6 +381,14 @@ class EffectVariance:
             weight[rows] -= own - first.w[rows] * of_R[a]
             total.append(self.share * weight)
         return np.stack(total)
+
+
+def own_terms(
+    sample: Sample, D: Array, moments: WeightMoments, own_deriv: Array, residual: Array
+) -> tuple[Array, Array]:
+    """Weights and scores of a least-squares fit of each arm that stands for the part `own_sd` of V, (n, m)."""
+    weights = np.diag(D)[sample.arm][:, None] * moments.own_sd**2 * own_deriv
+    return weights * own_deriv, weights * residual
 
 
 def _factor(weights: ImportanceWeights, own: slice, deriv: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.design import by_rows
+from causalrisk.design.design import rows_not_kept
 from causalrisk.design.did import without_change
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import check_alpha
@@ -168,7 +168,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     """
     check_alpha(alpha)
     if isinstance(record.design, ScannedDesign):
-        raise by_rows("explain()", "Type  res.methods()  for a paragraph in its place. ")
+        raise rows_not_kept("explain()", "Type  res.methods()  for a paragraph in its place. ")
     steps = [
         ("The formula", _formula(record)),
         ("The arms", _arms(record)),
@@ -288,7 +288,7 @@ def _scores(record: FitRecord) -> str:
 
 def _members(record: FitRecord) -> list[NDArray[np.intp]]:
     sample = record.sample
-    return [np.flatnonzero((sample.arm == a) & (sample.observed > 0)) for a in range(sample.n_arms)]
+    return [np.flatnonzero((sample.arm == a) & (sample.in_sample > 0)) for a in range(sample.n_arms)]
 
 
 def _weights(record: FitRecord) -> list[str]:

@@ -71,8 +71,9 @@ def _objective_sentence(joint: JointRecord, units: str) -> str:
         chosen = f"was {choice_of_anchor(joint.path, f' between {LADDER[0]:g} and {LADDER[-1]:g}')}"
     return (
         "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, "
-        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}, and of "
-        f"the effect heterogeneity at the start a share of {joint.criterion.share:.3g} was left out of the variance."
+        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}, and "
+        f"of the effect heterogeneity at the start a share of {joint.criterion.real_share:.3g} was left out of the "
+        "variance."
     )
 
 
@@ -280,7 +281,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         ("vanderweele_2017", sensitivity),
         ("chernozhukov_2022", sensitivity),
     )
-    texts = words.table("references")
+    texts = words("references")
     return sorted(texts[key] for key in cited | {key for key, holds in wanted if holds})
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import ScannedDesign
-from causalrisk.design.design import by_rows
+from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import influence_tables, most_influential, quick_method
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path
 from causalrisk.diagnostics.scores import balance_test, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, nearest_name, words
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, meanings, nearest_name
 from causalrisk.estimators.overlap import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
@@ -153,7 +153,8 @@ def report(
     check_alpha(alpha)
     check_page(path)
     if isinstance(record.design, ScannedDesign):
-        raise by_rows("the report", "Type  res.methods()  for a paragraph, beside res.summary() and res.balance(). ")
+        instead = "Type  res.methods()  for a paragraph, beside res.summary() and res.balance(). "
+        raise rows_not_kept("the report", instead)
     stated = statements(assumptions or {}, assumptions_of(record))
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
@@ -184,7 +185,7 @@ def statements(assumptions: Mapping[str, str], known: Mapping[str, Any]) -> dict
     """Return the statements on assumptions that are not empty; an OptionError for unknown ones."""
     for name in assumptions:
         if name not in known:
-            meant = words.values("assumptions").get(str(name).casefold())
+            meant = meanings("assumptions").get(str(name).casefold())
             close = meant if meant in known else nearest_name(name, known)
             raise OptionError(
                 f"assumptions: {name!r} is not known; expected any of {listed(tuple(known))}.\n"

@@ -207,7 +207,7 @@ def write_study(
     captions = {by: f"Effects on {facts.outcome} by {by}, each by itself and all together." for by in plots}
     figures = [figure_html(draw, captions[by], captions[by]) for by, draw in plots.items()]
     named = {"treat": f"the treatment ({facts.begins})", "outcome": f"change of {facts.outcome}"}
-    cited = sorted({words.table("references")["callaway_2021"], *references(record, False, False, False)})
+    cited = sorted({words("references")["callaway_2021"], *references(record, False, False, False)})
     parts = [
         summary_part(summary),
         assumptions_part(record, stated, **named),

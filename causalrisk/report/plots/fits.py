@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import moderators
-from causalrisk.design.design import by_rows
+from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance, check_threshold
 from causalrisk.diagnostics.influence import influence_method, influence_tables
 from causalrisk.diagnostics.risk import EstimatorRisks, anchor_path, estimator_risks, joint_of, penalty_path, risk_table
@@ -219,7 +219,7 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     one_of("learner", learner, (None, *learned.names))
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
     if isinstance(design, ScannedDesign):
-        raise by_rows("the plot of a learner", "res.learner_fit  has its fit outside of the folds. ")
+        raise rows_not_kept("the plot of a learner", "res.learner_fit  has its fit outside of the folds. ")
     values, ax = fit.kept_predictions(), axes_or_new(ax)
     for a, label in enumerate(design.labels):
         own = np.flatnonzero((design.arm == a) & design.recorded)

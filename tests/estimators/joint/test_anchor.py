@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.anchor import BEYOND, CAUTION, EXCESS, LADDER, mean_anchor, shares_of_least
-from causalrisk.estimators.joint.equations import SolutionRows
+from causalrisk.estimators.joint.anchor import BEYOND, CAUTION, EXCESS_VARIANCE, LADDER, mean_anchor, shares_of_least
+from causalrisk.estimators.joint.equations import RowsAtSolution
 from causalrisk.estimators.joint.influence import known_score_sums, known_terms, weight_products
 from causalrisk.estimators.joint.leave_one_out import RowParts, steps_without_clusters, steps_without_rows
 from causalrisk.estimators.joint.objective import bias_contrasts
@@ -114,7 +114,7 @@ def test_an_anchor_with_more_robust_variance_than_ipwra_is_raised(k, to):
     """Beside fits whose anchor is given: a wrong score, so that the errors of the outcome models count too."""
     data = wrong_score(k)
     res = fitted(data)
-    path, limit = res.anchor_path(), (1 + EXCESS / np.sqrt(len(data))) * res.start.effect_se**2
+    path, limit = res.anchor_path(), (1 + EXCESS_VARIANCE / np.sqrt(len(data))) * res.start.effect_se**2
     errors = {anchor: fitted(data, anchor=anchor).effect_se for anchor in path.index[path["robust se"].notna()]}
     np.testing.assert_allclose(path["robust se"].dropna(), list(errors.values()), rtol=1e-9)
     anchor, tried = climbed(errors.__getitem__, limit, held_out_anchor(path))
@@ -157,7 +157,7 @@ def test_robust_variance_of_the_choice_is_that_of_the_contrasts(case):
     contrasts = bias_contrasts(n_arms) * slopes / np.sqrt((slopes**2).mean())
     for fit, found, factor in (
         (res, path.robust_errors[path.chosen], res._record.choice_variance),
-        (res.start, np.sqrt(res._record.joint.problem.start_variance), 1.0),
+        (res.start, np.sqrt(res._record.joint.problem.start_robust_variance), 1.0),
     ):
         covariance = fit.cov_params().iloc[-n_arms:, -n_arms:].to_numpy() / factor
         assert found**2 == pytest.approx(np.trace(contrasts @ covariance @ contrasts.T), rel=1e-9)
@@ -432,8 +432,8 @@ def test_a_row_left_out_is_a_cluster_of_one_row(family, link, monkeypatch):
     trained = problem(2, family, link, "logit", "all", "difference", n=60, seed=2).joint(RISK, count=3)[0]
     trainer = Trainer(trained)
     solution = trainer.train(joint_criterion(trained, RISK))
-    rows = SolutionRows(solution, trainer.whole)
-    sums = known_score_sums(rows, trainer.centres(solution)[0], weight_products([solution], rows.rows)[0])
+    rows = RowsAtSolution(solution, trainer.whole)
+    sums = known_score_sums(rows, trainer.centres(solution)[0], weight_products([solution], rows.data)[0])
     parts = RowParts.of(rows, sums, known_terms(rows, sums), trained.units(slice(0, rows.sample.n), rows.sample))
     shares = rows.sample.s / rows.sample.total
     alone = steps_without_rows(solution, parts, shares)

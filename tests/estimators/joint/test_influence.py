@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.equations import SolutionRows
+from causalrisk.estimators.joint.equations import RowsAtSolution
 from causalrisk.estimators.joint.influence import (
     _fixed_tilt_gradients,
     known_score_sums,
@@ -34,8 +34,8 @@ class ByHand:
         self.error = np.where(sample.arm == 1, m1, m0) - sample.y
         self.own = np.hstack([sample.X.columns * inside[:, None] for inside in sample.indicators.T])
         self.effect_slope = np.hstack([-sample.X.columns, sample.X.columns])
-        start = rows.resampled.start[..., 0]
-        self.effect = m1 - m0 - solution.criterion.share * (sample.X.columns @ (start[1] - start[0]))
+        start = rows.resampled.start_theta[..., 0]
+        self.effect = m1 - m0 - solution.criterion.real_share * (sample.X.columns @ (start[1] - start[0]))
         weights = [self.weights_at(column) for column in gamma.T]
         self.w, self.t = (np.array(part) for part in zip(*weights, strict=True))
         self.penalties = np.r_[solution.criterion.fitted_penalty, np.full(len(gamma.T) - 1, solution.criterion.penalty)]
@@ -108,7 +108,7 @@ def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
     joint = res._record.joint
     trainer = Trainer(joint.problem)
     solution = trainer.train(joint.criterion)
-    rows, fit = SolutionRows(solution, trainer.whole), joint.problem.weight_fit
+    rows, fit = RowsAtSolution(solution, trainer.whole), joint.problem.weight_fit
     (centres,) = trainer.centres(solution)
     sums = known_score_sums(rows, centres)
     gamma = np.column_stack([fit.gamma, joint.replicates.gamma])
@@ -145,8 +145,8 @@ def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
 def test_gradients_under_a_fixed_tilt_equal_those_of_any(case):
     parts, _, _ = problem(*case).joint(RISK)
     trainer = Trainer(parts)
-    rows = SolutionRows(trainer.train(joint_criterion(parts, RISK)), trainer.whole)
-    for _, _, at in rows.rows.replicated.blocks():
+    rows = RowsAtSolution(trainer.train(joint_criterion(parts, RISK)), trainer.whole)
+    for _, _, at in rows.data.replicated.blocks():
         general = np.add(*variance_gradients(rows, at))
         np.testing.assert_allclose(
             _fixed_tilt_gradients(rows)(at), general, rtol=1e-9, atol=1e-12 * np.abs(general).max()

@@ -10,7 +10,7 @@ import pytest
 
 import causalrisk.estimators.fit as fitting
 from causalrisk import IPWRA, JRE, scan
-from causalrisk.estimators.joint import scanned, train
+from causalrisk.estimators.joint import problem, train
 from causalrisk.numerics.blocks import spread_evenly
 from causalrisk.propensity.replicates import Replicates
 from tests.studies.study_large import EVERY, compared
@@ -30,7 +30,7 @@ def data(n=N, seed=1):
 def large(monkeypatch):
     """Samples of a thousand rows count as large; the anchor is chosen by two thousand."""
     monkeypatch.setattr(fitting, "LARGE", 1000)
-    for module in (train, scanned):
+    for module in (train, problem):
         monkeypatch.setattr(module, "ENOUGH", 2000)
 
 
@@ -74,7 +74,7 @@ def test_draws_that_are_asked_for_are_drawn(large, options):
 def test_effects_are_those_of_many_draws_and_all_rows(large, monkeypatch, options):
     model = JRE.from_formula("y ~ x1 + x2", data(), treat="d", **options)
     quick = model.fit(cov_type="robust")
-    for module in (train, scanned):
+    for module in (train, problem):
         monkeypatch.setattr(module, "ENOUGH", N)
     whole = model.fit(cov_type="robust", n_replicates=400)
     assert abs(quick.effect - whole.effect) < 0.05 * whole.bse.iloc[0]
@@ -110,7 +110,7 @@ def test_a_part_of_the_rows_is_even():
 def test_a_part_of_the_rows_leaves_variances_as_they_are(large, monkeypatch):
     model = JRE.from_formula("y ~ x1 + x2", data(), treat="d")
     part = model.fit(cov_type="robust").anchor_path()
-    for module in (train, scanned):
+    for module in (train, problem):
         monkeypatch.setattr(module, "ENOUGH", N)
     whole = model.fit(cov_type="robust").anchor_path()
     column = next(name for name in whole if "std err" in name)

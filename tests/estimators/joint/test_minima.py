@@ -8,9 +8,9 @@ import pytest
 from causalrisk.estimators.joint.minima import LinearModels, LinearObjectives, LinearSums
 from causalrisk.estimators.joint.objective import ResampledWeights
 from causalrisk.numerics.blocks import add_up
-from causalrisk.propensity.replicates import BlockwiseWeights, ModelRows, Replicates, ShiftedLogitReplicates
+from causalrisk.propensity.replicates import BatchedWeights, ModelRows, Replicates, ShiftedLogitReplicates
 from tests.estimators.joint.test_objective import Setting
-from tests.problems import ERM, RISK
+from tests.problems import ERM, RISK, expand
 
 CASES = [
     (2, "gaussian", None, "all", "difference"),
@@ -27,7 +27,7 @@ def resampled(setting, m=4):
     sample, fit = setting.parts.sample, setting.parts.fit
     counts = np.random.default_rng(0).multinomial(sample.n, np.full(sample.n, 1 / sample.n), size=m).T.astype(float)
     gammas = [setting.states + 0.01 * j for j in range(m)]
-    operator = BlockwiseWeights(sample.slices, fit.model, counts, gammas, 3)
+    operator = BatchedWeights(sample.slices, fit.model, counts, gammas, 3)
     gamma = np.stack([fit.gamma + 0.01 * j for j in range(m)], axis=1)
     at = fit.model.weights_at(fit.model.predictors(gamma), counts)
     return ResampledWeights.of(counts / sample.n, at, operator, starts(sample, counts * at.w))
@@ -53,11 +53,11 @@ def test_equations_are_those_of_the_general_expansion(case, criterion, grouped):
         inside = np.arange(setting.parts.sample.n) % 3 == 0
         setting = setting.of_groups(np.column_stack([inside, ~inside]).astype(float))
     theta, some = setting.start + 0.1, resampled(setting)
-    expected = setting.objective.expand(theta[..., None], some)
+    expected = expand(setting.objective, theta[..., None], some)
     models, views = LinearModels.of(theta, setting.parts.sample), some.views(setting.objective.groups)
     sums = LinearSums.of(models.rows(setting.parts.sample), setting.criterion, resampled=some, views=views)
     linear = LinearObjectives(models, setting.criterion, sums)
-    np.testing.assert_allclose(linear.starts.theta, some.start, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(linear.starts.theta, some.start_theta, rtol=1e-9, atol=1e-11)
     strict, gram = linear.equations()
     units = setting.objective.row_units
     np.testing.assert_allclose(strict * units, expected.strict, rtol=1e-9, atol=1e-11 * np.abs(expected.strict).max())

@@ -17,8 +17,8 @@ from causalrisk.estimators.joint.objective import (
     unit_slopes,
 )
 from causalrisk.estimators.joint.train import joint_criterion
-from causalrisk.propensity.replicates import BlockwiseWeights
-from tests.problems import ERM, RISK, problem, tilt_function
+from causalrisk.propensity.replicates import BatchedWeights
+from tests.problems import ERM, RISK, expand, problem, tilt_function
 
 CASES = [
     (2, "gaussian", None, "all", "difference"),
@@ -56,7 +56,7 @@ class Setting:
         return at.equations.stacked(self.criterion) * self.objective.row_units
 
     def expand(self, theta):
-        return self.objective.expand(theta.reshape(*self.start.shape, 1), self.resampled)
+        return expand(self.objective, theta.reshape(*self.start.shape, 1), self.resampled)
 
     def of_groups(self, groups):
         """The same with a risk of each group, shape (n, G)."""
@@ -150,7 +150,7 @@ class Setting:
                     for i in range(sample.n):
                         a = sample.arm[i]
                         sign = self.slopes[k] * (a == k) - self.slopes[j] * (a == j)
-                        of_arms = [m - self.criterion.share * s for m, s in zip(mean[i], start[i], strict=True)]
+                        of_arms = [m - self.criterion.real_share * s for m, s in zip(mean[i], start[i], strict=True)]
                         psi[b, i] = h[i] * (self.slopes[k] * of_arms[k] - self.slopes[j] * of_arms[j])
                         psi[b, i] += sign * w[i] * (sample.y[i] - mean[i][a])
                         psi[b, i] *= sample.n / total
@@ -260,7 +260,7 @@ def test_some_resamples_of_groups_are_groups_of_some_resamples(setting):
     groups = np.column_stack([inside, ~inside]).astype(float)
     share = np.random.default_rng(0).random((sample.n, 3))
     fit = setting.parts.fit
-    operator = BlockwiseWeights(sample.slices, fit.model, share, [setting.states] * 3, 3)
+    operator = BatchedWeights(sample.slices, fit.model, share, [setting.states] * 3, 3)
     at = fit.model.weights_at(fit.model.predictors(np.tile(fit.gamma[:, None], 3)), share)
     three = ResampledWeights.of(share, at, operator, np.repeat(setting.start[..., None], 3, axis=2))
     rows = np.random.default_rng(1).random((sample.n, 1, 2))

@@ -214,7 +214,7 @@ def test_clusters_held_out_in_several_passes_and_with_little_memory(births, monk
     }
     fit = {"cov_type": "cluster", "n_replicates": 4}
     first = JRE.from_formula(**given).fit(**fit)
-    monkeypatch.setattr("causalrisk.estimators.joint.anchor.AT_ONCE", 1)  # a solution at a time
+    monkeypatch.setattr("causalrisk.estimators.joint.anchor.AT_ONCE_BYTES", 1)  # a solution at a time
     monkeypatch.setattr("causalrisk.estimators.joint.leave_one_out.AT_ONCE", 1)  # and a cluster
     monkeypatch.setattr("causalrisk.estimators.joint.leave_one_out.LARGE", 1)  # by products of matrices
     monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 60)

@@ -149,7 +149,7 @@ def test_workers_and_groups_change_no_digit_and_blocks_none_but_the_last(births,
     first = values((0, 300, 301))
     np.testing.assert_array_equal(values((0, 300, 301), n_jobs=2)._record.boot.values, first._record.boot.values)
     agree(values((0,)), first)
-    monkeypatch.setattr("causalrisk.estimators.joint.refit.AT_ONCE", 1)  # a group of resamples at a time
+    monkeypatch.setattr("causalrisk.estimators.joint.refit.AT_ONCE_BYTES", 1)  # a group of resamples at a time
     alone = values((0, 300, 301))
     agree(alone, first, tolerance=0 if family == "gaussian" else 1e-9)
 

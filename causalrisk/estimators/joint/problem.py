@@ -1,7 +1,7 @@
-"""The Joint Robust Estimator over blocks of rows: the joint problem of a scan.
+"""The joint problem that an IPWRA fit leaves: of rows in memory, and over blocks of the rows of a scan.
 
-Flows in: a scan, its IPWRA fit over blocks. Flows out: the joint problem, and its passes after the fit. Training is
-that of a fit in memory; only where the rows are, and how the propensity replicates are drawn, is different.
+Flows in: the IPWRA fit, of a scan what it was made from. Flows out: the joint problem, and of a scan its passes after
+the fit. Training is the same; only where the rows are, and how the propensity replicates are drawn, is different.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from causalrisk.estimators.joint.equations import JointRows
 from causalrisk.estimators.joint.leave_one_out import cluster_numbers
 from causalrisk.estimators.joint.minima import LinearModels
 from causalrisk.estimators.joint.refit import JointFit, refit_jointly
-from causalrisk.estimators.joint.train import ENOUGH, SHARE, JointEstimate, JointProblem, SolvedRows
+from causalrisk.estimators.joint.train import ENOUGH, SMALLER, JointEstimate, JointEstimateRows, JointProblem
 from causalrisk.estimators.options import JREOptions
 from causalrisk.estimators.problem import Block, ScannedProblem
 from causalrisk.estimators.record import FitRecord, LaterPasses
@@ -31,11 +31,11 @@ from causalrisk.estimators.refit import refit_propensity
 from causalrisk.estimators.resampling import FullFit, Resamples, ScannedPasses, checked_replicates
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import Trained
-from causalrisk.estimators.weights import BlockedWeights
+from causalrisk.estimators.weights import WeightsOfScan
 from causalrisk.numerics.blocks import spread_evenly
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.replicates import (
-    BlockwiseReplicates,
+    BatchedReplicates,
     Replicates,
     ReplicateTotals,
     ResampleReplicates,
@@ -59,23 +59,23 @@ class ScannedJointProblem(JointProblem):
         As in `JointProblem`, without rows.
     source : ScannedProblem
         What is estimated from which data.
-    weights : BlockedWeights
+    weights : WeightsOfScan
         The fitted importance weights.
     full : FullFit
         The IPWRA fit, to be made again.
     """
 
     source: ScannedProblem
-    weights: BlockedWeights
+    weights: WeightsOfScan
     full: FullFit
-    share: float = 1.0
+    thinning: float = 1.0
 
     in_memory = kept = False
     in_blocks = True
 
     def over_fits(self, function: Callable[[slice, Sample, WeightFit], T]) -> Iterator[T]:
         """As in `JointProblem`."""
-        blocks = self.source.over(functools.partial(_of_parts, self.weights, function, self.share, list))
+        blocks = self.source.over(functools.partial(_of_parts, self.weights, function, self.thinning, list))
         return itertools.chain.from_iterable(blocks)
 
     def over(self, function: Callable[[JointRows], T], moments: dict[int, WeightMoments] | None = None) -> Iterator[T]:
@@ -91,22 +91,22 @@ class ScannedJointProblem(JointProblem):
 
     def over_influence(self, rows: EstimateRows, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
         """As in `JointProblem`."""
-        return self.source.over(functools.partial(_on_influence, function, self, cast(SolvedRows, rows)))
+        return self.source.over(functools.partial(_on_influence, function, self, cast(JointEstimateRows, rows)))
 
     @functools.cached_property
     def totals(self) -> ReplicateTotals | None:
         """As in `JointProblem`."""
         if self.every is not None:
             return self.every.totals
-        return ReplicateTotals(self.weights.whole.target, None) if self.separable else self.varying_totals()
+        return ReplicateTotals(self.weights.whole.target, None) if self.fixed_tilt else self.varying_totals()
 
     @functools.cached_property
     def thinned(self) -> JointProblem:
         """As in `JointProblem`."""
-        share = ENOUGH / self.source.design.n
-        if share >= 1 or self.clusters or self.weight_fit.model.membership is not None:
+        thinning = ENOUGH / self.source.design.n
+        if thinning >= 1 or self.clusters or self.weight_fit.model.membership is not None:
             return self
-        return dataclasses.replace(self, share=share, every=self)
+        return dataclasses.replace(self, thinning=thinning, every=self)
 
     def without_rows(self) -> JointProblem:
         """Return what is kept of the problem after the fit."""
@@ -115,14 +115,14 @@ class ScannedJointProblem(JointProblem):
 
 
 def _of_parts(
-    weights: BlockedWeights, function: OfFit[T], share: float, combine: Callable[[Iterable[T]], Any], block: Block
+    weights: WeightsOfScan, function: OfFit[T], thinning: float, combine: Callable[[Iterable[T]], Any], block: Block
 ) -> Any:
-    """Combine what a function makes of some rows of a block at a time, or of a share of them."""
+    """Combine what a function makes of some rows of a block at a time, or of a share of them, `thinning`."""
     fit, sample = weights.of(block), block.sample
-    if share < 1:
-        rows = spread_evenly(block.position, share)
+    if thinning < 1:
+        rows = spread_evenly(block.position, thinning)
         fit, sample = fit.part_of_fit(rows), sample.some(rows)
-    return combine(function(rows, sample.part(rows), fit.part_of_fit(rows)) for rows in sample.parts(SHARE))
+    return combine(function(rows, sample.part(rows), fit.part_of_fit(rows)) for rows in sample.parts(SMALLER))
 
 
 def joint_problem(start: FitRecord, sample: Sample, replicates: Replicates, clusters: int) -> JointProblem:
@@ -151,7 +151,7 @@ def scanned_joint_problem(
 ) -> ScannedJointProblem:
     """Draw the propensity replicates if they are not known; their weights go by the number of each row."""
     estimate, weights = start.estimate, trained.weighed.weights
-    if not isinstance(weights, BlockedWeights):
+    if not isinstance(weights, WeightsOfScan):
         raise TypeError("the joint estimator has importance weights")
     full = FullFit(estimate.params, trained.theta, trained.level, problem.options.effect_scale)
     if replicates is None:
@@ -168,7 +168,7 @@ def without_rows(
 ) -> tuple[JointEstimate, JointProblem, LaterJointPasses]:
     """Return what is kept of an estimate and its problem after the fit, and further passes over the rows."""
     kept = dataclasses.replace(found, estimate=ScannedEstimate.of(found.estimate))
-    passes = LaterJointPasses(problem, cast(SolvedRows, found.estimate.rows), found.covariance)
+    passes = LaterJointPasses(problem, cast(JointEstimateRows, found.estimate.rows), found.covariance)
     return kept, problem.without_rows(), passes
 
 
@@ -180,11 +180,11 @@ def check_held_out(problem: ScannedProblem, options: JREOptions, budget: float |
         check_clusters_held_out(problem.n_clusters, numbers, budget)
 
 
-def check_joint(design: Design, joint_options: JREOptions, kinds: tuple[str, str]) -> None:
+def check_joint_scan(design: Design, joint_options: JREOptions, cov_type: str) -> None:
     """Refuse of a scan what the joint estimator has in memory alone."""
     if not isinstance(design, ScannedDesign):
         return
-    if kinds[0] in ("bootstrap", "replicates") and joint_options.bootstrap_replicates == "nested":
+    if cov_type in ("bootstrap", "replicates") and joint_options.bootstrap_replicates == "nested":
         raise UnavailableError(
             'bootstrap_replicates="nested" is not there for a scan: the replicates of each resample would take passes '
             'of their own.\nType  bootstrap_replicates="shifted".'
@@ -204,7 +204,7 @@ class LaterJointPasses(LaterPasses):
     ----------
     problem : ScannedJointProblem
         What was trained.
-    rows : SolvedRows
+    rows : JointEstimateRows
         The influence function.
     covariance : ndarray, shape (d, d), optional
         Robust covariance of all estimates, where it is known.
@@ -213,7 +213,7 @@ class LaterJointPasses(LaterPasses):
     """
 
     problem: ScannedJointProblem
-    rows: SolvedRows
+    rows: JointEstimateRows
     covariance: Array | None
     start: LaterPasses | None = None
 
@@ -230,7 +230,7 @@ class LaterJointPasses(LaterPasses):
         replicates: ResampleReplicates = ShiftedLogitReplicates(shifts)
         if not weight_fit.model.separable:
             shifted = functools.partial(shifted_gamma, shifts)
-            replicates = BlockwiseReplicates(problem.replicates.count, shifted)
+            replicates = BatchedReplicates(problem.replicates.count, shifted)
         fit = JointFit(weight_fit, solution.criterion, replicates, LinearModels.plain(theta))
         start = ScannedPasses(problem.source, problem.full, Resamples(problem.source.resampler(kind, seed), n_boot))
         passes = dataclasses.replace(start, full=start.full.without_level())
@@ -238,7 +238,7 @@ class LaterJointPasses(LaterPasses):
 
 
 def _on_influence(
-    function: Callable[[BlockInfluence], T], problem: ScannedJointProblem, rows: SolvedRows, block: Block
+    function: Callable[[BlockInfluence], T], problem: ScannedJointProblem, rows: JointEstimateRows, block: Block
 ) -> T:
     def influence(place: slice, sample: Sample, fit: WeightFit) -> Array:
         return rows.of(problem.block(place, sample, fit))[1]
