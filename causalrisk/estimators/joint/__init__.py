@@ -5,7 +5,7 @@ of resamples with linear models (`minima.LinearObjectives`: products of columns)
 (`objective.JointObjective`). Where each of its terms is computed:
 
     term                       sample, linear             resamples, linear                nonlinear
-    biases B_a, u_b            equations._first_sums      minima._risk_sums                JointObjective.levels
+    biases B_a, u_b            equations._first_sums      minima._risk_sums                JointObjective.first_pass
     V, but for own spread      equations._variance_rows   LinearObjectives._variance_gram  EffectVariance.gram
     own spread of a weight     equations._first_sums      LinearSums.of                    variance.own_terms
     alpha times the losses     equations._first_sums      LinearSums.of                    JointObjective.terms

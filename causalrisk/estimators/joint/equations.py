@@ -235,7 +235,7 @@ class Expanded:
         Coefficients.
     equations : JointEquations
         The equations.
-    levels : MeansAndBiases
+    averages : MeansAndBiases
         Averages, biases and centres.
     psi : PsiSums
         Products of psi.
@@ -245,20 +245,20 @@ class Expanded:
 
     theta: Array
     equations: JointEquations
-    levels: MeansAndBiases
+    averages: MeansAndBiases
     psi: PsiSums
     left_out: float
 
     def at(self, theta: Array, D: Array) -> Expanded:
         """Return that of linear models about another theta."""
         step = theta - self.theta
-        equations, levels, psi = self.equations.moved(step), self.levels.moved(step), self.psi.moved(step, D)
-        return Expanded(theta, equations, levels, psi, self.left_out)
+        equations, averages, psi = self.equations.moved(step), self.averages.moved(step), self.psi.moved(step, D)
+        return Expanded(theta, equations, averages, psi, self.left_out)
 
 
 @dataclass(frozen=True)
 class _FirstSums:
-    """What the first pass leaves: forms of the biases, factors of the loss and of the part `own_sd` of V, levels.
+    """What the first pass leaves: forms of the biases, factors of the loss and of the part `own_sd` of V, averages.
 
     The scores are minus the gradient of the loss, shape (K, p).
     """
@@ -267,7 +267,7 @@ class _FirstSums:
     loss: tuple[Triangle, ...]
     scores: Array
     own: tuple[Triangle, ...]
-    levels: MeansAndBiases
+    averages: MeansAndBiases
 
 
 @dataclass(frozen=True)
@@ -288,14 +288,14 @@ def expand_about(
     """Expand the objective about theta, shape (K, p): two passes over the rows, or one where the centres are known."""
     if centres is None:
         first = add_up(over(partial(_first_sums, theta, criterion)))
-        levels = first.levels
-        second = add_up(over(partial(_second_sums, theta, criterion, levels.centres, levels.start_means)))
+        averages = first.averages
+        second = add_up(over(partial(_second_sums, theta, criterion, averages.centres, averages.start_means)))
     else:
         first, second = add_up(over(partial(_both_sums, theta, criterion, centres)))
     variance = [*(triangle.factor for triangle in second.variance), *_placed(first.own, theta)]
     loss = np.concatenate(_placed(first.loss, theta))
     equations = JointEquations(first.forms, loss, np.concatenate(variance), -first.scores.ravel())
-    return Expanded(theta, equations, first.levels, second.psi, second.left_out)
+    return Expanded(theta, equations, first.averages, second.psi, second.left_out)
 
 
 def _placed(factors: tuple[Triangle, ...], theta: Array) -> list[Array]:
@@ -323,7 +323,7 @@ def _first_sums(theta: Array, criterion: JointCriterion, block: JointRows) -> _F
         loss=_fit_factors(sample, trained * expected, trained * score),
         scores=np.stack([(trained * score)[rows, 0] @ sample.X.columns[rows] for rows in sample.slices]),
         own=_fit_factors(sample, share * spread, share * spread_scores),
-        levels=_levels(objective, at, resampled),
+        averages=_averages(objective, at, resampled),
     )
 
 
@@ -335,7 +335,7 @@ def _fit_factors(sample: Sample, weights: Array, scores: Array) -> tuple[Triangl
     return tuple(Triangle(np.column_stack([q[rows] * root[rows], right[rows]])) for rows in sample.slices)
 
 
-def _levels(objective: JointObjective, at: OutcomeMeans, resampled: ResampledWeights) -> MeansAndBiases:
+def _averages(objective: JointObjective, at: OutcomeMeans, resampled: ResampledWeights) -> MeansAndBiases:
     sample, q, share = objective.sample, objective.q, resampled.share
     slices, tilted = sample.slices, share * resampled.moments.mean.tilt
     fitted, mean = resampled.at, resampled.moments.mean
@@ -492,8 +492,8 @@ class JointSolution:
         result: OptimizeResult,
     ) -> None:
         self.criterion, self.theta, self.effect_scale, self.result = criterion, at.theta, effect_scale, result
-        self.equations, self.levels, self.psi = at.equations, at.levels, at.psi
-        self.raw_means, self.mean_bias = at.levels.means, at.levels.bias
+        self.equations, self.averages, self.psi = at.equations, at.averages, at.psi
+        self.raw_means, self.mean_bias = at.averages.means, at.averages.bias
         count, n_contrasts = self.count, len(criterion.contrasts)
         self.penalties = np.append(criterion.fitted_penalty, np.full(count, criterion.penalty / count))
         fitted, replicated = self.equations.net_biases(criterion)
@@ -544,7 +544,7 @@ class JointSolution:
         V counts means less the share c of those at the start.
         """
         size, p = self.theta.size, self.theta.shape[1]
-        centre = self.psi.tilt_slope.sum(axis=0).reshape(size, 1) * self.levels.start_slope.reshape(1, size)
+        centre = self.psi.tilt_slope.sum(axis=0).reshape(size, 1) * self.averages.start_slope.reshape(1, size)
         D = np.kron(self.criterion.D, np.ones((p, p)))
         return -self.criterion.real_share * D * (self.psi.start_slope.sum(axis=0) - centre)
 
@@ -584,19 +584,19 @@ class RowsAtSolution:
     @cached_property
     def variance(self) -> EffectVariance:
         """V over the replicates."""
-        return self.objective.variance(self.means, self.resampled, self.solution.levels.centres)
+        return self.objective.variance(self.means, self.resampled, self.solution.averages.centres)
 
     def start_moved(self, steps: Array) -> Array:
         """How the means of rows at the start move with its coefficients, (n, K p), less their averages; (K, n)."""
         theta, steps = self.resampled.known_start, steps.reshape(len(steps), *self.solution.theta.shape)
         own = self.objective.start_deriv(theta)[..., 0] * np.einsum("np,nap->an", self.q, steps)
-        return own - np.einsum("ap,nap->an", self.solution.levels.start_slope, steps)
+        return own - np.einsum("ap,nap->an", self.solution.averages.start_slope, steps)
 
     @cached_property
     def fitted_variance(self) -> EffectVariance:
         """The variance of the effect at the fitted score, no share of which is left out."""
         share, moments = self.resampled.share, WeightMoments.single(self.resampled.at)
-        centres = self.solution.levels.fitted_centres
+        centres = self.solution.averages.fitted_centres
         return EffectVariance(self.sample, self.objective.D, share, moments, self.means, self.means.mean, centres)
 
 

@@ -72,16 +72,16 @@ def _centres_of_block(found: Sequence[JointSolution], block: JointRows) -> tuple
 
 def _fixed_centres(solution: JointSolution) -> ReplicateCentres:
     """Those where nothing but w varies over the replicates."""
-    levels = solution.levels
+    averages = solution.averages
     gradient = 2 * solution.equations.variance_gradient[None]
     return ReplicateCentres(
         loss=solution.loss_gradient[None],
         of_tilt=gradient,
         of_measure=np.zeros_like(gradient),
-        M=levels.centres.M.T,
-        R=levels.centres.R.T,
-        M_slope=levels.tilted_slope[None],
-        R_slope=-levels.bias_slope[None],
+        M=averages.centres.M.T,
+        R=averages.centres.R.T,
+        M_slope=averages.tilted_slope[None],
+        R_slope=-averages.bias_slope[None],
     )
 
 
@@ -541,7 +541,7 @@ def influence_function(rows: RowsAtSolution, centres: ReplicateCentres, by_gamma
     theta = -solution.hessian.solve(score + of_score, whitened + of_whitened).T
     by_arm = theta.reshape(sample.n, *solution.theta.shape)
     means = fit.tilt[:, None] * (rows.predicted.T - raw)
-    means += np.einsum("ap,nap->na", solution.levels.means_slope, by_arm)
+    means += np.einsum("ap,nap->na", solution.averages.means_slope, by_arm)
     if by_gamma.means is not None:
         means += fit.influence @ by_gamma.means.T
     common, net = _common_influence(rows, by_gamma, by_arm), solution.net_means()
@@ -605,7 +605,7 @@ def _common_influence(rows: RowsAtSolution, by_gamma: PropensitySums, by_arm: Ar
     solution, sample = rows.solution, rows.sample
     slopes = rows.criterion.scale_slopes / sample.n_arms
     own = sample.indicators * (rows.resampled.moments.mean.w[:, 0] * rows.error)[:, None] - _centre_of_bias(rows)
-    influence = own @ slopes + np.einsum("a,ap,nap->n", slopes, solution.levels.bias_slope, by_arm)
+    influence = own @ slopes + np.einsum("a,ap,nap->n", slopes, solution.averages.bias_slope, by_arm)
     return influence + rows.weight_fit.influence @ by_gamma.common_bias
 
 
@@ -629,7 +629,7 @@ def monte_carlo_se(solution: JointSolution, gradients: Array) -> Array:
     if n_rep == 1:
         return np.full(n_arms - 1, np.nan)
     jacobian = solution.effect_scale.jacobian(solution.raw_means)[: n_arms - 1]
-    contrast = (jacobian[:, :, None] * solution.levels.means_slope).reshape(n_arms - 1, -1)
+    contrast = (jacobian[:, :, None] * solution.averages.means_slope).reshape(n_arms - 1, -1)
     penalised = solution.criterion.penalty * np.einsum("cb,cbk->bk", solution.u[:, 1:], solution.u_slope[:, 1:])
     gradient = gradients + penalised
     change = (gradient - gradient.mean(axis=0)) @ solution.hessian.solve(contrast.T)

@@ -391,12 +391,12 @@ class Point:
     ----------
     theta : ndarray, shape (K, p, m)
         Coefficients.
-    levels : FirstPassSums, optional
+    first_pass : FirstPassSums, optional
         What is known of all rows there.
     """
 
     theta: Array
-    levels: FirstPassSums | None = None
+    first_pass: FirstPassSums | None = None
 
 
 ObjectiveStage: TypeAlias = Callable[[JointObjective, ResampledWeights, Point], T]  # what it makes of some rows adds up
@@ -473,25 +473,25 @@ class NonlinearObjectives:
 
     def __init__(self, objective: JointObjective, passes: JointPasses) -> None:
         self.objective, self.passes = objective, passes
-        self._levels: dict[bytes, list[FirstPassSums]] = {}
+        self._first_pass: dict[bytes, list[FirstPassSums]] = {}
         self._expansions: dict[bytes, Expansion] = {}
 
-    def levels(self, theta: Array) -> list[FirstPassSums]:
+    def first_pass(self, theta: Array) -> list[FirstPassSums]:
         """Sum what the terms need of all rows at theta, shape (K, p, m), for each group; a pass."""
-        return self._known(self._levels, theta, lambda: self.passes.over(_levels, self._points(theta)))
+        return self._known(self._first_pass, theta, lambda: self.passes.over(_first_pass, self._points(theta)))
 
     def at(self, theta: Array) -> Expansion:
-        """Expand about theta, shape (K, p, m); a pass after that for the levels."""
+        """Expand about theta, shape (K, p, m); a pass after the first."""
         return self._known(self._expansions, theta, lambda: self._expand(theta))
 
     def _expand(self, theta: Array) -> Expansion:
-        levels = self.levels(theta)
+        first_pass = self.first_pass(theta)
         points = [
-            dataclasses.replace(point, levels=of_group.without_slopes())
-            for point, of_group in zip(self._points(theta), levels, strict=True)
+            dataclasses.replace(point, first_pass=of_group.without_slopes())
+            for point, of_group in zip(self._points(theta), first_pass, strict=True)
         ]
         terms = self.passes.over(_terms, points)
-        parts = [self.objective.expansion(*pair) for pair in zip(levels, terms, strict=True)]
+        parts = [self.objective.expansion(*pair) for pair in zip(first_pass, terms, strict=True)]
         names = [field.name for field in dataclasses.fields(Expansion)]
         return Expansion(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
@@ -509,7 +509,7 @@ class NonlinearObjectives:
 
     def centres(self, theta: Array) -> VarianceCentres | None:
         """Return what centres psi of the full sample at theta, shape (K, p, 1), where there is V."""
-        return next(iter(self.levels(theta)[0].centres), None)
+        return next(iter(self.first_pass(theta)[0].centres), None)
 
     def _by_arm(self, theta: Array) -> Array:
         return theta.reshape(self.objective.sample.n_arms, -1, theta.shape[1])
@@ -522,10 +522,10 @@ class NonlinearObjectives:
         return Expansions(equations, at.curvature, np.where(finite, at.value, np.inf))
 
     def walls(self, theta: Array) -> Array:
-        """As in `numerics.optimize.Objectives`; of rows in blocks the pass for the levels, which are needed next."""
+        """As in `numerics.optimize.Objectives`; of rows in blocks the first pass, which is needed next."""
         theta = self._by_arm(theta)
         if self.passes.in_blocks:
-            return np.concatenate([self.objective.strict_levels(levels) for levels in self.levels(theta)])
+            return np.concatenate([self.objective.strict_after_pass(sums) for sums in self.first_pass(theta)])
         return np.concatenate(self.passes.over(_walls, self._points(theta)))
 
     def subset(self, wanted: NDArray[np.bool_]) -> NonlinearObjectives:
@@ -537,15 +537,15 @@ class NonlinearObjectives:
         return minimize_stack(self, theta.reshape(-1, theta.shape[2]))
 
 
-def _levels(objective: JointObjective, resampled: ResampledWeights, point: Point) -> FirstPassSums:
+def _first_pass(objective: JointObjective, resampled: ResampledWeights, point: Point) -> FirstPassSums:
     with np.errstate(all="ignore"):  # where a step goes too far sums are not finite
-        return objective.levels(objective.means(point.theta), resampled.views(objective.groups))
+        return objective.first_pass(objective.means(point.theta), resampled.views(objective.groups))
 
 
 def _terms(objective: JointObjective, resampled: ResampledWeights, point: Point) -> ObjectiveTerms:
-    levels = cast(FirstPassSums, point.levels)
+    first_pass = cast(FirstPassSums, point.first_pass)
     with np.errstate(all="ignore"):
-        return objective.terms(objective.means(point.theta), resampled, resampled.views(objective.groups), levels)
+        return objective.terms(objective.means(point.theta), resampled, resampled.views(objective.groups), first_pass)
 
 
 def _walls(objective: JointObjective, resampled: ResampledWeights, point: Point) -> Any:

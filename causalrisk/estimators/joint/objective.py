@@ -420,13 +420,13 @@ class JointObjective:
         found = np.concatenate([-contrasted(of_view, criterion)[..., -1] for of_view in forms], axis=1)
         return root / np.sqrt(len(views)) * self.row_units[-1] * found
 
-    def strict_levels(self, levels: FirstPassSums) -> Array:
-        """As `strict_residuals`, where the levels are known."""
-        of_view = (self.equations(levels, number) for number in range(len(levels.fitted)))
+    def strict_after_pass(self, first_pass: FirstPassSums) -> Array:
+        """As `strict_residuals`, where the sums of the first pass are known."""
+        of_view = (self.equations(first_pass, number) for number in range(len(first_pass.fitted)))
         strict = [fitted if self.criterion.full_risk else replicated for fitted, replicated in of_view]
         return -np.concatenate(strict, axis=1)[..., -1] / np.sqrt(len(strict)) * self.row_units[-1]
 
-    def levels(self, at: OutcomeMeans, views: list[ResampledWeights]) -> FirstPassSums:
+    def first_pass(self, at: OutcomeMeans, views: list[ResampledWeights]) -> FirstPassSums:
         """Sum over rows what the terms need of all rows; those of blocks add up."""
         sample, full_risk, rows = self.sample, self.criterion.full_risk, bias_rows(self.sample, at)
         return FirstPassSums(
@@ -452,7 +452,7 @@ class JointObjective:
         return np.where(np.isfinite(middle), middle, 0.0)
 
     def terms(
-        self, at: OutcomeMeans, resampled: ResampledWeights, views: list[ResampledWeights], levels: FirstPassSums
+        self, at: OutcomeMeans, resampled: ResampledWeights, views: list[ResampledWeights], first_pass: FirstPassSums
     ) -> ObjectiveTerms:
         """Sum over rows the terms of the objective, given what they need of all rows; those of blocks add up."""
         sample, family, n_views = self.sample, self.sample.family, len(views)
@@ -462,15 +462,15 @@ class JointObjective:
         weights, scores = trained * expected, trained * score
         curving, grams, values = sample.blocks_of(trained * (second - expected)), [], []
         for number, view in enumerate(views):
-            curving = curving + self._risk_curvature(at, view, self.equations(levels, number)) / n_views
+            curving = curving + self._risk_curvature(at, view, self.equations(first_pass, number)) / n_views
             if not self.criterion.full_risk:
                 continue
-            variance = self.variance(at, view, levels.centres[number])
+            variance = self.variance(at, view, first_pass.centres[number])
             of_weights, of_scores = own_terms(sample, self.D, view.moments, own_deriv, at.residual)
             weights = weights + view.share * of_weights / n_views
             scores = scores + view.share * of_scores / n_views
             grams.append(variance.gram(self.pairs))
-            sums = levels.D_psi[number].centred(self.D, variance.centres, self._middle(at))
+            sums = first_pass.D_psi[number].centred(self.D, variance.centres, self._middle(at))
             weight = variance.curvature_weights(sums)
             curving = curving + weight * family.mean_deriv2(at.eta) / n_views
             values.append(variance.value())
@@ -494,18 +494,18 @@ class JointObjective:
             by_row[rows] += view.at.w[rows] * pull[a]
         return sample.blocks_of(view.share * by_row * sample.family.mean_deriv2(sample.own(at.eta)))
 
-    def equations(self, levels: FirstPassSums, number: int) -> tuple[Array, Array]:
+    def equations(self, first_pass: FirstPassSums, number: int) -> tuple[Array, Array]:
         """Penalised equations of the net biases, (m, C, K p + 1) and (m, C B, K p + 1), of the view of a number."""
-        fitted, replicated = levels.fitted[number], levels.replicated[number]
+        fitted, replicated = first_pass.fitted[number], first_pass.replicated[number]
         of_fitted, of_replicates = contrasted(fitted, self.criterion), contrasted(replicated, self.criterion)
         return penalised(self.criterion, of_fitted, of_replicates, replicated.shape[1])
 
-    def expansion(self, levels: FirstPassSums, terms: ObjectiveTerms) -> Expansion:
+    def expansion(self, first_pass: FirstPassSums, terms: ObjectiveTerms) -> Expansion:
         """Put together what all rows add up to."""
-        n_views, units, value = len(levels.fitted), self.row_units, terms.loss
+        n_views, units, value = len(first_pass.fitted), self.row_units, terms.loss
         strict, grams = [], []
         for number in range(n_views):
-            fitted, replicated = self.equations(levels, number)
+            fitted, replicated = self.equations(first_pass, number)
             strict.append(fitted if self.criterion.full_risk else replicated)
             squares = (fitted[..., -1] ** 2).sum(axis=1) + (replicated[..., -1] ** 2).sum(axis=1)
             value = value + squares / 2 / n_views
