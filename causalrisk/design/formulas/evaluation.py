@@ -21,7 +21,7 @@ from patsy.parse_formula import parse_formula
 
 from causalrisk.design.dtypes import listing
 from causalrisk.design.formulas.dialects import PARSER, refuse_foreign
-from causalrisk.design.formulas.terms import Use, rewrite, uses, with_calls_told
+from causalrisk.design.formulas.terms import Use, computes, rewrite, uses, with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
@@ -87,6 +87,12 @@ class Formula:
             for factor in term.factors:
                 found.update(dict.fromkeys(uses(factor.code)))
         return list(found)
+
+    @property
+    def computes(self) -> bool:
+        """Whether a term is more than a column or its categories, so that it might depend on other rows."""
+        terms = (*self.left, *self.right)
+        return any(computes(factor.code) for term in terms for factor in term.factors)
 
     @property
     def right_text(self) -> str:

@@ -144,6 +144,16 @@ def coded_names(code: str) -> frozenset[str]:
     return frozenset(found)
 
 
+@functools.lru_cache(maxsize=1000)
+def computes(code: str) -> bool:
+    """Whether a term is more than a column by its name, ``x`` or ``Q("x")``, or its categories, ``C(x)``."""
+    node = parsed(code).body
+    called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+    if isinstance(node, ast.Call) and called == "C" and node.args:
+        return computes(ast.unparse(node.args[0]))
+    return not isinstance(node, ast.Name) and called != "Q"
+
+
 def codes_of(formula: Any) -> set[str]:
     """Names of the variables of the right-hand side of a `Formula` that are category codes."""
     return set().union(*(coded_names(factor.code) for term in formula.right for factor in term.factors))

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from causalrisk import IPWRA, DesignError, DesignWarning, UnavailableError, scan
+from causalrisk.design.formulas.terms import computes
+from causalrisk.design.scan.encode import BlockCoder
 from tests.conftest import formula_design, simulate
 
 N = 600
@@ -355,3 +357,20 @@ def test_what_goes_by_rows_is_not_there(data):
     assert again.exog_names == design.exog_names
     with pytest.raises(UnavailableError, match="does not know its scan any more"):
         next(again.blocks())
+
+
+@pytest.mark.parametrize(("code", "answer"), [
+    ("x", False), ('Q("mother\'s age")', False), ("C(g)", False), ('C(Q("g g"), Treatment("a"))', False),
+    ("np.log(x)", True), ("I(x - x.mean())", True), ("x.rank()", True), ("C(x.rank())", True), ("bs(x, df=3)", True),
+])  # fmt: skip
+def test_terms_that_are_more_than_columns_are_known(code, answer):
+    assert computes(code) is answer
+
+
+def test_rows_are_coded_alone_only_where_a_term_computes(data, monkeypatch):
+    coded, once = [], BlockCoder.coded
+    monkeypatch.setattr(BlockCoder, "coded", lambda coder, rows, k: coded.append(rows.n) or once(coder, rows, k))
+    for formula, alone in (("y ~ x1 + C(g)", 0), ("y ~ x1 + I(x2**2)", 9), ("np.exp(y) ~ x1", 9)):
+        coded.clear()
+        scanned([data], formula, propensity="d ~ x1")
+        assert coded.count(1) == alone
