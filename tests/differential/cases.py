@@ -292,23 +292,22 @@ def data_of(case: Case) -> Data:
     level = 0.3 * x[:n].sum(axis=1) + 0.2 * d + 0.2 * g[:n]
     y = _outcome(case, level, rng)
     names = tuple(f"x{j + 1}" for j in range(case.covariates))
-    frame = pd.DataFrame(x * case.scale + case.shift * case.scale, columns=list(names)).astype("float32")
-    frame = frame.astype("float64")  # numbers that every dtype holds
-    frame["g"] = np.array(["a", "b", "c"])[g]
-    own, elsewhere = frame.iloc[:n].copy(), frame.iloc[n:].reset_index(drop=True)
-    own["y"], own["d"] = y, d
+    columns = (x * case.scale + case.shift * case.scale).astype("float32").astype("float64")  # that every dtype holds
+    levels = np.array(["a", "b", "c"])[g]
+    elsewhere = pd.DataFrame(dict(zip(names, columns[n:].T, strict=True)) | {"g": levels[n:]})
     odds = np.exp(index)
-    own[[f"e{k}" for k in range(case.arms)]] = odds / odds.sum(axis=1, keepdims=True)
+    e = odds / odds.sum(axis=1, keepdims=True)
     w = rng.integers(1, 5, n) if case.weight_type == "frequency" else rng.uniform(0.3, 2, n) * case.weight_scale
-    own["w"] = w
-    own["c"] = rng.integers(0, case.clusters, n) if case.clusters else 0
-    for name in names:
-        own.loc[rng.random(n) < case.missing / case.covariates, name] = np.nan
-    own["t"] = 0.5 * rng.normal(size=n)
-    if case.offset in ("observed", "stated"):
-        own["t"] = np.exp(own["t"])
+    c = rng.integers(0, case.clusters, n) if case.clusters else 0
+    kept = [np.where(rng.random(n) < case.missing / case.covariates, np.nan, column) for column in columns[:n].T]
+    t = 0.5 * rng.normal(size=n)
     more = np.random.default_rng([8, case.seed])
-    own["h"], own["k"] = np.array(["u", "v"])[more.integers(0, 2, n)], more.integers(0, 2, n)
+    own = pd.DataFrame({
+        **dict(zip(names, kept, strict=True)), "g": levels[:n], "y": y, "d": d,
+        **{f"e{k}": e[:, k] for k in range(case.arms)}, "w": w, "c": c,
+        "t": np.exp(t) if case.offset in ("observed", "stated") else t,
+        "h": np.array(["u", "v"])[more.integers(0, 2, n)], "k": more.integers(0, 2, n),
+    })  # fmt: skip
     if case.gaps:
         own.loc[more.random(n) < 0.03, "y"] = np.nan
         own["g"] = own["g"].mask(more.random(n) < 0.03)

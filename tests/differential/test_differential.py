@@ -274,7 +274,12 @@ def of_the_first_block(monkeypatch):
 
 @pytest.mark.parametrize(
     ("plant", "kind", "first"),
-    [(half_of_the_costs, "scan", 5), (one_arm, "scan", 1), (one_stratum, "survey", 1), (of_the_first_block, "survey", 1)],
+    [
+        (half_of_the_costs, "scan", 5),
+        (one_arm, "scan", 1),
+        (one_stratum, "survey", 1),
+        (of_the_first_block, "survey", 1),
+    ],
 )
 def test_a_fault_of_a_scan_is_found(plant, kind, first, monkeypatch):
     """Case 0 has two workers, and a fault is planted in this process alone."""
