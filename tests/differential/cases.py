@@ -349,18 +349,18 @@ def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def smaller(case: Case) -> Iterator[Case]:
-    """Yield simpler cases: each with one field nearer to its default, and with fewer rows."""
+    """Yield simpler cases: with all fields, with half of them and with one at their defaults, and with fewer rows."""
     simplest = Case(seed=case.seed, estimator=case.estimator, tables=case.tables, storage="frames" * bool(case.storage))
-    for field in fields(Case):
-        if field.name in ("seed", "estimator", "rows", "outcome_link", "tables"):
-            continue
-        value = getattr(simplest, field.name)
-        if getattr(case, field.name) == value:
-            continue
-        changed = replace(case, **{field.name: value})
-        if field.name == "family":
+    left = {"seed", "estimator", "rows", "covariates", "outcome_link", "tables"}
+    names = [f.name for f in fields(Case) if f.name not in left and getattr(case, f.name) != getattr(simplest, f.name)]
+    half = len(names) // 2
+    several = (names, names[:half], names[half:]) if len(names) > 3 else ()
+    for reset in (*several, *([name] for name in names)):
+        changed = replace(case, **{name: getattr(simplest, name) for name in reset})
+        if "family" in reset:
             changed = replace(changed, outcome_link="", effect="difference", level=0.0, offset="")
-        yield changed
+        if changed != case:
+            yield changed
     if case.rows > SMALLEST:
         yield replace(case, rows=max(SMALLEST, case.rows // 2))
     if case.covariates > 1:
