@@ -316,7 +316,7 @@ def test_what_jre_does_not_have_for_a_scan(births):
         JRE.from_formula(F, data, **treat).fit(cov_type="robust", replicates=np.ones((len(births), 2)))
 
 
-FEW = {  # beside 12,000 rows, as where memory matters
+FEW = {  # beside 12,000 rows or more, as where memory matters
     "causalrisk.estimators.sample.PART": 1600,
     "causalrisk.estimators.joint.train.KEPT": 1,
     "causalrisk.estimators.resampling.KEPT": 64 * 12_000,
@@ -339,10 +339,9 @@ def test_a_fit_in_memory_adds_less_than_four_designs(monkeypatch):
     assert most / model.design.X.nbytes < 4
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 def test_a_model_and_the_choice_of_its_anchor_add_few_designs(monkeypatch):
     """Influence functions held out, one an anchor, come beside what each row has once."""
-    data = simulate(n=12_000, p=6, seed=1)
+    data = simulate(n=20_000, p=6, seed=1)
     formula, options = "y ~ x1 + x2 + x3 + x4 + x5 + x6", {"cov_type": "robust", "n_replicates": 2}
     JRE.from_formula(formula, data[:200], treat="d").fit(**options)  # imports what fits need
     for name, few in FEW.items():
