@@ -19,7 +19,7 @@ from _pytest.doctest import DoctestModule
 import causalrisk as cr
 from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
 from causalrisk.design.scan import design
-from causalrisk.design.scan.encode import BlockCoder, Store, Writer
+from causalrisk.design.scan.encode import Store, Writer
 from causalrisk.inference.simultaneous import FEW_POINTS, LargestModulus
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -139,15 +139,6 @@ class WriterAsRead(Writer):
 
 
 design.Writer = WriterAsRead
-check_by_rows = BlockCoder.check_by_rows
-
-
-def check_two_rows(coder, rows):
-    """Of `in_blocks`, code two rows alone and not ten: what is refused by that is tested in `tests/design/scan/`."""
-    check_by_rows(coder, rows.some(slice(2)) if isinstance(coder.reader.scan.block_rows, AsRead) else rows)
-
-
-BlockCoder.check_by_rows = check_two_rows
 
 
 def simulate(n=400, p=3, seed=0, strength=0.8):
