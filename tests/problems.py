@@ -156,10 +156,11 @@ def problem(n_arms=2, family="gaussian", link=None, model="logit", target="all",
 
 
 def numeric_influence(refit, sample, rows, size=1e-4):
-    """Derivative of every estimate by the weight of a row, times the weight of the sample."""
-    weights = np.repeat(sample.s[:, None], 2 * len(rows), axis=1)
+    """Estimates under the weights of the sample, and the derivative of each by the weight of a row, times their sum."""
+    weights = np.repeat(sample.s[:, None], 2 * len(rows) + 1, axis=1)
     weights[rows, 2 * np.arange(len(rows))] += size
     weights[rows, 2 * np.arange(len(rows)) + 1] -= size
     refits = refit.refit(weights, 0)
     assert (refits.failures == 0).all()
-    return (refits.values[:, 0::2] - refits.values[:, 1::2]).T / (2 * size) * sample.total
+    *moved, full = refits.values.T
+    return full, (np.array(moved[0::2]) - np.array(moved[1::2])) / (2 * size) * sample.total

@@ -292,23 +292,22 @@ def data_of(case: Case) -> Data:
     level = 0.3 * x[:n].sum(axis=1) + 0.2 * d + 0.2 * g[:n]
     y = _outcome(case, level, rng)
     names = tuple(f"x{j + 1}" for j in range(case.covariates))
-    frame = pd.DataFrame(x * case.scale + case.shift * case.scale, columns=list(names)).astype("float32")
-    frame = frame.astype("float64")  # numbers that every dtype holds
-    frame["g"] = np.array(["a", "b", "c"])[g]
-    own, elsewhere = frame.iloc[:n].copy(), frame.iloc[n:].reset_index(drop=True)
-    own["y"], own["d"] = y, d
+    columns = (x * case.scale + case.shift * case.scale).astype("float32").astype("float64")  # that every dtype holds
+    levels = np.array(["a", "b", "c"])[g]
+    elsewhere = pd.DataFrame(dict(zip(names, columns[n:].T, strict=True)) | {"g": levels[n:]})
     odds = np.exp(index)
-    own[[f"e{k}" for k in range(case.arms)]] = odds / odds.sum(axis=1, keepdims=True)
+    e = odds / odds.sum(axis=1, keepdims=True)
     w = rng.integers(1, 5, n) if case.weight_type == "frequency" else rng.uniform(0.3, 2, n) * case.weight_scale
-    own["w"] = w
-    own["c"] = rng.integers(0, case.clusters, n) if case.clusters else 0
-    for name in names:
-        own.loc[rng.random(n) < case.missing / case.covariates, name] = np.nan
-    own["t"] = 0.5 * rng.normal(size=n)
-    if case.offset in ("observed", "stated"):
-        own["t"] = np.exp(own["t"])
+    c = rng.integers(0, case.clusters, n) if case.clusters else 0
+    kept = [np.where(rng.random(n) < case.missing / case.covariates, np.nan, column) for column in columns[:n].T]
+    t = 0.5 * rng.normal(size=n)
     more = np.random.default_rng([8, case.seed])
-    own["h"], own["k"] = np.array(["u", "v"])[more.integers(0, 2, n)], more.integers(0, 2, n)
+    own = pd.DataFrame({
+        **dict(zip(names, kept, strict=True)), "g": levels[:n], "y": y, "d": d,
+        **{f"e{k}": e[:, k] for k in range(case.arms)}, "w": w, "c": c,
+        "t": np.exp(t) if case.offset in ("observed", "stated") else t,
+        "h": np.array(["u", "v"])[more.integers(0, 2, n)], "k": more.integers(0, 2, n),
+    })  # fmt: skip
     if case.gaps:
         own.loc[more.random(n) < 0.03, "y"] = np.nan
         own["g"] = own["g"].mask(more.random(n) < 0.03)
@@ -350,18 +349,18 @@ def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def smaller(case: Case) -> Iterator[Case]:
-    """Yield simpler cases: each with one field nearer to its default, and with fewer rows."""
+    """Yield simpler cases: with all fields, with half of them and with one at their defaults, and with fewer rows."""
     simplest = Case(seed=case.seed, estimator=case.estimator, tables=case.tables, storage="frames" * bool(case.storage))
-    for field in fields(Case):
-        if field.name in ("seed", "estimator", "rows", "outcome_link", "tables"):
-            continue
-        value = getattr(simplest, field.name)
-        if getattr(case, field.name) == value:
-            continue
-        changed = replace(case, **{field.name: value})
-        if field.name == "family":
+    left = {"seed", "estimator", "rows", "covariates", "outcome_link", "tables"}
+    names = [f.name for f in fields(Case) if f.name not in left and getattr(case, f.name) != getattr(simplest, f.name)]
+    half = len(names) // 2
+    several = (names, names[:half], names[half:]) if len(names) > 3 else ()
+    for reset in (*several, *([name] for name in names)):
+        changed = replace(case, **{name: getattr(simplest, name) for name in reset})
+        if "family" in reset:
             changed = replace(changed, outcome_link="", effect="difference", level=0.0, offset="")
-        yield changed
+        if changed != case:
+            yield changed
     if case.rows > SMALLEST:
         yield replace(case, rows=max(SMALLEST, case.rows // 2))
     if case.covariates > 1:

@@ -152,7 +152,7 @@ def differences(case: Case, data: Data, res: Any, expected: reference.Answer) ->
     if case.multinomial and case.arms == 2:
         yield from as_multinomial(res)
     if case.resamples:
-        yield from resamples(case, res, se, lambda counts, values: reference.resampled(case, data, counts), {})
+        yield from resamples(case, res, se, lambda counts, values: reference.resampled(expected.stack, counts), {})
 
 
 def as_multinomial(res: Any) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """A slow reference for the classic estimators, written apart from the package: stacked estimating equations.
 
-Nothing of the package is used. Starting values come from statsmodels or from zero; the stacked equations are solved
-block by block with derivatives by complex steps, and so are the bread of the sandwich and the delta method.
+Nothing of the package is used. Starting values come from statsmodels, from least squares or from zero; the stacked
+equations are solved block by block with derivatives by complex steps, and so are the bread of the sandwich and the
+delta method.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -222,10 +223,12 @@ def predictors(problem: Problem, gamma: Vector) -> Vector:
 
 def probabilities(problem: Problem, gamma: Vector) -> Vector:
     """Probability of each arm, shape (K, n); of calibrated ones each by the model of that arm."""
+    return problem.e if problem.case.propensity == "known" else chances(problem, predictors(problem, gamma))
+
+
+def chances(problem: Problem, eta: Vector) -> Vector:
+    """As `probabilities`, of linear predictors."""
     case = problem.case
-    if case.propensity == "known":
-        return problem.e
-    eta = predictors(problem, gamma)
     if case.propensity == "calibrated" and toward(case) is None:
         return 1 / (1 + np.exp(-eta))
     if problem.n_arms == 2 and case.propensity == "ml":
@@ -251,40 +254,52 @@ def toward(case: Case) -> int | None:
 
 def propensity_scores(problem: Problem, gamma: Vector) -> Vector:
     """Contributions of the rows to the equations of the propensity model, shape (n, L q)."""
-    Z, d, own, case = problem.Z, problem.d, problem.observed, problem.case
+    return np.hstack([f[:, None] * problem.Z for f in propensity_factors(problem, predictors(problem, gamma))])
+
+
+def propensity_factors(problem: Problem, eta: Vector) -> Vector:
+    """What the columns of the rows are multiplied by in these equations, at linear predictors, shape (L, n)."""
+    d, own, case = problem.d, problem.observed, problem.case
     if case.propensity == "calibrated":
         aim = toward(case)
         arms = [a for a in range(case.arms) if a != aim]
-        weight = np.exp(-predictors(problem, gamma)) + (aim is None)
+        weight = np.exp(-eta) + (aim is None)
         wanted = 1.0 if aim is None else (d == aim)
-        return np.hstack([((d == a) * w - wanted)[:, None] * Z for a, w in zip(arms, weight, strict=True)])
-    p = probabilities(problem, gamma)
+        return np.stack([(d == a) * w - wanted for a, w in zip(arms, weight, strict=True)])
+    p = chances(problem, eta)
     if case.arms == 2:
-        slope = inverse_link(case.propensity_link, predictors(problem, gamma)[0])[1]
-        return (own * (d - p[1]) * slope / (p[1] * p[0]))[:, None] * Z
-    return np.hstack([(own * ((d == k) - p[k]))[:, None] * Z for k in range(1, problem.n_arms)])
+        slope = inverse_link(case.propensity_link, eta[0])[1]
+        return (own * (d - p[1]) * slope / (p[1] * p[0]))[None]
+    return np.stack([own * ((d == k) - p[k]) for k in range(1, problem.n_arms)])
 
 
 # --- solving -------------------------------------------------------------------------------------------------------
 
 
-def jacobian(total: Callable[[Vector], Vector], theta: Vector) -> Vector:
-    """Derivative by complex steps, shape (m, d)."""
-    columns = []
-    for j in range(len(theta)):
+def jacobian(total: Callable[[Vector], Vector], theta: Vector, moving: slice = slice(None)) -> Vector:
+    """Derivative by complex steps, shape (m, d); it is zero by what is not `moving`."""
+    places, columns = np.arange(len(theta))[moving], []
+    for j in places:
         moved = theta.astype(complex)
         moved[j] += 1j * STEP
         columns.append(np.imag(total(moved)) / STEP)
-    return np.column_stack(columns)
+    found = np.zeros((len(columns[0]), len(theta)))
+    found[:, places] = np.column_stack(columns)
+    return found
 
 
-def newton(total: Callable[[Vector], Vector], start: Vector, enough: float = 1e-12) -> Vector:
+def newton(
+    total: Callable[[Vector], Vector],
+    start: Vector,
+    enough: float = 1e-12,
+    slope: Callable[[Vector], Vector] | None = None,
+) -> Vector:
     """Solve total(theta) = 0, halving steps that make it larger; one shorter than `enough` is the last."""
     theta = start.astype(float)
     value = total(theta)
     for _ in range(60):
         try:
-            step = np.linalg.solve(jacobian(total, theta), value)
+            step = np.linalg.solve(jacobian(total, theta) if slope is None else slope(theta), value)
         except np.linalg.LinAlgError as error:
             raise NoReferenceError(str(error)) from error
         if not np.isfinite(step).all():
@@ -299,6 +314,31 @@ def newton(total: Callable[[Vector], Vector], start: Vector, enough: float = 1e-
         if np.abs(step).max() < enough * (1 + np.abs(theta).max()):
             return theta
     raise NoReferenceError("not solved")
+
+
+def solve_predictors(
+    factors: Callable[[Vector], Vector], X: Vector, s: Vector, start: Vector, enough: float = 1e-12
+) -> Vector:
+    """Solve for the coefficients of L linear predictors: sums of factors(predictors), shape (L, n), times X are zero.
+
+    The predictors take the complex steps, one after the other; by coefficients the derivatives are X times as large.
+    """
+
+    def at(theta: Vector) -> Vector:
+        return theta.reshape(-1, X.shape[1]) @ X.T
+
+    def total(theta: Vector) -> Vector:
+        return ((s * factors(at(theta))) @ X).ravel() / s.sum()
+
+    def slope(theta: Vector) -> Vector:
+        eta, blocks = at(theta), []
+        for k in range(len(eta)):
+            moved = eta.astype(complex)
+            moved[k] += 1j * STEP
+            blocks.append(np.vstack([(X.T * row) @ X for row in s * np.imag(factors(moved)) / STEP]))
+        return np.hstack(blocks) / s.sum()
+
+    return newton(total, start, enough, slope)
 
 
 def follow(
@@ -325,25 +365,31 @@ def solve_propensity(problem: Problem, s: Vector) -> Vector:
     size = problem.Z.shape[1] * n_models(problem.case)
     if not size:
         return np.zeros(0)
-    return newton(lambda gamma: (s @ propensity_scores(problem, gamma)) / s.sum(), np.zeros(size))
+    return solve_predictors(lambda eta: propensity_factors(problem, eta), problem.Z, s, np.zeros(size))
 
 
 def solve_membership(problem: Problem, s: Vector) -> Vector:
-    return newton(lambda mu: (s @ membership_scores(problem, mu)) / s.sum(), np.zeros(problem.Z.shape[1]))
+    return solve_predictors(lambda eta: membership_factor(problem, eta), problem.Z, s, np.zeros(problem.Z.shape[1]))
 
 
 def membership_scores(problem: Problem, mu: Vector) -> Vector:
     """Contributions to the logit of belonging to another population, shape (n, q)."""
-    member = 1 / (1 + np.exp(-problem.Z @ mu))
-    return (1 - problem.observed - member)[:, None] * problem.Z
+    return membership_factor(problem, problem.Z @ mu)[:, None] * problem.Z
+
+
+def membership_factor(problem: Problem, eta: Vector) -> Vector:
+    """What the columns of the rows are multiplied by in them, at a linear predictor."""
+    return 1 - problem.observed - 1 / (1 + np.exp(-eta))
 
 
 def start_of_outcome(problem: Problem, X: Vector, rows: Vector, w: Vector) -> Vector:
-    """Start from statsmodels' fit of an arm."""
+    """Start from least squares of an arm where they are its fit, else from statsmodels' fit."""
     case, f = problem.case, sm.families
     y = problem.y[rows]
     if case.estimator == "Hajek" and not case.offset:
         return np.array([np.average(y, weights=w)])
+    if (case.family, usual_link(case)) == ("gaussian", "identity"):
+        return np.linalg.lstsq(np.sqrt(w)[:, None] * X[rows], np.sqrt(w) * (y - problem.offset[rows]), rcond=None)[0]
     link = {"logit": f.links.Logit, "probit": f.links.Probit, "cloglog": f.links.CLogLog, "log": f.links.Log,
             "identity": f.links.Identity}[usual_link(case)]()  # fmt: skip
     family = {
@@ -384,6 +430,7 @@ class Stack:
         sizes = [q * n_models(case) * self.scored, q * self.joined, K * p, K * len(self.masks)]
         sizes.append(K * len(self.masks) * (case.estimator == "AIPW"))
         self.parts = [slice(int(b - a), int(b)) for a, b in zip(sizes, np.cumsum(sizes), strict=True)]
+        self.averages = slice(self.parts[3].start, self.parts[4].stop)
 
     def weights(self, gamma: Vector, mu: Vector) -> tuple[Vector, Vector, Vector]:
         """Importance weight of each row in its own arm, tilt and measure, shape (n,)."""
@@ -412,10 +459,10 @@ class Stack:
         """Weights that the outcome models are fitted under."""
         return w if self.problem.case.estimator in ("IPWRA", "Hajek") else np.ones(len(w))
 
-    def outcome_rows(self, arm: int, beta: Vector, training: Vector) -> Vector:
-        """Contributions to the equations of an arm's outcome model."""
-        m, slope = outcome_mean(self.problem, self.X @ beta + self.problem.offset)
-        return (self.inside[arm] * training * (self.problem.y - m) * slope)[:, None] * self.X
+    def outcome_factor(self, arm: int, eta: Vector, training: Vector) -> Vector:
+        """What the columns of the rows are multiplied by in the equations of an arm's outcome model."""
+        m, slope = outcome_mean(self.problem, eta + self.problem.offset)
+        return self.inside[arm] * training * (self.problem.y - m) * slope
 
     def averaged(self, arm: int, m: Vector, w: Vector, tilt: Vector) -> tuple[Vector, Vector]:
         """Numerator and denominator of the mean of an arm, row by row."""
@@ -427,48 +474,56 @@ class Stack:
         """Numerator and denominator of AIPW's correction, row by row."""
         return self.inside[arm] * w * (self.problem.y - m), own_measure(measure, self.problem.observed)
 
+    def mean_terms(self, theta: Vector) -> Iterator[tuple[Vector, Vector]]:
+        """Numerator and denominator of each mean, then of each correction, row by row, from the models' parameters."""
+        problem, K = self.problem, self.problem.n_arms
+        gamma, mu, beta = (theta[part] for part in self.parts[:3])
+        w, tilt, measure = self.weights(gamma, mu)
+        means = [outcome_mean(problem, self.X @ b + problem.mean_offset)[0] for b in beta.reshape(K, -1)]
+        for part, kind, last in ((self.parts[3], self.averaged, tilt), (self.parts[4], self.corrections, measure)):
+            terms = [kind(a, means[a], w, last) for a in range(K)] if part.start < part.stop else []
+            yield from ((mask * above, mask * below) for mask in self.masks for above, below in terms)
+
     def rows(self, theta: Vector) -> Vector:
         """Contribution of each row to each equation, shape (n, d)."""
         problem, K = self.problem, self.problem.n_arms
-        gamma, mu, beta, tau, rho = (theta[part] for part in self.parts)
+        gamma, mu, beta = (theta[part] for part in self.parts[:3])
         blocks = [propensity_scores(problem, gamma)] if self.scored and gamma.size else []
         if self.joined:
             blocks.append(membership_scores(problem, mu))
-        w, tilt, measure = self.weights(gamma, mu)
-        training, beta = self.training(w), beta.reshape(K, -1)
-        blocks += [self.outcome_rows(a, beta[a], training) for a in range(K)]
-        means = [outcome_mean(problem, self.X @ b + problem.mean_offset)[0] for b in beta]
-        for parameters, kind, last in ((tau, self.averaged, tilt), (rho, self.corrections, measure)):
-            for k, value in enumerate(parameters):
-                above, below = kind(k % K, means[k % K], w, last)
-                blocks.append((self.masks[k // K] * (above - below * value))[:, None])
+        training = self.training(self.weights(gamma, mu)[0])
+        blocks += [
+            self.outcome_factor(a, self.X @ b, training)[:, None] * self.X for a, b in enumerate(beta.reshape(K, -1))
+        ]
+        values = theta[self.averages]
+        terms = zip(self.mean_terms(theta), values, strict=True)
+        blocks += [(above - below * value)[:, None] for (above, below), value in terms]
         return np.hstack(blocks)
+
+    def bread(self, theta: Vector) -> Vector:
+        """Derivative of the sums of the equations; each mean is in its own alone, times its denominators."""
+        s = self.problem.s
+        found = jacobian(lambda t: s @ self.rows(t), theta, slice(self.averages.start))
+        return found - np.diag(np.r_[np.zeros(self.averages.start), [s @ below for _, below in self.mean_terms(theta)]])
 
     def solve(self, s: Vector) -> Vector:
         """Solve block by block under row weights."""
         problem, K = self.problem, self.problem.n_arms
-        theta = np.zeros(self.parts[-1].stop)
+        theta = np.zeros(self.averages.stop)
         if self.scored:
             theta[self.parts[0]] = solve_propensity(problem, s)
         if self.joined:
             theta[self.parts[1]] = solve_membership(problem, s)
-        w, tilt, measure = self.weights(theta[self.parts[0]], theta[self.parts[1]])
-        training = self.training(w)
-        beta = [self.solve_outcome(a, s, training) for a in range(K)]
-        theta[self.parts[2]] = np.concatenate(beta)
-        means = [outcome_mean(problem, self.X @ b + problem.mean_offset)[0] for b in beta]
-        for part, kind, last in ((self.parts[3], self.averaged, tilt), (self.parts[4], self.corrections, measure)):
-            for k in range(part.stop - part.start):
-                above, below = kind(k % K, means[k % K], w, last)
-                own = s * self.masks[k // K]
-                theta[part.start + k] = (own @ above) / (own @ below)
+        training = self.training(self.weights(theta[self.parts[0]], theta[self.parts[1]])[0])
+        theta[self.parts[2]] = np.concatenate([self.solve_outcome(a, s, training) for a in range(K)])
+        theta[self.averages] = [(s @ above) / (s @ below) for above, below in self.mean_terms(theta)]
         return theta
 
     def solve_outcome(self, arm: int, s: Vector, training: Vector) -> Vector:
         counted = s * training * self.problem.observed
         rows = (self.problem.d == arm) & (counted > 0)
         start = start_of_outcome(self.problem, self.X, rows, counted[rows])
-        return newton(lambda beta: (s @ self.outcome_rows(arm, beta, training)) / s.sum(), start)
+        return solve_predictors(lambda eta: self.outcome_factor(arm, eta, training), self.X, s, start)
 
     def means(self, theta: Vector) -> Vector:
         """Arm means over everybody and in each group, shape (J, K)."""
@@ -524,9 +579,8 @@ def answer(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardi
     problem = problem_of(case, data, basis)
     stack = Stack(problem)
     theta, s = stack.solve(problem.s), problem.s
-    bread = jacobian(lambda t: s @ stack.rows(t), theta)
-    cov = meat_and_bread(problem, stack, theta, bread)
-    slope = jacobian(stack.reported, theta)
+    cov = meat_and_bread(problem, stack, theta, stack.bread(theta))
+    slope = jacobian(stack.reported, theta, stack.averages)
     values, spread = stack.reported(theta), slope @ cov @ slope.T
     count = 2 * case.arms - 1
     n = s.sum() if case.weight_type == "frequency" else len(s)
@@ -540,7 +594,7 @@ def answer(case: Case, data: Data, basis: Callable[[Vector], Vector] = standardi
             [outcome_mean(problem, stack.X[:5] @ b + problem.mean_offset[:5])[0] for b in beta]
         ).ravel()
 
-    by_theta = jacobian(predicted, theta)
+    by_theta = jacobian(predicted, theta, stack.parts[2])
     own = problem.observed > 0
     return Answer(
         values[:count], factor * spread[:count, :count], limits, z, predicted(theta).reshape(5, -1),
@@ -559,7 +613,7 @@ def intervals(stack: Stack, theta: Vector, cov: Vector) -> tuple[Vector, Vector]
         m = stack.means(t)[0]
         return np.concatenate([stack.contrasts(m), m])
 
-    slope, values = jacobian(measured, theta), measured(theta)
+    slope, values = jacobian(measured, theta, stack.averages), measured(theta)
     se = np.sqrt(np.diag(slope @ cov @ slope.T))
     limits = values[:, None] + np.outer(se, [-Z90, Z90])
     limits[: case.arms - 1] = reported(case, limits[: case.arms - 1])
@@ -591,7 +645,6 @@ def small_sample(case: Case, problem: Problem, stack: Stack, n: float) -> float:
     return groups / (groups - 1) * (n - 1) / (n - k)
 
 
-def resampled(case: Case, data: Data, counts: Vector) -> Vector:
+def resampled(stack: Stack, counts: Vector) -> Vector:
     """Effects and means under other weights of the rows, in the order of the sample of the package's design."""
-    stack = Stack(problem_of(case, data))
-    return stack.reported(stack.solve(counts))[: 2 * case.arms - 1]
+    return stack.reported(stack.solve(counts))[: 2 * stack.problem.n_arms - 1]

@@ -166,7 +166,7 @@ def groups(solved: Solved, res: Any) -> Iterator[str]:
     counts = [int(counted[problem.g == group].sum()) for group in stack.groups]
     yield apart("effects in groups, n", table["n"], np.tile(counts, case.arms - 1), 0.0)
     values = stack.group_contrasts(solved.theta)
-    slope = reference.jacobian(stack.group_contrasts, solved.theta)
+    slope = reference.jacobian(stack.group_contrasts, solved.theta, stack.averages)
     factor = reference.small_sample(
         case, problem, stack, counted.sum() if case.weight_type == "frequency" else len(problem.s)
     )

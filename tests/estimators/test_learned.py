@@ -119,9 +119,10 @@ def test_resamples_of_replaced_outcome_models_by_hand():
 
 @pytest.fixture(scope="module")
 def stacked():
+    """Data, a stack, its results, and the three fits that it averages."""
     frame = sample()
     model = JRE.from_formula(FORMULA, frame, treat="d", learner=Square())
-    return frame, model, model.fit(**JOINT)
+    return frame, model, model.fit(**JOINT), candidates(model, **JOINT)
 
 
 def candidates(model, **how):
@@ -136,8 +137,8 @@ def candidates(model, **how):
 
 
 def test_a_stack_is_the_average_of_its_fits(stacked):
-    _, model, res = stacked
-    fits, weights = candidates(model, **JOINT), res.stack["weight"].to_numpy()
+    _, _, res, fits = stacked
+    weights = res.stack["weight"].to_numpy()
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).sum() > 1
     np.testing.assert_allclose(res.stack["ATE"], [fit.effect for fit in fits], rtol=1e-10)
@@ -149,8 +150,8 @@ def test_a_stack_is_the_average_of_its_fits(stacked):
 
 
 def test_the_weights_of_a_stack_minimise_the_variance(stacked):
-    _, model, res = stacked
-    psi = np.stack([fit.estimating_equations()["ATE"] for fit in candidates(model, **JOINT)], axis=1)
+    _, _, res, fits = stacked
+    psi = np.stack([fit.estimating_equations()["ATE"] for fit in fits], axis=1)
     covariance = psi.T @ psi / len(psi) ** 2
     doubled = covariance + np.diag(np.diag(covariance))
     found = minimize(
@@ -161,9 +162,9 @@ def test_the_weights_of_a_stack_minimise_the_variance(stacked):
 
 
 def test_errors_of_a_stack_allow_for_the_choice_of_its_anchors(stacked):
-    _, model, res = stacked
+    _, model, res, fits = stacked
     psi, n = res.estimating_equations()["ATE"], model.design.n
-    factors = [np.sqrt(fit._record.choice_variance) for fit in candidates(model, **JOINT)]
+    factors = [np.sqrt(fit._record.choice_variance) for fit in fits]
     assert factors[0] > 1
     assert factors[2] == 1
     expected = (res.stack["weight"].to_numpy() @ factors) * np.sqrt((psi**2).sum()) / n
@@ -185,12 +186,13 @@ def test_weights_that_are_on_the_edge():
 
 
 def test_resamples_of_a_stack_are_averages(stacked):
-    _, model, _ = stacked
+    _, model, _, _ = stacked
     how = {"n_boot": 8, "n_replicates": 20, "rng": 3}
     res = model.fit(**how)
-    values = np.stack([fit.boot_params for fit in candidates(model, **how)], axis=-1)
+    fits = candidates(model, **how)
+    values = np.stack([fit.boot_params for fit in fits], axis=-1)
     np.testing.assert_allclose(res.boot_params, values @ res.stack["weight"].to_numpy(), rtol=1e-9)
-    start = candidates(model, **how)[0].start_difference()
+    start = fits[0].start_difference()
     np.testing.assert_allclose(res.start_difference().loc["IPWRA"], start.loc["IPWRA"], rtol=1e-10)
 
 
@@ -210,7 +212,7 @@ def test_stacks_cross_with_other_options(name):
 
 
 def test_a_stack_has_what_its_fits_have_in_common(stacked):
-    _, _, res = stacked
+    _, _, res, _ = stacked
     assert res.se_decomposition()["variance"]["total"] == pytest.approx(res.effect_se**2, rel=1e-8)
     assert "Average of" in res.summary().as_text()
     assert "Square as terms" in res.summary().as_text()
@@ -223,8 +225,8 @@ def groups_of(record):
 
 
 def test_effects_in_groups_of_a_stack_are_averages(stacked):
-    frame, model, res = stacked
-    fits, weights = candidates(model, **JOINT), res.stack["weight"].to_numpy()
+    frame, _, res, fits = stacked
+    weights = res.stack["weight"].to_numpy()
     asked = {"n_boot": 6, "rng": 4}
     both = (frame.x2 > 0).rename("high")
     of_fits = [fit.effects_by(both, **(asked if fit is not fits[2] else {})) for fit in fits]

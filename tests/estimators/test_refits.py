@@ -49,11 +49,11 @@ def combinations():
 
 def influence_error(estimate, refit, sample):
     """Largest relative error of the influence function against refits at weights a little off; at one they agree."""
-    full = refit.refit(sample.s[:, None], 0).values[:, 0]
-    np.testing.assert_allclose(full, estimate.values, rtol=1e-8, atol=1e-9 * np.abs(estimate.values).max())
     rows = np.arange(0, sample.n, 31)
+    full, influence = numeric_influence(refit, sample, rows)
+    np.testing.assert_allclose(full, estimate.values, rtol=1e-8, atol=1e-9 * np.abs(estimate.values).max())
     scale = np.abs(estimate.influence).max(axis=0)
-    error = np.abs(numeric_influence(refit, sample, rows) - estimate.influence[rows]) / np.where(scale > 0, scale, 1.0)
+    error = np.abs(influence - estimate.influence[rows]) / np.where(scale > 0, scale, 1.0)
     return error.max()
 
 
@@ -70,7 +70,7 @@ def test_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, mo
 def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, model, target, criterion):
     family, link, effect = outcome
     parts = problem(n_arms, family, link, model, target, effect)
-    _, joint, refit = parts.joint(criterion)
+    _, joint, refit = parts.joint(criterion, count=8)
     assert joint.result.success
     assert influence_error(joint.estimate, refit, parts.sample) < 2e-5
 
@@ -171,8 +171,8 @@ def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
 def test_nested_and_shifted_standard_errors_agree():
     """Same resamples: the two differ by a few percent (nested draws its replicates afresh each time)."""
     model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(250), treat="d")
-    shifted = model.fit(n_boot=150, n_replicates=60)
-    nested = model.fit(n_boot=150, n_replicates=60, bootstrap_replicates="nested")
+    shifted = model.fit(n_boot=150, n_replicates=30)
+    nested = model.fit(n_boot=150, n_replicates=30, bootstrap_replicates="nested")
     assert nested.effect == shifted.effect
     assert not np.array_equal(nested.boot_params, shifted.boot_params)
     assert nested.effect_se == pytest.approx(shifted.effect_se, rel=0.1)

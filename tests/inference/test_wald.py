@@ -105,7 +105,7 @@ def test_the_symmetric_interval_is_there_on_request(frame, effect):
 @pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("kind", [cr.IPWRA, cr.JRE], ids=lambda m: m.__name__)
 def test_every_output_prints_the_same_interval(frame, kind, tmp_path):
-    options = {"n_boot": 60, "n_replicates": 40} if kind is cr.JRE else {}
+    options = {"n_boot": 20, "n_replicates": 10} if kind is cr.JRE else {}
     res = fit(frame, "ratio", kind, **options)
     low, high = res.conf_int().iloc[0]
     z = res.tvalues.iloc[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import numpy as np
@@ -247,12 +248,18 @@ def test_resamples_keep_the_anchor_and_standard_errors_allow_for_its_choice():
     assert "for the choice" not in str(same.summary())
 
 
+@functools.cache
+def chosen_and_given():
+    """Bootstraps under an anchor that is chosen, and under the same one given."""
+    data = sample_of("strong")
+    res = fitted(data, cov_type="bootstrap", n_boot=60)
+    return res, fitted(data, cov_type="bootstrap", n_boot=60, anchor=chosen(res.anchor_path()))
+
+
 @pytest.mark.parametrize("method", ["normal", "percentile", "basic", "bc", "bca", "studentized"])
 def test_every_interval_allows_for_the_choice_alike(method):
     """Beside the fit whose anchor was given, which has the same resamples; at 50% sixty of them are enough."""
-    data = sample_of("strong")
-    res = fitted(data, cov_type="bootstrap", n_boot=60)
-    same = fitted(data, cov_type="bootstrap", n_boot=60, anchor=chosen(res.anchor_path()))
+    res, same = chosen_and_given()
     factor = np.sqrt(res._record.choice_variance)
     limits, plain = (
         fit.conf_int(0.5, method=method).to_numpy() - fit.params.to_numpy()[:, None] for fit in (res, same)

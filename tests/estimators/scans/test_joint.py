@@ -239,6 +239,7 @@ PARTS = {
 
 @pytest.mark.parametrize("name", PARTS)
 def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monkeypatch):
+    births = births[:400]  # three parts
     given = {"formula": F, "data": births, "treat": "mbsmoke"} | PARTS[name]
     if given.get("target") is target_frame:
         given["target"] = target_frame(births)
@@ -315,10 +316,10 @@ def test_what_jre_does_not_have_for_a_scan(births):
         JRE.from_formula(F, data, **treat).fit(cov_type="robust", replicates=np.ones((len(births), 2)))
 
 
-FEW = {  # beside 20,000 rows, as where memory matters
+FEW = {  # beside 12,000 rows or more, as where memory matters
     "causalrisk.estimators.sample.PART": 1600,
     "causalrisk.estimators.joint.train.KEPT": 1,
-    "causalrisk.estimators.resampling.KEPT": 64 * 20_000,
+    "causalrisk.estimators.resampling.KEPT": 64 * 12_000,
     "causalrisk.propensity.models.MANY": 1,
     "causalrisk.numerics.linalg.IN_CACHE": 200,
     "causalrisk.propensity.models.UNDER_RESAMPLES": 200,
@@ -326,7 +327,7 @@ FEW = {  # beside 20,000 rows, as where memory matters
 
 
 def test_a_fit_in_memory_adds_less_than_four_designs(monkeypatch):
-    data = simulate(n=20_000, seed=1)
+    data = simulate(n=12_000, seed=1)
     JRE.from_formula("y ~ x1", data[:200], treat="d").fit(cov_type="robust", n_replicates=2)  # imports what fits need
     for name, few in FEW.items():
         monkeypatch.setattr(name, few)
