@@ -57,9 +57,10 @@ FITS = {
     "JRE, logit outcome": (JRE, {"formula": "low ~ mage", "family": "binomial"}, {"anchor": 1.0, "cov_type": "robust"}),
 }  # fmt: skip
 ON_WORKERS = ("pairs", "clusters", "frequencies, stratified", "JRE", "target frame")
-ONE_CHUNK = ON_WORKERS + (  # of the others, in blocks of two chunks, each feature and each way to resample is here
-    "fractional weights of clusters", "stratified", "frequencies, fractional weights", "probability weights",
-    "JRE, stratified", "JRE, frequencies", "JRE, target frame",
+# Of the others, in blocks of two chunks, each feature and each way to resample is here as well.
+ONE_CHUNK = (
+    *ON_WORKERS, "fractional weights of clusters", "stratified", "frequencies, fractional weights",
+    "probability weights", "JRE, stratified", "JRE, frequencies", "JRE, target frame",
 )  # fmt: skip
 
 
