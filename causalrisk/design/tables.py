@@ -587,7 +587,7 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     rows = np.arange(len(frame))
     position = align(pd.Series(rows, index=frame.index) if labelled else rows, index, what, notes).to_numpy()
     moved = not np.array_equal(position, rows)
-    twice = sorted({name for name in frame.columns if list(frame.columns).count(name) > 1})
+    twice = sorted(set(frame.columns[frame.columns.duplicated()]))
     if twice:
         raise DesignError(
             f"{what} has several columns named {listing(twice)}; expected distinct names.\n"

@@ -188,17 +188,23 @@ def test_digits_were_lost_in_an_outcome_far_from_zero(data, model, options):
 # --- names and sizes -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["$x^$", r"$\frac$", "$", "a$b$c"])
-def test_a_column_named_with_dollars_broke_the_report(data, name, tmp_path):
-    odd = data.rename(columns={"x1": name, "y": f"y {name}", "d": f"d {name}"})
-    model = cr.IPWRA.from_formula(f"Q({f'y {name}'!r}) ~ Q({name!r}) + x2", odd, treat=f"d {name}")
+DOLLARS = ["$x^$", r"$\frac$", "$", "a$b$c"]
+
+
+@pytest.mark.parametrize(("outcome", "treatment"), [("$x^$", r"$\frac$"), ("$", "a$b$c")])
+def test_a_column_named_with_dollars_broke_the_report(data, outcome, treatment, tmp_path):
+    odd = data.assign(x4=data.x1**2).rename(columns=dict(zip(("x1", "x2", "x3", "x4"), DOLLARS, strict=True)))
+    odd = odd.rename(columns={"y": f"y {outcome}", "d": f"d {treatment}"})
+    covariates = " + ".join(f"Q({name!r})" for name in DOLLARS)
+    model = cr.IPWRA.from_formula(f"Q({f'y {outcome}'!r}) ~ {covariates}", odd, treat=f"d {treatment}")
     res = model.fit(cov_type="bootstrap", n_boot=200)
     res.report(tmp_path / "report.html")
     figure = matplotlib.figure.Figure()
     res.plot_diagnostics(figure)
     figure.savefig(tmp_path / "all.png")
     texts = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
-    assert any(name.replace("$", r"\$") in text for text in texts)
+    for name in (f"y {outcome}", f"d {treatment}", *DOLLARS):
+        assert any(name.replace("$", r"\$") in text for text in texts), name
 
 
 @contextlib.contextmanager

@@ -207,8 +207,8 @@ def test_scores_are_missed_and_outcomes_are_not(design):
 
 @pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 def test_study_of_double_robustness_prints_and_stores_its_tables(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study_robust, "CELL_SIZE", 150)
-    options = ["--sims", "2", "--n", "120", "--n-replicates", "10", "--tables", str(tmp_path)]
+    monkeypatch.setattr(study_robust, "CELL_SIZE", 100)
+    options = ["--sims", "2", "--n", "100", "--n-replicates", "4", "--tables", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["study_robust", *options])
     study_robust.main()
     assert "both wrong" in capsys.readouterr().out
@@ -271,6 +271,7 @@ def test_benchmarks_of_others_are_compared_losses_first(tmp_path, monkeypatch, c
     benchmark(tmp_path / "data")
     groups = {"usual": ["IPWRA", "AIPW"], "joint": {"JRE": ("JRE", {"n_replicates": 10})}}
     monkeypatch.setattr(study_outside, "estimator_groups", lambda n_replicates: groups)
+    monkeypatch.setattr(study_outside, "DRAWN", 120)
     folders = ["--data", str(tmp_path / "data"), "--store", str(tmp_path / "store"), "--table", str(tmp_path / "t.csv")]
     monkeypatch.setattr("sys.argv", ["study_outside", "--sims", "2", *folders])
     study_outside.main()
@@ -323,6 +324,7 @@ def test_learners_are_compared_on_benchmarks_and_in_coverage(tmp_path, monkeypat
     monkeypatch.setattr(study_learners, "learner_groups", lambda n_replicates: kept)
     monkeypatch.setattr(study_learners, "with_doubleml", lambda groups: groups)
     monkeypatch.setattr(study_outside, "EFFECTS", {"A": 0.5})
+    monkeypatch.setattr(study_outside, "DRAWN", 120)
     monkeypatch.setattr(study_learners, "SHAPES", study_learners.SHAPES[:2])
     table = tmp_path / "t.csv"
     options = ["--sims", "2", "--table", str(table), "--store", str(tmp_path / "store")]
@@ -332,7 +334,7 @@ def test_learners_are_compared_on_benchmarks_and_in_coverage(tmp_path, monkeypat
     assert set(found["design"]) == {"Nie-Wager A", "make_irm_data", "of others"}
     assert (found.loc[found["estimator"] == "IPWRA", ["rmse_ratio", "absolute_ratio"]] == 1).all(axis=None)
     assert "JRE, stack of smooth" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", ["", "coverage", "--n", "200", "--n-boot", "9", *options[:4]])
+    monkeypatch.setattr("sys.argv", ["", "coverage", "--n", "120", "--n-boot", "4", *options[:4]])
     study_learners.main()
     found = pd.read_csv(table)
     assert set(found["errors"]) == {"robust", "bootstrap"}

@@ -5,6 +5,7 @@ The numbers of R are in `tests/reference/survey_*.json`: R 4.5.0, survey 4.4-2, 
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
 
@@ -31,13 +32,18 @@ def model(estimator=IPWRA, data=TWO, survey=None, formula="y ~ x1 + x2", treat="
     return estimator.from_formula(formula, data, treat=treat, design=Survey(**(survey or STRATA)), **options)
 
 
+@functools.cache
+def stored(name):
+    return pd.read_csv(REFERENCE / name)
+
+
 def design_of(case):
     """The survey design of a case, and its data."""
-    design, data = case["design"], pd.read_csv(REFERENCE / case["data"])
+    design, data = case["design"], stored(case["data"])
     if "replicate_type" not in case:
         return {name: value for name, value in design.items() if value is not None}, data
     kind = case["replicate_type"]
-    replicates = pd.read_csv(REFERENCE / case["replicate_file"])
+    replicates = stored(case["replicate_file"])
     given = {"replicate_type": kind.removeprefix("sub")} | {k: case[k] for k in ("rho", "scale", "rscales")}
     return {"weights": design["weights"], "replicate_weights": f"{kind}_*", **given}, data.join(replicates)
 

@@ -172,13 +172,23 @@ ATTRIBUTES = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a saved fit."""
+    folder = tmp_path_factory.mktemp("words")
+    RES.save(folder / "fit.pickle")
+    return folder
+
+
+TABLE = etable([RES])
+
+
 @pytest.fixture
-def names(tmp_path, monkeypatch):
+def names(folder, monkeypatch):
     """What a message names, in a folder with a saved fit."""
-    monkeypatch.chdir(tmp_path)
-    RES.save("fit.pickle")
+    monkeypatch.chdir(folder)
     return {
-        "res": RES, "res1": RES, "res2": RES, "table": etable([RES]), "data": DATA, "y": DATA.y, "X": X, "d": DATA.d,
+        "res": RES, "res1": RES, "res2": RES, "table": TABLE, "data": DATA, "y": DATA.y, "X": X, "d": DATA.d,
         "plt": plt, "causalrisk": causalrisk, "LogisticRegression": LogisticRegression,
         "LinearRegression": LinearRegression, "from_formula": from_formula,
         "fit": fit, "model": RES.model, "AIPW": Open(AIPW), "IPWRA": Open(IPWRA), "JRE": Open(JRE), "Survey": Survey,
