@@ -133,7 +133,7 @@ def test_a_file_that_is_not_utf8(tmp_path, capsys):
 
 
 def test_a_reader_that_stops_early(csv):
-    """As in `causalrisk fit ... | head -1`, but that this reader has always gone when the table comes: no word of it."""
+    """As in `causalrisk fit ... | head -1`, though this reader has always gone when the table comes: no word of it."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "causalrisk", "fit", str(csv), "y ~ x1", "--treat", "group", "--treated", "drug"]
