@@ -68,7 +68,7 @@ def test_a_report_that_does_not_fit_the_disk_ruined_the_one_before(res, tmp_path
     path = tmp_path / "report.html"
     res.report(path)
     before, (_, most) = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(OSError) as caught:  # noqa: PT011, its number is looked at
+    with pytest.raises(OSError) as caught:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, most))
         try:
             res.report(path)
