@@ -120,6 +120,7 @@ def test_where_formulas_are_trusted_a_payload_runs(payload):
 
 COMPILED: list[str] = []  # sources that the interpreter has compiled, parsing among it, since it was emptied
 PROBE = NUMBER.format("open('ran', 'w')")
+FORMS = ("{}", "~ {}", "y ~ x1 + {}", "{} ~ x1")
 
 
 @pytest.fixture
@@ -135,32 +136,36 @@ def compiled():
 def test_no_option_of_any_command_runs_what_it_is_given(capsys, monkeypatch, compiled, every):
     """The options are those of the parser, so that a new one is among them.
 
-    All payloads go to each option whose text Python compiles, if only to look at it; a few to the others, or, which
-    takes minutes, all of them too.
+    All payloads go to each option whose text Python compiles, if only to look at it: to the formulas of a fit in every
+    form, to the others in one form each, which changes from option to option. One goes to what is not compiled, or,
+    which takes minutes, all of them to every option in every form.
     """
     monkeypatch.setattr(CausalResults, "report", lambda self, path, **_: path)  # plots, of numbers
     monkeypatch.setattr(commands, "make_parser", functools.cache(commands.make_parser))
     parsers = next(a for a in commands.make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-    payloads, becomes_code = [*LIVE, *INERT], set()
+    payloads, becomes_code = [*LIVE, *INERT], []
     assert len(payloads) >= 40
     for command, parser in parsers.items():
         options = [action for action in parser._actions if action.nargs != 0]
         places = [action for action in options if not action.option_strings]
         for option in options:
-            for form in ("{}", "~ {}", "y ~ x1 + {}", "{} ~ x1"):
+            forms = []
+            for form in FORMS:
                 compiled.clear()
                 uses.cache_clear()  # what is known of a text is not compiled again
                 _run(_arguments(command, places, option, form.format(PROBE)))
-                compiles = any("open('ran', 'w')" in code for code in compiled)
-                becomes_code |= {(command, option.dest)} if compiles else set()
-                if compiles or every:
-                    for payload in payloads:
-                        _run(_arguments(command, places, option, form.format(payload)))
-                        assert not Path(MARK).exists(), (command, option.dest, payload)
                 assert not Path(MARK).exists(), (command, option.dest)
+                forms += [form] if every or any("open('ran', 'w')" in code for code in compiled) else []
+            becomes_code += [(command, option.dest)] if forms else []
+            in_all_forms = every or (command == "fit" and option.dest in ("formula", "propensity"))
+            for number, payload in enumerate(payloads if forms else []):
+                turn = (number + len(becomes_code)) % len(forms)
+                for form in forms if in_all_forms else [forms[turn]]:
+                    _run(_arguments(command, places, option, form.format(payload)))
+                    assert not Path(MARK).exists(), (command, option.dest, payload)
     capsys.readouterr()
     formulas = {(command, dest) for command in ("fit", "compare", "report") for dest in ("formula", "propensity")}
-    assert becomes_code >= formulas | {("fit", "by")}
+    assert set(becomes_code) >= formulas | {("fit", "by")}
 
 
 def _arguments(command: str, places: list[argparse.Action], option: argparse.Action, value: str) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import faulthandler
+import importlib
 import io
 import multiprocessing
 import os
@@ -261,6 +262,13 @@ def torn(folder: Path, killed: bool) -> list[str]:
 # --- one interruption ----------------------------------------------------------------------------------------------
 
 
+def load() -> None:
+    """Import what the work needs, so that no process has to; no thread is begun, and this one can be forked."""
+    model().fit(n_boot=2).summary()
+    for name in ("docx", "pyarrow.parquet"):
+        importlib.import_module(name)
+
+
 def begin(do: Callable[[Path], None], folder: Path) -> None:
     """In the process of the work."""
     os.setsid()
@@ -360,6 +368,7 @@ def _judged(folder: Path, leader: int, how: str, exitcode: int, says: str) -> st
 
 def run(times: int, seed: int, works: tuple[str, ...] = tuple(WORKS)) -> dict[tuple[str, str], list[Outcome]]:
     """Interrupt work of every kind in turn, by every signal in turn, at random times."""
+    load()
     rng = np.random.default_rng(seed)
     found: dict[tuple[str, str], list[Outcome]] = collections.defaultdict(list)
     pairs = [(work, how) for work in works for how in WORKS[work].signals]

@@ -26,6 +26,7 @@ import joblib
 import numpy as np
 
 from causalrisk import AIPW, BootstrapError, FitInterrupted, scan
+from tests import dask_cluster
 from tests.conftest import simulate
 
 HANGS, SCHEDULER_LIMIT = 60.0, 30.0  # seconds
@@ -53,7 +54,7 @@ def fit(folder: Path) -> np.ndarray:
     """Every number of a fit."""
     source = scan(f"{folder}/*.parquet", block_rows=1000)
     model = AIPW.from_formula("y ~ x1 + np.exp(x2)", source, treat="d", target="overlap", cluster="unit")
-    res = model.fit(n_boot=300, n_jobs=2)
+    res = model.fit(n_boot=100, n_jobs=2)
     return np.concatenate([np.ravel(values) for values in (res.params, res._record.robust, res.boot_params)])
 
 
@@ -63,12 +64,9 @@ def fit(folder: Path) -> np.ndarray:
 @contextlib.contextmanager
 def local_cluster(folder: Path) -> Iterator[Victims]:
     """Two processes of a LocalCluster, which starts another for one that dies."""
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
-        Client(cluster),
-    ):
+    with dask_cluster.local_cluster() as cluster, Client(cluster):
         yield lambda: [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
 
 
@@ -189,10 +187,11 @@ def run(times: int, seed: int, kinds: tuple[str, ...]) -> dict[str, list[Outcome
         found: dict[str, list[Outcome]] = {}
         for kind in kinds:
             with KINDS[kind](folder):
-                begun = time.monotonic()
-                if not np.array_equal(fit(folder), right):
-                    raise ValueError(f"{kind}: other digits without a kill")
-                seconds = time.monotonic() - begun
+                for _ in range(2):  # the second imports nothing, nor does the one that is disturbed
+                    begun = time.monotonic()
+                    if not np.array_equal(fit(folder), right):
+                        raise ValueError(f"{kind}: other digits without a kill")
+                    seconds = time.monotonic() - begun
             found[kind] = []
             while sum(np.isfinite(outcome.after) for outcome in found[kind]) < times:  # the fit may have ended before
                 found[kind].append(killed(kind, folder, right, rng.uniform(0, seconds), rng))

@@ -32,16 +32,16 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def res():
-    frame = simulate(200, seed=4).set_index("row" + np.arange(200).astype(str).astype(object))
+    frame = simulate(120, seed=4).set_index("row" + np.arange(120).astype(str).astype(object))
     model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", levels={0: "old", 1: "new"})
-    return model.fit(n_boot=499, n_replicates=40)
+    return model.fit(n_boot=299, n_replicates=12)
 
 
 @pytest.fixture(scope="module")
 def arms():
-    frame = simulate(300, seed=5)
-    frame["d"] = np.where(frame.x2 + np.random.default_rng(1).normal(size=300) > 0.8, 2, frame.d)
-    return cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", reference=0).fit(cov_type="robust", n_replicates=15)
+    frame = simulate(150, seed=5)
+    frame["d"] = np.where(frame.x2 + np.random.default_rng(1).normal(size=150) > 0.8, 2, frame.d)
+    return cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", reference=0).fit(cov_type="robust", n_replicates=8)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_anchor_path(res, ax):
 
 
 def test_penalty_path(res, ax):
-    res = res.model.fit(objective="erm", cov_type="robust", n_replicates=40)
+    res = res.model.fit(objective="erm", cov_type="robust", n_replicates=12)
     path = res.penalty_path([10.0, 2000.0, 1e5])
     drawn = lines(res.plot_penalty_path(ax, [10.0, 2000.0, 1e5]))
     np.testing.assert_allclose(drawn["JRE"], [path.index, path["effect"]])
@@ -229,7 +229,7 @@ def test_bootstrap_draws_the_intervals_of_conf_int(res, ax):
     drawn = [line.get_xdata() for line in ax.get_lines() if line.get_marker() == "|"]
     for limits, method in zip(drawn, methods, strict=True):
         np.testing.assert_allclose(limits, res.conf_int(0.1, method).loc["ATE"])
-    assert sum(bar.get_height() for bar in ax.patches) == 499
+    assert sum(bar.get_height() for bar in ax.patches) == 299
     assert [text.get_text() for text in ax.get_yticklabels()][:3] == ["90% normal", "90% percentile", "90% bca"]
     with pytest.raises(cr.CausalRiskError, match="bootstrap"):
         res.start.plot_bootstrap(ax)
@@ -301,7 +301,7 @@ def drawn(long_names, arms, resampled_arms):
         "distribution": quantiles.plot_distribution,
         "groups": lambda: fit.start.plot_effects_by(np.arange(240) % 2),
         "curve": lambda: fit.start.plot_effects_by("~ age_at_the_first_visit_in_years"),
-        "permutation": fit.start.permutation_test(n_permutations=99, rng=0).plot,
+        "permutation": fit.start.permutation_test(n_permutations=39, rng=0).plot,
         "forest": lambda: draw_forest(limits, style.axes_or_new(None, rows=3)),
         "events": lambda: draw_event_study(years, years, "ATT on blood_pressure", style.axes_or_new(None)),
         "study": study.plot,

@@ -30,7 +30,7 @@ def test_a_covariate_in_money_leaves_the_others_their_digits():
 @pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("end", [30.0, 0.03])
 def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end, tmp_path):
-    frame = simulate(200)
+    frame = simulate(120)
     model = cr.JRE.from_formula("y ~ x1", frame, treat="d")
 
     def noted(res):
@@ -38,7 +38,7 @@ def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end
         words = [" ".join(text.split()) for text in (str(res.summary()), str(res.explain()), page)]
         return ["at the end of those tried" in text for text in words]
 
-    options = {"cov_type": "robust", "n_replicates": 40}
+    options = {"cov_type": "robust", "n_replicates": 15}
     assert not any(noted(model.fit(**options, anchor=end)))  # given, not chosen
     monkeypatch.setattr("causalrisk.estimators.joint.anchor.mean_anchor", lambda anchors, shares: 0.2)
     assert not any(noted(model.fit(**options)))

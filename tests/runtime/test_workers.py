@@ -22,6 +22,7 @@ from causalrisk.runtime import workers
 from causalrisk.runtime.workers import active_client, check_wanted, flat_map, ordered_map
 from causalrisk.simulation import run_study
 from tests.conftest import simulate
+from tests.dask_cluster import local_cluster
 from tests.dask_stub import cluster
 
 FILES = 3
@@ -190,14 +191,8 @@ def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
 
 @pytest.fixture(scope="module")
 def dask():
-    """A cluster of two processes, which do not steal from each other."""
-    distributed = pytest.importorskip("distributed")
-    import dask
-
-    with (
-        dask.config.set({"distributed.scheduler.work-stealing": False}),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made,
-    ):
+    pytest.importorskip("distributed")
+    with local_cluster() as made:
         yield made
 
 
@@ -269,12 +264,9 @@ def end(item):
 def test_a_block_that_ends_the_workers_of_joblib_with_dask_is_named():
     """joblib itself would wait for ever; a cluster of its own, as not every worker is started again in time."""
     distributed = pytest.importorskip("distributed")
-    import dask
-
     named = r"that were given block \d died one after the other[^$]*Type  less"
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # two workers a block, each started in a second
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as own,
+        local_cluster(**{"distributed.scheduler.allowed-failures": 1}) as own,  # two workers a block
         distributed.Client(own),
         joblib.parallel_config("dask"),
         pytest.raises(BootstrapError, match=named),

@@ -19,7 +19,7 @@ import causalrisk as cr
 from causalrisk.simulation import run_study
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = {"n": 100, "n_sims": 30, "estimators": ["Unadjusted", "IPWRA"]}
+SETTINGS = {"n": 100, "n_sims": 12, "estimators": ["Unadjusted", "IPWRA"]}
 SLOW = """
 import os, sys, time
 from causalrisk.simulation import run_study
@@ -34,9 +34,16 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ten_samples_at_a_time():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("causalrisk.simulation.study.CHUNK", 10)
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder with a study, and its estimates."""
+    """A folder with a study in two parts, and its estimates."""
     path = tmp_path_factory.mktemp("study")
     return path, run_study("strong", path=path, **SETTINGS).raw
 
@@ -80,10 +87,10 @@ def test_a_study_could_not_go_on_after_its_modules_had_moved(folder):
     run_study("strong", path=folder, **SETTINGS)
     assert {p: p.stat().st_mtime_ns for p in folder.glob("*.csv")} == before
     with pytest.raises(cr.OptionError, match="another estimators"):
-        run_study("strong", path=folder, n=100, n_sims=30, estimators=["Unadjusted", "AIPW"])
+        run_study("strong", path=folder, n=100, n_sims=12, estimators=["Unadjusted", "AIPW"])
     with pytest.raises(cr.OptionError, match="another estimators"):
         changed = {"Unadjusted": "Unadjusted", "IPWRA": ("IPWRA", {"target": "overlap"})}
-        run_study("strong", path=folder, n=100, n_sims=30, estimators=changed)
+        run_study("strong", path=folder, n=100, n_sims=12, estimators=changed)
 
 
 def own(trial):

@@ -23,9 +23,19 @@ from causalrisk.simulation.results import StudyResults, mse_ratio
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
 
 
+SMALL = {"design": ["linear", "strong"], "n": [100, 150], "n_sims": 12, "estimators": FAST}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ten_samples_at_a_time():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", 10)
+        yield
+
+
 @pytest.fixture(scope="module")
 def small():
-    return run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST)
+    return run_study(**SMALL)
 
 
 def assert_same(left, right):
@@ -36,14 +46,10 @@ def assert_same(left, right):
 # --- seeds, processes, interruptions -------------------------------------------------------------------------------
 
 
-def test_processes_do_not_change_the_frame(small):
-    assert_same(small, run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, n_jobs=2))
-
-
 def test_a_cell_does_not_depend_on_the_others(small):
-    alone = run_study("strong", n=150, n_sims=12, estimators=["AIPW"]).raw
+    alone = run_study("strong", n=150, n_sims=6, estimators=["AIPW"]).raw
     raw = small.raw
-    part = raw[(raw["design"] == "strong") & (raw["n"] == 150) & (raw["estimator"] == "AIPW") & (raw["sample"] < 12)]
+    part = raw[(raw["design"] == "strong") & (raw["n"] == 150) & (raw["estimator"] == "AIPW") & (raw["sample"] < 6)]
     pd.testing.assert_frame_equal(alone, part.reset_index(drop=True), check_exact=True)
 
 
@@ -77,22 +83,23 @@ def test_resumed_study_is_the_same(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "run_task", until_killed)
     with pytest.raises(KeyboardInterrupt):
-        run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, path=tmp_path)
+        run_study(**SMALL, path=tmp_path)
     assert len(list(tmp_path.glob("*.csv"))) == 3
     assert not list(tmp_path.glob("*.part"))
     again = []
     monkeypatch.setattr(module, "run_task", lambda task: again.append(task.key) or real(task))
-    resumed = run_study(["linear", "strong"], n=[100, 150], n_sims=26, estimators=FAST, path=tmp_path)
+    resumed = run_study(**SMALL, path=tmp_path)
     assert_same(small, resumed)
     assert len(again) == 5
     assert not set(again) & set(done)
 
 
 def _run_into(path):
-    run_study("strong", n=150, n_sims=100, estimators=["IPWRA"], path=path)
+    module.CHUNK = 10
+    run_study(**SMALL, path=path)
 
 
-def test_study_that_was_killed_is_resumed(tmp_path):
+def test_study_that_was_killed_is_resumed_in_processes_which_do_not_change_the_frame(small, tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=_run_into, args=(tmp_path,))
     process.start()
     give_up = time.monotonic() + 60
@@ -101,16 +108,15 @@ def test_study_that_was_killed_is_resumed(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     finished = len(list(tmp_path.glob("*.csv")))
-    assert 0 < finished < 4
-    resumed = run_study("strong", n=150, n_sims=100, estimators=["IPWRA"], path=tmp_path, n_jobs=2)
-    assert_same(run_study("strong", n=150, n_sims=100, estimators=["IPWRA"]), resumed)
+    assert 0 < finished < 7  # of eight, so that there is work for two processes
+    assert_same(small, run_study(**SMALL, path=tmp_path, n_jobs=2))
 
 
 def test_more_samples_and_fewer_from_the_same_folder(tmp_path):
-    few = run_study("linear", n=100, n_sims=10, estimators=FAST, path=tmp_path)
-    more = run_study("linear", n=100, n_sims=30, estimators=FAST, path=tmp_path)
-    assert_same(more, run_study("linear", n=100, n_sims=30, estimators=FAST))
-    assert_same(few, run_study("linear", n=100, n_sims=10, estimators=FAST, path=tmp_path))
+    few = run_study("linear", n=100, n_sims=4, estimators=FAST, path=tmp_path)
+    more = run_study("linear", n=100, n_sims=12, estimators=FAST, path=tmp_path)
+    assert_same(more, run_study("linear", n=100, n_sims=12, estimators=FAST))
+    assert_same(few, run_study("linear", n=100, n_sims=4, estimators=FAST, path=tmp_path))
 
 
 def test_order_is_that_of_the_call_whatever_was_there(tmp_path):
@@ -351,10 +357,10 @@ def test_table_by_hand(small):
     error = wide["AIPW"]
     covered = (error.abs() <= stats.norm.ppf(0.975) * se["AIPW"]).mean()
     by_hand = {
-        "samples": 26, "failed": 0, "bias": error.mean(), "bias_mc": error.std() / np.sqrt(26), "sd": error.std(),
+        "samples": 12, "failed": 0, "bias": error.mean(), "bias_mc": error.std() / np.sqrt(12), "sd": error.std(),
         "rmse": np.sqrt((error**2).mean()), "mse_ratio": (error**2).sum() / (wide["IPWRA"] ** 2).sum(),
         "mean_se": se["AIPW"].mean(), "median_se": se["AIPW"].median(), "coverage": covered,
-        "coverage_mc": np.sqrt(covered * (1 - covered) / 26),
+        "coverage_mc": np.sqrt(covered * (1 - covered) / 12),
         "mse_over_bound": 100 * (error**2).mean() / designs.Strong().efficiency_bound,
     }  # fmt: skip
     for name, value in by_hand.items():
@@ -395,15 +401,15 @@ def test_reference_can_be_another_or_none():
 
 
 def test_errors_of_a_cell(small):
-    assert small.errors("strong", 100).shape == (26, 3)
+    assert small.errors("strong", 100).shape == (12, 3)
     with pytest.raises(cr.OptionError, match=r"no \('strong', 99\)"):
         small.errors("strong", 99)
 
 
 def test_summary_and_repr(small):
     text = str(small.summary())
-    assert repr(small) == "Study of 3 estimators: linear, strong, n 100, 150, 26 samples"
-    for words in ("Monte Carlo Study", "strong, n 150", "26 samples of each", "True effects: linear 1.000"):
+    assert repr(small) == "Study of 3 estimators: linear, strong, n 100, 150, 12 samples"
+    for words in ("Monte Carlo Study", "strong, n 150", "12 samples of each", "True effects: linear 1.000"):
         assert words in text
     assert small._repr_html_() == small.summary().as_html()
     assert "Heading" in str(small.summary(title="Heading", alpha=0.1))

@@ -30,22 +30,19 @@ def written(frame, folder, kind="parquet", files=FILES):
     return f"{folder}/*.{kind}"
 
 
-def sources(frame, tmp_path):
-    """Small files and frames, by what they are."""
+def source(kind, frame, folder):
+    """Small files or frames."""
     import pyarrow.dataset
 
-    files = written(frame, tmp_path / "p")
-    return {
-        "parquet": files,
-        "csv": written(frame, tmp_path / "c", "csv"),
-        "frames": lambda: (frame[k : k + 10] for k in range(0, N, 10)),
-        "dataset": pyarrow.dataset.dataset(tmp_path / "p", format="parquet"),
-    }
+    if kind == "frames":
+        return lambda: (frame[k : k + 10] for k in range(0, N, 10))
+    files = written(frame, folder, "csv" if kind == "csv" else "parquet")
+    return pyarrow.dataset.dataset(folder, format="parquet") if kind == "dataset" else files
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "frames", "dataset"])
 def test_small_files_make_blocks_of_the_size_asked_for(data, tmp_path, kind):
-    given = sources(data, tmp_path)[kind]
+    given = source(kind, data, tmp_path)
     for rows, sizes in ((250_000, [N]), (150, [150] * 4), (400, [400, 200])):
         design = IPWRA.from_formula(F, scan(given, block_rows=rows, keep="nothing"), treat="d").design
         blocks = list(design.blocks())
@@ -103,7 +100,7 @@ def test_the_file_that_has_what_is_wrong_is_named(data, tmp_path, name, kind):
     model = {"formula": F, "treat": "d"} | options
     called = "block 38" if kind == "frames" else "part-37"
     with pytest.raises(DesignError, match=rf"^\S*{called}\S*, rows 0 to 9: .*{message}"):
-        IPWRA.from_formula(data=scan(sources(broken, tmp_path)[kind]), **model).fit()
+        IPWRA.from_formula(data=scan(source(kind, broken, tmp_path)), **model).fit()
 
 
 def test_a_level_that_is_new_in_a_later_pass_names_its_frame(data):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pickle
 import signal
@@ -21,6 +20,7 @@ from causalrisk.design.scan import source
 from causalrisk.design.scan.encode import Store
 from causalrisk.numerics.multiplicities import CHUNK
 from causalrisk.runtime.system import is_in_memory
+from tests.benchmarks import bench_scan
 from tests.conftest import simulate
 from tests.dask_stub import cluster
 
@@ -109,10 +109,12 @@ def test_rows_are_the_same_wherever_they_are_kept(data, name, tmp_path):
     memory, disk, nothing = fitted(keep="memory"), fitted(keep="disk", folder=tmp_path), fitted(keep="nothing")
     np.testing.assert_array_equal(every(disk), every(memory))
     np.testing.assert_allclose(every(nothing), every(memory), rtol=1e-6, atol=1e-9)
-    for one, other in itertools.pairwise((memory, disk, nothing)):
-        pd.testing.assert_frame_equal(one.balance(), other.balance(), rtol=1e-9)
-        units = [pd.read_parquet(res.write_units(tmp_path / "units.parquet")) for res in (one, other)]
-        pd.testing.assert_frame_equal(*units, rtol=1e-9)
+    tables = [
+        (res.balance(), pd.read_parquet(res.write_units(tmp_path / "units.parquet"))) for res in (memory, disk, nothing)
+    ]
+    for other in tables[1:]:
+        for ours, theirs in zip(other, tables[0], strict=True):
+            pd.testing.assert_frame_equal(ours, theirs, rtol=1e-9)
 
 
 def parts_of(design):
@@ -296,6 +298,7 @@ def test_a_process_that_is_killed_leaves_nothing(tmp_path):
 
 def test_the_bench_of_scans_counts_two_readings(tmp_path):
     """It is a command of the pages, and looks into modules by their names."""
-    command = [sys.executable, "-m", "tests.benchmarks.bench_scan", "--rows", "2000", "--folder", str(tmp_path)]
+    bench_scan.write(tmp_path, rows=2000, covariates=6)
+    command = [sys.executable, "-m", "tests.benchmarks.bench_scan", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "files read 2 times" in done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +19,7 @@ STEPS = ["formula", "arms", "propensity score", "weights", "outcome models", "av
 
 
 def prepared():
-    frame = simulate(400)
+    frame = simulate(240)
     frame["positive"] = np.exp(frame.y / 4)
     frame["binary"] = (frame.y > 0).astype(int)
     frame["score"] = 1 / (1 + np.exp(-0.8 * (frame.x1 + 0.5 * frame.x2)))
@@ -34,7 +36,7 @@ def matching(e):
 FRAME = prepared()
 THREE = {"treat": "three", "reference": "a"}
 KINDS = {
-    "outcome regression": (cr.OutcomeRegression, FORMULA, {}, ["uses none", "without weights", "all 400 rows"]),
+    "outcome regression": (cr.OutcomeRegression, FORMULA, {}, ["uses none", "without weights", "all 240 rows"]),
     "hajek": (cr.Hajek, FORMULA, {}, ["No covariates predict y", "the weighted mean of y"]),
     "ipwra": (cr.IPWRA, FORMULA, {}, ["under these weights", "logit", "1 in 10"]),
     "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "plus the weighted mean of the residuals"]),
@@ -51,7 +53,9 @@ KINDS = {
     "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Against no effect (1)"]),
     "percent": (cr.JRE, "positive ~ x1", {"effect": "percent"}, ["change in percent", "= 100 ("]),
     "known": (cr.IPWRA, FORMULA, {"propensity_score": "score"}, ["taken as known"]),
-    "classifier": (cr.AIPW, FORMULA, {"propensity_score": LogisticRegression()}, ["LogisticRegression, 5 folds"]),
+    "classifier": (
+        cr.AIPW, FORMULA, {"propensity_score": LogisticRegression(), "n_folds": 2}, ["LogisticRegression, 2 folds"]
+    ),
     "calibrated": (cr.IPWRA, FORMULA, {"propensity_loss": "calibrated"}, ["equal those of the target exactly"]),
     "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["left by trimming", "Rows left out by their score"]),
     "clipped": (cr.IPWRA, FORMULA, {"clip": (0.2, 0.8)}, ["Scores beyond the limits", "to [0.2, 0.8]"]),
@@ -60,6 +64,7 @@ KINDS = {
 }  # fmt: skip
 
 
+@functools.cache
 def fitted(kind):
     model, formula, options, words = KINDS[kind]
     built = model.from_formula(formula, FRAME, **{"treat": "d", **options})

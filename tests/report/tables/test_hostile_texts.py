@@ -84,7 +84,7 @@ def test_every_argument_is_tried(function):
 def test_texts_are_shown_and_do_nothing(text, tmp_path):
     pytest.importorskip("docx")
     for function, arguments in TABLES.items():
-        for argument, made in arguments.items():
+        for number, (argument, made) in enumerate(arguments.items()):
             table, where = made(text), (function.__qualname__, argument)
             latex, markdown, page = table.as_latex(), table.as_markdown(), table.as_html()
             assert r"\input{" not in latex and "\n\n" not in latex, where
@@ -93,8 +93,10 @@ def test_texts_are_shown_and_do_nothing(text, tmp_path):
             assert "<script" not in page, where
             for row in csv.reader(io.StringIO(table.as_csv(), newline="")):
                 assert not any(cell.strip().startswith(("=", "@", "+")) for cell in row), where
-            for ending in ("docx", "html"):  # the others are the texts above
-                table.save(tmp_path / f"t.{ending}")
+            # The other endings are the texts above; Word's refuses control characters, and takes a second for the rest.
+            if "\x1b" in text or number == HOSTILE.index(text) % len(arguments):
+                for ending in ("docx", "html"):
+                    table.save(tmp_path / f"t.{ending}")
             assert "\x1b" not in str(table), where
 
 
