@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from causalrisk.design import Design
 from causalrisk.errors import (
     BootstrapError,
+    DesignWarning,
     Failure,
     FitInterrupted,
     MonteCarloWarning,
@@ -590,6 +591,7 @@ def jackknife_contributions(record: FitRecord, count: int) -> Array:
 
 
 WITHOUT_ERRORS = "the fit was interrupted before its standard errors; the estimate without them is in err.results"
+ENOUGH = 4  # observations of an arm for each outcome coefficient, below which robust standard errors are warned of
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 
@@ -629,6 +631,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     if record.cov_type not in ("bootstrap", JACKKNIFE):
         covariance = _robust(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
+        if not factor:
+            check_coefficients(record, notes)
         record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
         return _completed(_with_choice(record), notes)
     if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
@@ -643,6 +647,28 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
     return with_bootstrap(record, boot, notes)
+
+
+def check_coefficients(record: FitRecord, notes: Notes) -> None:
+    """Warn of an arm with so few observations for its outcome coefficients that the sandwich is too small.
+
+    With k coefficients for n observations squared residuals are 1 - k / n of squared errors on average, and the robust
+    variance has their part that much too small.
+    """
+    design, spec = record.design, record.spec
+    if spec.constants or spec.given or design.survey is not None:
+        return
+    k = record.n_coefficients // design.n_arms
+    counts = [arm.n for arm in record.overlap]
+    fewest = int(np.argmin(counts))
+    if counts[fewest] < ENOUGH * k:
+        too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
+        notes.warn(
+            f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients, which "
+            f"follow its errors too: robust standard errors are up to {too_small:.0%} too small.\n"
+            "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms.",
+            DesignWarning,
+        )
 
 
 def _robust(record: FitRecord, small_sample: bool, notes: Notes) -> Array:

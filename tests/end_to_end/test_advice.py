@@ -895,6 +895,11 @@ def load_pickled(value):
         return causalrisk.load(Path(folder, "a.pickle"))
 
 
+def crowded():
+    """A model of eight coefficients for some 25 rows of an arm."""
+    return IPWRA.from_formula("y ~ x1 * x2 * x3", DATA[:50], treat="d", propensity="d ~ x1")
+
+
 MORE = {
     "classifier class": Case(fitted, {"propensity_score": Classifier}, {"propensity_score": Classifier()}),
     "certain classifier": Case(
@@ -904,6 +909,12 @@ MORE = {
         lambda: fitted(cluster=DATA.site % 5),
         lambda: model(cluster=DATA.site % 5).fit(use_t=True),
         model=lambda: model(cluster=DATA.site % 5),
+        fill={"fit(": "model.fit("},
+    ),
+    "many coefficients": Expression(
+        lambda: crowded().fit(),
+        lambda: crowded().fit(small_sample=True, use_t=True),
+        model=lambda: crowded(),
         fill={"fit(": "model.fit("},
     ),
     "negative variance of two-way clusters": Case(

@@ -374,3 +374,49 @@ def test_of_two_way_clusters_the_fewer_are_told():
     model = cr.IPWRA.from_formula("y ~ x1", frame, treat="d", cluster=["many", "year"])
     with pytest.warns(cr.DesignWarning, match="only 11 of the 11 clusters of 'many' and 'year'"):
         model.fit()
+
+
+def many_columns(rows, covariates=9):
+    """Rows of two arms of equal size, with more covariates than they bear."""
+    rng = np.random.default_rng(7)
+    columns = {f"x{k}": rng.normal(size=rows) for k in range(1, covariates + 1)}
+    return pd.DataFrame(columns | {"d": np.arange(rows) % 2, "y": rng.normal(size=rows)})
+
+
+MANY = "y ~ " + " + ".join(f"x{k}" for k in range(1, 10))
+
+
+@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPWRA, cr.AIPW, cr.JRE])
+@pytest.mark.parametrize("scanned", [False, True], ids=["memory", "scan"])
+def test_many_coefficients_for_the_rows_of_an_arm_are_told_with_the_remedy(estimator, scanned):
+    """Ten coefficients for 39 rows: residuals have 1 - 10 / 39 of the variance of the errors, by hand 14% less."""
+    data = many_columns(78)
+    model = estimator.from_formula(
+        MANY, cr.scan([data[:40], data[40:]]) if scanned else data, treat="d",
+        **({} if estimator is cr.OutcomeRegression else {"propensity": "d ~ x1"}),
+    )  # fmt: skip
+    options = {"n_replicates": 4} if estimator is cr.JRE else {}
+    found = "arm '0' has 39 observations for 10 outcome coefficients, .* up to 14% too small"
+    with pytest.warns(cr.DesignWarning, match=found) as told:
+        res = model.fit(cov_type="robust", **options)
+    assert "Type  fit(small_sample=True, use_t=True)  " in str(told[0].message)
+    assert "39 observations for 10 outcome coefficients" in " ".join(str(res.summary()).split())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(cov_type="robust", small_sample=True, use_t=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "rows", "formula", "options"),
+    [
+        (cr.IPWRA, 80, MANY, {}),  # four rows for each
+        (cr.IPWRA, 78, MANY, {"cov_type": "HC1"}),
+        (cr.IPWRA, 78, MANY, {"cov_type": "jackknife"}),
+        (cr.Hajek, 78, MANY, {}),  # of one mean an arm
+    ],
+)
+def test_enough_rows_and_other_errors_are_not_warned_of(estimator, rows, formula, options):
+    model = estimator.from_formula(formula, many_columns(rows), treat="d", propensity="d ~ x1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(**options)
