@@ -1,7 +1,8 @@
-"""Coverage of 95% intervals with few clusters, few rows and few units of a survey, and the size of joint tests.
+"""Coverage of 95% intervals with few clusters, rows, or units of a survey, or many columns; and sizes of joint tests.
 
-Run  python -m tests.studies.study_small_samples clusters  (or assigned, rows, surveys, tests) from the root of a copy
-of the source. It stores the table that the pages on small samples and surveys show; `--sims` says how many samples.
+Run  python -m tests.studies.study_small_samples clusters  (or assigned, rows, columns, surveys, tests) from the root of
+a copy of the source. It stores the table that the pages on small samples and surveys show; `--sims` says how many
+samples.
 """
 
 from __future__ import annotations
@@ -166,6 +167,18 @@ def of_rows(n, seed):
     return of_estimators(rows(n, np.random.default_rng(seed)), OF_ROWS, 1.0)
 
 
+def of_columns(covariates, seed):
+    """Intervals of 200 rows where the outcome has more and more covariates, of which two matter."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(200, covariates))
+    d = (rng.random(200) < expit(0.5 * x[:, 0])).astype(int)
+    names = [f"x{k}" for k in range(1, covariates + 1)]
+    data = pd.DataFrame(x, columns=names).assign(d=d, y=x[:, 0] + 0.5 * x[:, 1] + d + rng.normal(size=200))
+    given = {"formula": "y ~ " + " + ".join(names), "data": data, "treat": "d", "propensity": "d ~ x1 + x2"}
+    kinds = {kind: OF_ROWS[kind] for kind in ("z", "t, factor", "jackknife, t")}
+    return {model.spec.name: intervals(model.from_formula(**given), kinds, 1.0, False) for model in (IPWRA, AIPW)}
+
+
 POPULATIONS = {}  # by number of strata: the population, and the effect in it by each estimator
 
 
@@ -194,6 +207,7 @@ CELLS = {
     "clusters": (of_clusters, ["clusters", "equal"], SIZES),
     "assigned": (of_assigned, ["clusters", "equal"], SIZES),
     "rows": (of_rows, ["n"], [(30,), (40,), (60,)]),
+    "columns": (of_columns, ["covariates"], [(10,), (20,), (30,), (40,), (60,)]),
     "surveys": (of_surveys, ["strata"], [(6,), (12,), (30,)]),
 }
 
