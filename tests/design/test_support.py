@@ -185,7 +185,8 @@ def test_an_absent_reference_level_among_eighty_columns(n):
     X = pd.get_dummies(frame.drop(columns=["y", "d"]), columns=["g", "h", "k"], drop_first=True, dtype=float)
     X = sm.add_constant(X.drop(columns="g_j"))
     means = [sm.OLS(frame.y[frame.d == a], X[frame.d == a]).fit().predict(X).mean() for a in (0, 1)]
-    np.testing.assert_allclose(made.fit().params[-2:], means, rtol=1e-8)
+    res = made.fit(small_sample=True)  # 240 rows are few for robust errors
+    np.testing.assert_allclose(res.params[-2:], means, rtol=1e-8)
 
 
 def test_rounding_of_many_columns_is_told_from_columns_that_are_near():
