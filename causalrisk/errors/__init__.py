@@ -245,14 +245,14 @@ def words(*names: str) -> Mapping[str, Any]:
         Word -> text, or the list of rules.
     """
     found = functools.reduce(lambda level, name: level.get(name, {}), names, _tables())
-    return {word: entry for words, entry in found.items() for word in words.split()}
+    return {word: entry for alike, entry in found.items() for word in alike.split()}
 
 
 @functools.cache
 def meanings(option: str) -> Mapping[str, str | None]:
     """Return words for the values of an option; None for a word that no value stands for."""
     found = _tables()["values"].get(option, {})
-    return {word: value or None for value, words in found.items() for word in words.split()}
+    return {word: value or None for value, alike in found.items() for word in alike.split()}
 
 
 def explained(option: str, given: object) -> list[str]:

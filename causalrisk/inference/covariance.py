@@ -591,7 +591,7 @@ def jackknife_contributions(record: FitRecord, count: int) -> Array:
 
 
 WITHOUT_ERRORS = "the fit was interrupted before its standard errors; the estimate without them is in err.results"
-ENOUGH = 4  # observations of an arm for each outcome coefficient, below which robust standard errors are warned of
+PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer robust errors are warned of
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 
@@ -632,7 +632,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         covariance = _robust(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
-            check_coefficients(record, notes)
+            _check_coefficients(record, notes)
         record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
         return _completed(_with_choice(record), notes)
     if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
@@ -649,7 +649,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     return with_bootstrap(record, boot, notes)
 
 
-def check_coefficients(record: FitRecord, notes: Notes) -> None:
+def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     """Warn of an arm with so few observations for its outcome coefficients that the sandwich is too small.
 
     With k coefficients for n observations squared residuals are 1 - k / n of squared errors on average, and the robust
@@ -661,7 +661,7 @@ def check_coefficients(record: FitRecord, notes: Notes) -> None:
     k = record.n_coefficients // design.n_arms
     counts = [arm.n for arm in record.overlap]
     fewest = int(np.argmin(counts))
-    if counts[fewest] < ENOUGH * k:
+    if counts[fewest] < PER_COEFFICIENT * k:
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
         notes.warn(
             f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients, which "

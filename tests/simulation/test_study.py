@@ -46,6 +46,10 @@ def assert_same(left, right):
 # --- seeds, processes, interruptions -------------------------------------------------------------------------------
 
 
+def test_processes_do_not_change_the_frame(small):
+    assert_same(small, run_study(**SMALL, n_jobs=2))
+
+
 def test_a_cell_does_not_depend_on_the_others(small):
     alone = run_study("strong", n=150, n_sims=6, estimators=["AIPW"]).raw
     raw = small.raw

@@ -53,9 +53,7 @@ KINDS = {
     "gamma": (cr.IPWRA, "positive ~ x1", {"family": "gamma", "effect": "ratio"}, ["Against no effect (1)"]),
     "percent": (cr.JRE, "positive ~ x1", {"effect": "percent"}, ["change in percent", "= 100 ("]),
     "known": (cr.IPWRA, FORMULA, {"propensity_score": "score"}, ["taken as known"]),
-    "classifier": (
-        cr.AIPW, FORMULA, {"propensity_score": LogisticRegression(), "n_folds": 2}, ["LogisticRegression, 2 folds"]
-    ),
+    "classifier": (cr.AIPW, FORMULA, {"propensity_score": LogisticRegression()}, ["LogisticRegression, 5 folds"]),
     "calibrated": (cr.IPWRA, FORMULA, {"propensity_loss": "calibrated"}, ["equal those of the target exactly"]),
     "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["left by trimming", "Rows left out by their score"]),
     "clipped": (cr.IPWRA, FORMULA, {"clip": (0.2, 0.8)}, ["Scores beyond the limits", "to [0.2, 0.8]"]),
