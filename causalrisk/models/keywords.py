@@ -203,7 +203,10 @@ STUDY = 'Type  event_study("y ~ x1 + x2", data, begins="first", time="year", uni
 REQUIRED: dict[str, Callable[[Sequence[Any]], str]] = {
     "treat": _without_treatment,
     "data": lambda _: 'The covariates come first.\nType  table_one(["x1", "x2"], data, by="d").',
-    **dict.fromkeys(("begins", "time", "unit"), lambda _: STUDY),
+    **dict.fromkeys(("begins", "time"), lambda _: STUDY),
+    "unit": lambda _: (
+        f"Every unit has a row in every period; there is no event study of repeated cross sections.\n{STUDY}"
+    ),
 }
 ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in (spec.name.casefold(), *spec.aliases)}
 
