@@ -281,7 +281,7 @@ def _in_order(name: str, values: pd.Series) -> tuple[NDArray[np.intp], pd.Index]
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         raise DesignError(
             f"time {name!r} is text, {listing(sorted(values.unique()))}, whose order in time is not known; the sign of "
-            f"the effect depends on it.\nUse `data[{name!r}] = pandas.Categorical(data[{name!r}], [{order}], "
+            f'the effect depends on it.\nUse `data["{name}"] = pandas.Categorical(data["{name}"], [{order}], '
             "ordered=True)`, with the periods in their order."
         )
     period, periods = pd.factorize(values, sort=True)
@@ -439,9 +439,9 @@ class Adoption:
         first = self.period == 0
         return pd.Series(self.frame[name].array[first], index=self.units[self.unit[first]]).loc[self.units]
 
-    def alone(self, cluster: str | None) -> list[int]:
+    def alone(self, cluster: Any) -> list[int]:
         """Return the numbers of the periods in which one unit begins, or units of one cluster."""
-        cluster_of = self.of_units(cluster).to_numpy() if cluster else self.units
+        cluster_of = self.of_units(cluster).to_numpy() if cluster in self.frame else self.units
         found = pd.Series(cluster_of).groupby(self.begins).nunique()
         return [k for k in range(len(self.names)) if found.get(k) == 1]
 

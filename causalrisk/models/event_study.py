@@ -181,12 +181,14 @@ class EventStudy:
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
-            Wald's test with a degree of freedom for each placebo; F where the study has degrees of freedom.
+            F test of j placebos: Hotelling's, W (m - j + 1) / (m j) with j and m - j + 1 degrees of freedom, W Wald's
+            statistic and m those of the study, or units or clusters less one. With few clusters it still rejects too
+            often; the adjusted p-values of `effects` before the beginning do not with `cov_type="jackknife"`.
 
         Raises
         ------
         OptionError
-            If no group has two periods before it begins.
+            If no group has two periods before it begins, or there are more placebos than degrees of freedom.
         """
         before = self.exposure < 0
         if not before.any():
@@ -195,8 +197,14 @@ class EventStudy:
             )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
-        found = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
-        return joint_test(found[0], found[1], self.df)
+        statistic, count = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
+        m = self.df if np.isfinite(self.df) else len(self.contributions) - 1.0
+        if m < count:
+            raise OptionError(
+                f"there are {count} placebos and {m:g} degrees of freedom, too few for a joint test.\n"
+                "Read the adjusted p-values of  study.effects()  before the beginning."
+            )
+        return joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
     @check_keywords("methods")
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
@@ -279,13 +287,14 @@ class EventStudy:
             If an assumption is not one of these, or the file is not named as a web page.
         """
         check_alpha(alpha)
-        count, placebos = int((self.exposure < 0).sum()), "There are none: no group has two periods before it begins."
-        if count:
+        try:
             p = format_p(float(self.pretrend_test().pvalue))
             placebos = (
-                f"Before the beginning there should be no effect. Wald's test that all {count} are zero: p {p}. A "
-                "test that does not reject does not show that trends are parallel."
+                f"Before the beginning there should be no effect. Wald's test that all {(self.exposure < 0).sum()} are "
+                f"zero: p {p}. A test that does not reject does not show that trends are parallel."
             )
+        except OptionError as error:
+            placebos = str(error)
         return write_study(
             path,
             self._first,
@@ -440,7 +449,7 @@ def event_study(
     usual = None if survey is not None else "cluster" if cluster else "robust"
     inference = {"cov_type": cov_type or usual, "small_sample": small_sample, "use_t": use_t}
     given = {**options, "did": DiD(time=time, unit=unit)}
-    alone = units.alone(survey.psu if survey is not None else cluster)
+    alone = units.alone(getattr(survey, "psu", None) or cluster)
     fits: dict[tuple[Any, Any], CausalResults] = {}
     places, without, warned = [], list[str](), list[tuple[str, str, type[Warning]]]()
     for group, period, part, treat in units.cells(controls == "not yet", survey is not None):
@@ -485,14 +494,8 @@ def event_study(
         df=_df(first, len(errors["contributions"]), use_t),
         call=_call(
             {"formula": formula, "data": ..., "begins": begins, "time": time, "unit": unit},
-            {
-                "estimator": model.spec.name,
-                "controls": controls,
-                "cov_type": cov_type,
-                "small_sample": small_sample,
-                "use_t": use_t,
-                **options,
-            },
+            {"estimator": model.spec.name, "controls": controls, "cov_type": cov_type, "small_sample": small_sample}
+            | {"use_t": use_t, **options},
             first.model.design.survey,
         ),
     )
@@ -513,7 +516,7 @@ def _warn_once(warned: Sequence[tuple[str, str, type[Warning]]]) -> list[str]:
     notes = []
     for (fit, text, category), *others in alike.values():
         said, *advice = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).split("\n")
-        where = f" (Group {fit}{f', and {len(others)} other fits' if others else ''}.)"
+        where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
         notes.append("\n".join([said + where, *advice]))
         warn_user(notes[-1], category)
     return notes

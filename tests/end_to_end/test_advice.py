@@ -2347,7 +2347,6 @@ NAMES |= {"ANYBODY": ANYBODY}
 PANEL = DATA.assign(y0=DATA.x3, unit=DATA.index)
 LONG = pd.concat([PANEL.assign(year=1, y=PANEL.y0), PANEL.assign(year=2)])
 OF_LONG = DiD(time="year", unit="unit")
-IN_WORDS = LONG.assign(year=LONG.year.map({1: "before", 2: "after"}))
 THREE_YEARS = pd.concat([LONG, LONG[LONG.year == 2].assign(year=3)])
 
 
@@ -2397,10 +2396,6 @@ BEFORE = {"did": DiD(before="y0")}
 CHANGES = {
     "a function of the outcome": Change(
         lambda did: change(did, formula="np.exp(y) ~ x1"), {"did": {"before": "y0"}}, {"did": DiD(before="np.exp(y0)")}
-    ),
-    "periods in words": Change(
-        change, {"data": IN_WORDS, "did": {"time": "year", "unit": "unit"}},
-        {"data": IN_WORDS.assign(year=pd.Categorical(IN_WORDS["year"], ["after", "before"])), "did": OF_LONG},
     ),
     "values": Change(change, {"did": {"before": DATA.x3}}, BEFORE, fill={"<column>": "y0"}),
     "both kinds of data": Change(change, {"did": {"before": "y0", "time": "year"}}, BEFORE),
