@@ -197,7 +197,7 @@ class EventStudy:
             )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
-        statistic, count = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
+        statistic, count = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)[:2]
         m = self.df if np.isfinite(self.df) else len(self.contributions) - 1.0
         if m < count:
             raise OptionError(
