@@ -426,7 +426,7 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
 
 
 def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> Formula:
-    outcome = parse(text, "outcome", notes, **known)
+    outcome = parse(text, "outcome", notes)
     if len(outcome.left) != 1 or not outcome.uses("left"):
         found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
         alone = f'"{outcome.text} ~ 1"  if it is the outcome, or  ' if outcome.text.isidentifier() else ""
@@ -468,7 +468,7 @@ def read_formulas(
         outcome = _outcome_formula(formula, notes, known)
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
-            assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
+            assigned = parse(propensity, "propensity", notes)
         if data is None:
             _check_data(outcome, frame, known)
         models = [outcome, assigned]
@@ -487,10 +487,10 @@ def read_formulas(
         retyped = [
             name + (repr(text) if '"' in text else f'"{text}"') for name, text in typed.items() if text != given[name]
         ]
-        if not retyped or "`" in str(error):
+        if not retyped or any("`" in text for text in given.values() if isinstance(text, str)):
             raise
         raise DesignError(
-            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Type  {', '.join(retyped)}."
+            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Use {', '.join(retyped)}."
         ) from error
     return formulas, table
 

@@ -13,7 +13,6 @@ from typing import Any, NoReturn, TypeVar
 
 from causalrisk import datasets
 from causalrisk.design import ColumnOptions
-from causalrisk.design.formulas.dialects import from_teffects
 from causalrisk.design.formulas.evaluation import parse
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import UnavailableError, explained, listed, meanings, meant, nearest_name, words
@@ -190,7 +189,7 @@ def _without_treatment(args: Sequence[Any]) -> str:
     inside = _treatment_inside(args)
     if inside:
         return f"treat= says which column is the treatment, which is no covariate.\nType  {inside}."
-    typed = next((from_teffects(given) for given in args if isinstance(given, str)), None)
+    typed = None
     if typed:
         return f"Type  {typed}."
     listed_too = [part for given in args for part in (given if isinstance(given, list | tuple) else [given])]

@@ -20,8 +20,8 @@ from patsy.categorical import CategoricalSniffer, categorical_to_int
 from patsy.parse_formula import parse_formula
 
 from causalrisk.design.dtypes import listing
-from causalrisk.design.formulas.dialects import PARSER, refuse_foreign
-from causalrisk.design.formulas.terms import Use, computes, rewrite, uses, with_calls_told
+from causalrisk.design.formulas.foreign import refuse_foreign
+from causalrisk.design.formulas.terms import PARSER, Use, computes, rewrite, uses, with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
@@ -122,7 +122,7 @@ class Scope:
     constants: Mapping[str, Any]
 
 
-def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
+def parse(text: str, model: str, notes: list[str]) -> Formula:
     """Split a formula into terms.
 
     Parameters
@@ -133,8 +133,6 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
         The model it belongs to.
     notes : list of str
         Lines are appended for terms that probably mean something else than they do.
-    **known
-        The names of `treatment` and `outcome`, for messages.
 
     Returns
     -------
@@ -158,7 +156,7 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
             f"the {model} formula has {len(text):,} characters; expected at most {LONGEST:,} of a safe formula.\n"
             "Make columns of the file of its long terms first."
         )
-    refuse_foreign(text, model, **known)
+    refuse_foreign(text, model)
     try:
         tree = parse_formula(text)
         if (count := _written_out(tree)) > (MOST_TERMS if trusted() else MOST_SAFE):

@@ -16,11 +16,12 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from causalrisk.design.formulas.dialects import called_elsewhere, parsed, stata_factor, without_arguments
 from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, only_safe, parse, trusted
-from causalrisk.design.formulas.terms import Use, in_formula
+from causalrisk.design.formulas.foreign import function_here
+from causalrisk.design.formulas.terms import in_formula, parsed
 from causalrisk.design.tables import Table, align, as_table, gather, is_column, nearest
-from causalrisk.errors import DesignError, words
+from causalrisk.errors import DesignError
+from causalrisk.errors.aliases import SURVIVAL
 
 NUMPY = {
     "abs", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "cbrt", "ceil", "clip", "cos", "cosh",
@@ -319,7 +320,6 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
     if not trusted():
         texts = [use.name for use in formula.uses() if use.name in table and _has_text(table.column(use.name))]
         refuse_unsafe(formula, [str(name) for name in table.names], texts)
-    _check_stata(formula, table)
     for name, role in formula.uses(*sides):
         meaning = _meaning(name, role, table, frame)
         if meaning == "variable":
@@ -337,26 +337,15 @@ def _has_text(column: pd.Series) -> bool:
     return not is_numeric_dtype(column.dtype) and any(isinstance(value, str | bytes) for value in column)
 
 
-def _check_stata(formula: Formula, table: Table) -> None:
-    """Refuse Stata's i.region and c.age with their forms here; and L.x and its like, which need the order of rows."""
-    for prefix, name in re.findall(r"\b(i|c|ib\w+|[LFDS]\d*)\.(\w+)", formula.text):
-        if Use(prefix, "base") in formula.uses() and prefix not in table and name in table:
-            start = f"the {formula.model} formula {formula.text!r} uses {prefix}.{name},"
-            if prefix[0] in "ic":
-                raise DesignError(f"{start} which is Stata's notation.\nType  {stata_factor(prefix, name)}.")
-            shift = {"F": f".shift(-{prefix[1:] or 1})", "D": ".diff()"}.get(prefix[0], f".shift({prefix[1:] or 1})")
-            raise DesignError(
-                f"{start} a time-series operator of Stata; expected columns.\nMake it a column, of data in the order "
-                f'of time:  data["{prefix}_{name}"] = data.groupby("unit")["{name}"]{shift}.'
-            )
-
-
 def _check_called(name: str, formula: Formula) -> None:
-    """Refuse a spline without degrees of freedom, and a product of splines of plain columns."""
-    typed = without_arguments(name, formula.text)
-    if typed is not None:
-        why = "without splines inside is the plain product" if name == "te" else "misses its degrees of freedom"
-        raise DesignError(f"the {formula.model} formula {formula.text!r} has {name}(), which {why}.\nType  {typed}.")
+    """Refuse a spline without degrees of freedom."""
+    found = re.search(rf"\b{name}\(\s*(\w+)\s*\)", formula.text) if name in ("bs", "cr", "cc") else None
+    if found:
+        centred = "" if name == "bs" else ", constraints='center'"
+        raise DesignError(
+            f"the {formula.model} formula {formula.text!r} has {name}() without degrees of freedom. "
+            f"Use `{name}({found[1]}, df=4{centred})`."
+        )
 
 
 def is_function(value: Any) -> bool:
@@ -392,14 +381,13 @@ def _suggested(name: str) -> str:
 
 def _instead_of(name: str, formula: Formula, table: Table) -> str:
     """Advice for a function that is not defined."""
-    typed = called_elsewhere(name, formula.text)
-    if typed is not None:
-        return f"Type  {typed}."
+    typed = function_here(name, formula.text)
+    if typed:
+        return f"Use `{typed}`."
     if name in table:
-        return f"To multiply, type  {name} * (...)."
-    elsewhere = words("instead", "function").get(name)
-    if elsewhere:
-        return str(elsewhere)
+        return f"To multiply, use `{name} * (...)`."
+    if name == "Surv":
+        return SURVIVAL
     close = difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
     return f"Did you mean {close[0]}?" if close else f"Define or import {name} first."
 
