@@ -318,7 +318,7 @@ def near(word: str, names: Iterable[str]) -> str:
 def attribute(place: str, what: str, word: str, names: Iterable[str]) -> str:
     """Return the message for an attribute that does not exist."""
     advice = answer(place, word) or near(word, [n for n in names if n[:1] != "_"]) or f"See `dir({what})`."
-    return f"{what} has no attribute `{word}`. {advice}"
+    return f"{what} has no attribute `{word}`.\n{advice}"
 
 
 def value_meant(option: str, value: Any) -> Any:
@@ -384,4 +384,4 @@ def unknown_option(place: str, word: str, names: Iterable[str]) -> str:
         call = {"fit": "`from_formula(...).fit({})`", "model": "`from_formula(..., {}).fit()`"}[other]
         advice = f"Use {call.format(_by_word(NAMES[other]).get(word, word) + '=')}."
     advice = advice or near(word, names) or f"The options are {', '.join(f'`{name}`' for name in names)}."
-    return f"unknown option `{word}`. {advice} Options of other packages: {COMING_FROM}."
+    return f"unknown option `{word}`.\n{advice} Options of other packages: {COMING_FROM}."

@@ -90,7 +90,7 @@ def refuse_foreign(text: str, model: str) -> None:
     for pattern, sentence in HABITS:
         found = re.search(pattern, bare)
         if found:
-            raise DesignError(f"the {model} formula {text!r} cannot be read. {found.expand(sentence)}")
+            raise DesignError(f"the {model} formula {text!r} cannot be read.\n{found.expand(sentence)}")
 
 
 def function_here(name: str, text: str) -> str:
