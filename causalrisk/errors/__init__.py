@@ -1,12 +1,11 @@
-"""Errors and warnings, the words of other packages that they answer, and failures of resamples.
+"""Errors and warnings, checks of options, and failures of resamples.
 
-Words of other packages and what is typed here instead, and references, are in words.toml. A failure is the reason why a
+A failure is the reason why a
 resample or a propensity replicate gave no estimate.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 import numbers
@@ -21,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from causalrisk.errors.aliases import answer, near, value_meant
 
 
 class CausalRiskError(ValueError):
@@ -219,78 +220,13 @@ def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> s
     return folded[close[0]] if close else None
 
 
-Entry = str | list[dict[str, str]]  # a text, or rules that depend on what was given
-
-
-@functools.cache
-def _tables() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("words.toml").read_text("utf-8")
-    elsewhere = tomllib.loads(text)["not_here"]
-    filled = re.sub(r"\{not here: (\w+)\}", lambda m: f"That is not in this package; {elsewhere[m[1]]}.", text)
-    return tomllib.loads(filled)
-
-
-@functools.cache
-def words(*names: str) -> Mapping[str, Any]:
-    """Return a table of words.toml with a key for each single word; empty if there is none of the name.
-
-    Parameters
-    ----------
-    *names : str
-        The parts of its name, such as ``"instead", "fit"``.
-
-    Returns
-    -------
-    mapping
-        Word -> text, or the list of rules.
-    """
-    found = functools.reduce(lambda level, name: level.get(name, {}), names, _tables())
-    return {word: entry for alike, entry in found.items() for word in alike.split()}
-
-
-@functools.cache
-def meanings(option: str) -> Mapping[str, str | None]:
-    """Return words for the values of an option; None for a word that no value stands for."""
-    found = _tables()["values"].get(option, {})
-    return {word: value or None for value, alike in found.items() for word in alike.split()}
-
-
-def explained(option: str, given: object) -> list[str]:
-    """Return sentences on why a word stands for another value of an option."""
-    sentences = words("explained", option)
-    return [sentences[word] for word in (str(given).casefold(), "any") if word in sentences]
-
-
-def meant(name: str, value: object, names: Iterable[str]) -> str | None:
-    """Return the value of an option that is probably meant: by other packages' words, else the nearest, else None.
-
-    An object, such as a link of statsmodels, goes by the name of its class.
-    """
-    word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
-    known = meanings(name)
-    return known[word.casefold()] if word.casefold() in known else nearest_name(word, names)
-
-
-NO_WORDS = ("no", "n", "false", "f", "off", "none", "0")
-
-
-def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    """Raise an OptionError unless the value is among the allowed ones."""
+def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
+    """Return a value of an option, or the one that it means; an OptionError unless it is among the allowed ones."""
+    value = value_meant(name, value)
     if any(value is a or (isinstance(value, str) and value == a) for a in allowed):
-        return
-    names = [a for a in allowed if isinstance(a, str)]
-    word = str(value).casefold()
-    hint = meant(name, value, names)
-    if name == "bootstrap" and value is True:
-        advice = 'Type  cov_type="bootstrap".'
-    elif hint in names:
-        advice = f"Type  {name}={hint!r}."
-    elif names:
-        advice = f"Type  {name}=  one of them."
-    else:
-        advice = f"Type  {name}={bool(value) and word not in NO_WORDS}."
-    why = " ".join([f"expected one of {listed(allowed)}.", *explained(name, value)])
-    raise OptionError(f"{name}={value!r} is not known; {why}\n{advice}")
+        return value
+    why = answer(name, str(value).casefold()) or near(str(value), [a for a in allowed if isinstance(a, str)])
+    raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\n{why or 'Use one of them.'}")
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -318,31 +254,6 @@ def check_alpha(alpha: float) -> None:
             f"alpha={alpha!r} is the significance level, not the confidence level; its intervals would cover "
             f"{1 - alpha:.0%}.\nType  alpha={1 - alpha:.3g}  for {alpha:.0%} intervals."
         )
-
-
-def advising(kind: Any, place: str) -> None:
-    """Let the constructor of a dataclass say what is meant by the words of other programs.
-
-    Parameters
-    ----------
-    kind : type
-        The dataclass, whose arguments go by name.
-    place : str
-        Table of words.toml with the arguments that others use.
-    """
-    made, known = kind.__init__, [field.name for field in dataclasses.fields(kind)]
-
-    @functools.wraps(made)
-    def init(self: Any, **given: Any) -> None:
-        for name, value in given.items():
-            if name not in known:
-                told = words("instead", place).get(name, f"The arguments are {', '.join(known)}.")
-                raise TypeError(
-                    f"{kind.__name__} got an unknown argument {name!r}.\n{str(told).format(value=repr(value))}"
-                )
-        made(self, **given)
-
-    kind.__init__ = init
 
 
 class Failure:

@@ -89,10 +89,6 @@ VALUES: dict[str, dict[str, str]] = {
     },
     "lonely": {"adjust": "centered", "average": "scaled", "certainty": "removed"},
     "alternative": {"larger": "greater", "smaller": "less", "two-sided": "two_sided twosided"},
-    "adjust": {
-        "single-step": "single_step maxt tukey dunnett mvt", "bonferroni": "bonf",
-        "fdr_bh": "bh fdr benjamini-hochberg",
-    },
     "by": {"exposure": "dynamic event event_time relative", "time": "calendar", "group": "cohort", "all": "overall"},
     "method": {"percentile": "perc", "normal": "wald", "studentized": "stud"},
     "below": {"z": "t tstat", "se": "std_error", "p": "pvalue", "ci": "confint"},
@@ -208,7 +204,20 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "replicates": "Use `n_replicates=`, or `JRE.from_formula(...).fit(replicates=)`.",
     },
-    "run_study": {},
+    "cov_type": {
+        "nonrobust hac": "Standard errors of an effect are always robust; HAC covariances are not supported.",
+        "hc2 hc4 cr2": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
+        "cr1": "Use `small_sample=True` with clusters.",
+    },
+    "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": "`res.params` has the potential-outcome means."},
+    "family": {
+        "cox survival weibull hazard": SURVIVAL,
+        "multinomial mlogit ordinal ologit oprobit": "R's WeightIt has ordinal and multinomial outcomes.",
+    },
+    "adjust": {
+        "scheffe sidak tukey tukeyhsd dunnett maxt mvt single_step": 'Use `adjust="single-step"`.',
+        "bh fdr benjamini-hochberg": 'Use `adjust="fdr_bh"`.',
+    },
     "results": {
         "resid fittedvalues": "`res.predict()` has the fitted mean in each treatment group.",
         "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model mle_retvals": (
@@ -306,7 +315,7 @@ def _by_word(table: Mapping[str, str]) -> dict[str, str]:
 
 def answer(place: str, word: str) -> str:
     """Return the sentence on a word of another package; empty where there is none."""
-    return next((text for words, text in ANSWERS[place].items() if word in words.split()), "")
+    return next((text for words, text in ANSWERS.get(place, {}).items() if word in words.split()), "")
 
 
 def near(word: str, names: Iterable[str]) -> str:

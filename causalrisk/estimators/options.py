@@ -15,7 +15,8 @@ from causalrisk.design import Design, DiD
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import HALF, OptionError, listed, meanings, nearest_name, one_of, whole_number, words
+from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
+from causalrisk.errors.aliases import answer
 from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale, NormalizedMean, Specification
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
@@ -226,11 +227,9 @@ class ModelOptions:
         if given is None or (isinstance(given, str) and given == OBSERVED):
             return
         if not _is_number(given, lambda exposure: exposure > 0):
-            word = meanings("at_exposure").get(str(given).lower())
-            advice = f'Type  at_exposure="{word}".' if word else "Type  at_exposure=1."
             raise OptionError(
                 f"at_exposure={given!r}; expected a positive number, the exposure that the means are at, or "
-                f'"{OBSERVED}".\n{advice}'
+                f'"{OBSERVED}".\nUse `at_exposure=1`.'
             )
         object.__setattr__(self, "at_exposure", float(given))
 
@@ -421,13 +420,12 @@ def _target(value: Any) -> Any:
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
-        near = f'Type  target="{SPELLINGS[close]}".' if close else None
-        advice = words("instead", "target").get(value.lower(), near)
+        advice = f'Use `target="{SPELLINGS[close]}"`.' if close else answer("target", value.lower())
         if re.search("[<>]|[=!]=", value):
             advice = f"Type  target=data.query({value!r})  for rows like those."
         raise OptionError(
             f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a level of the treatment, a "
-            f"DataFrame, or a function of the propensity score.\n{advice or 'Type  target=  one of them.'}"
+            f"DataFrame, or a function of the propensity score.\n{advice or 'Use one of them.'}"
         )
     return name
 

@@ -285,7 +285,7 @@ def t_test(record: FitRecord, r_matrix: Any, alternative: Alternative = "two-sid
     >>> print(f"p = {test.pvalue:.4f}, upper limit {test.conf_int()[0, 1]:.1f}")
     p = 0.0098, upper limit -216.8
     """
-    one_of("alternative", alternative, ("two-sided", *ALTERNATIVES))
+    alternative = one_of("alternative", alternative, ("two-sided", *ALTERNATIVES))
     left, right = linear_hypotheses(r_matrix, record.names)
     both = _single_tests(left @ record.estimate.params, right, combination_errors(record, left), record.df)
     if alternative == "two-sided":

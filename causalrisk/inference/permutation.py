@@ -484,7 +484,7 @@ def permutation_test(
     Permutation test, OutcomeRegression: ATE, z 2.489, p 0.015, two-sided, 9,999 permutations
     """
     one_of("statistic", statistic, STATISTICS)
-    one_of("alternative", alternative, ALTERNATIVES)
+    alternative = one_of("alternative", alternative, ALTERNATIVES)
     if n_permutations != ALL:
         whole_number("n_permutations", n_permutations, 1)
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)

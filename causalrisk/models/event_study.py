@@ -145,7 +145,7 @@ class EventStudy:
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
-        one_of("by", by, (None, *BY))
+        by = one_of("by", by, (None, *BY))
         effects, after = self.params.to_numpy(), self.exposure >= 0
         if by is None:
             return self.params.index, effects, self.contributions
@@ -203,7 +203,7 @@ class EventStudy:
         matplotlib Axes
             The plot.
         """
-        one_of("by", by, BY[:3])
+        by = one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
         return draw_event_study(each, joint, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 

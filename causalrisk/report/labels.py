@@ -19,6 +19,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
+from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import column_format, format_number
 
 RESAMPLES = {
@@ -73,7 +74,7 @@ def estimand_words(record: FitRecord) -> str:
 
 def population_words(record: FitRecord) -> str:
     """Return the name of the population that the effect is an average over."""
-    return in_population(record, record.options.population.text("people"))
+    return in_population(record, population_text(record.options.population, "people"))
 
 
 def in_population(record: FitRecord, text: str) -> str:

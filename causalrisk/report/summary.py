@@ -49,6 +49,7 @@ from causalrisk.report.labels import (
     trend_words,
     variables_of,
 )
+from causalrisk.report.populations import population_text
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
@@ -452,7 +453,7 @@ def _effect_text(record: FitRecord) -> str:
 
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
-    rows, survey = in_population(record, record.options.population.text("rows")), record.design.survey
+    rows, survey = in_population(record, population_text(record.options.population, "rows")), record.design.survey
     if survey is not None and survey.subpop_name is not None:
         rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike

@@ -49,6 +49,7 @@ from causalrisk.report.labels import (
     survey_words,
     variables_of,
 )
+from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import format_number, format_p, signed_p, wrap
 
 SMALL, LARGE = 0.25, 1.0  # gap between JRE and IPWRA in standard errors: of no consequence below, serious above
@@ -302,8 +303,8 @@ def _weights(record: FitRecord) -> list[str]:
         for label, arm in zip(record.design.labels, record.overlap, strict=True)
     ]
     population = record.options.population
-    simpler = population.text("two_arms_weight") if record.design.n_arms == 2 else ""
-    texts = [in_population(record, simpler or population.text("weight")), f"{'; '.join(spread)}."]
+    simpler = population_text(population, "two_arms_weight") if record.design.n_arms == 2 else ""
+    texts = [in_population(record, simpler or population_text(population, "weight")), f"{'; '.join(spread)}."]
     chances = record.rows.chances
     if chances is not None:
         texts.insert(

@@ -13,7 +13,6 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
-from causalrisk.errors import words
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
@@ -44,6 +43,7 @@ from causalrisk.report.labels import (
     survey_words,
     trend_words,
 )
+from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.tables.text import column_format, format_number, signed_p
 
 
@@ -281,8 +281,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         ("vanderweele_2017", sensitivity),
         ("chernozhukov_2022", sensitivity),
     )
-    texts = words("references")
-    return sorted(texts[key] for key in cited | {key for key, holds in wanted if holds})
+    return sorted(REFERENCES[key] for key in cited | {key for key, holds in wanted if holds})
 
 
 SPECIAL = {"learner", "repeat", "family", "propensity_score", "target"}  # options of a model that are no plain values
