@@ -7,14 +7,10 @@ resample or a propensity replicate gave no estimate.
 from __future__ import annotations
 
 import difflib
-import functools
 import numbers
-import re
 import sys
-import tomllib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed
+from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, nearest_name
 from causalrisk.learners.folds import LearnerRows, Numbers, Training, without_training
 from causalrisk.learners.smooth import Smooth, smooth_fits
 from causalrisk.numerics.families import OutcomeFamily

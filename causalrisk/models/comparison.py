@@ -83,7 +83,6 @@ class ComparisonResults:
         """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
         return Frame(differences_frame(self._data, 0.05))
 
-    @check_keywords("methods")
     def pairwise(self, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None) -> pd.DataFrame:
         """Differences of the effects, adjusted for their number if wanted.
 
@@ -126,7 +125,6 @@ class ComparisonResults:
         text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary of the effects and of their differences.
 
@@ -146,7 +144,6 @@ class ComparisonResults:
         check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 
-    @check_keywords("methods")
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
 
@@ -185,7 +182,6 @@ class ComparisonResults:
         """Draw `plot`; the name is like the plots of a fit."""
         return self.plot(ax, alpha)
 
-    @check_keywords("methods")
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their intervals.
 
@@ -234,7 +230,6 @@ class ComparisonResults:
         return self.summary().as_markdown()
 
 
-@check_keywords("tables")
 def simultaneous(
     results: Iterable[CausalResults],
     *,

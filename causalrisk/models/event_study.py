@@ -114,7 +114,6 @@ class EventStudy:
             n_coefficients=0, strata=factors,
         )  # fmt: skip
 
-    @check_keywords("methods")
     def effects(self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step") -> Any:
         """Effects by exposure, group or time, or of each group in each period.
 
@@ -185,7 +184,6 @@ class EventStudy:
         found = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
         return joint_test(found[0], found[1], self.df)
 
-    @check_keywords("methods")
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
         """Effects by exposure, group or time, with each interval by itself and those that hold together.
 
@@ -207,7 +205,6 @@ class EventStudy:
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
         return draw_event_study(each, joint, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 
-    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary: effects by exposure and their average, with simultaneous intervals.
 
@@ -230,7 +227,6 @@ class EventStudy:
         """Return a methods paragraph: effects, controls, units, models, and standard errors."""
         return study_methods(self._first, self.facts)
 
-    @check_keywords("methods")
     def report(
         self,
         path: str | os.PathLike[str] = "report.html",

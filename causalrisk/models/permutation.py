@@ -112,7 +112,6 @@ class PermutationTest:
     def _kind(self) -> str:
         return "wald" if self._data.position is None else self._data.kind
 
-    @check_keywords("methods")
     def summary(self, title: str | None = None) -> ResultSummary:
         """Summary of the test.
 
@@ -174,7 +173,6 @@ class PermutationTest:
             notes.append("The propensity score is fitted again in each permutation.")
         return notes
 
-    @check_keywords("methods")
     def plot(self, ax: Any = None) -> Any:
         """Histogram of the statistic over the permutations, with that of the fit.
 

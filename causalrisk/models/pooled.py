@@ -186,14 +186,12 @@ class PooledResults:
         """Fraction of missing information."""
         return self._named(self._pooled.fmi, "fmi")
 
-    @check_keywords("methods")
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
         names = self._records[0].names
         values = self._pooled.total * np.outer(self._slopes, self._slopes)
         return pd.DataFrame(values, index=names, columns=names)
 
-    @check_keywords("methods")
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
@@ -211,7 +209,6 @@ class PooledResults:
         limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
         return pd.DataFrame(limits, index=self._records[0].names)
 
-    @check_keywords("methods")
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
 
@@ -242,7 +239,6 @@ class PooledResults:
         names = ["within", "between", "total", "riv", "lambda", "df", "fmi"]
         return pd.DataFrame(dict(zip(names, columns, strict=True)), index=self._records[0].names)
 
-    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 
@@ -267,7 +263,6 @@ class PooledResults:
             title=title,
         )
 
-    @check_keywords("methods")
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
 
@@ -308,7 +303,6 @@ class PooledResults:
         return _reported(self._records[0], values)[0]
 
 
-@check_keywords("tables")
 def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 
