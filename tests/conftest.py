@@ -188,7 +188,7 @@ LONG = (
     "tests/inference/test_bootstrap.py::test_robust_and", "tests/inference/test_intervals.py",
     "tests/inference/test_permutation.py::test_a_permutation_is_a_fit",
     "tests/inference/test_permutation.py::test_digits", "tests/inference/test_start_difference.py::test_it_is_so_of",
-    "tests/inference/test_units.py", "tests/inference/test_wald.py::test_every_output", "tests/interruptions",
+    "tests/inference/test_units.py", "tests/inference/test_wald.py::test_every_output",
     "tests/learners/test_cross_fitting.py::test_the_lasso", "tests/learners/test_smooth.py::test_equals_a_plain",
     "tests/models/test_comparison.py", "tests/models/test_cost.py", "tests/models/test_pooled.py",
     "tests/numerics/test_multiplicities.py::test_halves", "tests/runtime", "tests/simulation",

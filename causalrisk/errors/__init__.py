@@ -74,28 +74,6 @@ class BootstrapError(CausalRiskError):
         self.results = results
 
 
-class FitInterrupted(KeyboardInterrupt):
-    """A fit was interrupted; what was estimated before is not lost.
-
-    Parameters
-    ----------
-    results : CausalResults or None
-        Interrupted in its bootstrap the fitted results, with the robust standard errors; interrupted in these, without
-        standard errors; JRE interrupted before that those of the IPWRA fit it starts from. None of a scan that was
-        interrupted before there was an estimate.
-    message : str
-        What was interrupted, and what is in `results`.
-    """
-
-    def __init__(
-        self,
-        results: Any,
-        message: str = "the bootstrap was interrupted; the estimate with robust standard errors is in err.results",
-    ) -> None:
-        super().__init__(message)
-        self.results = results
-
-
 class OptionError(CausalRiskError):
     """An option has a value that is not allowed, or two options contradict each other."""
 
@@ -346,11 +324,7 @@ def advising(kind: Any, place: str) -> None:
 
 
 class Failure:
-    """Outcomes of one resample or one propensity replicate: plain integers.
-
-    NumPy asks a member of an enum for its attributes, which Python 3.11 answers by a function of its own, and an
-    interruption from the keyboard that falls into it is lost.
-    """
+    """Outcomes of one resample or one propensity replicate: plain integers, as arrays hold them."""
 
     OK = 0
     EMPTY_ARM = 1

@@ -26,7 +26,6 @@ from causalrisk.errors import (
     BootstrapError,
     DesignWarning,
     Failure,
-    FitInterrupted,
     MonteCarloWarning,
     Notes,
     ResampleWarning,
@@ -590,7 +589,6 @@ def jackknife_contributions(record: FitRecord, count: int) -> Array:
     return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)
 
 
-WITHOUT_ERRORS = "the fit was interrupted before its standard errors; the estimate without them is in err.results"
 PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer robust errors are warned of
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
@@ -619,9 +617,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 
     Raises
     ------
-    FitInterrupted, BootstrapError
-        With the record of the fit with robust standard errors, if the bootstrap is interrupted or a worker dies;
-        without standard errors, if the robust ones are interrupted.
+    BootstrapError
+        With the record of the fit with robust standard errors, if a worker dies.
     """
     notes = Notes(record.notes)
     if record.cov_type == "replicates":
@@ -629,21 +626,19 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         _check_replicates(boot, record)
         return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
-        covariance = _robust(record, inference.small_sample, notes)
+        covariance = robust_covariance(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
         record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
         return _completed(_with_choice(record), notes)
-    if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
-        record = dataclasses.replace(record, robust=_robust(record, False, notes))
+    if record.passes is not None:  # kept for a failure, when the rows may be out of reach
+        record = dataclasses.replace(record, robust=robust_covariance(record, False, notes))
     try:
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)
             return _completed(dataclasses.replace(record, covariance=covariance, passes=None), notes)
         record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
-    except KeyboardInterrupt:
-        raise FitInterrupted(robust_record(record)) from None
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
     return with_bootstrap(record, boot, notes)
@@ -669,15 +664,6 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
             "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms.",
             DesignWarning,
         )
-
-
-def _robust(record: FitRecord, small_sample: bool, notes: Notes) -> Array:
-    """Return the robust covariance; interrupted, the estimate is not lost."""
-    try:
-        return robust_covariance(record, small_sample, notes)
-    except KeyboardInterrupt:
-        without = robust_record(dataclasses.replace(record, passes=None), record.covariance)
-        raise FitInterrupted(without, WITHOUT_ERRORS) from None
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:

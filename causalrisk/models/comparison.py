@@ -15,7 +15,6 @@ from causalrisk.errors import (
     TEXT,
     BootstrapError,
     Failure,
-    FitInterrupted,
     Notes,
     OptionError,
     ResampleWarning,
@@ -335,8 +334,6 @@ def compare(
     BootstrapError
         If more than `max_failed` of the resamples failed for an estimator; its `results` hold the comparison without
         the bootstrap standard errors of that one.
-    FitInterrupted
-        If the bootstrap is interrupted; its `results` hold the comparison without bootstrap standard errors.
     UnavailableError
         If the data are a scan: its fits are compared side by side, as the page on scans shows.
     DesignError, OptionError, SeparationError, TypeError
@@ -385,8 +382,6 @@ def compare(
     fitted = fit_estimators(design, specs, model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)
-    except KeyboardInterrupt:
-        raise FitInterrupted(ComparisonResults(fitted)) from None
     except BootstrapError as error:  # a worker died
         raise BootstrapError(str(error), ComparisonResults(fitted)) from error.__cause__
     return ComparisonResults(_with_failures_told(resampled, inference.max_failed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from causalrisk.errors import FitInterrupted, OptionError
+from causalrisk.errors import OptionError
 from causalrisk.estimators import specification
 from causalrisk.estimators.fit import fit_joint
 from causalrisk.estimators.options import (
@@ -23,15 +23,10 @@ from causalrisk.estimators.options import (
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import QUANTILE
-from causalrisk.inference.covariance import robust_record, start_record
+from causalrisk.inference.covariance import start_record
 from causalrisk.models.keywords import check_keywords, unknown_estimator
 from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults, JREResults
-
-INTERRUPTED = (
-    "the training of JRE was interrupted; the IPWRA fit that it starts from, with robust standard errors, is in "
-    "err.results"
-)
 
 
 class OutcomeRegression(CausalModel):
@@ -219,24 +214,16 @@ class JRE(CausalModel):
         ------
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
-        FitInterrupted
-            As in `IPWRA.fit`; interrupted in the training, its `results` are the IPWRA fit's.
         """
         given = locals()
         if cov_kwds is not None:
             return self._clustered_fit(given)
         inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
-        started: list[FitRecord] = []
 
         def fitted(options: ModelOptions) -> FitRecord:
-            return fit_joint(self.design, options, inference, joint, keep=started.append)
+            return fit_joint(self.design, options, inference, joint)
 
-        try:
-            return self._repeated(fitted, inference)
-        except KeyboardInterrupt as stop:
-            if not started or getattr(stop, "results", None) is not None:
-                raise
-            raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
+        return self._repeated(fitted, inference)
 
     def _results(self, record: FitRecord) -> CausalResults:
         return JREResults(self, record, self._start(start_record(record)))

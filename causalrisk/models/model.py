@@ -27,7 +27,7 @@ from causalrisk.design import (
 )
 from causalrisk.design.covariates import clustered
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, failure_text, listed
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
 from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import (
     Bootstrap,
@@ -514,10 +514,6 @@ class CausalModel(metaclass=Advising):
         BootstrapError
             If too many resamples failed, too many units cannot be left out, or a joblib worker died; its `results`
             hold the robust standard errors.
-        FitInterrupted
-            If the bootstrap or jackknife is interrupted from the keyboard; its `results` hold the robust standard
-            errors, or none where these are interrupted. Of a scan that is interrupted before there is an estimate they
-            are None, and the message says in which pass.
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
@@ -621,8 +617,6 @@ class CausalModel(metaclass=Advising):
         """Add the standard errors, unless too many resamples failed."""
         try:
             record = with_covariance(record, inference)
-        except FitInterrupted as stop:
-            raise FitInterrupted(self._results(stop.results), str(stop)) from None
         except BootstrapError as error:
             results = None if error.results is None else self._results(error.results)
             raise BootstrapError(str(error), results) from error.__cause__

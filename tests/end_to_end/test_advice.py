@@ -39,7 +39,7 @@ from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OutcomeRegression, Survey, 
 from causalrisk.cli import main
 from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.scores import rms_calibration_error
-from causalrisk.errors import Failure, FitInterrupted
+from causalrisk.errors import Failure
 from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.families import outcome_family
 from tests.advice import SAID_OTHERWISE, Told, package_files, seen, sites, sites_of, told
@@ -1665,21 +1665,7 @@ def written_units(path="other.parquet", data=SCAN):
 WRITES = mock.Mock(write_units=written_units)
 
 
-def interrupted():
-    """What a fit to a scan says that is interrupted before there is an estimate."""
-    stopped = mock.patch("causalrisk.estimators.fit.prepare", side_effect=KeyboardInterrupt)
-    with stopped, pytest.raises(FitInterrupted) as error:
-        model(data=SCAN).fit()
-    return str(error.value)
-
-
 SCANS = {
-    "interrupted": Expression(
-        interrupted,
-        lambda: model(data=SCAN).fit(),
-        fill={"fit(": "again("},
-        again=lambda progress: model(data=SCAN).fit(progress=progress),
-    ),
     "units": Expression(lambda: scanned()().propensity_scores, written_units, res=lambda: WRITES),
     "units, ending": Expression(lambda: written_units("units.csv"), written_units, res=lambda: WRITES),
     "units, file of the data": Expression(

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.errors import Failure
 from causalrisk.inference import covariance
 from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
 from tests.conftest import RHS, simulate
@@ -137,23 +136,6 @@ def test_fault_59_a_worker_dies(monkeypatch):
         assert not model.fit(**options).boot_params.isna().any(axis=None)
 
 
-def test_fault_58_interrupted_in_joblib_processes():
-    """The caller stops reading: blocks that wait are cancelled, and the next call works."""
-
-    def slow(number):
-        time.sleep(0.2)
-        return number
-
-    begun = time.monotonic()
-    with processes():
-        with pytest.raises(KeyboardInterrupt), ordered_map(slow, 500, 2) as results:
-            assert next(results) == 0
-            raise KeyboardInterrupt
-        with ordered_map(abs, 4, 2) as results:
-            assert list(results) == [0, 1, 2, 3]
-    assert time.monotonic() - begun < 30
-
-
 SCRIPT = """
 import multiprocessing
 import sys
@@ -214,18 +196,6 @@ def test_fault_60_joblib_is_not_imported_by_the_package():
     code = "import sys, causalrisk; assert 'joblib' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_an_interruption_was_lost_while_numpy_looked_at_the_name_of_a_failure():
-    """About one of a hundred interruptions of a bootstrap fell into a function of Python's enum, and was forgotten."""
-    called, flags = [], np.zeros(3, dtype=bool)
-    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_filename) if event == "call" else None)
-    try:
-        found = np.where(flags, Failure.SEPARATION, Failure.OK)
-        found[flags] = Failure.NOT_CONVERGED
-    finally:
-        sys.setprofile(None)
-    assert not [name for name in called if "numpy" not in name]
 
 
 def test_an_error_in_a_block_leaves_no_thread():

@@ -30,7 +30,7 @@ from causalrisk.design.survey import ROLES, replicate_values
 from causalrisk.design.tables import Table, as_table, condition_names, is_column
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import taken
-from causalrisk.runtime.workers import check_wanted, flat_map, progress_bar
+from causalrisk.runtime.workers import flat_map, progress_bar
 
 T = TypeVar("T")
 MINUTES = 100  # seconds from which the time left is in minutes
@@ -438,7 +438,6 @@ def _of_piece(
     """Apply a function to each block of a piece."""
     piece, (first, number) = given
     for rows in reader.blocks(piece, first):
-        check_wanted()
         yield Done(rows.n, rows.read, rows.mark, function(rows, number)) if rows.n else Done(0, rows.read, Mark())
         number += rows.n
 
