@@ -190,7 +190,7 @@ LONG = (
     "tests/inference/test_permutation.py::test_digits", "tests/inference/test_start_difference.py::test_it_is_so_of",
     "tests/inference/test_units.py", "tests/inference/test_wald.py::test_every_output",
     "tests/learners/test_cross_fitting.py::test_the_lasso", "tests/learners/test_smooth.py::test_equals_a_plain",
-    "tests/models/test_comparison.py", "tests/models/test_cost.py", "tests/models/test_pooled.py",
+    "tests/models/test_comparison.py", "tests/models/test_pooled.py",
     "tests/numerics/test_multiplicities.py::test_halves", "tests/runtime", "tests/simulation",
     "tests/test_architecture.py", "tests/test_package.py",
 )  # fmt: skip

@@ -54,7 +54,6 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
-from causalrisk.models.cost import Cost, cost_of
 from causalrisk.models.keywords import (
     ESTIMATOR_WORDS,
     NEW_MODEL,
@@ -525,62 +524,6 @@ class CausalModel(metaclass=Advising):
             return fit_separate(self.design, self.spec, options, inference)
 
         return self._repeated(fitted, inference)
-
-    def cost(self, **options: Any) -> Cost:
-        """Tell what a fit takes of the processor and of memory, from fits to samples of the rows.
-
-        Parameters
-        ----------
-        **options
-            Options of `fit`, such as ``n_boot=999``.
-
-        Returns
-        -------
-        Cost
-            `seconds` of a processor and `bytes` beside the data; printed, a sentence.
-
-        Raises
-        ------
-        UnavailableError
-            If the model is of a scan with ``keep="nothing"``, which reads the files in every pass.
-
-        Notes
-        -----
-        50,000 and 200,000 rows, drawn at random, are fitted with 32 and with 96 resamples, and time is taken as linear
-        in both. Of no more than 200,000 rows all are fitted, and with all resamples where that takes less than 5
-        seconds. Drawing the rows is not counted. Other programs that run beside the fits make the seconds more. Memory
-        is that of 400,000 rows, and from there on proportional to the rows; from a scan a fit holds a block of them and
-        grows no further. It is what arrays take: what else a process needs for its first fit is some 20 MB.
-
-        Examples
-        --------
-        >>> from causalrisk import IPWRA, datasets
-        >>> births = datasets.load_cattaneo2()
-        >>> model = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke")
-        >>> model.cost(n_boot=50).n_boot
-        50
-        """
-        design, block = self.design, self.design.n
-        if isinstance(design, ScannedDesign):
-            if not design.keeps_rows:
-                raise UnavailableError(
-                    "the rows are read again in each pass of a fit, which cost() does not time; expected a scan that "
-                    'keeps its numbers.\nType  keep="auto"  in scan(...).'
-                )
-            block = design.block_rows
-        inference = options_of(InferenceOptions, {**options})
-        asked = (inference.n_boot, inference.bootstrap, inference.resamples)
-        default = "bootstrap" if self.spec.joint or any(given is not None for given in asked) else "robust"
-        n_boot = inference.draws if (inference.cov_type or default) == "bootstrap" else 0
-        order = np.random.default_rng(0).permutation(design.n)
-
-        def sample(rows: int) -> Callable[[int], object]:
-            keep = np.zeros(design.n, dtype=bool)
-            keep[order[:rows]] = True
-            some = self._of(design if rows == design.n else design.subset(keep, "a sample"), self.options)
-            return lambda count: some.fit(**options | ({"n_boot": count} if count else {}))
-
-        return cost_of(sample, design.n, n_boot, block)
 
     def _clustered_fit(self, given: Mapping[str, Any]) -> CausalResults:
         """Fit with the clusters that `cov_kwds` has, under the other options of the call."""

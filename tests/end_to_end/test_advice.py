@@ -1756,11 +1756,6 @@ SCANS = {
         lambda: model(data=SCAN).fit(cov_type="robust"),
         fit=lambda **options: model(data=SCAN).fit(**options),
     ),
-    "cost of rows read again": Case(
-        lambda keep: model(data=causalrisk.scan([DATA[:200], DATA[200:]], keep=keep)).cost().rows,
-        {"keep": "nothing"},
-        {"keep": "auto"},
-    ),
     "workers that die": Expression(
         lambda: scanned_on("workers die"),
         lambda: scanned(data=causalrisk.scan([DATA]))(),
