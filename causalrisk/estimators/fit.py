@@ -400,7 +400,7 @@ def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitR
     data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
     problem = data.problem
     if isinstance(problem, ScannedProblem):
-        check_held_out(problem, joint_options, asked.inference.memory)
+        check_held_out(problem, joint_options)
     start, trained = separate_record(data, asked)
     robust, passes = with_robust(start), None
     replicates = data.replicates or replicates_of_many(robust, joint_options)

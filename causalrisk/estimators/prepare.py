@@ -178,7 +178,7 @@ def _make_problem(
             target=of_scan,
             design=design,
             options=options,
-            workers=worker_count(inference.n_jobs, inference.memory, design.block_bytes),
+            workers=worker_count(inference.n_jobs, design.block_bytes),
             passes=asked.passes,
             frame=frame,
             n_frame=0 if frame is None else len(frame.X),

@@ -111,7 +111,7 @@ def run_bootstrap(
                 -(-n_boot // width),
                 workers,
                 name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
-                remedy="Type  fit(memory=1e8)  for fewer resamples at a time, or start workers with more memory.",
+                remedy="Start workers with more memory, or type  fit(n_jobs=1).",
             ) as results,
             progress_bar(n_boot, progress) as advance,
         ):
@@ -123,7 +123,7 @@ def run_bootstrap(
             f"a worker process died, and resamples {len(parts) * width} to {n_boot - 1} were lost with it: the system "
             "ends a process that takes too much memory.\n"
             "The point estimate with robust standard errors is in err.results. Type  fit(n_jobs=1)  to stay in one "
-            "process, or memory=  for fewer resamples at a time."
+            "process."
         ) from error
     return distribution_of(parts)
 
@@ -298,7 +298,7 @@ def redone(
             "of that, and a scan of the rows is worked on block by block.",
             ResampleWarning,
         )
-    workers = worker_count(inference.n_jobs, inference.memory, needed)
+    workers = worker_count(inference.n_jobs, needed)
     blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
     return run_bootstrap(
         refitter,

@@ -145,7 +145,6 @@ class JRE(CausalModel):
         rng: Any = 0,
         n_jobs: int = 1,
         progress: bool = False,
-        memory: float | None = None,
         resamples: Any = None,
         objective: Objective = "risk",
         anchor: float | None = None,
@@ -167,7 +166,7 @@ class JRE(CausalModel):
             and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
             weights as for the replicates, none of which is zero, so that no resample separates where the sample
             does not.
-        n_jobs, progress, memory, resamples
+        n_jobs, progress, resamples
             As in `IPWRA.fit`.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and

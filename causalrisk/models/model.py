@@ -440,7 +440,6 @@ class CausalModel(metaclass=Advising):
         rng: Any = 0,
         n_jobs: int = 1,
         progress: bool = False,
-        memory: float | None = None,
         resamples: Any = None,
     ) -> CausalResults:
         """Estimate the effect.
@@ -493,10 +492,6 @@ class CausalModel(metaclass=Advising):
         progress : bool, default False
             Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or units left out, or
             of a scan the rows of the current pass.
-        memory : float, optional
-            Budget in bytes for the blocks of resamples that `n_jobs` works on at a time; by default, and at most, half
-            of the memory that is free. One block of 32 is worked on in any case, with a warning where it takes more
-            than that half. Results do not depend on it.
         resamples : array_like, shape (n, n_boot), optional
             Multiplicities to use in place of random ones, rows as in the estimation sample: with frequency weights the
             total of the equal rows that a row stands for; probability weights are multiplied in by the fit.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import os
 import sys
 import threading
@@ -265,15 +264,13 @@ def _end_after(sentinel: Any) -> None:
     os._exit(1)
 
 
-def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
-    """Blocks in flight: as many as asked for, and as fit the memory budget, which is at most half of the free memory.
+def worker_count(n_jobs: int, block_bytes: float) -> int:
+    """Return how many blocks to work on at a time: as many as asked for and as fit in half of the free memory.
 
     Parameters
     ----------
     n_jobs : int
         Workers asked for; -1 means one per processor.
-    memory : float or None
-        Budget in bytes; None, or more than half of the free memory, means half of it.
     block_bytes : float
         Working memory of a block.
 
@@ -283,8 +280,7 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
         At least 1.
     """
     wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
-    budget = min(free_memory() / 2, math.inf if memory is None else memory)
-    return max(1, min(wanted, int(budget // block_bytes)))
+    return max(1, min(wanted, int(free_memory() / 2 // block_bytes)))
 
 
 @contextmanager

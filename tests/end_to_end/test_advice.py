@@ -1707,11 +1707,6 @@ SCANS = {
         {"bootstrap_replicates": "nested"},
         {"bootstrap_replicates": "shifted"},
     ),
-    "jre anchor": Case(
-        lambda **o: model(JRE, data=SCAN, cluster="site").fit(n_boot=20, n_replicates=8, memory=1e5, **o),
-        {"anchor": None},
-        {"anchor": 3},
-    ),
     "budget": Case(kept, {"budget": 0}, {"budget": 2e9}),
     "folder of rows": Case(kept, {"folder": "no/such/folder"}, {"folder": tempfile.gettempdir()}),
     "memory for rows": Case(kept, {"keep": "memory", "budget": 1.0}, {"keep": "auto"}),
@@ -1977,7 +1972,7 @@ BROKEN = {
     ),
     "Dask workers of a bootstrap": Expression(
         lambda: by_dask(lambda **o: fit(n_boot=64, **o)), lambda: fit(n_boot=64),
-        fit=lambda memory: fit(n_boot=64, memory=memory),
+        fit=lambda n_jobs: fit(n_boot=64, n_jobs=n_jobs),
     ),
     "Dask workers of a study": Expression(
         lambda: by_dask(lambda **o: study(n=[50, 60], n_sims=2, **o)), lambda: study(n=[50, 60], n_sims=2),

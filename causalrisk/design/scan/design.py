@@ -144,11 +144,6 @@ def _spans_of(k: int, directions: Array, block: CodedBlock) -> tuple[Array, Arra
     return arm_spans(block.Z, block.arm, k, directions)
 
 
-def _marked(keep: np.ndarray, block: CodedBlock) -> np.ndarray:
-    """Which rows of a block are among some, marked by their numbers."""
-    return np.asarray(keep[block.position])
-
-
 def _outcomes(block: CodedBlock) -> Array:
     """Outcome, and outcome less its offset, shape (n, 2)."""
     return np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
@@ -230,10 +225,6 @@ class ScannedDesign(Rowless, Design):
         """Return the blocks of rows, in this process."""
         self._known_coder()
         return self.source.blocks()
-
-    def subset(self, keep: np.ndarray, reason: str) -> ScannedDesign:
-        """As `Design.subset`."""
-        return self.trimmed(partial(_marked, keep), reason, 1, None)
 
     def trimmed(
         self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
@@ -344,11 +335,6 @@ class ScannedDesign(Rowless, Design):
     def reads(self, path: str) -> bool:
         """As `Scan.reads`; nothing is read by a model that came from a file."""
         return self.knows_scan and self._known_coder().reader.scan.reads(path)
-
-    @property
-    def keeps_rows(self) -> bool:
-        """Whether its rows were kept, so that passes do not read the files."""
-        return isinstance(self.source.source, Store)
 
     @property
     def has_binary_outcome(self) -> bool:
