@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from _pytest.doctest import DoctestModule
+from patsy import EvalEnvironment
 
 import causalrisk as cr
 from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
@@ -87,7 +88,12 @@ def formula_design(formula, data, *, propensity=None, frame=None, constant_outco
     """A design from formulas, its columns by keyword."""
     given = ColumnOptions(**columns)
     return design_from_formula(
-        formula, data, given, propensity=propensity, frame=frame or {}, constant_outcome=constant_outcome
+        formula,
+        data,
+        given,
+        propensity=propensity,
+        environment=EvalEnvironment([frame or {}]),
+        constant_outcome=constant_outcome,
     )
 
 

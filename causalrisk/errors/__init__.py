@@ -6,10 +6,12 @@ resample or a propensity replicate gave no estimate.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import numbers
+import os
 import re
 import sys
 import tomllib
@@ -142,10 +144,12 @@ class Once(str):
 
 
 _given: set[str] = set()
+# Files that a warning does not point at: a file's whole name would not count as its prefix.
+OUR_FILES = (os.path.dirname(os.path.dirname(__file__)), contextlib.__file__.removesuffix(".py"))
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Give a warning that points at the line of the caller outside the package.
+    """Give a warning; from Python 3.12 on it points at the line of the caller outside the package.
 
     Parameters
     ----------
@@ -158,11 +162,10 @@ def warn_user(message: str, category: type[Warning]) -> None:
         if message in _given:
             return
         _given.add(message)
-    ours = (__name__.partition(".")[0], "contextlib")  # whose decorators are between our functions
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    if sys.version_info >= (3, 12):
+        warnings.warn(message, category, skip_file_prefixes=OUR_FILES)
+    else:
+        warnings.warn(message, category, stacklevel=2)
 
 
 class Notes(list[str]):

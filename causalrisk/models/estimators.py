@@ -19,7 +19,6 @@ from causalrisk.estimators.options import (
     Objective,
     Penalty,
     Replicates,
-    options_of,
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import QUANTILE
@@ -214,15 +213,38 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        given = locals()
-        if cov_kwds is not None:
-            return self._clustered_fit(given)
-        inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
+        model, small_sample = self._clustered(cov_kwds, small_sample)
+        inference = InferenceOptions(
+            cov_type=cov_type,
+            n_boot=n_boot,
+            bootstrap=bootstrap,
+            multiplier=multiplier,
+            small_sample=small_sample,
+            use_t=use_t,
+            df=df,
+            max_failed=max_failed,
+            rng=rng,
+            n_jobs=n_jobs,
+            progress=progress,
+            resamples=resamples,
+        )
+        joint = JREOptions(
+            objective=objective,
+            anchor=anchor,
+            share=share,
+            penalty=penalty,
+            n_replicates=n_replicates,
+            spread=spread,
+            replicates=replicates,
+            method=method,
+            bootstrap_replicates=bootstrap_replicates,
+            n_starts=n_starts,
+        )
 
         def fitted(options: ModelOptions) -> FitRecord:
-            return fit_joint(self.design, options, inference, joint)
+            return fit_joint(model.design, options, inference, joint)
 
-        return self._repeated(fitted, inference)
+        return model._repeated(fitted, inference)
 
     def _results(self, record: FitRecord) -> CausalResults:
         return JREResults(self, record, self._start(start_record(record)))

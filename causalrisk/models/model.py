@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from patsy import EvalEnvironment
 
 from causalrisk.design import (
     ColumnOptions,
@@ -264,8 +263,47 @@ class CausalModel(metaclass=Advising):
         TypeError
             If an option is not known.
         """
-        given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
-        made = design_of(formula, as_scan(data), given, caller, [cls.spec])
+        columns = ColumnOptions(
+            treat,
+            treated=treated,
+            reference=reference,
+            levels=levels,
+            weights=weights,
+            weight_type=weight_type,
+            cluster=cluster,
+            offset=offset,
+            exposure=exposure,
+            propensity_score=propensity_score,
+            design=design,
+            subpop=subpop,
+            did=did,
+            observed=observed,
+            missing=missing,
+            collinear=collinear,
+            propensity_loss=propensity_loss,
+            trim=trim,
+        )
+        scope = caller_environment()
+        made = design_of(formula, as_scan(data), columns, propensity, scope, [cls.spec], propensity_score)
+        given = {
+            "family": family,
+            "link": link,
+            "at_exposure": at_exposure,
+            "propensity_link": propensity_link,
+            "propensity_loss": propensity_loss,
+            "propensity_score": propensity_score,
+            "learner": learner,
+            "smooth": smooth,
+            "learner_use": learner_use,
+            "n_folds": n_folds,
+            "n_repeats": n_repeats,
+            "target": target,
+            "trim": trim,
+            "clip": clip,
+            "effect": effect,
+            "quantiles": quantiles,
+            "did": did,
+        }
         return cls._of(made, cls._checked(model_options(made, given)))
 
     @check_keywords("arrays", from_formula, without=("treat", "propensity", "observed"))
@@ -511,19 +549,31 @@ class CausalModel(metaclass=Advising):
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
-        if cov_kwds is not None:
-            return self._clustered_fit(locals())
-        inference = options_of(InferenceOptions, locals())
+        model, small_sample = self._clustered(cov_kwds, small_sample)
+        inference = InferenceOptions(
+            cov_type=cov_type,
+            n_boot=n_boot,
+            bootstrap=bootstrap,
+            multiplier=multiplier,
+            small_sample=small_sample,
+            use_t=use_t,
+            df=df,
+            max_failed=max_failed,
+            rng=rng,
+            n_jobs=n_jobs,
+            progress=progress,
+            resamples=resamples,
+        )
 
         def fitted(options: ModelOptions) -> FitRecord:
-            return fit_separate(self.design, self.spec, options, inference)
+            return fit_separate(model.design, model.spec, options, inference)
 
-        return self._repeated(fitted, inference)
+        return model._repeated(fitted, inference)
 
-    def _clustered_fit(self, given: Mapping[str, Any]) -> CausalResults:
-        """Fit with the clusters that `cov_kwds` has, under the other options of the call."""
-        options = {name: value for name, value in given.items() if name not in ("self", "cov_kwds")}
-        found = given["cov_kwds"]
+    def _clustered(self, found: Mapping[str, Any] | None, small_sample: bool) -> tuple[Self, bool]:
+        """Return the model with the clusters of `cov_kwds`, and whether it asks for the factor of small samples."""
+        if found is None:
+            return self, small_sample
         known = ("groups", "use_correction")
         if not isinstance(found, Mapping) or "groups" not in found or any(name not in known for name in found):
             shown = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
@@ -537,8 +587,8 @@ class CausalModel(metaclass=Advising):
                 "clusters of a scan are read with its rows, when the model is made.\n"
                 'Type  from_formula(..., cluster="column").'
             )
-        options["small_sample"] = bool(found.get("use_correction", options["small_sample"]))
-        return self._of(clustered(self.design, found["groups"]), self.options).fit(**options)
+        model = self._of(clustered(self.design, found["groups"]), self.options)
+        return model, bool(found.get("use_correction", small_sample))
 
     @one_blas_thread()
     def _repeated(self, fitted: Callable[[ModelOptions], FitRecord], inference: InferenceOptions) -> CausalResults:
@@ -576,8 +626,19 @@ class CausalModel(metaclass=Advising):
         )
 
 
+def caller_environment() -> EvalEnvironment:
+    """Return the variables that formulas may name: those where `from_formula`, `compare` or `event_study` is called."""
+    return EvalEnvironment.capture(3)  # past this function, the one that was called, and its wrapper `check_keywords`
+
+
 def design_of(
-    formula: str, data: Any, given: Mapping[str, Any], caller: FrameType, specs: Sequence[Specification]
+    formula: str,
+    data: Any,
+    columns: ColumnOptions,
+    propensity: str | None,
+    environment: EvalEnvironment,
+    specs: Sequence[Specification],
+    propensity_score: Any,
 ) -> Design:
     """Make the design of one model, or of several that are compared.
 
@@ -587,31 +648,34 @@ def design_of(
         Outcome formula.
     data : DataFrame, mapping of columns or Scan
         The data.
-    given : mapping
-        Options of `from_formula`, `treat` among them; those that are left out have their defaults.
-    caller : frame
-        Frame whose variables the formulas may name.
+    columns : ColumnOptions
+        Treatment, weights, clusters and others.
+    propensity : str or None
+        Propensity formula.
+    environment : EvalEnvironment
+        Variables that the formulas may name.
     specs : sequence of Specification
         The estimators.
+    propensity_score : object
+        Known scores, or a classifier.
 
     Returns
     -------
     Design
         Of a scan a `ScannedDesign`.
     """
-    did, propensity = given.get("did"), given.get("propensity")
-    formula, data = with_change(did, formula, data, given["treat"])
+    formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula
     made = make(
         formula,
         data,
-        options_of(ColumnOptions, given),
+        columns,
         propensity=propensity,
-        frame={**caller.f_globals, **caller.f_locals},
+        environment=environment,
         constant_outcome=all(spec.constants for spec in specs),
     )
-    if any(spec.uses_propensity for spec in specs) and did is None:  # trends may be parallel without covariates
-        check_scored(made, propensity, given.get("propensity_score"))
+    if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
+        check_scored(made, propensity, propensity_score)
     return made
 
 
