@@ -14,7 +14,6 @@ from causalrisk.errors import CausalRiskWarning as CausalRiskWarning
 from causalrisk.errors import ConvergenceWarning as ConvergenceWarning
 from causalrisk.errors import DesignError as DesignError
 from causalrisk.errors import DesignWarning as DesignWarning
-from causalrisk.errors import FitInterrupted as FitInterrupted
 from causalrisk.errors import LearnerError as LearnerError
 from causalrisk.errors import MonteCarloWarning as MonteCarloWarning
 from causalrisk.errors import OptionError as OptionError

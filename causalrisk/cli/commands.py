@@ -38,7 +38,7 @@ from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.report.page.explain import Prose
 from causalrisk.report.page.sections import ASSUMPTIONS, TRENDS
 from causalrisk.report.tables.stacked import ResultSummary
-from causalrisk.runtime.system import interruptions_kept, would_replace, write_whole
+from causalrisk.runtime.system import would_replace, write_whole
 from causalrisk.simulation import run_study
 from causalrisk.simulation.entries import COMPETITORS
 from causalrisk.simulation.study import Store
@@ -298,7 +298,7 @@ def run(arguments: Sequence[str]) -> int:
     trust = nullcontext() if getattr(options, "allow_python", False) else only_safe()
     runs = {"demo": _demo, "fit": _fit, "compare": _compare, "report": _report, "simulate": _simulate}
     try:
-        with interruptions_kept(), trust, warnings.catch_warnings():
+        with trust, warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # the summary prints them as notes
             text, converged = runs[options.command](options)
     except CausalRiskError as error:

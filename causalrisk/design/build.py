@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from patsy import EvalEnvironment
 
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
@@ -349,7 +350,7 @@ def design_from_formula(
     columns: ColumnOptions,
     *,
     propensity: str | None = None,
-    frame: Mapping[str, Any],
+    environment: EvalEnvironment,
     constant_outcome: bool = False,
 ) -> Design:
     """Make a design from formulas.
@@ -359,12 +360,12 @@ def design_from_formula(
     formula : str
         Outcome formula, two-sided; the treatment is not in it.
     data : DataFrame, mapping of str to array-like, or None
-        The columns; None takes them from `frame`.
+        The columns; None takes them from `environment`.
     columns : ColumnOptions
         The treatment, weights, clusters and scores: one value per row each.
     propensity : str, optional
         Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
-    frame : mapping of str to object
+    environment : EvalEnvironment
         The caller's variables; ``np`` is NumPy unless it is among them.
     constant_outcome : bool
         Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
@@ -384,7 +385,7 @@ def design_from_formula(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
-    frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
+    frame = environment.with_outer_namespace({"np": np}).namespace
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)

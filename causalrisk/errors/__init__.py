@@ -1,13 +1,14 @@
 """Errors and warnings, checks of options, and failures of resamples.
 
-A failure is the reason why a
-resample or a propensity replicate gave no estimate.
+A failure is the reason why a resample or a propensity replicate gave no estimate.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import numbers
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -67,28 +68,6 @@ class BootstrapError(CausalRiskError):
     """
 
     def __init__(self, message: str, results: Any = None) -> None:
-        super().__init__(message)
-        self.results = results
-
-
-class FitInterrupted(KeyboardInterrupt):
-    """A fit was interrupted; what was estimated before is not lost.
-
-    Parameters
-    ----------
-    results : CausalResults or None
-        Interrupted in its bootstrap the fitted results, with the robust standard errors; interrupted in these, without
-        standard errors; JRE interrupted before that those of the IPWRA fit it starts from. None of a scan that was
-        interrupted before there was an estimate.
-    message : str
-        What was interrupted, and what is in `results`.
-    """
-
-    def __init__(
-        self,
-        results: Any,
-        message: str = "the bootstrap was interrupted; the estimate with robust standard errors is in err.results",
-    ) -> None:
         super().__init__(message)
         self.results = results
 
@@ -161,10 +140,12 @@ class Once(str):
 
 
 _given: set[str] = set()
+# Files that a warning does not point at: a file's whole name would not count as its prefix.
+OUR_FILES = (os.path.dirname(os.path.dirname(__file__)), contextlib.__file__.removesuffix(".py"))
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Give a warning that points at the line of the caller outside the package.
+    """Give a warning; from Python 3.12 on it points at the line of the caller outside the package.
 
     Parameters
     ----------
@@ -177,11 +158,10 @@ def warn_user(message: str, category: type[Warning]) -> None:
         if message in _given:
             return
         _given.add(message)
-    ours = (__name__.partition(".")[0], "contextlib")  # whose decorators are between our functions
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    if sys.version_info >= (3, 12):
+        warnings.warn(message, category, skip_file_prefixes=OUR_FILES)
+    else:
+        warnings.warn(message, category, stacklevel=2)
 
 
 class Notes(list[str]):
@@ -253,11 +233,7 @@ def check_alpha(alpha: float) -> None:
 
 
 class Failure:
-    """Outcomes of one resample or one propensity replicate: plain integers.
-
-    NumPy asks a member of an enum for its attributes, which Python 3.11 answers by a function of its own, and an
-    interruption from the keyboard that falls into it is lost.
-    """
+    """Outcomes of one resample or one propensity replicate: plain integers, as arrays hold them."""
 
     OK = 0
     EMPTY_ARM = 1

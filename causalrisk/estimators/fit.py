@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -71,10 +71,8 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import WeightFit
-from causalrisk.runtime.system import keep_freed_pages
 
 T = TypeVar("T")
-Keep: TypeAlias = Callable[[FitRecord], None] | None  # takes the fit that a joint one starts from
 LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
 COVERED = "95% intervals covered 79 to 84% with 6 clusters, 86 to 90% with 12, 91 to 95% with 30 in simulations"
@@ -100,13 +98,13 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
         The fit, without standard errors.
     """
     spec, use = options.own(spec), options.use_of(spec)
-    with counted_passes(design, spec, _asked(design, spec, options, inference)) as asked:
-        data, learned = prepare(design, spec, asked), None
-        plain = data.problem
-        if use is not None:
-            learned = learn(data.design, options, inference, asked.notes, asked.passes)
-            data = with_learner(data, learned, use, spec, asked)
-        record, _ = separate_record(data, asked)
+    asked = counted_passes(design, spec, _asked(design, spec, options, inference))
+    data, learned = prepare(design, spec, asked), None
+    plain = data.problem
+    if use is not None:
+        learned = learn(data.design, options, inference, asked.notes, asked.passes)
+        data = with_learner(data, learned, use, spec, asked)
+    record, _ = separate_record(data, asked)
     return _checked(with_learned(record, learned, plain), asked.notes)
 
 
@@ -120,7 +118,6 @@ def with_learned(record: FitRecord, learned: Learned | None, problem: Problem) -
 
 def _asked(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Asked:
     """Refuse what cannot be; else what is asked for, with the notes of the data."""
-    keep_freed_pages()
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     if cov_type in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
@@ -312,7 +309,7 @@ def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at:
 
 
 def fit_joint(
-    design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions, keep: Keep = None
+    design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
 ) -> FitRecord:
     """Fit the Joint Robust Estimator.
 
@@ -326,8 +323,6 @@ def fit_joint(
         How standard errors are computed.
     joint_options : JREOptions
         How it is trained.
-    keep : callable, optional
-        Takes the fit that it starts from, with its robust covariance, before the training.
 
     Returns
     -------
@@ -336,19 +331,19 @@ def fit_joint(
     """
     use, asked = options.use_of(JRE), _asked(design, JRE, options, inference)
     check_joint_scan(design, joint_options, asked.cov_type)
-    with counted_passes(design, JRE, asked) as asked:
-        data = prepare(design, JRE, asked)
-        if use is None:
-            return _checked(joint_record(data, asked, joint_options, keep), asked.notes)
-        learned, plain = learn(data.design, options, inference, asked.notes, asked.passes), data.problem
-        if use == TERMS:
-            record = joint_record(with_learner(data, learned, use, JRE, asked), asked, joint_options, keep)
-        else:
-            record = fit_stack(data, learned, asked, joint_options, keep)
+    asked = counted_passes(design, JRE, asked)
+    data = prepare(design, JRE, asked)
+    if use is None:
+        return _checked(joint_record(data, asked, joint_options), asked.notes)
+    learned, plain = learn(data.design, options, inference, asked.notes, asked.passes), data.problem
+    if use == TERMS:
+        record = joint_record(with_learner(data, learned, use, JRE, asked), asked, joint_options)
+    else:
+        record = fit_stack(data, learned, asked, joint_options)
     return _checked(with_learned(record, learned, plain), asked.notes)
 
 
-def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREOptions, keep: Keep) -> FitRecord:
+def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREOptions) -> FitRecord:
     """Average JRE on the formula with, for each learner, JRE with its predictions as terms, and the predictions alone.
 
     Parameters
@@ -359,7 +354,7 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
         Predictions of the learners.
     asked
         As in `separate_record`.
-    joint_options, keep
+    joint_options
         As in `fit_joint`.
 
     Returns
@@ -367,7 +362,7 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
     FitRecord
         The fit on the formula, its estimates those of the stack.
     """
-    lead, notes = joint_record(data, asked, joint_options, keep), asked.notes
+    lead, notes = joint_record(data, asked, joint_options), asked.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(asked.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
     weights = lead.used_weight_fit if data.problem.in_memory else None
@@ -375,7 +370,7 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
     for number, name in enumerate(learned.names):
         said, own = Told(notes), learned.of(number)
         again = dataclasses.replace(asked, inference=inference, notes=said)
-        joined = joint_record(with_learner(data, own, TERMS, JRE, again), again, joint_options, None)
+        joined = joint_record(with_learner(data, own, TERMS, JRE, again), again, joint_options)
         alone, _ = separate_record(with_learner(data, own, REPLACE, AIPW, again), again)
         names += [f"{name} as terms", f"{name} alone"]
         records += [joined, alone]
@@ -383,7 +378,7 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
     return stacked(lead, names, records)
 
 
-def joint_record(data: FitData, asked: Asked, joint_options: JREOptions, keep: Keep) -> FitRecord:
+def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitRecord:
     """Fit IPWRA and train the arms jointly from there.
 
     Parameters
@@ -392,7 +387,7 @@ def joint_record(data: FitData, asked: Asked, joint_options: JREOptions, keep: K
         The data.
     asked
         As in `separate_record`.
-    joint_options, keep
+    joint_options
         As in `fit_joint`.
 
     Returns
@@ -405,11 +400,9 @@ def joint_record(data: FitData, asked: Asked, joint_options: JREOptions, keep: K
     data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
     problem = data.problem
     if isinstance(problem, ScannedProblem):
-        check_held_out(problem, joint_options, asked.inference.memory)
+        check_held_out(problem, joint_options)
     start, trained = separate_record(data, asked)
     robust, passes = with_robust(start), None
-    if keep is not None:
-        keep(robust)
     replicates = data.replicates or replicates_of_many(robust, joint_options)
     if isinstance(problem, ScannedProblem):
         of_scan = scanned_joint_problem(robust, problem, trained, joint_options, notes, replicates)

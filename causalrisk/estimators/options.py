@@ -465,8 +465,7 @@ class InferenceOptions:
 
     Parameters
     ----------
-    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, memory,
-    resamples
+    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, resamples
         As in `causalrisk.JRE.fit`.
     """
 
@@ -481,7 +480,6 @@ class InferenceOptions:
     rng: Any = 0
     n_jobs: int = 1
     progress: bool = False
-    memory: Any = None
     resamples: Any = None
 
     def __post_init__(self) -> None:
@@ -508,8 +506,6 @@ class InferenceOptions:
         self._check_df()
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
-        size = "a number of bytes or None"
-        _check_number("memory", self.memory, lambda given: given > 0, size, "memory=2e9  for 2 GB")
         check_rng(self.rng)
 
     def _check_df(self) -> None:

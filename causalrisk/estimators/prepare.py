@@ -9,8 +9,6 @@ estimator says of its bias carries over. At another exposure they are not: nothi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +16,7 @@ import numpy as np
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
 from causalrisk.design.scan.encode import PassCounter
 from causalrisk.design.support import check_matrices, check_pairs
-from causalrisk.errors import FitInterrupted, Notes, OptionError, UnavailableError
+from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimators.learned import Learned, with_predictions
 from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimators.overlap import trim_rows
@@ -92,38 +90,12 @@ class FitData:
     replicates: Replicates | None = None
 
 
-@contextmanager
-def counted_passes(design: Design, spec: Specification, asked: Asked) -> Iterator[Asked]:
-    """Count the passes of a fit to a scan until it has an estimate.
-
-    Parameters
-    ----------
-    design, spec, asked
-        As in `prepare`.
-
-    Yields
-    ------
-    Asked
-        With the counter; in memory as it was.
-
-    Raises
-    ------
-    FitInterrupted
-        If the passes are interrupted; without results, it says in which of them.
-    """
+def counted_passes(design: Design, spec: Specification, asked: Asked) -> Asked:
+    """Add a counter of the passes of a fit to a scan; in memory nothing changes."""
     if not isinstance(design, ScannedDesign):
-        yield asked
-        return
+        return asked
     expected = expected_passes(design, spec, asked.options, asked.inference)
-    passes = PassCounter(expected, shown=asked.inference.progress)
-    try:
-        yield dataclasses.replace(asked, passes=passes)
-    except KeyboardInterrupt:
-        raise FitInterrupted(
-            None,
-            f"the fit to a scan was interrupted in {passes.place} over its rows, before there was an estimate.\n"
-            "Type  fit(progress=True)  to see the passes and what time is left.",
-        ) from None
+    return dataclasses.replace(asked, passes=PassCounter(expected, shown=asked.inference.progress))
 
 
 def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
@@ -206,7 +178,7 @@ def _make_problem(
             target=of_scan,
             design=design,
             options=options,
-            workers=worker_count(inference.n_jobs, inference.memory, design.block_bytes),
+            workers=worker_count(inference.n_jobs, design.block_bytes),
             passes=asked.passes,
             frame=frame,
             n_frame=0 if frame is None else len(frame.X),

@@ -26,7 +26,6 @@ from causalrisk.errors import (
     BootstrapError,
     DesignWarning,
     Failure,
-    FitInterrupted,
     MonteCarloWarning,
     Notes,
     ResampleWarning,
@@ -112,7 +111,7 @@ def run_bootstrap(
                 -(-n_boot // width),
                 workers,
                 name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
-                remedy="Type  fit(memory=1e8)  for fewer resamples at a time, or start workers with more memory.",
+                remedy="Start workers with more memory, or type  fit(n_jobs=1).",
             ) as results,
             progress_bar(n_boot, progress) as advance,
         ):
@@ -124,7 +123,7 @@ def run_bootstrap(
             f"a worker process died, and resamples {len(parts) * width} to {n_boot - 1} were lost with it: the system "
             "ends a process that takes too much memory.\n"
             "The point estimate with robust standard errors is in err.results. Type  fit(n_jobs=1)  to stay in one "
-            "process, or memory=  for fewer resamples at a time."
+            "process."
         ) from error
     return distribution_of(parts)
 
@@ -299,7 +298,7 @@ def redone(
             "of that, and a scan of the rows is worked on block by block.",
             ResampleWarning,
         )
-    workers = worker_count(inference.n_jobs, inference.memory, needed)
+    workers = worker_count(inference.n_jobs, needed)
     blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
     return run_bootstrap(
         refitter,
@@ -590,7 +589,6 @@ def jackknife_contributions(record: FitRecord, count: int) -> Array:
     return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)
 
 
-WITHOUT_ERRORS = "the fit was interrupted before its standard errors; the estimate without them is in err.results"
 PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer robust errors are warned of
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
@@ -619,9 +617,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 
     Raises
     ------
-    FitInterrupted, BootstrapError
-        With the record of the fit with robust standard errors, if the bootstrap is interrupted or a worker dies;
-        without standard errors, if the robust ones are interrupted.
+    BootstrapError
+        With the record of the fit with robust standard errors, if a worker dies.
     """
     notes = Notes(record.notes)
     if record.cov_type == "replicates":
@@ -629,21 +626,19 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         _check_replicates(boot, record)
         return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
-        covariance = _robust(record, inference.small_sample, notes)
+        covariance = robust_covariance(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
         record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
         return _completed(_with_choice(record), notes)
-    if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
-        record = dataclasses.replace(record, robust=_robust(record, False, notes))
+    if record.passes is not None:  # kept for a failure, when the rows may be out of reach
+        record = dataclasses.replace(record, robust=robust_covariance(record, False, notes))
     try:
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)
             return _completed(dataclasses.replace(record, covariance=covariance, passes=None), notes)
         record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
-    except KeyboardInterrupt:
-        raise FitInterrupted(robust_record(record)) from None
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
     return with_bootstrap(record, boot, notes)
@@ -669,15 +664,6 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
             "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms.",
             DesignWarning,
         )
-
-
-def _robust(record: FitRecord, small_sample: bool, notes: Notes) -> Array:
-    """Return the robust covariance; interrupted, the estimate is not lost."""
-    try:
-        return robust_covariance(record, small_sample, notes)
-    except KeyboardInterrupt:
-        without = robust_record(dataclasses.replace(record, passes=None), record.covariance)
-        raise FitInterrupted(without, WITHOUT_ERRORS) from None
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:

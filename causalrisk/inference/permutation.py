@@ -628,7 +628,7 @@ def _over_blocks(
 ) -> Array:
     """Statistics under all assignments of n rows, block by block."""
     width = WIDTH * max(rows_together // n, 1)
-    workers = worker_count(inference.n_jobs, inference.memory, 8.0 * ARRAYS * n * width)
+    workers = worker_count(inference.n_jobs, 8.0 * ARRAYS * n * width)
     parts = []
     with (
         ordered_map(

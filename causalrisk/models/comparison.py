@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import Scan, as_scan
+from causalrisk.design import ColumnOptions, Scan, as_scan
 from causalrisk.errors import (
     TEXT,
     BootstrapError,
     Failure,
-    FitInterrupted,
     Notes,
     OptionError,
     ResampleWarning,
@@ -33,7 +31,7 @@ from causalrisk.inference.paired_resamples import (
 from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.keywords import check_keywords
-from causalrisk.models.model import CausalModel, design_of
+from causalrisk.models.model import CausalModel, caller_environment, design_of
 from causalrisk.models.results import CausalResults, given_results, stamped
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
@@ -330,8 +328,6 @@ def compare(
     BootstrapError
         If more than `max_failed` of the resamples failed for an estimator; its `results` hold the comparison without
         the bootstrap standard errors of that one.
-    FitInterrupted
-        If the bootstrap is interrupted; its `results` hold the comparison without bootstrap standard errors.
     UnavailableError
         If the data are a scan: its fits are compared side by side, as the page on scans shows.
     DesignError, OptionError, SeparationError, TypeError
@@ -367,7 +363,7 @@ def compare(
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = options_of(JREOptions, options)
     _check_joint(joint, models)
-    caller = sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
+    environment = caller_environment()
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
@@ -376,12 +372,11 @@ def compare(
             "rng=0)]),  or, if the rows fit into memory, type  data=data.collect()."
         )
     specs = [model.spec for model in models]
-    design = design_of(formula, data, {**options, "treat": treat}, caller, specs)
+    columns, scores = options_of(ColumnOptions, {**options, "treat": treat}), options.get("propensity_score")
+    design = design_of(formula, data, columns, options.get("propensity"), environment, specs, scores)
     fitted = fit_estimators(design, specs, model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)
-    except KeyboardInterrupt:
-        raise FitInterrupted(ComparisonResults(fitted)) from None
     except BootstrapError as error:  # a worker died
         raise BootstrapError(str(error), ComparisonResults(fitted)) from error.__cause__
     return ComparisonResults(_with_failures_told(resampled, inference.max_failed))

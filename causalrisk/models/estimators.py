@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from causalrisk.errors import FitInterrupted, OptionError
+from causalrisk.errors import OptionError
 from causalrisk.estimators import specification
 from causalrisk.estimators.fit import fit_joint
 from causalrisk.estimators.options import (
@@ -19,19 +19,13 @@ from causalrisk.estimators.options import (
     Objective,
     Penalty,
     Replicates,
-    options_of,
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import QUANTILE
-from causalrisk.inference.covariance import robust_record, start_record
+from causalrisk.inference.covariance import start_record
 from causalrisk.models.keywords import check_keywords, unknown_estimator
 from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults, JREResults
-
-INTERRUPTED = (
-    "the training of JRE was interrupted; the IPWRA fit that it starts from, with robust standard errors, is in "
-    "err.results"
-)
 
 
 class OutcomeRegression(CausalModel):
@@ -150,7 +144,6 @@ class JRE(CausalModel):
         rng: Any = 0,
         n_jobs: int = 1,
         progress: bool = False,
-        memory: float | None = None,
         resamples: Any = None,
         objective: Objective = "risk",
         anchor: float | None = None,
@@ -172,7 +165,7 @@ class JRE(CausalModel):
             and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
             weights as for the replicates, none of which is zero, so that no resample separates where the sample
             does not.
-        n_jobs, progress, memory, resamples
+        n_jobs, progress, resamples
             As in `IPWRA.fit`.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
@@ -219,24 +212,39 @@ class JRE(CausalModel):
         ------
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
-        FitInterrupted
-            As in `IPWRA.fit`; interrupted in the training, its `results` are the IPWRA fit's.
         """
-        given = locals()
-        if cov_kwds is not None:
-            return self._clustered_fit(given)
-        inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
-        started: list[FitRecord] = []
+        model, small_sample = self._clustered(cov_kwds, small_sample)
+        inference = InferenceOptions(
+            cov_type=cov_type,
+            n_boot=n_boot,
+            bootstrap=bootstrap,
+            multiplier=multiplier,
+            small_sample=small_sample,
+            use_t=use_t,
+            df=df,
+            max_failed=max_failed,
+            rng=rng,
+            n_jobs=n_jobs,
+            progress=progress,
+            resamples=resamples,
+        )
+        joint = JREOptions(
+            objective=objective,
+            anchor=anchor,
+            share=share,
+            penalty=penalty,
+            n_replicates=n_replicates,
+            spread=spread,
+            replicates=replicates,
+            method=method,
+            bootstrap_replicates=bootstrap_replicates,
+            n_starts=n_starts,
+        )
 
         def fitted(options: ModelOptions) -> FitRecord:
-            return fit_joint(self.design, options, inference, joint, keep=started.append)
+            return fit_joint(model.design, options, inference, joint)
 
-        try:
-            return self._repeated(fitted, inference)
-        except KeyboardInterrupt as stop:
-            if not started or getattr(stop, "results", None) is not None:
-                raise
-            raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
+        return model._repeated(fitted, inference)
 
     def _results(self, record: FitRecord) -> CausalResults:
         return JREResults(self, record, self._start(start_record(record)))

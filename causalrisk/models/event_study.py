@@ -6,7 +6,6 @@ import functools
 import inspect
 import os
 import re
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from patsy import EvalEnvironment
 
 from causalrisk.design import ColumnOptions, DiD, Scan, Survey, as_scan, design_from_formula, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
@@ -39,7 +39,7 @@ from causalrisk.inference.intervals import inference_frame, joint_test, wald_sta
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.models.estimators import chosen_models
 from causalrisk.models.keywords import STUDY, check_keywords, unknown_attribute
-from causalrisk.models.model import CausalModel
+from causalrisk.models.model import CausalModel, caller_environment
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.study import StudyFacts, study_methods, summarize_event_study, write_study
@@ -397,8 +397,7 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    model, caller = _one_model(estimator), sys._getframe(2)
-    scope = {**caller.f_globals, **caller.f_locals}
+    model, scope = _one_model(estimator), caller_environment()
     one_of("controls", controls, CONTROLS)
     one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
@@ -530,7 +529,7 @@ def _fit(
     formula: str,
     part: pd.DataFrame,
     given: Mapping[str, Any],
-    scope: Mapping[str, Any],
+    scope: EvalEnvironment,
     cell: str,
 ) -> CausalResults:
     """Fit the change of one group between two periods, `cell` in messages."""
@@ -540,7 +539,12 @@ def _fit(
     robust: CovType | None = None if surveyed else "cluster" if given.get("cluster") else "robust"
     try:
         design = design_from_formula(
-            changed, wide, columns, propensity=propensity, frame=scope, constant_outcome=model.spec.constants
+            changed,
+            wide,
+            columns,
+            propensity=propensity,
+            environment=scope,
+            constant_outcome=model.spec.constants,
         )
         made = model._of(design, model._checked(model_options(design, given)))
         return made.fit(cov_type=robust, use_t=given["use_t"])

@@ -28,7 +28,6 @@ from causalrisk.estimators.specification import ESTIMATORS, SCALES
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH
 from causalrisk.numerics.families import BINARY_LINKS, family_meant
 from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
-from causalrisk.runtime.system import interruptions_kept
 
 F = TypeVar("F", bound=Callable[..., Any])
 FEW = 6  # items of a list that are repeated in a message
@@ -210,8 +209,6 @@ ESTIMATOR_WORDS = {word: spec.name for spec in ESTIMATORS for word in (spec.name
 def check_keywords(place: str, *sources: Callable[..., Any], without: Sequence[str] = ()) -> Callable[[F], F]:
     """Decorate a function so that an unknown or a missing keyword is a TypeError that names what to use.
 
-    It is the way into the package: interruptions that are lost within the call are raised at its end.
-
     Parameters
     ----------
     place : str
@@ -259,8 +256,7 @@ def check_keywords(place: str, *sources: Callable[..., Any], without: Sequence[s
                         else f"Its options are {', '.join(known)}."
                     )
                     raise TypeError(f"{_caller_name(function, args)} misses {name!r}.\n{advice}")
-            with interruptions_kept():
-                return function(*args, **keywords)
+            return function(*args, **keywords)
 
         _checked.__signature__ = signature.replace(parameters=list(taken.values()))  # type: ignore[attr-defined]
         return _checked  # type: ignore[return-value]

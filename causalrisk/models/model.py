@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from patsy import EvalEnvironment
 
 from causalrisk.design import (
     ColumnOptions,
@@ -27,7 +26,7 @@ from causalrisk.design import (
 )
 from causalrisk.design.covariates import clustered
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, failure_text, listed
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
 from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import (
     Bootstrap,
@@ -54,7 +53,6 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
-from causalrisk.models.cost import Cost, cost_of
 from causalrisk.models.keywords import (
     ESTIMATOR_WORDS,
     NEW_MODEL,
@@ -265,8 +263,47 @@ class CausalModel(metaclass=Advising):
         TypeError
             If an option is not known.
         """
-        given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
-        made = design_of(formula, as_scan(data), given, caller, [cls.spec])
+        columns = ColumnOptions(
+            treat,
+            treated=treated,
+            reference=reference,
+            levels=levels,
+            weights=weights,
+            weight_type=weight_type,
+            cluster=cluster,
+            offset=offset,
+            exposure=exposure,
+            propensity_score=propensity_score,
+            design=design,
+            subpop=subpop,
+            did=did,
+            observed=observed,
+            missing=missing,
+            collinear=collinear,
+            propensity_loss=propensity_loss,
+            trim=trim,
+        )
+        scope = caller_environment()
+        made = design_of(formula, as_scan(data), columns, propensity, scope, [cls.spec], propensity_score)
+        given = {
+            "family": family,
+            "link": link,
+            "at_exposure": at_exposure,
+            "propensity_link": propensity_link,
+            "propensity_loss": propensity_loss,
+            "propensity_score": propensity_score,
+            "learner": learner,
+            "smooth": smooth,
+            "learner_use": learner_use,
+            "n_folds": n_folds,
+            "n_repeats": n_repeats,
+            "target": target,
+            "trim": trim,
+            "clip": clip,
+            "effect": effect,
+            "quantiles": quantiles,
+            "did": did,
+        }
         return cls._of(made, cls._checked(model_options(made, given)))
 
     @check_keywords("arrays", from_formula, without=("treat", "propensity", "observed"))
@@ -441,7 +478,6 @@ class CausalModel(metaclass=Advising):
         rng: Any = 0,
         n_jobs: int = 1,
         progress: bool = False,
-        memory: float | None = None,
         resamples: Any = None,
     ) -> CausalResults:
         """Estimate the effect.
@@ -494,10 +530,6 @@ class CausalModel(metaclass=Advising):
         progress : bool, default False
             Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or units left out, or
             of a scan the rows of the current pass.
-        memory : float, optional
-            Budget in bytes for the blocks of resamples that `n_jobs` works on at a time; by default, and at most, half
-            of the memory that is free. One block of 32 is worked on in any case, with a warning where it takes more
-            than that half. Results do not depend on it.
         resamples : array_like, shape (n, n_boot), optional
             Multiplicities to use in place of random ones, rows as in the estimation sample: with frequency weights the
             total of the equal rows that a row stands for; probability weights are multiplied in by the fit.
@@ -514,82 +546,34 @@ class CausalModel(metaclass=Advising):
         BootstrapError
             If too many resamples failed, too many units cannot be left out, or a joblib worker died; its `results`
             hold the robust standard errors.
-        FitInterrupted
-            If the bootstrap or jackknife is interrupted from the keyboard; its `results` hold the robust standard
-            errors, or none where these are interrupted. Of a scan that is interrupted before there is an estimate they
-            are None, and the message says in which pass.
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
-        if cov_kwds is not None:
-            return self._clustered_fit(locals())
-        inference = options_of(InferenceOptions, locals())
+        model, small_sample = self._clustered(cov_kwds, small_sample)
+        inference = InferenceOptions(
+            cov_type=cov_type,
+            n_boot=n_boot,
+            bootstrap=bootstrap,
+            multiplier=multiplier,
+            small_sample=small_sample,
+            use_t=use_t,
+            df=df,
+            max_failed=max_failed,
+            rng=rng,
+            n_jobs=n_jobs,
+            progress=progress,
+            resamples=resamples,
+        )
 
         def fitted(options: ModelOptions) -> FitRecord:
-            return fit_separate(self.design, self.spec, options, inference)
+            return fit_separate(model.design, model.spec, options, inference)
 
-        return self._repeated(fitted, inference)
+        return model._repeated(fitted, inference)
 
-    def cost(self, **options: Any) -> Cost:
-        """Tell what a fit takes of the processor and of memory, from fits to samples of the rows.
-
-        Parameters
-        ----------
-        **options
-            Options of `fit`, such as ``n_boot=999``.
-
-        Returns
-        -------
-        Cost
-            `seconds` of a processor and `bytes` beside the data; printed, a sentence.
-
-        Raises
-        ------
-        UnavailableError
-            If the model is of a scan with ``keep="nothing"``, which reads the files in every pass.
-
-        Notes
-        -----
-        50,000 and 200,000 rows, drawn at random, are fitted with 32 and with 96 resamples, and time is taken as linear
-        in both. Of no more than 200,000 rows all are fitted, and with all resamples where that takes less than 5
-        seconds. Drawing the rows is not counted. Other programs that run beside the fits make the seconds more. Memory
-        is that of 400,000 rows, and from there on proportional to the rows; from a scan a fit holds a block of them and
-        grows no further. It is what arrays take: what else a process needs for its first fit is some 20 MB.
-
-        Examples
-        --------
-        >>> from causalrisk import IPWRA, datasets
-        >>> births = datasets.load_cattaneo2()
-        >>> model = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke")
-        >>> model.cost(n_boot=50).n_boot
-        50
-        """
-        design, block = self.design, self.design.n
-        if isinstance(design, ScannedDesign):
-            if not design.keeps_rows:
-                raise UnavailableError(
-                    "the rows are read again in each pass of a fit, which cost() does not time; expected a scan that "
-                    'keeps its numbers.\nType  keep="auto"  in scan(...).'
-                )
-            block = design.block_rows
-        inference = options_of(InferenceOptions, {**options})
-        asked = (inference.n_boot, inference.bootstrap, inference.resamples)
-        default = "bootstrap" if self.spec.joint or any(given is not None for given in asked) else "robust"
-        n_boot = inference.draws if (inference.cov_type or default) == "bootstrap" else 0
-        order = np.random.default_rng(0).permutation(design.n)
-
-        def sample(rows: int) -> Callable[[int], object]:
-            keep = np.zeros(design.n, dtype=bool)
-            keep[order[:rows]] = True
-            some = self._of(design if rows == design.n else design.subset(keep, "a sample"), self.options)
-            return lambda count: some.fit(**options | ({"n_boot": count} if count else {}))
-
-        return cost_of(sample, design.n, n_boot, block)
-
-    def _clustered_fit(self, given: Mapping[str, Any]) -> CausalResults:
-        """Fit with the clusters that `cov_kwds` has, under the other options of the call."""
-        options = {name: value for name, value in given.items() if name not in ("self", "cov_kwds")}
-        found = given["cov_kwds"]
+    def _clustered(self, found: Mapping[str, Any] | None, small_sample: bool) -> tuple[Self, bool]:
+        """Return the model with the clusters of `cov_kwds`, and whether it asks for the factor of small samples."""
+        if found is None:
+            return self, small_sample
         known = ("groups", "use_correction")
         if not isinstance(found, Mapping) or "groups" not in found or any(name not in known for name in found):
             shown = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
@@ -603,8 +587,8 @@ class CausalModel(metaclass=Advising):
                 "clusters of a scan are read with its rows, when the model is made.\n"
                 'Type  from_formula(..., cluster="column").'
             )
-        options["small_sample"] = bool(found.get("use_correction", options["small_sample"]))
-        return self._of(clustered(self.design, found["groups"]), self.options).fit(**options)
+        model = self._of(clustered(self.design, found["groups"]), self.options)
+        return model, bool(found.get("use_correction", small_sample))
 
     @one_blas_thread()
     def _repeated(self, fitted: Callable[[ModelOptions], FitRecord], inference: InferenceOptions) -> CausalResults:
@@ -621,8 +605,6 @@ class CausalModel(metaclass=Advising):
         """Add the standard errors, unless too many resamples failed."""
         try:
             record = with_covariance(record, inference)
-        except FitInterrupted as stop:
-            raise FitInterrupted(self._results(stop.results), str(stop)) from None
         except BootstrapError as error:
             results = None if error.results is None else self._results(error.results)
             raise BootstrapError(str(error), results) from error.__cause__
@@ -644,8 +626,19 @@ class CausalModel(metaclass=Advising):
         )
 
 
+def caller_environment() -> EvalEnvironment:
+    """Return the variables that formulas may name: those where `from_formula`, `compare` or `event_study` is called."""
+    return EvalEnvironment.capture(3)  # past this function, the one that was called, and its wrapper `check_keywords`
+
+
 def design_of(
-    formula: str, data: Any, given: Mapping[str, Any], caller: FrameType, specs: Sequence[Specification]
+    formula: str,
+    data: Any,
+    columns: ColumnOptions,
+    propensity: str | None,
+    environment: EvalEnvironment,
+    specs: Sequence[Specification],
+    propensity_score: Any,
 ) -> Design:
     """Make the design of one model, or of several that are compared.
 
@@ -655,31 +648,34 @@ def design_of(
         Outcome formula.
     data : DataFrame, mapping of columns or Scan
         The data.
-    given : mapping
-        Options of `from_formula`, `treat` among them; those that are left out have their defaults.
-    caller : frame
-        Frame whose variables the formulas may name.
+    columns : ColumnOptions
+        Treatment, weights, clusters and others.
+    propensity : str or None
+        Propensity formula.
+    environment : EvalEnvironment
+        Variables that the formulas may name.
     specs : sequence of Specification
         The estimators.
+    propensity_score : object
+        Known scores, or a classifier.
 
     Returns
     -------
     Design
         Of a scan a `ScannedDesign`.
     """
-    did, propensity = given.get("did"), given.get("propensity")
-    formula, data = with_change(did, formula, data, given["treat"])
+    formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula
     made = make(
         formula,
         data,
-        options_of(ColumnOptions, given),
+        columns,
         propensity=propensity,
-        frame={**caller.f_globals, **caller.f_locals},
+        environment=environment,
         constant_outcome=all(spec.constants for spec in specs),
     )
-    if any(spec.uses_propensity for spec in specs) and did is None:  # trends may be parallel without covariates
-        check_scored(made, propensity, given.get("propensity_score"))
+    if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
+        check_scored(made, propensity, propensity_score)
     return made
 
 

@@ -188,17 +188,6 @@ def test_refused(cluster, options, typed):
         cr.IPWRA.from_formula(f"y ~ {RHS}", data, treat="d", cluster=cluster).fit(**options)
 
 
-def test_interrupted(monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    model = cr.IPWRA.from_formula(f"y ~ {RHS}", simulate(60), treat="d")
-    monkeypatch.setattr("causalrisk.inference.covariance.jackknife_covariance", interrupted)
-    with pytest.raises(cr.FitInterrupted) as stop:
-        model.fit(cov_type="jackknife")
-    pd.testing.assert_series_equal(stop.value.results.bse, model.fit().bse)
-
-
 def test_where_it_shows(tmp_path):
     data = simulate(80, strength=0.4).assign(g=np.arange(80) // 4)
     res = cr.IPWRA.from_formula(f"y ~ {RHS}", data, treat="d").fit(cov_type="HC3")

@@ -400,8 +400,9 @@ def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mappin
             + _instead_of(name, formula, table)
         )
     kind = f"; the {type(frame[name]).__name__} of that name has no rows" if name in frame else ""
-    known = table.names if table.frame is not None else [k for k, v in frame.items() if is_column(v) and k[:1] != "_"]
+    there = f"Define {name!r} where the model is made, or give a data frame as data=."
+    if table.frame is not None:
+        there = table.in_index(name) or nearest(name, table.names, repr if role == "quoted" else _suggested)
     return DesignError(
-        f"{start} {name!r}, which is neither a column of the data nor an array in the calling scope{kind}.\n"
-        + (table.in_index(name) or nearest(name, known or table.names, repr if role == "quoted" else _suggested))
+        f"{start} {name!r}, which is neither a column of the data nor an array in the calling scope{kind}.\n{there}"
     )

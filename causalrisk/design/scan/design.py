@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+from patsy import EvalEnvironment
 
 from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
 from causalrisk.design.encoders import Encoder, ExtendedEncoder
@@ -144,11 +145,6 @@ def _spans_of(k: int, directions: Array, block: CodedBlock) -> tuple[Array, Arra
     return arm_spans(block.Z, block.arm, k, directions)
 
 
-def _marked(keep: np.ndarray, block: CodedBlock) -> np.ndarray:
-    """Which rows of a block are among some, marked by their numbers."""
-    return np.asarray(keep[block.position])
-
-
 def _outcomes(block: CodedBlock) -> Array:
     """Outcome, and outcome less its offset, shape (n, 2)."""
     return np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
@@ -230,10 +226,6 @@ class ScannedDesign(Rowless, Design):
         """Return the blocks of rows, in this process."""
         self._known_coder()
         return self.source.blocks()
-
-    def subset(self, keep: np.ndarray, reason: str) -> ScannedDesign:
-        """As `Design.subset`."""
-        return self.trimmed(partial(_marked, keep), reason, 1, None)
 
     def trimmed(
         self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
@@ -346,11 +338,6 @@ class ScannedDesign(Rowless, Design):
         return self.knows_scan and self._known_coder().reader.scan.reads(path)
 
     @property
-    def keeps_rows(self) -> bool:
-        """Whether its rows were kept, so that passes do not read the files."""
-        return isinstance(self.source.source, Store)
-
-    @property
     def has_binary_outcome(self) -> bool:
         """Whether every outcome is 0 or 1: between these, its variance is the largest for its mean."""
         mean, deviation = self.outcome_moments
@@ -395,14 +382,14 @@ def design_from_scan(
     columns: ColumnOptions,
     *,
     propensity: str | None,
-    frame: Mapping[str, Any],
+    environment: EvalEnvironment,
     constant_outcome: bool,
 ) -> ScannedDesign:
     """Make a design from formulas and a scan, in two passes over the data.
 
     Parameters
     ----------
-    formula, columns, propensity, frame, constant_outcome
+    formula, columns, propensity, environment, constant_outcome
         As in `design_from_formula`; what goes by rows is named by its column.
     scan : Scan
         The data.
@@ -417,7 +404,8 @@ def design_from_scan(
     DesignError
         If the data and formulas do not describe a model that can be fitted.
     """
-    reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame={"np": np, **frame})
+    frame = environment.with_outer_namespace({"np": np}).namespace
+    reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame)
     found = first_pass(reader)
     notes = [*reader.notes, *check_drawn(found.lines, found.extent.read, found.extent.n, reader.by)]
     if found.first is None:

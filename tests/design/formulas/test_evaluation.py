@@ -287,7 +287,7 @@ def test_variables_of_the_scope_must_agree(data):
         make("y ~ x", None, {"y": data.y, "x": data.x.set_axis(range(1, 81)), "d": data.d})
     with pytest.raises(DesignError, match="'other' has 3 values, the data have 80 rows"):
         make("y ~ x + other", data, {"other": np.ones(3)})
-    with pytest.raises(DesignError, match=r"uses 'xx'.*\nDid you mean 'x'"):
+    with pytest.raises(DesignError, match=r"uses 'xx'.*\nDefine 'xx'"):
         make("y ~ xx", None, {"y": data.y, "x": data.x, "d": data.d})
     with pytest.warns(DesignWarning, match="variable 'x' has the row labels of the data in another order"):
         design = make("y ~ x", None, {"y": data.y, "x": data.x[::-1], "d": data.d})
