@@ -35,5 +35,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(missing)
     if find_spec(f"{__name__}.{name}"):
         return import_module(f"{__name__}.{name}")
-    keywords = import_module(f"{__name__}.models.keywords")
-    raise AttributeError(f"{missing}\n{keywords.what_is_meant(name, __all__)}")
+    aliases = import_module(f"{__name__}.errors.aliases")
+    raise AttributeError(f"{missing}\n{aliases.answer('package', name) or aliases.near(name, __all__)}".rstrip())

@@ -23,9 +23,9 @@ from causalrisk.errors import SeparationError as SeparationError
 from causalrisk.errors import UnavailableError as UnavailableError
 from causalrisk.models.comparison import ComparisonResults as ComparisonResults
 from causalrisk.models.comparison import compare as compare
-from causalrisk.models.comparison import etable as etable
+from causalrisk.report.tables import etable as etable
 from causalrisk.models.comparison import simultaneous as simultaneous
-from causalrisk.models.comparison import table_one as table_one
+from causalrisk.report.tables import table_one as table_one
 from causalrisk.models.estimators import AIPW as AIPW
 from causalrisk.models.estimators import IPW as IPW
 from causalrisk.models.estimators import IPWRA as IPWRA

@@ -94,6 +94,13 @@ VALUES: dict[str, dict[str, str]] = {
     "below": {"z": "t tstat", "se": "std_error", "p": "pvalue", "ci": "confint"},
 }  # fmt: skip
 
+PLACES = {  # the tables of a call, the first counts most
+    "model": ["model"],
+    "fit": ["fit"],
+    "event_study": ["event_study", "model"],
+    "compare": ["compare", "model", "fit"],
+}
+
 ALSO: dict[str, tuple[str, str]] = {  # a word that says a second option too
     **dict.fromkeys(NAMES["model"]["weights"].split()[:4], ("weight_type", "frequency")),
     **dict.fromkeys(NAMES["model"]["weights"].split()[4:], ("weight_type", "probability")),
@@ -337,17 +344,17 @@ def value_meant(option: str, value: Any) -> Any:
     return _by_word(VALUES.get(option, {})).get(value.casefold(), value) if isinstance(value, str) else value
 
 
-def read(place: str, given: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the options of a call under their names and values here.
 
     Parameters
     ----------
-    place : {"model", "fit", "event_study", "compare", "run_study"}
+    place : {"model", "fit", "event_study", "compare"}
         The call.
     given : mapping
-        Its options, those that were left out with their defaults.
-    others : mapping
-        Options that it does not have.
+        The options that were given, those that were left out maybe with their defaults.
+    defaults : mapping
+        The options that the call has, with their defaults.
 
     Returns
     -------
@@ -361,36 +368,38 @@ def read(place: str, given: Mapping[str, Any], others: Mapping[str, Any]) -> tup
     TypeError
         If an option has no meaning here, or is given twice.
     """
-    found, notes = dict(given), []
-    tables = [NAMES[place], *([NAMES["model"]] if place == "event_study" else [])]
-    known = {word: name for table in reversed(tables) for word, name in _by_word(table).items() if name in given}
-    for word, value in others.items():
-        if word not in known:
-            raise TypeError(unknown_option(place, word, given))
-        name = known[word]
-        if not (found[name] is None or (isinstance(found[name], int) and found[name] == 0) or found[name] is ...):
-            raise TypeError(f"`{word}` is another name of `{name}`, and both were given. Leave one of them out.")
+    notes: list[str] = []
+    words = {word: name for table in PLACES[place] for word, name in _by_word(NAMES[table]).items() if name in defaults}
+    found = {name: value for name, value in given.items() if name in defaults}
+    for word in [word for word in given if word not in found]:
+        if word not in words:
+            raise TypeError(unknown_option(place, word, defaults))
+        name, value = words[word], given[word]
+        now = found.get(name)
+        if now is not None and not (isinstance(now, str | int) and now == defaults[name]):
+            raise TypeError(f"`{word}` is another name of `{name}`, and both were given.\nLeave one of them out.")
         found[name] = value
         notes.append(f"`{word}` was read as `{name}`.")
         if word in ALSO:
             found[ALSO[word][0]] = ALSO[word][1]
-    for name, value in found.items():
+    for name, value in list(found.items()):
         meant = value_meant(name, value)
-        if meant is not value and not (isinstance(value, list | tuple) and list(meant) == list(value)):
+        if isinstance(value, str | list | tuple) and meant != value:
             found[name] = meant
             notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
             if isinstance(value, str) and value.casefold() in ALSO:
-                option, also = ALSO[value.casefold()]
-                found[option] = also
+                found[ALSO[value.casefold()][0]] = ALSO[value.casefold()][1]
     return found, tuple(notes)
 
 
 def unknown_option(place: str, word: str, names: Iterable[str]) -> str:
     """Return the message for an option that a call does not have."""
-    other = {"model": "fit", "fit": "model"}.get(place, "model")
-    advice = answer(place, word)
-    if not advice and (word in _by_word(NAMES[other]) or word in NAMES[other]):
-        call = {"fit": "`from_formula(...).fit({})`", "model": "`from_formula(..., {}).fit()`"}[other]
-        advice = f"Use {call.format(_by_word(NAMES[other]).get(word, word) + '=')}."
+    advice = next((found for table in PLACES[place] if (found := answer(table, word))), "")
+    elsewhere = {"model": "fit", "fit": "model"}.get(place, "")
+    if elsewhere and not advice and (word in NAMES[elsewhere] or word in _by_word(NAMES[elsewhere])):
+        option = _by_word(NAMES[elsewhere]).get(word, word)
+        advice = f"Use `{'from_formula(...).fit' if elsewhere == 'fit' else 'from_formula'}({option}=...)`."
+    if not advice and elsewhere:
+        advice = answer(elsewhere, word)
     advice = advice or near(word, names) or f"The options are {', '.join(f'`{name}`' for name in names)}."
     return f"unknown option `{word}`.\n{advice} Options of other packages: {COMING_FROM}."

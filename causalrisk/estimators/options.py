@@ -114,9 +114,14 @@ OF_ROWS, OF_CLUSTERS = ("robust", "HC0", "HC1", "HC3"), ("cluster", "CR3")
 CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
 
+def defaults_of(*kinds: Any) -> dict[str, Any]:
+    """Return the options of some kinds, dataclasses, with their defaults."""
+    return {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+
+
 def model_option_names() -> list[str]:
     """Return the names of the options of a model that a caller can give."""
-    return [field.name for field in dataclasses.fields(ModelOptions) if field.name not in ("repeat", "did")]
+    return [name for name in defaults_of(ModelOptions) if name not in ("repeat", "did", "read_as")]
 
 
 _WHY = {
@@ -137,6 +142,8 @@ class ModelOptions:
         are given belong to the data, and become None.
     repeat : int
         Of `n_repeats` the one that the folds are of.
+    read_as : tuple of str
+        Notes on options that were given by names of other packages.
     """
 
     family: Any = "gaussian"
@@ -156,6 +163,7 @@ class ModelOptions:
     effect: str = "difference"
     quantiles: Any = None
     did: DiD | None = None
+    read_as: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design import ColumnOptions, Scan, as_scan
+from causalrisk.design import Scan, as_scan
 from causalrisk.errors import (
     TEXT,
     BootstrapError,
@@ -20,7 +20,15 @@ from causalrisk.errors import (
     UnavailableError,
     check_alpha,
 )
-from causalrisk.estimators.options import Adjustment, InferenceOptions, JREOptions, model_options, options_of
+from causalrisk.errors.aliases import read
+from causalrisk.estimators.options import (
+    Adjustment,
+    InferenceOptions,
+    JREOptions,
+    defaults_of,
+    model_options,
+    options_of,
+)
 from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
@@ -30,22 +38,15 @@ from causalrisk.inference.paired_resamples import (
 )
 from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
-from causalrisk.models.keywords import check_keywords
-from causalrisk.models.model import CausalModel, caller_environment, design_of
+from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, caller_environment, design_of
 from causalrisk.models.results import CausalResults, given_results, stamped
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
-from causalrisk.report.tables import etable as of_fits
-from causalrisk.report.tables import table_one as of_covariates
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import Frame, glance, tidy_comparison
-
-# Those of `report`, with advice on the keywords of other packages.
-etable = check_keywords("tables")(of_fits.etable)
-table_one = check_keywords("tables")(of_covariates.table_one)
 
 
 class ComparisonResults:
@@ -294,14 +295,19 @@ def simultaneous(
     return Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
-@check_keywords(
-    "compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "cov_kwds", "replicates", "method", "n_starts")
-)
+NOT_COMPARED = ("cov_type", "cov_kwds", "replicates", "method", "n_starts", "treat")
+COMPARED = {
+    name: value
+    for name, value in (OPTIONS | FIT_OPTIONS | defaults_of(JREOptions)).items()
+    if name not in NOT_COMPARED
+}
+
+
 def compare(
     formula: str,
     data: Any = None,
     *,
-    treat: Any,
+    treat: Any = None,
     estimators: str | type[CausalModel] | Sequence[str | type[CausalModel]] | None = None,
     **options: Any,
 ) -> ComparisonResults:
@@ -358,7 +364,9 @@ def compare(
     estimator  minus
     Unadjusted IPWRA     -18.4     10.8
     """
-    models = chosen_models(estimators, options.get("effect"))
+    options, read_as = read("compare", options, {"estimators": None, **COMPARED})
+    options["read_as"] = read_as
+    models = chosen_models(options.pop("estimators", estimators), options.get("effect"))
     inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = options_of(JREOptions, options)
@@ -372,8 +380,7 @@ def compare(
             "rng=0)]),  or, if the rows fit into memory, type  data=data.collect()."
         )
     specs = [model.spec for model in models]
-    columns, scores = options_of(ColumnOptions, {**options, "treat": treat}), options.get("propensity_score")
-    design = design_of(formula, data, columns, options.get("propensity"), environment, specs, scores)
+    design = design_of(formula, data, {**options, "treat": treat}, environment, specs)
     fitted = fit_estimators(design, specs, model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)

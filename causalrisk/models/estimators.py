@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from causalrisk.errors import OptionError
+from causalrisk.errors import OptionError, listed
+from causalrisk.errors.aliases import answer, near, read
 from causalrisk.estimators import specification
 from causalrisk.estimators.fit import fit_joint
 from causalrisk.estimators.options import (
@@ -19,12 +20,13 @@ from causalrisk.estimators.options import (
     Objective,
     Penalty,
     Replicates,
+    defaults_of,
+    options_of,
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import QUANTILE
 from causalrisk.inference.covariance import start_record
-from causalrisk.models.keywords import check_keywords, unknown_estimator
-from causalrisk.models.model import CausalModel
+from causalrisk.models.model import FIT_OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults, JREResults
 
 
@@ -128,7 +130,6 @@ class JRE(CausalModel):
 
     spec = specification.JRE
 
-    @check_keywords("fit")
     def fit(
         self,
         *,
@@ -155,6 +156,7 @@ class JRE(CausalModel):
         method: Method | None = None,
         bootstrap_replicates: Replicates = "shifted",
         n_starts: int = 1,
+        **others: Any,
     ) -> CausalResults:
         """Estimate the effect.
 
@@ -202,6 +204,8 @@ class JRE(CausalModel):
             and fitted afresh (exact, and n_boot times the work).
         n_starts : int, default 1
             Starting points; with linear outcome models the minimum is unique and one is enough.
+        **others
+            Names of options in other packages, as in `from_formula`.
 
         Returns
         -------
@@ -213,33 +217,38 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        model, small_sample = self._clustered(cov_kwds, small_sample)
-        inference = InferenceOptions(
-            cov_type=cov_type,
-            n_boot=n_boot,
-            bootstrap=bootstrap,
-            multiplier=multiplier,
-            small_sample=small_sample,
-            use_t=use_t,
-            df=df,
-            max_failed=max_failed,
-            rng=rng,
-            n_jobs=n_jobs,
-            progress=progress,
-            resamples=resamples,
+        given, read_as = read(
+            "fit",
+            {
+                "cov_type": cov_type,
+                "cov_kwds": cov_kwds,
+                "n_boot": n_boot,
+                "bootstrap": bootstrap,
+                "multiplier": multiplier,
+                "small_sample": small_sample,
+                "use_t": use_t,
+                "df": df,
+                "max_failed": max_failed,
+                "rng": rng,
+                "n_jobs": n_jobs,
+                "progress": progress,
+                "resamples": resamples,
+                "objective": objective,
+                "anchor": anchor,
+                "share": share,
+                "penalty": penalty,
+                "n_replicates": n_replicates,
+                "spread": spread,
+                "replicates": replicates,
+                "method": method,
+                "bootstrap_replicates": bootstrap_replicates,
+                "n_starts": n_starts,
+                **others,
+            },
+            FIT_OPTIONS | defaults_of(JREOptions),
         )
-        joint = JREOptions(
-            objective=objective,
-            anchor=anchor,
-            share=share,
-            penalty=penalty,
-            n_replicates=n_replicates,
-            spread=spread,
-            replicates=replicates,
-            method=method,
-            bootstrap_replicates=bootstrap_replicates,
-            n_starts=n_starts,
-        )
+        model, given["small_sample"] = self._clustered(given["cov_kwds"], given["small_sample"], read_as)
+        inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
 
         def fitted(options: ModelOptions) -> FitRecord:
             return fit_joint(model.design, options, inference, joint)
@@ -269,6 +278,18 @@ def results_of(record: FitRecord) -> CausalResults:
     return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)
 
 
+def model_named(given: Any) -> type[CausalModel]:
+    """Return the class of an estimator by its name or by another name for it; an OptionError names the nearest."""
+    if isinstance(given, type) and issubclass(given, CausalModel):
+        return given
+    word = str(given).casefold()
+    for name, model in (BY_NAME | ALIASES).items():
+        if word in (name.casefold(), *model.spec.aliases):
+            return model
+    why = answer("package", str(given)) or near(str(given), BY_NAME) or "Use one of them."
+    raise OptionError(f"estimator {given!r} is not known; expected one of {listed(tuple(BY_NAME))}.\n{why}")
+
+
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
     """Return the model classes that were named, by default all that have the effect.
 
@@ -278,9 +299,7 @@ def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]
     given = [estimators] if isinstance(estimators, (str, type)) else list(having if estimators is None else estimators)
     models: list[type[CausalModel]] = []
     for item in given:
-        model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
-        if model is None:
-            raise OptionError(unknown_estimator(item, BY_NAME, among=given))
+        model = model_named(item)
         if model in models:
             raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
         if model.spec.name not in having:

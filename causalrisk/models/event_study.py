@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,14 +31,14 @@ from causalrisk.errors import (
     one_of,
     warn_user,
 )
+from causalrisk.errors.aliases import attribute, read
 from causalrisk.estimators.estimates import BlockInfluence, sandwich
 from causalrisk.estimators.options import CovType, model_options, options_of
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.models.estimators import chosen_models
-from causalrisk.models.keywords import STUDY, check_keywords, unknown_attribute
-from causalrisk.models.model import CausalModel, caller_environment
+from causalrisk.models.model import OPTIONS, CausalModel, caller_environment
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.study import StudyFacts, study_methods, summarize_event_study, write_study
@@ -287,8 +286,7 @@ class EventStudy:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        what = "event studies have"
-        raise UnavailableError(unknown_attribute("study", what, name, known=dir(type(self)), variable="study"))
+        raise UnavailableError(attribute("study", "study", name, dir(type(self))))
 
     def __repr__(self) -> str:
         overall = self.effects("all").iloc[0]
@@ -300,18 +298,17 @@ class EventStudy:
         return self.summary().as_html()
 
 
-@check_keywords(
-    "event_study",
-    CausalModel.from_formula,
-    without=("treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"),
-)
+NOT_STUDIED = ["treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"]
+STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
+
+
 def event_study(
     formula: str,
     data: Any = None,
     *,
-    begins: str,
-    time: str,
-    unit: str,
+    begins: str = "",
+    time: str = "",
+    unit: str = "",
     estimator: str | type[CausalModel] = "AIPW",
     controls: str = "never",
     use_t: bool | None = None,
@@ -397,12 +394,19 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
+    own = {"begins": begins, "time": time, "unit": unit, "estimator": estimator, "controls": controls, "use_t": use_t}
+    options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
+    begins, time, unit, estimator, controls, use_t = (options.pop(name) for name in own)
+    options["read_as"] = read_as
     model, scope = _one_model(estimator), caller_environment()
     one_of("controls", controls, CONTROLS)
     one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
-    if data is None:
-        raise TypeError(f"event_study misses 'data', a row for each unit and period.\n{STUDY}")
+    if data is None or not (begins and time and unit):
+        raise TypeError(
+            "event_study needs data with a row for each unit and period, and the columns of three things.\n"
+            'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
+        )
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "an event study fits each group in each period, and a scan would be read for each of them.\n"
@@ -471,11 +475,7 @@ def _left_out(res: CausalResults) -> int:
 def _one_model(estimator: Any) -> type[CausalModel]:
     """Return the class of one estimator that is named."""
     if isinstance(estimator, str | type):
-        try:
-            return chosen_models(estimator)[0]
-        except OptionError as error:
-            text = str(error).replace("estimators: ", "estimator: ")
-            raise OptionError(re.sub(r"estimators=\[(.*)\]", r"estimator=\1", text)) from None
+        return chosen_models(estimator)[0]
     raise OptionError(
         f"estimator is a {type(estimator).__name__}; expected the name of one.\n"
         'Type  estimator="AIPW"  and call once for each estimator.'

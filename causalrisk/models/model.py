@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -27,6 +28,7 @@ from causalrisk.design import (
 from causalrisk.design.covariates import clustered
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
+from causalrisk.errors.aliases import attribute, read, unknown_option
 from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import (
     Bootstrap,
@@ -44,6 +46,7 @@ from causalrisk.estimators.options import (
     Scale,
     Trim,
     WeightType,
+    defaults_of,
     model_option_names,
     model_options,
     named_target,
@@ -53,22 +56,18 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
-from causalrisk.models.keywords import (
-    ESTIMATOR_WORDS,
-    NEW_MODEL,
-    Advising,
-    check_keywords,
-    typed,
-    unknown_attribute,
-    unknown_keyword,
-)
 from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.runtime.system import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
+OF_FORMULAS = ("treat", "propensity", "observed")
+OWN = ("repeat", "read_as")  # of `ModelOptions`, which no caller gives
+OF_CALL = {"treat": None, "propensity": None, "smooth": False}
+OPTIONS = OF_CALL | {name: value for name, value in defaults_of(ColumnOptions, ModelOptions).items() if name not in OWN}
+FIT_OPTIONS = {"cov_kwds": None} | defaults_of(InferenceOptions)
 
 
-class CausalModel(metaclass=Advising):
+class CausalModel:
     """A treatment effect model; the estimators are its subclasses.
 
     Parameters
@@ -97,13 +96,12 @@ class CausalModel(metaclass=Advising):
     options: ModelOptions
 
     @classmethod
-    @check_keywords("from_formula")
     def from_formula(
         cls,
         formula: str,
         data: Any = None,
+        treat: Any = None,
         *,
-        treat: Any,
         propensity: str | None = None,
         family: Family = "gaussian",
         link: OutcomeLink | None = None,
@@ -135,6 +133,7 @@ class CausalModel(metaclass=Advising):
         observed: str | None = None,
         missing: Missing = "drop",
         collinear: Missing = "drop",
+        **others: Any,
     ) -> Self:
         """Make a model from formulas.
 
@@ -248,6 +247,9 @@ class CausalModel(metaclass=Advising):
         collinear : {"drop", "raise"}
             Whether columns that the rows do not tell from the ones before, of all arms or of one (a level without rows
             there), are left out of all arms with a warning, or refused.
+        **others
+            Names of options in other packages, such as ``estimand="ATT"``: read where they mean the same here, with a
+            note in the summary.
 
         Returns
         -------
@@ -263,50 +265,48 @@ class CausalModel(metaclass=Advising):
         TypeError
             If an option is not known.
         """
-        columns = ColumnOptions(
-            treat,
-            treated=treated,
-            reference=reference,
-            levels=levels,
-            weights=weights,
-            weight_type=weight_type,
-            cluster=cluster,
-            offset=offset,
-            exposure=exposure,
-            propensity_score=propensity_score,
-            design=design,
-            subpop=subpop,
-            did=did,
-            observed=observed,
-            missing=missing,
-            collinear=collinear,
-            propensity_loss=propensity_loss,
-            trim=trim,
+        given, read_as = read(
+            "model",
+            {
+                "treat": treat,
+                "propensity": propensity,
+                "family": family,
+                "link": link,
+                "propensity_link": propensity_link,
+                "propensity_loss": propensity_loss,
+                "propensity_score": propensity_score,
+                "learner": learner,
+                "smooth": smooth,
+                "learner_use": learner_use,
+                "n_folds": n_folds,
+                "n_repeats": n_repeats,
+                "target": target,
+                "treated": treated,
+                "reference": reference,
+                "levels": levels,
+                "weights": weights,
+                "weight_type": weight_type,
+                "cluster": cluster,
+                "offset": offset,
+                "exposure": exposure,
+                "at_exposure": at_exposure,
+                "trim": trim,
+                "clip": clip,
+                "effect": effect,
+                "quantiles": quantiles,
+                "design": design,
+                "subpop": subpop,
+                "did": did,
+                "observed": observed,
+                "missing": missing,
+                "collinear": collinear,
+                **others,
+            },
+            OPTIONS,
         )
-        scope = caller_environment()
-        made = design_of(formula, as_scan(data), columns, propensity, scope, [cls.spec], propensity_score)
-        given = {
-            "family": family,
-            "link": link,
-            "at_exposure": at_exposure,
-            "propensity_link": propensity_link,
-            "propensity_loss": propensity_loss,
-            "propensity_score": propensity_score,
-            "learner": learner,
-            "smooth": smooth,
-            "learner_use": learner_use,
-            "n_folds": n_folds,
-            "n_repeats": n_repeats,
-            "target": target,
-            "trim": trim,
-            "clip": clip,
-            "effect": effect,
-            "quantiles": quantiles,
-            "did": did,
-        }
-        return cls._of(made, cls._checked(model_options(made, given)))
+        made = design_of(formula, as_scan(data), given, caller_environment(), [cls.spec])
+        return cls._of(made, cls._checked(model_options(made, given | {"read_as": read_as})))
 
-    @check_keywords("arrays", from_formula, without=("treat", "propensity", "observed"))
     def __init__(
         self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
     ) -> None:
@@ -326,6 +326,7 @@ class CausalModel(metaclass=Advising):
             Options of `from_formula`.
         """
         self._check_arrays(endog, exog, treat)
+        options, read_as = read("model", options, {n: value for n, value in OPTIONS.items() if n not in OF_FORMULAS})
         if options.get("did") is not None:
             raise OptionError(
                 "did= names columns of data, and arrays have none.\n"
@@ -338,7 +339,7 @@ class CausalModel(metaclass=Advising):
             exog_propensity=exog_propensity,
             constant_outcome=self.spec.constants,
         )
-        self.options = self._checked(model_options(self.design, options))
+        self.options = self._checked(model_options(self.design, options | {"read_as": read_as}))
 
     @classmethod
     def _checked(cls, options: ModelOptions) -> ModelOptions:
@@ -361,18 +362,13 @@ class CausalModel(metaclass=Advising):
         """Refuse formulas, with the call of `from_formula`, and missing arguments."""
         name = type(self).__name__
         if isinstance(endog, str):
-            column = typed(treat) if isinstance(treat, str) else '"..."'
-            raise TypeError(
-                f"{name}(endog, exog, treat) takes arrays, and {endog!r} is text; formulas have a constructor of their "
-                "own.\n"
-                f"Type  {name}.from_formula({typed(endog)}, data, treat={column})."
-            )
+            raise TypeError(f"{name}() takes arrays, and {endog!r} is text.\nUse `{name}.from_formula(...)`.")
         given = {"endog": endog, "exog": exog, "treat": treat}
         missing = [name for name, values in given.items() if values is None]
         if missing:
             raise TypeError(
                 f"{name}(endog, exog, treat) misses {listed(missing)}; expected arrays with one row per unit.\n"
-                f'Type  {name}(y, X, d), or  {name}.from_formula("y ~ x1 + x2", data, treat="d").'
+                f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
             )
 
     @classmethod
@@ -396,12 +392,11 @@ class CausalModel(metaclass=Advising):
         """
         known = model_option_names()
         for name, value in changes.items():
+            given_score = name == "propensity_score" and value is not None and not is_classifier(value)
+            if name in OPTIONS and (name not in known or given_score):
+                raise TypeError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
             if name not in known:
-                where = f"{type(self).__name__}.with_options"
-                raise TypeError(unknown_keyword(where, name=name, known=known, place="with_options", value=value))
-        given = changes.get("propensity_score")
-        if given is not None and not is_classifier(given):
-            raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
+                raise TypeError(unknown_option("model", name, known))
         if "target" in changes:
             changes["target"] = named_target(changes["target"], self.design)
         if "effect" in changes:  # levels of quantiles go with their effect
@@ -418,19 +413,11 @@ class CausalModel(metaclass=Advising):
         return f"{type(self).__name__}: {what}, {design.treat_name}: {design.contrast}, n {design.nobs}"
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in OF_RESULTS_ONLY:
-            call = "(...)" if callable(getattr(JREResults, name, None)) else ""
-            raise UnavailableError(
-                f"a model has no attribute {name!r}, its results do.\nType  model.fit().{name}{call}."
-            )
-        if name in ESTIMATOR_WORDS:
-            meant = ESTIMATOR_WORDS[name]
-            raise UnavailableError(
-                f"a model has no attribute {name!r}; an estimator is a class.\nType  {meant}.from_formula(...).fit()."
-            )
-        if not name.startswith("_") and not hasattr(type(self), name):
-            raise UnavailableError(unknown_attribute("model", "a model has", name, known=dir(self), variable="model"))
-        return object.__getattribute__(self, name)
+        if name.startswith("_") or hasattr(type(self), name):
+            return object.__getattribute__(self, name)
+        if name in OF_RESULTS_ONLY:
+            raise UnavailableError(f"a model has no `{name}`; its results have.\nUse `model.fit().{name}`.")
+        raise UnavailableError(attribute("model attribute", "model", name, dir(self)))
 
     @property
     def endog(self) -> np.ndarray:
@@ -462,7 +449,6 @@ class CausalModel(metaclass=Advising):
         """The outcome formula; None for a model made from arrays."""
         return self.design.formula
 
-    @check_keywords("fit_separate")
     def fit(
         self,
         *,
@@ -479,6 +465,7 @@ class CausalModel(metaclass=Advising):
         n_jobs: int = 1,
         progress: bool = False,
         resamples: Any = None,
+        **others: Any,
     ) -> CausalResults:
         """Estimate the effect.
 
@@ -533,6 +520,8 @@ class CausalModel(metaclass=Advising):
         resamples : array_like, shape (n, n_boot), optional
             Multiplicities to use in place of random ones, rows as in the estimation sample: with frequency weights the
             total of the equal rows that a row stands for; probability weights are multiplied in by the fit.
+        **others
+            Names of options in other packages, such as ``seed=1``, as in `from_formula`.
 
         Returns
         -------
@@ -549,31 +538,41 @@ class CausalModel(metaclass=Advising):
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
-        model, small_sample = self._clustered(cov_kwds, small_sample)
-        inference = InferenceOptions(
-            cov_type=cov_type,
-            n_boot=n_boot,
-            bootstrap=bootstrap,
-            multiplier=multiplier,
-            small_sample=small_sample,
-            use_t=use_t,
-            df=df,
-            max_failed=max_failed,
-            rng=rng,
-            n_jobs=n_jobs,
-            progress=progress,
-            resamples=resamples,
+        given, read_as = read(
+            "fit",
+            {
+                "cov_type": cov_type,
+                "cov_kwds": cov_kwds,
+                "n_boot": n_boot,
+                "bootstrap": bootstrap,
+                "multiplier": multiplier,
+                "small_sample": small_sample,
+                "use_t": use_t,
+                "df": df,
+                "max_failed": max_failed,
+                "rng": rng,
+                "n_jobs": n_jobs,
+                "progress": progress,
+                "resamples": resamples,
+                **others,
+            },
+            FIT_OPTIONS,
         )
+        model, given["small_sample"] = self._clustered(given["cov_kwds"], given["small_sample"], read_as)
+        inference = options_of(InferenceOptions, given)
 
         def fitted(options: ModelOptions) -> FitRecord:
             return fit_separate(model.design, model.spec, options, inference)
 
         return model._repeated(fitted, inference)
 
-    def _clustered(self, found: Mapping[str, Any] | None, small_sample: bool) -> tuple[Self, bool]:
+    def _clustered(
+        self, found: Mapping[str, Any] | None, small_sample: bool, read_as: tuple[str, ...]
+    ) -> tuple[Self, bool]:
         """Return the model with the clusters of `cov_kwds`, and whether it asks for the factor of small samples."""
+        options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as) if read_as else self.options
         if found is None:
-            return self, small_sample
+            return (self._of(self.design, options) if read_as else self), small_sample
         known = ("groups", "use_correction")
         if not isinstance(found, Mapping) or "groups" not in found or any(name not in known for name in found):
             shown = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
@@ -587,7 +586,7 @@ class CausalModel(metaclass=Advising):
                 "clusters of a scan are read with its rows, when the model is made.\n"
                 'Type  from_formula(..., cluster="column").'
             )
-        model = self._of(clustered(self.design, found["groups"]), self.options)
+        model = self._of(clustered(self.design, found["groups"]), options)
         return model, bool(found.get("use_correction", small_sample))
 
     @one_blas_thread()
@@ -628,17 +627,11 @@ class CausalModel(metaclass=Advising):
 
 def caller_environment() -> EvalEnvironment:
     """Return the variables that formulas may name: those where `from_formula`, `compare` or `event_study` is called."""
-    return EvalEnvironment.capture(3)  # past this function, the one that was called, and its wrapper `check_keywords`
+    return EvalEnvironment.capture(2)  # past this function and the one that was called
 
 
 def design_of(
-    formula: str,
-    data: Any,
-    columns: ColumnOptions,
-    propensity: str | None,
-    environment: EvalEnvironment,
-    specs: Sequence[Specification],
-    propensity_score: Any,
+    formula: str, data: Any, given: Mapping[str, Any], environment: EvalEnvironment, specs: Sequence[Specification]
 ) -> Design:
     """Make the design of one model, or of several that are compared.
 
@@ -648,22 +641,21 @@ def design_of(
         Outcome formula.
     data : DataFrame, mapping of columns or Scan
         The data.
-    columns : ColumnOptions
-        Treatment, weights, clusters and others.
-    propensity : str or None
-        Propensity formula.
+    given : mapping
+        Options of `from_formula`; those that are left out have their defaults.
     environment : EvalEnvironment
         Variables that the formulas may name.
     specs : sequence of Specification
         The estimators.
-    propensity_score : object
-        Known scores, or a classifier.
 
     Returns
     -------
     Design
         Of a scan a `ScannedDesign`.
     """
+    if given.get("treat") is None:
+        raise TypeError(_without_treatment(formula, data))
+    columns, propensity = options_of(ColumnOptions, given), given.get("propensity")
     formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula
     made = make(
@@ -675,8 +667,19 @@ def design_of(
         constant_outcome=all(spec.constants for spec in specs),
     )
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
-        check_scored(made, propensity, propensity_score)
+        check_scored(made, propensity, given.get("propensity_score"))
     return made
+
+
+def _without_treatment(formula: Any, data: Any) -> str:
+    """Say that the treatment is missing, and which column of the formula it may be."""
+    names = re.findall(r"[A-Za-z_]\w*", str(formula).partition("~")[2])
+    binary = [name for name in names if isinstance(data, pd.DataFrame) and name in data and data[name].nunique() == 2]
+    may_be = f' Maybe it is {binary[0]!r}: leave it out of the formula and use `treat="{binary[0]}"`.' if binary else ""
+    return (
+        "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
+        f'Use `from_formula("y ~ x1 + x2", data, treat="d")`.{may_be}'
+    )
 
 
 class ModelData:
@@ -713,10 +716,7 @@ class ModelData:
             return getattr(self._model, OF_MODEL[name])
         if name.startswith("_"):
             return object.__getattribute__(self, name)
-        known = [*dir(self), *OF_MODEL]
-        raise UnavailableError(
-            unknown_attribute("data", "the data of a model have", name, known=known, variable="model.data")
-        )
+        raise UnavailableError(attribute("model attribute", "model.data", name, [*dir(self), *OF_MODEL]))
 
 
 OF_MODEL = {"endog": "endog", "exog": "exog", "ynames": "endog_names", "xnames": "exog_names"}  # of `ModelData` too

@@ -12,7 +12,6 @@ import pandas as pd
 
 from causalrisk.inference import permutation
 from causalrisk.inference.permutation import Permutations
-from causalrisk.models.keywords import check_keywords
 from causalrisk.report.plots import draw_permutations
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent

@@ -14,7 +14,6 @@ from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alp
 from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
-from causalrisk.models.keywords import check_keywords
 from causalrisk.models.results import CausalResults, given_results, single_effect
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.summary import pooled_line, summarize_pooled

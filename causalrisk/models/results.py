@@ -27,8 +27,8 @@ from causalrisk.diagnostics.influence import influence, se_decomposition
 from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
-from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
+from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.fitted_models import (
     check_unit_level,
@@ -48,7 +48,7 @@ from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
-from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
+from causalrisk.propensity.targets import SPELLINGS
 from causalrisk.report import plots
 from causalrisk.report.labels import has_converged
 from causalrisk.report.page.explain import explain

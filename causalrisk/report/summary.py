@@ -401,6 +401,7 @@ def _notes(record: FitRecord) -> list[str]:
         models = _formulas_text(design, record.weight_fit is not None and design.score is None)
         notes.append(models if seen is None else f"{models}   Observed: {seen.formula}")
     notes += filter(None, [trend_words(record)])
+    notes += record.options.read_as
     notes += _coding_note(design)
     notes += _ledger_notes(record)
     notes += filter(None, [missing_words(record), filled_words(record)])
@@ -602,6 +603,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     notes += filter(None, [trend_words(richest, compared=True)])
     notes += compared_learner_words(comparison.records)
     notes += filter(None, [missing_words(last), filled_words(last)])
+    notes += last.options.read_as
     notes += _coding_note(design)
     if design.n_dropped:
         ledger = f'res.results["{names[0]}"].sample_ledger'

@@ -24,7 +24,6 @@ import pandas as pd
 
 from causalrisk._version import __version__
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
-from causalrisk.models.keywords import check_keywords
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
 from causalrisk.runtime.workers import chosen_backend, client_of, on_cluster, progress_bar, worker_processes
@@ -72,7 +71,6 @@ class Task:
         return f"{self.design.name}, n {self.n}, sample {self.first} ({self.design.stream})"
 
 
-@check_keywords("run_study")
 def run_study(
     design: Any,
     *,

@@ -284,7 +284,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
     return sorted(REFERENCES[key] for key in cited | {key for key, holds in wanted if holds})
 
 
-SPECIAL = {"learner", "repeat", "family", "propensity_score", "target"}  # options of a model that are no plain values
+SPECIAL = {"learner", "repeat", "read_as", "family", "propensity_score", "target"}  # no plain values
 SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
