@@ -35,5 +35,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(missing)
     if find_spec(f"{__name__}.{name}"):
         return import_module(f"{__name__}.{name}")
+    if name.startswith("load_"):
+        missing += f"\nUse `causalrisk.datasets.{name}()`."
     aliases = import_module(f"{__name__}.errors.aliases")
     raise AttributeError(f"{missing}\n{aliases.answer('package', name) or aliases.near(name, __all__)}".rstrip())

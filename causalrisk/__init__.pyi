@@ -23,9 +23,7 @@ from causalrisk.errors import SeparationError as SeparationError
 from causalrisk.errors import UnavailableError as UnavailableError
 from causalrisk.models.comparison import ComparisonResults as ComparisonResults
 from causalrisk.models.comparison import compare as compare
-from causalrisk.report.tables import etable as etable
 from causalrisk.models.comparison import simultaneous as simultaneous
-from causalrisk.report.tables import table_one as table_one
 from causalrisk.models.estimators import AIPW as AIPW
 from causalrisk.models.estimators import IPW as IPW
 from causalrisk.models.estimators import IPWRA as IPWRA
@@ -40,4 +38,6 @@ from causalrisk.models.pooled import pool as pool
 from causalrisk.models.results import CausalResults as CausalResults
 from causalrisk.models.results import JREResults as JREResults
 from causalrisk.models.results import load as load
+from causalrisk.report.tables.etable import etable as etable
+from causalrisk.report.tables.table_one import table_one as table_one
 from causalrisk.runtime.system import show_versions as show_versions

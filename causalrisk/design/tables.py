@@ -455,7 +455,8 @@ def condition_names(text: str) -> list[str]:
 
 def _more_than_a_treatment(text: str, table: Table) -> str:
     """Message and advice for a treatment with its covariates, or a condition; empty for other texts."""
-    name, _, covariates = (part.strip() for part in re.sub(r"[\s+,]+", " ~ ", text.strip(), count=1).partition("~"))
+    parts = re.sub(r"[\s+,]+", " ~ ", text.strip("( )"), count=1).partition("~")
+    name, covariates = parts[0].strip(), parts[2].strip()
     if name not in table or not covariates:
         return ""
     if re.search("[<>]|[=!]=", text):

@@ -29,7 +29,7 @@ NAMES: dict[str, dict[str, str]] = {
         "exposure": "person_time person_years time_at_risk",
         "observed": "missing_model cens_formula response_model ipmw",
         "learner": "ml_g ml_l Q_SL_library SL_library model_regression model_outcome omodel outcome_model",
-        "n_folds": "cv n_splits nfolds kfolds k_folds xfolds V",
+        "n_folds": "cv n_splits nfolds kfolds k_folds k_split xfolds V",
         "n_repeats": "n_rep",
         "reference": "control_level ref base baseline control",
         "treated": "treated_level treatment_level tlevel",
@@ -232,7 +232,7 @@ ANSWERS: dict[str, dict[str, str]] = {
             "`res.calibration()` and `res.converged`."
         ),
         "compare_lr_test compare_f_test lr_test anova f_test joint_test": 'Use `res.wald_test("ATE = 0")`.',
-        "margins get_margeff marginal_effects avg_comparisons comparisons": (
+        "margins get_margeff marginal_effects avg_comparisons comparisons avg_predictions pomeans means": (
             '`res.params` has effects and potential-outcome means; `res.effects_by("x")` has effects by group.'
         ),
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
@@ -253,6 +253,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "load": 'Use `causalrisk.load("fit.pickle")`.',
     },
     "model attribute": {
+        "ra ipw aipw aipw_wls ipwra ipw_ra": "An estimator is a class: `AIPW.from_formula(...).fit()`.",
         "score loglike hessian information": "Use `model.fit().estimating_equations()`.",
         "fit_regularized": 'Use `model.with_options(learner="lasso").fit()`.',
         "wexog wendog": "Use `model.exog` and `model.fit().importance_weights`.",
@@ -341,6 +342,8 @@ def value_meant(option: str, value: Any) -> Any:
     """Return the value of an option that another package's word means; any other value as it is."""
     if isinstance(value, list | tuple):
         return type(value)(value_meant(option, each) for each in value)
+    if type(value).__module__.endswith("families.links"):  # of statsmodels
+        return type(value).__name__.lower()
     return _by_word(VALUES.get(option, {})).get(value.casefold(), value) if isinstance(value, str) else value
 
 
@@ -384,7 +387,7 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
             found[ALSO[word][0]] = ALSO[word][1]
     for name, value in list(found.items()):
         meant = value_meant(name, value)
-        if isinstance(value, str | list | tuple) and meant != value:
+        if meant is not value and not (isinstance(value, list | tuple) and list(meant) == list(value)):
             found[name] = meant
             notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
             if isinstance(value, str) and value.casefold() in ALSO:

@@ -297,9 +297,7 @@ def simultaneous(
 
 NOT_COMPARED = ("cov_type", "cov_kwds", "replicates", "method", "n_starts", "treat")
 COMPARED = {
-    name: value
-    for name, value in (OPTIONS | FIT_OPTIONS | defaults_of(JREOptions)).items()
-    if name not in NOT_COMPARED
+    name: value for name, value in (OPTIONS | FIT_OPTIONS | defaults_of(JREOptions)).items() if name not in NOT_COMPARED
 }
 
 

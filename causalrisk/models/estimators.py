@@ -296,7 +296,13 @@ def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]
     An OptionError names the nearest to an unknown one, or those that have the effect.
     """
     having = [name for name, model in BY_NAME.items() if effect != QUANTILE.name or model.spec.of_distributions]
-    given = [estimators] if isinstance(estimators, (str, type)) else list(having if estimators is None else estimators)
+    given = (
+        estimators.split()
+        if isinstance(estimators, str)
+        else [estimators]
+        if isinstance(estimators, type)
+        else list(having if estimators is None else estimators)
+    )
     models: list[type[CausalModel]] = []
     for item in given:
         model = model_named(item)

@@ -673,7 +673,11 @@ def design_of(
 
 def _without_treatment(formula: Any, data: Any) -> str:
     """Say that the treatment is missing, and which column of the formula it may be."""
-    names = re.findall(r"[A-Za-z_]\w*", str(formula).partition("~")[2])
+    if not isinstance(formula, str):
+        return (
+            f"the formula is of type {type(formula).__name__}; expected text.\nFits are compared by `etable([a, b])`."
+        )
+    names = re.findall(r"[A-Za-z_]\w*", formula.partition("~")[2])
     binary = [name for name in names if isinstance(data, pd.DataFrame) and name in data and data[name].nunique() == 2]
     may_be = f' Maybe it is {binary[0]!r}: leave it out of the formula and use `treat="{binary[0]}"`.' if binary else ""
     return (

@@ -338,12 +338,17 @@ def _has_text(column: pd.Series) -> bool:
 
 
 def _check_called(name: str, formula: Formula) -> None:
-    """Refuse a spline without degrees of freedom."""
+    """Refuse a spline without degrees of freedom, and a product of splines of plain columns."""
+    if name == "te" and re.search(r"\bte\(\s*\w+\s*[,)]", formula.text):
+        raise DesignError(
+            f"the {formula.model} formula {formula.text!r} has te() of plain columns; expected splines.\n"
+            "Use `te(cr(x, df=4), cr(z, df=4), constraints='center')`."
+        )
     found = re.search(rf"\b{name}\(\s*(\w+)\s*\)", formula.text) if name in ("bs", "cr", "cc") else None
     if found:
         centred = "" if name == "bs" else ", constraints='center'"
         raise DesignError(
-            f"the {formula.model} formula {formula.text!r} has {name}() without degrees of freedom. "
+            f"the {formula.model} formula {formula.text!r} has {name}() without degrees of freedom.\n"
             f"Use `{name}({found[1]}, df=4{centred})`."
         )
 
