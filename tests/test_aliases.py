@@ -22,7 +22,7 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "cluster": ("site", {}),
     "weights": ("w", {}),
     "offset": ("x2", {}),
-    "exposure": ("w", {"formula": "site ~ x1", "family": "poisson"}),
+    "exposure": ("w", {"formula": "site ~ x1", "family": "poisson", "at_exposure": "observed"}),
     "observed": ("x1", {"formula": "gap ~ x1"}),
     "learner": ("smooth", {}),
     "n_folds": (3, {"learner": "smooth"}),
