@@ -304,7 +304,7 @@ def test_with_options(frame):
     expected = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", propensity_link="probit").fit()
     np.testing.assert_array_equal(probit.fit().params, expected.params)
     assert model.options.propensity_link == "logit"
-    with pytest.raises(TypeError, match=r"'propensity'.*\n.*make a new model"):
+    with pytest.raises(TypeError, match="propensity"):
         model.with_options(propensity="x1")
 
 
