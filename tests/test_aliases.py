@@ -82,7 +82,8 @@ def test_values(word, option, value):
     options = {"formula": "ill ~ x1", "family": "binomial"} if option in ("effect", "family") else {}
     options = {} if value == "quantile" else options
     options |= {"cluster": "site"} if value == "cluster" else {}
-    options |= {"learner": "smooth", "model_class": JRE if value == "stack" else AIPW} if option == "learner_use" else {}
+    if option == "learner_use":
+        options |= {"learner": "smooth", "model_class": JRE if value == "stack" else AIPW}
     fit = {"n_boot": 19} if "boot" in (option, value) or value in ("bootstrap", "pairs", "bayesian") else {}
     fit |= {"n_boot": 19} if option == "bootstrap" else {"cov_type": "robust"} if value == "stack" else {}
     said, meant = ({option: one} for one in (word, value))

@@ -183,7 +183,7 @@ IPWRA.from_formula("bweight ~ rcs(mage, 4)", b, treat="mbsmoke")
 IPWRA.from_formula("bweight ~ rcs(mage)", b, treat="mbsmoke")
     ! cr(mage, df=4, constraints='center')
 IPWRA.from_formula("factor(lbweight) ~ mage", b, treat="mbsmoke")
-    ! lbweight ~ 
+    ! lbweight ~
 IPWRA.from_formula("C(msmoke) ~ mage", b, treat="mbsmoke")
     ! Turn it into numbers first, e.g.  I(msmo
 IPWRA.from_formula("bweight ~ mage > 30 & medu > 12", b, treat="mbsmoke")

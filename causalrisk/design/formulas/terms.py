@@ -69,8 +69,8 @@ def uses(code: str) -> tuple[Use, ...]:
                 f"{code!r} uses ^, which in Python is the bitwise exclusive or, not a power.\nType  I({left}**{right})."
             )
     joined = tree.body
-    bitwise = isinstance(joined, ast.BinOp) and isinstance(joined.op, ast.BitOr | ast.BitAnd)
-    if bitwise and not all(isinstance(side, ast.Compare | ast.BinOp) for side in (joined.left, joined.right)):
+    plain = isinstance(joined, ast.BinOp) and not isinstance(joined.left, ast.Compare | ast.BinOp)
+    if plain and isinstance(joined, ast.BinOp) and isinstance(joined.op, ast.BitOr | ast.BitAnd):
         left, right = ast.unparse(joined.left), ast.unparse(joined.right)
         raise DesignError(
             f"{code!r} joins variables by a bitwise operator. Use `{left} + C({right})` for fixed effects, "
