@@ -371,7 +371,8 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
         raise DesignError(
             f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters; "
             "expected fits to the same rows, whose estimates have known correlations.\n"
-            f"Type  data=data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])  in both models, with the rows in one order."
+            f"Type  data=data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])  in both models, with the rows "
+            "in one order."
         )
     values, order = record.estimate.influence[:, : len(record.effect_names)], first.sample.order
     if np.array_equal(record.sample.order, order):
@@ -380,7 +381,7 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
 
 
 def _same_columns(one: Design, other: Design) -> bool:
-    """Whether treatment and covariates of one name have the same values in both fits; arrays have no names of their own."""
+    """Whether treatment and covariates of one name have the same values; arrays have no names of their own."""
     if one.formula is None or other.formula is None:
         return True
     columns, others = (
