@@ -102,5 +102,5 @@ def _misfit(path: str | os.PathLike[str], sep: str, error: pd.errors.ParserError
     found = str(error).rpartition("C error: ")[2].strip()
     advice = f"Put text that contains {sep!r} in quotes, or remove the {sep!r} too many."
     if "Expected 1 fields" in found:
-        advice = 'Use sep=";" if that separates its columns.'
+        advice = 'Type  sep=";"  if another sign separates them.'
     return DesignError(f"{path} cannot be read as columns separated by {sep!r}: {found}.\n{advice}")
