@@ -301,9 +301,7 @@ def simultaneous(
     return Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
-@check_keywords(
-    "compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "cov_kwds", "replicates", "method", "n_starts")
-)
+@check_keywords("compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "cov_kwds", "replicates", "method"))
 def compare(
     formula: str,
     data: Any = None,
@@ -322,8 +320,8 @@ def compare(
         Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
         "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all, of quantiles those that have them.
     **options
-        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, share, penalty, n_replicates,
-        spread and bootstrap_replicates are for JRE only.
+        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, share, penalty, n_replicates
+        and spread are for JRE only.
 
     Returns
     -------

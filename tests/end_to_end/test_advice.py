@@ -1213,12 +1213,6 @@ JOINT = {
     "anchor": Case(joint(), {"anchor": -3}, {"anchor": 3}),
     "share": Case(joint(), {"share": 1.5}, {"share": 1}),
     "share of the other objective": Case(joint(), {"share": 1, "objective": "erm"}, {"share": 1, "objective": "risk"}),
-    "penalty": Case(joint(), {"penalty": "n"}, {"anchor": 3}),
-    "penalty of the other objective": Case(joint(), {"penalty": "n"}, {"penalty": "n", "objective": "erm"}, which=1),
-    "penalty's size": Case(joint(objective="erm"), {"penalty": -1}, {"penalty": "n2"}),
-    "penalty's name": Case(
-        joint(objective="erm"), {"penalty": "n3"}, {"penalty": "n1.5"}, fill={"penalty=": "penalty='n1.5'"}
-    ),
     "Monte Carlo": Expression(
         joint(objective="erm"), lambda: joint(objective="erm", n_replicates=100)(), fit=joint(objective="erm")
     ),
@@ -1715,11 +1709,6 @@ SCANS = {
     ),
     "rows of covariates": Case(
         lambda **o: scanned()(**o).balance(also=["x1"]), {"data": SCAN}, {"data": DATA}, fill=COLLECTED
-    ),
-    "jre nested": Case(
-        lambda **o: model(JRE, data=SCAN).fit(n_boot=20, n_replicates=8, anchor=3, **o),
-        {"bootstrap_replicates": "nested"},
-        {"bootstrap_replicates": "shifted"},
     ),
     "jre anchor": Case(
         lambda **o: model(JRE, data=SCAN, cluster="site").fit(n_boot=20, n_replicates=8, memory=1e5, **o),
