@@ -123,7 +123,7 @@ class Problem:
         assert (fits.failures == 0).all()
         return Replicates(fits.coefficients, fits.failures)
 
-    def joint(self, criterion, *, dense=False, count=20, starts=None):
+    def joint(self, criterion, *, dense=False, count=20):
         """What is trained, the joint estimate, its refitter; `dense` takes the general path where another exists."""
         sample, fit = self.sample, self.fit
         start = estimate_separately(sample, IPWRA, fit, self.scale)
@@ -134,7 +134,7 @@ class Problem:
         )
         parts = JointProblem(sample, fit, start, replicates, self.scale, float(sample.in_sample.sum()))
         fixed = joint_criterion(parts, criterion)
-        trainer = Trainer(parts, starts=starts)
+        trainer = Trainer(parts)
         joint = trainer.estimate(trainer.train(fixed))
         if fit.model.separable and not dense:
             distribution = ShiftedLogitReplicates.of(fit, replicates)

@@ -263,7 +263,7 @@ def _add_estimator(parser: argparse.ArgumentParser) -> None:
     add("--objective", metavar="NAME", help="JRE: risk (default) or erm")
     add("--anchor", type=float, metavar="ALPHA", help="JRE, risk: weight of the fit (default: chosen by rows held out)")
     add("--share", type=float, metavar="C", help="JRE, risk: share of the start's heterogeneity left out of the risk")
-    add("--penalty", metavar="LAMBDA", help='JRE, erm: weight of the bias, a number or "n", "n1.5", "n2"')
+    add("--penalty", type=float, metavar="LAMBDA", help="JRE, erm: weight of the bias (default: n squared)")
 
 
 def _add_printing(parser: argparse.ArgumentParser) -> None:
@@ -463,8 +463,6 @@ def _fitted(options: argparse.Namespace, data: pd.DataFrame) -> CausalResults:
     joint = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if joint and estimator != "JRE":
         raise OptionError(f"--{next(iter(joint))} is an option of JRE.\nType  --estimator JRE, or leave it out.")
-    if "penalty" in joint:
-        joint["penalty"] = _number_or_text(joint["penalty"])
     return model.fit(cov_type=options.cov_type, **_inference_options(options), **joint)
 
 

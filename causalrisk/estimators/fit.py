@@ -36,7 +36,7 @@ from causalrisk.estimators.joint.problem import (
     scanned_joint_problem,
     without_rows,
 )
-from causalrisk.estimators.joint.train import JointProblem, Trainer, usual_method
+from causalrisk.estimators.joint.train import Trainer, usual_method
 from causalrisk.estimators.learned import Learned, learn
 from causalrisk.estimators.options import REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.outcome import check_outcome_fits, gaussian_instead
@@ -68,7 +68,7 @@ from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimators.stack import stacked
 from causalrisk.estimators.weights import FittedScan, WeightsInMemory, WeightsOfScan, not_converged, weigh
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, START_STREAM, seed_sequence, stream_generator
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, seed_sequence
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import WeightFit
 
@@ -330,7 +330,7 @@ def fit_joint(
         The fit, without standard errors.
     """
     use, asked = options.use_of(JRE), _asked(design, JRE, options, inference)
-    check_joint_scan(design, joint_options, asked.cov_type)
+    check_joint_scan(design, joint_options)
     asked = counted_passes(design, JRE, asked)
     data = prepare(design, JRE, asked)
     if use is None:
@@ -406,7 +406,7 @@ def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitR
     replicates = data.replicates or replicates_of_many(robust, joint_options)
     if isinstance(problem, ScannedProblem):
         of_scan = scanned_joint_problem(robust, problem, trained, joint_options, notes, replicates)
-        joint = train_by(trainer_of(of_scan, start, joint_options), joint_options, notes)
+        joint = train_by(Trainer(of_scan, joint_options.method), joint_options, notes)
         estimate, kept, passes = without_rows(of_scan, joint.estimate)
         passes = dataclasses.replace(passes, start=start.passes)
         joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
@@ -448,7 +448,7 @@ def train_from(
     if clusters is not None or stratum is not None:
         sample = dataclasses.replace(sample, cluster=clusters, stratum=stratum)
     problem = joint_problem(start, sample, replicates, 0 if clusters is None else int(clusters.max()) + 1)
-    record = train_by(trainer_of(problem, start, options), options, notes)
+    record = train_by(Trainer(problem, options.method), options, notes)
     return dataclasses.replace(record, drawn=given)
 
 
@@ -465,15 +465,6 @@ def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | No
     if len(covariance) != len(gamma) or not np.isfinite(covariance).all():
         return None
     return Replicates.of_normal(gamma, covariance)
-
-
-def trainer_of(problem: JointProblem, start: FitRecord, options: JREOptions) -> Trainer:
-    """Return the trainer of a problem, which draws the further starts of nonlinear models."""
-    starts = None
-    if options.n_starts > 1 and not problem.sample.family.linear:
-        rng = stream_generator(start.seed, START_STREAM, 0)
-        starts = rng.standard_normal((options.n_starts - 1, start.estimate.theta.size))
-    return Trainer(problem, options.method, starts)
 
 
 def train_by(trainer: Trainer, options: JREOptions, notes: Notes) -> JointRecord:
@@ -514,7 +505,7 @@ def train_by(trainer: Trainer, options: JREOptions, notes: Notes) -> JointRecord
 def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
     """Return the weights of the terms of the objective, one for each anchor to choose from."""
     if options.objective == "erm":
-        return (Criterion.erm(options.penalty_for(n_units)),)
+        return (Criterion.erm(float(n_units**2 if options.penalty is None else options.penalty)),)
     anchors = LADDER if options.anchor is None else (options.anchor,)
     share = None if options.share is None else float(options.share)
     return tuple(Criterion.risk(anchor, n_units, share) for anchor in anchors)

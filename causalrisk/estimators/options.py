@@ -30,9 +30,7 @@ Interval = Literal["normal", "delta", "percentile", "basic", "bc", "bca", "stude
 Adjustment = Literal["single-step", "holm", "bonferroni", "hochberg", "simes-hochberg", "fdr_bh"]
 Alternative = Literal["two-sided", "larger", "smaller"]
 Objective = Literal["risk", "erm"]
-Penalty = Literal["n", "n1.5", "n2"]
 Method = Literal["least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP"]
-Replicates = Literal["shifted", "nested"]
 PropensityLink = Literal["logit", "probit", "cloglog"]
 OutcomeLink = Literal["identity", "log", "logit", "probit", "cloglog"]
 PropensityLoss = Literal["ml", "calibrated"]
@@ -70,7 +68,6 @@ Learners = OneLearner | Mapping[Any, OneLearner] | Sequence[OneLearner]
 
 
 OBJECTIVES = get_args(Objective)
-PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}
 DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = get_args(Method)
@@ -656,28 +653,24 @@ class JREOptions:
 
     Parameters
     ----------
-    objective, anchor, share, penalty, n_replicates, spread, replicates, method, bootstrap_replicates, n_starts
+    objective, anchor, share, penalty, n_replicates, spread, replicates, method
         As in `causalrisk.JRE.fit`.
     """
 
     objective: str = "risk"
     anchor: float | None = None
     share: float | None = None
-    penalty: float | str | None = None
+    penalty: float | None = None
     n_replicates: int | None = None
     spread: float | None = None
     replicates: Any = None
     method: str | None = None
-    bootstrap_replicates: str = "shifted"
-    n_starts: int = 1
 
     def __post_init__(self) -> None:
         one_of("objective", self.objective, OBJECTIVES)
         one_of("method", self.method, (None, *METHODS))
-        one_of("bootstrap_replicates", self.bootstrap_replicates, get_args(Replicates))
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1)
-        whole_number("n_starts", self.n_starts, 1)
         self._check_risk()
         self._check_penalty()
         if self.replicates is not None and self.n_replicates is not None:
@@ -711,21 +704,15 @@ class JREOptions:
         _check_number("share", self.share, lambda given: 0 <= given <= 1, share, "share=1")
 
     def _check_penalty(self) -> None:
-        if self.objective == "risk":
-            if self.penalty is not None:
-                raise OptionError(
-                    f'penalty={self.penalty!r} has no effect with objective="risk", whose weight of the expected risk '
-                    'is fixed.\nType  anchor=3  to fix its balance with the fit, or  objective="erm".'
-                )
-            return
-        if self.penalty is None:
-            object.__setattr__(self, "penalty", "n2")
-        if isinstance(self.penalty, str):
-            one_of("penalty", self.penalty, tuple(PENALTY_POWERS))
-        elif not _is_number(self.penalty, lambda given: 0 <= given <= LARGEST_PENALTY):
+        if self.objective == "risk" and self.penalty is not None:
             raise OptionError(
-                f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}, or one of "
-                f'{listed(tuple(PENALTY_POWERS))}.\nType  penalty="n2".'
+                f'penalty={self.penalty!r} has no effect with objective="risk", whose weight of the expected risk '
+                'is fixed.\nUse `anchor=3` to fix its balance with the fit, or `objective="erm"`.'
+            )
+        if not (self.penalty is None or _is_number(self.penalty, lambda given: 0 <= given <= LARGEST_PENALTY)):
+            raise OptionError(
+                f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}.\n"
+                "Leave `penalty` out for the squared number of units."
             )
 
     @property
@@ -737,9 +724,3 @@ class JREOptions:
     def replicate_spread(self) -> float:
         """Spread of the propensity replicates, relative to that of sampling."""
         return DEFAULT_SPREAD[self.objective] if self.spread is None else float(self.spread)
-
-    def penalty_for(self, n_units: float) -> float:
-        """Return the penalty of the objective "erm" for n units."""
-        if isinstance(self.penalty, str):
-            return float(n_units ** PENALTY_POWERS[self.penalty])
-        return float(self.penalty or 0)

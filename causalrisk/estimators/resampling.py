@@ -119,17 +119,6 @@ class SampleResampler:
         )
         return map(np.concatenate, zip(of_frame, drawn, strict=True))
 
-    def perturb_within(self, counts: Array, number: int, width: int, spread: float) -> Array:
-        """Fractional weights of the replicates of a resample."""
-        n_frame = self.sample.n_frame
-        drawn = self.resampler.perturb_within(counts[n_frame:], number, width, self.units, spread=spread)
-        if self.frame is None:
-            return drawn
-        of_frame = self.frame.perturb_within(
-            counts[:n_frame], number, width, self._frame_units, spread=spread, shift=FRAME_STREAM
-        )
-        return np.concatenate([of_frame, drawn])
-
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
 

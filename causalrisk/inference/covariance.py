@@ -60,7 +60,6 @@ from causalrisk.propensity.replicates import (
     BatchedReplicates,
     ResampleReplicates,
     ShiftedLogitReplicates,
-    nested_gamma,
     shifted_gamma,
 )
 from causalrisk.runtime.system import free_memory
@@ -190,18 +189,14 @@ def refitter_of(
         start=separate,
         theta=joint.start.theta if sample.family.linear else record.estimate.theta,
         criterion=joint.criterion,
-        replicates=resample_replicates(joint, record.resampler()) if replicates is None else replicates,
+        replicates=resample_replicates(joint) if replicates is None else replicates,
         groups=groups,
     )
 
 
-def resample_replicates(joint: JointRecord, resampler: SampleResampler) -> ResampleReplicates:
-    """Choose the replicates of each resample: nested, shifted and separable, or shifted under any model."""
+def resample_replicates(joint: JointRecord) -> ResampleReplicates:
+    """Return the replicates of each resample: those of the full sample, moved along with its propensity fit."""
     weight_fit, replicates = joint.problem.weight_fit, joint.replicates
-    if joint.options.bootstrap_replicates == "nested":
-        count = len(replicates.failures)
-        draw = functools.partial(resampler.perturb_within, width=count, spread=joint.options.replicate_spread)
-        return BatchedReplicates.of(weight_fit, count, functools.partial(nested_gamma, weight_fit, draw))
     if weight_fit.model.separable:
         return ShiftedLogitReplicates.of(weight_fit, replicates, joint.criterion.penalty)
     shifted = functools.partial(shifted_gamma, replicates.shifts(weight_fit.gamma))
@@ -472,7 +467,7 @@ def leave_one_out(
         Workers, memory, progress.
     refitter : Refitter, optional
         Refits under multiplicities, in memory; by default the bootstrap's, whose replicates of a joint fit move with
-        the propensity score: nested ones would be drawn anew for each unit.
+        the propensity score.
     whole : bool, default False
         Whether a row is left out with all its frequency weight, in place of one of the equal units it stands for.
     groups : ndarray, shape (n, G), optional
@@ -489,23 +484,13 @@ def leave_one_out(
     resampler = left_out_resampler(record)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
-    refitter = refitter or refitter_of(_with_shifted_replicates(record), groups)
+    refitter = refitter or refitter_of(record, groups)
     return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
 
 
 def left_out_resampler(record: FitRecord) -> SampleResampler:
     """Return what leaves out one unit in each column."""
     return sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
-
-
-def _with_shifted_replicates(record: FitRecord) -> FitRecord:
-    joint, stack = record.joint, record.stack
-    if joint is not None:
-        joint = dataclasses.replace(joint, options=dataclasses.replace(joint.options, bootstrap_replicates="shifted"))
-    if stack is not None:
-        records = tuple(map(_with_shifted_replicates, stack.records))
-        stack = dataclasses.replace(stack, records=records)
-    return dataclasses.replace(record, joint=joint, stack=stack)
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:

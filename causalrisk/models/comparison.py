@@ -295,7 +295,7 @@ def simultaneous(
     return Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
-NOT_COMPARED = ("cov_type", "cov_kwds", "replicates", "method", "n_starts", "treat")
+NOT_COMPARED = ("cov_type", "cov_kwds", "replicates", "method", "treat")
 COMPARED = {
     name: value for name, value in (OPTIONS | FIT_OPTIONS | defaults_of(JREOptions)).items() if name not in NOT_COMPARED
 }
@@ -319,8 +319,8 @@ def compare(
         Estimators in the order of the table: "Unadjusted" (the difference of raw means), "OutcomeRegression",
         "Hajek" (or "IPW"), "IPWRA", "AIPW", "JRE"; by default all, of quantiles those that have them.
     **options
-        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, share, penalty, n_replicates,
-        spread and bootstrap_replicates are for JRE only.
+        Options of `JRE.from_formula` and of `JRE.fit`; objective, anchor, share, penalty, n_replicates
+        and spread are for JRE only.
 
     Returns
     -------

@@ -18,8 +18,6 @@ from causalrisk.estimators.options import (
     ModelOptions,
     Multiplier,
     Objective,
-    Penalty,
-    Replicates,
     defaults_of,
     options_of,
 )
@@ -149,13 +147,11 @@ class JRE(CausalModel):
         objective: Objective = "risk",
         anchor: float | None = None,
         share: float | None = None,
-        penalty: float | Penalty | None = None,
+        penalty: float | None = None,
         n_replicates: int | None = None,
         spread: float | None = None,
         replicates: Any = None,
         method: Method | None = None,
-        bootstrap_replicates: Replicates = "shifted",
-        n_starts: int = 1,
         **others: Any,
     ) -> CausalResults:
         """Estimate the effect.
@@ -182,8 +178,8 @@ class JRE(CausalModel):
             Share c, from 0 to 1, of the effect heterogeneity of the IPWRA fit that the risk leaves out of the sampling
             variance ("risk" only): what of it does not depend on the weights. By default what is real of it, one less
             twice its sampling variance, so that the estimator is consistent if either model is right; 0 keeps all.
-        penalty : float or {"n", "n1.5", "n2"}, optional
-            Weight lambda of the squared net bias ("erm" only); by default "n2", the squared number of units.
+        penalty : float, optional
+            Weight lambda of the squared net bias ("erm" only); by default the squared number of units.
         n_replicates : int, optional
             Propensity replicates, B: refits of the propensity model under fractional random weights; by default 200 for
             "risk" and 500 for "erm", and from 5,000 units on, with Q coefficients, the 2 Q points of a normal
@@ -199,11 +195,6 @@ class JRE(CausalModel):
             "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`. The
             default for other outcome models is "trust-exact", begun where steps along the valley of small net biases
             end.
-        bootstrap_replicates : {"shifted", "nested"}
-            Replicates within a resample: the full sample's, moved along with the resample's propensity fit, or drawn
-            and fitted afresh (exact, and n_boot times the work).
-        n_starts : int, default 1
-            Starting points; with linear outcome models the minimum is unique and one is enough.
         **others
             Names of options in other packages, as in `from_formula`.
 
@@ -241,8 +232,6 @@ class JRE(CausalModel):
                 "spread": spread,
                 "replicates": replicates,
                 "method": method,
-                "bootstrap_replicates": bootstrap_replicates,
-                "n_starts": n_starts,
                 **others,
             },
             FIT_OPTIONS | defaults_of(JREOptions),

@@ -3,8 +3,7 @@
 Flows in: a weight fit, multiplicities of B replicates; those of the rows in m resamples, and their own propensity fits.
 Flows out: gamma_b, and the sums over the rows that training needs of the importance weights w[i, b, j] of row i under
 replicate b within resample j, which are never all held. Within resample j, whose own fit is gamma_j, replicate b is at
-gamma_j + delta_b, delta_b = gamma_b - gamma of the full sample ("shifted"), or drawn and fitted afresh from the
-resample ("nested").
+gamma_j + delta_b, with delta_b = gamma_b - gamma of the full sample.
 """
 
 from __future__ import annotations
@@ -409,7 +408,7 @@ def kept_bytes(model: WeightModel, n_rows: int, count: int) -> int:
 
 
 class BatchedWeights:
-    """Replicates of any model and target, shifted or nested: one resample at a time.
+    """Replicates of any model and target: one resample at a time.
 
     Parameters
     ----------
@@ -690,8 +689,8 @@ class BatchedReplicates(ResampleReplicates):
     count : int
         Number of replicates, B.
     gamma_of : callable
-        Multiplicities (n,) of a resample, its own propensity coefficients (S,) and its number -> coefficients of its
-        usable replicates, shape (S, B_j).
+        Multiplicities (n,) of a resample and its own propensity coefficients (S,) -> coefficients of its usable
+        replicates, shape (S, B_j).
     at_once : int or None
         As in `ResampleReplicates`.
     totals : list of ReplicateTotals, optional
@@ -699,12 +698,12 @@ class BatchedReplicates(ResampleReplicates):
     """
 
     count: int
-    gamma_of: Callable[[Array, Array, int], Array]
+    gamma_of: Callable[[Array, Array], Array]
     at_once: int | None = None
     totals: list[ReplicateTotals] | None = None
 
     @classmethod
-    def of(cls, weight_fit: WeightFit, count: int, gamma_of: Callable[[Array, Array, int], Array]) -> BatchedReplicates:
+    def of(cls, weight_fit: WeightFit, count: int, gamma_of: Callable[[Array, Array], Array]) -> BatchedReplicates:
         """Return those of rows in memory; parameters as of the class, and the full-sample fit."""
         bytes_of_one = kept_bytes(weight_fit.model, len(weight_fit.excess), count)
         return cls(count, gamma_of, max(KEPT // bytes_of_one, 1))
@@ -714,24 +713,14 @@ class BatchedReplicates(ResampleReplicates):
     ) -> tuple[ImportanceWeights, ReplicateWeights]:
         """As in `ResampleReplicates`."""
         at = rows.model.weights_at(rows.model.predictors(gamma), counts, whole)
-        gammas = [self.gamma_of(counts[:, j], gamma[:, j], int(number)) for j, number in enumerate(numbers)]
+        gammas = [self.gamma_of(counts[:, j], gamma[:, j]) for j in range(len(numbers))]
         totals = None if self.totals is None else [self.totals[number] for number in numbers]
         return at, BatchedWeights(rows.slices, rows.model, counts, gammas, self.count, totals)
 
 
-def shifted_gamma(shifts: Array, counts: Array, gamma: Array, number: int) -> Array:
+def shifted_gamma(shifts: Array, counts: Array, gamma: Array) -> Array:
     """Replicates of the full sample, moved along with the resample's own fit; `shifts` as in `Replicates`."""
     return gamma[:, None] + shifts
-
-
-def nested_gamma(
-    weight_fit: WeightFit, draw: Callable[[Array, int], Array], counts: Array, gamma: Array, number: int
-) -> Array:
-    """Replicates drawn from the resample itself and fitted afresh.
-
-    `draw` turns multiplicities (n,) and number of a resample into multiplicities of its replicates, (n, B).
-    """
-    return weight_fit.refit(draw(counts, number), gamma).usable
 
 
 def fewest_combinations(delta: Array, n_terms: int, tolerance: float) -> int:

@@ -22,7 +22,6 @@ from tests.studies import (
     study_learners,
     study_left_out,
     study_leverages,
-    study_nested,
     study_outside,
     study_real,
     study_robust,
@@ -85,11 +84,6 @@ def test_inflation_by_the_leverage_of_an_arm_comes_near_the_jackknife():
     inflated, jackknife = study_coverage.inflated_se(res._record, leverage), study_coverage.jackknife_se(res._record)
     assert res.effect_se < inflated
     assert inflated == pytest.approx(jackknife, rel=0.05)
-
-
-def test_log_ratio_compares_the_second_column_with_the_first():
-    values = np.random.default_rng(0).normal(size=50)
-    assert study_nested.log_ratio(np.column_stack([values, 3 * values])) == pytest.approx(np.log(3))
 
 
 def test_geometric_mean_and_its_error():

@@ -216,7 +216,7 @@ def test_spread_of_the_weights_by_hand():
     np.testing.assert_allclose(dataclasses.astuple(counted), dataclasses.astuple(repeated), rtol=1e-12)
 
 
-def test_unusable_nested_replicates_do_not_dilute_the_risk():
+def test_unusable_replicates_do_not_dilute_the_risk():
     """Half the replicates unusable: the mean square of the rest, not half of it."""
     parts = problem()
     states, slices = parts.replicates(40).gamma[:, :20], parts.sample.slices

@@ -27,8 +27,7 @@ def built(model, **options):
 
 
 KINDS = {
-    "shifted": (cr.JRE, {"n_boot": 100, "n_replicates": 40}),
-    "nested": (cr.JRE, {"n_boot": 100, "n_replicates": 10, "bootstrap_replicates": "nested"}),
+    "JRE": (cr.JRE, {"n_boot": 100, "n_replicates": 40}),
     "IPWRA": (cr.IPWRA, {"n_boot": 100, "cov_type": "bootstrap"}),
 }
 

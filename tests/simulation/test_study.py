@@ -215,7 +215,7 @@ def test_options_of_models_and_fits():
         "IPWRA": "IPWRA",
         "probit": ("IPWRA", {"propensity_link": "probit"}),
         "oracle": (cr.IPWRA, {"formula": designs.Strong().oracle_formula}),
-        "erm": ("JRE", {"objective": "erm", "penalty": "n1.5", "n_replicates": 40}),
+        "erm": ("JRE", {"objective": "erm", "penalty": 3000, "n_replicates": 40}),
         "erm with its start": ("JRE", {"objective": "erm", "penalty": 0, "n_replicates": 40}),
     }
     study = run_study("strong", n=200, n_sims=4, estimators=estimators, n_boot=0)
@@ -225,7 +225,7 @@ def test_options_of_models_and_fits():
     data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 200, 1)
     data = designs.Strong().draw(200, np.random.default_rng(data_seed)).data
     model = cr.JRE.from_formula(designs.Strong().formula, data, treat="d")
-    res = model.fit(cov_type="robust", objective="erm", penalty="n1.5", n_replicates=40, rng=fit_seed)
+    res = model.fit(cov_type="robust", objective="erm", penalty=3000, n_replicates=40, rng=fit_seed)
     assert wide.loc[1, "erm"] == pytest.approx(res.effect, rel=1e-12)
 
 

@@ -180,16 +180,9 @@ def check_held_out(problem: ScannedProblem, options: JREOptions) -> None:
         check_clusters_held_out(problem.n_clusters, numbers)
 
 
-def check_joint_scan(design: Design, joint_options: JREOptions, cov_type: str) -> None:
+def check_joint_scan(design: Design, joint_options: JREOptions) -> None:
     """Refuse of a scan what the joint estimator has in memory alone."""
-    if not isinstance(design, ScannedDesign):
-        return
-    if cov_type in ("bootstrap", "replicates") and joint_options.bootstrap_replicates == "nested":
-        raise UnavailableError(
-            'bootstrap_replicates="nested" is not there for a scan: the replicates of each resample would take passes '
-            'of their own.\nType  bootstrap_replicates="shifted".'
-        )
-    if joint_options.replicates is not None:
+    if isinstance(design, ScannedDesign) and joint_options.replicates is not None:
         raise UnavailableError(
             "replicates= goes by rows, and those of a scan are not kept in memory.\n"
             "Leave replicates= out, or, if the rows fit into memory, type  data=data.collect()."

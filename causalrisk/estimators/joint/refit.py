@@ -299,8 +299,8 @@ def _replicate_targets(
     gamma: Array, replicates: BatchedReplicates, rows: RowsToRefit, counts: Array, group: slice
 ) -> tuple[TargetSums, ...]:
     """Sum tilt and measure under the replicates of each resample."""
-    model, numbers = rows.weight_model, range(group.start, group.stop)
-    gammas = (replicates.gamma_of(counts[:, j], gamma[:, number], number) for j, number in enumerate(numbers))
+    model = rows.weight_model
+    gammas = (replicates.gamma_of(counts[:, j], own) for j, own in enumerate(gamma[:, group].T))
     return tuple(model.target_sums(model.predictors(own), counts[:, [j]]) for j, own in enumerate(gammas))
 
 
