@@ -24,6 +24,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+__all__ = [
+    "BootstrapError",
+    "CausalRiskError",
+    "CausalRiskWarning",
+    "ConvergenceWarning",
+    "DesignError",
+    "DesignWarning",
+    "LearnerError",
+    "MonteCarloWarning",
+    "OptionError",
+    "OverlapWarning",
+    "ResampleWarning",
+    "SeparationError",
+    "UnavailableError",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class CausalRiskError(ValueError):
     """Base of every error the package raises about data, models or options."""

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from patsy import EvalEnvironment
 
 from causalrisk.design import (
     ColumnOptions,
@@ -25,6 +24,7 @@ from causalrisk.design import (
     with_change,
 )
 from causalrisk.design.covariates import clustered
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
 from causalrisk.estimators.fit import fit_separate
@@ -283,7 +283,7 @@ class CausalModel(metaclass=Advising):
             propensity_loss=propensity_loss,
             trim=trim,
         )
-        scope = caller_environment()
+        scope = callers_variables(2)  # past the wrapper `check_keywords`
         made = design_of(formula, as_scan(data), columns, propensity, scope, [cls.spec], propensity_score)
         given = {
             "family": family,
@@ -626,17 +626,12 @@ class CausalModel(metaclass=Advising):
         )
 
 
-def caller_environment() -> EvalEnvironment:
-    """Return the variables that formulas may name: those where `from_formula`, `compare` or `event_study` is called."""
-    return EvalEnvironment.capture(3)  # past this function, the one that was called, and its wrapper `check_keywords`
-
-
 def design_of(
     formula: str,
     data: Any,
     columns: ColumnOptions,
     propensity: str | None,
-    environment: EvalEnvironment,
+    scope: Mapping[str, Any],
     specs: Sequence[Specification],
     propensity_score: Any,
 ) -> Design:
@@ -652,8 +647,8 @@ def design_of(
         Treatment, weights, clusters and others.
     propensity : str or None
         Propensity formula.
-    environment : EvalEnvironment
-        Variables that the formulas may name.
+    scope : mapping of str to object
+        Variables that the formulas may name, from `callers_variables`.
     specs : sequence of Specification
         The estimators.
     propensity_score : object
@@ -671,7 +666,7 @@ def design_of(
         data,
         columns,
         propensity=propensity,
-        environment=environment,
+        frame=scope,
         constant_outcome=all(spec.constants for spec in specs),
     )
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates

@@ -288,8 +288,6 @@ fit.hypotheses(equivalence=(-1, 1))
     Type  res.t_test(...), or  res.equivalence_test(-10, 10)  with the limits that matter.
 fit.to_gt()
     Type  causalrisk.etable([res]).to_gt().
-__import__("causalrisk.formula.api").formula.api.aipw
-    Type  causalrisk.AIPW.
 IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b[["mbsmoke"]]).fit()
     IPWRA: ATE -275.77 (22.72), 1 vs 0, n 4642
 IPWRA(b["bweight"], b[["mage", "msmoke"]], b["mbsmoke"]).fit()
