@@ -1,7 +1,6 @@
-"""The public names of the package, each from the module that defines it; `__init__.py` reads them here."""
+"""The public names of the package for type checkers, each from the module that defines it, as in `__init__.py`."""
 
 from causalrisk import datasets as datasets
-from causalrisk import hle as hle
 from causalrisk import simulation as simulation
 from causalrisk._version import __version__ as __version__
 from causalrisk.design.did import DiD as DiD

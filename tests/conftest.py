@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from _pytest.doctest import DoctestModule
-from patsy import EvalEnvironment
 
 import causalrisk as cr
 from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
@@ -86,14 +85,9 @@ def reference_weights(name, n, objective="risk"):
 
 def formula_design(formula, data, *, propensity=None, frame=None, constant_outcome=False, **columns):
     """A design from formulas, its columns by keyword."""
-    given = ColumnOptions(**columns)
+    given, frame = ColumnOptions(**columns), {"np": np, **(frame or {})}
     return design_from_formula(
-        formula,
-        data,
-        given,
-        propensity=propensity,
-        environment=EvalEnvironment([frame or {}]),
-        constant_outcome=constant_outcome,
+        formula, data, given, propensity=propensity, frame=frame, constant_outcome=constant_outcome
     )
 
 

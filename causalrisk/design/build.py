@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from patsy import EvalEnvironment
 
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
@@ -351,7 +350,7 @@ def design_from_formula(
     columns: ColumnOptions,
     *,
     propensity: str | None = None,
-    environment: EvalEnvironment,
+    frame: Mapping[str, Any],
     constant_outcome: bool = False,
 ) -> Design:
     """Make a design from formulas.
@@ -361,13 +360,13 @@ def design_from_formula(
     formula : str
         Outcome formula, two-sided; the treatment is not in it.
     data : DataFrame, mapping of str to array-like, or None
-        The columns; None takes them from `environment`.
+        The columns; None takes them from `frame`.
     columns : ColumnOptions
         The treatment, weights, clusters and scores: one value per row each.
     propensity : str, optional
         Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
-    environment : EvalEnvironment
-        The caller's variables; ``np`` is NumPy unless it is among them.
+    frame : mapping of str to object
+        The caller's variables and ``np``.
     constant_outcome : bool
         Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
 
@@ -386,7 +385,6 @@ def design_from_formula(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
-    frame = environment.with_outer_namespace({"np": np}).namespace
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)

@@ -20,6 +20,26 @@ from numpy.typing import NDArray
 
 from causalrisk.errors.aliases import answer, near, value_meant
 
+__all__ = [
+    "BootstrapError",
+    "CausalRiskError",
+    "CausalRiskWarning",
+    "ConvergenceWarning",
+    "DesignError",
+    "DesignWarning",
+    "LearnerError",
+    "MonteCarloWarning",
+    "OptionError",
+    "OverlapWarning",
+    "ResampleWarning",
+    "SeparationError",
+    "UnavailableError",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 class CausalRiskError(ValueError):
     """Base of every error the package raises about data, models or options."""

@@ -243,6 +243,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "ate att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html as_html": "Use `res.summary().as_latex()` or `res.summary().as_html()`.",
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
+        "to_gt gt great_tables": "Use `causalrisk.etable([res]).to_gt()`.",
         "outreg2 esttab etable modelsummary stargazer estimates_table": "Use `causalrisk.etable([res])`.",
         "match_data": "Rows are weighted, not matched: `res.importance_weights`.",
         "remove_data": "Results compute from their data; `res.tidy()` has the numbers alone.",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Scan, as_scan
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.errors import (
     TEXT,
     BootstrapError,
@@ -38,7 +39,7 @@ from causalrisk.inference.paired_resamples import (
 )
 from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
-from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, caller_environment, design_of
+from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, given_results, stamped
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
@@ -369,7 +370,7 @@ def compare(
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = options_of(JREOptions, options)
     _check_joint(joint, models)
-    environment = caller_environment()
+    scope = callers_variables(1)
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
@@ -378,7 +379,7 @@ def compare(
             "rng=0)]),  or, if the rows fit into memory, type  data=data.collect()."
         )
     specs = [model.spec for model in models]
-    design = design_of(formula, data, {**options, "treat": treat}, environment, specs)
+    design = design_of(formula, data, {**options, "treat": treat}, scope, specs)
     fitted = fit_estimators(design, specs, model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)

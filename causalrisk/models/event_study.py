@@ -15,11 +15,11 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from patsy import EvalEnvironment
 
 from causalrisk.design import ColumnOptions, DiD, Scan, Survey, as_scan, design_from_formula, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
 from causalrisk.design.dtypes import numbers
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.survey import Factors, SurveyDesign, labels_of
 from causalrisk.errors import (
     CausalRiskError,
@@ -38,7 +38,7 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.models.estimators import chosen_models
-from causalrisk.models.model import OPTIONS, CausalModel, caller_environment
+from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.study import StudyFacts, study_methods, summarize_event_study, write_study
@@ -398,7 +398,7 @@ def event_study(
     options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
     begins, time, unit, estimator, controls, use_t = (options.pop(name) for name in own)
     options["read_as"] = read_as
-    model, scope = _one_model(estimator), caller_environment()
+    model, scope = _one_model(estimator), callers_variables(1)
     one_of("controls", controls, CONTROLS)
     one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
@@ -529,7 +529,7 @@ def _fit(
     formula: str,
     part: pd.DataFrame,
     given: Mapping[str, Any],
-    scope: EvalEnvironment,
+    scope: Mapping[str, Any],
     cell: str,
 ) -> CausalResults:
     """Fit the change of one group between two periods, `cell` in messages."""
@@ -543,7 +543,7 @@ def _fit(
             wide,
             columns,
             propensity=propensity,
-            environment=scope,
+            frame=scope,
             constant_outcome=model.spec.constants,
         )
         made = model._of(design, model._checked(model_options(design, given)))

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from patsy import EvalEnvironment
 
 from causalrisk.design import (
     ColumnOptions,
@@ -26,6 +25,7 @@ from causalrisk.design import (
     with_change,
 )
 from causalrisk.design.covariates import clustered
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
 from causalrisk.errors.aliases import attribute, read, unknown_option
@@ -304,7 +304,7 @@ class CausalModel:
             },
             OPTIONS,
         )
-        made = design_of(formula, as_scan(data), given, caller_environment(), [cls.spec])
+        made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
         return cls._of(made, cls._checked(model_options(made, given | {"read_as": read_as})))
 
     def __init__(
@@ -625,13 +625,8 @@ class CausalModel:
         )
 
 
-def caller_environment() -> EvalEnvironment:
-    """Return the variables that formulas may name: those where `from_formula`, `compare` or `event_study` is called."""
-    return EvalEnvironment.capture(2)  # past this function and the one that was called
-
-
 def design_of(
-    formula: str, data: Any, given: Mapping[str, Any], environment: EvalEnvironment, specs: Sequence[Specification]
+    formula: str, data: Any, given: Mapping[str, Any], scope: Mapping[str, Any], specs: Sequence[Specification]
 ) -> Design:
     """Make the design of one model, or of several that are compared.
 
@@ -643,8 +638,8 @@ def design_of(
         The data.
     given : mapping
         Options of `from_formula`; those that are left out have their defaults.
-    environment : EvalEnvironment
-        Variables that the formulas may name.
+    scope : mapping of str to object
+        Variables that the formulas may name, from `callers_variables`.
     specs : sequence of Specification
         The estimators.
 
@@ -663,7 +658,7 @@ def design_of(
         data,
         columns,
         propensity=propensity,
-        environment=environment,
+        frame=scope,
         constant_outcome=all(spec.constants for spec in specs),
     )
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates

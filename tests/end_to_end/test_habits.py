@@ -273,9 +273,7 @@ AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke").fit(penalty="l1")
 fit.hypotheses(equivalence=(-1, 1))
     ! res.t_test(...)
 fit.to_gt()
-    ! dir(res)
-__import__("causalrisk.formula.api").formula.api.aipw
-    ! module 'causalrisk' has no attribute 'ai
+    ! etable([res]).to_gt
 IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b[["mbsmoke"]]).fit()
     IPWRA: ATE -275.77 (22.72), 1 vs 0, n 4642
 IPWRA(b["bweight"], b[["mage", "msmoke"]], b["mbsmoke"]).fit()

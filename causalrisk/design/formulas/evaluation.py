@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import patsy.builtins
+from patsy import EvalEnvironment
 from patsy.categorical import CategoricalSniffer, categorical_to_int
 from patsy.parse_formula import parse_formula
 
@@ -32,6 +33,11 @@ LONGEST, MOST_SAFE = 10_000, 1_000  # characters and terms of a formula that is 
 BLOCK = 4096  # rows of a matrix that are filled at a time, which the processor's cache has room for
 MANY_TERMS = 100  # a recursion error is blamed on terms beyond so many, else on parentheses
 _readers_without_trust = 0
+
+
+def callers_variables(depth: int) -> Any:
+    """Return variables that formulas may name, and ``np``: those `depth` calls above the function that asks."""
+    return EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
 
 
 @contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from patsy import EvalEnvironment
 
 from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
 from causalrisk.design.encoders import Encoder, ExtendedEncoder
@@ -382,14 +381,14 @@ def design_from_scan(
     columns: ColumnOptions,
     *,
     propensity: str | None,
-    environment: EvalEnvironment,
+    frame: Mapping[str, Any],
     constant_outcome: bool,
 ) -> ScannedDesign:
     """Make a design from formulas and a scan, in two passes over the data.
 
     Parameters
     ----------
-    formula, columns, propensity, environment, constant_outcome
+    formula, columns, propensity, frame, constant_outcome
         As in `design_from_formula`; what goes by rows is named by its column.
     scan : Scan
         The data.
@@ -404,7 +403,6 @@ def design_from_scan(
     DesignError
         If the data and formulas do not describe a model that can be fitted.
     """
-    frame = environment.with_outer_namespace({"np": np}).namespace
     reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame)
     found = first_pass(reader)
     notes = [*reader.notes, *check_drawn(found.lines, found.extent.read, found.extent.n, reader.by)]
