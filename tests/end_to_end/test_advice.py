@@ -39,7 +39,7 @@ from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OutcomeRegression, Survey, 
 from causalrisk.cli import main
 from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.scores import rms_calibration_error
-from causalrisk.errors import Failure, FitInterrupted
+from causalrisk.errors import FitInterrupted
 from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.families import outcome_family
 from tests.advice import SAID_OTHERWISE, Told, package_files, seen, sites, sites_of, told
@@ -266,11 +266,6 @@ X = DATA[["x1", "x2"]].assign(const=1.0)
 POSITIVE = DATA[DATA.x1 > 0]
 ODD = DATA.rename(columns={"x2": "x 2"})
 THREE = {"treat": "dose", "reference": "none"}
-
-
-def CLASSIFIED():
-    score = sklearn.linear_model.LogisticRegression()
-    return model(JRE, propensity_score=score, n_folds=2).fit(cov_type="robust", n_replicates=4)
 
 
 NO_EVENTS = res_of(
@@ -739,12 +734,6 @@ RESULTS = {
         res=res_of(),
         fill={"cf_y=0.03": "res.sensitivity_bounds(0.03, 0.1)"},
     ),
-    "groups by a classifier": Expression(
-        lambda: CLASSIFIED().effects_by("g", DATA),
-        lambda: CLASSIFIED().effects_by("g", DATA, n_boot=5),
-        fill={"n_boot=99, progress=True": "res.effects_by('g', data, n_boot=5, progress=False)"},
-        res=lambda: CLASSIFIED(),
-    ),
     "group by many": Expression(
         lambda: res_of()().effects_by("x1"),
         lambda: res_of()().effects_by("~ x1"),
@@ -851,10 +840,6 @@ def fitted(**options):
     return model(**options).fit()
 
 
-def two_way_jre():
-    return model(JRE, cluster=["site", "town"]).fit(cov_type="cluster", n_replicates=20)
-
-
 def _grid():
     """Firms in years, whose sums in either are next to nothing."""
     rows = np.arange(64)
@@ -924,12 +909,6 @@ MORE = {
         fill={"cluster=": 'cluster="firm"'},
     ),
     "compared under two-way clusters": Case(compared, {"cluster": ["site", "town"]}, {"cluster": "site"}),
-    "groups of jre under two-way clusters": Expression(
-        lambda: two_way_jre().effects_by(DATA.g),
-        lambda: two_way_jre().start.effects_by(DATA.g),
-        res=lambda: two_way_jre(),
-        fill={"...": "data.g"},
-    ),
     "constant in an arm": Case(
         fitted,
         {"formula": "z ~ x1", "data": DATA.assign(z=DATA.ill * DATA.d), "family": "binomial"},
@@ -1875,16 +1854,6 @@ def dying(*_, **options):
     yield results()
 
 
-class Unsolved:
-    """A refitter whose solver finds nothing."""
-
-    def __init__(self, *_):
-        pass
-
-    def refit(self, *_):
-        return mock.Mock(failures=np.array([Failure.NOT_CONVERGED]))
-
-
 class Capsule:
     """A frame that is read through Arrow alone."""
 
@@ -1979,7 +1948,6 @@ def by_dask(function):
 
 
 WRITTEN = pickle.dumps(fit())
-JRE_BY_G = of(JRE, formula="y ~ x1 + g")
 BROKEN = {
     "worker of a bootstrap": Under(
         "causalrisk.inference.covariance.ordered_map", dying, lambda: fit(n_boot=20, n_jobs=2), lambda: fit(n_boot=20),
@@ -2006,10 +1974,6 @@ BROKEN = {
         "causalrisk.models.results.__version__", "0.0.1", lambda: pickle.loads(WRITTEN), fit,
         fill={f"pip install 'causalrisk>={causalrisk.__version__}'": "pickle.loads(WRITTEN)"},
         pickle=pickle, WRITTEN=WRITTEN,
-    ),
-    "groups without a solution": Under(
-        "causalrisk.inference.heterogeneity.refitter_of", Unsolved, lambda: JRE_BY_G(n_boot=20).effects_by("g"),
-        lambda: BY_G().effects_by("g"), res=lambda: JRE_BY_G(n_boot=20), fill={"(...)": "('g')"},
     ),
     "backend that cannot stream": Expression(
         lambda: under("multiprocessing", 2), lambda: fit(n_boot=64), fill={"joblib.parallel_config(": "under("},
