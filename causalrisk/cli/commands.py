@@ -491,7 +491,7 @@ def _fit(options: argparse.Namespace) -> tuple[str, bool]:
             options.equivalence is not None,
             lambda: res.equivalence_test(low=limits[0], high=limits[1], alpha=alpha).summary_frame(),
         ),
-        "groups": (options.by, lambda: res.effects_by(options.by, data, alpha, n_jobs=options.jobs, adjust=adjust)),
+        "groups": (options.by, lambda: res.effects_by(options.by, data, alpha, adjust=adjust)),
         "pairs": (options.pairwise or against is not None, lambda: res.pairwise(alpha, adjust=adjust, against=against)),
         "permutation_test": (options.permutations, lambda: _permuted(options, res, data)),
         "balance": (options.balance, res.balance),

@@ -52,7 +52,7 @@ from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block, sample_resampler, unit_count
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.estimators.stack import StackedGroupsRefitter, StackRefitter
+from causalrisk.estimators.stack import StackRefitter
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
@@ -146,18 +146,13 @@ def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int,
     return drawn[0] if len(drawn) == 1 else np.hstack(drawn)
 
 
-def refitter_of(
-    record: FitRecord, groups: Array | None = None, replicates: ResampleReplicates | None = None
-) -> Refitter:
+def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None) -> Refitter:
     """Return the batched refit of a fitted record.
 
     Parameters
     ----------
     record : FitRecord
         The fit.
-    groups : ndarray, shape (n, G), optional
-        For a joint fit or a stack indicators of groups, rows in the order of the sample, whose effects are wanted
-        instead.
     replicates : ResampleReplicates, optional
         For a joint fit the replicates of each resample; by default as its options say.
 
@@ -168,10 +163,9 @@ def refitter_of(
     """
     sample, joint, stack = record.sample, record.joint, record.stack
     if stack is not None:
-        refitters = [refitter_of(of, groups) for of in stack.records]
+        refitters = [refitter_of(of) for of in stack.records]
         scale, n_arms = record.options.effect_scale, record.design.n_arms
-        kind = StackRefitter if groups is None else StackedGroupsRefitter
-        return kind(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
+        return StackRefitter(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
     if isinstance(record.estimate.rows, QuantileRows):
         return QuantileRefitter(sample, record.spec, record.weight_fit, record.target, record.estimate.rows)
     separate = SeparateRefitter(
@@ -181,7 +175,6 @@ def refitter_of(
         estimate=record.estimate if joint is None else joint.start,
         target=record.target,
         effect_scale=record.options.effect_scale,
-        groups=groups if joint is None else None,
     )
     if joint is None:
         return separate
@@ -190,7 +183,6 @@ def refitter_of(
         theta=joint.start.theta if sample.family.linear else record.estimate.theta,
         criterion=joint.criterion,
         replicates=resample_replicates(joint) if replicates is None else replicates,
-        groups=groups,
     )
 
 
@@ -455,7 +447,6 @@ def leave_one_out(
     refitter: Refitter | None = None,
     *,
     whole: bool = False,
-    groups: Array | None = None,
 ) -> BootstrapDistribution:
     """Return the estimates without each unit.
 
@@ -470,8 +461,6 @@ def leave_one_out(
         the propensity score.
     whole : bool, default False
         Whether a row is left out with all its frequency weight, in place of one of the equal units it stands for.
-    groups : ndarray, shape (n, G), optional
-        As in `refitter_of`.
 
     Returns
     -------
@@ -484,7 +473,7 @@ def leave_one_out(
     resampler = left_out_resampler(record)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
-    refitter = refitter or refitter_of(record, groups)
+    refitter = refitter or refitter_of(record)
     return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
 
 

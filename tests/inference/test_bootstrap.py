@@ -133,14 +133,6 @@ def test_a_comparison_with_jre_weighs_rows_where_too_many_draws_fail():
         cr.compare(data=frame, estimators=["IPWRA", "JRE"], n_boot=50, bootstrap="pairs", **RARE)
 
 
-def test_groups_of_jre_weigh_rows_where_too_many_draws_fail():
-    frame = with_a_rare_level()
-    res = cr.JRE.from_formula(data=frame, **RARE).fit(cov_type="robust")
-    with pytest.warns(cr.ResampleWarning, match="of 40 resamples of rows failed"):
-        table = res.effects_by(np.arange(len(frame)) % 2, n_boot=40)
-    assert np.isfinite(table["std err"]).all()
-
-
 def test_frequency_weights_within_clusters_are_carried_along():
     frame = simulate(150).assign(id=np.arange(150) // 3, count=1 + np.arange(150) % 4)
     written = frame.loc[frame.index.repeat(frame["count"])].reset_index(drop=True)
