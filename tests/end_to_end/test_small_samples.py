@@ -395,7 +395,7 @@ def test_few_clusters_that_were_assigned_as_a_whole(clusters, options, advice):
         return
     (text,) = told
     assert re.search(advice, text) and f"only {clusters // 2} of the {clusters} clusters" in text
-    assert ("jackknife\", use_t" in text) == ("cov_type" not in options)  # it is not told to do what it does
+    assert ('jackknife", use_t' in text) == ("cov_type" not in options)  # it is not told to do what it does
     assert res.permutation_test(n_permutations=19).pvalue <= 1
 
 
