@@ -80,8 +80,8 @@ FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and a
 FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
 COVERED = "95% intervals covered 79 to 84% with 6 clusters, 86 to 90% with 12, 91 to 95% with 30 in simulations"
 COVERED_WHOLE = (
-    "in simulations with 6 to 30 clusters that each have one treatment, normal 95% intervals covered 79 to 93%, those of "
-    "t with the factor 86 to 95%, those of the jackknife with t 94 to 96%"
+    "in simulations with 6 to 30 clusters that each have one treatment, normal 95% intervals covered 79 to 93%, "
+    "those of t with the factor 86 to 95%, those of the jackknife with t 94 to 96%"
 )
 
 
