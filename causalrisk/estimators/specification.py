@@ -491,7 +491,7 @@ JRE = Specification(
     title="Joint Robust Estimator (JRE) Results",
     how=(
         "the joint robust estimator, which trains the outcome models of all arms together for the least error of the "
-        "effect (Zhang 2025)"
+        "effect (after Zhang 2025)"
     ),
     reference="zhang_2025",
     averaged="less the bias that the arms share",

@@ -429,7 +429,7 @@ def event_study(
         warn_user(text.replace("fit(use_t", "event_study(..., use_t"), category)
     if not fits:
         raise _no_effects(units, controls)
-    notes, left_out = [], max(_left_out(res) for res in fits.values())
+    notes, left_out = [], max(res.model.design.n_dropped for res in fits.values())
     if left_out:
         notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
     if without:
@@ -464,12 +464,6 @@ def event_study(
         notes=tuple(notes),
         strata=strata,
     )
-
-
-def _left_out(res: CausalResults) -> int:
-    """Return the number of units that miss a variable, of those that a fit compares."""
-    ledger = res.model.design.sample_ledger
-    return int(ledger["dropped"][ledger["formula"] != "subpop"].sum())
 
 
 def _one_model(estimator: Any) -> type[CausalModel]:

@@ -505,13 +505,14 @@ def _design(
     basis, constant = seen.X.basis(keep)
     source, files = (view.after(partial(of_columns, keep, keep_z, keep_seen)) for view in rows)
     one = reader.outcome.right_text == reader.assigned.right_text and outcome.names == propensity.names
+    ledger = ledger_frame(lines)
     return ScannedDesign(
         coder=coder,
         source=source,
         files=files,
         n=n,
         nobs=int(size.sum()),
-        n_dropped=coder.extent.read - n,
+        n_dropped=coder.extent.read - n - int(ledger.loc[ledger["formula"] == "subpop", "dropped"].sum()),
         n_clusters=len(np.unique(seen.members // len(arms.labels))),
         arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,
@@ -533,7 +534,7 @@ def _design(
         propensity_names=propensity.names,
         formula=reader.outcome.text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {reader.assigned.right_text}",
-        sample_ledger=ledger_frame(lines),
+        sample_ledger=ledger,
         notes=tuple(notes),
         rules=rules,
         missing=columns.missing,

@@ -218,10 +218,9 @@ def _formula(record: FitRecord) -> list[str]:
     )
     rows = f"{count(design.nobs, design.unit_name)} of the data are used"
     rows += "." if not dropped else f"; {dropped} are not, because a variable is missing"
-    outside = (
-        "" if design.survey is None or design.survey.subpop_name is None else ", or they are not in the subpopulation"
-    )
-    rows += "" if not dropped else f" or trimming left them out{outside} (res.sample_ledger counts why)."
+    rows += "" if not dropped else " or trimming left them out (res.sample_ledger counts why)."
+    if design.n_outside:
+        rows += f" {design.n_outside} outside of the subpopulation stay in the design for the standard errors."
     return [models, *filter(None, [offset_words(record)]), question, rows, *filter(None, [filled_words(record)])]
 
 

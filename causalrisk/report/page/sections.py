@@ -539,8 +539,9 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
 
 def _ledgers(record: FitRecord) -> Part:
     ledger = record.design.sample_ledger
-    dropped = record.design.n_dropped
-    body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} are not.")]
+    dropped, outside = record.design.n_dropped, record.design.n_outside
+    kept = f"; {outside} outside of the subpopulation stay in the design for the standard errors" if outside else ""
+    body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} were left out{kept}.")]
     if len(ledger):
         body.append(table_html(formatted(ledger), "Rows that were left out, and why", tuple(ledger)))
     for what, failures in (
