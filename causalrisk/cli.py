@@ -181,7 +181,9 @@ def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any
     same = ("treat", "propensity", "effect", "weights", "weight_type")
     treatment = data.get(options.treat)
     levels = {name: _level(getattr(options, name), treatment) for name in ("treated", "reference", "target")}
-    clusters = options.cluster.split(",") if options.cluster and options.cluster not in data else options.cluster
+    clusters = options.cluster
+    if clusters is not None and "," in clusters and clusters not in data:
+        clusters = clusters.split(",")
     given = {name: getattr(options, name) for name in same} | levels | {"cluster": clusters, "family": options.family}
     if options.family is None:
         outcome = data.get(options.formula.partition("~")[0].strip())
@@ -292,10 +294,15 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
         hint = f" Did you mean {str(path.with_name(close[0]))!r}?" if close else ""
         raise cr.DesignError(f"there is no file {str(path)!r} on this computer.{hint}")
     sep, words = (options.sep or TEXT.get(kind, "")).replace("\\t", "\t"), (options.na or "").split(",")
+    if kind in TEXT and len(sep) != 1:
+        raise cr.OptionError(f"--sep {sep}: expected one character.")
     try:
         if kind in OTHERS:
             return getattr(pd, OTHERS[kind])(path)
-        return read_csv(path, sep=sep, decimal=options.decimal, encoding=options.encoding, na_values=words)
+        data = read_csv(path, sep=sep, decimal=options.decimal, encoding=options.encoding, na_values=words)
+        if len(data.columns) == 1:
+            raise cr.DesignError(f"{str(path)!r} has one column, {data.columns[0]!r}. Use `--sep` if {sep!r} is wrong.")
+        return data
     except cr.DesignError:
         raise
     except (ImportError, ValueError, OSError, LookupError, BadZipFile, struct.error) as error:
@@ -354,7 +361,7 @@ def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> 
     Inside a function operators are arithmetic, with numbers only. `numeric` says which columns are numbers.
     """
     match node:
-        case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(name)], []) if name in numeric:
+        case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:
             if numeric[name] or not inside:
                 return 1
         case ast.Name(name) if name not in FUNCTIONS:
