@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left for the end of the process
         if not isinstance(error, BrokenPipeError):  # a reader such as head has seen enough
-            print(f"causalrisk: {error}", file=sys.stderr)
+            print(f"causalrisk: the output was not written whole: {error.strerror}.", file=sys.stderr)
             return 2
     return 0
 

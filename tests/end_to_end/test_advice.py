@@ -12,7 +12,6 @@ import functools
 import io
 import pickle
 import re
-import shlex
 import sys
 import tempfile
 from concurrent.futures import BrokenExecutor, Future
@@ -36,8 +35,6 @@ from sklearn.svm import LinearSVC
 
 import causalrisk
 from causalrisk import AIPW, IPWRA, JRE, DiD, Hajek, OutcomeRegression, Survey, compare, hle
-from causalrisk.cli import main
-from causalrisk.cli.data_files import read_file
 from causalrisk.diagnostics.scores import rms_calibration_error
 from causalrisk.errors import Failure, FitInterrupted
 from causalrisk.learners.smooth import Smooth
@@ -1485,102 +1482,6 @@ HABITS["treat by position"].provoke = lambda: told(lambda: IPWRA.from_formula("y
 HABITS["no formula"].follow = lambda heard: model(formula=re.search('"(.*?)"', heard.codes()[0])[1])
 
 
-@functools.cache
-def run_command(arguments):
-    """What a command says and writes."""
-    out, err = io.StringIO(), io.StringIO()
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        Path("data.csv").write_text(DATA.head(150).to_csv(index=False))
-        Path("latin.csv").write_bytes(DATA.head(150).rename(columns={"x1": "größe"}).to_csv().encode("latin-1"))
-        DATA.head(150).to_csv("semicolon.csv", sep=";", index=False)
-        DATA.head(150).replace({"g": {"a": "None"}}).to_csv("words.csv", index=False)
-        notes = np.where(np.arange(150) > 9, "late, by hand", "")
-        DATA.head(150).assign(note=notes).to_csv("ragged.csv", sep=";", index=False)
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(list(arguments))
-        written = [Path(name).read_text() for name in ("a.html", "a.txt") if Path(name).exists()]
-    return code, out.getvalue(), err.getvalue(), written
-
-
-@dataclass
-class Command(Case):
-    """A command that is refused; what to type replaces options of the same name, or is added."""
-
-    def __init__(self, wrong, meant, which=0, fill=None):
-        super().__init__(None, {}, {}, which, fill)
-        self.refused, self.right = wrong, meant
-
-    def run(self, arguments):
-        """Run a command, the same one once."""
-        return run_command(tuple(arguments))
-
-    def provoke(self):
-        heard = told(lambda: run_command.__wrapped__(self.refused)[2])  # what it goes through is seen
-        assert heard.message, self.refused
-        return heard
-
-    def follow(self, heard):
-        code = heard.codes()[self.which]
-        for text, own in (self.fill or {}).items():
-            assert text in code, (text, code)
-            code = code.replace(text, own)
-        typed, arguments = shlex.split(code), list(self.refused)
-        if typed[0].startswith("--") and typed[0] in arguments:
-            place = arguments.index(typed[0])
-            arguments[place : place + 2] = typed
-        elif typed[0].startswith("--"):
-            arguments += typed
-        else:
-            arguments[1] = typed[0]
-        return self.run(arguments)
-
-    def outcome(self):
-        found = self.run(self.right)
-        assert found[0] == 0
-        return found
-
-
-FIT = ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "IPWRA"]
-SIMULATE = ["simulate", "strong", "--n-sims", "2", "--estimators", "Hajek"]
-COMMANDS = {
-    "jre": Command(
-        [*FIT, "--anchor", "3"], ["fit", "data.csv", "y ~ x1", "--treat", "d", "--estimator", "JRE", "--anchor", "3"]
-    ),
-    "estimator": Command([*FIT[:-1], "ipwr"], FIT),
-    "over the data": Command([*FIT, "--output", "data.csv"], [*FIT, "--output", "data-results.txt"]),
-    "sizes": Command([*SIMULATE, "--n", "few"], [*SIMULATE, "--n", "500"]),
-    "ending": Command([*FIT, "--output", "a.doc"], [*FIT, "--output", "a.txt"]),
-    "folder": Command([*FIT, "--output", "no/a.txt"], [*FIT, "--output", "a.txt"]),
-    "below": Command([*FIT, "--balance", "--output", "a.tex"], [*FIT, "--balance", "--output", "a.html"]),
-    "misspelt": Command(["fit", "dtaa.csv", *FIT[2:]], FIT),
-    "a folder": Command(["fit", "..", *FIT[2:]], FIT, fill={"../ and the name of the file in it": "data.csv"}),
-    "no folder": Command(["fit", "no/data.csv", *FIT[2:]], FIT, fill={"the path of the file as": "data.csv"}),
-    "encoding": Command(
-        ["fit", "latin.csv", "y ~ größe", *FIT[3:]],
-        ["fit", "latin.csv", "y ~ größe", *FIT[3:], "--encoding", "latin-1"],
-    ),
-    "no encoding": Command([*FIT, "--encoding", "latin-99"], [*FIT, "--encoding", "utf-8"]),
-    "separator": Command(["fit", "semicolon.csv", *FIT[2:]], ["fit", "semicolon.csv", *FIT[2:], "--sep", ";"]),
-    "words": Command(
-        ["fit", "words.csv", "y ~ x1 + g", *FIT[3:]], ["fit", "words.csv", "y ~ x1 + g", *FIT[3:], "--na", "NA,None"]
-    ),
-    "ragged": Command(["fit", "ragged.csv", *FIT[2:]], ["fit", "ragged.csv", *FIT[2:], "--sep", ";"]),
-    "levels": Command([*FIT, "--levels", "no,yes"], [*FIT, "--levels", "0=control,1=treated"]),
-    "text": Command([*FIT, "--treat", "drug", "--treated", "drg"], [*FIT, "--treat", "drug", "--treated", "drug"]),
-    "assumption": Command(
-        ["report", *FIT[1:], "-o", "a.html", "--assumption", "Drawn by lot"],
-        ["report", *FIT[1:], "-o", "a.html", "--assumption", "unconfoundedness=..."],
-    ),
-    "assumption of another name": Command(
-        ["report", *FIT[1:], "-o", "a.html", "--assumption", "ignorability=..."],
-        ["report", *FIT[1:], "-o", "a.html", "--assumption", "unconfoundedness=..."],
-    ),
-    "assumption far": Command(
-        ["report", *FIT[1:], "-o", "a.html", "--assumption", "zzz=..."],
-        ["report", *FIT[1:], "-o", "a.html", "--assumption", "unconfoundedness=..."],
-        fill={"--assumption": "--assumption unconfoundedness=..."},
-    ),
-}
 SCAN = causalrisk.scan([DATA[:200], DATA[200:]])
 WEIGHTS = np.random.default_rng(0).gamma(4, size=(len(DATA), 8))
 COLLECTED = {"data.collect()": "causalrisk.scan([data]).collect()"}
@@ -1935,7 +1836,6 @@ STATED = JUDGED[JUDGED.confidence.notna()]
 WHOLE_FILES = {"files": {"tools off": "off.json", "tools on": "on.json"}}
 SCORED = {"fill": {"frame = load_judged(...)": "hle.score(load_judged())"}, "hle": hle, "load_judged": load_judged}
 INSTALLED = {
-    "parquet": Missing(lambda: in_folder(lambda: read_file(stored(PARQUET, "a.parquet"))), "pyarrow", "pyarrow"),
     "arrow": Missing(lambda: model(data=Capsule()), "pyarrow", "pyarrow"),
     "scan": Missing(lambda: in_folder(lambda: names_of(stored(PARQUET, "a.parquet"))), "pyarrow", *ARROW),
     "units": Missing(lambda: in_folder(lambda: fit().write_units("a.parquet")), "pyarrow", *ARROW),
@@ -2533,7 +2433,7 @@ MISSING = {
 GROUPS = {
     "formula": FORMULAS, "whole": WHOLE, "column": COLUMNS, "model": MODEL, "fit": OF_FIT,
     "call": FIT_EXPRESSIONS, "results": RESULTS, "more": MORE, "further": FURTHER, "joint": JOINT, "habit": HABITS,
-    "command": COMMANDS, "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
+    "installed": INSTALLED, "broken": BROKEN, "benchmark": BENCHMARK, "exposure": EXPOSURE,
     "scan": SCANS, "learner": LEARNERS, "survey": SURVEYS, "change": CHANGES, "missing": MISSING,
     "permutation": PERMUTATIONS,
 }  # fmt: skip
