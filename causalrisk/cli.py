@@ -341,7 +341,7 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
     large = cr.DesignError(f"the {model} formula {text[:60]!r}... is too large for the command line. Use Python.")
     if len(text) > LONGEST:
         raise large
-    numeric = {str(name): data[name].dtype.kind in "biuf" for name in data if name not in FUNCTIONS}
+    numeric = {str(name): data[name].dtype.kind in "biuf" for name in data}
     try:
         for side in filter(str.strip, text.split("~")):
             # `a:b` is not Python, `a*b` is; what is hostile with one is hostile with the other. Quotes are left alone.
@@ -361,6 +361,8 @@ def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> 
     Inside a function operators are arithmetic, with numbers only. `numeric` says which columns are numbers.
     """
     match node:
+        case ast.Name(name) if name in numeric and name in FUNCTIONS:
+            raise cr.DesignError(f"the column {name!r} has the name of a function. Use `Q({name!r})`.")
         case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:
             if numeric[name] or not inside:
                 return 1
@@ -373,8 +375,8 @@ def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> 
         case ast.UnaryOp(ast.USub() | ast.UAdd(), part):
             return _width(part, numeric, inside)
         case ast.BinOp(base, ast.Pow(), ast.Constant(k) | ast.UnaryOp(_, ast.Constant(k))):
-            names = {part.id for part in ast.walk(base) if isinstance(part, ast.Name)}
-            if isinstance(k, int | float) and k <= LARGEST and names & {"Q", *numeric}:  # 9**9**9 has no bound
+            names = {part.id for part in ast.walk(base) if isinstance(part, ast.Name)} - ({*FUNCTIONS} - {"Q"})
+            if isinstance(k, int | float) and k <= LARGEST and names:  # 9**9**9, without a column, has no bound
                 width = _width(base, numeric, inside)
                 return width if inside else min(sum(math.comb(width, i + 1) for i in range(int(k))), WIDEST + 1)
         case ast.BinOp(left, operator, right) if isinstance(operator, ARITHMETIC):
@@ -401,16 +403,11 @@ def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> 
     )
 
 
-def _is_contrast(node: ast.AST) -> bool:
-    match node:
-        case (
-            ast.Name(name)
-            | ast.Call(ast.Name(name), [], [])
-            | ast.Call(ast.Name(name), [ast.Constant()], [])
-            | ast.Call(ast.Name(name), [], [ast.keyword("reference", ast.Constant())])
-        ):
-            return name in CONTRASTS
-    return False
+def _is_contrast(node: ast.expr) -> bool:
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    named = isinstance(call.func, ast.Name) and call.func.id in CONTRASTS
+    return named and all(isinstance(value, ast.Constant) for value in values)
 
 
 def _size(node: ast.AST, numeric: Mapping[str, bool]) -> int:

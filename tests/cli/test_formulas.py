@@ -63,6 +63,7 @@ HOSTILE = [
     "np",
     "np.log",
     "exp",
+    "cr",
 ]
 LONG = [  # none may be run: the work of some has no end, others fill the memory
     "np.sign(" + "np.square(" * 40 + "k" + ", dtype='O')" * 40 + ")",
@@ -113,6 +114,7 @@ def data(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(200, 2)), columns=["x1", "x2"]).assign(d=[0, 1] * 100, g=list("abba") * 50)
     frame = frame.assign(k=rng.integers(1, 9, 200), y=frame.x1 + frame.d + rng.normal(size=200))
+    frame["abs"], frame["cr"] = frame.x2**2, frame.x2 + frame.k
     frame["mother's age: years"] = rng.integers(20, 40, 200)
     frame.to_csv("data.csv", index=False)
     np.save("pickled.npy", np.array([_Touch()]), allow_pickle=True)
