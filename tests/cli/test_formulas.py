@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.cli import main, make_parser
+from causalrisk.cli import check_formula, main, make_parser
 
 MARK = "ran"  # the file that a payload makes where it is run
 CODE = [
@@ -70,20 +70,28 @@ LONG = [  # none may be run: the work of some has no end, others fill the memory
     "np.exp(x2, out=x1)",
     "np.exp(x2, x1)",
     "np.log(x1, where=x2)",
+    "exit(k)",
+    "bytes(100000000000)",
+    "np.zeros(100000000000)",
+    "np.diag(k)",
+    "I(9**99)",
+    "I(abs(9)**99)",
+    "I(x1**101)",
+    "I(g * 1000000000)",
+    "I(Q('g') * 1000000000)",
+    "C(g * 1000000000)",
+    "I(g * 1000000000 == 'a')",
+    "I('a' * 1000000000 == g)",
     "I(9**9**9**9)",
     "I(((9**99)**99)**99)",
     "I((abs(9)**99)**99)",
     "I((abs(('x1' == 'x1') + 9)**99)**99)",
     "I(x1**1e9)",
     "I(x1**k)",
-    "I('a' * (4 * 10**9) == 'b')",
-    "I(g * 10**9)",
-    "I(Q('g') * 10**9)",
     "I([1] * 10**9)",
-    "C(g * 10**9)",
-    "I(g * 10**9 == 'a')",
     "I(1 << 10**9)",
     "I(x1 @ x1)",
+    "bs(x1, df=101)",
     "bs(x1, df=100000)",
     "bs(x1, 100000)",
     "bs(x1, df=10**5)",
@@ -135,9 +143,12 @@ def test_python_runs_what_a_formula_holds(data, payload):
 
 
 @pytest.mark.parametrize("payload", [*HOSTILE, *LONG], ids=range(len(HOSTILE + LONG)))
-def test_formulas_that_do_more_than_compute_are_refused_at_once(payload, capsys):
+def test_formulas_that_do_more_than_compute_are_refused_at_once(payload, data, capsys):
     begun = time.process_time()
-    for formula in ([f"y ~ x2 + {payload}"], [f"{payload} ~ x2"], ["y ~ x2", "--propensity", payload]):
+    for formula in (f"y ~ x2 + {payload}", f"{payload} ~ x2", payload):
+        with pytest.raises(cr.DesignError):
+            check_formula(formula, data, "outcome")
+    for formula in ([f"y ~ x2 + {payload}"], ["y ~ x2", "--propensity", payload]):
         assert main(["fit", "data.csv", *formula, "--treat", "d"]) == 2, formula
     assert not Path(MARK).exists()
     assert "Traceback" not in capsys.readouterr().err
