@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if name in vars(options):
                 print(f"`{name}=` of Python is `--{name.replace('_', '-')}` here.", file=sys.stderr)
         return 2
+    if options.note:
+        print(f"causalrisk: note: {options.note}", file=sys.stderr)
     try:
         print(text, flush=True)
     except OSError as error:
@@ -84,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     about = "Average treatment effects from the command line."
     root = argparse.ArgumentParser("causalrisk", description=about, epilog=EPILOG, formatter_class=raw)
     root.add_argument("--version", action="version", version=f"causalrisk {cr.__version__}")
+    root.set_defaults(note="")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("demo", help="an example: birth weight and smoking").set_defaults(run=_demo)
     for run, name, about in (
@@ -188,7 +191,7 @@ def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any
     if options.family is None:
         outcome = data.get(options.formula.partition("~")[0].strip())
         if outcome is not None and set(outcome.dropna().unique()) == {0, 1}:
-            print("causalrisk: note: the outcome is 0/1, so its model is a logit (--family binomial).", file=sys.stderr)
+            options.note = "the outcome is 0/1, so its model is a logit (--family binomial)."
             given["family"] = "binomial"
     return {name: value for name, value in given.items() if value is not None}
 

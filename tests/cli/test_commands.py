@@ -73,14 +73,12 @@ def test_a_fit_is_that_of_the_library(csv, capsys, typed):
     assert err == ""
 
 
-def test_levels_are_read_as_the_file_has_them(tmp_path, capsys):
-    path = tmp_path / "coded.csv"
-    data = simulate(200).assign(d=lambda f: (f.d + 1).astype(float).where(f.index > 3))
+@pytest.mark.parametrize("kind", [int, float])
+def test_levels_are_read_as_the_file_has_them(tmp_path, capsys, kind):
+    path, data = tmp_path / "coded.csv", simulate(200).assign(d=lambda f: (f.d + 1).astype(kind))
     data.to_csv(path, index=False)
     assert main(["fit", str(path), "y ~ x1", "--treat", "d", "--treated", "2"]) == 0
-    assert (
-        capsys.readouterr().out == f"{cr.AIPW.from_formula('y ~ x1', data, treat='d', treated=2.0).fit().summary()}\n"
-    )
+    assert capsys.readouterr().out == f"{cr.AIPW.from_formula('y ~ x1', data, treat='d', treated=2).fit().summary()}\n"
 
 
 @pytest.mark.parametrize("typed", [[], ["--estimator", "IPWRA"], ["--family", "gaussian"]])
