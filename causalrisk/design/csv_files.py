@@ -79,7 +79,8 @@ def csv_frames(path: str, rows: int, columns: Sequence[str] | None = None) -> It
 def csv_names(path: str | os.PathLike[str], *, sep: str = ",", encoding: str = "utf-8") -> list[str]:
     """Return the names of the columns, if the first row of data fits them: the one row that pandas does not check."""
     try:
-        head = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, sep=sep, encoding=encoding)
+        how = {"sep": sep, "encoding": encoding, "engine": "c"}
+        head = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **how)
     except pd.errors.ParserError as error:
         raise _misfit(path, sep, error) from error
     names = head.iloc[0]
@@ -93,7 +94,7 @@ def csv_names(path: str | os.PathLike[str], *, sep: str = ",", encoding: str = "
 def _options(na_values: Sequence[str] = ()) -> dict[str, Any]:
     """Options of `pandas.read_csv`; without `index_col=False` a longer first row shifts all columns."""
     missing = [*MISSING, *na_values]
-    return {"index_col": False, "keep_default_na": False, "na_values": missing, "low_memory": False}
+    return {"engine": "c", "index_col": False, "keep_default_na": False, "na_values": missing, "low_memory": False}
 
 
 def _misfit(path: str | os.PathLike[str], sep: str, error: pd.errors.ParserError) -> DesignError:
@@ -101,5 +102,5 @@ def _misfit(path: str | os.PathLike[str], sep: str, error: pd.errors.ParserError
     found = str(error).rpartition("C error: ")[2].strip()
     advice = f"Put text that contains {sep!r} in quotes, or remove the {sep!r} too many."
     if "Expected 1 fields" in found:
-        advice = 'Use sep=";" if that separates its columns.'
+        advice = 'Type  sep=";"  if another sign separates them.'
     return DesignError(f"{path} cannot be read as columns separated by {sep!r}: {found}.\n{advice}")
