@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TEXT = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".txt": ","}
 OTHERS = {".dta": "read_stata", ".parquet": "read_parquet", ".xlsx": "read_excel"}
-ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
+ESTIMATORS = ("OutcomeRegression", "Hajek", "IPW", "IPWRA", "AIPW", "JRE")
 FORMATS = (".txt", ".md", ".html", ".tex", ".csv", ".docx", ".json")
 EPILOG = """examples:
   causalrisk demo
