@@ -13,7 +13,6 @@ from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 import causalrisk as cr
-from causalrisk.cli import main
 from causalrisk.inference.simultaneous import adjusted
 from causalrisk.models.estimators import results_of
 from tests.conftest import REFERENCE, simulate
@@ -317,37 +316,6 @@ def test_jre_and_clusters_have_them_too(trial):
     frame = joint.effects_by("g", trial, adjust="holm")
     np.testing.assert_allclose(frame["adjusted P"], multipletests(frame["P>|z|"], method="holm")[1])
     assert joint.equivalence_test(-5, 5).shown[0]
-
-
-@pytest.mark.usefixtures("few_points")
-def test_the_command_line_prints_the_same_tables(trial, tmp_path, capsys):
-    trial.to_csv(tmp_path / "trial.csv", index=False)
-    command = [
-        "fit",
-        str(tmp_path / "trial.csv"),
-        "y ~ x1",
-        "--treat",
-        "arm",
-        "--reference",
-        "none",
-        "--estimator",
-        "AIPW",
-    ]
-    asked = ["--against", "reference", "--adjust", "holm", "--equivalence", "-1", "none", "--alternative", "larger"]
-    assert main([*command, *asked, "--by", "~ x1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    res = cr.AIPW.from_formula("y ~ x1", trial, treat="arm", reference="none").fit()
-    pairs = res.pairwise(adjust="holm", against="reference")
-    assert [row["adjusted P"] for row in found["pairs"]] == pytest.approx(pairs["adjusted P"].tolist(), rel=1e-9)
-    groups = res.effects_by("~ x1", adjust="holm")
-    assert [row["adjusted P"] for row in found["groups"]] == pytest.approx(groups["adjusted P"].tolist(), rel=1e-9)
-    assert [row["P (> -1)"] for row in found["equivalence"]] == pytest.approx(res.equivalence_test(-1).pvalue, rel=1e-9)
-    one_sided = [float(res.t_test(name, "larger").pvalue) for name in res.params.index[:3]]
-    assert [row["P (> 0)"] for row in found["one-sided"]] == pytest.approx(one_sided, rel=1e-9)
-    assert main([*command[:3], "--treat", "d", "--estimator", "AIPW", "--against", "0", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["pairs"]) == 1
-    with pytest.raises(SystemExit):
-        main([*command, "--equivalence", "-1", "x"])
 
 
 @pytest.mark.usefixtures("few_points")
