@@ -352,6 +352,7 @@ def design_from_formula(
     propensity: str | None = None,
     frame: Mapping[str, Any],
     constant_outcome: bool = False,
+    joint_outcome: bool = False,
 ) -> Design:
     """Make a design from formulas.
 
@@ -369,6 +370,8 @@ def design_from_formula(
         The caller's variables and ``np``.
     constant_outcome : bool
         Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+    joint_outcome : bool
+        Whether the estimator trains the arms together (JRE), so that all need a model where else only controls do.
 
     Returns
     -------
@@ -400,7 +403,7 @@ def design_from_formula(
         rows = rows.with_kept(INDICATOR, one.name, int(rows.of(one.rows).sum()))
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    design = freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
+    design = freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome, joint_outcome), notes)
     return replace(design, filled=formulas.filled)
 
 

@@ -121,7 +121,9 @@ def _polars_column(column: Any) -> Any:
     dtype, kind = column.dtype, type(column.dtype).__name__
     if kind == "Enum":
         codes = column.to_physical().fill_null(0).to_numpy().astype(np.int64)
-        return pd.Categorical.from_codes(np.where(column.is_null(), -1, codes), categories=list(dtype.categories))
+        return pd.Categorical.from_codes(
+            np.where(column.is_null(), -1, codes), categories=list(dtype.categories), ordered=True
+        )
     if kind in ("String", "Categorical") and find_spec("pyarrow"):
         return _from_pyarrow(column.cast(str).to_arrow())
     whole, yes_no = dtype.is_integer(), str(dtype) == "Boolean"

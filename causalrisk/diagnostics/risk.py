@@ -51,7 +51,9 @@ def joint_of(record: FitRecord) -> JointRecord:
     if record.joint is not None:
         return record.joint
     record.check_observed("The risks of the estimators")
-    ipwra = record.estimate if record.spec is IPWRA else separate_estimate(record, record.used_weight_fit, IPWRA)
+    ipwra = (
+        record.estimate if record.spec.name == IPWRA.name else separate_estimate(record, record.used_weight_fit, IPWRA)
+    )
     start, options = with_robust(dataclasses.replace(record, spec=IPWRA, estimate=ipwra, robust=None)), JREOptions()
     return train_from(start, options, Notes(()), replicates_of_many(start, options))
 

@@ -191,7 +191,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "est_method method estMethod": 'Use `estimator="AIPW"`, `"Hajek"` or `"OutcomeRegression"`.',
         "anticipation": "Let `begins=` hold the first period in which units may react.",
-        "base_period reference": "The change is the one since the last period before the group began. Leave it out.",
+        "base base_period long2 reference": "The change is the one since the last period before the group began. Leave it out.",
         "panel allow_unbalanced_panel": (
             "Every unit needs a row in every period; repeated cross sections are not supported here."
         ),
@@ -201,7 +201,7 @@ ANSWERS: dict[str, dict[str, str]] = {
             "The effects are differences of means on the treated of each group. Leave it out."
         ),
         "n_boot bootstrap multiplier resamples bstrap boot cband rng seed n_jobs max_failed": (
-            "Intervals come from the influence functions of all fits, without resamples. Leave it out."
+            'An event study has no bootstrap. Use `cov_type="jackknife"` for standard errors of refits.'
         ),
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },

@@ -293,8 +293,10 @@ class ModelOptions:
                 "a row has no change here.\n"
                 'Type  AIPW  or  IPWRA  in its place, or  estimators=["AIPW", "IPWRA"]  in a comparison.'
             )
-        normalized = self.did is not None and self.did.normalize and spec.corrected
-        return dataclasses.replace(spec, mean=NormalizedMean) if normalized else spec
+        if self.did is None:
+            return spec
+        mean = NormalizedMean if self.did.normalize and spec.corrected else spec.mean
+        return dataclasses.replace(spec, mean=mean, of_controls=not (spec.joint or self.did.cross_sections))
 
     def stated_exposure(self, design: Design) -> float | None:
         """Return the exposure that the means are at; None where they are at the observed ones, or there are none."""

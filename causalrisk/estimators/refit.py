@@ -358,7 +358,8 @@ def _fit_outcome(
         return theta, [np.zeros(m, dtype=np.int8)] * len(start)
     if family.linear:
         found = passes.over(functools.partial(_equations, weighing))
-        solved = [solved_change(_beside([part[a] for part in found])) for a in range(len(start))]
+        alone = passes.problem.spec.of_controls
+        solved = [solved_change(_beside([part[a] for part in found]), alone and a > 0) for a in range(len(start))]
         return theta + np.stack([change for change, _ in solved]), [failures for _, failures in solved]
     likelihood = ResampledLikelihood(
         passes,

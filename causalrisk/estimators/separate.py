@@ -195,7 +195,7 @@ def train(weighed: WeighedRows) -> Trained:
     begin = functools.partial(of_made, _start_of, weighed.training)
     parts = problem.over(begin) if kept is None else map(_start_of, kept)
     factors = functools.reduce(_stacked_factors, parts)
-    theta = np.stack([factor_solution(factor) for factor in factors])
+    theta = np.stack([factor_solution(f, problem.spec.of_controls and a > 0) for a, f in enumerate(factors)])
     failures = np.zeros(problem.n_arms, dtype=np.int8)
     if not family.linear:
         bounded = OutcomeLikelihood(family, np.empty(0)).bounded

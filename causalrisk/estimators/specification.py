@@ -272,6 +272,9 @@ class Specification:
     given : bool
         Whether the outcome models are predictions that are given, one column of the design for each arm: nothing is
         trained.
+    of_controls : bool
+        Whether the target is the second arm, so that its mean is that of its rows under any outcome model of theirs:
+        one without a unique fit has that of least norm.
     mean : type of ArmMean
         How the mean of an arm is made of the predictions of its outcome model.
     """
@@ -287,6 +290,7 @@ class Specification:
     weighted: bool = False
     joint: bool = False
     given: bool = False
+    of_controls: bool = False
     mean: type[ArmMean] = ArmMean
 
     @property

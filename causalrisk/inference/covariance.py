@@ -504,12 +504,18 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
 
 
 def _covariance(left_out: Array, times: Array) -> Array:
-    """Jackknife covariance from the estimates without each unit, (units, d), each of which stands for so many."""
     used = times > 0
-    values, times = left_out[used], times[used]
+    deviations = jackknife_deviations(left_out[used], times[used])
+    return deviations.T @ deviations
+
+
+def jackknife_deviations(left_out: Array, times: Array) -> Array:
+    """Scaled deviations, (units, d), of the estimates without each unit, each of which stands for so many.
+
+    Their sums of squares and products are the jackknife covariance.
+    """
     total = times.sum()
-    away = values - times @ values / total
-    return np.asarray((total - 1) / total * (away.T * times) @ away)
+    return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
 
 def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: Notes) -> Array:
@@ -627,15 +633,21 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     design, spec = record.design, record.spec
     if spec.constants or spec.given or design.survey is not None:
         return
-    k = record.n_coefficients // design.n_arms
+    of_arms = np.full(design.n_arms, record.n_coefficients // design.n_arms)
+    if spec.of_controls:
+        of_arms[1] = 1  # the mean of the treated
     counts = [arm.n for arm in record.overlap]
-    fewest = int(np.argmin(counts))
+    fewest = int(np.argmin(counts / of_arms))
+    k = int(of_arms[fewest])
     if counts[fewest] < PER_COEFFICIENT * k:
+        advice = "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms."
+        if spec.of_controls and fewest == 1:
+            advice = 'Type  fit(cov_type="jackknife", use_t=True).'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
         notes.warn(
-            f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients, which "
-            f"follow its errors too: robust standard errors are up to {too_small:.0%} too small.\n"
-            "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms.",
+            f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome "
+            f"coefficient{'s' * (k > 1)}, which follow its errors too: robust standard errors are up to "
+            f"{too_small:.0%} too small.\n{advice}",
             DesignWarning,
         )
 

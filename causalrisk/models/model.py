@@ -660,6 +660,7 @@ def design_of(
         propensity=propensity,
         frame=scope,
         constant_outcome=all(spec.constants for spec in specs),
+        joint_outcome=any(spec.joint for spec in specs),
     )
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
         check_scored(made, propensity, given.get("propensity_score"))

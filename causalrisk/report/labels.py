@@ -334,7 +334,7 @@ def trend_words(record: FitRecord, compared: bool = False) -> str:
         text += f" Rows: {joined([f'{size:.0f} of {name}' for size, name in zip(sizes, names, strict=True)])}."
     if compared:
         return text
-    improved = record.spec is IPWRA if sections else record.joint is None and record.spec.uses_propensity
+    improved = record.spec.name == IPWRA.name if sections else record.joint is None and record.spec.uses_propensity
     if options.propensity_loss == "calibrated" and improved:
         return f"{text} With calibrated scores this is the improved estimator of Sant'Anna and Zhao."
     if not record.spec.corrected:

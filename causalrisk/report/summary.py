@@ -614,6 +614,7 @@ def numbers_table(
     values, names = frame.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in frame]
     errors, rows = rounded_se(values, frame[names].to_numpy()), []
     shown = {"z": "{:.2f}".format, "t": "{:.2f}".format, "df": _df, "P>|z|": format_p, "P>|t|": format_p}
+    shown["adjusted P"] = format_p
     for k, (name, numbers) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
         same = slice(None) if one_unit else slice(k, k + 1)
         spec = column_format(errors[same], values[same])

@@ -383,12 +383,13 @@ def design_from_scan(
     propensity: str | None,
     frame: Mapping[str, Any],
     constant_outcome: bool,
+    joint_outcome: bool,
 ) -> ScannedDesign:
     """Make a design from formulas and a scan, in two passes over the data.
 
     Parameters
     ----------
-    formula, columns, propensity, frame, constant_outcome
+    formula, columns, propensity, frame, constant_outcome, joint_outcome
         As in `design_from_formula`; what goes by rows is named by its column.
     scan : Scan
         The data.
@@ -419,7 +420,7 @@ def design_from_scan(
             f'{why}: every pass reads the data again. Type  folder="..."  in scan(), on a disk that has the room.'
         )
     models = coder.outcome, coder.propensity, None if coder.observed is None else coder.observed.names
-    rules, limits = Rules.of(columns, constant_outcome), partial(spans, rows, len(coder.arms.labels))
+    rules, limits = Rules.of(columns, constant_outcome, joint_outcome), partial(spans, rows, len(coder.arms.labels))
     made = _design(coder, (rows, files), seen, models, notes, rules, found.lines, limits)
     for note in notes:
         warn_user(note, DesignWarning)
