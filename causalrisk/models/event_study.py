@@ -546,7 +546,7 @@ def _fit(
         design = design_from_formula(
             changed, wide, columns, propensity=propensity, frame=scope, constant_outcome=model.spec.constants
         )
-        made = model._of(design, model._checked(model_options(design, given)))
+        made = model._checked(design, model_options(design, given))
         return made.fit(cov_type=robust, use_t=given["use_t"])
     except CausalRiskError as error:
         raise type(error)(f"{cell}: {str(error).replace(changed, formula)}") from error
