@@ -26,6 +26,7 @@ from causalrisk.errors import (
     Told,
     listed,
 )
+from causalrisk.estimators.abilities import check_able, use_of_learner, with_change
 from causalrisk.estimators.estimates import BlockInfluence, Estimate, Refits, ScannedEstimate
 from causalrisk.estimators.joint.anchor import LADDER, train_best
 from causalrisk.estimators.joint.objective import Criterion
@@ -102,7 +103,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     FitRecord
         The fit, without standard errors.
     """
-    spec, use = options.own(spec), options.use_of(spec)
+    spec, use = with_change(spec, options), use_of_learner(spec, options)
     asked = counted_passes(design, spec, _asked(design, spec, options, inference))
     data, learned = prepare(design, spec, asked), None
     plain = data.problem
@@ -124,10 +125,12 @@ def with_learned(record: FitRecord, learned: Learned | None, problem: Problem) -
 def _asked(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> Asked:
     """Refuse what cannot be; else what is asked for, with the notes of the data."""
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
+    kind = bootstrap if cov_type == "bootstrap" else None
+    check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind)
     if cov_type in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
     check_available(design, options, inference, cov_type)
-    check_quantiles(design, spec, options, cov_type)
+    check_quantiles(design, options)
     refits = {"bootstrap": None if bootstrap in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
     check_size(design, refits.get(cov_type), joint=spec.joint)
     return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
@@ -334,7 +337,7 @@ def fit_joint(
     FitRecord
         The fit, without standard errors.
     """
-    use, asked = options.use_of(JRE), _asked(design, JRE, options, inference)
+    use, asked = use_of_learner(JRE, options), _asked(design, JRE, options, inference)
     check_joint_scan(design, joint_options)
     asked = counted_passes(design, JRE, asked)
     data = prepare(design, JRE, asked)

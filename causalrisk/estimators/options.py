@@ -17,7 +17,7 @@ from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
 from causalrisk.errors.aliases import answer
-from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale, NormalizedMean, Specification
+from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
@@ -121,13 +121,6 @@ def model_option_names() -> list[str]:
     return [name for name in defaults_of(ModelOptions) if name not in ("repeat", "did", "read_as")]
 
 
-_WHY = {
-    STACK: "which is one fit and not several",
-    REPLACE: "which trains outcome models: averages of predictions alone have no standard error",
-    TERMS: "which has no terms",
-}
-
-
 @dataclass(frozen=True)
 class ModelOptions:
     """What is estimated: families, links, target and the reported effect.
@@ -198,35 +191,6 @@ class ModelOptions:
             if given:
                 raise OptionError(f'{name}= is for the predictions of a learner.\nAdd  learner="smooth"  for example.')
 
-    def use_of(self, spec: Specification) -> str | None:
-        """Return what an estimator does with the predictions of the learner; None where it has none.
-
-        Parameters
-        ----------
-        spec : Specification
-            The estimator.
-
-        Raises
-        ------
-        OptionError
-            If it cannot do what `learner_use` says.
-        """
-        if self.learner is None or spec.constants:
-            return None
-        possible: tuple[str, ...] = (STACK, TERMS) if spec.joint else (REPLACE, TERMS) if spec.corrected else (TERMS,)
-        use = self.learner_use or possible[0]
-        if use not in possible:
-            raise OptionError(
-                f"learner_use={use!r} is not for {spec.name}, {_WHY[use]}; expected one of {listed(possible)}.\n"
-                f'Type  learner_use="{possible[0]}".'
-            )
-        if use == REPLACE and isinstance(self.learner, list | tuple) and len(self.learner) > 1:
-            raise OptionError(
-                f"learner= has {len(self.learner)} learners, and the outcome model can be replaced by one.\n"
-                'Type  learner_use="terms"  for the predictions of all as terms, or name one.'
-            )
-        return use
-
     def _check_exposure(self) -> None:
         given = self.at_exposure
         if given is None or (isinstance(given, str) and given == OBSERVED):
@@ -273,30 +237,6 @@ class ModelOptions:
                 "learner= with repeated cross sections: a learner predicts an outcome, and here each arm has a "
                 "regression in each period.\nLeave learner= out."
             )
-
-    def own(self, spec: Specification) -> Specification:
-        """Return an estimator as these options have it: with normalised weights of residuals where `did` asks for them.
-
-        Parameters
-        ----------
-        spec : Specification
-            The estimator.
-
-        Raises
-        ------
-        OptionError
-            If it is JRE, which is trained on one outcome of each row, and the data are repeated cross sections.
-        """
-        if spec.joint and self.did is not None and self.did.cross_sections:
-            raise OptionError(
-                f"{spec.name} of repeated cross sections: it trains the arms together on the outcome of each row, and "
-                "a row has no change here.\n"
-                'Type  AIPW  or  IPWRA  in its place, or  estimators=["AIPW", "IPWRA"]  in a comparison.'
-            )
-        if self.did is None:
-            return spec
-        mean = NormalizedMean if self.did.normalize and spec.corrected else spec.mean
-        return dataclasses.replace(spec, mean=mean, of_controls=not (spec.joint or self.did.cross_sections))
 
     def stated_exposure(self, design: Design) -> float | None:
         """Return the exposure that the means are at; None where they are at the observed ones, or there are none."""

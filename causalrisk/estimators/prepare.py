@@ -118,7 +118,6 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
     options, frame = asked.options, None
     check_target(design, options)
     check_offset(design, options)
-    check_means(design, options, spec)
     check_trimmed_frame(options)
     if not isinstance(design, ScannedDesign):
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
@@ -264,34 +263,6 @@ def check_offset(design: Design, options: ModelOptions) -> None:
             f"the means are at the observed {kind}s ({design.offset_name!r}), which the rows of a target frame do not "
             f"have.\n{instead}"
         )
-
-
-def check_means(design: Design, options: ModelOptions, spec: Specification) -> None:
-    """Refuse an estimator whose means are at the observed exposures only.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    options : ModelOptions
-        What is estimated.
-    spec : Specification
-        The estimator.
-
-    Raises
-    ------
-    OptionError
-        If it uses the residuals of the outcomes and the means are at a stated exposure.
-    """
-    stated = options.stated_exposure(design)
-    if stated is None or not (spec.corrected or spec.joint):
-        return
-    why = "corrects the means by the residuals" if spec.corrected else "judges its bias by the residuals"
-    raise OptionError(
-        f"{spec.name} {why} of the outcomes, which are those at the observed exposures ({design.offset_name!r}); means "
-        f"are asked for at exposure {stated:g}, as OutcomeRegression, IPWRA and Hajek have them.\n"
-        'Type  at_exposure="observed"  for means of the outcome as it was observed; their ratio is a rate ratio.'
-    )
 
 
 def check_target(design: Design, options: ModelOptions) -> None:

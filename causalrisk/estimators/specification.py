@@ -294,19 +294,9 @@ class Specification:
     mean: type[ArmMean] = ArmMean
 
     @property
-    def corrected(self) -> bool:
-        """Whether the estimated bias of each arm is subtracted."""
-        return self.mean.corrected
-
-    @property
-    def of_distributions(self) -> bool:
-        """Whether the estimator has distribution functions of the arms, and so quantiles."""
-        return self.constants or self.corrected
-
-    @property
     def uses_propensity(self) -> bool:
         """Whether the estimator needs a propensity model."""
-        return self.weighted or self.corrected or self.joint
+        return self.weighted or self.mean.corrected or self.joint
 
 
 UNADJUSTED = Specification(

@@ -200,7 +200,8 @@ def drawn_or_weighed(
 ) -> tuple[FitRecord, BootstrapDistribution]:
     """Bootstrap a fit as its record says, and warn of failures.
 
-    For JRE, unless a bootstrap was named: where too many draws of units fail, the units are weighted in their place.
+    For JRE, unless a bootstrap was named: where too many draws of units fail, the units are weighted instead, and where
+    too many of these fail, influence functions are multiplied, which cannot fail.
 
     Parameters
     ----------
@@ -221,28 +222,36 @@ def drawn_or_weighed(
         The resamples.
     """
     boot = run(record)
-    if boot.failed_share > inference.max_failed and weighs_instead([record], inference):
-        notes.warn(weighed_message(record, boot.failures, inference.max_failed), ResampleWarning)
-        record = dataclasses.replace(record, bootstrap="bayesian")
-        boot = run(record)
+    for kind in INSTEAD if weighs_instead([record], inference) else ():
+        if boot.failed_share > inference.max_failed:
+            notes.warn(weighed_message(record, kind, boot.failures, inference.max_failed), ResampleWarning)
+            record = dataclasses.replace(record, bootstrap=kind)
+            boot = run(record)
     note_failures(boot, notes)
     return record, boot
 
 
+INSTEAD = {  # kinds of bootstrap in the order in which they stand in for draws that fail: what is typed, what they are
+    "bayesian": ("bayesian", "fractional random weights of the {} in their place, none of which is zero"),
+    "rademacher": ("multiplier", "random multipliers of the influence of the {} in their place, which refit nothing"),
+}
+
+
 def weighs_instead(records: Sequence[FitRecord], inference: InferenceOptions) -> bool:
-    """Return True if fractional weights may stand in for failed resamples: JRE, and no bootstrap was named."""
+    """Return True if another bootstrap may stand in for failed resamples: JRE, and none was named."""
     asked = inference.bootstrap is not None or inference.resamples is not None
     return not asked and records[0].draws_units and any(record.joint is not None for record in records)
 
 
-def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: float) -> str:
-    """Sentence of the warning that fractional weights stand in for draws of rows or clusters."""
+def weighed_message(record: FitRecord, kind: str, failures: NDArray[np.int8], max_failed: float) -> str:
+    """Sentence of the warning that another bootstrap stands in for resamples of rows or clusters."""
     failed, units = int((failures != Failure.OK).sum()), "rows" if record.design.cluster_name is None else "clusters"
+    typed, words = INSTEAD[kind]
     return (
         f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "
-        f"{failure_text(failures)}. Standard errors are of fractional random weights of the {units} in their place, "
-        "none of which is zero; where an arm is small for its covariates they are too small.\n"
-        'Type  bootstrap="bayesian"  to ask for these, or simplify propensity=.'
+        f"{failure_text(failures)}. Standard errors are of {words.format(units)}; where an arm is small for its "
+        "covariates they are too small.\n"
+        f'Type  bootstrap="{typed}"  to ask for these, or simplify propensity=.'
     )
 
 

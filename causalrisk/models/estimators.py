@@ -8,6 +8,7 @@ from typing import Any
 from causalrisk.errors import OptionError, listed
 from causalrisk.errors.aliases import answer, near, read
 from causalrisk.estimators import specification
+from causalrisk.estimators.abilities import ABILITIES
 from causalrisk.estimators.fit import fit_joint
 from causalrisk.estimators.options import (
     Bootstrap,
@@ -161,8 +162,8 @@ class JRE(CausalModel):
         cov_type, cov_kwds, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng
             As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
             and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
-            weights as for the replicates, none of which is zero, so that no resample separates where the sample
-            does not.
+            weights as for the replicates, none of which is zero, so no resample separates unless the sample does. If
+            too many of these fail, standard errors are from "multiplier", which refits nothing.
         n_jobs, progress, resamples
             As in `IPWRA.fit`.
         objective : {"risk", "erm"}
@@ -280,29 +281,15 @@ def model_named(given: Any) -> type[CausalModel]:
 
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
-    """Return the model classes that were named, by default all that have the effect.
-
-    An OptionError names the nearest to an unknown one, or those that have the effect.
-    """
-    having = [name for name, model in BY_NAME.items() if effect != QUANTILE.name or model.spec.of_distributions]
-    given = (
-        estimators.split()
-        if isinstance(estimators, str)
-        else [estimators]
-        if isinstance(estimators, type)
-        else list(having if estimators is None else estimators)
-    )
+    """Return the model classes that were named, by default all that have the effect."""
+    having = [name for name, model in BY_NAME.items() if effect != QUANTILE.name or effect in ABILITIES[name]["effect"]]
+    given = [estimators] if isinstance(estimators, type) else having if estimators is None else estimators
+    given = given.split() if isinstance(given, str) else list(given)
     models: list[type[CausalModel]] = []
     for item in given:
         model = model_named(item)
         if model in models:
             raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
-        if model.spec.name not in having:
-            raise OptionError(
-                f'effect="{effect}" is not there for {model.spec.name}; expected estimators that weigh the outcomes up '
-                f"to a value: {', '.join(having)}.\n"
-                'Type  estimators=["Hajek", "AIPW"].'
-            )
         models.append(model)
     if not models:
         raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")

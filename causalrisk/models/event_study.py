@@ -609,7 +609,7 @@ def _fit(
             constant_outcome=model.spec.constants,
             joint_outcome=model.spec.joint,
         )
-        made = model._of(design, model._checked(model_options(design, given)))
+        made = model._checked(design, model_options(design, given))
         return made.fit(**inference)
     except CausalRiskError as error:
         raise type(error)(f"group {cell[0]} in {cell[1]}: {str(error).replace(changed, formula)}") from error

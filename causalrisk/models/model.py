@@ -29,6 +29,7 @@ from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
 from causalrisk.errors.aliases import attribute, read, unknown_option
+from causalrisk.estimators.abilities import check_options
 from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import (
     Bootstrap,
@@ -305,7 +306,7 @@ class CausalModel:
             OPTIONS,
         )
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
-        return cls._of(made, cls._checked(model_options(made, given | {"read_as": read_as})))
+        return cls._checked(made, model_options(made, given | {"read_as": read_as}))
 
     def __init__(
         self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
@@ -339,24 +340,8 @@ class CausalModel:
             exog_propensity=exog_propensity,
             constant_outcome=self.spec.constants,
         )
-        self.options = self._checked(model_options(self.design, options | {"read_as": read_as}))
-
-    @classmethod
-    def _checked(cls, options: ModelOptions) -> ModelOptions:
-        """Return options, unless they have a learner for an estimator that cannot do what they say with it."""
-        if options.learner is not None and cls.spec.constants:
-            raise OptionError(
-                f"learner= predicts the outcome, and the outcome models of {cls.spec.name} are constants.\n"
-                "Type  IPWRA.from_formula(...)  with it, or leave learner= out."
-            )
-        if options.did is not None and not (options.did.normalize or cls.spec.corrected):
-            raise OptionError(
-                f"normalize=False is for AIPW, whose residuals are weighted; {cls.spec.name} has no other weights than "
-                "its own.\nLeave normalize= out."
-            )
-        options.use_of(cls.spec)
-        options.own(cls.spec)
-        return options
+        self.options = model_options(self.design, options | {"read_as": read_as})
+        check_options(self.spec, self.design, self.options)
 
     def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:
         """Refuse formulas, with the call of `from_formula`, and missing arguments."""
@@ -370,6 +355,11 @@ class CausalModel:
                 f"{name}(endog, exog, treat) misses {listed(missing)}; expected arrays with one row per unit.\n"
                 f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
             )
+
+    @classmethod
+    def _checked(cls, design: Design, options: ModelOptions) -> Self:
+        check_options(cls.spec, design, options)
+        return cls._of(design, options)
 
     @classmethod
     def _of(cls, design: Design, options: ModelOptions) -> Self:
@@ -402,7 +392,7 @@ class CausalModel:
         if "effect" in changes:  # levels of quantiles go with their effect
             changes.setdefault("quantiles", None)
         options = dataclasses.replace(self.options, **changes)
-        return self._of(self.design, self._checked(options) if {"learner", "learner_use"} & changes.keys() else options)
+        return self._checked(self.design, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return stamped(self)

@@ -337,7 +337,7 @@ def trend_words(record: FitRecord, compared: bool = False) -> str:
     improved = record.spec.name == IPWRA.name if sections else record.joint is None and record.spec.uses_propensity
     if options.propensity_loss == "calibrated" and improved:
         return f"{text} With calibrated scores this is the improved estimator of Sant'Anna and Zhao."
-    if not record.spec.corrected:
+    if not record.spec.mean.corrected:
         return text
     weights = "normalised, as in DRDID" if options.did.normalize else "not normalised"
     kind = "locally efficient doubly robust" if sections else "doubly robust"

@@ -545,7 +545,7 @@ def _score_notes(record: FitRecord) -> list[str]:
         return ["The propensity scores are cross-fitted, anew without each unit."]
     if record.cov_type == "bootstrap" and not record.multiplied:
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
-    if record.spec.corrected and record.target.fixed_tilt:
+    if record.spec.mean.corrected and record.target.fixed_tilt:
         known = f"the standard error takes them as known, which {record.spec.name} allows"
         return [f"The propensity scores are cross-fitted; {known}."]
     return [

@@ -161,6 +161,34 @@ def test_independent_groups_have_the_adjustment_of_sidak(trial):
 
 
 @pytest.mark.usefixtures("few_points")
+def test_rounding_does_not_change_the_digits_of_an_adjustment(trial):
+    """Other units of the outcome round otherwise, as another processor does; six pairs depend on three differences."""
+    frames = [
+        cr.OutcomeRegression.from_formula("y ~ x1", trial.assign(y=unit * trial.y), treat="arm", reference="none")
+        .fit()
+        .pairwise(adjust="single-step")
+        for unit in (1, 1.1, 0.7, 3)
+    ]
+    for frame, unit in zip(frames[1:], (1.1, 0.7, 3), strict=True):
+        np.testing.assert_allclose(frame["adjusted P"], frames[0]["adjusted P"], rtol=1e-9)
+        np.testing.assert_allclose(frame.iloc[:, -2:], unit * frames[0].iloc[:, -2:], rtol=1e-9)
+
+
+@pytest.mark.usefixtures("few_points")
+def test_an_adjusted_p_value_below_the_precision_of_the_integral_is_an_upper_limit(trial):
+    """Three groups are independent, which tells the p-value: below 0.00001 the table has no less, nor Bonferroni's."""
+    for effect in (1.0, 1.5, 2.0, 3.0):
+        data = trial.assign(y=trial.y + effect * trial.d)
+        res = cr.OutcomeRegression.from_formula("y ~ C(g) * x1", data, treat="d").fit()
+        single, frame = res.effects_by("g"), res.effects_by("g", adjust="single-step")
+        exact, most = -np.expm1(3 * np.log1p(-single["P>|z|"])), 3 * single["P>|z|"]
+        small = exact < 0.9e-5
+        assert small.any()
+        np.testing.assert_allclose(frame["adjusted P"][small], np.minimum(most, 1e-5)[small], rtol=1e-9)
+        np.testing.assert_allclose(frame["adjusted P"][~small], exact[~small], rtol=1e-2)
+
+
+@pytest.mark.usefixtures("few_points")
 def test_pairs_of_groups_count_once_though_they_are_shown_both_ways(trial):
     res = cr.OutcomeRegression.from_formula("y ~ x1 + C(g)", trial, treat="arm", reference="none").fit()
     plain = res.differences_by("g", trial)
@@ -248,9 +276,8 @@ def test_several_outcomes_by_their_influence_functions(trial):
     errors = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(frame["std err"], errors, rtol=1e-9)
     p, critical = adjusted(frame["z"].to_numpy(), covariance, "single-step", 0.05, np.inf)
-    # The covariances differ in rounding, and so the points of the integration, which has five digits.
-    np.testing.assert_allclose(frame["adjusted P"], p, atol=1e-5)
-    np.testing.assert_allclose(frame["0.975]"] - frame["estimate"], critical * errors, rtol=5e-5)
+    np.testing.assert_allclose(frame["adjusted P"], p, rtol=1e-9)
+    np.testing.assert_allclose(frame["0.975]"] - frame["estimate"], critical * errors, rtol=1e-9)
     np.testing.assert_allclose(
         cr.simultaneous(fits, adjust="holm")["adjusted P"], multipletests(frame["P>|z|"], method="holm")[1]
     )
