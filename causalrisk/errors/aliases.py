@@ -191,7 +191,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "est_method method estMethod": 'Use `estimator="AIPW"`, `"Hajek"` or `"OutcomeRegression"`.',
         "anticipation": "Let `begins=` hold the first period in which units may react.",
-        "base base_period long2 reference": "The change is the one since the last period before the group began. Leave it out.",
+        "base base_period long2 reference": "The change is since the last period before the group began. Leave it out.",
         "panel allow_unbalanced_panel": (
             "Every unit needs a row in every period; repeated cross sections are not supported here."
         ),

@@ -113,7 +113,7 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
 
 
 def with_change(spec: Specification, options: ModelOptions) -> Specification:
-    """Return an estimator of changes: whether it normalises the weights of residuals, and needs models of controls alone."""
+    """Return an estimator of changes: how it weights residuals, and whether it needs models of controls alone."""
     did = options.did
     if did is None:
         return spec

@@ -75,7 +75,7 @@ def mean_in_groups(record: FitRecord) -> type[ArmMean]:
     spec = record.spec
     if spec.constants or (spec.weighted and (record.stated_exposure is not None or record.sample.late is not None)):
         return NormalizedMean
-    return spec.mean if spec.corrected or not spec.uses_propensity else CorrectedMean
+    return spec.mean if spec.mean.corrected or not spec.uses_propensity else CorrectedMean
 
 
 def project_effects(record: FitRecord, columns: Array) -> Projection:

@@ -196,7 +196,7 @@ class EventStudy:
             )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
-        statistic, count = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
+        statistic, count, _ = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
         m = self.df if np.isfinite(self.df) else len(self.contributions) - 1.0
         if m < count:
             raise OptionError(
@@ -425,7 +425,7 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    own = {"begins": begins, "time": time, "unit": unit, "estimator": estimator, "controls": controls}
+    own: dict[str, Any] = {"begins": begins, "time": time, "unit": unit, "estimator": estimator, "controls": controls}
     own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
     options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
     begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
