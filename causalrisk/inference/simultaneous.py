@@ -463,8 +463,8 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     check_alpha(alpha)
     design = record.design
     # A logit of outcomes up to a value stands for the model of the outcome, and changes are outcomes too.
-    of_means = {"family": "gaussian", "link": None, "quantiles": None, "did": None}
-    check_options(record.spec, design, dataclasses.replace(record.options, effect=QUANTILE.name, **of_means))
+    indicated = dataclasses.replace(record.options, family="gaussian", link=None, did=None)
+    check_options(record.spec, design, dataclasses.replace(indicated, effect=QUANTILE.name, quantiles=None))
     values = _grid(record, grid)
     weighed = weighed_in_memory(record.sample, record.spec, record.target, record.weight_fit)
     own = [design.y[design.arm == a] for a in range(design.n_arms)]
