@@ -686,12 +686,12 @@ def pairwise(
     ...     "bweight ~ mage + medu", births, treat="msmoke", reference="0 daily"
     ... ).fit()
     >>> against_none = res.pairwise(adjust="single-step", against="reference")
-    >>> against_none[["estimate", "adjusted P", "[0.025", "0.975]"]].round(3)
-                        estimate  adjusted P   [0.025   0.975]
+    >>> against_none[["estimate", "adjusted P", "[0.025", "0.975]"]].round(2)
+                        estimate  adjusted P  [0.025  0.975]
     arm        against
-    1-5 daily  0 daily  -221.358         0.0 -326.678 -116.039
-    11+ daily  0 daily  -297.714         0.0 -386.514 -208.915
-    6-10 daily 0 daily  -242.570         0.0 -331.047 -154.093
+    1-5 daily  0 daily   -221.36         0.0 -326.68 -116.04
+    11+ daily  0 daily   -297.71         0.0 -386.51 -208.92
+    6-10 daily 0 daily   -242.57         0.0 -331.05 -154.09
     """
     check_alpha(alpha)
     check_adjustment(adjust)

@@ -276,11 +276,11 @@ def simultaneous(
     ...     ).fit()
     ...     for outcome in ("bweight", "lbweight")
     ... ]
-    >>> simultaneous(fits)[["estimate", "adjusted P", "[0.025", "0.975]"]].round(3)
-                     estimate  adjusted P   [0.025   0.975]
+    >>> simultaneous(fits)[["estimate", "adjusted P", "[0.025", "0.975]"]].round(2)
+                     estimate  adjusted P  [0.025  0.975]
     fit      effect
-    bweight  ATE     -256.864         0.0 -310.280 -203.448
-    lbweight ATE        0.060         0.0    0.032    0.087
+    bweight  ATE      -256.86         0.0 -310.28 -203.45
+    lbweight ATE         0.06         0.0    0.03    0.09
     """
     check_alpha(alpha)
     check_adjustment(adjust)
