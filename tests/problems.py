@@ -67,9 +67,9 @@ def simulated(n_arms=2, family="gaussian", link=None, n=300, frame=0, seed=0, of
 
 def expand(objective, theta, resampled):
     """Expand a joint objective about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
-    at, views = objective.means(theta), resampled.views(objective.groups)
-    first_pass = objective.first_pass(at, views)
-    return objective.expansion(first_pass, objective.terms(at, resampled, views, first_pass))
+    at = objective.means(theta)
+    first_pass = objective.first_pass(at, resampled)
+    return objective.expansion(first_pass, objective.terms(at, resampled, first_pass))
 
 
 def target_of(name, sample) -> Target:
@@ -123,7 +123,7 @@ class Problem:
         assert (fits.failures == 0).all()
         return Replicates(fits.coefficients, fits.failures)
 
-    def joint(self, criterion, *, dense=False, count=20, starts=None):
+    def joint(self, criterion, *, dense=False, count=20):
         """What is trained, the joint estimate, its refitter; `dense` takes the general path where another exists."""
         sample, fit = self.sample, self.fit
         start = estimate_separately(sample, IPWRA, fit, self.scale)
@@ -134,7 +134,7 @@ class Problem:
         )
         parts = JointProblem(sample, fit, start, replicates, self.scale, float(sample.in_sample.sum()))
         fixed = joint_criterion(parts, criterion)
-        trainer = Trainer(parts, starts=starts)
+        trainer = Trainer(parts)
         joint = trainer.estimate(trainer.train(fixed))
         if fit.model.separable and not dense:
             distribution = ShiftedLogitReplicates.of(fit, replicates)

@@ -47,8 +47,8 @@ def right() -> None:
     model.fit(cov_type="cluster", cov_kwds={"groups": Y})
     model.fit(n_boot=199, bootstrap="bayesian", rng=np.random.default_rng(0))
     model.fit(bootstrap="multiplier", multiplier="webb", progress=True)
-    joint = JRE.from_formula("y ~ x", DATA, treat="d").fit(objective="erm", penalty="n", method="BFGS")
-    JRE.from_formula("y ~ x", DATA, treat="d").fit(anchor=1, share=0, bootstrap_replicates="nested")
+    joint = JRE.from_formula("y ~ x", DATA, treat="d").fit(objective="erm", penalty=100, method="BFGS")
+    JRE.from_formula("y ~ x", DATA, treat="d").fit(anchor=1, share=0)
     res.conf_int(0.1, method="bca")
     res.t_test("ATE = 0", alternative="larger")
     res.equivalence_test(-10, 10)
@@ -74,15 +74,11 @@ def wrong() -> None:
     model.fit(multiplier="normal")  # type: ignore[arg-type]
     model.fit(n_boot="999")  # type: ignore[arg-type]
     model.fit(cov_kwds=Y)  # type: ignore[arg-type]
-    model.fit(vce="robust")  # type: ignore[call-arg]
-    model.fit(anchor=1)  # type: ignore[call-arg]
     model.fit("robust")  # type: ignore[call-arg]
     joint.fit(objective="riks")  # type: ignore[arg-type]
     joint.fit(penalty="n3")  # type: ignore[arg-type]
     joint.fit(method="newton")  # type: ignore[arg-type]
-    joint.fit(bootstrap_replicates="new")  # type: ignore[arg-type]
-    IPWRA.from_formula("y ~ x", DATA)  # type: ignore[call-arg]
-    IPWRA.from_formula("y ~ x", DATA, treat="d", estimand="ATT")  # type: ignore[call-arg]
+    joint.fit(anchor="3")  # type: ignore[arg-type]
     IPWRA.from_formula("y ~ x", DATA, treat="d", family="poison")  # type: ignore[arg-type]
     IPWRA.from_formula("y ~ x", DATA, treat="d", link="inverse")  # type: ignore[arg-type]
     IPWRA.from_formula("y ~ x", DATA, treat="d", propensity_link="logistic")  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from causalrisk.design.encoders import (
     Encoder,
     Filled,
     FormulaEncoder,
+    covariate_names,
     fill_covariates,
     with_indicators,
 )
@@ -366,7 +367,7 @@ def design_from_formula(
     propensity : str, optional
         Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
     frame : mapping of str to object
-        The caller's variables; ``np`` is NumPy unless it is among them.
+        The caller's variables and ``np``.
     constant_outcome : bool
         Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
     joint_outcome : bool
@@ -387,10 +388,11 @@ def design_from_formula(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
-    frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)
+    if columns.missing == INDICATOR:
+        formulas = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
     call = f"from_formula(..., treat={show(by.treat.name)}, "
     rows, coding = _drawn(sources, by, table.index, columns, notes, call)
@@ -403,6 +405,17 @@ def design_from_formula(
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
     design = freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome, joint_outcome), notes)
     return replace(design, filled=formulas.filled)
+
+
+def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
+    """Fill in the covariates, which no row of the sample has to have, and add indicators to the formulas."""
+    names = covariate_names(formulas.models, by.treat.name, table)
+    needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
+    rows = draw_rows(needed, by, table.index, INDICATOR)
+    weights = rows.keep.astype(float) if rows.weights is None else np.where(rows.keep, rows.weights, 0.0)
+    whole, filled = fill_covariates(table, formulas.models, names, weights)
+    known = {"treatment": by.treat.name}
+    return Formulas.of([with_indicators(model, filled, known) for model in formulas.models], whole, frame, filled)
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
@@ -429,7 +442,7 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
 
 
 def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> Formula:
-    outcome = parse(text, "outcome", notes, **known)
+    outcome = parse(text, "outcome", notes)
     if len(outcome.left) != 1 or not outcome.uses("left"):
         found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
         alone = f'"{outcome.text} ~ 1"  if it is the outcome, or  ' if outcome.text.isidentifier() else ""
@@ -450,8 +463,7 @@ def read_formulas(
     formula, propensity : str
         Outcome formula and propensity formula; None for the latter means the outcome's right-hand side.
     columns : ColumnOptions
-        The treatment, for messages; the formula of the model of whether the outcome is observed; and what to do with
-        missing values, of which "indicator" fills in covariates and adds terms to the formulas.
+        The treatment, for messages, and the formula of the model of whether the outcome is observed.
     data : DataFrame, mapping or None
         The caller's data.
     frame : mapping of str to object
@@ -471,18 +483,14 @@ def read_formulas(
         outcome = _outcome_formula(formula, notes, known)
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
-            assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
+            assigned = parse(propensity, "propensity", notes)
         if data is None:
             _check_data(outcome, frame, known)
         models = [outcome, assigned]
         if columns.observed is not None:
             models.append(_observation_formula(columns.observed, notes))
-        table = whole = collect(data, frame, models, notes)
-        filled: tuple[Filled, ...] = ()
-        if columns.missing == INDICATOR:
-            whole, filled = fill_covariates(table, models, known.get("treatment"))
-            models = [with_indicators(model, filled, known) for model in models]
-        formulas = Formulas.of(models, whole, frame, filled)
+        table = collect(data, frame, models, notes)
+        formulas = Formulas.of(models, table, frame)
     except DesignError as error:
         names = data if isinstance(data, Mapping) else getattr(data, "columns", ())
         given = {"": formula, "propensity=": propensity, "observed=": columns.observed}
@@ -490,10 +498,10 @@ def read_formulas(
         retyped = [
             name + (repr(text) if '"' in text else f'"{text}"') for name, text in typed.items() if text != given[name]
         ]
-        if not retyped or "`" in str(error):
+        if not retyped or any("`" in text for text in given.values() if isinstance(text, str)):
             raise
         raise DesignError(
-            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Type  {', '.join(retyped)}."
+            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Use {', '.join(retyped)}."
         ) from error
     return formulas, table
 

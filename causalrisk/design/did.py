@@ -23,7 +23,7 @@ from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import Survey, labels_of
 from causalrisk.design.tables import Table, as_table, find_column
 from causalrisk.design.treatment import show
-from causalrisk.errors import DesignError, OptionError, UnavailableError, advising, one_of
+from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 
 PERIODS = 2
 NEVER = "never"
@@ -117,8 +117,6 @@ class DiD:
         given = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
         return f"DiD({', '.join(f'{name}={show(value)}' for name, value, usual in given if value != usual)})"
 
-
-advising(DiD, "did")
 
 
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:

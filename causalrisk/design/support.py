@@ -92,7 +92,7 @@ def cluster_bytes(clusters: int, numbers: int) -> float:
     return 8.0 * SUMS * clusters * numbers
 
 
-def check_clusters_held_out(clusters: int, numbers: int, budget: float | None) -> None:
+def check_clusters_held_out(clusters: int, numbers: int) -> None:
     """Raise a DesignError where sums of each cluster, which the choice of the anchor of JRE takes, fill the memory.
 
     Parameters
@@ -101,10 +101,8 @@ def check_clusters_held_out(clusters: int, numbers: int, budget: float | None) -
         Clusters.
     numbers : int
         Numbers in the sums of a cluster.
-    budget : float or None
-        Bytes that a fit may use; None for all there are.
     """
-    needed, there = cluster_bytes(clusters, numbers), memory() if budget is None else min(budget, memory())
+    needed, there = cluster_bytes(clusters, numbers), memory()
     if needed > there:
         raise DesignError(
             f"the anchor of JRE is chosen without each of {clusters:,} clusters in turn, whose sums under the "

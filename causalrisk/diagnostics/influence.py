@@ -163,9 +163,7 @@ def remaining_refitter(record: FitRecord) -> Refitter:
     return refitter_of(record, replicates=BatchedReplicates.of(weight_fit, replicates.count, remaining))
 
 
-def _remaining_gamma(
-    weight_fit: WeightFit, replicates: Replicates, drawn: Array, counts: Array, gamma: Array, number: int
-) -> Array:
+def _remaining_gamma(weight_fit: WeightFit, replicates: Replicates, drawn: Array, counts: Array, gamma: Array) -> Array:
     """Replicates of the full sample, whose multiplicities are given, fitted again without the rows that count zero."""
     kept = counts > 0
     # A row moves a replicate about as often as it is in it.

@@ -15,8 +15,9 @@ from causalrisk.design import Design, DiD
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import HALF, OptionError, listed, meanings, nearest_name, one_of, whole_number, words
-from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale, NormalizedMean, Specification
+from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
+from causalrisk.errors.aliases import answer
+from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
@@ -29,9 +30,7 @@ Interval = Literal["normal", "delta", "percentile", "basic", "bc", "bca", "stude
 Adjustment = Literal["single-step", "holm", "bonferroni", "hochberg", "simes-hochberg", "fdr_bh"]
 Alternative = Literal["two-sided", "larger", "smaller"]
 Objective = Literal["risk", "erm"]
-Penalty = Literal["n", "n1.5", "n2"]
 Method = Literal["least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP"]
-Replicates = Literal["shifted", "nested"]
 PropensityLink = Literal["logit", "probit", "cloglog"]
 OutcomeLink = Literal["identity", "log", "logit", "probit", "cloglog"]
 PropensityLoss = Literal["ml", "calibrated"]
@@ -69,7 +68,6 @@ Learners = OneLearner | Mapping[Any, OneLearner] | Sequence[OneLearner]
 
 
 OBJECTIVES = get_args(Objective)
-PENALTY_POWERS = {"n": 1.0, "n1.5": 1.5, "n2": 2.0}
 DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = get_args(Method)
@@ -113,16 +111,14 @@ OF_ROWS, OF_CLUSTERS = ("robust", "HC0", "HC1", "HC3"), ("cluster", "CR3")
 CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
 
+def defaults_of(*kinds: Any) -> dict[str, Any]:
+    """Return the options of some kinds, dataclasses, with their defaults."""
+    return {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+
+
 def model_option_names() -> list[str]:
     """Return the names of the options of a model that a caller can give."""
-    return [field.name for field in dataclasses.fields(ModelOptions) if field.name not in ("repeat", "did")]
-
-
-_WHY = {
-    STACK: "which is one fit and not several",
-    REPLACE: "which trains outcome models: averages of predictions alone have no standard error",
-    TERMS: "which has no terms",
-}
+    return [name for name in defaults_of(ModelOptions) if name not in ("repeat", "did", "read_as")]
 
 
 @dataclass(frozen=True)
@@ -136,6 +132,8 @@ class ModelOptions:
         are given belong to the data, and become None.
     repeat : int
         Of `n_repeats` the one that the folds are of.
+    read_as : tuple of str
+        Notes on options that were given by names of other packages.
     """
 
     family: Any = "gaussian"
@@ -155,6 +153,7 @@ class ModelOptions:
     effect: str = "difference"
     quantiles: Any = None
     did: DiD | None = None
+    read_as: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):
@@ -192,45 +191,14 @@ class ModelOptions:
             if given:
                 raise OptionError(f'{name}= is for the predictions of a learner.\nAdd  learner="smooth"  for example.')
 
-    def use_of(self, spec: Specification) -> str | None:
-        """Return what an estimator does with the predictions of the learner; None where it has none.
-
-        Parameters
-        ----------
-        spec : Specification
-            The estimator.
-
-        Raises
-        ------
-        OptionError
-            If it cannot do what `learner_use` says.
-        """
-        if self.learner is None or spec.constants:
-            return None
-        possible: tuple[str, ...] = (STACK, TERMS) if spec.joint else (REPLACE, TERMS) if spec.corrected else (TERMS,)
-        use = self.learner_use or possible[0]
-        if use not in possible:
-            raise OptionError(
-                f"learner_use={use!r} is not for {spec.name}, {_WHY[use]}; expected one of {listed(possible)}.\n"
-                f'Type  learner_use="{possible[0]}".'
-            )
-        if use == REPLACE and isinstance(self.learner, list | tuple) and len(self.learner) > 1:
-            raise OptionError(
-                f"learner= has {len(self.learner)} learners, and the outcome model can be replaced by one.\n"
-                'Type  learner_use="terms"  for the predictions of all as terms, or name one.'
-            )
-        return use
-
     def _check_exposure(self) -> None:
         given = self.at_exposure
         if given is None or (isinstance(given, str) and given == OBSERVED):
             return
         if not _is_number(given, lambda exposure: exposure > 0):
-            word = meanings("at_exposure").get(str(given).lower())
-            advice = f'Type  at_exposure="{word}".' if word else "Type  at_exposure=1."
             raise OptionError(
                 f"at_exposure={given!r}; expected a positive number, the exposure that the means are at, or "
-                f'"{OBSERVED}".\n{advice}'
+                f'"{OBSERVED}".\nUse `at_exposure=1`.'
             )
         object.__setattr__(self, "at_exposure", float(given))
 
@@ -269,30 +237,6 @@ class ModelOptions:
                 "learner= with repeated cross sections: a learner predicts an outcome, and here each arm has a "
                 "regression in each period.\nLeave learner= out."
             )
-
-    def own(self, spec: Specification) -> Specification:
-        """Return an estimator as these options have it: with normalised weights of residuals where `did` asks for them.
-
-        Parameters
-        ----------
-        spec : Specification
-            The estimator.
-
-        Raises
-        ------
-        OptionError
-            If it is JRE, which is trained on one outcome of each row, and the data are repeated cross sections.
-        """
-        if spec.joint and self.did is not None and self.did.cross_sections:
-            raise OptionError(
-                f"{spec.name} of repeated cross sections: it trains the arms together on the outcome of each row, and "
-                "a row has no change here.\n"
-                'Type  AIPW  or  IPWRA  in its place, or  estimators=["AIPW", "IPWRA"]  in a comparison.'
-            )
-        if self.did is None:
-            return spec
-        mean = NormalizedMean if self.did.normalize and spec.corrected else spec.mean
-        return dataclasses.replace(spec, mean=mean, of_controls=not (spec.joint or self.did.cross_sections))
 
     def stated_exposure(self, design: Design) -> float | None:
         """Return the exposure that the means are at; None where they are at the observed ones, or there are none."""
@@ -423,13 +367,12 @@ def _target(value: Any) -> Any:
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
-        near = f'Type  target="{SPELLINGS[close]}".' if close else None
-        advice = words("instead", "target").get(value.lower(), near)
+        advice = f'Use `target="{SPELLINGS[close]}"`.' if close else answer("target", value.lower())
         if re.search("[<>]|[=!]=", value):
             advice = f"Type  target=data.query({value!r})  for rows like those."
         raise OptionError(
             f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a level of the treatment, a "
-            f"DataFrame, or a function of the propensity score.\n{advice or 'Type  target=  one of them.'}"
+            f"DataFrame, or a function of the propensity score.\n{advice or 'Use one of them.'}"
         )
     return name
 
@@ -469,8 +412,7 @@ class InferenceOptions:
 
     Parameters
     ----------
-    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, memory,
-    resamples
+    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, resamples
         As in `causalrisk.JRE.fit`.
     """
 
@@ -485,7 +427,6 @@ class InferenceOptions:
     rng: Any = 0
     n_jobs: int = 1
     progress: bool = False
-    memory: Any = None
     resamples: Any = None
 
     def __post_init__(self) -> None:
@@ -512,8 +453,6 @@ class InferenceOptions:
         self._check_df()
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
-        size = "a number of bytes or None"
-        _check_number("memory", self.memory, lambda given: given > 0, size, "memory=2e9  for 2 GB")
         check_rng(self.rng)
 
     def _check_df(self) -> None:
@@ -656,28 +595,24 @@ class JREOptions:
 
     Parameters
     ----------
-    objective, anchor, share, penalty, n_replicates, spread, replicates, method, bootstrap_replicates, n_starts
+    objective, anchor, share, penalty, n_replicates, spread, replicates, method
         As in `causalrisk.JRE.fit`.
     """
 
     objective: str = "risk"
     anchor: float | None = None
     share: float | None = None
-    penalty: float | str | None = None
+    penalty: float | None = None
     n_replicates: int | None = None
     spread: float | None = None
     replicates: Any = None
     method: str | None = None
-    bootstrap_replicates: str = "shifted"
-    n_starts: int = 1
 
     def __post_init__(self) -> None:
         one_of("objective", self.objective, OBJECTIVES)
         one_of("method", self.method, (None, *METHODS))
-        one_of("bootstrap_replicates", self.bootstrap_replicates, get_args(Replicates))
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1)
-        whole_number("n_starts", self.n_starts, 1)
         self._check_risk()
         self._check_penalty()
         if self.replicates is not None and self.n_replicates is not None:
@@ -711,21 +646,15 @@ class JREOptions:
         _check_number("share", self.share, lambda given: 0 <= given <= 1, share, "share=1")
 
     def _check_penalty(self) -> None:
-        if self.objective == "risk":
-            if self.penalty is not None:
-                raise OptionError(
-                    f'penalty={self.penalty!r} has no effect with objective="risk", whose weight of the expected risk '
-                    'is fixed.\nType  anchor=3  to fix its balance with the fit, or  objective="erm".'
-                )
-            return
-        if self.penalty is None:
-            object.__setattr__(self, "penalty", "n2")
-        if isinstance(self.penalty, str):
-            one_of("penalty", self.penalty, tuple(PENALTY_POWERS))
-        elif not _is_number(self.penalty, lambda given: 0 <= given <= LARGEST_PENALTY):
+        if self.objective == "risk" and self.penalty is not None:
             raise OptionError(
-                f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}, or one of "
-                f'{listed(tuple(PENALTY_POWERS))}.\nType  penalty="n2".'
+                f'penalty={self.penalty!r} has no effect with objective="risk", whose weight of the expected risk '
+                'is fixed.\nUse `anchor=3` to fix its balance with the fit, or `objective="erm"`.'
+            )
+        if not (self.penalty is None or _is_number(self.penalty, lambda given: 0 <= given <= LARGEST_PENALTY)):
+            raise OptionError(
+                f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}.\n"
+                "Leave `penalty` out for the squared number of units."
             )
 
     @property
@@ -737,9 +666,3 @@ class JREOptions:
     def replicate_spread(self) -> float:
         """Spread of the propensity replicates, relative to that of sampling."""
         return DEFAULT_SPREAD[self.objective] if self.spread is None else float(self.spread)
-
-    def penalty_for(self, n_units: float) -> float:
-        """Return the penalty of the objective "erm" for n units."""
-        if isinstance(self.penalty, str):
-            return float(n_units ** PENALTY_POWERS[self.penalty])
-        return float(self.penalty or 0)

@@ -43,7 +43,6 @@ from causalrisk.numerics.multiplicities import (
 from causalrisk.numerics.newton import WeightedRows
 from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
-from causalrisk.runtime.workers import check_wanted
 
 FRAME_STREAM = 16  # added to a stream for the rows of a target frame
 FEW = 8  # columns of weights below which one after the other, without products of pairs, is as fast as together
@@ -119,17 +118,6 @@ class SampleResampler:
             REPLICATE_STREAM + FRAME_STREAM, block, width, self._frame_units, spread=spread, at_once=at_once
         )
         return map(np.concatenate, zip(of_frame, drawn, strict=True))
-
-    def perturb_within(self, counts: Array, number: int, width: int, spread: float) -> Array:
-        """Fractional weights of the replicates of a resample."""
-        n_frame = self.sample.n_frame
-        drawn = self.resampler.perturb_within(counts[n_frame:], number, width, self.units, spread=spread)
-        if self.frame is None:
-            return drawn
-        of_frame = self.frame.perturb_within(
-            counts[:n_frame], number, width, self._frame_units, spread=spread, shift=FRAME_STREAM
-        )
-        return np.concatenate([of_frame, drawn])
 
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
@@ -533,7 +521,6 @@ def _of_block(
 
 def _stages(stage: RowStage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
     for part in row_blocks(block.sample.n):
-        check_wanted()
         yield stage(RowsToRefit(block.part(part), full), counts[part], group)
 
 

@@ -6,7 +6,6 @@ import functools
 import inspect
 import os
 import re
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from causalrisk.design import ColumnOptions, DiD, Scan, Survey, as_scan, design_from_formula, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
 from causalrisk.design.dtypes import listing, numbers
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.survey import Factors, SurveyDesign, labels_of
 from causalrisk.errors import (
     CausalRiskError,
@@ -32,6 +32,7 @@ from causalrisk.errors import (
     one_of,
     warn_user,
 )
+from causalrisk.errors.aliases import attribute, read
 from causalrisk.estimators.estimates import BlockInfluence, sandwich, small_sample_factor
 from causalrisk.estimators.options import InferenceOptions, model_options, options_of
 from causalrisk.estimators.record import FitRecord
@@ -39,8 +40,7 @@ from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.models.estimators import chosen_models
-from causalrisk.models.keywords import STUDY, check_keywords, unknown_attribute
-from causalrisk.models.model import CausalModel
+from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
@@ -124,7 +124,6 @@ class EventStudy:
             n_coefficients=0, strata=factors,
         )  # fmt: skip
 
-    @check_keywords("methods")
     def effects(self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step") -> Any:
         """Effects by exposure, group or time, or of each group in each period.
 
@@ -155,7 +154,7 @@ class EventStudy:
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
-        one_of("by", by, (None, *BY))
+        by = one_of("by", by, (None, *BY))
         effects, after = self.params.to_numpy(), self.exposure >= 0
         if by is None:
             return self.params.index, effects, self.contributions
@@ -197,7 +196,7 @@ class EventStudy:
             )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
-        statistic, count = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)[:2]
+        statistic, count, _ = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
         m = self.df if np.isfinite(self.df) else len(self.contributions) - 1.0
         if m < count:
             raise OptionError(
@@ -206,7 +205,6 @@ class EventStudy:
             )
         return joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
-    @check_keywords("methods")
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
         """Effects by exposure, group or time, with each interval by itself and those that hold together.
 
@@ -224,11 +222,10 @@ class EventStudy:
         matplotlib Axes
             The plot.
         """
-        one_of("by", by, BY[:3])
+        by = one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
         return draw_event_study(each, joint, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 
-    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary: effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
 
@@ -251,7 +248,6 @@ class EventStudy:
         """Return a methods paragraph: effects, controls, units, models, and standard errors."""
         return study_methods(self._first, self.facts, self.notes)
 
-    @check_keywords("methods")
     def report(
         self,
         path: str | os.PathLike[str] = "report.html",
@@ -314,8 +310,7 @@ class EventStudy:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        what = "event studies have"
-        raise UnavailableError(unknown_attribute("study", what, name, known=dir(type(self)), variable="study"))
+        raise UnavailableError(attribute("study", "study", name, dir(type(self))))
 
     def __repr__(self) -> str:
         overall = self.effects("all").iloc[0]
@@ -327,18 +322,17 @@ class EventStudy:
         return self.summary().as_html()
 
 
-@check_keywords(
-    "event_study",
-    CausalModel.from_formula,
-    without=("treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"),
-)
+NOT_STUDIED = ["treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"]
+STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
+
+
 def event_study(
     formula: str,
     data: Any = None,
     *,
-    begins: str,
-    time: str,
-    unit: str,
+    begins: str = "",
+    time: str = "",
+    unit: str = "",
     estimator: str | type[CausalModel] = "AIPW",
     controls: str = "never",
     cov_type: str | None = None,
@@ -431,14 +425,21 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    model, caller = _one_model(estimator), sys._getframe(2)
-    scope = {**caller.f_globals, **caller.f_locals}
+    own: dict[str, Any] = {"begins": begins, "time": time, "unit": unit, "estimator": estimator, "controls": controls}
+    own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
+    options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
+    begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
+    options["read_as"] = read_as
+    model, scope = _one_model(estimator), callers_variables(1)
     one_of("controls", controls, CONTROLS)
     one_of("cov_type", cov_type, COV_TYPES)
     one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
-    if data is None:
-        raise TypeError(f"event_study misses 'data', a row for each unit and period.\n{STUDY}")
+    if data is None or not (begins and time and unit):
+        raise TypeError(
+            "event_study needs data with a row for each unit and period, and the columns of three things.\n"
+            'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
+        )
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "an event study fits each group in each period, and a scan would be read for each of them.\n"
@@ -473,7 +474,7 @@ def event_study(
         warn_user(notes[-1], DesignWarning)
     if not fits:
         raise _no_effects(units, controls)
-    left_out = max(_left_out(res) for res in fits.values())
+    left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
         notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
     if without:
@@ -533,20 +534,10 @@ def _deviations(left_out: Array, times: Array) -> Array:
     return jackknife_deviations(np.where(np.isnan(left_out), np.nanmean(left_out, axis=0), left_out), times)
 
 
-def _left_out(res: CausalResults) -> int:
-    """Return the number of units that miss a variable, of those that a fit compares."""
-    ledger = res.model.design.sample_ledger
-    return int(ledger["dropped"][ledger["formula"] != "subpop"].sum())
-
-
 def _one_model(estimator: Any) -> type[CausalModel]:
     """Return the class of one estimator that is named."""
     if isinstance(estimator, str | type):
-        try:
-            return chosen_models(estimator)[0]
-        except OptionError as error:
-            text = str(error).replace("estimators: ", "estimator: ")
-            raise OptionError(re.sub(r"estimators=\[(.*)\]", r"estimator=\1", text)) from None
+        return chosen_models(estimator)[0]
     raise OptionError(
         f"estimator is a {type(estimator).__name__}; expected the name of one.\n"
         'Type  estimator="AIPW"  and call once for each estimator.'
@@ -610,10 +601,15 @@ def _fit(
     columns = options_of(ColumnOptions, {**given, "subpop": COMPARED if surveyed else None})
     try:
         design = design_from_formula(
-            changed, wide, columns, propensity=propensity, frame=scope, constant_outcome=model.spec.constants,
+            changed,
+            wide,
+            columns,
+            propensity=propensity,
+            frame=scope,
+            constant_outcome=model.spec.constants,
             joint_outcome=model.spec.joint,
-        )  # fmt: skip
-        made = model._of(design, model._checked(model_options(design, given)))
+        )
+        made = model._checked(design, model_options(design, given))
         return made.fit(**inference)
     except CausalRiskError as error:
         raise type(error)(f"group {cell[0]} in {cell[1]}: {str(error).replace(changed, formula)}") from error

@@ -12,7 +12,6 @@ import pandas as pd
 
 from causalrisk.inference import permutation
 from causalrisk.inference.permutation import Permutations
-from causalrisk.models.keywords import check_keywords
 from causalrisk.report.plots import draw_permutations
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
@@ -112,7 +111,6 @@ class PermutationTest:
     def _kind(self) -> str:
         return "wald" if self._data.position is None else self._data.kind
 
-    @check_keywords("methods")
     def summary(self, title: str | None = None) -> ResultSummary:
         """Summary of the test.
 
@@ -149,7 +147,7 @@ class PermutationTest:
         return build_summary([TableContent(rows=rows, aligns="lrlr", title=heading)], self._notes())
 
     def _notes(self) -> list[str]:
-        data, record = self._data, self._data.record
+        data = self._data
         again = "every step of the estimator is redone in each permutation"
         notes = [
             f"The treatment is permuted among {data.assignment.words}; {again}. The p-value is exact for the "
@@ -170,11 +168,13 @@ class PermutationTest:
                 f"In {data.failed} permutations the estimator could not be computed; they count as extreme, so that "
                 "the p-value is too large rather than too small."
             )
-        if record.weight_fit is not None and record.weight_fit.model.propensity.estimated:
-            notes.append("The propensity score is fitted again in each permutation.")
+        if data.adjusts_treatment:
+            notes.append(
+                "The propensity score was estimated from covariates. For observational data, whose treatment was not "
+                "assigned at random, the test says nothing."
+            )
         return notes
 
-    @check_keywords("methods")
     def plot(self, ax: Any = None) -> Any:
         """Histogram of the statistic over the permutations, with that of the fit.
 
@@ -201,7 +201,7 @@ class PermutationTest:
         value = f"{NAMES[self._kind]} {format_number(self.statistic, 5)}"
         return (
             f"Permutation test, {data.record.spec.name}: {self.term}, {value}, p {format_p(self.pvalue)}, "
-            f"{data.alternative}, {how}"
+            f"{data.alternative}, {how}{'; for randomized trials only' if data.adjusts_treatment else ''}"
         )
 
     def _repr_html_(self) -> str:

@@ -5,7 +5,6 @@ Rows may come all together or block by block, in any order, and be drawn by any 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import numbers
@@ -26,7 +25,7 @@ CHUNK = 1024  # units that one generator draws
 FEW = 8  # equal units a row up to which units are drawn one after the other, and counted
 FAN = 64  # chunks, or groups of as many, among which one generator splits their total
 JACKKNIFE = "jackknife"  # the kind that leaves out one unit in each column in place of drawing
-REPLICATE_STREAM, RESAMPLE_STREAM, NESTED_STREAM, START_STREAM, PERMUTATION_STREAM, MULTIPLIER_STREAM = range(6)
+REPLICATE_STREAM, RESAMPLE_STREAM, PERMUTATION_STREAM, MULTIPLIER_STREAM = 0, 1, 4, 5
 Split: TypeAlias = Callable[[np.random.Generator, Array, Array], NDArray[Any]]
 
 ROOT5, HALVES = np.sqrt(5), np.sqrt([1.5, 1.0, 0.5])
@@ -288,44 +287,12 @@ class Resampler:
         """Draw as `perturb` does, in groups of `at_once` columns, which are the same whatever it is."""
         return self._columns(functools.partial(_dirichlet, spread), (stream, block), width, units, at_once=at_once)
 
-    def perturb_within(
-        self, weights: Array, number: int, width: int, units: Units, *, spread: float, shift: int = 0
-    ) -> Array:
-        """Draw fractional weights of the rows of a resample.
-
-        Parameters
-        ----------
-        weights : ndarray, shape (n,)
-            A column of `draw`.
-        number : int
-            Number of the resample.
-        width : int
-            How many to draw of it.
-        units : Units
-            All rows.
-        spread : float
-            As in `perturb`.
-        shift : int, default 0
-            Added to the number of the random stream.
-
-        Returns
-        -------
-        ndarray, shape (n, width)
-            Fractional weights times multiplicities times observation weights.
-        """
-        sizes = weights if self.one_by_one else weights / units.weights
-        first = np.unique(units.number, return_index=True)[1]  # the rows of a cluster have one multiplicity
-        strata = None if units.strata is None else units.strata[first]
-        n_strata, count = self.chunks.sums.shape
-        chunks = Units(units.number[first], sizes[first], strata).chunks(count * CHUNK, n_strata)
-        split, within = functools.partial(_dirichlet, spread), dataclasses.replace(self, chunks=chunks)
-        return next(within._columns(split, (NESTED_STREAM + shift, number), width, units, at_once=width, sizes=sizes))
-
     def _columns(
-        self, split: Split, key: tuple[int, int], width: int, units: Units, *, at_once: int, sizes: Array | None = None
+        self, split: Split, key: tuple[int, int], width: int, units: Units, *, at_once: int
     ) -> Iterator[Array]:
-        """Draw some columns at a time; `sizes` are for how many equal units each row stands, where not for one."""
-        if sizes is None and (self.one_by_one or units.strata is not None):
+        """Draw some columns at a time."""
+        sizes = None  # equal units that each row stands for, where not for one
+        if self.one_by_one or units.strata is not None:
             sizes = units.weights if self.one_by_one else np.ones(len(units.number))
         chunks: list[_Chunk] = []
         for stratum, rows in units.by_stratum:

@@ -103,7 +103,6 @@ def minimize_objective(
     value_gradient_hessian: Callable[[Array], tuple[float, Array, Array]],
     equations: Array,
     method: str,
-    starts: Array | None,
 ) -> tuple[Array, OptimizeResult]:
     """Minimise a smooth objective from z = 0, in coordinates where its Hessian there is about the identity.
 
@@ -115,8 +114,6 @@ def minimize_objective(
         Equations (c, h) of the objective at z = 0, whose c have the Hessian's positive part as their Gram matrix.
     method : str
         A method of `scipy.optimize.minimize`.
-    starts : ndarray, shape (s, p), or None
-        Further starting points in these coordinates; the best minimum is kept.
 
     Returns
     -------
@@ -136,10 +133,7 @@ def minimize_objective(
         white = solve_triangular(factor, half.T, trans="T")
         return value, solve_triangular(factor, gradient, trans="T"), (white + white.T) / 2
 
-    points = np.zeros((1, len(factor))) if starts is None else np.vstack([np.zeros(len(factor)), starts])
-    results = [_minimize(whitened, point, method) for point in points]
-    result = min((_polished(whitened, r) for r in results), key=lambda r: (not r.success, r.fun))
-    result.starts = [float(r.fun) for r in results]
+    result = _polished(whitened, _minimize(whitened, np.zeros(len(factor)), method))
     return solve_triangular(factor, result.x), result
 
 

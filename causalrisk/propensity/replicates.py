@@ -3,8 +3,7 @@
 Flows in: a weight fit, multiplicities of B replicates; those of the rows in m resamples, and their own propensity fits.
 Flows out: gamma_b, and the sums over the rows that training needs of the importance weights w[i, b, j] of row i under
 replicate b within resample j, which are never all held. Within resample j, whose own fit is gamma_j, replicate b is at
-gamma_j + delta_b, delta_b = gamma_b - gamma of the full sample ("shifted"), or drawn and fitted afresh from the
-resample ("nested").
+gamma_j + delta_b, with delta_b = gamma_b - gamma of the full sample.
 """
 
 from __future__ import annotations
@@ -212,11 +211,6 @@ class WeightMoments:
         """Return the parts of the moments, mean and common, in which the tilt has a share."""
         return [self.mean] if self.common is None else [self.mean, self.common]
 
-    def scaled(self, factor: Array) -> WeightMoments:
-        """Return the moments of the weights times a factor of shape (n, m), not negative."""
-        common = None if self.common is None else self.common.scaled(factor)
-        return WeightMoments(self.mean.scaled(factor), common, self.own_sd * factor)
-
     def subset(self, resamples: NDArray[np.bool_]) -> WeightMoments:
         """Return the moments of some of the resamples."""
         common = None if self.common is None else self.common.subset(resamples)
@@ -409,7 +403,7 @@ def kept_bytes(model: WeightModel, n_rows: int, count: int) -> int:
 
 
 class BatchedWeights:
-    """Replicates of any model and target, shifted or nested: one resample at a time.
+    """Replicates of any model and target: one resample at a time.
 
     Parameters
     ----------
@@ -523,38 +517,6 @@ class BatchedWeights:
         mean = ImportanceWeights(at.excess + of_excess, mean_tilt, mean_measure)
         common = ImportanceWeights(along, common_tilt, sd)
         return WeightMoments(mean, common, np.sqrt(np.maximum(variance - along**2, 0.0)))
-
-
-class GroupWeights:
-    """Importance weights of a group: the weights of all rows times a factor.
-
-    Parameters
-    ----------
-    replicates : ReplicateWeights
-        Importance weights of all rows.
-    factor : ndarray, shape (n, m)
-        Zero outside of the group.
-    """
-
-    def __init__(self, replicates: ReplicateWeights, factor: Array) -> None:
-        self.replicates, self.factor = replicates, factor
-        self.failures, self.count = replicates.failures, replicates.count
-
-    def sums(self, share: Array, rows: Array) -> Array:
-        """Return the sums over all rows, with the factor in the share."""
-        return self.replicates.sums(share * self.factor, rows)
-
-    def adjoint(self, values: Array) -> Array:
-        """Adjoint over all rows, times the factor."""
-        return self.factor * self.replicates.adjoint(values)
-
-    def moments(self, at: ImportanceWeights) -> WeightMoments:
-        """Moments over all rows times the factor; `at` are the importance weights of all rows."""
-        return self.replicates.moments(at).scaled(self.factor)
-
-    def subset(self, resamples: NDArray[np.bool_]) -> GroupWeights:
-        """Return the weights of some of the resamples."""
-        return GroupWeights(self.replicates.subset(resamples), some_columns(self.factor, resamples))
 
 
 @dataclass(frozen=True)
@@ -690,8 +652,8 @@ class BatchedReplicates(ResampleReplicates):
     count : int
         Number of replicates, B.
     gamma_of : callable
-        Multiplicities (n,) of a resample, its own propensity coefficients (S,) and its number -> coefficients of its
-        usable replicates, shape (S, B_j).
+        Multiplicities (n,) of a resample and its own propensity coefficients (S,) -> coefficients of its usable
+        replicates, shape (S, B_j).
     at_once : int or None
         As in `ResampleReplicates`.
     totals : list of ReplicateTotals, optional
@@ -699,12 +661,12 @@ class BatchedReplicates(ResampleReplicates):
     """
 
     count: int
-    gamma_of: Callable[[Array, Array, int], Array]
+    gamma_of: Callable[[Array, Array], Array]
     at_once: int | None = None
     totals: list[ReplicateTotals] | None = None
 
     @classmethod
-    def of(cls, weight_fit: WeightFit, count: int, gamma_of: Callable[[Array, Array, int], Array]) -> BatchedReplicates:
+    def of(cls, weight_fit: WeightFit, count: int, gamma_of: Callable[[Array, Array], Array]) -> BatchedReplicates:
         """Return those of rows in memory; parameters as of the class, and the full-sample fit."""
         bytes_of_one = kept_bytes(weight_fit.model, len(weight_fit.excess), count)
         return cls(count, gamma_of, max(KEPT // bytes_of_one, 1))
@@ -714,24 +676,14 @@ class BatchedReplicates(ResampleReplicates):
     ) -> tuple[ImportanceWeights, ReplicateWeights]:
         """As in `ResampleReplicates`."""
         at = rows.model.weights_at(rows.model.predictors(gamma), counts, whole)
-        gammas = [self.gamma_of(counts[:, j], gamma[:, j], int(number)) for j, number in enumerate(numbers)]
+        gammas = [self.gamma_of(counts[:, j], gamma[:, j]) for j in range(len(numbers))]
         totals = None if self.totals is None else [self.totals[number] for number in numbers]
         return at, BatchedWeights(rows.slices, rows.model, counts, gammas, self.count, totals)
 
 
-def shifted_gamma(shifts: Array, counts: Array, gamma: Array, number: int) -> Array:
+def shifted_gamma(shifts: Array, counts: Array, gamma: Array) -> Array:
     """Replicates of the full sample, moved along with the resample's own fit; `shifts` as in `Replicates`."""
     return gamma[:, None] + shifts
-
-
-def nested_gamma(
-    weight_fit: WeightFit, draw: Callable[[Array, int], Array], counts: Array, gamma: Array, number: int
-) -> Array:
-    """Replicates drawn from the resample itself and fitted afresh.
-
-    `draw` turns multiplicities (n,) and number of a resample into multiplicities of its replicates, (n, B).
-    """
-    return weight_fit.refit(draw(counts, number), gamma).usable
 
 
 def fewest_combinations(delta: Array, n_terms: int, tolerance: float) -> int:

@@ -68,20 +68,10 @@ def seconds_per_fit(fits, count, budget):
 
 
 def plain_loop(d, X, rng):
-    """Logit fits to resamples: all that shifted replicates need."""
+    """Logit fits to resamples: all that the propensity part needs."""
     while True:
         rows = rng.integers(0, len(d), len(d))
         yield Logit(d[rows], X[rows]).fit(disp=0)
-
-
-def nested_loop(d, X, rng):
-    """Logit fits to each resample and to resamples of it."""
-    while True:
-        outer = rng.integers(0, len(d), len(d))
-        yield Logit(d[outer], X[outer]).fit(disp=0)
-        for _ in range(N_REPLICATES):
-            rows = outer[rng.integers(0, len(d), len(d))]
-            yield Logit(d[rows], X[rows]).fit(disp=0)
 
 
 def statsmodels_effect(y, d, X):
@@ -116,7 +106,7 @@ def work(record, n_boot):
     Parameters
     ----------
     record : FitRecord
-        A fit of the Joint Robust Estimator with shifted logit replicates.
+        A fit of the Joint Robust Estimator with logit replicates.
     n_boot : int
         Resamples.
 
@@ -162,7 +152,7 @@ def joint_case(frame, formula, n_boot, repeats):
     }
 
 
-def case(n, n_boot, outer, budget):
+def case(n, n_boot, budget):
     """Measure one size.
 
     Parameters
@@ -171,8 +161,6 @@ def case(n, n_boot, outer, budget):
         Rows.
     n_boot : int
         Resamples of every bootstrap.
-    outer : int
-        Resamples of the nested loop that are timed, if the budget allows.
     budget : float
         Seconds for each loop.
 
@@ -189,9 +177,6 @@ def case(n, n_boot, outer, budget):
     y, d = frame.y.to_numpy(), frame.d.to_numpy()
     X = np.column_stack([np.ones(n), frame.iloc[:, 2:]])
     rng = np.random.default_rng(0)
-    fits = outer * (N_REPLICATES + 1)
-    nested, found["nested_done"] = seconds_per_fit(nested_loop(d, X, rng), fits, budget)
-    found["nested"] = nested * n_boot * (N_REPLICATES + 1)
     plain, found["plain_done"] = seconds_per_fit(plain_loop(d, X, rng), 50, budget)
     found["plain"] = plain * (n_boot + N_REPLICATES)
     for model, method in ((cr.IPWRA, "ipw_ra"), (cr.AIPW, "aipw")):
@@ -218,14 +203,12 @@ def single_seconds(y, d, X, method):
 def joint_rows(found):
     """Rows of the table of the joint fit."""
     floor, jre = found["gemm"] + found["exp"], found["jre"]
-    n_fits = found["n_boot"] * (N_REPLICATES + 1)
     yield f"JRE, {N_REPLICATES} replicates, {found['n_boot']} resamples", jre, None, f"{found['memory']:.0f} MB"
     yield "  matrix products at the machine's rate", found["gemm"], None, f"{found['gemm_rate']:.1f} GFlop/s"
     yield "  exponentials at the machine's rate", found["exp"], None, f"{found['exp_rate']:.0f} M/s"
     yield "  floor, the sum of both", floor, None, f"JRE takes {jre / floor:.1f} x the floor"
-    yield f"loop of {n_fits} Logit fits (nested)", found["nested"], jre, f"{found['nested_done']} timed"
     n_fits = found["n_boot"] + N_REPLICATES
-    yield f"loop of {n_fits} Logit fits (shifted)", found["plain"], jre, f"{found['plain_done']} timed"
+    yield f"loop of {n_fits} Logit fits", found["plain"], jre, f"{found['plain_done']} timed"
 
 
 def separate_rows(found, name):
@@ -245,9 +228,9 @@ def main():
     parser.add_argument("--budget", type=float, default=40.0, help="seconds for each loop of statsmodels fits")
     parser.add_argument("--case", type=int, choices=COVARIATES, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    outer, budget = (2, min(args.budget, 5.0)) if args.quick else (20, args.budget)
+    budget = min(args.budget, 5.0) if args.quick else args.budget
     if args.case:
-        print(json.dumps(case(args.case, 499 if args.case >= 100_000 else 999, outer, budget)))
+        print(json.dumps(case(args.case, 499 if args.case >= 100_000 else 999, budget)))
         return
     quick = ["--quick"] if args.quick else []
     print(f"{'':47}{'seconds':>10}{'ratio':>9}")

@@ -32,7 +32,6 @@ CASES = {  # options of the model, options of the fit
     "target entropy": ({"target": "entropy"}, {}),
     "three arms": ({"treat": "three", "reference": 0}, {}),
     "100 clusters": ({"cluster": "site"}, {}),
-    "nested replicates": ({}, {"bootstrap_replicates": "nested"}),
 }
 
 

@@ -92,14 +92,6 @@ def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
     np.testing.assert_allclose(given.influence()["change"], res.influence()["change"], rtol=1e-9)
 
 
-def test_nested_replicates_are_not_drawn_anew_for_each_row(frame):
-    fits = [
-        model(frame, cr.JRE).fit(n_boot=2, n_replicates=40, bootstrap_replicates=kind) for kind in ("shifted", "nested")
-    ]
-    one, other = (res.influence(method="shifted")["change"] for res in fits)
-    np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-9)
-
-
 def test_influence_function_for_large_samples(cattaneo):
     res = cr.AIPW.from_formula("bweight ~ mage + medu", cattaneo, treat="mbsmoke").fit()
     exact, approximate = res.influence(), res.influence(method="influence")

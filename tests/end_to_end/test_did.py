@@ -19,7 +19,6 @@ import scipy.stats
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DiD, Hajek, OptionError, OutcomeRegression, Survey
-from causalrisk.cli import main
 from causalrisk.report.page.methods import call_of, references
 from tests.conftest import REFERENCE, in_blocks
 from tests.studies import study_staggered
@@ -230,18 +229,6 @@ def test_one_of_the_models_may_be_wrong():
     assert abs(neither.effect - 2) > 4 * neither.bse["ATT"]
 
 
-@pytest.mark.parametrize(("data", "formula", "typed", "did"), [
-    (SIM, "y1 ~ x1", ["--before", "y0", "--not-normalized"], DiD(before="y0", normalize=False)),
-    (LONG, "y ~ x1", ["--time", "year", "--unit", "id"], OF_LONG),
-])  # fmt: skip
-def test_the_command_line_has_it(tmp_path, capsys, data, formula, typed, did):
-    file = tmp_path / "data.csv"
-    data.to_csv(file, index=False)
-    assert main(["fit", str(file), formula, "--treat", "d", "--estimator", "AIPW", *typed]) == 0
-    assert capsys.readouterr().out == f"{fit(data=pd.read_csv(file), formula=formula, did=did).summary()}\n"
-    assert main(["fit", str(file), formula, "--treat", "d", "--unit", "id"]) == 2
-
-
 SECTIONS = json.loads((REFERENCE / "did_cross_sections.json").read_text())
 CROSS = pd.DataFrame(SECTIONS["data"]).assign(
     s=np.arange(400) % 5, psu=np.arange(400) % 80, f=1 + np.arange(400) % 3, g=np.arange(400) // 40 % 2
@@ -334,7 +321,7 @@ def test_groups_of_cross_sections_are_their_rows():
     assert np.isfinite(crossed().effects_by("~ x1")).all(axis=None)
 
 
-def test_what_is_said_of_cross_sections(tmp_path, unprinted_plots, capsys):
+def test_what_is_said_of_cross_sections(tmp_path, unprinted_plots):
     res = crossed()
     for said in (str(res.summary()), res.methods()):
         assert "113 of 1 in 2015" in " ".join(said.split())
@@ -344,10 +331,6 @@ def test_what_is_said_of_cross_sections(tmp_path, unprinted_plots, capsys):
     names = {"data": CROSS}
     exec(call_of(res._record), names)
     np.testing.assert_array_equal(names["res"].params, res.params)
-    file = tmp_path / "data.csv"
-    CROSS.to_csv(file, index=False)
-    assert main(["fit", str(file), "y ~ x1 + x2", "--treat", "d", "--estimator", "AIPW", "--time", "year"]) == 0
-    assert capsys.readouterr().out == f"{crossed(data=pd.read_csv(file)).summary()}\n"
 
 
 def test_what_cross_sections_cannot_have():

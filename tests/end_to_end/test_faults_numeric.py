@@ -360,7 +360,7 @@ def test_fault_45_no_replicate_converges(data, monkeypatch):
 ONES = np.ones((N, 5))
 
 
-@pytest.mark.parametrize("penalty", [0, 1.0, "n", "n2", 1e8])
+@pytest.mark.parametrize("penalty", [0, 1.0, None, 1e8])
 def test_fault_68_replicates_without_spread_give_ipwra(data, penalty):
     res = build(cr.JRE, data, FORMULA).fit(objective="erm", penalty=penalty, replicates=ONES, cov_type="robust")
     ipwra = fit(cr.IPWRA, data, FORMULA)
@@ -455,9 +455,9 @@ def test_fault_69_standard_errors_are_right_or_refused(data, penalty):
     np.testing.assert_allclose(res.bse, ipwra.bse, rtol=1e-6)
 
 
-@pytest.mark.parametrize("penalty", [-1, np.nan, np.inf, "n3", "10 n", True, [1.0]])
+@pytest.mark.parametrize("penalty", [-1, np.nan, np.inf, "n2", "10 n", True, [1.0]])
 def test_fault_69_penalty_that_is_none(data, penalty):
-    with raises_with(cr.OptionError, f"penalty={penalty!r}", "'n1.5'", "penalty="):
+    with raises_with(cr.OptionError, f"penalty={penalty!r}", "a number"):
         build(cr.JRE, data).fit(objective="erm", penalty=penalty)
 
 

@@ -607,19 +607,18 @@ def test_outcome_models_equal_statsmodels(family, link, made):
         assert res.params.iloc[1 + d] == pytest.approx(glm.predict(frame).mean(), rel=1e-8)
 
 
-@pytest.mark.parametrize("options", [{"objective": "erm", "penalty": "n"}, {"objective": "risk"}])
-def test_joint_binary_outcomes_reach_a_minimum_from_any_start_and_method(options):
+@pytest.mark.parametrize("options", [{"objective": "erm", "penalty": 200}, {"objective": "risk"}])
+def test_joint_binary_outcomes_reach_a_minimum_by_any_method(options):
     frame = simulate(200).assign(y=lambda f: (f.y > 1).astype(int))
     model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial")
     quick = {"cov_type": "robust", "n_replicates": 10, **options}
     runs = [
         model.fit(**quick, **more)
-        for more in ({}, {"n_starts": 4}, {"method": "BFGS"}, {"method": "trust-ncg"}, {"method": "Newton-CG"})
+        for more in ({}, {"method": "BFGS"}, {"method": "trust-ncg"}, {"method": "Newton-CG"})
     ]
     for run in runs:
         assert run.converged and run.optimize_result.hessian_min > 0
         assert run.effect == pytest.approx(runs[0].effect, rel=1e-6)
-    assert len(runs[1].optimize_result.starts) == 4
 
 
 def test_one_replicate_without_spread_is_ipwra_for_a_binary_outcome():

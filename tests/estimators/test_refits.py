@@ -15,8 +15,7 @@ from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, UNADJUSTED
 from causalrisk.inference.covariance import refitter_of
-from causalrisk.numerics.multiplicities import Resampler, Units, seed_sequence
-from causalrisk.propensity.replicates import Replicates, nested_gamma
+from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate
 from tests.problems import ERM, RISK, model_of, multiplicities, numeric_influence, problem
@@ -127,7 +126,7 @@ def test_resamples_equal_fits_of_the_repeated_rows(model):
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 @pytest.mark.parametrize("target", ["all", "treated"])
 def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family, target):
-    """The batched solution against scipy's on the resample's own data, replicates shifted."""
+    """The batched solution against scipy's on the resample's own data, whose replicates move with its score."""
     parts = problem(family=family, target=target)
     sample, fit, scale = parts.sample, parts.fit, parts.scale
     _, _, refit = parts.joint(criterion)
@@ -145,37 +144,6 @@ def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family,
         spread = Replicates(own.gamma[:, None] + shift, np.zeros(states.shape[1], dtype=np.int8))
         alone = estimate_jointly(JointProblem(again, own, start, spread, scale, float(sample.n)), refit.criterion)
         np.testing.assert_allclose(values[:3, j], alone.estimate.params, rtol=1e-7)
-
-
-def test_nested_replicates_are_fitted_to_resamples_of_the_resample():
-    parts = problem()
-    sample, fit = parts.sample, parts.fit
-    resampler, units = Resampler.of("pairs", seed_sequence(0), sample.n), Units(np.arange(sample.n), np.ones(sample.n))
-    weights = multiplicities(sample.n, 1, 5)[:, 0]
-
-    def draw(w, number):
-        return resampler.perturb_within(w, number, 4, units, spread=0.5)
-
-    own = fit.refit(weights[:, None]).coefficients[:, 0]
-    states = nested_gamma(fit, draw, weights, own, 7)
-    drawn = draw(weights, 7)
-    assert (drawn[weights == 0] == 0).all()
-    np.testing.assert_allclose(drawn.sum(axis=0), sample.n)
-    for b in range(4):
-        alone = fit_weights(fit.model, np.maximum(drawn[:, b], 1e-300))
-        np.testing.assert_allclose(states[:, b], alone.gamma, rtol=1e-7, atol=1e-9)
-    assert not np.array_equal(drawn, draw(weights, 8))
-
-
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
-def test_nested_and_shifted_standard_errors_agree():
-    """Same resamples: the two differ by a few percent (nested draws its replicates afresh each time)."""
-    model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(250), treat="d")
-    shifted = model.fit(n_boot=150, n_replicates=30)
-    nested = model.fit(n_boot=150, n_replicates=30, bootstrap_replicates="nested")
-    assert nested.effect == shifted.effect
-    assert not np.array_equal(nested.boot_params, shifted.boot_params)
-    assert nested.effect_se == pytest.approx(shifted.effect_se, rel=0.1)
 
 
 def test_failed_resamples_are_recorded_and_leave_the_others_alone():

@@ -13,7 +13,6 @@ FORMULA = "y ~ x1 + x2"
 CASES = {
     "pairs": {},
     "bayesian": {"bootstrap": "bayesian"},
-    "nested": {"bootstrap_replicates": "nested", "n_replicates": 10},
     "erm": {"objective": "erm", "n_replicates": 100},
     "no share": {"share": 0},
 }
@@ -31,9 +30,7 @@ def data():
 
 
 def both(data, formula=FORMULA, treat="d", options=None, **fit):
-    own = {
-        name: fit.pop(name) for name in ("objective", "bootstrap_replicates", "n_replicates", "share") if name in fit
-    }
+    own = {name: fit.pop(name) for name in ("objective", "n_replicates", "share") if name in fit}
     options = {"treat": treat, **(options or {})}
     joint = cr.JRE.from_formula(formula, data, **options).fit(n_boot=40, **own, **fit)
     return joint, cr.IPWRA.from_formula(formula, data, **options).fit(n_boot=40, cov_type="bootstrap", **fit)

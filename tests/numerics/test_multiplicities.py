@@ -149,30 +149,6 @@ def test_bayesian_weights_of_counted_rows_are_in_law_those_of_the_rows_written_o
         assert stats.kstest(together, law).pvalue > 1e-3
 
 
-def test_weights_within_a_resample_of_clusters_vary_as_those_of_as_many_clusters():
-    """A cluster drawn m times is m clusters, whose weights add up to a gamma variable of m times the shape."""
-    drawing = Draws("cluster", 80, clusters=np.repeat(np.arange(40), 2))
-    counts = np.repeat(np.r_[np.ones(36), 4, 0, 0, 0], 2)
-    drawn = drawing.resampler.perturb_within(counts, 0, 4000, drawing.units, spread=0.5)
-    np.testing.assert_array_equal(drawn[::2], drawn[1::2])
-    assert (drawn[counts == 0] == 0).all()
-    assert drawn[72].mean() == pytest.approx(4, abs=0.1)
-    assert drawn[72].var() == pytest.approx(4 * 0.25 * (1 - 4 / 40), rel=0.1)  # the weights add up to a total
-
-
-@pytest.mark.parametrize("options", [{}, {"kind": "stratified", "arms": ARMS}], ids=["pairs", "stratified"])
-@pytest.mark.parametrize("frequency", [False, True])
-def test_weights_within_a_resample_keep_its_size_and_leave_out_what_it_does(options, frequency):
-    drawing = Draws(weights=FREQUENCIES, frequency=frequency, **options)
-    counts = drawing.draw(width=1)[:, 0]
-    counts[CHUNK : 2 * CHUNK] = 0  # a chunk that was not drawn
-    drawn = drawing.resampler.perturb_within(counts, 3, 5, drawing.units, spread=0.5)
-    assert (drawn[counts == 0] == 0).all()
-    assert (drawn[counts > 0] > 0).all()
-    times = 1 if frequency else FREQUENCIES
-    np.testing.assert_allclose((drawn / np.expand_dims(times, -1)).sum(axis=0), (counts / times).sum())
-
-
 def test_cluster_resamples_keep_clusters_whole():
     groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
     counts = Draws("cluster", 50, clusters=groups).draw()

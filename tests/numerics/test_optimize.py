@@ -1,4 +1,4 @@
-"""Minimisation of smooth objectives: saddles, places where the objective is no number, several starts."""
+"""Minimisation of smooth objectives: saddles, places where the objective is no number."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ def test_steps_to_where_the_objective_is_no_number_are_shortened(method):
         seen.append(z[0])
         return rosenbrock(z, low=-0.5)
 
-    z, result = minimize_objective(bounded, EQUATIONS, method, np.array([[-0.49, 1.5]]))
+    z, result = minimize_objective(bounded, EQUATIONS, method)
     assert result.success and result.hessian_min > 0
     np.testing.assert_allclose(z, 1, rtol=1e-8)
-    assert len(result.starts) == 2
 
 
 def test_a_saddle_is_no_minimum():
@@ -41,7 +40,7 @@ def test_a_saddle_is_no_minimum():
     def saddle(z):
         return z[0] ** 2 - z[1] ** 2, np.array([2 * z[0], -2 * z[1]]), np.diag([2.0, -2.0])
 
-    _, result = minimize_objective(saddle, EQUATIONS, "BFGS", None)
+    _, result = minimize_objective(saddle, EQUATIONS, "BFGS")
     assert not result.success
     assert "not positive definite" in result.message and result.hessian_min == pytest.approx(-2)
 

@@ -1,4 +1,4 @@
-"""Studies: the same frame whatever the number of processes, order and interruptions; failures; tables by hand."""
+"""Studies: the same frame whatever the number of processes and order; failures; tables by hand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def assert_same(left, right):
     pd.testing.assert_frame_equal(left.table, right.table, check_exact=True)
 
 
-# --- seeds, processes, interruptions -------------------------------------------------------------------------------
+# --- seeds, processes ----------------------------------------------------------------------------------------------
 
 
 def test_processes_do_not_change_the_frame(small):
@@ -215,7 +215,7 @@ def test_options_of_models_and_fits():
         "IPWRA": "IPWRA",
         "probit": ("IPWRA", {"propensity_link": "probit"}),
         "oracle": (cr.IPWRA, {"formula": designs.Strong().oracle_formula}),
-        "erm": ("JRE", {"objective": "erm", "penalty": "n1.5", "n_replicates": 40}),
+        "erm": ("JRE", {"objective": "erm", "penalty": 3000, "n_replicates": 40}),
         "erm with its start": ("JRE", {"objective": "erm", "penalty": 0, "n_replicates": 40}),
     }
     study = run_study("strong", n=200, n_sims=4, estimators=estimators, n_boot=0)
@@ -225,7 +225,7 @@ def test_options_of_models_and_fits():
     data_seed, fit_seed = module.sample_seeds(0, designs.Strong(), 200, 1)
     data = designs.Strong().draw(200, np.random.default_rng(data_seed)).data
     model = cr.JRE.from_formula(designs.Strong().formula, data, treat="d")
-    res = model.fit(cov_type="robust", objective="erm", penalty="n1.5", n_replicates=40, rng=fit_seed)
+    res = model.fit(cov_type="robust", objective="erm", penalty=3000, n_replicates=40, rng=fit_seed)
     assert wide.loc[1, "erm"] == pytest.approx(res.effect, rel=1e-12)
 
 

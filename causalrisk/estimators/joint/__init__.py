@@ -1,4 +1,4 @@
-"""The joint robust estimator. `reference` has all of it in plain NumPy, in the order of docs/explanation/method.md.
+"""The joint robust estimator; all of it in plain NumPy, and in the order of its page, is in its tests.
 
 The objective has three fast forms: of the sample with linear outcome models (`equations`: QR of equations of the rows),
 of resamples with linear models (`minima.LinearObjectives`: products of columns), and of nonlinear models, both

@@ -172,24 +172,17 @@ def without_rows(
     return kept, problem.without_rows(), passes
 
 
-def check_held_out(problem: ScannedProblem, options: JREOptions, budget: float | None) -> None:
+def check_held_out(problem: ScannedProblem, options: JREOptions) -> None:
     """Refuse to choose the anchor by more clusters than there is memory for."""
     design = problem.design
     if problem.n_clusters and options.objective == "risk" and options.anchor is None:
         numbers = cluster_numbers((design.n_arms, len(design.exog_names)), options.n_drawn)
-        check_clusters_held_out(problem.n_clusters, numbers, budget)
+        check_clusters_held_out(problem.n_clusters, numbers)
 
 
-def check_joint_scan(design: Design, joint_options: JREOptions, cov_type: str) -> None:
+def check_joint_scan(design: Design, joint_options: JREOptions) -> None:
     """Refuse of a scan what the joint estimator has in memory alone."""
-    if not isinstance(design, ScannedDesign):
-        return
-    if cov_type in ("bootstrap", "replicates") and joint_options.bootstrap_replicates == "nested":
-        raise UnavailableError(
-            'bootstrap_replicates="nested" is not there for a scan: the replicates of each resample would take passes '
-            'of their own.\nType  bootstrap_replicates="shifted".'
-        )
-    if joint_options.replicates is not None:
+    if isinstance(design, ScannedDesign) and joint_options.replicates is not None:
         raise UnavailableError(
             "replicates= goes by rows, and those of a scan are not kept in memory.\n"
             "Leave replicates= out, or, if the rows fit into memory, type  data=data.collect()."

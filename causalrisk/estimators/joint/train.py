@@ -423,13 +423,10 @@ class Trainer:
         What is trained.
     method : str, optional
         "least_squares" (linear models only), or a method of `scipy.optimize.minimize`; by default that of the problem.
-    starts : ndarray, shape (n_starts, K p), optional
-        Further starting points of the optimiser, in coordinates where the Hessian where it begins is the identity and
-        relative to that point; the best of the minima found is kept.
     """
 
-    def __init__(self, problem: JointProblem, method: str | None = None, starts: Array | None = None) -> None:
-        self.problem, self.starts = problem, starts
+    def __init__(self, problem: JointProblem, method: str | None = None) -> None:
+        self.problem = problem
         self.method, self.along_valleys = method or usual_method(problem.sample.family), method is None
         self._kept: list[JointRows] | None = None
         self._moments: dict[int, WeightMoments] | None = {} if problem.in_memory else None
@@ -489,7 +486,7 @@ class Trainer:
         return JointSolution(criterion, at=at, curvature=curvature, effect_scale=scale, result=result)
 
     def _minimum(self, objective: NonlinearObjectives, start: Array, equations: Array) -> tuple[Array, OptimizeResult]:
-        """Minimise a nonlinear objective from theta, whose equations are given, and from the further starts.
+        """Minimise a nonlinear objective from theta, whose equations are given.
 
         The large penalties of small anchors make narrow curved valleys, along which scipy's optimisers take hundreds of
         steps. Unless the optimiser was named, it begins where the method of the resamples ends, which follows them.
@@ -505,7 +502,7 @@ class Trainer:
             with np.errstate(all="ignore"):  # where a step goes too far the value is not finite
                 return _derivatives(objective.at((start + z.reshape(start.shape))[..., None]))
 
-        z, result = minimize_objective(value_gradient_hessian, equations, self.method, self.starts)
+        z, result = minimize_objective(value_gradient_hessian, equations, self.method)
         return start + z.reshape(start.shape), result
 
     def centres(self, *found: JointSolution) -> tuple[ReplicateCentres, ...]:

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.did import NEVER
-from causalrisk.errors import words
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.labels import (
@@ -27,6 +26,7 @@ from causalrisk.report.labels import (
 )
 from causalrisk.report.page.html import blank_figure, figure_html, paragraph
 from causalrisk.report.page.methods import references
+from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.page.sections import (
     Part,
     assumptions_of,
@@ -220,7 +220,7 @@ def write_study(
     captions = {by: f"Effects on {facts.outcome} by {by}, each by itself and all together." for by in plots}
     figures = [figure_html(draw, captions[by], captions[by]) for by, draw in plots.items()]
     named = {"treat": f"treatment ({facts.begins})", "outcome": f"change of {facts.outcome}"}
-    cited = sorted({words("references")["callaway_2021"], *references(record, False, False, False)})
+    cited = sorted({REFERENCES["callaway_2021"], *references(record, False, False, False)})
     parts = [
         summary_part(summary),
         assumptions_part(record, stated, **named),

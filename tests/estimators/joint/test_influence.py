@@ -103,7 +103,7 @@ def pupils():
 @pytest.mark.parametrize("target", ["all", "treated", "overlap", "matching"])
 def test_four_terms_are_those_of_the_derivations(pupils, target, objective):
     model = cr.JRE.from_formula("score ~ prior + girl", pupils, treat="tutored", target=target)
-    options = {"anchor": 1.0} if objective == "risk" else {"penalty": "n"}
+    options = {"anchor": 1.0} if objective == "risk" else {"penalty": 300}
     res = model.fit(cov_type="robust", objective=objective, n_replicates=N_REPLICATES, **options)
     joint = res._record.joint
     trainer = Trainer(joint.problem)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.joint.reference import (
+from causalrisk.simulation.designs import Linear, find_design
+from tests.conftest import jre_reference, reference_weights
+from tests.estimators.joint.reference import (
     LADDER,
     Sample,
     choose_anchor,
@@ -19,8 +21,6 @@ from causalrisk.estimators.joint.reference import (
     minimum,
     without_each_row,
 )
-from causalrisk.simulation.designs import Linear, find_design
-from tests.conftest import jre_reference, reference_weights
 
 TARGETS = ("all", "treated", "control", "overlap")
 

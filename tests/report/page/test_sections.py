@@ -307,13 +307,13 @@ def test_verdicts_of_the_others():
 
 
 def test_an_effect_that_is_not_clear_is_not_to_be_explained_away(cattaneo):
-    clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "standardized difference"})
+    clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "difference over the SD"})
     assert read_sensitivity(clear, 0.05).headline.startswith("To explain the effect away, a confounder would need a ")
     assert "2.10 for the 95% interval to include zero" in read_sensitivity(clear, 0.05).headline
     unclear = clear.replace({2.1: 1.0})
     start = "There is no clear effect to explain away: the 90% interval already includes zero."
     assert read_sensitivity(unclear, 0.1).headline.startswith(start)
-    ratio = unclear.replace({"standardized difference": "ratio of the means"})
+    ratio = unclear.replace({"difference over the SD": "ratio of the means"})
     assert "the 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
 
 
@@ -338,6 +338,37 @@ def test_methods_cite_what_was_used(cattaneo, tmp_path):
         assert words in methods
     for words in ("Efron", "Robins, J. M.", "Crump, R. K."):
         assert words not in methods
+
+
+@pytest.mark.parametrize(("effect", "name", "means"), [
+    ("ratio", "risk ratio", "mean outcome under mbsmoke = 1 divided by that under mbsmoke = 0"),
+    ("odds_ratio", "odds ratio", "odds, p / (1 - p), of the mean outcome under mbsmoke = 1"),
+    ("percent", "percentage change in the mean", "in percent of the latter"),
+])  # fmt: skip
+@pytest.mark.usefixtures("unprinted_plots")
+def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, name, means):
+    model = cr.AIPW.from_formula("lbweight ~ mage", cattaneo[::4], treat="mbsmoke", family="binomial", effect=effect)
+    res = model.fit()
+    text = res.methods()
+    assert f"We estimated the {name} (ATE {effect.replace('_', ' ')}) of mbsmoke" in text and means in text
+    assert "average treatment effect" not in text
+    assert "intervals are normal, computed on the logarithmic scale" in text and "resamples" not in text
+    assert "variation of the logarithms over the resamples" in model.fit(n_boot=29).methods()
+    page = read(res.report(tmp_path / "a.html")).text
+    assert page.count(name) > 1 and "The average treatment effect" not in page
+    amounts = cr.AIPW.from_formula("bweight ~ mage", cattaneo[::4], treat="mbsmoke", effect=effect)
+    if effect == "ratio":
+        assert "We estimated the ratio of means (ATT ratio) on" not in amounts.fit().methods()
+        treated = amounts.with_options(target="treated").fit().methods()
+        assert "We estimated the ratio of means on the treated (ATT ratio)" in treated
+
+
+def test_methods_say_whose_estimator_jre_is(cattaneo):
+    model = cr.JRE.from_formula("bweight ~ mage", cattaneo[::8], treat="mbsmoke")
+    assert "its default objective is in no paper" in model.fit(cov_type="robust").methods()
+    erm = model.fit(cov_type="robust", objective="erm", n_replicates=20).methods()
+    assert "the package's own working-out" in erm and "in no paper" not in erm
+    assert "working-out" not in model.fit(cov_type="robust").start.methods()
 
 
 def test_methods_of_jre_have_ipwra_beside(cattaneo):

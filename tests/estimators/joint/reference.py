@@ -391,19 +391,6 @@ def fit_jre(
     Reference
         The fit.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from causalrisk.estimators.joint.reference import fit_jre
-    >>> rng = np.random.default_rng(0)
-    >>> x = rng.normal(size=200)
-    >>> A = (rng.random(200) < 1 / (1 + np.exp(-x))).astype(int)
-    >>> columns = np.column_stack([np.ones(200), x])
-    >>> fit = fit_jre(
-    ...     x + x**2 + A, A, columns, columns, rng.standard_gamma(4, (200, 20)) / 4
-    ... )
-    >>> fit.risk < fit.start_risk
-    True
     """
     X, Z = (np.linalg.qr(columns)[0] * np.sqrt(len(y)) for columns in (X, Z))  # the same models, and no lost digits
     s = np.ones(len(y)) if s is None else s
