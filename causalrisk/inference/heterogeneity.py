@@ -152,7 +152,7 @@ def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOp
         return record.group_resamples[key]
     sample, refitter = record.sample, refitter_of(record, groups)
     shape = groups.shape[1], sample.n_arms - 1
-    point = refitter.refit(sample.s[:, None], 0)
+    point = refitter.refit(sample.s[:, None])
     if point.failures[0] != Failure.OK:
         raise CausalRiskError(
             f"the joint objective of the groups has no solution: {failure_text(point.failures)}.\n"

@@ -254,7 +254,7 @@ def test_groups_of_jre_are_redone_too():
     record, groups = res._record, np.where(THREE.x3 > 0, "high", "low")
     columns = np.column_stack([groups == "high", groups == "low"])[record.sample.order].astype(float)
     out = 1.0 - (record.sample.order[:, None] == np.arange(90))
-    left_out = refitter_of(record, columns).refit(out, 0).values[:2].T
+    left_out = refitter_of(record, columns).refit(out).values[:2].T
     expected = np.sqrt(record.choice_variance * np.diag(by_hand(left_out)))
     np.testing.assert_allclose(res.effects_by(groups)["std err"], expected, rtol=1e-8)
     with pytest.raises(cr.OptionError, match="Leave n_boot= out"):

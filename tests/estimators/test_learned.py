@@ -238,7 +238,7 @@ def test_effects_in_groups_of_a_stack_are_averages(stacked):
     resampled = [joint_group_effects(fit._record, groups_of(fit._record), inference)[1] for fit in (*fits[:2], res)]
     resampler = sample_resampler(res._record.design, res._record.sample, "pairs", np.random.SeedSequence(4))
     counts = resampler.draw(RESAMPLE_STREAM, 0, 6)
-    alone = refitter_of(fits[2]._record, groups_of(fits[2]._record)).refit(counts, 0).values.T
+    alone = refitter_of(fits[2]._record, groups_of(fits[2]._record)).refit(counts).values.T
     average = weights[0] * resampled[0][:, 0] + weights[1] * resampled[1][:, 0] + weights[2] * alone
     np.testing.assert_allclose(resampled[2][:, 0], average, rtol=1e-9)
     errors = np.sqrt(res._record.choice_variance * ((average - found["estimate"].to_numpy()[::-1]) ** 2).mean(axis=0))
@@ -252,7 +252,7 @@ def test_resamples_of_effects_in_groups_of_replaced_models_by_hand(target):
     model = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), propensity_score="e", target=target)
     res = model.fit()
     record, order = res._record, res._record.sample.order
-    found = refitter_of(record, groups_of(record)).refit(counts[order].astype(float), 0).values
+    found = refitter_of(record, groups_of(record)).refit(counts[order].astype(float)).values
     m0, m1 = res.outcome_predictions.to_numpy().T
     y, d, e = (frame[name].to_numpy() for name in ("y", "d", "e"))
     g = (frame.x2 > 0).to_numpy()

@@ -181,8 +181,8 @@ def test_fault_53_all_resamples_fail():
 def test_fault_58_interrupted(monkeypatch, model, n_jobs):
     calls = []
 
-    def stop(self, counts, first, fits=None):
-        calls.append(first)
+    def stop(self, counts, fits=None):
+        calls.append(counts.shape)
         raise KeyboardInterrupt
 
     target = "refit.SeparateRefitter" if model is cr.IPWRA else "joint.refit.JointRefitter"

@@ -83,9 +83,9 @@ class Telling:
         self.refitter, self.folder = refitter, folder
         self.arrays, self.rows_together = refitter.arrays, refitter.rows_together
 
-    def refit(self, counts, first, fits=None):
+    def refit(self, counts, fits=None):
         at_work(self.folder)
-        return self.refitter.refit(counts, first, fits)
+        return self.refitter.refit(counts, fits)
 
 
 def fit_in_processes(folder: Path) -> None:
