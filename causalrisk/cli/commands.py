@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import re
-import shlex
 import sys
 import textwrap
 import warnings
@@ -186,7 +185,7 @@ def _add_file(parser: argparse.ArgumentParser, examples: str) -> None:
         "--collinear", default="drop", choices=("drop", "raise"),
         help="what to do with columns that the rows of an arm do not tell from others",
     )  # fmt: skip
-    add("--na", metavar="WORDS", help="words that are missing values in every column, such as NA,None")
+    add("--na", metavar="WORDS", help="further words that are missing values in every column, such as None")
     _add_survey(parser)
     _add_models(parser)
     _add_learners(parser)
@@ -440,28 +439,9 @@ def _survey_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read(options: argparse.Namespace, path: Path) -> pd.DataFrame:
-    """Read a file, and say on standard error which words of the columns that are used might be missing values."""
-    given = [] if options.na is None else options.na.split(",")
-    data, words = read_file(
-        path, options.sep, options.decimal, options.thousands, encoding=options.encoding, missing=frozenset(given)
-    )
-    typed = " ".join(str(value) for value in vars(options).values() if isinstance(value, str))
-    levels = {options.treat: (options.reference, options.treated)}  # said to be levels
-    used = {
-        name: asked
-        for name, found in words.items()
-        if (asked := {word: count for word, count in found.items() if word not in levels.get(name, ())})
-        and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", typed)
-    }
-    advice = shlex.quote(",".join(dict.fromkeys([*given, *(word for found in used.values() for word in found)])))
-    for name, found in used.items():
-        cells = ", ".join(f"{word!r} ({count})" for word, count in found.items())
-        print(
-            f"causalrisk: note: column {name!r} is text, and its cells {cells} are kept as levels. If they are missing "
-            f"values, type  --na {advice}",
-            file=sys.stderr,
-        )
-    return data
+    """Read a file."""
+    missing = frozenset() if options.na is None else frozenset(options.na.split(","))
+    return read_file(path, options.sep, options.decimal, options.thousands, encoding=options.encoding, missing=missing)
 
 
 def _labels(text: str | None, treatment: Any) -> dict[Any, str] | None:

@@ -1,28 +1,23 @@
 """Data files that the command line reads: by their ending, with separators and decimals as the user says.
 
-Nothing is fetched, and no word of a text column is lost as missing.
+Nothing is fetched.
 """
 
 from __future__ import annotations
 
 import difflib
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
 import pandas as pd
 
+from causalrisk.design.csv_files import read_csv
 from causalrisk.errors import DesignError, OptionError
 
 TEXT = (".csv", ".txt", ".tsv", ".tab")
 OTHERS = (".dta", ".parquet", ".xlsx", ".xls", ".feather")
 NEEDS = {".parquet": "pyarrow", ".feather": "pyarrow", ".xlsx": "openpyxl", ".xls": "xlrd"}
-WORDS = {  # words for a missing number; in a column of texts they are texts
-    "NA", "N/A", "n/a", "na", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "Null", "None", "none",
-    "NONE",
-}  # fmt: skip
-FLAGS = {"True": True, "true": True, "TRUE": True, "False": False, "false": False, "FALSE": False}
 
 
 def read_file(
@@ -32,7 +27,7 @@ def read_file(
     thousands: str | None = None,
     encoding: str = "utf-8",
     missing: frozenset[str] = frozenset(),
-) -> tuple[pd.DataFrame, Mapping[str, Mapping[str, int]]]:
+) -> pd.DataFrame:
     r"""Read a data file.
 
     Parameters
@@ -50,11 +45,8 @@ def read_file(
 
     Returns
     -------
-    data : DataFrame
-        The data. Empty cells of a text file are missing; so are "NA", "None" and the like in a column of numbers or of
-        True and False. In a column of texts they are texts.
-    words : mapping
-        Counts of the words for missing values in each column of texts of a text file that has any.
+    DataFrame
+        The data; `causalrisk.design.csv_files` says which cells of a text file are missing.
 
     Raises
     ------
@@ -75,11 +67,12 @@ def read_file(
         usual = "\t" if ending in (".tsv", ".tab") else ","
         sep = (sep or usual).replace("\\t", "\t")
         try:
-            table = pd.read_csv(
-                path.absolute(), keep_default_na=False, na_values=["", *missing], low_memory=False, sep=sep,
-                decimal=decimal, thousands=thousands, encoding=encoding,
+            return read_csv(
+                path.absolute(), sep=sep, decimal=decimal, thousands=thousands, encoding=encoding,
+                na_values=tuple(missing),
             )  # fmt: skip
-            return table, _words_for_missing(table, decimal, thousands)
+        except DesignError:
+            raise
         except UnicodeDecodeError as error:
             raise DesignError(
                 f"{path} is not {encoding.upper()} text.\n"
@@ -91,11 +84,8 @@ def read_file(
             raise DesignError(
                 f"{path} is empty; expected a line of column names and the data.\nSave it again."
             ) from error
-        except (pd.errors.ParserError, ValueError) as error:
-            raise DesignError(
-                f"{path} cannot be read as columns separated by {sep!r}: {error}.\n"
-                f'Type  --sep ";"  if another sign separates them.'
-            ) from error
+        except ValueError as error:
+            raise DesignError(f"{path} cannot be read: {error}.\nCheck --sep, --decimal and --thousands.") from error
     if ending not in OTHERS:
         raise DesignError(
             f"{path}: the ending {ending!r} is not known; expected one of {', '.join((*TEXT, *OTHERS))}.\n"
@@ -103,7 +93,7 @@ def read_file(
         )
     readers = {".dta": pd.read_stata, ".parquet": pd.read_parquet, ".feather": pd.read_feather}
     try:
-        return readers.get(ending, pd.read_excel)(path.absolute()), {}
+        return readers.get(ending, pd.read_excel)(path.absolute())
     except ImportError as error:
         raise DesignError(
             f"{path}: reading {ending} needs {NEEDS.get(ending, 'another package')}, which is not installed.\n"
@@ -111,33 +101,6 @@ def read_file(
         ) from error
     except (ValueError, OSError, KeyError, BadZipFile, struct.error) as error:
         raise DesignError(f"{path} is not a readable {ending} file: {error}.\nSave it again, or as .csv.") from error
-
-
-def _words_for_missing(table: pd.DataFrame, decimal: str, thousands: str | None) -> dict[str, dict[str, int]]:
-    """Read such words in the columns of a table, in place, and count them where they are texts."""
-    words = {}
-    for name in table:
-        if table[name].dtype.kind in "bif":
-            continue
-        table[name], found = _words_read(table[name], decimal, thousands)
-        if found:
-            words[str(name)] = found
-    return words
-
-
-def _words_read(column: pd.Series, decimal: str, thousands: str | None) -> tuple[pd.Series, dict[str, int]]:
-    """Take words for missing where all other cells are numbers or flags, and count them where they are texts."""
-    texts = column.astype(object)
-    words = texts.isin(WORDS)
-    if not words.any():
-        return column, {}
-    others = texts[~words & texts.notna()]
-    if others.map(lambda text: text in FLAGS).all() and len(others):
-        return texts.map(FLAGS), {}
-    plain = others.astype(str).str.replace(thousands or "", "", regex=False).str.replace(decimal, ".", regex=False)
-    if (numbers := pd.to_numeric(plain, errors="coerce")).notna().all():
-        return numbers.reindex(column.index), {}
-    return column, {str(word): int(count) for word, count in texts[words].value_counts().items()}
 
 
 def _not_there(path: Path) -> str:

@@ -18,6 +18,7 @@ from causalrisk.design.encoders import (
     Encoder,
     Filled,
     FormulaEncoder,
+    covariate_names,
     fill_covariates,
     with_indicators,
 )
@@ -388,6 +389,8 @@ def design_from_formula(
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)
+    if columns.missing == INDICATOR:
+        formulas = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
     call = f"from_formula(..., treat={show(by.treat.name)}, "
     rows, coding = _drawn(sources, by, table.index, columns, notes, call)
@@ -400,6 +403,17 @@ def design_from_formula(
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
     design = freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
     return replace(design, filled=formulas.filled)
+
+
+def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
+    """Fill in the covariates, which no row of the sample has to have, and add indicators to the formulas."""
+    names = covariate_names(formulas.models, by.treat.name, table)
+    needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
+    rows = draw_rows(needed, by, table.index, INDICATOR)
+    weights = rows.keep.astype(float) if rows.weights is None else np.where(rows.keep, rows.weights, 0.0)
+    whole, filled = fill_covariates(table, formulas.models, names, weights)
+    known = {"treatment": by.treat.name}
+    return Formulas.of([with_indicators(model, filled, known) for model in formulas.models], whole, frame, filled)
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
@@ -447,8 +461,7 @@ def read_formulas(
     formula, propensity : str
         Outcome formula and propensity formula; None for the latter means the outcome's right-hand side.
     columns : ColumnOptions
-        The treatment, for messages; the formula of the model of whether the outcome is observed; and what to do with
-        missing values, of which "indicator" fills in covariates and adds terms to the formulas.
+        The treatment, for messages, and the formula of the model of whether the outcome is observed.
     data : DataFrame, mapping or None
         The caller's data.
     frame : mapping of str to object
@@ -474,12 +487,8 @@ def read_formulas(
         models = [outcome, assigned]
         if columns.observed is not None:
             models.append(_observation_formula(columns.observed, notes))
-        table = whole = collect(data, frame, models, notes)
-        filled: tuple[Filled, ...] = ()
-        if columns.missing == INDICATOR:
-            whole, filled = fill_covariates(table, models, known.get("treatment"))
-            models = [with_indicators(model, filled, known) for model in models]
-        formulas = Formulas.of(models, whole, frame, filled)
+        table = collect(data, frame, models, notes)
+        formulas = Formulas.of(models, table, frame)
     except DesignError as error:
         names = data if isinstance(data, Mapping) else getattr(data, "columns", ())
         given = {"": formula, "propensity=": propensity, "observed=": columns.observed}

@@ -460,8 +460,16 @@ class Filled:
     rows: np.ndarray
 
 
-def fill_covariates(table: Table, formulas: Sequence[Formula], treat: str | None) -> tuple[Table, tuple[Filled, ...]]:
-    """Fill in the covariates of formulas that miss values.
+def covariate_names(formulas: Sequence[Formula], treat: str, table: Table) -> list[str]:
+    """Return the columns of a table that are covariates: on the right of a formula, and not the treatment."""
+    used = dict.fromkeys(use.name for formula in formulas for use in formula.uses("right") if use.role != "called")
+    return [name for name in used if name != treat and name in table]
+
+
+def fill_covariates(
+    table: Table, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
+) -> tuple[Table, tuple[Filled, ...]]:
+    """Fill in the covariates that rows of the sample miss.
 
     Parameters
     ----------
@@ -469,33 +477,32 @@ def fill_covariates(table: Table, formulas: Sequence[Formula], treat: str | None
         The columns.
     formulas : sequence of Formula
         The formulas, on whose right the covariates are.
-    treat : str, optional
-        Name of the treatment, which is never filled in.
+    names : sequence of str
+        The covariates.
+    weights : ndarray of float64, shape (N,)
+        Weights of the rows; zero outside the sample.
 
     Returns
     -------
     table : Table
-        Numbers with their mean where they were missing, and a column that is 1 there; other covariates with a level of
-        their own for it.
+        Numbers with their weighted mean in the sample where they were missing, and a column that is 1 there; other
+        covariates with a level of their own for it.
     filled : tuple of Filled
         The covariates.
 
     Raises
     ------
     DesignError
-        If a covariate is missing everywhere, or there is another column of an indicator's name.
+        If a covariate is missing in the whole sample, or there is another column of an indicator's name.
     """
     codes = set().union(*(codes_of(formula) for formula in formulas))
-    names = dict.fromkeys(use.name for formula in formulas for use in formula.uses("right") if use.role != "called")
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:
-        if name == treat or name not in table:
-            continue
         values = table.column(name)
         rows = missing_mask(values)
-        if not rows.any():
+        if not weights[rows].any():
             continue
-        if rows.all():
+        if not weights[~rows].any():
             raise DesignError(f"covariate {name!r} is missing in all rows.\nTake {name} out of the formulas.")
         known, indicator = plain(values[~rows], name, name in codes), f"{name}_missing"
         leveled = name in codes or known.dtype.kind not in "if"
@@ -507,8 +514,9 @@ def fill_covariates(table: Table, formulas: Sequence[Formula], treat: str | None
                 f'Type  data=data.rename(columns={{"{indicator}": "{indicator}_0"}}).'
             )
         else:
-            number = np.full(len(rows), float(known.mean()))
+            number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)
+            number[rows] = np.average(number[~rows], weights=weights[~rows])
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
         found.append(Filled(name, None if leveled else indicator, rows))
     others = None if table.frame is None else table.frame.loc[:, [n not in columns for n in table.frame.columns]]

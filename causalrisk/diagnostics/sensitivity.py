@@ -185,7 +185,7 @@ def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, fl
     se = np.sqrt(np.array([-1, 1]) @ block @ np.array([-1, 1]))
     d, error = (one - zero) / sd_y, STANDARDIZED_SE / ndtri(0.975) * z * se / sd_y
     ratio, low, high = np.exp(STANDARDIZED * d + np.array([0, -error, error])).tolist()
-    return ratio, low, high, "standardized difference"
+    return ratio, low, high, "difference over the SD of all outcomes"
 
 
 def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
@@ -223,14 +223,17 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         A row for each arm against the reference: the effect as a difference; the risk ratio behind the E-value and
         its "basis"; "E-value" and the E-value of the nearer limit of the interval; "scale" S and the "robustness
         value", the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval
-        holds zero. The last three columns, which go by rows, are left out of a fit to a scan.
+        holds zero. The last three columns need rows and a propensity score: data on disk and `OutcomeRegression` do not
+        have them.
 
     Notes
     -----
     The E-value [1]_ is the risk ratio that a confounder must have with both treatment and outcome, beyond the
     covariates. It is exact where the outcome is 0/1 or the effect a ratio, odds ratio or percentage: then it is of
     the ratio of the arm means. Else it rests on the approximation exp(0.91 d) of the standardized effect d, with
-    limits exp(0.91 d +- 1.78 se).
+    limits exp(0.91 d +- 1.78 se). Here d is the effect over the standard deviation of all outcomes of the sample, of
+    all groups together, under the observation weights and with divisor n. A standard deviation pooled within groups
+    is smaller, and gives a larger E-value.
 
     The robustness value [2]_ assumes nothing of how the confounder works, but that the outcome regression and the
     propensity score are right given the covariates: the bias is at most S sqrt(cf_y cf_d / (1 - cf_d)), with
@@ -260,8 +263,8 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     check_alpha(alpha)
     record.check_observed(CONFOUNDER)
-    scanned = isinstance(record.design, ScannedDesign)
-    scales = None if scanned else bias_scales(record, record.used_weight_fit)
+    bounded = record.spec.uses_propensity and not isinstance(record.design, ScannedDesign)
+    scales = bias_scales(record, record.used_weight_fit) if bounded else None
     z, rows, labels = float(critical_value(alpha, record.df)), [], record.design.labels
     means = record.estimate.params[record.estimate.block("means")]
     for arm in range(1, len(labels)):

@@ -54,6 +54,7 @@ from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 STATISTICS = ("studentized", "difference")
 ALTERNATIVES = ("two-sided", "larger", "smaller")
 ALL = "all"  # n_permutations="all" lists every assignment
+QUICK, REFITTED = 9999, 199  # permutations by default: in matrix products, and where each takes a fit
 MOST_LISTED = 1_000_000  # assignments that are listed one by one
 TIE = 1e-9  # relative difference of statistics that rounding makes
 ARRAYS = 8  # arrays of a number for each row and permutation, of a block
@@ -349,6 +350,14 @@ class Permutations:
         """Assignments under which the estimator could not be computed; they count as extreme."""
         return int(np.isnan(self.null).sum())
 
+    @property
+    def adjusts_treatment(self) -> bool:
+        """Whether a propensity score was estimated from covariates, as for observational data."""
+        fit = self.record.weight_fit
+        return (
+            fit is not None and fit.model.propensity.estimated and self.record.design.propensity_names != ("Intercept",)
+        )
+
     def are_extreme(self, values: Array) -> NDArray[np.bool_]:
         """Whether values of the statistic are at least as extreme as that of the fit; False for NaN."""
         tie = TIE * abs(self.observed)
@@ -388,7 +397,7 @@ class Permutations:
 @of_means
 def permutation_test(
     record: FitRecord,
-    n_permutations: int | str = 9999,
+    n_permutations: int | str | None = None,
     *,
     strata: Any = None,
     data: Any = None,
@@ -407,9 +416,10 @@ def permutation_test(
 
     Parameters
     ----------
-    n_permutations : int or "all", default 9999
-        Random permutations. Where there are no more different assignments than that, and for "all", each is taken once
-        and the p-value has no Monte Carlo error.
+    n_permutations : int or "all", optional
+        Number of random permutations. The default is 9999 for linear outcome models without weights, whose permutations
+        take no time, and 199 for the other estimators, which are fitted again in each. If there are no more different
+        assignments than that, or for "all", each is used once and the p-value has no Monte Carlo error.
     strata : str, array_like or list of them, optional
         The strata, blocks or pairs within which the treatment was assigned: name of a variable of the model's formulas
         or of `data`, or one value per row; of several the combinations.
@@ -459,7 +469,8 @@ def permutation_test(
 
     Linear outcome models (`OutcomeRegression`, `Unadjusted`) without importance weights are fitted under many
     permutations in matrix products. Other estimators redo each step of their fit, the propensity score, learners and
-    the joint training among them, which takes as long as so many fits.
+    the joint training among them, which takes as long as so many fits. For observational data the test says nothing;
+    where a propensity score was estimated from covariates the printed result says so.
 
     References
     ----------
@@ -485,7 +496,9 @@ def permutation_test(
     """
     one_of("statistic", statistic, STATISTICS)
     one_of("alternative", alternative, ALTERNATIVES)
-    if n_permutations != ALL:
+    if n_permutations is None:
+        n_permutations = QUICK if is_linear(record) else REFITTED
+    elif n_permutations != ALL:
         whole_number("n_permutations", n_permutations, 1)
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)
     _check_fit(record)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 
-from causalrisk.design import ScannedDesign
+from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
 from causalrisk.estimators.quantiles import check_indicators, distribution_at
@@ -359,6 +359,7 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     one, other = record.design, first.design
     same = one.index.equals(other.index) and (record.frame is None) == (first.frame is None)
     same = same and np.array_equal(one.weights, other.weights) and one.weight_type == other.weight_type
+    same = same and _same_columns(one, other)
     for own, of_first in ((one.cluster, other.cluster), (one.second_cluster, other.second_cluster)):
         same = same and (own is of_first if own is None or of_first is None else np.array_equal(own, of_first))
     survey, other_survey = one.survey, other.survey
@@ -370,12 +371,28 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
         raise DesignError(
             f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters; "
             "expected fits to the same rows, whose estimates have known correlations.\n"
-            f"Type  data=data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])  in both models."
+            f"Type  data=data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])  in both models, with the rows "
+            "in one order."
         )
     values, order = record.estimate.influence[:, : len(record.effect_names)], first.sample.order
     if np.array_equal(record.sample.order, order):
         return values
     return np.asarray(record.sample.restore(values)[order])
+
+
+def _same_columns(one: Design, other: Design) -> bool:
+    """Whether treatment and covariates of one name have the same values; arrays have no names of their own."""
+    if one.formula is None or other.formula is None:
+        return True
+    columns, others = (
+        {
+            design.treat_name: np.array([str(level) for level in design.levels])[design.arm],
+            **dict(zip(design.propensity_names, design.Z.T, strict=True)),
+            **dict(zip(design.exog_names, design.X.T, strict=True)),
+        }
+        for design in (one, other)
+    )
+    return all(np.array_equal(columns[name], others[name]) for name in columns.keys() & others.keys())
 
 
 GRID_POINTS = 30  # of the default grid, at quantiles of the outcome from LEAST to 1 - LEAST

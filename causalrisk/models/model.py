@@ -243,10 +243,10 @@ class CausalModel(metaclass=Advising):
             take the outcomes of an arm as missing at random given the covariates of the outcome formula.
         missing : {"drop", "raise", "indicator"}
             Whether rows that miss a variable of either formula are left out of both models, or refused; or kept, if
-            only covariates are missing: a number is then its mean where it is missing, and every formula that has it
-            gets a column `<name>_missing` of 1 there; other covariates get a level for it. That adjusts for a covariate
-            only where it is known: it suits trials; elsewhere what is missing must not confound. Refused with target
-            frames and for arrays and scans.
+            only covariates are missing: a missing number is replaced by the weighted mean over the estimation sample,
+            and every formula that has it gets a column `<name>_missing` of 1 there; other covariates get a level for
+            it. That adjusts for a covariate only where it is known: it suits trials; elsewhere what is missing must not
+            confound. Refused with target frames and for arrays and scans.
         collinear : {"drop", "raise"}
             Whether columns that the rows do not tell from the ones before, of all arms or of one (a level without rows
             there), are left out of all arms with a warning, or refused.

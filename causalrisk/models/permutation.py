@@ -149,7 +149,7 @@ class PermutationTest:
         return build_summary([TableContent(rows=rows, aligns="lrlr", title=heading)], self._notes())
 
     def _notes(self) -> list[str]:
-        data, record = self._data, self._data.record
+        data = self._data
         again = "every step of the estimator is redone in each permutation"
         notes = [
             f"The treatment is permuted among {data.assignment.words}; {again}. The p-value is exact for the "
@@ -170,8 +170,11 @@ class PermutationTest:
                 f"In {data.failed} permutations the estimator could not be computed; they count as extreme, so that "
                 "the p-value is too large rather than too small."
             )
-        if record.weight_fit is not None and record.weight_fit.model.propensity.estimated:
-            notes.append("The propensity score is fitted again in each permutation.")
+        if data.adjusts_treatment:
+            notes.append(
+                "The propensity score was estimated from covariates. For observational data, whose treatment was not "
+                "assigned at random, the test says nothing."
+            )
         return notes
 
     @check_keywords("methods")
@@ -201,7 +204,7 @@ class PermutationTest:
         value = f"{NAMES[self._kind]} {format_number(self.statistic, 5)}"
         return (
             f"Permutation test, {data.record.spec.name}: {self.term}, {value}, p {format_p(self.pvalue)}, "
-            f"{data.alternative}, {how}"
+            f"{data.alternative}, {how}{'; for randomized trials only' if data.adjusts_treatment else ''}"
         )
 
     def _repr_html_(self) -> str:

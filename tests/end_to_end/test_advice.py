@@ -1487,7 +1487,6 @@ def run_command(arguments):
         Path("data.csv").write_text(DATA.head(150).to_csv(index=False))
         Path("latin.csv").write_bytes(DATA.head(150).rename(columns={"x1": "größe"}).to_csv().encode("latin-1"))
         DATA.head(150).to_csv("semicolon.csv", sep=";", index=False)
-        DATA.head(150).replace({"g": {"a": "None"}}).to_csv("words.csv", index=False)
         notes = np.where(np.arange(150) > 9, "late, by hand", "")
         DATA.head(150).assign(note=notes).to_csv("ragged.csv", sep=";", index=False)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -1555,9 +1554,6 @@ COMMANDS = {
     ),
     "no encoding": Command([*FIT, "--encoding", "latin-99"], [*FIT, "--encoding", "utf-8"]),
     "separator": Command(["fit", "semicolon.csv", *FIT[2:]], ["fit", "semicolon.csv", *FIT[2:], "--sep", ";"]),
-    "words": Command(
-        ["fit", "words.csv", "y ~ x1 + g", *FIT[3:]], ["fit", "words.csv", "y ~ x1 + g", *FIT[3:], "--na", "NA,None"]
-    ),
     "ragged": Command(["fit", "ragged.csv", *FIT[2:]], ["fit", "ragged.csv", *FIT[2:], "--sep", ";"]),
     "levels": Command([*FIT, "--levels", "no,yes"], [*FIT, "--levels", "0=control,1=treated"]),
     "text": Command([*FIT, "--treat", "drug", "--treated", "drg"], [*FIT, "--treat", "drug", "--treated", "drug"]),

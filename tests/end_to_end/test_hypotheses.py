@@ -279,6 +279,21 @@ def test_fits_of_other_rows_have_no_joint_distribution(trial):
         cr.simultaneous([])
 
 
+@pytest.mark.parametrize("formulas", [("y ~ x1", "z ~ x1"), ("y ~ x1", "z ~ x2"), ("y ~ 1", "z ~ x1")])
+def test_rows_in_another_order_have_no_joint_distribution_whatever_their_labels(trial, formulas):
+    shuffled = trial.sample(frac=1, random_state=0).reset_index(drop=True)
+    same, other = (
+        [
+            cr.OutcomeRegression.from_formula(formula, data, treat="d", reference=reference).fit()
+            for formula, data, reference in zip(formulas, (trial, second), (0, 1), strict=True)
+        ]
+        for second in (trial, shuffled)
+    )
+    assert len(cr.simultaneous(same)) == 2
+    with pytest.raises(cr.DesignError, match="differ in their rows"):
+        cr.simultaneous(other)
+
+
 @pytest.mark.parametrize("other", ["site", ["site", "visit"], ["month", "week"]])
 def test_fits_with_other_clusters_have_no_joint_distribution(trial, other):
     row = np.arange(600)

@@ -16,6 +16,7 @@ from causalrisk import (
     Hajek,
     OptionError,
     OutcomeRegression,
+    Survey,
     UnavailableError,
     compare,
     scan,
@@ -49,8 +50,9 @@ def model(estimator=AIPW, data=DATA, formula=FORMULA, **options):
 ])  # fmt: skip
 def test_it_is_the_fit_to_columns_filled_by_hand(options):
     given, by_hand = dict(options), dict(options)
+    sample = DATA if "observed" in options else DATA[DATA.y.notna()]
     hand = DATA.assign(
-        x1=DATA.x1.fillna(DATA.x1.mean()), gone=DATA.x1.isna().astype(int), c=DATA.c.fillna("z"),
+        x1=DATA.x1.fillna(sample.x1.mean()), gone=DATA.x1.isna().astype(int), c=DATA.c.fillna("z"),
         k=DATA.k.fillna(9).astype(int),
     )  # fmt: skip
     for name in ("propensity", "observed"):
@@ -69,6 +71,34 @@ def test_the_constant_is_of_no_matter_to_linear_terms():
     one, other = (model(data=data, formula="y ~ x1 + c").fit() for data in (DATA, moved))
     np.testing.assert_allclose(one.params, other.params, rtol=1e-8)
     np.testing.assert_allclose(one.bse, other.bse, rtol=1e-8)
+
+
+WEIGHTED = DATA.assign(count=1 + ROW % 4 + np.where(DATA.x1 > 0.5, 3, 0))
+
+
+def test_frequency_weights_are_repeated_rows():
+    repeated = WEIGHTED.loc[WEIGHTED.index.repeat(WEIGHTED["count"])].reset_index(drop=True)
+    for estimator in (AIPW, IPWRA):
+        res = model(estimator, WEIGHTED, "y ~ x1 * x2", weights="count", weight_type="frequency").fit()
+        theirs = model(estimator, repeated, "y ~ x1 * x2").fit()
+        np.testing.assert_allclose(res.params, theirs.params, rtol=1e-10)
+        np.testing.assert_allclose(res.bse, theirs.bse, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "why", [{"d": np.nan}, {"y": np.nan}, {"count": 0}, {"inside": False}, {"inside": False, "x2": np.nan}]
+)
+@pytest.mark.filterwarnings("ignore:weights .* rows of weight 0")
+def test_rows_outside_the_sample_do_not_count(why):
+    """Their covariate has another mean; in the last case only they miss one."""
+    data = WEIGHTED.assign(inside=True)
+    more = pd.concat([data, data.head(90).assign(x1=50.0, y=1.0).assign(**why)], ignore_index=True)
+    options = {"formula": "y ~ x1 * x2 + c", "weights": "count", "weight_type": "probability"}
+    if "inside" in why:
+        options = {"formula": "y ~ x1 * x2 + c", "design": Survey(weights="count"), "subpop": "inside"}
+    res, theirs = (model(data=one, **options).fit() for one in (more, data))
+    np.testing.assert_allclose(res.params, theirs.params, rtol=1e-10)
+    assert res.nobs == theirs.nobs and res.model.design.formula == theirs.model.design.formula
 
 
 def test_what_is_said_of_covariates_that_were_filled_in(capsys, tmp_path, unprinted_plots):

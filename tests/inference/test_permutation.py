@@ -356,6 +356,18 @@ def test_the_results_say_what_was_done():
     assert few.n_permutations == 10 and "never below 0.1" in str(few.summary())
 
 
+@pytest.mark.parametrize(
+    ("estimator", "propensity", "count", "told"),
+    [(cr.OutcomeRegression, None, 9999, False), (cr.IPWRA, None, 199, True), (cr.Hajek, "1", 199, False)],
+)
+def test_the_default_is_quick_and_an_adjusted_treatment_is_told(estimator, propensity, count, told):
+    options = {} if propensity is None else {"propensity": propensity}
+    found = estimator.from_formula("y ~ x1", DATA, treat="d", **options).fit().permutation_test()
+    assert found.n_permutations == count
+    assert ("for randomized trials" in repr(found)) is told
+    assert ("observational" in str(found.summary())) is told
+
+
 def test_the_plot_shows_every_permutation():
     import matplotlib.pyplot as plt
 

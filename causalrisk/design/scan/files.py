@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk.design.csv_files import csv_frames, csv_names
 from causalrisk.design.dtypes import listing
 from causalrisk.design.tables import nearest
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
@@ -352,6 +353,7 @@ def _itself(frame: pd.DataFrame, columns: Sequence[str] | None) -> Iterator[pd.D
 
 
 PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
+_READ: set[File] = set()  # CSV files that were read to the end: each row fits the header
 HEAD = 2**16  # bytes of a CSV file by which its rows are counted, about
 PACKED = 16  # bytes of a row in a compressed one, about
 THREAD_ROWS = 2**16  # that Arrow's threads are worth their start for
@@ -425,7 +427,7 @@ def _columns_of(file: File) -> list[str]:
     check_unchanged(file)
     with reading(file.path, 0):
         if file.path.lower().endswith(CSV):
-            return [str(name) for name in pd.read_csv(file.path, nrows=0).columns]
+            return csv_names(file.path)
         return list(_schema(file.path).names)
 
 
@@ -550,11 +552,12 @@ def _lines(file: File) -> int:
 
 
 def _csv_frames(file: File, block_rows: int, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
-    """Frames of a CSV file."""
+    """Frames of a CSV file; the first time with all columns, since pandas then refuses rows of too many fields."""
     check_unchanged(file)
     _check_file(file, None if columns is None else tuple(columns))
-    with pd.read_csv(file.path, usecols=columns, chunksize=block_rows) as frames:
-        yield from frames
+    for frame in csv_frames(file.path, block_rows, columns if file in _READ else None):
+        yield _only(frame, columns, file.path)
+    _READ.add(file)
 
 
 def held_in_parts(data: Any) -> Source | None:

@@ -307,13 +307,13 @@ def test_verdicts_of_the_others():
 
 
 def test_an_effect_that_is_not_clear_is_not_to_be_explained_away(cattaneo):
-    clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "standardized difference"})
+    clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "difference over the SD"})
     assert read_sensitivity(clear, 0.05).headline.startswith("To explain the effect away, a confounder would need a ")
     assert "2.10 for the 95% interval to include zero" in read_sensitivity(clear, 0.05).headline
     unclear = clear.replace({2.1: 1.0})
     start = "There is no clear effect to explain away: the 90% interval already includes zero."
     assert read_sensitivity(unclear, 0.1).headline.startswith(start)
-    ratio = unclear.replace({"standardized difference": "ratio of the means"})
+    ratio = unclear.replace({"difference over the SD": "ratio of the means"})
     assert "the 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
 
 
