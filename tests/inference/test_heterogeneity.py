@@ -494,7 +494,7 @@ def test_groups_without_a_joint_solution_are_refused(monkeypatch):
     res = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d").fit(cov_type="robust", n_replicates=20)
 
     class Singular:
-        def refit(self, counts, first):
+        def refit(self, counts):
             return SimpleNamespace(failures=np.array([Failure.SINGULAR_OUTCOME]))
 
     monkeypatch.setattr(heterogeneity, "refitter_of", lambda record, groups: Singular())
