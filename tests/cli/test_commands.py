@@ -265,9 +265,9 @@ def test_joint_options_and_a_target_file(coded, tmp_path, capsys):
     assert main([*base, "--penalty", "500", "--objective", "erm", "--target-file", str(other)]) == 0
     told = json.loads(capsys.readouterr().out)["glance"]
     assert (told["penalty"], told["objective"], told["target"], told["n_boot"]) == (500, "erm", "data frame", 20)
-    assert main([*base, "--objective", "erm", "--penalty", "n", "--trim", "0.1,0.9"]) == 0
+    assert main([*base, "--objective", "erm", "--trim", "0.1,0.9"]) == 0
     told = json.loads(capsys.readouterr().out)["glance"]
-    assert told["penalty"] == told["nobs"]
+    assert told["penalty"] == told["nobs"] ** 2
     assert told["estimand"] == "trimmed ATE"
 
 
@@ -401,7 +401,7 @@ def test_report_of_cattaneo2_within_twenty_seconds(cattaneo, tmp_path):
         (["--estimator", "ipwr"], ["Type  --estimator IPWRA"]),
         (["--estimator", "psmatch"], ["MatchIt"]),
         (["--levels", "no,yes"], ['Type  --levels "0=control,1=treated"']),
-        (["--estimator", "AIPW", "--penalty", "n"], ["--estimator JRE"]),
+        (["--estimator", "AIPW", "--penalty", "100"], ["--estimator JRE"]),
         (["--output", "table.doc"], [".docx", "table.txt"]),
         (["--output", "nowhere/table.txt"], ["no folder 'nowhere'", "--output table.txt"]),
         (["--weights", "w"], ["--weight-type frequency"]),
