@@ -1,39 +1,67 @@
 """Average treatment effects by importance-weighted risk minimisation."""
 
-import ast
-import sys
 from importlib import import_module
-from importlib.util import find_spec
-from pkgutil import get_data
 from typing import Any
 
-# Public name -> the module that defines it, for a subpackage this one. The names stand in `__init__.pyi` alone, where
-# type checkers find them too; each is imported when it is first used.
+# Public name -> the module that it is imported from when it is first used. Type checkers read `__init__.pyi`.
 _HOMES = {
-    alias.name: node.module
-    for node in ast.parse(get_data(__name__, "__init__.pyi") or b"").body
-    if isinstance(node, ast.ImportFrom)
-    for alias in node.names
+    "__version__": "causalrisk._version",
+    "DiD": "causalrisk.design.did",
+    "Scan": "causalrisk.design.scan.source",
+    "scan": "causalrisk.design.scan.source",
+    "Survey": "causalrisk.design.survey",
+    "BootstrapError": "causalrisk.errors",
+    "CausalRiskError": "causalrisk.errors",
+    "CausalRiskWarning": "causalrisk.errors",
+    "ConvergenceWarning": "causalrisk.errors",
+    "DesignError": "causalrisk.errors",
+    "DesignWarning": "causalrisk.errors",
+    "LearnerError": "causalrisk.errors",
+    "MonteCarloWarning": "causalrisk.errors",
+    "OptionError": "causalrisk.errors",
+    "OverlapWarning": "causalrisk.errors",
+    "ResampleWarning": "causalrisk.errors",
+    "SeparationError": "causalrisk.errors",
+    "UnavailableError": "causalrisk.errors",
+    "ComparisonResults": "causalrisk.models.comparison",
+    "compare": "causalrisk.models.comparison",
+    "etable": "causalrisk.report.tables.etable",
+    "simultaneous": "causalrisk.models.comparison",
+    "table_one": "causalrisk.report.tables.table_one",
+    "AIPW": "causalrisk.models.estimators",
+    "IPW": "causalrisk.models.estimators",
+    "IPWRA": "causalrisk.models.estimators",
+    "JRE": "causalrisk.models.estimators",
+    "Hajek": "causalrisk.models.estimators",
+    "OutcomeRegression": "causalrisk.models.estimators",
+    "EventStudy": "causalrisk.models.event_study",
+    "event_study": "causalrisk.models.event_study",
+    "PermutationTest": "causalrisk.models.permutation",
+    "PooledResults": "causalrisk.models.pooled",
+    "pool": "causalrisk.models.pooled",
+    "CausalResults": "causalrisk.models.results",
+    "JREResults": "causalrisk.models.results",
+    "load": "causalrisk.models.results",
+    "show_versions": "causalrisk.runtime.system",
 }
-__all__ = sorted(_HOMES)
-
-
-# `import causalrisk.api` and `import causalrisk.formula.api`, as of statsmodels, give the package itself.
-sys.modules.update((f"{__name__}.{name}", sys.modules[__name__]) for name in ("api", "formula", "formula.api"))
+_SUBPACKAGES = ("datasets", "simulation")
+__all__ = sorted([*_HOMES, *_SUBPACKAGES])
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return __all__
 
 
 def __getattr__(name: str) -> Any:
-    home, missing = _HOMES.get(name), f"module {__name__!r} has no attribute {name!r}."
-    if home not in (None, __name__):
-        globals()[name] = getattr(import_module(home), name)
+    if name in _SUBPACKAGES:
+        return import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        globals()[name] = getattr(import_module(_HOMES[name]), name)
         return globals()[name]
+    missing = f"module {__name__!r} has no attribute {name!r}."
     if name.startswith("_"):
         raise AttributeError(missing)
-    if find_spec(f"{__name__}.{name}"):
-        return import_module(f"{__name__}.{name}")
-    keywords = import_module(f"{__name__}.models.keywords")
-    raise AttributeError(f"{missing}\n{keywords.what_is_meant(name, __all__)}")
+    if name.startswith("load_"):
+        missing += f"\nUse `causalrisk.datasets.{name}()`."
+    aliases = import_module(f"{__name__}.errors.aliases")
+    raise AttributeError(f"{missing}\n{aliases.answer('package', name) or aliases.near(name, __all__)}".rstrip())

@@ -1,7 +1,6 @@
-"""The public names of the package, each from the module that defines it; `__init__.py` reads them here."""
+"""The public names of the package for type checkers, each from the module that defines it, as in `__init__.py`."""
 
 from causalrisk import datasets as datasets
-from causalrisk import hle as hle
 from causalrisk import simulation as simulation
 from causalrisk._version import __version__ as __version__
 from causalrisk.design.did import DiD as DiD
@@ -14,7 +13,6 @@ from causalrisk.errors import CausalRiskWarning as CausalRiskWarning
 from causalrisk.errors import ConvergenceWarning as ConvergenceWarning
 from causalrisk.errors import DesignError as DesignError
 from causalrisk.errors import DesignWarning as DesignWarning
-from causalrisk.errors import FitInterrupted as FitInterrupted
 from causalrisk.errors import LearnerError as LearnerError
 from causalrisk.errors import MonteCarloWarning as MonteCarloWarning
 from causalrisk.errors import OptionError as OptionError
@@ -24,9 +22,7 @@ from causalrisk.errors import SeparationError as SeparationError
 from causalrisk.errors import UnavailableError as UnavailableError
 from causalrisk.models.comparison import ComparisonResults as ComparisonResults
 from causalrisk.models.comparison import compare as compare
-from causalrisk.models.comparison import etable as etable
 from causalrisk.models.comparison import simultaneous as simultaneous
-from causalrisk.models.comparison import table_one as table_one
 from causalrisk.models.estimators import AIPW as AIPW
 from causalrisk.models.estimators import IPW as IPW
 from causalrisk.models.estimators import IPWRA as IPWRA
@@ -41,4 +37,6 @@ from causalrisk.models.pooled import pool as pool
 from causalrisk.models.results import CausalResults as CausalResults
 from causalrisk.models.results import JREResults as JREResults
 from causalrisk.models.results import load as load
+from causalrisk.report.tables.etable import etable as etable
+from causalrisk.report.tables.table_one import table_one as table_one
 from causalrisk.runtime.system import show_versions as show_versions

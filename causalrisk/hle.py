@@ -25,11 +25,16 @@ from causalrisk.diagnostics.scores import (
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, listed, one_of, warn_user, whole_number
 from causalrisk.numerics.multiplicities import seed_sequence
 
+__all__ = ["calibration_table", "grade", "load_judged", "score", "stated_confidence", "write_example"]
 REQUIRED = ("id", "category", "answer_type")
 OPTIONAL = ("raw_subject", "image", "answer")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 LARGEST_FILE, LARGEST_COUNT = 2_000_000_000, 1_000_000  # bytes; rows: the benchmark has 2,500 questions
 CHECK = "Check that this is the file you mean"
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:

@@ -30,12 +30,6 @@ class Future:
         return not isinstance(self.client.failure, TimeoutError)
 
 
-def get_worker():
-    """Return a worker whose task is wanted."""
-    task, status = SimpleNamespace(state="executing"), SimpleNamespace(name="running")
-    return SimpleNamespace(get_current_task=lambda: 0, state=SimpleNamespace(tasks=[task]), status=status)
-
-
 def wait(futures, timeout):
     raise futures[0].client.failure
 
@@ -82,7 +76,6 @@ def cluster(kind):
     client = CLIENTS[kind]()
     distributed = SimpleNamespace(
         default_client=lambda: client,
-        get_worker=get_worker,
         KilledWorker=KilledWorker,
         comm=SimpleNamespace(CommClosedError=ConnectionResetError),
         wait=wait,

@@ -67,9 +67,9 @@ def simulated(n_arms=2, family="gaussian", link=None, n=300, frame=0, seed=0, of
 
 def expand(objective, theta, resampled):
     """Expand a joint objective about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
-    at, views = objective.means(theta), resampled.views(objective.groups)
-    first_pass = objective.first_pass(at, views)
-    return objective.expansion(first_pass, objective.terms(at, resampled, views, first_pass))
+    at = objective.means(theta)
+    first_pass = objective.first_pass(at, resampled)
+    return objective.expansion(first_pass, objective.terms(at, resampled, first_pass))
 
 
 def target_of(name, sample) -> Target:

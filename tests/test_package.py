@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import subprocess
@@ -65,9 +66,17 @@ def test_an_estimator_is_a_specification_a_class_and_a_public_name():
     assert {spec.name for spec in ESTIMATORS} - set(cr.__all__) == {"Unadjusted"}
 
 
-def test_subpackages_are_attributes_though_nobody_imported_them():
-    code = "import causalrisk; print(causalrisk.errors.DesignError.__name__, causalrisk.cli.main.__name__)"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "DesignError main\n"
+def test_type_checkers_find_the_names_where_they_are_imported_from():
+    stub = ast.parse(Path(cr.__file__).with_suffix(".pyi").read_text("utf-8")).body
+    found = {alias.name: node.module for node in stub if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert found == cr._HOMES | dict.fromkeys(cr._SUBPACKAGES, "causalrisk")
+
+
+@pytest.mark.parametrize("name", ["", ".datasets", ".errors", ".hle", ".simulation"])
+def test_public_modules_show_public_names_only(name):
+    module = importlib.import_module(f"causalrisk{name}")
+    assert dir(module) == sorted(module.__all__)
+    assert all(hasattr(module, shown) for shown in dir(module))
 
 
 def test_every_module_can_be_imported_by_its_dotted_name():

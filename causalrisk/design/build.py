@@ -352,6 +352,7 @@ def design_from_formula(
     propensity: str | None = None,
     frame: Mapping[str, Any],
     constant_outcome: bool = False,
+    joint_outcome: bool = False,
 ) -> Design:
     """Make a design from formulas.
 
@@ -366,9 +367,11 @@ def design_from_formula(
     propensity : str, optional
         Propensity formula, one-sided or with the treatment on the left; by default the outcome's right-hand side.
     frame : mapping of str to object
-        The caller's variables; ``np`` is NumPy unless it is among them.
+        The caller's variables and ``np``.
     constant_outcome : bool
         Whether the estimator's outcome model is one constant per arm (Hajek), so that arms are not checked for more.
+    joint_outcome : bool
+        Whether the estimator trains the arms together (JRE), so that all need a model where else only controls do.
 
     Returns
     -------
@@ -385,7 +388,6 @@ def design_from_formula(
         If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
-    frame = {"np": np, **frame}  # what every formula may use, imported by the caller or not
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
     by = by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)
@@ -401,7 +403,7 @@ def design_from_formula(
         rows = rows.with_kept(INDICATOR, one.name, int(rows.of(one.rows).sum()))
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    design = freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
+    design = freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome, joint_outcome), notes)
     return replace(design, filled=formulas.filled)
 
 
@@ -440,7 +442,7 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
 
 
 def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> Formula:
-    outcome = parse(text, "outcome", notes, **known)
+    outcome = parse(text, "outcome", notes)
     if len(outcome.left) != 1 or not outcome.uses("left"):
         found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
         alone = f'"{outcome.text} ~ 1"  if it is the outcome, or  ' if outcome.text.isidentifier() else ""
@@ -481,7 +483,7 @@ def read_formulas(
         outcome = _outcome_formula(formula, notes, known)
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
-            assigned = parse(propensity, "propensity", notes, **known, outcome=outcome.left[0].name())
+            assigned = parse(propensity, "propensity", notes)
         if data is None:
             _check_data(outcome, frame, known)
         models = [outcome, assigned]
@@ -496,10 +498,10 @@ def read_formulas(
         retyped = [
             name + (repr(text) if '"' in text else f'"{text}"') for name, text in typed.items() if text != given[name]
         ]
-        if not retyped or "`" in str(error):
+        if not retyped or any("`" in text for text in given.values() if isinstance(text, str)):
             raise
         raise DesignError(
-            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Type  {', '.join(retyped)}."
+            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Use {', '.join(retyped)}."
         ) from error
     return formulas, table
 

@@ -18,10 +18,9 @@ from pandas.api.types import is_numeric_dtype, is_scalar
 from causalrisk.design.design import Design
 from causalrisk.design.dtypes import listing, missing_mask, plain
 from causalrisk.design.encoders import Encoder, FormulaEncoder
-from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse
 from causalrisk.design.formulas.scope import resolve
-from causalrisk.design.formulas.terms import coded_names, in_formula, uses
+from causalrisk.design.formulas.terms import coded_names, in_formula, parsed, uses
 from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import cluster_codes, ways_of
 from causalrisk.design.tables import Table, align, as_pandas, as_table, find_column, matched_rows, nearest

@@ -285,8 +285,13 @@ class Design:
 
     @property
     def n_dropped(self) -> int:
-        """Number of rows of the data that are not in the sample."""
-        return len(self.in_sample) - self.n
+        """Number of rows of the data that are left out; those outside of a subpopulation stay in the design."""
+        return len(self.in_sample) - self.n - self.n_outside
+
+    @property
+    def n_outside(self) -> int:
+        """Number of rows outside of the subpopulation, which count for the standard errors alone."""
+        return int(self.sample_ledger.loc[self.sample_ledger["formula"] == "subpop", "dropped"].sum())
 
     @property
     def n_clusters(self) -> int:

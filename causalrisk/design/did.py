@@ -23,10 +23,11 @@ from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import Survey, labels_of
 from causalrisk.design.tables import Table, as_table, find_column
 from causalrisk.design.treatment import show
-from causalrisk.errors import DesignError, OptionError, UnavailableError, advising, one_of
+from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 
 PERIODS = 2
 NEVER = "never"
+FEW_GAPS = 0.1  # share of units without a row in some period above which the data are hardly a panel
 COMPARED = "group or control"  # name of a column of the units of a group and their controls
 
 
@@ -116,8 +117,6 @@ class DiD:
         given = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
         return f"DiD({', '.join(f'{name}={show(value)}' for name, value, usual in given if value != usual)})"
 
-
-advising(DiD, "did")
 
 
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
@@ -237,7 +236,8 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     table = as_table(data, [])
     frame, period, periods, unit = _keys(table, did.time, did.unit)
     _check_two(did.time, periods)
-    _check_rows(did.time, did.unit, period, unit)
+    cross_sections = f"Use `did=DiD(time={show(did.time)})` for repeated cross sections, without unit=."
+    _check_rows(did.time, did.unit, period, unit, cross_sections)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
     _check_arms(did, treat, table, (early, late))
@@ -274,15 +274,23 @@ def _check_known(role: str, name: str | None, column: pd.Series) -> None:
 def _in_order(name: str, values: pd.Series) -> tuple[NDArray[np.intp], pd.Index]:
     """Return the number of the period of each row, and the periods in their order."""
     _check_known("time", name, values)
+    values = _without_order(values)
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
-        levels = sorted(values.unique())
+        order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         raise DesignError(
-            f"time {name!r} is text, {listing(levels)}, whose order in time is not known; the sign of the effect "
-            f"depends on it.\nType  data=data.assign({name}=pandas.Categorical(data[{name!r}], {levels}))  with the "
-            "periods in their order."
+            f"time {name!r} is text, {listing(sorted(values.unique()))}, whose order in time is not known; the sign of "
+            f'the effect depends on it.\nUse `data["{name}"] = pandas.Categorical(data["{name}"], [{order}], '
+            "ordered=True)`, with the periods in their order."
         )
     period, periods = pd.factorize(values, sort=True)
     return period, pd.Index(periods)
+
+
+def _without_order(values: pd.Series) -> pd.Series:
+    """Return the values of an unordered categorical, whose categories are in the order of the alphabet as a rule."""
+    if isinstance(values.dtype, pd.CategoricalDtype) and not values.dtype.ordered:
+        return values.astype(values.dtype.categories.dtype)
+    return values
 
 
 def _shown(periods: pd.Index) -> tuple[str, ...]:
@@ -342,8 +350,10 @@ class Periods:
         return arm + len(labels) * self.late, names
 
 
-def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series) -> None:
-    """Refuse units without a row, or with several, in a period."""
+def _check_rows(
+    time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series, cross_sections: str
+) -> None:
+    """Refuse units without a row, or with several, in a period; many are no panel: `cross_sections` says what then."""
     codes, names = pd.factorize(unit, sort=True)
     periods = int(period.max()) + 1
     rows = np.bincount(codes * periods + period, minlength=len(names) * periods).reshape(len(names), periods)
@@ -355,11 +365,13 @@ def _check_rows(time: str | None, name: str | None, period: NDArray[np.intp], un
             f'Type  data=data.drop_duplicates(["{name}", "{time}"])  if they are copies.'
         )
     if len(few):
+        instead = cross_sections
+        if len(few) <= FEW_GAPS * len(rows):
+            whole = f'data.groupby("{name}")["{time}"].transform("nunique") == {periods}'
+            instead = f"Type  data=data[{whole}]  to leave them out."
         raise DesignError(
             f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)}); expected one in "
-            "each.\n"
-            f'Type  data=data[data.groupby("{name}")["{time}"].transform("nunique") == {periods}]  to leave them '
-            "out."
+            f"each.\n{instead}"
         )
 
 
@@ -425,6 +437,12 @@ class Adoption:
         first = self.period == 0
         return pd.Series(self.frame[name].array[first], index=self.units[self.unit[first]]).loc[self.units]
 
+    def alone(self, cluster: Any) -> list[int]:
+        """Return the numbers of the periods in which one unit begins, or units of one cluster."""
+        cluster_of = self.of_units(cluster).to_numpy() if cluster in self.frame else self.units
+        found = pd.Series(cluster_of).groupby(self.begins).nunique()
+        return [k for k in range(len(self.names)) if found.get(k) == 1]
+
     def cells(self, not_yet: bool, whole: bool) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
         """Yield the data of each group and period: of two periods, the group and its controls.
 
@@ -480,36 +498,29 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     """
     table = as_table(data, [])
     frame, period, names, units = _keys(table, time, unit)
-    _check_rows(time, unit, period, units)
+    _check_rows(time, unit, period, units, "There is no event study of repeated cross sections. Complete the panel.")
     first, never = find_column(begins, "begins", begins, table, {}, [])[0], len(names)
     known = ~missing_mask(first)
-    if (
-        not isinstance(first.dtype, pd.CategoricalDtype)
-        and known.any()
-        and (first.dtype.kind == "O") != (names.dtype.kind == "O")
-    ):
-        raise DesignError(
-            f"begins {begins!r} has values such as {listing(first[known][:1])}, and time {time!r} such as "
-            f"{listing(names[:1])}; "
-            "expected the period in which each unit begins.\nGive begins= in the periods of time=, of the same type."
-        )
     start = np.full(len(frame), never)
-    start[known] = np.searchsorted(names.to_numpy(), first[known].to_numpy())
-    if names.dtype.kind in "if" and first.dtype.kind in "if" and names[0] > 0:
-        start[known & (first == 0).to_numpy()] = never  # as csdid and did have it
+    start[known] = _period_of(first[known], names, begins, time)
     unit_codes, unit_names = pd.factorize(units)
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
+    whether = set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}
     if several.any():
         instead = f'data[data.groupby("{unit}")["{begins}"].transform("nunique", dropna=False) == 1]  to leave them out'
-        if set(first[known].unique()) <= {0, 1} and begins.isidentifier():  # says whether, not when
-            instead = f'data["{time}"].where(data["{begins}"] == 1).groupby(data["{unit}"]).transform("min")'
-            instead = f'data.assign(first={instead}), begins="first"'
+        if whether and begins.isidentifier():
+            instead = f'data.assign(first={_first_treated(begins, time, unit)}), begins="first"'
         raise DesignError(
             f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r} "
             f"({listing(unit_names[several])}); expected the period in which each begins, in all of its rows.\n"
             f"Type  data={instead}."
         )
     early = start == 0
+    if early.any() and whether:
+        raise DesignError(
+            f"begins {begins!r} is 0 or 1: whether, not when, units begin. Expected the first period with treatment.\n"
+            f"Use `{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from that period on."
+        )
     if early.any():
         raise DesignError(
             f"begins {begins!r} is not after the first period, {listing(names[:1])}, in "
@@ -519,3 +530,45 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
         )
     of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
     return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)
+
+
+def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDArray[np.intp]:
+    """Return the number of the first period that is not before each value of `begins`; of 0 for never that of none."""
+    if isinstance(names.dtype, pd.CategoricalDtype):  # ordered; values that are no category have no place
+        values, periods = names.categories.get_indexer(first), names.codes
+        comparable = bool((values >= 0).all())
+    else:
+        values, periods = _moments(_without_order(first)), _moments(pd.Series(names))
+        comparable = values.dtype.kind == periods.dtype.kind
+    if not comparable:
+        of_dates = periods.dtype.kind == "M" and values.dtype.kind == "f"
+        raise DesignError(
+            f"begins {begins!r} has values such as {listing(first[:1])}, and time {time!r} such as "
+            f"{listing(names[:1])}; expected the period in which each unit begins.\n"
+            + (
+                f'Use `data["{time}"].dt.year` as time= if that tells the periods apart.'
+                if of_dates
+                else "Give begins= in the periods of time=, of the same type."
+            )
+        )
+    start = np.searchsorted(periods, values)
+    if periods.dtype.kind == "f" and periods[0] > 0:
+        start[values == 0] = len(names)  # as csdid and did have it
+    return start
+
+
+def _moments(values: pd.Series) -> NDArray[Any]:
+    """Return numbers as float64 and dates as datetime64, whatever holds them; other values as they are."""
+    kind = pd.api.types.infer_dtype(values)
+    if kind in ("integer", "floating", "mixed-integer-float", "decimal", "boolean"):
+        return values.to_numpy(dtype=np.float64)
+    if kind in ("date", "datetime", "datetime64"):
+        return pd.to_datetime(values.astype(object), utc=True).to_numpy(dtype="datetime64[us]")
+    if kind == "period":
+        return pd.PeriodIndex(values).to_timestamp().to_numpy()
+    return values.to_numpy(dtype=object)
+
+
+def _first_treated(column: str, time: str, unit: str) -> str:
+    """Return code for the first period of each unit in which a column is 1."""
+    return f'data["{time}"].where(data["{column}"] == 1).groupby(data["{unit}"]).transform("min")'

@@ -537,7 +537,7 @@ def with_indicators(formula: Formula, filled: Sequence[Filled], known: Mapping[s
     """Return a formula with the indicators of its covariates as further terms; `known` as in `parse`."""
     used = {use.name for use in formula.uses("right")}
     more = [in_formula(one.indicator) for one in filled if one.indicator is not None and one.name in used]
-    return parse(" + ".join([formula.text, *more]), formula.model, [], **known) if more else formula
+    return parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula
 
 
 def without_indicators(text: str, filled: Sequence[Filled]) -> str:

@@ -42,7 +42,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
         )
 
 
-def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> None:
+def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
     """Raise a DesignError where an arm has no more observations than its outcome model has coefficients.
 
     Parameters
@@ -53,9 +53,11 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int) -> 
         Printed arm labels.
     p, q : int
         Coefficients of the outcome model of an arm, and of the propensity model.
+    of_controls : bool
+        Whether only the first arm needs an outcome model.
     """
     noun = "coefficient" if p == 1 else "coefficients"
-    for k, label in enumerate(labels):
+    for k, label in enumerate(labels[:1] if of_controls else labels):
         if size[k] <= p:
             raise DesignError(
                 f"arm {label!r} has {size[k]:.0f} rows for {p} outcome {noun}; expected more rows than coefficients.\n"
@@ -284,12 +286,15 @@ class ColumnMoments:
         return found
 
     def within_arms(
-        self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None
+        self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None, n_arms: int | None = None
     ) -> tuple[NDArray[np.bool_], list[Dependence]]:
-        """Mark the columns that are independent within every arm, constants first, and give the others' dependences."""
+        """Mark the columns that are independent within every arm, constants first, and give the others' dependences.
+
+        With `n_arms` only the first arms count.
+        """
         exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
         order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
-        return dependences(self.arms(), order, exempt)
+        return dependences(self.arms()[:n_arms], order, exempt)
 
     def _plain(self, triangle: Array) -> Array:
         """Rows that have the inner products of the columns themselves."""

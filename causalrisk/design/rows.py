@@ -16,7 +16,7 @@ from causalrisk.design.rank import check_magnitude
 from causalrisk.design.survey import ROLES, Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
 from causalrisk.design.tables import Table, find_column, find_condition, named_columns
 from causalrisk.design.treatment import Score, find_score, is_classifier
-from causalrisk.errors import DesignError, Once, OptionError, meanings, one_of
+from causalrisk.errors import DesignError, Once, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
@@ -175,15 +175,12 @@ def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> 
 
 
 def _unknown_weight_type(given: Any) -> OptionError:
-    """Name the type that Stata's or R's word means, or both."""
-    meant = meanings("weight_type").get(str(given).lower())
-    text = f"weight_type={given!r} is not an option; expected 'frequency' or 'probability'.\n"
-    if meant is None:
-        return OptionError(
-            text + 'Type  weight_type="frequency"  if a row stands for that many equal rows, or  '
-            'weight_type="probability"  for sampling weights.'
-        )
-    return OptionError(f'{text}Type  weight_type="{meant}".')
+    """Error that says what either type means."""
+    return OptionError(
+        f"weight_type={given!r} is not known; expected 'frequency' or 'probability'.\n"
+        'Use `weight_type="frequency"` if a row stands for that many equal rows, or `weight_type="probability"` for '
+        "sampling weights."
+    )
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:

@@ -92,7 +92,7 @@ def cluster_bytes(clusters: int, numbers: int) -> float:
     return 8.0 * SUMS * clusters * numbers
 
 
-def check_clusters_held_out(clusters: int, numbers: int, budget: float | None) -> None:
+def check_clusters_held_out(clusters: int, numbers: int) -> None:
     """Raise a DesignError where sums of each cluster, which the choice of the anchor of JRE takes, fill the memory.
 
     Parameters
@@ -101,10 +101,8 @@ def check_clusters_held_out(clusters: int, numbers: int, budget: float | None) -
         Clusters.
     numbers : int
         Numbers in the sums of a cluster.
-    budget : float or None
-        Bytes that a fit may use; None for all there are.
     """
-    needed, there = cluster_bytes(clusters, numbers), memory() if budget is None else min(budget, memory())
+    needed, there = cluster_bytes(clusters, numbers), memory()
     if needed > there:
         raise DesignError(
             f"the anchor of JRE is chosen without each of {clusters:,} clusters in turn, whose sums under the "
@@ -151,19 +149,25 @@ class Rules:
         Rule for the columns of the propensity model: one that separates an arm takes its maximum from a
         likelihood; one that does not vary within an arm cannot be balanced by any weights; scores that are given, and
         rows that are to be trimmed because the model separates them, leave the columns as they are.
+    of_controls : bool
+        Whether only the controls need an outcome model: the outcome is a change, and the mean of the treated is that of
+        their rows.
     """
 
     collinear: str
     constant_outcome: bool
     scores: str
+    of_controls: bool = False
 
     @classmethod
-    def of(cls, columns: ColumnOptions, constant_outcome: bool) -> Rules:
+    def of(cls, columns: ColumnOptions, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
         """Return the rules from the options of a call."""
         separated = isinstance(columns.trim, str) and columns.trim == "separated"
         kept = separated or columns.propensity_score is not None
         balanced = columns.propensity_loss == "calibrated"
-        return cls(columns.collinear, constant_outcome, "as they are" if kept else "balanced" if balanced else "likely")
+        scores = "as they are" if kept else "balanced" if balanced else "likely"
+        of_controls = columns.did is not None and not columns.did.cross_sections and not joint_outcome
+        return cls(columns.collinear, constant_outcome, scores, of_controls)
 
 
 @dataclass(frozen=True)
@@ -228,11 +232,12 @@ def supported_columns(
     x, z = outcome.seen, propensity.seen
     keep = x.usable(outcome.encoder.names, "outcome", notes, rules.collinear)
     keep_z = z.usable(propensity.encoder.names, "propensity", notes, rules.collinear)
-    check_arm_sizes(size, outcome.labels, 1 if rules.constant_outcome else int(keep.sum()), int(keep_z.sum()))
+    p = 1 if rules.constant_outcome else int(keep.sum())
+    check_arm_sizes(size, outcome.labels, p, int(keep_z.sum()), rules.of_controls)
     of_x: list[Dependence] = []
     of_z: list[Dependence] = []
     if not rules.constant_outcome:
-        keep, of_x = x.within_arms(keep)
+        keep, of_x = x.within_arms(keep, n_arms=1 if rules.of_controls else None)
     if of_x and rules.collinear == "raise":
         arm = of_x[0].arm
         raise DesignError(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.dtypes import listing, missing_mask, numbers
 from causalrisk.design.tables import condition_names
-from causalrisk.errors import DesignError, OptionError, advising, listed, one_of
+from causalrisk.errors import DesignError, OptionError, listed, one_of
 from causalrisk.numerics.linalg import Array
 
 ROLES = ("strata", "psu", "fpc")  # columns of the design itself
@@ -173,8 +173,6 @@ class Survey:
                 "left out.\nType  rscales=[...]  with one for each replicate, or one number for all."
             )
 
-
-advising(Survey, "survey")
 
 
 @dataclass(frozen=True)

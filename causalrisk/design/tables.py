@@ -21,7 +21,6 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from causalrisk.design.dtypes import listing, missing_mask
-from causalrisk.design.formulas.dialects import from_treatment
 from causalrisk.errors import DesignError, UnavailableError
 
 READERS = {
@@ -122,7 +121,9 @@ def _polars_column(column: Any) -> Any:
     dtype, kind = column.dtype, type(column.dtype).__name__
     if kind == "Enum":
         codes = column.to_physical().fill_null(0).to_numpy().astype(np.int64)
-        return pd.Categorical.from_codes(np.where(column.is_null(), -1, codes), categories=list(dtype.categories))
+        return pd.Categorical.from_codes(
+            np.where(column.is_null(), -1, codes), categories=list(dtype.categories), ordered=True
+        )
     if kind in ("String", "Categorical") and find_spec("pyarrow"):
         return _from_pyarrow(column.cast(str).to_arrow())
     whole, yes_no = dtype.is_integer(), str(dtype) == "Boolean"
@@ -456,18 +457,16 @@ def condition_names(text: str) -> list[str]:
 
 def _more_than_a_treatment(text: str, table: Table) -> str:
     """Message and advice for a treatment with its covariates, or a condition; empty for other texts."""
-    name, sign, covariates = (part.strip() for part in text.partition("~"))
-    listed = from_treatment(text)
-    words = re.findall(r"[A-Za-z_]\w*", text.partition(",")[0])
-    if sign and name in table:
-        found, typed = "a formula", f'treat="{name}", propensity="{covariates}"'
-    elif listed and all(word in table for word in words):
-        found, typed = "a list of variables", listed
-    elif re.search("[<>]|[=!]=", text) and words and words[0] in table:
+    parts = re.sub(r"[\s+,]+", " ~ ", text.strip("( )"), count=1).partition("~")
+    name, covariates = parts[0].strip(), parts[2].strip()
+    if name not in table or not covariates:
+        return ""
+    if re.search("[<>]|[=!]=", text):
         found, typed = "a condition", f"treat=data.eval({text!r})"
     else:
-        return ""
-    return f"treat={text!r} is {found}; expected the treatment alone.\nType  {typed}."
+        covariates = " + ".join(re.findall(r"[A-Za-z_]\w*", covariates.partition(",")[0]))
+        found, typed = "more than a column", f'treat="{name}", propensity="{covariates}"'
+    return f"treat={text!r} is {found}; expected the treatment alone. Use `{typed}`."
 
 
 def _several_columns(role: str, names: Sequence[str]) -> str:

@@ -51,7 +51,9 @@ def joint_of(record: FitRecord) -> JointRecord:
     if record.joint is not None:
         return record.joint
     record.check_observed("The risks of the estimators")
-    ipwra = record.estimate if record.spec is IPWRA else separate_estimate(record, record.used_weight_fit, IPWRA)
+    ipwra = (
+        record.estimate if record.spec.name == IPWRA.name else separate_estimate(record, record.used_weight_fit, IPWRA)
+    )
     start, options = with_robust(dataclasses.replace(record, spec=IPWRA, estimate=ipwra, robust=None)), JREOptions()
     return train_from(start, options, Notes(()), replicates_of_many(start, options))
 
@@ -109,7 +111,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     sums = trainer.whole.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
     biases = {name: sums[:, :, j].copy() for j, name in enumerate(fitted)}
     for j, spec in enumerate(SEPARATE):
-        if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
+        if spec.mean.corrected:  # the estimator has subtracted the bias under the fitted propensity score
             biases[spec.name] -= (sample.indicators * (share * fit.w * errors[:, j])[:, None]).sum(axis=0)[:, None]
     n_units = joint.problem.n_units
     variances = {name: trainer.variance_of(predicted, joint.criterion) / n_units for name, predicted in fitted.items()}

@@ -1,26 +1,44 @@
-"""Errors and warnings, the words of other packages that they answer, and failures of resamples.
+"""Errors and warnings, checks of options, and failures of resamples.
 
-Words of other packages and what is typed here instead, and references, are in words.toml. A failure is the reason why a
-resample or a propensity replicate gave no estimate.
+A failure is the reason why a resample or a propensity replicate gave no estimate.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import difflib
-import functools
 import numbers
-import re
+import os
 import sys
-import tomllib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from causalrisk.errors.aliases import answer, near, value_meant
+
+__all__ = [
+    "BootstrapError",
+    "CausalRiskError",
+    "CausalRiskWarning",
+    "ConvergenceWarning",
+    "DesignError",
+    "DesignWarning",
+    "LearnerError",
+    "MonteCarloWarning",
+    "OptionError",
+    "OverlapWarning",
+    "ResampleWarning",
+    "SeparationError",
+    "UnavailableError",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class CausalRiskError(ValueError):
@@ -70,28 +88,6 @@ class BootstrapError(CausalRiskError):
     """
 
     def __init__(self, message: str, results: Any = None) -> None:
-        super().__init__(message)
-        self.results = results
-
-
-class FitInterrupted(KeyboardInterrupt):
-    """A fit was interrupted; what was estimated before is not lost.
-
-    Parameters
-    ----------
-    results : CausalResults or None
-        Interrupted in its bootstrap the fitted results, with the robust standard errors; interrupted in these, without
-        standard errors; JRE interrupted before that those of the IPWRA fit it starts from. None of a scan that was
-        interrupted before there was an estimate.
-    message : str
-        What was interrupted, and what is in `results`.
-    """
-
-    def __init__(
-        self,
-        results: Any,
-        message: str = "the bootstrap was interrupted; the estimate with robust standard errors is in err.results",
-    ) -> None:
         super().__init__(message)
         self.results = results
 
@@ -164,10 +160,12 @@ class Once(str):
 
 
 _given: set[str] = set()
+# Files that a warning does not point at: a file's whole name would not count as its prefix.
+OUR_FILES = (os.path.dirname(os.path.dirname(__file__)), contextlib.__file__.removesuffix(".py"))
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Give a warning that points at the line of the caller outside the package.
+    """Give a warning; from Python 3.12 on it points at the line of the caller outside the package.
 
     Parameters
     ----------
@@ -180,11 +178,10 @@ def warn_user(message: str, category: type[Warning]) -> None:
         if message in _given:
             return
         _given.add(message)
-    ours = (__name__.partition(".")[0], "contextlib")  # whose decorators are between our functions
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    if sys.version_info >= (3, 12):
+        warnings.warn(message, category, skip_file_prefixes=OUR_FILES)
+    else:
+        warnings.warn(message, category, stacklevel=2)
 
 
 class Notes(list[str]):
@@ -219,78 +216,13 @@ def nearest_name(value: object, names: Iterable[str], cutoff: float = NEAR) -> s
     return folded[close[0]] if close else None
 
 
-Entry = str | list[dict[str, str]]  # a text, or rules that depend on what was given
-
-
-@functools.cache
-def _tables() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("words.toml").read_text("utf-8")
-    elsewhere = tomllib.loads(text)["not_here"]
-    filled = re.sub(r"\{not here: (\w+)\}", lambda m: f"That is not in this package; {elsewhere[m[1]]}.", text)
-    return tomllib.loads(filled)
-
-
-@functools.cache
-def words(*names: str) -> Mapping[str, Any]:
-    """Return a table of words.toml with a key for each single word; empty if there is none of the name.
-
-    Parameters
-    ----------
-    *names : str
-        The parts of its name, such as ``"instead", "fit"``.
-
-    Returns
-    -------
-    mapping
-        Word -> text, or the list of rules.
-    """
-    found = functools.reduce(lambda level, name: level.get(name, {}), names, _tables())
-    return {word: entry for alike, entry in found.items() for word in alike.split()}
-
-
-@functools.cache
-def meanings(option: str) -> Mapping[str, str | None]:
-    """Return words for the values of an option; None for a word that no value stands for."""
-    found = _tables()["values"].get(option, {})
-    return {word: value or None for value, alike in found.items() for word in alike.split()}
-
-
-def explained(option: str, given: object) -> list[str]:
-    """Return sentences on why a word stands for another value of an option."""
-    sentences = words("explained", option)
-    return [sentences[word] for word in (str(given).casefold(), "any") if word in sentences]
-
-
-def meant(name: str, value: object, names: Iterable[str]) -> str | None:
-    """Return the value of an option that is probably meant: by other packages' words, else the nearest, else None.
-
-    An object, such as a link of statsmodels, goes by the name of its class.
-    """
-    word = value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
-    known = meanings(name)
-    return known[word.casefold()] if word.casefold() in known else nearest_name(word, names)
-
-
-NO_WORDS = ("no", "n", "false", "f", "off", "none", "0")
-
-
-def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    """Raise an OptionError unless the value is among the allowed ones."""
+def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
+    """Return a value of an option, or the one that it means; an OptionError unless it is among the allowed ones."""
+    value = value_meant(name, value)
     if any(value is a or (isinstance(value, str) and value == a) for a in allowed):
-        return
-    names = [a for a in allowed if isinstance(a, str)]
-    word = str(value).casefold()
-    hint = meant(name, value, names)
-    if name == "bootstrap" and value is True:
-        advice = 'Type  cov_type="bootstrap".'
-    elif hint in names:
-        advice = f"Type  {name}={hint!r}."
-    elif names:
-        advice = f"Type  {name}=  one of them."
-    else:
-        advice = f"Type  {name}={bool(value) and word not in NO_WORDS}."
-    why = " ".join([f"expected one of {listed(allowed)}.", *explained(name, value)])
-    raise OptionError(f"{name}={value!r} is not known; {why}\n{advice}")
+        return value
+    why = answer(name, str(value).casefold()) or near(str(value), [a for a in allowed if isinstance(a, str)])
+    raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\n{why or 'Use one of them.'}")
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -320,37 +252,8 @@ def check_alpha(alpha: float) -> None:
         )
 
 
-def advising(kind: Any, place: str) -> None:
-    """Let the constructor of a dataclass say what is meant by the words of other programs.
-
-    Parameters
-    ----------
-    kind : type
-        The dataclass, whose arguments go by name.
-    place : str
-        Table of words.toml with the arguments that others use.
-    """
-    made, known = kind.__init__, [field.name for field in dataclasses.fields(kind)]
-
-    @functools.wraps(made)
-    def init(self: Any, **given: Any) -> None:
-        for name, value in given.items():
-            if name not in known:
-                told = words("instead", place).get(name, f"The arguments are {', '.join(known)}.")
-                raise TypeError(
-                    f"{kind.__name__} got an unknown argument {name!r}.\n{str(told).format(value=repr(value))}"
-                )
-        made(self, **given)
-
-    kind.__init__ = init
-
-
 class Failure:
-    """Outcomes of one resample or one propensity replicate: plain integers.
-
-    NumPy asks a member of an enum for its attributes, which Python 3.11 answers by a function of its own, and an
-    interruption from the keyboard that falls into it is lost.
-    """
+    """Outcomes of one resample or one propensity replicate: plain integers, as arrays hold them."""
 
     OK = 0
     EMPTY_ARM = 1

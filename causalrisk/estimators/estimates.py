@@ -354,7 +354,7 @@ def sandwich(
     .. [2] Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys.
        International Statistical Review 51, 279-292.
     """
-    factor = n / (n - n_coefficients) if n_coefficients else 1.0
+    factor = small_sample_factor(n, n_coefficients, n_clusters if strata is None else None)
     if strata is not None:
         meat = _stratified(over, strata, n_clusters)
     elif n_clusters is None:
@@ -362,9 +362,15 @@ def sandwich(
     else:
         groups = _cluster_sums(over(_sums_of_clusters), n_clusters)
         meat = groups.T @ groups
-        if n_coefficients:
-            factor *= n_clusters / (n_clusters - 1) * (n - 1) / n
     return np.asarray(factor * meat / total**2)
+
+
+def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -> float:
+    """Return the factor n / (n - k) of a covariance, with clusters G / (G - 1) (n - 1) / (n - k); k = 0 for none."""
+    if not n_coefficients:
+        return 1.0
+    of_clusters = n_clusters / (n_clusters - 1) * (n - 1) / n if n_clusters else 1.0
+    return n / (n - n_coefficients) * of_clusters
 
 
 def _stratified(

@@ -157,7 +157,7 @@ def learn(
         )
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
-    workers = worker_count(inference.n_jobs, inference.memory, design.block_bytes)
+    workers = worker_count(inference.n_jobs, design.block_bytes)
     cut = add_up(design.over(_cut_rows, workers, passes))
     folds = Folds(options.n_folds, options.repeat, design.n_clusters, cut)
     made = _RowsOfBlock(features, folds, design.weight_type)

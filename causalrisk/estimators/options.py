@@ -15,8 +15,9 @@ from causalrisk.design import Design, DiD
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.design.tables import is_column
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import HALF, OptionError, listed, meanings, nearest_name, one_of, whole_number, words
-from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale, NormalizedMean, Specification
+from causalrisk.errors import HALF, OptionError, listed, nearest_name, one_of, whole_number
+from causalrisk.errors.aliases import answer
+from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
@@ -110,16 +111,14 @@ OF_ROWS, OF_CLUSTERS = ("robust", "HC0", "HC1", "HC3"), ("cluster", "CR3")
 CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
 
+def defaults_of(*kinds: Any) -> dict[str, Any]:
+    """Return the options of some kinds, dataclasses, with their defaults."""
+    return {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+
+
 def model_option_names() -> list[str]:
     """Return the names of the options of a model that a caller can give."""
-    return [field.name for field in dataclasses.fields(ModelOptions) if field.name not in ("repeat", "did")]
-
-
-_WHY = {
-    STACK: "which is one fit and not several",
-    REPLACE: "which trains outcome models: averages of predictions alone have no standard error",
-    TERMS: "which has no terms",
-}
+    return [name for name in defaults_of(ModelOptions) if name not in ("repeat", "did", "read_as")]
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,8 @@ class ModelOptions:
         are given belong to the data, and become None.
     repeat : int
         Of `n_repeats` the one that the folds are of.
+    read_as : tuple of str
+        Notes on options that were given by names of other packages.
     """
 
     family: Any = "gaussian"
@@ -152,6 +153,7 @@ class ModelOptions:
     effect: str = "difference"
     quantiles: Any = None
     did: DiD | None = None
+    read_as: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):
@@ -189,45 +191,14 @@ class ModelOptions:
             if given:
                 raise OptionError(f'{name}= is for the predictions of a learner.\nAdd  learner="smooth"  for example.')
 
-    def use_of(self, spec: Specification) -> str | None:
-        """Return what an estimator does with the predictions of the learner; None where it has none.
-
-        Parameters
-        ----------
-        spec : Specification
-            The estimator.
-
-        Raises
-        ------
-        OptionError
-            If it cannot do what `learner_use` says.
-        """
-        if self.learner is None or spec.constants:
-            return None
-        possible: tuple[str, ...] = (STACK, TERMS) if spec.joint else (REPLACE, TERMS) if spec.corrected else (TERMS,)
-        use = self.learner_use or possible[0]
-        if use not in possible:
-            raise OptionError(
-                f"learner_use={use!r} is not for {spec.name}, {_WHY[use]}; expected one of {listed(possible)}.\n"
-                f'Type  learner_use="{possible[0]}".'
-            )
-        if use == REPLACE and isinstance(self.learner, list | tuple) and len(self.learner) > 1:
-            raise OptionError(
-                f"learner= has {len(self.learner)} learners, and the outcome model can be replaced by one.\n"
-                'Type  learner_use="terms"  for the predictions of all as terms, or name one.'
-            )
-        return use
-
     def _check_exposure(self) -> None:
         given = self.at_exposure
         if given is None or (isinstance(given, str) and given == OBSERVED):
             return
         if not _is_number(given, lambda exposure: exposure > 0):
-            word = meanings("at_exposure").get(str(given).lower())
-            advice = f'Type  at_exposure="{word}".' if word else "Type  at_exposure=1."
             raise OptionError(
                 f"at_exposure={given!r}; expected a positive number, the exposure that the means are at, or "
-                f'"{OBSERVED}".\n{advice}'
+                f'"{OBSERVED}".\nUse `at_exposure=1`.'
             )
         object.__setattr__(self, "at_exposure", float(given))
 
@@ -266,28 +237,6 @@ class ModelOptions:
                 "learner= with repeated cross sections: a learner predicts an outcome, and here each arm has a "
                 "regression in each period.\nLeave learner= out."
             )
-
-    def own(self, spec: Specification) -> Specification:
-        """Return an estimator as these options have it: with normalised weights of residuals where `did` asks for them.
-
-        Parameters
-        ----------
-        spec : Specification
-            The estimator.
-
-        Raises
-        ------
-        OptionError
-            If it is JRE, which is trained on one outcome of each row, and the data are repeated cross sections.
-        """
-        if spec.joint and self.did is not None and self.did.cross_sections:
-            raise OptionError(
-                f"{spec.name} of repeated cross sections: it trains the arms together on the outcome of each row, and "
-                "a row has no change here.\n"
-                'Type  AIPW  or  IPWRA  in its place, or  estimators=["AIPW", "IPWRA"]  in a comparison.'
-            )
-        normalized = self.did is not None and self.did.normalize and spec.corrected
-        return dataclasses.replace(spec, mean=NormalizedMean) if normalized else spec
 
     def stated_exposure(self, design: Design) -> float | None:
         """Return the exposure that the means are at; None where they are at the observed ones, or there are none."""
@@ -418,13 +367,12 @@ def _target(value: Any) -> Any:
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
-        near = f'Type  target="{SPELLINGS[close]}".' if close else None
-        advice = words("instead", "target").get(value.lower(), near)
+        advice = f'Use `target="{SPELLINGS[close]}"`.' if close else answer("target", value.lower())
         if re.search("[<>]|[=!]=", value):
             advice = f"Type  target=data.query({value!r})  for rows like those."
         raise OptionError(
             f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a level of the treatment, a "
-            f"DataFrame, or a function of the propensity score.\n{advice or 'Type  target=  one of them.'}"
+            f"DataFrame, or a function of the propensity score.\n{advice or 'Use one of them.'}"
         )
     return name
 
@@ -464,8 +412,7 @@ class InferenceOptions:
 
     Parameters
     ----------
-    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, memory,
-    resamples
+    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, resamples
         As in `causalrisk.JRE.fit`.
     """
 
@@ -480,7 +427,6 @@ class InferenceOptions:
     rng: Any = 0
     n_jobs: int = 1
     progress: bool = False
-    memory: Any = None
     resamples: Any = None
 
     def __post_init__(self) -> None:
@@ -507,8 +453,6 @@ class InferenceOptions:
         self._check_df()
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
-        size = "a number of bytes or None"
-        _check_number("memory", self.memory, lambda given: given > 0, size, "memory=2e9  for 2 GB")
         check_rng(self.rng)
 
     def _check_df(self) -> None:

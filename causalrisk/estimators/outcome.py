@@ -24,6 +24,7 @@ from causalrisk.numerics.linalg import (
     gram_matrices,
     least_squares_factor,
     pairwise_columns,
+    pseudo_inverse,
     solve_definite,
     solve_or_nan,
     weighted_gram,
@@ -126,8 +127,11 @@ class ArmModel:
         return LikelihoodSums(gram, (self.columns * residual[:, None]).T @ weights)
 
 
-def solved_change(equations: LikelihoodSums) -> tuple[Array, NDArray[np.int8]]:
-    """Solve the equations of linear models: change of the coefficients, shape (p, m), and failures."""
+def solved_change(equations: LikelihoodSums, least_norm: bool = False) -> tuple[Array, NDArray[np.int8]]:
+    """Solve the equations of linear models: change of the coefficients, shape (p, m), maybe of least norm; failures."""
+    if least_norm:
+        change = np.einsum("mij,jm->im", pseudo_inverse(equations.hessian), equations.gradient)
+        return change, np.zeros(change.shape[1], dtype=np.int8)
     change, singular = solve_definite(equations.hessian, equations.gradient)
     return change, np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
 
@@ -424,6 +428,8 @@ def influence_of_theta(rows: TrainedRows, sums: ThetaSums, out: Array) -> None:
         return
     pull = rows.training * rows.score
     for a, members in enumerate(rows.sample.slices):
-        inverse = solve_or_nan(sums.bread[a], np.eye(sums.bread.shape[1]))
+        bread = sums.bread[a]
+        least_norm = rows.spec.of_controls and a > 0
+        inverse = pseudo_inverse(bread) if least_norm else solve_or_nan(bread, np.eye(len(bread)))
         out[:, a] = 0.0 if sums.by_gamma is None else rows.weights.influence @ (inverse @ sums.by_gamma[a]).T
         out[members, a] += weighted_rows(rows.q[members], pull[members], inverse.T)

@@ -9,8 +9,6 @@ estimator says of its bias carries over. At another exposure they are not: nothi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +16,7 @@ import numpy as np
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
 from causalrisk.design.scan.encode import PassCounter
 from causalrisk.design.support import check_matrices, check_pairs
-from causalrisk.errors import FitInterrupted, Notes, OptionError, UnavailableError
+from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimators.learned import Learned, with_predictions
 from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimators.overlap import trim_rows
@@ -92,38 +90,12 @@ class FitData:
     replicates: Replicates | None = None
 
 
-@contextmanager
-def counted_passes(design: Design, spec: Specification, asked: Asked) -> Iterator[Asked]:
-    """Count the passes of a fit to a scan until it has an estimate.
-
-    Parameters
-    ----------
-    design, spec, asked
-        As in `prepare`.
-
-    Yields
-    ------
-    Asked
-        With the counter; in memory as it was.
-
-    Raises
-    ------
-    FitInterrupted
-        If the passes are interrupted; without results, it says in which of them.
-    """
+def counted_passes(design: Design, spec: Specification, asked: Asked) -> Asked:
+    """Add a counter of the passes of a fit to a scan; in memory nothing changes."""
     if not isinstance(design, ScannedDesign):
-        yield asked
-        return
+        return asked
     expected = expected_passes(design, spec, asked.options, asked.inference)
-    passes = PassCounter(expected, shown=asked.inference.progress)
-    try:
-        yield dataclasses.replace(asked, passes=passes)
-    except KeyboardInterrupt:
-        raise FitInterrupted(
-            None,
-            f"the fit to a scan was interrupted in {passes.place} over its rows, before there was an estimate.\n"
-            "Type  fit(progress=True)  to see the passes and what time is left.",
-        ) from None
+    return dataclasses.replace(asked, passes=PassCounter(expected, shown=asked.inference.progress))
 
 
 def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
@@ -146,7 +118,6 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
     options, frame = asked.options, None
     check_target(design, options)
     check_offset(design, options)
-    check_means(design, options, spec)
     check_trimmed_frame(options)
     if not isinstance(design, ScannedDesign):
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
@@ -206,7 +177,7 @@ def _make_problem(
             target=of_scan,
             design=design,
             options=options,
-            workers=worker_count(inference.n_jobs, inference.memory, design.block_bytes),
+            workers=worker_count(inference.n_jobs, design.block_bytes),
             passes=asked.passes,
             frame=frame,
             n_frame=0 if frame is None else len(frame.X),
@@ -292,34 +263,6 @@ def check_offset(design: Design, options: ModelOptions) -> None:
             f"the means are at the observed {kind}s ({design.offset_name!r}), which the rows of a target frame do not "
             f"have.\n{instead}"
         )
-
-
-def check_means(design: Design, options: ModelOptions, spec: Specification) -> None:
-    """Refuse an estimator whose means are at the observed exposures only.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    options : ModelOptions
-        What is estimated.
-    spec : Specification
-        The estimator.
-
-    Raises
-    ------
-    OptionError
-        If it uses the residuals of the outcomes and the means are at a stated exposure.
-    """
-    stated = options.stated_exposure(design)
-    if stated is None or not (spec.corrected or spec.joint):
-        return
-    why = "corrects the means by the residuals" if spec.corrected else "judges its bias by the residuals"
-    raise OptionError(
-        f"{spec.name} {why} of the outcomes, which are those at the observed exposures ({design.offset_name!r}); means "
-        f"are asked for at exposure {stated:g}, as OutcomeRegression, IPWRA and Hajek have them.\n"
-        'Type  at_exposure="observed"  for means of the outcome as it was observed; their ratio is a rate ratio.'
-    )
 
 
 def check_target(design: Design, options: ModelOptions) -> None:

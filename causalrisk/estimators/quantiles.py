@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design
 from causalrisk.errors import (
     CausalRiskError,
     DesignWarning,
@@ -26,7 +26,6 @@ from causalrisk.errors import (
     Notes,
     OptionError,
     SeparationError,
-    UnavailableError,
     first_failure,
 )
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
@@ -40,7 +39,6 @@ from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specifi
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.families import outcome_family
 from causalrisk.numerics.linalg import Array, solve
-from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.targets import Target
 from causalrisk.propensity.weights import WeightFit
@@ -289,43 +287,9 @@ def quantiles_of(fits: Sequence[LevelFit]) -> Array:
     return np.stack([fit.thresholds for fit in fits], axis=1).ravel()
 
 
-def check_indicators(what: str, design: Design, spec: Specification, options: ModelOptions) -> None:
-    """Refuse models of outcomes up to a value, which `what` is of, where there are none."""
-    if not spec.of_distributions:
-        raise OptionError(
-            f"{what} is not there for {spec.name}; expected Hajek or AIPW, which weigh the outcomes up to a value.\n"
-            "Type  AIPW.from_formula(...)  for an estimator that has it."
-        )
-    refused = {"learner": options.learner is not None, design.offset_kind or "offset": design.offset_kind is not None}
-    for name, holds in refused.items():
-        if holds:
-            raise OptionError(
-                f"{name}= is of a model of the outcome, and {what} goes by logits of the outcomes up to a value.\n"
-                f"Leave {name}= out."
-            )
-    if isinstance(design, ScannedDesign):
-        raise UnavailableError(
-            f"{what} is not there for a scan: it takes the outcomes in their order.\n"
-            "If the rows fit into memory, type  data=data.collect()."
-        )
-
-
-def check_quantiles(design: Design, spec: Specification, options: ModelOptions, kind: str = "") -> None:
-    """Refuse quantiles where there are none: of estimators, models and outcomes of two values; and their jackknife."""
-    if not options.quantiles:
-        return
-    if kind == JACKKNIFE:
-        raise OptionError(
-            "the jackknife does not hold for quantiles, which move in steps as one unit is left out.\n"
-            'Type  cov_type="bootstrap".'
-        )
-    check_indicators('effect="quantile"', design, spec, options)
-    if not options.outcome_family.linear:
-        raise OptionError(
-            f"the family {options.outcome_family.label} is of a model of the outcome, and quantiles go by logits of "
-            "the outcomes up to a value.\nLeave family= and link= out."
-        )
-    if design.has_binary_outcome:
+def check_quantiles(design: Design, options: ModelOptions) -> None:
+    """Refuse quantiles of an outcome of two values."""
+    if options.quantiles and design.has_binary_outcome:
         raise OptionError(
             f"{design.endog_name!r} has the values 0 and 1 only, and its quantiles are one of these.\n"
             'Type  effect="difference"  for the difference of the shares of 1.'

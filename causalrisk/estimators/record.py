@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -195,8 +195,6 @@ class FitRecord:
         The fits that it is an average of.
     repeats : Repeats, optional
         Estimates with other folds of the learners, where there are some.
-    group_resamples : dict
-        Effects in groups and their resamples that were computed so far, by groups and resampling; of this record alone.
     """
 
     design: Design
@@ -226,9 +224,6 @@ class FitRecord:
     learned: Learned | None = None
     stack: Stack | None = None
     repeats: Repeats | None = None
-    group_resamples: dict[Hashable, tuple[Array, Array]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     @property
     def estimand(self) -> str:

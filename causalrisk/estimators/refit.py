@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
+from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits
 from causalrisk.estimators.outcome import OutcomeLikelihood, mean_columns, outcome_failures, solved_change
 from causalrisk.estimators.problem import Block, KeptProblem, ScannedProblem, scanned
 from causalrisk.estimators.resampling import (
@@ -162,9 +162,6 @@ class SeparateRefitter:
         The target population.
     effect_scale : EffectScale
         How the effect is reported.
-    groups : ndarray, shape (n, G), optional
-        Indicators of groups, rows in the order of the sample, whose effects are wanted in the place of the average
-        ones; their outcome models are given, and so are those of every group.
     """
 
     rows_together = ROWS_TOGETHER
@@ -177,11 +174,10 @@ class SeparateRefitter:
         estimate: Estimate,
         target: Target,
         effect_scale: EffectScale,
-        groups: Array | None = None,
     ) -> None:
         model = None if weight_fit is None else weight_fit.model
         self.problem = KeptProblem(spec=spec, target=target, sample=sample, model=model)
-        self.weight_fit, self.groups = weight_fit, groups
+        self.weight_fit = weight_fit
         level = self.problem.level
         theta = estimate.theta - level.height * level.direction
         self.full = FullFit(estimate.params, theta, level, effect_scale)
@@ -193,8 +189,6 @@ class SeparateRefitter:
 
     def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
-        if self.groups is not None:
-            return self._refit_groups(self.groups, counts, fits)
         if self.weight_fit is None:
             fits, gamma = None, np.empty(0)
         else:
@@ -220,21 +214,6 @@ class SeparateRefitter:
             _on_refitted, lambda rows: rows.share * rows.w * rows.sample.in_sample[:, None], weighing, theta
         )
         return np.concatenate(passes.over(stage, list)[0])
-
-    def _refit_groups(self, groups: Array, counts: Array, fits: NewtonFits | None) -> Refits:
-        """Refit effects of arms 1 .. K-1 in the first group, then in the next."""
-        if self.weight_fit is None or not self.problem.spec.given:
-            raise TypeError("these outcome models, or weights, are none that are given")
-        passes = self.passes(counts)
-        weighing, failures, _ = weigh_resamples(passes, self.weight_fit.gamma, fits or self.weight_fit.refit(counts))
-        theta, effects = np.repeat(self.full.theta[..., None], counts.shape[1], axis=2), []
-        for group in groups.T:
-            inside = self.passes(counts * group[:, None])
-            sums = self.problem.spec.mean.refit(functools.partial(_over_refits, inside, weighing, theta))
-            weight = _over_refits(inside, weighing, theta, lambda rows: (rows.share * rows.tilt).sum(axis=0))
-            with np.errstate(invalid="ignore", divide="ignore"):  # a group without rows is a failure
-                effects.append(self.full.effect_scale.effects(sums / weight + self.full.level.height))
-        return collect_refits(np.concatenate(effects), theta[:, :0], weighing.gamma[:0], failures)
 
     @cached_property
     def _kept(self) -> list[RowsToRefit] | None:
@@ -379,7 +358,8 @@ def _fit_outcome(
         return theta, [np.zeros(m, dtype=np.int8)] * len(start)
     if family.linear:
         found = passes.over(functools.partial(_equations, weighing))
-        solved = [solved_change(_beside([part[a] for part in found])) for a in range(len(start))]
+        alone = passes.problem.spec.of_controls
+        solved = [solved_change(_beside([part[a] for part in found]), alone and a > 0) for a in range(len(start))]
         return theta + np.stack([change for change, _ in solved]), [failures for _, failures in solved]
     likelihood = ResampledLikelihood(
         passes,

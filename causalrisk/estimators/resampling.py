@@ -43,7 +43,6 @@ from causalrisk.numerics.multiplicities import (
 from causalrisk.numerics.newton import WeightedRows
 from causalrisk.propensity.replicates import Replicates, draw_replicates
 from causalrisk.propensity.weights import TargetSums, WeightFit, WeightModel
-from causalrisk.runtime.workers import check_wanted
 
 FRAME_STREAM = 16  # added to a stream for the rows of a target frame
 FEW = 8  # columns of weights below which one after the other, without products of pairs, is as fast as together
@@ -522,7 +521,6 @@ def _of_block(
 
 def _stages(stage: RowStage, full: FullFit, block: Block, *, group: slice, counts: Array) -> Iterator[Any]:
     for part in row_blocks(block.sample.n):
-        check_wanted()
         yield stage(RowsToRefit(block.part(part), full), counts[part], group)
 
 

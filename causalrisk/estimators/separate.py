@@ -195,7 +195,7 @@ def train(weighed: WeighedRows) -> Trained:
     begin = functools.partial(of_made, _start_of, weighed.training)
     parts = problem.over(begin) if kept is None else map(_start_of, kept)
     factors = functools.reduce(_stacked_factors, parts)
-    theta = np.stack([factor_solution(factor) for factor in factors])
+    theta = np.stack([factor_solution(f, problem.spec.of_controls and a > 0) for a, f in enumerate(factors)])
     failures = np.zeros(problem.n_arms, dtype=np.int8)
     if not family.linear:
         bounded = OutcomeLikelihood(family, np.empty(0)).bounded
@@ -335,7 +335,7 @@ def _estimate_sums(arms: tuple[ArmMean, ...], rows: TrainedRows) -> EstimateSums
     )
 
 
-def project_arms(rows: TrainedRows, g: Array) -> list[tuple[Array, Array, Array]]:
+def project_arms(rows: TrainedRows, g: Array, mean: type[ArmMean]) -> list[tuple[Array, Array, Array]]:
     """Project the mean of each arm on columns under the target's distribution.
 
     Parameters
@@ -344,6 +344,8 @@ def project_arms(rows: TrainedRows, g: Array) -> list[tuple[Array, Array, Array]
         All rows.
     g : ndarray, shape (n, k)
         The columns.
+    mean : type of ArmMean
+        How an arm's mean is made of the predictions.
 
     Returns
     -------
@@ -352,9 +354,9 @@ def project_arms(rows: TrainedRows, g: Array) -> list[tuple[Array, Array, Array]
         (k, p); and its influence function at known outcome coefficients, (n, k).
     """
     arms, found = rows.projected(g), []
-    for arm, mean in zip(arms, rows.spec.mean.solve(lambda function: map(function, arms)), strict=True):
-        by_theta, by_gamma = mean.derivatives(arm)
-        found.append((mean.value, solve(mean.gram, by_theta), mean.influence(arm, by_gamma)))
+    for arm, at in zip(arms, mean.solve(lambda function: map(function, arms)), strict=True):
+        by_theta, by_gamma = at.derivatives(arm)
+        found.append((at.value, solve(at.gram, by_theta), at.influence(arm, by_gamma)))
     return found
 
 

@@ -86,9 +86,15 @@ class ArmRows:
         return (self.sample.arm == self.arm) * self.sample.with_outcome
 
     @cached_property
+    def exposure(self) -> Array:
+        """Exposure of each row over the one that the means are at, shape (n,); one where they are at the observed."""
+        offset, at_means = self.sample.offset, self.sample.mean_offset
+        return np.ones(self.sample.n) if offset is None or at_means is None else np.exp(offset - at_means)
+
+    @cached_property
     def residual(self) -> Array:
         """Residual of the rows of the arm, shape (n,)."""
-        return self.inside * (self.sample.y - (self.predicted if self.fitted is None else self.fitted))
+        return self.inside * (self.sample.y - (self.exposure * self.predicted if self.fitted is None else self.fitted))
 
     @cached_property
     def by_period(self) -> Array:
@@ -266,6 +272,9 @@ class Specification:
     given : bool
         Whether the outcome models are predictions that are given, one column of the design for each arm: nothing is
         trained.
+    of_controls : bool
+        Whether the target is the second arm, so that its mean is that of its rows under any outcome model of theirs:
+        one without a unique fit has that of least norm.
     mean : type of ArmMean
         How the mean of an arm is made of the predictions of its outcome model.
     """
@@ -281,22 +290,13 @@ class Specification:
     weighted: bool = False
     joint: bool = False
     given: bool = False
+    of_controls: bool = False
     mean: type[ArmMean] = ArmMean
-
-    @property
-    def corrected(self) -> bool:
-        """Whether the estimated bias of each arm is subtracted."""
-        return self.mean.corrected
-
-    @property
-    def of_distributions(self) -> bool:
-        """Whether the estimator has distribution functions of the arms, and so quantiles."""
-        return self.constants or self.corrected
 
     @property
     def uses_propensity(self) -> bool:
         """Whether the estimator needs a propensity model."""
-        return self.weighted or self.corrected or self.joint
+        return self.weighted or self.mean.corrected or self.joint
 
 
 UNADJUSTED = Specification(
@@ -385,10 +385,11 @@ class CorrectedMean(ArmMean):
 
 @dataclass(frozen=True)
 class NormalizedMean(CorrectedMean):
-    """The mean of an arm in AIPW with weights of the residuals that add up to one, for targets that are an arm.
+    """The mean of an arm in AIPW with weights of the residuals that add up to one.
 
     The projection c of the residuals is (mean w h h')^-1 mean w h (y - m_a), over the rows of the arm; h are the
-    columns g, of repeated cross sections those in each period by themselves, and the mean has the change of c.
+    columns g, of repeated cross sections those in each period by themselves, and the mean has the change of c. Where
+    the means are at another exposure than the observed one, w h h' is multiplied by the ratio of the two: c is a rate.
 
     Parameters
     ----------
@@ -415,7 +416,7 @@ class NormalizedMean(CorrectedMean):
     def equations(rows: ArmRows) -> Sums:
         """As in `ArmMean`, mean w h (y - m_a), and mean w h h' over the rows of the arm."""
         weights, h = rows.share * rows.weights.w * rows.inside, rows.by_period
-        return *ArmMean.equations(rows), (weights * rows.residual) @ h, (weights[:, None] * h).T @ h
+        return *ArmMean.equations(rows), (weights * rows.residual) @ h, ((weights * rows.exposure)[:, None] * h).T @ h
 
     @classmethod
     def solved(cls, gram: Array, *sums: Array) -> NormalizedMean:
@@ -432,7 +433,8 @@ class NormalizedMean(CorrectedMean):
         """As in `ArmMean`."""
         h, weights = rows.by_period, rows.weights
         by_theta, by_gamma = ArmMean.derivatives(self, rows)
-        slope, left = rows.share * weights.w * rows.inside * rows.slope, rows.share * self._left(rows)
+        slope = rows.share * weights.w * rows.inside * rows.exposure * rows.slope
+        left = rows.share * self._left(rows)
         by_theta = by_theta - self._scale @ (slope[:, None] * h).T @ rows.own
         return by_theta, by_gamma + self._scale @ (left[:, None] * h).T @ weights.w_by_gamma
 
@@ -443,7 +445,7 @@ class NormalizedMean(CorrectedMean):
 
     def _left(self, rows: ArmRows) -> Array:
         """Residuals of the rows of the arm less their projection, shape (n,)."""
-        return rows.residual - rows.inside * (rows.by_period @ self.correction)
+        return rows.residual - rows.inside * rows.exposure * (rows.by_period @ self.correction)
 
     @classmethod
     def refit(cls, over: OverRefits) -> Array:
@@ -483,7 +485,7 @@ JRE = Specification(
     title="Joint Robust Estimator (JRE) Results",
     how=(
         "the joint robust estimator, which trains the outcome models of all arms together for the least error of the "
-        "effect (Zhang 2025)"
+        "effect (after Zhang 2025)"
     ),
     reference="zhang_2025",
     averaged="less the bias that the arms share",

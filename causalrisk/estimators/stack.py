@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from causalrisk.errors import Failure, first_failure
+from causalrisk.errors import first_failure
 from causalrisk.estimators.estimates import (
     BlockInfluence,
     Estimate,
@@ -266,17 +266,3 @@ class StackPasses(LaterPasses):
         rows, used = self.rows, _used(self.rows.weights)
         found = [self.passes[k].refits(kind, seed, n_boot) for k in used]
         return averaged_refits(found, rows.weights[used], rows.scale, len(rows.lead.theta))
-
-
-class StackedGroupsRefitter(StackRefitter):
-    """Averages effects in groups, on the scale where they are differences; arguments are those of `StackRefitter`."""
-
-    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
-        """As in `estimates.Refitter`; effects of each group."""
-        found = self.refit_each(counts, fits)
-        failures = first_failure(*(refits.failures for refits in found))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            on_scale = np.stack([self.scale.contrast(refits.values) for refits in found])
-            values = self.scale.report(np.tensordot(self.weights, on_scale, axes=1))
-        values[:, failures != Failure.OK] = np.nan
-        return Refits(values, failures)

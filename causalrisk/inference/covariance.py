@@ -26,7 +26,6 @@ from causalrisk.errors import (
     BootstrapError,
     DesignWarning,
     Failure,
-    FitInterrupted,
     MonteCarloWarning,
     Notes,
     ResampleWarning,
@@ -53,7 +52,7 @@ from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block, sample_resampler, unit_count
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.estimators.stack import StackedGroupsRefitter, StackRefitter
+from causalrisk.estimators.stack import StackRefitter
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
@@ -111,7 +110,7 @@ def run_bootstrap(
                 -(-n_boot // width),
                 workers,
                 name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
-                remedy="Type  fit(memory=1e8)  for fewer resamples at a time, or start workers with more memory.",
+                remedy="Start workers with more memory, or type  fit(n_jobs=1).",
             ) as results,
             progress_bar(n_boot, progress) as advance,
         ):
@@ -123,7 +122,7 @@ def run_bootstrap(
             f"a worker process died, and resamples {len(parts) * width} to {n_boot - 1} were lost with it: the system "
             "ends a process that takes too much memory.\n"
             "The point estimate with robust standard errors is in err.results. Type  fit(n_jobs=1)  to stay in one "
-            "process, or memory=  for fewer resamples at a time."
+            "process."
         ) from error
     return distribution_of(parts)
 
@@ -146,18 +145,13 @@ def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int,
     return drawn[0] if len(drawn) == 1 else np.hstack(drawn)
 
 
-def refitter_of(
-    record: FitRecord, groups: Array | None = None, replicates: ResampleReplicates | None = None
-) -> Refitter:
+def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None) -> Refitter:
     """Return the batched refit of a fitted record.
 
     Parameters
     ----------
     record : FitRecord
         The fit.
-    groups : ndarray, shape (n, G), optional
-        For a joint fit or a stack indicators of groups, rows in the order of the sample, whose effects are wanted
-        instead.
     replicates : ResampleReplicates, optional
         For a joint fit the replicates of each resample; by default as its options say.
 
@@ -168,10 +162,9 @@ def refitter_of(
     """
     sample, joint, stack = record.sample, record.joint, record.stack
     if stack is not None:
-        refitters = [refitter_of(of, groups) for of in stack.records]
+        refitters = [refitter_of(of) for of in stack.records]
         scale, n_arms = record.options.effect_scale, record.design.n_arms
-        kind = StackRefitter if groups is None else StackedGroupsRefitter
-        return kind(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
+        return StackRefitter(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
     if isinstance(record.estimate.rows, QuantileRows):
         return QuantileRefitter(sample, record.spec, record.weight_fit, record.target, record.estimate.rows)
     separate = SeparateRefitter(
@@ -181,7 +174,6 @@ def refitter_of(
         estimate=record.estimate if joint is None else joint.start,
         target=record.target,
         effect_scale=record.options.effect_scale,
-        groups=groups if joint is None else None,
     )
     if joint is None:
         return separate
@@ -190,7 +182,6 @@ def refitter_of(
         theta=joint.start.theta if sample.family.linear else record.estimate.theta,
         criterion=joint.criterion,
         replicates=resample_replicates(joint) if replicates is None else replicates,
-        groups=groups,
     )
 
 
@@ -208,7 +199,8 @@ def drawn_or_weighed(
 ) -> tuple[FitRecord, BootstrapDistribution]:
     """Bootstrap a fit as its record says, and warn of failures.
 
-    For JRE, unless a bootstrap was named: where too many draws of units fail, the units are weighted in their place.
+    For JRE, unless a bootstrap was named: where too many draws of units fail, the units are weighted instead, and where
+    too many of these fail, influence functions are multiplied, which cannot fail.
 
     Parameters
     ----------
@@ -229,28 +221,36 @@ def drawn_or_weighed(
         The resamples.
     """
     boot = run(record)
-    if boot.failed_share > inference.max_failed and weighs_instead([record], inference):
-        notes.warn(weighed_message(record, boot.failures, inference.max_failed), ResampleWarning)
-        record = dataclasses.replace(record, bootstrap="bayesian")
-        boot = run(record)
+    for kind in INSTEAD if weighs_instead([record], inference) else ():
+        if boot.failed_share > inference.max_failed:
+            notes.warn(weighed_message(record, kind, boot.failures, inference.max_failed), ResampleWarning)
+            record = dataclasses.replace(record, bootstrap=kind)
+            boot = run(record)
     note_failures(boot, notes)
     return record, boot
 
 
+INSTEAD = {  # kinds of bootstrap in the order in which they stand in for draws that fail: what is typed, what they are
+    "bayesian": ("bayesian", "fractional random weights of the {} in their place, none of which is zero"),
+    "rademacher": ("multiplier", "random multipliers of the influence of the {} in their place, which refit nothing"),
+}
+
+
 def weighs_instead(records: Sequence[FitRecord], inference: InferenceOptions) -> bool:
-    """Return True if fractional weights may stand in for failed resamples: JRE, and no bootstrap was named."""
+    """Return True if another bootstrap may stand in for failed resamples: JRE, and none was named."""
     asked = inference.bootstrap is not None or inference.resamples is not None
     return not asked and records[0].draws_units and any(record.joint is not None for record in records)
 
 
-def weighed_message(record: FitRecord, failures: NDArray[np.int8], max_failed: float) -> str:
-    """Sentence of the warning that fractional weights stand in for draws of rows or clusters."""
+def weighed_message(record: FitRecord, kind: str, failures: NDArray[np.int8], max_failed: float) -> str:
+    """Sentence of the warning that another bootstrap stands in for resamples of rows or clusters."""
     failed, units = int((failures != Failure.OK).sum()), "rows" if record.design.cluster_name is None else "clusters"
+    typed, words = INSTEAD[kind]
     return (
         f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "
-        f"{failure_text(failures)}. Standard errors are of fractional random weights of the {units} in their place, "
-        "none of which is zero; where an arm is small for its covariates they are too small.\n"
-        'Type  bootstrap="bayesian"  to ask for these, or simplify propensity=.'
+        f"{failure_text(failures)}. Standard errors are of {words.format(units)}; where an arm is small for its "
+        "covariates they are too small.\n"
+        f'Type  bootstrap="{typed}"  to ask for these, or simplify propensity=.'
     )
 
 
@@ -293,7 +293,7 @@ def redone(
             "of that, and a scan of the rows is worked on block by block.",
             ResampleWarning,
         )
-    workers = worker_count(inference.n_jobs, inference.memory, needed)
+    workers = worker_count(inference.n_jobs, needed)
     blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
     return run_bootstrap(
         refitter,
@@ -455,7 +455,6 @@ def leave_one_out(
     refitter: Refitter | None = None,
     *,
     whole: bool = False,
-    groups: Array | None = None,
 ) -> BootstrapDistribution:
     """Return the estimates without each unit.
 
@@ -470,8 +469,6 @@ def leave_one_out(
         the propensity score.
     whole : bool, default False
         Whether a row is left out with all its frequency weight, in place of one of the equal units it stands for.
-    groups : ndarray, shape (n, G), optional
-        As in `refitter_of`.
 
     Returns
     -------
@@ -484,7 +481,7 @@ def leave_one_out(
     resampler = left_out_resampler(record)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
-    refitter = refitter or refitter_of(record, groups)
+    refitter = refitter or refitter_of(record)
     return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
 
 
@@ -515,12 +512,18 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
 
 
 def _covariance(left_out: Array, times: Array) -> Array:
-    """Jackknife covariance from the estimates without each unit, (units, d), each of which stands for so many."""
     used = times > 0
-    values, times = left_out[used], times[used]
+    deviations = jackknife_deviations(left_out[used], times[used])
+    return deviations.T @ deviations
+
+
+def jackknife_deviations(left_out: Array, times: Array) -> Array:
+    """Scaled deviations, (units, d), of the estimates without each unit, each of which stands for so many.
+
+    Their sums of squares and products are the jackknife covariance.
+    """
     total = times.sum()
-    away = values - times @ values / total
-    return np.asarray((total - 1) / total * (away.T * times) @ away)
+    return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
 
 def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: Notes) -> Array:
@@ -574,7 +577,6 @@ def jackknife_contributions(record: FitRecord, count: int) -> Array:
     return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)
 
 
-WITHOUT_ERRORS = "the fit was interrupted before its standard errors; the estimate without them is in err.results"
 PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer robust errors are warned of
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
@@ -603,9 +605,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 
     Raises
     ------
-    FitInterrupted, BootstrapError
-        With the record of the fit with robust standard errors, if the bootstrap is interrupted or a worker dies;
-        without standard errors, if the robust ones are interrupted.
+    BootstrapError
+        With the record of the fit with robust standard errors, if a worker dies.
     """
     notes = Notes(record.notes)
     if record.cov_type == "replicates":
@@ -613,21 +614,19 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         _check_replicates(boot, record)
         return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
-        covariance = _robust(record, inference.small_sample, notes)
+        covariance = robust_covariance(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
         record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
         return _completed(_with_choice(record), notes)
-    if record.passes is not None:  # kept for an interruption or failure, when the rows may be out of reach
-        record = dataclasses.replace(record, robust=_robust(record, False, notes))
+    if record.passes is not None:  # kept for a failure, when the rows may be out of reach
+        record = dataclasses.replace(record, robust=robust_covariance(record, False, notes))
     try:
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)
             return _completed(dataclasses.replace(record, covariance=covariance, passes=None), notes)
         record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
-    except KeyboardInterrupt:
-        raise FitInterrupted(robust_record(record)) from None
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
     return with_bootstrap(record, boot, notes)
@@ -642,26 +641,23 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     design, spec = record.design, record.spec
     if spec.constants or spec.given or design.survey is not None:
         return
-    k = record.n_coefficients // design.n_arms
+    of_arms = np.full(design.n_arms, record.n_coefficients // design.n_arms)
+    if spec.of_controls:
+        of_arms[1] = 1  # the mean of the treated
     counts = [arm.n for arm in record.overlap]
-    fewest = int(np.argmin(counts))
+    fewest = int(np.argmin(counts / of_arms))
+    k = int(of_arms[fewest])
     if counts[fewest] < PER_COEFFICIENT * k:
+        advice = "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms."
+        if spec.of_controls and fewest == 1:
+            advice = 'Type  fit(cov_type="jackknife", use_t=True).'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
         notes.warn(
-            f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients, which "
-            f"follow its errors too: robust standard errors are up to {too_small:.0%} too small.\n"
-            "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms.",
+            f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome "
+            f"coefficient{'s' * (k > 1)}, which follow its errors too: robust standard errors are up to "
+            f"{too_small:.0%} too small.\n{advice}",
             DesignWarning,
         )
-
-
-def _robust(record: FitRecord, small_sample: bool, notes: Notes) -> Array:
-    """Return the robust covariance; interrupted, the estimate is not lost."""
-    try:
-        return robust_covariance(record, small_sample, notes)
-    except KeyboardInterrupt:
-        without = robust_record(dataclasses.replace(record, passes=None), record.covariance)
-        raise FitInterrupted(without, WITHOUT_ERRORS) from None
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:

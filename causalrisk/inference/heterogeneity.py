@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,43 +15,39 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import Moderators, moderators
 from causalrisk.design.design import rows_not_kept
+from causalrisk.design.dtypes import listing
 from causalrisk.errors import (
-    CausalRiskError,
     CausalRiskWarning,
+    DesignWarning,
     Failure,
-    Notes,
     OptionError,
     UnavailableError,
     check_alpha,
-    failure_text,
     warn_user,
     whole_number,
 )
 from causalrisk.estimators.estimates import RELATIVE_ROUNDING
-from causalrisk.estimators.fit import check_one_way
-from causalrisk.estimators.options import N_BOOT, Adjustment, InferenceOptions, default_bootstrap
-from causalrisk.estimators.outcome import trained_rows, training_family
-from causalrisk.estimators.record import BootstrapDistribution, FitRecord, influence_covariance, of_means
-from causalrisk.estimators.resampling import sample_resampler
-from causalrisk.estimators.separate import estimate_separately, project_arms
-from causalrisk.estimators.specification import DIFFERENCE, EffectScale
+from causalrisk.estimators.options import Adjustment, InferenceOptions
+from causalrisk.estimators.outcome import trained_rows
+from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimators.separate import project_arms
+from causalrisk.estimators.specification import DIFFERENCE, ArmMean, CorrectedMean, EffectScale, NormalizedMean
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.covariance import (
-    bootstrap,
-    drawn_or_weighed,
+    bootstrap_of,
     jackknife_of,
     leave_one_out,
     left_out_resampler,
-    refitter_of,
     resample_covariance,
     resample_errors,
 )
-from causalrisk.inference.fitted_models import check_unit_level
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, pairs_against
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, seed_sequence, seed_text
-from causalrisk.propensity.weights import fit_weights
+from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM, WIDTH
+from causalrisk.propensity.weights import ImportanceWeights, KeptWeights, WeightFit
+
+SPANNED = 1e-8  # error of a 0/1 column below which the outcome columns give it
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class Projection:
     Parameters
     ----------
     values : ndarray, shape (K - 1, k)
-        Coefficients; of indicators of groups the effects in the groups.
+        Coefficients, on the scale where effects are differences; of indicators of groups the effects in the groups.
     influence : ndarray, shape (n, K - 1, k)
         Their influence function; rows in the order of the sample.
     """
@@ -71,133 +66,66 @@ class Projection:
     influence: Array
 
 
-def project_effects(record: FitRecord, columns: Array, scale: EffectScale, *, groups: bool) -> Projection:
-    """Project the unit effects of an estimator that trains each arm by itself.
+def mean_in_groups(record: FitRecord) -> type[ArmMean]:
+    """Return how the mean of an arm is made in groups: the model's predictions plus weighted residuals.
+
+    The weights of the residuals add up to the size of the group on average, as in AIPW, or exactly: for weighted means
+    (Hajek), for rates, and for changes between cross sections. Without a propensity score there is no correction.
+    """
+    spec = record.spec
+    if spec.constants or (spec.weighted and (record.stated_exposure is not None or record.sample.late is not None)):
+        return NormalizedMean
+    return spec.mean if spec.mean.corrected or not spec.uses_propensity else CorrectedMean
+
+
+def project_effects(record: FitRecord, columns: Array) -> Projection:
+    """Project the bias-corrected contributions of the rows on columns.
 
     Parameters
     ----------
     record : FitRecord
         The fit.
     columns : ndarray, shape (n, k)
-        Columns to project on, rows in the order of the sample.
-    scale : EffectScale
-        Scale on which effects are reported; other scales than the difference only for groups.
-    groups : bool
-        Whether the columns are indicators of groups.
+        Indicators of groups, or for effects that are differences any columns; rows in the order of the sample.
 
     Returns
     -------
     Projection
-        The best linear projection under the target's distribution: b solves mean t g (tau - g'b) = 0, with the
-        correction of AIPW in the place of tau's bias. For an estimator of constants, weighted means in each group, or
-        the weighted regressions on the columns.
+        With phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)) the contribution of a row to the mean of arm a, t the tilt of
+        the target and w the importance weight, the coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group b_a
+        is the mean of phi_a over its rows. A stack averages its fits.
 
     References
     ----------
     .. [1] Semenova, V. and Chernozhukov, V. (2021). Debiased machine learning of conditional average treatment effects
        and other causal functions. Econometrics Journal 24, 264-289.
     """
-    sample, spec, estimate = record.sample, record.spec, record.estimate
-    if spec.constants:  # the class of constants becomes that of the columns
-        basis = replace(sample.X, columns=columns)
-        sample = replace(sample, X=basis, family=training_family(sample, spec))
-        spec = replace(spec, constants=False)
-        estimate = estimate_separately(sample, spec, row_weights(sample, record.weight_fit, record.target))
-        if any(estimate.failed):
-            raise CausalRiskError(
-                f"the {sample.family.label} model of the groups has no finite fit: in some group an arm has no outcome "
-                "above zero.\nMerge small groups, or leave these rows out."
-            )
+    if record.stack is not None:
+        pairs = list(zip(record.stack.weights, record.stack.records, strict=True))
+        parts = [(weight, project_effects(of, columns)) for weight, of in pairs if weight > 0]
+        values, influence = (sum(w * getattr(part, name) for w, part in parts) for name in ("values", "influence"))
+        return Projection(np.asarray(values), np.asarray(influence))
+    sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     weights = row_weights(sample, record.weight_fit, record.target)
-    rows = replace(trained_rows(sample, spec, weights, estimate.theta), predicted=estimate.predicted)
-    means, influence = [], []
-    for arm, (mean, by_theta, known) in enumerate(project_arms(rows, columns)):
-        means.append(mean)
-        influence.append(known + estimate.influence[:, estimate.block("theta", arm)] @ by_theta.T)
-    stacked, moved = np.stack(means), np.stack(influence, axis=1)
-    if not groups:
-        return Projection(stacked[1:] - stacked[0], moved[:, 1:] - moved[:, :1])
-    if scale is not DIFFERENCE:  # a mean of zero to rounding is put on zero: a ratio to it would be a large number
-        overall = np.abs(record.estimate.params[-sample.n_arms :])[:, None]
-        stacked = scale.on_bounds(stacked, RELATIVE_ROUNDING * overall)
-    jacobians = [scale.jacobian(stacked[:, g])[: sample.n_arms - 1] for g in range(stacked.shape[1])]
-    values = scale.effects(stacked)
-    with np.errstate(invalid="ignore"):  # a group without an effect
-        combined = np.stack([moved[:, :, g] @ jacobian.T for g, jacobian in enumerate(jacobians)], axis=2)
-    return Projection(values, combined)
+    rows = replace(trained_rows(sample, record.spec, weights, estimate.theta), predicted=estimate.predicted)
+    arms = project_arms(rows, columns, mean_in_groups(record))
+    means = np.stack([mean for mean, _, _ in arms])
+    moved = [
+        known + estimate.influence[:, estimate.block("theta", arm)] @ by_theta.T
+        for arm, (_, by_theta, known) in enumerate(arms)
+    ]
+    # a mean of zero to rounding is put on zero: a ratio to it would be a large number
+    means = scale.on_bounds(means, RELATIVE_ROUNDING * np.abs(estimate.params[-sample.n_arms :])[:, None])
+    with np.errstate(invalid="ignore", divide="ignore"):  # a group without an effect
+        influence = np.stack(moved, axis=1) * scale.g_slope(means)
+        return Projection(_contrasts(scale, means), influence[:, 1:] - influence[:, :1])
 
 
-def joint_group_effects(record: FitRecord, groups: Array, inference: InferenceOptions) -> tuple[Array, Array]:
-    """Train the arms of a joint fit anew for the effects in groups, and bootstrap them; once for equal arguments.
-
-    Parameters
-    ----------
-    record : FitRecord
-        A joint fit, or a stack.
-    groups : ndarray, shape (n, G)
-        Indicators of the groups, rows in the order of the sample.
-    inference : InferenceOptions
-        Number of resamples, their seed, workers, progress.
-
-    Returns
-    -------
-    values : ndarray, shape (K - 1, G)
-        Effects of one model in which every group has a risk and a variance of its own; of a stack their averages.
-    resampled : ndarray, shape (m, K - 1, G)
-        The effects in the resamples of the fit that worked.
-    """
-    seed = seed_sequence(inference.rng)
-    key = hashlib.sha256(groups.tobytes()).digest(), groups.shape, inference.draws, seed_text(seed)
-    if key in record.group_resamples:
-        return record.group_resamples[key]
-    sample, refitter = record.sample, refitter_of(record, groups)
-    shape = groups.shape[1], sample.n_arms - 1
-    point = refitter.refit(sample.s[:, None])
-    if point.failures[0] != Failure.OK:
-        raise CausalRiskError(
-            f"the joint objective of the groups has no solution: {failure_text(point.failures)}.\n"
-            "Merge small groups, or type  res.start.effects_by(...)."
-        )
-
-    def run(of: FitRecord) -> BootstrapDistribution:
-        kind = default_bootstrap(bool(of.design.n_clusters)) if of.bootstrap in MULTIPLIERS else of.bootstrap
-        return bootstrap(refitter, sample_resampler(of.design, sample, kind, seed), sample, inference)
-
-    if record.cov_type == JACKKNIFE:
-        redone = leave_one_out(record, inference, groups=groups).values
-    else:
-        redone = drawn_or_weighed(record, inference, Notes(), run)[1].used
-    found = point.values[:, 0].reshape(shape).T, redone.reshape(-1, *shape).transpose(0, 2, 1)
-    record.group_resamples[key] = found
-    return found
-
-
-OWN = "fit"  # rng="fit" takes the seed of the fit
-
-
-def _resampling(record: FitRecord, n_boot: int | None, rng: Any, n_jobs: int, progress: bool) -> InferenceOptions:
-    """Check the bootstrap options of effects in groups by JRE; by default the resamples of the fit."""
-    if record.joint is not None:
-        check_one_way(record.design, "res.start.effects_by(...)")
-    own_seed = isinstance(rng, str) and rng == OWN
-    left_out = record.cov_type == JACKKNIFE
-    if (record.joint is None or left_out) and (n_boot is not None or not own_seed):
-        name, errors = "n_boot" if n_boot is not None else "rng", "jackknife" if left_out else "robust"
-        raise OptionError(
-            f"{name}= is for effects in groups by JRE, which are bootstrapped; those of this fit have {errors} "
-            f"standard errors.\nLeave {name}= out."
-        )
-    if n_boot is None and record.boot is not None:
-        n_boot = len(record.boot.failures)
-    classifier = record.options.propensity_score is not None
-    if record.joint is not None and classifier and n_boot is None and not left_out:
-        folds = record.options.n_folds
-        raise OptionError(
-            f"effects in groups by JRE are bootstrapped, and each resample fits the classifier {folds} times: {N_BOOT} "
-            f"resamples, as without a classifier, would be {N_BOOT * folds} fits. Say how many you want.\n"
-            "Type  n_boot=99, progress=True."
-        )
-    return InferenceOptions(n_boot=n_boot, rng=record.seed if own_seed else rng, n_jobs=n_jobs, progress=progress)
+def _contrasts(scale: EffectScale, means: Array) -> Array:
+    """Effects of arm means (K, k) on the scale where they are differences, shape (K - 1, k); NaN where undefined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = scale.g(means)
+        return scale.against_reference(np.where(np.isfinite(values), values, np.nan))
 
 
 @of_means
@@ -207,20 +135,18 @@ def effects_by(
     data: Any = None,
     alpha: float = 0.05,
     *,
-    n_boot: int | None = None,
-    rng: Any = OWN,
-    n_jobs: int = 1,
-    progress: bool = False,
     at: Any = None,
     adjust: Adjustment | None = None,
     against: Any = REFERENCE,
 ) -> pd.DataFrame:
     """Effects in groups, or how the effect changes along covariates.
 
-    JRE trains its arms anew, with a risk and a variance for each group; it has no projections. Its standard errors are
-    the bootstrap's: this costs about what the bootstrap of a fit does, with a classifier its fits for each resample and
-    fold. The resamples are kept, so that `differences_by` and `equality_test` of the same groups take them. A stack
-    averages the effects of its fits in each group with its weights, on the scale where they are differences.
+    The effect in a group is the mean of its rows' bias-corrected contributions: the difference of the outcome models,
+    plus the weighted residuals. It is consistent if the outcome model or the propensity model is correctly specified,
+    whether or not the group is in a formula. `OutcomeRegression` has no weights, so the group has to be in its formula.
+    Weighted by their sizes, the groups average to the effect of the fit: exactly with AIPW, and with IPWRA unless the
+    link is another than the family's usual one; up to its net bias at the fitted score with JRE. With Hajek the
+    weights add up to one in each group.
 
     Parameters
     ----------
@@ -232,15 +158,6 @@ def effects_by(
         The data the model was made from, for variables that its formulas do not use.
     alpha : float, default 0.05
         Significance level of the intervals.
-    n_boot : int, optional
-        Resamples (JRE only); by default as many as the fit has, and the same ones, or 999 where it has none. With a
-        classifier and a fit that has none it has to be given.
-    rng : int, Generator, SeedSequence or None, default "fit"
-        Source of randomness (JRE only), as in `fit`; "fit" is the seed of the fit.
-    n_jobs : int, default 1
-        Threads, as in `fit` (JRE only).
-    progress : bool, default False
-        Show a progress bar of the resamples, as in `fit` (JRE only).
     at : int, array_like, mapping or DataFrame, optional
         For a formula: values of its variable at which the projection is evaluated, in place of its coefficients; a
         number of values from the smallest to the largest; of several variables a column each.
@@ -255,20 +172,28 @@ def effects_by(
     DataFrame
         A row a group, column or value (of several arms a row an effect and group): estimate, std err, z, P>|z| (t,
         P>|t| where the fit has degrees of freedom), with `adjust` "adjusted P", and the limits of the interval; for
-        groups also their n, rows or what their frequency weights add up to. Standard errors are robust, clustered where
-        the fit is; for JRE the bootstrap's; after ``cov_type="jackknife"`` the jackknife's, which fits anew without
-        each row or cluster.
+        groups also their n, rows or the sum of their frequency weights. Standard errors are robust, clustered where the
+        fit is. After ``cov_type="jackknife"``, under replicate weights, and with the bootstrap of JRE they come from
+        the refits of the fit.
+
+    Warns
+    -----
+    DesignWarning
+        If `by` is not in the outcome formula of `OutcomeRegression`.
 
     Raises
     ------
     DesignError
         If a variable is unknown or misses values.
     UnavailableError
-        For a projection by JRE, whose unit effects mean nothing; for the effect over a target frame; for a fit to a
-        scan, whose rows are not kept.
+        For the effect over a target frame; for a fit to a scan, whose rows are not kept.
     OptionError
-        If `n_boot` or `rng` is given for another estimator than JRE, or no `n_boot` for a classifier as above; `at` for
-        groups; an arm that is not known.
+        If `at` is given for groups; if an arm is not known.
+
+    See Also
+    --------
+    differences_by : Differences of the effects between groups.
+    equality_test : Test that the effect is the same in all groups.
 
     References
     ----------
@@ -301,18 +226,16 @@ def effects_by(
     check_adjustment(adjust)
     found = _moderators(record, by, data)
     scale, pairs = record.options.effect_scale, _arm_pairs(record, against)
-    if not found.groups:
-        check_unit_level(record, "effects_by(...)")
-        if scale is not DIFFERENCE:
-            raise OptionError(
-                f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
-                'Type  model.with_options(effect="difference").fit().effects_by(...).'
-            )
-    elif at is not None:
+    if not found.groups and scale is not DIFFERENCE:
+        raise OptionError(
+            f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
+            'Type  model.with_options(effect="difference").fit().effects_by(...).'
+        )
+    if found.groups and at is not None:
         raise OptionError(
             f'at= is for formulas; {by!r} has groups.\nLeave at= out, or type  effects_by("~ ...", at=10).'
         )
-    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
+    effects = _projected(record, found)
     names, levels = list(found.names), found.levels if found.groups else ("term",)
     if at is not None:
         columns, names, levels = _values_at(found, at)
@@ -335,14 +258,12 @@ def differences_by(
     data: Any = None,
     alpha: float = 0.05,
     *,
-    n_boot: int | None = None,
-    rng: Any = OWN,
-    n_jobs: int = 1,
-    progress: bool = False,
     adjust: Adjustment | None = None,
     against: Any = None,
 ) -> pd.DataFrame:
     """Differences of the effects between groups: each group against each other, both ways.
+
+    The effects are those of `effects_by`.
 
     Parameters
     ----------
@@ -350,8 +271,6 @@ def differences_by(
         As in `effects_by`, for groups.
     alpha : float, default 0.05
         Significance level of the intervals.
-    n_boot, rng, n_jobs, progress
-        As in `effects_by`, whose resamples are taken where it was asked for the same.
     adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
         Adjusts for the number of pairs, each of which counts once, as in `pairwise`.
     against : group, optional
@@ -371,6 +290,11 @@ def differences_by(
     OptionError
         If `by` is a formula, which has no groups, or makes one group only; a group that is not known.
 
+    See Also
+    --------
+    effects_by : Effects in groups.
+    equality_test : Test that the effect is the same in all groups.
+
     Examples
     --------
     >>> from causalrisk import AIPW, datasets
@@ -388,7 +312,7 @@ def differences_by(
     check_adjustment(adjust)
     found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
     pairs = list(permutations(range(len(found.names)), 2)) if against is None else _group_pairs(found, against)
-    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
+    effects = _projected(record, found)
     first = np.arange(len(effects.values))[:, None] * len(found.names)  # of each effect
     one, other = ((first + [pair[k] for pair in pairs]).ravel() for k in (0, 1))
     on_scale, cov = scale.contrast(effects.values.ravel()), effects.covariance
@@ -408,24 +332,15 @@ def differences_by(
 
 
 @of_means
-def equality_test(
-    record: FitRecord,
-    by: Any,
-    data: Any = None,
-    *,
-    n_boot: int | None = None,
-    rng: Any = OWN,
-    n_jobs: int = 1,
-    progress: bool = False,
-) -> Any:
+def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     """Test that the effect is the same in all groups.
+
+    The effects are those of `effects_by`.
 
     Parameters
     ----------
     by, data
         As in `effects_by`, for groups.
-    n_boot, rng, n_jobs, progress
-        As in `effects_by`, whose resamples are taken where it was asked for the same.
 
     Returns
     -------
@@ -443,6 +358,11 @@ def equality_test(
         no events; or effects differ without sampling error, as where all outcomes of each arm in a group are alike,
         which says nothing of how much they would differ in another sample. The warning names the groups.
 
+    See Also
+    --------
+    effects_by : Effects in groups.
+    differences_by : Differences of the effects between groups.
+
     Examples
     --------
     >>> from causalrisk import AIPW, datasets
@@ -454,7 +374,7 @@ def equality_test(
     0.018
     """
     found, scale = _groups(record, by, data, "equality_test"), record.options.effect_scale
-    effects = _projected(record, found, _resampling(record, n_boot, rng, n_jobs=n_jobs, progress=progress))
+    effects = _projected(record, found)
     values = scale.contrast(effects.values.ravel())
     left = np.kron(np.eye(len(effects.values)), np.eye(len(found.names))[1:] - np.eye(len(found.names))[0])
     none = np.asarray(~np.isfinite(values.reshape(effects.values.shape)).all(axis=0))
@@ -621,21 +541,37 @@ class ProjectedEffects:
         return ProjectedEffects(scale.report(on_scale).reshape(shape), se.reshape(shape), covariance)
 
 
-def _projected(record: FitRecord, found: Moderators, inference: InferenceOptions) -> ProjectedEffects:
-    """Effects by the columns found."""
-    sample, columns, scale = record.sample, found.columns[record.sample.order], record.options.effect_scale
-    if record.joint is not None:
-        values, redone = joint_group_effects(record, columns, inference)
+def _projected(record: FitRecord, found: Moderators) -> ProjectedEffects:
+    """Effects by the columns found, with the standard errors of the fit's kind."""
+    columns, scale = found.columns[record.sample.order], record.options.effect_scale
+    if not (record.spec.uses_propensity or record.spec.constants):
+        _check_seen(record, found, columns)
+    projection = project_effects(record, columns)
+    on_scale = projection.values
+    values, redone = scale.report(on_scale), _redone(record, columns)
+    if redone is not None:
         return _by_refits(record, values, redone)
-    projection = project_effects(record, columns, scale, groups=found.groups)
-    if record.cov_type in ("replicates", JACKKNIFE):
-        return _by_refits(record, projection.values, _redone(record, columns, found.groups, inference))
-    influence = projection.influence.reshape(sample.n, -1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        slope = scale.report_slope(scale.contrast(projection.values)).ravel()
-        covariance = influence_covariance(record, influence / slope)
-    se = np.sqrt(np.diag(covariance)) * slope
-    return ProjectedEffects(projection.values, se.reshape(projection.values.shape), covariance)
+    with np.errstate(invalid="ignore"):  # a group without an effect
+        covariance = influence_covariance(record, projection.influence.reshape(record.sample.n, -1))
+    covariance = record.choice_variance * covariance
+    se = np.sqrt(np.diag(covariance)).reshape(values.shape) * scale.report_slope(on_scale)
+    return ProjectedEffects(values, se, covariance)
+
+
+def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
+    """Warn of variables that are not in the outcome formula, of an estimator without a correction."""
+    q, known = record.sample.X.columns, record.design.outcome_encoder.sample_variables()
+    names = found.levels if found.encoder is None else found.encoder.variables
+    unseen = [name for name in names if name not in known]
+    if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns)[0]).max() < SPANNED:
+        return
+    terms = " ".join(f"+ C({name})" if found.groups else f"+ {name}" for name in unseen)
+    warn_user(
+        f"{listing(unseen)} {'is' if len(unseen) == 1 else 'are'} not in the outcome formula, and "
+        f"{record.spec.name} shows only how the effect changes with the covariates that are.\n"
+        f"Use `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.",
+        DesignWarning,
+    )
 
 
 def _by_refits(record: FitRecord, values: Array, redone: Array) -> ProjectedEffects:
@@ -649,24 +585,69 @@ def _by_refits(record: FitRecord, values: Array, redone: Array) -> ProjectedEffe
     return ProjectedEffects(values, se.reshape(values.shape), covariance)
 
 
-def _redone(record: FitRecord, columns: Array, groups: bool, inference: InferenceOptions) -> Array:
-    """Effects by columns under each of the replicate weights of a survey, or without each unit, shape (m, K - 1, k)."""
-    left_out = record.cov_type == JACKKNIFE
-    failures = leave_one_out(record, inference).failures if left_out else record.used_boot.failures
-    resampling = left_out_resampler(record) if left_out else record.resampler()
-    scale, spec, values = record.options.effect_scale, record.spec, []
-    for r, failure in enumerate(failures):
-        if failure != Failure.OK:
-            values.append(np.full((record.design.n_arms - 1, columns.shape[1]), np.nan))
-            continue
-        weights = resampling.draw(RESAMPLE_STREAM, r // WIDTH, r % WIDTH + 1)[:, -1]
-        sample, fit = record.sample.reweighted(weights), record.weight_fit
-        if fit is not None:
-            fit = fit_weights(fit.model, sample.s)
-        estimate = estimate_separately(sample, spec, row_weights(sample, fit, record.target), scale)
-        of_replicate = replace(record, sample=sample, weight_fit=fit, estimate=estimate)
-        values.append(project_effects(of_replicate, columns, scale, groups=groups).values)
-    return np.stack(values)
+def _redone(record: FitRecord, columns: Array) -> Array | None:
+    """Effects by columns in each refit of a fit, shape (m, K - 1, k), NaN where it failed.
+
+    The refits are those without each unit (jackknife), under replicate weights, or JRE's resamples; None of other fits,
+    whose standard errors come from influence functions.
+    """
+    if record.cov_type not in ("replicates", JACKKNIFE) and not _has_resamples(record):
+        return None
+    if record.stack is None:
+        return _under_refits(record, columns)
+    scale, total = record.options.effect_scale, np.zeros(1)
+    for weight, of in zip(record.stack.weights, record.stack.records, strict=True):
+        if weight > 0:
+            total = total + weight * scale.contrast(_under_refits(of, columns))
+    return scale.report(total)
+
+
+def _has_resamples(record: FitRecord) -> bool:
+    """Whether JRE has resamples that can be drawn again, and the models in each: their coefficients are kept."""
+    fit = record.weight_fit
+    known = fit is not None and len(fit.coefficients) == len(fit.gamma)  # of a classifier they are not
+    drawn = record.boot is not None and not (record.multiplied or record.given_resamples)
+    return record.joint is not None and record.stack is None and known and drawn
+
+
+def _under_refits(record: FitRecord, columns: Array) -> Array:
+    """Effects by columns in each refit, from the coefficients that the refits found."""
+    resampler = record.resampler()
+    if record.cov_type == JACKKNIFE:
+        refits, resampler = leave_one_out(record, InferenceOptions()), left_out_resampler(record)
+    else:
+        refits = bootstrap_of(record, InferenceOptions()) if record.boot is None else record.boot
+    n_refits, fit = len(refits.failures), record.weight_fit
+    found = np.full((n_refits, record.design.n_arms - 1, columns.shape[1]), np.nan)
+    for first in range(0, n_refits, WIDTH):
+        s = resampler.draw(RESAMPLE_STREAM, first // WIDTH, min(WIDTH, n_refits - first))
+        values = refits.values[first : first + WIDTH]
+        at = None if fit is None else _weights_at(fit, values[:, record.estimate.block("gamma")].T, s)
+        for r in np.flatnonzero(refits.failures[first : first + WIDTH] == Failure.OK):
+            own = None if at is None else at.subset(np.arange(s.shape[1]) == r)
+            found[first + r] = _effects_at(record, columns, s[:, r], values[r], own)
+    return found
+
+
+def _weights_at(fit: WeightFit, gamma: Array, s: Array) -> ImportanceWeights:
+    """Weigh the rows under observation weights (n, m) and propensity coefficients (Q, m)."""
+    if len(gamma) < len(fit.gamma):  # a classifier is fitted again
+        gamma = fit.refit(s).coefficients
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return fit.model.weights_at(fit.model.predictors(gamma), s)
+
+
+def _effects_at(record: FitRecord, columns: Array, s: Array, values: Array, at: ImportanceWeights | None) -> Array:
+    """Effects by columns under weights of the rows, shape (n,), and the estimates under them, shape (d,)."""
+    sample, estimate, scale = record.sample.reweighted(s), record.estimate, record.options.effect_scale
+    if at is None:
+        weights = row_weights(sample, None, record.target)
+    else:
+        weights = replace(KeptWeights.without_scores(at.tilt[:, 0]), excess=at.excess[:, 0])
+    theta = values[estimate.block("theta")].reshape(estimate.theta.shape)
+    arms = trained_rows(sample, record.spec, weights, theta).projected(columns)
+    found = mean_in_groups(record).solve(lambda function: map(function, arms))
+    return scale.report(_contrasts(scale, np.stack([mean.value for mean in found])))
 
 
 @of_means
@@ -705,12 +686,12 @@ def pairwise(
     ...     "bweight ~ mage + medu", births, treat="msmoke", reference="0 daily"
     ... ).fit()
     >>> against_none = res.pairwise(adjust="single-step", against="reference")
-    >>> against_none[["estimate", "adjusted P", "[0.025", "0.975]"]].round(3)
-                        estimate  adjusted P   [0.025   0.975]
+    >>> against_none[["estimate", "adjusted P", "[0.025", "0.975]"]].round(2)
+                        estimate  adjusted P  [0.025  0.975]
     arm        against
-    1-5 daily  0 daily  -221.358         0.0 -326.678 -116.039
-    11+ daily  0 daily  -297.714         0.0 -386.514 -208.915
-    6-10 daily 0 daily  -242.570         0.0 -331.047 -154.093
+    1-5 daily  0 daily   -221.36         0.0 -326.68 -116.04
+    11+ daily  0 daily   -297.71         0.0 -386.51 -208.92
+    6-10 daily 0 daily   -242.57         0.0 -331.05 -154.09
     """
     check_alpha(alpha)
     check_adjustment(adjust)

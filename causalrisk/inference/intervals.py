@@ -564,7 +564,7 @@ def conf_int(
     if isinstance(alpha, str) and alpha in record.names:
         raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nType  cols=[{alpha!r}].")
     check_alpha(alpha)
-    one_of("method", method, (None, *INTERVALS))
+    method = one_of("method", method, (None, *INTERVALS))
     one_of("acceleration", acceleration, ("influence", "jackknife"))
     estimate = record.estimate.params
     if method in (None, "normal"):
@@ -633,7 +633,7 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     >>> float(res.boot_pvalues()["ATE"])
     0.002
     """
-    one_of("method", method, ("studentized", "percentile", "basic"))
+    method = one_of("method", method, ("studentized", "percentile", "basic"))
     if null is not None and (isinstance(null, bool) or not isinstance(null, numbers.Real)):
         raise OptionError(f"null={null!r}; expected the effect that is tested, a number.\nType  null=0.")
     estimate, boot, tested = record.estimate.params, record.used_boot, record.null

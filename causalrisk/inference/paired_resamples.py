@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import Failure, Notes, OptionError, ResampleWarning, Told, check_alpha, failure_text
+from causalrisk.estimators.abilities import check_options, with_change
 from causalrisk.estimators.estimates import Refits, Refitters
 from causalrisk.estimators.fit import (
     check_clusters,
@@ -26,12 +27,11 @@ from causalrisk.estimators.fit import (
 )
 from causalrisk.estimators.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.overlap import overlap_of
-from causalrisk.estimators.prepare import check_means
-from causalrisk.estimators.quantiles import check_quantiles
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.inference.covariance import (
+    INSTEAD,
     bootstrap,
     column_sd,
     inference_of,
@@ -192,9 +192,10 @@ def fit_estimators(
     Comparison
         Without resamples.
     """
-    specs = [options.own(spec) for spec in specs]
-    for spec in specs:
-        options.use_of(spec)
+    no_learner = dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1)
+    for spec in specs:  # constants have no use for a learner, which the others take
+        check_options(spec, design, no_learner if spec.constants else options)
+    specs = [with_change(spec, options) for spec in specs]
     if options.n_repeats > 1:
         raise OptionError(
             f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "
@@ -240,8 +241,6 @@ def fit_estimators(
 def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
     """Fit another estimator with the sample and the propensity scores of the first."""
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
-    check_means(lead.design, lead.options, spec)
-    check_quantiles(lead.design, spec, lead.options)
     weighed = weighed_in_memory(lead.sample, spec, lead.target, weights)
     overlap, message, _ = overlap_of(weighed, lead.design, lead.options)
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
@@ -275,17 +274,19 @@ def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> 
         With the estimates over the resamples.
     """
     drawn = _resampled(comparison, inference)
-    failures = max((boot.failures for boot in drawn.distributions), key=lambda codes: (codes != Failure.OK).mean())
-    over = (failures != Failure.OK).mean() > inference.max_failed
-    if not (over and weighs_instead(comparison.records, inference)):
-        return drawn
-    notes = Notes(comparison.notes)
-    notes.warn(weighed_message(comparison.records[0], failures, inference.max_failed), ResampleWarning)
-    bare, records = (
-        tuple(dataclasses.replace(record, bootstrap="bayesian") for record in of)
-        for of in (comparison.bare, comparison.records)
-    )
-    return _resampled(dataclasses.replace(comparison, bare=bare, records=records, notes=tuple(notes)), inference)
+    for kind in INSTEAD if weighs_instead(comparison.records, inference) else ():
+        failures = max((boot.failures for boot in drawn.distributions), key=lambda codes: (codes != Failure.OK).mean())
+        if (failures != Failure.OK).mean() <= inference.max_failed:
+            break
+        notes = Notes(comparison.notes)
+        notes.warn(weighed_message(comparison.records[0], kind, failures, inference.max_failed), ResampleWarning)
+        bare, records = (
+            tuple(dataclasses.replace(record, bootstrap=kind) for record in of)
+            for of in (comparison.bare, comparison.records)
+        )
+        comparison = dataclasses.replace(comparison, bare=bare, records=records, notes=tuple(notes))
+        drawn = _resampled(comparison, inference)
+    return drawn
 
 
 def _resampled(comparison: Comparison, inference: InferenceOptions) -> Comparison:

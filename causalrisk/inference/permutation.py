@@ -495,7 +495,7 @@ def permutation_test(
     Permutation test, OutcomeRegression: ATE, z 2.489, p 0.015, two-sided, 9,999 permutations
     """
     one_of("statistic", statistic, STATISTICS)
-    one_of("alternative", alternative, ALTERNATIVES)
+    alternative = one_of("alternative", alternative, ALTERNATIVES)
     if n_permutations is None:
         n_permutations = QUICK if is_linear(record) else REFITTED
     elif n_permutations != ALL:
@@ -641,7 +641,7 @@ def _over_blocks(
 ) -> Array:
     """Statistics under all assignments of n rows, block by block."""
     width = WIDTH * max(rows_together // n, 1)
-    workers = worker_count(inference.n_jobs, inference.memory, 8.0 * ARRAYS * n * width)
+    workers = worker_count(inference.n_jobs, 8.0 * ARRAYS * n * width)
     parts = []
     with (
         ordered_map(

@@ -6,6 +6,7 @@ correlations of the estimates), or by the p-values alone.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from itertools import combinations
@@ -19,10 +20,11 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
-from causalrisk.estimators.quantiles import check_indicators, distribution_at
+from causalrisk.estimators.abilities import check_options
+from causalrisk.estimators.quantiles import distribution_at
 from causalrisk.estimators.record import FitRecord, influence_covariance
 from causalrisk.estimators.separate import kept_estimate, weighed_in_memory
-from causalrisk.estimators.specification import DIFFERENCE, EffectScale
+from causalrisk.estimators.specification import DIFFERENCE, QUANTILE, EffectScale
 from causalrisk.inference.intervals import (
     contrast_errors,
     inference_frame,
@@ -46,6 +48,8 @@ POINTS = 17  # of the integrals below, 2 to this power; fewer where there are ma
 FEW_POINTS = 13
 MANY_TESTS = 16
 DEPENDENT = 1e-10  # variance of an estimate given the others, in its own, that rounding makes of none
+TIED = 1e-6  # relative difference of two such variances that counts as none
+PRECISION = 1e-5  # of the integrals; smaller probabilities are known up to an upper limit
 SECANTS = 30
 NEGLIGIBLE_TAIL = 1e-10  # of a probability, beside its error above
 
@@ -68,9 +72,9 @@ class LargestModulus:
     variable over its degrees of freedom. Rows of L in the order of its pivots are triangular, so that the probability
     of |T| <= c is that of Z_1 in an interval, of Z_2 in one that depends on Z_1, and so on [1]_; where more rows than
     one end in a column, the interval is their intersection. The mean over Z_1, ..., Z_(r-1) and s is one of 2^17 points
-    of a Sobol sequence, shifted digitally with a fixed seed and folded, so that the same correlations have the same
-    digits. Beside R's mvtnorm and among other seeds probabilities of up to ten tests differ by about 1e-5 at most, of
-    the 28 pairs of eight arms by 5e-5.
+    of Richtmyer's sequence, folded, and pivots that differ by rounding alone are taken in their order, so that the same
+    correlations have the same digits on every processor. Compared with R's mvtnorm, probabilities of up to ten tests
+    differ by about 1e-5 at most.
 
     References
     ----------
@@ -97,6 +101,8 @@ class LargestModulus:
     def tail(self, threshold: float) -> float:
         """Probability that max |T| is at least the threshold; never less than one |T| has, nor more than all add up to.
 
+        Below the precision of the integral it is the upper limit: the sum over all |T|, or the precision.
+
         Parameters
         ----------
         threshold : float
@@ -110,8 +116,9 @@ class LargestModulus:
         single = float(two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:
             return single
-        inside = self._inside(threshold * self.scale).mean()
-        return float(np.clip(1 - inside, single, min(1.0, len(self.factor) * single)))
+        most = min(1.0, len(self.factor) * single)
+        found = float(np.clip(1 - self._inside(threshold * self.scale).mean(), single, most))
+        return found if found > PRECISION else min(most, PRECISION)
 
     def _inside(self, reach: Array) -> Array:
         """Probability of all |L Z| <= reach at each point, shape (N,), the last variable integrated."""
@@ -160,23 +167,26 @@ class LargestModulus:
 
 
 def _triangular_factor(correlation: Array) -> Array:
-    """Return L of L L' = R up to the order of the rows, shape (m, r): lower triangular in the rows of the pivots."""
-    from scipy.linalg import qr
+    """Return L of L L' = R up to the order of the rows, shape (m, r), by Cholesky's method with pivots.
 
-    values, vectors = np.linalg.eigh(correlation)
-    kept = values > DEPENDENT * values.max()
-    return np.asarray(qr((vectors[:, kept] * np.sqrt(values[kept])).T, mode="economic", pivoting=True)[1].T)
+    The first of the largest variances is the pivot; the rounding of a processor does not tell which is the largest.
+    """
+    left, factor = np.diag(correlation).astype(float), np.empty((len(correlation), 0))
+    while left.max() > DEPENDENT:
+        pivot = int(np.argmax(left > (1 - TIED) * left.max()))
+        column = (correlation[:, pivot] - factor @ factor[pivot]) / np.sqrt(left[pivot])
+        factor, left = np.column_stack([factor, column]), left - column**2
+    return factor
 
 
 def _spread_points(size: int, power: int) -> Array:
-    """Return 2^power points of the unit cube, shape (size, N), each coordinate folded about a half."""
-    from scipy.stats.qmc import Sobol
-
+    """Return 2^power points of the unit cube, shape (size, N): multiples of roots of primes, folded about a half."""
     if size == 0:
         return np.zeros((0, 1))
-    digits = (Sobol(size, scramble=False).random_base2(power) * 2**32).astype(np.uint64)
-    shift = np.random.default_rng(0).integers(0, 2**32, size, dtype=np.uint64)
-    return np.abs(((digits ^ shift) + 0.5) / 2**31 - 1).T
+    candidates = range(2, 20 + 2 * size * size.bit_length())  # among which there are enough primes
+    primes = [k for k in candidates if all(k % other for other in range(2, int(k**0.5) + 1))][:size]
+    multiples = np.sqrt(primes)[:, None] * np.arange(1, 2**power + 1)
+    return np.abs(2 * (multiples % 1) - 1)
 
 
 def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list[tuple[int, int]]:
@@ -452,7 +462,9 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     """
     check_alpha(alpha)
     design = record.design
-    check_indicators("distribution()", design, record.spec, record.options)
+    # A logit of outcomes up to a value stands for the model of the outcome, and changes are outcomes too.
+    indicated = dataclasses.replace(record.options, family="gaussian", link=None, did=None)
+    check_options(record.spec, design, dataclasses.replace(indicated, effect=QUANTILE.name, quantiles=None))
     values = _grid(record, grid)
     weighed = weighed_in_memory(record.sample, record.spec, record.target, record.weight_fit)
     own = [design.y[design.arm == a] for a in range(design.n_arms)]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, meant
+from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, nearest_name
 from causalrisk.learners.folds import LearnerRows, Numbers, Training, without_training
 from causalrisk.learners.smooth import Smooth, smooth_fits
 from causalrisk.numerics.families import OutcomeFamily
@@ -109,7 +109,7 @@ def check_learner(given: Any) -> None:
     elif isinstance(given, str):
         names = (SMOOTH, *NAMED)
         if given not in names:
-            close = meant("learner", given.removeprefix("SL."), names) or SMOOTH
+            close = nearest_name(given, names) or SMOOTH
             raise OptionError(
                 f"learner={given!r} is not known; expected one of {listed(names)}, or an object with fit and "
                 f'predict.\nType  learner="{close}".'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,18 +10,26 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design import Scan, as_scan
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.errors import (
     TEXT,
     BootstrapError,
     Failure,
-    FitInterrupted,
     Notes,
     OptionError,
     ResampleWarning,
     UnavailableError,
     check_alpha,
 )
-from causalrisk.estimators.options import Adjustment, InferenceOptions, JREOptions, model_options, options_of
+from causalrisk.errors.aliases import read
+from causalrisk.estimators.options import (
+    Adjustment,
+    InferenceOptions,
+    JREOptions,
+    defaults_of,
+    model_options,
+    options_of,
+)
 from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
@@ -32,22 +39,15 @@ from causalrisk.inference.paired_resamples import (
 )
 from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
-from causalrisk.models.keywords import check_keywords
-from causalrisk.models.model import CausalModel, design_of
+from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, given_results, stamped
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
 from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
 from causalrisk.report.summary import summarize_comparison
-from causalrisk.report.tables import etable as of_fits
-from causalrisk.report.tables import table_one as of_covariates
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import Frame, glance, tidy_comparison
-
-# Those of `report`, with advice on the keywords of other packages.
-etable = check_keywords("tables")(of_fits.etable)
-table_one = check_keywords("tables")(of_covariates.table_one)
 
 
 class ComparisonResults:
@@ -83,7 +83,6 @@ class ComparisonResults:
         """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
         return Frame(differences_frame(self._data, 0.05))
 
-    @check_keywords("methods")
     def pairwise(self, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None) -> pd.DataFrame:
         """Differences of the effects, adjusted for their number if wanted.
 
@@ -126,7 +125,6 @@ class ComparisonResults:
         text = np.array(list(TEXT.values()), dtype=object)[self._data.failures]
         return pd.DataFrame(text, columns=self._data.names, index=self.boot_effects.index)
 
-    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary of the effects and of their differences.
 
@@ -146,7 +144,6 @@ class ComparisonResults:
         check_alpha(alpha)
         return summarize_comparison(self._data, alpha=alpha, title=title)
 
-    @check_keywords("methods")
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the effects as plain data, under the column names of broom and marginaleffects.
 
@@ -185,7 +182,6 @@ class ComparisonResults:
         """Draw `plot`; the name is like the plots of a fit."""
         return self.plot(ax, alpha)
 
-    @check_keywords("methods")
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their intervals.
 
@@ -234,7 +230,6 @@ class ComparisonResults:
         return self.summary().as_markdown()
 
 
-@check_keywords("tables")
 def simultaneous(
     results: Iterable[CausalResults],
     *,
@@ -281,11 +276,11 @@ def simultaneous(
     ...     ).fit()
     ...     for outcome in ("bweight", "lbweight")
     ... ]
-    >>> simultaneous(fits)[["estimate", "adjusted P", "[0.025", "0.975]"]].round(3)
-                     estimate  adjusted P   [0.025   0.975]
+    >>> simultaneous(fits)[["estimate", "adjusted P", "[0.025", "0.975]"]].round(2)
+                     estimate  adjusted P  [0.025  0.975]
     fit      effect
-    bweight  ATE     -256.864         0.0 -310.280 -203.448
-    lbweight ATE        0.060         0.0    0.032    0.087
+    bweight  ATE      -256.86         0.0 -310.28 -203.45
+    lbweight ATE         0.06         0.0    0.03    0.09
     """
     check_alpha(alpha)
     check_adjustment(adjust)
@@ -301,12 +296,17 @@ def simultaneous(
     return Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
-@check_keywords("compare", CausalModel.from_formula, JRE.fit, without=("cov_type", "cov_kwds", "replicates", "method"))
+NOT_COMPARED = ("cov_type", "cov_kwds", "replicates", "method", "treat")
+COMPARED = {
+    name: value for name, value in (OPTIONS | FIT_OPTIONS | defaults_of(JREOptions)).items() if name not in NOT_COMPARED
+}
+
+
 def compare(
     formula: str,
     data: Any = None,
     *,
-    treat: Any,
+    treat: Any = None,
     estimators: str | type[CausalModel] | Sequence[str | type[CausalModel]] | None = None,
     **options: Any,
 ) -> ComparisonResults:
@@ -333,8 +333,6 @@ def compare(
     BootstrapError
         If more than `max_failed` of the resamples failed for an estimator; its `results` hold the comparison without
         the bootstrap standard errors of that one.
-    FitInterrupted
-        If the bootstrap is interrupted; its `results` hold the comparison without bootstrap standard errors.
     UnavailableError
         If the data are a scan: its fits are compared side by side, as the page on scans shows.
     DesignError, OptionError, SeparationError, TypeError
@@ -365,12 +363,14 @@ def compare(
     estimator  minus
     Unadjusted IPWRA     -18.4     10.8
     """
-    models = chosen_models(estimators, options.get("effect"))
+    options, read_as = read("compare", options, {"estimators": None, **COMPARED})
+    options["read_as"] = read_as
+    models = chosen_models(options.pop("estimators", estimators), options.get("effect"))
     inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
     joint = options_of(JREOptions, options)
     _check_joint(joint, models)
-    caller = sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
+    scope = callers_variables(1)
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
@@ -379,12 +379,10 @@ def compare(
             "rng=0)]),  or, if the rows fit into memory, type  data=data.collect()."
         )
     specs = [model.spec for model in models]
-    design = design_of(formula, data, {**options, "treat": treat}, caller, specs)
+    design = design_of(formula, data, {**options, "treat": treat}, scope, specs)
     fitted = fit_estimators(design, specs, model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)
-    except KeyboardInterrupt:
-        raise FitInterrupted(ComparisonResults(fitted)) from None
     except BootstrapError as error:  # a worker died
         raise BootstrapError(str(error), ComparisonResults(fitted)) from error.__cause__
     return ComparisonResults(_with_failures_told(resampled, inference.max_failed))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from causalrisk.errors import FitInterrupted, OptionError
+from causalrisk.errors import OptionError, listed
+from causalrisk.errors.aliases import answer, near, read
 from causalrisk.estimators import specification
+from causalrisk.estimators.abilities import ABILITIES
 from causalrisk.estimators.fit import fit_joint
 from causalrisk.estimators.options import (
     Bootstrap,
@@ -17,19 +19,14 @@ from causalrisk.estimators.options import (
     ModelOptions,
     Multiplier,
     Objective,
+    defaults_of,
     options_of,
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import QUANTILE
-from causalrisk.inference.covariance import robust_record, start_record
-from causalrisk.models.keywords import check_keywords, unknown_estimator
-from causalrisk.models.model import CausalModel
+from causalrisk.inference.covariance import start_record
+from causalrisk.models.model import FIT_OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults, JREResults
-
-INTERRUPTED = (
-    "the training of JRE was interrupted; the IPWRA fit that it starts from, with robust standard errors, is in "
-    "err.results"
-)
 
 
 class OutcomeRegression(CausalModel):
@@ -132,7 +129,6 @@ class JRE(CausalModel):
 
     spec = specification.JRE
 
-    @check_keywords("fit")
     def fit(
         self,
         *,
@@ -148,7 +144,6 @@ class JRE(CausalModel):
         rng: Any = 0,
         n_jobs: int = 1,
         progress: bool = False,
-        memory: float | None = None,
         resamples: Any = None,
         objective: Objective = "risk",
         anchor: float | None = None,
@@ -158,6 +153,7 @@ class JRE(CausalModel):
         spread: float | None = None,
         replicates: Any = None,
         method: Method | None = None,
+        **others: Any,
     ) -> CausalResults:
         """Estimate the effect.
 
@@ -166,9 +162,9 @@ class JRE(CausalModel):
         cov_type, cov_kwds, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng
             As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
             and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
-            weights as for the replicates, none of which is zero, so that no resample separates where the sample
-            does not.
-        n_jobs, progress, memory, resamples
+            weights as for the replicates, none of which is zero, so no resample separates unless the sample does. If
+            too many of these fail, standard errors are from "multiplier", which refits nothing.
+        n_jobs, progress, resamples
             As in `IPWRA.fit`.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
@@ -200,6 +196,8 @@ class JRE(CausalModel):
             "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`. The
             default for other outcome models is "trust-exact", begun where steps along the valley of small net biases
             end.
+        **others
+            Names of options in other packages, as in `from_formula`.
 
         Returns
         -------
@@ -210,24 +208,42 @@ class JRE(CausalModel):
         ------
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
-        FitInterrupted
-            As in `IPWRA.fit`; interrupted in the training, its `results` are the IPWRA fit's.
         """
-        given = locals()
-        if cov_kwds is not None:
-            return self._clustered_fit(given)
+        given, read_as = read(
+            "fit",
+            {
+                "cov_type": cov_type,
+                "cov_kwds": cov_kwds,
+                "n_boot": n_boot,
+                "bootstrap": bootstrap,
+                "multiplier": multiplier,
+                "small_sample": small_sample,
+                "use_t": use_t,
+                "df": df,
+                "max_failed": max_failed,
+                "rng": rng,
+                "n_jobs": n_jobs,
+                "progress": progress,
+                "resamples": resamples,
+                "objective": objective,
+                "anchor": anchor,
+                "share": share,
+                "penalty": penalty,
+                "n_replicates": n_replicates,
+                "spread": spread,
+                "replicates": replicates,
+                "method": method,
+                **others,
+            },
+            FIT_OPTIONS | defaults_of(JREOptions),
+        )
+        model, given["small_sample"] = self._clustered(given["cov_kwds"], given["small_sample"], read_as)
         inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
-        started: list[FitRecord] = []
 
         def fitted(options: ModelOptions) -> FitRecord:
-            return fit_joint(self.design, options, inference, joint, keep=started.append)
+            return fit_joint(model.design, options, inference, joint)
 
-        try:
-            return self._repeated(fitted, inference)
-        except KeyboardInterrupt as stop:
-            if not started or getattr(stop, "results", None) is not None:
-                raise
-            raise FitInterrupted(self._start(robust_record(started[0])), INTERRUPTED) from None
+        return model._repeated(fitted, inference)
 
     def _results(self, record: FitRecord) -> CausalResults:
         return JREResults(self, record, self._start(start_record(record)))
@@ -252,26 +268,28 @@ def results_of(record: FitRecord) -> CausalResults:
     return BY_NAME[record.spec.name]._of(record.full_design, record.options)._results(record)
 
 
-def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
-    """Return the model classes that were named, by default all that have the effect.
+def model_named(given: Any) -> type[CausalModel]:
+    """Return the class of an estimator by its name or by another name for it; an OptionError names the nearest."""
+    if isinstance(given, type) and issubclass(given, CausalModel):
+        return given
+    word = str(given).casefold()
+    for name, model in (BY_NAME | ALIASES).items():
+        if word in (name.casefold(), *model.spec.aliases):
+            return model
+    why = answer("package", str(given)) or near(str(given), BY_NAME) or "Use one of them."
+    raise OptionError(f"estimator {given!r} is not known; expected one of {listed(tuple(BY_NAME))}.\n{why}")
 
-    An OptionError names the nearest to an unknown one, or those that have the effect.
-    """
-    having = [name for name, model in BY_NAME.items() if effect != QUANTILE.name or model.spec.of_distributions]
-    given = [estimators] if isinstance(estimators, (str, type)) else list(having if estimators is None else estimators)
+
+def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
+    """Return the model classes that were named, by default all that have the effect."""
+    having = [name for name, model in BY_NAME.items() if effect != QUANTILE.name or effect in ABILITIES[name]["effect"]]
+    given = [estimators] if isinstance(estimators, type) else having if estimators is None else estimators
+    given = given.split() if isinstance(given, str) else list(given)
     models: list[type[CausalModel]] = []
     for item in given:
-        model = item if item in MODELS else (BY_NAME | ALIASES).get(item) if isinstance(item, str) else None
-        if model is None:
-            raise OptionError(unknown_estimator(item, BY_NAME, among=given))
+        model = model_named(item)
         if model in models:
             raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
-        if model.spec.name not in having:
-            raise OptionError(
-                f'effect="{effect}" is not there for {model.spec.name}; expected estimators that weigh the outcomes up '
-                f"to a value: {', '.join(having)}.\n"
-                'Type  estimators=["Hajek", "AIPW"].'
-            )
         models.append(model)
     if not models:
         raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")

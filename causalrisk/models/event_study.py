@@ -6,9 +6,8 @@ import functools
 import inspect
 import os
 import re
-import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ColumnOptions, DiD, Scan, Survey, as_scan, design_from_formula, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
-from causalrisk.design.dtypes import numbers
+from causalrisk.design.dtypes import listing, numbers
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.survey import Factors, SurveyDesign, labels_of
 from causalrisk.errors import (
     CausalRiskError,
@@ -32,16 +32,18 @@ from causalrisk.errors import (
     one_of,
     warn_user,
 )
-from causalrisk.estimators.estimates import BlockInfluence, sandwich
-from causalrisk.estimators.options import CovType, model_options, options_of
+from causalrisk.errors.aliases import attribute, read
+from causalrisk.estimators.estimates import BlockInfluence, sandwich, small_sample_factor
+from causalrisk.estimators.options import InferenceOptions, model_options, options_of
 from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.models.estimators import chosen_models
-from causalrisk.models.keywords import STUDY, check_keywords, unknown_attribute
-from causalrisk.models.model import CausalModel
+from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.page.study import StudyFacts, study_methods, summarize_event_study, write_study
 from causalrisk.report.plots import axes_or_new, draw_event_study
 from causalrisk.report.tables.stacked import ResultSummary
@@ -51,6 +53,11 @@ from causalrisk.report.tidy import printed_whole
 BY = ("exposure", "group", "time", "all")
 CONTROL_WORDS = {"never": "units that never begin", "not yet": "units that begin later than both periods, or never"}
 CONTROLS = tuple(CONTROL_WORDS)
+OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
+COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
+
+Strata: TypeAlias = tuple[NDArray[np.intp], Factors]
+LeftOut: TypeAlias = tuple[Array, Array, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +83,8 @@ class EventStudy:
         What is to be said of the groups and periods.
     strata : tuple of (ndarray of int, shape (n,), and Factors), optional
         Of a survey design the stratum of each unit or cluster, and the weights of the strata in the variance.
+    left_out : tuple of (ndarray, shape (n, m), ndarray, shape (n, m), and ndarray, shape (n,)), optional
+        Of the jackknife the effects without each unit or cluster, the shares, and how many equal units it stands for.
     """
 
     fits: Mapping[tuple[Any, Any], CausalResults]
@@ -85,7 +94,8 @@ class EventStudy:
     exposure: NDArray[np.intp]
     facts: StudyFacts
     notes: tuple[str, ...]
-    strata: tuple[NDArray[np.intp], Factors] | None = None
+    strata: Strata | None = None
+    left_out: LeftOut | None = None
 
     @property
     def df(self) -> float:
@@ -114,7 +124,6 @@ class EventStudy:
             n_coefficients=0, strata=factors,
         )  # fmt: skip
 
-    @check_keywords("methods")
     def effects(self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step") -> Any:
         """Effects by exposure, group or time, or of each group in each period.
 
@@ -145,7 +154,7 @@ class EventStudy:
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
-        one_of("by", by, (None, *BY))
+        by = one_of("by", by, (None, *BY))
         effects, after = self.params.to_numpy(), self.exposure >= 0
         if by is None:
             return self.params.index, effects, self.contributions
@@ -156,9 +165,12 @@ class EventStudy:
         names = keys[used].unique().sort_values().rename(by)
         per = 1 / pd.Series(after).groupby(np.asarray(group)).transform("sum").to_numpy() if by == "all" else 1.0
         counted = (np.asarray(keys)[None, :] == np.asarray(names)[:, None]) * used * per
+        values = _averages(counted, self.shares, effects)
+        if self.left_out is not None:
+            without, shares, times = self.left_out
+            return names, values, _deviations(_averages(counted, shares, without), times)
         weights = counted * self.shares
         total = weights.sum(axis=1, keepdims=True)
-        values = weights @ effects / total[:, 0]
         of_sizes = counted * (effects - values[:, None]) / total
         return names, values, self.contributions @ (weights / total).T + self.of_shares @ of_sizes.T
 
@@ -168,12 +180,14 @@ class EventStudy:
         Returns
         -------
         statsmodels.stats.contrast.ContrastResults
-            Wald's test with a degree of freedom for each placebo; F where the study has degrees of freedom.
+            F test of j placebos: Hotelling's, W (m - j + 1) / (m j) with j and m - j + 1 degrees of freedom, W Wald's
+            statistic and m those of the study, or units or clusters less one. With few clusters it still rejects too
+            often; the adjusted p-values of `effects` before the beginning do not with `cov_type="jackknife"`.
 
         Raises
         ------
         OptionError
-            If no group has two periods before it begins.
+            If no group has two periods before it begins, or there are more placebos than degrees of freedom.
         """
         before = self.exposure < 0
         if not before.any():
@@ -182,10 +196,15 @@ class EventStudy:
             )
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
-        found = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
-        return joint_test(found[0], found[1], self.df)
+        statistic, count, _ = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
+        m = self.df if np.isfinite(self.df) else len(self.contributions) - 1.0
+        if m < count:
+            raise OptionError(
+                f"there are {count} placebos and {m:g} degrees of freedom, too few for a joint test.\n"
+                "Read the adjusted p-values of  study.effects()  before the beginning."
+            )
+        return joint_test(statistic * (m - count + 1) / m, count, m - count + 1)
 
-    @check_keywords("methods")
     def plot(self, by: str = "exposure", ax: Any = None, alpha: float = 0.05) -> Any:
         """Effects by exposure, group or time, with each interval by itself and those that hold together.
 
@@ -203,13 +222,12 @@ class EventStudy:
         matplotlib Axes
             The plot.
         """
-        one_of("by", by, BY[:3])
+        by = one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
         return draw_event_study(each, joint, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 
-    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
-        """Summary: effects by exposure and their average, with simultaneous intervals.
+        """Summary: effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
 
         Parameters
         ----------
@@ -228,9 +246,8 @@ class EventStudy:
 
     def methods(self) -> str:
         """Return a methods paragraph: effects, controls, units, models, and standard errors."""
-        return study_methods(self._first, self.facts)
+        return study_methods(self._first, self.facts, self.notes)
 
-    @check_keywords("methods")
     def report(
         self,
         path: str | os.PathLike[str] = "report.html",
@@ -266,13 +283,14 @@ class EventStudy:
             If an assumption is not one of these, or the file is not named as a web page.
         """
         check_alpha(alpha)
-        count, placebos = int((self.exposure < 0).sum()), "There are none: no group has two periods before it begins."
-        if count:
+        try:
             p = format_p(float(self.pretrend_test().pvalue))
             placebos = (
-                f"Before the beginning there should be no effect. Wald's test that all {count} are zero: p {p}. A "
-                "test that does not reject does not show that trends are parallel."
+                f"Before the beginning there should be no effect. Wald's test that all {(self.exposure < 0).sum()} are "
+                f"zero: p {p}. A test that does not reject does not show that trends are parallel."
             )
+        except OptionError as error:
+            placebos = str(error)
         return write_study(
             path,
             self._first,
@@ -282,6 +300,7 @@ class EventStudy:
             plots={by: functools.partial(self.plot, by, alpha=alpha) for by in BY[:3]},
             placebos=placebos,
             assumptions=assumptions or {},
+            said=self.notes,
         )
 
     @property
@@ -291,8 +310,7 @@ class EventStudy:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        what = "event studies have"
-        raise UnavailableError(unknown_attribute("study", what, name, known=dir(type(self)), variable="study"))
+        raise UnavailableError(attribute("study", "study", name, dir(type(self))))
 
     def __repr__(self) -> str:
         overall = self.effects("all").iloc[0]
@@ -304,20 +322,21 @@ class EventStudy:
         return self.summary().as_html()
 
 
-@check_keywords(
-    "event_study",
-    CausalModel.from_formula,
-    without=("treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"),
-)
+NOT_STUDIED = ["treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"]
+STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
+
+
 def event_study(
     formula: str,
     data: Any = None,
     *,
-    begins: str,
-    time: str,
-    unit: str,
+    begins: str = "",
+    time: str = "",
+    unit: str = "",
     estimator: str | type[CausalModel] = "AIPW",
     controls: str = "never",
+    cov_type: str | None = None,
+    small_sample: bool = False,
     use_t: bool | None = None,
     **options: Any,
 ) -> EventStudy:
@@ -339,6 +358,11 @@ def event_study(
     controls : {"never", "not yet"}
         Units that each group is compared with: those that never begin, or also those that begin later than both
         periods.
+    cov_type : {"robust", "HC1", "cluster", "jackknife"}, optional
+        Standard errors, as in `CausalModel.fit`. "jackknife" makes the whole study again without each unit, or each
+        cluster, in turn. By default robust, or "cluster" where clusters are given.
+    small_sample : bool, default False
+        Multiply robust standard errors by the factor for small samples, as in `CausalModel.fit`.
     use_t : bool, optional
         Whether tests and intervals are of t, with clusters less one, or units less one, degrees of freedom; by default
         only with a survey design, whose degrees of freedom are units less strata.
@@ -401,44 +425,64 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    model, caller = _one_model(estimator), sys._getframe(2)
-    scope = {**caller.f_globals, **caller.f_locals}
+    own: dict[str, Any] = {"begins": begins, "time": time, "unit": unit, "estimator": estimator, "controls": controls}
+    own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
+    options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
+    begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
+    options["read_as"] = read_as
+    model, scope = _one_model(estimator), callers_variables(1)
     one_of("controls", controls, CONTROLS)
+    one_of("cov_type", cov_type, COV_TYPES)
     one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
-    if data is None:
-        raise TypeError(f"event_study misses 'data', a row for each unit and period.\n{STUDY}")
+    if data is None or not (begins and time and unit):
+        raise TypeError(
+            "event_study needs data with a row for each unit and period, and the columns of three things.\n"
+            'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
+        )
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "an event study fits each group in each period, and a scan would be read for each of them.\n"
             "Type  data=data.collect()  if the rows fit into memory."
         )
     units = adoption(data, time=time, unit=unit, begins=begins)
-    given = {**options, "did": DiD(time=time, unit=unit), "use_t": use_t}
+    survey, cluster = options.get("design"), options.get("cluster")
+    usual = None if survey is not None else "cluster" if cluster else "robust"
+    inference = {"cov_type": cov_type or usual, "small_sample": small_sample, "use_t": use_t}
+    given = {**options, "did": DiD(time=time, unit=unit)}
+    alone = units.alone(getattr(survey, "psu", None) or cluster)
     fits: dict[tuple[Any, Any], CausalResults] = {}
-    places, without = [], list[str]()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for group, period, part, treat in units.cells(controls == "not yet", options.get("design") is not None):
-            if part is None:
-                without.append(f"{units.names[group]} in {units.names[period]}")
-                continue
-            places.append((group, period))
-            cell = units.names[group], units.names[period]
-            fits[cell] = _fit(model, formula, part, {**given, "treat": treat}, scope, f"group {cell[0]} in {cell[1]}")
-    for text, category in dict.fromkeys((str(one.message), one.category) for one in caught):  # the fits say the same
-        warn_user(text.replace("fit(use_t", "event_study(..., use_t"), category)
+    places, without, warned = [], list[str](), list[tuple[str, str, type[Warning]]]()
+    for group, period, part, treat in units.cells(controls == "not yet", survey is not None):
+        cell = units.names[group], units.names[period]
+        if part is None:
+            without.append(f"{cell[0]} in {cell[1]}")
+            continue
+        places.append((group, period))
+        failing = {"max_failed": 0.9} if group in alone else {}  # nobody is left of the group without its only cluster
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fits[cell] = _fit(model, formula, part, {**given, "treat": treat}, inference | failing, scope, cell)
+        said = [(f"{cell[0]} in {cell[1]}", str(one.message), one.category) for one in caught]
+        warned += [one for one in said if not (group in alone and re.search(OF_ONE, one[1]))]
+    notes = _warn_once(warned)
+    if alone:
+        notes.append(
+            f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}: how it varies is "
+            "not known, and standard errors of these groups are those of the controls alone, too small."
+        )
+        warn_user(notes[-1], DesignWarning)
     if not fits:
         raise _no_effects(units, controls)
-    notes, left_out = [], max(_left_out(res) for res in fits.values())
+    left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
         notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
     if without:
         notes.append(f"No unit is a control of these groups and periods: {', '.join(without)}.")
         warn_user(notes[-1], DesignWarning)
     groups, periods = np.array(places).T
-    added, shares, of_shares, strata = _errors(fits, units, groups, options)
     exposure, first = periods - groups, next(iter(fits.values()))
+    errors = _errors(fits, units, groups, np.where(exposure < 0, -1.0, 1.0), options)
     facts = StudyFacts(
         formula=formula,
         begins=begins,
@@ -447,40 +491,53 @@ def event_study(
         sizes=units.sizes,
         periods=len(units.names),
         controls=CONTROL_WORDS[controls],
-        clusters=f"{options['cluster']} ({len(added)})" if options.get("cluster") else "",
-        df=_df(first, len(added), use_t),
+        clusters=f"{options['cluster']} ({len(errors['contributions'])})" if options.get("cluster") else "",
+        df=_df(first, len(errors["contributions"]), use_t),
         call=_call(
             {"formula": formula, "data": ..., "begins": begins, "time": time, "unit": unit},
-            {"estimator": model.spec.name, "controls": controls, "use_t": use_t, **options},
+            {"estimator": model.spec.name, "controls": controls, "cov_type": cov_type, "small_sample": small_sample}
+            | {"use_t": use_t, **options},
             first.model.design.survey,
         ),
     )
     return EventStudy(
         fits=fits,
-        contributions=np.where(exposure < 0, -1, 1) * added,
-        shares=shares,
-        of_shares=of_shares,
+        **errors,
         exposure=exposure,
         facts=facts,
         notes=tuple(notes),
-        strata=strata,
     )
 
 
-def _left_out(res: CausalResults) -> int:
-    """Return the number of units that miss a variable, of those that a fit compares."""
-    ledger = res.model.design.sample_ledger
-    return int(ledger["dropped"][ledger["formula"] != "subpop"].sum())
+def _warn_once(warned: Sequence[tuple[str, str, type[Warning]]]) -> list[str]:
+    """Warn once of what several fits say with other numbers, and return the texts; `warned` has fit, text, category."""
+    alike: dict[str, list[tuple[str, str, type[Warning]]]] = {}
+    for one in warned:
+        alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)
+    notes = []
+    for (fit, text, category), *others in alike.values():
+        said, *advice = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).split("\n")
+        where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
+        notes.append("\n".join([said + where, *advice]))
+        warn_user(notes[-1], category)
+    return notes
+
+
+def _averages(counted: Array, shares: Array, effects: Array) -> Array:
+    """Average effects by shares, shape (..., m), over those that are counted, (j, m): shape (..., j); NaN of none."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(shares > 0, shares * effects, 0.0) @ counted.T / (shares @ counted.T))
+
+
+def _deviations(left_out: Array, times: Array) -> Array:
+    """Return `jackknife_deviations`, zero where nothing is left of a group."""
+    return jackknife_deviations(np.where(np.isnan(left_out), np.nanmean(left_out, axis=0), left_out), times)
 
 
 def _one_model(estimator: Any) -> type[CausalModel]:
     """Return the class of one estimator that is named."""
     if isinstance(estimator, str | type):
-        try:
-            return chosen_models(estimator)[0]
-        except OptionError as error:
-            text = str(error).replace("estimators: ", "estimator: ")
-            raise OptionError(re.sub(r"estimators=\[(.*)\]", r"estimator=\1", text)) from None
+        return chosen_models(estimator)[0]
     raise OptionError(
         f"estimator is a {type(estimator).__name__}; expected the name of one.\n"
         'Type  estimator="AIPW"  and call once for each estimator.'
@@ -534,22 +591,28 @@ def _fit(
     formula: str,
     part: pd.DataFrame,
     given: Mapping[str, Any],
+    inference: Mapping[str, Any],
     scope: Mapping[str, Any],
-    cell: str,
+    cell: tuple[Any, Any],
 ) -> CausalResults:
-    """Fit the change of one group between two periods, `cell` in messages."""
+    """Fit the change of one group between two periods, a cell."""
     changed, wide = with_change(given["did"], formula, part, given["treat"])
     surveyed, propensity = given.get("design") is not None, given.get("propensity")
     columns = options_of(ColumnOptions, {**given, "subpop": COMPARED if surveyed else None})
-    robust: CovType | None = None if surveyed else "cluster" if given.get("cluster") else "robust"
     try:
         design = design_from_formula(
-            changed, wide, columns, propensity=propensity, frame=scope, constant_outcome=model.spec.constants
+            changed,
+            wide,
+            columns,
+            propensity=propensity,
+            frame=scope,
+            constant_outcome=model.spec.constants,
+            joint_outcome=model.spec.joint,
         )
-        made = model._of(design, model._checked(model_options(design, given)))
-        return made.fit(cov_type=robust, use_t=given["use_t"])
+        made = model._checked(design, model_options(design, given))
+        return made.fit(**inference)
     except CausalRiskError as error:
-        raise type(error)(f"{cell}: {str(error).replace(changed, formula)}") from error
+        raise type(error)(f"group {cell[0]} in {cell[1]}: {str(error).replace(changed, formula)}") from error
 
 
 def _no_effects(units: Adoption, controls: str) -> DesignError:
@@ -566,46 +629,69 @@ def _no_effects(units: Adoption, controls: str) -> DesignError:
     )
 
 
-Strata: TypeAlias = tuple[NDArray[np.intp], Factors] | None
-
-
 def _errors(
-    fits: Mapping[tuple[Any, Any], CausalResults], units: Adoption, groups: NDArray[np.intp], options: Mapping[str, Any]
-) -> tuple[Array, Array, Array, Strata]:
-    """Return what units or clusters add to the errors of the effects; shares of the groups, and the same of these.
-
-    The last is the stratum of each unit or cluster, and the weights of the strata, of a survey design.
-    """
-    survey = options.get("design")
+    fits: Mapping[tuple[Any, Any], CausalResults],
+    units: Adoption,
+    groups: NDArray[np.intp],
+    sign: Array,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the fields of `EventStudy` that are of errors, and the shares of the groups."""
+    records = [res._record for res in fits.values()]
+    first, survey = records[0], options.get("design")
     cluster, weights = (options.get(name) for name in ("cluster", "weights"))
     if survey is not None:
         cluster, weights = survey.psu, survey.weights
-    stratum = np.zeros(len(units.units), dtype=np.intp)
-    made = next(iter(fits.values())).model.design.survey
-    if made is not None and survey is not None and survey.strata is not None:
-        stratum = pd.Index(made.strata).get_indexer(labels_of(units.of_units(survey.strata)))
-    code = np.arange(len(units.units))
+    everybody = np.arange(len(units.units))
+    code, stratum = everybody, np.zeros(len(everybody), dtype=np.intp)
+    if first.design.survey is not None and survey is not None and survey.strata is not None:
+        stratum = pd.Index(first.design.survey.strata).get_indexer(labels_of(units.of_units(survey.strata)))
     if cluster is not None:
         code = pd.factorize(pd.MultiIndex.from_arrays([stratum, units.of_units(cluster)]))[0]
-    alike = options.get("weight_type") == "frequency" and cluster is None  # rows that stand for several units
-
-    def summed(values: Array, of: Array, place: NDArray[np.intp]) -> Array:
-        factor = np.sqrt(of) if alike else of
-        return np.stack([np.bincount(code[place], own * factor, code.max() + 1) for own in values.T], axis=1)
-
-    added = []
-    for res in fits.values():
-        record = res._record
-        sample, place = record.sample, units.units.get_indexer(record.design.index)
-        own = sample.restore(record.estimate.influence[:, :1]) / sample.total
-        added.append(summed(own, sample.restore(sample.s), place))
+    count = int(code.max()) + 1
     of = np.ones(len(code)) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
+    alike = options.get("weight_type") == "frequency" and cluster is None  # rows that stand for several units
     member = (units.begins[:, None] == groups).astype(float)
     shares = of @ member / of.sum()
-    of_shares = summed((member - shares) / of.sum(), of, np.arange(len(code)))
+
+    def summed(values: Array, place: NDArray[np.intp]) -> Array:
+        return np.stack([np.bincount(code[place], column, count) for column in values.T], axis=1)
+
+    if first.cov_type == JACKKNIFE:
+        without = sign * np.column_stack([_without_each(record, units.units, code, count) for record in records])
+        gone = (np.ones(len(code)) if alike else of)[:, None]
+        left = (of @ member - summed(gone * member, everybody)) / (of.sum() - summed(gone, everybody))
+        times = of if alike else np.ones(count)
+        found = {"left_out": (without, left, times), "contributions": _deviations(without, times)}
+        return found | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
+
+    def total_of(influence: Array, of: Array, place: NDArray[np.intp], n: float, k: int) -> Array:
+        factor = small_sample_factor(n, k, len(np.unique(code[place])) if cluster is not None else None)
+        return np.sqrt(factor) * summed(influence * (np.sqrt(of) if alike else of)[:, None], place)
+
+    added = []
+    for record in records:
+        sample, k = record.sample, record.n_coefficients if record.small_sample else 0
+        own = sample.restore(record.estimate.influence[:, :1]) / sample.total
+        place = units.units.get_indexer(record.design.index)
+        added.append(total_of(own, sample.restore(sample.s), place, record.design.nobs, k))
     strata = None
-    if made is not None:
-        of_code = np.zeros(code.max() + 1, dtype=np.intp)
+    if first.design.survey is not None:
+        of_code = np.zeros(count, dtype=np.intp)
         of_code[code] = stratum
-        strata = of_code, made.factors
-    return np.column_stack(added), shares, of_shares, strata
+        strata = of_code, first.design.survey.factors
+    n = of.sum() if alike else len(of)
+    return {
+        "contributions": sign * np.column_stack(added),
+        "shares": shares,
+        "of_shares": total_of((member - shares) / of.sum(), of, everybody, n, int(first.small_sample)),
+        "strata": strata,
+    }
+
+
+def _without_each(record: FitRecord, units: pd.Index, code: NDArray[np.intp], count: int) -> Array:
+    """Return the effect of a fit without each of all units or clusters: that of the fit without those not in it."""
+    design, left_out = record.design, leave_one_out(record, InferenceOptions()).values[:, 0]
+    effects = np.full(count, record.estimate.params[0])
+    effects[code[units.get_indexer(design.index)]] = left_out if design.cluster is None else left_out[design.cluster]
+    return effects

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import re
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -26,8 +25,11 @@ from causalrisk.design import (
     with_change,
 )
 from causalrisk.design.covariates import clustered
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, FitInterrupted, OptionError, UnavailableError, failure_text, listed
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
+from causalrisk.errors.aliases import attribute, read, unknown_option
+from causalrisk.estimators.abilities import check_options
 from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import (
     Bootstrap,
@@ -45,6 +47,7 @@ from causalrisk.estimators.options import (
     Scale,
     Trim,
     WeightType,
+    defaults_of,
     model_option_names,
     model_options,
     named_target,
@@ -54,23 +57,18 @@ from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
-from causalrisk.models.cost import Cost, cost_of
-from causalrisk.models.keywords import (
-    ESTIMATOR_WORDS,
-    NEW_MODEL,
-    Advising,
-    check_keywords,
-    typed,
-    unknown_attribute,
-    unknown_keyword,
-)
 from causalrisk.models.results import CausalResults, JREResults, stamped
 from causalrisk.runtime.system import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
+OF_FORMULAS = ("treat", "propensity", "observed")
+OWN = ("repeat", "read_as")  # of `ModelOptions`, which no caller gives
+OF_CALL = {"treat": None, "propensity": None, "smooth": False}
+OPTIONS = OF_CALL | {name: value for name, value in defaults_of(ColumnOptions, ModelOptions).items() if name not in OWN}
+FIT_OPTIONS = {"cov_kwds": None} | defaults_of(InferenceOptions)
 
 
-class CausalModel(metaclass=Advising):
+class CausalModel:
     """A treatment effect model; the estimators are its subclasses.
 
     Parameters
@@ -99,13 +97,12 @@ class CausalModel(metaclass=Advising):
     options: ModelOptions
 
     @classmethod
-    @check_keywords("from_formula")
     def from_formula(
         cls,
         formula: str,
         data: Any = None,
+        treat: Any = None,
         *,
-        treat: Any,
         propensity: str | None = None,
         family: Family = "gaussian",
         link: OutcomeLink | None = None,
@@ -137,6 +134,7 @@ class CausalModel(metaclass=Advising):
         observed: str | None = None,
         missing: Missing = "drop",
         collinear: Missing = "drop",
+        **others: Any,
     ) -> Self:
         """Make a model from formulas.
 
@@ -250,6 +248,9 @@ class CausalModel(metaclass=Advising):
         collinear : {"drop", "raise"}
             Whether columns that the rows do not tell from the ones before, of all arms or of one (a level without rows
             there), are left out of all arms with a warning, or refused.
+        **others
+            Names of options in other packages, such as ``estimand="ATT"``: read where they mean the same here, with a
+            note in the summary.
 
         Returns
         -------
@@ -265,11 +266,48 @@ class CausalModel(metaclass=Advising):
         TypeError
             If an option is not known.
         """
-        given, caller = locals(), sys._getframe(2)  # the caller's frame, past the wrapper that checks keywords
-        made = design_of(formula, as_scan(data), given, caller, [cls.spec])
-        return cls._of(made, cls._checked(model_options(made, given)))
+        given, read_as = read(
+            "model",
+            {
+                "treat": treat,
+                "propensity": propensity,
+                "family": family,
+                "link": link,
+                "propensity_link": propensity_link,
+                "propensity_loss": propensity_loss,
+                "propensity_score": propensity_score,
+                "learner": learner,
+                "smooth": smooth,
+                "learner_use": learner_use,
+                "n_folds": n_folds,
+                "n_repeats": n_repeats,
+                "target": target,
+                "treated": treated,
+                "reference": reference,
+                "levels": levels,
+                "weights": weights,
+                "weight_type": weight_type,
+                "cluster": cluster,
+                "offset": offset,
+                "exposure": exposure,
+                "at_exposure": at_exposure,
+                "trim": trim,
+                "clip": clip,
+                "effect": effect,
+                "quantiles": quantiles,
+                "design": design,
+                "subpop": subpop,
+                "did": did,
+                "observed": observed,
+                "missing": missing,
+                "collinear": collinear,
+                **others,
+            },
+            OPTIONS,
+        )
+        made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
+        return cls._checked(made, model_options(made, given | {"read_as": read_as}))
 
-    @check_keywords("arrays", from_formula, without=("treat", "propensity", "observed"))
     def __init__(
         self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
     ) -> None:
@@ -289,6 +327,7 @@ class CausalModel(metaclass=Advising):
             Options of `from_formula`.
         """
         self._check_arrays(endog, exog, treat)
+        options, read_as = read("model", options, {n: value for n, value in OPTIONS.items() if n not in OF_FORMULAS})
         if options.get("did") is not None:
             raise OptionError(
                 "did= names columns of data, and arrays have none.\n"
@@ -301,42 +340,26 @@ class CausalModel(metaclass=Advising):
             exog_propensity=exog_propensity,
             constant_outcome=self.spec.constants,
         )
-        self.options = self._checked(model_options(self.design, options))
-
-    @classmethod
-    def _checked(cls, options: ModelOptions) -> ModelOptions:
-        """Return options, unless they have a learner for an estimator that cannot do what they say with it."""
-        if options.learner is not None and cls.spec.constants:
-            raise OptionError(
-                f"learner= predicts the outcome, and the outcome models of {cls.spec.name} are constants.\n"
-                "Type  IPWRA.from_formula(...)  with it, or leave learner= out."
-            )
-        if options.did is not None and not (options.did.normalize or cls.spec.corrected):
-            raise OptionError(
-                f"normalize=False is for AIPW, whose residuals are weighted; {cls.spec.name} has no other weights than "
-                "its own.\nLeave normalize= out."
-            )
-        options.use_of(cls.spec)
-        options.own(cls.spec)
-        return options
+        self.options = model_options(self.design, options | {"read_as": read_as})
+        check_options(self.spec, self.design, self.options)
 
     def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:
         """Refuse formulas, with the call of `from_formula`, and missing arguments."""
         name = type(self).__name__
         if isinstance(endog, str):
-            column = typed(treat) if isinstance(treat, str) else '"..."'
-            raise TypeError(
-                f"{name}(endog, exog, treat) takes arrays, and {endog!r} is text; formulas have a constructor of their "
-                "own.\n"
-                f"Type  {name}.from_formula({typed(endog)}, data, treat={column})."
-            )
+            raise TypeError(f"{name}() takes arrays, and {endog!r} is text.\nUse `{name}.from_formula(...)`.")
         given = {"endog": endog, "exog": exog, "treat": treat}
         missing = [name for name, values in given.items() if values is None]
         if missing:
             raise TypeError(
                 f"{name}(endog, exog, treat) misses {listed(missing)}; expected arrays with one row per unit.\n"
-                f'Type  {name}(y, X, d), or  {name}.from_formula("y ~ x1 + x2", data, treat="d").'
+                f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
             )
+
+    @classmethod
+    def _checked(cls, design: Design, options: ModelOptions) -> Self:
+        check_options(cls.spec, design, options)
+        return cls._of(design, options)
 
     @classmethod
     def _of(cls, design: Design, options: ModelOptions) -> Self:
@@ -359,18 +382,17 @@ class CausalModel(metaclass=Advising):
         """
         known = model_option_names()
         for name, value in changes.items():
+            given_score = name == "propensity_score" and value is not None and not is_classifier(value)
+            if name in OPTIONS and (name not in known or given_score):
+                raise TypeError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
             if name not in known:
-                where = f"{type(self).__name__}.with_options"
-                raise TypeError(unknown_keyword(where, name=name, known=known, place="with_options", value=value))
-        given = changes.get("propensity_score")
-        if given is not None and not is_classifier(given):
-            raise TypeError(f"{type(self).__name__}.with_options takes no propensity scores as values.\n{NEW_MODEL}")
+                raise TypeError(unknown_option("model", name, known))
         if "target" in changes:
             changes["target"] = named_target(changes["target"], self.design)
         if "effect" in changes:  # levels of quantiles go with their effect
             changes.setdefault("quantiles", None)
         options = dataclasses.replace(self.options, **changes)
-        return self._of(self.design, self._checked(options) if {"learner", "learner_use"} & changes.keys() else options)
+        return self._checked(self.design, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return stamped(self)
@@ -381,19 +403,11 @@ class CausalModel(metaclass=Advising):
         return f"{type(self).__name__}: {what}, {design.treat_name}: {design.contrast}, n {design.nobs}"
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in OF_RESULTS_ONLY:
-            call = "(...)" if callable(getattr(JREResults, name, None)) else ""
-            raise UnavailableError(
-                f"a model has no attribute {name!r}, its results do.\nType  model.fit().{name}{call}."
-            )
-        if name in ESTIMATOR_WORDS:
-            meant = ESTIMATOR_WORDS[name]
-            raise UnavailableError(
-                f"a model has no attribute {name!r}; an estimator is a class.\nType  {meant}.from_formula(...).fit()."
-            )
-        if not name.startswith("_") and not hasattr(type(self), name):
-            raise UnavailableError(unknown_attribute("model", "a model has", name, known=dir(self), variable="model"))
-        return object.__getattribute__(self, name)
+        if name.startswith("_") or hasattr(type(self), name):
+            return object.__getattribute__(self, name)
+        if name in OF_RESULTS_ONLY:
+            raise UnavailableError(f"a model has no `{name}`; its results have.\nUse `model.fit().{name}`.")
+        raise UnavailableError(attribute("model attribute", "model", name, dir(self)))
 
     @property
     def endog(self) -> np.ndarray:
@@ -425,7 +439,6 @@ class CausalModel(metaclass=Advising):
         """The outcome formula; None for a model made from arrays."""
         return self.design.formula
 
-    @check_keywords("fit_separate")
     def fit(
         self,
         *,
@@ -441,8 +454,8 @@ class CausalModel(metaclass=Advising):
         rng: Any = 0,
         n_jobs: int = 1,
         progress: bool = False,
-        memory: float | None = None,
         resamples: Any = None,
+        **others: Any,
     ) -> CausalResults:
         """Estimate the effect.
 
@@ -494,13 +507,11 @@ class CausalModel(metaclass=Advising):
         progress : bool, default False
             Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or units left out, or
             of a scan the rows of the current pass.
-        memory : float, optional
-            Budget in bytes for the blocks of resamples that `n_jobs` works on at a time; by default, and at most, half
-            of the memory that is free. One block of 32 is worked on in any case, with a warning where it takes more
-            than that half. Results do not depend on it.
         resamples : array_like, shape (n, n_boot), optional
             Multiplicities to use in place of random ones, rows as in the estimation sample: with frequency weights the
             total of the equal rows that a row stands for; probability weights are multiplied in by the fit.
+        **others
+            Names of options in other packages, such as ``seed=1``, as in `from_formula`.
 
         Returns
         -------
@@ -514,82 +525,44 @@ class CausalModel(metaclass=Advising):
         BootstrapError
             If too many resamples failed, too many units cannot be left out, or a joblib worker died; its `results`
             hold the robust standard errors.
-        FitInterrupted
-            If the bootstrap or jackknife is interrupted from the keyboard; its `results` hold the robust standard
-            errors, or none where these are interrupted. Of a scan that is interrupted before there is an estimate they
-            are None, and the message says in which pass.
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
-        if cov_kwds is not None:
-            return self._clustered_fit(locals())
-        inference = options_of(InferenceOptions, locals())
+        given, read_as = read(
+            "fit",
+            {
+                "cov_type": cov_type,
+                "cov_kwds": cov_kwds,
+                "n_boot": n_boot,
+                "bootstrap": bootstrap,
+                "multiplier": multiplier,
+                "small_sample": small_sample,
+                "use_t": use_t,
+                "df": df,
+                "max_failed": max_failed,
+                "rng": rng,
+                "n_jobs": n_jobs,
+                "progress": progress,
+                "resamples": resamples,
+                **others,
+            },
+            FIT_OPTIONS,
+        )
+        model, given["small_sample"] = self._clustered(given["cov_kwds"], given["small_sample"], read_as)
+        inference = options_of(InferenceOptions, given)
 
         def fitted(options: ModelOptions) -> FitRecord:
-            return fit_separate(self.design, self.spec, options, inference)
+            return fit_separate(model.design, model.spec, options, inference)
 
-        return self._repeated(fitted, inference)
+        return model._repeated(fitted, inference)
 
-    def cost(self, **options: Any) -> Cost:
-        """Tell what a fit takes of the processor and of memory, from fits to samples of the rows.
-
-        Parameters
-        ----------
-        **options
-            Options of `fit`, such as ``n_boot=999``.
-
-        Returns
-        -------
-        Cost
-            `seconds` of a processor and `bytes` beside the data; printed, a sentence.
-
-        Raises
-        ------
-        UnavailableError
-            If the model is of a scan with ``keep="nothing"``, which reads the files in every pass.
-
-        Notes
-        -----
-        50,000 and 200,000 rows, drawn at random, are fitted with 32 and with 96 resamples, and time is taken as linear
-        in both. Of no more than 200,000 rows all are fitted, and with all resamples where that takes less than 5
-        seconds. Drawing the rows is not counted. Other programs that run beside the fits make the seconds more. Memory
-        is that of 400,000 rows, and from there on proportional to the rows; from a scan a fit holds a block of them and
-        grows no further. It is what arrays take: what else a process needs for its first fit is some 20 MB.
-
-        Examples
-        --------
-        >>> from causalrisk import IPWRA, datasets
-        >>> births = datasets.load_cattaneo2()
-        >>> model = IPWRA.from_formula("bweight ~ mage", births, treat="mbsmoke")
-        >>> model.cost(n_boot=50).n_boot
-        50
-        """
-        design, block = self.design, self.design.n
-        if isinstance(design, ScannedDesign):
-            if not design.keeps_rows:
-                raise UnavailableError(
-                    "the rows are read again in each pass of a fit, which cost() does not time; expected a scan that "
-                    'keeps its numbers.\nType  keep="auto"  in scan(...).'
-                )
-            block = design.block_rows
-        inference = options_of(InferenceOptions, {**options})
-        asked = (inference.n_boot, inference.bootstrap, inference.resamples)
-        default = "bootstrap" if self.spec.joint or any(given is not None for given in asked) else "robust"
-        n_boot = inference.draws if (inference.cov_type or default) == "bootstrap" else 0
-        order = np.random.default_rng(0).permutation(design.n)
-
-        def sample(rows: int) -> Callable[[int], object]:
-            keep = np.zeros(design.n, dtype=bool)
-            keep[order[:rows]] = True
-            some = self._of(design if rows == design.n else design.subset(keep, "a sample"), self.options)
-            return lambda count: some.fit(**options | ({"n_boot": count} if count else {}))
-
-        return cost_of(sample, design.n, n_boot, block)
-
-    def _clustered_fit(self, given: Mapping[str, Any]) -> CausalResults:
-        """Fit with the clusters that `cov_kwds` has, under the other options of the call."""
-        options = {name: value for name, value in given.items() if name not in ("self", "cov_kwds")}
-        found = given["cov_kwds"]
+    def _clustered(
+        self, found: Mapping[str, Any] | None, small_sample: bool, read_as: tuple[str, ...]
+    ) -> tuple[Self, bool]:
+        """Return the model with the clusters of `cov_kwds`, and whether it asks for the factor of small samples."""
+        options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as) if read_as else self.options
+        if found is None:
+            return (self._of(self.design, options) if read_as else self), small_sample
         known = ("groups", "use_correction")
         if not isinstance(found, Mapping) or "groups" not in found or any(name not in known for name in found):
             shown = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
@@ -603,8 +576,8 @@ class CausalModel(metaclass=Advising):
                 "clusters of a scan are read with its rows, when the model is made.\n"
                 'Type  from_formula(..., cluster="column").'
             )
-        options["small_sample"] = bool(found.get("use_correction", options["small_sample"]))
-        return self._of(clustered(self.design, found["groups"]), self.options).fit(**options)
+        model = self._of(clustered(self.design, found["groups"]), options)
+        return model, bool(found.get("use_correction", small_sample))
 
     @one_blas_thread()
     def _repeated(self, fitted: Callable[[ModelOptions], FitRecord], inference: InferenceOptions) -> CausalResults:
@@ -621,8 +594,6 @@ class CausalModel(metaclass=Advising):
         """Add the standard errors, unless too many resamples failed."""
         try:
             record = with_covariance(record, inference)
-        except FitInterrupted as stop:
-            raise FitInterrupted(self._results(stop.results), str(stop)) from None
         except BootstrapError as error:
             results = None if error.results is None else self._results(error.results)
             raise BootstrapError(str(error), results) from error.__cause__
@@ -645,7 +616,7 @@ class CausalModel(metaclass=Advising):
 
 
 def design_of(
-    formula: str, data: Any, given: Mapping[str, Any], caller: FrameType, specs: Sequence[Specification]
+    formula: str, data: Any, given: Mapping[str, Any], scope: Mapping[str, Any], specs: Sequence[Specification]
 ) -> Design:
     """Make the design of one model, or of several that are compared.
 
@@ -656,9 +627,9 @@ def design_of(
     data : DataFrame, mapping of columns or Scan
         The data.
     given : mapping
-        Options of `from_formula`, `treat` among them; those that are left out have their defaults.
-    caller : frame
-        Frame whose variables the formulas may name.
+        Options of `from_formula`; those that are left out have their defaults.
+    scope : mapping of str to object
+        Variables that the formulas may name, from `callers_variables`.
     specs : sequence of Specification
         The estimators.
 
@@ -667,20 +638,38 @@ def design_of(
     Design
         Of a scan a `ScannedDesign`.
     """
-    did, propensity = given.get("did"), given.get("propensity")
-    formula, data = with_change(did, formula, data, given["treat"])
+    if given.get("treat") is None:
+        raise TypeError(_without_treatment(formula, data))
+    columns, propensity = options_of(ColumnOptions, given), given.get("propensity")
+    formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula
     made = make(
         formula,
         data,
-        options_of(ColumnOptions, given),
+        columns,
         propensity=propensity,
-        frame={**caller.f_globals, **caller.f_locals},
+        frame=scope,
         constant_outcome=all(spec.constants for spec in specs),
+        joint_outcome=any(spec.joint for spec in specs),
     )
-    if any(spec.uses_propensity for spec in specs) and did is None:  # trends may be parallel without covariates
+    if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
         check_scored(made, propensity, given.get("propensity_score"))
     return made
+
+
+def _without_treatment(formula: Any, data: Any) -> str:
+    """Say that the treatment is missing, and which column of the formula it may be."""
+    if not isinstance(formula, str):
+        return (
+            f"the formula is of type {type(formula).__name__}; expected text.\nFits are compared by `etable([a, b])`."
+        )
+    names = re.findall(r"[A-Za-z_]\w*", formula.partition("~")[2])
+    binary = [name for name in names if isinstance(data, pd.DataFrame) and name in data and data[name].nunique() == 2]
+    may_be = f' Maybe it is {binary[0]!r}: leave it out of the formula and use `treat="{binary[0]}"`.' if binary else ""
+    return (
+        "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
+        f'Use `from_formula("y ~ x1 + x2", data, treat="d")`.{may_be}'
+    )
 
 
 class ModelData:
@@ -717,10 +706,7 @@ class ModelData:
             return getattr(self._model, OF_MODEL[name])
         if name.startswith("_"):
             return object.__getattribute__(self, name)
-        known = [*dir(self), *OF_MODEL]
-        raise UnavailableError(
-            unknown_attribute("data", "the data of a model have", name, known=known, variable="model.data")
-        )
+        raise UnavailableError(attribute("model attribute", "model.data", name, [*dir(self), *OF_MODEL]))
 
 
 OF_MODEL = {"endog": "endog", "exog": "exog", "ynames": "endog_names", "xnames": "exog_names"}  # of `ModelData` too

@@ -12,7 +12,6 @@ import pandas as pd
 
 from causalrisk.inference import permutation
 from causalrisk.inference.permutation import Permutations
-from causalrisk.models.keywords import check_keywords
 from causalrisk.report.plots import draw_permutations
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
@@ -112,7 +111,6 @@ class PermutationTest:
     def _kind(self) -> str:
         return "wald" if self._data.position is None else self._data.kind
 
-    @check_keywords("methods")
     def summary(self, title: str | None = None) -> ResultSummary:
         """Summary of the test.
 
@@ -177,7 +175,6 @@ class PermutationTest:
             )
         return notes
 
-    @check_keywords("methods")
     def plot(self, ax: Any = None) -> Any:
         """Histogram of the statistic over the permutations, with that of the fit.
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import DesignError, DesignWarning, OptionError, check_alpha, warn_user
+from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord
+from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests, two_one_sided
 from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
-from causalrisk.models.keywords import check_keywords
 from causalrisk.models.results import CausalResults, given_results, single_effect
 from causalrisk.numerics.linalg import Array
+from causalrisk.report.page.methods import pooled_methods
 from causalrisk.report.summary import pooled_line, summarize_pooled
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tidy import Frame, glance, tidy_frame
@@ -186,14 +188,12 @@ class PooledResults:
         """Fraction of missing information."""
         return self._named(self._pooled.fmi, "fmi")
 
-    @check_keywords("methods")
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
         names = self._records[0].names
         values = self._pooled.total * np.outer(self._slopes, self._slopes)
         return pd.DataFrame(values, index=names, columns=names)
 
-    @check_keywords("methods")
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
@@ -211,7 +211,6 @@ class PooledResults:
         limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
         return pd.DataFrame(limits, index=self._records[0].names)
 
-    @check_keywords("methods")
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
 
@@ -242,7 +241,6 @@ class PooledResults:
         names = ["within", "between", "total", "riv", "lambda", "df", "fmi"]
         return pd.DataFrame(dict(zip(names, columns, strict=True)), index=self._records[0].names)
 
-    @check_keywords("methods")
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
 
@@ -259,15 +257,75 @@ class PooledResults:
             Summary like a fit's.
         """
         return summarize_pooled(
-            self._records[0],
+            self._records,
             frame=self.summary_frame(alpha),
             missing=self.missing_information,
             df_complete=self.df_complete,
-            m=self.n_imputations,
             title=title,
         )
 
-    @check_keywords("methods")
+    def methods(self) -> str:
+        """Return the methods paragraph: that of the fits, and how they were pooled.
+
+        Returns
+        -------
+        str
+            Estimand, models and sample, standard errors of each fit, Rubin's rules, version and seed.
+        """
+        return pooled_methods(self._records)
+
+    def nlcom(self, expression: str) -> Any:
+        """Pool functions of `params` that need not be linear: each fit's values, by Rubin's rules.
+
+        Parameters
+        ----------
+        expression : str
+            As in `CausalResults.nlcom`.
+
+        Returns
+        -------
+        statsmodels.stats.contrast.ContrastResults
+            Estimates, t tests and intervals; `df_denom` are the degrees of freedom of Barnard and Rubin.
+        """
+        found = [nlcom(record, expression) for record in self._records]
+        wanted = Expressions(expression, self._records[0].names)
+        variances = np.array([np.diag(test.sd**2) for test in found])
+        pooled = rubin(np.array([test.effect for test in found]), variances, self.df_complete)
+        tested = single_tests(pooled.estimates, wanted.null, pooled.std_errors, pooled.df)
+        tested.c_names = wanted.texts
+        return tested
+
+    def equivalence_test(
+        self, low: float | None = None, high: float | None = None, alpha: float = 0.05
+    ) -> EquivalenceTest:
+        """Test that the pooled effects lie between two limits, or beyond one margin.
+
+        Parameters
+        ----------
+        low, high : float, optional
+            As in `CausalResults.equivalence_test`.
+        alpha : float, default 0.05
+            Significance level of each of the two one-sided tests.
+
+        Returns
+        -------
+        EquivalenceTest
+            Tests of all effects, with the degrees of freedom of Barnard and Rubin.
+        """
+        record, effects = self._records[0], slice(len(self._records[0].effect_names))
+        return two_one_sided(
+            record.effect_names,
+            self.params.to_numpy()[effects],
+            self.bse.to_numpy()[effects],
+            tested=self._pooled.estimates[effects],
+            errors=self._pooled.std_errors[effects],
+            scale=record.options.effect_scale,
+            df=self._pooled.df[effects],
+            low=low,
+            high=high,
+            alpha=alpha,
+        )
+
     def tidy(self, conf_int: bool = True, alpha: float = 0.05) -> pd.DataFrame:
         """Return the estimates as plain data, under the column names of broom and marginaleffects.
 
@@ -301,6 +359,14 @@ class PooledResults:
     def _repr_markdown_(self) -> str:
         return self.summary().as_markdown()
 
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and hasattr(type(self.results[0]), name):
+            call = "()" if callable(getattr(type(self.results[0]), name)) else ""
+            raise UnavailableError(
+                f"pooled results have no {name!r}. Use it on one of the fits: `pooled.results[0].{name}{call}`."
+            )
+        return object.__getattribute__(self, name)
+
     def _named(self, values: Array, name: str) -> pd.Series:
         return pd.Series(values, index=self._records[0].names, name=name)
 
@@ -308,7 +374,6 @@ class PooledResults:
         return _reported(self._records[0], values)[0]
 
 
-@check_keywords("tables")
 def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 
@@ -410,6 +475,7 @@ def _model_of(record: FitRecord) -> dict[str, object]:
         "parameters": ", ".join(record.names),
         "outcome formula": design.formula,
         "propensity formula": design.propensity_formula,
+        "observation formula": None if design.observation is None else design.observation.formula,
         "outcome model": (record.sample.family.name, record.sample.family.link),
         "offset": (design.offset_kind, design.offset_name, record.stated_exposure),
         "standard errors": record.cov_type,

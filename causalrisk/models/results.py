@@ -28,6 +28,7 @@ from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, ris
 from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
+from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.fitted_models import (
     check_unit_level,
@@ -45,10 +46,9 @@ from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wal
 from causalrisk.inference.intervals import boot_pvalues, conf_int, parameter_tests, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.simultaneous import distribution
-from causalrisk.models.keywords import Advising, check_keywords, unknown_attribute
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
-from causalrisk.propensity.targets import POPULATIONS, SPELLINGS
+from causalrisk.propensity.targets import SPELLINGS
 from causalrisk.report import plots
 from causalrisk.report.labels import has_converged
 from causalrisk.report.page.explain import explain
@@ -207,8 +207,6 @@ def of_record(
 ) -> Callable[Concatenate[Any, P], R]:
     """Return a method that calls a function of a record with the record of its results.
 
-    A keyword that the function does not have is a TypeError that says what to type.
-
     Parameters
     ----------
     function : callable
@@ -233,10 +231,10 @@ def of_record(
     method.__qualname__ = f"CausalResults.{function.__name__}"
     own = self.replace(name="self", annotation=inspect.Parameter.empty)
     method.__signature__ = signature.replace(parameters=[own, *others])  # type: ignore[attr-defined]
-    return check_keywords("methods")(method)
+    return method
 
 
-class CausalResults(metaclass=Advising):
+class CausalResults:
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters
@@ -314,7 +312,6 @@ class CausalResults(metaclass=Advising):
         """Degrees of freedom of the t distribution: those of the fit, or that ``fit(use_t=True)`` takes."""
         return self._record.df if self.use_t else self._record.residual_df
 
-    @check_keywords("methods")
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
         names = self._record.names
@@ -533,7 +530,6 @@ class CausalResults(metaclass=Advising):
 
     write_units = of_record(write_units)
 
-    @check_keywords("methods")
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the results to a file that `causalrisk.load` reads.
 
@@ -567,26 +563,21 @@ class CausalResults(metaclass=Advising):
         return write_whole(path, content)
 
     def __getattr__(self, name: str) -> Any:
-        if name.lower() in SPELLINGS and SPELLINGS[name.lower()] != name:
-            raise UnavailableError(self._estimand_attribute(name))
-        if name in JRE_ONLY and not hasattr(type(self), name):
-            what = "has no start" if name == "start" else "does not train its arms jointly"
-            raise UnavailableError(f"{self._record.spec.name} {what}.\nType  JRE.from_formula(...).fit().")
-        if not name.startswith("_") and not hasattr(type(self), name):
-            raise UnavailableError(unknown_attribute("results", "results have", name, known=dir(self), variable="res"))
-        return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
-
-    def _estimand_attribute(self, name: str) -> str:
-        """Say what to type for res.ate and the like: the effect if it is that one, else another fit."""
-        population, record = POPULATIONS[SPELLINGS[name.lower()]], self._record
-        effect = "res.effect" if len(record.effect_names) == 1 else f"res.params[{record.effect_names[0]!r}]"
-        start = f"results have no attribute {name!r}; the effect is {effect}, and all estimates are res.params.\n"
-        if record.options.population is population:
-            return f"{start}Type  {effect}."
-        return (
-            f"{start}This fit is of the {record.estimand}; for the {population.estimand} type  "
-            f'res.model.with_options(target="{population.name}").fit().'
-        )
+        if name.startswith("_") or hasattr(type(self), name):
+            return object.__getattribute__(self, name)  # raises as usual, and once more what a property has raised
+        if name in OTHER_NAMES:
+            return getattr(self, OTHER_NAMES[name])
+        record, population = self._record, SPELLINGS.get(name.lower())
+        if population is not None and record.options.population.name == population:
+            return self.effect
+        if population is not None:
+            raise UnavailableError(
+                f"these results are of the {record.estimand}.\n"
+                f'Use `res.model.with_options(target="{population}").fit()`.'
+            )
+        if name in JRE_ONLY:
+            raise UnavailableError(f"results of {record.spec.name} have no `{name}`; those of JRE have it.")
+        raise UnavailableError(attribute("results", "res", name, dir(self)))
 
 
 def given_results(results: Any, typed: str) -> list[CausalResults]:
@@ -675,4 +666,5 @@ class JREResults(CausalResults):
     plot_penalty_path = of_record(plots.plot_penalty_path)
 
 
+OTHER_NAMES = {word: name for name, words in ATTRIBUTES.items() for word in words.split()}
 JRE_ONLY = frozenset(name for name in vars(JREResults) if not name.startswith("_"))

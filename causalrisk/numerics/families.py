@@ -7,7 +7,6 @@ links of binary models serve the propensity score as well.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from scipy.special import log_ndtr, ndtr
 
-from causalrisk.errors import DesignError, OptionError, meanings, meant, nearest_name, words
+from causalrisk.errors import DesignError, OptionError, nearest_name
+from causalrisk.errors.aliases import answer
 from causalrisk.numerics.linalg import Array
 
 LARGEST = 690.0  # predictors of a complementary log-log link are cut off here: exp(690) is about 1e300
@@ -397,32 +397,12 @@ class OutcomeFamily:
             )
 
 
-def family_meant(name: str) -> str | None:
-    """Return the options for a family as others call it: ``family='binomial', link='probit'`` for "probit"; else None.
-
-    Parameters
-    ----------
-    name : str
-        A family, in lower case, maybe called with its link as R does.
-
-    Returns
-    -------
-    str or None
-        The options as they are typed.
-    """
-    called = re.fullmatch(r"(\w+)\((?:\s*link\s*=)?\s*[\"']?(\w*)[\"']?\s*\)", name)
-    word = called[1] if called else name
-    close = SPELLINGS.get(word) or meanings("family").get(word) or SPELLINGS.get(nearest_name(word, SPELLINGS) or "")
-    link = called[2] if called and called[2] else meanings("link_of_family").get(word)
-    return f"family={close!r}" + (f", link={link!r}" if link else "") if close else None
-
-
 def _unknown(given: Any, name: str) -> OptionError:
-    """Error that names the family that is probably meant, or the package that has it."""
+    """Error that names the nearest family."""
     names = [known for known in FAMILIES if known not in PARAMETERS]
-    typed = family_meant(name)
-    advice = f"Type  {typed}." if typed else words("instead", "family").get(name, "Type  family=  one of them.")
     shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+    close = nearest_name(name.partition("(")[0], SPELLINGS)
+    advice = f"Use `family={SPELLINGS[close]!r}`." if close else answer("family", name) or "Use one of them."
     return OptionError(
         f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
         f"such as sm.families.NegativeBinomial(alpha=1.0).\n{advice}"
@@ -479,7 +459,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     if link not in links:
         raise OptionError(
             f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
-            f"Type  link={(meant('link', link, links) or links[0])!r}"
+            f"Type  link={(nearest_name(link, links) or links[0])!r}"
             + (f", or  propensity_link={link!r}  for that of the propensity score." if link in BINARY_LINKS else ".")
         )
     return OutcomeFamily(name, link, parameter if name in PARAMETERS else None)

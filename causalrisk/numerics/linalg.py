@@ -233,6 +233,11 @@ def solve_or_nan(matrix: Array, right: Array) -> Array:
         return np.full_like(right, np.nan)
 
 
+def pseudo_inverse(matrices: Array) -> Array:
+    """Pseudo-inverse of symmetric matrices, shape (..., p, p), in a basis where they are near the identity or less."""
+    return np.asarray(np.linalg.pinv(matrices, rcond=1e-13, hermitian=True))
+
+
 def spectral_equations(gram: Array) -> Array:
     """Return equations (c, h) with given sums of squares and products.
 
@@ -472,9 +477,11 @@ def least_squares_factor(X: Array, y: Array, weights: Array) -> Array:
     return triangular_factor(np.concatenate(factors))
 
 
-def factor_solution(factor: Array) -> Array:
-    """Least-squares coefficients, shape (p,), of rows with a `least_squares_factor`."""
-    p = len(factor) - 1
+def factor_solution(factor: Array, least_norm: bool = False) -> Array:
+    """Least-squares coefficients, shape (p,), of rows with a `least_squares_factor`; maybe those of least norm."""
+    p = factor.shape[1] - 1
+    if least_norm:
+        return np.asarray(np.linalg.lstsq(factor[:p, :p], factor[:p, p], rcond=1e-10)[0])
     return np.asarray(solve_triangular(factor[:p, :p], factor[:p, p]))
 
 

@@ -211,11 +211,6 @@ class WeightMoments:
         """Return the parts of the moments, mean and common, in which the tilt has a share."""
         return [self.mean] if self.common is None else [self.mean, self.common]
 
-    def scaled(self, factor: Array) -> WeightMoments:
-        """Return the moments of the weights times a factor of shape (n, m), not negative."""
-        common = None if self.common is None else self.common.scaled(factor)
-        return WeightMoments(self.mean.scaled(factor), common, self.own_sd * factor)
-
     def subset(self, resamples: NDArray[np.bool_]) -> WeightMoments:
         """Return the moments of some of the resamples."""
         common = None if self.common is None else self.common.subset(resamples)
@@ -522,38 +517,6 @@ class BatchedWeights:
         mean = ImportanceWeights(at.excess + of_excess, mean_tilt, mean_measure)
         common = ImportanceWeights(along, common_tilt, sd)
         return WeightMoments(mean, common, np.sqrt(np.maximum(variance - along**2, 0.0)))
-
-
-class GroupWeights:
-    """Importance weights of a group: the weights of all rows times a factor.
-
-    Parameters
-    ----------
-    replicates : ReplicateWeights
-        Importance weights of all rows.
-    factor : ndarray, shape (n, m)
-        Zero outside of the group.
-    """
-
-    def __init__(self, replicates: ReplicateWeights, factor: Array) -> None:
-        self.replicates, self.factor = replicates, factor
-        self.failures, self.count = replicates.failures, replicates.count
-
-    def sums(self, share: Array, rows: Array) -> Array:
-        """Return the sums over all rows, with the factor in the share."""
-        return self.replicates.sums(share * self.factor, rows)
-
-    def adjoint(self, values: Array) -> Array:
-        """Adjoint over all rows, times the factor."""
-        return self.factor * self.replicates.adjoint(values)
-
-    def moments(self, at: ImportanceWeights) -> WeightMoments:
-        """Moments over all rows times the factor; `at` are the importance weights of all rows."""
-        return self.replicates.moments(at).scaled(self.factor)
-
-    def subset(self, resamples: NDArray[np.bool_]) -> GroupWeights:
-        """Return the weights of some of the resamples."""
-        return GroupWeights(self.replicates.subset(resamples), some_columns(self.factor, resamples))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.errors import OptionError, words
+from causalrisk.errors import OptionError
 from causalrisk.numerics.blocks import Rows
 from causalrisk.numerics.linalg import Array, all_ones
 from causalrisk.propensity.models import BinaryModel, PropensityModel, likelihood_of
@@ -246,11 +246,7 @@ def frame_target(columns: Array, of_frame: NDArray[np.bool_]) -> FrameTarget:
 
 @dataclass(frozen=True)
 class TargetPopulation:
-    """A target population: its name in `target=`, its tilt, and its words in summary and report.
-
-    The texts have the fields ``{nobs}`` and ``{units}`` (observations and their noun), ``{arm}`` and
-    ``{in_arm}`` (label and observations of the arm `toward`), ``{in_frame}`` and ``{frame_rows}`` (rows of a target
-    frame, with the noun).
+    """A target population: its name in `target=` and its tilt.
 
     Parameters
     ----------
@@ -259,7 +255,7 @@ class TargetPopulation:
     estimand, full_name : str
         Name of the effect, short and in words.
     texts : str
-        Table of words.toml with what is said of it.
+        Key of its texts in the report.
     aliases : tuple of str
         Other spellings, in lower case.
     toward : int or None
@@ -269,7 +265,7 @@ class TargetPopulation:
     balance_denominator : {"pooled", "toward", "weighted"}
         Denominator of standardized mean differences, as in R's cobalt.
     reference : str
-        Key of its reference in words.toml; empty for the usual ones.
+        Key of its reference in the report; empty for the usual ones.
     two_arms_only : bool
         Whether it is not defined for more arms.
     """
@@ -284,10 +280,6 @@ class TargetPopulation:
     balance_denominator: str = "weighted"
     reference: str = ""
     two_arms_only: bool = False
-
-    def text(self, what: str) -> str:
-        """Return the text on "rows", "people", "weight" or "two_arms_weight"; empty where there is none."""
-        return str(words("populations", self.texts).get(what, ""))
 
     @property
     def by_arm(self) -> bool:

@@ -56,12 +56,6 @@ class ImportanceWeights:
         """Importance weights, shape (n, m)."""
         return self.excess + self.tilt
 
-    def scaled(self, factor: Array) -> ImportanceWeights:
-        """Return the weights times a factor of shape (n, m)."""
-        tilt = self.tilt * factor
-        measure = tilt if self.measure is self.tilt else self.measure * factor
-        return ImportanceWeights(self.excess * factor, tilt, measure)
-
     def subset(self, resamples: NDArray[np.bool_]) -> ImportanceWeights:
         """Return the weights of some of the resamples."""
         tilt = some_columns(self.tilt, resamples)

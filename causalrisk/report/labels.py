@@ -19,6 +19,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
+from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import column_format, format_number
 
 RESAMPLES = {
@@ -63,17 +64,40 @@ def survey_words(survey: SurveyDesign) -> str:
 
 def estimand_words(record: FitRecord) -> str:
     """Return the full name of the effect."""
-    name, survey = record.options.population.full_name, record.design.survey
+    name, survey, scale = record.options.population.full_name, record.design.survey, record.options.effect_scale
     if record.options.quantiles:
         name = name.replace("average", "quantile").replace("AT", "QT")
+    if not scale.additive:
+        name = f"{name.removesuffix(')').replace('average treatment effect', measure_words(record))}{scale.label})"
     if survey is not None and survey.subpop_name is not None:
         name += f" in the subpopulation {survey.subpop_name}".rstrip()
     return f"{name} among the rows left by trimming" if record.trimmed else name
 
 
+def measure_words(record: FitRecord) -> str:
+    """Return the name of an effect that is a ratio, such as "risk ratio"."""
+    ratio = "risk ratio" if record.design.has_binary_outcome else "ratio of means"
+    names = {"ratio": ratio, "odds_ratio": "odds ratio", "percent": "percentage change in the mean"}
+    return names[record.options.effect]
+
+
+def comparison_words(record: FitRecord) -> str:
+    """Sentence on the two means that a ratio compares; empty for differences."""
+    if record.options.effect_scale.additive:
+        return ""
+    labels, treat = record.design.labels, record.design.treat_name
+    treated = f"{treat} = {labels[1]}" if len(labels) == 2 else f"each other level of {treat}"
+    first, second = f"mean outcome under {treated}", f"under {treat} = {labels[0]}"
+    return {
+        "ratio": f"The ratio is the {first} divided by that {second}.",
+        "odds_ratio": f"The odds ratio is the odds, p / (1 - p), of the {first} divided by those {second}.",
+        "percent": f"The change is the {first} less that {second}, in percent of the latter.",
+    }[record.options.effect]
+
+
 def population_words(record: FitRecord) -> str:
     """Return the name of the population that the effect is an average over."""
-    return in_population(record, record.options.population.text("people"))
+    return in_population(record, population_text(record.options.population, "people"))
 
 
 def in_population(record: FitRecord, text: str) -> str:
@@ -310,10 +334,10 @@ def trend_words(record: FitRecord, compared: bool = False) -> str:
         text += f" Rows: {joined([f'{size:.0f} of {name}' for size, name in zip(sizes, names, strict=True)])}."
     if compared:
         return text
-    improved = record.spec is IPWRA if sections else record.joint is None and record.spec.uses_propensity
+    improved = record.spec.name == IPWRA.name if sections else record.joint is None and record.spec.uses_propensity
     if options.propensity_loss == "calibrated" and improved:
         return f"{text} With calibrated scores this is the improved estimator of Sant'Anna and Zhao."
-    if not record.spec.corrected:
+    if not record.spec.mean.corrected:
         return text
     weights = "normalised, as in DRDID" if options.did.normalize else "not normalised"
     kind = "locally efficient doubly robust" if sections else "doubly robust"

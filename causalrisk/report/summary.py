@@ -20,18 +20,21 @@ from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import Failure, OptionError, check_alpha
 from causalrisk.estimators.overlap import LARGE_WEIGHT
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
+from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.fitted_models import outcome_coefficients, propensity_coefficients, stack_table
 from causalrisk.inference.intervals import inference_frame, rounded_se, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
+from causalrisk.propensity.targets import ALL
 from causalrisk.report.labels import (
     TOTAL_WEIGHT,
     bootstrap_text,
     choice_words,
     clip_text,
     compared_learner_words,
+    count,
     covariance_name,
     distribution_words,
     filled_words,
@@ -49,6 +52,7 @@ from causalrisk.report.labels import (
     trend_words,
     variables_of,
 )
+from causalrisk.report.populations import population_text
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
@@ -56,6 +60,8 @@ from causalrisk.report.tables.text import column_format, format_number, format_p
 Rows = tuple[tuple[str, ...], ...]
 WIDTHS = (0, 10, 10, 9, 8, 11, 11)
 BYTES, EASY = 56.0, 1e9  # bytes of a fit in memory for a row and column; bytes that fit easily
+SHORT = 0.5  # share of an arm's effective n left by the weights below which IPWRA's robust intervals are too short
+COVERED_SHORT, COVERED_JACKKNIFE = "69 to 89%", "90 to 97%"
 SURVEY_N = "survey n is the effective n by the probability weights alone"
 NOTE_JOINT = (
     "JRE is trained for the least error of the effect: no net bias at the fitted score, little near it, small "
@@ -206,6 +212,8 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         *_offset_row(record),
     ]
     right = [("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
+    if design.n_outside:
+        right.append(("Outside subpop.:", f"{design.n_outside}"))
     inference = [("Propensity:", propensity_text(record)), ("Std. errors:", covariance_name(record))]
     if np.isfinite(record.df):
         inference.append(("Df Residuals:", f"{record.df:.6g}"))
@@ -219,8 +227,7 @@ def _head(record: FitRecord, outcome: str) -> Rows:
     else:
         left += inference
         right += _joint_head(record, joint)
-    if design.observation is not None:
-        right.append(("No outcome:", f"{design.n_unrecorded} ({design.n_unrecorded / design.nobs:.1%})"))
+    right += _unrecorded_row(design)
     right.append(("Converged:", "yes" if has_converged(record) else "NO"))
     if record.options.effect != "difference":
         left.append(("Effect:", record.options.effect.replace("_", " ")))
@@ -232,6 +239,13 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     left += design_rows(design)
     return _beside(left, right)
+
+
+def _unrecorded_row(design: Design) -> Pairs:
+    """Row on the outcomes that are missing, where they are weighted for."""
+    if design.observation is None:
+        return []
+    return [("No outcome:", f"{design.n_unrecorded} ({design.n_unrecorded / design.nobs:.1%})")]
 
 
 def design_rows(design: Design) -> Pairs:
@@ -395,15 +409,13 @@ def _notes(record: FitRecord) -> list[str]:
     design = record.design
     over = "of the outcomes" if record.options.quantiles else "averaged"
     notes = [f"{_effect_text(record)}, {over} over {_target_rows_text(record)}. {_interval_text(record)}"]
-    if design.formula is not None:
-        seen = design.observation if record.spec.uses_propensity else None
-        models = _formulas_text(design, record.weight_fit is not None and design.score is None)
-        notes.append(models if seen is None else f"{models}   Observed: {seen.formula}")
+    notes += _formulas_note(record)
     notes += filter(None, [trend_words(record)])
+    notes += record.options.read_as
     notes += _coding_note(design)
     notes += _ledger_notes(record)
     notes += filter(None, [missing_words(record), filled_words(record)])
-    notes += _fits_note(record.design)
+    notes += _short_note(record) + _fits_note(record.design)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
         notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
     notes += filter(None, [learner_words(record), repeats_words(record)])
@@ -416,6 +428,16 @@ def _notes(record: FitRecord) -> list[str]:
         notes += filter(None, [_share_text(record.joint), ladder_end_words(record.joint)])
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
+
+
+def _formulas_note(record: FitRecord) -> list[str]:
+    """Note on the formulas of all models of a fit."""
+    design = record.design
+    if design.formula is None:
+        return []
+    seen = design.observation if record.spec.uses_propensity else None
+    models = _formulas_text(design, record.weight_fit is not None and design.score is None)
+    return [models if seen is None else f"{models}   Observed: {seen.formula}"]
 
 
 def _formulas_text(design: Design, scored: bool) -> str:
@@ -452,7 +474,7 @@ def _effect_text(record: FitRecord) -> str:
 
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
-    rows, survey = in_population(record, record.options.population.text("rows")), record.design.survey
+    rows, survey = in_population(record, population_text(record.options.population, "rows")), record.design.survey
     if survey is not None and survey.subpop_name is not None:
         rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike
@@ -479,13 +501,31 @@ def _interval_text(record: FitRecord) -> str:
     return f"{text}{choice_words(record)}"
 
 
+def _short_note(record: FitRecord) -> list[str]:
+    """Note where the weights leave so little of an arm that IPWRA's sandwich is known to be too small."""
+    asked = record.options.population is ALL and record.options.did is None and not record.options.quantiles
+    jackknife = not isinstance(record.design, ScannedDesign) and record.design.second_cluster is None
+    if record.spec is not IPWRA or not asked or record.cov_type not in ("robust", "HC1", "cluster"):
+        return []
+    worst = int(np.argmin([arm.kept for arm in record.overlap]))
+    arm = record.overlap[worst]
+    if not arm.kept < SHORT:
+        return []
+    remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
+    return [
+        f"The effective n of arm {record.design.labels[worst]!r}, {arm.effective_n:.1f}, is less than half of the "
+        f"{arm.alone_n:.6g} without weights. IPWRA's 95% intervals are too short then: they covered {COVERED_SHORT} in "
+        f"simulations. {remedy} {COVERED_JACKKNIFE}. AIPW's covered 88 to 93%, with a larger error."
+    ]
+
+
 def _fits_note(design: Design) -> list[str]:
     """Note of a scan whose rows would easily fit into memory."""
     if not isinstance(design, ScannedDesign):
         return []
     one = design.outcome_basis is design.propensity_basis
     columns = len(design.exog_names) + (0 if one else len(design.propensity_names))
-    needed = BYTES * columns * (design.n + design.n_dropped)
+    needed = BYTES * columns * (design.n + design.n_dropped + design.n_outside)
     if needed > EASY:
         return []
     size = f"{needed / 1e9:.1g} GB" if needed >= 5e7 else "less than 0.1 GB"
@@ -505,7 +545,7 @@ def _score_notes(record: FitRecord) -> list[str]:
         return ["The propensity scores are cross-fitted, anew without each unit."]
     if record.cov_type == "bootstrap" and not record.multiplied:
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
-    if record.spec.corrected and record.target.fixed_tilt:
+    if record.spec.mean.corrected and record.target.fixed_tilt:
         known = f"the standard error takes them as known, which {record.spec.name} allows"
         return [f"The propensity scores are cross-fitted; {known}."]
     return [
@@ -515,23 +555,25 @@ def _score_notes(record: FitRecord) -> list[str]:
 
 
 def _ledger_notes(record: FitRecord) -> Sequence[str]:
-    """Note on dropped rows and their reasons."""
-    ledger, dropped, name = record.design.sample_ledger, record.design.n_dropped, record.design.endog_name
+    """Return notes on rows outside of a subpopulation, and on dropped rows and their reasons."""
+    design = record.design
+    ledger, dropped, name = design.sample_ledger, design.n_dropped, design.endog_name
+    notes = [] if not design.n_outside else [
+        f"{count(design.n_outside, 'row')} outside of the subpopulation stay in the design for the standard errors."
+    ]  # fmt: skip
     if not dropped:
-        return []
-    ledger = ledger[~ledger["formula"].isin([UNRECORDED, INDICATOR])]
+        return notes
+    ledger = ledger[~ledger["formula"].isin([UNRECORDED, INDICATOR, "subpop"])]
     of_outcome = ledger["variable"].eq(name) & ledger["dropped"].gt(0)
     kept = f" observed= keeps those without {name}, by a model of why it is missing." if of_outcome.any() else ""
-    used_in = ledger["formula"].where(
-        ledger["formula"].isin(["trim", "weights", "subpop"]) & ledger["dropped"].gt(0), ""
-    )
+    used_in = ledger["formula"].where(ledger["formula"].isin(["trim", "weights"]) & ledger["dropped"].gt(0), "")
     counts = ledger.groupby([used_in, "variable"], sort=False)["missing"].max()
     reasons = ", ".join(
-        f"{name} in {count} rows" if used_in in ("weights", "trim", "subpop") else f"{name} missing in {count}"
-        for (used_in, name), count in counts.items()
+        f"{name} in {number} rows" if used_in in ("weights", "trim") else f"{name} missing in {number}"
+        for (used_in, name), number in counts.items()
     )
     overlap = " (a row may miss several)" if counts.sum() > dropped else ""
-    return [f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger.{kept}"]
+    return [*notes, f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger.{kept}"]
 
 
 FEW_ESTIMATORS = 3  # up to so many estimators the summary shows every difference
@@ -572,6 +614,7 @@ def numbers_table(
     values, names = frame.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in frame]
     errors, rows = rounded_se(values, frame[names].to_numpy()), []
     shown = {"z": "{:.2f}".format, "t": "{:.2f}".format, "df": _df, "P>|z|": format_p, "P>|t|": format_p}
+    shown["adjusted P"] = format_p
     for k, (name, numbers) in enumerate(zip(frame.index, frame.to_numpy(), strict=True)):
         same = slice(None) if one_unit else slice(k, k + 1)
         spec = column_format(errors[same], values[same])
@@ -601,6 +644,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     notes += filter(None, [trend_words(richest, compared=True)])
     notes += compared_learner_words(comparison.records)
     notes += filter(None, [missing_words(last), filled_words(last)])
+    notes += last.options.read_as
     notes += _coding_note(design)
     if design.n_dropped:
         ledger = f'res.results["{names[0]}"].sample_ledger'
@@ -610,22 +654,20 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
 
 
 def summarize_pooled(
-    record: FitRecord, frame: pd.DataFrame, missing: pd.DataFrame, df_complete: float, m: int, title: str | None
+    records: Sequence[FitRecord], frame: pd.DataFrame, missing: pd.DataFrame, df_complete: float, title: str | None
 ) -> ResultSummary:
     """Compose the summary of pooled results.
 
     Parameters
     ----------
-    record : FitRecord
-        The first of the fits.
+    records : sequence of FitRecord
+        The fits.
     frame : DataFrame
         Estimates, standard errors, t, degrees of freedom, p-values and limits.
     missing : DataFrame
         Variances and fractions of missing information.
     df_complete : float
         Degrees of freedom had nothing been missing.
-    m : int
-        Number of imputations.
     title : str or None
         Heading.
 
@@ -634,17 +676,26 @@ def summarize_pooled(
     ResultSummary
         The summary.
     """
-    design = record.design
-    head = (
-        ("Dep. Variable:", design.endog_name, "No. Observations:", f"{design.nobs}"),
-        ("Treatment:", design.treat_name, "Imputations:", f"{m}"),
-        ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
-        ("Target:", target_text(record), "Std. errors:", covariance_name(record)),
-        ("Outcome model:", outcome_model_text(record), "Complete-data df:", f"{df_complete:.6g}"),
-        *((*row, "", "") for row in _offset_row(record)),
-    )
+    record, design = records[0], records[0].design
+    left = [
+        ("Dep. Variable:", design.endog_name),
+        ("Treatment:", design.treat_name),
+        ("Model:", record.spec.name),
+        ("Target:", target_text(record)),
+        ("Outcome model:", outcome_model_text(record)),
+        *_offset_row(record),
+        *design_rows(design),
+    ]
+    right = [
+        ("No. Observations:", f"{design.nobs}"),
+        ("Imputations:", f"{len(records)}"),
+        ("Propensity:", propensity_text(record)),
+        ("Std. errors:", covariance_name(record)),
+        ("Complete-data df:", f"{df_complete:.6g}"),
+        *_unrecorded_row(design),
+    ]
     tables = [
-        TableContent(rows=head, aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
+        TableContent(rows=_beside(left, right), aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
         numbers_table(frame, design.endog_name, (0, 10, 10, 9, 9, 8, 10, 10), one_unit=False),
         _missing(missing),
     ]
@@ -653,8 +704,7 @@ def summarize_pooled(
         "Estimates are means over the imputations; their variance is within + (1 + 1/m) between (Rubin's rules), and t "
         f"has the degrees of freedom of Barnard and Rubin.{logs}"
     ]
-    if design.formula is not None:
-        notes.append(_formulas_text(design, record.weight_fit is not None and design.score is None))
+    notes += [*_formulas_note(record), *filter(None, [missing_words(record), filled_words(record)])]
     return build_summary(tables, notes)
 
 

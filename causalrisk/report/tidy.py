@@ -389,7 +389,7 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
     )
     theta = None if record.joint is not None else record.estimate.theta
     of_block = functools.partial(_of_block, problem, None if fit is None else fit.gamma, theta)
-    yield from design.over(of_block, worker_count(n_jobs, None, design.block_bytes), PassCounter(shown=progress))
+    yield from design.over(of_block, worker_count(n_jobs, design.block_bytes), PassCounter(shown=progress))
 
 
 def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:

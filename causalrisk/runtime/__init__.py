@@ -1,1 +1,1 @@
-"""Where and how work is done: threads and processes, memory, interruptions, files written whole."""
+"""Where and how work is done: threads and processes, memory, files written whole."""

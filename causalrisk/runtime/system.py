@@ -5,10 +5,6 @@ The computer: its memory, files written whole or not at all, versions.
 A process has one number of threads of BLAS within matrix products: one while the package works, and whatever it was
 before afterwards. Its products are many, long and narrow. Threads inside of them wait for each other: two threads took
 1.6 to 15 times as long as one on a busy machine with two processors, from 4,642 rows by 10 columns to 20,000 by 400.
-
-A process has one handler of interruptions. Python raises KeyboardInterrupt wherever the main thread happens to be.
-Within the callback of a weak reference, within an import, or within code that tries something and takes every
-exception for "no", it goes no further, and the work goes on; elsewhere it comes out as an exception of another kind.
 """
 
 from __future__ import annotations
@@ -17,26 +13,20 @@ import functools
 import os
 import platform
 import secrets
-import signal
 import sys
 import threading
-import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO
 
-import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from causalrisk._version import __version__
 from causalrisk.errors import OptionError
 
 USUAL_MEMORY = 16e9  # bytes, where the system does not say
-LEARNT_FROM = 31 << 20  # bytes: glibc learns from arrays of less than 32 MiB
 
 
 def memory() -> float:
@@ -70,18 +60,6 @@ def free_memory(root: str = "/") -> float:
             for most, now in zip(_lines(folder / limit), _lines(folder / used), strict=False):
                 known.append(max(most - now + files_again, 0.0))
     return min(known)
-
-
-@cache
-def keep_freed_pages() -> None:
-    """Once in a process, free an array that nothing was written to: the allocator learns from it to keep what is freed.
-
-    glibc gives an array above a threshold pages of its own, and the system has them back when it is freed, so that the
-    next array of the same size is cleared page by page again: a third of the time of the resamples of a small sample.
-    The threshold is the size of the largest such array freed so far, from 128 KiB up to 32 MiB; twice as much of the
-    freed memory stays with the process. Other allocators are left as they are.
-    """
-    np.empty(LEARNT_FROM, dtype=np.uint8)
 
 
 def is_in_memory(folder: str, mounts: str = "/proc/mounts") -> bool:
@@ -237,11 +215,7 @@ def show_versions() -> None:
         print(f"{name:<13} {text}")
 
 
-class _Block:
-    """A block of `one_blas_thread` that is running."""
-
-
-_running: weakref.WeakSet[_Block] = weakref.WeakSet()  # one whose end an interruption lost goes with its frame
+_running: set[object] = set()  # blocks of `one_blas_thread` that have begun and not ended
 _limiter: Any = None
 _lock = threading.Lock()
 
@@ -265,12 +239,12 @@ def one_blas_thread() -> Iterator[None]:
     {1}
     """
     global _limiter
-    block = _Block()
+    block = object()
+    with _lock:
+        _running.add(block)
+        if _limiter is None:
+            _limiter = _libraries().limit(limits=1, user_api="blas")
     try:
-        with _lock:
-            _running.add(block)
-            if _limiter is None:
-                _limiter = _libraries().limit(limits=1, user_api="blas")
         yield
     finally:
         with _lock:
@@ -297,63 +271,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-@contextmanager
-def interruptions_kept() -> Iterator[None]:
-    """Raise at the end of the block an exception of the interruption handler that was lost within it.
-
-    Interruptions act at once, as they do without it. The handler is whichever is there (Python's own, a notebook's); in
-    other threads than the main one, and where there is none or interruptions are ignored, nothing is raised and so
-    nothing lost.
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    BaseException
-        Exception of the handler, KeyboardInterrupt as a rule, if the block ended without it, or by an
-        exception of another kind. One that is no Exception, such as FitInterrupted, passes.
-
-    Examples
-    --------
-    >>> import signal
-    >>> try:
-    ...     with interruptions_kept():
-    ...         try:
-    ...             signal.raise_signal(signal.SIGINT)
-    ...         except BaseException:
-    ...             print("lost")
-    ... except KeyboardInterrupt:
-    ...     print("and found")
-    lost
-    and found
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    raised: list[BaseException] = []
-
-    def note(kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            raised.append(error)
-            signal.signal(signal.SIGINT, handler)  # one is enough
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        with ExitStack() as stack:
-            stack.push(note)
-            handler(number, frame)
-
-    def restore(kind: object, error: BaseException | None, trace: object) -> bool:
-        signal.signal(signal.SIGINT, handler)
-        return bool(raised) and isinstance(error, Exception)
-
-    with ExitStack() as stack:
-        stack.push(restore)
-        signal.signal(signal.SIGINT, handle)
-        yield
-    if raised:
-        raise raised.pop()

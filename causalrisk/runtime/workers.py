@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import os
-import signal
 import sys
 import threading
 import time
@@ -17,16 +15,13 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
-from contextlib import ExitStack, closing, contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from causalrisk.errors import BootstrapError, ResampleWarning, warn_user
-from causalrisk.runtime.system import free_memory, interruptions_kept, one_blas_thread
+from causalrisk.runtime.system import free_memory, one_blas_thread
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -37,7 +32,6 @@ LOOK, LOOK_HERE = 1.0, 0.5  # seconds between looks at a cluster that is at work
 SCHEDULER_PATIENCE, WORKER_PATIENCE = 15.0, 120.0  # seconds without the scheduler, or without any worker
 ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
 FOLLOWER = "follows its parent"  # name of a thread in joblib's workers
-WANTED: ContextVar[Callable[[], bool]] = ContextVar("WANTED", default=lambda: True)  # asked by this thread's work
 
 
 def flat_map(
@@ -80,8 +74,8 @@ def flat_map(
     elif backend is not None and streams(backend):
         yield from _on_joblib(function, items, workers)
     else:
-        with driven(in_threads(functools.partial(_listed, function), items, workers, ahead=workers + 1)) as results:
-            yield from results
+        listed = in_threads(functools.partial(_listed, function), items, workers, ahead=workers + 1)
+        yield from itertools.chain.from_iterable(listed)
 
 
 @contextmanager
@@ -112,19 +106,18 @@ def ordered_map(
     client = client_of(backend)
     if backend is not None and client is None:
         workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
-    alone = functools.partial(_alone, function)
-    with interruptions_kept():
-        if min(workers, count) == 1:
-            yield map(interruptions_kept()(function), range(count))
-        elif client is not None:
-            with closing(on_cluster(client, alone, range(count), name=name, remedy=remedy)) as results:
-                yield results
-        elif backend is not None and streams(backend):
-            with joblib_map(function, range(count), workers) as results:
-                yield results
-        else:
-            with driven(in_threads(alone, range(count), workers, ahead=AHEAD_HERE * workers)) as results:
-                yield results
+    if min(workers, count) == 1:
+        yield map(function, range(count))
+    elif client is not None:
+        alone = functools.partial(_alone, function)
+        with closing(on_cluster(client, alone, range(count), name=name, remedy=remedy)) as results:
+            yield results
+    elif backend is not None and streams(backend):
+        with joblib_map(function, range(count), workers) as results:
+            yield results
+    else:
+        with closing(in_threads(function, range(count), workers, ahead=AHEAD_HERE * workers)) as results:
+            yield results
 
 
 def _alone(function: Callable[[S], T], item: S) -> list[T]:
@@ -190,120 +183,18 @@ def streams(backend: Any) -> bool:
     return bool(backend.supports_return_generator)
 
 
-def in_threads(function: Callable[[S], list[T]], items: Iterable[S], workers: int, ahead: int) -> Generator[list[T]]:
-    """Work on items in threads of our own.
-
-    Parameters
-    ----------
-    function : callable
-        Work on one item.
-    items : iterable
-        The items.
-    workers : int
-        Threads.
-    ahead : int
-        Largest number of items begun or waiting at a time.
-
-    Yields
-    ------
-    list
-        The results in the order of the items, and from time to time an empty list where the next is not there yet, as
-        `driven` takes it. Work that calls `check_wanted` ends when the generator is closed.
-    """
-    pool, waiting, left = ThreadPoolExecutor(workers), deque[Future[list[T]]](), threading.Event()
+def in_threads(function: Callable[[S], T], items: Iterable[S], workers: int, ahead: int) -> Generator[T]:
+    """Yield the results of work on items in threads, in order; at most `ahead` items have begun or wait."""
+    pool, waiting = ThreadPoolExecutor(workers), deque[Future[T]]()
     try:
         for item in items:
-            waiting.append(pool.submit(work_while, lambda: not left.is_set(), function, item))
+            waiting.append(pool.submit(function, item))
             if len(waiting) == ahead:
-                yield from _waited(waiting.popleft())
+                yield waiting.popleft().result()
         while waiting:
-            yield from _waited(waiting.popleft())
+            yield waiting.popleft().result()
     finally:
-        left.set()
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _waited(future: Future[list[T]]) -> Iterator[list[T]]:
-    while not wait_for([future], timeout=LOOK_HERE).done:
-        yield []
-    yield future.result()
-
-
-def work_while(wanted: Callable[[], bool], function: Callable[[S], T], item: S) -> T:
-    """Work on an item; `check_wanted` within it asks whether the result is still wanted."""
-    token = WANTED.set(wanted)
-    try:
-        return function(item)
-    finally:
-        WANTED.reset(token)
-
-
-def check_wanted() -> None:
-    """Raise where nobody waits for the result any more; long work calls it between its parts.
-
-    Raises
-    ------
-    CancelledError
-        If the giver of the work has been interrupted, or is gone.
-    """
-    if not WANTED.get()():
-        raise CancelledError
-
-
-@contextmanager
-def driven(batches: Generator[list[T]]) -> Iterator[Iterator[T]]:
-    """Let another thread drive a generator that works with a pool of workers.
-
-    An interruption of the main thread within a lock of the pool would leave it locked for ever, and the pool could not
-    be shut down; the queue that is read here has no such lock.
-
-    Parameters
-    ----------
-    batches : generator of lists
-        Results that are ready; an empty list where none is, so that the work can be given up.
-
-    Yields
-    ------
-    iterator
-        The results. The generator is closed when the block is left.
-    """
-    queue: SimpleQueue[tuple[list[T], BaseException | None, bool]] = SimpleQueue()
-    left = threading.Event()
-
-    def tell(kind: object, error: BaseException | None, trace: object) -> bool:
-        queue.put(([], error, True))
-        return True
-
-    def drive() -> None:
-        with ExitStack() as stack:
-            stack.push(tell)  # whatever ends the work, or the reader would wait for it
-            stack.enter_context(closing(batches))
-            for batch in itertools.takewhile(lambda _: not left.is_set(), batches):
-                queue.put((batch, None, False))
-
-    driver, started = threading.Thread(target=drive, daemon=True), False
-    try:
-        driver.start()
-        started = True
-        yield _received(queue)
-    finally:
-        left.set()
-        if started:
-            driver.join()
-
-
-def _received(queue: SimpleQueue[tuple[list[T], BaseException | None, bool]]) -> Iterator[T]:
-    """Yield the results that a driver puts into its queue, and raise its error."""
-    while True:
-        try:
-            batch, error, ended = queue.get(timeout=LOOK_HERE)
-        except Empty:  # an interruption that another thread is told of is noticed between two looks
-            continue
-        if error is not None:
-            raise error
-        if ended:
-            return
-        yield from batch
 
 
 @contextmanager
@@ -347,8 +238,7 @@ def worker_processes(count: int) -> Iterator[ProcessPoolExecutor]:
     Yields
     ------
     ProcessPoolExecutor
-        The workers, started afresh ("spawn"). An interruption from the keyboard is the caller's to act on; they end
-        with the calling process, however that ends.
+        The workers, started afresh ("spawn"); they end with the calling process, however that ends.
     """
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_follow_parent)
     finished = False
@@ -363,8 +253,7 @@ def worker_processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _follow_parent() -> None:
-    """In a worker: leave interruptions to the parent, and end when the parent has ended without a word."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In a worker process: end when the parent process has ended."""
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
@@ -375,15 +264,13 @@ def _end_after(sentinel: Any) -> None:
     os._exit(1)
 
 
-def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
-    """Blocks in flight: as many as asked for, and as fit the memory budget, which is at most half of the free memory.
+def worker_count(n_jobs: int, block_bytes: float) -> int:
+    """Return how many blocks to work on at a time: as many as asked for and as fit in half of the free memory.
 
     Parameters
     ----------
     n_jobs : int
         Workers asked for; -1 means one per processor.
-    memory : float or None
-        Budget in bytes; None, or more than half of the free memory, means half of it.
     block_bytes : float
         Working memory of a block.
 
@@ -393,8 +280,7 @@ def worker_count(n_jobs: int, memory: float | None, block_bytes: float) -> int:
         At least 1.
     """
     wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
-    budget = min(free_memory() / 2, math.inf if memory is None else memory)
-    return max(1, min(wanted, int(budget // block_bytes)))
+    return max(1, min(wanted, int(free_memory() / 2 // block_bytes)))
 
 
 @contextmanager
@@ -497,16 +383,10 @@ def _threads(client: Any) -> int:
 
 
 def _by_worker(pickled: bytes, item: Any) -> list[Any]:
-    """Work on an item in a Dask worker, which ends after its tasks, or is killed when some seconds are over."""
-    worker = sys.modules["distributed"].get_worker()
-    task = worker.state.tasks[worker.get_current_task()]
+    """Work on an item in a Dask worker."""
     function = sys.modules["distributed.protocol.pickle"].loads(pickled)
-
-    def wanted() -> bool:
-        return task.state != "cancelled" and worker.status.name not in ("closing", "closed")
-
     with one_blas_thread():
-        return work_while(wanted, functools.partial(_listed, function), item)
+        return [*function(item)]
 
 
 def _result(client: Any, future: Any, name: str, remedy: str) -> Any:
@@ -524,12 +404,7 @@ def _result(client: Any, future: Any, name: str, remedy: str) -> Any:
             f"the Dask workers that were given {name} died one after the other: the system, or Dask's own watch, ends "
             f"a process that takes too much memory.\n{remedy}"
         ) from error
-    except CancelledError as error:
-        if future.status == "error":  # cancelled by a worker that closes, while the result is wanted
-            future.retry()
-            return _result(client, future, name, remedy)
-        raise _lost(client) from error
-    except distributed.comm.CommClosedError as error:
+    except (CancelledError, distributed.comm.CommClosedError) as error:
         raise _lost(client) from error
 
 

@@ -11,3 +11,7 @@ __all__ = [
     "DESIGNS", "Design", "Draw", "Population", "Specified", "StudyResults", "Trial", "designs", "four_cells",
     "plasmode", "power", "run_study",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

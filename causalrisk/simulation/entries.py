@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import OptionError, UnavailableError, listed
+from causalrisk.errors.aliases import near
 from causalrisk.models.estimators import ALIASES, BY_NAME, OutcomeRegression
-from causalrisk.models.keywords import unknown_estimator
 from causalrisk.models.model import CausalModel
 from causalrisk.numerics.linalg import Array
 
@@ -346,7 +346,10 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 def _unknown(what: Any) -> OptionError:
     also = f" ({listed(tuple(OUTSIDE))} need other packages), a model class, or a function of a Trial"
-    return OptionError(unknown_estimator(what, [*BY_NAME, *COMPETITORS], also))
+    names = [*BY_NAME, *COMPETITORS]
+    return OptionError(
+        f"estimator {what!r} is not known; expected one of {listed(names)}{also}.\n{near(str(what), names)}".rstrip()
+    )
 
 
 def check_picklable(entries: Sequence[Entry], designs: Sequence[Any]) -> None:

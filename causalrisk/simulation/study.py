@@ -12,8 +12,8 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,9 @@ import pandas as pd
 
 from causalrisk._version import __version__
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
-from causalrisk.models.keywords import check_keywords
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
-from causalrisk.runtime.workers import chosen_backend, client_of, driven, on_cluster, progress_bar, worker_processes
+from causalrisk.runtime.workers import chosen_backend, client_of, on_cluster, progress_bar, worker_processes
 from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.results import StudyResults
@@ -72,7 +71,6 @@ class Task:
         return f"{self.design.name}, n {self.n}, sample {self.first} ({self.design.stream})"
 
 
-@check_keywords("run_study")
 def run_study(
     design: Any,
     *,
@@ -134,7 +132,6 @@ def run_study(
 
     Notes
     -----
-    An interruption ends the workers at once; samples of parts that were not finished are lost, those in `path` are not.
     An estimator that fails on a sample (separation, say) is left out there; the results count it and say why.
 
     Examples
@@ -214,30 +211,20 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
         yield from ((task, run_task(task)) for task in tasks)
         return
     check_picklable(tasks[0].entries, [task.design for task in tasks])
-    with driven(_in_processes(tasks, workers)) as finished:
-        try:
-            yield from finished
-        except BrokenExecutor as error:
-            raise BootstrapError(
-                "a worker process died, and the samples it worked on were lost with it: the system ends a process that "
-                "takes too much memory.\nType  run_study(..., path=)  to keep finished parts and go on from them, or  "
-                "n_jobs=1  to stay in one process."
-            ) from error
+    try:
+        with worker_processes(workers) as pool:
+            futures = {pool.submit(run_task, task): task for task in tasks}
+            yield from ((futures[future], future.result()) for future in as_completed(futures))
+    except BrokenExecutor as error:
+        raise BootstrapError(
+            "a worker process died, and the samples it worked on were lost with it: the system ends a process that "
+            "takes too much memory.\nType  run_study(..., path=)  to keep finished parts and go on from them, or  "
+            "n_jobs=1  to stay in one process."
+        ) from error
 
 
 def _finish(task: Task) -> Iterator[tuple[Task, pd.DataFrame]]:
     yield task, run_task(task)
-
-
-def _in_processes(tasks: list[Task], workers: int) -> Generator[list[tuple[Task, pd.DataFrame]]]:
-    """Do tasks in processes, and yield those finished between two looks."""
-    with worker_processes(workers) as pool:
-        futures = {pool.submit(run_task, task): task for task in tasks}
-        left = set(futures)
-        while left:
-            done, left = wait(left, timeout=LOOK, return_when=FIRST_COMPLETED)
-            yield []
-            yield from ([(futures[future], future.result())] for future in done)
 
 
 def run_task(task: Task) -> pd.DataFrame:

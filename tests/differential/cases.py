@@ -184,7 +184,9 @@ def _changes(case: Case) -> tuple[str, ...]:
     found = ["order", "names", "pickle", "call"]
     found += ["rows written out"] * 3 if case.weight_type == "frequency" else []
     found += ["units"] * 2 if (case.family, case.outcome_link) in (("gaussian", "identity"), ("gaussian", "")) else []
-    found += ["one group"] if case.target != "frame" and case.estimator != "JRE" else []
+    usual = (case.family, case.outcome_link) in (("gaussian", "identity"), ("binomial", "logit"), ("poisson", "log"))
+    one = case.estimator != "JRE" and (case.estimator != "IPWRA" or usual)  # residuals that add up to zero
+    found += ["one group"] if case.target != "frame" and one else []
     return tuple(found)
 
 

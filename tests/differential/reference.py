@@ -422,13 +422,15 @@ class Stack:
         self.joined = case.target == "frame" and case.estimator != "OutcomeRegression"
         q, p = problem.Z.shape[1], self.X.shape[1]
         self.constants = case.estimator == "Hajek" and not case.offset
-        grouped = (case.factor or case.by) and case.target != "frame" and (self.constants or case.estimator != "Hajek")
+        grouped = (case.factor or case.by) and case.target != "frame"
         self.masks = [np.ones(len(problem.y))]
         self.groups = sorted(set(problem.g)) if grouped else []
         self.masks += [(problem.g == level).astype(float) for level in self.groups]
         self.inside = [problem.observed * (problem.d == a) for a in range(K)]
         sizes = [q * n_models(case) * self.scored, q * self.joined, K * p, K * len(self.masks)]
-        sizes.append(K * len(self.masks) * (case.estimator == "AIPW"))
+        in_groups = case.estimator == "IPWRA" or (case.estimator == "Hajek" and not self.constants)
+        self.corrected = self.masks if case.estimator == "AIPW" else self.masks[1:] if in_groups else []
+        sizes.append(K * len(self.corrected))
         self.parts = [slice(int(b - a), int(b)) for a, b in zip(sizes, np.cumsum(sizes), strict=True)]
         self.averages = slice(self.parts[3].start, self.parts[4].stop)
 
@@ -471,8 +473,16 @@ class Stack:
         return tilt * m, tilt
 
     def corrections(self, arm: int, m: Vector, w: Vector, measure: Vector) -> tuple[Vector, Vector]:
-        """Numerator and denominator of AIPW's correction, row by row."""
-        return self.inside[arm] * w * (self.problem.y - m), own_measure(measure, self.problem.observed)
+        """Numerator and denominator of the correction by weighted residuals, row by row.
+
+        Of weighted means, and of rates at a stated exposure, it is by the weights, or weighted exposures, of the rows.
+        """
+        problem, own = self.problem, self.inside[arm] * w
+        exposure = np.exp(problem.offset - problem.mean_offset)
+        above = own * (problem.y - (exposure * m if problem.case.offset == "stated" else m))
+        if problem.case.estimator == "Hajek" or problem.case.offset == "stated":
+            return above, own * exposure
+        return above, own_measure(measure, problem.observed)
 
     def mean_terms(self, theta: Vector) -> Iterator[tuple[Vector, Vector]]:
         """Numerator and denominator of each mean, then of each correction, row by row, from the models' parameters."""
@@ -480,9 +490,9 @@ class Stack:
         gamma, mu, beta = (theta[part] for part in self.parts[:3])
         w, tilt, measure = self.weights(gamma, mu)
         means = [outcome_mean(problem, self.X @ b + problem.mean_offset)[0] for b in beta.reshape(K, -1)]
-        for part, kind, last in ((self.parts[3], self.averaged, tilt), (self.parts[4], self.corrections, measure)):
-            terms = [kind(a, means[a], w, last) for a in range(K)] if part.start < part.stop else []
-            yield from ((mask * above, mask * below) for mask in self.masks for above, below in terms)
+        for masks, kind, last in ((self.masks, self.averaged, tilt), (self.corrected, self.corrections, measure)):
+            terms = [kind(a, means[a], w, last) for a in range(K)] if masks else []
+            yield from ((mask * above, mask * below) for mask in masks for above, below in terms)
 
     def rows(self, theta: Vector) -> Vector:
         """Contribution of each row to each equation, shape (n, d)."""
@@ -527,10 +537,9 @@ class Stack:
 
     def means(self, theta: Vector) -> Vector:
         """Arm means over everybody and in each group, shape (J, K)."""
-        shape = len(self.masks), self.problem.n_arms
-        found = theta[self.parts[3]].reshape(shape)
-        rho = theta[self.parts[4]]
-        return found + rho.reshape(shape) if rho.size else found
+        found, rho = (theta[part].reshape(-1, self.problem.n_arms) for part in self.parts[3:])
+        none = np.zeros((len(found) - len(rho), self.problem.n_arms))
+        return found + np.vstack([none, rho])
 
     def reported(self, theta: Vector) -> Vector:
         """Effects and means over everybody, then the effects in the groups."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,6 @@ import scipy.stats
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DiD, Hajek, OptionError, OutcomeRegression, Survey
-from causalrisk.cli import main
 from causalrisk.report.page.methods import call_of, references
 from tests.conftest import REFERENCE, in_blocks
 from tests.studies import study_staggered
@@ -229,18 +229,6 @@ def test_one_of_the_models_may_be_wrong():
     assert abs(neither.effect - 2) > 4 * neither.bse["ATT"]
 
 
-@pytest.mark.parametrize(("data", "formula", "typed", "did"), [
-    (SIM, "y1 ~ x1", ["--before", "y0", "--not-normalized"], DiD(before="y0", normalize=False)),
-    (LONG, "y ~ x1", ["--time", "year", "--unit", "id"], OF_LONG),
-])  # fmt: skip
-def test_the_command_line_has_it(tmp_path, capsys, data, formula, typed, did):
-    file = tmp_path / "data.csv"
-    data.to_csv(file, index=False)
-    assert main(["fit", str(file), formula, "--treat", "d", "--estimator", "AIPW", *typed]) == 0
-    assert capsys.readouterr().out == f"{fit(data=pd.read_csv(file), formula=formula, did=did).summary()}\n"
-    assert main(["fit", str(file), formula, "--treat", "d", "--unit", "id"]) == 2
-
-
 SECTIONS = json.loads((REFERENCE / "did_cross_sections.json").read_text())
 CROSS = pd.DataFrame(SECTIONS["data"]).assign(
     s=np.arange(400) % 5, psu=np.arange(400) % 80, f=1 + np.arange(400) % 3, g=np.arange(400) // 40 % 2
@@ -333,7 +321,7 @@ def test_groups_of_cross_sections_are_their_rows():
     assert np.isfinite(crossed().effects_by("~ x1")).all(axis=None)
 
 
-def test_what_is_said_of_cross_sections(tmp_path, unprinted_plots, capsys):
+def test_what_is_said_of_cross_sections(tmp_path, unprinted_plots):
     res = crossed()
     for said in (str(res.summary()), res.methods()):
         assert "113 of 1 in 2015" in " ".join(said.split())
@@ -343,10 +331,6 @@ def test_what_is_said_of_cross_sections(tmp_path, unprinted_plots, capsys):
     names = {"data": CROSS}
     exec(call_of(res._record), names)
     np.testing.assert_array_equal(names["res"].params, res.params)
-    file = tmp_path / "data.csv"
-    CROSS.to_csv(file, index=False)
-    assert main(["fit", str(file), "y ~ x1 + x2", "--treat", "d", "--estimator", "AIPW", "--time", "year"]) == 0
-    assert capsys.readouterr().out == f"{crossed(data=pd.read_csv(file)).summary()}\n"
 
 
 def test_what_cross_sections_cannot_have():
@@ -448,6 +432,8 @@ def test_each_group_and_period_is_a_fit_of_two_periods(controls):
     {}, {"cluster": "c"}, {"weights": "w", "weight_type": "probability"}, {"weights": "w", "weight_type": "frequency"},
     {"estimator": "OutcomeRegression"}, {"estimator": IPWRA, "propensity_loss": "calibrated", "controls": "not yet"},
     {"design": Survey(weights="w", strata="h", psu="c")}, {"design": Survey(weights="w", strata="h")},
+    {"cluster": "c", "small_sample": True}, {"cov_type": "HC1"},
+    {"weights": "w", "weight_type": "frequency", "small_sample": True},
 ])  # fmt: skip
 def test_errors_of_the_effects_are_those_of_the_fits(options):
     found = study(**options)
@@ -473,7 +459,11 @@ def test_tests_of_few_clusters_are_of_t():
     assert few.df == 29 and "t" in table
     half = (table["0.975]"] - table["estimate"]) / table["std err"]
     np.testing.assert_allclose(half, scipy.stats.t.ppf(0.975, 29), rtol=1e-10)
-    assert few.pretrend_test().df_denom == 29 and study(use_t=True).df == 239
+    placebos = few.params[few.exposure < 0]
+    test, count = few.pretrend_test(), len(placebos)
+    wald = placebos @ np.linalg.solve(few.cov_params().loc[placebos.index, placebos.index], placebos)
+    assert test.df_denom == 29 - count + 1 and study(use_t=True).df == 239
+    assert test.pvalue == pytest.approx(scipy.stats.f.sf(wald * (30 - count) / (29 * count), count, 30 - count))
     assert few.fits[2003, 2003].bse["ATT"] == pytest.approx(study(cluster="c").fits[2003, 2003].bse["ATT"])
 
 
@@ -539,6 +529,126 @@ def test_ways_of_saying_never():
         pd.testing.assert_series_equal(study(PANEL.assign(first=never)).params, effects)
 
 
+DATES = pd.to_datetime(PANEL.year.astype(str) + "-01-01")
+BEGUN = pd.to_datetime(PANEL["first"].replace(np.inf, np.nan).astype("Int64").astype(str) + "-01-01", errors="coerce")
+WHOLE = PANEL["first"].replace(np.inf, np.nan).astype("Int64")
+
+
+@pytest.mark.parametrize("data", [
+    PANEL.assign(first=WHOLE),
+    PANEL.assign(first=WHOLE.astype("Float64")),
+    PANEL.assign(first=WHOLE).convert_dtypes(dtype_backend="pyarrow"),
+    pl.from_pandas(PANEL.assign(first=WHOLE)),
+    PANEL.assign(first=WHOLE.fillna(0).astype("uint16")),
+    PANEL.assign(first=WHOLE.fillna(0).astype("uint16"), year=PANEL.year.astype("uint16")),
+    pl.from_pandas(PANEL.assign(first=WHOLE.fillna(0).astype("uint16"))),
+    PANEL.assign(first=WHOLE.astype("category"), year=PANEL.year.astype("category")),
+    PANEL.assign(first=BEGUN, year=DATES),
+    PANEL.assign(first=BEGUN, year=DATES.dt.date),
+    PANEL.assign(first=BEGUN.dt.to_period("Y"), year=DATES.dt.to_period("Y")),
+    PANEL.assign(first=BEGUN, year=DATES).convert_dtypes(dtype_backend="pyarrow"),
+], ids=["Int64", "Float64", "Arrow", "polars", "unsigned", "both unsigned", "unsigned polars", "categories", "dates",
+        "dates of Python", "periods", "dates of Arrow"])  # fmt: skip
+def test_periods_are_read_from_any_column(data):
+    np.testing.assert_array_equal(study(data).params, STUDY.params)
+
+
+def test_an_order_in_time_is_that_of_ordered_categories():
+    words = {2001: "spring", 2002: "rain", 2003: "summer", 2004: "autumn", 2005: "winter"}
+    seasons = pd.Categorical(PANEL.year.map(words), list(words.values()), ordered=True)
+    first = PANEL["first"].map(words)
+    np.testing.assert_array_equal(study(PANEL.assign(year=seasons, first=first)).params, STUDY.params)
+    with pytest.raises(DesignError, match="ordered=True"):
+        study(PANEL.assign(year=PANEL.year.map(words).astype("category"), first=first))
+    with pytest.raises(DesignError, match="time 'year' such as 'spring'"):
+        study(PANEL.assign(year=seasons))
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning", "ignore::causalrisk.DesignWarning")
+@pytest.mark.parametrize("options", [
+    {"cluster": "c"}, {}, {"cluster": "c", "weights": "w", "weight_type": "probability", "controls": "not yet"},
+    {"weights": "w", "weight_type": "probability", "estimator": "OutcomeRegression"},
+])  # fmt: skip
+def test_the_jackknife_makes_the_study_again_without_each_cluster(options):
+    data = PANEL[(PANEL.id < 48) & (PANEL.year < 2005)].assign(c=lambda part: part.id % 8)
+    formula, by_rows = ("y ~ x", data.c) if "cluster" in options else ("y ~ 1", data.id)
+    found = study(data, formula, cov_type="jackknife", use_t=True, **options)
+    again = [study(data[by_rows != one], formula, **options) for one in by_rows.unique()]
+    share = 1 - 1 / len(again)
+    assert found.df == len(again) - 1
+    for by in (None, "exposure", "group", "time", "all"):
+        values = np.array([one.effects(by, adjust=None)["estimate"] for one in again])
+        errors = np.sqrt(share * ((values - values.mean(axis=0)) ** 2).sum(axis=0))
+        np.testing.assert_allclose(found.effects(by, adjust=None)["std err"], errors, rtol=1e-8)
+    assert "jackknife" in str(found.summary()) and "jackknife" in found.methods()
+
+
+def test_the_jackknife_of_frequency_weights_is_that_of_the_rows():
+    data = PANEL[(PANEL.id < 60) & (PANEL.year < 2005)]
+    rows = pd.concat([data[data.w > k].assign(id=data.id + 1000 * k) for k in range(3)])
+    weighted = study(data, weights="w", weight_type="frequency", cov_type="jackknife")
+    for by in (None, "exposure", "all"):
+        found, expected = (
+            of.effects(by, adjust=None)["std err"] for of in (weighted, study(rows, cov_type="jackknife"))
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_a_group_of_one_unit_is_compared_with_the_controls():
+    data = PANEL[(PANEL["first"] == np.inf) | (PANEL.id == PANEL.id[PANEL["first"] == 2003].min())]
+    wide = data.pivot(index="id", columns="year", values="y")
+    x, treated = data.groupby("id").x.first(), data.groupby("id")["first"].first() == 2003
+    change = wide[2004] - wide[2002]
+    for formula, columns in (("y ~ 1", np.ones((len(x), 1))), ("y ~ x", np.column_stack([np.ones(len(x)), x]))):
+        with pytest.warns(cr.DesignWarning, match="Only one unit begins in 2003"):
+            found = study(data, formula, estimator="OutcomeRegression")
+        beta = np.linalg.lstsq(columns[~treated], change[~treated], rcond=None)[0]
+        expected = (change - columns @ beta)[treated].item()
+        np.testing.assert_allclose(found.params[2003, 2004], expected, rtol=1e-10)
+        residual, at = (change - columns @ beta)[~treated], columns[treated][0]
+        bread = np.linalg.inv(columns[~treated].T @ columns[~treated])
+        error = np.sqrt((((columns[~treated] @ bread @ at) * residual) ** 2).sum())  # of the controls alone
+        np.testing.assert_allclose(found.fits[2003, 2004].bse["ATT"], error, rtol=1e-10)
+        assert "Only one unit" in str(found.summary()) and "Only one unit" in found.methods()
+    with pytest.raises(DesignError, match="arm '1' has 1 rows"):
+        study(data, estimator="JRE", cov_type="robust")
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
+@pytest.mark.parametrize("estimator", [AIPW, IPWRA, OutcomeRegression])
+def test_the_mean_of_the_treated_is_that_of_their_changes(estimator):
+    """Whether their outcome model has a unique fit or not."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"x": rng.normal(size=30), "z": rng.normal(size=30), "d": np.arange(30) < 2, "y0": 0.0})
+    data["y1"] = data.x + rng.normal(size=30)
+    with pytest.warns(cr.DesignWarning, match='cov_type="jackknife"'):
+        res = fit(estimator, data, "y1 ~ x + z", propensity="x", did=DiD(before="y0"))
+    assert res.params.iloc[-1] == pytest.approx(data.y1[:2].mean(), rel=1e-10)
+    jackknife = res.model.fit(cov_type="jackknife").bse["ATT"]  # without one of the two, too
+    warnings.simplefilter("ignore", cr.DesignWarning)
+    again = [
+        fit(estimator, data.drop(index=i), "y1 ~ x + z", propensity="x", did=DiD(before="y0")).effect for i in range(30)
+    ]
+    assert jackknife == pytest.approx(np.sqrt(29 / 30 * ((again - np.mean(again)) ** 2).sum()), rel=1e-6)
+
+
+def test_few_clusters_are_told_wherever_the_study_is_read(tmp_path, unprinted_plots):
+    with pytest.warns(cr.DesignWarning, match="arm '[01]' has rows in only"):
+        few = study(PANEL.assign(c=PANEL.id % 12), cluster="c")
+    page = few.report(tmp_path / "few.html").read_text()
+    for text in (str(few.summary()), few.methods(), few.summary().as_html(), page):
+        assert "of the 12 clusters" in " ".join(text.split())
+    assert "event_study(..., use_t=True)" in " ".join(str(few.summary()).split())
+    assert "the the" not in page
+
+
+def test_a_summary_has_the_p_values_of_its_intervals():
+    table, text = STUDY.effects(), str(STUDY.summary())
+    assert "adjusted P" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("-2 "))
+    assert row[5] == f"{table.loc[-2, 'adjusted P']:.3f}" and row[4] == f"{table.loc[-2, 'P>|z|']:.3f}"
+
+
 def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     text = " ".join(str(STUDY.summary()).split())
     assert "parallel trends" in text and "exposure" in text and "units that never begin" in text
@@ -583,6 +693,14 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: study(design=Survey(weights=PANEL.w)), OptionError, 'Survey(weights="<column>")'),
         (lambda: cr.event_study("y ~ x", always, begins="d", time="year", unit="id"), DesignError, ".transform("),
         (lambda: study(PANEL.assign(first=PANEL["first"].replace(2003, 2001))), DesignError, "first period, 2001,"),
+        (lambda: study(PANEL.assign(first=(PANEL["first"] < 9999) * 1)), DesignError, ".transform("),
+        (lambda: study(PANEL.assign(year=DATES)), DesignError, ".dt.year"),
+        (lambda: study(PANEL.assign(first=BEGUN)), DesignError, "in the periods of time="),
+        (lambda: study(PANEL.sample(frac=0.5, random_state=0)), DesignError, "no event study of repeated cross"),
+        (lambda: cr.event_study("y ~ x", PANEL, begins="first", time="year"), TypeError, "repeated cross sections"),
+        (lambda: study(base="varying"), TypeError, "Leave it out"),
+        (lambda: study(cov_type="jackknife", small_sample=True), OptionError, "small_sample="),
+        (lambda: study(cov_type="bootstrap"), OptionError, "cov_type="),
     ):  # fmt: skip
         with pytest.raises(kind) as told:
             refused()
@@ -602,9 +720,16 @@ def test_periods_in_words_have_no_order_of_their_own():
     wide = pd.DataFrame({"x": np.arange(40.0) % 7, "d": np.arange(40) % 2, "y0": np.arange(40.0) % 5})
     wide["y1"] = wide.y0 + wide.d + np.arange(40) % 3
     long = pd.concat([wide.assign(y=wide.y0, year="pre"), wide.assign(y=wide.y1, year="post")]).reset_index(names="id")
-    with pytest.raises(DesignError, match="order"):
-        AIPW.from_formula("y ~ x", long, treat="d", did=DiD(time="year", unit="id"))
-    told = long.assign(year=pd.Categorical(long.year, ["pre", "post"]))
+    for unit in ("id", None):
+        for years in (long.year, long.year.astype("category"), pd.Categorical(long.year, ["pre", "post"])):
+            with pytest.raises(DesignError, match="ordered=True") as told:
+                AIPW.from_formula("y ~ x", long.assign(year=years), treat="d", did=DiD(time="year", unit=unit))
+            assert '["<first period>", "<second>"]' in str(told.value)
+    told = long.assign(year=pd.Categorical(long.year, ["pre", "post"], ordered=True))
+    polars_years = pl.from_pandas(long).with_columns(pl.col("year").cast(pl.Enum(["pre", "post"])))
+    assert fit(data=polars_years, formula="y ~ x", did=DiD(time="year", unit="id")).effect == pytest.approx(
+        fit(data=told, formula="y ~ x", did=DiD(time="year", unit="id")).effect
+    )
     ours = AIPW.from_formula("y ~ x", told, treat="d", did=DiD(time="year", unit="id")).fit().effect
     assert ours == pytest.approx(AIPW.from_formula("y1 ~ x", wide, treat="d", did=DiD(before="y0")).fit().effect)
 

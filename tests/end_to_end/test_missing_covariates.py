@@ -21,7 +21,6 @@ from causalrisk import (
     compare,
     scan,
 )
-from causalrisk.cli import main
 from causalrisk.report.page.methods import call_of
 from tests.conftest import simulate
 
@@ -101,7 +100,7 @@ def test_rows_outside_the_sample_do_not_count(why):
     assert res.nobs == theirs.nobs and res.model.design.formula == theirs.model.design.formula
 
 
-def test_what_is_said_of_covariates_that_were_filled_in(capsys, tmp_path, unprinted_plots):
+def test_what_is_said_of_covariates_that_were_filled_in(tmp_path, unprinted_plots):
     res = model().fit()
     assert res.model.design.formula == f"{FORMULA} + x1_missing"
     ledger = res.sample_ledger.set_index("variable")
@@ -117,10 +116,6 @@ def test_what_is_said_of_covariates_that_were_filled_in(capsys, tmp_path, unprin
     again = eval(call_of(res._record).partition("model = ")[2].partition("\nres")[0], {"AIPW": AIPW, "data": DATA})
     np.testing.assert_array_equal(again.fit().params, res.params)
     assert "C(k)[T.1] " in str(res.summary()) and "C(k)[T.(missing)]" in str(res.summary())
-    DATA.to_csv(tmp_path / "rows.csv", index=False)
-    typed = [str(tmp_path / "rows.csv"), FORMULA, "--treat", "d", "--missing", "indicator", "--estimator", "AIPW"]
-    assert main(["fit", *typed]) == 0
-    assert f"{res.effect:.4f}"[:6] in capsys.readouterr().out
     table = compare("y ~ x1", DATA, treat="d", missing="indicator", estimators=["IPWRA", "AIPW"], n_boot=5)
     assert "x1 in" in " ".join(str(table.summary()).split())
 

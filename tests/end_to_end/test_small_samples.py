@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -293,8 +294,7 @@ def test_resamples_of_two_way_clusters_are_refused():
     with pytest.raises(cr.OptionError, match='Type  cluster="firm"'):
         cr.compare(f"y ~ {RHS}", frame, n_boot=20, **options)
     res = joint.fit(cov_type="cluster", n_replicates=40)
-    with pytest.raises(cr.OptionError, match=r"Type  res\.start\.effects_by"):
-        res.effects_by("m", frame)
+    assert np.isfinite(res.effects_by("m", frame)["std err"]).all()
     with pytest.raises(cr.DesignError, match=r"Type  cluster=\['firm', 'year'\]"):
         cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster=["firm", "year", "m"])
 
@@ -367,6 +367,35 @@ def test_enough_clusters_or_t_tests_are_not_warned_of(clusters, options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.fit(**options)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "options", "advice"),
+    [
+        (12, {}, r'`fit\(cov_type="jackknife", use_t=True\)`.*`res.permutation_test\(\)`'),
+        (12, {"use_t": True, "small_sample": True}, r'`fit\(cov_type="jackknife", use_t=True\)`.*permutation_test'),
+        (4, {"cov_type": "jackknife", "use_t": True}, r"`res.permutation_test\(\)` is exact"),
+        (6, {"cov_type": "jackknife", "use_t": True}, None),
+        (30, {"use_t": True}, None),
+    ],
+)
+def test_few_clusters_that_were_assigned_as_a_whole(clusters, options, advice):
+    """Half of the clusters in each arm; with the jackknife and t three in an arm are enough."""
+    g = np.arange(300) % clusters
+    data = simulate(300).assign(g=g, d=(g < clusters // 2).astype(int))
+    model = cr.IPWRA.from_formula("y ~ x1", data, treat="d", cluster="g", propensity="1")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        res = model.fit(**options)
+    told = [str(warning.message).replace("\n", " ") for warning in caught]
+    assert not any("optimistic" in text for text in told)
+    if advice is None:
+        assert not told
+        return
+    (text,) = told
+    assert re.search(advice, text) and f"only {clusters // 2} of the {clusters} clusters" in text
+    assert ('jackknife", use_t' in text) == ("cov_type" not in options)  # it is not told to do what it does
+    assert res.permutation_test(n_permutations=19).pvalue <= 1
 
 
 def test_of_two_way_clusters_the_fewer_are_told():

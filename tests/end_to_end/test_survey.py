@@ -17,7 +17,7 @@ import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, Hajek, OptionError, OutcomeRegression, Survey, UnavailableError
 from causalrisk.numerics.multiplicities import stream_generator
 from causalrisk.report.page.methods import call_of
-from tests.conftest import REFERENCE
+from tests.conftest import REFERENCE, in_blocks
 
 CASES = [
     pytest.param(case, id=case["id"])
@@ -118,6 +118,24 @@ def test_a_subpopulation_is_rows_of_no_weight_and_not_rows_left_out():
     (line,) = inside.sample_ledger[inside.sample_ledger.formula == "subpop"].itertuples()
     assert line.dropped == (TWO.dom == 0).sum()
     assert "subpopulation dom" in str(inside.summary()) and "dom" in inside.methods()
+
+
+def test_rows_outside_of_a_subpopulation_are_not_called_dropped(tmp_path, unprinted_plots):
+    data = TWO.assign(y=TWO.y.where(np.arange(len(TWO)) % 7 > 0))
+    outside = int((TWO.dom == 0).sum())
+    dropped = int((data.y.isna() & (TWO.dom == 1)).sum())
+    res = model(data=data, subpop="dom").fit()
+    for told in (res, model(data=in_blocks([data[:50], data[50:]]), subpop="dom").fit()):
+        text = " ".join(str(told.summary()).split())
+        assert f"Rows dropped: {dropped} " in text and f"Outside subpop.: {outside} " in text
+        assert f"{dropped} rows dropped" in text and told.glance().n_dropped[0] == dropped
+        assert f"{dropped} were left out; {outside} outside of the subpopulation stay in the design" in told.methods()
+    explained = " ".join(str(res.explain()).split())
+    assert f"; {dropped} are not, because" in explained and f"{outside} outside of the subpopulation stay" in explained
+    page = res.report(tmp_path / "a.html").read_text("utf-8")
+    assert f"{dropped} were left out; {outside} outside of the subpopulation stay" in page
+    whole = model(subpop="dom").fit()
+    assert "Rows dropped: 0 " in " ".join(str(whole.summary()).split()) and "left out" not in whole.methods()
 
 
 def test_rows_that_miss_an_outcome_leave_their_units_in_the_design():

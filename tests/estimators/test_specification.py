@@ -1,4 +1,4 @@
-"""An estimator that is not ours: an `ArmMean` and a `Specification` are all it takes, in memory and from a scan."""
+"""An estimator that is not ours: an `ArmMean`, a `Specification` and what it can do are all it takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from causalrisk import AIPW
+from causalrisk.estimators.abilities import ABILITIES
 from causalrisk.estimators.specification import ArmMean, Specification
 from causalrisk.models.model import CausalModel
 from causalrisk.numerics.linalg import solve
@@ -98,6 +99,12 @@ SHIFTED = Specification(
 
 class Shifted(CausalModel):
     spec = SHIFTED
+
+
+@pytest.fixture(autouse=True)
+def declared(monkeypatch):
+    able = {"data": ("scan",), "cov_type": ("bootstrap",), "bootstrap": ("pairs", "bayesian")}
+    monkeypatch.setitem(ABILITIES, SHIFTED.name, able)
 
 
 @pytest.mark.parametrize(("n_arms", "target"), [(2, "all"), (2, "treated"), (2, "overlap"), (2, "frame"), (3, "all")])

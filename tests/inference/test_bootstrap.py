@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 def test_same_seed_same_digits_whatever_the_threads(kind):
     model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
     options = {"n_boot": 100, "n_replicates": 40, "bootstrap": kind}
-    fits = [model.fit(n_jobs=j, memory=m, **options) for j, m in ((1, None), (2, None), (-1, 1.0), (3, 1e12))]
+    fits = [model.fit(n_jobs=j, **options) for j in (1, 2, -1, 3)]
     for res in fits[1:]:
         np.testing.assert_array_equal(res.boot_params, fits[0].boot_params)
         np.testing.assert_array_equal(res.bse, fits[0].bse)
@@ -119,6 +119,29 @@ def test_jre_weighs_rows_where_too_many_draws_of_them_fail(blocks):
     assert drawn.glance().std_errors[0] == "bootstrap (pairs)"
 
 
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_jre_multiplies_influence_functions_where_fractional_weights_fail_too():
+    """Strong confounding and 41 coefficients an arm: draws separate, and weights leave an arm singular."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 40))
+    d = (rng.random(200) < 1 / (1 + np.exp(-3 * x[:, 0]))).astype(int)
+    frame = pd.DataFrame(x, columns=[f"x{k}" for k in range(40)]).assign(
+        d=d, y=x[:, :5].sum(axis=1) + d + rng.normal(size=200)
+    )
+    given = {"formula": f"y ~ {' + '.join(frame.columns[:40])}", "data": frame, "treat": "d"}
+    model = cr.JRE.from_formula(**given)
+    with pytest.raises(cr.BootstrapError, match="singular in an arm"):
+        model.fit(bootstrap="bayesian", n_boot=99)
+    with pytest.warns(cr.ResampleWarning, match="random multipliers of the influence of the rows"):
+        res = model.fit(n_boot=99)
+    asked = model.fit(bootstrap="multiplier", n_boot=99)
+    pd.testing.assert_frame_equal(res.boot_params, asked.boot_params)
+    assert res.bse.iloc[0] == asked.bse.iloc[0] > 0 and "bootstrap='multiplier'" in call_of(res._record)
+    with pytest.warns(cr.ResampleWarning, match="random multipliers"):
+        both = cr.compare(**given, estimators=["IPWRA", "JRE"], n_boot=99)
+    assert both.table.loc["JRE", "std err"] > 0
+
+
 def test_a_comparison_with_jre_weighs_rows_where_too_many_draws_fail():
     frame = with_a_rare_level()
     with pytest.warns(cr.ResampleWarning, match="of 50 resamples of rows failed"):
@@ -131,14 +154,6 @@ def test_a_comparison_with_jre_weighs_rows_where_too_many_draws_fail():
         cr.compare(data=frame, estimators=["IPWRA"], n_boot=50, **RARE)
     with pytest.raises(cr.BootstrapError, match="resamples failed"):
         cr.compare(data=frame, estimators=["IPWRA", "JRE"], n_boot=50, bootstrap="pairs", **RARE)
-
-
-def test_groups_of_jre_weigh_rows_where_too_many_draws_fail():
-    frame = with_a_rare_level()
-    res = cr.JRE.from_formula(data=frame, **RARE).fit(cov_type="robust")
-    with pytest.warns(cr.ResampleWarning, match="of 40 resamples of rows failed"):
-        table = res.effects_by(np.arange(len(frame)) % 2, n_boot=40)
-    assert np.isfinite(table["std err"]).all()
 
 
 def test_frequency_weights_within_clusters_are_carried_along():

@@ -1,10 +1,9 @@
-"""Standard errors of a record: failures, interruptions, few clusters, contributions of the rows."""
+"""Standard errors of a record: failures, few clusters, contributions of the rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-import threading
 
 import numpy as np
 import pandas as pd
@@ -174,29 +173,6 @@ def test_fault_53_all_resamples_fail():
     assert kept.effect == built(cr.JRE, frame).fit(cov_type="robust", **QUICK).effect
     assert np.isfinite(kept.bse).all()
     assert isinstance(kept.start.model, cr.IPWRA)
-
-
-@pytest.mark.parametrize("model", [cr.IPWRA, cr.JRE])
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_fault_58_interrupted(monkeypatch, model, n_jobs):
-    calls = []
-
-    def stop(self, counts, fits=None):
-        calls.append(counts.shape)
-        raise KeyboardInterrupt
-
-    target = "refit.SeparateRefitter" if model is cr.IPWRA else "joint.refit.JointRefitter"
-    monkeypatch.setattr(f"causalrisk.estimators.{target}.refit", stop)
-    threads = threading.active_count()
-    options = QUICK if model is cr.JRE else {}
-    with pytest.raises(cr.FitInterrupted) as caught:
-        built(model).fit(cov_type="bootstrap", n_boot=200, n_jobs=n_jobs, **options)
-    assert isinstance(caught.value, KeyboardInterrupt)
-    assert calls
-    assert threading.active_count() == threads
-    robust = built(model).fit(cov_type="robust", **options)
-    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
-    assert str(caught.value.results.summary())
 
 
 def test_progress_with_and_without_tqdm(monkeypatch, capsys):

@@ -248,12 +248,12 @@ def test_too_many_failures(frame, damaged):
     assert "nan" in str(caught.value.results.summary())
 
 
-def test_interruption_keeps_the_estimates(frame, monkeypatch):
-    def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
+def test_a_worker_that_dies_leaves_the_estimates(frame, monkeypatch):
+    def die(*args, **kwargs):
+        raise cr.BootstrapError("a worker died")
 
-    monkeypatch.setattr(engine, "ordered_map", interrupt)
-    with pytest.raises(cr.FitInterrupted) as caught:
+    monkeypatch.setattr(engine, "ordered_map", die)
+    with pytest.raises(cr.BootstrapError) as caught:
         cr.compare(FORMULA, frame, treat="d", estimators=["IPWRA", "AIPW"])
     table = caught.value.results.table
     assert table["robust se"].notna().all() and table["std err"].isna().all()
@@ -292,13 +292,10 @@ def test_warnings_are_given_once(frame):
 @pytest.mark.parametrize(
     ("estimators", "words"),
     [
-        (
-            ["IPWRA", "jre"],
-            ["'jre' is not known", "'Unadjusted', 'OutcomeRegression'", 'Type  estimators=["IPWRA", "JRE"]'],
-        ),
-        ("outcomeregresion", ['Type  estimators=["OutcomeRegression"]']),
-        ([cr.CausalResults], ["CausalResults", "Type  estimators="]),
-        ([3], ["3 is not known", "Type  estimators="]),
+        (["IPWRA", "jrx"], ["'jrx' is not known", "'Unadjusted', 'OutcomeRegression'", "`JRE`"]),
+        ("OutcomeRegresion", ["`OutcomeRegression`"]),
+        ([cr.CausalResults], ["CausalResults"]),
+        ([3], ["3 is not known"]),
         (["Hajek", cr.IPW], ["'Hajek' is named twice"]),
         ([], ["empty", "Leave it out"]),
     ],
@@ -316,10 +313,8 @@ def test_options_that_do_not_fit(frame):
         cr.compare(FORMULA, frame, treat="d", bootstrap="cluster")
     with pytest.raises(cr.OptionError, match="n_boot=1"):
         cr.compare(FORMULA, frame, treat="d", n_boot=1)
-    with pytest.raises(TypeError, match="side by side"):
+    with pytest.raises(TypeError, match="cov_type"):
         cr.compare(FORMULA, frame, treat="d", cov_type="robust")
-    with pytest.raises(TypeError, match=r"Type  estimators=.JRE"):
-        cr.compare(FORMULA, frame, treat="d", estimator="JRE")
 
 
 # --- what is shown -----------------------------------------------------------------------------------------------
@@ -391,11 +386,6 @@ def test_pickles_and_hands_out_copies(both):
         piece.iloc[:] = 0
     both.results.clear()
     assert str(both.summary()) == before
-
-
-def test_an_unknown_option_is_told_by_the_name_of_the_function():
-    with pytest.raises(TypeError, match=r"^compare got an unknown option 'reps'"):
-        cr.compare("y ~ x1", simulate(50), treat="d", reps=10)
 
 
 def test_several_arms_have_a_row_each():

@@ -19,6 +19,8 @@ from causalrisk import (
     DesignWarning,
     OptionError,
     OutcomeRegression,
+    Survey,
+    UnavailableError,
     etable,
     pool,
 )
@@ -143,6 +145,77 @@ def test_ratios_on_the_logarithmic_scale(effect, scale):
     limits = np.exp(scipy.stats.t.interval(0.95, pooled.df[name], q.mean(), total**0.5))
     np.testing.assert_allclose(pooled.conf_int().loc[name], limits, rtol=1e-10)
     assert "logarithmic scale" in str(pooled.summary())
+
+
+def test_functions_of_the_parameters_are_pooled_by_rubins_rules(frames):
+    results = fits(frames)
+    pooled, names = pool(results), ("ATE", "POM[1] / POM[0] - 1")
+    found = pooled.nlcom(", ".join(names) + " = 2")
+    for j, (name, null) in enumerate(zip(names, (0, 2), strict=True)):
+        tests = [res.nlcom(name) for res in results]
+        q, u = (np.array([np.squeeze(getattr(test, what)) for test in tests]) for what in ("effect", "sd"))
+        qbar, t, _, _, df, _, _ = mice(q, u**2, 250 - 6)
+        p = 2 * scipy.stats.t.sf(abs(qbar - null) / t**0.5, df)
+        np.testing.assert_allclose([found.effect[j], found.sd[j], found.pvalue[j]], [qbar, t**0.5, p], rtol=1e-9)
+        limits = scipy.stats.t.interval(0.9, df, qbar, t**0.5)
+        np.testing.assert_allclose(found.conf_int(0.1)[j], limits, rtol=1e-9)
+    np.testing.assert_allclose(found.sd[0], pooled.bse["ATE"], rtol=1e-10)
+    assert list(found.summary_frame().index) == ["ATE", "POM[1] / POM[0] - 1"]
+    with pytest.raises(OptionError, match="cannot read"):
+        pooled.nlcom("ATT")
+
+
+def test_equivalence_of_pooled_effects(frames):
+    pooled = pool(fits(frames))
+    test = pooled.equivalence_test(1, 2.5)
+    t = (pooled.effect - np.array([1, 2.5])) / pooled.effect_se
+    p = [scipy.stats.t.sf(t[0], pooled.df["ATE"]), scipy.stats.t.cdf(t[1], pooled.df["ATE"])]
+    np.testing.assert_allclose(test.pvalues[0], p, rtol=1e-8)
+    np.testing.assert_allclose(test.conf_int().loc["ATE"], pooled.conf_int(0.1).loc["ATE"], rtol=1e-12)
+    assert "t (> 1)" in test.summary_frame() and "ATE: " in str(test)
+    binary = [frame.assign(y=(frame.y > frame.y.median()).astype(int)) for frame in frames]
+    ratio = pool(fits(binary, family="binomial", effect="ratio"))
+    name = ratio.params.index[0]
+    found = ratio.equivalence_test(low=1.2)
+    t = (np.log(ratio.effect) - np.log(1.2)) / (ratio.effect_se / ratio.effect)
+    np.testing.assert_allclose(found.pvalue, scipy.stats.t.sf(t, ratio.df[name]), rtol=1e-8)
+    np.testing.assert_allclose(found.conf_int().loc[name], ratio.conf_int(0.1).loc[name], rtol=1e-12)
+    with pytest.raises(OptionError, match="low"):
+        ratio.equivalence_test(-1)
+
+
+def test_methods_of_pooled_fits(frames):
+    binary = [frame.assign(y=(frame.y > frame.y.median()).astype(int)) for frame in frames]
+    text = pool(fits(binary, family="binomial", effect="ratio", cluster="firm")).methods()
+    for said in ("risk ratio", "6 imputed data sets", "Rubin 1987", "Barnard and Rubin (1999)", "logarithmic scale",
+                 "clustered by firm", "from seed 0."):  # fmt: skip
+        assert said in text
+    assert "normal" not in text  # intervals are of the t distribution
+    joint = pool(fits(frames, JRE, {"cov_type": "robust", "rng": 3})).methods()
+    assert "those of the first" in joint and "by IPWRA" not in joint and "from seed 3." in joint
+
+
+@pytest.mark.parametrize("name", ["balance", "report", "effects_by", "propensity_scores"])
+def test_what_pooled_results_lack_is_asked_of_a_fit(frames, name):
+    pooled = pool(fits(frames))
+    with pytest.raises(UnavailableError, match=rf"`pooled\.results\[0\]\.{name}"):
+        getattr(pooled, name)
+    with pytest.raises(AttributeError, match="PooledResults"):
+        pooled.nothing_of_the_kind  # noqa: B018
+
+
+def test_pooled_fits_with_missing_outcomes_and_a_survey():
+    frame = simulate(200, seed=2).assign(pw=1.0, stratum=np.arange(200) % 4, psu=np.arange(200) % 20)
+    rng, lost = np.random.default_rng(0), np.arange(200) % 5 == 0
+    data = [frame.assign(x1=frame.x1 + 0.1 * rng.normal(size=200), y=frame.y.where(~lost)) for _ in range(3)]
+    survey = Survey(weights="pw", strata="stratum", psu="psu")
+    made = fits(data, observed="(x1 + x2) * d", design=survey)
+    text = " ".join(str(pool(made).summary()).split())
+    assert "No outcome: 40 (20.0%)" in text and "40 rows without an outcome" in text
+    assert "Observed: (x1 + x2) * d" in text
+    assert "PSUs: psu (20)" in text and "Strata: stratum (4)" in text
+    with pytest.raises(DesignError, match="observation formula"):
+        pool([made[0], fits(data[1:2], observed="x1", design=survey)[0]])
 
 
 def test_percent_is_the_ratio_less_one():

@@ -304,7 +304,7 @@ def test_with_options(frame):
     expected = cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", propensity_link="probit").fit()
     np.testing.assert_array_equal(probit.fit().params, expected.params)
     assert model.options.propensity_link == "logit"
-    with pytest.raises(TypeError, match=r"'propensity'.*\n.*make a new model"):
+    with pytest.raises(TypeError, match="propensity"):
         model.with_options(propensity="x1")
 
 
@@ -327,38 +327,6 @@ def test_arrays_equal_formulas(frame):
 
 def test_ipw_is_hajek():
     assert cr.IPW is cr.Hajek
-
-
-def stop(*args, **kwargs):
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("cov_type", ["robust", "bootstrap"])
-@pytest.mark.parametrize("scanned", [False, True])
-@pytest.mark.parametrize("where", [
-    "estimators.joint.train.Trainer.train",
-    "estimators.fit.train_best",
-    "inference.covariance.check_monte_carlo",
-])  # fmt: skip
-def test_jre_interrupted_in_its_training_leaves_the_start(monkeypatch, where, scanned, cov_type):
-    frame = simulate(200)
-    data = cr.scan([frame[:90], frame[90:]]) if scanned else frame
-    monkeypatch.setattr(f"causalrisk.{where}", stop)
-    model = cr.JRE.from_formula("y ~ x1", data, treat="d")
-    with pytest.raises(cr.FitInterrupted) as caught:
-        model.fit(cov_type=cov_type, n_replicates=20, n_boot=20 if cov_type == "bootstrap" else None)
-    monkeypatch.undo()
-    left, start = caught.value.results, cr.IPWRA.from_formula("y ~ x1", frame, treat="d").fit()
-    assert left.summary().as_text().count("IPWRA") and "start" not in dir(left)
-    np.testing.assert_allclose(left.params, start.params, rtol=1e-9)
-    np.testing.assert_allclose(left.bse, start.bse, rtol=1e-9)
-
-
-def test_jre_interrupted_before_there_is_a_start_is_interrupted(monkeypatch):
-    monkeypatch.setattr("causalrisk.estimators.fit.estimate_of", stop)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        cr.JRE.from_formula("y ~ x1", simulate(200), treat="d").fit()
-    assert type(caught.value) is KeyboardInterrupt
 
 
 def test_several_effects_are_not_one():

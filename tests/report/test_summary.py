@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from html import unescape
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk import IPWRA, datasets
+from causalrisk import AIPW, IPWRA, datasets
 from tests.conftest import simulate
 
 
@@ -48,3 +50,40 @@ def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end
     (beyond,) = re.findall(r"fit\(anchor=([0-9.]+)\)", " ".join(str(res.summary()).split()))
     assert float(beyond) == pytest.approx(end * (3 if end > 1 else 1 / 3))
     model.fit(**options, anchor=float(beyond))
+
+
+def short(slope, n=300, square=1.0):
+    """A score of this slope, and an outcome whose square the formula misses."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=n)
+    d = (rng.random(n) < 1 / (1 + np.exp(-slope * x))).astype(int)
+    return pd.DataFrame({"y": x + square * x**2 + d + rng.normal(size=n), "x": x, "d": d, "g": np.arange(n)})
+
+
+SHORT = "is less than half of the"
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_a_note_says_where_the_interval_of_ipwra_is_too_short():
+    model = IPWRA.from_formula("y ~ x", short(2.2), treat="d")
+    res = model.fit()
+    arms = res.overlap()
+    worst = (arms["effective n"] / arms["n"]).idxmin()
+    assert arms["effective n"][worst] < arms["n"][worst] / 2
+    text = " ".join(str(res.summary()).split())
+    assert f"The effective n of arm '{worst}', {arms['effective n'][worst]:.1f}, {SHORT} {arms['n'][worst]}" in text
+    assert 'fit(cov_type="jackknife", use_t=True)' in text and "AIPW" in text
+    for options in ({"cov_type": "HC1"}, {"use_t": True}):
+        assert SHORT in " ".join(str(model.fit(**options).summary()).split())
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_no_such_note_with_good_overlap_the_remedies_or_another_target():
+    good = IPWRA.from_formula("y ~ x", short(0.5), treat="d")
+    poor = IPWRA.from_formula("y ~ x", short(2.2), treat="d")
+    fits = [
+        good.fit(), poor.fit(cov_type="jackknife", use_t=True), poor.fit(n_boot=19),
+        poor.with_options(target="overlap").fit(), AIPW.from_formula("y ~ x", short(2.2), treat="d").fit(),
+    ]  # fmt: skip
+    for res in fits:
+        assert SHORT not in " ".join(str(res.summary()).split())

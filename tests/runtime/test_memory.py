@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import sys
 
 import pytest
@@ -48,24 +46,3 @@ def test_free_memory_is_what_the_system_and_the_control_group_leave(tmp_path, mo
 
 def test_free_memory_of_this_computer():
     assert 0 <= free_memory() <= memory()
-
-
-FAULTS = """
-import resource
-import numpy as np
-import causalrisk as cr
-from causalrisk.simulation.designs import find_design
-data = find_design("strong").draw(1000, np.random.default_rng(0)).data
-model = cr.IPWRA.from_formula("y ~ x1 + x2", data, treat="d")
-model.fit()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-model.fit(n_boot=999, rng=0)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators")
-def test_resamples_of_a_small_sample_use_freed_memory_again():
-    """Not a page is cleared anew for most of the blocks; there are eleven of them, with some twenty arrays each."""
-    faults = int(subprocess.check_output([sys.executable, "-c", FAULTS], text=True))
-    assert faults < 3000

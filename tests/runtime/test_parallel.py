@@ -14,14 +14,12 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.errors import Failure
 from causalrisk.inference import covariance
 from causalrisk.runtime.workers import chosen_backend, ordered_map, worker_count
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 ROOT = Path(__file__).parents[2]
-WORKERS_AND_BUDGETS = ((1, None), (2, None), (4, None), (4, 1.0), (2, 1e12))  # bytes: 1 has room for one block
 
 
 def built(model, **options):
@@ -40,8 +38,8 @@ def processes():
 
 
 @pytest.mark.parametrize(("model", "options"), KINDS.values(), ids=KINDS)
-def test_fault_56_same_digits_for_any_workers_and_memory(model, options):
-    fits = [built(model).fit(n_jobs=j, memory=m, **options) for j, m in WORKERS_AND_BUDGETS]
+def test_fault_56_same_digits_for_any_workers(model, options):
+    fits = [built(model).fit(n_jobs=j, **options) for j in (1, 2, 4)]
     for res in fits[1:]:
         np.testing.assert_array_equal(res.boot_params, fits[0].boot_params)
         np.testing.assert_array_equal(res.cov_params(), fits[0].cov_params())
@@ -133,23 +131,6 @@ def test_fault_59_a_worker_dies(monkeypatch):
         assert not model.fit(**options).boot_params.isna().any(axis=None)
 
 
-def test_fault_58_interrupted_in_joblib_processes():
-    """The caller stops reading: blocks that wait are cancelled, and the next call works."""
-
-    def slow(number):
-        time.sleep(0.2)
-        return number
-
-    begun = time.monotonic()
-    with processes():
-        with pytest.raises(KeyboardInterrupt), ordered_map(slow, 500, 2) as results:
-            assert next(results) == 0
-            raise KeyboardInterrupt
-        with ordered_map(abs, 4, 2) as results:
-            assert list(results) == [0, 1, 2, 3]
-    assert time.monotonic() - begun < 30
-
-
 SCRIPT = """
 import multiprocessing
 import sys
@@ -212,18 +193,6 @@ def test_fault_60_joblib_is_not_imported_by_the_package():
     assert done.returncode == 0, done.stderr
 
 
-def test_an_interruption_was_lost_while_numpy_looked_at_the_name_of_a_failure():
-    """About one of a hundred interruptions of a bootstrap fell into a function of Python's enum, and was forgotten."""
-    called, flags = [], np.zeros(3, dtype=bool)
-    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_filename) if event == "call" else None)
-    try:
-        found = np.where(flags, Failure.SEPARATION, Failure.OK)
-        found[flags] = Failure.NOT_CONVERGED
-    finally:
-        sys.setprofile(None)
-    assert not [name for name in called if "numpy" not in name]
-
-
 def test_an_error_in_a_block_leaves_no_thread():
     def fail(block):
         raise ZeroDivisionError
@@ -237,13 +206,10 @@ def test_an_error_in_a_block_leaves_no_thread():
 
 
 def test_worker_count():
-    assert worker_count(4, None, 100.0) == 4
-    assert worker_count(4, 250.0, 100.0) == 2
-    assert worker_count(4, 1.0, 100.0) == 1
-    assert worker_count(-1, None, 100.0) >= 1
+    assert worker_count(4, 100.0) == 4
+    assert worker_count(-1, 100.0) >= 1
 
 
 def test_no_more_blocks_are_in_flight_than_fit_half_of_what_is_free(monkeypatch):
     monkeypatch.setattr("causalrisk.runtime.workers.free_memory", lambda: 1000.0)
-    assert [worker_count(8, None, size) for size in (50.0, 100.0, 240.0, 600.0)] == [8, 5, 2, 1]
-    assert [worker_count(8, given, 100.0) for given in (250.0, 1e12)] == [2, 5]  # and never more than that half
+    assert [worker_count(8, size) for size in (50.0, 100.0, 240.0, 600.0)] == [8, 5, 2, 1]

@@ -83,21 +83,6 @@ def test_blocks_end_in_any_order():
     assert blas_threads() == {2}
 
 
-def test_a_block_whose_end_was_interrupted_is_forgotten(monkeypatch):
-    class Interrupted:
-        def __enter__(self):
-            raise KeyboardInterrupt
-
-        def __exit__(self, *error):
-            pass
-
-    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, one_blas_thread():
-        patch.setattr(system, "_lock", Interrupted())
-    with one_blas_thread():
-        pass
-    assert blas_threads() == {2}
-
-
 def test_workers_of_joblib_have_one_thread():
     assert workers._following(lambda _: blas_threads(), os.getpid(), None) == {1}
     assert blas_threads() == {2}

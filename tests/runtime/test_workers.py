@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import threading
 import time
-from concurrent.futures import CancelledError
 from unittest import mock
 
 import joblib
@@ -19,7 +17,7 @@ from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, s
 from causalrisk.estimators import fit as stages
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.runtime import workers
-from causalrisk.runtime.workers import active_client, check_wanted, flat_map, ordered_map
+from causalrisk.runtime.workers import active_client, flat_map, ordered_map
 from causalrisk.simulation import run_study
 from tests.conftest import simulate
 from tests.dask_cluster import local_cluster
@@ -69,41 +67,6 @@ def test_errors_are_those_of_the_work(workers):
     with pytest.raises(ZeroDivisionError):
         found.extend(flat_map(fail, range(9), workers))
     assert threading.active_count() == threads
-
-
-def until_given_up(path):
-    """Work that would take a minute, and says when it begins and when it is told that nobody waits for it."""
-    (path / f"begun.{threading.get_ident()}").touch()
-    end = time.monotonic() + 60
-    try:
-        while time.monotonic() < end:
-            check_wanted()
-            yield time.sleep(0.01)
-    except CancelledError:
-        (path / "given up").touch()
-        raise
-
-
-def seen(path, pattern):
-    """Wait until there is such a file."""
-    end = time.monotonic() + 30
-    while not list(path.glob(pattern)):
-        assert time.monotonic() < end, pattern
-        time.sleep(0.01)
-
-
-def interrupted(path):
-    """Interrupt such work once it has begun."""
-    threading.Thread(target=lambda: (seen(path, "begun.*"), _thread.interrupt_main())).start()
-    with pytest.raises(KeyboardInterrupt):
-        list(flat_map(until_given_up, [path] * 4, 2))
-    seen(path, "given up")
-
-
-def test_threads_give_up_what_nobody_waits_for(tmp_path):
-    threads = threading.active_count()
-    interrupted(tmp_path)
-    assert threading.active_count() <= threads
 
 
 @pytest.fixture(scope="module")
@@ -291,27 +254,6 @@ def test_every_worker_is_given_items_at_once(dask, tmp_path):
     with distributed.Client(dask) as client:
         client.wait_for_workers(2)
         assert len(set(flat_map(until_two, [tmp_path] * 4, 1))) == 2
-
-
-def test_dask_workers_give_up_what_nobody_waits_for(dask, tmp_path):
-    import distributed
-
-    with distributed.Client(dask):
-        interrupted(tmp_path)
-
-
-def given_up_once(path):
-    if not (path / "given up").exists():
-        (path / "given up").touch()
-        raise CancelledError
-    yield "done"
-
-
-def test_what_a_worker_that_closes_gave_up_is_done_again(dask, tmp_path):
-    import distributed
-
-    with distributed.Client(dask):
-        assert list(flat_map(given_up_once, [tmp_path], 1)) == ["done"]
 
 
 def test_errors_of_a_worker_name_the_file(folder, dask):

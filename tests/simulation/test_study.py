@@ -1,4 +1,4 @@
-"""Studies: the same frame whatever the number of processes, order and interruptions; failures; tables by hand."""
+"""Studies: the same frame whatever the number of processes and order; failures; tables by hand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def assert_same(left, right):
     pd.testing.assert_frame_equal(left.table, right.table, check_exact=True)
 
 
-# --- seeds, processes, interruptions -------------------------------------------------------------------------------
+# --- seeds, processes ----------------------------------------------------------------------------------------------
 
 
 def test_processes_do_not_change_the_frame(small):

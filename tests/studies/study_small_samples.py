@@ -1,8 +1,8 @@
 """Coverage of 95% intervals with few clusters, rows, or units of a survey, or many columns; and sizes of joint tests.
 
-Run  python -m tests.studies.study_small_samples clusters  (or assigned, rows, columns, surveys, tests) from the root of
-a copy of the source. It stores the table that the pages on small samples and surveys show; `--sims` says how many
-samples.
+Run  python -m tests.studies.study_small_samples clusters  (or assigned, overlap, rows, columns, surveys, tests) from
+the root of a copy of the source. It stores the table that the pages on small samples, standard errors and surveys show;
+`--sims` says how many samples.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def expit(values):
     return 1 / (1 + np.exp(-values))
 
 
-def clusters(count, equal, assigned, rng):
+def clusters(count, equal, assigned, rng, size=SIZE):
     """Rows in clusters whose outcomes and effects share an error; the mean effect is 1.
 
     Parameters
@@ -66,15 +66,17 @@ def clusters(count, equal, assigned, rng):
     count : int
         Clusters.
     equal : bool
-        Whether all have 20 rows; else sizes are exponential, five or more.
+        Whether all have `size` rows; else sizes are exponential, five or more.
     assigned : bool
         Whether the treatment is assigned to half of the clusters; else it is each row's own.
     rng : Generator
         Source of randomness.
+    size : int
+        Rows of a cluster, on average.
     """
-    sizes = np.full(count, SIZE)
+    sizes = np.full(count, size)
     if not equal:
-        sizes = np.maximum(5, np.round(SIZE * rng.gamma(1.0, 1.0, count))).astype(int)
+        sizes = np.maximum(5, np.round(size * rng.gamma(1.0, 1.0, count))).astype(int)
     g, n = np.repeat(np.arange(count), sizes), int(sizes.sum())
     u, v, c = rng.normal(size=(3, count))
     x1, x2 = 0.6 * c[g] + 0.8 * rng.normal(size=n), rng.normal(size=n)
@@ -156,10 +158,31 @@ def of_clusters(count, equal, seed):
     return of_estimators(clusters(count, equal, False, np.random.default_rng(seed)), OF_CLUSTERS, 1.0, cluster="g")
 
 
-def of_assigned(count, equal, seed):
-    """Intervals where clusters were assigned."""
-    data = clusters(count, equal, True, np.random.default_rng(seed))
-    return of_estimators(data, OF_CLUSTERS, 1.0, cluster="g", propensity="x2")
+def of_assigned(count, size, equal, seed):
+    """Intervals where whole clusters were assigned, half of them to each arm."""
+    data = clusters(count, equal, True, np.random.default_rng(seed), size)
+    model = IPWRA.from_formula("y ~ x1 + x2", data, treat="d", cluster="g", propensity="x2")
+    kinds = {kind: OF_CLUSTERS[kind] for kind in ("z", "t, factor", "jackknife, t")}
+    return {"IPWRA": intervals(model, kinds, 1.0, False)}
+
+
+def of_overlap(slope, square, n, seed):
+    """Intervals where the score's slope is given and the outcome formula may miss a square.
+
+    The names of the errors say whether the weights leave at least half of the rows of every arm.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    d = (rng.random(n) < expit(slope * x)).astype(int)
+    data = pd.DataFrame({"y": d + x + square * x**2 + rng.normal(size=n), "d": d, "x": x})
+    kinds = {kind: OF_ROWS[kind] for kind in ("z", "jackknife, t")}
+    weights = IPWRA.from_formula("y ~ x", data, treat="d").fit().overlap()
+    half = "half" if (weights["effective n"] / weights["n"]).min() >= 0.5 else "less"
+    found = {}
+    for model in (IPWRA, AIPW):
+        made = intervals(model.from_formula("y ~ x", data, treat="d"), kinds, 1.0, False)
+        found[model.spec.name] = {f"{kind}, {half}": value for kind, value in made.items()}
+    return found
 
 
 def of_rows(n, seed):
@@ -203,9 +226,12 @@ def of_surveys(strata, seed):
 
 
 SIZES = [(count, equal) for count in (6, 12, 30) for equal in (True, False)]
+ASSIGNED = [(6, 20, True), (8, 15, True), (12, 20, True), (12, 20, False), (30, 20, True), (30, 20, False)]
+SLOPES = [(2.2, 1, 100), (2.2, 1, 300), (2.2, 0, 300), (1.2, 1, 100), (1.2, 1, 300), (0.5, 1, 100), (0.5, 1, 300)]
 CELLS = {
     "clusters": (of_clusters, ["clusters", "equal"], SIZES),
-    "assigned": (of_assigned, ["clusters", "equal"], SIZES),
+    "assigned": (of_assigned, ["clusters", "size", "equal"], ASSIGNED),
+    "overlap": (of_overlap, ["slope", "square", "n"], SLOPES),
     "rows": (of_rows, ["n"], [(30,), (40,), (60,)]),
     "columns": (of_columns, ["covariates"], [(10,), (20,), (30,), (40,), (60,)]),
     "surveys": (of_surveys, ["strata"], [(6,), (12,), (30,)]),

@@ -55,7 +55,8 @@ def wald_rejections(estimator: type, n: int, samples: int, square: float) -> pd.
         effects = res.params.to_numpy()[:2]
         w = {name: effects @ np.linalg.solve(matrix, effects) for name, matrix in covariances.items()}
         rejected = {name: value > stats.chi2.ppf(1 - LEVEL, 2) for name, value in w.items()}
-        rejected["robust, F"] = w["robust"] / 2 > stats.f.ppf(1 - LEVEL, 2, n - 9)
+        for name, df in (("robust", n - 9), ("HC1", n - 9), ("jackknife", n - 1)):
+            rejected[f"{name}, F"] = w[name] / 2 > stats.f.ppf(1 - LEVEL, 2, df)
         found.append(rejected)
     return pd.DataFrame(found).mean()
 
@@ -71,8 +72,8 @@ def main() -> None:
             share = (balance_pvalues(n, target, options.samples) < LEVEL).mean()
             print(f"balance_test, n = {n}, target {target}: rejects {share:.3f}")
     for square in (1.0, 0.0):
-        for n in (300, 1000):
-            samples = options.samples if n == 300 else options.samples // 2
+        for n in (100, 300, 1000):
+            samples = options.samples if n < 1000 else options.samples // 2
             for estimator in (IPWRA, AIPW):
                 shares = wald_rejections(estimator, n, samples, square)
                 print(f"wald_test, square {square:g}, n = {n}, {estimator.spec.name}: {shares.round(3).to_dict()}")

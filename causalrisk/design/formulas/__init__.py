@@ -1,1 +1,1 @@
-"""Formulas: other notations recognised, names resolved, safety, and the evaluation by patsy."""
+"""Formulas: other notations recognised, names resolved, and the evaluation by patsy."""

@@ -16,41 +16,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import patsy.builtins
+from patsy import EvalEnvironment
 from patsy.categorical import CategoricalSniffer, categorical_to_int
 from patsy.parse_formula import parse_formula
 
 from causalrisk.design.dtypes import listing
-from causalrisk.design.formulas.dialects import PARSER, refuse_foreign
-from causalrisk.design.formulas.terms import Use, computes, rewrite, uses, with_calls_told
+from causalrisk.design.formulas.foreign import refuse_foreign
+from causalrisk.design.formulas.terms import PARSER, Use, computes, rewrite, uses, with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 OPTIONS = {"observation": "observed"}  # of the models that go by another name there
 MOST_TERMS = 10_000  # terms that * and ** may be expanded to
-LONGEST, MOST_SAFE = 10_000, 1_000  # characters and terms of a formula that is not trusted
 BLOCK = 4096  # rows of a matrix that are filled at a time, which the processor's cache has room for
 MANY_TERMS = 100  # a recursion error is blamed on terms beyond so many, else on parentheses
-_readers_without_trust = 0
 
 
-@contextmanager
-def only_safe() -> Iterator[None]:
-    """Trust no formula while the block runs: in the whole process, names are looked up of safe formulas alone.
-
-    `causalrisk.design.formulas.scope` says which these are.
-    """
-    global _readers_without_trust
-    _readers_without_trust += 1  # a count, so that the end of one block is not the end of another
-    try:
-        yield
-    finally:
-        _readers_without_trust -= 1
-
-
-def trusted() -> bool:
-    """Return True if formulas are run as they are."""
-    return _readers_without_trust == 0
+def callers_variables(depth: int) -> Any:
+    """Return variables that formulas may name, and ``np``: those `depth` calls above the function that asks."""
+    return EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
 
 
 @dataclass(frozen=True)
@@ -122,7 +107,7 @@ class Scope:
     constants: Mapping[str, Any]
 
 
-def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
+def parse(text: str, model: str, notes: list[str]) -> Formula:
     """Split a formula into terms.
 
     Parameters
@@ -133,8 +118,6 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
         The model it belongs to.
     notes : list of str
         Lines are appended for terms that probably mean something else than they do.
-    **known
-        The names of `treatment` and `outcome`, for messages.
 
     Returns
     -------
@@ -153,15 +136,10 @@ def parse(text: str, model: str, notes: list[str], **known: str) -> Formula:
     text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
     if not text.split("~", 1)[-1].strip():
         raise _empty(model, text)
-    if not trusted() and len(text) > LONGEST:
-        raise DesignError(
-            f"the {model} formula has {len(text):,} characters; expected at most {LONGEST:,} of a safe formula.\n"
-            "Make columns of the file of its long terms first."
-        )
-    refuse_foreign(text, model, **known)
+    refuse_foreign(text, model)
     try:
         tree = parse_formula(text)
-        if (count := _written_out(tree)) > (MOST_TERMS if trusted() else MOST_SAFE):
+        if (count := _written_out(tree)) > MOST_TERMS:
             raise _too_many(model, f"{count:,} terms when it is written out")
         terms = patsy.ModelDesc.from_formula(tree)
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))

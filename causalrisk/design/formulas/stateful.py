@@ -15,10 +15,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, check_finite, in_words, value_of
 from causalrisk.design.formulas.scope import is_function
-from causalrisk.design.formulas.terms import with_calls_told
+from causalrisk.design.formulas.terms import parsed, with_calls_told
 from causalrisk.errors import DesignError
 from causalrisk.numerics import blocks
 from causalrisk.numerics.blocks import Percentiles, Search, Spread, Tally, numbers_of

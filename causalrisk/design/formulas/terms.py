@@ -5,13 +5,22 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any, NamedTuple
 
-from causalrisk.design.formulas.dialects import QUOTED, bitwise_or_and, parsed
+from causalrisk.design.formulas.foreign import QUOTED
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError
+
+PARSER = threading.Lock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
+
+
+def parsed(code: str) -> ast.Expression:
+    """Parse an expression, one thread at a time."""
+    with PARSER:
+        return ast.parse(code, mode="eval")
 
 
 class Use(NamedTuple):
@@ -59,9 +68,14 @@ def uses(code: str) -> tuple[Use, ...]:
             raise DesignError(
                 f"{code!r} uses ^, which in Python is the bitwise exclusive or, not a power.\nType  I({left}**{right})."
             )
-    joined = bitwise_or_and(code)
-    if joined:
-        raise DesignError(joined)
+    joined = tree.body
+    plain = isinstance(joined, ast.BinOp) and not isinstance(joined.left, ast.Compare | ast.BinOp)
+    if plain and isinstance(joined, ast.BinOp) and isinstance(joined.op, ast.BitOr | ast.BitAnd):
+        left, right = ast.unparse(joined.left), ast.unparse(joined.right)
+        raise DesignError(
+            f"{code!r} joins variables by a bitwise operator. Use `{left} + C({right})` for fixed effects, "
+            f"`{left}:{right}` for an interaction, or `I({code})` if you mean that."
+        )
     _Renamer(tree, note).visit(tree)
     return tuple(found)
 

@@ -144,11 +144,6 @@ def _spans_of(k: int, directions: Array, block: CodedBlock) -> tuple[Array, Arra
     return arm_spans(block.Z, block.arm, k, directions)
 
 
-def _marked(keep: np.ndarray, block: CodedBlock) -> np.ndarray:
-    """Which rows of a block are among some, marked by their numbers."""
-    return np.asarray(keep[block.position])
-
-
 def _outcomes(block: CodedBlock) -> Array:
     """Outcome, and outcome less its offset, shape (n, 2)."""
     return np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
@@ -230,10 +225,6 @@ class ScannedDesign(Rowless, Design):
         """Return the blocks of rows, in this process."""
         self._known_coder()
         return self.source.blocks()
-
-    def subset(self, keep: np.ndarray, reason: str) -> ScannedDesign:
-        """As `Design.subset`."""
-        return self.trimmed(partial(_marked, keep), reason, 1, None)
 
     def trimmed(
         self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
@@ -346,11 +337,6 @@ class ScannedDesign(Rowless, Design):
         return self.knows_scan and self._known_coder().reader.scan.reads(path)
 
     @property
-    def keeps_rows(self) -> bool:
-        """Whether its rows were kept, so that passes do not read the files."""
-        return isinstance(self.source.source, Store)
-
-    @property
     def has_binary_outcome(self) -> bool:
         """Whether every outcome is 0 or 1: between these, its variance is the largest for its mean."""
         mean, deviation = self.outcome_moments
@@ -397,12 +383,13 @@ def design_from_scan(
     propensity: str | None,
     frame: Mapping[str, Any],
     constant_outcome: bool,
+    joint_outcome: bool,
 ) -> ScannedDesign:
     """Make a design from formulas and a scan, in two passes over the data.
 
     Parameters
     ----------
-    formula, columns, propensity, frame, constant_outcome
+    formula, columns, propensity, frame, constant_outcome, joint_outcome
         As in `design_from_formula`; what goes by rows is named by its column.
     scan : Scan
         The data.
@@ -417,7 +404,7 @@ def design_from_scan(
     DesignError
         If the data and formulas do not describe a model that can be fitted.
     """
-    reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame={"np": np, **frame})
+    reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame)
     found = first_pass(reader)
     notes = [*reader.notes, *check_drawn(found.lines, found.extent.read, found.extent.n, reader.by)]
     if found.first is None:
@@ -433,7 +420,7 @@ def design_from_scan(
             f'{why}: every pass reads the data again. Type  folder="..."  in scan(), on a disk that has the room.'
         )
     models = coder.outcome, coder.propensity, None if coder.observed is None else coder.observed.names
-    rules, limits = Rules.of(columns, constant_outcome), partial(spans, rows, len(coder.arms.labels))
+    rules, limits = Rules.of(columns, constant_outcome, joint_outcome), partial(spans, rows, len(coder.arms.labels))
     made = _design(coder, (rows, files), seen, models, notes, rules, found.lines, limits)
     for note in notes:
         warn_user(note, DesignWarning)
@@ -519,13 +506,14 @@ def _design(
     basis, constant = seen.X.basis(keep)
     source, files = (view.after(partial(of_columns, keep, keep_z, keep_seen)) for view in rows)
     one = reader.outcome.right_text == reader.assigned.right_text and outcome.names == propensity.names
+    ledger = ledger_frame(lines)
     return ScannedDesign(
         coder=coder,
         source=source,
         files=files,
         n=n,
         nobs=int(size.sum()),
-        n_dropped=coder.extent.read - n,
+        n_dropped=coder.extent.read - n - int(ledger.loc[ledger["formula"] == "subpop", "dropped"].sum()),
         n_clusters=len(np.unique(seen.members // len(arms.labels))),
         arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,
@@ -547,7 +535,7 @@ def _design(
         propensity_names=propensity.names,
         formula=reader.outcome.text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {reader.assigned.right_text}",
-        sample_ledger=ledger_frame(lines),
+        sample_ledger=ledger,
         notes=tuple(notes),
         rules=rules,
         missing=columns.missing,

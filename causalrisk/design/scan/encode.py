@@ -34,7 +34,7 @@ from causalrisk.design.treatment import Arms, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.multiplicities import CHUNK
-from causalrisk.runtime.workers import check_wanted, flat_map
+from causalrisk.runtime.workers import flat_map
 
 T = TypeVar("T")
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
@@ -316,7 +316,6 @@ def _where(block: CodedBlock) -> str:
 
 
 def _on_block(function: Callable[[CodedBlock], T], block: CodedBlock) -> Iterator[tuple[int, T]]:
-    check_wanted()
     yield len(block.y), function(block)
 
 

@@ -15,10 +15,9 @@ import pandas as pd
 from causalrisk.design.design import Rowless
 from causalrisk.design.dtypes import looks_numeric, plain
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas.dialects import parsed
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
-from causalrisk.design.formulas.terms import codes_of
+from causalrisk.design.formulas.terms import codes_of, parsed
 from causalrisk.design.rows import Line, check_exact, check_groups, check_smallest, no_rows_left
 from causalrisk.design.scan.encode import BlockCoder
 from causalrisk.design.scan.files import by_place

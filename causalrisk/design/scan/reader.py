@@ -30,7 +30,7 @@ from causalrisk.design.survey import ROLES, replicate_values
 from causalrisk.design.tables import Table, as_table, condition_names, is_column
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import taken
-from causalrisk.runtime.workers import check_wanted, flat_map, progress_bar
+from causalrisk.runtime.workers import flat_map, progress_bar
 
 T = TypeVar("T")
 MINUTES = 100  # seconds from which the time left is in minutes
@@ -438,7 +438,6 @@ def _of_piece(
     """Apply a function to each block of a piece."""
     piece, (first, number) = given
     for rows in reader.blocks(piece, first):
-        check_wanted()
         yield Done(rows.n, rows.read, rows.mark, function(rows, number)) if rows.n else Done(0, rows.read, Mark())
         number += rows.n
 
@@ -472,16 +471,16 @@ def check_names(columns: ColumnOptions) -> None:
 
 
 def _constants(frame: Mapping[str, Any], names: list[str], text: str) -> dict[str, Any]:
-    """Variables of the caller's scope that do not go by rows; a DesignError where formulas use others."""
-    arrays = {name for name, value in frame.items() if is_column(value) and not isinstance(value, list | tuple)}
-    for name in sorted(arrays.difference(names)):
-        if re.search(rf"(?<![\w.]){re.escape(name)}\b", text):
+    """Variables of the caller's scope that formulas use; a DesignError where one goes by rows and is no column."""
+    used = {name: frame[name] for name in sorted({*re.findall(r"(?<![\w.])[^\W\d]\w*", text)}) if name in frame}
+    for name, value in used.items():
+        if name not in names and is_column(value) and not isinstance(value, list | tuple):
             raise DesignError(
-                f"the formulas use {name!r}, which is no column of the scan but a {type(frame[name]).__name__} of the "
+                f"the formulas use {name!r}, which is no column of the scan but a {type(value).__name__} of the "
                 "calling scope; expected columns, as the rows of a scan come in blocks.\n"
                 "Write it to the files; if it is an option such as levels=, make it a list."
             )
-    return {name: value for name, value in frame.items() if name not in arrays or name in names}
+    return used
 
 
 def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[str]) -> None:

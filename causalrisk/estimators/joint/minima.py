@@ -139,7 +139,7 @@ class LinearRows:
 
 @dataclass(frozen=True)
 class RiskSums:
-    """What the net biases, V and the averages need of the rows, all of them or a group, under m resamples.
+    """What the net biases, V and the averages need of the rows under m resamples.
 
     Parameters
     ----------
@@ -170,19 +170,17 @@ class LinearSums:
         Products of pairs of E under the weights of IPWRA.
     trained : ndarray, shape (K, e (e + 1) / 2, m)
         The same under the weights of the losses and of the part `own_sd` of V.
-    risks : tuple of RiskSums
-        Those of everybody, or of each group.
+    risk : RiskSums
+        What the net biases, V and the averages need.
     """
 
     started: Array
     trained: Array
-    risks: tuple[RiskSums, ...]
+    risk: RiskSums
 
     @classmethod
-    def of(
-        cls, rows: LinearRows, criterion: JointCriterion, resampled: ResampledWeights, views: Sequence[ResampledWeights]
-    ) -> LinearSums:
-        """Sum over rows with their weights, and those within each group, which are everybody's where there is one."""
+    def of(cls, rows: LinearRows, criterion: JointCriterion, resampled: ResampledWeights) -> LinearSums:
+        """Sum over rows with their weights."""
         sample, share = rows.sample, resampled.share
 
         def products(weights: Array) -> Array:
@@ -190,24 +188,23 @@ class LinearSums:
 
         started = products(share * resampled.at.w)
         if criterion.full_risk:
-            variance = sum((view.moments.own_sd**2 for view in views), np.zeros(1)) / len(views)
             squares = np.diag(criterion.D)[:, None, None]
-            trained = criterion.alpha_sigma2 * started + squares * products(share * variance)
+            trained = criterion.alpha_sigma2 * started + squares * products(share * resampled.moments.own_sd**2)
         else:
             trained = criterion.alpha_sigma2 * products(share * resampled.moments.mean.w)
-        return cls(started, trained, tuple(_risk_sums(rows, criterion, view) for view in views))
+        return cls(started, trained, _risk_sums(rows, criterion, resampled))
 
 
-def _risk_sums(of_rows: LinearRows, criterion: JointCriterion, view: ResampledWeights) -> RiskSums:
+def _risk_sums(of_rows: LinearRows, criterion: JointCriterion, resampled: ResampledWeights) -> RiskSums:
     columns, slices, p = of_rows.columns, of_rows.sample.slices, of_rows.sample.X.columns.shape[1]
-    share, at = view.share, view.at
+    share, at = resampled.share, resampled.at
     forms = columns[:, : p + 1] * np.append(np.ones(p), -1.0)  # of the derivative of an arm's bias, and of the bias
     weighted = share * at.w
-    of_mean = [share * weights for weights in _kinds(view.moments.mean)]
-    parts = view.moments.parts if criterion.full_risk else []
+    of_mean = [share * weights for weights in _kinds(resampled.moments.mean)]
+    parts = resampled.moments.parts if criterion.full_risk else []
     return RiskSums(
         fitted=np.stack([weighted[rows].T @ forms[rows] for rows in slices])[:, None],
-        replicated=view.replicated.sums(share, forms[:, None]),
+        replicated=resampled.replicated.sums(share, forms[:, None]),
         first=np.stack([[columns[rows].T @ weights[rows] for weights in of_mean] for rows in slices]),
         second=np.array([_second_products(slices, share, part, of_rows.pairs) for part in parts]),
         tilted=columns.T @ (share * at.tilt),
@@ -240,8 +237,8 @@ class Solved:
         Coefficients.
     failures : ndarray of int8, shape (m,)
         What failed.
-    averages : tuple of ndarray, shape (K, m)
-        Averages of the predictions over the target, or over that of each group.
+    averages : ndarray, shape (K, m)
+        Averages of the predictions over the target.
     biases : ndarray, shape (K, m)
         Biases of the arms averaged over the replicates.
     starts : Starts
@@ -250,7 +247,7 @@ class Solved:
 
     theta: Array
     failures: NDArray[np.int8]
-    averages: tuple[Array, ...]
+    averages: Array
     biases: Array
     starts: Starts
 
@@ -271,7 +268,7 @@ class LinearObjectives:
     def __init__(self, models: LinearModels, criterion: JointCriterion, sums: LinearSums) -> None:
         self.models, self.criterion, self.sums = models, criterion, sums
         self.n_arms, self.p = models.theta.shape
-        self.width = sums.risks[0].tilted.shape[0]
+        self.width = sums.risk.tilted.shape[0]
 
     @cached_property
     def starts(self) -> Starts:
@@ -283,7 +280,7 @@ class LinearObjectives:
         failures = first_failure(*(failed for _, failed in found))
         change = np.where(failures == Failure.OK, np.stack([step for step, _ in found]), 0.0)
         theta = self.models.theta[..., None] + change
-        return Starts(theta, self.averages(self.sums.risks[0], theta), failures)
+        return Starts(theta, self.averages(theta), failures)
 
     def minima(self) -> Solved:
         """Minimise them."""
@@ -293,24 +290,20 @@ class LinearObjectives:
         step, singular = solve_stacked(equations)
         moved = unit * step.reshape(*self.models.theta.shape, -1)
         theta = self.models.theta[..., None] + moved
-        averages = tuple(self.averages(risk, theta) for risk in self.sums.risks)
         failures = np.where(singular, Failure.SINGULAR_OUTCOME, Failure.OK).astype(np.int8)
-        return Solved(theta, failures, averages, self.biases(self.sums.risks[0], moved), self.starts)
+        return Solved(theta, failures, self.averages(theta), self.biases(moved), self.starts)
 
     def equations(self) -> tuple[Array, Array]:
         """Equations of the net biases with the largest penalty, (m, r, K p + 1), and the Gram matrix of the others."""
-        strict, gram = [], self._fit_gram()
-        for risk in self.sums.risks:
-            fitted, replicated = (contrasted(forms, self.criterion) for forms in (risk.fitted, risk.replicated))
-            count = risk.replicated.shape[1]
-            if not self.criterion.full_risk:
-                strict.append(penalised(self.criterion, fitted, replicated, count)[1])
-                continue
-            strict.append(np.sqrt(self.criterion.fitted_penalty) * fitted)
-            of_biases = replicated[..., :-1].transpose(0, 2, 1) @ replicated
-            of_biases *= self.criterion.penalty / count
-            gram += (of_biases + self._variance_gram(risk)) / len(self.sums.risks)
-        return np.concatenate(strict, axis=1) / np.sqrt(len(strict)), gram
+        risk, gram = self.sums.risk, self._fit_gram()
+        fitted, replicated = (contrasted(forms, self.criterion) for forms in (risk.fitted, risk.replicated))
+        count = risk.replicated.shape[1]
+        if not self.criterion.full_risk:
+            return penalised(self.criterion, fitted, replicated, count)[1], gram
+        of_biases = replicated[..., :-1].transpose(0, 2, 1) @ replicated
+        of_biases *= self.criterion.penalty / count
+        gram += of_biases + self._variance_gram()
+        return np.sqrt(self.criterion.fitted_penalty) * fitted, gram
 
     def _fit_gram(self) -> Array:
         """Gram matrix of the equations of a weighted fit of each arm, shape (m, K p, K p + 1)."""
@@ -321,20 +314,21 @@ class LinearObjectives:
             gram[:, block, block], gram[:, block, -1] = products[:, :p, :p], products[:, :p, p]
         return gram
 
-    def biases(self, risk: RiskSums, step: Array) -> Array:
+    def biases(self, step: Array) -> Array:
         """Biases of the arms averaged over the replicates, a step (K, p, m) from the models; shape (K, m)."""
-        own = risk.first[:, EXCESS] + risk.first[:, TILT]
+        own = self.sums.risk.first[:, EXCESS] + self.sums.risk.first[:, TILT]
         return (own[:, : self.p] * step).sum(axis=1) - own[:, self.p]
 
-    def averages(self, risk: RiskSums, theta: Array) -> Array:
+    def averages(self, theta: Array) -> Array:
         """Averages of the predictions over the target under coefficients (K, p, m); shape (K, m)."""
-        return (risk.tilted[: self.p] * theta).sum(axis=1) + risk.tilted[self.p + 2 :].sum(axis=0)
+        tilted = self.sums.risk.tilted
+        return (tilted[: self.p] * theta).sum(axis=1) + tilted[self.p + 2 :].sum(axis=0)
 
-    def _variance_gram(self, risk: RiskSums) -> Array:
+    def _variance_gram(self) -> Array:
         """Gram matrix of the equations of V but for the part `own_sd`, shape (m, K p, K p + 1)."""
-        n_arms, p, D = self.n_arms, self.p, self.criterion.D
+        n_arms, p, D, risk = self.n_arms, self.p, self.criterion.D, self.sums.risk
         m, total = risk.tilted.shape[1], np.zeros(1)
-        combined = self._combinations(risk)
+        combined = self._combinations()
         for part in risk.second:
             for weights, packed in zip(combined, part, strict=True):
                 total = total + weights @ self._products(packed) @ weights.transpose(0, 2, 1)
@@ -353,9 +347,9 @@ class LinearObjectives:
             found[:, i, :, j] = found[:, j, :, i] = unpack_symmetric(products, e)
         return found.reshape(-1, kinds * e, kinds * e)
 
-    def _combinations(self, risk: RiskSums) -> list[Array]:
+    def _combinations(self) -> list[Array]:
         """For rows of each arm, psi' and psi of all arms as combinations of E times weights, (m, K (p + 1), F e)."""
-        n_arms, p, e = self.n_arms, self.p, self.width
+        n_arms, p, e, risk = self.n_arms, self.p, self.width, self.sums.risk
         first, kinds, m = risk.first, risk.first.shape[1], risk.tilted.shape[1]
         tilted = first[:, TILT].sum(axis=0)
         own, one, error = first[:, EXCESS] + first[:, TILT], p + 1, p
@@ -509,7 +503,7 @@ class NonlinearObjectives:
 
     def centres(self, theta: Array) -> VarianceCentres | None:
         """Return what centres psi of the full sample at theta, shape (K, p, 1), where there is V."""
-        return next(iter(self.first_pass(theta)[0].centres), None)
+        return self.first_pass(theta)[0].centres
 
     def _by_arm(self, theta: Array) -> Array:
         return theta.reshape(self.objective.sample.n_arms, -1, theta.shape[1])
@@ -539,13 +533,13 @@ class NonlinearObjectives:
 
 def _first_pass(objective: JointObjective, resampled: ResampledWeights, point: Point) -> FirstPassSums:
     with np.errstate(all="ignore"):  # where a step goes too far sums are not finite
-        return objective.first_pass(objective.means(point.theta), resampled.views(objective.groups))
+        return objective.first_pass(objective.means(point.theta), resampled)
 
 
 def _terms(objective: JointObjective, resampled: ResampledWeights, point: Point) -> ObjectiveTerms:
     first_pass = cast(FirstPassSums, point.first_pass)
     with np.errstate(all="ignore"):
-        return objective.terms(objective.means(point.theta), resampled, resampled.views(objective.groups), first_pass)
+        return objective.terms(objective.means(point.theta), resampled, first_pass)
 
 
 def _walls(objective: JointObjective, resampled: ResampledWeights, point: Point) -> Any:
@@ -593,14 +587,13 @@ def solve(objective: JointObjective, passes: JointPasses, models: LinearModels, 
 
 
 def _linear_sums(models: LinearModels, objective: JointObjective, resampled: ResampledWeights, _: Point) -> LinearSums:
-    views = resampled.views(objective.groups)
-    return LinearSums.of(models.rows(objective.sample), objective.criterion, resampled=resampled, views=views)
+    return LinearSums.of(models.rows(objective.sample), objective.criterion, resampled)
 
 
-def _mean_sums(objective: JointObjective, resampled: ResampledWeights, point: Point) -> tuple[tuple[Array, ...], Array]:
-    """Sum arm means of each view, and biases averaged over the replicates, (K, m), at theta (K, p, m)."""
-    sample, views = objective.sample, resampled.views(objective.groups)
+def _mean_sums(objective: JointObjective, resampled: ResampledWeights, point: Point) -> tuple[Array, Array]:
+    """Sum arm means, and biases averaged over the replicates, (K, m), at theta (K, p, m)."""
+    sample = objective.sample
     predicted = sample.family.mean(shifted(sample.X.columns @ point.theta, sample.offset, axis=-2))
-    means = tuple((resampled.share * view.at.tilt * predicted).sum(axis=1) for view in views)
+    means = (resampled.share * resampled.at.tilt * predicted).sum(axis=1)
     error = resampled.share * resampled.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
     return means, np.stack([error[rows].sum(axis=0) for rows in sample.slices])

@@ -37,7 +37,7 @@ from causalrisk.estimators.joint.variance import DPsiSums, EffectVariance, Outco
 from causalrisk.estimators.sample import Sample, part_of, shifted
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns
-from causalrisk.propensity.replicates import GroupWeights, ReplicateWeights, WeightMoments, weighted_sums
+from causalrisk.propensity.replicates import ReplicateWeights, WeightMoments, weighted_sums
 from causalrisk.propensity.weights import ImportanceWeights
 
 
@@ -191,18 +191,6 @@ class ResampledWeights:
         """Return the resamples with the moments of their replicates."""
         return cls(share, at, replicated, replicated.moments(at), start_theta)
 
-    def views(self, groups: Array | None) -> list[ResampledWeights]:
-        """Return the resamples restricted to each group, shape (n, G), and divided by its share; or themselves."""
-        if groups is None:
-            return [self]
-        found = []
-        for inside in groups.T:
-            share = (self.share * self.at.tilt * inside[:, None]).sum(axis=0)
-            factor = inside[:, None] / np.where(share > 0, share, 1.0)
-            replicated, moments = GroupWeights(self.replicated, factor), self.moments.scaled(factor)
-            found.append(ResampledWeights(self.share, self.at.scaled(factor), replicated, moments, self.start_theta))
-        return found
-
     @property
     def known_start(self) -> Array:
         """The coefficients of IPWRA, where they are known."""
@@ -241,27 +229,26 @@ class Expansion:
 
 @dataclass(frozen=True)
 class FirstPassSums:
-    """What the terms of the objective need of all rows at theta, for each view; sums over rows.
+    """What the terms of the objective need of all rows at theta; sums over rows.
 
     Parameters
     ----------
-    fitted, replicated : tuple of ndarray, shape (K, 1, m, p + 1) and (K, B, m, p + 1)
+    fitted, replicated : ndarray, shape (K, 1, m, p + 1) and (K, B, m, p + 1)
         For each arm the derivative of its bias, and the bias: at the fitted score and under the replicates.
-    centres : tuple of VarianceCentres
-        What centres psi; none without V.
-    D_psi : tuple of DPsiSums
+    centres : VarianceCentres or None
+        What centres psi; None without V.
+    D_psi : DPsiSums or None
         What its curvature needs.
     """
 
-    fitted: tuple[Array, ...]
-    replicated: tuple[Array, ...]
-    centres: tuple[VarianceCentres, ...]
-    D_psi: tuple[DPsiSums, ...]
+    fitted: Array
+    replicated: Array
+    centres: VarianceCentres | None
+    D_psi: DPsiSums | None
 
     def without_slopes(self) -> FirstPassSums:
         """Return the biases without their derivatives, which the terms do not need."""
-        fitted, replicated = (tuple(f[..., -1:] for f in forms) for forms in (self.fitted, self.replicated))
-        return replace(self, fitted=fitted, replicated=replicated)
+        return replace(self, fitted=self.fitted[..., -1:], replicated=self.replicated[..., -1:])
 
 
 @dataclass(frozen=True)
@@ -272,21 +259,21 @@ class ObjectiveTerms:
     ----------
     fit : ndarray, shape (m, K p, K p + 1)
         Gram matrix of the equations of the losses and of the part `own_sd` of V.
-    variance : tuple of ndarray, shape (m, K p, K p + 1)
-        Those of the rest of V of each view.
+    variance : ndarray, shape (m, K p, K p + 1), or None
+        That of the rest of V; None without V.
     curvature : ndarray, shape (m, K p, K p)
         `Expansion.curvature`.
     loss : ndarray, shape (m,)
         The losses.
-    values : tuple of ndarray, shape (m,)
-        V of each view.
+    value : ndarray, shape (m,), or None
+        V.
     """
 
     fit: Array
-    variance: tuple[Array, ...]
+    variance: Array | None
     curvature: Array
     loss: Array
-    values: tuple[Array, ...]
+    value: Array | None
 
 
 def step_unit(criterion: JointCriterion, family: OutcomeFamily) -> float:
@@ -343,8 +330,6 @@ class JointObjective:
         The data.
     criterion : JointCriterion
         Weights of the terms.
-    groups : ndarray, shape (n, G), optional
-        Indicators of groups whose effects are wanted, each with a risk of its own; the objective has their averages.
     pairs : callable, optional
         Gives the products of pairs of the outcome columns, shape (n, p (p + 1) / 2), where they are kept elsewhere.
     """
@@ -353,10 +338,9 @@ class JointObjective:
         self,
         sample: Sample,
         criterion: JointCriterion,
-        groups: Array | None = None,
         pairs: Callable[[], Array] | None = None,
     ) -> None:
-        self.sample, self.criterion, self.groups, self._pairs = sample, criterion, groups, pairs
+        self.sample, self.criterion, self._pairs = sample, criterion, pairs
         self._last: tuple[bytes, OutcomeMeans] | None = None
         self._start: tuple[bytes, Array] | None = None
         self.q = sample.X.columns
@@ -398,14 +382,15 @@ class JointObjective:
         return self.sample.family.mean_deriv(shifted(self.q @ start, self.sample.offset, axis=-2))
 
     def variance(
-        self, at: OutcomeMeans, view: ResampledWeights, centres: VarianceCentres | None = None
+        self, at: OutcomeMeans, resampled: ResampledWeights, centres: VarianceCentres | None = None
     ) -> EffectVariance:
         """V and its expansion about theta; with the centres of all rows, where these are a block of them."""
-        return EffectVariance(self.sample, self.D, view.share, view.moments, at, self.counted(at.mean, view), centres)
+        counted = self.counted(at.mean, resampled)
+        return EffectVariance(self.sample, self.D, resampled.share, resampled.moments, at, counted, centres)
 
     def strict_residuals(self, theta: Array, resampled: ResampledWeights) -> Array:
         """Residuals of the equations `Expansion.strict` alone at theta, shape (m, r); those of blocks add up."""
-        sample, criterion, views = self.sample, self.criterion, resampled.views(self.groups)
+        sample, criterion = self.sample, self.criterion
         predicted = [
             sample.family.mean(shifted(self.q[rows] @ of_arm, part_of(sample.offset, rows), axis=-2))
             for rows, of_arm in zip(sample.slices, theta, strict=True)
@@ -413,35 +398,34 @@ class JointObjective:
         error = (np.concatenate(predicted) - sample.y[:, None])[..., None]
         if criterion.full_risk:
             root = np.sqrt(criterion.fitted_penalty)
-            forms = [fitted_forms(sample.slices, error, view) for view in views]
+            forms = fitted_forms(sample.slices, error, resampled)
         else:
             root = np.sqrt(criterion.penalty / resampled.replicated.count)
-            forms = [view.replicated.sums(view.share, error) for view in views]
-        found = np.concatenate([-contrasted(of_view, criterion)[..., -1] for of_view in forms], axis=1)
-        return root / np.sqrt(len(views)) * self.row_units[-1] * found
+            forms = resampled.replicated.sums(resampled.share, error)
+        return root * self.row_units[-1] * -contrasted(forms, criterion)[..., -1]
 
     def strict_after_pass(self, first_pass: FirstPassSums) -> Array:
         """As `strict_residuals`, where the sums of the first pass are known."""
-        of_view = (self.equations(first_pass, number) for number in range(len(first_pass.fitted)))
-        strict = [fitted if self.criterion.full_risk else replicated for fitted, replicated in of_view]
-        return -np.concatenate(strict, axis=1)[..., -1] / np.sqrt(len(strict)) * self.row_units[-1]
+        fitted, replicated = self.equations(first_pass)
+        return -(fitted if self.criterion.full_risk else replicated)[..., -1] * self.row_units[-1]
 
-    def first_pass(self, at: OutcomeMeans, views: list[ResampledWeights]) -> FirstPassSums:
+    def first_pass(self, at: OutcomeMeans, resampled: ResampledWeights) -> FirstPassSums:
         """Sum over rows what the terms need of all rows; those of blocks add up."""
         sample, full_risk, rows = self.sample, self.criterion.full_risk, bias_rows(self.sample, at)
         return FirstPassSums(
-            fitted=tuple(fitted_forms(sample.slices, rows, view) for view in views),
-            replicated=tuple(view.replicated.sums(view.share, rows) for view in views),
-            centres=tuple(self._centres(at, view) for view in views) if full_risk else (),
-            D_psi=tuple(self._D_psi_sums(at, view) for view in views) if full_risk else (),
+            fitted=fitted_forms(sample.slices, rows, resampled),
+            replicated=resampled.replicated.sums(resampled.share, rows),
+            centres=self._centres(at, resampled) if full_risk else None,
+            D_psi=self._D_psi_sums(at, resampled) if full_risk else None,
         )
 
-    def _centres(self, at: OutcomeMeans, view: ResampledWeights) -> VarianceCentres:
-        return VarianceCentres.of(self.sample, view.share, view.moments.mean, at, self.counted(at.mean, view))
+    def _centres(self, at: OutcomeMeans, resampled: ResampledWeights) -> VarianceCentres:
+        counted = self.counted(at.mean, resampled)
+        return VarianceCentres.of(self.sample, resampled.share, resampled.moments.mean, at, counted)
 
-    def _D_psi_sums(self, at: OutcomeMeans, view: ResampledWeights) -> DPsiSums:
-        above = self.counted(at.mean, view) - self._middle(at)[:, None]
-        return DPsiSums.of(self.sample.slices, view.share, view.moments, above=above, residual=at.residual)
+    def _D_psi_sums(self, at: OutcomeMeans, resampled: ResampledWeights) -> DPsiSums:
+        above, share = self.counted(at.mean, resampled) - self._middle(at)[:, None], resampled.share
+        return DPsiSums.of(self.sample.slices, share, resampled.moments, above=above, residual=at.residual)
 
     def _middle(self, at: OutcomeMeans) -> Array:
         """Where the means that V counts of each arm lie, about, shape (K, m); any number serves.
@@ -451,70 +435,57 @@ class JointObjective:
         middle = (1 - self.criterion.real_share) * self.sample.family.mean(at.theta[:, 0])
         return np.where(np.isfinite(middle), middle, 0.0)
 
-    def terms(
-        self, at: OutcomeMeans, resampled: ResampledWeights, views: list[ResampledWeights], first_pass: FirstPassSums
-    ) -> ObjectiveTerms:
+    def terms(self, at: OutcomeMeans, resampled: ResampledWeights, first_pass: FirstPassSums) -> ObjectiveTerms:
         """Sum over rows the terms of the objective, given what they need of all rows; those of blocks add up."""
-        sample, family, n_views = self.sample, self.sample.family, len(views)
+        sample, family, share = self.sample, self.sample.family, resampled.share
         own, own_deriv = sample.own(at.eta), sample.own(at.deriv)
-        trained = resampled.share * (self.criterion.alpha_sigma2 * loss_weights(self.criterion, resampled))
+        trained = share * (self.criterion.alpha_sigma2 * loss_weights(self.criterion, resampled))
         score, second, expected = family.score(sample.y[:, None], own)
         weights, scores = trained * expected, trained * score
-        curving, grams, values = sample.blocks_of(trained * (second - expected)), [], []
-        for number, view in enumerate(views):
-            curving = curving + self._risk_curvature(at, view, self.equations(first_pass, number)) / n_views
-            if not self.criterion.full_risk:
-                continue
-            variance = self.variance(at, view, first_pass.centres[number])
-            of_weights, of_scores = own_terms(sample, self.D, view.moments, own_deriv, at.residual)
-            weights = weights + view.share * of_weights / n_views
-            scores = scores + view.share * of_scores / n_views
-            grams.append(variance.gram(self.pairs))
-            sums = first_pass.D_psi[number].centred(self.D, variance.centres, self._middle(at))
-            weight = variance.curvature_weights(sums)
-            curving = curving + weight * family.mean_deriv2(at.eta) / n_views
-            values.append(variance.value())
+        curving, gram, value = sample.blocks_of(trained * (second - expected)), None, None
+        curving = curving + self._risk_curvature(at, resampled, self.equations(first_pass))
+        if first_pass.D_psi is not None:
+            variance = self.variance(at, resampled, first_pass.centres)
+            of_weights, of_scores = own_terms(sample, self.D, resampled.moments, own_deriv, at.residual)
+            weights, scores = weights + share * of_weights, scores + share * of_scores
+            sums = first_pass.D_psi.centred(self.D, variance.centres, self._middle(at))
+            curving = curving + variance.curvature_weights(sums) * family.mean_deriv2(at.eta)
+            gram, value = variance.gram(self.pairs), variance.value()
         return ObjectiveTerms(
             fit=self._fit_gram(weights, scores),
-            variance=tuple(grams),
+            variance=gram,
             curvature=self._curvature(curving),
             loss=(trained * family.loss(sample.y[:, None], own)).sum(axis=0),
-            values=tuple(values),
+            value=value,
         )
 
-    def _risk_curvature(self, at: OutcomeMeans, view: ResampledWeights, equations: tuple[Array, Array]) -> Array:
+    def _risk_curvature(self, at: OutcomeMeans, resampled: ResampledWeights, equations: tuple[Array, Array]) -> Array:
         """Return what multiplies q q' in sum_b lambda_b u_b d2 u_b, shape (K, n, m); the equations are penalised."""
-        sample, contrasts, count = self.sample, self.criterion.contrasts, view.replicated.count
+        sample, contrasts, count = self.sample, self.criterion.contrasts, resampled.replicated.count
         # the equations have the root of the penalty, which multiplies u_b once more
         times_fitted, times_replicated = penalised(self.criterion, *equations, count)
         pull = -contrasts.T @ times_fitted[..., -1].T
         values = -times_replicated[..., -1].T.reshape(len(contrasts), count, -1)
-        by_row = view.replicated.adjoint(np.tensordot(contrasts.T, values, axes=1))
+        by_row = resampled.replicated.adjoint(np.tensordot(contrasts.T, values, axes=1))
         for a, rows in enumerate(sample.slices):
-            by_row[rows] += view.at.w[rows] * pull[a]
-        return sample.blocks_of(view.share * by_row * sample.family.mean_deriv2(sample.own(at.eta)))
+            by_row[rows] += resampled.at.w[rows] * pull[a]
+        return sample.blocks_of(resampled.share * by_row * sample.family.mean_deriv2(sample.own(at.eta)))
 
-    def equations(self, first_pass: FirstPassSums, number: int) -> tuple[Array, Array]:
-        """Penalised equations of the net biases, (m, C, K p + 1) and (m, C B, K p + 1), of the view of a number."""
-        fitted, replicated = first_pass.fitted[number], first_pass.replicated[number]
-        of_fitted, of_replicates = contrasted(fitted, self.criterion), contrasted(replicated, self.criterion)
-        return penalised(self.criterion, of_fitted, of_replicates, replicated.shape[1])
+    def equations(self, first_pass: FirstPassSums) -> tuple[Array, Array]:
+        """Penalised equations of the net biases, shape (m, C, K p + 1) and (m, C B, K p + 1)."""
+        fitted, replicated = (contrasted(each, self.criterion) for each in (first_pass.fitted, first_pass.replicated))
+        return penalised(self.criterion, fitted, replicated, first_pass.replicated.shape[1])
 
     def expansion(self, first_pass: FirstPassSums, terms: ObjectiveTerms) -> Expansion:
         """Put together what all rows add up to."""
-        n_views, units, value = len(first_pass.fitted), self.row_units, terms.loss
-        strict, grams = [], []
-        for number in range(n_views):
-            fitted, replicated = self.equations(first_pass, number)
-            strict.append(fitted if self.criterion.full_risk else replicated)
-            squares = (fitted[..., -1] ** 2).sum(axis=1) + (replicated[..., -1] ** 2).sum(axis=1)
-            value = value + squares / 2 / n_views
-            if self.criterion.full_risk:
-                grams.append(replicated[..., :-1].transpose(0, 2, 1) @ replicated + terms.variance[number])
-                value = value + terms.values[number] / 2 / n_views
-        gram = sum(grams, np.zeros(1)) / n_views + terms.fit
+        units, gram = self.row_units, terms.fit
+        fitted, replicated = self.equations(first_pass)
+        value = terms.loss + ((fitted[..., -1] ** 2).sum(axis=1) + (replicated[..., -1] ** 2).sum(axis=1)) / 2
+        if terms.variance is not None and terms.value is not None:
+            gram = replicated[..., :-1].transpose(0, 2, 1) @ replicated + terms.variance + gram
+            value = value + terms.value / 2
         return Expansion(
-            np.concatenate(strict, axis=1) / np.sqrt(n_views) * units,
+            (fitted if self.criterion.full_risk else replicated) * units,
             gram * units[:-1, None] * units,
             terms.curvature,
             value / self.criterion.rms_residual**2,

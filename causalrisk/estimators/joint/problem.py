@@ -172,12 +172,12 @@ def without_rows(
     return kept, problem.without_rows(), passes
 
 
-def check_held_out(problem: ScannedProblem, options: JREOptions, budget: float | None) -> None:
+def check_held_out(problem: ScannedProblem, options: JREOptions) -> None:
     """Refuse to choose the anchor by more clusters than there is memory for."""
     design = problem.design
     if problem.n_clusters and options.objective == "risk" and options.anchor is None:
         numbers = cluster_numbers((design.n_arms, len(design.exog_names)), options.n_drawn)
-        check_clusters_held_out(problem.n_clusters, numbers, budget)
+        check_clusters_held_out(problem.n_clusters, numbers)
 
 
 def check_joint_scan(design: Design, joint_options: JREOptions) -> None:

@@ -72,15 +72,12 @@ class JointFit:
         The distribution of the propensity score within each resample.
     models : LinearModels
         The models where refits begin: the start of a linear fit, the solution of another.
-    groups : ndarray, shape (n, G), optional
-        Indicators of groups whose effects are wanted in the place of the average ones; of rows in memory.
     """
 
     weight_fit: WeightFit
     criterion: JointCriterion
     replicates: ResampleReplicates
     models: LinearModels
-    groups: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class JointWeighing:
         Those of the resamples.
     starts : Starts or None
         IPWRA in them, as in `solve`.
-    criterion, replicates, groups
+    criterion, replicates
         As in `JointFit`.
     """
 
@@ -101,7 +98,6 @@ class JointWeighing:
     starts: Starts | None
     criterion: JointCriterion
     replicates: ResampleReplicates
-    groups: Array | None
 
     def of(self, rows: RowsToRefit, counts: Array, columns: NDArray[np.intp]) -> Weighed:
         """Weigh some rows under multiplicities (n, w) of some of the resamples."""
@@ -109,7 +105,7 @@ class JointWeighing:
         place = rows.block.place if rows.block.problem.in_memory else None
         of_rows = ModelRows(rows.weight_model, rows.sample.slices, place)
         at, replicated = self.replicates.weigh(of_rows, counts, own.gamma, columns, own.whole)
-        objective = JointObjective(rows.sample, self.criterion, self.groups)
+        objective = JointObjective(rows.sample, self.criterion)
         return objective, ResampledWeights.of(counts / own.whole.total, at, replicated, start)
 
 
@@ -223,8 +219,8 @@ def refit_jointly(
     replicates = fit.replicates
     if isinstance(passes, ScannedPasses) and isinstance(replicates, BatchedReplicates):
         replicates = replace(replicates, totals=_replicate_totals(passes, own, replicates))
-    weighing = JointWeighing(own, starts, fit.criterion, replicates, fit.groups)
-    objective, found = JointObjective(problem.some_block().sample, fit.criterion, fit.groups), list[Refits]()
+    weighing = JointWeighing(own, starts, fit.criterion, replicates)
+    objective, found = JointObjective(problem.some_block().sample, fit.criterion), list[Refits]()
     with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
         for points in _batches(passes, fit, weighing, keeps):
             solved = solve(objective, points, fit.models, None if starts is None else starts.part(points.numbers))
@@ -246,10 +242,7 @@ def _collected(
     """Return the estimates at the minima of some resamples, given what failed before, first of all of the weights."""
     of_starts = [solved.starts.failures] if fit.criterion.real_share else []  # the objective depends on them
     failures = first_failure(begins, *unusable, solved.failures, *of_starts)
-    if fit.groups is not None:
-        effects = np.concatenate([scale.effects(group) for group in solved.averages])
-        return collect_refits(effects, solved.theta[:, :0], gamma[:0], failures)
-    (raw,) = solved.averages
+    raw = solved.averages
     means = net_means(raw, solved.biases, fit.criterion.scale_slopes, scale)
     found = collect_refits(np.concatenate([scale.effects(raw), means]), solved.theta, gamma, failures)
     return replace(found, start=np.where(begins == Failure.OK, solved.starts.params(scale), np.nan))
@@ -307,7 +300,7 @@ class JointRefitter:
         Refits IPWRA, where each fit starts.
     theta : ndarray, shape (K, p)
         Where refits begin.
-    criterion, replicates, groups
+    criterion, replicates
         As in `JointFit`.
     """
 
@@ -317,14 +310,13 @@ class JointRefitter:
         theta: Array,
         criterion: JointCriterion,
         replicates: ResampleReplicates,
-        groups: Array | None = None,
     ) -> None:
         if start.weight_fit is None:
             raise TypeError("the joint estimator has importance weights")
         self.start, self.sample, self.criterion = start, start.problem.sample, criterion
         linear = self.sample.family.linear
         models = LinearModels.of(theta, self.sample) if linear else LinearModels.plain(theta)
-        self.fit = JointFit(start.weight_fit, criterion, replicates, models, groups)
+        self.fit = JointFit(start.weight_fit, criterion, replicates, models)
 
     @property
     def arrays(self) -> int:
@@ -339,7 +331,7 @@ class JointRefitter:
     @cached_property
     def _kept(self) -> list[RowsToRefit]:
         fit, problem, n = self.fit, self.start.problem, self.sample.n
-        by_blocks = fit.replicates.in_blocks and fit.groups is None and fit.weight_fit.model.by_rows
+        by_blocks = fit.replicates.in_blocks and fit.weight_fit.model.by_rows
         places = row_blocks(n, UNDER_RESAMPLES) if by_blocks else [slice(0, n)]
         return [RowsToRefit(problem.block(place), self.start.full.without_level()) for place in places]
 

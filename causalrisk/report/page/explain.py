@@ -49,6 +49,7 @@ from causalrisk.report.labels import (
     survey_words,
     variables_of,
 )
+from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import format_number, format_p, signed_p, wrap
 
 SMALL, LARGE = 0.25, 1.0  # gap between JRE and IPWRA in standard errors: of no consequence below, serious above
@@ -217,10 +218,9 @@ def _formula(record: FitRecord) -> list[str]:
     )
     rows = f"{count(design.nobs, design.unit_name)} of the data are used"
     rows += "." if not dropped else f"; {dropped} are not, because a variable is missing"
-    outside = (
-        "" if design.survey is None or design.survey.subpop_name is None else ", or they are not in the subpopulation"
-    )
-    rows += "" if not dropped else f" or trimming left them out{outside} (res.sample_ledger counts why)."
+    rows += "" if not dropped else " or trimming left them out (res.sample_ledger counts why)."
+    if design.n_outside:
+        rows += f" {design.n_outside} outside of the subpopulation stay in the design for the standard errors."
     return [models, *filter(None, [offset_words(record)]), question, rows, *filter(None, [filled_words(record)])]
 
 
@@ -302,8 +302,8 @@ def _weights(record: FitRecord) -> list[str]:
         for label, arm in zip(record.design.labels, record.overlap, strict=True)
     ]
     population = record.options.population
-    simpler = population.text("two_arms_weight") if record.design.n_arms == 2 else ""
-    texts = [in_population(record, simpler or population.text("weight")), f"{'; '.join(spread)}."]
+    simpler = population_text(population, "two_arms_weight") if record.design.n_arms == 2 else ""
+    texts = [in_population(record, simpler or population_text(population, "weight")), f"{'; '.join(spread)}."]
     chances = record.rows.chances
     if chances is not None:
         texts.insert(
@@ -390,7 +390,7 @@ def _averages(record: FitRecord) -> list[str]:
         scale, (_, spec) = record.options.effect_scale, formats(record)
         found = zip(mean_names(labels, scale.quantiles), estimate.params[estimate.block("means")], strict=True)
         share = "the average of the predictions of its logit, plus the weighted mean of the residuals,"
-        share = share if record.spec.corrected else "that share"
+        share = share if record.spec.mean.corrected else "that share"
         return [
             f"The quantile at q is the smallest outcome of the arm up to which {share} is at least q, over "
             f"{population_words(record)}. The potential-outcome quantiles (POQ) are "

@@ -14,7 +14,6 @@ import pandas as pd
 from causalrisk.errors import UnavailableError
 from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading
 from causalrisk.report.tables.text import format_number
-from causalrisk.runtime.system import interruptions_kept
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 LARGEST_SVG = 250_000  # bytes; figures with more points become bitmaps
@@ -128,7 +127,6 @@ def _head(name: str) -> str:
     return html.escape(name).replace("[", "<wbr>[")
 
 
-@interruptions_kept()
 def blank_figure() -> tuple[Any, Any]:
     """Return a figure that belongs to nobody else, and matplotlib's context of settings."""
     try:
@@ -141,7 +139,6 @@ def blank_figure() -> tuple[Any, Any]:
     return Figure(figsize=FIGURE_SIZE, layout="constrained"), rc_context
 
 
-@interruptions_kept()
 def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> str:
     """Return a plot as an image within the page.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
-from causalrisk.errors import words
 from causalrisk.estimators.joint.anchor import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
@@ -27,6 +26,7 @@ from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report.labels import (
     choice_of_anchor,
     clip_text,
+    comparison_words,
     count,
     distribution_words,
     estimand_words,
@@ -44,6 +44,7 @@ from causalrisk.report.labels import (
     survey_words,
     trend_words,
 )
+from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.tables.text import column_format, format_number, signed_p
 
 
@@ -52,6 +53,14 @@ def _drawn_units(record: FitRecord) -> str:
     if record.design.cluster_name is None:
         return "rows"
     return "clusters" if record.design.survey is None else "first-stage units"
+
+
+def _whose_sentence(record: FitRecord) -> str:
+    """Sentence on whose estimator JRE is; empty for others."""
+    if record.joint is None:
+        return ""
+    text = "This version of the estimator is the package's own working-out of that paper's idea"
+    return f"{text}." if record.joint.anchor is None else f"{text}; its default objective is in no paper."
 
 
 def _objective_sentence(joint: JointRecord, units: str) -> str:
@@ -128,11 +137,39 @@ def methods(record: FitRecord) -> str:
     >>> res.methods()[:58]
     'We estimated the average treatment effect (ATE) of mbsmoke'
     """
+    parts = _model_sentences(record)
+    parts.append(f"Standard errors {_errors_source(record)}; {_intervals_clause(record)}.")
+    if record.joint is not None:
+        parts.append(_beside_sentence(record))
+    parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
+    return " ".join(parts)
+
+
+def pooled_methods(records: Sequence[FitRecord]) -> str:
+    """Return the methods paragraph of fits to imputed data sets that are pooled; see `PooledResults.methods`."""
+    first, seeds = records[0], list(dict.fromkeys(seed_text(record.seed) for record in records))
+    parts = [*_model_sentences(first), f"The models were fitted to each of {len(records)} imputed data sets."]
+    if first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None:
+        parts.append("Numbers above that differ between the data sets are those of the first.")
+    logs = "" if first.options.effect_scale.additive else " Effects were pooled on the logarithmic scale."
+    parts += [
+        f"In each, standard errors {_errors_source(first)}.",
+        "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
+        f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.{logs}",
+        "Intervals are of the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
+        f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {joined(seeds)}.",
+    ]
+    return " ".join(parts)
+
+
+def _model_sentences(record: FitRecord) -> list[str]:
+    """Sentences on the effect, the models and the sample."""
     design, options = record.design, record.options
     parts = [
         f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
         f"{outcome_text(record)}, over {population_words(record)}, by {record.spec.how}."
     ]
+    parts += filter(None, [comparison_words(record), _whose_sentence(record)])
     parts += [trend_words(record).replace("Zhao", "Zhao (2020)")] if options.did is not None else []
     if record.learned is not None:
         parts += _learner_sentences(record, record.learned)
@@ -159,14 +196,11 @@ def methods(record: FitRecord) -> str:
     if design.weight_type is not None:
         rows += f" with {design.weight_type} weights ({design.weights_name})"
     rows += f"; {dropped} were left out" if dropped else ""
+    if design.n_outside:
+        rows += f"; {design.n_outside} outside of the subpopulation stay in the design for the standard errors"
     filled = filled_counts(record)
     kept = f" Missing covariates ({filled}) were a constant with an indicator of it (Groenwold et al. 2012)."
-    parts.append(f"{rows}.{_missing_sentence(record)}{kept if filled else ''}")
-    parts.append(f"Standard errors {_errors_source(record)}; intervals are {distribution_words(record)}.")
-    if record.joint is not None:
-        parts.append(_beside_sentence(record))
-    parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
-    return " ".join(parts)
+    return [*parts, f"{rows}.{_missing_sentence(record)}{kept if filled else ''}"]
 
 
 def _quantile_sentence(record: FitRecord) -> str:
@@ -255,6 +289,15 @@ def _errors_source(record: FitRecord) -> str:
     return f"are from the stacked estimating equations of all models{clustered} (Stefanski and Boos 2002){taken}"
 
 
+def _intervals_clause(record: FitRecord) -> str:
+    """Clause on the intervals; those of a ratio are computed on the logarithmic scale."""
+    text = f"intervals are {distribution_words(record)}"
+    if record.options.effect_scale.additive:
+        return text
+    source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
+    return f"{text}, computed on the logarithmic scale{source} and transformed back"
+
+
 def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: bool) -> list[str]:
     """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
     options, cited = record.options, {record.spec.reference, record.options.population.reference} - {""}
@@ -281,11 +324,10 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         ("vanderweele_2017", sensitivity),
         ("chernozhukov_2022", sensitivity),
     )
-    texts = words("references")
-    return sorted(texts[key] for key in cited | {key for key, holds in wanted if holds})
+    return sorted(REFERENCES[key] for key in cited | {key for key, holds in wanted if holds})
 
 
-SPECIAL = {"learner", "repeat", "family", "propensity_score", "target"}  # options of a model that are no plain values
+SPECIAL = {"learner", "repeat", "read_as", "family", "propensity_score", "target"}  # no plain values
 SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 

@@ -21,7 +21,7 @@ from causalrisk.diagnostics.influence import influence_tables, most_influential,
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path
 from causalrisk.diagnostics.scores import balance_test, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, meanings, nearest_name
+from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, nearest_name
 from causalrisk.estimators.overlap import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.separate import weighed_in_memory
@@ -185,8 +185,7 @@ def statements(assumptions: Mapping[str, str], known: Mapping[str, Any]) -> dict
     """Return the statements on assumptions that are not empty; an OptionError for unknown ones."""
     for name in assumptions:
         if name not in known:
-            meant = meanings("assumptions").get(str(name).casefold())
-            close = meant if meant in known else nearest_name(name, known)
+            close = nearest_name(name, known)
             raise OptionError(
                 f"assumptions: {name!r} is not known; expected any of {listed(tuple(known))}.\n"
                 + (f'Type  assumptions={{"{close}": "..."}}.' if close else "Type  assumptions=  with any of them.")
@@ -540,8 +539,9 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
 
 def _ledgers(record: FitRecord) -> Part:
     ledger = record.design.sample_ledger
-    dropped = record.design.n_dropped
-    body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} are not.")]
+    dropped, outside = record.design.n_dropped, record.design.n_outside
+    kept = f"; {outside} outside of the subpopulation stay in the design for the standard errors" if outside else ""
+    body = [paragraph(f"{record.design.n} rows are in the sample, {dropped} were left out{kept}.")]
     if len(ledger):
         body.append(table_html(formatted(ledger), "Rows that were left out, and why", tuple(ledger)))
     for what, failures in (

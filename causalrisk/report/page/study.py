@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.did import NEVER
-from causalrisk.errors import words
 from causalrisk.estimators.record import FitRecord
+from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.labels import (
     covariance_name,
     joined,
@@ -26,6 +26,7 @@ from causalrisk.report.labels import (
 )
 from causalrisk.report.page.html import blank_figure, figure_html, paragraph
 from causalrisk.report.page.methods import references
+from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.page.sections import (
     Part,
     assumptions_of,
@@ -37,9 +38,11 @@ from causalrisk.report.page.sections import (
     summary_part,
     write_page,
 )
-from causalrisk.report.summary import design_rows, numbers_table
+from causalrisk.report.summary import WIDTHS, design_rows, numbers_table
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
+
+ADJUSTED = (0, 10, 9, 7, 8, 12, 10, 10)  # widths of the columns of a table with adjusted p-values
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,15 @@ def summarize_event_study(
         ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
         *((*row, "", "") for row in drawn),
     )
-    shown = [numbers_table(frame.drop(columns="adjusted P", errors="ignore"), name) for name, frame in tables.items()]
+    shown = [
+        numbers_table(frame, name, ADJUSTED if "adjusted P" in frame else WIDTHS) for name, frame in tables.items()
+    ]
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
         "The effect on a group in a period is that of the change since its last period without treatment, against the "
         "controls; averages weigh groups by their sizes. Exposure is the number of periods since the beginning; "
-        "effects before it are placebos. The intervals of a table hold all together.",
+        "effects before it are placebos. The intervals of a table hold all together, and its adjusted p-values go with "
+        "them; P is of each test by itself.",
         f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
         f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
         *said,
@@ -143,16 +149,20 @@ def summarize_event_study(
     return build_summary([TableContent(rows=head, aligns="lrlr", title=heading), *shown], notes)
 
 
-def study_methods(record: FitRecord, facts: StudyFacts) -> str:
-    """Return the methods paragraph of an event study; `record` is the first of its fits."""
+def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> str:
+    """Return the methods paragraph of an event study, arguments as in `summarize_event_study`."""
     survey, right = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip()
     models = [] if record.spec.constants else [f"outcome models were {outcome_model_text(record)}: {facts.formula}"]
     models += [] if record.weight_fit is None else [f"the propensity model was {propensity_text(record)}: {right}"]
     source = "from the influence functions of all fits"
     if survey is not None:
         source += f" for the survey design, {survey_words(survey)}"
+    elif record.cov_type == JACKKNIFE:
+        left_out = f"cluster of {facts.clusters}" if facts.clusters else "unit"
+        source = f"by the jackknife, which makes the whole study again without each {left_out} in turn"
     elif facts.clusters:
         source += f", clustered by {facts.clusters}"
+    source += ", with the factor for small samples" * record.small_sample
     return (
         f"We estimated effects on {facts.outcome} of a treatment that units begin at different times, by "
         f"difference-in-differences for each group that begins together in each of {facts.periods} periods "
@@ -160,7 +170,7 @@ def study_methods(record: FitRecord, facts: StudyFacts) -> str:
         f"began, against {facts.controls}. {facts.groups} Each is by {record.spec.how}"
         f"{''.join(f'; {text}' for text in models)}. {trend_words(record)} Averages weigh groups by their sizes. The "
         f"joint covariance is {source}, the estimation of the sizes counted; intervals are {facts.intervals}, and "
-        "those of several effects hold together."
+        "those of several effects hold together." + "".join(f" {note.splitlines()[0]}" for note in said)
     )
 
 
@@ -174,6 +184,7 @@ def write_study(
     plots: Mapping[str, Callable[[Any], Any]],
     placebos: str,
     assumptions: Mapping[str, str],
+    said: Sequence[str],
 ) -> Path:
     """Write the page of an event study.
 
@@ -195,6 +206,8 @@ def write_study(
         What the placebos say.
     assumptions : mapping
         The author's statements.
+    said : sequence of str
+        As in `summarize_event_study`.
 
     Returns
     -------
@@ -206,14 +219,14 @@ def write_study(
     blank_figure()  # without matplotlib nothing is drawn
     captions = {by: f"Effects on {facts.outcome} by {by}, each by itself and all together." for by in plots}
     figures = [figure_html(draw, captions[by], captions[by]) for by, draw in plots.items()]
-    named = {"treat": f"the treatment ({facts.begins})", "outcome": f"change of {facts.outcome}"}
-    cited = sorted({words("references")["callaway_2021"], *references(record, False, False, False)})
+    named = {"treat": f"treatment ({facts.begins})", "outcome": f"change of {facts.outcome}"}
+    cited = sorted({REFERENCES["callaway_2021"], *references(record, False, False, False)})
     parts = [
         summary_part(summary),
         assumptions_part(record, stated, **named),
         Part("effects", "Effects", "\n".join(figures)),
         Part("placebos", "Placebos", paragraph(placebos)),
-        methods_part(study_methods(record, facts), cited),
+        methods_part(study_methods(record, facts, said), cited),
         repeat_part("", facts.call),
     ]
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)

@@ -144,7 +144,7 @@ def etable(
     Notes: Standard errors in parentheses.
     """
     check_alpha(alpha)
-    one_of("below", below, (*BELOW, None))
+    below = one_of("below", below, (*BELOW, None))
     one_of("stars", stars, (True, False))
     lists = {"names": names, "keep": keep, "drop": drop, "statistics": statistics, "notes": notes}
     for option, given in lists.items():

@@ -20,7 +20,7 @@ from statsmodels.iolib.table import SimpleTable
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.report.tables.table import ResultTable, TableContent, head_spans, stack_text
 from causalrisk.report.tables.text import csv_lines, escape_latex, escape_markdown, flat, latex_label, wrap
-from causalrisk.runtime.system import interruptions_kept, write_whole
+from causalrisk.runtime.system import write_whole
 
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -439,7 +439,6 @@ PORTRAIT, LANDSCAPE = 6.5, 9.0  # widths of a line in inches
 THICK, THIN = "12", "4"  # widths of a rule in eighths of a point
 
 
-@interruptions_kept()
 def _write_docx(tables: Sequence[ResultTable], notes: Sequence[str], path: Path) -> None:
     """Write tables and notes to a Word document, ruled as tables in print are."""
     try:

@@ -74,7 +74,7 @@ def test_transformed_and_bool_outcomes(data):
         ("y ~ 0", "empty right-hand side"),
         ("y ~ x ~ k", "outcome formula 'y ~ x ~ k' cannot be read"),
         ("y ~ (x", "cannot be read: Unmatched"),
-        ("y ~ x k", r"has no \+ between its variables.\nType  \"y ~ x \+ k\""),
+        ("y ~ x k", r"joined by `\+`"),
         ("y ~ 2 + x", "cannot be read: numbers besides"),
         ("y ~ xx", r"uses 'xx', which is neither a column of the data nor .*\nDid you mean 'x'"),
         ("y ~ id", "uses 'id', which is neither"),
@@ -82,8 +82,8 @@ def test_transformed_and_bool_outcomes(data):
         ("y ~ lg(x)", "uses the function 'lg', which is not defined"),
         ('y ~ Q("k1")', "uses 'k1', which is neither"),
         ("y ~ Q(x)", "does not quote a name"),
-        ("y ~ x^2", r"bitwise exclusive or, not a power.\nType  I\(x\*\*2\)"),
-        ("y ~ I(k ^ 2)", "bitwise exclusive or"),
+        ("y ~ x^2", r"I\(x\*\*2\)"),
+        ("y ~ I(k ^ 2)", r"I\(k\*\*2\)"),
         ("y ~ np.log(k - 1)", r"term 'np.log\(k - 1\)' of the outcome formula .* is NaN or infinite in"),
         ("y ~ np.sqrt(x)", r"term 'np.sqrt\(x\)' .* is NaN or infinite"),
         ("y ~ x.missing", "cannot be evaluated in 'x.missing': Error evaluating factor: AttributeError"),
@@ -204,7 +204,7 @@ def test_odd_names_without_quotes(odd, formula, quoted):
         with pytest.raises(DesignError) as caught:
             make(data=odd, **options)
         last = str(caught.value).splitlines()[-1]
-        assert last == f'Names that are not plain words need Q(...). Type  {name}"{typed}".'
+        assert last == f'Names that are not plain words need Q(...). Use {name}"{typed}".'
     make(quoted, odd)
     with pytest.raises(DesignError, match="need Q"):
         make(formula, {name: column.to_numpy() for name, column in odd.items()})
@@ -219,22 +219,6 @@ def test_odd_names_are_not_blamed_for_other_errors(odd):
         make("y ~ mutter_alter", odd)
 
 
-@pytest.mark.parametrize(
-    ("term", "advice"),
-    [
-        ("i.g", "Type  C(g)."),
-        ("x + c.k", "Type  k."),
-        ("ib3.k", "Type  C(k, Treatment(3))."),
-    ],
-)
-def test_stata_notation(data, term, advice):
-    for frame in ({}, {"i": 3, "c": "a"}):
-        for options in ({"formula": f"y ~ {term}"}, {"formula": "y ~ x", "propensity": term}):
-            with pytest.raises(DesignError, match="which is Stata's notation") as caught:
-                make(data=data, frame=frame, **options)
-            assert str(caught.value).splitlines()[-1] == advice
-
-
 def test_names_that_look_like_statas(data):
     frame = data.assign(i=data.x, **{"i.g": data.k})
     assert make("y ~ i.abs()", frame).exog_names == ("Intercept", "i.abs()")
@@ -247,11 +231,6 @@ def test_numpy_need_not_be_imported(data):
     assert np.array_equal(pickle.loads(pickle.dumps(design)).outcome_encoder.encode(data), design.X)
     other = type("Other", (), {"exp": staticmethod(double)})
     assert np.array_equal(make("y ~ np.exp(x)", data, {"np": other}).X[:, 1], 2 * data.x)  # the caller's own np
-
-
-def test_functions_of_numpy_are_suggested(data):
-    with pytest.raises(DesignError, match=r"the function 'log', which is not .*\n.*Type  np\.log\(k\)\."):
-        make("y ~ log(k)", data)
 
 
 def test_columns_named_like_functions(data):
@@ -308,7 +287,7 @@ def test_variables_of_the_scope_must_agree(data):
         make("y ~ x", None, {"y": data.y, "x": data.x.set_axis(range(1, 81)), "d": data.d})
     with pytest.raises(DesignError, match="'other' has 3 values, the data have 80 rows"):
         make("y ~ x + other", data, {"other": np.ones(3)})
-    with pytest.raises(DesignError, match=r"uses 'xx'.*\nDid you mean 'x'"):
+    with pytest.raises(DesignError, match=r"uses 'xx'.*\nDefine 'xx'"):
         make("y ~ xx", None, {"y": data.y, "x": data.x, "d": data.d})
     with pytest.warns(DesignWarning, match="variable 'x' has the row labels of the data in another order"):
         design = make("y ~ x", None, {"y": data.y, "x": data.x[::-1], "d": data.d})

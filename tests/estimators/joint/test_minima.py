@@ -46,16 +46,12 @@ def starts(sample, weights):
 
 @pytest.mark.parametrize("criterion", [RISK, ERM], ids=["risk", "erm"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[3]}")
-@pytest.mark.parametrize("grouped", [False, True], ids=["everybody", "groups"])
-def test_equations_are_those_of_the_general_expansion(case, criterion, grouped):
+def test_equations_are_those_of_the_general_expansion(case, criterion):
     setting = Setting(case, criterion)
-    if grouped:
-        inside = np.arange(setting.parts.sample.n) % 3 == 0
-        setting = setting.of_groups(np.column_stack([inside, ~inside]).astype(float))
     theta, some = setting.start + 0.1, resampled(setting)
     expected = expand(setting.objective, theta[..., None], some)
-    models, views = LinearModels.of(theta, setting.parts.sample), some.views(setting.objective.groups)
-    sums = LinearSums.of(models.rows(setting.parts.sample), setting.criterion, resampled=some, views=views)
+    models = LinearModels.of(theta, setting.parts.sample)
+    sums = LinearSums.of(models.rows(setting.parts.sample), setting.criterion, some)
     linear = LinearObjectives(models, setting.criterion, sums)
     np.testing.assert_allclose(linear.starts.theta, some.start_theta, rtol=1e-9, atol=1e-11)
     strict, gram = linear.equations()
@@ -71,7 +67,7 @@ def test_averages_and_biases_are_those_of_the_predictions(case):
     setting = Setting(case, RISK)
     sample, some = setting.parts.sample, resampled(setting)
     models = LinearModels.of(setting.start, sample)
-    sums = LinearSums.of(models.rows(sample), setting.criterion, resampled=some, views=[some])
+    sums = LinearSums.of(models.rows(sample), setting.criterion, some)
     linear, step = (
         LinearObjectives(models, setting.criterion, sums),
         np.random.default_rng(1).random(setting.start.shape),
@@ -80,10 +76,10 @@ def test_averages_and_biases_are_those_of_the_predictions(case):
     offset = 0 if sample.offset is None else sample.offset[:, None]
     predicted = sample.X.columns @ theta + offset
     averages = (some.share * some.at.tilt * predicted).sum(axis=1)
-    np.testing.assert_allclose(linear.averages(sums.risks[0], theta), averages, rtol=1e-10)
+    np.testing.assert_allclose(linear.averages(theta), averages, rtol=1e-10)
     error = some.share * some.moments.mean.w * (sample.own(predicted) - sample.y[:, None])
     biases = [error[rows].sum(axis=0) for rows in sample.slices]
-    found = linear.biases(sums.risks[0], np.repeat(step[..., None], 4, axis=2))
+    found = linear.biases(np.repeat(step[..., None], 4, axis=2))
     np.testing.assert_allclose(found, biases, rtol=1e-9, atol=1e-12)
 
 
@@ -104,7 +100,7 @@ def test_blocks_of_rows_and_few_combinations_of_replicates_make_the_same_equatio
             rows = ModelRows(fit.model.part(place), block.slices)
             at, weights = replicates.weigh(rows, own, gamma, np.arange(4), whole)
             of = ResampledWeights.of(own / sample.n, at, weights, start)
-            parts.append(LinearSums.of(models.rows(block), setting.criterion, resampled=of, views=[of]))
+            parts.append(LinearSums.of(models.rows(block), setting.criterion, of))
         sums = add_up(parts)
         strict, gram = LinearObjectives(models, setting.criterion, sums).equations()
         found.append((strict * units, gram * units[:-1, None] * units))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
@@ -11,13 +9,11 @@ from scipy.optimize import approx_fprime
 from causalrisk.estimators.joint.equations import expand_about
 from causalrisk.estimators.joint.objective import (
     JointObjective,
-    ResampledWeights,
     ate_risk,
     bias_contrasts,
     unit_slopes,
 )
 from causalrisk.estimators.joint.train import joint_criterion
-from causalrisk.propensity.replicates import BatchedWeights
 from tests.problems import ERM, RISK, expand, problem, tilt_function
 
 CASES = [
@@ -57,12 +53,6 @@ class Setting:
 
     def expand(self, theta):
         return expand(self.objective, theta.reshape(*self.start.shape, 1), self.resampled)
-
-    def of_groups(self, groups):
-        """The same with a risk of each group, shape (n, G)."""
-        other = copy.copy(self)
-        other.objective = JointObjective(self.parts.sample, self.criterion, groups)
-        return other
 
     def squares(self, theta):
         """Value, gradient and Hessian in units of the outcome from the expansion, (all but the fit's constant)."""
@@ -190,21 +180,6 @@ def test_gradient_and_hessian_are_the_derivatives(setting):
     np.testing.assert_allclose(hessian, slopes, rtol=1e-5, atol=1e-5 * np.abs(hessian).max())
 
 
-def test_the_objective_of_groups_is_the_mean_of_theirs(setting):
-    """Value, gradient and Hessian; that of everybody as one group is the plain one."""
-    inside = np.random.default_rng(4).random(setting.parts.sample.n) < 0.4
-    groups = np.column_stack([inside, ~inside]).astype(float)
-    theta = next(points(setting))
-    together, first, second, everybody, plain = (
-        setting.of_groups(columns).squares(theta)
-        for columns in (groups, groups[:, :1], groups[:, 1:], np.ones((len(groups), 1)), None)
-    )
-    for kind in range(3):
-        largest = np.abs(plain[kind]).max()
-        np.testing.assert_allclose(together[kind], (first[kind] + second[kind]) / 2, rtol=1e-9, atol=1e-11 * largest)
-        np.testing.assert_allclose(everybody[kind], plain[kind], rtol=1e-9, atol=1e-11 * largest)
-
-
 def test_rows_of_the_data_equal_the_gram_matrices(setting):
     rows = setting.equations(setting.start)
     at = setting.expand(setting.start)
@@ -243,32 +218,7 @@ def test_the_fit_has_the_units_of_the_squared_outcome(target):
     assert refit.criterion.alpha_sigma2 == pytest.approx(RISK.alpha * (weights * own).sum() / weights.sum(), rel=1e-10)
 
 
-@pytest.mark.parametrize("grouped", [False, True])
-def test_strict_residuals_are_those_of_the_expansion(setting, grouped):
-    if grouped:
-        inside = np.arange(setting.parts.sample.n) % 3 == 0
-        setting = setting.of_groups(np.column_stack([inside, ~inside]).astype(float))
+def test_strict_residuals_are_those_of_the_expansion(setting):
     for theta in points(setting):
         residuals = setting.objective.strict_residuals(theta.reshape(*setting.start.shape, 1), setting.resampled)
         np.testing.assert_allclose(residuals, -setting.expand(theta).strict[..., -1], rtol=1e-9, atol=1e-14)
-
-
-def test_some_resamples_of_groups_are_groups_of_some_resamples(setting):
-    """Restricting to groups and taking some of the resamples can be done in either order."""
-    sample, wanted = setting.parts.sample, np.array([True, False, True])
-    inside = np.arange(sample.n) % 3 == 0
-    groups = np.column_stack([inside, ~inside]).astype(float)
-    share = np.random.default_rng(0).random((sample.n, 3))
-    fit = setting.parts.fit
-    operator = BatchedWeights(sample.slices, fit.model, share, [setting.states] * 3, 3)
-    at = fit.model.weights_at(fit.model.predictors(np.tile(fit.gamma[:, None], 3)), share)
-    three = ResampledWeights.of(share, at, operator, np.repeat(setting.start[..., None], 3, axis=2))
-    rows = np.random.default_rng(1).random((sample.n, 1, 2))
-    for first, then in zip(three.views(groups), three.subset(wanted).views(groups), strict=True):
-        some = first.subset(wanted)
-        np.testing.assert_allclose(
-            some.replicated.sums(some.share, rows), then.replicated.sums(then.share, rows), rtol=1e-12
-        )
-        found, kept = some.replicated.moments(at.subset(wanted)), then.moments
-        for name in ("excess", "tilt", "measure"):
-            np.testing.assert_allclose(getattr(found.mean, name), getattr(kept.mean, name), rtol=1e-12)

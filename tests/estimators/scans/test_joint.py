@@ -221,8 +221,9 @@ def test_clusters_held_out_in_several_passes_and_with_little_memory(births, monk
     again = JRE.from_formula(**given).fit(**fit)
     np.testing.assert_allclose(again.bse, first.bse, rtol=1e-10)
     pd.testing.assert_frame_equal(again.anchor_path(), first.anchor_path(), rtol=1e-9)
+    monkeypatch.setattr("causalrisk.design.support.memory", lambda: 1e5)
     with pytest.raises(DesignError, match=r"without each of 40 clusters(.|\n)*0.000326 GB, and there are 0.0001 GB"):
-        JRE.from_formula(**given).fit(memory=1e5, **fit)
+        JRE.from_formula(**given).fit(**fit)
 
 
 PARTS = {

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import JRE, FitInterrupted, UnavailableError, scan
+from causalrisk import JRE, UnavailableError, scan
 from causalrisk.design import ScannedDesign
 from causalrisk.errors import Failure
 from causalrisk.estimators.record import robust_covariance
@@ -171,19 +171,6 @@ def test_results_of_a_bootstrap(births, tmp_path):
     assert f"{M} of {M} used" in ours.summary().as_text()
     with pytest.raises(UnavailableError, match="goes by rows"):
         ours.conf_int(method="bca")
-
-
-def test_an_interruption_keeps_the_estimate(births, monkeypatch):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    model = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
-    robust = model.fit(cov_type="robust", n_replicates=B)
-    monkeypatch.setattr("causalrisk.estimators.joint.minima._linear_sums", stop)
-    with pytest.raises(FitInterrupted) as caught:
-        model.fit(n_boot=20, n_replicates=B)
-    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
-    np.testing.assert_array_equal(caught.value.results.start.bse, robust.start.bse)
 
 
 def test_what_there_is_not(births):

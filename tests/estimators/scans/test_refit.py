@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, BootstrapError, FitInterrupted, Hajek, OutcomeRegression, UnavailableError
+from causalrisk import AIPW, IPWRA, BootstrapError, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.design import ScannedDesign
-from causalrisk.design.scan.encode import PassCounter
 from causalrisk.errors import Failure
 from causalrisk.models.estimators import Unadjusted
 from causalrisk.numerics.multiplicities import WIDTH
@@ -188,48 +187,6 @@ def test_the_cut_into_blocks_does_not_matter(births):
     ]
     for other in fits[1:]:
         agree(other, fits[0])
-
-
-def test_an_interruption_keeps_the_estimate(births, monkeypatch):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    model = IPWRA.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
-    robust = model.fit()
-    monkeypatch.setattr("causalrisk.estimators.refit.RefittedRows", stop)
-    with pytest.raises(FitInterrupted) as caught:
-        model.fit(n_boot=20)
-    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
-
-
-@pytest.mark.parametrize("fit", [{}, {"n_boot": 20}])
-def test_every_pass_that_is_interrupted_leaves_what_there_is(births, monkeypatch, fit):
-    model = IPWRA.from_formula(F, in_blocks(cut(births[:900])), treat="mbsmoke")
-    robust, begun, last = model.fit(), PassCounter.begun, [0]
-
-    def begun_until_last(counter, rows):
-        made = begun(counter, rows)
-        if counter.passes == last[0]:
-            raise KeyboardInterrupt
-        return made
-
-    monkeypatch.setattr(PassCounter, "begun", begun_until_last)
-    left = []
-    for last[0] in range(1, 30):
-        try:
-            model.fit(**fit)
-            break
-        except FitInterrupted as stop:
-            left.append(stop.results)
-            if stop.results is None:
-                assert f"interrupted in pass {last[0]} of about {18 if fit else 11}" in str(stop)
-                assert "Type  fit(progress=True)" in str(stop)
-                continue
-            np.testing.assert_array_equal(stop.results.params, robust.params)
-            known = "robust standard errors is in err.results" in str(stop)
-            np.testing.assert_array_equal(stop.results.bse, robust.bse if known else robust.bse * np.nan)
-    assert left[0] is None and left[-1] is not None
-    assert np.isfinite(left[-1].bse).all() == bool(fit)
 
 
 def test_resamples_that_go_by_rows_are_refused(births):

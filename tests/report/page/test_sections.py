@@ -340,6 +340,37 @@ def test_methods_cite_what_was_used(cattaneo, tmp_path):
         assert words not in methods
 
 
+@pytest.mark.parametrize(("effect", "name", "means"), [
+    ("ratio", "risk ratio", "mean outcome under mbsmoke = 1 divided by that under mbsmoke = 0"),
+    ("odds_ratio", "odds ratio", "odds, p / (1 - p), of the mean outcome under mbsmoke = 1"),
+    ("percent", "percentage change in the mean", "in percent of the latter"),
+])  # fmt: skip
+@pytest.mark.usefixtures("unprinted_plots")
+def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, name, means):
+    model = cr.AIPW.from_formula("lbweight ~ mage", cattaneo[::4], treat="mbsmoke", family="binomial", effect=effect)
+    res = model.fit()
+    text = res.methods()
+    assert f"We estimated the {name} (ATE {effect.replace('_', ' ')}) of mbsmoke" in text and means in text
+    assert "average treatment effect" not in text
+    assert "intervals are normal, computed on the logarithmic scale" in text and "resamples" not in text
+    assert "variation of the logarithms over the resamples" in model.fit(n_boot=29).methods()
+    page = read(res.report(tmp_path / "a.html")).text
+    assert page.count(name) > 1 and "The average treatment effect" not in page
+    amounts = cr.AIPW.from_formula("bweight ~ mage", cattaneo[::4], treat="mbsmoke", effect=effect)
+    if effect == "ratio":
+        assert "We estimated the ratio of means (ATT ratio) on" not in amounts.fit().methods()
+        treated = amounts.with_options(target="treated").fit().methods()
+        assert "We estimated the ratio of means on the treated (ATT ratio)" in treated
+
+
+def test_methods_say_whose_estimator_jre_is(cattaneo):
+    model = cr.JRE.from_formula("bweight ~ mage", cattaneo[::8], treat="mbsmoke")
+    assert "its default objective is in no paper" in model.fit(cov_type="robust").methods()
+    erm = model.fit(cov_type="robust", objective="erm", n_replicates=20).methods()
+    assert "the package's own working-out" in erm and "in no paper" not in erm
+    assert "working-out" not in model.fit(cov_type="robust").start.methods()
+
+
 def test_methods_of_jre_have_ipwra_beside(cattaneo):
     model = cr.JRE.from_formula("bweight ~ mage", cattaneo.iloc[::8], treat="mbsmoke")
     res, consistent = model.fit(n_boot=29), "is consistent if the propensity model or the outcome model is right"

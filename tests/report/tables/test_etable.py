@@ -10,7 +10,7 @@ import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 
-from causalrisk import AIPW, IPWRA, JRE, FitInterrupted, OptionError, OutcomeRegression, compare, datasets, etable
+from causalrisk import AIPW, IPWRA, JRE, BootstrapError, OptionError, OutcomeRegression, compare, datasets, etable
 from tests.conftest import simulate
 
 FORMULA = "y ~ x1 + x2"
@@ -136,8 +136,8 @@ def test_a_comparison_among_fits_is_spread_with_the_errors_of_its_table(fits, fr
 def test_a_comparison_without_its_bootstrap_has_robust_errors(frame):
     options = {"treat": "d", "estimators": ["Unadjusted", "IPWRA"], "n_boot": 30}
     with (
-        mock.patch("causalrisk.models.comparison.resample_estimators", side_effect=KeyboardInterrupt),
-        pytest.raises(FitInterrupted) as caught,
+        mock.patch("causalrisk.models.comparison.resample_estimators", side_effect=BootstrapError("")),
+        pytest.raises(BootstrapError) as caught,
     ):
         compare(FORMULA, frame, **options)
     kept = caught.value.results

@@ -1,0 +1,423 @@
+"""The command line: `causalrisk fit FILE FORMULA --treat COLUMN`, and three other commands."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import json
+import math
+import os
+import re
+import struct
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import causalrisk as cr
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".txt": ","}
+OTHERS = {".dta": "read_stata", ".parquet": "read_parquet", ".xlsx": "read_excel"}
+ESTIMATORS = ("OutcomeRegression", "Hajek", "IPW", "IPWRA", "AIPW", "JRE")
+FORMATS = (".txt", ".md", ".html", ".tex", ".csv", ".docx", ".json")
+EPILOG = """examples:
+  causalrisk demo
+  causalrisk fit births.csv "bweight ~ mage + medu" --treat mbsmoke
+  causalrisk compare births.csv "bweight ~ mage + medu" --treat mbsmoke
+  causalrisk report births.csv "bweight ~ mage" --treat mbsmoke -o births.html
+
+Python also has learners, surveys, missing outcomes, difference-in-differences,
+effects by group, hypothesis tests, data beyond memory and simulation.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 2 if the input is wrong.
+    """
+    options = make_parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", cr.CausalRiskWarning)  # the summary prints them as notes
+            text = options.run(options)
+    except (cr.CausalRiskError, OSError) as error:
+        print(f"causalrisk: {error}", file=sys.stderr)
+        for name in dict.fromkeys(re.findall(r"\b(\w+)=", str(error))):
+            if name in vars(options):
+                print(f"`{name}=` of Python is `--{name.replace('_', '-')}` here.", file=sys.stderr)
+        return 2
+    if options.note:
+        print(f"causalrisk: note: {options.note}", file=sys.stderr)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left for the end of the process
+        if not isinstance(error, BrokenPipeError):  # a reader such as head has seen enough
+            print(f"causalrisk: the output was not written whole: {error.strerror}.", file=sys.stderr)
+            return 2
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Returns
+    -------
+    ArgumentParser
+        The parser; `run` of what it parses is the function of the command.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    about = "Average treatment effects from the command line."
+    root = argparse.ArgumentParser("causalrisk", description=about, epilog=EPILOG, formatter_class=raw)
+    root.add_argument("--version", action="version", version=f"causalrisk {cr.__version__}")
+    root.set_defaults(note="")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("demo", help="an example: birth weight and smoking").set_defaults(run=_demo)
+    for run, name, about in (
+        (_fit, "fit", "fit a model to a data file and print its summary"),
+        (_compare, "compare", "several estimators on the same rows and resamples"),
+        (_report, "report", "write a page with summary, diagnostics and plots"),
+    ):
+        usage = f"causalrisk {name} FILE FORMULA --treat COLUMN [options]"
+        command = commands.add_parser(
+            name, help=about, usage=usage, description=f"{about.capitalize()}.", allow_abbrev=False
+        )
+        command.set_defaults(run=run)
+        _add_options(command, name)
+    return root
+
+
+def _add_options(command: argparse.ArgumentParser, name: str) -> None:
+    add = command.add_argument
+    add("file", metavar="FILE", type=Path, help=f"data with column names: {', '.join((*TEXT, *OTHERS))}")
+    add("formula", metavar="FORMULA", help='outcome formula, such as "y ~ x1 + C(site)"')
+    add("--treat", required=True, metavar="COLUMN", help="treatment column")
+    add("--treated", metavar="LEVEL", help="level of the treatment that is treated")
+    add("--reference", metavar="LEVEL", help="level that others are compared with")
+    add("--propensity", metavar="FORMULA", help="propensity formula (default: right side of FORMULA)")
+    add("--family", help="gaussian, binomial, poisson, gamma (default: binomial if the outcome is 0/1)")
+    add("--effect", default="difference", help="difference (default), ratio, odds_ratio, percent, quantile")
+    add("--target", help="population: all (default), treated, controls, overlap, ... or a level")
+    add("--weights", metavar="COLUMN", help="observation weights; needs --weight-type")
+    add("--weight-type", metavar="TYPE", help="frequency or probability")
+    add("--cluster", metavar="COLUMN", help='clusters; two-way clusters are "firm,year"')
+    if name == "compare":
+        add("--estimator", metavar="NAMES", help="such as AIPW,JRE (default: all)")
+    else:
+        add("--estimator", default="AIPW", metavar="NAME", help=f"{', '.join(ESTIMATORS)} (default AIPW)")
+        add("--cov-type", metavar="TYPE", help="robust (default; bootstrap for JRE), HC1, jackknife, bootstrap")
+    add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
+    add("--alpha", type=float, default=0.05, metavar="P", help="1 - confidence level (default 0.05)")
+    add("--sep", metavar="SIGN", help='separator of a text file (default ",")')
+    add("--decimal", default=".", metavar="SIGN", help='decimal mark of a text file (default ".")')
+    add("--encoding", default="utf-8", metavar="NAME", help="encoding of a text file (default utf-8)")
+    add("--na", metavar="WORDS", help="further words for missing values, such as NA,unknown")
+    page = {"default": Path("report.html"), "help": "the page (default report.html)"}
+    other = {"help": f"write to FILE: {', '.join(FORMATS)}"}
+    add("-o", "--output", type=Path, metavar="FILE", **(page if name == "report" else other))
+
+
+def _fit(options: argparse.Namespace) -> str:
+    _check_output(options, FORMATS)
+    res = _fitted(options)
+    return _shown(options, res, res.summary(options.alpha))
+
+
+def _compare(options: argparse.Namespace) -> str:
+    _check_output(options, FORMATS)
+    data = read_file(options)
+    names = options.estimator and [_as_spelt(name.strip()) for name in options.estimator.split(",")]
+    arguments = {"estimators": names, "n_boot": options.n_boot, "rng": options.seed} | _arguments(options, data)
+    res = _with_functions(cr.compare, options.formula, data, arguments)
+    return _shown(options, res, res.summary(options.alpha))
+
+
+def _report(options: argparse.Namespace) -> str:
+    _check_output(options, (".html", ".htm"))
+    res = _fitted(options)
+    return f"{res!r}\nWritten: {res.report(options.output, alpha=options.alpha)}"
+
+
+def _fitted(options: argparse.Namespace) -> cr.CausalResults:
+    name = _as_spelt(options.estimator)
+    if name not in ESTIMATORS:
+        raise cr.OptionError(f"estimator={name!r}: expected one of {', '.join(ESTIMATORS)}.")
+    data = read_file(options)
+    model = _with_functions(getattr(cr, name).from_formula, options.formula, data, _arguments(options, data))
+    return model.fit(cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed)
+
+
+def _as_spelt(name: str) -> str:
+    return {known.casefold(): known for known in ESTIMATORS}.get(name.casefold(), name)
+
+
+def _with_functions(call: Callable[..., Any], formula: str, data: pd.DataFrame, arguments: Mapping[str, Any]) -> Any:
+    """Call where a formula finds the functions that it may name."""
+    import numpy as np  # noqa: F401
+    from numpy import exp, log, sqrt  # noqa: F401
+
+    return call(formula, data, **arguments)
+
+
+def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
+    """Return the options of a model, once its formulas are known to be safe."""
+    check_formula(options.formula, data, "outcome")
+    if options.propensity is not None:
+        check_formula(options.propensity, data, "propensity")
+    same = ("treat", "propensity", "effect", "weights", "weight_type")
+    treatment = data.get(options.treat)
+    levels = {name: _level(getattr(options, name), treatment) for name in ("treated", "reference", "target")}
+    clusters = options.cluster
+    if clusters is not None and "," in clusters and clusters not in data:
+        clusters = clusters.split(",")
+    given = {name: getattr(options, name) for name in same} | levels | {"cluster": clusters, "family": options.family}
+    if options.family is None:
+        outcome = data.get(options.formula.partition("~")[0].strip())
+        if outcome is not None and set(outcome.dropna().unique()) == {0, 1}:
+            options.note = "the outcome is 0/1, so its model is a logit (--family binomial)."
+            given["family"] = "binomial"
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _level(text: str | None, column: pd.Series | None) -> Any:
+    """Return the level of a column that is typed as the text, or the text itself."""
+    for level in () if text is None or column is None else column.dropna().unique():
+        if str(level) == text or (isinstance(level, float) and level.is_integer() and str(int(level)) == text):
+            return level
+    return text
+
+
+def _check_output(options: argparse.Namespace, endings: Sequence[str]) -> None:
+    """Refuse an output file that cannot or must not be written, before anything is computed."""
+    path = options.output
+    if path is None:
+        return
+    if path.suffix.lower() not in endings:
+        raise cr.OptionError(f"--output {path}: expected a name that ends in {', '.join(endings)}.")
+    if not path.parent.is_dir():
+        raise cr.OptionError(f"--output {path}: there is no folder '{path.parent}'. Make it first.")
+    if path.exists() and options.file.exists() and path.samefile(options.file):
+        raise cr.OptionError(f"--output {path} is the data file. Use another name.")
+
+
+def _shown(options: argparse.Namespace, res: Any, summary: Any) -> str:
+    """Return the text to print: the summary, or the path that it was written to."""
+    if options.output is None:
+        return str(summary)
+    if options.output.suffix.lower() == ".json":
+        tables = {"glance": res.glance(), "estimates": res.tidy(alpha=options.alpha)}
+        values = {name: [_without_nan(row) for row in table.to_dict("records")] for name, table in tables.items()}
+        options.output.write_text(json.dumps({**values, "notes": summary.notes}, indent=2) + "\n", "utf-8")
+    else:
+        summary.save(options.output)
+    return f"Written: {options.output}"
+
+
+def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _demo(options: argparse.Namespace) -> str:
+    formula = "bweight ~ prenatal1 + mmarried + mage + fbaby"
+    propensity = "mmarried + mage + I(mage**2) + fbaby + medu"
+    births = cr.datasets.load_cattaneo2()
+    res = cr.AIPW.from_formula(formula, births, treat="mbsmoke", propensity=propensity).fit()
+    together = cr.compare(formula, births, treat="mbsmoke", propensity=propensity)
+    crude, adjusted = together.table["estimate"].iloc[0], together.table["estimate"].iloc[1:]
+    low, high = res.conf_int().loc["ATE"]
+    reading = (
+        f"Infants of smokers weigh {-crude:.0f} g less on average. Adjusted for age, education, marriage, prenatal "
+        f"care and birth order it is {-adjusted.max():.0f} to {-adjusted.min():.0f} g, whichever estimator is used. "
+        f"AIPW estimates {-res.effect:.0f} g (95% interval {-high:.0f} to {-low:.0f}). That the groups are comparable "
+        "given these covariates is an assumption; no estimator tests it."
+    )
+    return f"""Birth weight in grams of 4642 infants, by whether the mother smoked (cattaneo2).
+
+>>> from causalrisk import AIPW, compare, datasets
+>>> births = datasets.load_cattaneo2()
+>>> formula = "{formula}"
+>>> propensity = "{propensity}"
+>>> print(AIPW.from_formula(formula, births, treat="mbsmoke", propensity=propensity).fit().summary())
+
+{res.summary()}
+
+>>> print(compare(formula, births, treat="mbsmoke", propensity=propensity).summary())
+
+{together.summary()}
+
+{textwrap.fill(reading, 78)}"""
+
+
+def read_file(options: argparse.Namespace) -> pd.DataFrame:
+    """Read the data file of a command, by its ending; nothing is fetched.
+
+    Parameters
+    ----------
+    options : Namespace
+        Its `file`, `sep`, `decimal`, `encoding` and `na`.
+
+    Returns
+    -------
+    DataFrame
+        The data.
+
+    Raises
+    ------
+    DesignError
+        If there is no such file, its ending is not known, or it cannot be read.
+    """
+    import pandas as pd
+
+    from causalrisk.design.csv_files import read_csv
+
+    path, ending = options.file, "".join(options.file.suffixes).lower()
+    kind = next((known for known in (*TEXT, *OTHERS) if ending.endswith(known)), None)
+    if kind is None:
+        raise cr.DesignError(f"{str(path)!r}: expected a file that ends in {', '.join((*TEXT, *OTHERS))}.")
+    if not path.is_file():
+        names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, names, 1)
+        hint = f" Did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+        raise cr.DesignError(f"there is no file {str(path)!r} on this computer.{hint}")
+    sep, words = (options.sep or TEXT.get(kind, "")).replace("\\t", "\t"), (options.na or "").split(",")
+    if kind in TEXT and len(sep) != 1:
+        raise cr.OptionError(f"--sep {sep}: expected one character.")
+    try:
+        if kind in OTHERS:
+            return getattr(pd, OTHERS[kind])(path)
+        data = read_csv(path, sep=sep, decimal=options.decimal, encoding=options.encoding, na_values=words)
+        if len(data.columns) == 1:
+            raise cr.DesignError(f"{str(path)!r} has one column, {data.columns[0]!r}. Use `--sep` if {sep!r} is wrong.")
+        return data
+    except cr.DesignError:
+        raise
+    except (ImportError, ValueError, OSError, LookupError, BadZipFile, struct.error) as error:
+        hint = " Use `--encoding latin-1` or `--encoding utf-16`." if isinstance(error, UnicodeError) else ""
+        raise cr.DesignError(f"{str(path)!r} cannot be read as {kind}: {error}.{hint}") from error
+
+
+NUMPY = ("abs", "exp", "expm1", "log", "log10", "log1p", "log2", "sign", "sqrt", "square")
+PLAIN = ("I", "abs", "center", "exp", "log", "scale", "sqrt", "standardize")
+SPLINES = ("bs", "cc", "cr")
+FUNCTIONS = (*PLAIN, *SPLINES, "C", "Q", "np")
+CONTRASTS = ("Diff", "Helmert", "Poly", "Sum", "Treatment")
+ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.FloorDiv, ast.BitAnd, ast.BitOr)
+LONGEST, WIDEST, LARGEST = 10_000, 1_000, 100  # characters; columns; exponents, degrees and numbers of knots
+
+
+def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
+    """Refuse a formula that does more than compute with columns: it is run as Python, and may be a stranger's.
+
+    Parameters
+    ----------
+    text : str
+        The formula, one- or two-sided.
+    data : DataFrame
+        The columns that it may name; those that are not numbers stand alone, in ``C(...)`` or in comparisons.
+    model : {"outcome", "propensity"}
+        The model it belongs to, for messages.
+
+    Raises
+    ------
+    DesignError
+        If a part is not a column, a number, an operator or a known function, or may take long.
+    """
+    from causalrisk.design.formulas.foreign import refuse_foreign
+
+    large = cr.DesignError(f"the {model} formula {text[:60]!r}... is too large for the command line. Use Python.")
+    if len(text) > LONGEST:
+        raise large
+    numeric = {str(name): data[name].dtype.kind in "biuf" for name in data}
+    try:
+        for side in filter(str.strip, text.split("~")):
+            # `a:b` is not Python, `a*b` is; what is hostile with one is hostile with the other. Quotes are left alone.
+            code = re.sub(r"(\"[^\"]*\"|'[^']*')|:", lambda m: m[1] or "*", side).strip()
+            if _width(ast.parse(code, mode="eval").body, numeric) > WIDEST:
+                raise large
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        refuse_foreign(text, model)  # another package's notation is answered with what to type here
+        if isinstance(error, cr.DesignError):
+            raise
+        raise cr.DesignError(f"the {model} formula {text!r} cannot be read: {getattr(error, 'msg', error)}.") from error
+
+
+def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> int:
+    """Check a part of a formula and return its number of columns at most, levels not counted.
+
+    Inside a function operators are arithmetic, with numbers only. `numeric` says which columns are numbers.
+    """
+    match node:
+        case ast.Name(name) if name in numeric and name in FUNCTIONS:
+            raise cr.DesignError(f"the column {name!r} has the name of a function. Use `Q({name!r})`.")
+        case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:
+            if numeric[name] or not inside:
+                return 1
+        case ast.Name(name) if name not in FUNCTIONS:
+            close = difflib.get_close_matches(name, numeric, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"The columns are {', '.join([*numeric][:20])}."
+            raise cr.DesignError(f"{name!r} in a formula is not a column of the file. {hint}")
+        case ast.Constant(int() | float()):
+            return 1
+        case ast.UnaryOp(ast.USub() | ast.UAdd(), part):
+            return _width(part, numeric, inside)
+        case ast.BinOp(base, ast.Pow(), ast.Constant(k) | ast.UnaryOp(_, ast.Constant(k))):
+            names = {part.id for part in ast.walk(base) if isinstance(part, ast.Name)} - ({*FUNCTIONS} - {"Q"})
+            if isinstance(k, int | float) and k <= LARGEST and names:  # 9**9**9, without a column, has no bound
+                width = _width(base, numeric, inside)
+                return width if inside else min(sum(math.comb(width, i + 1) for i in range(int(k))), WIDEST + 1)
+        case ast.BinOp(left, operator, right) if isinstance(operator, ARITHMETIC):
+            a, b = _width(left, numeric, inside), _width(right, numeric, inside)
+            crossed = isinstance(operator, ast.Mult | ast.Div) and not inside
+            return min(a + b + a * b * crossed, WIDEST + 1)
+        case ast.Compare(left, _, others):
+            texts = [part for part in (left, *others) if not isinstance(part, ast.Constant)]
+            return max((_width(part, numeric, isinstance(part, ast.BinOp | ast.UnaryOp)) for part in texts), default=1)
+        case ast.Call(ast.Name(name), [part], []) if name in PLAIN:
+            return _width(part, numeric, inside=True)
+        case ast.Call(ast.Attribute(ast.Name("np"), name), [part], []) if name in NUMPY:
+            return _width(part, numeric, inside=True)
+        case ast.Call(ast.Name("C"), [part, *contrasts], []) if all(map(_is_contrast, contrasts)):
+            return _width(part, numeric, isinstance(part, ast.BinOp | ast.UnaryOp))
+        case ast.Call(ast.Name(name), [part, *sizes], keywords) if name in SPLINES:
+            if {keyword.arg for keyword in keywords} <= {"df", "degree", "knots"}:
+                sizes = [*sizes, *(keyword.value for keyword in keywords)]
+                return _width(part, numeric, inside=True) + sum(_size(size, numeric) for size in sizes)
+    raise cr.DesignError(
+        f"`{ast.unparse(node)[:80]}` is not allowed in a formula on the command line, which may hold columns, numbers, "
+        f"operators, comparisons, {', '.join(FUNCTIONS[:-1])} and np.log, np.exp, ...; and no arithmetic with text. "
+        "Make it a column of the file, or fit the model in Python."
+    )
+
+
+def _is_contrast(node: ast.expr) -> bool:
+    call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    named = isinstance(call.func, ast.Name) and call.func.id in CONTRASTS
+    return named and all(isinstance(value, ast.Constant) for value in values)
+
+
+def _size(node: ast.AST, numeric: Mapping[str, bool]) -> int:
+    """Return the degrees of freedom, or the number of knots, that a spline is given."""
+    match node:
+        case ast.Constant(int(size)) if size <= LARGEST:
+            return size
+        case ast.List(knots) | ast.Tuple(knots):
+            return sum(_width(knot, numeric, inside=True) for knot in knots)
+    return _width(ast.Constant(None), numeric)

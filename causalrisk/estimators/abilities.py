@@ -1,0 +1,122 @@
+"""What goes with what: the options of each estimator beyond its plain fit. What the table does not have is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+from causalrisk.design import Design, ScannedDesign
+from causalrisk.errors import OptionError, UnavailableError
+from causalrisk.estimators.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
+from causalrisk.estimators.specification import NormalizedMean, Specification
+from causalrisk.propensity.targets import POPULATIONS
+
+PLAIN = {  # what every estimator can do
+    "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",
+    "propensity_loss": "ml", "cov_type": "robust",
+}  # fmt: skip
+EVERY = {  # what all estimators of the package can do
+    "effect": ("ratio", "odds_ratio", "percent"),
+    "target": ("treated", "control", "overlap", "matching", "entropy", "level", "function", "data frame"),
+    "family": ("binomial", "poisson", "gamma", "inversegaussian", "negativebinomial", "tweedie"),
+    "link": ("log", "logit", "probit", "cloglog"),
+    "propensity_link": ("probit", "cloglog"),
+    "propensity_loss": ("calibrated",),
+    "propensity_score": ("values", "classifier"),
+    "trim": ("crump", "separated", "limits"),
+    "clip": ("limits",),
+    "did": ("panel", "cross sections"),
+    "observed": ("formula",),
+    "offset": ("column",),
+    "at_exposure": ("observed", "stated"),
+    "weights": ("frequency", "probability"),
+    "data": ("scan",),
+    "cov_type": ("HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"),
+    "bootstrap": ("pairs", "bayesian", "cluster", "stratified", "rescaled", "rademacher", "webb", "mammen"),
+}
+WITH_QUANTILES = EVERY | {"effect": (*EVERY["effect"], "quantile")}
+ABILITIES = {  # of an option with several values the first is what is done where none is named
+    "Unadjusted": WITH_QUANTILES,
+    "OutcomeRegression": EVERY | {"learner_use": (TERMS,)},
+    "Hajek": WITH_QUANTILES,
+    "IPWRA": EVERY | {"learner_use": (TERMS,)},
+    "AIPW": WITH_QUANTILES
+    | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)},
+    "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
+}
+QUANTILES = EVERY | {  # what goes with quantiles: they are of no model of the outcome, and move in steps
+    **{option: () for option in ("family", "link", "offset", "at_exposure", "data")},
+    "effect": ("quantile",),
+    "cov_type": ("cluster", "bootstrap", "survey", "replicates", "HC1"),
+}
+
+
+def check_able(spec: Specification, quantiles: bool = False, **asked: str | None) -> None:
+    """Refuse options that an estimator, or quantiles, do not have; None where one is not asked for."""
+    rows = {spec.name: ABILITIES.get(spec.name, {})} | ({"quantiles": QUANTILES} if quantiles else {})
+    for (name, row), (option, value) in itertools.product(rows.items(), asked.items()):
+        own = row.get(option, ())
+        if value is None or value in (PLAIN.get(option), *own):
+            continue
+        others = [] if row is QUANTILES else [one for one, its in ABILITIES.items() if value in its.get(option, ())]
+        only = f", only for {', '.join(others)}" if others else ""
+        other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
+        typed = option.removesuffix("_use").removeprefix("at_")  # what the option goes with
+        instead = f'Use `{option}="{other}"`' if other else f"Leave `{typed}=` out"
+        kind, instead = (UnavailableError, "Use `data.collect()`") if option == "data" else (OptionError, instead)
+        raise kind(f'{option}="{value}" is not available for {name}{only}.\n{instead}.')
+
+
+def check_options(spec: Specification, design: Design, options: ModelOptions) -> None:
+    """Refuse options of a model that its estimator does not have."""
+    target, family, did, stated, change = options.population.name, options.outcome_family, options.did, None, None
+    if target not in POPULATIONS:  # a level of the treatment has its label as a name
+        target = "function" if callable(options.target) else "data frame" if is_frame(options.target) else "level"
+    score = None if design.score is None else "values"
+    if design.offset_kind == "exposure":
+        stated = "observed" if options.stated_exposure(design) is None else "stated"
+    if did is not None:  # of cross sections residuals are always normalised
+        change = "cross sections" if did.cross_sections else "panel" if did.normalize else "normalize=False"
+    check_able(
+        spec,
+        bool(options.quantiles),
+        effect=options.effect,
+        target=target,
+        family=family.name,
+        link=family.link,
+        propensity_link=options.propensity_link,
+        propensity_loss=options.propensity_loss,
+        propensity_score=score if options.propensity_score is None else "classifier",
+        learner_use=None if options.learner is None else use_of_learner(spec, options) or TERMS,
+        trim=options.trim if options.trim is None or isinstance(options.trim, str) else "limits",
+        clip=None if options.clip is None else "limits",
+        did=change,
+        observed=None if design.observation is None else "formula",
+        offset="column" if design.offset_kind == "offset" else None,
+        at_exposure=stated,
+        weights=design.weight_type,
+        data="scan" if isinstance(design, ScannedDesign) else None,
+    )
+
+
+def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
+    """Return what an estimator does with the predictions of the learner; None where it has none."""
+    if options.learner is None or spec.constants:
+        return None
+    use = options.learner_use or next(iter(ABILITIES.get(spec.name, {}).get("learner_use", ())), None)
+    if use == REPLACE and isinstance(options.learner, list | tuple) and len(options.learner) > 1:
+        raise OptionError(
+            f"learner= has {len(options.learner)} learners, and the outcome model can be replaced by one.\n"
+            'Type  learner_use="terms"  for the predictions of all as terms, or name one.'
+        )
+    return use
+
+
+def with_change(spec: Specification, options: ModelOptions) -> Specification:
+    """Return an estimator of changes: how it weights residuals, and whether it needs models of controls alone."""
+    did = options.did
+    if did is None:
+        return spec
+    chosen = did.normalize and "normalize=False" in ABILITIES.get(spec.name, {}).get("did", ())
+    mean = NormalizedMean if chosen else spec.mean
+    return dataclasses.replace(spec, mean=mean, of_controls=not (spec.joint or did.cross_sections))

@@ -1,0 +1,94 @@
+"""Formulas as R and Stata write them are answered with what to write here; formulas of this package pass."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import IPWRA, DesignError
+
+N = 60
+DATA = pd.DataFrame({name: np.random.default_rng(k).normal(size=N) for k, name in enumerate(("y", "x", "z", "age"))})
+DATA["d"] = np.arange(N) % 2
+DATA["g"] = np.arange(N) % 3
+DATA["odd name"] = DATA["x"]
+
+
+def fitted(formula: str) -> None:
+    IPWRA.from_formula(formula, DATA, treat="d").fit()
+
+
+@pytest.mark.parametrize(
+    ("formula", "here"),
+    [
+        ("y ~ i.g", "C(g)"),
+        ("y ~ ib2.g + x", "C(g, Treatment(2))"),
+        ("y ~ c.age", "`age`"),
+        ("y ~ c.age##c.age", "age + I(age**2)"),
+        ("y ~ c.age#c.age", "I(age**2)"),
+        ("y ~ g##x", "C(g)*x"),
+        ("y ~ i.g#c.x", "C(g):x"),
+        ("y ~ 1.g", "I(g == 1)"),
+        ("y ~ i.(g z)", "C(g)"),
+        ("y ~ L.x", 'groupby("unit")["x"].shift(1)'),
+        ("xi: y ~ x", "C(x)"),
+        ("y ~ x [pw=z]", 'weights="z"'),
+        ("y ~ x if z > 0", 'data.query("z > 0")'),
+        ("y x z", "y ~ x1 + x2"),
+        ("y ~ x z", "y ~ x1 + x2"),
+        ("teffects ipwra (y x) (d x)", "propensity="),
+        ("y ~ x, robust", "Options"),
+        ("y ~ x # a comment", "#"),
+        ("y ~ `odd name`", "Q("),
+        ("y ~ {x**2}", "I("),
+        ("y ~ x^2", "I(x**2)"),
+        ("y ~ (x + z)^2", "**2"),
+        ("factor(y) ~ x", "y ~"),
+        ("y ~ as.factor(g)", "C(g)"),
+        ("y ~ as.numeric(g)", "1.0 * g"),
+        ("y ~ C(g, contr.sum)", "Sum"),
+        ("y ~ C(g, ref=2)", "C(g, Treatment(2))"),
+        ("y ~ x + offset(log(age))", 'exposure="age"'),
+        ("y ~ splines::ns(x)", "Define"),
+        ("y ~ .", "data.columns.drop"),
+        ("y ~ . - d", "data.columns.drop"),
+        ("y ~ I(g %in% c(1, 2))", "isin"),
+        ("y ~ I(x > 0 & z < 1)", "(x > 1) & (z < 2)"),
+        ("y ~ x | g", "C(g)"),
+        ("y ~ x + (1 | g)", "C(g)"),
+        ("y ~ df$x", "`x`"),
+        ("y \u223c x", "~"),
+        ("y = x", "~"),
+        ("y ~ x:1", "number"),
+        ("y ~ factor(g)", "C(g)"),
+        ("y ~ log(age)", "np.log(age)"),
+        ("y ~ poly(x, 2)", "I(x**2)"),
+        ("y ~ ns(x, 3)", "cr(x, df=4"),
+        ("y ~ bs(x)", "bs(x, df=4)"),
+        ("y ~ cut(x, 3)", "pd.cut"),
+        ("Surv(y, d) ~ x", "Survival"),
+        ("y ~ x & z", "x:z"),
+    ],
+)
+def test_other_notations_are_answered(formula, here):
+    with pytest.raises(DesignError) as caught:
+        fitted(formula)
+    assert here in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + C(g)",
+        "y ~ x*z + I(x**2)",
+        "y ~ (x + z)**2",
+        "y ~ I((x > 0) & (z < 1)) + age",
+        "y ~ Q('odd name') + z",
+        "y ~ C(g, Treatment(2)):x",
+        "y ~ bs(x, df=4) + np.abs(z)",
+        "y ~ I(1.5 * x) + I(z if len(z) else x)",
+        "y ~ I(g.isin([1, 2]))",
+        "np.log(I(y - y.min() + 1)) ~ 0 + x + C(g)",
+    ],
+)
+def test_formulas_of_this_package_pass(formula):
+    fitted(formula)
