@@ -222,15 +222,13 @@ class Refitter(Protocol):
     def rows_together(self) -> int:
         """Rows up to which several blocks of resamples are worked on as one."""
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """Refit under multiplicities.
 
         Parameters
         ----------
         counts : ndarray, shape (n, m)
             Multiplicities times the weights of the rows.
-        first : int
-            Number of the first resample.
         fits : NewtonFits, optional
             Propensity refits under them, where another estimator already made them.
         """
@@ -260,11 +258,11 @@ class Refitters:
         """As in `Refitter`."""
         return min(refitter.rows_together for refitter in self.refitters)
 
-    def refit_each(self, counts: Array, first: int, fits: NewtonFits | None = None) -> list[Refits]:
+    def refit_each(self, counts: Array, fits: NewtonFits | None = None) -> list[Refits]:
         """Refit every estimator, arguments as in `Refitter.refit`."""
         if fits is None and self.weight_fit is not None:
             fits = self.weight_fit.refit(counts)
-        return [refitter.refit(counts, first, fits) for refitter in self.refitters]
+        return [refitter.refit(counts, fits) for refitter in self.refitters]
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:

@@ -135,8 +135,7 @@ def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
     """Refit block `number`; the last may be narrower. At the top of the module, so that processes can import it."""
-    first = number * width
-    return refitter.refit(draw(number, min(width, n_boot - first)), first)
+    return refitter.refit(draw(number, min(width, n_boot - number * width)))
 
 
 def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int, width: int) -> Array:

@@ -156,9 +156,9 @@ class SharedRefitter(Refitters):
         fitted = [record.weight_fit for record in records if record.weight_fit is not None]
         super().__init__([refitter_of(record) for record in records], fitted[0] if fitted else None)
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
-        refits = self.refit_each(counts, first, fits)
+        refits = self.refit_each(counts, fits)
         rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
         start = next((refit.start for refit in refits if refit.start is not None), None)
         return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8), start)
