@@ -80,7 +80,7 @@ FUNCTIONS = {  # functions of R and Stata by their names; x is the first argumen
     "interaction": "C(a):C(b)",
     "cut": "C(pd.cut({x}, bins))",
     "relevel": "C({x}, Treatment(level))",
-    "cbind": "I(successes / trials)` with `weights=` the trials and `weight_type=\"frequency\"",
+    "cbind": 'I(successes / trials)` with `weights=` the trials and `weight_type="frequency"',
 }
 
 
