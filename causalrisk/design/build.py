@@ -104,7 +104,7 @@ def _drawn(
 
 
 def _check_arms_left(treat: Source, rows: Rows, sources: Sequence[Source], notes: list[str]) -> None:
-    """Say that a variable is missing in all rows of an arm, so that none is left; refuse it where only one arm is."""
+    """Say that a variable is missing in all rows of an arm, so that none is left."""
     if rows.n == len(rows.keep):
         return
     kept = set(rows.of(treat.values).dropna().unique())
@@ -113,10 +113,10 @@ def _check_arms_left(treat: Source, rows: Rows, sources: Sequence[Source], notes
         lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]
         if level in kept or not lost:
             continue
-        text = f"{lost[0]!r} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}, "
-        if len(kept) < 2:
-            raise DesignError(f"{text}so one arm is left; expected two.\nLeave {lost[0]} out, or fill in its values.")
-        notes.append(f"{text}so that no row of this arm is left. Leave these rows out of the data to silence this.")
+        notes.append(
+            f"{lost[0]!r} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}, so this arm is "
+            "left out. Leave these rows out of the data to silence this."
+        )
 
 
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndarray | None:

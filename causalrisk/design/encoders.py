@@ -333,7 +333,7 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
     if odd:
         raise DesignError(
             f"column {name!r} of the new data has dtype {column.dtype} and values {listing(odd)}; expected {expected}, "
-            "as in the estimation sample.\nConvert them, or leave these rows out."
+            "as in the estimation sample.\nLeave these rows out, or convert them."
         )
     if isinstance(fitted.dtype, pd.CategoricalDtype):
         return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +14,6 @@ from causalrisk.design.tables import Table, as_pandas, find_column, named_column
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
-CONTROLS = {"0", "control", "controls", "false", "n", "never", "no", "none", "off", "placebo", "reference"}
-NEGATIONS = ("no", "non", "not", "un", "without")  # as in nonsmoker, not treated, untreated
-NOTHING = re.compile(rf"({'|'.join(sorted(CONTROLS))})\b|untreated|non[- ]?\w+")  # as in "none", "0 daily", "no drug"
 MISSING = {"", ".", "#n/a", "<na>", "missing", "n/a", "na", "nan", "null"}  # words for missing values, not levels
 MOST_NUMBERS = 20  # distinct numbers beyond which a treatment is taken for a count or a dose
 
@@ -205,11 +201,11 @@ def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
 def _no_reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any) -> Exception:
     """Make the error of more than two levels without a reference, or with one that is called treated."""
     others = [level for level in found if treated is None or not _same(level, treated, False)]
-    base = others[_control_among(others) or 0] if reference is None else reference
+    base = others[0] if reference is None else reference
     why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
     return (DesignError if treated is None else OptionError)(
         f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n"
-        f"{_table(found, counts)}\nUse `reference={show(base)}` without treated=, or name another level."
+        f"{_table(found, counts)}\nUse `reference={show(base)}`, without treated=, if that is the level."
     )
 
 
@@ -234,35 +230,10 @@ def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, re
         return 1 - places["treated"]
     if binary:
         return found.index(0)
-    control = [i for i, level in enumerate(found) if _is_control(level, found[1 - i])]
-    typed = f"`treated={show(found[1])}` or `treated={show(found[0])}`, whichever is the treatment."
-    if len(control) == 1:
-        typed = f"`treated={show(found[1 - control[0]])}`, or `reference={show(found[control[0]])}`."
     raise DesignError(
         f"treatment {name!r} is not 0/1 or bool, and nothing says which level is treated, on which the sign of the "
-        f"effect depends:\n{_table(found, counts)}\nUse {typed}"
+        f"effect depends:\n{_table(found, counts)}\nUse `treated={show(found[1])}` or `treated={show(found[0])}`."
     )
-
-
-def _is_control(level: Any, other: Any) -> bool:
-    """Return True if a level's name says that it is the absence of the other; only a message depends on it."""
-    text, of = (str(value).casefold().strip() for value in (level, other))
-    return text in CONTROLS or (text.startswith(NEGATIONS) and text.endswith(of[-4:]))
-
-
-def _control_among(found: Sequence[Any]) -> int | None:
-    """Position of the level that is no treatment by its name or, of numbers, the lowest; None where nothing says.
-
-    Negative numbers, often codes of missing values, are passed over where there are others.
-    """
-    if all(isinstance(level, int | float) for level in found):
-        return next((i for i, level in enumerate(found) if not _negative(level)), 0)
-    named = [i for i, level in enumerate(found) if NOTHING.match(str(level).casefold().strip())]
-    return named[0] if len(named) == 1 else None
-
-
-def _negative(level: Any) -> bool:
-    return isinstance(level, int | float) and level < 0
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:

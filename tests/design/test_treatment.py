@@ -86,26 +86,6 @@ def test_text_needs_a_level(values):
     assert code(values, reference="yes").arm.tolist() == [0, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("levels", "treated"),
-    [
-        (("control", "treated"), "treated"),
-        (("placebo", "active"), "active"),
-        (("nonsmoker", "Smoker"), "Smoker"),
-        (("never", "daily"), "daily"),
-    ],
-)
-def test_advice_takes_the_absence_for_the_reference(levels, treated):
-    """Whatever the alphabet says."""
-    control = next(level for level in levels if level != treated)
-    assert advice(levels) == f'Use `treated="{treated}"`, or `reference="{control}"`.'
-
-
-@pytest.mark.parametrize("levels", [("drug", "surgery"), ("no", "never"), ("old", "union")])
-def test_advice_leaves_the_choice_where_names_do_not_tell(levels):
-    assert all(f'treated="{level}"' in advice(levels) for level in levels)
-
-
 def test_digits_as_text_are_text():
     assert code(["0", "1", "1"], treated="1").arm.tolist() == [0, 1, 1]
     for options in ({}, {"treated": 1}):
@@ -155,7 +135,6 @@ def test_several_levels_with_a_reference(values, reference, levels):
 def test_several_levels_need_a_reference():
     with pytest.raises(DesignError, match="3 levels, and nothing says which one"):
         code(["b", "a", "c", "c"])
-    assert "`reference=0`" in advice([-9, 0, 1])  # negative numbers are often codes of missing values
     with pytest.raises(DesignError, match=r'(?s)reference="x" is not a level.*reference="a"'):
         code(["b", "a", "c"], reference="x")
 
@@ -167,7 +146,6 @@ def test_several_levels_have_no_single_treated_one(treated):
     with pytest.raises(OptionError, match="treated="):
         code(levels, treated=treated)
     assert f'"{treated}"' not in advice(levels, treated=treated)
-    assert 'reference="placebo"' in advice(["a drug", "another", "placebo"], treated="a drug")
     assert 'reference="other"' in advice(levels, treated=treated, reference="other")
 
 

@@ -124,10 +124,10 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
         formula.uses()
     except (patsy.PatsyError, SyntaxError) as error:
-        syntax = isinstance(error, SyntaxError)
         reason = f"{error.msg} in {(error.text or '').strip()!r}" if isinstance(error, SyntaxError) else str(error)
-        advice = ("" if syntax else _around_number(error, text)) or "Arithmetic is inside `I(...)`."
-        raise DesignError(f"the {model} formula {text!r} cannot be read: {reason}\n{advice}") from error
+        raise DesignError(
+            f"the {model} formula {text!r} cannot be read: {reason}\nArithmetic is inside `I(...)`."
+        ) from error
     except (RecursionError, MemoryError) as error:
         raise _too_many(model, f"{text.count('+') + 1} terms, or too many parentheses") from error
     if not formula.right:
@@ -170,17 +170,6 @@ def _written_out(node: Any) -> int:
     if node.type in ("*", ":"):
         return math.prod(counts) + (sum(counts) if node.type == "*" else 0)
     return sum(counts) or 1
-
-
-def _around_number(error: patsy.PatsyError, text: str) -> str:
-    """Advice for arithmetic with a number outside of I(...), as in x / 10; empty for other errors."""
-    if error.origin is None or "numbers besides" not in error.message:
-        return ""
-    before, number, after = text[: error.origin.start], error.origin.relevant_code(), text[error.origin.end :]
-    left, right = re.search(r"(\w+)\s*([-+*/])\s*$", before), re.match(r"\s*([-+*/])\s*(\w+)", after)
-    if left:
-        return f"Use `I({left[1]} {left[2]} {number})`."
-    return f"Use `I({number} {right[1]} {right[2]})`." if right else ""
 
 
 def _not_text(given: Any, model: str) -> TypeError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -51,27 +50,9 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
             variables[name] = table.column(name)
         elif meaning == "constant":
             constants[name] = frame[name]
-        elif meaning == "builtin" and role == "called":
-            _check_called(name, formula)
         elif meaning == "unknown":
             raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
     return Scope(variables, constants)
-
-
-def _check_called(name: str, formula: Formula) -> None:
-    """Refuse a spline without degrees of freedom, and a product of splines of plain columns."""
-    if name == "te" and re.search(r"\bte\(\s*\w+\s*[,)]", formula.text):
-        raise DesignError(
-            f"the {formula.model} formula {formula.text!r} has te() of plain columns; expected splines.\n"
-            "Use `te(cr(x, df=4), cr(z, df=4), constraints='center')`."
-        )
-    found = re.search(rf"\b{name}\(\s*(\w+)\s*\)", formula.text) if name in ("bs", "cr", "cc") else None
-    if found:
-        centred = "" if name == "bs" else ", constraints='center'"
-        raise DesignError(
-            f"the {formula.model} formula {formula.text!r} has {name}() without degrees of freedom.\n"
-            f"Use `{name}({found[1]}, df=4{centred})`."
-        )
 
 
 def is_function(value: Any) -> bool:

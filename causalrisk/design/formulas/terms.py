@@ -43,14 +43,6 @@ def uses(code: str) -> tuple[Use, ...]:
         found.append(Use(name, role))
 
     tree = parsed(code)
-    joined = tree.body
-    plain = isinstance(joined, ast.BinOp) and not isinstance(joined.left, ast.Compare | ast.BinOp)
-    if plain and isinstance(joined, ast.BinOp) and isinstance(joined.op, ast.BitOr | ast.BitAnd):
-        left, right = ast.unparse(joined.left), ast.unparse(joined.right)
-        raise DesignError(
-            f"{code!r} joins variables by a bitwise operator.\nUse `{left} + C({right})` for fixed effects, or "
-            f"`{left}:{right}` for an interaction."
-        )
     _Renamer(tree, note).visit(tree)
     return tuple(found)
 
