@@ -32,20 +32,7 @@ NAMELESS = Scope({}, {})
 
 
 def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.Call]:
-    """Find the calls of stateful transforms.
-
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    frame : mapping of str to object
-        The caller's variables, whose functions may have the same names.
-
-    Returns
-    -------
-    dict of str to ast.Call
-        By their text; a call inside of another comes before it.
-    """
+    """Find the calls of stateful transforms by their text; a call inside of another comes before it."""
     codes = dict.fromkeys(factor.code for term in (*formula.left, *formula.right) for factor in term.factors)
     calls = (call for code in codes for call in _calls(parsed(code)))
     own = {name for name in STATEFUL if is_function(frame.get(name)) and frame[name] is not STATEFUL[name]}
@@ -149,33 +136,14 @@ Lesson: TypeAlias = Ordered | Averaged
 
 
 def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Lesson | None:
-    """Return the first pass that a stateful transform needs.
+    """Return the first pass that a stateful transform of n rows needs; None where it needs no state.
 
-    Parameters
-    ----------
-    call : ast.Call
-        One of `stateful_calls`; calls inside of it have their state.
-    formula : Formula
-        Its formula.
-    scope : Scope
-        Plain variables of some rows, and the constants.
-    n : int
-        Rows of the sample.
-
-    Returns
-    -------
-    Ordered, Averaged or None
-        The pass; None where the call needs no state.
-
-    Raises
-    ------
-    DesignError
-        If the function does not take its options.
+    Calls inside of it have their state; the scope has some rows.
     """
     if any(isinstance(arg, ast.Starred) for arg in call.args) or any(option.arg is None for option in call.keywords):
         raise DesignError(
-            f"the {formula.model} formula {formula.text!r} has {ast.unparse(call)}, with arguments that are unpacked; "
-            "expected them one by one.\nWrite them out, as in  bs(x, df=4)."
+            f"the {formula.model} formula {formula.text!r} unpacks arguments in {ast.unparse(call)}.\n"
+            "Write them out, as in `bs(x, df=4)`."
         )
     with in_words(formula, NAMELESS):
         return _Stateful(call, formula=formula, options=_options(call, formula, scope), n=n).lesson()
@@ -286,9 +254,8 @@ class _Stateful:
         typed = replace(self, options=options)._code().replace("lower_bound=", "knots=[...], lower_bound=", 1)
         return DesignError(
             f"{ast.unparse(self.call)} in the {self.formula.model} formula {self.formula.text!r} takes its knots from "
-            f"the distinct values of {self._data}, of which a scan keeps {blocks.DISTINCT:,} at the most; "
-            "expected no more, or knots. (Those of bs() are quantiles of all rows, whatever their number.)\n"
-            f"Type  {typed}  with inner knots of your own."
+            f"the distinct values of {self._data}, of which a scan keeps {blocks.DISTINCT:,} at the most.\n"
+            f"Use `bs()`, or `{typed}` with inner knots of your own."
         )
 
     def _centred(self) -> Lesson:
