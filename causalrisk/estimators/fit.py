@@ -85,24 +85,7 @@ COVERED_WHOLE = (
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
-    """Fit one of the estimators that train each arm by itself.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    spec : Specification
-        The estimator.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
-
-    Returns
-    -------
-    FitRecord
-        The fit, without standard errors.
-    """
+    """Fit one of the estimators that train each arm by itself."""
     spec, use = with_change(spec, options), use_of_learner(spec, options)
     asked = counted_passes(design, spec, _asked(design, spec, options, inference))
     data, learned = prepare(design, spec, asked), None
@@ -156,13 +139,6 @@ def _checked(record: FitRecord, notes: Notes) -> FitRecord:
 def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
     """Fit weights and outcome models, and average over the target.
 
-    Parameters
-    ----------
-    data : FitData
-        The data.
-    asked : Asked
-        What is asked of the fit.
-
     Returns
     -------
     record : FitRecord
@@ -215,17 +191,6 @@ def estimate_of(
     weighed: WeighedRows, design: Design, options: ModelOptions, notes: Notes
 ) -> tuple[Trained, SolvedMeans, Estimate]:
     """Train and average; refuse an outcome model without a finite fit, warn of one that did not settle.
-
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows with their importance weights.
-    design : Design
-        The data with their names.
-    options : ModelOptions
-        What is estimated.
-    notes : Notes
-        Warnings so far; more are added.
 
     Returns
     -------
@@ -319,24 +284,7 @@ def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at:
 def fit_joint(
     design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
 ) -> FitRecord:
-    """Fit the Joint Robust Estimator.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
-    joint_options : JREOptions
-        How it is trained.
-
-    Returns
-    -------
-    FitRecord
-        The fit, without standard errors.
-    """
+    """Fit the Joint Robust Estimator."""
     use, asked = use_of_learner(JRE, options), _asked(design, JRE, options, inference)
     check_joint_scan(design, joint_options)
     asked = counted_passes(design, JRE, asked)
@@ -352,24 +300,7 @@ def fit_joint(
 
 
 def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREOptions) -> FitRecord:
-    """Average JRE on the formula with, for each learner, JRE with its predictions as terms, and the predictions alone.
-
-    Parameters
-    ----------
-    data : FitData
-        The data with the terms of the formula.
-    learned : Learned
-        Predictions of the learners.
-    asked
-        As in `separate_record`.
-    joint_options
-        As in `fit_joint`.
-
-    Returns
-    -------
-    FitRecord
-        The fit on the formula, its estimates those of the stack.
-    """
+    """Average JRE on the formula with JRE with each learner's predictions as terms, and the predictions alone."""
     lead, notes = joint_record(data, asked, joint_options), asked.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(asked.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
@@ -387,22 +318,7 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
 
 
 def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitRecord:
-    """Fit IPWRA and train the arms jointly from there.
-
-    Parameters
-    ----------
-    data : FitData
-        The data.
-    asked
-        As in `separate_record`.
-    joint_options
-        As in `fit_joint`.
-
-    Returns
-    -------
-    FitRecord
-        The fit, without standard errors and notes.
-    """
+    """Fit IPWRA and train the arms jointly from there."""
     method, notes = joint_method(joint_options, asked.options), asked.notes
     # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
     data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
@@ -441,11 +357,6 @@ def train_from(
         Warnings so far; more are added.
     replicates : Replicates, optional
         The replicates, where they are drawn already.
-
-    Returns
-    -------
-    JointRecord
-        The joint part of the fit.
     """
     sample, resampler = start.sample, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
@@ -476,22 +387,7 @@ def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | No
 
 
 def train_by(trainer: Trainer, options: JREOptions, notes: Notes) -> JointRecord:
-    """Train the arms under each criterion, keep the best, warn of those that did not converge.
-
-    Parameters
-    ----------
-    trainer : Trainer
-        Trains the arms of a problem.
-    options : JREOptions
-        How.
-    notes : Notes
-        Warnings so far; more are added.
-
-    Returns
-    -------
-    JointRecord
-        The joint part of the fit.
-    """
+    """Train the arms under each criterion, keep the best, warn of those that did not converge."""
     estimate, criterion, path = train_best(trainer, criteria_of(options, trainer.problem.n_units))
     if path is not None and not path.converged.all() and path.converged.any():
         anchors = listed(path.anchors[~path.converged].tolist())

@@ -142,11 +142,6 @@ def learn(
         Warnings so far; more are added.
     passes : PassCounter, optional
         Shows how far the passes over a scan are.
-
-    Returns
-    -------
-    Learned
-        Predictions of the rows.
     """
     check_no_offset(design)
     features = feature_columns(design)
@@ -203,17 +198,7 @@ def _cut_rows(block: CodedBlock | Design) -> CutRows:
 
 @dataclass(frozen=True)
 class _RowsOfBlock:
-    """Makes the rows of a block of a scan, or of a design in memory, those that are learnt from.
-
-    Parameters
-    ----------
-    features : ndarray of bool, shape (p,)
-        Columns that are learnt from.
-    folds : Folds
-        The folds.
-    weight_type : {None, "frequency", "probability"}
-        Meaning of the weights.
-    """
+    """Makes the rows of a block of a scan, or of a design in memory, those that are learnt from."""
 
     features: Array
     folds: Folds
@@ -234,15 +219,7 @@ class _RowsOfBlock:
 def _compared(
     fits: Sequence[CrossFitted], family: OutcomeFamily, origin: Array, rows: LearnerRows
 ) -> tuple[Array, int, int]:
-    """Sum products of 1, prediction and outcome about the origin of each arm, and count predictions out of range.
-
-    Returns
-    -------
-    products : ndarray, shape (L, K, 3, 3)
-        Of the rows of each arm under their weights.
-    moved, size : int
-        Number of predictions that are set to just inside of the range, and of all.
-    """
+    """Sum products of 1, prediction and outcome about the origin of each arm, and count predictions out of range."""
     products, moved, size = np.zeros((len(fits), len(origin), 3, 3)), 0, 0
     for number, fit in enumerate(fits):
         values = fit.of_rows(rows.features, rows.fold)
@@ -255,10 +232,7 @@ def _compared(
 
 
 def _quality(products: Array, origin: Array) -> Array:
-    """R squared, and intercept and slope of outcomes on predictions, (L, K, 3), from sums of products.
-
-    NaN where the outcome of an arm, or the prediction, is constant.
-    """
+    """R squared, and intercept and slope of outcomes on predictions, (L, K, 3), from sums of products."""
     count = products[..., 0, 0]
     means = products[..., 0, 1:] / count[..., None]
     spread = products[..., 1:, 1:] - count[..., None, None] * means[..., :, None] * means[..., None, :]
@@ -368,17 +342,7 @@ def with_predictions(
 
 @dataclass(frozen=True)
 class _PredictionsOfBlock:
-    """Puts the cross-fitted predictions of a block of rows after its columns, or in their place.
-
-    Parameters
-    ----------
-    make : Predictors
-        The learners.
-    folds : Folds
-        The folds.
-    given : bool
-        Whether they are in the place of the columns.
-    """
+    """Puts the cross-fitted predictions of a block of rows after its columns, or in their place."""
 
     make: Predictors
     folds: Folds

@@ -328,11 +328,6 @@ def named_target(value: Any, design: Design) -> Any:
     design : Design
         The data, whose treatment has the levels.
 
-    Returns
-    -------
-    TargetPopulation or object
-        Of the rows of the arm; what is not the name of an arm as it is.
-
     Raises
     ------
     OptionError

@@ -188,11 +188,6 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
         How the fit of each arm ended, a `Failure`.
     sample : Sample or None
         The same data as numbers, where they are in memory.
-
-    Returns
-    -------
-    str
-        Labels of the arms whose fits did not converge for another reason; empty where all did.
     """
     for a, reason in enumerate(failed):
         if reason == Failure.OK:

@@ -102,11 +102,6 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         Observation weights.
     units : ndarray, shape (n_a,), optional
         Number of observations of each row: its frequency weight. By default one.
-
-    Returns
-    -------
-    ArmWeights
-        The summary; the effective n is Kish's. A row that stands for s observations counts as s equal rows.
     """
     units = np.ones_like(weights) if units is None else units
     alone, alone_total = weights / units, float(weights.sum())
@@ -151,18 +146,7 @@ def combined_by_key(parts: Iterable[Mapping[Key, ArmWeights]]) -> dict[Key, ArmW
 
 
 def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
-    """Summarise the weights of one arm from summaries of its parts.
-
-    Parameters
-    ----------
-    parts : sequence of ArmWeights
-        At least one.
-
-    Returns
-    -------
-    ArmWeights
-        The summary of all; `top_share` is NaN, since it takes the weights in their order.
-    """
+    """Summarise the weights of one arm from summaries of its parts."""
     heaviest = max(part.heaviest for part in parts) or 1.0
     # The largest weight over its share is the total; all relative to the heaviest, so that nothing overflows.
     totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
@@ -223,11 +207,6 @@ def overlap_message(
         Noun for an observation.
     instead : sequence of str or None
         Names of the other targets that overlap; None where the target is the only one.
-
-    Returns
-    -------
-    str
-        Findings and advice.
     """
     found = few_dominate(arms, labels, SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL, unit_name)
     without, everybody = remote or (0, 0)
@@ -288,11 +267,6 @@ def crump_cut(scores: Array, weights: Array) -> float:
     weights : ndarray, shape (n,)
         Observation weights.
 
-    Returns
-    -------
-    float
-        The largest cut that is at most twice the mean of the sums below it; without end where no row is above.
-
     References
     ----------
     .. [1] Crump, R. K., Hotz, V. J., Imbens, G. W. and Mitnik, O. A. (2009). Dealing with limited overlap in estimation
@@ -348,11 +322,6 @@ def searched_cut(below: Callable[[Array], CostsBelow], n: int) -> float:
         Ascending values, shape (g,) -> the sums over all rows; a pass.
     n : int
         Rows.
-
-    Returns
-    -------
-    float
-        The cut.
     """
     values = np.append(np.geomspace(1, 1e9, CUT_VALUES), np.finfo(float).max)
     while True:
@@ -383,15 +352,6 @@ def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np
 
 def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> tuple[tuple[ArmWeights, ...], str, int]:
     """Summarise the importance weights of each arm; a pass, and where few rows dominate another.
-
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows with their importance weights.
-    design : Design
-        The data with their names.
-    options : ModelOptions
-        What is estimated.
 
     Returns
     -------
@@ -511,11 +471,6 @@ def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -
         Observations that each row stands for.
     nobs : float
         Observations of the whole sample: probability weights are divided by their mean over them.
-
-    Returns
-    -------
-    dict of int to ArmWeights
-        By arm.
     """
     s, seen = sample.s * (nobs / sample.total), sample.recorded
     rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
@@ -579,17 +534,6 @@ class Rule:
 
 def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[Design, str]:
     """Leave out the rows that trimming excludes.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    problem : Problem
-        The propensity model on all of its rows, unclipped, with everybody as the target.
-    trim : str or tuple of float
-        The option.
-    link : str
-        Name of the propensity link.
 
     Returns
     -------

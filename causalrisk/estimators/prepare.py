@@ -99,22 +99,7 @@ def counted_passes(design: Design, spec: Specification, asked: Asked) -> Asked:
 
 
 def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
-    """Check, trim and make the problem.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    spec : Specification
-        The estimator.
-    asked : Asked
-        What is asked of the fit.
-
-    Returns
-    -------
-    FitData
-        The data of the fit.
-    """
+    """Check, trim and make the problem."""
     options, frame = asked.options, None
     check_target(design, options)
     check_offset(design, options)
@@ -148,11 +133,6 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
         What is done with them.
     spec, asked
         As in `prepare`.
-
-    Returns
-    -------
-    FitData
-        With another problem and design.
     """
     given, workers = use == REPLACE, data.problem.workers if isinstance(data.problem, ScannedProblem) else 1
     design, frame = with_predictions(
@@ -231,13 +211,6 @@ def _offsets(design: Design, options: ModelOptions) -> tuple[Array, Array] | Non
 def check_offset(design: Design, options: ModelOptions) -> None:
     """Refuse options that do not go with the offset of a design, or its absence.
 
-    Parameters
-    ----------
-    design : Design
-        The data.
-    options : ModelOptions
-        What is estimated.
-
     Raises
     ------
     OptionError
@@ -287,17 +260,6 @@ def expected_passes(
     design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
 ) -> int | None:
     """Return about how many passes a fit takes: steps of Newton's method are as many as a logit takes as a rule.
-
-    Parameters
-    ----------
-    design : ScannedDesign
-        The data.
-    spec : Specification
-        The estimator.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
 
     Returns
     -------

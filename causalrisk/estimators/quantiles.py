@@ -177,11 +177,6 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
     level : float
         Level of the quantile.
 
-    Returns
-    -------
-    float
-        In units of the outcome.
-
     Notes
     -----
     Hall and Sheather's h [1]_ for the effective n of the weights, at most half of the way to 0 or 1, turned into units
@@ -300,17 +295,6 @@ def estimate_quantiles(
     weighed: WeighedRows, design: Design, scale: EffectScale, notes: Notes
 ) -> tuple[Trained, SolvedMeans, Estimate]:
     """Find the quantiles of every arm.
-
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows, in memory, with their importance weights.
-    design : Design
-        The data with their names.
-    scale : EffectScale
-        How the effects are reported, with the levels of the quantiles.
-    notes : Notes
-        Warnings so far; more are added.
 
     Returns
     -------

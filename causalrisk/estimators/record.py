@@ -590,29 +590,7 @@ def covariance_over(
 def _two_way(
     record: FitRecord, parts: Sequence[tuple[slice, Array]], n_coefficients: int, blocks: Sequence[slice], notes: Notes
 ) -> Array:
-    """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    parts, n_coefficients
-        As in `_over_parts` and `covariance_over`.
-    blocks : sequence of slice
-        Estimates that belong together; negative eigenvalues of the covariance within each are set to zero.
-    notes : Notes
-        A warning is added where that changes the first block.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        The covariance.
-
-    References
-    ----------
-    .. [1] Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust inference with multiway clustering. Journal
-       of Business and Economic Statistics 29, 238-249.
-    """
+    """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor."""
     sample, design = record.sample, record.design
     one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))
     both = np.unique(one * (other.max() + 1) + other, return_inverse=True)[1]

@@ -231,11 +231,6 @@ def refit_passes(passes: ResamplePasses, gamma: Array, fits: NewtonFits | None =
         The full-sample propensity coefficients.
     fits : NewtonFits, optional
         Propensity refits, where they were made already.
-
-    Returns
-    -------
-    Refits
-        Estimates and failures.
     """
     return refit_weighed(passes, *weigh_resamples(passes, gamma, fits))
 

@@ -167,11 +167,6 @@ def fit_replicates(
     notes : Notes
         Warnings so far; more are added.
 
-    Returns
-    -------
-    Replicates
-        The usable replicates.
-
     Raises
     ------
     BootstrapError

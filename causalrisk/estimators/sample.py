@@ -251,11 +251,6 @@ def make_sample(
         Which outcomes were observed, where some are missing.
     late : ndarray of bool, shape (n,), optional
         Rows of the later period of repeated cross sections, which have no target frame.
-
-    Returns
-    -------
-    Sample
-        The sorted sample.
     """
     n_frame = 0 if frame is None else len(frame[0])
     order, slices = by_arm(arm, 0, n_frame)

@@ -49,24 +49,7 @@ EVERYBODY = ArmTarget(None)
 def estimate_separately(
     sample: Sample, spec: Specification, weights: RowWeights, effect_scale: EffectScale = DIFFERENCE
 ) -> Estimate:
-    """Train each arm's outcome model by itself and average, in memory.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-    spec : Specification
-        The estimator.
-    weights : RowWeights
-        Importance weights and the tilt of the target.
-    effect_scale : EffectScale
-        How the effect is reported.
-
-    Returns
-    -------
-    Estimate
-        Point estimate and influence function.
-    """
+    """Train each arm's outcome model by itself and average, in memory."""
     problem = KeptProblem(spec=spec, target=EVERYBODY, sample=sample, model=None)
     trained = train(WeighedRows(problem, WeightsInMemory(weights)))
     return kept_estimate(trained, solve_means(spec.mean, trained.over), weights.coefficients, effect_scale)
@@ -171,16 +154,6 @@ def train(weighed: WeighedRows) -> Trained:
     """Train the arms: a pass where the models are linear, else one for a start and one an iteration.
 
     Where the outcome models are given, a column for each arm, its coefficient is one.
-
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows.
-
-    Returns
-    -------
-    Trained
-        The rows under the models.
     """
     problem, family = weighed.problem, weighed.problem.outcome_family
     if problem.spec.given:

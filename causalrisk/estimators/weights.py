@@ -180,24 +180,7 @@ def not_converged(what: str, message: str) -> str:
 
 
 def weigh(problem: Problem, design: Design, link: str, notes: Notes) -> BlockWeights:
-    """Weigh the rows of a problem: fit its propensity model, refuse separation, warn of one that did not settle.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is estimated.
-    design : Design
-        The data with their names.
-    link : str
-        Name of the propensity link.
-    notes : Notes
-        Warnings so far; more are added.
-
-    Returns
-    -------
-    BlockWeights
-        The importance weights; of one where the problem has none to fit.
-    """
+    """Weigh the rows of a problem: fit its propensity model, refuse separation, warn of one that did not settle."""
     if isinstance(problem, KeptProblem):
         return WeightsInMemory(_fit_kept(problem, design, link, notes))
     if isinstance(problem, ScannedProblem):
@@ -235,19 +218,7 @@ def separation(problem: Problem, suspicious: bool) -> Separation | None:
 
 
 def refuse_separation(problem: Problem, design: Design, suspicious: bool, link: str) -> None:
-    """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is estimated.
-    design : Design
-        The data with their names.
-    suspicious : bool
-        Whether the fit gives cause to look.
-    link : str
-        Name of the propensity link.
-    """
+    """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly."""
     found = separation(problem, suspicious)
     if found is None:
         return

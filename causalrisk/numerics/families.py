@@ -420,11 +420,6 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     link : str or None
         Name of the link; None for the family's usual one.
 
-    Returns
-    -------
-    OutcomeFamily
-        The family.
-
     Raises
     ------
     OptionError

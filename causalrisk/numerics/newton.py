@@ -259,11 +259,6 @@ def maximize(rows: WeightedLikelihood, start: Array, *, halving: bool = False) -
         Starting coefficients, of each or of all.
     halving : bool
         Whether steps are halved also where the likelihoods do not ask for it.
-
-    Returns
-    -------
-    NewtonFits
-        Coefficients and the reason where there are none.
     """
     m = rows.width
     gamma = np.repeat(start, m, axis=1) if start.shape[1] < m else np.array(start)
@@ -305,11 +300,7 @@ def _damped(rows: WeightedLikelihood, step: Array, gamma: Array, halving: bool) 
 
 
 def _next_step(step: Array, last: Array) -> Array:
-    """Predicted size of Newton's next step, given its step and the step before, all of shape (m,).
-
-    Convergence is quadratic: the next step is the square of this one times a constant, estimated by step / last^2 but
-    at least one.
-    """
+    """Predicted size of Newton's next step, given its step and the step before, all of shape (m,)."""
     with np.errstate(all="ignore"):  # of a fit that runs away
         return np.asarray(step**2 * np.maximum(step / last**2, 1.0))
 

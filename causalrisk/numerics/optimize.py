@@ -185,17 +185,7 @@ def _minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array
 
 @dataclass(frozen=True)
 class _Tried:
-    """What rows say of some directions.
-
-    Parameters
-    ----------
-    rest : ndarray, shape (q,)
-        Sum of the rows that none of them moves.
-    n_rest : int
-        How many these are.
-    against : ndarray, shape (m, q)
-        Rows that the last direction moves the wrong way, those farthest of them.
-    """
+    """What rows say of some directions."""
 
     rest: Array
     n_rest: int
@@ -488,11 +478,6 @@ def minimize_stack(objectives: Objectives, theta: Array) -> Minima:
         The objectives.
     theta : ndarray, shape (p, m)
         Starting point.
-
-    Returns
-    -------
-    Minima
-        The minima, and whether they are.
     """
     with np.errstate(all="ignore"):  # where a step goes too far the value is not finite, and it is not taken
         return _minimize_each(objectives, theta)

@@ -89,11 +89,6 @@ def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Iterable[Array]
         Multiplicities of block j, shape (n, m), some columns at a time.
     n_blocks : int
         Number of blocks.
-
-    Returns
-    -------
-    Replicates
-        The usable replicates, and the failure of each.
     """
     fits = [weight_fit.refit(counts) for j in range(n_blocks) for counts in draw(j)]
     failures = np.concatenate([f.failures for f in fits])

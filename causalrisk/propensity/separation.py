@@ -121,17 +121,7 @@ def _told(k: int, direction: Array, model: WeightModel) -> tuple[NDArray[np.intp
 
 
 def check_other(models: Models, model: WeightModel, k: int, design: Design) -> None:
-    """Raise a SeparationError where the model of membership, or that of the observation, separates its rows.
-
-    Parameters
-    ----------
-    models, model
-        As in `find_separation`.
-    k : int
-        Which of `WeightModel.models`.
-    design : Design
-        The data with their names.
-    """
+    """Raise a SeparationError where the model of membership, or that of the observation, separates its rows."""
     direction = _direction_of(models, model, k)
     if direction is None:
         return
@@ -270,11 +260,6 @@ def separation_error(design: Design, found: Predicted, coefficients: Array, link
         Coefficients of the columns of the propensity design that separate the arms.
     link : str
         Name of the propensity link.
-
-    Returns
-    -------
-    SeparationError
-        With `rows`, the index labels of the rows predicted perfectly; of a scan their numbers in the data.
     """
     told = int(found.rows.told[0])
     every = told == found.rows.of_arm.sum()

@@ -361,21 +361,7 @@ SPELLINGS |= {alias: population.name for population in POPULATIONS.values() for 
 
 
 def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
-    """Return the rows of one arm as a target population.
-
-    Parameters
-    ----------
-    arm : int
-        The arm.
-    labels : sequence of str, length K
-        Labels of the arms, the reference first.
-
-    Returns
-    -------
-    TargetPopulation
-        `CONTROL` for the reference arm and `TREATED` for the other of two; of several arms one that goes by the
-        arm's label.
-    """
+    """Return the rows of one arm as a target population."""
     if arm == 0:
         return CONTROL
     if len(labels) == 2:
@@ -412,11 +398,6 @@ def make_target(target: Any, columns: Array, of_frame: NDArray[np.bool_]) -> Tar
         Basis columns of the propensity design, for the membership model.
     of_frame : ndarray of bool, shape (n,)
         Rows of the target frame, if there is one.
-
-    Returns
-    -------
-    Target
-        The target.
     """
     population = population_of(target)
     if population is DATA_FRAME:

@@ -677,11 +677,6 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
         Propensity model and target.
     s : ndarray, shape (n,)
         Observation weights.
-
-    Returns
-    -------
-    WeightFit
-        The fit; `converged` is False when the iterations did not settle, as under separation.
     """
     return weigh_rows(model, s, model.fit(s))
 
@@ -699,11 +694,6 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
         Coefficients, shape (S, 1).
     whole : WeightSums, optional
         Sums over all rows, where these are a block of them.
-
-    Returns
-    -------
-    WeightFit
-        The importance weights of the rows.
     """
     gamma, counts = fits.coefficients[:, 0], s[:, None]
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
