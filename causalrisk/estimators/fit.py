@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from causalrisk.design import Design
+from causalrisk.design import Design, ScannedDesign
+from causalrisk.design.scan.encode import PassCounter
 from causalrisk.errors import (
     ConvergenceWarning,
     DesignWarning,
@@ -45,9 +46,9 @@ from causalrisk.estimators.overlap import overlap_of
 from causalrisk.estimators.prepare import (
     Asked,
     FitData,
-    check_available,
+    check_scan,
     check_size,
-    counted_passes,
+    expected_passes,
     prepare,
     with_learner,
 )
@@ -86,18 +87,18 @@ COVERED_WHOLE = (
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
     """Fit one of the estimators that train each arm by itself."""
-    spec, use = with_change(spec, options), use_of_learner(spec, options)
-    asked = counted_passes(design, spec, _asked(design, spec, options, inference))
-    data, learned = prepare(design, spec, asked), None
-    plain = data.problem
-    if use is not None:
-        learned = learn(data.design, options, inference, asked.notes, asked.passes)
-        data = with_learner(data, learned, use, spec, asked)
-    record, _ = separate_record(data, asked)
-    return _checked(with_learned(record, learned, plain), asked.notes)
+    if options.did is not None:
+        spec = with_change(spec, options.did)
+    use, asked = use_of_learner(spec, options), _asked(design, spec, options, inference)
+    data = prepare(design, spec, asked)
+    if use is None:
+        return _checked(separate_record(data, asked)[0], asked.notes)
+    learned = learn(data.design, options, inference, asked.notes, asked.passes)
+    record, _ = separate_record(with_learner(data, learned, use, spec, asked), asked)
+    return _checked(with_learned(record, learned, data.problem), asked.notes)
 
 
-def with_learned(record: FitRecord, learned: Learned | None, problem: Problem) -> FitRecord:
+def with_learned(record: FitRecord, learned: Learned, problem: Problem) -> FitRecord:
     """Return a fit with its learners; a scan's scores are those of its rows without predictions, as in `problem`."""
     blocks = record.blocks
     if isinstance(blocks, FittedScan) and isinstance(problem, ScannedProblem):
@@ -112,20 +113,27 @@ def _asked(design: Design, spec: Specification, options: ModelOptions, inference
     check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind)
     if cov_type in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
-    check_available(design, options, inference, cov_type)
-    check_quantiles(design, options)
-    refits = {"bootstrap": None if bootstrap in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
-    check_size(design, refits.get(cov_type), joint=spec.joint)
-    return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
+    if options.quantiles:
+        check_quantiles(design)
+    n_boot = None
+    if cov_type == JACKKNIFE:
+        n_boot = design.n_clusters or design.n
+    elif cov_type == "bootstrap" and bootstrap not in MULTIPLIERS:
+        n_boot = inference.draws
+    if spec.joint or n_boot is not None:
+        check_size(design, n_boot, joint=spec.joint)
+    passes = None
+    if isinstance(design, ScannedDesign):
+        check_scan(design, options, inference, cov_type)
+        passes = PassCounter(expected_passes(design, spec, options, inference), shown=inference.progress)
+    return Asked(options, inference, cov_type, bootstrap, Notes(design.notes), passes)
 
 
 def check_one_way(design: Design, advice: str) -> None:
     """Refuse resamples of two-way clusters, which no draw keeps whole."""
     if design.second_cluster is not None:
         names = listed(design.cluster_names)
-        raise OptionError(
-            f"resamples draw whole clusters, and no draw keeps those of both {names} whole.\nType  {advice}."
-        )
+        raise OptionError(f"no resample keeps the clusters of both {names} whole.\nUse `{advice}`.")
 
 
 def _checked(record: FitRecord, notes: Notes) -> FitRecord:
@@ -153,7 +161,13 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
     if message:
         notes.warn(message, OverlapWarning)
     trained, at, estimate = estimate_of(weighed, design, options, notes)
-    given, size = inference.resamples is not None, len(estimate.values)
+    given, size, blocks = inference.resamples is not None, len(estimate.values), None
+    weights = weighed.weights
+    weight_fit = weights.rows if isinstance(weights, WeightsInMemory) and isinstance(weights.rows, WeightFit) else None
+    if isinstance(weights, WeightsOfScan):
+        of_scan = scanned(problem)
+        weight_fit = weights.summary(of_scan.without_rows().weight_model, clipped)
+        blocks = FittedScan(of_scan, weights.coefficients)
     record = FitRecord(
         design=design,
         full_design=data.full_design,
@@ -163,7 +177,7 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
         target=problem.target,
         frame=data.frame,
         trimmed=data.trimmed,
-        weight_fit=_kept_weights(weighed, clipped),
+        weight_fit=weight_fit,
         estimate=estimate,
         overlap=overlap,
         joint=None,
@@ -175,7 +189,7 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
         seed=seed_sequence(inference.rng),
         notes=design.notes,
         passes=None if problem.in_memory else SeparatePasses(trained, at, estimate.params),
-        blocks=_scored_blocks(weighed),
+        blocks=blocks,
     )
     return with_df(record, inference), trained
 
@@ -205,7 +219,8 @@ def estimate_of(
     if scale.quantiles:
         return estimate_quantiles(weighed, design, scale, notes)
     trained = train(weighed)
-    _check_trained(trained, design, notes)
+    if any(trained.failed):
+        _check_trained(trained, design, notes)
     at = solve_means(problem.spec.mean, trained.over)
     estimate = kept_estimate(trained, at, weighed.weights.coefficients, scale)
     scale.check(estimate.params[-problem.n_arms :], design.labels)
@@ -220,28 +235,11 @@ def _check_trained(trained: Trained, design: Design, notes: Notes) -> None:
     what = f"the outcome model ({problem.family.label}) of {arms}"
     if Failure.OUTCOME_SEPARATION in failed:
         raise SeparationError(
-            f"{what} predicts {design.endog_name!r} perfectly in some rows, as far as its iterations went.\n"
-            f"Simplify the outcome formula. {gaussian_instead(design)}  for a fit in any case."
+            f"{what} predicts {design.endog_name!r} perfectly in some rows.\n"
+            f"Simplify the outcome formula, or use {gaussian_instead(design)}."
         )
     if arms:
         notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
-
-
-def _kept_weights(weighed: WeighedRows, clipped: int) -> WeightFit | None:
-    """Return what is kept of the importance weights, if some were fitted."""
-    problem, weights = weighed.problem, weighed.weights
-    if isinstance(weights, WeightsInMemory):
-        return weights.rows if isinstance(weights.rows, WeightFit) else None
-    if not isinstance(weights, WeightsOfScan):
-        return None
-    return weights.summary(scanned(problem).without_rows().weight_model, clipped)
-
-
-def _scored_blocks(weighed: WeighedRows) -> FittedScan | None:
-    """Return the rows of a scan with their scores, for later passes."""
-    if not isinstance(weighed.weights, WeightsOfScan):
-        return None
-    return FittedScan(scanned(weighed.problem), weighed.weights.coefficients)
 
 
 @dataclass(frozen=True)
@@ -287,7 +285,6 @@ def fit_joint(
     """Fit the Joint Robust Estimator."""
     use, asked = use_of_learner(JRE, options), _asked(design, JRE, options, inference)
     check_joint_scan(design, joint_options)
-    asked = counted_passes(design, JRE, asked)
     data = prepare(design, JRE, asked)
     if use is None:
         return _checked(joint_record(data, asked, joint_options), asked.notes)
@@ -419,8 +416,8 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
     """Return the optimiser; by default least squares where the objective is a sum of squares, else trust-exact."""
     if joint.method == "least_squares" and not options.outcome_family.linear:
         raise OptionError(
-            f'method="least_squares" is for linear outcome models; {options.outcome_family.label} has no sum of '
-            'squares.\nType  method="trust-exact", or leave method= out.'
+            f'method="least_squares" is for linear outcome models, not for {options.outcome_family.label}.\n'
+            'Use `method="trust-exact"`, or leave method= out.'
         )
     return joint.method or usual_method(options.outcome_family)
 
@@ -450,7 +447,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     else:
         told = (
             f"with fewer than {FEW_CLUSTERS} in an arm normal tests and intervals are optimistic ({COVERED}).\n"
-            'Type  fit(use_t=True)  and, above all where clusters differ in size, cov_type="jackknife".'
+            'Use `fit(use_t=True)`; where clusters differ in size, add `cov_type="jackknife"`.'
         )
     notes.warn(f"{found}; {told}", DesignWarning)
 

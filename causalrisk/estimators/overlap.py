@@ -32,8 +32,8 @@ from causalrisk.estimators.weights import (
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.separation import Separation
-from causalrisk.propensity.targets import Target, arm_population
-from causalrisk.propensity.weights import RowWeights, WeightFit, fit_weights
+from causalrisk.propensity.targets import arm_population
+from causalrisk.propensity.weights import WeightFit, fit_weights
 
 Key = TypeVar("Key", bound=Hashable)
 TOP_SHARE = 0.01
@@ -217,15 +217,15 @@ def overlap_message(
     if not found:
         return ""
     return (
-        f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or change the target population:  "
+        f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or change the target population: "
         f"{populations_text(instead)}."
     )
 
 
 def populations_text(instead: Sequence[str] | None) -> str:
-    """Advice of other targets to type: first the populations found to overlap, then those that always do better."""
-    others = [] if instead is None else [*(f"target={show(name)}" for name in instead), 'target="overlap"']
-    return "  or  ".join([*others, 'trim="crump"'])
+    """Other targets to use: first the populations found to overlap, then those that always do better."""
+    others = [] if instead is None else [*(f"`target={show(name)}`" for name in instead), '`target="overlap"`']
+    return " or ".join([*others, '`trim="crump"`'])
 
 
 def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:
@@ -363,16 +363,15 @@ def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> t
         Observations whose score was clipped.
     """
     problem, target = weighed.problem, weighed.problem.target
-    uses, observations = problem.spec.uses_propensity, _observations(design)
+    uses, observations = problem.spec.uses_propensity, (design.weight_type == "frequency", design.nobs)
+    spread = functools.partial(_spread_of, weighed.weights, uses, observations)
     if isinstance(problem, KeptProblem):  # all rows together, for the share of the largest weights to be known
-        whole = problem.block(slice(0, problem.sample.n))
-        found = _arms_of(weighed.weights.of(whole), uses, observations, problem.sample)
-        extremes = problem.over(functools.partial(_extremes_of_block, weighed.weights, observations))
+        found, extremes = spread(problem.some_block())
     else:
-        spread = list(problem.over(functools.partial(_spread_of, weighed.weights, uses, observations)))
-        found, extremes = combined_by_key(arms for arms, _ in spread), iter([own for _, own in spread])
+        parts = list(problem.over(spread))
+        found, extremes = combined_by_key(arms for arms, _ in parts), add_up(own for _, own in parts)
     arms = tuple(found[a] for a in range(problem.n_arms))
-    without, everybody, clipped = add_up(extremes)
+    without, everybody, clipped = extremes
     remote = None
     if uses and target.fixed_tilt and target.toward is None:
         remote = int(without), int(everybody)
@@ -383,40 +382,16 @@ def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> t
     return arms, message, int(clipped)
 
 
-def _observations(design: Design) -> tuple[bool, float]:
-    """Whether weights count observations, and how many there are."""
-    return design.weight_type == "frequency", design.nobs
-
-
-def _units(sample: Sample, frequency: bool) -> Array:
-    """Observations that each row stands for, shape (n,); each row of a target frame for one."""
-    return sample.s if frequency else np.ones(sample.n)
-
-
-def _arms_of(rows: RowWeights, uses: bool, observations: tuple[bool, float], sample: Sample) -> dict[int, ArmWeights]:
-    """Summaries of the weights of each arm in some rows, of ones where the estimator uses none."""
-    frequency, nobs = observations
-    inverse = rows.undivided if uses and isinstance(rows, WeightFit) else np.ones(sample.n)
-    return weights_of_arms(sample, inverse, _units(sample, frequency), nobs)
-
-
-def _extremes_of(rows: RowWeights, observations: tuple[bool, float], sample: Sample) -> Array:
-    """Observations that are remote, as by `remote_units`, and those whose score was clipped, shape (3,)."""
-    units = _units(sample, observations[0])
-    if not isinstance(rows, WeightFit):
-        return np.zeros(3)
-    return np.array([*remote_units(rows.probabilities, units), (units * sample.in_sample)[rows.clipped].sum()])
-
-
-def _extremes_of_block(weights: BlockWeights, observations: tuple[bool, float], block: Block) -> Array:
-    return _extremes_of(weights.of(block), observations, block.sample)
-
-
 def _spread_of(
     weights: BlockWeights, uses: bool, observations: tuple[bool, float], block: Block
 ) -> tuple[dict[int, ArmWeights], Array]:
-    rows, sample = weights.of(block), block.sample
-    return _arms_of(rows, uses, observations, sample), _extremes_of(rows, observations, sample)
+    """Weights of each arm, of ones where the estimator uses none; remote observations, all, and those clipped, (3,)."""
+    rows, sample, (frequency, nobs) = weights.of(block), block.sample, observations
+    units = sample.s if frequency else np.ones(sample.n)
+    if not isinstance(rows, WeightFit):
+        return weights_of_arms(sample, np.ones(sample.n), units, nobs), np.zeros(3)
+    arms = weights_of_arms(sample, rows.undivided if uses else np.ones(sample.n), units, nobs)
+    return arms, np.array([*remote_units(rows.probabilities, units), (units * sample.in_sample)[rows.clipped].sum()])
 
 
 def populations_that_overlap(weighed: WeighedRows, design: Design, options: ModelOptions) -> tuple[str, ...] | None:
@@ -426,8 +401,16 @@ def populations_that_overlap(weighed: WeighedRows, design: Design, options: Mode
     """
     if options.did is not None:
         return None
-    toward = weighed.problem.over(functools.partial(_toward_arms, weighed.weights, _observations(design)))
-    return overlapping_arms(combined_by_key(toward), design.labels, weighed.problem.target)
+    observations = design.weight_type == "frequency", design.nobs
+    toward = combined_by_key(weighed.problem.over(functools.partial(_toward_arms, weighed.weights, observations)))
+    others = [arm for arm in range(design.n_arms)[::-1] if arm != weighed.problem.target.toward]
+    passing = []
+    for arm in others:
+        weighted = [a for a in range(design.n_arms) if a != arm]
+        spread, labels = [toward[arm, a] for a in weighted], [design.labels[a] for a in weighted]
+        if not few_dominate(spread, labels, SMALL_EFFECTIVE, "row"):
+            passing.append(arm_population(arm, design.labels).name)
+    return tuple(passing)
 
 
 def _toward_arms(
@@ -436,26 +419,7 @@ def _toward_arms(
     sample, (frequency, nobs), rows = block.sample, observations, weights.of(block)
     if not isinstance(rows, WeightFit):
         raise TypeError("these weights are of no propensity score")
-    return weights_toward_arms(sample, rows.probabilities, _units(sample, frequency), nobs)
-
-
-def overlapping_arms(
-    found: Mapping[tuple[int, int], ArmWeights], labels: Sequence[str], target: Target
-) -> tuple[str, ...]:
-    """Return the names of the arms among `weights_toward_arms` that a fit would not warn of as its target."""
-    n_arms = len(labels)
-    passing = [
-        toward
-        for toward in range(n_arms)[::-1]
-        if toward != target.toward
-        and not few_dominate(
-            [found[toward, a] for a in range(n_arms) if a != toward],
-            [labels[a] for a in range(n_arms) if a != toward],
-            SMALL_EFFECTIVE,
-            "row",
-        )
-    ]
-    return tuple(arm_population(arm, labels).name for arm in passing)
+    return weights_toward_arms(sample, rows.probabilities, sample.s if frequency else np.ones(sample.n), nobs)
 
 
 def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -> dict[int, ArmWeights]:
@@ -556,10 +520,11 @@ def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[D
 
     keeps: Callable[[Block], NDArray[np.bool_]]
     if trim == "separated":
-        found, reason = separation(problem, suspicious), trim
+        found, reason = separation(problem) if suspicious else None, trim
         keeps = functools.partial(_left, found)
     else:
-        refuse_separation(problem, design, suspicious, link)
+        if suspicious:
+            refuse_separation(problem, design, link)
         rule = Rule.of(trim, problem.n_arms, find_cut)
         keeps, reason = functools.partial(_inside, rule, gamma), rule.text
     told = f"propensity score {reason}"

@@ -29,7 +29,6 @@ from causalrisk.errors import (
     first_failure,
 )
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
-from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.outcome import TrainedRows
 from causalrisk.estimators.problem import kept
 from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
@@ -282,13 +281,10 @@ def quantiles_of(fits: Sequence[LevelFit]) -> Array:
     return np.stack([fit.thresholds for fit in fits], axis=1).ravel()
 
 
-def check_quantiles(design: Design, options: ModelOptions) -> None:
+def check_quantiles(design: Design) -> None:
     """Refuse quantiles of an outcome of two values."""
-    if options.quantiles and design.has_binary_outcome:
-        raise OptionError(
-            f"{design.endog_name!r} has the values 0 and 1 only, and its quantiles are one of these.\n"
-            'Type  effect="difference"  for the difference of the shares of 1.'
-        )
+    if design.has_binary_outcome:
+        raise OptionError(f'quantiles of a 0/1 outcome, {design.endog_name!r}, are 0 or 1.\nUse `effect="difference"`.')
 
 
 def estimate_quantiles(

@@ -18,16 +18,10 @@ from causalrisk.numerics.optimize import MARGIN, separating_direction
 from causalrisk.propensity.models import Arms, other_arms
 from causalrisk.propensity.weights import WeightModel
 
-SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 SHOWN = 3
 T = TypeVar("T")
 # Begins a pass: a function -> what it makes of the weight model on each block of rows.
 Models: TypeAlias = Callable[[Callable[[WeightModel], Any]], Iterable[Any]]
-
-
-def is_suspicious(converged: bool, farthest: float) -> bool:
-    """Whether a fit gives cause to look for separation: it did not settle, or a linear predictor is that large."""
-    return not (converged and farthest < SUSPICIOUS)
 
 
 @dataclass(frozen=True)
