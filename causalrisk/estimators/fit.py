@@ -276,7 +276,7 @@ class SeparatePasses(LaterPasses):
 def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
     rows, scale = trained.rows(block), scanned(block.problem).options.effect_scale
     values = influence_of_estimates(rows, at, trained.level, scale)
-    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.sample.stratum, block.number))
+    return function(BlockInfluence(values, rows.sample.s, block.sample.cluster, block.sample.stratum, block.number))
 
 
 def fit_joint(

@@ -22,10 +22,10 @@ from causalrisk.design.scan.files import Place, by_place
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.outcome import (
     LEVEL_TOLERANCE,
+    LINEAR,
     Level,
     level_at,
     outcome_level,
-    trained_family,
     training_family,
 )
 from causalrisk.estimators.sample import BlockSample, Sample, ScannedSample, by_arm
@@ -41,10 +41,8 @@ from causalrisk.propensity.models import (
     ClassifierModel,
     ClippedModel,
     KnownModel,
-    LikelihoodModel,
     MultinomialModel,
     PropensityModel,
-    likelihood_of,
 )
 from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
 from causalrisk.propensity.weights import WeightModel
@@ -95,16 +93,6 @@ class Block:
         model = None if self.model is None else self.model.part(rows)
         return dataclasses.replace(self, sample=self.sample.part(rows), model=model)
 
-    @property
-    def propensity(self) -> LikelihoodModel:
-        """The propensity model as it is fitted, before clipping; those that are no likelihood are refused."""
-        return likelihood_of(self.weight_model.propensity)
-
-    @property
-    def cluster(self) -> NDArray[np.intp] | None:
-        """Clusters, shape (n,)."""
-        return self.sample.cluster
-
     def scored(self, gamma: Array) -> tuple[Array, Array, Array | None]:
         """Probability of each arm, importance weights not divided by the mean tilt, and probability of an outcome.
 
@@ -134,7 +122,7 @@ class Block:
         """Rows as a kind of resampling draws them; those of a target frame are numbered by themselves, without arms."""
         if self.of_frame:
             return Units(self.position, self.sample.s)
-        number = self.position if self.cluster is None else self.cluster
+        number = self.position if self.sample.cluster is None else self.sample.cluster
         return Units(number, self.sample.s, self.sample.arm if kind == "stratified" else None)
 
 
@@ -196,9 +184,6 @@ class Problem(ABC):
     @abstractmethod
     def some_block(self) -> Block:
         """Return a block of the rows or of none, which knows the columns and models."""
-
-    def check_outcome(self, block: Block) -> None:  # noqa: B027
-        """Refuse outcomes that the family does not have; of those in memory this is done before there is a problem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,9 +297,9 @@ class ScannedProblem(Problem):
     @property
     def outcome_family(self) -> OutcomeFamily:
         """As in `Problem`."""
-        return trained_family(self.family, self.spec, offsets=self.design.offset_kind is not None)
+        return LINEAR if self.spec.constants and self.design.offset_kind is None else self.family
 
-    @property
+    @functools.cached_property
     def level(self) -> Level:
         """As in `Problem`."""
         direction = np.ones(1) if self.spec.constants else self.design.constant
@@ -340,7 +325,7 @@ class ScannedProblem(Problem):
         yield from self.design.over(functools.partial(of_made, function, self.block), self.workers, self.passes)
 
     def check_outcome(self, block: Block) -> None:
-        """As in `Problem`, naming their place."""
+        """Refuse outcomes that the family does not have, naming their place."""
         outcome, name = block.sample.y[block.sample.n_frame :], self.design.endog_name
         by_place(lambda which: self.family.check(outcome[which], name), block.places, block.position)
 

@@ -111,14 +111,9 @@ def with_outcome(weighed: WeighedRows, y: Array) -> WeighedRows:
     return dataclasses.replace(weighed, problem=dataclasses.replace(problem, sample=sample))
 
 
-def indicators(sample: Sample, thresholds: Array) -> Array:
-    """Return 1.0 where an outcome is at most the threshold of its arm, shape (n,)."""
-    return (sample.y <= thresholds[sample.arm]).astype(float)
-
-
 def distribution_at(weighed: WeighedRows, sample: Sample, thresholds: Array) -> tuple[Trained, SolvedMeans]:
     """Estimate the distribution function of each arm at a threshold, shape (K,), of its own."""
-    trained = train(with_outcome(weighed, indicators(sample, thresholds)))
+    trained = train(with_outcome(weighed, (sample.y <= thresholds[sample.arm]).astype(float)))
     return trained, solve_means(trained.weighed.problem.spec.mean, trained.over)
 
 
@@ -258,7 +253,7 @@ class QuantileRows:
     @property
     def predicted(self) -> Array:
         """Quantiles have no predictions of single rows."""
-        raise TypeError("quantiles are of arms, and predict no single rows")
+        raise TypeError("quantiles have no predictions of single rows")
 
     @property
     def influence(self) -> Array:
@@ -349,8 +344,7 @@ def _check_levels(
             if n * min(level, 1 - level) < 1 - ROUNDING:
                 raise CausalRiskError(
                     f"quantile {level:g}: arm {label!r} has less than one of its {n:.1f} (effective) outcomes beyond "
-                    "it, from which it cannot be told.\n"
-                    f"Give levels from {1 / n:.2g} to {1 - 1 / n:.2g} as quantiles=."
+                    f"it.\nUse levels from {1 / n:.2g} to {1 - 1 / n:.2g} in `quantiles=`."
                 )
 
 
@@ -372,7 +366,7 @@ def _fit_level(
                 raise CausalRiskError(
                     f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r} does "
                     f"not reach {level:g} below the largest outcome.\n"
-                    f"Give levels below {level:g} as quantiles=, or simplify propensity=."
+                    f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
                 )
             if place == places[a] or place in met[a]:  # the search of an arm ends where it has been before
                 continue
@@ -386,9 +380,8 @@ def _fit_level(
     if (density <= 0).any():
         a = int(np.argmin(density))
         raise CausalRiskError(
-            f"the density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is estimated "
-            "as negative: the weights do not balance the terms of the outcome formula.\n"
-            "Take Hajek, which has no outcome model, or simplify the outcome formula."
+            f"the estimated density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is "
+            "negative.\nUse `Hajek`, which has no outcome model, or simplify the outcome formula."
         )
     estimate = kept_estimate(trained, at, weighed.weights.coefficients, DIFFERENCE)
     indicated = kept(trained.weighed.problem).sample
@@ -401,8 +394,7 @@ def _check_indicators(trained: Trained, design: Design, thresholds: Array, level
         if reason != Failure.OK:
             raise SeparationError(
                 f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm {label!r}, "
-                "has no finite fit: the terms of the outcome formula predict some of these outcomes perfectly.\n"
-                "Simplify the outcome formula, or take Hajek, which has no logit."
+                "has no finite fit.\nSimplify the outcome formula, or use `Hajek`, which has no logit."
             )
 
 
@@ -424,9 +416,8 @@ def _warn_of_masses(
                 )
     if shared:
         notes.warn(
-            f"quantiles of {design.endog_name!r} fall on values that many rows share, from which they move in steps; "
-            f"standard errors are those of a smooth distribution: {', '.join(shared)}.\n"
-            "Type  res.distribution()  for the shares of outcomes up to such values, whose bands hold in any case.",
+            f"quantiles of {design.endog_name!r} are at values that many rows share, and their standard errors assume a "
+            f"smooth distribution: {', '.join(shared)}.\nUse `res.distribution()`, whose bands hold in any case.",
             DesignWarning,
         )
 

@@ -105,12 +105,8 @@ class SampleResampler:
             return given_block(survey.replication.multiplicities, block, width)
         return survey.resampled(functools.partial(stream_generator, self.resampler.seed, stream, block), width)
 
-    def perturb(self, block: int, width: int, spread: float) -> Array:
-        """Fractional weights of a block of propensity replicates."""
-        return next(self.perturbations(block, width, spread, at_once=width))
-
     def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Array]:
-        """Draw as `perturb` does, in groups of `at_once` columns."""
+        """Draw fractional weights of a block of propensity replicates, in groups of `at_once` columns."""
         drawn = self.resampler.perturbations(REPLICATE_STREAM, block, width, self.units, spread=spread, at_once=at_once)
         if self.frame is None:
             return drawn
@@ -191,7 +187,7 @@ def checked_replicates(replicates: Replicates, notes: Notes) -> Replicates:
     if failed > MOST_FAILED * n_drawn:
         raise BootstrapError(
             f"{failed} of {n_drawn} propensity replicates failed, more than half: "
-            f"{failure_text(replicates.failures)}.\nSimplify the formula in propensity=, or fit IPWRA instead."
+            f"{failure_text(replicates.failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
         )
     if failed:
         notes.warn(
@@ -218,7 +214,7 @@ def _given_groups(given: Array, at_once: int, block: int) -> Iterator[Array]:
 def replicate_counts(resampler: SampleResampler, n_drawn: int, spread: float) -> Array:
     """Draw the weights of all replicates of a fit again, shape (n, B), rows in the order of the sample."""
     widths = enumerate(min(WIDTH, n_drawn - first) for first in range(0, n_drawn, WIDTH))
-    return np.hstack([resampler.perturb(block, width, spread) for block, width in widths])
+    return np.hstack([next(resampler.perturbations(block, width, spread, at_once=width)) for block, width in widths])
 
 
 def given_block(given: Array, block: int, width: int) -> Array:

@@ -32,7 +32,7 @@ from causalrisk.estimators.outcome import (
     trained_rows,
     training_weights,
 )
-from causalrisk.estimators.problem import Block, KeptProblem, Problem
+from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import DIFFERENCE, ArmMean, ArmRows, EffectScale, Specification, Sums
 from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, WeightsInMemory, row_weights
@@ -70,18 +70,14 @@ class WeighedRows:
     problem: Problem
     weights: BlockWeights
 
-    @cached_property
-    def level(self) -> Level:
-        """Where the outcome lies, from which it is measured."""
-        return self.problem.level
-
     def of(self, block: Block) -> tuple[Sample, RowWeights]:
         """Rows of a block with outcomes measured from the level, and their importance weights."""
-        return dataclasses.replace(block.sample, y=block.sample.y - self.level.height), self.weights.of(block)
+        return dataclasses.replace(block.sample, y=block.sample.y - self.problem.level.height), self.weights.of(block)
 
     def training(self, block: Block) -> list[tuple[ArmModel, Array]]:
         """Return the outcome model of each arm on a block, and the weights that it is trained under."""
-        self.problem.check_outcome(block)
+        if isinstance(self.problem, ScannedProblem):
+            self.problem.check_outcome(block)
         sample, weights = self.of(block)
         spec = self.problem.spec
         s = sample.s * training_weights(sample, spec, weights)
@@ -120,7 +116,7 @@ class Trained:
     @property
     def level(self) -> Level:
         """Where the outcome lies."""
-        return self.weighed.level
+        return self.weighed.problem.level
 
     @property
     def coefficients(self) -> Array:

@@ -206,32 +206,34 @@ class WeightedRows:
 
     def sums(self, gamma: Array) -> LikelihoodSums:
         """As in `WeightedLikelihood`."""
+        return self._sums_at(predictors(self.columns, gamma))
+
+    def farthest(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        return self._farthest_at(predictors(self.columns, gamma))
+
+    def loss(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        return self._loss_at(predictors(self.columns, gamma))
+
+    def everything(self, gamma: Array) -> tuple[LikelihoodSums, Array, Array]:
+        """Return sums, loss and farthest, which have the predictors in common."""
         eta = predictors(self.columns, gamma)
+        return self._sums_at(eta), self._loss_at(eta), self._farthest_at(eta)
+
+    def _sums_at(self, eta: Array) -> LikelihoodSums:
         with np.errstate(all="ignore"):  # a fit that runs away ends as singular
             score, curvature = self.likelihood.derivatives(eta)
             hessian = information(self.columns, self.pairs, curvature, self.weights, self.likelihood.n_predictors)
             gradient = np.concatenate([weighted_products(self.columns, values, self.weights) for values in score])
         return LikelihoodSums(hessian, gradient)
 
-    def farthest(self, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`."""
-        return self._farthest_at(predictors(self.columns, gamma))
-
     def _farthest_at(self, eta: Array) -> Array:
         return np.asarray(np.abs(np.where(self.weights > 0, eta, 0)).max(axis=(0, 1), initial=0))
-
-    def loss(self, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`."""
-        return self._loss_at(predictors(self.columns, gamma))
 
     def _loss_at(self, eta: Array) -> Array:
         with np.errstate(all="ignore"):
             return -np.asarray((self.weights * self.likelihood.value(eta)).sum(axis=0))
-
-    def loss_and_farthest(self, gamma: Array) -> tuple[Array, Array]:
-        """Return both, which have the predictors in common."""
-        eta = predictors(self.columns, gamma)
-        return self._loss_at(eta), self._farthest_at(eta)
 
     @property
     def widest(self) -> float:
@@ -356,14 +358,9 @@ class BlockedLikelihood:
         key = gamma.tobytes()
         if key not in self._known:
             self._known = dict([*self._known.items()][-1:])  # the point before; others are not asked for again
-            farthest = np.zeros(len(self._which))
-
-            def sums() -> Iterator[tuple[LikelihoodSums, Array]]:
-                for of_block, losses, far in self._over(partial(_sums_of_each, self._which, gamma)):
-                    np.maximum(farthest, far, out=farthest)
-                    yield of_block, losses
-
-            self._known[key] = (*add_up(sums()), farthest)
+            parts = list(self._over(partial(_sums_of_each, self._which, gamma)))
+            sums, losses = add_up([part[:2] for part in parts])
+            self._known[key] = sums, losses, np.max([part[2] for part in parts], axis=0)
         return self._known[key]
 
 
@@ -371,12 +368,12 @@ def _sums_of_each(
     which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]
 ) -> tuple[LikelihoodSums, Array, Array]:
     """Return sums, losses and `farthest` of some likelihoods of a block, each under its column of gamma (L q, m)."""
-    rows = [(block[position], gamma[:, [j]]) for j, position in enumerate(which)]
-    found = [part.sums(at) for part, at in rows]
-    losses, farthest = np.concatenate([part.loss_and_farthest(at) for part, at in rows], axis=1)
-    hessian = np.concatenate([sums.hessian for sums in found])
-    sums = LikelihoodSums(hessian, np.concatenate([sums.gradient for sums in found], axis=1))
-    return sums, losses, farthest
+    found = [block[position].everything(gamma[:, [j]]) for j, position in enumerate(which)]
+    sums, losses, farthest = zip(*found, strict=True)
+    hessian, gradient = ([getattr(one, name) for one in sums] for name in ("hessian", "gradient"))
+    return LikelihoodSums(np.concatenate(hessian), np.concatenate(gradient, axis=1)), *map(
+        np.concatenate, (losses, farthest)
+    )
 
 
 class PartedRows:

@@ -200,9 +200,8 @@ class FunctionTarget(TiltTarget):
 
 def _bad_tilt(name: str, found: str) -> OptionError:
     return OptionError(
-        f"the function {name} given as target= returned {found}; expected for each propensity score a finite number, "
-        "zero or more: how much a row with that score counts.\n"
-        "Type  target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0  for example."
+        f"the function {name} given as target= returned {found}; expected a finite number, zero or more, for each "
+        "propensity score.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example."
     )
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -262,6 +261,19 @@ class WeightModel:
         1.0 for the rows of the sample, 0.0 for those of a target frame.
     observation : LikelihoodModel, optional
         Logit of the outcome of a row being observed, where some are missing.
+
+    Attributes
+    ----------
+    columns : ndarray, shape (n, q)
+        Basis columns of the propensity design.
+    beside : ndarray, shape (n, r), or None
+        Basis columns of the observation model.
+    divided : bool
+        Whether weights are divided by the mean tilt, as it need not be one.
+    models : list of (PropensityModel, slice)
+        Models of the arm, the membership of a target frame and the observation, each with its part of gamma.
+    n_coefficients : int
+        Number of coefficients of all models, Q.
     """
 
     def __init__(
@@ -269,37 +281,21 @@ class WeightModel:
     ) -> None:
         self.propensity, self.target, self.in_sample, self.observation = propensity, target, in_sample, observation
         self.membership = target.membership if isinstance(target, FrameTarget) else None
-
-    @property
-    def columns(self) -> Array:
-        """Basis columns of the propensity design, shape (n, q)."""
-        return self.propensity.columns
-
-    @property
-    def n_coefficients(self) -> int:
-        """Number of coefficients of all models, Q."""
-        return sum(model.n_coefficients for model, _ in self.models)
-
-    @property
-    def models(self) -> list[tuple[PropensityModel, slice]]:
-        """Models of the arm, the membership of a target frame and the observation, each with its part of gamma."""
-        models, cut = [], 0
-        for model in (self.propensity, self.membership, self.observation):
+        self.columns = propensity.columns
+        self.beside = None if observation is None else observation.columns
+        self.divided = not target.fixed_tilt or target.toward is not None
+        self.models, cut = list[tuple[PropensityModel, slice]](), 0
+        for model in (propensity, self.membership, observation):
             if model is not None:
-                models.append((model, slice(cut, cut + model.n_gamma)))
+                self.models.append((model, slice(cut, cut + model.n_gamma)))
                 cut += model.n_gamma
-        return models
+        self.n_coefficients = sum(model.n_coefficients for model, _ in self.models)
 
     def likelihood(self, k: int, counts: Array) -> tuple[LikelihoodModel, Array]:
         """Return the likelihood of one of `models`, and its multiplicities (n, m): that of membership has all rows."""
         model, _ = self.models[k]
         alone = self.membership is None or model is self.membership
         return likelihood_of(model), counts if alone else counts * self.in_sample[:, None]
-
-    @property
-    def beside(self) -> Array | None:
-        """Basis columns of the observation model, shape (n, r)."""
-        return None if self.observation is None else self.observation.columns
 
     @property
     def separable(self) -> bool:
@@ -318,19 +314,13 @@ class WeightModel:
         observation = None if self.observation is None else self.observation.part(rows)
         return WeightModel(self.propensity.part(rows), self.target.part(rows), self.in_sample[rows], observation)
 
-    def _each(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
-        """Fit each model, that of membership to all rows and the others to the sample, and stack the coefficients."""
-        own = counts if self.membership is None else counts * self.in_sample[:, None]
-        fits = [fit(model, counts if model is self.membership else own, part) for model, part in self.models]
+    def refit(self, counts: Array, start: Array | None) -> NewtonFits:
+        """Fit each model under multiplicities (n, m), from nowhere or from a gamma of shape (S,) or (S, m)."""
+        own, fits = counts if self.membership is None else counts * self.in_sample[:, None], []
+        for model, part in self.models:  # that of membership is of all rows, the others are of the sample
+            weights = counts if model is self.membership else own
+            fits.append(model.fit(weights) if start is None else model.refit(weights, start[part]))
         return functools.reduce(NewtonFits.above, fits)
-
-    def fit(self, s: Array) -> NewtonFits:
-        """Fit under observation weights of shape (n,)."""
-        return self._each(s[:, None], lambda model, counts, part: model.fit(counts))
-
-    def refit(self, counts: Array, start: Array) -> NewtonFits:
-        """Refit under multiplicities of shape (n, m) from a gamma of shape (S,) or (S, m)."""
-        return self._each(counts, lambda model, own, part: model.refit(own, start[part]))
 
     def score(self, eta: Array) -> Array:
         """Return the score of `RowWeights` under predictors (L, n, 1)."""
@@ -388,11 +378,6 @@ class WeightModel:
         seen = (self.observation.arm > 0)[:, None]
         odds = np.where(seen, np.exp(np.where(seen, -eta[-1], 0.0)), 0.0)
         return seen.astype(float) + odds, -odds
-
-    @property
-    def divided(self) -> bool:
-        """True if weights are divided by the mean tilt, as it need not be one."""
-        return not self.target.fixed_tilt or self.target.toward is not None
 
     def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
         """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1).
@@ -678,7 +663,7 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
     s : ndarray, shape (n,)
         Observation weights.
     """
-    return weigh_rows(model, s, model.fit(s))
+    return weigh_rows(model, s, model.refit(s[:, None], None))
 
 
 def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums | None = None) -> WeightFit:
