@@ -459,8 +459,8 @@ def check_outcome(design: Design, notes: Notes) -> None:
     name, limits = design.endog_name, design.outcome_limits
     if np.ptp(limits) == 0:
         notes.warn(
-            f"outcome {name!r} is constant: {limits[0, 0]:g} in all {design.n} rows; the effect is 0 with standard "
-            "error 0, and there is no test.\nCheck that it is the column you mean.",
+            f"outcome {name!r} is constant: {limits[0, 0]:g} in all {design.n} rows, so there is no test.\n"
+            "Check that it is the column you mean.",
             DesignWarning,
         )
         return
@@ -468,8 +468,8 @@ def check_outcome(design: Design, notes: Notes) -> None:
     constant = [f"{low:g} in arm {label!r}" for (low, high), label in arms if low == high]
     if constant:
         notes.warn(
-            f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}, whose sampling variance "
-            "cannot be learnt from it.\nCheck that it is the column you mean.",
+            f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}.\n"
+            "Check that it is the column you mean.",
             DesignWarning,
         )
 
@@ -485,35 +485,13 @@ def check_range(record: FitRecord, notes: Notes) -> None:
     a = int(np.argmax(beyond))
     if not beyond[a] > high - low:
         return
-    cause, advice = _cause_of_range(record, a, low, high)
+    cause, advice = "large weights of a few rows", "Simplify propensity=, or drop rows without overlap: `trim=`."
+    if max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
+        rows = "the other arms" if record.frame is None else "the target frame"
+        cause = f"its {'learner' if record.spec.given else 'outcome model'} extrapolates to the rows of {rows}"
+        advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the arm."
     notes.warn(
         f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from {low:.4g} to {high:.4g}: "
         f"{cause}.\n{advice}",
         OverlapWarning,
     )
-
-
-def _cause_of_range(record: FitRecord, a: int, low: float, high: float) -> tuple[str, str]:
-    """Say what takes the mean of an arm out of the range of the outcomes, and what helps."""
-    design, estimate = record.design, record.estimate
-    if not max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
-        return "large weights of a few rows do that", "Simplify propensity=, or leave rows without overlap out: trim=."
-    if record.spec.given:
-        return "the learner predicts far outside of them", "Take another learner, or give it columns of like scale."
-    own, every = design.column_limits[a], design.column_limits
-    target = np.array([every[:, 0].min(axis=0), every[:, 1].max(axis=0)])
-    whose, rows = "the other arms", "data"
-    if record.frame is not None:
-        target = np.array([record.frame.X.min(axis=0), record.frame.X.max(axis=0)])
-        whose, rows = "the target frame", "target frame"
-    advice = f"Leave terms out of the outcome formula, or the rows out of the {rows} that have no like in the arm."
-    beta = record.sample.X.coefficients(estimate.theta[a])
-    moved = np.maximum(np.maximum(target[1] - own[1], own[0] - target[0]), 0) * np.abs(beta)
-    j = int(np.argmax(moved))
-    cause = f"its outcome model extrapolates to the rows of {whose}"
-    if moved[j] > 0:
-        cause += (
-            f", above all by {design.exog_names[j]!r}, which is from {own[0, j]:.4g} to {own[1, j]:.4g} in the arm and "
-            f"from {target[0, j]:.4g} to {target[1, j]:.4g} there"
-        )
-    return cause, advice

@@ -90,10 +90,9 @@ def _check_number(name: str, value: object, holds: Callable[[float], bool], expe
         raise OptionError(f"{name}={value!r}; expected {expected}.\n{use}.")
 
 
-def _not_both(given: Mapping[str, Any], why: str) -> None:
+def _not_both(first: str, one: object, second: str, other: object, why: str) -> None:
     """Refuse two options of which the first says what the second does."""
-    if all(value is not None for value in given.values()):
-        first, second = given
+    if one is not None and other is not None:
         raise OptionError(f"{first}= and {second}= were both given: {why}.\nLeave {second}= out.")
 
 
@@ -102,8 +101,8 @@ Options = TypeVar("Options")
 
 def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
     """Return the options of one kind, a dataclass, from all those of a call."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in given.items() if name in names})
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: given[name] for name in names if name in given})
 
 
 COV_TYPES = get_args(CovType)
@@ -268,7 +267,7 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
     """Return the options of a model from all those of a call; `target` may name an arm, `smooth` the learner."""
     one_of("smooth", given.get("smooth", False), (False, True))
     if given.get("smooth", False):
-        _not_both({"smooth": True, "learner": given.get("learner")}, 'smooth=True is short for learner="smooth"')
+        _not_both("smooth", True, "learner", given.get("learner"), 'smooth=True is short for learner="smooth"')
         given = {**given, "learner": "smooth"}
     target, did = given.get("target"), given.get("did")
     if did is not None and design.n_arms > 2:
@@ -387,7 +386,7 @@ class InferenceOptions:
             raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
         if self.n_boot is not None:
             whole_number("n_boot", self.n_boot, 2)
-        _not_both({"resamples": self.resamples, "n_boot": self.n_boot}, "the first says how many")
+        _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
         share = "a share of the resamples, 0 <= max_failed < 1"
         _check_number("max_failed", self.max_failed, lambda given: 0 <= given < 1, share, "Use `max_failed=0.05`")
         one_of("use_t", self.use_t, (None, True, False))
@@ -435,12 +434,12 @@ class InferenceOptions:
         elif self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster":
             option = f'cov_type="{self.cov_type}"' if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
             raise OptionError(f'{option} needs the clusters.\nUse `from_formula(..., cluster="column")`.')
-        kind = self.bootstrap or default_bootstrap(clustered)
+        kind = self.bootstrap or ("cluster" if clustered else "pairs")
         if kind == MULTIPLIER:
             kind = self.multiplier or next(iter(MULTIPLIERS))
         if self.cov_type in (None, "bootstrap"):
-            named = (self.bootstrap, self.resamples, self.n_boot)
-            asked = joint or self.cov_type == "bootstrap" or any(option is not None for option in named)
+            named = self.bootstrap is not None or self.resamples is not None or self.n_boot is not None
+            asked = joint or self.cov_type == "bootstrap" or named
             return ("bootstrap" if asked else "cluster" if clustered else "robust"), kind
         own = None if joint and self.bootstrap != MULTIPLIER else self.bootstrap  # of the replicates too
         for name, given in (("resamples", self.resamples), ("bootstrap", own), ("n_boot", self.n_boot)):
@@ -494,11 +493,6 @@ class InferenceOptions:
             raise OptionError(
                 f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nUse `bootstrap="cluster"`.'
             )
-
-
-def default_bootstrap(clustered: bool) -> str:
-    """Return the kind of resamples of data with or without clusters."""
-    return "cluster" if clustered else "pairs"
 
 
 def penalty_grid(values: Any) -> np.ndarray:
@@ -565,10 +559,8 @@ class JREOptions:
         for name, (holds, expected, use) in JOINT_NUMBERS.items():
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name), holds, expected, use)
-        _not_both({"replicates": self.replicates, "n_replicates": self.n_replicates}, "the first says how many")
-        _not_both(
-            {"replicates": self.replicates, "spread": self.spread}, "the weights given have a spread of their own"
-        )
+        _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "the first says how many")
+        _not_both("replicates", self.replicates, "spread", self.spread, "the weights given have a spread of their own")
 
     @property
     def n_drawn(self) -> int:

@@ -416,7 +416,7 @@ def _warn_of_masses(
                 )
     if shared:
         notes.warn(
-            f"quantiles of {design.endog_name!r} are at values that many rows share, and their standard errors assume a "
+            f"quantiles of {design.endog_name!r} are at values that many rows share; standard errors assume a "
             f"smooth distribution: {', '.join(shared)}.\nUse `res.distribution()`, whose bands hold in any case.",
             DesignWarning,
         )

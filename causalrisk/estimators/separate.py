@@ -225,13 +225,11 @@ class SeparateRows:
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """As in `EstimateRows`."""
         first = 0
-        for values in self.trained.over(self.of):
+        level, scale = self.trained.level, self.effect_scale
+        of_rows = functools.partial(influence_of_estimates, at=self.at, level=level, effect_scale=scale)
+        for values in self.trained.over(of_rows):
             yield slice(first, first + len(values)), values
             first += len(values)
-
-    def of(self, rows: TrainedRows) -> Array:
-        """Influence function of some rows."""
-        return influence_of_estimates(rows, self.at, self.trained.level, self.effect_scale)
 
 
 def _predicted(rows: TrainedRows) -> Array:

@@ -389,7 +389,7 @@ class OutcomeFamily:
             Its name, for the message.
         """
         family = FAMILIES[self.name]
-        bad = (y < self.low) | (y > self.high) | ((y == self.low) & (not family.closed))
+        bad = (y < family.low) | (y > family.high) | ((y == family.low) & (not family.closed))
         if bad.any():
             raise DesignError(
                 f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "

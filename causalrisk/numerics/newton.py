@@ -275,7 +275,10 @@ def maximize(rows: WeightedLikelihood, start: Array, *, halving: bool = False) -
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
         gamma[:, active] += _damped(rows, step, before, halving or rows.halving)
-        done = ((whole <= STEP_TOLERANCE) | (_next_step(whole, last) <= NEGLIGIBLE_STEP)) & ~singular
+        # Convergence is quadratic: the next step is this one squared times a constant, about step / last^2, at least 1.
+        with np.errstate(all="ignore"):  # of a fit that runs away
+            following = whole**2 * np.maximum(whole / last**2, 1.0)
+        done = ((whole <= STEP_TOLERANCE) | (following <= NEGLIGIBLE_STEP)) & ~singular
         # Basis columns have mean square one, so a coefficient of a thousand means odds of exp(1000): it ran away.
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
         failures[active[done]] = Failure.OK
@@ -301,12 +304,6 @@ def _damped(rows: WeightedLikelihood, step: Array, gamma: Array, halving: bool) 
     return step if small else limited(step, rows.farthest(step))
 
 
-def _next_step(step: Array, last: Array) -> Array:
-    """Predicted size of Newton's next step, given its step and the step before, all of shape (m,)."""
-    with np.errstate(all="ignore"):  # of a fit that runs away
-        return np.asarray(step**2 * np.maximum(step / last**2, 1.0))
-
-
 class BlockedLikelihood:
     """Likelihoods of rows that come in blocks; every set of gammas takes one pass over them.
 
@@ -329,7 +326,7 @@ class BlockedLikelihood:
         bounded: bool,
         which: tuple[int, ...],
     ) -> None:
-        self._over, self.bounded, self._which = over, bounded, which
+        self._over, self.bounded, self._which, self.width = over, bounded, which, len(which)
         self._known: dict[bytes, tuple[LikelihoodSums, Array, Array]] = {}
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -349,18 +346,12 @@ class BlockedLikelihood:
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
         return BlockedLikelihood(self._over, self.bounded, kept)
 
-    @property
-    def width(self) -> int:
-        """As in `WeightedLikelihood`."""
-        return len(self._which)
-
     def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array, Array]:
         key = gamma.tobytes()
         if key not in self._known:
             self._known = dict([*self._known.items()][-1:])  # the point before; others are not asked for again
-            parts = list(self._over(partial(_sums_of_each, self._which, gamma)))
-            sums, losses = add_up([part[:2] for part in parts])
-            self._known[key] = sums, losses, np.max([part[2] for part in parts], axis=0)
+            *sums, farthest = zip(*self._over(partial(_sums_of_each, self._which, gamma)), strict=True)
+            self._known[key] = (*map(add_up, sums), np.max(farthest, axis=0))
         return self._known[key]
 
 
@@ -368,12 +359,15 @@ def _sums_of_each(
     which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]
 ) -> tuple[LikelihoodSums, Array, Array]:
     """Return sums, losses and `farthest` of some likelihoods of a block, each under its column of gamma (L q, m)."""
-    found = [block[position].everything(gamma[:, [j]]) for j, position in enumerate(which)]
-    sums, losses, farthest = zip(*found, strict=True)
-    hessian, gradient = ([getattr(one, name) for one in sums] for name in ("hessian", "gradient"))
-    return LikelihoodSums(np.concatenate(hessian), np.concatenate(gradient, axis=1)), *map(
-        np.concatenate, (losses, farthest)
-    )
+    hessians, gradients, losses, farthest = [], [], [], []
+    for j, position in enumerate(which):
+        sums, loss, far = block[position].everything(gamma[:, [j]])
+        hessians.append(sums.hessian)
+        gradients.append(sums.gradient)
+        losses.append(loss)
+        farthest.append(far)
+    total = LikelihoodSums(np.concatenate(hessians), np.concatenate(gradients, axis=1))
+    return total, np.concatenate(losses), np.concatenate(farthest)
 
 
 class PartedRows:

@@ -291,6 +291,11 @@ class WeightModel:
                 cut += model.n_gamma
         self.n_coefficients = sum(model.n_coefficients for model, _ in self.models)
 
+    @cached_property
+    def complete(self) -> WeightModel:
+        """The same as if all outcomes were observed."""
+        return WeightModel(self.propensity, self.target, self.in_sample)
+
     def likelihood(self, k: int, counts: Array) -> tuple[LikelihoodModel, Array]:
         """Return the likelihood of one of `models`, and its multiplicities (n, m): that of membership has all rows."""
         model, _ = self.models[k]
@@ -357,26 +362,20 @@ class WeightModel:
 
     def undivided(self, eta: Array) -> Array:
         """Return importance weights h / e, not divided by the mean tilt, shape (n, m), under predictors (L, n, m)."""
-        excess, tilt, _ = self.target.parts(self.propensity, self._of_target(eta))
-        return (excess + tilt) * self._factor(eta)[0]
+        if self.observation is not None:
+            return self.complete.undivided(eta[:-1]) * self._factor(self.observation, eta[-1])[0]
+        excess, tilt, _ = self.target.parts(self.propensity, eta)
+        return excess + tilt
 
     def observation_probabilities(self, eta: Array) -> Array | None:
         """Probability that the outcome is observed, where some are missing, (n, m), under predictors (L, n, m)."""
         return None if self.observation is None else self.observation.probabilities(eta[-1:])[1]
 
-    def _of_target(self, eta: Array) -> Array:
-        """Predictors of the models of arm and target."""
-        return eta if self.observation is None else eta[:-1]
-
-    def _factor(self, eta: Array) -> tuple[Array, Array]:
-        """Inverse probability that the outcome is observed, zero where it is not, and its slope; one without missings.
-
-        Both are of shape (n, m), or of (1, 1).
-        """
-        if self.observation is None:
-            return np.ones((1, 1)), np.zeros((1, 1))
-        seen = (self.observation.arm > 0)[:, None]
-        odds = np.where(seen, np.exp(np.where(seen, -eta[-1], 0.0)), 0.0)
+    @staticmethod
+    def _factor(observation: LikelihoodModel, eta: Array) -> tuple[Array, Array]:
+        """Inverse probability that the outcome is observed, zero where it is not, and its slope; shape (n, m)."""
+        seen = (observation.arm > 0)[:, None]
+        odds = np.where(seen, np.exp(np.where(seen, -eta, 0.0)), 0.0)
         return seen.astype(float) + odds, -odds
 
     def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
@@ -384,14 +383,10 @@ class WeightModel:
 
         Where the rows are a block, `whole` has the sums over all rows.
         """
-        at = self._of_all(self._of_target(eta), counts, whole)
-        if self.observation is None:
-            return at
-        factor, _ = self._factor(eta)
-        return ImportanceWeights(factor * at.excess + (factor - 1) * at.tilt, at.tilt, at.measure)
-
-    def _of_all(self, eta: Array, counts: Array, whole: TargetSums | None) -> ImportanceWeights:
-        """As `weights_at`, were all outcomes observed."""
+        if self.observation is not None:
+            at = self.complete.weights_at(eta[:-1], counts, whole)
+            factor, _ = self._factor(self.observation, eta[-1])
+            return ImportanceWeights(factor * at.excess + (factor - 1) * at.tilt, at.tilt, at.measure)
         excess, tilt, measure = self.target.parts(self.propensity, eta)
         if not self.divided:
             return ImportanceWeights(excess, tilt, measure)
@@ -405,7 +400,7 @@ class WeightModel:
 
     def target_sums(self, eta: Array, counts: Array) -> TargetSums:
         """Return sums over the rows that weights are divided by; they add up over blocks."""
-        _, tilt, measure = self.target.parts(self.propensity, self._of_target(eta))
+        _, tilt, measure = self.target.parts(self.propensity, eta if self.observation is None else eta[:-1])
         return self._sums(tilt, measure, counts)
 
     def _sums(self, tilt: Array, measure: Array, counts: Array) -> TargetSums:
@@ -444,21 +439,15 @@ class WeightModel:
 
         Where the rows are a block, `whole` and `log_mean` belong to all rows.
         """
-        if self.observation is None:
-            return self._slopes_of_all(eta, counts, whole, log_mean)
-        of_target = self._of_target(eta)
-        base, at = self._slopes_of_all(of_target, counts, whole, log_mean), self._of_all(of_target, counts, whole)
-        factor, slope = self._factor(eta)
-        measure, log_mean, last = base.measure, base.log_mean, (at.w * slope)[None]
-        if measure is not None and log_mean is not None:
-            measure = np.concatenate([measure, np.zeros_like(last)])
-            log_mean = np.concatenate([log_mean, np.zeros((self.observation.n_coefficients, log_mean.shape[1]))])
-        return WeightSlopes(np.concatenate([base.w * factor, last]), measure, log_mean)
-
-    def _slopes_of_all(
-        self, eta: Array, counts: Array, whole: TargetSums | None, log_mean: Array | None
-    ) -> WeightSlopes:
-        """As `slopes`, were all outcomes observed."""
+        if self.observation is not None:
+            base = self.complete.slopes(eta[:-1], counts, whole, log_mean)
+            w = self.complete.weights_at(eta[:-1], counts, whole).w
+            factor, slope = self._factor(self.observation, eta[-1])
+            measure, log_mean, last = base.measure, base.log_mean, (w * slope)[None]
+            if measure is not None and log_mean is not None:
+                measure = np.concatenate([measure, np.zeros_like(last)])
+                log_mean = np.concatenate([log_mean, np.zeros((self.observation.n_coefficients, log_mean.shape[1]))])
+            return WeightSlopes(np.concatenate([base.w * factor, last]), measure, log_mean)
         w_slope, measure_slope = self.target.slopes(self.propensity, eta)
         if not self.divided:
             return WeightSlopes(w_slope, None, None)
@@ -470,7 +459,7 @@ class WeightModel:
 
     def log_mean(self, eta: Array, counts: Array, whole: TargetSums) -> Array | None:
         """As in `WeightSlopes`, of all rows; the parts of blocks add up."""
-        measure_slope = self.target.slopes(self.propensity, self._of_target(eta))[1]
+        measure_slope = self.target.slopes(self.propensity, eta if self.observation is None else eta[:-1])[1]
         return None if measure_slope is None else self._log_mean(measure_slope, counts, whole)
 
     def _log_mean(self, measure_slope: Array, counts: Array, whole: TargetSums) -> Array:

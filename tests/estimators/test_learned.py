@@ -6,12 +6,10 @@ import dataclasses
 import json
 import warnings
 
-import joblib
 import numpy as np
 import pytest
 import sklearn.exceptions
 from scipy.optimize import minimize
-from sklearn.neural_network import MLPRegressor
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
@@ -169,12 +167,6 @@ def test_errors_of_a_stack_allow_for_the_choice_of_its_anchors(stacked):
     assert res.effect_se == pytest.approx(expected, rel=1e-10)
 
 
-def test_fits_of_a_stack_have_one_seed():
-    res = JRE.from_formula(FORMULA, sample(), treat="d", learner=Square()).fit(**JOINT, rng=np.random.default_rng(5))
-    seeds = {record.seed.entropy for record in res._record.stack.records}
-    assert seeds == {res._record.seed.entropy}
-
-
 def test_weights_that_are_on_the_edge():
     np.testing.assert_allclose(least_variance_weights(np.array([[1.0, 2.5], [2.5, 9.0]])), [1, 0], atol=1e-9)
     np.testing.assert_allclose(least_variance_weights(np.eye(4)), np.full(4, 0.25))
@@ -207,13 +199,6 @@ def test_stacks_cross_with_other_options(name):
     assert np.isfinite(groups[["estimate", "std err"]]).all(axis=None) and len(groups) == 2 * len(effects)
     everybody = res.effects_by(np.zeros(len(frame)))["estimate"]
     np.testing.assert_allclose(everybody, res.params.iloc[: len(effects)], rtol=1e-4 if name != "ratio" else 0.01)
-
-
-def test_a_stack_has_what_its_fits_have_in_common(stacked):
-    _, _, res, _ = stacked
-    assert res.se_decomposition()["variance"]["total"] == pytest.approx(res.effect_se**2, rel=1e-8)
-    assert "Average of" in res.summary().as_text()
-    assert "Square as terms" in res.summary().as_text()
 
 
 def groups_of(record):
@@ -284,30 +269,6 @@ def test_compare_fits_each_estimator_with_its_use_of_the_learner():
         np.testing.assert_allclose(column, own.boot_params["ATE"], rtol=1e-9)
 
 
-def test_summary_of_replaced_models_has_the_propensity_coefficients_alone():
-    text = AIPW.from_formula(FORMULA, sample(), treat="d", learner=Square()).fit().summary().as_text()
-    assert "\npropensity " in text
-    assert "outcome, 1" not in text
-
-
-def test_plot_of_a_learner_by_hand(tmp_path, unprinted_plots):
-    plt = pytest.importorskip("matplotlib.pyplot")
-    frame = sample().assign(w=lambda of: np.arange(len(of)) % 3 + 1)
-    res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), weights="w", weight_type="frequency").fit()
-    ax = res.plot_learner(plt.figure().subplots(), bins=4)
-    points, _, (bars,) = ax.containers[1]
-    own = frame[frame["d"] == 1].assign(m=res.outcome_predictions["1"]).sort_values("m", kind="stable")
-    for k, part in enumerate(np.array_split(np.arange(len(own)), 4)):
-        rows = own.iloc[part].loc[lambda of: of.index.repeat(of["w"])]
-        np.testing.assert_allclose([points.get_xdata()[k], points.get_ydata()[k]], rows[["m", "y"]].mean(), rtol=1e-10)
-        low, high = bars.get_segments()[k][:, 1]
-        assert (high - low) / 2 == pytest.approx(1.96 * rows["y"].std(ddof=0) / np.sqrt(len(rows)))
-    plt.close("all")
-    page = res.report(tmp_path / "page.html").read_text("utf-8")
-    assert 'id="learners"' in page
-    assert "Mean outcome against the prediction by Square" in page
-
-
 def test_learner_fit_by_hand():
     frame = sample()
     res = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square()).fit()
@@ -349,10 +310,3 @@ def test_fits_of_learners_that_do_not_converge_are_told_together(n_jobs):
     assert any("Stubborn did not converge" in note for note in res.summary().notes)
     assert sum(str(warning.message) == "rounded" for warning in caught) == 8  # other warnings are given as they are
     assert not any(warning.category is sklearn.exceptions.ConvergenceWarning for warning in caught)
-
-
-def test_a_learner_of_scikit_learn_that_does_not_converge_in_processes():
-    short = MLPRegressor(max_iter=2, random_state=0)
-    model = OutcomeRegression.from_formula("y ~ x1 + x2", sample(), treat="d", learner=short, n_folds=2)
-    with joblib.parallel_config("loky"), pytest.warns(cr.ConvergenceWarning, match="4 of 4 fits"):
-        model.fit(n_jobs=2)
