@@ -178,14 +178,7 @@ class FunctionTarget(TiltTarget):
     def _values(self, e: Array) -> Array:
         """Call the caller's function, and check its values."""
         name = getattr(self.tilt, "__name__", "target")
-        try:
-            returned = self.tilt(e)
-        except (AttributeError, LookupError, TypeError) as error:
-            raise _bad_tilt(name, f"no values for an array of scores ({error})") from error
-        try:
-            tilt = np.asarray(returned, dtype=float)
-        except (TypeError, ValueError) as error:
-            raise _bad_tilt(name, f"a {type(returned).__name__} that is no array of numbers") from error
+        tilt = np.asarray(self.tilt(e), dtype=float)
         if tilt.shape != e.shape:
             raise _bad_tilt(name, f"shape {tilt.shape} for scores of shape {e.shape}")
         known = np.isfinite(e)  # a resample that cannot be fitted has no scores

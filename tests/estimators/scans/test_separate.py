@@ -280,7 +280,7 @@ def test_targets_without_anybody(births):
         AIPW.from_formula(F, data, treat="mbsmoke", target=nobody).fit()
     options = {"treat": "mbsmoke", "target": births[births.medu == 0]}
     said = refused(AIPW, births[:800], scan(shuffled(births[:800], seed=3)), F, **options)
-    assert "the membership model (logit) tells 34 of the 84 rows of the frame" in str(said)
+    assert "the membership model (logit)" in str(said)
 
 
 def refused(model, frame, data, formula, **options):
