@@ -229,8 +229,6 @@ class Refitter(Protocol):
         ----------
         counts : ndarray, shape (n, m)
             Multiplicities times the weights of the rows.
-        first : int
-            Number of the first resample.
         fits : NewtonFits, optional
             Propensity refits under them, where another estimator already made them.
         """
@@ -329,12 +327,8 @@ def sandwich(
     over : callable
         Maps a function over blocks of rows: influence function IF_i of d estimates, relative to N, and observation
         weights s_i.
-    n : float
-        Observations: rows, or the sum of frequency weights.
     total : float
         Sum N of the observation weights of the sample, without rows of a target frame.
-    frequency : bool
-        Whether weights are counts of equal rows.
     n_clusters : int or None
         Number of clusters G; their influence functions are summed before they are squared. None without clusters.
     n_coefficients : int

@@ -166,7 +166,7 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
     weight_fit = weights.rows if isinstance(weights, WeightsInMemory) and isinstance(weights.rows, WeightFit) else None
     if isinstance(weights, WeightsOfScan):
         of_scan = scanned(problem)
-        weight_fit = weights.summary(of_scan.without_rows().weight_model, clipped)
+        weight_fit = weights.summary(of_scan.some_block().weight_model, clipped)
         blocks = FittedScan(of_scan, weights.coefficients)
     record = FitRecord(
         design=design,
@@ -346,12 +346,6 @@ def train_from(
 
     Parameters
     ----------
-    start : FitRecord
-        The IPWRA fit with its robust covariance.
-    options : JREOptions
-        How it is trained.
-    notes : Notes
-        Warnings so far; more are added.
     replicates : Replicates, optional
         The replicates, where they are drawn already.
     """

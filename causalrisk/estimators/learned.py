@@ -111,14 +111,8 @@ def learn(
 
     Parameters
     ----------
-    design : Design
-        The data, trimmed if asked for.
     options : ModelOptions
         The learners, the folds, which a cross-fitted propensity score has too, and the family.
-    inference : InferenceOptions
-        Fits at a time.
-    notes : Notes
-        Warnings so far; more are added.
     passes : PassCounter, optional
         Shows how far the passes over a scan are.
     """
@@ -276,16 +270,8 @@ def with_predictions(
 
     Parameters
     ----------
-    design : Design
-        The data.
     frame : TargetRows or None
         Rows of a target frame.
-    learned : Learned
-        Predictions of the rows of the design.
-    family : OutcomeFamily
-        Family of the outcome models.
-    workers : int
-        Blocks of a scan worked on at a time.
     passes : PassCounter or None
         Shows how far the pass over a scan is.
     notes : Notes

@@ -287,8 +287,6 @@ def named_target(value: Any, design: Design) -> Any:
     ----------
     value : str, scalar, frame or callable
         The option as it was given.
-    design : Design
-        The data, whose treatment has the levels.
 
     Raises
     ------
@@ -412,8 +410,6 @@ class InferenceOptions:
 
         Parameters
         ----------
-        design : Design
-            The data, with or without clusters or a survey design.
         joint : bool
             Whether the estimator is the joint one, or it is among those that are resampled together. Its default is the
             bootstrap, and `bootstrap` is of the replicates even where standard errors are not of resamples.

@@ -180,10 +180,6 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
 
     Parameters
     ----------
-    design : Design
-        The data with their names.
-    family : OutcomeFamily
-        Family of the outcome models.
     failed : tuple of int
         How the fit of each arm ended, a `Failure`.
     sample : Sample or None

@@ -197,14 +197,10 @@ def overlap_message(
 
     Parameters
     ----------
-    arms : sequence of ArmWeights
-        Summary per arm.
     labels : sequence of str
         Their labels.
     remote : tuple of int, optional
         Counts of `remote_units`, where everybody is the target.
-    unit_name : str
-        Noun for an observation.
     instead : sequence of str or None
         Names of the other targets that overlap; None where the target is the only one.
     """
@@ -320,8 +316,6 @@ def searched_cut(below: Callable[[Array], CostsBelow], n: int) -> float:
     ----------
     below : callable
         Ascending values, shape (g,) -> the sums over all rows; a pass.
-    n : int
-        Rows.
     """
     values = np.append(np.geomspace(1, 1e9, CUT_VALUES), np.finfo(float).max)
     while True:
@@ -427,8 +421,6 @@ def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -
 
     Parameters
     ----------
-    sample : Sample
-        The rows, or a block of them.
     inverse : ndarray, shape (n,)
         Importance weights.
     units : ndarray, shape (n,)

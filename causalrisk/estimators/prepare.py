@@ -122,10 +122,6 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
 
     Parameters
     ----------
-    data : FitData
-        The data.
-    learned : Learned
-        The predictions.
     use : {"terms", "replace"}
         What is done with them.
     spec, asked

@@ -133,10 +133,6 @@ def densities(trained: Trained, at: SolvedMeans, kernel: Array) -> tuple[Array, 
 
     Parameters
     ----------
-    trained : Trained
-        The models of the indicators.
-    at : SolvedMeans
-        The distribution functions.
     kernel : ndarray, shape (n,)
         Kernel of the distance of each outcome from the threshold of its arm.
 
@@ -168,8 +164,6 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
         Outcomes and their weights.
     units : ndarray, shape (n,)
         Observations that each row stands for.
-    level : float
-        Level of the quantile.
 
     Notes
     -----
@@ -237,15 +231,7 @@ class LevelFit:
 
 @dataclass(frozen=True)
 class QuantileRows:
-    """The influence function of quantiles, as in `EstimateRows`.
-
-    Parameters
-    ----------
-    fits : tuple of LevelFit
-        The quantiles at each level.
-    scale : EffectScale
-        How the effects are reported.
-    """
+    """The influence function of quantiles, as in `EstimateRows`."""
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale

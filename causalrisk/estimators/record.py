@@ -509,8 +509,6 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
     influence : ndarray, shape (n, d)
         Influence function, rows in the order of the sample.
 
@@ -602,10 +600,6 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
-    small_sample : bool
-        Whether to apply the small-sample factor of HC1.
     notes : Notes, optional
         A warning is added where two-way clusters leave no covariance without setting eigenvalues to zero.
 

@@ -150,18 +150,8 @@ def fit_replicates(
 
     Parameters
     ----------
-    weight_fit : WeightFit
-        The full-sample fit.
-    resampler : SampleResampler
-        The random part of the fit.
     given : ndarray, shape (n, B), or None
         Weights that the caller gave, rows in the order of the sample.
-    n_drawn : int
-        How many to draw otherwise.
-    spread : float
-        How much they vary, relative to the bootstrap.
-    notes : Notes
-        Warnings so far; more are added.
 
     Raises
     ------
@@ -319,15 +309,7 @@ class FullFit:
 
 @dataclass(frozen=True)
 class RowsToRefit:
-    """Rows under multiplicities: all of a sample, or a block of them.
-
-    Parameters
-    ----------
-    block : Block
-        The rows, with what is estimated and the models.
-    full : FullFit
-        The full-sample fit that they are refitted from.
-    """
+    """Rows under multiplicities: all of a sample, or a block of them."""
 
     block: Block
     full: FullFit

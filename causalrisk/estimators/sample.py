@@ -238,8 +238,6 @@ def make_sample(
         Arm codes 0 .. K-1, each present.
     weights : ndarray, shape (n,)
         Positive observation weights.
-    family : OutcomeFamily
-        Family of the outcome models.
     frame : tuple of ndarray, optional
         Outcome and propensity designs of the rows of a target frame.
     offsets : tuple of ndarray, shape (n,), optional

@@ -57,15 +57,7 @@ def estimate_separately(
 
 @dataclass(frozen=True)
 class WeighedRows:
-    """The rows of a problem with their importance weights.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is estimated.
-    weights : BlockWeights
-        The importance weights.
-    """
+    """The rows of a problem with their importance weights."""
 
     problem: Problem
     weights: BlockWeights
@@ -195,17 +187,7 @@ def kept_estimate(trained: Trained, at: SolvedMeans, gamma: Array, effect_scale:
 
 @dataclass(frozen=True)
 class SeparateRows:
-    """Predictions and influence function of an estimate, as in `EstimateRows`; they are made when asked for.
-
-    Parameters
-    ----------
-    trained : Trained
-        The rows.
-    at : SolvedMeans
-        The arm means.
-    effect_scale : EffectScale
-        How the effect is reported.
-    """
+    """Predictions and influence function of an estimate, as in `EstimateRows`; they are made when asked for."""
 
     trained: Trained
     at: SolvedMeans
@@ -257,15 +239,7 @@ class EstimateSums:
 
 @dataclass(frozen=True)
 class SolvedMeans:
-    """Arm means, and what their influence function needs of all rows.
-
-    Parameters
-    ----------
-    arms : tuple of ArmMean
-        The mean of each arm.
-    sums : EstimateSums
-        Sums over the rows.
-    """
+    """Arm means, and what their influence function needs of all rows."""
 
     arms: tuple[ArmMean, ...]
     sums: EstimateSums
@@ -307,8 +281,6 @@ def project_arms(rows: TrainedRows, g: Array, mean: type[ArmMean]) -> list[tuple
 
     Parameters
     ----------
-    rows : TrainedRows
-        All rows.
     g : ndarray, shape (n, k)
         The columns.
     mean : type of ArmMean

@@ -52,13 +52,7 @@ OfLikelihoods: TypeAlias = Callable[[Sequence[WeightedRows]], T]
 
 @dataclass(frozen=True)
 class WeightsInMemory:
-    """Importance weights of rows in memory.
-
-    Parameters
-    ----------
-    rows : RowWeights
-        Those of all rows.
-    """
+    """Importance weights of rows in memory."""
 
     rows: RowWeights
 
@@ -74,15 +68,7 @@ class WeightsInMemory:
 
 @dataclass(frozen=True)
 class WeightsOfScan:
-    """Fitted importance weights of a scan, as what every block needs of all rows.
-
-    Parameters
-    ----------
-    fits : NewtonFits
-        The propensity coefficients, shape (S, 1).
-    whole : WeightSums
-        Sums over all rows.
-    """
+    """Fitted importance weights of a scan, as what every block needs of all rows."""
 
     fits: NewtonFits
     whole: WeightSums
@@ -243,7 +229,7 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
     rows, fits = fit_scores(problem)
     if fit_suspicion(rows, fits):
         refuse_separation(problem, problem.design, link)
-    information, model = [rows.sums(fits.coefficients).hessian[0] / problem.total], problem.without_rows().weight_model
+    information, model = [rows.sums(fits.coefficients).hessian[0] / problem.total], problem.some_block().weight_model
     for k in range(1, len(model.models)):
         rows, other = _fit_likelihood(problem, k)
         if fit_suspicion(rows, other):
@@ -268,7 +254,7 @@ def fit_suspicion(rows: BlockedLikelihood, fits: NewtonFits) -> bool:
 
 def _fit_likelihood(problem: ScannedProblem, k: int) -> tuple[BlockedLikelihood, NewtonFits]:
     """Fit one of `WeightModel.models`."""
-    empty = likelihood_of(problem.without_rows().weight_model.models[k][0])
+    empty = likelihood_of(problem.some_block().weight_model.models[k][0])
 
     def over(function: OfLikelihoods[T]) -> Iterator[T]:
         return problem.over(functools.partial(_on_likelihood, k, function))

@@ -385,8 +385,6 @@ class OutcomeFamily:
         ----------
         y : ndarray, shape (n,)
             Outcome.
-        name : str
-            Its name, for the message.
         """
         family = FAMILIES[self.name]
         bad = (y < family.low) | (y > family.high) | ((y == family.low) & (not family.closed))

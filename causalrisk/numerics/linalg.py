@@ -205,8 +205,6 @@ def gram_matrices(pairs: Array, weights: Array, p: int) -> Array:
         `pairwise_columns` of the n x p matrix.
     weights : ndarray, shape (n, m)
         Non-negative weights.
-    p : int
-        Number of columns.
     """
     return unpack_symmetric(pairs.T @ weights, p)
 
@@ -314,8 +312,6 @@ def solve_each(matrices: Array, right: Array, tiny: float) -> Array:
         The left sides.
     right : ndarray, shape (r, n)
         The right sides.
-    tiny : float
-        Size of a determinant below which the solution is the right side itself.
 
     Returns
     -------

@@ -255,12 +255,8 @@ def maximize(rows: WeightedLikelihood, start: Array, *, halving: bool = False) -
 
     Parameters
     ----------
-    rows : WeightedLikelihood
-        The likelihoods.
     start : ndarray, shape (L q, m) or (L q, 1)
         Starting coefficients, of each or of all.
-    halving : bool
-        Whether steps are halved also where the likelihoods do not ask for it.
     """
     m = rows.width
     gamma = np.repeat(start, m, axis=1) if start.shape[1] < m else np.array(start)

@@ -83,12 +83,8 @@ def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Iterable[Array]
 
     Parameters
     ----------
-    weight_fit : WeightFit
-        The full-sample fit.
     draw : callable
         Multiplicities of block j, shape (n, m), some columns at a time.
-    n_blocks : int
-        Number of blocks.
     """
     fits = [weight_fit.refit(counts) for j in range(n_blocks) for counts in draw(j)]
     failures = np.concatenate([f.failures for f in fits])
@@ -122,8 +118,6 @@ def replicate_totals(over: OverModels, gamma: Array) -> ReplicateTotals:
 
     Parameters
     ----------
-    over : OverModels
-        A pass over the rows.
     gamma : ndarray, shape (S, B)
         Coefficients of the replicates.
     """
@@ -146,8 +140,6 @@ def replicate_blocks(
 
     Parameters
     ----------
-    model : WeightModel
-        Propensity model and target.
     gamma : ndarray, shape (S, B)
         Coefficients of the replicates.
     counts : ndarray, shape (n,)
@@ -285,10 +277,6 @@ def orthogonal_combinations(factors: Iterable[Array], n: int, tolerance: float) 
     ----------
     factors : iterable of ndarray, shape (T, r, B)
         `ShiftFactors.K_b` of the replicates, a block of rows after the other.
-    n : int
-        Number of all rows.
-    tolerance : float
-        Singular values left out, relative to the largest.
 
     Returns
     -------
@@ -558,16 +546,12 @@ class ResampleReplicates(ABC):
 
         Parameters
         ----------
-        rows : ModelRows
-            The rows.
         counts : ndarray, shape (n, m)
             Multiplicities.
         gamma : ndarray, shape (S, m)
             Propensity coefficients fitted under those of all rows.
         numbers : ndarray of int, shape (m,)
             Which resamples these are.
-        whole : TargetSums
-            Sums over all rows that importance weights are divided by.
         """
 
 
@@ -597,10 +581,6 @@ class ShiftedLogitReplicates(ResampleReplicates):
 
         Parameters
         ----------
-        weight_fit : WeightFit
-            The full-sample fit.
-        replicates : Replicates
-            The replicates of the full sample.
         penalty : float, optional
             Weight of the sums of squares over replicates in the objective. Orthogonal combinations of the replicates
             have the same sums, and few suffice; by default the replicates are kept.

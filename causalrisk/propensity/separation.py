@@ -58,8 +58,6 @@ def find_separation(models: Models, model: WeightModel) -> Separation | None:
     ----------
     models : callable
         Begins a pass over the rows.
-    model : WeightModel
-        That of some rows or none.
 
     Returns
     -------
@@ -153,8 +151,6 @@ class Predicted:
 
         Parameters
         ----------
-        design : Design
-            The data with their names.
         Z : ndarray, shape (n, q)
             Propensity design.
         arm : ndarray of int, shape (n,)
@@ -216,14 +212,8 @@ def separation_error(design: Design, found: Predicted, coefficients: Array, link
 
     Parameters
     ----------
-    design : Design
-        The data with their names.
-    found : Predicted
-        Rows predicted perfectly.
     coefficients : ndarray, shape (q,)
         Coefficients of the columns of the propensity design that separate the arms.
-    link : str
-        Name of the propensity link.
     """
     told = int(found.told[0])
     every = told == found.counts[0].sum()

@@ -647,8 +647,6 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
 
     Parameters
     ----------
-    model : WeightModel
-        Propensity model and target.
     s : ndarray, shape (n,)
         Observation weights.
     """
@@ -660,12 +658,8 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
 
     Parameters
     ----------
-    model : WeightModel
-        Propensity model and target, on the rows.
     s : ndarray, shape (n,)
         Observation weights.
-    fits : NewtonFits
-        Coefficients, shape (S, 1).
     whole : WeightSums, optional
         Sums over all rows, where these are a block of them.
     """
