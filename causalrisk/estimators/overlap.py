@@ -451,43 +451,6 @@ def weights_toward_arms(sample: Sample, scores: Array, units: Array, nobs: float
 # --- trimming -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Which propensity scores trimming keeps.
-
-    Parameters
-    ----------
-    limits : tuple of float
-        Of the propensity scores.
-    cut : float, optional
-        Largest sum of inverse scores; in the place of the limits.
-    """
-
-    limits: tuple[float, float]
-    cut: float | None = None
-
-    @classmethod
-    def of(cls, trim: Any, n_arms: int, find_cut: Callable[[], float]) -> Rule:
-        """Return the rule of an option `trim=`; `find_cut` finds Crump's cut where that is asked for."""
-        if trim != "crump":
-            return cls(trim)
-        cut = find_cut()
-        return cls(limits_at(cut)) if n_arms == 2 else cls((0.0, 1.0), cut)
-
-    @property
-    def text(self) -> str:
-        """Say which rows are left out."""
-        if self.cut is not None:
-            return f"with sum 1/e > {self.cut:.3g}"
-        return "outside [{:.3g}, {:.3g}]".format(*self.limits)
-
-    def keeps(self, scores: Array) -> NDArray[np.bool_]:
-        """Which rows with scores of shape (K, n) are kept, shape (n,)."""
-        if self.cut is not None:
-            return np.asarray(inverse_sum(scores) <= self.cut)
-        return inside(scores[1:] if len(scores) == 2 else scores, *self.limits)
-
-
 def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[Design, str]:
     """Leave out the rows that trimming excludes.
 
@@ -505,11 +468,6 @@ def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[D
         rows, fits = fit_scores(problem)
         suspicious, gamma = fit_suspicion(rows, fits), fits.coefficients
 
-    def find_cut() -> float:
-        if isinstance(problem, KeptProblem):
-            return crump_cut(fit.probabilities, problem.sample.s)
-        return searched_cut(functools.partial(_costs, problem, gamma), design.n)
-
     keeps: Callable[[Block], NDArray[np.bool_]]
     if trim == "separated":
         found, reason = separation(problem) if suspicious else None, trim
@@ -517,8 +475,15 @@ def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[D
     else:
         if suspicious:
             refuse_separation(problem, design, link)
-        rule = Rule.of(trim, problem.n_arms, find_cut)
-        keeps, reason = functools.partial(_inside, rule, gamma), rule.text
+        limits, cut = trim, 0.0
+        if trim == "crump":
+            if isinstance(problem, KeptProblem):
+                cut = crump_cut(fit.probabilities, problem.sample.s)
+            else:
+                cut = searched_cut(functools.partial(_costs, problem, gamma), design.n)
+            limits = limits_at(cut) if problem.n_arms == 2 else None
+        keeps = functools.partial(_inside, limits, cut, gamma)
+        reason = f"with sum 1/e > {cut:.3g}" if limits is None else "outside [{:.3g}, {:.3g}]".format(*limits)
     told = f"propensity score {reason}"
     if isinstance(problem, ScannedProblem):
         kept = functools.partial(_kept, problem, keeps)
@@ -539,8 +504,12 @@ def _left(found: Separation | None, block: Block) -> NDArray[np.bool_]:
     return np.ones(block.sample.n, dtype=bool) if found is None else ~found.rows(block.weight_model)
 
 
-def _inside(rule: Rule, gamma: Array, block: Block) -> NDArray[np.bool_]:
-    return rule.keeps(_scores(gamma, block))
+def _inside(limits: tuple[float, float] | None, cut: float, gamma: Array, block: Block) -> NDArray[np.bool_]:
+    """Which rows have scores within the limits, or, without limits, a sum of inverse scores of at most a cut."""
+    scores = _scores(gamma, block)
+    if limits is None:
+        return np.asarray(inverse_sum(scores) <= cut)
+    return inside(scores[1:] if len(scores) == 2 else scores, *limits)
 
 
 def _scores(gamma: Array, block: Block) -> Array:

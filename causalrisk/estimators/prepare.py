@@ -109,7 +109,7 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
         first = _make_problem(design, IPWRA, unclipped, target=ArmTarget(None))
         design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
-        check_target_frame(design, options)
+        check_target_frame(design)
         frame = target_rows(design, options.target, design.missing)
         asked.notes.extend(frame.notes)
         if design.weight_type is not None:
@@ -179,7 +179,7 @@ def _make_problem(
     return KeptProblem(spec=spec, target=own, sample=sample, model=model)
 
 
-def check_target_frame(design: Design, options: ModelOptions) -> None:
+def check_target_frame(design: Design) -> None:
     """Refuse a target frame where its rows lack what the sample has."""
     if design.replication is not None:
         raise OptionError(

@@ -162,12 +162,8 @@ def fit_replicates(
         return Replicates.single(weight_fit.gamma)
     at_once = int(np.clip(KEPT // (64 * len(weight_fit.excess)), 1, WIDTH))
     at_once = at_once if at_once >= FEW else 1
-    draw: Callable[[int], Iterable[Array]] = functools.partial(
-        _replicate_groups, resampler, n_drawn, spread, at_once=at_once
-    )
-    if given is not None:
-        n_drawn, draw = given.shape[1], functools.partial(_given_groups, given, at_once)
-    return checked_replicates(draw_replicates(weight_fit, draw, -(-n_drawn // WIDTH)), notes)
+    draws = _drawn(resampler, n_drawn, spread, at_once) if given is None else _given_groups(given, at_once)
+    return checked_replicates(draw_replicates(weight_fit, draws), notes)
 
 
 def checked_replicates(replicates: Replicates, notes: Notes) -> Replicates:
@@ -188,23 +184,23 @@ def checked_replicates(replicates: Replicates, notes: Notes) -> Replicates:
     return replicates
 
 
-def _replicate_groups(
-    resampler: SampleResampler, n_drawn: int, spread: float, block: int, at_once: int
-) -> Iterator[Array]:
-    """Weights of a block of the replicates, of which there are n_drawn, some columns at a time."""
-    return resampler.perturbations(block, min(WIDTH, n_drawn - block * WIDTH), spread, at_once)
+def _drawn(resampler: SampleResampler, n_drawn: int, spread: float, at_once: int) -> Iterator[Array]:
+    """Weights of the replicates, `at_once` columns at a time."""
+    for block, first in enumerate(range(0, n_drawn, WIDTH)):
+        yield from resampler.perturbations(block, min(WIDTH, n_drawn - first), spread, at_once)
 
 
-def _given_groups(given: Array, at_once: int, block: int) -> Iterator[Array]:
-    """Columns of a block of given weights, some at a time."""
-    own = given_block(given, block, WIDTH)
-    return (own[:, first : first + at_once] for first in range(0, own.shape[1], at_once))
+def _given_groups(given: Array, at_once: int) -> Iterator[Array]:
+    """Columns of given weights, `at_once` at a time."""
+    for block in range(-(-given.shape[1] // WIDTH)):
+        own = given_block(given, block, WIDTH)
+        for first in range(0, own.shape[1], at_once):
+            yield own[:, first : first + at_once]
 
 
 def replicate_counts(resampler: SampleResampler, n_drawn: int, spread: float) -> Array:
     """Draw the weights of all replicates of a fit again, shape (n, B), rows in the order of the sample."""
-    widths = enumerate(min(WIDTH, n_drawn - first) for first in range(0, n_drawn, WIDTH))
-    return np.hstack([next(resampler.perturbations(block, width, spread, at_once=width)) for block, width in widths])
+    return np.hstack([*_drawn(resampler, n_drawn, spread, at_once=WIDTH)])
 
 
 def given_block(given: Array, block: int, width: int) -> Array:

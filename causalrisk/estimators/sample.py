@@ -270,16 +270,11 @@ def make_sample(
         offset = np.concatenate([np.zeros(n_frame), offsets[0][order]])
         mean_offset = np.concatenate([np.full(n_frame, offsets[1][0]), offsets[1][order]])
 
-    def basis(values: Array, of_frame: int) -> Basis:
-        if frame is None:
-            return orthonormal_basis(values, s, order)
-        return orthonormal_basis(np.vstack([frame[of_frame], values[order]]), s)
-
-    if given and frame is not None:
-        outcome = plain_basis(np.vstack([frame[0], X[order]]))
-    else:
-        outcome = plain_basis(X[order]) if given else basis(X, 0)
-    propensity = outcome if Z is X and frame is None else basis(Z, 1)
+    at: NDArray[np.intp] | None = order
+    if frame is not None:
+        X, Z, at = np.vstack([frame[0], X[order]]), np.vstack([frame[1], Z[order]]), None
+    outcome = plain_basis(X if at is None else X[at]) if given else orthonormal_basis(X, s, at)
+    propensity = outcome if Z is X else orthonormal_basis(Z, s, at)
     return Sample(
         y=y_all,
         X=outcome,

@@ -78,15 +78,9 @@ class Replicates:
         return cls(gamma[:, None] + away, np.full(2 * len(gamma), Failure.OK, dtype=np.int8), cubature=True)
 
 
-def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Iterable[Array]], n_blocks: int) -> Replicates:
-    """Fit the propensity replicates block by block.
-
-    Parameters
-    ----------
-    draw : callable
-        Multiplicities of block j, shape (n, m), some columns at a time.
-    """
-    fits = [weight_fit.refit(counts) for j in range(n_blocks) for counts in draw(j)]
+def draw_replicates(weight_fit: WeightFit, draws: Iterable[Array]) -> Replicates:
+    """Fit the propensity replicates under multiplicities, shape (n, m), some columns at a time."""
+    fits = [weight_fit.refit(counts) for counts in draws]
     failures = np.concatenate([f.failures for f in fits])
     gamma = np.concatenate([f.coefficients for f in fits], axis=1)
     return Replicates(gamma[:, failures == Failure.OK], failures)
