@@ -78,13 +78,7 @@ class EstimateRows(Protocol):
 
 @dataclass(frozen=True)
 class KnownRows:
-    """What an estimate has of every row, in memory.
-
-    Parameters
-    ----------
-    predicted, influence
-        As in `EstimateRows`.
-    """
+    """What an estimate has of every row, in memory."""
 
     predicted: Array
     influence: Array

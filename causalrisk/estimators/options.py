@@ -353,13 +353,7 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How standard errors are computed.
-
-    Parameters
-    ----------
-    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, resamples
-        As in `causalrisk.JRE.fit`.
-    """
+    """How standard errors are computed."""
 
     cov_type: str | None = None
     n_boot: int | None = None
@@ -519,13 +513,7 @@ JOINT_NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {
 
 @dataclass(frozen=True)
 class JREOptions:
-    """How the Joint Robust Estimator is trained.
-
-    Parameters
-    ----------
-    objective, anchor, share, penalty, n_replicates, spread, replicates, method
-        As in `causalrisk.JRE.fit`.
-    """
+    """How the Joint Robust Estimator is trained."""
 
     objective: str = "risk"
     anchor: float | None = None

@@ -373,13 +373,7 @@ class BinaryModel(LikelihoodModel):
 
 
 class MultinomialModel(LikelihoodModel):
-    """K arms by multinomial logit.
-
-    Parameters
-    ----------
-    columns, arm, n_arms
-        As in `PropensityModel`.
-    """
+    """K arms by multinomial logit."""
 
     log_linear = True
 
