@@ -571,7 +571,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
                 f"time {period!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
                 f"each period has outcome models of its own.\nTake {period} out of the formula; did= is enough."
             )
-    earlier = names_before(outcome.text, did) & set(left.variables)
+    earlier = set[str]() if did is None else names_before(outcome.text, did) & set(left.variables)
     for name in left.variables:
         if name in earlier:
             continue

@@ -310,6 +310,8 @@ class TrainedRows:
         Linear predictors of the models of each arm where the means are taken, and their predictions.
     score, curvature : ndarray, shape (n,)
         Score of each row in the model of its own arm, and minus its derivative.
+    training : ndarray, shape (n,)
+        Weights of the training of the outcome models beside the observation weights.
     """
 
     sample: Sample
@@ -323,11 +325,7 @@ class TrainedRows:
     predicted: Array
     score: Array
     curvature: Array
-
-    @property
-    def training(self) -> Array:
-        """Weights of the training of the outcome models beside the observation weights, shape (n,)."""
-        return training_weights(self.sample, self.spec, self.weights)
+    training: Array
 
     def projected(self, g: Array) -> list[ArmRows]:
         """Return the rows as those whose mean in each arm is projected on columns g, shape (n, k)."""
@@ -371,6 +369,7 @@ def trained_rows(sample: Sample, spec: Specification, weights: RowWeights, theta
         predicted=family.mean(eta),
         score=score,
         curvature=curvature,
+        training=training_weights(sample, spec, weights),
     )
 
 

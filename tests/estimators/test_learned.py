@@ -235,13 +235,6 @@ def test_effects_in_groups_of_replaced_models_by_hand(target):
     np.testing.assert_allclose(res.effects_by(high)["estimate"], expected, rtol=1e-10)
 
 
-def test_effects_in_groups_of_a_stack_have_the_jackknife_too():
-    frame = sample()[:60]
-    res = JRE.from_formula("y ~ x1", frame, treat="d", learner=Square()).fit(n_replicates=10, cov_type="jackknife")
-    everybody = res.effects_by(np.zeros(60))
-    assert everybody["std err"].item() == pytest.approx(res.effect_se, rel=1e-3)
-
-
 def test_the_median_of_repeats_by_hand():
     frame = sample()
     model = AIPW.from_formula(FORMULA, frame, treat="d", learner=Square(), n_repeats=3)

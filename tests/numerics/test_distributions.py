@@ -66,8 +66,3 @@ def test_spread_is_that_of_all_rows(far):
     exact = columns.astype(np.longdouble)  # of float64 the mean of what is far is off by more
     np.testing.assert_allclose(spread.mean, exact.mean(axis=0), rtol=1e-15)
     np.testing.assert_allclose(np.sqrt(spread.squares / 999), exact.std(axis=0), rtol=1e-14 if far == 0 else 1e-11)
-
-
-def test_spread_of_a_constant_is_nothing():
-    spread = reduce(Spread.beside, [Spread.of(np.full((n, 1), 0.1)) for n in (3, 7, 11)])
-    assert (float(spread.mean[0]), float(spread.squares[0])) == (0.1, 0.0)

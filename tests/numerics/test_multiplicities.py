@@ -121,21 +121,6 @@ def test_fractional_weights_of_several_chunks_are_shares_of_gamma_variables(kind
     assert stats.kstest(own, stats.beta(CHUNK * shape, (N - CHUNK) * shape).cdf).pvalue > 1e-3
 
 
-def test_fractional_weights_add_up_within_strata():
-    weights = Draws("stratified", arms=ARMS).draw(spread=0.5)
-    for arm in range(3):
-        np.testing.assert_allclose(weights[arm == ARMS].sum(axis=0), (arm == ARMS).sum())
-
-
-def test_bayesian_weights_of_clusters_are_dirichlet_by_cluster():
-    groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
-    weights = Draws("bayesian", 50, clusters=groups).many(4000)
-    first = np.unique(groups, return_index=True)[1]
-    np.testing.assert_array_equal(weights, weights[first][groups])
-    shares = weights[first] / weights[first].sum(axis=0)
-    assert stats.kstest(shares[3], stats.beta(1, 9).cdf).pvalue > 1e-3
-
-
 def test_cluster_resamples_keep_clusters_whole():
     groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
     counts = Draws("cluster", 50, clusters=groups).draw()
