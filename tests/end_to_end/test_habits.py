@@ -295,7 +295,7 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", target=(b.mmarried == 1
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", target="mmarried == 1").fit()
     ! target=data.query('mmarried == 1')
 IPWRA.from_formula("bweight ~ mage + mmarried", b, treat="mbsmoke", target=b[b.mmarried == 1]).fit()
-    ! Simplify propensity=, or leave out the r
+    ! Simplify propensity=, or drop the r
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", target=lambda d: d.mmarried == 1).fit()
     ! target=lambda e: ((e > 0.1) & (e < 0.9))
 IPWRA.from_formula("bweight ~ mage + medu  # adjust for age", b, treat="mbsmoke")

@@ -227,7 +227,7 @@ def test_fits_to_a_scan_under_one_seed_have_the_same_resamples(births):
 def test_what_is_not_there_for_a_scan(births):
     births = births[:800]
     data = scan([births])
-    with pytest.raises(OptionError, match="trim= with a target frame"):
+    with pytest.raises(OptionError, match="trim="):
         IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
     with pytest.raises(UnavailableError, match=r"Type  etable\(\[.*data=data.collect\(\)"):
         causalrisk.compare(F, data, treat="mbsmoke")
