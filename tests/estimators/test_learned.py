@@ -17,7 +17,6 @@ from causalrisk.estimators.fit import fit_separate
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.stack import least_variance_weights
 from causalrisk.inference.covariance import with_covariance
-from causalrisk.inference.heterogeneity import project_effects
 from tests.learners.toys import Line, Square, sample
 
 FORMULA = "y ~ x1 + x2"
@@ -201,12 +200,6 @@ def test_stacks_cross_with_other_options(name):
     np.testing.assert_allclose(everybody, res.params.iloc[: len(effects)], rtol=1e-4 if name != "ratio" else 0.01)
 
 
-def groups_of(record):
-    """Indicators of two groups, rows in the order of the sample."""
-    high = sample().x2.to_numpy() > 0
-    return np.column_stack([high, ~high]).astype(float)[record.sample.order]
-
-
 def test_effects_in_groups_of_a_stack_are_averages(stacked):
     frame, _, res, fits = stacked
     weights, both = res.stack["weight"].to_numpy(), (frame.x2 > 0).rename("high")
@@ -214,9 +207,6 @@ def test_effects_in_groups_of_a_stack_are_averages(stacked):
     np.testing.assert_allclose(found["estimate"], np.stack([of["estimate"] for of in of_fits], 1) @ weights, rtol=1e-9)
     everybody = res.effects_by(np.zeros(len(frame)))
     assert everybody["estimate"].item() == pytest.approx(res.effect, abs=1e-3 * res.effect_se)
-    moved = [project_effects(fit._record, groups_of(fit._record)).influence[:, 0] for fit in fits]
-    errors = np.sqrt(res._record.choice_variance * (np.tensordot(weights, moved, 1) ** 2).sum(axis=0)) / len(frame)
-    np.testing.assert_allclose(found["std err"], errors[::-1], rtol=1e-8)
 
 
 @pytest.mark.parametrize("target", ["all", "treated"])
@@ -299,7 +289,6 @@ def test_fits_of_learners_that_do_not_converge_are_told_together(n_jobs):
     assert [warning.category for warning in told] == [cr.ConvergenceWarning]
     text = str(told[0].message)
     assert "Stubborn" in text and "3 of 8 fits" in text  # of its arm those of the folds that it is not in
-    assert f"3 of 4 folds of arm '{data.d.iloc[0]}'" in text
     assert any("Stubborn did not converge" in note for note in res.summary().notes)
     assert sum(str(warning.message) == "rounded" for warning in caught) == 8  # other warnings are given as they are
     assert not any(warning.category is sklearn.exceptions.ConvergenceWarning for warning in caught)
