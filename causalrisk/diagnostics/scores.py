@@ -292,7 +292,8 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     rows: list[dict[str, Any]] = []
     if grid is None:  # for K arms scaled by 2 / K, the ratio of the mean scores
         grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
-    inference = InferenceOptions(cov_type=record.robust_option, rng=record.seed)  # needs no resampling
+    cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
+    inference = InferenceOptions(cov_type=cov_type, rng=record.seed)
     for limit in grid:
         trim = limit
         if isinstance(limit, int | float | np.number):  # of several arms a lower limit is an upper one too

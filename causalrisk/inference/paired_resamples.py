@@ -195,7 +195,7 @@ def fit_estimators(
     no_learner = dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1)
     for spec in specs:  # constants have no use for a learner, which the others take
         check_options(spec, design, no_learner if spec.constants else options)
-    specs = [with_change(spec, options) for spec in specs]
+    specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
     if options.n_repeats > 1:
         raise OptionError(
             f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "

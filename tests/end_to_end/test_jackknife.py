@@ -151,7 +151,7 @@ def test_a_scan_leaves_out_clusters(kind, frame):
 
 def test_a_scan_does_not_leave_out_rows():
     data = simulate(60)
-    with pytest.raises(cr.UnavailableError, match=r'Type  cov_type="robust"'):
+    with pytest.raises(cr.UnavailableError, match=r'cov_type="robust"'):
         cr.IPWRA.from_formula(f"y ~ {RHS}", cr.scan([data]), treat="d").fit(cov_type="jackknife")
 
 
