@@ -344,7 +344,7 @@ def taught(found: FirstPass, first: KeptRows) -> ScanReader:
     done: set[str] = set()
     while True:
         for call, (node, formula) in _ready(reader, done).items():
-            lesson = lessons.get(call) or first_lesson(node, formula, scope, found.n)
+            lesson = lessons.get(call) or first_lesson(node, formula, scope)
             if lesson is None:
                 done.add(call)
             else:
@@ -371,14 +371,14 @@ def _ready(reader: ScanReader, done: set[str]) -> dict[str, tuple[ast.Call, Form
 
 def _pass(found: FirstPass, reader: ScanReader, lessons: dict[str, Lesson]) -> dict[str, Lesson | str]:
     """Make a pass; return the next lesson of each call, or the call with its state."""
-    answers: list[Any] | None = None
+    answers: dict[str, list[Any]] = {call: [] for call in lessons}
     for rows in reader.blocks((found.read, found.n)):
         if rows.n:
             with naming(rows.place.name):
                 scope = _scope(rows)
-                block = [lesson.question.of(scope) for lesson in lessons.values()]
-            answers = block if answers is None else [a.beside(b) for a, b in zip(answers, block, strict=True)]
-    return {call: lesson.after(given) for (call, lesson), given in zip(lessons.items(), answers or [], strict=True)}
+                for call, lesson in lessons.items():
+                    answers[call].append(lesson.of(scope))
+    return {call: lesson.after(answers[call]) for call, lesson in lessons.items()}
 
 
 def _scope(rows: KeptRows) -> Scope:
