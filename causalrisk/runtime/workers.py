@@ -196,7 +196,7 @@ def on_cluster(
             yield from waiting[0][1].result()
             waiting.popleft()
     except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError) as error:
-        raise BootstrapError(f"the Dask workers that were given {name(waiting[0][0])} are lost: {error}\n{remedy}") from error
+        raise BootstrapError(f"the Dask workers that did {name(waiting[0][0])} are lost: {error}\n{remedy}") from error
     finally:
         if client.status == "running":
             client.cancel([future for _, future in waiting])

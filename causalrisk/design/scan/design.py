@@ -211,7 +211,6 @@ class ScannedDesign(Rowless, Design):
         workers, passes
             As in `View.over`.
         """
-        coder = self._known_coder()
         sizes, weights, groups = zip(*self.over(partial(_left_of, keep), workers, passes), strict=True)
         n, notes, clusters = sum(sizes), list[str](), None
         lines = [*self.sample_ledger.itertuples(index=False), ("trim", reason, self.n - n, self.n - n)]
@@ -425,9 +424,7 @@ def _design(
             observation, of_seen = none.keeping(keep_seen), seen.R.basis(keep_seen)[0]
     check_magnitude(seen.outcome_limits, f"outcome {name!r}")
     if np.ptp(seen.outcome_limits) == 0:
-        raise DesignError(
-            f"outcome {name!r} is constant: {seen.outcome_limits[0, 0]:g} in all rows; the effect is 0."
-        )
+        raise DesignError(f"outcome {name!r} is constant: {seen.outcome_limits[0, 0]:g} in all rows; the effect is 0.")
     size = seen.totals if frequency else seen.Z.rows
     both = ModelColumns(seen.X, outcome, arms.labels), ModelColumns(seen.Z, propensity, arms.labels)
     trained = seen.known if frequency else seen.X.rows

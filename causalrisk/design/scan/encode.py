@@ -1,7 +1,7 @@
 """Blocks of a scan as numbers: the outcome, both designs, arms and weights of their rows; and the rows that are kept.
 
-Rows are kept in memory, or in a temporary file where they would take much of it. The file has no name (on Windows it goes
-with its process), so that the system frees its room when the design is gone or the process ends.
+Rows are kept in memory, or in a temporary file where they would take much of it. The file has no name (on Windows it
+goes with its process), so the system frees its room when the design is gone or the process ends.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ def keep_rows(blocks: Iterable[CodedBlock], n: int, block_rows: int) -> list[Cod
 
 
 def _numbered(blocks: Iterable[CodedBlock]) -> Iterator[CodedBlock]:
-    """Number the rows, and those of their places, one after the other."""
+    """Count the rows, and those of their places, one after the other."""
     first = 0
     for block in blocks:
         limits = [(place.first, place.first + place.n) for place in block.places]
@@ -316,8 +316,8 @@ def _on_disk(blocks: Iterable[CodedBlock], nbytes: float) -> list[CodedBlock]:
             mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise DesignError(
-            f"the coded rows take {nbytes / 1e9:,.3g} GB, more than a quarter of the free memory, and cannot be written "
-            f"to the folder of temporary files, {folder!r}: {error}.\n"
+            f"the coded rows take {nbytes / 1e9:,.3g} GB, more than a quarter of the free memory, and the folder of "
+            f"temporary files, {folder!r}, cannot hold them: {error}.\n"
             "Set the environment variable TMPDIR to a folder on a disk that has the room."
         ) from error
     found = []

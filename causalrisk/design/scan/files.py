@@ -1,4 +1,4 @@
-"""The parts of a scan: Parquet and CSV files, frames, partitions of Dask data frames and fragments of Arrow datasets."""
+"""The parts of a scan: Parquet and CSV files, frames, partitions of Dask data frames, fragments of Arrow datasets."""
 
 from __future__ import annotations
 

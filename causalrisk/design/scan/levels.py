@@ -79,8 +79,8 @@ class SeenColumn:
         if self.kind != kind:
             text = {"numbers": "numbers", "levels": f"text such as {str(next(iter(self.levels or values)))!r}"}
             raise DesignError(
-                f"column {str(values.name)!r} has {text[kind]} and in {self.block} {text[self.kind]}; expected the same "
-                "in every block.\nWrite the files alike, a missing value as an empty cell."
+                f"column {str(values.name)!r} has {text[kind]} and in {self.block} {text[self.kind]}; expected the "
+                "same in every block.\nWrite the files alike, a missing value as an empty cell."
             )
         self.dtypes.add(values.dtype.kind if numeric else "O")
         if not numeric and not coded and all(isinstance(level, str) for level in pd.unique(values)):

@@ -95,5 +95,3 @@ def test_files_of_a_dataset_without_a_column_or_of_another_type(data, tmp_path):
 
     refused(data[400:].drop(columns="x2"), "2.parquet has no column 'x2'")
     refused(data[400:].assign(x2="text"), "cannot be read")
-
-

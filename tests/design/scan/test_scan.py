@@ -203,9 +203,7 @@ def test_blocks_of_other_dtypes_that_mean_the_same(data):
 
 def test_kinds_that_differ_between_blocks(data):
     first, second = parts(data, 300)
-    refused(
-        "column 'd' has text such as '0' and in block 1", [first, second.assign(d=second.d.astype(str))]
-    )
+    refused("column 'd' has text such as '0' and in block 1", [first, second.assign(d=second.d.astype(str))])
     clusters = [first, second.assign(k=second.k.astype(str))]
     refused("cluster 'k' has text in one block and numbers in another", clusters, cluster="k")
     refused("block 2 has 2 columns 'x1'; expected one", [first, pd.concat([second, second[["x1"]]], axis=1)])
@@ -257,5 +255,3 @@ def test_what_goes_by_rows_is_not_there(data):
     assert again.exog_names == design.exog_names
     with pytest.raises(UnavailableError, match="has no rows of a scan"):
         next(again.blocks())
-
-
