@@ -421,7 +421,7 @@ def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
         name = repr(by) if isinstance(by, str) and "~" not in by else '"..."'
         raise rows_not_kept(
             "effects_by",
-            f"Type  data=scan(lambda: (block.frame[block.frame[{name}] == level] for block in data.blocks()))  for a "
+            f"Type  data=scan([block.frame[block.frame[{name}] == level] for block in data.blocks()])  for a "
             "model of the rows of one level. ",
         )
     return moderators(record.design, by, data)
