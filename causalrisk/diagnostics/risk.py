@@ -60,16 +60,10 @@ def joint_of(record: FitRecord) -> JointRecord:
 
 @dataclass(frozen=True)
 class EstimatorRisks:
-    """Biases and sampling variances of every estimator on the data of a fit, over the same propensity replicates.
+    """Biases and sampling variances of every estimator over the same propensity replicates.
 
-    Parameters
-    ----------
-    biases : dict of str to ndarray, shape (K, B)
-        Bias of each arm under each replicate; NaN for an estimator whose outcome model has no fit.
-    variances : dict of str to float
-        Sampling variance of the effect at known scores, averaged over the replicates.
-    slopes : ndarray, shape (K,)
-        Factors of the biases in net biases.
+    `biases` (K, B) of each arm under each replicate, NaN for an estimator whose outcome model has no fit; `variances`
+    of the effect at known scores; `slopes` (K,) turn biases into net biases.
     """
 
     biases: dict[str, Array]
@@ -77,7 +71,7 @@ class EstimatorRisks:
     slopes: Array
 
     def frame(self, labels: Sequence[str]) -> pd.DataFrame:
-        """Split the expected ATE risk, as the table of `risk_table`; `labels` are the arms' labels."""
+        """Split the expected ATE risk, as the table of `risk_table`."""
         several = len(labels) > 2
         rows = []
         for name, bias in self.biases.items():

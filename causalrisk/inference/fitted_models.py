@@ -28,7 +28,7 @@ from causalrisk.numerics.linalg import Array
 
 
 def outcome_names(record: FitRecord) -> tuple[str, ...]:
-    """Return the names of the terms of the outcome models; none of quantiles, whose models are of their indicators."""
+    """Return the names of the terms of the outcome models; none of quantiles."""
     if record.options.quantiles:
         return ()
     names = ("Intercept",) if record.spec.constants else record.design.exog_names
@@ -37,18 +37,7 @@ def outcome_names(record: FitRecord) -> tuple[str, ...]:
 
 
 def outcome_coefficients(record: FitRecord) -> list[pd.DataFrame]:
-    """Return the coefficients of the columns of each arm's outcome models.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-
-    Returns
-    -------
-    list of DataFrame
-        A row a term; columns "values" and "se", their standard errors. Empty of quantiles.
-    """
+    """Return for each arm its outcome coefficients, columns "values" and "se"; none of quantiles."""
     names, estimate, found = outcome_names(record), record.estimate, []
     for arm, theta in enumerate(estimate.theta if names else ()):
         block = estimate.block("theta", arm)
@@ -57,7 +46,7 @@ def outcome_coefficients(record: FitRecord) -> list[pd.DataFrame]:
 
 
 def propensity_coefficients(record: FitRecord) -> pd.DataFrame | None:
-    """Return the coefficients of the propensity model, as in `outcome_coefficients`; None where it has none."""
+    """Return the coefficients of the propensity model; None where it has none."""
     gamma, block = record.estimate.gamma, record.estimate.block("gamma")
     if not gamma.size:
         return None
@@ -109,20 +98,9 @@ def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
 
 
 def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
-    """Return the influence function of parameters and coefficients, and the names of the coefficients.
+    """Return the influence function (n, d) of parameters and coefficients, and the names of the coefficients.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-
-    Returns
-    -------
-    values : ndarray, shape (n, d)
-        Columns for the effects and arm means, the outcome coefficients of each arm, the propensity coefficients; rows
-        in the order of the sample.
-    names : list of str
-        Names of the coefficients.
+    Columns are effects and arm means, outcome coefficients of each arm, propensity coefficients; rows as in the sample.
     """
     estimate, terms = record.estimate, outcome_names(record)
     parts, names = [estimate.influence[:, : len(estimate.params)]], []
@@ -167,7 +145,7 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
 
 
 def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
-    """Return the outcome coefficients ("values") or their standard errors ("se"), a row a term and a column an arm."""
+    """Return the outcome coefficients ("values") or their errors ("se"), a row per term, a column per arm."""
     record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
         raise UnavailableError(
@@ -367,7 +345,6 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:
-    """Columns of the basis of the outcome models for new rows, shape (m, p)."""
     if isinstance(data, str) and data.isidentifier():
         raise TypeError(f"data={data!r} is text; expected rows of covariates.\n{OF_THE_SAMPLE}")
     if record.spec.constants:
@@ -488,24 +465,11 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
 
 
 def median_fit(records: Sequence[FitRecord]) -> FitRecord:
-    """Return the fit whose effects are nearest to the medians over the repeats.
+    """Return the fit whose effects are nearest to the medians over an odd number of repeats.
 
-    Parameters
-    ----------
-    records : sequence of FitRecord
-        An odd number of fits that differ in the folds of their learners, with standard errors.
-
-    Returns
-    -------
-    FitRecord
-        Of one effect the fit that has the median. The variance of an estimate is the median over the repeats of its
-        variance and its squared distance from the estimate that is returned; correlations are those of the fit.
-
-    References
-    ----------
-    .. [1] Chernozhukov, V., Chetverikov, D., Demirer, M., Duflo, E., Hansen, C., Newey, W. and Robins, J. (2018).
-       Double/debiased machine learning for treatment and structural parameters. Econometrics Journal 21, C1-C68,
-       definition 3.3.
+    Its variances are the medians of variance plus squared distance from its estimate; correlations are the fit's own.
+    See Chernozhukov, V. et al. (2018). Double/debiased machine learning for treatment and structural parameters.
+    Econometrics Journal 21, C1-C68, definition 3.3.
     """
     params = np.stack([record.estimate.params for record in records])
     errors = np.stack([record.std_errors for record in records])

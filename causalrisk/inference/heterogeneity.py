@@ -79,26 +79,13 @@ def mean_in_groups(record: FitRecord) -> type[ArmMean]:
 
 
 def project_effects(record: FitRecord, columns: Array) -> Projection:
-    """Project the bias-corrected contributions of the rows on columns.
+    """Project the bias-corrected contributions of the rows on columns (n, k), rows in the order of the sample.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    columns : ndarray, shape (n, k)
-        Indicators of groups, or for effects that are differences any columns; rows in the order of the sample.
-
-    Returns
-    -------
-    Projection
-        With phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)) the contribution of a row to the mean of arm a, t the tilt of
-        the target and w the importance weight, the coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group b_a
-        is the mean of phi_a over its rows. A stack averages its fits.
-
-    References
-    ----------
-    .. [1] Semenova, V. and Chernozhukov, V. (2021). Debiased machine learning of conditional average treatment effects
-       and other causal functions. Econometrics Journal 24, 264-289.
+    With phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)) the contribution of a row to the mean of arm a, t the tilt of the
+    target and w the importance weight, the coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group b_a is the
+    mean of phi_a over its rows. A stack averages its fits. See Semenova, V. and Chernozhukov, V. (2021). Debiased
+    machine learning of conditional average treatment effects and other causal functions. Econometrics Journal 24,
+    264-289.
     """
     if record.stack is not None:
         pairs = list(zip(record.stack.weights, record.stack.records, strict=True))
@@ -498,14 +485,9 @@ def _index(
 
 @dataclass(frozen=True)
 class ProjectedEffects:
-    """Effects of each arm against the reference by k columns, with their sampling errors.
+    """Effects of each arm against the reference by k columns, (K - 1, k), as reported, with standard errors.
 
-    Parameters
-    ----------
-    values, se : ndarray, shape (K - 1, k)
-        Effects as they are reported, and their standard errors.
-    covariance : ndarray, shape ((K - 1) k, (K - 1) k)
-        On the scale where effects are differences, an arm after the other.
+    `covariance` ((K - 1) k, (K - 1) k) is on the scale where effects are differences, one arm after the other.
     """
 
     values: Array
@@ -527,7 +509,7 @@ class ProjectedEffects:
         )
 
     def between(self, pairs: Sequence[tuple[int, int]], scale: EffectScale) -> ProjectedEffects:
-        """Return the effects of arms against others, by their positions; those against the reference are known."""
+        """Return the effects of arms against others, by their positions."""
         count, k = self.values.shape
         if list(pairs) == [(arm, 0) for arm in range(1, count + 1)]:
             return self
@@ -588,8 +570,7 @@ def _by_refits(record: FitRecord, values: Array, redone: Array) -> ProjectedEffe
 def _redone(record: FitRecord, columns: Array) -> Array | None:
     """Effects by columns in each refit of a fit, shape (m, K - 1, k), NaN where it failed.
 
-    The refits are those without each unit (jackknife), under replicate weights, or JRE's resamples; None of other fits,
-    whose standard errors come from influence functions.
+    The refits are the jackknife's, those under replicate weights, or JRE's resamples; None for other fits.
     """
     if record.cov_type not in ("replicates", JACKKNIFE) and not _has_resamples(record):
         return None

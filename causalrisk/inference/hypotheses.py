@@ -81,7 +81,7 @@ def combination_errors(record: FitRecord, left: Array) -> Array:
 
 
 def single_tests(effect: Array, null: Array, sd: Array, df: Array | float) -> Any:
-    """Return z tests of estimates, or with degrees of freedom t tests, as statsmodels has them."""
+    """Return z or t tests of estimates, as statsmodels has them."""
     from statsmodels.stats.contrast import ContrastResults
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -325,21 +325,9 @@ TOLD = 1e-6  # relative change of an expression beyond which it depends on the l
 
 
 class Expressions:
-    """Expressions of named parameters.
+    """Expressions of d named parameters, separated by commas; "= value" states the null value of a test.
 
-    Parameters
-    ----------
-    text : str
-        One or more, separated by commas; "= value" states the null value of a test.
-    names : sequence of str, length d
-        Names of the parameters.
-
-    Attributes
-    ----------
-    texts : list of str, length m
-        The expressions as given, without their null values.
-    null : ndarray, shape (m,)
-        Null values of the tests.
+    `texts` are the m expressions without their null values, `null` (m,) the null values.
     """
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
@@ -679,20 +667,9 @@ def two_one_sided(
     high: float | None,
     alpha: float,
 ) -> EquivalenceTest:
-    """Two one-sided tests of each of m estimates.
+    """Two one-sided tests of m estimates; `tested` and `errors` are the estimates and their errors as they are tested.
 
-    Parameters
-    ----------
-    names, estimate, sd
-        As in `EquivalenceTest`.
-    tested, errors : ndarray, shape (m,)
-        Estimates and standard errors as they are tested.
-    scale : EffectScale
-        Scale on which effects are reported.
-    on_scale : ndarray of bool, shape (m,), or bool
-        Which estimates are tested where effects are differences.
-    df, low, high, alpha
-        As in `equivalence_test`.
+    `on_scale` says which estimates are tested where effects are differences.
     """
     check_alpha(alpha)
     _check_limits(low, high, scale)
@@ -718,7 +695,7 @@ def two_one_sided(
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
-    """Refuse limits of equivalence that are missing, no numbers, in the wrong order, or no effects on the scale."""
+    """Refuse limits that are missing, no numbers, in the wrong order, or no effects on the scale."""
     example = (0.8, 1.25) if scale.null else (-10, 10)
     advice = f"Type  res.equivalence_test(low={example[0]}, high={example[1]})."
     for name, value in (("low", low), ("high", high)):

@@ -65,14 +65,9 @@ ARRAYS = 8  # arrays of a number for each row and permutation, of a block
 
 @dataclass(frozen=True)
 class Contrasts:
-    """Effects of arms under m assignments; NaN where the estimator could not be computed.
+    """Effects of arms under m assignments, on the scale where they are differences; NaN where there are none.
 
-    Parameters
-    ----------
-    values : ndarray, shape (m, K - 1)
-        Effects on the scale where they are differences.
-    covariance : ndarray, shape (m, K - 1, K - 1)
-        Their robust covariances.
+    `values` has shape (m, K - 1), `covariance`, the robust one, (m, K - 1, K - 1).
     """
 
     values: Array
@@ -136,15 +131,7 @@ class Refits:
 
 
 def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
-    """Return a fit under another assignment, with robust standard errors.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    arm : ndarray of int, shape (n,)
-        Arm of each row of the design before trimming.
-    """
+    """Return a fit under another assignment, arms (n,) of the design before trimming, with robust errors."""
     given, repeated = record.options, []
     if record.learned is None:  # as IPWRA where a stack starts
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
@@ -158,7 +145,7 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
 
 
 def is_linear(record: FitRecord) -> bool:
-    """Whether a fit is of linear outcome models on the columns of its design, averaged without importance weights."""
+    """Whether a fit averages linear outcome models on the columns of its design, without importance weights."""
     plain = record.weight_fit is None and record.joint is None and record.learned is None
     plain = plain and record.design.periods is None
     family = training_family(record.sample, record.spec)
@@ -169,27 +156,10 @@ def is_linear(record: FitRecord) -> bool:
 class Linear:
     """Fits linear outcome models in each arm, averaged over the target, under m assignments at once.
 
-    Parameters
-    ----------
-    q : ndarray, shape (n, p)
-        Columns of the outcome models; first those of a target frame, if there is one, then the rows of the design, rows
-        of a cluster together.
-    y : ndarray, shape (n,)
-        Outcome less `height`.
-    s : ndarray, shape (n,)
-        Observation weights; one in the rows of a target frame.
-    rows : ndarray of int, shape (n - n_frame,)
-        Position of each row in the design.
-    starts : ndarray of int, shape (G,), or None
-        First row of each cluster.
-    toward : int or None
-        The arm whose rows are the target.
-    height : float
-        What the outcome is measured from.
-    scale : EffectScale
-        How the effect is reported.
-    otherwise : Refits
-        What computes the effects where columns depend on each other in an arm.
+    Rows are those of a target frame, if there is one, then those of the design, rows of a cluster together: `q` (n, p)
+    has their columns, `y` (n,) the outcome less `height`, `s` (n,) the observation weights, `rows` their positions in
+    the design, `starts` the first row of each cluster. `toward` is the arm whose rows are the target. `otherwise`
+    computes the effects where columns depend on each other in an arm.
     """
 
     q: Array
@@ -206,7 +176,7 @@ class Linear:
 
     @classmethod
     def of(cls, record: FitRecord) -> Linear:
-        """Return that of a fit for which `is_linear` is true."""
+        """Return the fits of a record for which `is_linear` is true."""
         design, frame, n_frame = record.design, record.frame, record.sample.n_frame
         sample = make_sample(
             y=design.y,
@@ -316,24 +286,8 @@ def _repeated(design: Design) -> NDArray[np.intp]:
 class Permutations:
     """A statistic of a fit and its distribution over assignments.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    position : int or None
-        The arm whose effect it is of; None for a joint statistic of several.
-    kind : {"studentized", "difference"}
-        The statistic; a joint one is Wald's.
-    alternative : {"two-sided", "larger", "smaller"}
-        Which values are extreme.
-    assignment : Assignment
-        What was permuted.
-    exact : bool
-        Whether every assignment was taken, that of the fit among them.
-    observed : float
-        The statistic of the fit.
-    null : ndarray, shape (N,)
-        The statistic under each assignment; NaN where it could not be computed.
+    `position` is the arm whose effect is tested, None for a joint Wald statistic. `exact` says whether every assignment
+    was used. `observed` is the statistic of the fit, `null` (N,) the others, NaN where it could not be computed.
     """
 
     record: FitRecord
@@ -557,7 +511,6 @@ def _check_fit(record: FitRecord) -> None:
 
 
 def _check_joint(record: FitRecord, statistic: str, alternative: str) -> None:
-    """Refuse what a joint statistic of several effects has not."""
     label = record.design.labels[1]
     for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
         if given != only:
@@ -581,12 +534,12 @@ def _lists_all(assignment: Assignment, n_permutations: int | str) -> bool:
 
 
 def _level(record: FitRecord) -> float:
-    """Size of an effect, beside which rounding is measured."""
+    """Size of an effect, relative to which rounding is measured."""
     return record.design.outcome_deviation if record.options.effect_scale is DIFFERENCE else 1.0
 
 
 def _of_fit(under: UnderArms, arm: Arms) -> Contrasts:
-    """Effects under the assignment of the fit; where every assignment fails, its error."""
+    """Effects under the assignment of the fit; if every assignment fails, its error."""
     if isinstance(under, Refits):
         values, covariance = contrasts_of(fitted_under(under.record, arm))
         return Contrasts(values[None], covariance[None])
@@ -594,23 +547,9 @@ def _of_fit(under: UnderArms, arm: Arms) -> Contrasts:
 
 
 def statistics_of(contrasts: Contrasts, position: int | None, kind: str, level: float) -> Array:
-    """Return the statistic of effects under m assignments.
+    """Return the statistic (m,) of effects: studentized or not, of the arm at a position, or Wald's of all.
 
-    Parameters
-    ----------
-    contrasts : Contrasts
-        The effects.
-    position : int or None
-        The arm whose effect it is; None for Wald's statistic of all.
-    kind : {"studentized", "difference"}
-        The effect over its standard error, or as it is.
-    level : float
-        Size of an effect: standard errors far below are rounding error.
-
-    Returns
-    -------
-    ndarray, shape (m,)
-        NaN where there are no effects; infinite for an effect without sampling error.
+    NaN where there are no effects; standard errors far below `level` are rounding error.
     """
     values = contrasts.values
     se = np.sqrt(np.diagonal(contrasts.covariance, axis1=1, axis2=2))

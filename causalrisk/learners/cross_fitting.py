@@ -36,17 +36,7 @@ SMOOTH = "smooth"
 
 @dataclass(frozen=True)
 class Learner:
-    """A learner of the outcome in each arm.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    models : tuple
-        The object of each arm, not fitted.
-    labels : sequence of str
-        Labels of the arms.
-    """
+    """A learner of the outcome: its name, an unfitted model for each arm, and the labels of the arms."""
 
     name: str
     models: tuple[Any, ...]
@@ -87,13 +77,7 @@ NAMED: dict[str, Callable[[bool], Any]] = {
 
 
 def check_learner(given: Any) -> None:
-    """Raise an OptionError unless a value is a learner, a mapping of arms to learners, or a list of these.
-
-    Parameters
-    ----------
-    given : object
-        The option `learner`.
-    """
+    """Raise an OptionError unless a value is a learner, a mapping of arms to learners, or a list of these."""
     if isinstance(given, list | tuple):
         if not given:
             raise OptionError('learner=[] has no learner.\nType  learner="smooth", or leave learner= out.')
@@ -128,29 +112,7 @@ def check_learner(given: Any) -> None:
 def learners_of(
     given: Any, labels: Sequence[str], levels: Sequence[Any], smooth: Smooth, binary: bool
 ) -> tuple[Learner, ...]:
-    """Return the learners that an option names, with a model for each arm.
-
-    Parameters
-    ----------
-    given : object
-        The option `learner`, checked.
-    labels, levels : sequence, of K
-        Label and level of each arm.
-    smooth : Smooth
-        The learner of that name, not fitted.
-    binary : bool
-        Whether every outcome is 0 or 1.
-
-    Returns
-    -------
-    tuple of Learner
-        One for each of a list.
-
-    Raises
-    ------
-    OptionError
-        If a mapping does not have every arm, or a classifier is given for an outcome that is not 0 or 1.
-    """
+    """Return the learners that a checked option names, with a model for each arm."""
     every = given if isinstance(given, list | tuple) else [given]
     found = [_learner_of(one, labels, levels, smooth, binary=binary) for one in every]
     names = [learner.name for learner in found]
@@ -193,16 +155,8 @@ def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth
 class CrossFitted:
     """A learner fitted to the rows of each arm outside of each fold.
 
-    Parameters
-    ----------
-    name : str
-        Name of the learner.
-    fitted : tuple of tuple
-        For each arm the fitted model of each fold.
-    not_converged : tuple of tuple of str
-        For each arm what the fits said that did not converge, one text a fit.
-    predictions : ndarray, shape (K, n), optional
-        Of rows in memory the mean outcome of each in each arm, by the models of its fold.
+    `fitted` has for each arm the model of each fold, `not_converged` the warnings of its fits, `predictions` (K, n) the
+    mean of each row in memory in each arm, by the models of its fold.
     """
 
     name: str
@@ -255,26 +209,7 @@ def predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers) -> 
 def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerRows | None = None) -> CrossFitted:
     """Fit a learner to the rows of each arm outside of each fold, and predict the rows of the fold in every arm.
 
-    Parameters
-    ----------
-    learner : Learner
-        The learner.
-    training : Training
-        The rows.
-    workers : int
-        Fits at a time.
-    rows : LearnerRows, optional
-        All rows, where they are in memory; without them every model is "smooth".
-
-    Returns
-    -------
-    CrossFitted
-        Fitted models, and predictions of rows in memory.
-
-    Raises
-    ------
-    LearnerError
-        If an arm has no rows outside of a fold, or a prediction is not finite.
+    Without `rows`, all rows in memory, every model is "smooth".
     """
     smooth = {a: model for a, model in enumerate(learner.models) if isinstance(model, Smooth)}
     fitted: dict[int, tuple[Any, ...]] = dict(smooth_fits(smooth, training, workers)) if smooth else {}
@@ -298,10 +233,7 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
 def _fit_and_predict(
     learner: Learner, training: Training, rows: LearnerRows, fits: Sequence[tuple[int, int]], number: int
 ) -> tuple[Any, Array, str]:
-    """Fit the model of an arm to the rows outside of a fold, predict the rows of the fold; and what it said.
-
-    That is the text of its first warning that it did not converge, empty if it gave none.
-    """
+    """Fit an arm's model outside of a fold, predict the fold; return also its first convergence warning."""
     (a, f), n_folds, label = fits[number], training.n_folds, learner.labels[fits[number][0]]
     used = rows.trained(a)
     used = used if n_folds == 1 else used[rows.fold[used] != f]
@@ -328,7 +260,7 @@ _listeners = 0
 
 @contextlib.contextmanager
 def _listening() -> Iterator[list[str]]:
-    """Gather the warnings of fits that do not converge in place of giving them: those of the thread, as texts.
+    """Gather the convergence warnings of this thread's fits as texts instead of giving them.
 
     Filters of warnings are a process's own, not a thread's: the first to listen sets them for all.
     """
@@ -401,20 +333,7 @@ def _fit(model: Any, name: str, X: Array, y: Array, weights: Array | None, *, co
 
 
 def seeded(model: Any, entropy: list[int]) -> Any:
-    """Give each `random_state` of a model that is None a number that a seed determines.
-
-    Parameters
-    ----------
-    model : object
-        A copy of the model, which is changed.
-    entropy : list of int
-        The seed.
-
-    Returns
-    -------
-    object
-        The model.
-    """
+    """Give each `random_state` of a model (a copy) that is None a number that a seed determines."""
     if not (hasattr(model, "get_params") and hasattr(model, "set_params")):
         return model
     names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
@@ -425,15 +344,7 @@ def seeded(model: Any, entropy: list[int]) -> Any:
 
 
 def on_predictor_scale(family: OutcomeFamily, means: Array) -> tuple[Array, int]:
-    """Return predicted means as linear predictors, and how many had to be moved into the range of the family's means.
-
-    Parameters
-    ----------
-    family : OutcomeFamily
-        Family of the outcome models.
-    means : ndarray
-        Means, of any shape.
-    """
+    """Return means as linear predictors, and how many were moved into the range of the family's means."""
     if family.link == "identity":
         return means, 0
     if family.binary is not None:
