@@ -222,8 +222,8 @@ def _label(record: FitRecord, arm: int | None) -> str:
 def _check_missing(record: FitRecord) -> None:
     if record.design.observation is None:
         raise UnavailableError(
-            'between="observed" compares the rows with an outcome with all, and no outcome is missing in the sample.\n'
-            'Type  from_formula(..., observed="x1 + x2")  to keep the rows without an outcome, or leave between= out.'
+            'between="observed" needs missing outcomes; none is missing in the sample.\n'
+            'Use `from_formula(..., observed="x1 + x2")` to keep rows without an outcome.'
         )
     _ = record.used_weight_fit
 
@@ -232,25 +232,21 @@ def check_threshold(threshold: float | None) -> None:
     """Raise an OptionError unless the threshold of balance is positive or None."""
     number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
     if threshold is not None and not (number and threshold > 0):
-        raise OptionError(f"threshold={threshold!r}; expected a positive number.\nType  threshold=0.1.")
+        raise OptionError(f"threshold={threshold!r}; expected a positive number.\nUse `threshold=0.1`.")
 
 
 def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
     """Return the members of each group as masks of the rows; every group needs rows of every arm."""
     found = moderators(design, by, data)
     if not found.groups:
-        only = by.strip(" ~") if isinstance(by, str) else ""
-        advice = f'by="{only}".' if only.isidentifier() else 'by="sex"  with the name of yours.'
-        raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nType  {advice}")
+        raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nUse `by=` with its name.")
     names = [name if isinstance(name, str) else ", ".join(name) for name in found.names]
     members = {name: column > 0 for name, column in zip(names, found.columns.T, strict=True)}
     for name, rows in members.items():
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
         if absent:
             raise DesignError(
-                f"{', '.join(found.levels)} = {name} has no rows in arm {absent[0]!r}, so there is nothing to balance "
-                "there.\n"
-                "Merge that group with another."
+                f"{', '.join(found.levels)} = {name} has no rows in arm {absent[0]!r}.\nUse larger groups."
             )
     return members
 

@@ -83,9 +83,7 @@ def influence_method(record: FitRecord, method: str | None, clusters: bool) -> s
     replicated = record.joint is not None
     one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
     if clusters and record.design.cluster is None:
-        raise OptionError(
-            "clusters=True, and the fit has no clusters.\nType  clusters=False, or fit the model with cluster=."
-        )
+        raise OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
     n = _left_out(record, clusters)
     if method is not None:
         return method
@@ -161,8 +159,8 @@ def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
 
 def quick_method(record: FitRecord, clusters: bool = False) -> str:
     """Return the method of `influence` for a page of many diagnostics."""
-    classifier = record.options.propensity_score is not None
-    return "exact" if _left_out(record, clusters) <= QUICK_ROWS and not classifier else "influence"
+    quick = _left_out(record, clusters) <= QUICK_ROWS and record.options.propensity_score is None
+    return "exact" if quick else "influence"
 
 
 def _left_out(record: FitRecord, clusters: bool) -> float:
@@ -186,8 +184,7 @@ def effect_parts(record: FitRecord) -> Array:
     if record.stack is not None:
         if scale != DIFFERENCE:
             raise UnavailableError(
-                "the parts of an average of fits are those of differences.\n"
-                'Type  model.with_options(effect="difference").fit()  for a fit that has them.'
+                'a stack has these parts for differences only.\nUse `model.with_options(effect="difference").fit()`.'
             )
         pairs = zip(record.stack.weights, record.stack.records, strict=True)
         return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)

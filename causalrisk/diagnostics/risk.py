@@ -158,7 +158,7 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     path, options = joint.path, joint.options
     if path is None:
         given = f"anchor={options.anchor:g} was given" if options.objective == "risk" else 'objective="erm" has none'
-        raise UnavailableError(f"no anchor was chosen: {given}.\nType  fit()  to have it chosen.")
+        raise UnavailableError(f"no anchor was chosen: {given}.\nUse `fit()`.")
     table = {
         "effect": path.effects,
         "std err": path.std_errors,
@@ -194,9 +194,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     """
     joint = joint_of(record)
     if joint.own_penalty is None:
-        raise UnavailableError(
-            'objective="risk" has no penalty.\nType  res.anchor_path(), or  fit(objective="erm").penalty_path().'
-        )
+        raise UnavailableError('objective="risk" has no penalty.\nUse `res.anchor_path()`, or `fit(objective="erm")`.')
     n, own = joint.problem.n_units, joint.own_penalty
     chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
     if grid is None and not np.isclose(chosen, own).any():

@@ -387,10 +387,7 @@ def _checked(predicted: Array, binning: str, size: int) -> int:
     whole_number("size", size, 1)
     m = len(predicted)
     if binning == "published" and m < size:
-        raise DesignError(
-            f'binning="published" needs at least {size} answers with a confidence, one full bin; found {m}.\n'
-            'Type  binning="all".'
-        )
+        raise DesignError(f'binning="published" needs at least {size} answers; found {m}.\nUse `binning="all"`.')
     return m
 
 
@@ -528,7 +525,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
     if not (plain and fitted and towards and sample.n_arms == 2 and not dependent):
         raise UnavailableError(
             "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "
-            "all, treated and control.\nType  res.balance()  for the differences themselves."
+            "all, treated and control.\nUse `res.balance()`."
         )
     columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
     squared = weights if record.frequency else weights**2

@@ -305,12 +305,9 @@ def sensitivity_bounds(
     shares = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (cf_y, cf_d)]
     for name, values, closed in (("cf_y", shares[0], True), ("cf_d", shares[1], False)):
         if not ((values >= 0) & (values <= 1 if closed else values < 1)).all():
-            raise OptionError(
-                f"{name}={[float(v) for v in values]}; expected shares from 0 to {'1' if closed else 'below 1'}.\n"
-                f"Type  {name}=0.03."
-            )
+            raise OptionError(f"{name}={values.tolist()}; expected shares from 0 to 1.\nUse `{name}=0.03`.")
     if not -1 <= rho <= 1:
-        raise OptionError(f"rho={rho!r}; expected a correlation between -1 and 1.\nType  rho=1.")
+        raise OptionError(f"rho={rho!r}; expected a correlation.\nUse `rho=1`.")
     record.check_observed(CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
     z, rows, keys = critical_value(alpha, record.df), [], []

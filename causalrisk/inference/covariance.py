@@ -16,7 +16,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +87,7 @@ def run_bootstrap(
                 -(-n_boot // width),
                 workers,
                 name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
-                remedy="Start workers with more memory, or type  fit(n_jobs=1).",
+                remedy="Start workers with more memory, or use `fit(n_jobs=1)`.",
             ) as results,
             progress_bar(n_boot, progress) as advance,
         ):
@@ -97,10 +96,8 @@ def run_bootstrap(
                 advance(part.values.shape[1])
     except BrokenExecutor as error:
         raise BootstrapError(
-            f"a worker process died, and resamples {len(parts) * width} to {n_boot - 1} were lost with it: the system "
-            "ends a process that takes too much memory.\n"
-            "The point estimate with robust standard errors is in err.results. Type  fit(n_jobs=1)  to stay in one "
-            "process."
+            f"a worker process died, probably for lack of memory; resamples {len(parts) * width} to {n_boot - 1} were "
+            "lost. `err.results` has the estimate with robust standard errors.\nUse `fit(n_jobs=1)`."
         ) from error
     return distribution_of(parts)
 
@@ -118,9 +115,7 @@ def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: 
 
 
 def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int, width: int) -> Array:
-    starts = range(0, width, WIDTH)
-    drawn = [draw(number * blocks + start // WIDTH, min(WIDTH, width - start)) for start in starts]
-    return drawn[0] if len(drawn) == 1 else np.hstack(drawn)
+    return np.hstack([draw(number * blocks + k, min(WIDTH, width - k * WIDTH)) for k in range(-(-width // WIDTH))])
 
 
 def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None) -> Refitter:
@@ -178,8 +173,8 @@ def drawn_or_weighed(
 
 
 INSTEAD = {  # kinds of bootstrap in the order in which they stand in for draws that fail: what is typed, what they are
-    "bayesian": ("bayesian", "fractional random weights of the {} in their place, none of which is zero"),
-    "rademacher": ("multiplier", "random multipliers of the influence of the {} in their place, which refit nothing"),
+    "bayesian": ("bayesian", "fractional random weights of the {}"),
+    "rademacher": ("multiplier", "random multipliers of the influence of the {}"),
 }
 
 
@@ -195,9 +190,8 @@ def weighed_message(record: FitRecord, kind: str, failures: NDArray[np.int8], ma
     typed, words = INSTEAD[kind]
     return (
         f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "
-        f"{failure_text(failures)}. Standard errors are of {words.format(units)}; where an arm is small for its "
-        "covariates they are too small.\n"
-        f'Type  bootstrap="{typed}"  to ask for these, or simplify propensity=.'
+        f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead; they are too small if an "
+        f'arm is small for its covariates.\nUse `bootstrap="{typed}"`, or simplify `propensity=`.'
     )
 
 
@@ -235,9 +229,8 @@ def redone(
     needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
     if needed > free / 2:
         warn_user(
-            f"{WIDTH} resamples of {sample.n} rows are worked on at a time and take about {needed / 1e9:.2g} GB, more "
-            f"than half of the {free / 1e9:.2g} GB that are free.\nRobust standard errors (cov_type) need a hundredth "
-            "of that, and a scan of the rows is worked on block by block.",
+            f"{WIDTH} resamples of {sample.n} rows take about {needed / 1e9:.2g} GB, more than half of the "
+            f'{free / 1e9:.2g} GB that are free.\nUse `cov_type="robust"`, or `scan` for data on disk.',
             ResampleWarning,
         )
     workers = worker_count(inference.n_jobs, needed)
@@ -258,7 +251,7 @@ def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
     if failed and failed < n_boot:
         notes.warn(
             f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}.\n"
-            "See res.boot_ledger; a simpler formula would avoid it.",
+            "Use a simpler formula; `res.boot_ledger` lists them.",
             ResampleWarning,
         )
 
@@ -318,27 +311,18 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
     return BootstrapDistribution(values, failures, start, errors)
 
 
-@dataclass(frozen=True)
-class _Multiplied:
-    """Sums over units of n_boot multipliers times contributions (n, d), and of their squares for the first `count`."""
-
-    law: str
-    seed: np.random.SeedSequence
-    n_boot: int
-    count: int
-    counts_rows: bool
-
-    def of_units(self, units: BlockInfluence) -> tuple[Array, Array]:
-        """Return the sums over some units, shapes (n_boot, d) and (n_boot, count)."""
-        own = units.influence if self.counts_rows else units.influence * units.weights[:, None]
-        sizes, number = units.weights if self.counts_rows else None, np.asarray(units.number)
-        squared, moved, squares = own[:, : self.count] ** 2, [], []
-        for first in range(0, self.n_boot, WIDTH):
-            width = min(WIDTH, self.n_boot - first)
-            w, w_squared = multipliers(self.law, self.seed, first // WIDTH, width, number, sizes)
-            moved.append(w.T @ own)
-            squares.append(w_squared.T @ squared)
-        return np.concatenate(moved), np.concatenate(squares)
+def _multiplied(
+    law: str, seed: np.random.SeedSequence, n_boot: int, count: int, counts_rows: bool, units: BlockInfluence
+) -> tuple[Array, Array]:
+    """Return sums of multipliers times contributions, (n_boot, d), and of their squares for the first `count`."""
+    own = units.influence if counts_rows else units.influence * units.weights[:, None]
+    sizes, number = units.weights if counts_rows else None, np.asarray(units.number)
+    squared, moved, squares = own[:, :count] ** 2, [], []
+    for first in range(0, n_boot, WIDTH):
+        w, w_squared = multipliers(law, seed, first // WIDTH, min(WIDTH, n_boot - first), number, sizes)
+        moved.append(w.T @ own)
+        squares.append(w_squared.T @ squared)
+    return np.concatenate(moved), np.concatenate(squares)
 
 
 def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
@@ -346,12 +330,12 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     design, total, count = record.design, record.sample.total, len(record.names)
     counts_rows, over = counts_equal_rows(record), over_influence(record)
     units = (design.nobs if counts_rows else unit_count(design)) + in_frame(record)
-    drawn = _Multiplied(record.bootstrap, record.seed, n_boot, count, counts_rows)
+    drawn = functools.partial(_multiplied, record.bootstrap, record.seed, n_boot, count, counts_rows)
     if design.n_clusters:
         groups = influence_of_clusters(over, units)
-        found = drawn.of_units(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
+        found = drawn(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
     else:
-        found = add_up(over(drawn.of_units))
+        found = add_up(over(drawn))
     moved, squares = found[0] / total, found[1] / total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
     errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units, 0.0))
@@ -399,14 +383,13 @@ def jackknife_of(record: FitRecord, left_out: Array) -> Array:
     (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'; a target frame, a sample of its own, is added.
     """
     times, cut = equal_units(record) * np.isfinite(left_out).all(axis=1), unit_count(record.design)
-    samples = [(left_out[part], times[part]) for part in (slice(0, cut), slice(cut, None))]
-    return np.asarray(record.choice_variance * sum(_covariance(*of) for of in samples if len(of[0])))
-
-
-def _covariance(left_out: Array, times: Array) -> Array:
-    used = times > 0
-    deviations = jackknife_deviations(left_out[used], times[used])
-    return deviations.T @ deviations
+    total, rows = np.zeros((left_out.shape[1],) * 2), np.arange(len(times))
+    for sample in (rows < cut, rows >= cut):
+        used = sample & (times > 0)
+        if sample.any():
+            deviations = jackknife_deviations(left_out[used], times[used])
+            total += deviations.T @ deviations
+    return np.asarray(record.choice_variance * total)
 
 
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
@@ -423,17 +406,13 @@ def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: 
         return jackknife_of(record, left_out.values)
     what = "rows" if record.design.cluster_name is None else "clusters"
     found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
-    instead = f'fit(cov_type="{record.robust_type}")'
+    instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     if left_out.failed_share > inference.max_failed:
         raise BootstrapError(
-            f"{found}; max_failed={inference.max_failed:g} allows fewer. The point estimate with robust standard "
-            f"errors is in err.results.\nSimplify the formulas, or type  {instead}."
+            f"{found}; `max_failed={inference.max_failed:g}` allows fewer. `err.results` has the estimate with robust "
+            f"standard errors.\n{instead}"
         )
-    notes.warn(
-        f"{found}. The jackknife is of the others, and its standard errors know nothing of what depends on these.\n"
-        f"Simplify the formulas, or type  {instead}.",
-        ResampleWarning,
-    )
+    notes.warn(f"{found}; the jackknife uses the others.\n{instead}", ResampleWarning)
     return jackknife_of(record, left_out.values)
 
 
@@ -465,15 +444,22 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     notes = Notes(record.notes)
     if record.cov_type == "replicates":
         boot = bootstrap_of(record, inference)
-        _check_replicates(boot, record)
+        failed = np.flatnonzero(boot.failures != Failure.OK)
+        if failed.size:  # each has a part in the variance
+            raise BootstrapError(
+                f"{len(failed)} of {len(boot.failures)} replicate weights have no estimate (the first is number "
+                f"{failed[0] + 1}): {failure_text(boot.failures)}. `err.results` has the estimate with robust standard "
+                "errors, which ignore the design.\nSimplify the formulas.",
+                robust_record(record),
+            )
         return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
         covariance = robust_covariance(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
-        record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
-        return _completed(_with_choice(record), notes)
+        covariance = record.choice_variance * covariance
+        return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None), notes)
     if record.passes is not None:  # kept for a failure, when the rows may be out of reach
         record = dataclasses.replace(record, robust=robust_covariance(record, False, notes))
     try:
@@ -501,14 +487,13 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     fewest = int(np.argmin(counts / of_arms))
     k = int(of_arms[fewest])
     if counts[fewest] < PER_COEFFICIENT * k:
-        advice = "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms."
+        advice = "Use `fit(small_sample=True, use_t=True)`, or fewer outcome terms."
         if spec.of_controls and fewest == 1:
-            advice = 'Type  fit(cov_type="jackknife", use_t=True).'
+            advice = 'Use `fit(cov_type="jackknife", use_t=True)`.'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
         notes.warn(
             f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome "
-            f"coefficient{'s' * (k > 1)}, which follow its errors too: robust standard errors are up to "
-            f"{too_small:.0%} too small.\n{advice}",
+            f"coefficient{'s' * (k > 1)}; robust standard errors are up to {too_small:.0%} too small.\n{advice}",
             DesignWarning,
         )
 
@@ -519,21 +504,9 @@ def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes)
     return _completed(dataclasses.replace(record, boot=boot, covariance=covariance, passes=None), notes)
 
 
-def _check_replicates(boot: BootstrapDistribution, record: FitRecord) -> None:
-    """Refuse replicate weights without an estimate: each has a part in the variance."""
-    failed = np.flatnonzero(boot.failures != Failure.OK)
-    if failed.size:
-        raise BootstrapError(
-            f"{len(failed)} of {len(boot.failures)} replicate weights have no estimate (the first is number "
-            f"{failed[0] + 1}): {failure_text(boot.failures)}.\nThe point estimate with robust standard errors, which "
-            "know nothing of the design, is in err.results. Simplify propensity=, or the outcome formula.",
-            robust_record(record),
-        )
-
-
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
     """Warn of Monte Carlo error, and remove rounding error where there is no sampling error."""
-    check_monte_carlo(record, notes)
+    _check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
 
@@ -541,11 +514,7 @@ def robust_record(record: FitRecord, covariance: Array | None = None) -> FitReco
     """Return the fit with robust standard errors instead of the bootstrap's; the covariance may be known."""
     plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
     covariance = robust_covariance(plain, False) if covariance is None else covariance
-    return without_rounding_error(_with_choice(dataclasses.replace(plain, covariance=covariance)))
-
-
-def _with_choice(record: FitRecord) -> FitRecord:
-    return dataclasses.replace(record, covariance=record.covariance * record.choice_variance)
+    return without_rounding_error(dataclasses.replace(plain, covariance=covariance * plain.choice_variance))
 
 
 def start_record(record: FitRecord) -> FitRecord:
@@ -587,7 +556,7 @@ def without_rounding_error(record: FitRecord) -> FitRecord:
     return dataclasses.replace(record, estimate=still, covariance=np.zeros_like(record.covariance), boot=boot)
 
 
-def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
+def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     """Warn where the finite number of replicates moves the effect noticeably."""
     if record.joint is None:
         return
@@ -600,7 +569,7 @@ def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     if share > NOTICEABLE_MONTE_CARLO:
         needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
         notes.warn(
-            f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error: another "
-            f"seed would move the effect by about that much.\nType  fit(n_replicates={needed})  to bring it to 5%.",
+            f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error.\n"
+            f"Use `fit(n_replicates={needed})` to bring it to 5%.",
             MonteCarloWarning,
         )

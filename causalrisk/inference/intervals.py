@@ -238,8 +238,8 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
     defined = np.isfinite(z0[:, 0]) & np.isfinite(levels).all(axis=1)
     if not defined.all():
         warn_user(
-            "a bias-corrected interval is undefined where the estimate lies outside the bootstrap distribution; it is "
-            'NaN.\nType  conf_int(method="percentile"), or raise n_boot.',
+            "the estimate lies outside the bootstrap distribution, so a bias-corrected interval is NaN.\n"
+            'Use `conf_int(method="percentile")`, or a larger `n_boot=`.',
             ResampleWarning,
         )
     limits = np.full((len(estimate), 2), np.nan)
@@ -261,8 +261,8 @@ def _check_tail(count: int, level: float) -> None:
     if count * level < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
         warn_user(
-            f"{count} resamples leave {count * level:.1f} beyond a limit of the interval, fewer than {TAIL}: it rests "
-            f"on extreme order statistics.\nType  fit(n_boot={needed}).",
+            f"{count} resamples leave {count * level:.1f} beyond a limit of the interval, fewer than {TAIL}.\n"
+            f"Use `fit(n_boot={needed})`.",
             ResampleWarning,
         )
 
@@ -271,18 +271,11 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
     """Robust standard errors of the first `count` estimates in each resample; NaN where it failed."""
     if record.boot is not None and record.boot.errors is not None:
         return record.boot.errors[:, :count]
-    if record.options.quantiles:
-        raise UnavailableError(
-            "studentized intervals take a standard error of each resample, and those of quantiles have none.\n"
-            'Type  conf_int(method="percentile")  after a bootstrap, or  fit(bootstrap="multiplier").'
-        )
-    if record.given_resamples or record.boot is None:
-        raise UnavailableError(
-            "studentized intervals draw the resamples again, and this fit was given its own.\n"
-            'Type  conf_int(method="bca"), or fit without resamples=.'
-        )
+    if record.options.quantiles or record.given_resamples:
+        what = "of quantiles" if record.options.quantiles else "that were given"
+        raise UnavailableError(f'resamples {what} have no studentized intervals.\nUse `conf_int(method="percentile")`.')
     resampling = record.resampler()
-    failures = record.boot.failures
+    failures = record.used_boot.failures
     se = np.full((len(failures), count), np.nan)
     for block in range(-(-len(failures) // WIDTH)):
         first = block * WIDTH
@@ -331,12 +324,10 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
 
 def check_resamples(record: FitRecord, method: str) -> None:
     """Refuse intervals that the resamples of a survey design do not have."""
-    by_quantiles = ("percentile", "basic", "bc")
-    if record.cov_type == "replicates" or (record.bootstrap == "rescaled" and method not in by_quantiles):
-        what, instead = "replicate weights", "conf_int()  for the interval of t"
-        if record.cov_type != "replicates":
-            what, instead = "the rescaled bootstrap of a survey design", 'conf_int(method="percentile")'
-        raise UnavailableError(f"{what} have no interval {method!r}.\nType  {instead}.")
+    replicates, by_quantiles = record.cov_type == "replicates", method in ("percentile", "basic", "bc")
+    if replicates or (record.bootstrap == "rescaled" and not by_quantiles):
+        instead = "conf_int()" if replicates else 'conf_int(method="percentile")'
+        raise UnavailableError(f"resamples of a survey design have no interval {method!r}.\nUse `{instead}`.")
 
 
 def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
@@ -407,8 +398,6 @@ def conf_int(
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
-    if isinstance(alpha, str) and alpha in record.names:
-        raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nType  cols=[{alpha!r}].")
     check_alpha(alpha)
     method = one_of("method", method, (None, *INTERVALS))
     one_of("acceleration", acceleration, ("influence", "jackknife"))
@@ -481,7 +470,7 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     """
     method = one_of("method", method, ("studentized", "percentile", "basic"))
     if null is not None and (isinstance(null, bool) or not isinstance(null, numbers.Real)):
-        raise OptionError(f"null={null!r}; expected the effect that is tested, a number.\nType  null=0.")
+        raise OptionError(f"null={null!r}; expected a number.\nUse `null=0`.")
     estimate, boot, tested = record.estimate.params, record.used_boot, record.null
     check_resamples(record, method)
     if null is not None:
@@ -511,6 +500,5 @@ def _parameter(given: int | str, names: Sequence[str]) -> str:
     if isinstance(given, numbers.Integral) and -len(names) <= given < len(names):
         return names[given]
     raise OptionError(
-        f"cols has {given!r}; expected positions or names of the {len(names)} parameters {listed(names)}.\n"
-        f"Type  cols=[{names[0]!r}]."
+        f"cols has {given!r}; expected positions or names of {listed(names)}.\nUse `cols=[{names[0]!r}]`."
     )

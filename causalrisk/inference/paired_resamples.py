@@ -123,14 +123,15 @@ class Comparison:
 
     def bootstrap_records(self) -> tuple[FitRecord, ...]:
         """Return the fit of each estimator with the standard errors of its own bootstrap."""
-        return tuple(map(self._with_bootstrap, self.bare, self.distributions))
-
-    def _with_bootstrap(self, bare: FitRecord, boot: BootstrapDistribution) -> FitRecord:
-        cov_type = "bootstrap" if bare.design.replication is None else "replicates"
-        record = dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples)
-        notes = Told(bare.notes)
-        note_failures(boot, notes)
-        return with_bootstrap(record, boot, notes)
+        cov_type, found = "bootstrap" if self.design.replication is None else "replicates", []
+        for bare, boot in zip(self.bare, self.distributions, strict=True):
+            record, notes = (
+                dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples),
+                Told(bare.notes),
+            )
+            note_failures(boot, notes)
+            found.append(with_bootstrap(record, boot, notes))
+        return tuple(found)
 
 
 class SharedRefitter(Refitters):
@@ -162,10 +163,7 @@ def fit_estimators(
         check_options(spec, design, no_learner if spec.constants else options)
     specs = [with_change(spec, options) for spec in specs]
     if options.n_repeats > 1:
-        raise OptionError(
-            f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "
-            "resamples.\nType  n_repeats=1."
-        )
+        raise OptionError(f"n_repeats={options.n_repeats}; compare has one fit per estimator.\nUse `n_repeats=1`.")
     check_one_way(design, f'cluster="{design.cluster_name}"')
     kind = inference.resolved(design, joint=JRE in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
@@ -296,10 +294,9 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     check_alpha(alpha)
     boot = record.used_boot
-    if boot.start is None:
-        raise TypeError("a joint fit resamples its start")
-    failed = np.isnan(boot.start).any(axis=1)
-    of_start = BootstrapDistribution(boot.start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
+    start = np.asarray(boot.start)
+    failed = np.isnan(start).any(axis=1)
+    of_start = BootstrapDistribution(start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
     pair = Comparison((), (record, start_record(record)), (boot, of_start), record.given_resamples, ())
     effects, difference = effects_frame(pair, alpha).drop(columns="robust se"), differences_frame(pair, alpha)
     named = difference.droplevel("minus").rename(index={JRE.name: f"{JRE.name} - {IPWRA.name}"})

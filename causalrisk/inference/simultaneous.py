@@ -179,8 +179,7 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
         found = 0
     if found is None:
         raise OptionError(
-            f"against={against!r} is none of {', '.join(map(str, names))}; expected one of these, "
-            f'"{REFERENCE}" for the first, or None for all pairs.\nType  against={names[0]!r}.'
+            f"against={against!r} is none of {', '.join(map(str, names))}.\nUse `against={names[0]!r}`, for example."
         )
     return [(k, found) for k in range(len(names)) if k != found]
 
@@ -282,27 +281,29 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
-    same = one.index.equals(other.index) and (record.frame is None) == (first.frame is None)
-    same = same and np.array_equal(one.weights, other.weights) and one.weight_type == other.weight_type
-    same = same and _same_columns(one, other)
-    for own, of_first in ((one.cluster, other.cluster), (one.second_cluster, other.second_cluster)):
-        same = same and (own is of_first if own is None or of_first is None else np.array_equal(own, of_first))
-    survey, other_survey = one.survey, other.survey
-    if survey is None or other_survey is None:
-        same = same and survey is other_survey
-    else:
-        same = same and survey.call == other_survey.call and np.array_equal(survey.stratum, other_survey.stratum)
+    surveys = (one.survey, other.survey)
+    same = (
+        one.index.equals(other.index)
+        and (record.frame is None) == (first.frame is None)
+        and one.weight_type == other.weight_type
+        and all(_equal(getattr(one, k), getattr(other, k)) for k in ("weights", "cluster", "second_cluster"))
+        and _same_columns(one, other)
+        and _equal(*(None if survey is None else survey.stratum for survey in surveys))
+        and len({None if survey is None else survey.call for survey in surveys}) == 1
+    )
     if not same:
         raise DesignError(
-            f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters; "
-            "expected fits to the same rows, whose estimates have known correlations.\n"
-            f"Type  data=data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])  in both models, with the rows "
-            "in one order."
+            f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters.\n"
+            f"Use `data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])` in both models, rows in one order."
         )
     values, order = record.estimate.influence[:, : len(record.effect_names)], first.sample.order
     if np.array_equal(record.sample.order, order):
         return values
     return np.asarray(record.sample.restore(values)[order])
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one is other if one is None or other is None else np.array_equal(one, other)
 
 
 def _same_columns(one: Design, other: Design) -> bool:
@@ -439,7 +440,7 @@ def _grid(record: FitRecord, given: Any) -> Array:
     if not values.size or not np.isfinite(values).all():
         raise OptionError(
             f"grid={given!r:.80}; expected values of {design.endog_name!r}.\n"
-            f"Type  grid=[{float(np.median(design.y)):.4g}], or leave grid= out."
+            f"Use `grid=[{float(np.median(design.y)):.4g}]`."
         )
     return values
 

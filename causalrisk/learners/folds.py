@@ -140,6 +140,6 @@ class Training:
 def without_training(training: Training, arm: int, fold: int) -> LearnerError:
     """Return the error of an arm without rows outside of a fold."""
     return LearnerError(
-        f"fold {fold + 1} of {training.n_folds} leaves arm {training.labels[arm]!r} without rows to fit the learner "
-        "to: its clusters are all in that fold.\nType  n_folds=  with another number, or leave learner= out."
+        f"all clusters of arm {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}, so the learner "
+        "has no rows to fit.\nUse another `n_folds=`."
     )
