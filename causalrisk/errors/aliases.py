@@ -133,36 +133,18 @@ ANSWERS: dict[str, dict[str, str]] = {
         "gbound g_bound min_propensity trimming_threshold clipping_threshold ps_processor_config": (
             "Use `clip=(0.01, 0.99)`."
         ),
-        "pstolerance osample": "Poor overlap triggers a warning; `res.overlap()` has the numbers.",
         "stabilize stabilized normalize_ipw": (
             "Stabilised weights give the same effect; Hajek and IPWRA normalise their weights. Leave it out."
         ),
         "moments int poly": 'Powers and products are terms of the formula: `propensity="x1 + I(x1**2) + x1:x2"`.',
         "ml_m g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
-        "learner_list learners": "Use `learner=` for the outcome and `propensity_score=` for the treatment.",
-        "metalearner SL_method": (
-            "JRE with a list of learners averages them by the variance of the effect. Leave it out."
-        ),
-        "selection lasso": 'Use `learner="lasso"`.',
-        "mc_agg draw_sample_splitting": (
-            "The median of the repeats is reported, with the same folds for the same data. Leave it out."
-        ),
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
-        "model_final featurizer": UNITS,
-        "discrete_treatment discrete_outcome stratified_fit hasconst wnls": (
-            "Every value of the treatment is a group with its own outcome model. Leave it out."
-        ),
-        "drop_cols": "Leave the terms out of the formula.",
-        "eval_env": "Variables come from `data=`. Leave it out.",
         "covariates controls confounders common_causes x X W": (
             'Covariates are in the formula: `from_formula("y ~ x1 + x2", data, treat="d")`.'
         ),
         "outcome y Y yname": 'The outcome is in the formula: `from_formula("y ~ x1 + x2", data, treat="d")`.',
-        "outcome_formula out_formula Qform": "The outcome formula is the first argument.",
         "by subgroup subgroups": 'Use `res.effects_by("group")` after the fit.',
-        "na_rm dropna": 'Use `missing="drop"`.',
         "censoring ipcw delta Delta attrition": 'Use `observed=` with a formula such as `"x1 + x2"`.',
-        "singular_ok drop_collinear collin_tol": 'Use `collinear="drop"` or `"raise"`.',
         "caliper ratio nearest exact neighbor nneighbor biasadj replace distance": MATCHING,
         "dose dosage": "A treatment has levels here; causal-curve and R's causaldrf have continuous doses.",
         "estimator method": "The estimator is the class: `IPWRA.from_formula(...)`, `AIPW.from_formula(...)`.",
@@ -171,7 +153,6 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "fit": {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
-        "disp": "`fit` prints nothing; `progress=True` shows the bootstrap.",
         "maxiter tol start_params optimizer solver": (
             "The optimisers run to convergence; see `res.converged`. Leave it out."
         ),
@@ -209,7 +190,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         "cov_type cov_kwds": (
             'Bootstrap and robust standard errors are both in the table; clusters are `cluster="column"`.'
         ),
-        "replicates": "Use `n_replicates=`, or `JRE.from_formula(...).fit(replicates=)`.",
     },
     "cov_type": {
         "nonrobust hac": "Standard errors of an effect are always robust; HAC covariances are not supported.",
@@ -245,19 +225,15 @@ ANSWERS: dict[str, dict[str, str]] = {
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
         "to_gt gt great_tables": "Use `causalrisk.etable([res]).to_gt()`.",
         "outreg2 esttab etable modelsummary stargazer estimates_table": "Use `causalrisk.etable([res])`.",
-        "match_data": "Rows are weighted, not matched: `res.importance_weights`.",
         "remove_data": "Results compute from their data; `res.tidy()` has the numbers alone.",
         "plot": "Use `res.plot_diagnostics()`, `res.plot_balance()` or `res.plot_overlap()`.",
         "fit refit bootstrap get_robustcov_results": "Use `res.model.fit(cov_type=)`.",
         "augment": "Use `data.assign(score=res.propensity_scores, weight=res.importance_weights)`.",
-        "update": "Another formula is another model: `from_formula(...)`.",
-        "load": 'Use `causalrisk.load("fit.pickle")`.',
     },
     "model attribute": {
         "ra ipw aipw aipw_wls ipwra ipw_ra": "An estimator is a class: `AIPW.from_formula(...).fit()`.",
         "score loglike hessian information": "Use `model.fit().estimating_equations()`.",
         "fit_regularized": 'Use `model.with_options(learner="lasso").fit()`.',
-        "wexog wendog": "Use `model.exog` and `model.fit().importance_weights`.",
     },
     "study": {
         "att att_gt estimates coef": "Use `study.params`, or `study.effects(None)` for a table.",
@@ -266,7 +242,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "bse tvalues pvalues conf_int tidy table": "Use `study.effects(None)` for every group and period.",
         "balance overlap plot_balance sensitivity predict": "Use `study.fits[group, time]`, one of the fits.",
-        "save to_pickle": "Use `pickle.dump(study, file)`.",
     },
     "package": {
         "modelsummary esttab estout outreg2 stargazer summary_col texreg": "Use `causalrisk.etable([res1, res2])`.",
