@@ -181,8 +181,8 @@ class EventStudy:
         -------
         statsmodels.stats.contrast.ContrastResults
             F test of j placebos: Hotelling's, W (m - j + 1) / (m j) with j and m - j + 1 degrees of freedom, W Wald's
-            statistic and m those of the study, or units or clusters less one. With few clusters it still rejects too
-            often; the adjusted p-values of `effects` before the beginning do not with `cov_type="jackknife"`.
+            statistic and m those of the study, or units or clusters less one. With few clusters it rejects too often:
+            read the adjusted p-values of `effects` before the beginning, with `cov_type="jackknife"`.
 
         Raises
         ------
