@@ -78,13 +78,7 @@ class EstimateRows(Protocol):
 
 @dataclass(frozen=True)
 class KnownRows:
-    """What an estimate has of every row, in memory.
-
-    Parameters
-    ----------
-    predicted, influence
-        As in `EstimateRows`.
-    """
+    """What an estimate has of every row, in memory."""
 
     predicted: Array
     influence: Array
@@ -327,12 +321,8 @@ def sandwich(
     over : callable
         Maps a function over blocks of rows: influence function IF_i of d estimates, relative to N, and observation
         weights s_i.
-    n : float
-        Observations: rows, or the sum of frequency weights.
     total : float
         Sum N of the observation weights of the sample, without rows of a target frame.
-    frequency : bool
-        Whether weights are counts of equal rows.
     n_clusters : int or None
         Number of clusters G; their influence functions are summed before they are squared. None without clusters.
     n_coefficients : int

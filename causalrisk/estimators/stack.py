@@ -78,22 +78,7 @@ def least_variance_weights(covariance: Array) -> Array:
 
 
 def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord]) -> FitRecord:
-    """Average fits of one effect.
-
-    Parameters
-    ----------
-    lead : FitRecord
-        The fit whose coefficients and diagnostics are shown; the first of them.
-    names : sequence of str
-        What each of them is.
-    records : sequence of FitRecord
-        The fits.
-
-    Returns
-    -------
-    FitRecord
-        The lead with the averaged estimates, and how they were averaged.
-    """
+    """Average fits of one effect."""
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
     moved = functools.partial(_effects_moved, [record.estimate for record in records], jacobian)

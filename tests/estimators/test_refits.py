@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
-
 import numpy as np
 import pytest
 
@@ -14,7 +11,6 @@ from causalrisk.estimators.joint.train import JointProblem, estimate_jointly
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, UNADJUSTED
-from causalrisk.inference.covariance import refitter_of
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate
@@ -188,19 +184,3 @@ def test_outcomes_without_a_finite_fit_are_reasons():
     _, refit = parts.separate(OUTCOME_REGRESSION)
     reasons = refit.refit(np.column_stack([np.ones(200), all_zero, separated])).failures.tolist()
     assert reasons == [Failure.OK, Failure.OUTCOME_SEPARATION, Failure.OUTCOME_SEPARATION]
-
-
-@pytest.mark.parametrize("model", [cr.JRE, cr.IPWRA])
-def test_a_refitter_leaves_its_memory_at_once(model):
-    """Columns that it kept would otherwise stay until the next collection, and the next fit clear new pages."""
-    data = simulate(200, 3)
-    record = model.from_formula(f"y ~ {RHS}", data, treat="d").fit(cov_type="robust")._record
-    refitter = refitter_of(record)
-    refitter.refit(np.random.default_rng(0).poisson(1.0, (200, 4)).astype(float))
-    watched = weakref.ref(refitter)
-    gc.disable()
-    try:
-        del refitter
-        assert watched() is None
-    finally:
-        gc.enable()

@@ -275,7 +275,7 @@ def _replicate_totals(
         found = passes.over(functools.partial(_replicate_targets, own.gamma, replicates))
         every = itertools.chain.from_iterable(found)
         totals = (replace(sums, total=own.whole.total[[j]]) for j, sums in enumerate(every))
-    elif passes.problem.without_rows().weight_model.divided:
+    elif passes.problem.some_block().weight_model.divided:
         totals = (own.whole.some(np.array([j])) for j in range(own.gamma.shape[1]))
     else:
         return None
