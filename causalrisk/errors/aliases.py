@@ -164,7 +164,8 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "robust cov se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
-        "penalty n_starts memory bootstrap_replicates": "It is not an option any more. Leave it out.",
+        "n_starts memory bootstrap_replicates": "It is not an option any more. Leave it out.",
+        "anchor share objective penalty spread replicates n_replicates": "It is an option of `JRE` alone.",
     },
     "event_study": {
         "yname xformla": (

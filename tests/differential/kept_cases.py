@@ -481,7 +481,6 @@ def learner_cases() -> Iterator[tuple[Any, ...]]:
     yield "clusters", "AIPW", smooth | {"cluster": "clinic", "target": "treated"}, {"cov_type": "cluster"}
     yield "change", "AIPW", smooth | {"did": cr.DiD(before="before")}, {}
     yield "observed", "AIPW", smooth | {"formula": "lost ~ x + g", "observed": "x + d"}, {}
-    yield "groups", "JRE", smooth, {}, {"groups": lambda r: r.effects_by("g", n_boot=19)}
 
 
 def joint_cases() -> Iterator[tuple[Any, ...]]:
