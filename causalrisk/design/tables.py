@@ -24,7 +24,7 @@ from causalrisk.errors import DesignError, UnavailableError
 
 READERS = {
     ".csv": "csv", ".dta": "stata", ".parquet": "parquet", ".xlsx": "excel", ".xls": "excel", ".feather": "feather",
-    ".json": "json", ".sas7bdat": "sas", ".xpt": "sas", ".sav": "spss", ".tsv": 'csv("{}", sep="\\t")',
+    ".json": "json", ".sas7bdat": "sas", ".xpt": "sas", ".sav": "spss", ".tsv": "table",
 }  # fmt: skip
 
 
@@ -69,11 +69,7 @@ def how_to_convert(data: Any) -> str:
         path = os.fspath(data)
         if glob.has_magic(path) or os.path.isdir(path):
             return f'data=causalrisk.scan("{path}")'
-        if path.isidentifier():
-            return f"data={path}  without quotes, for a variable of that name"
-        reader = READERS.get(os.path.splitext(path)[1].lower(), "csv")
-        call = reader.format(path) if "(" in reader else f'{reader}("{path}")'
-        return f"data=pandas.read_{call}"
+        return f'data=pandas.read_{READERS.get(os.path.splitext(path)[1].lower(), "csv")}("{path}")'
     for name in ("collect", "compute"):  # lazy frames of polars and narwhals; of dask
         if callable(getattr(data, name, None)):
             return f"data=data.{name}()"
@@ -146,13 +142,12 @@ def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) 
     """Return a line that names the columns nearest to a name that was not found, each printed by `show`."""
     known = [str(n) for n in names]
     words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
-    near = words[:3] or difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
+    folded = {k.casefold(): k for k in known}  # difflib minds the case, people do not
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)
+    near = words[:3] or [folded[match] for match in close]
     separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
     if separator is not None:  # a file with another separator was read as if it had commas
         return f"The only column is {known[0]!r}. Use `pd.read_csv(..., sep={separator!r})`."
-    if not near:  # difflib minds the case, people do not
-        folded = {k.casefold(): k for k in known}
-        near = [folded[m] for m in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)]
     if near:
         return f"Did you mean {' or '.join(map(show, near))}?"
     if not known:

@@ -411,12 +411,10 @@ def _values(factor: Any, coded: Any, data: Mapping[str, pd.Series], formula: For
             raise not_finite(factor.shown, int((codes < 0).sum()), formula)
         return codes
     columns = np.asarray(value)
-    if columns.dtype.kind not in "iuf":
-        raise patsy.PatsyError(f"{factor.shown} gives {columns.dtype}, and gave numbers before", factor)
-    columns = columns.astype(np.float64, copy=False)
     columns = columns.reshape(-1, 1) if columns.ndim < 2 else columns
-    if columns.shape[1:] != (coded.num_columns,):
-        raise patsy.PatsyError(f"{factor.shown} gives columns of shape {columns.shape}", factor)
+    if columns.dtype.kind not in "iuf" or columns.shape[1:] != (coded.num_columns,):
+        raise patsy.PatsyError(f"{factor.shown} gives {columns.dtype} of shape {columns.shape}", factor)
+    columns = columns.astype(np.float64, copy=False)
     check_finite(columns, factor.shown, formula)
     return columns
 

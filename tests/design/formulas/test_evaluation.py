@@ -312,7 +312,7 @@ def test_encode_new_data(data):
 @pytest.mark.parametrize("kind", ["str", "category"])
 def test_encode_errors(data, kind):
     encoder = make("y ~ x + g", data.astype({"g": kind})).outcome_encoder
-    with pytest.raises(DesignError, match="'g' .*'zz'.*; expected 'a', 'b', 'c'"):
+    with pytest.raises(DesignError, match=r"'g' .*'zz'.*; expected 'a', 'b', 'c'"):
         encoder.encode(data.assign(g="zz"))
     with pytest.raises(
         DesignError, match=r"new data have no column 'x', which the outcome model uses.\nAdd it. Did you mean 'xx'"

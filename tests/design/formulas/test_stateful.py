@@ -46,8 +46,8 @@ CALLS = {
     "scale(x, rescale=False)": ("((x) - 3.875)", 1),
     "standardize(x, center=False, ddof=1)": (f"(x) / {X.std(ddof=1)}", 1),
     "standardize(x, False, False)": ("(x)", 1),
-    "te(x, x)": (None, 0),
-    "te(x, x, constraints='center')": (f"te(x, x, constraints=[{(X**2).mean()}])", 1),
+    "te(1 * x, x)": (None, 0),
+    "te(1 * x, x, constraints='center')": (f"te(1 * x, x, constraints=[{(X**2).mean()}])", 1),
 }
 
 
