@@ -1,6 +1,5 @@
 """Lookup by name, alignment by label."""
 
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -73,26 +72,6 @@ def test_duplicate_columns():
     assert table.column("z").tolist() == [3]
     with pytest.raises(DesignError, match="2 columns named 'x'"):
         table.column("x")
-
-
-class Lazy:
-    def collect(self):
-        raise AssertionError
-
-
-@pytest.mark.parametrize(
-    ("data", "advice"),
-    [
-        (np.zeros(3, dtype=[("y", float)]), "pandas.DataFrame"),
-        (np.zeros((3, 2)), "DataFrame"),
-        (Path("a/file.dta"), r'data=pandas.read_stata\("a/file.dta"\)'),
-        ("file.tsv", r'data=pandas.read_csv\("file.tsv", sep='),
-        (Lazy(), r"data=data.collect\(\)"),
-    ],
-)
-def test_data_of_other_types(data, advice):
-    with pytest.raises(TypeError, match=rf"(?s)expected a data frame .pandas, polars, Arrow.*{advice}"):
-        as_table(data, [])
 
 
 def test_nearest():

@@ -331,7 +331,7 @@ def test_unseen_codes_are_shown_as_plain_values(data):
     with pytest.raises(DesignError, match=r"'C\(k\)' in the outcome formula .* has the level 77; expected 1, 2, "):
         encoder.encode(data.assign(k=77))
     with pytest.raises(
-        DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c', .* expected 'a', 'b'\."
+        DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c'; expected 'a', 'b'\."
     ):
         make("y ~ C(g, levels=order)", data, {"order": ["a", "b"]})
 
