@@ -177,7 +177,9 @@ def _cluster(design: Design, groups: Any, default: str) -> tuple[np.ndarray, pd.
 def _named(name: str, role: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
     """Find a variable by name."""
     if only_formulas and name not in table:
-        typed = f"data.eval({name!r})" if condition_names(name) else f'data["{name}"]'
+        inside = next((word for word in re.findall(r"\w+", name) if word in table), None)
+        typed = f'data["{name}"]' if inside is None else f'by="{inside}"'
+        typed = f"by=data.eval({name!r})" if condition_names(name) else typed
         raise DesignError(
             f"{role} {name!r} is in neither formula of the model; known are {listing(table.names)}.\nUse `{typed}`."
         )

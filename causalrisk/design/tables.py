@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from causalrisk.design.dtypes import listing, missing_mask
 from causalrisk.errors import DesignError, UnavailableError
@@ -232,6 +233,7 @@ def _one_column(values: Any, what: str) -> Any:
     raise TypeError(
         f"{what} is of type {type(values).__module__}.{type(values).__qualname__}; expected the name of a column, or "
         "a Series, array or list with one value per row."
+        + ("\nUse `pandas.DataFrame([data])` for one row." if is_scalar(values) else "")
     )
 
 

@@ -329,7 +329,7 @@ def test_arrays_series_and_columns_are_the_same(kind, values):
     arrays = IPWRA(DATA.y, X, DATA.d, family="poisson", **{kind: values}, **at)
     for res in (array, mixed.fit(), arrays.fit()):
         np.testing.assert_allclose(res.params, column.params, rtol=1e-9)
-    with pytest.raises(cr.DesignError, match=f"have no {kind} '{values.name}'"):
+    with pytest.raises(cr.DesignError, match=f"no column '{values.name}', which is the {kind}"):
         arrays.fit().predict(X.to_numpy())
 
 
@@ -386,7 +386,7 @@ def test_new_data_need_the_exposure_where_means_are_at_the_observed_ones():
     new = DATA[["x1", "x2"]].head(3)
     assert fit().predict(new).shape == (3, 2)
     observed = fit(at_exposure="observed")
-    with pytest.raises(cr.DesignError, match="no column 't', the exposure of the fit"):
+    with pytest.raises(cr.DesignError, match="no column 't', which is the exposure of the fit"):
         observed.predict(new)
     with pytest.raises(cr.DesignError, match="missing in 1 rows"):
         observed.predict(new.assign(t=[1.0, np.nan, 2.0]))

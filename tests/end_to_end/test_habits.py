@@ -77,7 +77,7 @@ IPWRA.from_formula("bweight ~ (mage + medu)##(mmarried + fbaby)", b, treat="mbsm
 IPWRA.from_formula("bweight ~ c.(mage medu) + i.(prenatal fbaby)", b, treat="mbsmoke")
     ! C(mage)
 IPWRA.from_formula("bweight ~ mage", b.assign(mbsmoke=b.mbsmoke.where(b.mage > 15, -9)), treat="mbsmoke")
-    ! Negative numbers are often codes of miss
+    ! `reference=0`
 fit.effects_by("mage > 30")
     ! by=data.eval('mage > 30')
 Hajek.from_formula("mbsmoke ~ mage + medu", b, treat="mbsmoke").fit()
@@ -103,7 +103,7 @@ AIPW.from_formula("bweight ~ . - msmoke + I(mage**2)", b, treat="mbsmoke").fit()
 AIPW.from_formula("bweight ~ te(mage, medu, k=5)", b, treat="mbsmoke").fit()
     ! te(cr(x, df=4), cr(z, df=4), constraints
 AIPW.from_formula("bweight ~ C(mage, 3)", b, treat="mbsmoke").fit()
-    ! Check that term; arithmetic belongs insi
+    ! `I(...)`
 AIPW.from_formula("bweight ~ prenatal %in% c(1, 2)", b, treat="mbsmoke").fit()
     ! %in%
 AIPW.from_formula("bweight ~ C(prenatal, contr.sum)", b, treat="mbsmoke").fit()
@@ -115,7 +115,7 @@ AIPW.from_formula("bweight = mage + medu", b, treat="mbsmoke").fit()
 AIPW.from_formula("bweight \u223c mage + medu", b, treat="mbsmoke").fit()
     ! ~
 AIPW.from_formula("msmoke ~ mage", b, treat="mbsmoke").fit()
-    ! Turn it into numbers first, e.g.  I(msmo
+    ! I(msmoke ==
 AIPW.from_formula("bweight ~ splines::ns(mage, 3)", b, treat="mbsmoke").fit()
     ! ns
 AIPW.from_formula("cbind(lbweight, fbaby) ~ mage", b, treat="mbsmoke").fit()
@@ -167,11 +167,11 @@ fit.report("r.pdf")
 IPWRA.from_formula("bweight ~ relevel(factor(prenatal), ref = '1')", b, treat="mbsmoke")
     ! C(factor, Treatment(level))
 IPWRA.from_formula("bweight ~ C(prenatal, Treatment('1'))", b, treat="mbsmoke")
-    ! C(prenatal, Treatment(1))
+    ! Treatment(1)
 IPWRA.from_formula("bweight ~ C(prenatal, Treatment(reference='1'))", b, treat="mbsmoke")
-    ! C(prenatal, Treatment(reference=1))
+    ! Treatment(1)
 IPWRA.from_formula("bweight ~ C(prenatal, reference=1)", b, treat="mbsmoke")
-    ! C(prenatal, Treatment(1))
+    ! Treatment(1)
 IPWRA.from_formula("bweight ~ cut(mage, c(0, 20, 30, 50))", b, treat="mbsmoke")
     ! c(1, 2)
 IPWRA.from_formula("bweight ~ bs(mage, knots = c(20, 30), degree = 3)", b, treat="mbsmoke")
@@ -185,7 +185,7 @@ IPWRA.from_formula("bweight ~ rcs(mage)", b, treat="mbsmoke")
 IPWRA.from_formula("factor(lbweight) ~ mage", b, treat="mbsmoke")
     ! lbweight ~
 IPWRA.from_formula("C(msmoke) ~ mage", b, treat="mbsmoke")
-    ! Turn it into numbers first, e.g.  I(msmo
+    ! I(msmoke ==
 IPWRA.from_formula("bweight ~ mage > 30 & medu > 12", b, treat="mbsmoke")
     ! I((x > 1) & (z < 2))
 IPWRA.from_formula("bweight ~ np.where(mage > 30 & medu > 12, 1, 0)", b, treat="mbsmoke")
@@ -219,7 +219,7 @@ IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke").ipw_ra()
 IPWRA.from_formula("bweight ~ mage", "mbsmoke ~ mage", b).fit()
     ! data=pandas.read_csv("mbsmoke ~ mage")
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", missing="none").fit()
-    ! missing="drop"
+    ! 'drop'
 IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family=sm.families.Binomial).fit()
     IPWRA: ATE 0.06518 (0.01196), 1 vs 0, n 4642
 IPWRA.from_formula("lbweight ~ mage", b, treat="mbsmoke", family=sm.families.Binomial(sm.families.links.Probit())).fit()
@@ -277,7 +277,7 @@ fit.to_gt()
 IPWRA(b.bweight, sm.add_constant(b[["mage"]]), b[["mbsmoke"]]).fit()
     IPWRA: ATE -275.77 (22.72), 1 vs 0, n 4642
 IPWRA(b["bweight"], b[["mage", "msmoke"]], b["mbsmoke"]).fit()
-    ! Make 0 and 1 of its levels with pd.get_d
+    ! `pandas.get_dummies`
 IPWRA(b["bweight"], pd.get_dummies(b["msmoke"]), b["mbsmoke"]).fit()
     ! Add a constant, merge levels that an arm
 IPWRA(b["bweight"], sm.add_constant(b[["mage"]]), b["mbsmoke"].sample(frac=1, random_state=0)).fit()

@@ -297,13 +297,10 @@ def test_an_arm_that_a_subpopulation_empties_is_named():
         model(subpop=TWO.d == 1)
 
 
-@pytest.mark.parametrize(("options", "typed"), [
-    ({"weights": "pw", "weight_type": "probability"}, "Survey(weights=...)"), ({"cluster": "psu"}, "Survey(psu=...)"),
-])  # fmt: skip
-def test_what_the_design_says_is_not_said_again(options, typed):
-    with pytest.raises(OptionError) as caught:
+@pytest.mark.parametrize("options", [{"weights": "pw", "weight_type": "probability"}, {"cluster": "psu"}])
+def test_what_the_design_says_is_not_said_again(options):
+    with pytest.raises(OptionError, match=f"{next(iter(options))}= and design="):
         model(**options)
-    assert typed in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [
@@ -363,7 +360,7 @@ def test_a_subpopulation_by_a_condition_as_text():
 @pytest.mark.parametrize(
     ("text", "typed"),
     [
-        ("x1 > -1", "data.eval('x1 > -1').fillna(0)"),  # missing in a row
+        ("x1 > -1", "Fill in"),  # missing in a row
         ("x3 > -1", "x2"),
         ("x2 + d", "data.eval('x2 + d') =="),
         ("x1 >", "x1"),

@@ -173,7 +173,7 @@ def _written_out(node: Any) -> int:
 
 
 def _not_text(given: Any, model: str) -> TypeError:
-    typed = "y ~ x1 + x2" if model == "outcome" else f"{OPTIONS.get(model, model)}="
+    typed = '"y ~ x1 + x2"' if model == "outcome" else f'{OPTIONS.get(model, model)}="x1 + x2"'
     if hasattr(given, "predict_proba") or (model == "propensity" and hasattr(given, "__array__")):
         typed = "propensity_score="
     return TypeError(f"the {model} formula is of type {type(given).__name__}; expected text.\nUse `{typed}`.")
