@@ -188,15 +188,6 @@ def test_nullable_missing_is_as_float_missing(data):
     assert same(make(data.astype({"x": "Float64", "y": "Float64"})), make(data))
 
 
-def test_unusable_columns(data):
-    with pytest.raises(DesignError, match="column 'when' has dtype datetime64"):
-        make(data.assign(when=pd.date_range("2020", periods=N)), "y ~ x + when")
-    with pytest.raises(DesignError, match=r"column 'income' has dtype .* holds numbers as text"):
-        make(data.assign(income="1,234"), "y ~ x + income")
-    coded = make(data.assign(zip=np.where(data.flag, "01", "02")), "y ~ x + C(zip)", propensity="x")
-    assert coded.exog_names[1] == "C(zip)[T.02]"
-
-
 def test_duplicate_labels_and_columns(data):
     assert same(make(data.set_axis(["same"] * N)), make(data))
     twice = pd.concat([data, data[["x"]]], axis=1)
