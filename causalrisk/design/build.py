@@ -506,15 +506,8 @@ def _observation(
         return None
     codes, columns = codes_of(formula), dict[str, pd.Series]()
     for name, values in scope.variables.items():
-        if name == treat:
-            columns[name] = pd.Series(coding.coded(coding.arm))
-            continue
-        columns[name] = plain(rows.of(values), name, name in codes)
-        if np.array_equal(columns[name].to_numpy(), recorded) or np.array_equal(columns[name].to_numpy(), ~recorded):
-            raise DesignError(
-                f"{name!r} in observed={formula.text!r} says which outcomes are missing; expected what explains it.\n"
-                'Use `observed="x1 + x2"`; which outcomes are missing is seen from the outcome itself.'
-            )
+        coded = name == treat
+        columns[name] = pd.Series(coding.coded(coding.arm)) if coded else plain(rows.of(values), name, name in codes)
     check_levels(rows.n, columns, codes, formula.model)
     encoder = FormulaEncoder(formula, Scope(columns, scope.constants))
     return Observation(recorded, encoder.sample_matrix(rows.n), encoder.names, formula.right_text, encoder)

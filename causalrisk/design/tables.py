@@ -10,7 +10,6 @@ import difflib
 import glob
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -52,9 +51,7 @@ def as_pandas(value: Any) -> Any:
         return _from_pyarrow(value)
     if callable(getattr(value, "to_pandas", None)):
         return value.to_pandas()
-    if hasattr(value, "__arrow_c_stream__"):
-        return _from_capsule(value)
-    return _interchanged(value) if hasattr(value, "__dataframe__") else value
+    return _from_capsule(value) if hasattr(value, "__arrow_c_stream__") else value
 
 
 def is_foreign_column(value: Any) -> bool:
@@ -122,21 +119,6 @@ def _from_capsule(value: Any) -> Any:
             "Use `pip install pyarrow`."
         ) from error
     return _from_pyarrow(pa.table(value))
-
-
-def _interchanged(value: Any) -> pd.DataFrame:
-    with warnings.catch_warnings():  # pandas wants the capsule to be used, which this frame does not have
-        warnings.simplefilter("ignore")
-        frame = pd.api.interchange.from_dataframe(value)
-        source = value.__dataframe__()
-        absent = {name: source.get_column_by_name(name).null_count for name in source.column_names()}
-    lost = [name for name, count in absent.items() if count is not None and count != frame[name].isna().sum()]
-    if lost:  # pandas reads missing categories and bool as values
-        raise DesignError(
-            f"pandas loses the missing values of {listing(lost)} as it converts the data.\n"
-            "Pass data= as a pandas, polars or Arrow frame."
-        )
-    return frame
 
 
 def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
@@ -394,12 +376,8 @@ def _several_columns(role: str, names: Sequence[str]) -> str:
 def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
     """Make a table of separate variables, aligned by label where they carry labels."""
     columns = {name: _one_column(values, f"variable {name!r}") for name, values in columns.items()}
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        rows = "".join(f"\n    {name!r}  {n} values" for name, n in lengths.items())
-        raise DesignError(f"the variables differ in length; expected one value per row in each:{rows}")
     labelled = [v.index for v in columns.values() if isinstance(v, pd.Series)]
-    index = labelled[0] if labelled else pd.RangeIndex(next(iter(lengths.values()), 0))
+    index = labelled[0] if labelled else pd.RangeIndex(len(next(iter(columns.values()), ())))
     return Table(index, None, {name: align(v, index, f"variable {name!r}", notes) for name, v in columns.items()})
 
 
