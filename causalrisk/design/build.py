@@ -104,7 +104,7 @@ def _drawn(
 
 
 def _check_arms_left(treat: Source, rows: Rows, sources: Sequence[Source], notes: list[str]) -> None:
-    """Say that a variable is missing in all rows of an arm, so that none is left."""
+    """Say that a variable is missing in all rows of an arm, so that none is left; refuse it where only one arm is."""
     if rows.n == len(rows.keep):
         return
     kept = set(rows.of(treat.values).dropna().unique())
@@ -113,10 +113,10 @@ def _check_arms_left(treat: Source, rows: Rows, sources: Sequence[Source], notes
         lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]
         if level in kept or not lost:
             continue
-        notes.append(
-            f"{lost[0]!r} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}, so this arm is "
-            "left out. Leave these rows out of the data to silence this."
-        )
+        text = f"{lost[0]!r} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
+        if len(kept) < 2:
+            raise DesignError(f"{text}, so one arm is left; expected two.\nLeave {lost[0]} out, or fill in its values.")
+        notes.append(f"{text}, so this arm is left out. Leave these rows out of the data to silence this.")
 
 
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndarray | None:
@@ -214,6 +214,8 @@ def design_from_arrays(
             'missing="indicator" needs formulas.\n'
             'Use `from_formula("y ~ x1 + x2", data, treat="d", missing="indicator")`.'
         )
+    if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
+        raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
     given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in BY_ROW))
     plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
     index = next((values.index for values in given if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
@@ -383,10 +385,8 @@ def _outcome_formula(text: Any, notes: list[str]) -> Formula:
     outcome = parse(text, "outcome", notes)
     if len(outcome.left) != 1 or not outcome.uses("left"):
         found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
-        raise DesignError(
-            f"the outcome formula {outcome.text!r} has {found}; expected one outcome.\n"
-            f'Use `"<outcome> ~ {outcome.right_text}"`.'
-        )
+        typed = f"{outcome.text} ~ 1" if outcome.text.isidentifier() else f"<outcome> ~ {outcome.right_text}"
+        raise DesignError(f'the outcome formula {outcome.text!r} has {found}; expected one outcome.\nUse `"{typed}"`.')
     return outcome
 
 
@@ -506,15 +506,8 @@ def _observation(
         return None
     codes, columns = codes_of(formula), dict[str, pd.Series]()
     for name, values in scope.variables.items():
-        if name == treat:
-            columns[name] = pd.Series(coding.coded(coding.arm))
-            continue
-        columns[name] = plain(rows.of(values), name, name in codes)
-        if np.array_equal(columns[name].to_numpy(), recorded) or np.array_equal(columns[name].to_numpy(), ~recorded):
-            raise DesignError(
-                f"{name!r} in observed={formula.text!r} says which outcomes are missing; expected what explains it.\n"
-                'Use `observed="x1 + x2"`; which outcomes are missing is seen from the outcome itself.'
-            )
+        coded = name == treat
+        columns[name] = pd.Series(coding.coded(coding.arm)) if coded else plain(rows.of(values), name, name in codes)
     check_levels(rows.n, columns, codes, formula.model)
     encoder = FormulaEncoder(formula, Scope(columns, scope.constants))
     return Observation(recorded, encoder.sample_matrix(rows.n), encoder.names, formula.right_text, encoder)

@@ -6,9 +6,9 @@ import ast
 import itertools
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -177,7 +177,9 @@ def _cluster(design: Design, groups: Any, default: str) -> tuple[np.ndarray, pd.
 def _named(name: str, role: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
     """Find a variable by name."""
     if only_formulas and name not in table:
-        typed = f"data.eval({name!r})" if condition_names(name) else f'data["{name}"]'
+        inside = next((word for word in re.findall(r"\w+", name) if word in table), None)
+        typed = f'data["{name}"]' if inside is None else f'by="{inside}"'
+        typed = f"by=data.eval({name!r})" if condition_names(name) else typed
         raise DesignError(
             f"{role} {name!r} is in neither formula of the model; known are {listing(table.names)}.\nUse `{typed}`."
         )
@@ -414,11 +416,9 @@ def covariates_of_block(
             named = [{use.name for part in term.factors for use in uses(part.code)} for term in new]
             new = [term for term, names in zip(new, named, strict=True) if design.treat_name not in names]
             known.update(term.name() for term in new)
-            factors: Callable[[Any], list[FactorValues]] = encoder.sample_factors
-            if variables is not None:
-                rows = encoder.variables_like(as_table(variables, []))
-                factors = partial(factor_values, formula=formula, scope=scope, rows=rows)
-            columns = [column for term in new for column in _products(factors(term), every)]
+            rows = None if variables is None else encoder.variables_like(as_table(variables, []))
+            factors = (factor_values(term, formula, scope, rows) for term in new)
+            columns = [column for values in factors for column in _products(values, every)]
         else:
             matrix = (design.Z, design.X)[k]
             columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]

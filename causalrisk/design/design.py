@@ -560,7 +560,7 @@ def new_offset(design: Design, data: Any) -> np.ndarray:
     """Return the offset of new rows, shape (m,), which have it under the name it has in the design."""
     kind, name = str(design.offset_kind), str(design.offset_name)
     table = as_table(data if hasattr(data, "columns") or hasattr(data, "keys") else {}, [])
-    use = f"is the {kind} of the fit" + (", or use `at_exposure=1`" if kind == "exposure" else "")
+    use = f"is the {kind} of the fit" + (" (`at_exposure=1` replaces it)" if kind == "exposure" else "")
     column = needed_column(table, name, "the new data have", use)
     check_complete(column, f"column {name!r} of the new data")
     return read_offset(Source(kind, name, column))

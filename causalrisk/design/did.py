@@ -346,15 +346,11 @@ def _check_arms(did: DiD, treat: Any, table: Table, halves: tuple[pd.DataFrame, 
     before, after = (half[treat] for half in halves)
     moved = (before != after).to_numpy() & ~(missing_mask(before) | missing_mask(after))
     if moved.any():
-        begun = before[~missing_mask(before)].nunique() == 1
-        instead = f'data.assign({treat}=data.groupby("{did.unit}")["{treat}"].transform("max"))'
-        if not (begun and treat.isidentifier()):
-            instead = f'data[data.groupby("{did.unit}")["{treat}"].transform("nunique") == 1]'
         raise DesignError(
             f"treatment {treat!r} changes within {int(moved.sum())} of {len(before)} units by {did.unit!r} "
             f"({listing(before.index[moved])}); expected the arm of the unit in both of its rows.\n"
-            f"Use `data={instead}` "
-            + ("for the arm after the treatment began." if begun else "to leave these units out.")
+            f'Use `data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")` if it says when the '
+            "treatment began."
         )
 
 
@@ -451,13 +447,11 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
     whether = set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}
     if several.any():
-        instead = f'data[data.groupby("{unit}")["{begins}"].transform("nunique", dropna=False) == 1]'
-        if whether and begins.isidentifier():
-            instead = f'data.assign(first={_first_treated(begins, time, unit)}), begins="first"'
+        instead = f"`{_first_treated(begins, time, unit)}`" if whether else "data without these units"
         raise DesignError(
             f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r} "
             f"({listing(unit_names[several])}); expected the period in which each begins, in all of its rows.\n"
-            f"Use `data={instead}`."
+            f"Use {instead}."
         )
     early = start == 0
     if early.any():

@@ -20,12 +20,10 @@ import pandas as pd
 
 from causalrisk.design.dtypes import check_complete, listing, missing_mask, numbers, plain
 from causalrisk.design.formulas.evaluation import (
-    FactorValues,
     Formula,
     Scope,
     compile_terms,
     evaluate,
-    factor_values,
     parse,
     parsed_again,
 )
@@ -109,7 +107,6 @@ class FormulaEncoder(Encoder):
         self._constants = {name: _own(value) for name, value in scope.constants.items()}
         self._packed: dict[str, tuple[str, Any]] = {}
         self._compiled: tuple[Formula, Scope, Any] | None = None
-        self._factors: dict[str, list[FactorValues]] = {}
 
     def _every(self) -> tuple[str, ...]:
         return tuple(self._compile()[2].column_names)
@@ -153,12 +150,6 @@ class FormulaEncoder(Encoder):
         """Return the formula and the scope of its names on the estimation sample."""
         return self._compile()[:2]
 
-    def sample_factors(self, term: Any) -> list[FactorValues]:
-        """Return the factors of a term of the formula on the estimation sample, which are evaluated once."""
-        if term.name() not in self._factors:
-            self._factors[term.name()] = factor_values(term, *self.sample_terms())
-        return self._factors[term.name()]
-
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample of n rows, shape (n, p)."""
         return self._matrix(self._variables, n)
@@ -199,7 +190,6 @@ class FormulaEncoder(Encoder):
             "_packed": packed,
             "_formula": None,
             "_compiled": None,
-            "_factors": {},
         }
 
     def __deepcopy__(self, memo: Any) -> FormulaEncoder:

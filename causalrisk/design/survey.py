@@ -144,34 +144,23 @@ class Survey:
         one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
         design = "= and ".join(name for name in ROLES if getattr(self, name) is not None)
         fay = self.replicate_type == "Fay"
-        rules = (
-            (bool(design), f"replicate_weights= and {design}= were both given", "Leave one of them out"),
-            (self.weights is None, "replicate_weights= without weights=", 'Add `weights="<column>"`'),
-            (
-                self.replicate_type is None and self.scale is None,
-                "replicate_weights= without replicate_type=, which says how they were made",
-                'Add `replicate_type="BRR"`, or what the survey\'s documentation says, or `scale=`',
-            ),
-            (
-                fay != (self.rho is not None) or not 0 <= (self.rho or 0) < 1,
-                f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1 for Fay's method "
-                "and none for others",
-                'Use `replicate_type="Fay", rho=0.5`, or leave rho= out',
-            ),
-            (
-                self.replicate_type == "JKn" and self.rscales is None,
-                'replicate_type="JKn" without rscales=, (n_h - 1) / n_h of the stratum of each unit that is left out',
-                "Add `rscales=[...]` with one for each replicate",
-            ),
-            (
-                self.scale is not None and not (isinstance(self.scale, Real) and self.scale > 0),
-                f"scale={self.scale!r}; expected a positive number",
-                "Leave scale= out",
-            ),
-        )
-        for broken, found, advice in rules:
+        wrong = {
+            f"replicate_weights= and {design}= were both given": bool(design),
+            "replicate_weights= without weights=": self.weights is None,
+            "replicate_weights= without replicate_type= or scale=": self.replicate_type is None and self.scale is None,
+            f"replicate_type={self.replicate_type!r} with rho={self.rho!r}": fay != (self.rho is not None),
+            f"rho={self.rho!r}; expected 0 <= rho < 1": not 0 <= (self.rho or 0) < 1,
+            "rscales= is missing, (n_h - 1) / n_h of the stratum of each unit that is left out": self.rscales is None
+            and self.replicate_type == "JKn",
+            f"scale={self.scale!r}; expected a positive number": self.scale is not None
+            and not (isinstance(self.scale, Real) and self.scale > 0),
+        }
+        for found, broken in wrong.items():
             if broken:
-                raise OptionError(f"{found}.\n{advice}.")
+                raise OptionError(
+                    f'{found}.\nUse `Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")`, with '
+                    '`rho=` for "Fay" and `rscales=` for "JKn".'
+                )
 
 
 @dataclass(frozen=True)

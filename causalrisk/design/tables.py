@@ -10,7 +10,6 @@ import difflib
 import glob
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -18,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from causalrisk.design.dtypes import listing, missing_mask
 from causalrisk.errors import DesignError, UnavailableError
 
 READERS = {
     ".csv": "csv", ".dta": "stata", ".parquet": "parquet", ".xlsx": "excel", ".xls": "excel", ".feather": "feather",
-    ".json": "json", ".sas7bdat": "sas", ".xpt": "sas", ".sav": "spss", ".tsv": 'csv("{}", sep="\\t")',
+    ".json": "json", ".sas7bdat": "sas", ".xpt": "sas", ".sav": "spss", ".tsv": "table",
 }  # fmt: skip
 
 
@@ -51,9 +51,7 @@ def as_pandas(value: Any) -> Any:
         return _from_pyarrow(value)
     if callable(getattr(value, "to_pandas", None)):
         return value.to_pandas()
-    if hasattr(value, "__arrow_c_stream__"):
-        return _from_capsule(value)
-    return _interchanged(value) if hasattr(value, "__dataframe__") else value
+    return _from_capsule(value) if hasattr(value, "__arrow_c_stream__") else value
 
 
 def is_foreign_column(value: Any) -> bool:
@@ -69,11 +67,7 @@ def how_to_convert(data: Any) -> str:
         path = os.fspath(data)
         if glob.has_magic(path) or os.path.isdir(path):
             return f'data=causalrisk.scan("{path}")'
-        if path.isidentifier():
-            return f"data={path}  without quotes, for a variable of that name"
-        reader = READERS.get(os.path.splitext(path)[1].lower(), "csv")
-        call = reader.format(path) if "(" in reader else f'{reader}("{path}")'
-        return f"data=pandas.read_{call}"
+        return f'data=pandas.read_{READERS.get(os.path.splitext(path)[1].lower(), "csv")}("{path}")'
     for name in ("collect", "compute"):  # lazy frames of polars and narwhals; of dask
         if callable(getattr(data, name, None)):
             return f"data=data.{name}()"
@@ -127,32 +121,16 @@ def _from_capsule(value: Any) -> Any:
     return _from_pyarrow(pa.table(value))
 
 
-def _interchanged(value: Any) -> pd.DataFrame:
-    with warnings.catch_warnings():  # pandas wants the capsule to be used, which this frame does not have
-        warnings.simplefilter("ignore")
-        frame = pd.api.interchange.from_dataframe(value)
-        source = value.__dataframe__()
-        absent = {name: source.get_column_by_name(name).null_count for name in source.column_names()}
-    lost = [name for name, count in absent.items() if count is not None and count != frame[name].isna().sum()]
-    if lost:  # pandas reads missing categories and bool as values
-        raise DesignError(
-            f"pandas loses the missing values of {listing(lost)} as it converts the data.\n"
-            "Pass data= as a pandas, polars or Arrow frame."
-        )
-    return frame
-
-
 def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
     """Return a line that names the columns nearest to a name that was not found, each printed by `show`."""
     known = [str(n) for n in names]
     words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
-    near = words[:3] or difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
+    folded = {k.casefold(): k for k in known}  # difflib minds the case, people do not
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)
+    near = words[:3] or [folded[match] for match in close]
     separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
     if separator is not None:  # a file with another separator was read as if it had commas
         return f"The only column is {known[0]!r}. Use `pd.read_csv(..., sep={separator!r})`."
-    if not near:  # difflib minds the case, people do not
-        folded = {k.casefold(): k for k in known}
-        near = [folded[m] for m in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)]
     if near:
         return f"Did you mean {' or '.join(map(show, near))}?"
     if not known:
@@ -237,6 +215,7 @@ def _one_column(values: Any, what: str) -> Any:
     raise TypeError(
         f"{what} is of type {type(values).__module__}.{type(values).__qualname__}; expected the name of a column, or "
         "a Series, array or list with one value per row."
+        + ("\nUse `pandas.DataFrame([data])` for one row." if is_scalar(values) else "")
     )
 
 
@@ -397,12 +376,8 @@ def _several_columns(role: str, names: Sequence[str]) -> str:
 def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
     """Make a table of separate variables, aligned by label where they carry labels."""
     columns = {name: _one_column(values, f"variable {name!r}") for name, values in columns.items()}
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        rows = "".join(f"\n    {name!r}  {n} values" for name, n in lengths.items())
-        raise DesignError(f"the variables differ in length; expected one value per row in each:{rows}")
     labelled = [v.index for v in columns.values() if isinstance(v, pd.Series)]
-    index = labelled[0] if labelled else pd.RangeIndex(next(iter(lengths.values()), 0))
+    index = labelled[0] if labelled else pd.RangeIndex(len(next(iter(columns.values()), ())))
     return Table(index, None, {name: align(v, index, f"variable {name!r}", notes) for name, v in columns.items()})
 
 

@@ -201,7 +201,9 @@ def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
 def _no_reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any) -> Exception:
     """Make the error of more than two levels without a reference, or with one that is called treated."""
     others = [level for level in found if treated is None or not _same(level, treated, False)]
-    base = others[0] if reference is None else reference
+    # Negative codes are often of missing values.
+    likely = [level for level in others if isinstance(level, str) or level >= 0]
+    base = (likely or others)[0] if reference is None else reference
     why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
     return (DesignError if treated is None else OptionError)(
         f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n"

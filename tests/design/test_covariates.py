@@ -10,7 +10,6 @@ from causalrisk.design.covariates import (
     covariates_in,
     covariates_of_design,
     further_covariates,
-    reader_name,
     renamed,
     with_products,
 )
@@ -51,14 +50,6 @@ def test_every_level_under_its_name(frame):
     assert sorted(columns) == sorted(expected)
     for name, values in expected.items():
         np.testing.assert_array_equal(columns[name], values.astype(float), err_msg=name)
-
-
-@pytest.mark.parametrize(
-    ("code", "name"),
-    [("C(g, Treatment('b'))", "g"), ("C(Q('a b'))", "a b"), ("np.log(x + 1)", "log(x + 1)"), ("I(a / b)", "a / b")],
-)
-def test_reader_name(code, name):
-    assert reader_name(code) == name
 
 
 def test_missing_values_stay_missing_where_they_are(frame):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPW, IPWRA, JRE, DesignError, OutcomeRegression
+from causalrisk import AIPW, IPW, IPWRA, JRE, OutcomeRegression
 from causalrisk.design.tables import as_pandas, how_to_convert
 
 pl = pytest.importorskip("polars")
@@ -49,16 +49,6 @@ class Capsule:
 
     def __arrow_c_stream__(self, requested_schema=None):
         return self.table.__arrow_c_stream__(requested_schema)
-
-
-class Interchange:
-    """A frame of which nothing is known but the dataframe interchange protocol."""
-
-    def __init__(self, frame):
-        self.frame = frame
-
-    def __dataframe__(self, nan_as_null=False, allow_copy=True):
-        return self.frame.__dataframe__(nan_as_null, allow_copy)
 
 
 class Modin:
@@ -110,18 +100,6 @@ def test_same_digits_and_labels(kind, model):
     pd.testing.assert_series_equal(ours.in_sample, theirs.in_sample)
     pd.testing.assert_frame_equal(ours.sample_ledger, theirs.sample_ledger)
     assert str(ours.summary()) == str(theirs.summary())
-
-
-@pytest.mark.skipif(
-    tuple(map(int, pd.__version__.split(".")[:2])) < (2, 2), reason="pandas itself does not export its Int64 columns"
-)
-def test_the_interchange_protocol_where_it_keeps_what_is_missing():
-    frame = pandas_frame()
-    with pytest.raises(DesignError, match="loses the missing values of 'g', 'flag'"):
-        IPWRA.from_formula(FORMULA, Interchange(frame), treat="d")
-    whole = frame.dropna(subset=["g", "flag"]).reset_index(drop=True)
-    ours, theirs = (IPWRA.from_formula(FORMULA, data, treat="d").fit() for data in (Interchange(whole), whole))
-    assert (ours.effect, ours.nobs) == (theirs.effect, theirs.nobs)
 
 
 def test_row_labels_that_a_table_carries_are_kept():

@@ -36,11 +36,6 @@ def make_three(data, score, **options):
     return make(data, score, treat="t", reference="b", **options)
 
 
-def test_no_score(data):
-    design = make(data, None)
-    assert design.score is None and design.score_name is None
-
-
 def test_a_column_is_the_probability_of_the_treated_arm(data):
     expected = np.column_stack([1 - data.ps, data.ps])
     design = make(data, "ps")

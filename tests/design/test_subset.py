@@ -99,12 +99,6 @@ def test_columns_that_become_dependent_are_dropped_with_a_note(data):
     assert np.array_equal(pickle.loads(pickle.dumps(small)).propensity_encoder.encode(data.loc[small.index]), small.Z)
 
 
-def test_notes_are_not_given_twice(data):
-    with pytest.warns(DesignWarning):
-        design = make(data, "y ~ 0 + x", propensity="x")
-    assert design.subset(np.arange(N) > 2, REASON).notes == design.notes
-
-
 def test_an_array_design_drops_dependent_columns_twice(data):
     exog = data[["x", "z"]].assign(const=1.0, seven=7.0, twin=np.where(data.g == "p", data.z, data.x))
     with pytest.warns(DesignWarning, match="dropped 'seven'"):
@@ -142,11 +136,3 @@ def test_one_cluster_left(data):
     data["h"] = np.arange(N) // 45
     with pytest.raises(DesignError, match=r"trimming .* cluster 'h' has one group in 45 rows"):
         make(data, cluster="h").subset(np.arange(N) < 45, REASON)
-
-
-def test_frequency_weights_count_as_rows(data):
-    keep = ((data.t != "c") | (data.h == 0)).to_numpy()  # three rows of arm c for three coefficients
-    small = make(data.assign(w=2), weights="w", weight_type="frequency", formula="y ~ x + z").subset(keep, REASON)
-    assert small.counts.tolist() == [60, 60, 6]
-    with pytest.raises(DesignError, match="arm 'c' has 3 rows for 3"):
-        make(data.assign(w=2), weights="w", weight_type="probability", formula="y ~ x + z").subset(keep, REASON)

@@ -10,7 +10,6 @@ import statsmodels.api as sm
 import causalrisk as cr
 from causalrisk.design.rank import ColumnMoments, independent_columns
 from causalrisk.models.estimators import Unadjusted
-from causalrisk.report.page.methods import call_of
 from tests.conftest import array_design, formula_design
 
 N = 240
@@ -336,11 +335,6 @@ def test_comparisons_and_later_trimming_take_the_option():
     strict = formula_design("y ~ x + g", base(), treat="d", collinear="raise")
     with pytest.raises(cr.DesignError, match=r"trimming [^$]*g = 'c' has rows only in arm '1'"):
         strict.subset(((base().d == 1) | (base().g != "c")).to_numpy(), "by hand")
-
-
-def test_the_printed_call_says_it():
-    assert "collinear='raise'" in call_of(model(cr.IPWRA, base(), "y ~ x", collinear="raise")[0].fit()._record)
-    assert "collinear" not in call_of(model(cr.IPWRA, base(), "y ~ x")[0].fit()._record)
 
 
 @pytest.mark.parametrize("blocks", [False, True], ids=["memory", "scan"])

@@ -345,7 +345,7 @@ def test_new_data_need_the_exposure_where_means_are_at_the_observed_ones():
     new = DATA[["x1", "x2"]].head(3)
     assert fit().predict(new).shape == (3, 2)
     observed = fit(at_exposure="observed")
-    with pytest.raises(cr.DesignError, match="no column 't', the exposure of the fit"):
+    with pytest.raises(cr.DesignError, match="no column 't', which is the exposure of the fit"):
         observed.predict(new)
     with pytest.raises(cr.DesignError, match="missing in 1 rows"):
         observed.predict(new.assign(t=[1.0, np.nan, 2.0]))

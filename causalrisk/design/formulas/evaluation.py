@@ -173,7 +173,7 @@ def _written_out(node: Any) -> int:
 
 
 def _not_text(given: Any, model: str) -> TypeError:
-    typed = "y ~ x1 + x2" if model == "outcome" else f"{OPTIONS.get(model, model)}="
+    typed = '"y ~ x1 + x2"' if model == "outcome" else f'{OPTIONS.get(model, model)}="x1 + x2"'
     if hasattr(given, "predict_proba") or (model == "propensity" and hasattr(given, "__array__")):
         typed = "propensity_score="
     return TypeError(f"the {model} formula is of type {type(given).__name__}; expected text.\nUse `{typed}`.")
@@ -411,12 +411,10 @@ def _values(factor: Any, coded: Any, data: Mapping[str, pd.Series], formula: For
             raise not_finite(factor.shown, int((codes < 0).sum()), formula)
         return codes
     columns = np.asarray(value)
-    if columns.dtype.kind not in "iuf":
-        raise patsy.PatsyError(f"{factor.shown} gives {columns.dtype}, and gave numbers before", factor)
-    columns = columns.astype(np.float64, copy=False)
     columns = columns.reshape(-1, 1) if columns.ndim < 2 else columns
-    if columns.shape[1:] != (coded.num_columns,):
-        raise patsy.PatsyError(f"{factor.shown} gives columns of shape {columns.shape}", factor)
+    if columns.dtype.kind not in "iuf" or columns.shape[1:] != (coded.num_columns,):
+        raise patsy.PatsyError(f"{factor.shown} gives {columns.dtype} of shape {columns.shape}", factor)
+    columns = columns.astype(np.float64, copy=False)
     check_finite(columns, factor.shown, formula)
     return columns
 

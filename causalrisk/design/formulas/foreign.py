@@ -54,6 +54,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
     ),
     (r"\b[\w.]+::(\w+)\(", r"Functions of R packages are not available. Define `\1` first."),
     (r"\w\s*:\s*[01](?![\w.])", "A product with a number is no term. Leave it out."),
+    (rf"(?:^|[~+])\s*{NAME}\s*([*/])\s*(\d[\d.]*)\s*(?:$|[~+])", r"Arithmetic is `I(\1 \2 \3)`."),
     (r"\)\s*\^\s*(\d)", r"R's `^\1` is `**\1`."),
     (rf"\b{NAME}\s*\^\s*(\d+)", r"Powers are `I(\1**\2)`."),
     (

@@ -177,9 +177,7 @@ class _Stateful:
         given = {name: value for name, value in (known | options).items() if value is not None}
         return f"{_name(self.call)}({', '.join([self._data, *(f'{k}={_shown(v)}' for k, v in given.items())])})"
 
-    def _asked(
-        self, code: str, of_block: Callable[[Array], Any], after: Callable[[list[Any]], Lesson | str]
-    ) -> Lesson:
+    def _asked(self, code: str, of_block: Callable[[Array], Any], after: Callable[[list[Any]], Lesson | str]) -> Lesson:
         return Lesson(ast.unparse(self.call), code, self.formula, of_block, after)
 
     def _told_bounds(self, values: Array) -> dict[str, Any]:

@@ -13,12 +13,10 @@ import pytest
 import causalrisk as cr
 from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas import evaluation
 from causalrisk.design.formulas.evaluation import Scope, parse
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.terms import codes_of
 from causalrisk.design.tables import as_table
-from tests.conftest import simulate
 
 N = 80
 NUMBERS = ("x", "z", "i", "I(x**2)", "np.log(z)", "center(x)", "bs(x, df=4)")
@@ -125,25 +123,6 @@ def test_formulaic_has_the_same_columns(seed):
     encoder = encoder_of(text, frame)
     assert list(encoder.names) == list(other.columns)
     np.testing.assert_array_equal(encoder.sample_matrix(N), other.to_numpy(dtype=float))
-
-
-def test_patsy_looks_at_each_level_once(monkeypatch):
-    looked = []
-    monkeypatch.setattr(evaluation._RefuseMissing, "is_categorical_NA", lambda self, value: looked.append(value))
-    frame = frame_of(np.random.default_rng(0))
-    encoder = encoder_of("g + C(g) + C(i) + C(k) + C(f)", frame)
-    encoder.sample_matrix(N)
-    encoder.encode(frame)
-    assert len(looked) < N
-
-
-def test_the_same_terms_are_evaluated_once_for_both_models(monkeypatch):
-    made, sample_matrix = [], FormulaEncoder.sample_matrix
-    monkeypatch.setattr(FormulaEncoder, "sample_matrix", lambda self, n: made.append(n) or sample_matrix(self, n))
-    data = simulate(200, seed=1).assign(g=lambda d: np.where(d.x2 > 0, "b", "a"))
-    design = cr.IPWRA.from_formula("y ~ x1 + C(g)", data, treat="d", propensity="x1+C(g)").design
-    assert made == [200]
-    assert design.X is design.Z
 
 
 def test_a_level_that_the_sample_did_not_have_is_refused():

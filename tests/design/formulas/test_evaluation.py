@@ -204,15 +204,6 @@ def test_odd_names_without_quotes(odd, formula, quoted):
         make(formula, {name: column.to_numpy() for name, column in odd.items()})
 
 
-def test_odd_names_are_not_blamed_for_other_errors(odd):
-    for formula in ("y ~ 1 + zz", 'y ~ Q("mutter alter") + zz', "y ~ x + zz"):
-        with pytest.raises(DesignError) as caught:
-            make(formula, odd)
-        assert "quotes" not in str(caught.value)
-    with pytest.raises(DesignError, match=r'Did you mean Q\("mutter alter"\)\?'):
-        make("y ~ mutter_alter", odd)
-
-
 def test_names_that_look_like_statas(data):
     frame = data.assign(i=data.x, **{"i.g": data.k})
     assert make("y ~ i.abs()", frame).exog_names == ("Intercept", "i.abs()")
@@ -275,7 +266,7 @@ def test_variables_of_the_scope(data):
 
 
 def test_variables_of_the_scope_must_agree(data):
-    with pytest.raises(DesignError, match=r"(?s)differ in length.*'y'  80 values\n    'x'  79 values"):
+    with pytest.raises(DesignError, match="variable 'x' has 79 values, the data have 80 rows"):
         make("y ~ x", None, {"y": data.y.to_numpy(), "x": np.ones(79), "d": data.d.to_numpy()})
     with pytest.raises(DesignError, match="variable 'x' has 80 values whose row labels"):
         make("y ~ x", None, {"y": data.y, "x": data.x.set_axis(range(1, 81)), "d": data.d})
@@ -331,7 +322,7 @@ def test_unseen_codes_are_shown_as_plain_values(data):
     with pytest.raises(DesignError, match=r"'C\(k\)' in the outcome formula .* has the level 77; expected 1, 2, "):
         encoder.encode(data.assign(k=77))
     with pytest.raises(
-        DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c', .* expected 'a', 'b'\."
+        DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c'; expected 'a', 'b'\."
     ):
         make("y ~ C(g, levels=order)", data, {"order": ["a", "b"]})
 
@@ -372,8 +363,3 @@ def test_encoder_holds_nothing_of_the_callers(data):
     data["x"] = 0.0
     data["g"] = "a"
     assert np.array_equal(pickle.loads(pickle.dumps(design)).outcome_encoder.encode(fresh), expected)
-
-
-def test_lambda_inside_the_formula(data):
-    with pytest.raises(DesignError, match=r"Lambda.*not currently supported"):
-        make("y ~ I((lambda v: v * 2)(x))", data)
