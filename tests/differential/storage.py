@@ -65,18 +65,18 @@ def edges(case: Case, frame: pd.DataFrame) -> list[int]:
 
 def scanned(case: Case, frame: pd.DataFrame, folder: Path) -> Any:
     """A scan of the rows, cut and stored as the case says."""
-    cuts, keep = edges(case, frame), ("nothing", "memory", "disk")[case.seed % 3]
+    cuts = edges(case, frame)
     parts = [frame[a:b] for a, b in pairwise(cuts)]
     if case.storage == "frames":
-        return cr.scan(parts, keep=keep)
+        return cr.scan(parts)
     if case.storage == "function":
-        return cr.scan(lambda: iter(parts), block_rows=max(len(frame) // 3, 1), keep=keep)
+        return cr.scan(parts, block_rows=max(len(frame) // 3, 1))
     if case.storage == "dask":
         import dask
         import dask.dataframe
 
         with dask.config.set({"dataframe.convert-string": False}):
-            return cr.scan(dask.dataframe.from_pandas(frame, npartitions=min(len(parts), 3), sort=False), keep=keep)
+            return cr.scan(dask.dataframe.from_pandas(frame, npartitions=min(len(parts), 3), sort=False))
     for k, part in enumerate(parts):
         if case.storage == "csv":
             part.to_csv(folder / f"{k:03}.csv", index=False)
@@ -85,5 +85,5 @@ def scanned(case: Case, frame: pd.DataFrame, folder: Path) -> Any:
     if case.storage == "dataset":
         import pyarrow.dataset
 
-        return cr.scan(pyarrow.dataset.dataset(folder, format="parquet"), keep=keep)
-    return cr.scan(f"{folder}/*", keep=keep)
+        return cr.scan(pyarrow.dataset.dataset(folder, format="parquet"))
+    return cr.scan(f"{folder}/*")
