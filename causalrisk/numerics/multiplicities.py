@@ -291,7 +291,7 @@ class Resampler:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """A chunk of units to be drawn: its rows, the unit of each row, sizes of the units, and what is split among them."""
+    """A chunk of units to be drawn: its rows, the unit of each, sizes of the units, and what is split among them."""
 
     rows: NDArray[np.intp]
     within: NDArray[np.intp] | slice

@@ -63,8 +63,8 @@ def ordered_map(
 ) -> Iterator[Iterator[T]]:
     """Map a function over 0 .. count-1, results in order; no work is left behind.
 
-    `workers` blocks are worked on at a time, as by `flat_map`; 1 works in the calling thread. `name` and `remedy` are for
-    messages: the name of a block, and advice where the workers of a Dask cluster die over it.
+    `workers` blocks are worked on at a time, as by `flat_map`; 1 works in the calling thread. `name` and `remedy` are
+    for messages: the name of a block, and advice where the workers of a Dask cluster die over it.
     """
     if min(workers, count) == 1:
         yield map(function, range(count))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import pickle
 
 import matplotlib
@@ -13,7 +11,7 @@ import pytest
 
 from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, UnavailableError
 from causalrisk.datasets import load_lalonde
-from causalrisk.diagnostics.balance import ColumnSums, Compared, WeightedRows, measured
+from causalrisk.diagnostics.balance import Compared, WeightedRows, measured
 from causalrisk.diagnostics.scores import ArmLimits
 from tests.conftest import in_blocks
 from tests.dask_stub import cluster
@@ -75,10 +73,6 @@ def test_balance_is_that_of_memory(both):
     blocks, whole = both
     agree(blocks.balance(means=True, threshold=0.1), whole.balance(means=True, threshold=0.1))
     agree(blocks.balance("std", names={"mage": "Age"}), whole.balance("std", names={"mage": "Age"}))
-
-
-def test_squares_and_products(births):
-    blocks, whole = pair(births, target="ATT")
     agree(blocks.balance(interactions=True), whole.balance(interactions=True))
 
 
@@ -116,16 +110,6 @@ def test_many_values_are_compared_at_cuts(births, monkeypatch):
     short = theirs[ks] - ours[ks]
     bound = ours.attrs["KS short by"]
     assert (short > -1e-12).all(axis=None) and 0 < short.max(axis=None) <= bound < 0.02
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations([3.0, 4.0, 5.0])))
-def test_a_value_between_the_limits_of_two_blocks_is_a_third(order):
-    blocks = [np.full(2, value) for value in order]
-    rows = WeightedRows(np.array([0, 1]), np.ones((2, 2)), np.ones(2))
-    sums = functools.reduce(ColumnSums.beside, (ColumnSums.of(block, rows, 2) for block in blocks))
-    assert sums.varying.all() and not sums.binary.any()
-    assert ColumnSums.of(blocks[0], rows, 2).beside(ColumnSums.of(blocks[1], rows, 2)).binary.all()
-    np.testing.assert_allclose(sums.standard_deviations("weighted", sums.binary), np.std(order * 2, ddof=1))
 
 
 def test_scores_that_differ_by_rounding_are_the_same():

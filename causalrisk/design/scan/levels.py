@@ -239,7 +239,7 @@ def _check_levels(name: str, levels: int, block_rows: int) -> None:
 def make_encoder(found: FirstPass, formula: Formula, scope: Scope, arms: Arms | None = None) -> FormulaEncoder:
     """Fix the coding of a right-hand side on a few rows that have every level of every variable.
 
-    `scope` has what its names mean in one block, and `arms` the levels of the treatment, where it may be in the formula.
+    `scope` has what its names mean in one block, and `arms` the treatment groups, where these may be in the formula.
     """
     codes, treat = codes_of(formula), found.reader.columns.treat
     names = [name for name in scope.variables if arms is None or name != treat]

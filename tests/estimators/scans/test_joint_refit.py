@@ -148,9 +148,3 @@ def test_results_of_a_bootstrap(births, tmp_path):
     assert f"{M} of {M} used" in ours.summary().as_text()
     with pytest.raises(UnavailableError, match="goes by rows"):
         ours.conf_int(method="bca")
-
-
-def test_what_there_is_not(births):
-    model = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
-    with pytest.raises(UnavailableError, match=r"resamples= goes by rows[^$]*Type  n_boot=999"):
-        model.fit(resamples=np.ones((len(births), 5)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -111,16 +110,13 @@ OPTIONS = {
     "exposure": {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months", "at_exposure": 9},
     "offset of far outcomes": {"formula": "far ~ mage", "offset": "known", "target": "treated"},
     "no intercept": {"formula": "far ~ 0 + C(site) + mage"},
+    "arms": {"treat": "dose", "reference": "none", "target": "overlap", "weights": "w", "weight_type": "probability"},
 }
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_agree_with_memory(births, name):
     compare(IPWRA, births, **OPTIONS[name])
-
-
-def test_aipw_of_several_arms_with_weights(births):
-    compare(AIPW, births, treat="dose", reference="none", target="overlap", weights="w", weight_type="probability")
 
 
 def test_means_at_observed_exposures(births):
@@ -296,13 +292,6 @@ def test_outcomes_that_a_family_does_not_know_name_the_block(births):
         model.fit()
 
 
-def test_exposures_of_zero_name_the_block(births):
-    broken = births.assign(months=births.months.where(births.index != 9000, 0.0))
-    with pytest.raises(causalrisk.DesignError, match=r"block 2, rows 0 .* 1 values of zero or less[^$]*in the files"):
-        IPWRA.from_formula("cigs ~ mage", scan([births[:4000], broken[4000:]]), treat="mbsmoke", family="poisson",
-                           exposure="months")  # fmt: skip
-
-
 PARTS = {
     "target frame": (AIPW, {"target": "frame"}),
     "arms, clusters": (AIPW, {"treat": "dose", "reference": "none", "cluster": "clinic", "target": "overlap"}),
@@ -327,22 +316,6 @@ def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monke
     np.testing.assert_allclose(parts.estimate.predicted, whole.estimate.predicted, rtol=1e-12)
     influence = whole.estimate.influence
     np.testing.assert_allclose(parts.estimate.influence, influence, atol=1e-12 * np.abs(influence).max())
-
-
-@pytest.mark.parametrize("model", [IPWRA, AIPW])
-def test_a_model_and_its_fit_in_memory_add_less_than_four_designs(model, monkeypatch):
-    data = simulate(n=25_000, p=6, seed=1)
-    formula = "y ~ x1 + x2 + x3 + x4 + x5 + x6"
-    model.from_formula(formula, data[:200], treat="d").fit()  # imports what fits need
-    for name in ("estimators.sample.PART", "propensity.models.ALONE"):
-        monkeypatch.setattr(f"causalrisk.{name}", 1000)  # few beside all rows, as where memory matters
-    tracemalloc.start()
-    made = model.from_formula(formula, data, treat="d")
-    made.fit()
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    copied = 0 if int(pd.__version__.split(".")[0]) >= 3 else 48 * len(data)  # of covariates that the caller may change
-    assert (most - copied) / made.design.X.nbytes < 4
 
 
 def test_workers_that_die_before_there_are_standard_errors(monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 
 import numpy as np
 import pandas as pd
@@ -125,16 +124,6 @@ def test_blocks_files_and_workers_make_no_difference(name, tmp_path):
         part.to_parquet(tmp_path / f"{k}.parquet")
     files = scan(f"{tmp_path}/*.parquet", block_rows=30)
     agree(both(AIPW, data, survey, blocks=files, fit={"n_jobs": 2}, **options)[0], whole)
-
-
-def test_a_design_and_its_results_are_pickled():
-    ours = both(IPWRA, TWO, STRATA)[0]
-    again = pickle.loads(pickle.dumps(ours))
-    assert again.model.design.survey.df == 6 and again._record.df == 6
-    np.testing.assert_array_equal(again.model.design.survey.factors.squares, ours.model.design.survey.factors.squares)
-    assert str(again.summary()) == str(ours.summary())
-    with pytest.raises(UnavailableError, match=r"collect\(\)"):
-        again.model.design.survey.stratum  # noqa: B018
 
 
 REPLICATED = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(regex="BRR|bootstrap"))
