@@ -146,7 +146,6 @@ LONG = (
     "tests/estimators/joint/test_anchor.py::test_every_interval",
     "tests/estimators/joint/test_anchor.py::test_risk_is_never", "tests/estimators/joint/test_large_samples.py",
     "tests/estimators/joint/test_reference.py::test_against_256", "tests/estimators/scans",
-    "tests/estimators/test_learned.py::test_a_learner_of_scikit", "tests/estimators/test_learned.py::test_plot",
     "tests/estimators/test_learned.py::test_terms_are", "tests/estimators/test_quantiles.py::test_intervals_hold",
     "tests/estimators/test_refits.py::test_joint_influence", "tests/estimators/test_refits.py::test_separable",
     "tests/inference/test_bootstrap.py::test_fault_35", "tests/inference/test_bootstrap.py::test_jre_of_many",

@@ -40,13 +40,7 @@ def compared_scores(scores: Array) -> Array:
 
 @dataclass(frozen=True)
 class ArmLimits:
-    """Smallest and largest scores of J arms in the rows of each arm, of a block or of all rows.
-
-    Parameters
-    ----------
-    low, high : ndarray, shape (K, J)
-        Infinite of an arm without rows.
-    """
+    """Smallest and largest scores of J arms in the rows of each arm, shape (K, J); infinite without rows."""
 
     low: Array
     high: Array
@@ -102,14 +96,8 @@ def ordered_series(record: FitRecord, wanted: Sequence[int]) -> tuple[list[Array
 class Counts:
     """Counts and sums over the rows of each arm with an outcome, shape (K,).
 
-    Parameters
-    ----------
-    unsupported, outside : ndarray of int
-        Observations outside the common support, and outside the limits of Crump et al.
-    above : ndarray of int
-        Observations that weigh more than a threshold.
-    heavy, total : ndarray
-        Sum of the weights of these, and of all observations.
+    Observations outside the common support, outside the limits of Crump et al., and above a threshold of the weights;
+    sum of the weights of these, `heavy`, and of all, `total`.
     """
 
     unsupported: NDArray[np.intp]
@@ -253,7 +241,8 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     rows: list[dict[str, Any]] = []
     if grid is None:  # for K arms scaled by 2 / K, the ratio of the mean scores
         grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
-    inference = InferenceOptions(cov_type=record.robust_option, rng=record.seed)  # needs no resampling
+    cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
+    inference = InferenceOptions(cov_type=cov_type, rng=record.seed)
     for limit in grid:
         trim = limit
         if isinstance(limit, int | float | np.number):  # of several arms a lower limit is an upper one too
@@ -284,17 +273,7 @@ BIN_SIZE = 100
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """Mean prediction and observed frequency in bins of rows with similar predictions.
-
-    Parameters
-    ----------
-    n : ndarray of int, shape (b,)
-        Rows of each bin.
-    predicted : ndarray, shape (b,)
-        Mean prediction, increasing.
-    observed : ndarray, shape (b,)
-        Observed frequency: the mean outcome of the rows.
-    """
+    """Rows `n` of each bin, increasing mean prediction and observed frequency, each of shape (b,)."""
 
     n: NDArray[np.intp]
     predicted: Array
@@ -302,21 +281,9 @@ class CalibrationBins:
 
 
 def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> CalibrationBins:
-    """Sort rows by their prediction and average them bin by bin.
+    """Average predictions (m,) and 0/1 outcomes in bins of `size` rows, sorted by prediction.
 
-    Parameters
-    ----------
-    predicted : ndarray, shape (m,)
-        Predicted probabilities.
-    observed : ndarray, shape (m,)
-        0 or 1; ties of `predicted` stay in the order given.
-    size : int, default 100
-        Rows in a bin. There are m // size bins, at least one; the last also takes what is left over.
-
-    Returns
-    -------
-    CalibrationBins
-        The bins, from the lowest predictions to the highest.
+    There are m // size bins, at least one; the last also takes what is left over. Ties stay in the order given.
     """
     order = np.argsort(predicted, kind="stable")
     starts = _starts(len(order), size)
@@ -394,10 +361,7 @@ def _checked(predicted: Array, binning: str, size: int) -> int:
     whole_number("size", size, 1)
     m = len(predicted)
     if binning == "published" and m < size:
-        raise DesignError(
-            f'binning="published" needs at least {size} answers with a confidence, one full bin; found {m}.\n'
-            'Type  binning="all".'
-        )
+        raise DesignError(f'binning="published" needs at least {size} answers; found {m}.\nUse `binning="all"`.')
     return m
 
 
@@ -482,7 +446,7 @@ class BalanceTest:
 
 
 def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
-    """Return the factor of treated - p in the weight of a balance condition, and its slope by the linear predictor."""
+    """Return the factor of treated - p in a balance condition, and its slope by the linear predictor."""
     if target == "treated":
         return 1 / (1 - p), p / (1 - p)
     if target == "control":
@@ -535,7 +499,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
     if not (plain and fitted and towards and sample.n_arms == 2 and not dependent):
         raise UnavailableError(
             "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "
-            "all, treated and control.\nType  res.balance()  for the differences themselves."
+            "all, treated and control.\nUse `res.balance()`."
         )
     columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
     squared = weights if record.frequency else weights**2

@@ -30,20 +30,7 @@ NAMELESS = Scope({}, {})
 
 
 def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.Call]:
-    """Find the calls of stateful transforms.
-
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    frame : mapping of str to object
-        The caller's variables, whose functions may have the same names.
-
-    Returns
-    -------
-    dict of str to ast.Call
-        By their text; a call inside of another comes before it.
-    """
+    """Find the calls of stateful transforms by their text; a call inside of another comes before it."""
     codes = dict.fromkeys(factor.code for term in (*formula.left, *formula.right) for factor in term.factors)
     calls = (call for code in codes for call in _calls(parsed(code)))
     own = {name for name in STATEFUL if is_function(frame.get(name)) and frame[name] is not STATEFUL[name]}

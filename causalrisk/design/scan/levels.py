@@ -28,7 +28,7 @@ from causalrisk.design.survey import (
     labels_of,
     replication_of,
 )
-from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, show, treatment_levels
+from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import add_up
 from causalrisk.runtime.system import memory
@@ -291,7 +291,6 @@ def arm_levels(found: FirstPass) -> Arms:
         treated=columns.treated,
         reference=columns.reference,
         levels=columns.levels,
-        call=f"from_formula(..., treat={show(columns.treat)}, ",
     )
 
 

@@ -227,7 +227,7 @@ class ScanReader:
             treat=by.treat.values[keep],
             weights=None if weights is None else weights[keep],
             cluster=None if by.cluster is None else by.cluster.values[keep],
-            offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name()), scanned=True),
+            offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name())),
             stratum=None if drawn is None or replicates is not None else drawn["stratum"][keep],
             multiplicities=multiplicities,
             drawn=drawn,
