@@ -60,12 +60,12 @@ def cut(*sizes):
 
 
 def sources(estimator, model):
-    """Yield scans with a number of workers: blocks that are coded once, rows on a disk, files read in every pass."""
+    """Yield scans with a number of workers: blocks of one row, blocks that are joined, and blocks that are cut."""
     yield in_blocks(cut(7, 1, 232)), 2
     if model in ON_DISK[estimator]:
-        yield cr.scan(cut(100, 140), keep="disk"), 1
+        yield cr.scan(cut(100, 140)), 1
     if model in ANEW[estimator]:
-        yield cr.scan(cut(100, 100, 40), keep="nothing"), 2
+        yield cr.scan(cut(100, 100, 40), block_rows=60), 2
 
 
 def printed(source, estimator, model, kind, **how):
