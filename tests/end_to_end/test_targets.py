@@ -292,7 +292,7 @@ def test_codings_of_several_levels_agree(coding):
 def test_what_several_arms_do_not_have():
     frame = random_arms(200)
     for options in ({"target": "treated"}, {"target": lambda e: e}, {"propensity_link": "probit"}):
-        with pytest.raises(cr.OptionError, match=rf"{next(iter(options))}=.*is for two arms; here are 3[^$]*Type"):
+        with pytest.raises(cr.OptionError, match=rf"{next(iter(options))}=.*is for two arms; here are 3"):
             fitted(cr.IPWRA, frame, treat="arm", reference="a", **options)
 
 
@@ -649,8 +649,6 @@ def test_least_squares_is_for_linear_models():
         ({"clip": (0.9, 0.1)}, r"clip=\(0.9, 0.1\); expected limits.*clip=\(0.01, 0.99\)"),
         ({"trim": "crmp"}, r"trim='crmp'.*'crump', 'separated'"),
         ({"effect": "rate"}, "effect='rate' is not known.*'ratio'"),
-        ({"effect": "OR"}, "effect='OR' is not known.*effect='odds_ratio'"),
-        ({"family": "logit"}, "family='logit' is not known.*family='binomial'"),
         ({"trim": "crumb"}, "trim='crump'"),
         ({"trim": (0.1, 0.9), "target": simulate(20)}, "Leave trim= out"),
         ({"propensity_loss": "calibrated", "target": "overlap"}, "propensity_loss"),
