@@ -139,7 +139,7 @@ AIPW.from_formula("bweight ~ mmarried, vce(robust)", b, treat="mbsmoke")
 AIPW.from_formula("bweight ~ mmarried", b, treat="mbsmoke", propensity=fit.propensity_scores)
     ! propensity_score=
 AIPW.from_formula("bweight ~ mmarried", b, treat="mbsmoke", link="probit")
-    ! link='identity', or
+    ! link='identity'
 compare([fit, fit])
     ! etable([a, b])
 fit.avg_predictions(by="mbsmoke")

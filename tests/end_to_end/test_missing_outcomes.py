@@ -340,7 +340,7 @@ def test_rows_that_miss_a_covariate_of_any_model_are_dropped():
     (ROWS.assign(y=ROWS.y.where(ROWS.d == 0)), "x1", DesignError, "arm '1'"),
     (ROWS.assign(y=np.nan), "x1", DesignError, "arm '0'"),
     (ROWS.assign(y=ROWS.y.where(ROWS.d == 0, 1.0)), "x1 * d", SeparationError, "observed='x1 \\* d'"),
-    (ROWS, "r", (DesignError, SeparationError), "whether the outcome|which outcomes are missing"),
+    (ROWS, "r", (DesignError, SeparationError), "is observed|which outcomes are missing"),
     (ROWS, "x1 + y", DesignError, "Take y out"),
     (ROWS, ROWS.r, OptionError, 'observed="x1 [+] x2"'),
 ])  # fmt: skip
