@@ -178,7 +178,10 @@ class FunctionTarget(TiltTarget):
     def _values(self, e: Array) -> Array:
         """Call the caller's function, and check its values."""
         name = getattr(self.tilt, "__name__", "target")
-        tilt = np.asarray(self.tilt(e), dtype=float)
+        try:
+            tilt = np.asarray(self.tilt(e), dtype=float)
+        except (AttributeError, LookupError, TypeError) as error:  # a function of the data, not of the score
+            raise _bad_tilt(name, f"no numbers for an array of scores ({error})") from error
         if tilt.shape != e.shape:
             raise _bad_tilt(name, f"shape {tilt.shape} for scores of shape {e.shape}")
         known = np.isfinite(e)  # a resample that cannot be fitted has no scores
