@@ -67,23 +67,10 @@ def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:
     return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Results of a pass: tallies of some series of `series_of`, by number, and limits of the scores."""
-
-    tallies: dict[int, Tally]
-    limits: ArmLimits
-
-    @classmethod
-    def of(cls, searches: Mapping[int, Search], rows: FittedRows) -> Seen:
-        """Return the tallies and limits of a block."""
-        tallies = {k: search.tally(series_of(rows, k)) for k, search in searches.items()}
-        return cls(tallies, ArmLimits.of(rows.scores, rows.arm))
-
-    def beside(self, other: Seen) -> Seen:
-        """Merge with the tallies and limits of other rows."""
-        tallies = {k: tally.beside(other.tallies[k]) for k, tally in self.tallies.items()}
-        return Seen(tallies, self.limits.beside(other.limits))
+def _seen(searches: Mapping[int, Search], rows: FittedRows) -> tuple[dict[int, Tally], ArmLimits]:
+    """Return the tallies of some series of `series_of`, by number, and the limits of the scores of a block."""
+    tallies = {k: search.tally(series_of(rows, k)) for k, search in searches.items()}
+    return tallies, ArmLimits.of(rows.scores, rows.arm)
 
 
 def series_of(rows: FittedRows, k: int) -> Array:
@@ -106,8 +93,8 @@ def order_statistics(record: FitRecord, ranks: Mapping[int, NDArray[np.intp]]) -
     """
     found, searches = dict[int, Array](), {k: Search(r, 0) for k, r in ranks.items()}
     while True:
-        seen = reduce(Seen.beside, record.over(partial(Seen.of, searches)))
-        for k, tally in seen.tallies.items():
+        tallies, limits = add_up(record.over(partial(_seen, searches)))
+        for k, tally in tallies.items():
             values = searches[k].found(tally)
             if values is None:
                 searches[k] = searches[k].narrowed(tally)
@@ -115,39 +102,20 @@ def order_statistics(record: FitRecord, ranks: Mapping[int, NDArray[np.intp]]) -
                 found[k] = values
                 del searches[k]
         if not searches:
-            return found, seen.limits
+            return found, limits
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Counts and sums over the rows of each arm with an outcome, shape (K,).
+def _counts(limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Array:
+    """Return counts and sums over the rows of each arm with an outcome, shape (5, K).
 
-    Observations outside the common support, outside the limits of Crump et al., and above a threshold of the weights;
-    sum of the weights of these, `heavy`, and of all, `total`.
+    Observations outside the common support, outside the limits of Crump et al., and above the threshold of their arm;
+    sum of the weights of these, and of all.
     """
-
-    unsupported: NDArray[np.intp]
-    outside: NDArray[np.intp]
-    above: NDArray[np.intp]
-    heavy: Array
-    total: Array
-
-    @classmethod
-    def of(cls, limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Counts:
-        """Return the counts of a block, given the thresholds of the arms."""
-        weights, units = held(rows, np.arange(len(rows.arm))) * rows.units, rows.units * rows.with_outcome
-        above = weights > threshold[rows.arm] * rows.units  # comparisons with an unknown threshold, NaN, are false
-
-        def by_arm(values: Array) -> Array:
-            return np.bincount(rows.arm, values, len(rows.scores)).astype(np.float64)
-
-        return cls(
-            unsupported=by_arm(units * ~limits.support(rows.scores)).astype(np.intp),
-            outside=by_arm(units * ~in_crump(rows.scores, cut)).astype(np.intp),
-            above=by_arm(units * above).astype(np.intp),
-            heavy=by_arm(np.where(above, weights, 0)),
-            total=by_arm(weights),
-        )
+    weights, units = held(rows, np.arange(len(rows.arm))) * rows.units, rows.units * rows.with_outcome
+    above = weights > threshold[rows.arm] * rows.units  # comparisons with an unknown threshold, NaN, are false
+    outside = ~limits.support(rows.scores), ~in_crump(rows.scores, cut), above
+    values = [*(units * mask for mask in outside), np.where(above, weights, 0), weights]
+    return np.stack([np.bincount(rows.arm, each, len(rows.scores)) for each in values])
 
 
 def _least_chances(rows: FittedRows) -> Array:
@@ -221,24 +189,24 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         cut = crump_cut(record.rows.scores, record.rows.weights)
     values, limits = order_statistics(record, ranks)
     threshold = np.array([values.get(n_arms + a, [np.nan])[0] for a in range(n_arms)])
-    counts = add_up(record.over(partial(Counts.of, limits, cut, threshold)))
+    unsupported, outside, above, heavy, total = add_up(record.over(partial(_counts, limits, cut, threshold)))
     missing = design.observation is not None
     chances = reduce(np.minimum, record.over(_least_chances)) if missing else np.ones(n_arms)
     low_and_high = dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
     tables = []
     for a, summary in enumerate(record.overlap):
-        top = counts.heavy[a] + (top_count(summary.n) - counts.above[a]) * threshold[a]
+        top = heavy[a] + (top_count(summary.n) - above[a]) * threshold[a]
         tables.append({
             "n": summary.n,
             **({"survey n": summary.alone_n} if design.weight_type == "probability" else {}),
             "effective n": summary.effective_n,
             "largest weight": summary.heaviest,
             "largest share": summary.largest_share,
-            "top 1% share": top / counts.total[a] if scanned else summary.top_share,
+            "top 1% share": top / total[a] if scanned else summary.top_share,
             **{f"score {q:.0%}": value for q, value in zip(QUANTILES, asked[a].of(values[a]), strict=True)},
-            "outside support": int(counts.unsupported[a]),
+            "outside support": int(unsupported[a]),
             **({"crump cut": cut} if n_arms > 2 else low_and_high),
-            "outside crump": int(counts.outside[a]),
+            "outside crump": int(outside[a]),
             **({"least chance": chances[a]} if missing else {}),
         })  # fmt: skip
     return pd.DataFrame(tables, index=pd.Index(design.labels, name="arm"))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import UnavailableError, check_alpha
+from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.outcome import LINEAR
 from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
@@ -219,6 +219,26 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         )
 
 
+BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
+
+
+def _note_arm(record: FitRecord, data: Any) -> None:
+    """Warn of a treatment that is set in all rows, as for g-computation elsewhere: here each arm is predicted."""
+    design, name = record.design, record.design.treat_name
+    if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or isinstance(design, ScannedDesign):
+        return
+    levels = data[name].unique()
+    position = design.arm_named(levels[0]) if len(levels) == 1 else None
+    if position is None or data.index.isin(design.index[design.arm == position]).all():
+        return
+    if (design.counts[position] / design.nobs) ** len(data) <= BY_CHANCE:
+        warn_user(
+            f"the treatment {name!r} is {levels[0]} in all rows, but the means of every arm are predicted.\n"
+            f"Use `arm={design.labels[position]!r}` for one arm.",
+            DesignWarning,
+        )
+
+
 @of_means
 def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
@@ -227,7 +247,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
-        A treatment among the columns is ignored. Predictions are at the exposure that the means are at; if those are
+        A treatment among the columns is ignored, with a warning if it is set to one arm. Predictions are at the exposure that the means are at; if those are
         the observed ones (or offsets), new rows need a column of them.
     arm : level or label, optional
         One arm; by default all.
@@ -246,6 +266,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     """
     check_unit_level(record, "predict(data)")
     data = exog if data is None else data
+    if arm is None:
+        _note_arm(record, data)
     labels = list(record.design.labels)
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
@@ -286,6 +308,8 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
         raise UnavailableError("predictions of a learner have no standard errors.\nUse `res.predict(data)`.")
     check_unit_level(record, "get_prediction(data)")
     data = exog if data is None else data
+    if arm is None:
+        _note_arm(record, data)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
     index = record.design.index if data is None else _index_of(data)

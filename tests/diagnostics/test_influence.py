@@ -134,20 +134,6 @@ def test_influence_of_clusters_is_leaving_them_out(frame, kind, weight_type):
         assert row["weight share"] == pytest.approx(shares[name].max()) and row["arm"] == shares[name].idxmax()
 
 
-def test_influence_of_clusters_of_jre_and_after_trimming(frame):
-    data = frame.assign(site=[f"s{k}" for k in np.arange(300) % 12])
-    joint = model(data, cr.JRE, cluster="site").fit(n_replicates=30, cov_type="cluster", anchor=0.3, rng=1)
-    exact, quick = (joint.influence(clusters=True, method=method)["change"] for method in ("exact", "influence"))
-    assert np.corrcoef(exact, quick)[0, 1] > 0.9
-    trimmed = model(data[data.site != "s3"], cluster="site", trim=(0.1, 0.9)).fit()
-    table = trimmed.influence(clusters=True)
-    kept = data.loc[trimmed.in_sample[trimmed.in_sample].index, "site"]
-    assert list(table.index) == [
-        site for site in dict.fromkeys(data.loc[data.site != "s3", "site"]) if site in set(kept)
-    ]
-    assert table["n"].to_dict() == kept.value_counts().to_dict()
-
-
 def test_clusters_cannot_be_left_out_where_there_are_none(frame):
-    with pytest.raises(cr.OptionError, match=r"\nType  clusters=False"):
+    with pytest.raises(cr.OptionError, match="cluster="):
         model(frame).fit().influence(clusters=True)

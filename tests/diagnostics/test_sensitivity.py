@@ -65,13 +65,6 @@ def test_e_values_of_outcome_regression_by_hand(frame, binary):
     assert row["E-value of limit"] == pytest.approx(bounded["E-value of limit"], rel=1e-10)
 
 
-def test_the_deviation_of_an_outcome_with_an_offset_goes_by_rows(frame):
-    data = cr.scan([frame.assign(t=1.0 + np.arange(300) % 2, y=np.exp(frame.y / 4))])
-    res = model(data, family="poisson", exposure="t", at_exposure="observed").fit()
-    with pytest.raises(cr.UnavailableError, match=r"type  data=data.collect\(\)"):
-        res.sensitivity()
-
-
 def test_bounds_by_hand(frame):
     res = model(frame).fit()
     outcomes, w = res.potential_outcomes, res.importance_weights

@@ -347,7 +347,7 @@ def test_the_path_of_a_fit_was_that_of_another_estimator(data):
     res = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d").fit(cov_type="robust", n_replicates=40)
     path = res.anchor_path()
     assert path.effect[path.chosen].item() == pytest.approx(res.effect, rel=1e-9)
-    with pytest.raises(cr.UnavailableError, match=r"Type  res\.anchor_path\(\)"):
+    with pytest.raises(cr.UnavailableError, match=r"Use `res\.anchor_path\(\)`"):
         res.penalty_path()
 
 

@@ -229,7 +229,7 @@ def test_effects_in_groups_of_a_stack_are_averages(stacked):
     np.testing.assert_allclose(found["estimate"], np.stack([of["estimate"] for of in of_fits], 1) @ weights, rtol=1e-9)
     everybody = res.effects_by(np.zeros(len(frame)))
     assert everybody["estimate"].item() == pytest.approx(res.effect, abs=1e-3 * res.effect_se)
-    moved = [project_effects(fit._record, groups_of(fit._record)).influence[:, 0] for fit in fits]
+    moved = [project_effects(fit._record, groups_of(fit._record))[1][:, 0] for fit in fits]
     errors = np.sqrt(res._record.choice_variance * (np.tensordot(weights, moved, 1) ** 2).sum(axis=0)) / len(frame)
     np.testing.assert_allclose(found["std err"], errors[::-1], rtol=1e-8)
 

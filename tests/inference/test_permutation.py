@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-import warnings
 from types import SimpleNamespace
 
 import joblib
@@ -15,7 +14,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.design.assignment import arrangements, assignment_of, coded_strata
+from causalrisk.design.assignment import assignment_of, coded_strata
 from causalrisk.models.estimators import Unadjusted
 from causalrisk.numerics.multiplicities import seed_sequence
 from tests.conftest import simulate
@@ -65,14 +64,6 @@ def test_seventy_assignments_of_four_and_four_are_taken_without_being_asked_for(
     extreme = (np.abs(drawn.null_distribution) >= abs(drawn.statistic) * (1 - 1e-9)).sum()
     assert drawn.pvalue == (1 + extreme) / 70
     assert drawn.mc_se == pytest.approx(math.sqrt(drawn.pvalue * (1 - drawn.pvalue) / 70))
-
-
-@pytest.mark.parametrize("arms", [[0, 0, 1, 1, 1], [2, 0, 1, 1, 0, 2]])
-def test_arrangements_are_all_there_are(arms):
-    found = arrangements(np.array(arms))
-    assert {tuple(row) for row in found.tolist()} == set(itertools.permutations(arms)) and len(found) == len(
-        set(itertools.permutations(arms))
-    )
 
 
 def test_draws_within_strata_are_equally_likely():
@@ -366,24 +357,3 @@ def test_the_default_is_quick_and_an_adjusted_treatment_is_told(estimator, prope
     assert found.n_permutations == count
     assert ("for randomized trials" in repr(found)) is told
     assert ("observational" in str(found.summary())) is told
-
-
-def test_the_plot_shows_every_permutation():
-    import matplotlib.pyplot as plt
-
-    found = unadjusted(EIGHT).permutation_test()
-    ax = found.plot()
-    heights = [sum(bar.get_height() for bar in bars) for bars in ax.containers]
-    assert heights == [70, round(70 * found.pvalue)]
-    assert set(ax.lines[0].get_xdata()) == {found.statistic}
-    plt.close(ax.figure)
-
-
-@pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.IPWRA])
-def test_nothing_is_warned_of_twice(estimator):
-    clusters = np.r_[0, 0, 1, 1, np.arange(N - 4) % 5 + 2]
-    with pytest.warns(cr.DesignWarning):
-        res = estimator.from_formula("y ~ x1 + rare", DATA, treat="d", cluster=clusters).fit()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a permutation without rows of a level drops it, of which a fit would warn
-        res.permutation_test(strata=PAIRS)
