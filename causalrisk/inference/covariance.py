@@ -70,52 +70,10 @@ LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain fo
 # --- resamples -------------------------------------------------------------------------------------------------------
 
 
-def run_bootstrap(
-    refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, workers: int, progress: bool
-) -> BootstrapDistribution:
-    """Refit each block of `width` resamples at once; `draw` returns the multiplicities (n, width) of a block.
-
-    Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker process
-    dies.
-    """
-    block = functools.partial(_refit_block, refitter, draw, n_boot, width)
-    parts: list[Refits] = []
-    try:
-        with (
-            ordered_map(
-                block,
-                -(-n_boot // width),
-                workers,
-                name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
-                remedy="Start workers with more memory, or use `fit(n_jobs=1)`.",
-            ) as results,
-            progress_bar(n_boot, progress) as advance,
-        ):
-            for part in results:
-                parts.append(part)
-                advance(part.values.shape[1])
-    except BrokenExecutor as error:
-        raise BootstrapError(
-            f"a worker process died, probably for lack of memory; resamples {len(parts) * width} to {n_boot - 1} were "
-            "lost. `err.results` has the estimate with robust standard errors.\nUse `fit(n_jobs=1)`."
-        ) from error
-    return distribution_of(parts)
-
-
 def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
     """Concatenate estimates under resamples."""
     every = Refits.joined(parts)
     return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
-
-
-def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
-    """Refit block `number`; the last may be narrower. Processes import it from here."""
-    first = number * width
-    return refitter.refit(draw(number, min(width, n_boot - first)), first)
-
-
-def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int, width: int) -> Array:
-    return np.hstack([draw(number * blocks + k, min(WIDTH, width - k * WIDTH)) for k in range(-(-width // WIDTH))])
 
 
 def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None) -> Refitter:
@@ -155,19 +113,19 @@ def resample_replicates(joint: JointRecord) -> ResampleReplicates:
 
 
 def drawn_or_weighed(
-    record: FitRecord, inference: InferenceOptions, notes: Notes, run: Callable[[FitRecord], BootstrapDistribution]
+    record: FitRecord, inference: InferenceOptions, notes: Notes
 ) -> tuple[FitRecord, BootstrapDistribution]:
-    """Bootstrap a fit with `run` and warn of failures; returns the record with the bootstrap used, and the resamples.
+    """Bootstrap a fit and warn of failures; returns the record with the bootstrap used, and the resamples.
 
     For JRE, unless a bootstrap was named: if too many draws of units fail, the units are weighted instead; if too many
     of these fail, influence functions are multiplied, which cannot fail.
     """
-    boot = run(record)
+    boot = bootstrap_of(record, inference)
     for kind in INSTEAD if weighs_instead([record], inference) else ():
         if boot.failed_share > inference.max_failed:
             notes.warn(weighed_message(record, kind, boot.failures, inference.max_failed), ResampleWarning)
             record = dataclasses.replace(record, bootstrap=kind)
-            boot = run(record)
+            boot = bootstrap_of(record, inference)
     note_failures(boot, notes)
     return record, boot
 
@@ -225,7 +183,11 @@ def bootstrap(
 def redone(
     refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, sample: Sample, inference: InferenceOptions
 ) -> BootstrapDistribution:
-    """Refit in memory under multiplicities that `draw` returns for a block, as `run_bootstrap`."""
+    """Refit in memory under multiplicities that `draw` returns for block number and width, shape (n, width).
+
+    Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker process
+    dies.
+    """
     needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
     if needed > free / 2:
         warn_user(
@@ -233,16 +195,35 @@ def redone(
             f'{free / 1e9:.2g} GB that are free.\nUse `cov_type="robust"`, or `scan` for data on disk.',
             ResampleWarning,
         )
-    workers = worker_count(inference.n_jobs, needed)
-    blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
-    return run_bootstrap(
-        refitter,
-        draw=functools.partial(_drawn_together, draw, blocks),
-        n_boot=n_boot,
-        width=WIDTH * blocks,
-        workers=workers,
-        progress=inference.progress,
-    )
+    width = WIDTH * max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
+    parts: list[Refits] = []
+    try:
+        with (
+            ordered_map(
+                functools.partial(_refit_block, refitter, draw, n_boot, width),
+                -(-n_boot // width),
+                worker_count(inference.n_jobs, needed),
+                name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
+                remedy="Start workers with more memory, or use `fit(n_jobs=1)`.",
+            ) as results,
+            progress_bar(n_boot, inference.progress) as advance,
+        ):
+            for part in results:
+                parts.append(part)
+                advance(part.values.shape[1])
+    except BrokenExecutor as error:
+        raise BootstrapError(
+            f"a worker process died, probably for lack of memory; resamples {len(parts) * width} to {n_boot - 1} were "
+            "lost. `err.results` has the estimate with robust standard errors.\nUse `fit(n_jobs=1)`."
+        ) from error
+    return distribution_of(parts)
+
+
+def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
+    """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
+    first, last = number * width, min((number + 1) * width, n_boot)
+    drawn = [draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)]
+    return refitter.refit(np.hstack(drawn), first)
 
 
 def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
@@ -466,7 +447,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)
             return _completed(dataclasses.replace(record, covariance=covariance, passes=None), notes)
-        record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
+        record, boot = drawn_or_weighed(record, inference, notes)
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
     return with_bootstrap(record, boot, notes)

@@ -169,6 +169,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
 # --- predictions -----------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Predictions:
     """Predicted mean outcomes with standard errors, a row a row of the new data and arm.
 
@@ -184,22 +185,17 @@ class Predictions:
         Degrees of freedom of the intervals; infinite for the normal distribution.
     """
 
-    def __init__(
-        self,
-        predicted_mean: pd.Series,
-        se_mean: pd.Series,
-        predictor: Array,
-        se_predictor: Array,
-        mean: Callable[[Array], Array],
-        df: float = np.inf,
-    ) -> None:
-        self.predicted_mean, self.se_mean = predicted_mean, se_mean
-        self._predictor, self._se_predictor, self._mean, self._df = predictor, se_predictor, mean, df
+    predicted_mean: pd.Series
+    se_mean: pd.Series
+    predictor: Array
+    se_predictor: Array
+    mean: Callable[[Array], Array]
+    df: float = np.inf
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return intervals of the mean, columns 0 and 1: those of the linear predictor, transformed."""
         check_alpha(alpha)
-        limits = self._mean(wald_interval(self._predictor, self._se_predictor, alpha, self._df))
+        limits = self.mean(wald_interval(self.predictor, self.se_predictor, alpha, self.df))
         return pd.DataFrame(limits, index=self.predicted_mean.index)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -219,12 +215,19 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         )
 
 
+STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
 BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
 
 
-def _note_arm(record: FitRecord, data: Any) -> None:
-    """Warn of a treatment that is set in all rows, as for g-computation elsewhere: here each arm is predicted."""
+def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
+    """Refuse a statistic instead of an arm, and warn of a treatment set in all rows: here each arm is predicted."""
     design, name = record.design, record.design.treat_name
+    if isinstance(arm, str) and arm in STATISTICS and design.arm_named(arm) is None:
+        raise TypeError(
+            f"arm={arm!r} is a statistic of other packages.\nUse `res.potential_outcomes` or `res.propensity_scores`."
+        )
+    if arm is not None:
+        return
     if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or isinstance(design, ScannedDesign):
         return
     levels = data[name].unique()
@@ -247,8 +250,9 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
-        A treatment among the columns is ignored, with a warning if it is set to one arm. Predictions are at the exposure that the means are at; if those are
-        the observed ones (or offsets), new rows need a column of them.
+        A treatment among the columns is ignored, with a warning if it is set to one arm.
+        Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
+        need a column of them.
     arm : level or label, optional
         One arm; by default all.
     exog : DataFrame or array_like, optional
@@ -266,8 +270,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     """
     check_unit_level(record, "predict(data)")
     data = exog if data is None else data
-    if arm is None:
-        _note_arm(record, data)
+    _check_arm(record, data, arm)
     labels = list(record.design.labels)
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
@@ -308,8 +311,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
         raise UnavailableError("predictions of a learner have no standard errors.\nUse `res.predict(data)`.")
     check_unit_level(record, "get_prediction(data)")
     data = exog if data is None else data
-    if arm is None:
-        _note_arm(record, data)
+    _check_arm(record, data, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
     index = record.design.index if data is None else _index_of(data)

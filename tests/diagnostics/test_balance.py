@@ -164,12 +164,9 @@ def test_balance_test_by_brute_force(frame, target):
 
 
 def test_refusals(frame):
-    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
-        built(frame, target="overlap").balance_test()
-    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
-        built(frame, propensity_link="probit").balance_test()
-    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
-        built(frame, target=frame[["x1", "x2", "x3"]]).balance_test()
+    for options in ({"target": "overlap"}, {"propensity_link": "probit"}, {"target": frame[["x1", "x2", "x3"]]}):
+        with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
+            built(frame, **options).balance_test()
     with pytest.raises(cr.CausalRiskError, match="no propensity score"):
         built(frame, cr.OutcomeRegression).balance()
     with pytest.raises(cr.CausalRiskError, match=r"one of .raw., .std."):

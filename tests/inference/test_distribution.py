@@ -83,4 +83,4 @@ def test_other_estimators_and_grids_are_refused():
     with pytest.raises(cr.OptionError, match="Hajek, AIPW"):
         fitted(cr.IPWRA).distribution()
     with pytest.raises(cr.OptionError, match="grid="):
-        fitted().distribution("all")
+        fitted().distribution([np.nan])

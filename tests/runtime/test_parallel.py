@@ -119,7 +119,7 @@ def test_fault_59_a_worker_dies(monkeypatch):
     with (
         processes(),
         pytest.raises(
-            cr.BootstrapError, match=r"(?s)a worker process died.* resamples \d+ to 319 .*Type  fit\(n_jobs=1\)"
+            cr.BootstrapError, match=r"(?s)a worker process died.* resamples \d+ to 319 .*Use `fit\(n_jobs=1\)`"
         ) as caught,
     ):
         model.fit(**options)
