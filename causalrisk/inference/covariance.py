@@ -346,16 +346,11 @@ def leave_one_out(
     total = unit_count(record.design) + in_frame(record)
     if record.passes is not None:
         return distribution_of([record.passes.refits(JACKKNIFE, record.seed, total)])
-    resampler = left_out_resampler(record)
+    resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
     refitter = refitter or refitter_of(record)
     return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
-
-
-def left_out_resampler(record: FitRecord) -> SampleResampler:
-    """Return the resampler that leaves one unit out in each column."""
-    return sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:

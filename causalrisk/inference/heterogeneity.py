@@ -30,6 +30,7 @@ from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.options import Adjustment, InferenceOptions
 from causalrisk.estimators.outcome import trained_rows
 from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.separate import project_arms
 from causalrisk.estimators.specification import DIFFERENCE, ArmMean, CorrectedMean, EffectScale, NormalizedMean
 from causalrisk.estimators.weights import row_weights
@@ -37,7 +38,6 @@ from causalrisk.inference.covariance import (
     bootstrap_of,
     jackknife_of,
     leave_one_out,
-    left_out_resampler,
     resample_covariance,
     resample_errors,
 )
@@ -562,11 +562,12 @@ def _has_resamples(record: FitRecord) -> bool:
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
     """Effects by columns in each refit, from the coefficients that the refits found."""
-    resampler = record.resampler()
     if record.cov_type == JACKKNIFE:
-        refits, resampler = leave_one_out(record, InferenceOptions()), left_out_resampler(record)
+        refits = leave_one_out(record, InferenceOptions())
+        resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     else:
         refits = bootstrap_of(record, InferenceOptions()) if record.boot is None else record.boot
+        resampler = record.resampler()
     n_refits, fit = len(refits.failures), record.weight_fit
     found = np.full((n_refits, record.design.n_arms - 1, columns.shape[1]), np.nan)
     for first in range(0, n_refits, WIDTH):
