@@ -134,7 +134,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     Parameters
     ----------
     by : {"arm", "unit"}
-        A row an arm, or a row a row of the sample.
+        One row per arm, or per row of the sample.
 
     Returns
     -------
@@ -381,7 +381,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
+        One row per bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
         several arms a block for each but the reference. Every row counts once, or as often as its frequency weight.
     """
     size, pairs = _predictions(record, bins)
@@ -395,7 +395,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Root mean squared gap between score and share treated over the bins of `calibration`, a row an arm."""
+    """Root mean squared gap between score and share treated over the bins of `calibration`, one row per arm."""
     size, pairs = _predictions(record, bins)
     values = [rms_calibration_error(*pair, size=size) for pair in pairs.values()]
     return pd.Series(values, index=pd.Index(list(pairs), name="arm"), name="calibration error")

@@ -130,7 +130,7 @@ def drawn_or_weighed(
     return record, boot
 
 
-INSTEAD = {  # kinds of bootstrap in the order in which they stand in for draws that fail: what is typed, what they are
+INSTEAD = {  # kinds of bootstrap in the order that replaces failed draws: what is typed, what they are
     "bayesian": ("bayesian", "fractional random weights of the {}"),
     "rademacher": ("multiplier", "random multipliers of the influence of the {}"),
 }
@@ -272,7 +272,7 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
     return np.asarray(record.choice_variance * (deviations.T @ deviations) / len(values))
 
 
-# --- multipliers in the place of resamples ---------------------------------------------------------------------------
+# --- the multiplier bootstrap ----------------------------------------------------------------------------------------
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
@@ -401,7 +401,7 @@ def jackknife_contributions(record: FitRecord, count: int) -> Array:
     return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)
 
 
-PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer robust errors are warned of
+PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer, robust errors trigger a warning
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 

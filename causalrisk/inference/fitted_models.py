@@ -119,7 +119,7 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a row of the sample; columns the effect, the arm means, then ``outcome[arm]: term`` and
+        One row per row of the sample; columns the effect, the arm means, then ``outcome[arm]: term`` and
         ``propensity: term``. With psi these numbers and s the observation weights, the robust covariance is
         (s psi)'(s psi) / (sum s)^2; within clusters s psi is summed first.
 
@@ -171,7 +171,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Predictions:
-    """Predicted mean outcomes with standard errors, a row a row of the new data and arm.
+    """Predicted mean outcomes with standard errors, one row per row of the new data and arm.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     Returns
     -------
     DataFrame or Series
-        A column an arm, or the one arm.
+        One column per arm, or the one arm.
 
     Raises
     ------
@@ -385,7 +385,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a row of the sample; a column an arm, of several learners under the name of each. Those of a row are by
+        One row per row of the sample; one column per arm, for several learners under their names. A row is predicted by
         models that were fitted to rows of other folds.
 
     Raises
@@ -409,8 +409,8 @@ def learner_fit(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a learner and arm: "r squared", one less the squared errors over those of the arm's mean; "intercept" and
-        "slope" of the outcomes on the predictions, which are 0 and 1 where these are calibrated.
+        One row per learner and arm: "r squared", one less the squared errors over those of the arm's mean; "intercept"
+        and "slope" of the outcomes on the predictions, which are 0 and 1 where these are calibrated.
 
     Raises
     ------
@@ -428,8 +428,8 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a fit: its effects, for two arms their robust standard error, of JRE with the factor for the choice of its
-        anchor, and its weight.
+        One row per fit: its effects, for two arms their robust standard error, of JRE with the factor for the choice of
+        its anchor, and its weight.
 
     Raises
     ------

@@ -491,7 +491,7 @@ class EquivalenceTest:
         Returns
         -------
         DataFrame
-            Columns 0 and 1, a row an estimate.
+            Columns 0 and 1, one row per estimate.
         """
         return pd.DataFrame(self.limits, index=self.names)
 
@@ -501,7 +501,7 @@ class EquivalenceTest:
         Returns
         -------
         DataFrame
-            A row an estimate: estimate, std err; statistic and p-value of each limit; the larger p-value; the
+            One row per estimate: estimate, std err; statistic and p-value of each limit; the larger p-value; the
             interval of level 1 - 2 alpha; and whether the estimate is shown to lie between the limits.
         """
         letter = statistic_names(self.df)[0]

@@ -333,7 +333,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     Returns
     -------
     DataFrame
-        A row an arm and value: estimate, std err, limits of the interval of each value by itself, and limits of the
+        One row per arm and value: estimate, std err, limits of the interval of each value by itself, and limits of the
         band that holds at all values of the grid in all arms at once. Standard errors are robust, clustered or of the
         survey design as those of the fit. There are none (NaN) where an arm has no outcomes on one side of the value,
         and no estimate where AIPW's logit of outcomes up to it has no finite fit.

@@ -10,11 +10,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.inference.intervals import (
-    acceleration_of,
-    bias_corrected_interval,
-    resample_standard_errors,
-)
+from causalrisk.inference.intervals import acceleration_of, bias_corrected_interval, resample_standard_errors
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, Resampler, Units, seed_sequence
 from tests.conftest import RHS, simulate
 
