@@ -67,20 +67,6 @@ def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
     assert np.corrcoef(quick, left_out)[0, 1] < 0.999  # why the default is exact
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.errors.ResampleWarning")
-@pytest.mark.parametrize(
-    ("kind", "objective", "method"),
-    [(cr.IPWRA, {}, "exact"), (cr.JRE, {}, "shifted"), (cr.JRE, {"objective": "erm"}, "shifted")],
-)
-def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind, objective, method):
-    res = lalonde_model(kind).fit(resamples=1 - np.eye(614), **objective)
-    change = res.boot_params["ATE"].to_numpy() - res.effect
-    table = res.influence(method=method)
-    assert np.corrcoef(change, table["change"])[0, 1] > 0.999999
-    plain = res.influence(method="influence")["change"]
-    assert np.corrcoef(change, plain)[0, 1] < 0.98
-
-
 @pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "overlap"}, {"propensity_link": "probit"}])
 def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
     data = frame[:150].assign(g=np.arange(150) % 30)

@@ -27,16 +27,6 @@ def test_same_seed_same_digits_whatever_the_threads(kind):
         np.testing.assert_array_equal(res.bse, fits[0].bse)
 
 
-def test_standard_error_options_do_not_move_the_estimate():
-    model = cr.JRE.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
-    base = model.fit(n_boot=20, n_replicates=40)
-    for other in ({"n_boot": 40}, {"cov_type": "robust"}, {"cov_type": "HC1"}, {"n_jobs": 2}):
-        draws = {} if "cov_type" in other else {"n_boot": 20}
-        assert model.fit(**({"n_replicates": 40} | draws | other)).effect == base.effect
-    more = model.fit(n_boot=40, n_replicates=40)
-    np.testing.assert_allclose(more.boot_params.iloc[:20], base.boot_params, rtol=1e-12)
-
-
 def test_bootstrap_standard_error_is_the_standard_deviation():
     res = cr.IPWRA.from_formula(f"y ~ {RHS}", simulate(200), treat="d").fit(cov_type="bootstrap", n_boot=120)
     np.testing.assert_allclose(res.bse, res.boot_params.std(ddof=1), rtol=1e-12)

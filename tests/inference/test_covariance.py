@@ -177,16 +177,6 @@ def test_progress_with_and_without_tqdm(monkeypatch, capsys):
     assert "70 of 70" in capsys.readouterr().err
 
 
-def test_number_of_replicates_a_warning_asks_for_is_enough():
-    """The Monte Carlo error falls as one over the root of the number: four times as many for half of it."""
-    model = built(cr.JRE, simulate(300, strength=1.2))
-    with pytest.warns(cr.MonteCarloWarning) as caught:
-        few = model.fit(cov_type="robust", n_replicates=20, objective="erm")
-    needed = int(str(caught[0].message).partition("n_replicates=")[2].partition(")")[0])
-    share = few.mc_se / few.effect_se
-    assert needed == pytest.approx(20 * (share / 0.05) ** 2, abs=100)
-
-
 def test_given_multiplicities_carry_the_probability_weights():
     frame = simulate(200).assign(w=np.random.default_rng(1).uniform(0.5, 2, 200))
     ones = np.ones((200, 3))

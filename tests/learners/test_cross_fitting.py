@@ -40,15 +40,6 @@ def test_each_row_is_predicted_by_fits_to_the_other_folds():
     assert found.index.equals(frame.index)
 
 
-def test_folds_keep_clusters_together_and_arms_in_proportion():
-    arm, clusters = np.repeat([0, 1, 2], [40, 30, 20]), np.arange(90) // 6
-    fold = folds_of(arm, None, 5)
-    assert [np.bincount(fold[arm == a]).tolist() for a in range(3)] == [[8] * 5, [6] * 5, [4] * 5]
-    whole = folds_of(arm, clusters, 5)
-    assert all(len(set(whole[clusters == g])) == 1 for g in range(15))
-    assert not np.array_equal(fold, folds_of(arm, None, 5, repeat=1))
-
-
 def test_weights_reach_the_learner():
     frame = sample().assign(w=lambda of: np.arange(len(of)) % 3 + 1)
     fold = folds_of(frame["d"].to_numpy(), None, 5)

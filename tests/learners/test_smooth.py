@@ -107,28 +107,6 @@ def test_many_blocks_of_rows_equal_a_plain_ridge():
     np.testing.assert_allclose(fit.predict(new), plain_ridge(X, y, fit.choice, new), rtol=1e-8, atol=1e-8)
 
 
-def test_curves_are_natural_cubic_splines():
-    """Two continuous derivatives, cubic between the knots, and a straight line beyond the outer ones."""
-    x = np.random.default_rng(3).exponential(size=200)[:, None]
-    basis = smooth_basis(x, np.ones(200))
-    knots = basis.centre + basis.scale * basis.knots[:, 0]
-    h = 1e-3
-
-    def derivative(at, order, side):
-        """Of cubics by differences on one side, exact but for rounding."""
-        steps = side * h * np.arange(4)
-        values = basis.columns((at + steps)[:, None])[:, 1:]
-        return np.linalg.solve(np.vander(steps, increasing=True), values)[order] * [1, 1, 2, 6][order]
-
-    for at in knots:
-        for order, tol in ((0, 1e-9), (1, 1e-7), (2, 1e-4)):
-            np.testing.assert_allclose(derivative(at, order, 1), derivative(at, order, -1), atol=tol)
-    assert np.abs(derivative(knots[1], 3, 1) - derivative(knots[1], 3, -1)).max() > 1
-    for line in (np.linspace(-5, knots[0], 5), np.linspace(knots[-1], 1e6, 5)):
-        second = np.diff(basis.columns(line[:, None]), n=2, axis=0)
-        np.testing.assert_allclose(second, 0, atol=1e-8)
-
-
 def test_few_values_make_no_curve_and_ties_no_equal_knots():
     x = np.repeat([0.0, 1.0, 2.0, 3.0], 10)
     tied = np.where(np.arange(40) < 30, 0.0, np.arange(40))
