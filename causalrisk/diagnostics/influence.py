@@ -45,7 +45,7 @@ def influence(
     arm : level or label, optional
         The arm whose effect it is, by default the first that is not the reference.
     clusters : bool, default False
-        Whether clusters are left out whole in the place of rows. By default exact while rows times clusters are no
+        Whether clusters are left out whole instead of rows. By default exact while rows times clusters are no
         more than with rows.
 
     Returns

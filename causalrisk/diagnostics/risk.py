@@ -119,11 +119,11 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row an estimator. "bias[arm]" and "net": means over the replicates of the bias of each arm and of one net of
-        another. "RMS net": root mean squared net bias; "sampling SD": root of the sampling variance of the effect,
+        One row per estimator. "bias[arm]" and "net": means over the replicates of the bias of each arm and of one net
+        of another. "RMS net": root mean squared net bias; "sampling SD": root of the sampling variance of the effect,
         averaged over the replicates; "RMS error": root of the sum of their squares, the expected ATE "risk". It is no
-        standard error: it takes scores as known, and is measured on the rows that JRE was trained on.
-        "correlation": of the arms' biases; the nearer to 1, the more they move together.
+        standard error: it takes scores as known, and is measured on the rows that JRE was trained on. "correlation": of
+        the arms' biases; the nearer to 1, the more they move together.
 
     Notes
     -----
@@ -140,9 +140,9 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row an anchor, the most cautious first: the (first) effect; "std err", from the influence function with each
-        unit held out; "robust se", the robust standard error, which has the errors of the outcome models too, NaN where
-        it was not needed; "variance ratio", the square of "std err" over the first anchor's, and "ratio se", the
+        One row per anchor, the most cautious first: the (first) effect; "std err", from the influence function with
+        each unit held out; "robust se", the robust standard error, which has the errors of the outcome models too, NaN
+        where it was not needed; "variance ratio", the square of "std err" over the first anchor's, and "ratio se", the
         standard error of this ratio over the units; "share", of draws of the ratios from the normal distribution of
         their errors in which this ratio plus half its standard error is the least; whether the optimiser converged;
         "held out", the anchor that the units held out choose, the geometric mean by the shares, which has a row of its
@@ -184,13 +184,13 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     Returns
     -------
     DataFrame
-        A row a penalty: effect, robust standard error, mean loss of the importance-weighted fit, mean squared net
+        One row per penalty: effect, robust standard error, mean loss of the importance-weighted fit, mean squared net
         bias "risk" (and "RMS net", its root), and whether the optimiser converged.
 
     Raises
     ------
     UnavailableError
-        If the objective is "risk", which has an anchor in the place of a penalty.
+        If the objective is "risk", which has an anchor instead of a penalty.
     """
     joint = joint_of(record)
     if joint.own_penalty is None:

@@ -92,36 +92,17 @@ def ordered_series(record: FitRecord, wanted: Sequence[int]) -> tuple[list[Array
     return ordered, reduce(ArmLimits.beside, limits)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Counts and sums over the rows of each arm with an outcome, shape (K,).
+def _counts(limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Array:
+    """Return counts and sums over the rows of each arm with an outcome, shape (5, K).
 
-    Observations outside the common support, outside the limits of Crump et al., and above a threshold of the weights;
-    sum of the weights of these, `heavy`, and of all, `total`.
+    Observations outside the common support, outside the limits of Crump et al., and above the threshold of their arm;
+    sum of the weights of these, and of all.
     """
-
-    unsupported: NDArray[np.intp]
-    outside: NDArray[np.intp]
-    above: NDArray[np.intp]
-    heavy: Array
-    total: Array
-
-    @classmethod
-    def of(cls, limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Counts:
-        """Return the counts of a block, given the thresholds of the arms."""
-        weights, units = held(rows, np.arange(len(rows.arm))) * rows.units, rows.units * rows.with_outcome
-        above = weights > threshold[rows.arm] * rows.units  # comparisons with an unknown threshold, NaN, are false
-
-        def by_arm(values: Array) -> Array:
-            return np.bincount(rows.arm, values, len(rows.scores)).astype(np.float64)
-
-        return cls(
-            unsupported=by_arm(units * ~limits.support(rows.scores)).astype(np.intp),
-            outside=by_arm(units * ~in_crump(rows.scores, cut)).astype(np.intp),
-            above=by_arm(units * above).astype(np.intp),
-            heavy=by_arm(np.where(above, weights, 0)),
-            total=by_arm(weights),
-        )
+    weights, units = held(rows, np.arange(len(rows.arm))) * rows.units, rows.units * rows.with_outcome
+    above = weights > threshold[rows.arm] * rows.units  # comparisons with an unknown threshold, NaN, are false
+    outside = ~limits.support(rows.scores), ~in_crump(rows.scores, cut), above
+    values = [*(units * mask for mask in outside), np.where(above, weights, 0), weights]
+    return np.stack([np.bincount(rows.arm, each, len(rows.scores)) for each in values])
 
 
 def _least_chances(rows: FittedRows) -> Array:
@@ -140,7 +121,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     Parameters
     ----------
     by : {"arm", "unit"}
-        A row an arm, or a row a row of the sample.
+        One row per arm, or per row of the sample.
 
     Returns
     -------
@@ -194,24 +175,24 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     threshold = np.full(n_arms, np.nan)
     if scanned:
         threshold = np.array([values[n_arms + a][n - top_count(n)] for a, n in enumerate(sizes)])
-    counts = add_up(record.over(partial(Counts.of, limits, cut, threshold)))
+    unsupported, outside, above, heavy, total = add_up(record.over(partial(_counts, limits, cut, threshold)))
     missing = design.observation is not None
     chances = reduce(np.minimum, record.over(_least_chances)) if missing else np.ones(n_arms)
     low_and_high = dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
     tables = []
     for a, summary in enumerate(record.overlap):
-        top = counts.heavy[a] + (top_count(summary.n) - counts.above[a]) * threshold[a]
+        top = heavy[a] + (top_count(summary.n) - above[a]) * threshold[a]
         tables.append({
             "n": summary.n,
             **({"survey n": summary.alone_n} if design.weight_type == "probability" else {}),
             "effective n": summary.effective_n,
             "largest weight": summary.heaviest,
             "largest share": summary.largest_share,
-            "top 1% share": top / counts.total[a] if scanned else summary.top_share,
+            "top 1% share": top / total[a] if scanned else summary.top_share,
             **{f"score {q:.0%}": np.percentile(values[a], 100 * q) for q in QUANTILES},
-            "outside support": int(counts.unsupported[a]),
+            "outside support": int(unsupported[a]),
             **({"crump cut": cut} if n_arms > 2 else low_and_high),
-            "outside crump": int(counts.outside[a]),
+            "outside crump": int(outside[a]),
             **({"least chance": chances[a]} if missing else {}),
         })  # fmt: skip
     return pd.DataFrame(tables, index=pd.Index(design.labels, name="arm"))
@@ -387,7 +368,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
+        One row per bin: rows, mean score "predicted", share treated "observed", and the "std err" of the latter; with
         several arms a block for each but the reference. Every row counts once, or as often as its frequency weight.
     """
     size, pairs = _predictions(record, bins)
@@ -401,7 +382,7 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
 
 
 def calibration_error(record: FitRecord, bins: int = 10) -> pd.Series:
-    """Root mean squared gap between score and share treated over the bins of `calibration`, a row an arm."""
+    """Root mean squared gap between score and share treated over the bins of `calibration`, one row per arm."""
     size, pairs = _predictions(record, bins)
     values = [rms_calibration_error(*pair, size=size) for pair in pairs.values()]
     return pd.Series(values, index=pd.Index(list(pairs), name="arm"), name="calibration error")

@@ -70,51 +70,10 @@ LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain fo
 # --- resamples -------------------------------------------------------------------------------------------------------
 
 
-def run_bootstrap(
-    refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, workers: int, progress: bool
-) -> BootstrapDistribution:
-    """Refit each block of `width` resamples at once; `draw` returns the multiplicities (n, width) of a block.
-
-    Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker process
-    dies.
-    """
-    block = functools.partial(_refit_block, refitter, draw, n_boot, width)
-    parts: list[Refits] = []
-    try:
-        with (
-            ordered_map(
-                block,
-                -(-n_boot // width),
-                workers,
-                name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
-                remedy="Start workers with more memory, or use `fit(n_jobs=1)`.",
-            ) as results,
-            progress_bar(n_boot, progress) as advance,
-        ):
-            for part in results:
-                parts.append(part)
-                advance(part.values.shape[1])
-    except BrokenExecutor as error:
-        raise BootstrapError(
-            f"a worker process died, probably for lack of memory; resamples {len(parts) * width} to {n_boot - 1} were "
-            "lost. `err.results` has the estimate with robust standard errors.\nUse `fit(n_jobs=1)`."
-        ) from error
-    return distribution_of(parts)
-
-
 def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
     """Concatenate estimates under resamples."""
     every = Refits.joined(parts)
     return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
-
-
-def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
-    """Refit block `number`; the last may be narrower. At the top of the module, so that processes can import it."""
-    return refitter.refit(draw(number, min(width, n_boot - number * width)))
-
-
-def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int, width: int) -> Array:
-    return np.hstack([draw(number * blocks + k, min(WIDTH, width - k * WIDTH)) for k in range(-(-width // WIDTH))])
 
 
 def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None) -> Refitter:
@@ -154,24 +113,24 @@ def resample_replicates(joint: JointRecord) -> ResampleReplicates:
 
 
 def drawn_or_weighed(
-    record: FitRecord, inference: InferenceOptions, notes: Notes, run: Callable[[FitRecord], BootstrapDistribution]
+    record: FitRecord, inference: InferenceOptions, notes: Notes
 ) -> tuple[FitRecord, BootstrapDistribution]:
-    """Bootstrap a fit with `run` and warn of failures; returns the record with the bootstrap used, and the resamples.
+    """Bootstrap a fit and warn of failures; returns the record with the bootstrap used, and the resamples.
 
     For JRE, unless a bootstrap was named: if too many draws of units fail, the units are weighted instead; if too many
     of these fail, influence functions are multiplied, which cannot fail.
     """
-    boot = run(record)
+    boot = bootstrap_of(record, inference)
     for kind in INSTEAD if weighs_instead([record], inference) else ():
         if boot.failed_share > inference.max_failed:
             notes.warn(weighed_message(record, kind, boot.failures, inference.max_failed), ResampleWarning)
             record = dataclasses.replace(record, bootstrap=kind)
-            boot = run(record)
+            boot = bootstrap_of(record, inference)
     note_failures(boot, notes)
     return record, boot
 
 
-INSTEAD = {  # kinds of bootstrap in the order in which they stand in for draws that fail: what is typed, what they are
+INSTEAD = {  # kinds of bootstrap in the order that replaces failed draws: what is typed, what they are
     "bayesian": ("bayesian", "fractional random weights of the {}"),
     "rademacher": ("multiplier", "random multipliers of the influence of the {}"),
 }
@@ -224,7 +183,11 @@ def bootstrap(
 def redone(
     refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, sample: Sample, inference: InferenceOptions
 ) -> BootstrapDistribution:
-    """Refit in memory under multiplicities that `draw` returns for a block, as `run_bootstrap`."""
+    """Refit in memory under multiplicities that `draw` returns for block number and width, shape (n, width).
+
+    Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker process
+    dies.
+    """
     needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
     if needed > free / 2:
         warn_user(
@@ -232,16 +195,35 @@ def redone(
             f'{free / 1e9:.2g} GB that are free.\nUse `cov_type="robust"`, or `scan` for data on disk.',
             ResampleWarning,
         )
-    workers = worker_count(inference.n_jobs, needed)
-    blocks = max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
-    return run_bootstrap(
-        refitter,
-        draw=functools.partial(_drawn_together, draw, blocks),
-        n_boot=n_boot,
-        width=WIDTH * blocks,
-        workers=workers,
-        progress=inference.progress,
-    )
+    width = WIDTH * max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
+    parts: list[Refits] = []
+    try:
+        with (
+            ordered_map(
+                functools.partial(_refit_block, refitter, draw, n_boot, width),
+                -(-n_boot // width),
+                worker_count(inference.n_jobs, needed),
+                name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
+                remedy="Start workers with more memory, or use `fit(n_jobs=1)`.",
+            ) as results,
+            progress_bar(n_boot, inference.progress) as advance,
+        ):
+            for part in results:
+                parts.append(part)
+                advance(part.values.shape[1])
+    except BrokenExecutor as error:
+        raise BootstrapError(
+            f"a worker process died, probably for lack of memory; resamples {len(parts) * width} to {n_boot - 1} were "
+            "lost. `err.results` has the estimate with robust standard errors.\nUse `fit(n_jobs=1)`."
+        ) from error
+    return distribution_of(parts)
+
+
+def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
+    """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
+    first, last = number * width, min((number + 1) * width, n_boot)
+    drawn = [draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)]
+    return refitter.refit(np.hstack(drawn))
 
 
 def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
@@ -290,7 +272,7 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
     return np.asarray(record.choice_variance * (deviations.T @ deviations) / len(values))
 
 
-# --- multipliers in the place of resamples ---------------------------------------------------------------------------
+# --- the multiplier bootstrap ----------------------------------------------------------------------------------------
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
@@ -364,16 +346,11 @@ def leave_one_out(
     total = unit_count(record.design) + in_frame(record)
     if record.passes is not None:
         return distribution_of([record.passes.refits(JACKKNIFE, record.seed, total)])
-    resampler = left_out_resampler(record)
+    resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
     refitter = refitter or refitter_of(record)
     return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
-
-
-def left_out_resampler(record: FitRecord) -> SampleResampler:
-    """Return the resampler that leaves one unit out in each column."""
-    return sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
@@ -424,7 +401,7 @@ def jackknife_contributions(record: FitRecord, count: int) -> Array:
     return np.where(worked[:, None], (times.sum() - 1) * (mean - left_out), 0.0)
 
 
-PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer robust errors are warned of
+PER_COEFFICIENT = 4  # observations of an arm for an outcome coefficient; with fewer, robust errors trigger a warning
 NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard error
 
 
@@ -465,7 +442,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)
             return _completed(dataclasses.replace(record, covariance=covariance, passes=None), notes)
-        record, boot = drawn_or_weighed(record, inference, notes, lambda of: bootstrap_of(of, inference))
+        record, boot = drawn_or_weighed(record, inference, notes)
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
     return with_bootstrap(record, boot, notes)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import UnavailableError, check_alpha
+from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.outcome import LINEAR
 from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
@@ -119,7 +119,7 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a row of the sample; columns the effect, the arm means, then ``outcome[arm]: term`` and
+        One row per row of the sample; columns the effect, the arm means, then ``outcome[arm]: term`` and
         ``propensity: term``. With psi these numbers and s the observation weights, the robust covariance is
         (s psi)'(s psi) / (sum s)^2; within clusters s psi is summed first.
 
@@ -169,8 +169,9 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
 # --- predictions -----------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Predictions:
-    """Predicted mean outcomes with standard errors, a row a row of the new data and arm.
+    """Predicted mean outcomes with standard errors, one row per row of the new data and arm.
 
     Parameters
     ----------
@@ -184,22 +185,17 @@ class Predictions:
         Degrees of freedom of the intervals; infinite for the normal distribution.
     """
 
-    def __init__(
-        self,
-        predicted_mean: pd.Series,
-        se_mean: pd.Series,
-        predictor: Array,
-        se_predictor: Array,
-        mean: Callable[[Array], Array],
-        df: float = np.inf,
-    ) -> None:
-        self.predicted_mean, self.se_mean = predicted_mean, se_mean
-        self._predictor, self._se_predictor, self._mean, self._df = predictor, se_predictor, mean, df
+    predicted_mean: pd.Series
+    se_mean: pd.Series
+    predictor: Array
+    se_predictor: Array
+    mean: Callable[[Array], Array]
+    df: float = np.inf
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return intervals of the mean, columns 0 and 1: those of the linear predictor, transformed."""
         check_alpha(alpha)
-        limits = self._mean(wald_interval(self._predictor, self._se_predictor, alpha, self._df))
+        limits = self.mean(wald_interval(self.predictor, self.se_predictor, alpha, self.df))
         return pd.DataFrame(limits, index=self.predicted_mean.index)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -219,6 +215,33 @@ def check_unit_level(record: FitRecord, what: str) -> None:
         )
 
 
+STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
+BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
+
+
+def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
+    """Refuse a statistic instead of an arm, and warn of a treatment set in all rows: here each arm is predicted."""
+    design, name = record.design, record.design.treat_name
+    if isinstance(arm, str) and arm in STATISTICS and design.arm_named(arm) is None:
+        raise TypeError(
+            f"arm={arm!r} is a statistic of other packages.\nUse `res.potential_outcomes` or `res.propensity_scores`."
+        )
+    if arm is not None:
+        return
+    if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or isinstance(design, ScannedDesign):
+        return
+    levels = data[name].unique()
+    position = design.arm_named(levels[0]) if len(levels) == 1 else None
+    if position is None or data.index.isin(design.index[design.arm == position]).all():
+        return
+    if (design.counts[position] / design.nobs) ** len(data) <= BY_CHANCE:
+        warn_user(
+            f"the treatment {name!r} is {levels[0]} in all rows, but the means of every arm are predicted.\n"
+            f"Use `arm={design.labels[position]!r}` for one arm.",
+            DesignWarning,
+        )
+
+
 @of_means
 def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any = None) -> pd.DataFrame | pd.Series:
     """Predict the mean outcome of new rows in each arm (not for JRE).
@@ -227,8 +250,9 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
-        A treatment among the columns is ignored. Predictions are at the exposure that the means are at; if those are
-        the observed ones (or offsets), new rows need a column of them.
+        A treatment among the columns is ignored, with a warning if it is set to one arm.
+        Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
+        need a column of them.
     arm : level or label, optional
         One arm; by default all.
     exog : DataFrame or array_like, optional
@@ -237,7 +261,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     Returns
     -------
     DataFrame or Series
-        A column an arm, or the one arm.
+        One column per arm, or the one arm.
 
     Raises
     ------
@@ -246,6 +270,7 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     """
     check_unit_level(record, "predict(data)")
     data = exog if data is None else data
+    _check_arm(record, data, arm)
     labels = list(record.design.labels)
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
@@ -286,6 +311,7 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
         raise UnavailableError("predictions of a learner have no standard errors.\nUse `res.predict(data)`.")
     check_unit_level(record, "get_prediction(data)")
     data = exog if data is None else data
+    _check_arm(record, data, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
     index = record.design.index if data is None else _index_of(data)
@@ -359,7 +385,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a row of the sample; a column an arm, of several learners under the name of each. Those of a row are by
+        One row per row of the sample; one column per arm, for several learners under their names. A row is predicted by
         models that were fitted to rows of other folds.
 
     Raises
@@ -383,8 +409,8 @@ def learner_fit(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a learner and arm: "r squared", one less the squared errors over those of the arm's mean; "intercept" and
-        "slope" of the outcomes on the predictions, which are 0 and 1 where these are calibrated.
+        One row per learner and arm: "r squared", one less the squared errors over those of the arm's mean; "intercept"
+        and "slope" of the outcomes on the predictions, which are 0 and 1 where these are calibrated.
 
     Raises
     ------
@@ -402,8 +428,8 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a fit: its effects, for two arms their robust standard error, of JRE with the factor for the choice of its
-        anchor, and its weight.
+        One row per fit: its effects, for two arms their robust standard error, of JRE with the factor for the choice of
+        its anchor, and its weight.
 
     Raises
     ------

@@ -30,6 +30,7 @@ from causalrisk.estimators.estimates import RELATIVE_ROUNDING
 from causalrisk.estimators.options import Adjustment, InferenceOptions
 from causalrisk.estimators.outcome import trained_rows
 from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimators.resampling import sample_resampler
 from causalrisk.estimators.separate import project_arms
 from causalrisk.estimators.specification import DIFFERENCE, ArmMean, CorrectedMean, EffectScale, NormalizedMean
 from causalrisk.estimators.weights import row_weights
@@ -37,7 +38,6 @@ from causalrisk.inference.covariance import (
     bootstrap_of,
     jackknife_of,
     leave_one_out,
-    left_out_resampler,
     resample_covariance,
     resample_errors,
 )
@@ -144,7 +144,7 @@ def effects_by(
     Returns
     -------
     DataFrame
-        A row a group, column or value (of several arms a row an effect and group): estimate, std err, z, P>|z| (t,
+        One row per group, column or value (for several arms per effect and group): estimate, std err, z, P>|z| (t,
         P>|t| where the fit has degrees of freedom), with `adjust` "adjusted P", and the limits of the interval; for
         groups also their n, rows or the sum of their frequency weights. Standard errors are robust, clustered where the
         fit is. After ``cov_type="jackknife"``, under replicate weights, and with the bootstrap of JRE they come from
@@ -235,7 +235,7 @@ def differences_by(
 ) -> pd.DataFrame:
     """Differences of the effects between groups: each group against each other, both ways.
 
-    The effects are those of `effects_by`.
+    `effects_by` describes the effects.
 
     Parameters
     ----------
@@ -251,9 +251,9 @@ def differences_by(
     Returns
     -------
     DataFrame
-        A row a pair of groups (of several arms an effect and pair), the second of which is subtracted: the columns of
-        `effects_by` without n. For a ratio or odds ratio the estimate is the quotient of the
-        two, for a percentage the quotient of the underlying ratios, in percent.
+        One row per pair of groups (for several arms per effect and pair), the second of which is subtracted: the
+        columns of `effects_by` without n. For a ratio or odds ratio the estimate is the quotient of the two, for a
+        percentage the quotient of the underlying ratios, in percent.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def differences_by(
 def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     """Test that the effect is the same in all groups.
 
-    The effects are those of `effects_by`.
+    `effects_by` describes the effects.
 
     Parameters
     ----------
@@ -444,7 +444,7 @@ def _as_tuple(name: Any) -> tuple[Any, ...]:
 def _index(
     record: FitRecord, names: Sequence[Any], levels: Sequence[str], pairs: Sequence[tuple[int, int]] | None = None
 ) -> pd.Index:
-    """Index with a row a name; for several arms, or pairs of them without the reference, a row an effect and name."""
+    """Index with one row per name; for several arms, or pairs without the reference, per effect and name."""
     rows, labels, effects = [_as_tuple(name) for name in names], record.design.labels, record.effect_names
     if pairs is not None:
         effects = [
@@ -562,11 +562,12 @@ def _has_resamples(record: FitRecord) -> bool:
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
     """Effects by columns in each refit, from the coefficients that the refits found."""
-    resampler = record.resampler()
     if record.cov_type == JACKKNIFE:
-        refits, resampler = leave_one_out(record, InferenceOptions()), left_out_resampler(record)
+        refits = leave_one_out(record, InferenceOptions())
+        resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     else:
         refits = bootstrap_of(record, InferenceOptions()) if record.boot is None else record.boot
+        resampler = record.resampler()
     n_refits, fit = len(refits.failures), record.weight_fit
     found = np.full((n_refits, record.design.n_arms - 1, columns.shape[1]), np.nan)
     for first in range(0, n_refits, WIDTH):
@@ -621,7 +622,7 @@ def pairwise(
     Returns
     -------
     DataFrame
-        A row a pair, indexed by the arm and the one it is compared with; with `adjust` a column "adjusted P" more.
+        One row per pair, indexed by the arm and the one it is compared with; with `adjust` a column "adjusted P" more.
 
     Raises
     ------

@@ -61,10 +61,12 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 def _check_without_direction(text: str, names: Sequence[str]) -> None:
     """Refuse a hypothesis with a sign such as >, which is no part of the name of a parameter."""
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    found = re.search("[<>≤≥]=?", re.sub(known, "", text))
+    found = re.search("[<>≤≥]=?", re.sub(known, lambda name: "_" * len(name[0]), text))
     if found is not None:
-        side = "smaller" if found[0][0] in "<≤" else "larger"
-        raise OptionError(f'{text!r} has the sign {found[0]}; expected =.\nUse `alternative="{side}"`.')
+        side, equal = "smaller" if found[0][0] in "<≤" else "larger", f"{text[: found.start()]}={text[found.end() :]}"
+        raise OptionError(
+            f'{text!r} has the sign {found[0]}; expected =.\nUse `res.t_test("{equal}", alternative="{side}")`.'
+        )
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
@@ -489,7 +491,7 @@ class EquivalenceTest:
         Returns
         -------
         DataFrame
-            Columns 0 and 1, a row an estimate.
+            Columns 0 and 1, one row per estimate.
         """
         return pd.DataFrame(self.limits, index=self.names)
 
@@ -499,7 +501,7 @@ class EquivalenceTest:
         Returns
         -------
         DataFrame
-            A row an estimate: estimate, std err; statistic and p-value of each limit; the larger p-value; the
+            One row per estimate: estimate, std err; statistic and p-value of each limit; the larger p-value; the
             interval of level 1 - 2 alpha; and whether the estimate is shown to lie between the limits.
         """
         letter = statistic_names(self.df)[0]

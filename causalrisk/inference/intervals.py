@@ -10,7 +10,6 @@ R's `boot.ci` interpolates on the normal scale instead.
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,16 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
-from causalrisk.errors import (
-    Failure,
-    OptionError,
-    ResampleWarning,
-    UnavailableError,
-    check_alpha,
-    listed,
-    one_of,
-    warn_user,
-)
+from causalrisk.errors import Failure, OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS, Interval
 from causalrisk.estimators.record import (
@@ -55,17 +45,14 @@ def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
     finite = np.where(np.isinf(df), 1.0, df)
     quantile = np.asarray(stdtrit(finite, 1 - alpha / 2))
     for _ in range(2):  # Newton steps on the distribution function: older versions of scipy have eight digits
-        quantile = quantile + (stdtr(finite, -quantile) - alpha / 2) / _t_density(quantile, finite)
+        density = np.exp(-(finite + 1) / 2 * np.log1p(quantile**2 / finite)) / (np.sqrt(finite) * beta(0.5, finite / 2))
+        quantile = quantile + (stdtr(finite, -quantile) - alpha / 2) / density
     return np.where(np.isinf(df), ndtri(1 - alpha / 2), quantile)
 
 
 def upper_quantile(level: float, df: float) -> float:
     """Return the value that T exceeds with probability `level`."""
     return float(critical_value(2 * level, df))
-
-
-def _t_density(values: Array, df: Array) -> Array:
-    return np.asarray(np.exp(-(df + 1) / 2 * np.log1p(values**2 / df)) / (np.sqrt(df) * beta(0.5, df / 2)))
 
 
 def two_sided(statistics: Array, df: Array | float = np.inf) -> Array:
@@ -398,6 +385,8 @@ def conf_int(
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
+    if isinstance(alpha, str) and alpha in record.names:
+        raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nUse `cols=[{alpha!r}]`.")
     check_alpha(alpha)
     method = one_of("method", method, (None, *INTERVALS))
     one_of("acceleration", acceleration, ("influence", "jackknife"))
@@ -409,7 +398,7 @@ def conf_int(
     else:
         limits = bootstrap_interval(record, str(method), alpha, acceleration)
     table = pd.DataFrame(limits, index=record.names)
-    return table if cols is None else table.loc[[_parameter(c, record.names) for c in cols]]
+    return table if cols is None else table.loc[[c if isinstance(c, str) else record.names[c] for c in cols]]
 
 
 def summary_frame(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
@@ -450,7 +439,7 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     Raises
     ------
     OptionError
-        If the method is not known, or null is no number.
+        If the method is not known.
     UnavailableError
         If the fit has no bootstrap, or one that has no such interval.
 
@@ -469,8 +458,6 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     0.002
     """
     method = one_of("method", method, ("studentized", "percentile", "basic"))
-    if null is not None and (isinstance(null, bool) or not isinstance(null, numbers.Real)):
-        raise OptionError(f"null={null!r}; expected a number.\nUse `null=0`.")
     estimate, boot, tested = record.estimate.params, record.used_boot, record.null
     check_resamples(record, method)
     if null is not None:
@@ -492,13 +479,3 @@ def _studentized(record: FitRecord) -> tuple[Array, Array]:
     boot, count = record.used_boot, len(record.estimate.params)
     errors = resample_standard_errors(record, count)[boot.failures == Failure.OK]
     return np.sqrt(record.choice_variance * np.diag(robust_covariance(record, False))[:count]), errors
-
-
-def _parameter(given: int | str, names: Sequence[str]) -> str:
-    if given in names:
-        return str(given)
-    if isinstance(given, numbers.Integral) and -len(names) <= given < len(names):
-        return names[given]
-    raise OptionError(
-        f"cols has {given!r}; expected positions or names of {listed(names)}.\nUse `cols=[{names[0]!r}]`."
-    )

@@ -7,7 +7,6 @@ correlations of the estimates), or by the p-values alone.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
@@ -90,13 +89,9 @@ class LargestModulus:
         size = self.factor.shape[1] - 1 + int(np.isfinite(df))
         fewer = int(np.ceil(np.log2(max(len(correlation) / MANY_TESTS, 1))))
         self.points = _spread_points(size, max(points - fewer, FEW_POINTS) if size > 1 else FEW_POINTS)
-
-    @functools.cached_property
-    def scale(self) -> Array:
-        """The variable s at the points, shape (N,)."""
-        if np.isinf(self.df):
-            return np.ones(self.points.shape[1])
-        return np.asarray(np.sqrt(2 * gammaincinv(self.df / 2, self.points[-1]) / self.df))
+        self.scale = np.ones(self.points.shape[1])  # the variable s at the points, shape (N,)
+        if np.isfinite(df):
+            self.scale = np.asarray(np.sqrt(2 * gammaincinv(df / 2, self.points[-1]) / df))
 
     def tail(self, threshold: float) -> float:
         """Probability that max |T| is at least the threshold; never less than one |T| has, nor more than all add up to.
@@ -338,7 +333,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     Returns
     -------
     DataFrame
-        A row an arm and value: estimate, std err, limits of the interval of each value by itself, and limits of the
+        One row per arm and value: estimate, std err, limits of the interval of each value by itself, and limits of the
         band that holds at all values of the grid in all arms at once. Standard errors are robust, clustered or of the
         survey design as those of the fit. There are none (NaN) where an arm has no outcomes on one side of the value,
         and no estimate where AIPW's logit of outcomes up to it has no finite fit.
@@ -433,15 +428,9 @@ def _grid(record: FitRecord, given: Any) -> Array:
         share = np.cumsum(design.weights[order]) / design.weights.sum()
         places = np.searchsorted(share, np.linspace(LEAST, 1 - LEAST, GRID_POINTS))
         return np.unique(design.y[order][places])
-    try:
-        values = np.unique(np.atleast_1d(np.asarray(given, dtype=float)))
-    except (TypeError, ValueError):
-        values = np.empty(0)
+    values = np.unique(np.asarray(given, dtype=float))
     if not values.size or not np.isfinite(values).all():
-        raise OptionError(
-            f"grid={given!r:.80}; expected values of {design.endog_name!r}.\n"
-            f"Use `grid=[{float(np.median(design.y)):.4g}]`."
-        )
+        raise OptionError(f"grid={given!r:.80}; expected numbers.\nUse `grid=[{float(np.median(design.y)):.4g}]`.")
     return values
 
 

@@ -57,16 +57,9 @@ Steps: TypeAlias = Generator[Array, Answer, tuple[Array, Choice]]
 class SmoothBasis:
     """Columns of the smooth regression: covariates, their curves and their products.
 
-    Parameters
-    ----------
-    centre, scale : ndarray, shape (p,)
-        Mean and standard deviation of each covariate; the scale of a constant is infinite, which makes it a zero.
-    curved : ndarray of int, shape (c,)
-        Covariates that have a curve.
-    knots : ndarray, shape (K, c)
-        Their knots, in standard deviations about the mean.
-    paired : bool
-        Whether the products of the covariates are among the columns.
+    `centre` and `scale` (p,) are mean and standard deviation of each covariate; the scale of a constant is infinite,
+    which makes it a zero. `curved` (c,) are the covariates that have a curve, `knots` (K, c) their knots in standard
+    deviations about the mean. `paired` says whether products of the covariates are among the columns.
     """
 
     centre: Array
@@ -121,25 +114,10 @@ class SmoothBasis:
             at += p - 1 - j
 
     def products(self, X: Array, y: Array, weights: Array, counts: Array, *, few: bool = False) -> Products:
-        """Return what ridge regression needs of rows.
+        """Return what ridge regression needs of rows: sums, or if there are `few` rows, no more than columns, these.
 
-        Parameters
-        ----------
-        X : ndarray, shape (n, p)
-            Covariates.
-        y : ndarray, shape (n,)
-            Outcomes, best about a number near their mean, so that no digits are lost.
-        weights : ndarray, shape (n,)
-            Non-negative weights.
-        counts : ndarray, shape (n,)
-            How many rows each one stands for.
-        few : bool, default False
-            Whether there are no more rows than columns, all blocks taken together.
-
-        Returns
-        -------
-        RidgeSums or RidgeRows
-            Sums over the rows; of few the rows themselves.
+        Outcomes are best about a number near their mean, so that no digits are lost; `counts` says how many rows each
+        one stands for.
         """
         if few:
             return RidgeRows(self.columns(X), y, weights, float(counts.sum()))
@@ -158,19 +136,9 @@ class SmoothBasis:
 
 
 def smooth_basis(X: Array, weights: Array) -> SmoothBasis:
-    """Return the basis of training rows: centres, scales and knots under their weights.
+    """Return the basis of covariates (n, p) of training rows under positive weights.
 
-    Parameters
-    ----------
-    X : ndarray, shape (n, p)
-        Covariates of the training rows.
-    weights : ndarray, shape (n,)
-        Positive weights.
-
-    Returns
-    -------
-    SmoothBasis
-        The basis. A covariate with fewer than five distinct values has no curve.
+    A covariate with fewer than five distinct values has no curve.
     """
     centre = weights @ X / weights.sum()
     scale = np.sqrt(weights @ (X - centre) ** 2 / weights.sum())
@@ -272,21 +240,13 @@ class Smooth:
         if (weights < 0).any() or not used.any():
             raise DesignError("sample_weight has negative values, or none above zero.")
         self.family.check(y[used], "y")
-        self._fit(X[used], y[used], weights[used])
-        return self
-
-    def _fit(self, X: Array, y: Array, weights: Array) -> None:
-        none = np.zeros(len(y), dtype=np.intp)
-        counts = self.weight_type == "frequency"
-        rows = LearnerRows(X, y, arm=none, fold=none, weights=weights, counts=counts, number=np.arange(len(y)))
+        n = int(used.sum())
+        none, counts = np.zeros(n, dtype=np.intp), self.weight_type == "frequency"
+        rows = LearnerRows(X[used], y[used], none, none, weights[used], counts=counts, number=np.arange(n))
         training = Training(lambda function: iter([function(rows)]), labels=("",), n_folds=1)
-        self.__dict__.update(smooth_fits({0: self}, training)[0][0].__dict__)
-
-    def fitted(self, basis: SmoothBasis | None, coefficients: Array, choice: Choice | None) -> Smooth:
-        """Return the learner with a fit."""
-        found = copy.copy(self)
-        found.basis, found.coefficients, found.choice = basis, coefficients, choice
-        return found
+        found = smooth_fits({0: self}, training)[0][0]
+        self.basis, self.coefficients, self.choice = found.basis, found.coefficients, found.choice
+        return self
 
     def predict(self, X: Any) -> Array:
         """Predict the mean of the outcome.
@@ -320,103 +280,47 @@ def _numbers(name: str, given: Any, ndim: int) -> Array:
     return found
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """What is seen of the outcomes of each arm in each fold, arrays of shape (K, F).
+def _census(n_arms: int, n_folds: int, rows: LearnerRows) -> Array:
+    """Return the number of rows, sum of weights, weighted sum, least and largest outcome by arm and fold, (5, K, F)."""
+    seen = np.flatnonzero(~np.isnan(rows.y))
+    cell, y, weights = (rows.arm[seen], rows.fold[seen]), rows.y[seen], rows.weights_of(seen)[0]
+    found = np.zeros((5, n_arms, n_folds))
+    found[3], found[4] = np.inf, -np.inf
+    for sums, values in zip(found[:3], (np.ones(len(y)), weights, weights * y), strict=True):
+        np.add.at(sums, cell, values)
+    np.minimum.at(found[3], cell, y)
+    np.maximum.at(found[4], cell, y)
+    return found
 
-    Parameters
-    ----------
-    rows : ndarray of int
-        Number of rows.
-    total, sums : ndarray
-        Sum of their weights, and weighted sum of the outcomes.
-    low, high : ndarray
-        Smallest and largest outcome; infinite without rows.
-    """
 
-    rows: NDArray[np.intp]
-    total: Array
-    sums: Array
-    low: Array
-    high: Array
-
-    @classmethod
-    def of(cls, n_arms: int, n_folds: int, rows: LearnerRows) -> Outcomes:
-        """Return those of a block of rows."""
-        seen, shape = np.flatnonzero(~np.isnan(rows.y)), (n_arms, n_folds)
-        cell, y, weights = (rows.arm[seen], rows.fold[seen]), rows.y[seen], rows.weights_of(seen)[0]
-        total, sums, low, high = (np.full(shape, value) for value in (0.0, 0.0, np.inf, -np.inf))
-        found = cls(np.zeros(shape, dtype=np.intp), total, sums, low, high)
-        np.add.at(found.rows, cell, 1)
-        np.add.at(found.total, cell, weights)
-        np.add.at(found.sums, cell, weights * y)
-        np.minimum.at(found.low, cell, y)
-        np.maximum.at(found.high, cell, y)
-        return found
-
-    def beside(self, other: Outcomes) -> Outcomes:
-        """Return those of these and other rows."""
-        return Outcomes(
-            self.rows + other.rows,
-            self.total + other.total,
-            self.sums + other.sums,
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-        )
-
-    def outside(self) -> Outcomes:
-        """Return those outside of each fold; of a single fold its own."""
-        n_folds = self.rows.shape[1]
-        if n_folds == 1:
-            return self
-        others = 1 - np.eye(n_folds, dtype=np.intp)
-        low, high = (
-            np.stack([limit(np.delete(values, f, axis=1), axis=1) for f in range(n_folds)], axis=1)
-            for limit, values in ((np.min, self.low), (np.max, self.high))
-        )
-        return Outcomes(self.rows @ others, self.total @ others, self.sums @ others, low, high)
+def _outside(census: Array) -> Array:
+    """Return the census of the rows outside of each fold; of a single fold its own."""
+    n_folds = census.shape[2]
+    if n_folds == 1:
+        return census
+    others = [np.delete(census, f, axis=2) for f in range(n_folds)]
+    low, high = (np.stack([limit(of[k], axis=1) for of in others], axis=1) for k, limit in ((3, np.min), (4, np.max)))
+    return np.stack([*(census[:3] @ (1.0 - np.eye(n_folds))), low, high])
 
 
 def smooth_fits(models: Mapping[int, Smooth], training: Training, workers: int = 1) -> dict[int, tuple[Smooth, ...]]:
-    """Fit the learner to the rows of some arms outside of each fold, or to all of them with a single fold.
-
-    Parameters
-    ----------
-    models : mapping of int to Smooth
-        The learner of each arm, not fitted.
-    training : Training
-        The rows.
-    workers : int, default 1
-        Fits at a time, of linear ones.
-
-    Returns
-    -------
-    dict of int to tuple of Smooth
-        For each arm the fitted learner of each fold.
-
-    Raises
-    ------
-    LearnerError
-        If an arm has no rows outside of a fold.
-    DesignError
-        If the mean of the outcomes is not above zero where the link is logarithmic.
-    """
+    """Fit the learner of some arms to their rows outside of each fold, or to all of them with a single fold."""
     n_arms, n_folds = len(training.labels), training.n_folds
-    census = functools.partial(Outcomes.of, n_arms, n_folds)
-    seen = add_up(training.over(census))
-    outside = seen.outside()
+    blocks = np.stack(list(training.over(functools.partial(_census, n_arms, n_folds))))
+    seen = np.stack([*blocks[:, :3].sum(axis=0), blocks[:, 3].min(axis=0), blocks[:, 4].max(axis=0)])
+    count, total, sums, low, high = _outside(seen)
     for a in models:
-        if (outside.rows[a] == 0).any():
-            raise without_training(training, a, int(np.argmin(outside.rows[a])))
-    shares = {a: PLACED / max(int(seen.rows[a].sum()), 1) for a in models}
+        if (count[a] == 0).any():
+            raise without_training(training, a, int(np.argmin(count[a])))
+    shares = {a: PLACED / max(int(seen[0, a].sum()), 1) for a in models}
     parts = list(training.over(functools.partial(_thinned, shares)))
     bases = {a: smooth_basis(*(np.concatenate([part[a][k] for part in parts]) for k in (0, 1))) for a in models}
-    few = {a for a, basis in bases.items() if outside.rows[a].min() <= basis.n_columns}
-    means, found = outside.sums / outside.total, dict[Fit, tuple[Array, Choice | None]]()
+    few = {a for a, basis in bases.items() if count[a].min() <= basis.n_columns}
+    means, found = sums / total, dict[Fit, tuple[Array, Choice | None]]()
     linear, others = list[Fit](), list[Fit]()
     for a, f in itertools.product(models, range(n_folds)):
-        if outside.low[a, f] == outside.high[a, f]:  # a family may have no finite predictor of it
-            found[a, f] = (np.array([outside.low[a, f]]), None)
+        if low[a, f] == high[a, f]:  # a family may have no finite predictor of it
+            found[a, f] = (np.array([low[a, f]]), None)
         else:
             (linear if models[a].family.linear else others).append((a, f))
     families = {a: model.family for a, model in models.items()}
@@ -424,10 +328,13 @@ def smooth_fits(models: Mapping[int, Smooth], training: Training, workers: int =
     if linear:
         found |= _linear_fits(wanted(tuple(linear)), training, workers)
     found |= _reweighted_fits(wanted(tuple(others)), training)
-    return {
-        a: tuple(model.fitted(None if found[a, f][1] is None else bases[a], *found[a, f]) for f in range(n_folds))
-        for a, model in models.items()
-    }
+    fitted: dict[int, tuple[Smooth, ...]] = {}
+    for a, model in models.items():
+        fitted[a] = tuple(copy.copy(model) for _ in range(n_folds))
+        for f, own in enumerate(fitted[a]):
+            own.coefficients, own.choice = found[a, f]
+            own.basis = None if own.choice is None else bases[a]
+    return fitted
 
 
 def _thinned(shares: Mapping[int, float], rows: LearnerRows) -> dict[int, tuple[Array, Array]]:
@@ -442,22 +349,9 @@ def _thinned(shares: Mapping[int, float], rows: LearnerRows) -> dict[int, tuple[
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Fits to be made.
+    """Fits to be made, by arm and fold, with the basis and family of each arm; `few` has arms of few rows.
 
-    Parameters
-    ----------
-    fits : tuple of tuple of int
-        Arm and fold of each.
-    bases : dict of int to SmoothBasis
-        The basis of each arm.
-    families : dict of int to OutcomeFamily
-        Its family and link of the outcome.
-    few : set of int
-        Arms with no more rows than columns.
-    means : ndarray, shape (K, F)
-        Mean outcome outside of each fold.
-    n_folds : int
-        F.
+    `means` (K, F) are the mean outcomes outside of each fold, `n_folds` is F.
     """
 
     fits: tuple[Fit, ...]

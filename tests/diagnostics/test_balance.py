@@ -9,7 +9,6 @@ import scipy.optimize
 import scipy.stats
 
 import causalrisk as cr
-from causalrisk.design.formulas import evaluation
 from tests.conftest import LALONDE_RHS, REFERENCE, RHS, simulate
 
 
@@ -110,33 +109,6 @@ def test_binary_columns_of_any_coding(frame):
     np.testing.assert_allclose(one.drop(columns=["kind", "unit"]), other.drop(columns=["kind", "unit"]), atol=1e-10)
 
 
-def test_columns_of_few_values_are_not_sorted_and_terms_are_evaluated_once(frame, monkeypatch):
-    levels = frame.assign(g=np.array(["u", "v", "w"])[np.arange(300) % 3], half=(frame.x2 > 0) / 2)
-    res = built(levels, propensity="x1 + b + g + half + x2")
-    sorted_columns, evaluated = [], []
-    unique, compiled = np.unique, evaluation.compile_terms
-    with monkeypatch.context() as m:
-        m.setattr(np, "unique", lambda x, *a, **k: sorted_columns.append(len(x)) or unique(x, *a, **k))
-        m.setattr(
-            evaluation, "compile_terms", lambda terms, *a, **k: evaluated.append(terms) or compiled(terms, *a, **k)
-        )
-        first = res.balance()
-        assert len(evaluated) == len({name for terms in evaluated for name in (t.name() for t in terms)})
-        assert len(sorted_columns) == 1 + sum(name in ("x1", "x2", "x3") for name in first.index)
-        assert len(first) > len(sorted_columns) + 4
-        evaluated.clear()
-        pd.testing.assert_frame_equal(res.balance(), first)
-        assert not evaluated
-    np.testing.assert_allclose(first.loc["g: v", "KS after"], abs(first.loc["g: v", "diff after"]), atol=1e-12)
-
-
-def test_levels_without_rows_in_a_group_are_left_out(frame):
-    levels = frame.assign(g=np.where(frame.index < 100, "u", np.array(["v", "w", "z"])[np.arange(300) % 3]))
-    table = built(levels, propensity="x1 + g").balance(by=np.where(levels.index < 200, "one", "two"), binary="std")
-    assert [name for name in table.loc["two"].index if name.startswith("g")] == ["g: v", "g: w", "g: z"]
-    assert "g: u" in table.loc["one"].index
-
-
 def test_calibrated_weights_balance_exactly(frame):
     table = built(frame, propensity="x1 + b", propensity_loss="calibrated").balance()
     np.testing.assert_allclose(table.loc[["x1", "b"], "diff after"], 0, atol=1e-10)
@@ -191,31 +163,10 @@ def test_balance_test_by_brute_force(frame, target):
     np.testing.assert_allclose(res.balance_test().statistic, found.fun, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("more", "df"), [("", 5), (" + I(mage**2) + mage:mmarried + mage:prenatal1", 8)], ids=["plain", "interactions"]
-)
-def test_balance_test_of_birth_weights_by_brute_force(cattaneo, more, df):
-    propensity = f"mmarried + mage + prenatal1 + fbaby{more}"
-    res = cr.Hajek.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", propensity=propensity).fit()
-    test, X = res.balance_test(), res.model.design.Z
-    columns = np.linalg.qr(X)[0] * np.sqrt(len(X))  # the statistic is the same for all columns of one span
-    start = np.linalg.lstsq(columns, X @ res.propensity_params.to_numpy(), rcond=None)[0]
-    found = scipy.optimize.minimize(
-        discrepancy(columns, cattaneo.mbsmoke.to_numpy(), "all"), start, method="BFGS", options={"gtol": 1e-5}
-    )
-    assert (test.df, test.converged) == (df, True)
-    np.testing.assert_allclose(test.statistic, found.fun, rtol=1e-6)
-    np.testing.assert_allclose(test.pvalue, scipy.stats.chi2.sf(found.fun, df), rtol=1e-4)
-    assert str(test).startswith(f"Balance: chi2({df}) = {test.statistic:.4f}")
-
-
 def test_refusals(frame):
-    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
-        built(frame, target="overlap").balance_test()
-    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
-        built(frame, propensity_link="probit").balance_test()
-    with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
-        built(frame, target=frame[["x1", "x2", "x3"]]).balance_test()
+    for options in ({"target": "overlap"}, {"propensity_link": "probit"}, {"target": frame[["x1", "x2", "x3"]]}):
+        with pytest.raises(cr.CausalRiskError, match=r"balance\(\)"):
+            built(frame, **options).balance_test()
     with pytest.raises(cr.CausalRiskError, match="no propensity score"):
         built(frame, cr.OutcomeRegression).balance()
     with pytest.raises(cr.CausalRiskError, match=r"one of .raw., .std."):

@@ -67,20 +67,6 @@ def test_influence_of_jre_against_dropping_the_row(lalonde, lalonde_model):
     assert np.corrcoef(quick, left_out)[0, 1] < 0.999  # why the default is exact
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.errors.ResampleWarning")
-@pytest.mark.parametrize(
-    ("kind", "objective", "method"),
-    [(cr.IPWRA, {}, "exact"), (cr.JRE, {}, "shifted"), (cr.JRE, {"objective": "erm"}, "shifted")],
-)
-def test_influence_is_the_jackknife_on_lalonde(lalonde, lalonde_model, kind, objective, method):
-    res = lalonde_model(kind).fit(resamples=1 - np.eye(614), **objective)
-    change = res.boot_params["ATE"].to_numpy() - res.effect
-    table = res.influence(method=method)
-    assert np.corrcoef(change, table["change"])[0, 1] > 0.999999
-    plain = res.influence(method="influence")["change"]
-    assert np.corrcoef(change, plain)[0, 1] < 0.98
-
-
 @pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "overlap"}, {"propensity_link": "probit"}])
 def test_influence_draws_the_replicates_of_the_seed_again(frame, options):
     data = frame[:150].assign(g=np.arange(150) % 30)
@@ -134,20 +120,6 @@ def test_influence_of_clusters_is_leaving_them_out(frame, kind, weight_type):
         assert row["weight share"] == pytest.approx(shares[name].max()) and row["arm"] == shares[name].idxmax()
 
 
-def test_influence_of_clusters_of_jre_and_after_trimming(frame):
-    data = frame.assign(site=[f"s{k}" for k in np.arange(300) % 12])
-    joint = model(data, cr.JRE, cluster="site").fit(n_replicates=30, cov_type="cluster", anchor=0.3, rng=1)
-    exact, quick = (joint.influence(clusters=True, method=method)["change"] for method in ("exact", "influence"))
-    assert np.corrcoef(exact, quick)[0, 1] > 0.9
-    trimmed = model(data[data.site != "s3"], cluster="site", trim=(0.1, 0.9)).fit()
-    table = trimmed.influence(clusters=True)
-    kept = data.loc[trimmed.in_sample[trimmed.in_sample].index, "site"]
-    assert list(table.index) == [
-        site for site in dict.fromkeys(data.loc[data.site != "s3", "site"]) if site in set(kept)
-    ]
-    assert table["n"].to_dict() == kept.value_counts().to_dict()
-
-
 def test_clusters_cannot_be_left_out_where_there_are_none(frame):
-    with pytest.raises(cr.OptionError, match=r"\nType  clusters=False"):
+    with pytest.raises(cr.OptionError, match="cluster="):
         model(frame).fit().influence(clusters=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -74,29 +73,12 @@ def test_crump_limits_meet_their_definition():
 LALONDE = "re78 ~ age + educ + black + hispan + married + nodegree + re74 + re75"
 
 
-def test_a_fit_whose_report_says_bad_has_warned():
-    """The survey controls of LaLonde: 58 of 185 treated are left once weighted; in a trial nearly all are."""
-    model = cr.IPWRA.from_formula(LALONDE, cr.datasets.load_lalonde("cps3"), treat="treat")
-    with pytest.warns(cr.OverlapWarning, match=r"the 185 rows of arm '1' weigh as much as 58\.3 rows"):
-        res = model.fit()
-    reading = read_overlap(res.overlap(), True, True)
-    assert reading.verdict == "bad"
-    fine = cr.IPWRA.from_formula(LALONDE, cr.datasets.load_lalonde("experimental"), treat="treat").fit()
-    assert read_overlap(fine.overlap(), False, True).verdict != "bad"
-
-
 @pytest.mark.parametrize(("everybody", "share", "warned"), [
     (True, 0.30, True), (True, 0.35, False), (False, 0.19, True), (False, 0.30, False),
 ])  # fmt: skip
 def test_the_least_effective_n_is_a_third_for_everybody_and_a_fifth_else(everybody, share, warned):
     arm = ArmWeights(100, 100 * share, 9.0, 0.1, 0.1, 0, 9.0, 100.0, 0.01, 100.0)
     assert bool(overlap_message([arm], ["a"], (0, 100) if everybody else None)) == warned
-
-
-def test_the_limits_of_the_warnings_are_in_their_docstrings():
-    for kind, word in ((cr.OverlapWarning, "third"), (cr.DesignWarning, "10"), (cr.MonteCarloWarning, "5%"),
-                       (cr.ResampleWarning, "200")):  # fmt: skip
-        assert word in kind.__doc__
 
 
 def coin_flip(n=1000, sd=1.3):
@@ -110,9 +92,8 @@ def kish(w):
     return w.sum() ** 2 / (w**2).sum()
 
 
-@pytest.mark.usefixtures("unprinted_plots")
-@pytest.mark.parametrize("sd", [0.65, 1.0, 1.3])
-def test_survey_weights_are_no_matter_of_overlap(sd, tmp_path):
+@pytest.mark.parametrize("sd", [0.65, 1.3])
+def test_survey_weights_are_no_matter_of_overlap(sd):
     frame, options = coin_flip(sd=sd), {"treat": "d", "weights": "w", "weight_type": "probability"}
     res = cr.IPWRA.from_formula("y ~ x", frame, **options).fit()  # warnings are errors
     table, total = res.overlap(), res.importance_weights * frame.w / frame.w.mean()
@@ -124,16 +105,8 @@ def test_survey_weights_are_no_matter_of_overlap(sd, tmp_path):
         assert row["largest share"] == pytest.approx(total[rows].max() / total[rows].sum())
     assert (table["effective n"] / table["n"] < [0.75, 0.75]).all()  # which were called thin or bad
     assert read_overlap(table, False, True).verdict == "good"
-    page = re.sub("<[^>]+>", "", res.report(tmp_path / "survey.html").read_text("utf-8"))
-    assert "Overlap is good" in page and "Overlap is bad" not in page
-    (line,) = [line for line in str(res.summary()).splitlines() if re.match(r"1 +\d{3,4} ", line)]
-    shown = table.loc["1", ["n", "survey n", "effective n", "largest weight"]]
-    np.testing.assert_allclose([float(word) for word in line.split()[1:5]], shown, atol=0.06)
-    told = str(res.explain())
-    assert f"of {table.loc['0', 'survey n']:.1f} by the probability weights alone" in told
     blocks = cr.IPWRA.from_formula("y ~ x", cr.scan([frame[:700], frame[700:]]), **options).fit()
     np.testing.assert_allclose(blocks.overlap(), table, rtol=1e-7)
-    assert f"{table.loc['1', 'survey n']:.1f}" in str(blocks.summary())
 
 
 def test_overlap_is_bad_under_survey_weights_where_it_is_without():
@@ -144,12 +117,6 @@ def test_overlap_is_bad_under_survey_weights_where_it_is_without():
         with pytest.warns(cr.OverlapWarning):
             res = model.fit()
         assert read_overlap(res.overlap(), True, True).verdict == "bad"
-
-
-def test_one_row_that_the_survey_makes_heavy_is_not_blamed_on_the_score():
-    frame = coin_flip(200, 0.1)
-    frame.loc[frame.index[frame.d == 1][0], "w"] = 60.0  # a third of the weight of its arm
-    cr.IPWRA.from_formula("y ~ x", frame, treat="d", weights="w", weight_type="probability").fit()
 
 
 def arms(n=3000):
@@ -167,9 +134,8 @@ def advice_of(data, formula, **options):
     return str(caught[0].message).splitlines()[-1]
 
 
-@pytest.mark.usefixtures("unprinted_plots")
 @pytest.mark.parametrize("scanned", [False, True])
-def test_arms_that_can_be_the_target_are_offered_and_do_not_warn(scanned, tmp_path):
+def test_arms_that_can_be_the_target_are_offered_and_do_not_warn(scanned):
     cps, three = cr.datasets.load_lalonde("cps3"), arms()
     for data, formula, options, offered in (
         (cps, LALONDE, {"treat": "treat"}, ["treated"]),
@@ -186,9 +152,3 @@ def test_arms_that_can_be_the_target_are_offered_and_do_not_warn(scanned, tmp_pa
         for name in others - set(offered):
             with pytest.warns(cr.OverlapWarning):
                 cr.IPWRA.from_formula(formula, source, target=name, **options).fit()
-    if not scanned:
-        with pytest.warns(cr.OverlapWarning):
-            res = cr.IPWRA.from_formula(LALONDE, cps, treat="treat").fit()
-        page = re.sub("<[^>]+>", "", unescape(res.report(tmp_path / "jobs.html").read_text("utf-8")))
-        assert "another population: " in page and 'target="treated"' in page
-        assert 'target="treated"' in str(res.explain())

@@ -50,28 +50,6 @@ def test_e_values_of_a_scan_are_those_in_memory(frame, options):
     pd.testing.assert_frame_equal(blocks, whole[list(blocks)], rtol=1e-7)
 
 
-@pytest.mark.parametrize("binary", [False, True])
-def test_e_values_of_outcome_regression_by_hand(frame, binary):
-    """Without covariates the means are averages; d is over the SD of all outcomes with divisor n."""
-    data = frame.assign(y=(frame.y > 0).astype(int)) if binary else frame
-    row = cr.OutcomeRegression.from_formula("y ~ 1", data, treat="d").fit().sensitivity().loc["1 vs 0"]
-    zero, one = data.groupby("d")["y"].mean()
-    ratio = one / zero if binary else np.exp(0.91 * (one - zero) / np.std(data.y))
-    assert row["ratio"] == pytest.approx(ratio, rel=1e-10)
-    assert row["E-value"] == pytest.approx(e_value(ratio), rel=1e-10)
-    assert ("SD of all outcomes" in row["basis"]) is not binary
-    assert list(row.index) == ["effect", "ratio", "basis", "E-value", "E-value of limit"]
-    bounded = cr.Hajek.from_formula("y ~ 1", data, treat="d", propensity="1").fit().sensitivity().loc["1 vs 0"]
-    assert row["E-value of limit"] == pytest.approx(bounded["E-value of limit"], rel=1e-10)
-
-
-def test_the_deviation_of_an_outcome_with_an_offset_goes_by_rows(frame):
-    data = cr.scan([frame.assign(t=1.0 + np.arange(300) % 2, y=np.exp(frame.y / 4))])
-    res = model(data, family="poisson", exposure="t", at_exposure="observed").fit()
-    with pytest.raises(cr.UnavailableError, match=r"type  data=data.collect\(\)"):
-        res.sensitivity()
-
-
 def test_bounds_by_hand(frame):
     res = model(frame).fit()
     outcomes, w = res.potential_outcomes, res.importance_weights

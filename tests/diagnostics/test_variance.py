@@ -55,12 +55,6 @@ def test_parts_of_the_variance_by_hand(frame):
     np.testing.assert_allclose(known, sum(parts))
 
 
-def test_parts_of_the_variance_towards_another_frame(frame):
-    other = simulate(500, seed=9)[["x1", "x2", "x3"]] * 0.8
-    res = model(frame, target=other).fit()
-    np.testing.assert_allclose(res.se_decomposition().loc["total", "std err"], res.effect_se)
-
-
 @pytest.mark.parametrize("kind", [*SEPARATE, cr.JRE])
 def test_the_observation_model_is_a_part_of_its_own(frame, kind):
     missing = frame.assign(y=frame.y.where(frame.x1 + frame.x2 * frame.d > -1))

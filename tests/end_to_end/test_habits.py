@@ -150,7 +150,7 @@ def test_a_treatment_set_for_a_prediction_is_warned_of(names):
     """As with g-computation elsewhere; few rows, those that are of the arm anyway, and a stated arm, are not."""
     fit, births = names["fit"], names["b"]
     for predict in (fit.predict, fit.get_prediction):
-        with pytest.warns(cr.DesignWarning, match=r"the treatment 'mbsmoke' is '1' in all rows .*\nType  arm='1'"):
+        with pytest.warns(cr.DesignWarning, match=r"the treatment 'mbsmoke' is 1 in all rows.*\nUse `arm='1'`"):
             predict(births.assign(mbsmoke=1))
     fit.predict(births[births.mbsmoke == 1])
     fit.predict(births.head(10).assign(mbsmoke=0))

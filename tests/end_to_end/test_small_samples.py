@@ -387,7 +387,7 @@ def test_many_coefficients_for_the_rows_of_an_arm_are_told_with_the_remedy(estim
     found = "arm '0' has 39 observations for 10 outcome coefficients, .* up to 14% too small"
     with pytest.warns(cr.DesignWarning, match=found) as told:
         res = model.fit(cov_type="robust", **options)
-    assert "Type  fit(small_sample=True, use_t=True)  " in str(told[0].message)
+    assert "Use `fit(small_sample=True, use_t=True)`" in str(told[0].message)
     assert "39 observations for 10 outcome coefficients" in " ".join(str(res.summary()).split())
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 
 import numpy as np
@@ -11,12 +10,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.estimators.overlap import arm_weights, overlap_message, remote_units
-from causalrisk.inference import covariance
-from causalrisk.propensity.replicates import BatchedWeights
-from causalrisk.runtime.workers import progress_bar
 from tests.conftest import RHS, simulate
-from tests.problems import problem
 
 MODELS = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE]
 QUICK = {"n_replicates": 40}
@@ -179,54 +173,8 @@ def test_progress_with_and_without_tqdm(monkeypatch, capsys):
     built(cr.IPWRA).fit(cov_type="bootstrap", n_boot=70, progress=True)
     assert "70/70" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    with progress_bar(10, True) as advance:
-        advance(4)
-        advance(6)
-    assert capsys.readouterr().err == "\rbootstrap: 4 of 10 resamples\rbootstrap: 10 of 10 resamples\n"
-    with progress_bar(10, False) as advance:
-        advance(10)
-    assert capsys.readouterr().err == ""
-    assert covariance.progress_bar is progress_bar
-
-
-def test_number_of_replicates_a_warning_asks_for_is_enough():
-    """The Monte Carlo error falls as one over the root of the number: four times as many for half of it."""
-    model = built(cr.JRE, simulate(300, strength=1.2))
-    with pytest.warns(cr.MonteCarloWarning) as caught:
-        few = model.fit(cov_type="robust", n_replicates=20, objective="erm")
-    needed = int(str(caught[0].message).partition("n_replicates=")[2].partition(")")[0])
-    share = few.mc_se / few.effect_se
-    assert needed == pytest.approx(20 * (share / 0.05) ** 2, abs=100)
-
-
-def test_spread_of_the_weights_by_hand():
-    summary = arm_weights(np.array([1.0, 1.0, 2.0, 4.0]), np.ones(4))
-    assert summary.effective_n == pytest.approx(64 / 22)
-    assert (summary.n, summary.largest, summary.top_share) == (4, 4.0, 0.5)
-    many = arm_weights(np.r_[np.ones(198), 10.0, 20.0], np.ones(200))
-    assert many.top_share == pytest.approx(30 / 228)
-    weighted = arm_weights(np.array([1.0, 2.0]), np.array([2.0, 1.0]))
-    assert weighted.effective_n == pytest.approx(2.0)
-    inverse, counts = np.array([1.0, 30.0, 5.0]), np.array([150.0, 3.0, 47.0])
-    counted = arm_weights(inverse, counts, counts)
-    assert counted.n == 200
-    assert counted.effective_n == pytest.approx(475**2 / (150 + 3 * 900 + 47 * 25))
-    assert (counted.top_share, counted.largest_share) == pytest.approx((60 / 475, 30 / 475))  # two of 200 observations
-    repeated = arm_weights(np.repeat(inverse, counts.astype(int)), np.ones(200))
-    np.testing.assert_allclose(dataclasses.astuple(counted), dataclasses.astuple(repeated), rtol=1e-12)
-
-
-def test_unusable_replicates_do_not_dilute_the_risk():
-    """Half the replicates unusable: the mean square of the rest, not half of it."""
-    parts = problem()
-    states, slices = parts.replicates(40).gamma[:, :20], parts.sample.slices
-    ones, rows = np.ones((parts.sample.n, 1)), parts.sample.y[:, None, None]
-    half = BatchedWeights(slices, parts.fit.model, ones, [states], 40)
-    all_used = BatchedWeights(slices, parts.fit.model, ones, [states], 20)
-    squares = [(weights.sums(ones, rows) ** 2).mean(axis=1) for weights in (half, all_used)]
-    np.testing.assert_allclose(*squares, rtol=1e-12)
-    at = parts.fit.as_resample()
-    np.testing.assert_allclose(half.moments(at).mean.w, all_used.moments(at).mean.w, rtol=1e-12)
+    built(cr.IPWRA).fit(cov_type="bootstrap", n_boot=70, progress=True)
+    assert "70 of 70" in capsys.readouterr().err
 
 
 def test_given_multiplicities_carry_the_probability_weights():
@@ -237,37 +185,6 @@ def test_given_multiplicities_carry_the_probability_weights():
     ipwra = built(cr.IPWRA, frame, weights="w", weight_type="probability").fit()
     np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-10)
     np.testing.assert_allclose(res.boot_params, np.tile(ipwra.params, (3, 1)), rtol=1e-9)
-
-
-def test_poor_overlap_is_told():
-    """A fifth of the rows' weight, a fifth of the rows, or hardly any counterparts."""
-    even = arm_weights(np.ones(100), np.ones(100))
-    assert overlap_message([even, even], ["a", "b"], remote_units(np.full((2, 200), 0.5))) == ""
-    heavy = arm_weights(np.r_[np.ones(99), 40.0], np.ones(100))
-    assert "one row holds 29% of the weight of arm 'b'" in overlap_message([even, heavy], ["a", "b"])
-    skewed = arm_weights(np.exp(np.linspace(0, 12, 100)), np.ones(100))
-    assert skewed.largest_share < 0.2
-    assert f"weigh as much as {skewed.effective_n:.1f} rows" in overlap_message([even, skewed], ["a", "b"])
-    remote = np.r_[np.full(190, 0.5), np.full(5, 1e-4), np.full(6, 0.9999)]
-    assert "11 of 201 rows have hardly a counterpart" in overlap_message(
-        [even, even], ["a", "b"], remote_units(np.stack([1 - remote, remote]))
-    )
-    few, units = np.array([0.5, 1e-4]), np.array([80.0, 20.0])
-    assert "20 of 100 observations have hardly" in overlap_message(
-        [even, even], ["a", "b"], remote_units(np.stack([1 - few, few]), units), "observation"
-    )
-
-
-def test_numbers_as_text_with_a_few_odd_values():
-    frame = simulate(200)
-    frame["x2"] = [f"{v:.1f}" for v in frame.x2 * 3]
-    frame.loc[3, "x2"] = "."
-    with pytest.raises(cr.DesignError, match=r"(?s)numbers as text, but for '\.'.*errors=\"coerce\""):
-        built(cr.IPWRA, frame)
-
-
-def test_model_repr():
-    assert repr(built(cr.IPWRA)) == f"IPWRA: y ~ {RHS}, d: 1 vs 0, n 200"
 
 
 def test_contributions_of_a_target_frame_and_without_a_propensity_model():

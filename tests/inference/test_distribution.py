@@ -66,42 +66,6 @@ def test_bands_are_as_wide_as_the_largest_of_the_correlated_statistics():
     assert reach.to_numpy() == pytest.approx(np.full(8, critical), rel=0.01)
 
 
-def gini(y, weight):
-    """As on the page: the Gini coefficient plus the influence of each row on it."""
-    share = weight / weight.sum()
-    mean, apart = share @ y, np.abs(y[:, None] - y) @ share
-    value = share @ apart / (2 * mean)
-    return value + (apart - share @ apart) / mean - value * (y - mean) / mean
-
-
-def test_gini_coefficients_are_means_of_a_column():
-    """The coefficient of the weighted outcomes, by sorted sums, and its derivative by the weight of a row."""
-    data = DATA.head(200).assign(z=lambda data: np.exp(data.y / 2), w=1 + np.arange(200) % 3)
-    given = {"treat": "d", "propensity": "x1 + x2", "weight_type": "probability"}
-
-    def of_arms(observed):
-        weights = Hajek.from_formula("z ~ 1", data, weights=observed, **given).fit().importance_weights * observed
-        found = []
-        for arm in (0, 1):
-            own = data[arm == data.d].sort_values("z").z
-            share = weights[own.index] / weights[own.index].sum()
-            rank = share.cumsum() - share / 2
-            found.append(2 * share @ (own * rank) / (share @ own) - 1)
-        return weights, np.array(found)
-
-    weights, coefficients = of_arms(data.w)
-    for arm in (0, 1):
-        rows = data.index[arm == data.d]
-        data.loc[rows, "part"] = gini(data.z[rows].to_numpy(), weights[rows].to_numpy())
-    res = Hajek.from_formula("part ~ 1", data, weights="w", **given).fit()
-    np.testing.assert_allclose(res.params.iloc[1:], coefficients, rtol=1e-10)
-    influence, mean = res.estimating_equations()[["POM[0]", "POM[1]"]].to_numpy(), data.w.mean()
-    for row in (0, 1, 2):
-        step = np.where(data.index == row, 1e-4, 0.0)
-        slope = (of_arms(data.w + step)[1] - of_arms(data.w - step)[1]) / 2e-4 * len(data) * mean
-        np.testing.assert_allclose(influence[row], slope, rtol=1e-6)
-
-
 def test_functions_rise_and_have_no_error_beyond_the_outcomes_of_an_arm():
     low, high = DATA.y.min(), DATA.y.max()
     found = fitted().distribution([low - 1, *np.quantile(DATA.y, [0.1, 0.5, 0.9]), high])
@@ -115,15 +79,8 @@ def test_functions_rise_and_have_no_error_beyond_the_outcomes_of_an_arm():
         assert (inner["band high"] >= inner["0.975]"]).all()
 
 
-def test_the_plot_has_a_step_function_an_arm():
-    res = fitted(Hajek)
-    ax = res.plot_distribution(grid=GRID)
-    assert [line.get_label() for line in ax.lines] == ["d = 0", "d = 1"]
-    assert ax.lines[1].get_ydata() == pytest.approx(res.distribution(GRID).loc["1", "estimate"].to_numpy())
-
-
 def test_other_estimators_and_grids_are_refused():
     with pytest.raises(cr.OptionError, match="Hajek, AIPW"):
         fitted(cr.IPWRA).distribution()
-    with pytest.raises(cr.OptionError, match="Type  grid="):
-        fitted().distribution("all")
+    with pytest.raises(cr.OptionError, match="grid="):
+        fitted().distribution([np.nan])

@@ -49,19 +49,6 @@ def test_calibrated_coefficients_balance_the_arm_they_are_named_for(estimator, t
     assert named == [f"propensity: {name}" for name in gamma.index]
 
 
-@pytest.mark.parametrize("loss", ["ml", "calibrated"])
-@pytest.mark.parametrize("scores", ["two", "three"])
-def test_a_clip_that_clips_nothing_changes_no_name_and_a_scan_has_them_too(scores, loss):
-    data = three_arms()
-    data = data.assign(d=(data.d > 0) * 1) if scores == "two" else data
-    options = {"treat": "d", "reference": 0, "propensity_loss": loss}
-    plain = cr.IPWRA.from_formula(FORMULA, data, **options).fit()
-    for source in (data, cr.scan([data[:150], data[150:]])):
-        clipped = cr.IPWRA.from_formula(FORMULA, source, clip=(1e-6, 1 - 1e-6), **options).fit()
-        pd.testing.assert_series_equal(clipped.propensity_params, plain.propensity_params, rtol=1e-7)
-        pd.testing.assert_series_equal(clipped.propensity_bse, plain.propensity_bse, rtol=1e-6)
-
-
 @pytest.mark.parametrize("family", ["gaussian", "binomial", "poisson"])
 def test_predictions_equal_statsmodels(family):
     frame = simulate(400).assign(y=lambda f: np.clip(np.round(f.y), 0, 1 if family == "binomial" else None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import causalrisk as cr
@@ -71,17 +70,6 @@ def test_it_is_so_for_other_models(data, formula, options):
     check(*both(data, formula, options=options))
 
 
-@pytest.mark.parametrize("family", ["gaussian", "binomial"])
-def test_it_is_so_of_a_scan(data, family, tmp_path):
-    path = tmp_path / "rows.csv"
-    data.to_csv(path, index=False)
-    formula = FORMULA if family == "gaussian" else "z ~ x1"
-    memory, _ = both(data, formula, options={"family": family})
-    scanned, start = both(cr.scan(path, block_rows=70), formula, options={"family": family})
-    check(scanned, start)
-    pd.testing.assert_frame_equal(scanned.start_difference(), memory.start_difference(), rtol=1e-7)
-
-
 def test_the_summary_has_it_and_a_fit_without_bootstrap_does_not(data):
     model = cr.JRE.from_formula(FORMULA, data, treat="d")
     assert "JRE - IPWRA" in str(model.fit(n_boot=20).summary())
@@ -89,11 +77,3 @@ def test_the_summary_has_it_and_a_fit_without_bootstrap_does_not(data):
     assert "JRE - IPWRA" not in str(robust.summary())
     with pytest.raises(cr.UnavailableError, match=r"model\.fit\(cov_type=\"bootstrap\"\)"):
         robust.start_difference()
-
-
-def test_a_share_that_is_none_is_refused(data):
-    model = cr.JRE.from_formula(FORMULA, data, treat="d")
-    with pytest.raises(cr.OptionError, match="share=1"):
-        model.fit(share=1.5)
-    with pytest.raises(cr.OptionError, match="Leave share= out"):
-        model.fit(objective="erm", share=1)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError, scan
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression, UnavailableError
 from causalrisk.models.estimators import Unadjusted
 from tests.conftest import in_blocks
-from tests.dask_stub import cluster
 
 F = "bweight ~ mage + medu + C(site)"
 
@@ -122,17 +120,6 @@ def test_joint_fits_have_scores_and_weights_and_their_start_has_predictions(birt
     np.testing.assert_allclose(start["potential_outcome[1]"], whole.start.potential_outcomes["1"], rtol=1e-9)
 
 
-def test_workers_write_the_same_file(births, tmp_path):
-    for k, part in enumerate(cut(births)):
-        part.to_parquet(tmp_path / f"{k}.parquet")
-    data = scan(f"{tmp_path}/*.parquet", block_rows=100)
-    res = fitted(IPWRA, data, trim=(0.1, 0.35))
-    alone = res.write_units(tmp_path / "alone.pq").read_bytes()
-    assert res.write_units(tmp_path / "threads.pq", n_jobs=2).read_bytes() == alone
-    with cluster("works"):
-        assert res.write_units(tmp_path / "cluster.pq").read_bytes() == alone
-
-
 @pytest.mark.parametrize("name", ["propensity_scores", "importance_weights", "potential_outcomes"])
 def test_properties_of_a_scan_say_that_units_can_be_written(births, name):
     res = fitted(IPWRA, in_blocks(cut(births)))
@@ -149,12 +136,3 @@ def test_results_from_a_file_do_not_know_their_scan(births, tmp_path):
     with pytest.raises(UnavailableError, match="has no rows of a scan"):
         res.write_units(tmp_path / "units.parquet")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_progress_counts_the_rows(births, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    res = fitted(IPWRA, scan(cut(births)))
-    units(res, tmp_path)
-    assert capsys.readouterr().err == ""
-    units(res, tmp_path, progress=True)
-    assert capsys.readouterr().err.rpartition("\r")[2] == f"pass 1: {res.nobs} of {res.nobs} rows\n"

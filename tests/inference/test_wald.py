@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +9,7 @@ import statsmodels.api as sm
 from scipy.stats import norm
 
 import causalrisk as cr
-from causalrisk.estimators.specification import SCALES
-from causalrisk.inference.intervals import effect_interval, effect_tests, ratio_and_p, wald_interval, wald_statistic
+from causalrisk.inference.intervals import wald_interval, wald_statistic
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
@@ -100,57 +97,6 @@ def test_the_symmetric_interval_is_there_on_request(frame, effect):
     assert row.p_value == pytest.approx(float(test.pvalue), rel=1e-9)
     plain = fit(frame, "difference")
     pd.testing.assert_frame_equal(plain.conf_int(), plain.conf_int(method="delta"))
-
-
-@pytest.mark.usefixtures("unprinted_plots")
-@pytest.mark.parametrize("kind", [cr.IPWRA, cr.JRE], ids=lambda m: m.__name__)
-def test_every_output_prints_the_same_interval(frame, kind, tmp_path):
-    options = {"n_boot": 20, "n_replicates": 10} if kind is cr.JRE else {}
-    res = fit(frame, "ratio", kind, **options)
-    low, high = res.conf_int().iloc[0]
-    z = res.tvalues.iloc[0]
-    row = res.tidy().iloc[0]
-    np.testing.assert_allclose([row.conf_low, row.conf_high, row.statistic], [low, high, z], rtol=1e-12)
-    frame_row = res.summary_frame().iloc[0]
-    np.testing.assert_allclose(frame_row[["z", "[0.025", "0.975]"]].astype(float), [z, low, high], rtol=1e-12)
-    line = next(line for line in str(res.summary()).splitlines() if line.startswith("ATE ratio"))
-    assert float(line.split()[-1]) == pytest.approx(high, rel=1e-2) and f"{z:.2f}" in line
-    explained = " ".join(str(res.explain()).split())
-    said = re.search(r"interval (\S+) to (\S+)\. ", explained)
-    assert f"z = {z:.2f}" in explained and said is not None
-    np.testing.assert_allclose([float(said[1]), float(said[2])], [low, high], rtol=1e-2)
-    pairs = res.pairwise().iloc[0]
-    np.testing.assert_allclose(pairs[["z", "[0.025", "0.975]"]].astype(float), [z, low, high], rtol=1e-7)
-    page = res.report(tmp_path / "page.html").read_text("utf-8")
-    answer = re.search(r"interval (\S+) to (\S+?)\)", page.partition('class="answer"')[2].partition("</div>")[0])
-    assert answer is not None
-    np.testing.assert_allclose([float(answer[1]), float(answer[2])], [low, high], rtol=1e-2)
-    np.testing.assert_allclose(res.__maketables_coef_table__.iloc[0][["t", "ci95l", "ci95u"]], [z, low, high])
-
-
-@pytest.mark.parametrize("scale", SCALES.values(), ids=lambda s: s.name)
-def test_the_contrast_is_the_inverse_of_the_report(scale):
-    differences = np.array([-1.3, -0.01, 0.0, 0.2, 1.1])
-    np.testing.assert_allclose(scale.contrast(scale.report(differences)), differences, rtol=1e-12, atol=1e-15)
-    step = 1e-6
-    slope = (scale.report(differences + step) - scale.report(differences - step)) / (2 * step)
-    np.testing.assert_allclose(scale.report_slope(differences), slope, rtol=1e-8)
-    assert scale.report(np.zeros(1))[0] == scale.null
-
-
-def test_no_standard_error_no_test():
-    ratio = SCALES["ratio"]
-    z, p = effect_tests(np.array([2.0]), np.zeros(1), np.zeros(1), ratio)
-    assert np.isnan(z).all() and np.isnan(p).all() and np.isnan(ratio_and_p(np.ones(1), np.zeros(1))[0]).all()
-    np.testing.assert_allclose(effect_interval(np.array([2.0]), np.zeros(1), ratio, 0.05), [[2.0, 2.0]])
-
-
-@pytest.mark.parametrize("unit", [1.0, 1e-7, 1e7])
-def test_units_of_the_parameters_do_not_matter(unit):
-    """By hand: (2 / 1)^2 + (0.3 / 0.1)^2 of independent estimates, whatever the second is measured in."""
-    params, covariance = np.array([2.0, 0.3 * unit]), np.diag([1.0, (0.1 * unit) ** 2])
-    statistic, df, impossible = wald_statistic(np.eye(2), np.zeros(2), params, covariance)
-    assert statistic == pytest.approx(13, rel=1e-9) and df == 2 and not impossible
 
 
 @pytest.mark.parametrize(("spread", "df"), [(1e-3, 2), (1e-5, 2), (1e-7, 1), (0.0, 1)])

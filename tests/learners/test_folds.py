@@ -34,3 +34,9 @@ def test_folds_of_an_arm_are_of_like_size():
     _, arm = drawn()
     sizes = np.array([np.bincount(folds_of(arm, None, 5)[arm == a]) for a in range(3)])
     assert np.ptp(sizes, axis=1).max() <= 5  # of five thousands of rows
+
+
+def test_clusters_stay_together():
+    arm, clusters = np.repeat([0, 1, 2], [40, 30, 20]), np.arange(90) // 6
+    fold = folds_of(arm, clusters, 5)
+    assert all(len(set(fold[clusters == g])) == 1 for g in range(15)) and len(set(fold)) == 5

@@ -137,7 +137,7 @@ def test_only_jre_has(ipwra, jre, name):
 
 @pytest.mark.parametrize("use", [lambda r: r.potential_outcomes, lambda r: r.predict(simulate(5))])
 def test_unit_level_results_of_jre_raise_with_what_to_type(jre, use):
-    with pytest.raises(cr.CausalRiskError, match=r"one contrast.*\nType  res\.start\.") as caught:
+    with pytest.raises(cr.CausalRiskError, match=r"single units\.\nUse `res\.start\.") as caught:
         use(jre)
     assert re.search(r"res\.start\.(potential_outcomes|predict\(data\))", str(caught.value))
     assert len(use(jre.start)) in (5, 300)
