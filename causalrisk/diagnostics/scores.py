@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
@@ -23,7 +23,7 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.overlap import CostsBelow, crump_cut, inside, inverse_sum, limits_at, searched_cut, top_count
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.covariance import fit_again, with_covariance
-from causalrisk.numerics.blocks import Percentiles, Search, Tally, add_up
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, weighted_gram
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.optimize import minimize_value
@@ -67,12 +67,6 @@ def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:
     return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))
 
 
-def _seen(searches: Mapping[int, Search], rows: FittedRows) -> tuple[dict[int, Tally], ArmLimits]:
-    """Return the tallies of some series of `series_of`, by number, and the limits of the scores of a block."""
-    tallies = {k: search.tally(series_of(rows, k)) for k, search in searches.items()}
-    return tallies, ArmLimits.of(rows.scores, rows.arm)
-
-
 def series_of(rows: FittedRows, k: int) -> Array:
     """Values of observations with an outcome: of arm k the scores that are tabulated; from K on its weights."""
     n_arms = len(rows.scores)
@@ -86,23 +80,16 @@ def held(rows: FittedRows, members: NDArray[np.intp]) -> Array:
     return rows.importance[members] * rows.weights[members] / rows.units[members]
 
 
-def order_statistics(record: FitRecord, ranks: Mapping[int, NDArray[np.intp]]) -> tuple[dict[int, Array], ArmLimits]:
-    """Return the values of some ranks in series of `series_of`, and the limits of the scores.
+def _series_and_limits(wanted: Sequence[int], rows: FittedRows) -> tuple[list[Array], ArmLimits]:
+    """Return some series of `series_of`, and the limits of the scores, of a block."""
+    return [series_of(rows, k) for k in wanted], ArmLimits.of(rows.scores, rows.arm)
 
-    One pass, or up to four where there are more distinct values than `blocks.DISTINCT`.
-    """
-    found, searches = dict[int, Array](), {k: Search(r, 0) for k, r in ranks.items()}
-    while True:
-        tallies, limits = add_up(record.over(partial(_seen, searches)))
-        for k, tally in tallies.items():
-            values = searches[k].found(tally)
-            if values is None:
-                searches[k] = searches[k].narrowed(tally)
-            else:
-                found[k] = values
-                del searches[k]
-        if not searches:
-            return found, limits
+
+def ordered_series(record: FitRecord, wanted: Sequence[int]) -> tuple[list[Array], ArmLimits]:
+    """Return some series of `series_of`, each in ascending order, and the limits of the scores."""
+    series, limits = zip(*record.over(partial(_series_and_limits, wanted)), strict=True)
+    ordered = [np.sort(np.concatenate(parts)) for parts in zip(*series, strict=True)]
+    return ordered, reduce(ArmLimits.beside, limits)
 
 
 def _counts(limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Array:
@@ -180,15 +167,14 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         return pd.DataFrame(columns, index=design.index)
     n_arms, scanned = design.n_arms, record.blocks is not None
     sizes = [summary.n for summary in record.overlap]
-    asked = [Percentiles(n, 100 * np.array(QUANTILES)) for n in sizes]
-    ranks = {a: percentiles.ranks for a, percentiles in enumerate(asked)}
     if scanned:
-        ranks |= {n_arms + a: np.array([n - top_count(n)]) for a, n in enumerate(sizes)}
         cut = searched_cut(lambda values: add_up(record.over(partial(_costs, values))), design.n)
     else:
         cut = crump_cut(record.rows.scores, record.rows.weights)
-    values, limits = order_statistics(record, ranks)
-    threshold = np.array([values.get(n_arms + a, [np.nan])[0] for a in range(n_arms)])
+    values, limits = ordered_series(record, range(2 * n_arms if scanned else n_arms))
+    threshold = np.full(n_arms, np.nan)
+    if scanned:
+        threshold = np.array([values[n_arms + a][n - top_count(n)] for a, n in enumerate(sizes)])
     unsupported, outside, above, heavy, total = add_up(record.over(partial(_counts, limits, cut, threshold)))
     missing = design.observation is not None
     chances = reduce(np.minimum, record.over(_least_chances)) if missing else np.ones(n_arms)
@@ -203,7 +189,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
             "largest weight": summary.heaviest,
             "largest share": summary.largest_share,
             "top 1% share": top / total[a] if scanned else summary.top_share,
-            **{f"score {q:.0%}": value for q, value in zip(QUANTILES, asked[a].of(values[a]), strict=True)},
+            **{f"score {q:.0%}": np.percentile(values[a], 100 * q) for q in QUANTILES},
             "outside support": int(unsupported[a]),
             **({"crump cut": cut} if n_arms > 2 else low_and_high),
             "outside crump": int(outside[a]),
@@ -236,7 +222,8 @@ def trim_curve(record: FitRecord, grid: Sequence[Any] | None = None) -> pd.DataF
     rows: list[dict[str, Any]] = []
     if grid is None:  # for K arms scaled by 2 / K, the ratio of the mean scores
         grid = [round(2 * limit / record.design.n_arms, 4) for limit in TRIMS]
-    inference = InferenceOptions(cov_type=record.robust_option, rng=record.seed)  # needs no resampling
+    cov_type = None if record.design.survey is not None else record.robust_type  # needs no resampling
+    inference = InferenceOptions(cov_type=cov_type, rng=record.seed)
     for limit in grid:
         trim = limit
         if isinstance(limit, int | float | np.number):  # of several arms a lower limit is an upper one too

@@ -223,7 +223,7 @@ def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: 
     """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = [draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)]
-    return refitter.refit(np.hstack(drawn), first)
+    return refitter.refit(np.hstack(drawn))
 
 
 def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:

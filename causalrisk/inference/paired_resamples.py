@@ -141,9 +141,9 @@ class SharedRefitter(Refitters):
         fitted = [record.weight_fit for record in records if record.weight_fit is not None]
         super().__init__([refitter_of(record) for record in records], fitted[0] if fitted else None)
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
-        refits = self.refit_each(counts, first, fits)
+        refits = self.refit_each(counts, fits)
         rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
         start = next((refit.start for refit in refits if refit.start is not None), None)
         return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8), start)
@@ -161,7 +161,7 @@ def fit_estimators(
     no_learner = dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1)
     for spec in specs:  # constants have no use for a learner, which the others take
         check_options(spec, design, no_learner if spec.constants else options)
-    specs = [with_change(spec, options) for spec in specs]
+    specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
     if options.n_repeats > 1:
         raise OptionError(f"n_repeats={options.n_repeats}; compare has one fit per estimator.\nUse `n_repeats=1`.")
     check_one_way(design, f'cluster="{design.cluster_name}"')

@@ -75,5 +75,5 @@ def test_the_summary_has_it_and_a_fit_without_bootstrap_does_not(data):
     assert "JRE - IPWRA" in str(model.fit(n_boot=20).summary())
     robust = model.fit(cov_type="robust")
     assert "JRE - IPWRA" not in str(robust.summary())
-    with pytest.raises(cr.UnavailableError, match=r"Type  model\.fit\(cov_type=\"bootstrap\"\)"):
+    with pytest.raises(cr.UnavailableError, match=r"model\.fit\(cov_type=\"bootstrap\"\)"):
         robust.start_difference()
