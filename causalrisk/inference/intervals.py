@@ -381,7 +381,7 @@ def conf_int(
     Raises
     ------
     OptionError
-        If alpha is not a significance level, or the method or a parameter is not known.
+        If alpha is not a significance level, or the method is not known.
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """

@@ -343,7 +343,7 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     UnavailableError
         If the fit is of a scan.
     OptionError
-        If the estimator has none, or the grid is no list of numbers.
+        If the estimator has none, or the grid has values that are not finite.
 
     Notes
     -----
