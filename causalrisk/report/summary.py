@@ -146,22 +146,7 @@ def summary(
 
 
 def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | None) -> ResultSummary:
-    """Compose the summary of a comparison: the effects, and their differences.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        The comparison.
-    alpha : float
-        Significance level of the intervals.
-    title : str or None
-        Heading in place of the usual one.
-
-    Returns
-    -------
-    ResultSummary
-        The summary; of more than three estimators it shows the differences to the last.
-    """
+    """Compose the summary of a comparison: the effects, and their differences (of more than three, to the last)."""
     names, several = comparison.names, len(comparison.effect_names) > 1
     effects, differences = effects_frame(comparison, alpha), differences_frame(comparison, alpha)
     tables = [TableContent(rows=_comparison_head(comparison), aligns="lrlr", title=title or "Comparison of Estimators")]
@@ -656,26 +641,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
 def summarize_pooled(
     records: Sequence[FitRecord], frame: pd.DataFrame, missing: pd.DataFrame, df_complete: float, title: str | None
 ) -> ResultSummary:
-    """Compose the summary of pooled results.
-
-    Parameters
-    ----------
-    records : sequence of FitRecord
-        The fits.
-    frame : DataFrame
-        Estimates, standard errors, t, degrees of freedom, p-values and limits.
-    missing : DataFrame
-        Variances and fractions of missing information.
-    df_complete : float
-        Degrees of freedom had nothing been missing.
-    title : str or None
-        Heading.
-
-    Returns
-    -------
-    ResultSummary
-        The summary.
-    """
+    """Compose the summary of pooled results: estimates, and fractions of missing information."""
     record, design = records[0], records[0].design
     left = [
         ("Dep. Variable:", design.endog_name),

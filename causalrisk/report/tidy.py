@@ -60,14 +60,7 @@ class Values(pd.Series):
         return self.iloc[key] if whole and self.index.inferred_type == "string" else super().__getitem__(key)
 
 
-class _AnyFrame(type):
-    """Takes a plain data frame for a `Frame`, as pandas.testing.assert_frame_equal asks of the frame on the left."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, pd.DataFrame)
-
-
-class Frame(pd.DataFrame, metaclass=_AnyFrame):
+class Frame(pd.DataFrame):
     """A data frame that prints all its columns, those that do not fit below the others; a plain one when pickled."""
 
     @property
@@ -89,44 +82,14 @@ def printed_whole(value: R) -> R:
 
 
 def tidy_frame(names: Sequence[str], estimates: Sequence[Array] | Array, limits: Array | None) -> pd.DataFrame:
-    """Return one row a parameter.
-
-    Parameters
-    ----------
-    names : sequence of str, length d
-        Names of the parameters.
-    estimates : sequence of ndarray, each of shape (d,)
-        Estimates, standard errors, statistics and p-values.
-    limits : ndarray, shape (d, 2), or None
-        Limits of the intervals; None leaves their columns out.
-
-    Returns
-    -------
-    DataFrame
-        Columns term, estimate, std_error, statistic, p_value, and conf_low, conf_high.
-    """
+    """Return one row per parameter, with the columns `TIDY`; without limits, without the last two."""
     columns = [*estimates] if limits is None else [*estimates, *limits.T]
     frame = pd.DataFrame({"term": list(map(str, names))})
     return frame.assign(**dict(zip(TIDY[1:], columns, strict=False)))
 
 
 def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool) -> pd.DataFrame:
-    """Return one row an estimator (several arms: and effect).
-
-    Parameters
-    ----------
-    effects : DataFrame
-        The table of a comparison, indexed by estimator, or by estimator and effect.
-    names : sequence of str
-        Names of the effects.
-    conf_int : bool
-        Whether to keep the limits of the intervals.
-
-    Returns
-    -------
-    DataFrame
-        Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, next to robust_std_error.
-    """
+    """Return one row per estimator and effect: the bootstrap's std_error, next to robust_std_error."""
     numbers, terms = effects.drop(columns="robust se").to_numpy(), list(names) * (len(effects) // len(names))
     frame = tidy_frame(terms, numbers[:, :-2].T, numbers[:, -2:] if conf_int else None)
     frame.insert(0, "estimator", effects.index.get_level_values("estimator"))
@@ -336,10 +299,7 @@ def _frame(
     weights: Array,
     predicted: Array | None,
 ) -> pd.DataFrame:
-    """Return a table of the rows of a sample in the order of the data; `position` has their numbers there.
-
-    Probabilities are None where there is no propensity model, predictions for JRE; both are of shape (K, n).
-    """
+    """Return a table of the rows of a sample; `position` has their numbers in the data."""
 
     def by_arm(name: str, values: Array) -> dict[str, Array]:
         return {f"{name}[{label}]": sample.restore(own) for label, own in zip(labels, values, strict=True)}
@@ -354,21 +314,7 @@ def _frame(
 
 
 def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.DataFrame]:
-    """Yield scores, weights and predictions of every row: in memory one frame, of a scan one for each block.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    n_jobs, progress
-        As in `fit`, of a scan.
-
-    Yields
-    ------
-    DataFrame
-        The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then, where the fit
-        has them, "propensity", "weight" and "potential_outcome[...]".
-    """
+    """Yield scores, weights and predictions of every row: one frame in memory, one per block with data on disk."""
     design, fit = record.design, record.weight_fit
     if not isinstance(design, ScannedDesign):
         yield _frame(

@@ -205,7 +205,7 @@ def test_where_it_shows():
     assert "bootstrap (webb multipliers)" in str(res.summary())
     assert res.glance().std_errors.iloc[0] == "bootstrap (webb multipliers)"
     assert "influence of each cluster of g" in str(res.methods()) and "Kline" in str(res.methods())
-    assert "was multiplied 70 times" in " ".join(str(res.explain()).split())
+    assert "over 70 draws of the multiplier bootstrap" in " ".join(str(res.explain()).split())
     assert "bootstrap='multiplier', multiplier='webb'" in call_of(res._record)
 
 

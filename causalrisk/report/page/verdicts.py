@@ -28,17 +28,7 @@ FAILED = 0.01
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of a diagnostic.
-
-    Parameters
-    ----------
-    verdict : {"good", "caution", "bad", ""}
-        Verdict; empty where none is possible.
-    headline : str
-        The finding in a sentence.
-    texts : tuple of str
-        The numbers behind it, and advice.
-    """
+    """Reading of a diagnostic: a verdict (empty where none is possible), the finding, numbers and advice."""
 
     verdict: str
     headline: str
@@ -46,18 +36,7 @@ class Reading:
 
 
 def by_contrast(readings: Mapping[str, Reading]) -> Reading:
-    """Merge the readings of one diagnostic for several contrasts, each named; of one contrast, its own.
-
-    Parameters
-    ----------
-    readings : mapping
-        Contrast -> its reading.
-
-    Returns
-    -------
-    Reading
-        The readings with the worst verdict; texts that all share are given once.
-    """
+    """Merge the readings of one diagnostic for several contrasts, each named; of one contrast, its own."""
     found = list(readings.values())
     if len(found) == 1:
         return found[0]
@@ -77,23 +56,8 @@ def read_overlap(
 ) -> Reading:
     """Read the table of `overlap()`.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A row an arm.
-    warned : bool
-        Whether the fit warned of poor overlap.
-    everybody : bool
-        Whether everybody is the target, so that the limits of Crump et al. apply.
-    unit_name : str
-        Noun for an observation.
-    instead : sequence of str or None
-        Names of the other targets that overlap.
-
-    Returns
-    -------
-    Reading
-        The reading.
+    `warned` says whether the fit warned of poor overlap, `everybody` that all rows are the target, to which the limits
+    of Crump et al. apply; `instead` names targets that overlap.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]

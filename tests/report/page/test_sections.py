@@ -363,13 +363,13 @@ def test_methods_say_whose_estimator_jre_is(cattaneo):
     model = cr.JRE.from_formula("bweight ~ mage", cattaneo[::8], treat="mbsmoke")
     assert "its default objective is in no paper" in model.fit(cov_type="robust").methods()
     erm = model.fit(cov_type="robust", objective="erm", n_replicates=20).methods()
-    assert "the package's own working-out" in erm and "in no paper" not in erm
-    assert "working-out" not in model.fit(cov_type="robust").start.methods()
+    assert "the package's own implementation" in erm and "not in any paper" not in erm
+    assert "own implementation" not in model.fit(cov_type="robust").start.methods()
 
 
 def test_methods_of_jre_have_ipwra_beside(cattaneo):
     model = cr.JRE.from_formula("bweight ~ mage", cattaneo.iloc[::8], treat="mbsmoke")
-    res, consistent = model.fit(n_boot=29), "is consistent if the propensity model or the outcome model is right"
+    res, consistent = model.fit(n_boot=29), "is consistent if the propensity model or the outcome model is correctly specified"
     text, paired = res.methods(), res.start_difference()
     number = r"(-?[\d.]+)"
     beside = re.search(
