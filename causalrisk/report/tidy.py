@@ -196,19 +196,17 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
 def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1, progress: bool = False) -> Path:
     """Write propensity scores, importance weights and predicted potential outcomes to a Parquet file (needs pyarrow).
 
-    A row is a row of the estimation sample, in the order of the data. Of a scan they are worked out in one more pass
-    over the data and written block by block, so that they need not fit into memory.
+    The file has one row per row of the estimation sample, in the order of the data. With data on disk, one more pass
+    over the data writes them block by block, so they need not fit into memory.
 
     Parameters
     ----------
     path : str or path
-        Where to write: a name that ends in ".parquet" or ".pq". The file is there whole or not at all; one that exists
-        is replaced.
+        A name that ends in ".parquet" or ".pq". The file is written whole or not at all; one that exists is replaced.
     n_jobs : int, default 1
-        As in `fit`, of a scan; what is written for a piece of it, such as a whole CSV file, is then in memory at once.
-        The numbers do not depend on it.
+        As in `fit`, with data on disk; each piece, such as a whole CSV file, is then in memory at once.
     progress : bool, default False
-        Show on standard error how many rows of a scan are done.
+        Show on standard error how many rows are done, with data on disk.
 
     Returns
     -------
@@ -218,9 +216,9 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     Raises
     ------
     UnavailableError
-        If pyarrow is not installed, or the model came from a file and does not know its scan any more.
+        If pyarrow is not installed, or the model came from a file and does not know its data any more.
     OptionError
-        If the path has another ending, or is a file of the scan.
+        If the path has another ending, or is one of the data files.
     OSError
         If the file cannot be written; the former file is unchanged.
 
@@ -228,13 +226,13 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     -----
     The columns are
 
-    - "row": number of the row in all data, from 0, those counted that are not in the sample;
-    - "arm": label of its arm, categories in the order of the arms;
-    - "propensity", or with several arms "propensity[arm]" for each: as `propensity_scores`; not there without a
+    - "row": number of the row in all data, from 0;
+    - "arm": label of its treatment group, a category;
+    - "propensity", or with several groups "propensity[arm]" for each: as `propensity_scores`, if there is a
       propensity model;
     - "weight": as `importance_weights`;
-    - "potential_outcome[arm]" for each arm: as `potential_outcomes`; not there for JRE, whose arm models say nothing of
-      single units (``res.start``, the IPWRA fit it started from, writes them).
+    - "potential_outcome[arm]" for each group: as `potential_outcomes`. JRE has none, since its models do not describe
+      single units; ``res.start``, the IPWRA fit it started from, writes them.
 
     Examples
     --------
@@ -268,8 +266,7 @@ def _check_path(record: FitRecord, path: str) -> None:
     """Refuse names of other kinds of files, and to replace the data."""
     if not path.lower().endswith(PARQUET):
         raise OptionError(
-            f"path={path!r} is no Parquet file by its name; expected one that ends in {listing(PARQUET)}.\n"
-            'Type  res.write_units("units.parquet").'
+            f'path={path!r}: expected a name that ends in {listing(PARQUET)}.\nUse `res.write_units("units.parquet")`.'
         )
     if isinstance(record.design, ScannedDesign) and record.design.reads(path):
         raise would_replace(f"path={path!r}", "one of the files of the scan", 'res.write_units("units.parquet").')
@@ -280,7 +277,7 @@ def _arrow(path: str) -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise UnavailableError(
-            f"{path!r} is to be a Parquet file, which needs pyarrow; it is not installed.\nType  pip install pyarrow."
+            f"{path!r}: a Parquet file needs pyarrow, which is not installed.\nUse `pip install pyarrow`."
         ) from error
     return pyarrow
 

@@ -277,7 +277,7 @@ def _members(record: FitRecord) -> list[NDArray[np.intp]]:
 
 def _weights(record: FitRecord) -> list[str]:
     if not record.spec.uses_propensity:
-        return ["There are none: all rows of an arm count alike.", *filter(None, [missing_words(record)])]
+        return ["There are none: all rows of an arm count equally.", *filter(None, [missing_words(record)])]
     surveyed = record.design.weight_type == "probability"
     spread = [
         f"{label}: largest weight {format_number(arm.heaviest)}; {count(arm.n, record.design.unit_name)} tell as much "
@@ -295,8 +295,8 @@ def _weights(record: FitRecord) -> list[str]:
         )
     if surveyed:
         texts.append(
-            f"These are of {TOTAL_WEIGHT}. What the probability weights alone leave is their cost, and only what is "
-            "lost beyond that is a matter of overlap."
+            f"These use the {TOTAL_WEIGHT}. The probability weights alone reduce the effective n too; only the loss "
+            "beyond that is a matter of overlap."
         )
     poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
     return texts + [f"A warning was given: {note}" for note in poor]
@@ -395,8 +395,8 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         )
     if not record.options.effect_scale.additive:
         texts.append(
-            "A ratio is tested, and has its interval, as a logarithm, which is transformed back: swapping the arms "
-            "turns both over."
+            "Test and interval of a ratio are those of its logarithm, transformed back, so swapping the arms inverts "
+            "them."
         )
     for k, name in enumerate(names):
         low, high = (format(v, spec) for v in limits[k])
@@ -411,7 +411,7 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         )
     texts.append(
         f"About {100 * (1 - alpha):.4g}% of such intervals cover the true effect in repeated samples, if the "
-        "assumptions below hold. The interval knows of sampling error, not of a wrong assumption."
+        "assumptions below hold. The interval accounts for sampling error, not for a wrong assumption."
     )
     if record.joint is not None and record.joint.estimate.mc_se[0] > 0:
         texts.append(f"Another seed would move the estimate by about {format_number(record.joint.estimate.mc_se[0])}.")

@@ -97,10 +97,10 @@ def summarize_event_study(
     ]
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
-        "The effect on a group in a period is that of the change since its last period without treatment, against the "
-        "controls; averages weigh groups by their sizes. Exposure is the number of periods since the beginning; "
-        "effects before it are placebos. The intervals of a table hold all together, and its adjusted p-values go with "
-        "them; P is of each test by itself.",
+        "The effect on a group in a period compares its change since its last period without treatment with that of "
+        "the controls; averages weight groups by size. Exposure is the number of periods since treatment began; "
+        "effects before it are placebos. The intervals of a table are simultaneous and match its adjusted p-values; P "
+        "is for each test alone.",
         f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
         f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
         *said,

@@ -318,8 +318,8 @@ def plot_effects_by(
     variables = () if encoder is None else encoder.variables
     if along and len(variables) != 1:
         raise OptionError(
-            f"the formula {by!r} has {len(variables)} variables; a curve is along one of them.\n"
-            'Type  res.plot_effects_by("~ bs(x, df=4)")  with its name.'
+            f"the formula {by!r} has {len(variables)} variables; expected one.\n"
+            'Use `res.plot_effects_by("~ bs(x, df=4)")` with its name.'
         )
     each, joint = (effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust))
 

@@ -369,7 +369,8 @@ def test_methods_say_whose_estimator_jre_is(cattaneo):
 
 def test_methods_of_jre_have_ipwra_beside(cattaneo):
     model = cr.JRE.from_formula("bweight ~ mage", cattaneo.iloc[::8], treat="mbsmoke")
-    res, consistent = model.fit(n_boot=29), "is consistent if the propensity model or the outcome model is correctly specified"
+    res = model.fit(n_boot=29)
+    consistent = "is consistent if the propensity model or the outcome model is correctly specified"
     text, paired = res.methods(), res.start_difference()
     number = r"(-?[\d.]+)"
     beside = re.search(
