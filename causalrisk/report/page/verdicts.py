@@ -93,7 +93,7 @@ def read_overlap(
     if verdict != GOOD:
         texts.append(
             "Where there is hardly a counterpart, the models answer the question and not the data. Consider "
-            f"another population:  {populations_text(instead)},  and say so."
+            f"another population: {populations_text(instead)}, and say so."
         )
     texts.append(
         f"Called bad where the fit warned (an arm keeps less than a third of its {unit_name}s once weighted, for a "
