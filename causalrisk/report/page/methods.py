@@ -349,9 +349,10 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     design, given = record.design, {}
     if design.formula is None:
         given["exog_propensity"] = "Z"
-    elif design.propensity_formula is not None and not _same_right_side(design.formula, design.propensity_formula):
-        propensity = design.propensity_formula.partition("~")[2].strip()
-        given["propensity"] = repr(without_indicators(propensity, design.filled))
+    elif design.propensity_formula is not None:
+        outcome, propensity = (text.partition("~")[2].strip() for text in (design.formula, design.propensity_formula))
+        if outcome.replace(" ", "") != propensity.replace(" ", ""):
+            given["propensity"] = repr(without_indicators(propensity, design.filled))
     if tuple(design.levels) not in ((0, 1), (False, True)):
         given["reference"] = _plain(design.levels[0])
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
@@ -398,10 +399,6 @@ def _model_options(record: FitRecord) -> dict[str, str]:
         frame = isinstance(options.target, Mapping) or hasattr(options.target, "columns")
         given["target"] = "target_frame" if frame else "tilt"
     return given
-
-
-def _same_right_side(outcome: str, propensity: str) -> bool:
-    return "".join(outcome.partition("~")[2].split()) == "".join(propensity.partition("~")[2].split())
 
 
 def _plain(level: Any) -> str:
