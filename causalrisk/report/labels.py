@@ -185,11 +185,11 @@ def ladder_end_words(joint: JointRecord) -> str:
     beyond, near = (last / 3, "as free of IPWRA as any") if last < other else (last * 3, "as near to IPWRA as any")
     return (
         f"The anchor, {last:g}, was chosen at the end of those tried, {near}: one beyond it might do better. "
-        f"res.anchor_path() shows them; fit(anchor={beyond:.2g}) goes further."
+        f"See `res.anchor_path()`, or use `fit(anchor={beyond:.2g})`."
     )
 
 
-TAKEN = "Standard errors take the predictions as given."
+TAKEN = "Standard errors treat the predictions as given."
 TOTAL_WEIGHT = "importance weight times probability weight, whose mean is 1"
 
 
@@ -202,12 +202,12 @@ def missing_words(record: FitRecord) -> str:
     rows = f"{count(design.n_unrecorded, design.unit_name)} without an outcome ({of_arms})"
     if not record.spec.uses_propensity:
         return (
-            f"{rows} are kept, not dropped: averages are over all rows, by outcome models of those that have one, for "
-            f"which {record.spec.name} has no use of the model of observed=."
+            f"{rows} are kept, not dropped: averages are over all rows, by outcome models of the rows that have one. "
+            f"{record.spec.name} does not use the model of observed=."
         )
     return (
-        f"{rows} are weighted for, not dropped: averages are over all rows, and an outcome counts by 1 / (probability "
-        f"that it is observed) too, from a logit in {seen.formula}, whose estimation is in the standard errors."
+        f"{rows} are weighted for, not dropped: averages are over all rows, and outcomes are also weighted by 1 / "
+        f"(probability that the outcome is observed), from a logit: {seen.formula}. Standard errors account for it."
     )
 
 
@@ -224,9 +224,8 @@ def filled_words(record: FitRecord) -> str:
     if not found:
         return ""
     return (
-        f"Covariates that were missing ({found}) are a constant there, and the models have a term for it: such rows "
-        "are kept, and adjusted for as alike in what they miss. That is sound in a trial; elsewhere only if what was "
-        "missing did not also decide the treatment."
+        f"Missing covariates ({found}) are set to a constant, with an indicator in the models. This is valid in a "
+        "trial; elsewhere only if the missing values did not also affect the treatment."
     )
 
 
@@ -276,7 +275,7 @@ def distribution_words(record: FitRecord) -> str:
 def choice_words(record: FitRecord) -> str:
     """Return the sentence on the factor of JRE's standard errors for the choice of the anchor; empty at 1.000."""
     factor = f"{np.sqrt(record.choice_variance):.3f}"
-    return f" Standard errors are times {factor}, for the choice of the anchor." if factor != "1.000" else ""
+    return f" Standard errors are multiplied by {factor} for the choice of the anchor." if factor != "1.000" else ""
 
 
 def joined(words: Sequence[str], conjunction: str = "and") -> str:
@@ -409,9 +408,9 @@ def repeats_words(record: FitRecord) -> str:
         return ""
     effects = repeats.params[:, 0]
     return (
-        f"The folds were drawn {len(effects)} times, and the fit is that of the median effect; "
-        f"{record.effect_names[0]} runs from {format_number(effects.min())} to {format_number(effects.max())} over "
-        "them. A variance is the median of that of a repeat and its squared distance from the estimate."
+        f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown; "
+        f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. A "
+        "variance is the median over the repeats of variance plus squared distance from the estimate."
     )
 
 

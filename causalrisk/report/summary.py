@@ -64,21 +64,21 @@ SHORT = 0.5  # share of an arm's effective n left by the weights below which IPW
 COVERED_SHORT, COVERED_JACKKNIFE = "69 to 89%", "90 to 97%"
 SURVEY_N = "survey n is the effective n by the probability weights alone"
 NOTE_JOINT = (
-    "JRE is trained for the least error of the effect: no net bias at the fitted score, little near it, small "
-    "variance. Read the {estimand}. Each POM is shown net of the bias the arms share (the effect is the same either "
-    "way). Unit-level effects and outcome coefficients are not interpretable; take them from res.start."
+    "JRE is trained to minimise the error of the effect: no net bias at the fitted score, little near it, small "
+    "variance. Read the {estimand}. The bias common to both arms is subtracted from each POM; it cancels out of the "
+    "effect. Unit-level effects and outcome coefficients are not interpretable; use those of res.start."
 )
 NOTE_STACK = (
     "Anchor, score replicates and expected ATE risk are those of JRE on the formula; res.start is IPWRA on the formula."
 )
 NOTE_BINARY = (
-    "The outcome is 0 or 1, and its models are linear, whose predictions may lie outside; those of "
-    'family="binomial" do not.'
+    "The outcome is 0 or 1 and its models are linear, so predictions may lie outside 0 to 1. Those of "
+    '`family="binomial"` do not.'
 )
 NOTE_RISK = (
-    "RMS error is no standard error: it is the root of the expected ATE risk, squared net bias plus sampling variance "
-    "of the effect, averaged over propensity scores near the estimated one, each taken as known. It is measured on the "
-    "rows that JRE was trained on, and says nothing of unmeasured confounders or missing overlap."
+    "RMS error is not a standard error. It is the root of the expected ATE risk: squared net bias plus sampling "
+    "variance of the effect, averaged over propensity scores near the estimated one, each treated as known. It is "
+    "measured on the rows that JRE was trained on, and ignores unmeasured confounders and missing overlap."
 )
 
 
@@ -104,24 +104,22 @@ def summary(
     xname : sequence of str, optional
         Names of the rows, one for each of `params`.
     coefficients : bool, optional
-        Whether to print the coefficients of the two models; by default for every estimator but JRE. For JRE
-        they stand beside IPWRA's.
+        Whether to print the coefficients of the two models, by default for every estimator but JRE. For JRE they are
+        next to IPWRA's.
     slim : bool, default False
         Only the estimates, with the note that defines them.
 
     Returns
     -------
     ResultSummary
-        A statsmodels Summary: `as_text`, `as_html`, `as_latex`, `as_markdown`, `as_csv`, and `save` to a file of any
-        of these kinds or Word; printing shows the text.
+        A statsmodels Summary, which prints as text: `as_text`, `as_html`, `as_latex`, `as_markdown`, `as_csv`, and
+        `save` (also to Word).
     """
     check_alpha(alpha)
     names = tuple(record.names if xname is None else map(str, xname))
     if len(names) != len(record.names):
         raise OptionError(
-            f"xname has {len(names)} names; expected {len(record.names)}: one for each of {', '.join(record.names)}"
-            ".\n"
-            f"Type  xname={record.names!r}."
+            f"xname has {len(names)} names; expected {len(record.names)}, one for each of {', '.join(record.names)}."
         )
     joint = record.joint is not None
     wanted = not joint if coefficients is None else coefficients
@@ -146,22 +144,7 @@ def summary(
 
 
 def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | None) -> ResultSummary:
-    """Compose the summary of a comparison: the effects, and their differences.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        The comparison.
-    alpha : float
-        Significance level of the intervals.
-    title : str or None
-        Heading in place of the usual one.
-
-    Returns
-    -------
-    ResultSummary
-        The summary; of more than three estimators it shows the differences to the last.
-    """
+    """Compose the summary of a comparison: the effects, and their differences (of more than three, to the last)."""
     names, several = comparison.names, len(comparison.effect_names) > 1
     effects, differences = effects_frame(comparison, alpha), differences_frame(comparison, alpha)
     tables = [TableContent(rows=_comparison_head(comparison), aligns="lrlr", title=title or "Comparison of Estimators")]
@@ -367,14 +350,14 @@ def _share_text(joint: JointRecord) -> str:
     """Sentence on the share of the effect heterogeneity that the risk leaves out; empty for the objective "erm"."""
     if joint.anchor is None:
         return ""
-    share, differ = joint.criterion.real_share, "The effects by IPWRA's models differ between rows"
+    share = joint.criterion.real_share
     if joint.options.share is not None:
-        return f"{differ}; the risk leaves out a share of {share:.3g} of this, as given."
+        return f"The risk leaves out a share of {share:.3g} of the effect heterogeneity by IPWRA, as given."
     if share == 0:
-        return f"{differ} by no more than sampling error makes them (res.share is 0)."
+        return "The effect heterogeneity by IPWRA is no larger than its sampling error (res.share is 0)."
     return (
-        f"{differ}. A share of {share:.3g} of this is more than sampling error (res.share), and the risk leaves it "
-        "out: in large samples a right outcome model is enough, whatever the score."
+        f"A share of {share:.3g} of the effect heterogeneity by IPWRA exceeds sampling error (res.share). The risk "
+        "leaves it out, so in large samples a correctly specified outcome model is enough, whatever the score."
     )
 
 
@@ -417,7 +400,7 @@ def _notes(record: FitRecord) -> list[str]:
     notes += filter(None, [missing_words(record), filled_words(record)])
     notes += _short_note(record) + _fits_note(record.design)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
-        notes.append(f"By arm: {SURVEY_N}; the columns after it are of {TOTAL_WEIGHT}.")
+        notes.append(f"By arm: {SURVEY_N}; the columns after it use the {TOTAL_WEIGHT}.")
     notes += filter(None, [learner_words(record), repeats_words(record)])
     notes += _score_notes(record) + _binary_notes([record])
     if record.joint is not None:
@@ -514,8 +497,8 @@ def _short_note(record: FitRecord) -> list[str]:
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
     return [
         f"The effective n of arm {record.design.labels[worst]!r}, {arm.effective_n:.1f}, is less than half of the "
-        f"{arm.alone_n:.6g} without weights. IPWRA's 95% intervals are too short then: they covered {COVERED_SHORT} in "
-        f"simulations. {remedy} {COVERED_JACKKNIFE}. AIPW's covered 88 to 93%, with a larger error."
+        f"{arm.alone_n:.6g} without weights. In simulations of such data, IPWRA's 95% intervals were too short and "
+        f"covered {COVERED_SHORT}. {remedy} {COVERED_JACKKNIFE}. AIPW's covered 88 to 93%, with a larger error."
     ]
 
 
@@ -530,8 +513,7 @@ def _fits_note(design: Design) -> list[str]:
         return []
     size = f"{needed / 1e9:.1g} GB" if needed >= 5e7 else "less than 0.1 GB"
     return [
-        f"The rows of the scan would take {size} in memory, where a fit is faster and has every method: "
-        "data=data.collect()."
+        f"The data would take {size} in memory, where a fit is faster and has every method. Use `data=data.collect()`."
     ]
 
 
@@ -540,17 +522,19 @@ def _score_notes(record: FitRecord) -> list[str]:
     if record.weight_fit is None or record.weight_fit.model.propensity.n_coefficients:
         return []
     if record.design.score is not None:
-        return ["The propensity scores are taken as known: standard errors hold no uncertainty of theirs."]
+        return ["The propensity scores are treated as known: standard errors ignore their uncertainty."]
     if record.cov_type == "jackknife":
-        return ["The propensity scores are cross-fitted, anew without each unit."]
+        return ["The propensity scores are cross-fitted, again without each unit."]
     if record.cov_type == "bootstrap" and not record.multiplied:
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
     if record.spec.mean.corrected and record.target.fixed_tilt:
-        known = f"the standard error takes them as known, which {record.spec.name} allows"
-        return [f"The propensity scores are cross-fitted; {known}."]
+        return [
+            "The propensity scores are cross-fitted. The standard error treats them as known, which "
+            f"{record.spec.name} allows."
+        ]
     return [
-        "The propensity scores are cross-fitted, and the standard error takes them as known, which only AIPW for a "
-        'target that does not depend on them allows. Type  fit(cov_type="bootstrap").'
+        "The propensity scores are cross-fitted. The standard error treats them as known, which is valid only for AIPW "
+        'with a target that does not depend on them. Use `fit(cov_type="bootstrap")`.'
     ]
 
 
@@ -565,14 +549,14 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
         return notes
     ledger = ledger[~ledger["formula"].isin([UNRECORDED, INDICATOR, "subpop"])]
     of_outcome = ledger["variable"].eq(name) & ledger["dropped"].gt(0)
-    kept = f" observed= keeps those without {name}, by a model of why it is missing." if of_outcome.any() else ""
+    kept = f" `observed=` keeps rows without {name}, by a model of why it is missing." if of_outcome.any() else ""
     used_in = ledger["formula"].where(ledger["formula"].isin(["trim", "weights"]) & ledger["dropped"].gt(0), "")
     counts = ledger.groupby([used_in, "variable"], sort=False)["missing"].max()
     reasons = ", ".join(
         f"{name} in {number} rows" if used_in in ("weights", "trim") else f"{name} missing in {number}"
         for (used_in, name), number in counts.items()
     )
-    overlap = " (a row may miss several)" if counts.sum() > dropped else ""
+    overlap = " (a row may have several reasons)" if counts.sum() > dropped else ""
     return [*notes, f"{dropped} rows dropped from both models: {reasons}{overlap}. See res.sample_ledger.{kept}"]
 
 
@@ -627,17 +611,16 @@ def numbers_table(
 def _comparison_notes(comparison: Comparison) -> list[str]:
     design, names = comparison.design, comparison.names
     notes = [
-        f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. The std err is the "
-        "bootstrap's, which intervals and tests use; the robust one is from the stacked estimating equations"
+        f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. Intervals and tests "
+        "use the std err, from the bootstrap; the robust one is from the stacked estimating equations"
         f"{'' if design.survey is None else ', linearised for the survey design'}."
         if design.replication is None
-        else f"All estimators use the same {design.nobs} rows and the replicate weights of the survey, which both "
-        "errors are from."
+        else f"All estimators use the same {design.nobs} rows. Both errors are from the survey's replicate weights."
     ]
     if len(names) > 1:
         notes.append(
-            "Tests of differences are paired: their std err is that of the difference within each resample, over the "
-            "resamples that worked for both."
+            "Tests of differences are paired: their std err is that of the difference within each resample that worked "
+            "for both."
         )
     notes.append(_formulas_text(design, any(record.weight_fit is not None for record in comparison.records)))
     richest, last = max(comparison.records, key=lambda record: len(variables_of(record))), comparison.records[-1]
@@ -656,26 +639,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
 def summarize_pooled(
     records: Sequence[FitRecord], frame: pd.DataFrame, missing: pd.DataFrame, df_complete: float, title: str | None
 ) -> ResultSummary:
-    """Compose the summary of pooled results.
-
-    Parameters
-    ----------
-    records : sequence of FitRecord
-        The fits.
-    frame : DataFrame
-        Estimates, standard errors, t, degrees of freedom, p-values and limits.
-    missing : DataFrame
-        Variances and fractions of missing information.
-    df_complete : float
-        Degrees of freedom had nothing been missing.
-    title : str or None
-        Heading.
-
-    Returns
-    -------
-    ResultSummary
-        The summary.
-    """
+    """Compose the summary of pooled results: estimates, and fractions of missing information."""
     record, design = records[0], records[0].design
     left = [
         ("Dep. Variable:", design.endog_name),
@@ -701,8 +665,8 @@ def summarize_pooled(
     ]
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
     notes = [
-        "Estimates are means over the imputations; their variance is within + (1 + 1/m) between (Rubin's rules), and t "
-        f"has the degrees of freedom of Barnard and Rubin.{logs}"
+        "Estimates are means over the imputations. Their variance is within + (1 + 1/m) between (Rubin's rules); t has "
+        f"the degrees of freedom of Barnard and Rubin.{logs}"
     ]
     notes += [*_formulas_note(record), *filter(None, [missing_words(record), filled_words(record)])]
     return build_summary(tables, notes)

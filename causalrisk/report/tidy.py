@@ -60,14 +60,7 @@ class Values(pd.Series):
         return self.iloc[key] if whole and self.index.inferred_type == "string" else super().__getitem__(key)
 
 
-class _AnyFrame(type):
-    """Takes a plain data frame for a `Frame`, as pandas.testing.assert_frame_equal asks of the frame on the left."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, pd.DataFrame)
-
-
-class Frame(pd.DataFrame, metaclass=_AnyFrame):
+class Frame(pd.DataFrame):
     """A data frame that prints all its columns, those that do not fit below the others; a plain one when pickled."""
 
     @property
@@ -89,44 +82,14 @@ def printed_whole(value: R) -> R:
 
 
 def tidy_frame(names: Sequence[str], estimates: Sequence[Array] | Array, limits: Array | None) -> pd.DataFrame:
-    """Return one row a parameter.
-
-    Parameters
-    ----------
-    names : sequence of str, length d
-        Names of the parameters.
-    estimates : sequence of ndarray, each of shape (d,)
-        Estimates, standard errors, statistics and p-values.
-    limits : ndarray, shape (d, 2), or None
-        Limits of the intervals; None leaves their columns out.
-
-    Returns
-    -------
-    DataFrame
-        Columns term, estimate, std_error, statistic, p_value, and conf_low, conf_high.
-    """
+    """Return one row per parameter, with the columns `TIDY`; without limits, without the last two."""
     columns = [*estimates] if limits is None else [*estimates, *limits.T]
     frame = pd.DataFrame({"term": list(map(str, names))})
     return frame.assign(**dict(zip(TIDY[1:], columns, strict=False)))
 
 
 def tidy_comparison(effects: pd.DataFrame, names: Sequence[str], conf_int: bool) -> pd.DataFrame:
-    """Return one row an estimator (several arms: and effect).
-
-    Parameters
-    ----------
-    effects : DataFrame
-        The table of a comparison, indexed by estimator, or by estimator and effect.
-    names : sequence of str
-        Names of the effects.
-    conf_int : bool
-        Whether to keep the limits of the intervals.
-
-    Returns
-    -------
-    DataFrame
-        Columns estimator and those of `tidy_frame`; std_error is the bootstrap's, next to robust_std_error.
-    """
+    """Return one row per estimator and effect: the bootstrap's std_error, next to robust_std_error."""
     numbers, terms = effects.drop(columns="robust se").to_numpy(), list(names) * (len(effects) // len(names))
     frame = tidy_frame(terms, numbers[:, :-2].T, numbers[:, -2:] if conf_int else None)
     frame.insert(0, "estimator", effects.index.get_level_values("estimator"))
@@ -233,19 +196,17 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
 def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1, progress: bool = False) -> Path:
     """Write propensity scores, importance weights and predicted potential outcomes to a Parquet file (needs pyarrow).
 
-    A row is a row of the estimation sample, in the order of the data. Of a scan they are worked out in one more pass
-    over the data and written block by block, so that they need not fit into memory.
+    The file has one row per row of the estimation sample, in the order of the data. With data on disk, one more pass
+    over the data writes them block by block, so they need not fit into memory.
 
     Parameters
     ----------
     path : str or path
-        Where to write: a name that ends in ".parquet" or ".pq". The file is there whole or not at all; one that exists
-        is replaced.
+        A name that ends in ".parquet" or ".pq". The file is written whole or not at all; one that exists is replaced.
     n_jobs : int, default 1
-        As in `fit`, of a scan; what is written for a piece of it, such as a whole CSV file, is then in memory at once.
-        The numbers do not depend on it.
+        As in `fit`, with data on disk; each piece, such as a whole CSV file, is then in memory at once.
     progress : bool, default False
-        Show on standard error how many rows of a scan are done.
+        Show on standard error how many rows are done, with data on disk.
 
     Returns
     -------
@@ -255,9 +216,9 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     Raises
     ------
     UnavailableError
-        If pyarrow is not installed, or the model came from a file and does not know its scan any more.
+        If pyarrow is not installed, or the model came from a file and does not know its data any more.
     OptionError
-        If the path has another ending, or is a file of the scan.
+        If the path has another ending, or is one of the data files.
     OSError
         If the file cannot be written; the former file is unchanged.
 
@@ -265,13 +226,13 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     -----
     The columns are
 
-    - "row": number of the row in all data, from 0, those counted that are not in the sample;
-    - "arm": label of its arm, categories in the order of the arms;
-    - "propensity", or with several arms "propensity[arm]" for each: as `propensity_scores`; not there without a
+    - "row": number of the row in all data, from 0;
+    - "arm": label of its treatment group, a category;
+    - "propensity", or with several groups "propensity[arm]" for each: as `propensity_scores`, if there is a
       propensity model;
     - "weight": as `importance_weights`;
-    - "potential_outcome[arm]" for each arm: as `potential_outcomes`; not there for JRE, whose arm models say nothing of
-      single units (``res.start``, the IPWRA fit it started from, writes them).
+    - "potential_outcome[arm]" for each group: as `potential_outcomes`. JRE has none, since its models do not describe
+      single units; ``res.start``, the IPWRA fit it started from, writes them.
 
     Examples
     --------
@@ -305,8 +266,7 @@ def _check_path(record: FitRecord, path: str) -> None:
     """Refuse names of other kinds of files, and to replace the data."""
     if not path.lower().endswith(PARQUET):
         raise OptionError(
-            f"path={path!r} is no Parquet file by its name; expected one that ends in {listing(PARQUET)}.\n"
-            'Type  res.write_units("units.parquet").'
+            f'path={path!r}: expected a name that ends in {listing(PARQUET)}.\nUse `res.write_units("units.parquet")`.'
         )
     if isinstance(record.design, ScannedDesign) and record.design.reads(path):
         raise would_replace(f"path={path!r}", "one of the files of the scan", 'res.write_units("units.parquet").')
@@ -317,7 +277,7 @@ def _arrow(path: str) -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise UnavailableError(
-            f"{path!r} is to be a Parquet file, which needs pyarrow; it is not installed.\nType  pip install pyarrow."
+            f"{path!r}: a Parquet file needs pyarrow, which is not installed.\nUse `pip install pyarrow`."
         ) from error
     return pyarrow
 
@@ -336,10 +296,7 @@ def _frame(
     weights: Array,
     predicted: Array | None,
 ) -> pd.DataFrame:
-    """Return a table of the rows of a sample in the order of the data; `position` has their numbers there.
-
-    Probabilities are None where there is no propensity model, predictions for JRE; both are of shape (K, n).
-    """
+    """Return a table of the rows of a sample; `position` has their numbers in the data."""
 
     def by_arm(name: str, values: Array) -> dict[str, Array]:
         return {f"{name}[{label}]": sample.restore(own) for label, own in zip(labels, values, strict=True)}
@@ -354,21 +311,7 @@ def _frame(
 
 
 def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.DataFrame]:
-    """Yield scores, weights and predictions of every row: in memory one frame, of a scan one for each block.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    n_jobs, progress
-        As in `fit`, of a scan.
-
-    Yields
-    ------
-    DataFrame
-        The rows in the order of the data: their number in all data ("row"), their arm ("arm"), then, where the fit
-        has them, "propensity", "weight" and "potential_outcome[...]".
-    """
+    """Yield scores, weights and predictions of every row: one frame in memory, one per block with data on disk."""
     design, fit = record.design, record.weight_fit
     if not isinstance(design, ScannedDesign):
         yield _frame(

@@ -215,7 +215,7 @@ def test_summary_of_jre(births):
     ):
         assert label in text
     assert "Objective:" not in text  # the table of risks has its name
-    assert "RMS error is no standard error" in " ".join(text.split())
+    assert "RMS error is not a standard error" in " ".join(text.split())
     assert "(chosen)" in text
     assert "bootstrap (pairs)" in text
     assert "999 of 999 used" in text

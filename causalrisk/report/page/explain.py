@@ -14,41 +14,35 @@ from causalrisk.design.did import without_change
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.quantiles import raw_quantiles
-from causalrisk.estimators.record import FitRecord, JointRecord
+from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import mean_names
 from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.labels import (
     TOTAL_WEIGHT,
-    choice_of_anchor,
     choice_words,
     clip_text,
     count,
     distribution_words,
     effect_words,
     estimand_words,
-    factor_text,
     filled_words,
     formats,
     in_population,
     joined,
     ladder_end_words,
     learner_words,
-    left_out_words,
     missing_words,
     offset_words,
     outcome_text,
     outcome_words,
     population_words,
     propensity_text,
-    redone_words,
     repeats_words,
-    resamples_words,
-    survey_words,
     variables_of,
 )
+from causalrisk.report.page.methods import errors_source, objective_sentence
 from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import format_number, format_p, signed_p, wrap
 
@@ -73,17 +67,7 @@ IF_THEY_DISAGREE = (
 
 @dataclass(frozen=True)
 class Section:
-    """One section.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    paragraphs : tuple of str
-        The paragraphs.
-    items : tuple of str
-        A list below them.
-    """
+    """A heading, paragraphs, and a list below them."""
 
     title: str
     paragraphs: tuple[str, ...]
@@ -169,7 +153,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     """
     check_alpha(alpha)
     if isinstance(record.design, ScannedDesign):
-        raise rows_not_kept("explain()", "Type  res.methods()  for a paragraph in its place. ")
+        raise rows_not_kept("explain()", "Use `res.methods()`. ")
     steps = [
         ("The formula", _formula(record)),
         ("The arms", _arms(record)),
@@ -293,7 +277,7 @@ def _members(record: FitRecord) -> list[NDArray[np.intp]]:
 
 def _weights(record: FitRecord) -> list[str]:
     if not record.spec.uses_propensity:
-        return ["There are none: all rows of an arm count alike.", *filter(None, [missing_words(record)])]
+        return ["There are none: all rows of an arm count equally.", *filter(None, [missing_words(record)])]
     surveyed = record.design.weight_type == "probability"
     spread = [
         f"{label}: largest weight {format_number(arm.heaviest)}; {count(arm.n, record.design.unit_name)} tell as much "
@@ -311,8 +295,8 @@ def _weights(record: FitRecord) -> list[str]:
         )
     if surveyed:
         texts.append(
-            f"These are of {TOTAL_WEIGHT}. What the probability weights alone leave is their cost, and only what is "
-            "lost beyond that is a matter of overlap."
+            f"These use the {TOTAL_WEIGHT}. The probability weights alone reduce the effective n too; only the loss "
+            "beyond that is a matter of overlap."
         )
     poor = [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
     return texts + [f"A warning was given: {note}" for note in poor]
@@ -362,26 +346,11 @@ def _joint_training(record: FitRecord) -> list[str]:
         "are nearly as good, and each implies a bias of each arm: how far its model's average is "
         "off, judged by the weighted residuals. Only the difference of the arms' biases, the net bias, "
         "enters the effect; what they share does not.",
-        f"{_what_is_kept_small(joint)} In units of {record.design.endog_name}, root mean squares over all these "
+        " ".join(filter(None, [objective_sentence(record, joint), ladder_end_words(joint)])),
+        f"In units of {record.design.endog_name}, root mean squares over all these "
         f"scores: error {error}; of it net bias {net}; sampling {sampling}. They are measured within the sample and "
         "say nothing of covariates that were not recorded.",
     ]
-
-
-def _what_is_kept_small(joint: JointRecord) -> str:
-    """Sentences on the objective of training."""
-    if joint.anchor is None:
-        return (
-            "So training keeps the errors of the fit and the squared net bias small over all these scores (penalty "
-            f"{joint.criterion.penalty:.4g})."
-        )
-    how = "as given" if joint.path is None else f"{choice_of_anchor(joint.path)}, res.anchor_path()"
-    text = (
-        "So training asks for no net bias under the fitted score and keeps the expected ATE risk over all these scores "
-        "small, which is squared net bias plus sampling variance of the effect; with a weight of "
-        f"{joint.anchor:g} (the anchor, {how}) it keeps the errors of the fit small too."
-    )
-    return f"{text} {ladder_end_words(joint)}".rstrip()
 
 
 def _averages(record: FitRecord) -> list[str]:
@@ -417,7 +386,7 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
     names, (spec, _) = record.effect_names, formats(record)
     se, null = record.std_errors, record.options.effect_scale.null
     limits, (z, p), (symbol, _) = parameter_limits(record, alpha), parameter_tests(record), statistic_names(record.df)
-    texts = [f"{_se_source(record)}.{choice_words(record)}"]
+    texts = [f"Standard errors {errors_source(record)}.{choice_words(record)}"]
     if record.options.quantiles and record.boot is None:
         texts.append(DENSITY)
     if np.isfinite(record.df):
@@ -426,8 +395,8 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         )
     if not record.options.effect_scale.additive:
         texts.append(
-            "A ratio is tested, and has its interval, as a logarithm, which is transformed back: swapping the arms "
-            "turns both over."
+            "Test and interval of a ratio are those of its logarithm, transformed back, so swapping the arms inverts "
+            "them."
         )
     for k, name in enumerate(names):
         low, high = (format(v, spec) for v in limits[k])
@@ -442,7 +411,7 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
         )
     texts.append(
         f"About {100 * (1 - alpha):.4g}% of such intervals cover the true effect in repeated samples, if the "
-        "assumptions below hold. The interval knows of sampling error, not of a wrong assumption."
+        "assumptions below hold. The interval accounts for sampling error, not for a wrong assumption."
     )
     if record.joint is not None and record.joint.estimate.mc_se[0] > 0:
         texts.append(f"Another seed would move the estimate by about {format_number(record.joint.estimate.mc_se[0])}.")
@@ -555,43 +524,3 @@ def _arms_words(record: FitRecord) -> str:
         for label, n, values in zip(design.labels, design.counts, found, strict=True)
     ]
     return joined(parts)
-
-
-def _se_source(record: FitRecord) -> str:
-    """Return a sentence on the source of the standard errors, without its end."""
-    survey, again = record.design.survey, f"{redone_words(record).capitalize()} was done again"
-    if record.cov_type == "replicates" and survey is not None:
-        return (
-            f"{again} under {survey_words(survey)}, and the standard error is the root of the sum of squares of the "
-            "estimates that the survey's documentation prescribes"
-        )
-    if record.cov_type == "survey" and survey is not None:
-        return (
-            "The standard error adds up the influence of the rows on the result, through all steps at once, within "
-            "first-stage units, and the squares of what these differ by within their strata (the linearised formula "
-            f"of surveys): {survey_words(survey)}"
-        )
-    if record.boot is not None:
-        drawn, used = len(record.boot.failures), len(record.boot.used)
-        kind = "the resamples that were given" if record.given_resamples else resamples_words(record)
-        failed = "" if used == drawn else f" ({used} of them could be used)"
-        jointly = "root mean square distance of the estimates from this one"
-        what = "standard deviation of the estimates" if record.joint is None else jointly
-        how = f"{again} on {count(drawn, 'resample')}{failed} - {kind} -"
-        if record.multiplied:
-            how = "The influence of every row on the result, through all steps at once, was multiplied"
-            how += f" {drawn} times - {kind} - and added to it,"
-        return f"{how} and the standard error is the {what}"
-    if record.cov_type == JACKKNIFE:
-        return (
-            f"{again} without each {left_out_words(record)} in turn (the jackknife), and the standard error is the "
-            "root of (G - 1) / G times the squared distances of the estimates from their mean, with G "
-            f"{record.design.n_clusters or record.design.nobs}"
-        )
-    names = joined(record.design.cluster_names)
-    clusters = f", added up within the clusters of {names}" if record.cov_type == "cluster" else ""
-    factor = f", times the small-sample factor {factor_text(record)}" if record.small_sample else ""
-    return (
-        "The standard error adds up the squared influence of every row on the result, through all steps at once (the "
-        f"robust, or sandwich, formula{clusters}{factor})"
-    )

@@ -48,26 +48,22 @@ from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.tables.text import column_format, format_number, signed_p
 
 
-def _drawn_units(record: FitRecord) -> str:
-    """Return what random weights are given to: rows, clusters, or first-stage units of a survey."""
-    if record.design.cluster_name is None:
-        return "rows"
-    return "clusters" if record.design.survey is None else "first-stage units"
-
-
 def _whose_sentence(record: FitRecord) -> str:
     """Sentence on whose estimator JRE is; empty for others."""
     if record.joint is None:
         return ""
-    text = "This version of the estimator is the package's own working-out of that paper's idea"
-    return f"{text}." if record.joint.anchor is None else f"{text}; its default objective is in no paper."
+    text = "This version of the estimator is the package's own implementation of that paper's idea"
+    return f"{text}." if record.joint.anchor is None else f"{text}; its default objective is not in any paper."
 
 
-def _objective_sentence(joint: JointRecord, units: str) -> str:
+def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     """Sentence on the objective that was minimised."""
+    units = "rows"
+    if record.design.cluster_name is not None:
+        units = "clusters" if record.design.survey is None else "first-stage units"
     how = f"random weights of the {units}"
     if joint.replicates.cubature:
-        how = "points that stand for the normal distribution of its coefficients"
+        how = "points that represent the normal distribution of its coefficients"
     over = f"{joint.replicates.count} propensity replicates ({how}, spread "
     over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
     if joint.anchor is None:
@@ -79,10 +75,9 @@ def _objective_sentence(joint: JointRecord, units: str) -> str:
     if joint.path is not None:
         chosen = f"was {choice_of_anchor(joint.path, f' between {LADDER[0]:g} and {LADDER[-1]:g}')}"
     return (
-        "The arms were trained together to minimise the expected ATE risk, squared net bias plus sampling variance, "
-        f"over {over}, with no net bias at the fitted score; the weight of the fit, {joint.anchor:g}, {chosen}, and "
-        f"of the effect heterogeneity at the start a share of {joint.criterion.real_share:.3g} was left out of the "
-        "variance."
+        "The arms were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
+        f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, {chosen}. Of the "
+        f"effect heterogeneity at the start, a share of {joint.criterion.real_share:.3g} was left out of the variance."
     )
 
 
@@ -94,7 +89,7 @@ def _consistency_sentence(record: FitRecord, joint: JointRecord) -> list[str]:
         return []
     models = "the outcome model" if record.stack is None else "the outcome model, and the learner,"
     weights = "model" if record.design.observation is None else "and the observation model"
-    return [f"The estimate is consistent if the propensity {weights} or {models} is right."]
+    return [f"The estimate is consistent if the propensity {weights} or {models} is correctly specified."]
 
 
 def _beside_sentence(record: FitRecord) -> str:
@@ -138,7 +133,7 @@ def methods(record: FitRecord) -> str:
     'We estimated the average treatment effect (ATE) of mbsmoke'
     """
     parts = _model_sentences(record)
-    parts.append(f"Standard errors {_errors_source(record)}; {_intervals_clause(record)}.")
+    parts.append(f"Standard errors {errors_source(record)}; {_intervals_clause(record)}.")
     if record.joint is not None:
         parts.append(_beside_sentence(record))
     parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
@@ -153,7 +148,7 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
         parts.append("Numbers above that differ between the data sets are those of the first.")
     logs = "" if first.options.effect_scale.additive else " Effects were pooled on the logarithmic scale."
     parts += [
-        f"In each, standard errors {_errors_source(first)}.",
+        f"In each, standard errors {errors_source(first)}.",
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.{logs}",
         "Intervals are of the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
@@ -185,7 +180,7 @@ def _model_sentences(record: FitRecord) -> list[str]:
     if record.spec.uses_propensity:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:
-        parts.append(_objective_sentence(record.joint, _drawn_units(record)))
+        parts.append(objective_sentence(record, record.joint))
         parts += _consistency_sentence(record, record.joint)
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
@@ -199,7 +194,7 @@ def _model_sentences(record: FitRecord) -> list[str]:
     if design.n_outside:
         rows += f"; {design.n_outside} outside of the subpopulation stay in the design for the standard errors"
     filled = filled_counts(record)
-    kept = f" Missing covariates ({filled}) were a constant with an indicator of it (Groenwold et al. 2012)."
+    kept = f" Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
     return [*parts, f"{rows}.{_missing_sentence(record)}{kept if filled else ''}"]
 
 
@@ -248,7 +243,7 @@ def _propensity_sentence(record: FitRecord) -> str:
     loss = " (Tan 2020)" if record.options.propensity_loss == "calibrated" else ""
     if record.options.propensity_score is not None:
         loss = ", cross-fitted (Chernozhukov et al. 2018)"
-    return f"The propensity score (Rosenbaum and Rubin 1983) was by {text}{loss}{what}."
+    return f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."
 
 
 def _missing_sentence(record: FitRecord) -> str:
@@ -258,14 +253,14 @@ def _missing_sentence(record: FitRecord) -> str:
         return ""
     text = f" The outcome was missing in {design.n_unrecorded} of them"
     if not record.spec.uses_propensity:
-        return f"{text}, which count in the averages by the outcome models of the others."
+        return f"{text}; outcome models of the others predict it."
     return (
-        f"{text}; the others were also weighted by the inverse of the probability that it was observed (Robins, "
-        f"Rotnitzky and Zhao 1995), by logit: {seen.formula}."
+        f"{text}; the others were also weighted by the inverse of the estimated probability that it is observed "
+        f"(Robins, Rotnitzky and Zhao 1995), by logit: {seen.formula}."
     )
 
 
-def _errors_source(record: FitRecord) -> str:
+def errors_source(record: FitRecord) -> str:
     """Words on the source of the standard errors, behind these two."""
     survey = record.design.survey
     if survey is not None and record.cov_type in ("survey", "replicates"):
@@ -332,19 +327,7 @@ SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.nam
 
 
 def call_of(record: FitRecord) -> str:
-    """Return the call that repeats a fit.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-
-    Returns
-    -------
-    str
-        Python code that leaves the results in `res`. Objects without a spelling (a data frame, a function, scores
-        and resamples given as arrays) get a name, which a comment explains.
-    """
+    """Return the Python call that repeats a fit. Objects that cannot be spelled out get a name with a comment."""
     names = ", ".join(sorted([record.spec.name, *(["DiD"] if record.options.did is not None else [])]))
     numpy = "" if isinstance(repeating(record.seed), int) else "\nimport numpy as np"
     design, lines = record.design, [f"from causalrisk import {names}{numpy}", ""]
@@ -366,9 +349,10 @@ def _data_options(record: FitRecord) -> dict[str, str]:
     design, given = record.design, {}
     if design.formula is None:
         given["exog_propensity"] = "Z"
-    elif design.propensity_formula is not None and not _same_right_side(design.formula, design.propensity_formula):
-        propensity = design.propensity_formula.partition("~")[2].strip()
-        given["propensity"] = repr(without_indicators(propensity, design.filled))
+    elif design.propensity_formula is not None:
+        outcome, propensity = (text.partition("~")[2].strip() for text in (design.formula, design.propensity_formula))
+        if outcome.replace(" ", "") != propensity.replace(" ", ""):
+            given["propensity"] = repr(without_indicators(propensity, design.filled))
     if tuple(design.levels) not in ((0, 1), (False, True)):
         given["reference"] = _plain(design.levels[0])
     if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
@@ -415,10 +399,6 @@ def _model_options(record: FitRecord) -> dict[str, str]:
         frame = isinstance(options.target, Mapping) or hasattr(options.target, "columns")
         given["target"] = "target_frame" if frame else "tilt"
     return given
-
-
-def _same_right_side(outcome: str, propensity: str) -> bool:
-    return "".join(outcome.partition("~")[2].split()) == "".join(propensity.partition("~")[2].split())
 
 
 def _plain(level: Any) -> str:

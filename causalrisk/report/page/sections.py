@@ -93,17 +93,7 @@ Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in t
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the report.
-
-    Parameters
-    ----------
-    anchor, heading : str
-        Name within the page, and heading.
-    body : str
-        HTML below the heading.
-    reading : Reading or None
-        Reading in the overview of the page.
-    """
+    """A part of the page: anchor, heading, HTML below it, and its reading in the overview."""
 
     anchor: str
     heading: str
@@ -134,27 +124,26 @@ def report(
     alpha : float, default 0.05
         Significance level of the intervals.
     assumptions : mapping, optional
-        Your statements on "unconfoundedness" (with `did` "parallel_trends", of repeated cross sections also
-        "same_population"), "no_post_treatment" and "no_interference", the assumptions that no data can check. Those you
-        leave out stand in the page as questions still to be answered.
+        Your statements on "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no data
+        can check; with `did`, "parallel_trends" instead of the first, and with repeated cross sections also
+        "same_population". The page shows those you leave out as open questions.
 
     Returns
     -------
     Path
-        The file. Figures are within it; it loads nothing when it opens, and the same fit gives the same bytes.
+        The file. It contains its figures and loads nothing. The same fit gives the same bytes.
 
     Raises
     ------
     UnavailableError
         If matplotlib is not installed.
     OptionError
-        If an assumption is not one of these, or the file is not named as a web page.
+        If an assumption is not one of these, or the name of the file is not that of a web page.
     """
     check_alpha(alpha)
     check_page(path)
     if isinstance(record.design, ScannedDesign):
-        instead = "Type  res.methods()  for a paragraph, beside res.summary() and res.balance(). "
-        raise rows_not_kept("the report", instead)
+        raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
     stated = statements(assumptions or {}, assumptions_of(record))
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
@@ -168,8 +157,8 @@ def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
     if Path(path).suffix.lower() not in ("", ".html", ".htm"):
         page_path = Path(path).with_suffix(".html").as_posix()
         raise OptionError(
-            f"the report is a web page, and {os.fspath(path)!r} is named as another kind of file; a browser prints it "
-            f'as PDF.\nType  {variable}.report("{page_path}").'
+            f"the report is a web page (a browser prints it as PDF); {os.fspath(path)!r} is another kind of file.\n"
+            f'Use `{variable}.report("{page_path}")`.'
         )
 
 
@@ -187,29 +176,14 @@ def statements(assumptions: Mapping[str, str], known: Mapping[str, Any]) -> dict
         if name not in known:
             close = nearest_name(name, known)
             raise OptionError(
-                f"assumptions: {name!r} is not known; expected any of {listed(tuple(known))}.\n"
-                + (f'Type  assumptions={{"{close}": "..."}}.' if close else "Type  assumptions=  with any of them.")
+                f"assumptions: {name!r} is not known; expected any of {listed(tuple(known))}."
+                + (f'\nUse `assumptions={{"{close}": "..."}}`.' if close else "")
             )
     return {name: text for name, text in assumptions.items() if str(text).strip()}
 
 
 def parts_of(record: FitRecord, alpha: float, stated: Mapping[str, str]) -> list[Part]:
-    """Return the parts of the report that a fit's estimator has.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    alpha : float
-        Significance level of the intervals.
-    stated : mapping
-        The author's statements on the assumptions.
-
-    Returns
-    -------
-    list of Part
-        In the order of the page.
-    """
+    """Return the parts of the report that a fit's estimator has, in the order of the page."""
     scored, joint, means = record.spec.uses_propensity, record.joint, not record.options.quantiles
     resampled = record.cov_type == "bootstrap" and means
     missing = scored and record.design.observation is not None
@@ -557,17 +531,7 @@ def _ledgers(record: FitRecord) -> Part:
 
 
 def assumptions_part(record: FitRecord, stated: Mapping[str, str], **named: str) -> Part:
-    """Return the assumptions: the author's statements, and the questions that are still open.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    stated : mapping
-        The statements.
-    **named
-        What to call the treatment (`treat`) or the outcome, if not as the fit does.
-    """
+    """Return the author's statements on the assumptions, and open questions; `named` renames the variables."""
     names = {
         "treat": record.design.treat_name,
         "outcome": outcome_words(record).removeprefix("the "),

@@ -47,27 +47,7 @@ ADJUSTED = (0, 10, 9, 7, 8, 12, 10, 10)  # widths of the columns of a table with
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """The data of an event study in words.
-
-    Parameters
-    ----------
-    formula : str
-        Outcome formula.
-    begins, time, unit : str
-        Columns of the first period with treatment, of the period and of the unit.
-    sizes : Series
-        Number of units of each group, and of those that never begin.
-    periods : int
-        Number of periods.
-    controls : str
-        The controls in words.
-    clusters : str
-        Column of the clusters with their number; empty without any.
-    df : float
-        Degrees of freedom of tests and intervals.
-    call : str
-        The call that repeats the study.
-    """
+    """The data of an event study in words: formula, columns, sizes of the groups, controls, clusters, df, its call."""
 
     formula: str
     begins: str
@@ -102,26 +82,7 @@ class StudyFacts:
 def summarize_event_study(
     record: FitRecord, facts: StudyFacts, tables: Mapping[str, pd.DataFrame], said: Sequence[str], title: str | None
 ) -> ResultSummary:
-    """Compose the summary of an event study.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The first of the fits.
-    facts : StudyFacts
-        The data.
-    tables : mapping of str to DataFrame
-        Effects with their intervals, under the heading of each table.
-    said : sequence of str
-        Notes on groups and controls.
-    title : str or None
-        Heading.
-
-    Returns
-    -------
-    ResultSummary
-        The summary.
-    """
+    """Compose the summary of an event study from its effects by heading, and notes on groups and controls."""
     drawn = [row for row in design_rows(record.design) if row[0] not in ("Clusters:", "Subpopulation:")]
     drawn += [("Clusters:", facts.clusters)] if facts.clusters else []
     head = (
@@ -136,10 +97,10 @@ def summarize_event_study(
     ]
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
-        "The effect on a group in a period is that of the change since its last period without treatment, against the "
-        "controls; averages weigh groups by their sizes. Exposure is the number of periods since the beginning; "
-        "effects before it are placebos. The intervals of a table hold all together, and its adjusted p-values go with "
-        "them; P is of each test by itself.",
+        "The effect on a group in a period compares its change since its last period without treatment with that of "
+        "the controls; averages weight groups by size. Exposure is the number of periods since treatment began; "
+        "effects before it are placebos. The intervals of a table are simultaneous and match its adjusted p-values; P "
+        "is for each test alone.",
         f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
         f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
         *said,
@@ -150,7 +111,7 @@ def summarize_event_study(
 
 
 def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> str:
-    """Return the methods paragraph of an event study, arguments as in `summarize_event_study`."""
+    """Return the methods paragraph of an event study."""
     survey, right = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip()
     models = [] if record.spec.constants else [f"outcome models were {outcome_model_text(record)}: {facts.formula}"]
     models += [] if record.weight_fit is None else [f"the propensity model was {propensity_text(record)}: {right}"]
@@ -186,34 +147,7 @@ def write_study(
     assumptions: Mapping[str, str],
     said: Sequence[str],
 ) -> Path:
-    """Write the page of an event study.
-
-    Parameters
-    ----------
-    path : str or path
-        Where to write.
-    record : FitRecord
-        The first of the fits.
-    facts : StudyFacts
-        The data.
-    title : str
-        Heading.
-    summary : ResultSummary
-        The summary.
-    plots : mapping of str to callable
-        For each kind of average what draws it on Axes.
-    placebos : str
-        What the placebos say.
-    assumptions : mapping
-        The author's statements.
-    said : sequence of str
-        As in `summarize_event_study`.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
+    """Write the page of an event study; `plots` draw each kind of average on Axes."""
     check_page(path, "study")
     stated = statements(assumptions, assumptions_of(record))
     blank_figure()  # without matplotlib nothing is drawn

@@ -28,17 +28,7 @@ FAILED = 0.01
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of a diagnostic.
-
-    Parameters
-    ----------
-    verdict : {"good", "caution", "bad", ""}
-        Verdict; empty where none is possible.
-    headline : str
-        The finding in a sentence.
-    texts : tuple of str
-        The numbers behind it, and advice.
-    """
+    """Reading of a diagnostic: a verdict (empty where none is possible), the finding, numbers and advice."""
 
     verdict: str
     headline: str
@@ -46,18 +36,7 @@ class Reading:
 
 
 def by_contrast(readings: Mapping[str, Reading]) -> Reading:
-    """Merge the readings of one diagnostic for several contrasts, each named; of one contrast, its own.
-
-    Parameters
-    ----------
-    readings : mapping
-        Contrast -> its reading.
-
-    Returns
-    -------
-    Reading
-        The readings with the worst verdict; texts that all share are given once.
-    """
+    """Merge the readings of one diagnostic for several contrasts, each named; of one contrast, its own."""
     found = list(readings.values())
     if len(found) == 1:
         return found[0]
@@ -77,23 +56,8 @@ def read_overlap(
 ) -> Reading:
     """Read the table of `overlap()`.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A row an arm.
-    warned : bool
-        Whether the fit warned of poor overlap.
-    everybody : bool
-        Whether everybody is the target, so that the limits of Crump et al. apply.
-    unit_name : str
-        Noun for an observation.
-    instead : sequence of str or None
-        Names of the other targets that overlap.
-
-    Returns
-    -------
-    Reading
-        The reading.
+    `warned` says whether the fit warned of poor overlap, `everybody` that all rows are the target, to which the limits
+    of Crump et al. apply; `instead` names targets that overlap.
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]
@@ -128,7 +92,7 @@ def read_overlap(
         )
     if verdict != GOOD:
         texts.append(
-            "Where there is hardly a counterpart, the data do not answer the question and the models do. Consider "
+            "Where there is hardly a counterpart, the models answer the question and not the data. Consider "
             f"another population: {populations_text(instead)}, and say so."
         )
     texts.append(
@@ -172,7 +136,7 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
     if left:
         where = "observed=" if observed else "the propensity formula"
         texts.append(f"Add squares and interactions of the covariates that differ to {where}.")
-    texts.append("Balance is about the covariates in the formulas. It says nothing of others.")
+    texts.append("This is balance of the covariates in the formulas. It says nothing about others.")
     return Reading(verdict, f"{headline}.", tuple(texts))
 
 
@@ -225,8 +189,8 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
         f"Over the limits tried the effect runs from {low} to {high}. At {far} it is "
         f"{format_number(judged.loc[far, 'effect'])}, with {count(int(judged.loc[far, 'n']), 'row')} and a robust "
         f"standard error of {format_number(judged.loc[far, 'std err'])}.{untold}",
-        "Trimming changes the population: an effect that moves may differ between people, or may rest on rows without "
-        "a counterpart. The data do not tell which.",
+        "Trimming changes the population: an effect that moves may differ between people, or may depend on rows "
+        "without a counterpart. The data cannot tell which.",
     )
     headline = (
         f"{half} moves the effect from {format_number(start)} by up to {format_number(gaps.max())}, {size:.2f} "
@@ -306,7 +270,7 @@ def read_cancellation(table: pd.DataFrame, name: str, outcome: str, labels: Sequ
         error, net = table.loc[other, "RMS error"], table.loc[other, "RMS net"]
         texts.append(
             f"{other} has {format_number(error)}, of it net bias {format_number(net)}. This is no standard error: the "
-            "scores are taken as known, and JRE is trained for it on these rows. Compare standard errors on the same "
+            "scores are treated as known, and JRE is trained for it on these rows. Compare standard errors on the same "
             "resamples."
         )
     for label in labels[1:]:
@@ -316,7 +280,7 @@ def read_cancellation(table: pd.DataFrame, name: str, outcome: str, labels: Sequ
         if np.isfinite(own[column]):  # towards an arm its own bias does not vary
             correlation = f"The correlation of {which} is {own[column]:.2f}"
             texts.append(f"{correlation}; the nearer to 1, the more they move together.")
-    texts.append("This is bias within the sample, given the covariates. It says nothing of covariates left out.")
+    texts.append("This is bias within the sample, given the covariates. It says nothing about covariates left out.")
     return Reading(UNJUDGED, headline, tuple(texts))
 
 
@@ -360,8 +324,8 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     if "robustness value" in first:
         texts.append(
             f"By the robustness value, a confounder would have to account for {first['robustness value']:.1%} of what "
-            "is left of both the outcome and the weights (Chernozhukov et al. 2022). That takes the models to be right "
-            "given the covariates, and assumes nothing of how the confounder works."
+            "is left of both the outcome and the weights (Chernozhukov et al. 2022). This assumes that the models are "
+            "correctly specified given the covariates, and nothing about how the confounder works."
         )
     return Reading(UNJUDGED, headline, tuple(texts))
 

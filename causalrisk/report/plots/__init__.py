@@ -9,7 +9,7 @@ from typing import Any
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import quick_method
 from causalrisk.estimators.record import FitRecord
-from causalrisk.report.plots.axes import axes_or_new, broken, new_page, verbatim
+from causalrisk.report.plots.axes import PAGE, axes_or_new, broken, pyplot, verbatim
 from causalrisk.report.plots.fits import (
     cancellation_of,
     draw_changes,
@@ -68,7 +68,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         last = ("Penalty", plot_penalty_path)
     clusters = record.design.cluster is not None
     influence = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
-    figure = new_page() if figure is None else figure
+    figure = pyplot().figure(figsize=PAGE, layout="constrained") if figure is None else figure
     plots: tuple[tuple[str, Callable[..., Any]], ...] = (
         ("Overlap", plot_overlap),
         ("Balance", plot_balance),

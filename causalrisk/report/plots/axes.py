@@ -36,7 +36,8 @@ ACROSS, UPRIGHT, ROW = 45, 40, 28  # characters of a line of a label below axes,
 WIDE, SMALL = 75, 3  # largest over smallest of an axis that has ticks at 1, 10, ...; and at steps of equal length
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Return matplotlib.pyplot, or an error that says how to install it."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -58,7 +59,7 @@ def axes_or_new(ax: Any, rows: int | None = None) -> Any:
     """Return the axes given, or new ones in a figure as high as a number of labelled rows needs."""
     if ax is not None:
         return ax
-    plt = _pyplot()
+    plt = pyplot()
     size = None if rows is None else (plt.rcParams["figure.figsize"][0], 1.2 + 0.4 * rows)
     return plt.subplots(figsize=size, layout="constrained")[1]
 
@@ -118,7 +119,7 @@ def panel_by_arm(
         across = min(count, 3)
         down = -(-count // across)
         size = (PANEL[0] * across, PANEL[1] * down)
-        axes = _pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
+        axes = pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
         for empty in axes.flat[count:]:
             empty.remove()
         return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])
@@ -126,11 +127,6 @@ def panel_by_arm(
     if count > 1:
         ax.set_xlabel(f"{ax.get_xlabel()}\n(1 of {count} comparisons)")
     return ax
-
-
-def new_page() -> Any:
-    """Return a figure of the size of a page."""
-    return _pyplot().figure(figsize=PAGE, layout="constrained")
 
 
 def effect_label(record: FitRecord, position: int = 1) -> str:

@@ -247,20 +247,7 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
 
 
 def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
-    """Draw effects and intervals from the top down, and a line at no effect where it is in sight.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Estimates in the first column, limits in the last two; a row each, labelled by the index.
-    ax : matplotlib Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib Axes
-        The axes given.
-    """
+    """Draw effects and intervals (the last two columns) from the top down, and a line at no effect."""
     rows = np.arange(len(frame))[::-1]
     ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=GREY)
     ax.plot(frame.iloc[:, 0], rows, "o", color=ink(ax))
@@ -270,22 +257,7 @@ def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
 
 
 def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, label: str, ax: Any) -> Any:
-    """Draw effects from left to right, with each interval by itself and those that hold together.
-
-    Parameters
-    ----------
-    each, joint : DataFrame
-        Estimates in the first column, limits in the last two; a row each, labelled by the index.
-    label : str
-        What they are effects on.
-    ax : matplotlib Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib Axes
-        The axes given.
-    """
+    """Draw effects from left to right, with each interval by itself and those that hold together."""
     numbers = pd.api.types.is_numeric_dtype(each.index)
     places = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each))
     ax.vlines(places, joint.iloc[:, -2], joint.iloc[:, -1], color=ORANGE, linewidth=1.2, label="all together")
@@ -346,8 +318,8 @@ def plot_effects_by(
     variables = () if encoder is None else encoder.variables
     if along and len(variables) != 1:
         raise OptionError(
-            f"the formula {by!r} has {len(variables)} variables; a curve is along one of them.\n"
-            'Type  res.plot_effects_by("~ bs(x, df=4)")  with its name.'
+            f"the formula {by!r} has {len(variables)} variables; expected one.\n"
+            'Use `res.plot_effects_by("~ bs(x, df=4)")` with its name.'
         )
     each, joint = (effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust))
 
@@ -532,20 +504,7 @@ BARS = 60
 
 
 def draw_permutations(found: Permutations, ax: Any = None) -> Any:
-    """Draw a histogram of a statistic over permutations, what is as extreme as the fit darker, and that of the fit.
-
-    Parameters
-    ----------
-    found : Permutations
-        The statistic and its distribution; infinite values are left out.
-    ax : matplotlib Axes, optional
-        Where to draw; by default a new figure.
-
-    Returns
-    -------
-    matplotlib Axes
-        The axes.
-    """
+    """Draw a histogram of a statistic over permutations, and that of the fit; infinite values are left out."""
     ax, observed, record = axes_or_new(ax), found.observed, found.record
     null = found.null[np.isfinite(found.null)]
     edges = np.histogram_bin_edges(np.r_[null, observed], bins=min(BARS, max(len(null) // 5, 10)))
@@ -606,24 +565,7 @@ def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, a
 
 
 def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: str, ax: Any) -> Any:
-    """Draw the net bias of two arms under each replicate against their mean bias, and the line of no net bias.
-
-    Parameters
-    ----------
-    biases : mapping of str to ndarray, shape (2, B)
-        Biases of the reference and of the other arm, for up to two estimators.
-    labels : sequence of str
-        Labels of both arms.
-    unit : str
-        Name of the outcome.
-    ax : matplotlib Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib Axes
-        The axes given.
-    """
+    """Draw the net bias of two arms under each replicate against their mean bias, for up to two estimators."""
     for (name, (reference, other)), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
         ax.plot(
             (reference + other) / 2, other - reference, marker, color=colour, markersize=4, alpha=0.6,
@@ -656,22 +598,7 @@ def plot_risk(record: FitRecord, ax: Any = None) -> Any:
 
 
 def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
-    """Draw the root of the expected ATE risk of each estimator, and of its parts, on a logarithmic scale.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As of `risk_table`.
-    unit : str
-        Name of the outcome.
-    ax : matplotlib Axes
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib Axes
-        The axes given.
-    """
+    """Draw the root of the expected ATE risk of each estimator, and of its parts, on a logarithmic scale."""
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **ROWS)
     kinds: tuple[tuple[str, Any, str, Any, Any, int], ...] = (

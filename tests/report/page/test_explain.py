@@ -58,7 +58,7 @@ KINDS = {
     "trimmed": (cr.IPWRA, FORMULA, {"trim": (0.2, 0.8)}, ["left by trimming", "Rows left out by their score"]),
     "clipped": (cr.IPWRA, FORMULA, {"clip": (0.2, 0.8)}, ["Scores beyond the limits", "to [0.2, 0.8]"]),
     "weighted": (cr.AIPW, FORMULA, {"weights": "count", "weight_type": "frequency"}, ["under the observation weights"]),
-    "clusters": (cr.IPWRA, FORMULA, {"cluster": "site"}, ["within the clusters of site"]),
+    "clusters": (cr.IPWRA, FORMULA, {"cluster": "site"}, ["clustered by site"]),
 }  # fmt: skip
 
 

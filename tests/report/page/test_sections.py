@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
-import subprocess
 import sys
 from html import unescape
 from html.parser import HTMLParser
@@ -32,7 +30,6 @@ from causalrisk.report.page.verdicts import (
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simulate
 from tests.report.page.test_explain import FRAME, KINDS, fitted, matching
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "img", "br", "wbr"}
 ANCHORS = ["summary", "assumptions", "overlap", "balance", "trimming", "anchor", "cancellation", "influence",
            "bootstrap", "sensitivity", "ledgers", "explained", "methods", "repeat"]  # fmt: skip
@@ -138,7 +135,7 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
     assert reader.text.startswith("A <title> & more A <title> & more")
     with pytest.raises(cr.OptionError, match="no_interference") as caught:
         jobs.report(tmp_path / "never.html", assumptions={"interference": "none"})
-    assert str(caught.value).splitlines()[-1].startswith("Type  assumptions=")
+    assert "`assumptions={" in str(caught.value).splitlines()[-1]
     assert not (tmp_path / "never.html").exists()
     with pytest.raises(cr.OptionError, match="alpha"):
         jobs.report(tmp_path / "never.html", alpha=2)
@@ -200,17 +197,11 @@ def test_calls_of_other_codings_and_options():
 
 RNGS = {
     "int": lambda: 5,
-    "numpy int": lambda: np.int64(5),
     "None": lambda: None,
-    "sequence": lambda: np.random.SeedSequence(5),
     "of several": lambda: np.random.SeedSequence([3, 4]),
-    "of an array": lambda: np.random.SeedSequence(np.array([3, 4])),
-    "spawned": lambda: np.random.SeedSequence(5).spawn(2)[1],
     "spawned twice": lambda: np.random.SeedSequence([3, 4]).spawn(2)[1].spawn(3)[2],
-    "a key of numpy": lambda: np.random.SeedSequence(5, spawn_key=(np.int64(1),)),
     "generator": lambda: np.random.default_rng(5),
     "generator of a spawned sequence": lambda: np.random.default_rng(np.random.SeedSequence(5).spawn(2)[1]),
-    "spawned generator": lambda: np.random.default_rng(5).spawn(2)[1],
 }
 
 
@@ -361,15 +352,16 @@ def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, nam
 
 def test_methods_say_whose_estimator_jre_is(cattaneo):
     model = cr.JRE.from_formula("bweight ~ mage", cattaneo[::8], treat="mbsmoke")
-    assert "its default objective is in no paper" in model.fit(cov_type="robust").methods()
+    assert "its default objective is not in any paper" in model.fit(cov_type="robust").methods()
     erm = model.fit(cov_type="robust", objective="erm", n_replicates=20).methods()
-    assert "the package's own working-out" in erm and "in no paper" not in erm
-    assert "working-out" not in model.fit(cov_type="robust").start.methods()
+    assert "the package's own implementation" in erm and "not in any paper" not in erm
+    assert "own implementation" not in model.fit(cov_type="robust").start.methods()
 
 
 def test_methods_of_jre_have_ipwra_beside(cattaneo):
     model = cr.JRE.from_formula("bweight ~ mage", cattaneo.iloc[::8], treat="mbsmoke")
-    res, consistent = model.fit(n_boot=29), "is consistent if the propensity model or the outcome model is right"
+    res = model.fit(n_boot=29)
+    consistent = "is consistent if the propensity model or the outcome model is correctly specified"
     text, paired = res.methods(), res.start_difference()
     number = r"(-?[\d.]+)"
     beside = re.search(
@@ -387,51 +379,3 @@ def test_methods_of_jre_have_ipwra_beside(cattaneo):
     assert consistent not in model.with_options(target="overlap").fit(cov_type="robust").methods()
     erm = model.fit(cov_type="robust", objective="erm", n_replicates=20).methods()
     assert "a share of" not in erm and consistent not in erm
-
-
-def chromium(tmp_path, *arguments):
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]  # fmt: skip
-    return subprocess.run([CHROMIUM, *flags, *map(str, arguments)], capture_output=True, text=True, timeout=180)
-
-
-CHECK = """<script>window.addEventListener('load', () => {
-  const bad = [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).length;
-  const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth + 1;
-  const out = document.createElement('p');
-  out.id = 'checked';
-  const width = document.documentElement.clientWidth;
-  const box = cell => {
-    const range = document.createRange();
-    range.selectNodeContents(cell);
-    return range.getBoundingClientRect();
-  };
-  const pairs = [...document.querySelectorAll('.summary td + th')].filter(th => th.textContent.trim());
-  const gap = Math.min(...pairs.map(th => box(th).left - box(th.previousElementSibling).right));
-  out.textContent = `images ${document.images.length} bad ${bad} wide ${wide} at ${width}, halves apart ${gap > 6}`;
-  document.body.append(out);
-});</script></body>"""
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_in_a_browser(jobs_page, tmp_path):
-    """Opens without a complaint in the console, loads its images, prints, and fits a phone."""
-    opened = chromium(tmp_path, "--dump-dom", f"file://{jobs_page}")
-    assert "</main>" in opened.stdout
-    assert "CONSOLE" not in opened.stderr
-    chromium(tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'page.pdf'}", f"file://{jobs_page}")
-    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
-    assert (tmp_path / "page.pdf").stat().st_size > 50_000
-    # A copy that may run a script tells what the browser made of it, in a frame as wide as a phone.
-    page = jobs_page.read_text("utf-8")
-    (tmp_path / "copy.html").write_text(re.sub("<meta http-equiv.*?>", "", page).replace("</body>", CHECK), "utf-8")
-    frame = '<iframe src="copy.html" style="width: 390px; height: 800px; border: 0"></iframe>'
-    report = "document.title = document.querySelector('iframe').contentDocument.getElementById('checked').textContent"
-    script = f"<script>window.addEventListener('load', () => setTimeout(() => {{ {report} }}, 500));</script>"
-    (tmp_path / "phone.html").write_text(f"<!DOCTYPE html><html><head></head><body>{frame}{script}</body></html>")
-    dumped = chromium(
-        tmp_path, "--allow-file-access-from-files", "--virtual-time-budget=5000", "--dump-dom",
-        f"file://{tmp_path / 'phone.html'}",
-    )  # fmt: skip
-    assert re.search("<title>(.*?)</title>", dumped.stdout)[1] == "images 7 bad 0 wide false at 390, halves apart true"
