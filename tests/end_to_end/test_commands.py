@@ -101,7 +101,7 @@ def test_times_of_the_readme_are_those_of_the_benchmarks():
         f"some {once:.0f} times as fast as statsmodels' `TreatmentEffect(...).aipw()` at 1000 rows and "
         f"{many:.0f} times at 10 000, ",
         f"{least} to {most} times as fast as zEpid's `AIPTW`",
-        "`JRE` {}, {}, {} and {} times as long as `IPWRA`".format(*(ratio for _, ratio in jre)),
+        "With robust standard errors it takes {}, {}, {} and {} times as long as `IPWRA`".format(*(ratio for _, ratio in jre)),
     ):
         assert said in " ".join(readme.split())
 
