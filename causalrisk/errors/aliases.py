@@ -329,7 +329,8 @@ def answer(place: str, word: str) -> str:
 
 def near(word: str, names: Iterable[str]) -> str:
     """Return a question with the two nearest names; empty where none is near."""
-    close = difflib.get_close_matches(word, list(names), 2, 0.6)
+    folded = {name.casefold(): name for name in names}
+    close = [folded[found] for found in difflib.get_close_matches(word.casefold(), folded, 2, 0.6)]
     return f"Did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
 
 

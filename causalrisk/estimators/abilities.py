@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design, DiD, ScannedDesign
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimators.specification import NormalizedMean, Specification
@@ -107,16 +107,13 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
     if use == REPLACE and isinstance(options.learner, list | tuple) and len(options.learner) > 1:
         raise OptionError(
             f"learner= has {len(options.learner)} learners, and the outcome model can be replaced by one.\n"
-            'Type  learner_use="terms"  for the predictions of all as terms, or name one.'
+            'Use `learner_use="terms"`, or name one learner.'
         )
     return use
 
 
-def with_change(spec: Specification, options: ModelOptions) -> Specification:
+def with_change(spec: Specification, did: DiD) -> Specification:
     """Return an estimator of changes: how it weights residuals, and whether it needs models of controls alone."""
-    did = options.did
-    if did is None:
-        return spec
     chosen = did.normalize and "normalize=False" in ABILITIES.get(spec.name, {}).get("did", ())
     mean = NormalizedMean if chosen else spec.mean
     return dataclasses.replace(spec, mean=mean, of_controls=not (spec.joint or did.cross_sections))

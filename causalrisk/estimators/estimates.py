@@ -78,13 +78,7 @@ class EstimateRows(Protocol):
 
 @dataclass(frozen=True)
 class KnownRows:
-    """What an estimate has of every row, in memory.
-
-    Parameters
-    ----------
-    predicted, influence
-        As in `EstimateRows`.
-    """
+    """What an estimate has of every row, in memory."""
 
     predicted: Array
     influence: Array
@@ -222,15 +216,13 @@ class Refitter(Protocol):
     def rows_together(self) -> int:
         """Rows up to which several blocks of resamples are worked on as one."""
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """Refit under multiplicities.
 
         Parameters
         ----------
         counts : ndarray, shape (n, m)
             Multiplicities times the weights of the rows.
-        first : int
-            Number of the first resample.
         fits : NewtonFits, optional
             Propensity refits under them, where another estimator already made them.
         """
@@ -260,11 +252,11 @@ class Refitters:
         """As in `Refitter`."""
         return min(refitter.rows_together for refitter in self.refitters)
 
-    def refit_each(self, counts: Array, first: int, fits: NewtonFits | None = None) -> list[Refits]:
+    def refit_each(self, counts: Array, fits: NewtonFits | None = None) -> list[Refits]:
         """Refit every estimator, arguments as in `Refitter.refit`."""
         if fits is None and self.weight_fit is not None:
             fits = self.weight_fit.refit(counts)
-        return [refitter.refit(counts, first, fits) for refitter in self.refitters]
+        return [refitter.refit(counts, fits) for refitter in self.refitters]
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
@@ -329,12 +321,8 @@ def sandwich(
     over : callable
         Maps a function over blocks of rows: influence function IF_i of d estimates, relative to N, and observation
         weights s_i.
-    n : float
-        Observations: rows, or the sum of frequency weights.
     total : float
         Sum N of the observation weights of the sample, without rows of a target frame.
-    frequency : bool
-        Whether weights are counts of equal rows.
     n_clusters : int or None
         Number of clusters G; their influence functions are summed before they are squared. None without clusters.
     n_coefficients : int

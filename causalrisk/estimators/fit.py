@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from causalrisk.design import Design
+from causalrisk.design import Design, ScannedDesign
+from causalrisk.design.scan.encode import PassCounter
 from causalrisk.errors import (
     ConvergenceWarning,
     DesignWarning,
@@ -45,9 +46,9 @@ from causalrisk.estimators.overlap import overlap_of
 from causalrisk.estimators.prepare import (
     Asked,
     FitData,
-    check_available,
+    check_scan,
     check_size,
-    counted_passes,
+    expected_passes,
     prepare,
     with_learner,
 )
@@ -85,36 +86,19 @@ COVERED_WHOLE = (
 
 
 def fit_separate(design: Design, spec: Specification, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
-    """Fit one of the estimators that train each arm by itself.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    spec : Specification
-        The estimator.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
-
-    Returns
-    -------
-    FitRecord
-        The fit, without standard errors.
-    """
-    spec, use = with_change(spec, options), use_of_learner(spec, options)
-    asked = counted_passes(design, spec, _asked(design, spec, options, inference))
-    data, learned = prepare(design, spec, asked), None
-    plain = data.problem
-    if use is not None:
-        learned = learn(data.design, options, inference, asked.notes, asked.passes)
-        data = with_learner(data, learned, use, spec, asked)
-    record, _ = separate_record(data, asked)
-    return _checked(with_learned(record, learned, plain), asked.notes)
+    """Fit one of the estimators that train each arm by itself."""
+    if options.did is not None:
+        spec = with_change(spec, options.did)
+    use, asked = use_of_learner(spec, options), _asked(design, spec, options, inference)
+    data = prepare(design, spec, asked)
+    if use is None:
+        return _checked(separate_record(data, asked)[0], asked.notes)
+    learned = learn(data.design, options, inference, asked.notes, asked.passes)
+    record, _ = separate_record(with_learner(data, learned, use, spec, asked), asked)
+    return _checked(with_learned(record, learned, data.problem), asked.notes)
 
 
-def with_learned(record: FitRecord, learned: Learned | None, problem: Problem) -> FitRecord:
+def with_learned(record: FitRecord, learned: Learned, problem: Problem) -> FitRecord:
     """Return a fit with its learners; a scan's scores are those of its rows without predictions, as in `problem`."""
     blocks = record.blocks
     if isinstance(blocks, FittedScan) and isinstance(problem, ScannedProblem):
@@ -129,20 +113,27 @@ def _asked(design: Design, spec: Specification, options: ModelOptions, inference
     check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind)
     if cov_type in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
-    check_available(design, options, inference, cov_type)
-    check_quantiles(design, options)
-    refits = {"bootstrap": None if bootstrap in MULTIPLIERS else inference.draws, JACKKNIFE: unit_count(design)}
-    check_size(design, refits.get(cov_type), joint=spec.joint)
-    return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
+    if options.quantiles:
+        check_quantiles(design)
+    n_boot = None
+    if cov_type == JACKKNIFE:
+        n_boot = design.n_clusters or design.n
+    elif cov_type == "bootstrap" and bootstrap not in MULTIPLIERS:
+        n_boot = inference.draws
+    if spec.joint or n_boot is not None:
+        check_size(design, n_boot, joint=spec.joint)
+    passes = None
+    if isinstance(design, ScannedDesign):
+        check_scan(design, options, inference, cov_type)
+        passes = PassCounter(expected_passes(design, spec, options, inference), shown=inference.progress)
+    return Asked(options, inference, cov_type, bootstrap, Notes(design.notes), passes)
 
 
 def check_one_way(design: Design, advice: str) -> None:
     """Refuse resamples of two-way clusters, which no draw keeps whole."""
     if design.second_cluster is not None:
         names = listed(design.cluster_names)
-        raise OptionError(
-            f"resamples draw whole clusters, and no draw keeps those of both {names} whole.\nType  {advice}."
-        )
+        raise OptionError(f"no resample keeps the clusters of both {names} whole.\nUse `{advice}`.")
 
 
 def _checked(record: FitRecord, notes: Notes) -> FitRecord:
@@ -155,13 +146,6 @@ def _checked(record: FitRecord, notes: Notes) -> FitRecord:
 
 def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
     """Fit weights and outcome models, and average over the target.
-
-    Parameters
-    ----------
-    data : FitData
-        The data.
-    asked : Asked
-        What is asked of the fit.
 
     Returns
     -------
@@ -177,7 +161,13 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
     if message:
         notes.warn(message, OverlapWarning)
     trained, at, estimate = estimate_of(weighed, design, options, notes)
-    given, size = inference.resamples is not None, len(estimate.values)
+    given, size, blocks = inference.resamples is not None, len(estimate.values), None
+    weights = weighed.weights
+    weight_fit = weights.rows if isinstance(weights, WeightsInMemory) and isinstance(weights.rows, WeightFit) else None
+    if isinstance(weights, WeightsOfScan):
+        of_scan = scanned(problem)
+        weight_fit = weights.summary(of_scan.some_block().weight_model, clipped)
+        blocks = FittedScan(of_scan, weights.coefficients)
     record = FitRecord(
         design=design,
         full_design=data.full_design,
@@ -187,7 +177,7 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
         target=problem.target,
         frame=data.frame,
         trimmed=data.trimmed,
-        weight_fit=_kept_weights(weighed, clipped),
+        weight_fit=weight_fit,
         estimate=estimate,
         overlap=overlap,
         joint=None,
@@ -199,7 +189,7 @@ def separate_record(data: FitData, asked: Asked) -> tuple[FitRecord, Trained]:
         seed=seed_sequence(inference.rng),
         notes=design.notes,
         passes=None if problem.in_memory else SeparatePasses(trained, at, estimate.params),
-        blocks=_scored_blocks(weighed),
+        blocks=blocks,
     )
     return with_df(record, inference), trained
 
@@ -216,17 +206,6 @@ def estimate_of(
 ) -> tuple[Trained, SolvedMeans, Estimate]:
     """Train and average; refuse an outcome model without a finite fit, warn of one that did not settle.
 
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows with their importance weights.
-    design : Design
-        The data with their names.
-    options : ModelOptions
-        What is estimated.
-    notes : Notes
-        Warnings so far; more are added.
-
     Returns
     -------
     trained : Trained
@@ -240,7 +219,8 @@ def estimate_of(
     if scale.quantiles:
         return estimate_quantiles(weighed, design, scale, notes)
     trained = train(weighed)
-    _check_trained(trained, design, notes)
+    if any(trained.failed):
+        _check_trained(trained, design, notes)
     at = solve_means(problem.spec.mean, trained.over)
     estimate = kept_estimate(trained, at, weighed.weights.coefficients, scale)
     scale.check(estimate.params[-problem.n_arms :], design.labels)
@@ -255,28 +235,11 @@ def _check_trained(trained: Trained, design: Design, notes: Notes) -> None:
     what = f"the outcome model ({problem.family.label}) of {arms}"
     if Failure.OUTCOME_SEPARATION in failed:
         raise SeparationError(
-            f"{what} predicts {design.endog_name!r} perfectly in some rows, as far as its iterations went.\n"
-            f"Simplify the outcome formula. {gaussian_instead(design)}  for a fit in any case."
+            f"{what} predicts {design.endog_name!r} perfectly in some rows.\n"
+            f"Simplify the outcome formula, or use {gaussian_instead(design)}."
         )
     if arms:
         notes.warn(not_converged(what, "it did not settle."), ConvergenceWarning)
-
-
-def _kept_weights(weighed: WeighedRows, clipped: int) -> WeightFit | None:
-    """Return what is kept of the importance weights, if some were fitted."""
-    problem, weights = weighed.problem, weighed.weights
-    if isinstance(weights, WeightsInMemory):
-        return weights.rows if isinstance(weights.rows, WeightFit) else None
-    if not isinstance(weights, WeightsOfScan):
-        return None
-    return weights.summary(scanned(problem).without_rows().weight_model, clipped)
-
-
-def _scored_blocks(weighed: WeighedRows) -> FittedScan | None:
-    """Return the rows of a scan with their scores, for later passes."""
-    if not isinstance(weighed.weights, WeightsOfScan):
-        return None
-    return FittedScan(scanned(weighed.problem), weighed.weights.coefficients)
 
 
 @dataclass(frozen=True)
@@ -313,33 +276,15 @@ class SeparatePasses(LaterPasses):
 def _on_influence(function: Callable[[BlockInfluence], T], trained: Trained, at: SolvedMeans, block: Block) -> T:
     rows, scale = trained.rows(block), scanned(block.problem).options.effect_scale
     values = influence_of_estimates(rows, at, trained.level, scale)
-    return function(BlockInfluence(values, rows.sample.s, block.cluster, block.sample.stratum, block.number))
+    return function(BlockInfluence(values, rows.sample.s, block.sample.cluster, block.sample.stratum, block.number))
 
 
 def fit_joint(
     design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
 ) -> FitRecord:
-    """Fit the Joint Robust Estimator.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
-    joint_options : JREOptions
-        How it is trained.
-
-    Returns
-    -------
-    FitRecord
-        The fit, without standard errors.
-    """
+    """Fit the Joint Robust Estimator."""
     use, asked = use_of_learner(JRE, options), _asked(design, JRE, options, inference)
     check_joint_scan(design, joint_options)
-    asked = counted_passes(design, JRE, asked)
     data = prepare(design, JRE, asked)
     if use is None:
         return _checked(joint_record(data, asked, joint_options), asked.notes)
@@ -352,24 +297,7 @@ def fit_joint(
 
 
 def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREOptions) -> FitRecord:
-    """Average JRE on the formula with, for each learner, JRE with its predictions as terms, and the predictions alone.
-
-    Parameters
-    ----------
-    data : FitData
-        The data with the terms of the formula.
-    learned : Learned
-        Predictions of the learners.
-    asked
-        As in `separate_record`.
-    joint_options
-        As in `fit_joint`.
-
-    Returns
-    -------
-    FitRecord
-        The fit on the formula, its estimates those of the stack.
-    """
+    """Average JRE on the formula with JRE with each learner's predictions as terms, and the predictions alone."""
     lead, notes = joint_record(data, asked, joint_options), asked.notes
     names, records, inference = ["formula"], [lead], dataclasses.replace(asked.inference, rng=lead.seed)
     replicates = None if lead.joint is None else lead.joint.replicates
@@ -387,22 +315,7 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
 
 
 def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitRecord:
-    """Fit IPWRA and train the arms jointly from there.
-
-    Parameters
-    ----------
-    data : FitData
-        The data.
-    asked
-        As in `separate_record`.
-    joint_options
-        As in `fit_joint`.
-
-    Returns
-    -------
-    FitRecord
-        The fit, without standard errors and notes.
-    """
+    """Fit IPWRA and train the arms jointly from there."""
     method, notes = joint_method(joint_options, asked.options), asked.notes
     # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
     data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
@@ -433,19 +346,8 @@ def train_from(
 
     Parameters
     ----------
-    start : FitRecord
-        The IPWRA fit with its robust covariance.
-    options : JREOptions
-        How it is trained.
-    notes : Notes
-        Warnings so far; more are added.
     replicates : Replicates, optional
         The replicates, where they are drawn already.
-
-    Returns
-    -------
-    JointRecord
-        The joint part of the fit.
     """
     sample, resampler = start.sample, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
@@ -476,22 +378,7 @@ def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | No
 
 
 def train_by(trainer: Trainer, options: JREOptions, notes: Notes) -> JointRecord:
-    """Train the arms under each criterion, keep the best, warn of those that did not converge.
-
-    Parameters
-    ----------
-    trainer : Trainer
-        Trains the arms of a problem.
-    options : JREOptions
-        How.
-    notes : Notes
-        Warnings so far; more are added.
-
-    Returns
-    -------
-    JointRecord
-        The joint part of the fit.
-    """
+    """Train the arms under each criterion, keep the best, warn of those that did not converge."""
     estimate, criterion, path = train_best(trainer, criteria_of(options, trainer.problem.n_units))
     if path is not None and not path.converged.all() and path.converged.any():
         anchors = listed(path.anchors[~path.converged].tolist())
@@ -523,8 +410,8 @@ def joint_method(joint: JREOptions, options: ModelOptions) -> str:
     """Return the optimiser; by default least squares where the objective is a sum of squares, else trust-exact."""
     if joint.method == "least_squares" and not options.outcome_family.linear:
         raise OptionError(
-            f'method="least_squares" is for linear outcome models; {options.outcome_family.label} has no sum of '
-            'squares.\nType  method="trust-exact", or leave method= out.'
+            f'method="least_squares" is for linear outcome models, not for {options.outcome_family.label}.\n'
+            'Use `method="trust-exact"`, or leave method= out.'
         )
     return joint.method or usual_method(options.outcome_family)
 
@@ -554,7 +441,7 @@ def check_clusters(record: FitRecord, notes: Notes) -> None:
     else:
         told = (
             f"with fewer than {FEW_CLUSTERS} in an arm normal tests and intervals are optimistic ({COVERED}).\n"
-            'Type  fit(use_t=True)  and, above all where clusters differ in size, cov_type="jackknife".'
+            'Use `fit(use_t=True)`; where clusters differ in size, add `cov_type="jackknife"`.'
         )
     notes.warn(f"{found}; {told}", DesignWarning)
 
@@ -566,8 +453,8 @@ def check_outcome(design: Design, notes: Notes) -> None:
     name, limits = design.endog_name, design.outcome_limits
     if np.ptp(limits) == 0:
         notes.warn(
-            f"outcome {name!r} is constant: {limits[0, 0]:g} in all {design.n} rows; the effect is 0 with standard "
-            "error 0, and there is no test.\nCheck that it is the column you mean.",
+            f"outcome {name!r} is constant: {limits[0, 0]:g} in all {design.n} rows, so there is no test.\n"
+            "Check that it is the column you mean.",
             DesignWarning,
         )
         return
@@ -575,8 +462,8 @@ def check_outcome(design: Design, notes: Notes) -> None:
     constant = [f"{low:g} in arm {label!r}" for (low, high), label in arms if low == high]
     if constant:
         notes.warn(
-            f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}, whose sampling variance "
-            "cannot be learnt from it.\nCheck that it is the column you mean.",
+            f"outcome {name!r} does not vary within an arm: it is {' and '.join(constant)}.\n"
+            "Check that it is the column you mean.",
             DesignWarning,
         )
 
@@ -592,35 +479,13 @@ def check_range(record: FitRecord, notes: Notes) -> None:
     a = int(np.argmax(beyond))
     if not beyond[a] > high - low:
         return
-    cause, advice = _cause_of_range(record, a, low, high)
+    cause, advice = "large weights of a few rows", "Simplify propensity=, or drop rows without overlap: `trim=`."
+    if max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
+        rows = "the other arms" if record.frame is None else "the target frame"
+        cause = f"its {'learner' if record.spec.given else 'outcome model'} extrapolates to the rows of {rows}"
+        advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the arm."
     notes.warn(
         f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from {low:.4g} to {high:.4g}: "
         f"{cause}.\n{advice}",
         OverlapWarning,
     )
-
-
-def _cause_of_range(record: FitRecord, a: int, low: float, high: float) -> tuple[str, str]:
-    """Say what takes the mean of an arm out of the range of the outcomes, and what helps."""
-    design, estimate = record.design, record.estimate
-    if not max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
-        return "large weights of a few rows do that", "Simplify propensity=, or leave rows without overlap out: trim=."
-    if record.spec.given:
-        return "the learner predicts far outside of them", "Take another learner, or give it columns of like scale."
-    own, every = design.column_limits[a], design.column_limits
-    target = np.array([every[:, 0].min(axis=0), every[:, 1].max(axis=0)])
-    whose, rows = "the other arms", "data"
-    if record.frame is not None:
-        target = np.array([record.frame.X.min(axis=0), record.frame.X.max(axis=0)])
-        whose, rows = "the target frame", "target frame"
-    advice = f"Leave terms out of the outcome formula, or the rows out of the {rows} that have no like in the arm."
-    beta = record.sample.X.coefficients(estimate.theta[a])
-    moved = np.maximum(np.maximum(target[1] - own[1], own[0] - target[0]), 0) * np.abs(beta)
-    j = int(np.argmax(moved))
-    cause = f"its outcome model extrapolates to the rows of {whose}"
-    if moved[j] > 0:
-        cause += (
-            f", above all by {design.exog_names[j]!r}, which is from {own[0, j]:.4g} to {own[1, j]:.4g} in the arm and "
-            f"from {target[0, j]:.4g} to {target[1, j]:.4g} there"
-        )
-    return cause, advice

@@ -23,7 +23,6 @@ from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionEr
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.learners.cross_fitting import (
     CrossFitted,
-    Learner,
     constant_folds,
     cross_fit,
     learners_of,
@@ -105,26 +104,6 @@ class Predictors:
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
-def check_no_offset(design: Design) -> None:
-    """Refuse an offset, which a learner does not know."""
-    if design.offset_kind is not None:
-        raise OptionError(
-            f"a learner predicts the outcome without the {design.offset_kind} ({design.offset_name!r}) of the outcome "
-            f"models.\nLeave learner= out, or {design.offset_kind}=."
-        )
-
-
-def check_smooth(learners: Sequence[Learner]) -> None:
-    """Refuse of a scan learners that are fitted to rows in memory."""
-    for learner in learners:
-        if not all(isinstance(model, Smooth) for model in learner.models):
-            raise UnavailableError(
-                f"the learner {learner.name} is fitted to rows in memory, and those of a scan are not; expected one "
-                "that takes sums over them. Rows that fit into memory are data.collect().\n"
-                'Type  learner="smooth".'
-            )
-
-
 def learn(
     design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes, passes: PassCounter | None = None
 ) -> Learned:
@@ -132,37 +111,32 @@ def learn(
 
     Parameters
     ----------
-    design : Design
-        The data, trimmed if asked for.
     options : ModelOptions
         The learners, the folds, which a cross-fitted propensity score has too, and the family.
-    inference : InferenceOptions
-        Fits at a time.
-    notes : Notes
-        Warnings so far; more are added.
     passes : PassCounter, optional
         Shows how far the passes over a scan are.
-
-    Returns
-    -------
-    Learned
-        Predictions of the rows.
     """
-    check_no_offset(design)
+    if design.offset_kind is not None:
+        raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= out, or {design.offset_kind}=.")
     features = feature_columns(design)
     if not features.any():
         raise OptionError(
-            "a learner learns from the terms of the outcome formula, which has none but the constant.\n"
-            'Type  from_formula("y ~ x1 + x2", ..., learner=...)  with the covariates.'
+            "learner= needs terms in the outcome formula, which has only the constant.\n"
+            'Use `from_formula("y ~ x1 + x2", ..., learner=...)`.'
         )
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
     workers = worker_count(inference.n_jobs, design.block_bytes)
     cut = add_up(design.over(_cut_rows, workers, passes))
     folds = Folds(options.n_folds, options.repeat, design.n_clusters, cut)
-    made = _RowsOfBlock(features, folds, design.weight_type)
+    made = functools.partial(_rows_of_block, features, folds, design.weight_type)
     if isinstance(design, ScannedDesign):
-        check_smooth(learners)
+        for learner in learners:
+            if not all(isinstance(model, Smooth) for model in learner.models):
+                raise UnavailableError(
+                    f"the learner {learner.name} is not available for data on disk.\n"
+                    'Use `learner="smooth"`, or, if the rows fit into memory, `data=data.collect()`.'
+                )
         rows = None
 
         def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
@@ -201,48 +175,23 @@ def _cut_rows(block: CodedBlock | Design) -> CutRows:
     return CutRows.of(block.position, block.arm)
 
 
-@dataclass(frozen=True)
-class _RowsOfBlock:
-    """Makes the rows of a block of a scan, or of a design in memory, those that are learnt from.
-
-    Parameters
-    ----------
-    features : ndarray of bool, shape (p,)
-        Columns that are learnt from.
-    folds : Folds
-        The folds.
-    weight_type : {None, "frequency", "probability"}
-        Meaning of the weights.
-    """
-
-    features: Array
-    folds: Folds
-    weight_type: str | None
-
-    def __call__(self, block: CodedBlock | Design) -> LearnerRows:
-        return LearnerRows(
-            features=block.X[:, self.features],
-            y=block.y,
-            arm=block.arm,
-            fold=self.folds.of(block.position, block.arm, block.cluster),
-            weights=None if self.weight_type is None else block.weights,
-            counts=self.weight_type == "frequency",
-            number=block.position,
-        )
+def _rows_of_block(features: Array, folds: Folds, weight_type: str | None, block: CodedBlock | Design) -> LearnerRows:
+    """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
+    return LearnerRows(
+        features=block.X[:, features],
+        y=block.y,
+        arm=block.arm,
+        fold=folds.of(block.position, block.arm, block.cluster),
+        weights=None if weight_type is None else block.weights,
+        counts=weight_type == "frequency",
+        number=block.position,
+    )
 
 
 def _compared(
     fits: Sequence[CrossFitted], family: OutcomeFamily, origin: Array, rows: LearnerRows
 ) -> tuple[Array, int, int]:
-    """Sum products of 1, prediction and outcome about the origin of each arm, and count predictions out of range.
-
-    Returns
-    -------
-    products : ndarray, shape (L, K, 3, 3)
-        Of the rows of each arm under their weights.
-    moved, size : int
-        Number of predictions that are set to just inside of the range, and of all.
-    """
+    """Sum products of 1, prediction and outcome about the origin of each arm, and count predictions out of range."""
     products, moved, size = np.zeros((len(fits), len(origin), 3, 3)), 0, 0
     for number, fit in enumerate(fits):
         values = fit.of_rows(rows.features, rows.fold)
@@ -255,10 +204,7 @@ def _compared(
 
 
 def _quality(products: Array, origin: Array) -> Array:
-    """R squared, and intercept and slope of outcomes on predictions, (L, K, 3), from sums of products.
-
-    NaN where the outcome of an arm, or the prediction, is constant.
-    """
+    """R squared, and intercept and slope of outcomes on predictions, (L, K, 3), from sums of products."""
     count = products[..., 0, 0]
     means = products[..., 0, 1:] / count[..., None]
     spread = products[..., 1:, 1:] - count[..., None, None] * means[..., :, None] * means[..., None, :]
@@ -285,7 +231,7 @@ def _tell_of_convergence(fits: Sequence[CrossFitted], labels: Sequence[str], n_f
         first, fits_made = texts[0].strip().partition("\n")[0].rstrip("."), n_folds * len(labels)
         notes.warn(
             f"the learner {fit.name} did not converge in {len(texts)} of {fits_made} fits: {arms}. It says: {first}.\n"
-            'Give it more iterations or standardised covariates, or type  learner="smooth".',
+            'Give it more iterations or standardised covariates, or use `learner="smooth"`.',
             ConvergenceWarning,
         )
 
@@ -297,8 +243,8 @@ def _tell_of_constants(fits: Sequence[CrossFitted], fold: Numbers, labels: Seque
         arms = [f"{count} folds of arm {label!r}" for label, count in counts if count]
         if arms:
             notes.warn(
-                f"the learner {fit.name} predicts the same for all rows, in {', '.join(arms)}: it learnt nothing of "
-                'the covariates there.\nGive it fewer restrictions, or type  learner="smooth".',
+                f"the learner {fit.name} predicts the same for all rows in {', '.join(arms)}.\n"
+                'Give it fewer restrictions, or use `learner="smooth"`.',
                 DesignWarning,
             )
 
@@ -324,16 +270,8 @@ def with_predictions(
 
     Parameters
     ----------
-    design : Design
-        The data.
     frame : TargetRows or None
         Rows of a target frame.
-    learned : Learned
-        Predictions of the rows of the design.
-    family : OutcomeFamily
-        Family of the outcome models.
-    workers : int
-        Blocks of a scan worked on at a time.
     passes : PassCounter or None
         Shows how far the pass over a scan is.
     notes : Notes
@@ -352,7 +290,7 @@ def with_predictions(
     names = [f"{fit.name}[{label}]" for fit in learned.fits for label in design.labels]
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
     encoder = ExtendedEncoder(design.outcome_encoder, names, make, kept)
-    step = _PredictionsOfBlock(make, learned.folds, given)
+    step = functools.partial(_with_predictions, make, learned.folds, given)
     extended = design.extended(step, encoder, before, workers, passes, given=given)
     for note in before:
         if note not in design.notes:
@@ -366,24 +304,7 @@ def with_predictions(
     return extended, dataclasses.replace(frame, X=columns)
 
 
-@dataclass(frozen=True)
-class _PredictionsOfBlock:
-    """Puts the cross-fitted predictions of a block of rows after its columns, or in their place.
-
-    Parameters
-    ----------
-    make : Predictors
-        The learners.
-    folds : Folds
-        The folds.
-    given : bool
-        Whether they are in the place of the columns.
-    """
-
-    make: Predictors
-    folds: Folds
-    given: bool
-
-    def __call__(self, block: Rows) -> Rows:
-        columns = self.make.of_rows(block.X, self.folds.of(block.position, block.arm, block.cluster))
-        return dataclasses.replace(block, X=columns if self.given else np.hstack([block.X, columns]))
+def _with_predictions(make: Predictors, folds: Folds, given: bool, block: Rows) -> Rows:
+    """Put the cross-fitted predictions of a block of rows after its columns, or in their place."""
+    columns = make.of_rows(block.X, folds.of(block.position, block.arm, block.cluster))
+    return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))

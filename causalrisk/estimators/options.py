@@ -83,18 +83,17 @@ LARGEST_PENALTY = 1e30  # nothing changes long before, and squares still fit a f
 INTERVALS = get_args(Interval)
 
 
-def _is_number(value: object, holds: Callable[[float], bool]) -> bool:
-    """Whether a value is a finite number of which something holds."""
+def _check_number(name: str, value: object, holds: Callable[[float], bool], expected: str, use: str) -> None:
+    """Refuse a value that is no finite number of which something holds."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return number and bool(np.isfinite(float(value))) and holds(float(value))  # type: ignore[arg-type]
+    if not (number and np.isfinite(float(value)) and holds(float(value))):  # type: ignore[arg-type]
+        raise OptionError(f"{name}={value!r}; expected {expected}.\n{use}.")
 
 
-def _check_number(
-    name: str, value: object, holds: Callable[[float], bool], expected: str, typed: str, *, optional: bool = True
-) -> None:
-    """Refuse a value that is no such number; None passes where the option may be left out."""
-    if not (optional and value is None) and not _is_number(value, holds):
-        raise OptionError(f"{name}={value!r}; expected {expected}.\nType  {typed}.")
+def _not_both(first: str, one: object, second: str, other: object, why: str) -> None:
+    """Refuse two options of which the first says what the second does."""
+    if one is not None and other is not None:
+        raise OptionError(f"{first}= and {second}= were both given: {why}.\nLeave {second}= out.")
 
 
 Options = TypeVar("Options")
@@ -102,8 +101,8 @@ Options = TypeVar("Options")
 
 def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
     """Return the options of one kind, a dataclass, from all those of a call."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in given.items() if name in names})
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: given[name] for name in names if name in given})
 
 
 COV_TYPES = get_args(CovType)
@@ -158,85 +157,61 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if not is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
-        self._check_learner()
+        one_of("learner_use", self.learner_use, (None, *LEARNER_USES))
         one_of("propensity_link", self.propensity_link, tuple(BINARY_LINKS))
         one_of("propensity_loss", self.propensity_loss, LOSSES)
         one_of("effect", self.effect, tuple(SCALES))
-        object.__setattr__(self, "quantiles", _levels(self.quantiles, self.effect))
+        if self.effect == QUANTILE.name or self.quantiles is not None:
+            object.__setattr__(self, "quantiles", _levels(self.quantiles, self.effect))
         alone = self.learner is not None and self.propensity_score is None
         whole_number("n_folds", self.n_folds, 1 if alone else 2)  # a learner may predict the rows that it was fitted to
-        _ = self.outcome_family  # checks itself
-        self._check_exposure()
-        object.__setattr__(self, "target", _target(self.target))
-        self._check_calibrated()
-        if self.did is not None:
-            self._check_change()
-        if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
-            object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
-        if self.clip is not None:
-            object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
-
-    def _check_learner(self) -> None:
-        one_of("learner_use", self.learner_use, (None, *LEARNER_USES))
         whole_number("n_repeats", self.n_repeats, 1)
         if self.learner is not None:
             check_learner(self.learner)
             if self.n_repeats % 2 == 0:
                 raise OptionError(
-                    f"n_repeats={self.n_repeats!r}; expected an odd number, so that one of the repeats has the median "
-                    f"effect.\nType  n_repeats={self.n_repeats + 1}."
+                    f"n_repeats={self.n_repeats!r}; expected an odd number, for a median among the repeats.\n"
+                    f"Use `n_repeats={self.n_repeats + 1}`."
                 )
-            return
-        for name, given in (("learner_use", self.learner_use is not None), ("n_repeats", self.n_repeats != 1)):
-            if given:
-                raise OptionError(f'{name}= is for the predictions of a learner.\nAdd  learner="smooth"  for example.')
-
-    def _check_exposure(self) -> None:
-        given = self.at_exposure
-        if given is None or (isinstance(given, str) and given == OBSERVED):
-            return
-        if not _is_number(given, lambda exposure: exposure > 0):
-            raise OptionError(
-                f"at_exposure={given!r}; expected a positive number, the exposure that the means are at, or "
-                f'"{OBSERVED}".\nUse `at_exposure=1`.'
-            )
-        object.__setattr__(self, "at_exposure", float(given))
+        elif self.learner_use is not None or self.n_repeats != 1:
+            name = "n_repeats" if self.learner_use is None else "learner_use"
+            raise OptionError(f'{name}= needs a learner.\nAdd `learner="smooth"`, for example.')
+        _ = self.outcome_family  # checks itself
+        if self.at_exposure is not None and not (isinstance(self.at_exposure, str) and self.at_exposure == OBSERVED):
+            expected = f'the exposure of the means, a positive number, or "{OBSERVED}"'
+            _check_number("at_exposure", self.at_exposure, lambda given: given > 0, expected, "Use `at_exposure=1`")
+            object.__setattr__(self, "at_exposure", float(self.at_exposure))
+        object.__setattr__(self, "target", _target(self.target))
+        if self.propensity_loss == "calibrated":
+            self._check_calibrated()
+        if self.did is not None:
+            self._check_change(self.did)
+        if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
+            object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
+        if self.clip is not None:
+            object.__setattr__(self, "clip", _limits("clip", self.clip, (0.01, 0.99), ()))
 
     def _check_calibrated(self) -> None:
-        if self.propensity_loss != "calibrated":
-            return
         if self.propensity_link != "logit":
-            raise OptionError(
-                f'propensity_loss="calibrated" is a loss of the logit; propensity_link={self.propensity_link!r} has '
-                'none.\nType  propensity_link="logit".'
-            )
+            raise OptionError('propensity_loss="calibrated" is for the logit.\nUse `propensity_link="logit"`.')
         if not self.population.by_arm:
             raise OptionError(
-                'propensity_loss="calibrated" balances towards everybody or one arm; target '
-                f"{self.population.name!r} has no such loss.\n"
-                'Type  propensity_loss="ml", or  target="all"  (or "treated", "control", a level)  for another '
-                "population."
+                f'propensity_loss="calibrated" is not available for target={self.population.name!r}.\n'
+                'Use `propensity_loss="ml"`, or `target="all"`.'
             )
 
-    def _check_change(self) -> None:
+    def _check_change(self, did: DiD) -> None:
         """Refuse what parallel trends do not identify."""
-        if self.target != "treated":
-            raise OptionError(
-                f"target={self.population.name!r} with did=: parallel trends say how the treated would have changed "
-                "untreated, not how others would have changed treated.\n"
-                'Type  target="treated", or leave target= out.'
-            )
-        if not self.outcome_family.linear or self.effect != "difference":
-            name, usual = ("effect", "difference") if self.outcome_family.linear else ("family", "gaussian")
-            raise OptionError(
-                f"{name}={getattr(self, name)!r} with did=: the outcome is a change, below zero or above, whose models "
-                f'are linear and whose effect is a difference.\nType  {name}="{usual}", or leave {name}= out.'
-            )
-        if self.learner is not None and self.did is not None and self.did.cross_sections:
-            raise OptionError(
-                "learner= with repeated cross sections: a learner predicts an outcome, and here each arm has a "
-                "regression in each period.\nLeave learner= out."
-            )
+        linear = self.outcome_family.linear
+        for name, given, only in (
+            ("target", self.population.name, "treated"),
+            ("effect", self.effect, "difference"),
+            ("family", "gaussian" if linear else self.outcome_family.label, "gaussian"),
+        ):
+            if given != only:
+                raise OptionError(f"{name}={given!r} is not available with did=.\nUse `{name}={only!r}`.")
+        if self.learner is not None and did.cross_sections:
+            raise OptionError("learner= is not available for repeated cross sections.\nLeave learner= out.")
 
     def stated_exposure(self, design: Design) -> float | None:
         """Return the exposure that the means are at; None where they are at the observed ones, or there are none."""
@@ -268,27 +243,19 @@ class ModelOptions:
         return outcome_family(self.family, self.link)
 
 
-def _levels(given: Any, effect: str) -> tuple[float, ...] | None:
-    """Check the levels of quantiles; None for means."""
+def _levels(given: Any, effect: str) -> tuple[float, ...]:
+    """Check the levels of quantiles."""
     if effect != QUANTILE.name:
-        if given is not None:
-            raise OptionError(
-                f'quantiles={given!r} has no effect with effect="{effect}", which is of means.\n'
-                'Type  effect="quantile".'
-            )
-        return None
+        raise OptionError(f'quantiles={given!r} has no effect with effect="{effect}".\nUse `effect="quantile"`.')
     if given is None:
         return QUANTILE.quantiles
     try:
-        levels = np.atleast_1d(np.asarray(given, dtype=float))
+        levels = np.unique(np.asarray(given, dtype=float))
     except (TypeError, ValueError):
         levels = np.empty(0)
-    if levels.ndim != 1 or not levels.size or not ((levels > 0) & (levels < 1)).all():
-        raise OptionError(
-            f"quantiles={given!r}; expected levels between 0 and 1, of which 0.5 is the median.\n"
-            "Type  quantiles=[0.25, 0.5, 0.75]."
-        )
-    return tuple(float(level) for level in np.unique(levels))
+    if not levels.size or not ((levels > 0) & (levels < 1)).all():
+        raise OptionError(f"quantiles={given!r}; expected levels between 0 and 1.\nUse `quantiles=[0.25, 0.5, 0.75]`.")
+    return tuple(float(level) for level in levels)
 
 
 def is_frame(target: Any) -> bool:
@@ -300,18 +267,13 @@ def model_options(design: Design, given: Mapping[str, Any]) -> ModelOptions:
     """Return the options of a model from all those of a call; `target` may name an arm, `smooth` the learner."""
     one_of("smooth", given.get("smooth", False), (False, True))
     if given.get("smooth", False):
-        if given.get("learner") is not None:
-            raise OptionError(
-                'smooth=True and learner= were both given; the first is short for learner="smooth".\n'
-                'Type  learner=["smooth", ...]  for several, or leave one of them out.'
-            )
+        _not_both("smooth", True, "learner", given.get("learner"), 'smooth=True is short for learner="smooth"')
         given = {**given, "learner": "smooth"}
     target, did = given.get("target"), given.get("did")
     if did is not None and design.n_arms > 2:
         raise OptionError(
-            f"treatment {design.treat_name!r} has {design.n_arms} arms, and did= compares two: parallel trends say "
-            "nothing of how the rows of one treatment would have changed under another.\n"
-            f'Type  data=data[data["{design.treat_name}"].isin({[design.levels[0], design.levels[1]]})]  for each.'
+            f"did= compares two groups; treatment {design.treat_name!r} has {design.n_arms}.\n"
+            f'Use `data=data[data["{design.treat_name}"].isin({[design.levels[0], design.levels[1]]})]` for each pair.'
         )
     if target is None:
         target = "all" if did is None else "treated"
@@ -325,13 +287,6 @@ def named_target(value: Any, design: Design) -> Any:
     ----------
     value : str, scalar, frame or callable
         The option as it was given.
-    design : Design
-        The data, whose treatment has the levels.
-
-    Returns
-    -------
-    TargetPopulation or object
-        Of the rows of the arm; what is not the name of an arm as it is.
 
     Raises
     ------
@@ -348,7 +303,7 @@ def named_target(value: Any, design: Design) -> Any:
         return value
     raise OptionError(
         f"target={value!r} is the label of an arm and the name of another population ({known}).\n"
-        f'Give the arm another label:  levels={{{design.levels[arm]!r}: "arm {value}", ...}}.'
+        f'Use another label: `levels={{{design.levels[arm]!r}: "arm {value}", ...}}`.'
     )
 
 
@@ -362,26 +317,19 @@ def _target(value: Any) -> Any:
         raise OptionError(
             f"target is of type {type(value).__name__} and no level of the treatment; expected "
             f"{listed(tuple(POPULATIONS))}, a level, a DataFrame, or a function of the propensity score.\n"
-            + ("Type  target=data[...]  with the condition." if is_column(value) else 'Type  target="all".')
+            + ("Use `target=data[...]` with the condition." if is_column(value) else 'Use `target="all"`.')
         )
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
         advice = f'Use `target="{SPELLINGS[close]}"`.' if close else answer("target", value.lower())
         if re.search("[<>]|[=!]=", value):
-            advice = f"Type  target=data.query({value!r})  for rows like those."
+            advice = f"Use `target=data.query({value!r})`."
         raise OptionError(
             f"target={value!r} is not known; expected one of {listed(tuple(POPULATIONS))}, a level of the treatment, a "
             f"DataFrame, or a function of the propensity score.\n{advice or 'Use one of them.'}"
         )
     return name
-
-
-def limits_meant(given: Any, example: tuple[float, float]) -> tuple[float, float]:
-    """Return limits of the propensity score for one number, its distance from 0 and from 1; else an example."""
-    if not isinstance(given, float) or not 0 < given < 1 or given == HALF:
-        return example
-    return min(given, round(1 - given, 12)), max(given, round(1 - given, 12))
 
 
 def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[str, ...]) -> tuple[float, float]:
@@ -390,31 +338,22 @@ def _limits(name: str, value: Any, example: tuple[float, float], names: tuple[st
         low, high = (float(v) for v in value)
     except (TypeError, ValueError):
         low, high = np.nan, np.nan
-    if isinstance(value, str) or not 0 <= low < high <= 1:
-        also = f", or one of {listed(names)}" if names else ""
-        close = nearest_name(value, names)
-        meant = limits_meant(value, example)
-        advice = f"Type  {name}={repr(close) if close else meant}."
-        if name == "trim" and isinstance(value, float) and HALF < value < 1:  # a quantile of the weights to WeightIt
-            advice = (
-                f"Weights are not capped. Type  clip={meant}  to set scores to the limits, or  trim={meant}  to leave "
-                "rows out."
-            )
-        raise OptionError(
-            f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n{advice}"
-        )
-    return low, high
+    if not isinstance(value, str) and 0 <= low < high <= 1:
+        return low, high
+    one = isinstance(value, float) and 0 < value < 1 and value != HALF  # its distance from 0 and from 1
+    meant = (min(value, round(1 - value, 12)), max(value, round(1 - value, 12))) if one else example
+    advice = f"Use `{name}={nearest_name(value, names) or meant!r}`."
+    if name == "trim" and one and value > HALF:  # a quantile of the weights to WeightIt
+        advice = f"Weights are not capped. Use `clip={meant}` to clip scores, or `trim={meant}` to drop rows."
+    also = f", or one of {listed(names)}" if names else ""
+    raise OptionError(
+        f"{name}={value!r}; expected limits of the propensity score, 0 <= low < high <= 1{also}.\n{advice}"
+    )
 
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How standard errors are computed.
-
-    Parameters
-    ----------
-    cov_type, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng, n_jobs, progress, resamples
-        As in `causalrisk.JRE.fit`.
-    """
+    """How standard errors are computed."""
 
     cov_type: str | None = None
     n_boot: int | None = None
@@ -434,42 +373,26 @@ class InferenceOptions:
         one_of("bootstrap", self.bootstrap, (None, *BOOTSTRAPS))
         one_of("multiplier", self.multiplier, (None, *MULTIPLIERS))
         if self.multiplier is not None and self.bootstrap != MULTIPLIER:
-            raise OptionError(
-                f"multiplier={self.multiplier!r} is for the bootstrap that multiplies influence functions.\n"
-                f'Type  bootstrap="multiplier", multiplier={self.multiplier!r}.'
-            )
+            raise OptionError('multiplier= is for the multiplier bootstrap.\nUse `bootstrap="multiplier"` with it.')
         if self.resamples is not None and self.bootstrap == MULTIPLIER:
-            raise OptionError(
-                'resamples= says how often each row counts; bootstrap="multiplier" counts no rows anew.\n'
-                "Leave bootstrap= out."
-            )
+            raise OptionError('resamples= has no effect with bootstrap="multiplier".\nLeave bootstrap= out.')
         if self.n_boot is not None:
             whole_number("n_boot", self.n_boot, 2)
-        if self.resamples is not None and self.n_boot is not None:
-            raise OptionError("resamples= and n_boot= were both given; the first says how many.\nLeave n_boot= out.")
+        _not_both("resamples", self.resamples, "n_boot", self.n_boot, "the first says how many")
         share = "a share of the resamples, 0 <= max_failed < 1"
-        typed = "max_failed=0.05"
-        _check_number("max_failed", self.max_failed, lambda given: 0 <= given < 1, share, typed, optional=False)
-        self._check_df()
+        _check_number("max_failed", self.max_failed, lambda given: 0 <= given < 1, share, "Use `max_failed=0.05`")
+        one_of("use_t", self.use_t, (None, True, False))
+        if self.df is not None:
+            self._check_df(self.df)
         if self.n_jobs != -1:
             whole_number("n_jobs", self.n_jobs, 1)
         check_rng(self.rng)
 
-    def _check_df(self) -> None:
-        one_of("use_t", self.use_t, (None, True, False))
-        if self.df is None:
-            return
-        number = isinstance(self.df, numbers.Real) and not isinstance(self.df, bool)
-        if not number or not float(self.df) > 0:
-            raise OptionError(
-                f"df={self.df!r}; expected the degrees of freedom of t tests and intervals, a number above 0.\n"
-                "Type  use_t=True  for the clusters less one, or the observations less the coefficients."
-            )
+    def _check_df(self, df: float) -> None:
+        if not isinstance(df, numbers.Real) or isinstance(df, bool) or not float(df) > 0:
+            raise OptionError(f"df={df!r}; expected the degrees of freedom, a number above 0.\nUse `use_t=True`.")
         if self.use_t is False:
-            raise OptionError(
-                f"df={self.df:g} has no effect with use_t=False, which asks for normal tests and intervals.\n"
-                "Leave one of them out."
-            )
+            raise OptionError(f"df={df:g} has no effect with use_t=False.\nLeave one of them out.")
 
     @property
     def draws(self) -> int:
@@ -481,8 +404,6 @@ class InferenceOptions:
 
         Parameters
         ----------
-        design : Design
-            The data, with or without clusters or a survey design.
         joint : bool
             Whether the estimator is the joint one, or it is among those that are resampled together. Its default is the
             bootstrap, and `bootstrap` is of the replicates even where standard errors are not of resamples.
@@ -497,35 +418,29 @@ class InferenceOptions:
         if design.survey is not None:
             return self._resolved_survey(design.survey)
         if self.bootstrap == "rescaled":
-            raise OptionError(
-                'bootstrap="rescaled" is of a survey design, and design= was not given.\n'
-                'Type  from_formula(..., design=Survey(strata="<column>", psu="<column>")).'
-            )
+            raise OptionError('bootstrap="rescaled" needs a survey design.\nUse `design=Survey(strata=..., psu=...)`.')
         if clustered:
             self._check_clustered()
         elif self.cov_type in OF_CLUSTERS or self.bootstrap == "cluster":
             option = f'cov_type="{self.cov_type}"' if self.cov_type in OF_CLUSTERS else 'bootstrap="cluster"'
-            raise OptionError(f'{option} needs the clusters.\nType  from_formula(..., cluster="column").')
-        kind = self.bootstrap or default_bootstrap(clustered)
+            raise OptionError(f'{option} needs the clusters.\nUse `from_formula(..., cluster="column")`.')
+        kind = self.bootstrap or ("cluster" if clustered else "pairs")
         if kind == MULTIPLIER:
             kind = self.multiplier or next(iter(MULTIPLIERS))
         if self.cov_type in (None, "bootstrap"):
-            named = (self.bootstrap, self.resamples, self.n_boot)
-            asked = joint or self.cov_type == "bootstrap" or any(option is not None for option in named)
+            named = self.bootstrap is not None or self.resamples is not None or self.n_boot is not None
+            asked = joint or self.cov_type == "bootstrap" or named
             return ("bootstrap" if asked else "cluster" if clustered else "robust"), kind
         own = None if joint and self.bootstrap != MULTIPLIER else self.bootstrap  # of the replicates too
         for name, given in (("resamples", self.resamples), ("bootstrap", own), ("n_boot", self.n_boot)):
             if given is not None:
                 raise OptionError(
-                    f'{name}= asks for bootstrap standard errors, cov_type="{self.cov_type}" for others.\n'
-                    f'Type  cov_type="bootstrap", or leave {name}= out.'
+                    f'{name}= is for bootstrap standard errors, not cov_type="{self.cov_type}".\n'
+                    f'Use `cov_type="bootstrap"`, or leave {name}= out.'
                 )
         found = CANONICAL.get(self.cov_type, self.cov_type)
         if found == JACKKNIFE and self.small_sample:
-            raise OptionError(
-                "small_sample=True is a factor of the sandwich; the jackknife has the small sample in its refits.\n"
-                "Leave small_sample= out."
-            )
+            raise OptionError("small_sample= has no effect on the jackknife.\nLeave small_sample= out.")
         return found, kind
 
     def _resolved_survey(self, survey: SurveyDesign) -> tuple[str, str]:
@@ -542,8 +457,8 @@ class InferenceOptions:
         for name, holds in refused.items():
             if holds:
                 raise OptionError(
-                    f"{name}={getattr(self, name)!r} knows nothing of the survey design; standard errors are those of "
-                    f"its strata and first-stage units, or of its replicate weights.\nLeave {name}= out."
+                    f"{name}={getattr(self, name)!r} ignores the survey design, which has standard errors of its own.\n"
+                    f"Leave {name}= out."
                 )
         if survey.replication is not None:
             return "replicates", "replicates"
@@ -551,8 +466,8 @@ class InferenceOptions:
             return "survey", "rescaled"
         if survey.lonely in ("adjust", "average") and (survey.units == 1).any():
             raise OptionError(
-                f'lonely="{survey.lonely}" is of linearised standard errors; resamples leave a stratum with one unit '
-                'as it is.\nLeave cov_type=, bootstrap= and n_boot= out, or type  Survey(..., lonely="certainty").'
+                f'lonely="{survey.lonely}" is for linearised standard errors, not for the bootstrap.\n'
+                'Leave cov_type=, bootstrap= and n_boot= out, or use `Survey(..., lonely="certainty")`.'
             )
         return "bootstrap", "rescaled"
 
@@ -562,17 +477,12 @@ class InferenceOptions:
             instead = "CR3" if self.cov_type == "HC3" else "cluster"
             raise OptionError(
                 f'cov_type="{self.cov_type}" treats rows as independent, but cluster= was given.\n'
-                f'Type  cov_type="{instead}".'
+                f'Use `cov_type="{instead}"`.'
             )
         if self.bootstrap not in (None, "cluster", "bayesian", MULTIPLIER):
             raise OptionError(
-                f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nType  bootstrap="cluster".'
+                f'bootstrap="{self.bootstrap}" resamples rows, but cluster= was given.\nUse `bootstrap="cluster"`.'
             )
-
-
-def default_bootstrap(clustered: bool) -> str:
-    """Return the kind of resamples of data with or without clusters."""
-    return "cluster" if clustered else "pairs"
 
 
 def penalty_grid(values: Any) -> np.ndarray:
@@ -584,20 +494,26 @@ def penalty_grid(values: Any) -> np.ndarray:
     if grid.ndim != 1 or not grid.size or not ((grid >= 0) & (grid <= LARGEST_PENALTY)).all():
         raise OptionError(
             f"grid={values!r:.80}; expected a list of penalties, each a number from 0 to {LARGEST_PENALTY:g}.\n"
-            "Type  grid=[0, 100, 10000]  for example."
+            "Use `grid=[0, 100, 10000]`, for example."
         )
     return grid
 
 
+JOINT_NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {
+    "anchor": (lambda given: given > 0, "a positive number, or None to have it chosen", "Use `anchor=3`"),
+    "share": (lambda given: 0 <= given <= 1, "a number from 0 to 1, or None to have it estimated", "Use `share=1`"),
+    "penalty": (
+        lambda given: 0 <= given <= LARGEST_PENALTY,
+        f"a number from 0 to {LARGEST_PENALTY:g}",
+        "Leave `penalty` out for the squared number of units",
+    ),
+    "spread": (lambda given: 0 < given <= 1, "a number above 0 and at most 1", "Use `spread=0.5`"),
+}
+
+
 @dataclass(frozen=True)
 class JREOptions:
-    """How the Joint Robust Estimator is trained.
-
-    Parameters
-    ----------
-    objective, anchor, share, penalty, n_replicates, spread, replicates, method
-        As in `causalrisk.JRE.fit`.
-    """
+    """How the Joint Robust Estimator is trained."""
 
     objective: str = "risk"
     anchor: float | None = None
@@ -613,49 +529,22 @@ class JREOptions:
         one_of("method", self.method, (None, *METHODS))
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1)
-        self._check_risk()
-        self._check_penalty()
-        if self.replicates is not None and self.n_replicates is not None:
+        if self.objective == "erm":
+            for name in ("anchor", "share"):
+                if getattr(self, name) is not None:
+                    raise OptionError(
+                        f'{name}= has no effect with objective="erm".\nLeave {name}= out, or use `objective="risk"`.'
+                    )
+        elif self.penalty is not None:
             raise OptionError(
-                "replicates= and n_replicates= were both given; the first says how many.\nLeave n_replicates= out."
+                'penalty= has no effect with objective="risk".\nUse `anchor=3` to fix its balance with the fit, or '
+                '`objective="erm"`.'
             )
-        if self.replicates is not None and self.spread is not None:
-            raise OptionError(
-                "replicates= and spread= were both given; the weights given have a spread of their own.\n"
-                "Leave spread= out."
-            )
-        vary = "how much the propensity replicates vary, relative to sampling, more than 0 and at most 1"
-        usual = f"spread={DEFAULT_SPREAD[self.objective]}"
-        _check_number("spread", self.spread, lambda given: 0 < given <= 1, vary, usual)
-
-    def _check_risk(self) -> None:
-        """Check what the objective "risk" has alone."""
-        lacking = {"anchor": "whose fit has weight one", "share": "whose risk has no sampling variance"}
-        for name, why in lacking.items():
-            if self.objective == "erm" and getattr(self, name) is not None:
-                raise OptionError(
-                    f'{name}={getattr(self, name)!r} has no effect with objective="erm", {why}.\n'
-                    f'Leave {name}= out, or type  objective="risk".'
-                )
-        positive = "a positive number, or None to have it chosen"
-        _check_number("anchor", self.anchor, lambda given: given > 0, positive, "anchor=3")
-        share = (
-            "a number from 0 to 1, the share of the effect heterogeneity at the start that the risk leaves out, or "
-            "None to have it estimated"
-        )
-        _check_number("share", self.share, lambda given: 0 <= given <= 1, share, "share=1")
-
-    def _check_penalty(self) -> None:
-        if self.objective == "risk" and self.penalty is not None:
-            raise OptionError(
-                f'penalty={self.penalty!r} has no effect with objective="risk", whose weight of the expected risk '
-                'is fixed.\nUse `anchor=3` to fix its balance with the fit, or `objective="erm"`.'
-            )
-        if not (self.penalty is None or _is_number(self.penalty, lambda given: 0 <= given <= LARGEST_PENALTY)):
-            raise OptionError(
-                f"penalty={self.penalty!r}; expected a number from 0 to {LARGEST_PENALTY:g}.\n"
-                "Leave `penalty` out for the squared number of units."
-            )
+        for name, (holds, expected, use) in JOINT_NUMBERS.items():
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), holds, expected, use)
+        _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "the first says how many")
+        _not_both("replicates", self.replicates, "spread", self.spread, "the weights given have a spread of their own")
 
     @property
     def n_drawn(self) -> int:

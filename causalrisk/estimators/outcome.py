@@ -161,8 +161,8 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
 
 
 def gaussian_instead(design: Design) -> str:
-    """Say how to type a family that has a fit in any case."""
-    return 'Type  exposure=None, family="gaussian"' if design.offset_kind == "exposure" else 'Type  family="gaussian"'
+    """Name a family that has a fit in any case."""
+    return '`exposure=None, family="gaussian"`' if design.offset_kind == "exposure" else '`family="gaussian"`'
 
 
 def check_bound(design: Design, family: OutcomeFamily, arm: int) -> None:
@@ -171,7 +171,7 @@ def check_bound(design: Design, family: OutcomeFamily, arm: int) -> None:
     if low == high and low in (family.low, family.high):
         raise SeparationError(
             f"outcome {design.endog_name!r} is {low:g} in all rows of arm {design.labels[arm]!r}, so its outcome model "
-            f"({family.label}) has no finite fit.\n{gaussian_instead(design)}, or merge that arm."
+            f"({family.label}) has no finite fit.\nUse {gaussian_instead(design)}, or merge that arm."
         )
 
 
@@ -180,19 +180,10 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
 
     Parameters
     ----------
-    design : Design
-        The data with their names.
-    family : OutcomeFamily
-        Family of the outcome models.
     failed : tuple of int
         How the fit of each arm ended, a `Failure`.
     sample : Sample or None
         The same data as numbers, where they are in memory.
-
-    Returns
-    -------
-    str
-        Labels of the arms whose fits did not converge for another reason; empty where all did.
     """
     for a, reason in enumerate(failed):
         if reason == Failure.OK:
@@ -204,7 +195,7 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
             raise SeparationError(
                 f"the outcome model ({family.label}) predicts {design.endog_name!r} perfectly in rows of arm "
                 f"{design.labels[a]!r}: {terms} separate{'s' if len(found) == 1 else ''} its outcomes, so it has no "
-                f"finite fit.\nSimplify the outcome formula. {gaussian_instead(design)}  for a fit in any case."
+                f"finite fit.\nSimplify the outcome formula, or use {gaussian_instead(design)}."
             )
     return ", ".join(label for label, reason in zip(design.labels, failed, strict=True) if reason != Failure.OK)
 
@@ -214,26 +205,18 @@ def check_outcome_fits(design: Design, family: OutcomeFamily, failed: tuple[int,
 
 def training_columns(sample: Sample, spec: Specification) -> Array:
     """Basis columns of the hypothesis class, shape (n, p): those of the design, or the constant, in each period."""
-    return sample.in_periods(_plain_columns(sample, spec))
+    columns = np.ones((sample.n, 1)) if spec.constants else sample.X.columns
+    return columns if sample.late is None else sample.in_periods(columns)
 
 
 def mean_columns(sample: Sample, spec: Specification) -> Array:
     """Return the same where the means of the arms are taken, shape (n, p)."""
-    return sample.at_means(_plain_columns(sample, spec))
-
-
-def _plain_columns(sample: Sample, spec: Specification) -> Array:
-    return np.ones((sample.n, 1)) if spec.constants else sample.X.columns
-
-
-def trained_family(family: OutcomeFamily, spec: Specification, *, offsets: bool) -> OutcomeFamily:
-    """Family of the outcome models; without offsets the best constant is the weighted mean under every one."""
-    return LINEAR if spec.constants and not offsets else family
+    return sample.at_means(np.ones((sample.n, 1)) if spec.constants else sample.X.columns)
 
 
 def training_family(sample: Sample, spec: Specification) -> OutcomeFamily:
-    """Family of the outcome models of a sample."""
-    return trained_family(sample.family, spec, offsets=sample.offset is not None)
+    """Family of the outcome models; without offsets the best constant is the weighted mean under every one."""
+    return LINEAR if spec.constants and sample.offset is None else sample.family
 
 
 @dataclass(frozen=True)
@@ -327,6 +310,8 @@ class TrainedRows:
         Linear predictors of the models of each arm where the means are taken, and their predictions.
     score, curvature : ndarray, shape (n,)
         Score of each row in the model of its own arm, and minus its derivative.
+    training : ndarray, shape (n,)
+        Weights of the training of the outcome models beside the observation weights.
     """
 
     sample: Sample
@@ -340,11 +325,7 @@ class TrainedRows:
     predicted: Array
     score: Array
     curvature: Array
-
-    @property
-    def training(self) -> Array:
-        """Weights of the training of the outcome models beside the observation weights, shape (n,)."""
-        return training_weights(self.sample, self.spec, self.weights)
+    training: Array
 
     def projected(self, g: Array) -> list[ArmRows]:
         """Return the rows as those whose mean in each arm is projected on columns g, shape (n, k)."""
@@ -388,6 +369,7 @@ def trained_rows(sample: Sample, spec: Specification, weights: RowWeights, theta
         predicted=family.mean(eta),
         score=score,
         curvature=curvature,
+        training=training_weights(sample, spec, weights),
     )
 
 

@@ -32,8 +32,8 @@ from causalrisk.estimators.weights import (
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.separation import Separation
-from causalrisk.propensity.targets import Target, arm_population
-from causalrisk.propensity.weights import RowWeights, WeightFit, fit_weights
+from causalrisk.propensity.targets import arm_population
+from causalrisk.propensity.weights import WeightFit, fit_weights
 
 Key = TypeVar("Key", bound=Hashable)
 TOP_SHARE = 0.01
@@ -102,11 +102,6 @@ def arm_weights(inverse: Array, weights: Array, units: Array | None = None) -> A
         Observation weights.
     units : ndarray, shape (n_a,), optional
         Number of observations of each row: its frequency weight. By default one.
-
-    Returns
-    -------
-    ArmWeights
-        The summary; the effective n is Kish's. A row that stands for s observations counts as s equal rows.
     """
     units = np.ones_like(weights) if units is None else units
     alone, alone_total = weights / units, float(weights.sum())
@@ -151,18 +146,7 @@ def combined_by_key(parts: Iterable[Mapping[Key, ArmWeights]]) -> dict[Key, ArmW
 
 
 def combined_weights(parts: Sequence[ArmWeights]) -> ArmWeights:
-    """Summarise the weights of one arm from summaries of its parts.
-
-    Parameters
-    ----------
-    parts : sequence of ArmWeights
-        At least one.
-
-    Returns
-    -------
-    ArmWeights
-        The summary of all; `top_share` is NaN, since it takes the weights in their order.
-    """
+    """Summarise the weights of one arm from summaries of its parts."""
     heaviest = max(part.heaviest for part in parts) or 1.0
     # The largest weight over its share is the total; all relative to the heaviest, so that nothing overflows.
     totals = np.array([part.heaviest / heaviest / part.largest_share for part in parts])
@@ -213,21 +197,12 @@ def overlap_message(
 
     Parameters
     ----------
-    arms : sequence of ArmWeights
-        Summary per arm.
     labels : sequence of str
         Their labels.
     remote : tuple of int, optional
         Counts of `remote_units`, where everybody is the target.
-    unit_name : str
-        Noun for an observation.
     instead : sequence of str or None
         Names of the other targets that overlap; None where the target is the only one.
-
-    Returns
-    -------
-    str
-        Findings and advice.
     """
     found = few_dominate(arms, labels, SMALL_EFFECTIVE if remote is None else SMALL_FOR_ALL, unit_name)
     without, everybody = remote or (0, 0)
@@ -238,15 +213,15 @@ def overlap_message(
     if not found:
         return ""
     return (
-        f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or change the target population:  "
+        f"poor overlap: {'; '.join(found)}.\nSimplify propensity=, or change the target population: "
         f"{populations_text(instead)}."
     )
 
 
 def populations_text(instead: Sequence[str] | None) -> str:
-    """Advice of other targets to type: first the populations found to overlap, then those that always do better."""
-    others = [] if instead is None else [*(f"target={show(name)}" for name in instead), 'target="overlap"']
-    return "  or  ".join([*others, 'trim="crump"'])
+    """Other targets to use: first the populations found to overlap, then those that always do better."""
+    others = [] if instead is None else [*(f"`target={show(name)}`" for name in instead), '`target="overlap"`']
+    return " or ".join([*others, '`trim="crump"`'])
 
 
 def few_dominate(arms: Sequence[ArmWeights], labels: Sequence[str], least: float, unit_name: str) -> list[str]:
@@ -287,11 +262,6 @@ def crump_cut(scores: Array, weights: Array) -> float:
         Probability of each arm.
     weights : ndarray, shape (n,)
         Observation weights.
-
-    Returns
-    -------
-    float
-        The largest cut that is at most twice the mean of the sums below it; without end where no row is above.
 
     References
     ----------
@@ -346,13 +316,6 @@ def searched_cut(below: Callable[[Array], CostsBelow], n: int) -> float:
     ----------
     below : callable
         Ascending values, shape (g,) -> the sums over all rows; a pass.
-    n : int
-        Rows.
-
-    Returns
-    -------
-    float
-        The cut.
     """
     values = np.append(np.geomspace(1, 1e9, CUT_VALUES), np.finfo(float).max)
     while True:
@@ -384,15 +347,6 @@ def inside(scores: Array, low: Array | float, high: Array | float) -> NDArray[np
 def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> tuple[tuple[ArmWeights, ...], str, int]:
     """Summarise the importance weights of each arm; a pass, and where few rows dominate another.
 
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows with their importance weights.
-    design : Design
-        The data with their names.
-    options : ModelOptions
-        What is estimated.
-
     Returns
     -------
     arms : tuple of ArmWeights
@@ -403,16 +357,15 @@ def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> t
         Observations whose score was clipped.
     """
     problem, target = weighed.problem, weighed.problem.target
-    uses, observations = problem.spec.uses_propensity, _observations(design)
+    uses, observations = problem.spec.uses_propensity, (design.weight_type == "frequency", design.nobs)
+    spread = functools.partial(_spread_of, weighed.weights, uses, observations)
     if isinstance(problem, KeptProblem):  # all rows together, for the share of the largest weights to be known
-        whole = problem.block(slice(0, problem.sample.n))
-        found = _arms_of(weighed.weights.of(whole), uses, observations, problem.sample)
-        extremes = problem.over(functools.partial(_extremes_of_block, weighed.weights, observations))
+        found, extremes = spread(problem.some_block())
     else:
-        spread = list(problem.over(functools.partial(_spread_of, weighed.weights, uses, observations)))
-        found, extremes = combined_by_key(arms for arms, _ in spread), iter([own for _, own in spread])
+        parts = list(problem.over(spread))
+        found, extremes = combined_by_key(arms for arms, _ in parts), add_up(own for _, own in parts)
     arms = tuple(found[a] for a in range(problem.n_arms))
-    without, everybody, clipped = add_up(extremes)
+    without, everybody, clipped = extremes
     remote = None
     if uses and target.fixed_tilt and target.toward is None:
         remote = int(without), int(everybody)
@@ -423,40 +376,16 @@ def overlap_of(weighed: WeighedRows, design: Design, options: ModelOptions) -> t
     return arms, message, int(clipped)
 
 
-def _observations(design: Design) -> tuple[bool, float]:
-    """Whether weights count observations, and how many there are."""
-    return design.weight_type == "frequency", design.nobs
-
-
-def _units(sample: Sample, frequency: bool) -> Array:
-    """Observations that each row stands for, shape (n,); each row of a target frame for one."""
-    return sample.s if frequency else np.ones(sample.n)
-
-
-def _arms_of(rows: RowWeights, uses: bool, observations: tuple[bool, float], sample: Sample) -> dict[int, ArmWeights]:
-    """Summaries of the weights of each arm in some rows, of ones where the estimator uses none."""
-    frequency, nobs = observations
-    inverse = rows.undivided if uses and isinstance(rows, WeightFit) else np.ones(sample.n)
-    return weights_of_arms(sample, inverse, _units(sample, frequency), nobs)
-
-
-def _extremes_of(rows: RowWeights, observations: tuple[bool, float], sample: Sample) -> Array:
-    """Observations that are remote, as by `remote_units`, and those whose score was clipped, shape (3,)."""
-    units = _units(sample, observations[0])
-    if not isinstance(rows, WeightFit):
-        return np.zeros(3)
-    return np.array([*remote_units(rows.probabilities, units), (units * sample.in_sample)[rows.clipped].sum()])
-
-
-def _extremes_of_block(weights: BlockWeights, observations: tuple[bool, float], block: Block) -> Array:
-    return _extremes_of(weights.of(block), observations, block.sample)
-
-
 def _spread_of(
     weights: BlockWeights, uses: bool, observations: tuple[bool, float], block: Block
 ) -> tuple[dict[int, ArmWeights], Array]:
-    rows, sample = weights.of(block), block.sample
-    return _arms_of(rows, uses, observations, sample), _extremes_of(rows, observations, sample)
+    """Weights of each arm, of ones where the estimator uses none; remote observations, all, and those clipped, (3,)."""
+    rows, sample, (frequency, nobs) = weights.of(block), block.sample, observations
+    units = sample.s if frequency else np.ones(sample.n)
+    if not isinstance(rows, WeightFit):
+        return weights_of_arms(sample, np.ones(sample.n), units, nobs), np.zeros(3)
+    arms = weights_of_arms(sample, rows.undivided if uses else np.ones(sample.n), units, nobs)
+    return arms, np.array([*remote_units(rows.probabilities, units), (units * sample.in_sample)[rows.clipped].sum()])
 
 
 def populations_that_overlap(weighed: WeighedRows, design: Design, options: ModelOptions) -> tuple[str, ...] | None:
@@ -466,8 +395,16 @@ def populations_that_overlap(weighed: WeighedRows, design: Design, options: Mode
     """
     if options.did is not None:
         return None
-    toward = weighed.problem.over(functools.partial(_toward_arms, weighed.weights, _observations(design)))
-    return overlapping_arms(combined_by_key(toward), design.labels, weighed.problem.target)
+    observations = design.weight_type == "frequency", design.nobs
+    toward = combined_by_key(weighed.problem.over(functools.partial(_toward_arms, weighed.weights, observations)))
+    others = [arm for arm in range(design.n_arms)[::-1] if arm != weighed.problem.target.toward]
+    passing = []
+    for arm in others:
+        weighted = [a for a in range(design.n_arms) if a != arm]
+        spread, labels = [toward[arm, a] for a in weighted], [design.labels[a] for a in weighted]
+        if not few_dominate(spread, labels, SMALL_EFFECTIVE, "row"):
+            passing.append(arm_population(arm, design.labels).name)
+    return tuple(passing)
 
 
 def _toward_arms(
@@ -476,26 +413,7 @@ def _toward_arms(
     sample, (frequency, nobs), rows = block.sample, observations, weights.of(block)
     if not isinstance(rows, WeightFit):
         raise TypeError("these weights are of no propensity score")
-    return weights_toward_arms(sample, rows.probabilities, _units(sample, frequency), nobs)
-
-
-def overlapping_arms(
-    found: Mapping[tuple[int, int], ArmWeights], labels: Sequence[str], target: Target
-) -> tuple[str, ...]:
-    """Return the names of the arms among `weights_toward_arms` that a fit would not warn of as its target."""
-    n_arms = len(labels)
-    passing = [
-        toward
-        for toward in range(n_arms)[::-1]
-        if toward != target.toward
-        and not few_dominate(
-            [found[toward, a] for a in range(n_arms) if a != toward],
-            [labels[a] for a in range(n_arms) if a != toward],
-            SMALL_EFFECTIVE,
-            "row",
-        )
-    ]
-    return tuple(arm_population(arm, labels).name for arm in passing)
+    return weights_toward_arms(sample, rows.probabilities, sample.s if frequency else np.ones(sample.n), nobs)
 
 
 def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -> dict[int, ArmWeights]:
@@ -503,19 +421,12 @@ def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -
 
     Parameters
     ----------
-    sample : Sample
-        The rows, or a block of them.
     inverse : ndarray, shape (n,)
         Importance weights.
     units : ndarray, shape (n,)
         Observations that each row stands for.
     nobs : float
         Observations of the whole sample: probability weights are divided by their mean over them.
-
-    Returns
-    -------
-    dict of int to ArmWeights
-        By arm.
     """
     s, seen = sample.s * (nobs / sample.total), sample.recorded
     rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
@@ -540,56 +451,8 @@ def weights_toward_arms(sample: Sample, scores: Array, units: Array, nobs: float
 # --- trimming -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Which propensity scores trimming keeps.
-
-    Parameters
-    ----------
-    limits : tuple of float
-        Of the propensity scores.
-    cut : float, optional
-        Largest sum of inverse scores; in the place of the limits.
-    """
-
-    limits: tuple[float, float]
-    cut: float | None = None
-
-    @classmethod
-    def of(cls, trim: Any, n_arms: int, find_cut: Callable[[], float]) -> Rule:
-        """Return the rule of an option `trim=`; `find_cut` finds Crump's cut where that is asked for."""
-        if trim != "crump":
-            return cls(trim)
-        cut = find_cut()
-        return cls(limits_at(cut)) if n_arms == 2 else cls((0.0, 1.0), cut)
-
-    @property
-    def text(self) -> str:
-        """Say which rows are left out."""
-        if self.cut is not None:
-            return f"with sum 1/e > {self.cut:.3g}"
-        return "outside [{:.3g}, {:.3g}]".format(*self.limits)
-
-    def keeps(self, scores: Array) -> NDArray[np.bool_]:
-        """Which rows with scores of shape (K, n) are kept, shape (n,)."""
-        if self.cut is not None:
-            return np.asarray(inverse_sum(scores) <= self.cut)
-        return inside(scores[1:] if len(scores) == 2 else scores, *self.limits)
-
-
 def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[Design, str]:
     """Leave out the rows that trimming excludes.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    problem : Problem
-        The propensity model on all of its rows, unclipped, with everybody as the target.
-    trim : str or tuple of float
-        The option.
-    link : str
-        Name of the propensity link.
 
     Returns
     -------
@@ -605,19 +468,22 @@ def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[D
         rows, fits = fit_scores(problem)
         suspicious, gamma = fit_suspicion(rows, fits), fits.coefficients
 
-    def find_cut() -> float:
-        if isinstance(problem, KeptProblem):
-            return crump_cut(fit.probabilities, problem.sample.s)
-        return searched_cut(functools.partial(_costs, problem, gamma), design.n)
-
     keeps: Callable[[Block], NDArray[np.bool_]]
     if trim == "separated":
-        found, reason = separation(problem, suspicious), trim
+        found, reason = separation(problem) if suspicious else None, trim
         keeps = functools.partial(_left, found)
     else:
-        refuse_separation(problem, design, suspicious, link)
-        rule = Rule.of(trim, problem.n_arms, find_cut)
-        keeps, reason = functools.partial(_inside, rule, gamma), rule.text
+        if suspicious:
+            refuse_separation(problem, design, link)
+        limits, cut = trim, 0.0
+        if trim == "crump":
+            if isinstance(problem, KeptProblem):
+                cut = crump_cut(fit.probabilities, problem.sample.s)
+            else:
+                cut = searched_cut(functools.partial(_costs, problem, gamma), design.n)
+            limits = limits_at(cut) if problem.n_arms == 2 else None
+        keeps = functools.partial(_inside, limits, cut, gamma)
+        reason = f"with sum 1/e > {cut:.3g}" if limits is None else "outside [{:.3g}, {:.3g}]".format(*limits)
     told = f"propensity score {reason}"
     if isinstance(problem, ScannedProblem):
         kept = functools.partial(_kept, problem, keeps)
@@ -638,8 +504,12 @@ def _left(found: Separation | None, block: Block) -> NDArray[np.bool_]:
     return np.ones(block.sample.n, dtype=bool) if found is None else ~found.rows(block.weight_model)
 
 
-def _inside(rule: Rule, gamma: Array, block: Block) -> NDArray[np.bool_]:
-    return rule.keeps(_scores(gamma, block))
+def _inside(limits: tuple[float, float] | None, cut: float, gamma: Array, block: Block) -> NDArray[np.bool_]:
+    """Which rows have scores within the limits, or, without limits, a sum of inverse scores of at most a cut."""
+    scores = _scores(gamma, block)
+    if limits is None:
+        return np.asarray(inverse_sum(scores) <= cut)
+    return inside(scores[1:] if len(scores) == 2 else scores, *limits)
 
 
 def _scores(gamma: Array, block: Block) -> Array:

@@ -23,7 +23,6 @@ from causalrisk.estimators.overlap import trim_rows
 from causalrisk.estimators.problem import KeptProblem, Problem, ScannedProblem, make_model, observation_model, weighs
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
-from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
@@ -90,44 +89,27 @@ class FitData:
     replicates: Replicates | None = None
 
 
-def counted_passes(design: Design, spec: Specification, asked: Asked) -> Asked:
-    """Add a counter of the passes of a fit to a scan; in memory nothing changes."""
-    if not isinstance(design, ScannedDesign):
-        return asked
-    expected = expected_passes(design, spec, asked.options, asked.inference)
-    return dataclasses.replace(asked, passes=PassCounter(expected, shown=asked.inference.progress))
-
-
 def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
-    """Check, trim and make the problem.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    spec : Specification
-        The estimator.
-    asked : Asked
-        What is asked of the fit.
-
-    Returns
-    -------
-    FitData
-        The data of the fit.
-    """
+    """Check, trim and make the problem."""
     options, frame = asked.options, None
-    check_target(design, options)
-    check_offset(design, options)
-    check_trimmed_frame(options)
+    if design.n_arms > 2:
+        check_target(design, options)
+    if design.offset_kind is not None or options.at_exposure is not None:
+        check_offset(design, options)
     if not isinstance(design, ScannedDesign):
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
     full_design, trimmed = design, ""
     if options.trim is not None:  # by the scores as they are
+        if is_frame(options.target):
+            raise OptionError(
+                "trim= would trim the sample and not the target frame.\n"
+                "Leave trim= out, and drop the rows of the frame that have no like in the sample."
+            )
         unclipped = dataclasses.replace(asked, options=dataclasses.replace(options, clip=None))
         first = _make_problem(design, IPWRA, unclipped, target=ArmTarget(None))
         design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
-        check_replicated_frame(design)
+        check_target_frame(design)
         frame = target_rows(design, options.target, design.missing)
         asked.notes.extend(frame.notes)
         if design.weight_type is not None:
@@ -140,19 +122,10 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
 
     Parameters
     ----------
-    data : FitData
-        The data.
-    learned : Learned
-        The predictions.
     use : {"terms", "replace"}
         What is done with them.
     spec, asked
         As in `prepare`.
-
-    Returns
-    -------
-    FitData
-        With another problem and design.
     """
     given, workers = use == REPLACE, data.problem.workers if isinstance(data.problem, ScannedProblem) else 1
     design, frame = with_predictions(
@@ -182,6 +155,10 @@ def _make_problem(
             frame=frame,
             n_frame=0 if frame is None else len(frame.X),
         )
+    offsets = None
+    if design.offset is not None:
+        stated = options.stated_exposure(design)
+        offsets = design.offset, design.offset if stated is None else np.full(design.n, np.log(stated))
     sample = make_sample(
         y=design.y,
         X=design.X,
@@ -190,7 +167,7 @@ def _make_problem(
         weights=design.weights,
         family=options.outcome_family,
         frame=None if frame is None else (frame.X, frame.Z),
-        offsets=_offsets(design, options),
+        offsets=offsets,
         given=spec.given,
         observation=design.observation,
         late=None if design.periods is None else design.periods.late,
@@ -202,41 +179,17 @@ def _make_problem(
     return KeptProblem(spec=spec, target=own, sample=sample, model=model)
 
 
-def check_replicated_frame(design: Design) -> None:
-    """Refuse a target frame, which has no replicate weights, where the sample has some."""
+def check_target_frame(design: Design) -> None:
+    """Refuse a target frame where its rows lack what the sample has."""
     if design.replication is not None:
         raise OptionError(
-            "a target frame has no replicate weights, and its sampling has a part in the variance.\n"
-            'Type  Survey(weights=, strata=, psu=)  in the place of replicate weights, or a target such as "treated".'
+            "a target frame has no replicate weights.\n"
+            'Use `Survey(weights=, strata=, psu=)`, or a target such as "treated".'
         )
-
-
-def check_trimmed_frame(options: ModelOptions) -> None:
-    """Refuse to trim a sample whose target are other rows."""
-    if options.trim is not None and is_frame(options.target):
-        raise OptionError(
-            "trim= with a target frame would trim the sample and not its target.\n"
-            "Leave trim= out, and the rows of the frame that have no like in the sample."
-        )
-
-
-def _offsets(design: Design, options: ModelOptions) -> tuple[Array, Array] | None:
-    """Offsets as observed, and where the means are taken."""
-    if design.offset is None:
-        return None
-    stated = options.stated_exposure(design)
-    return design.offset, design.offset if stated is None else np.full(design.n, np.log(stated))
 
 
 def check_offset(design: Design, options: ModelOptions) -> None:
     """Refuse options that do not go with the offset of a design, or its absence.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    options : ModelOptions
-        What is estimated.
 
     Raises
     ------
@@ -247,57 +200,43 @@ def check_offset(design: Design, options: ModelOptions) -> None:
     kind, family = design.offset_kind, options.outcome_family
     if kind != "exposure":
         if options.at_exposure is not None:
-            instead = "Leave at_exposure= out" if kind is None else "Give  exposure=np.exp(offset)  in place of offset="
             raise OptionError(
-                f"at_exposure={options.at_exposure!r} says at which exposure the means are, and exposure= is not "
-                f'given.\n{instead}, or type  exposure="<column>"  with it.'
+                f"at_exposure={options.at_exposure!r} needs exposure=.\n"
+                + ("Leave at_exposure= out." if kind is None else "Use `exposure=np.exp(offset)` instead of offset=.")
             )
     elif family.link != "log":
         raise OptionError(
-            f"exposure={design.offset_name!r} multiplies the mean, which needs a log link; the outcome model is "
-            f'{family.label}.\nType  family="poisson"  for a rate, or  link="log"  if the family has it.'
+            f"exposure={design.offset_name!r} needs a log link; the outcome model is {family.label}.\n"
+            'Use `family="poisson"` for a rate, or `link="log"` if the family has it.'
         )
     if kind is not None and is_frame(options.target) and options.stated_exposure(design) is None:
-        instead = "Leave target= out." if kind == "offset" else "Type  at_exposure=1."
         raise OptionError(
-            f"the means are at the observed {kind}s ({design.offset_name!r}), which the rows of a target frame do not "
-            f"have.\n{instead}"
+            f"the rows of a target frame have no {kind} ({design.offset_name!r}).\n"
+            + ("Leave target= out." if kind == "offset" else "Use `at_exposure=1`.")
         )
 
 
 def check_target(design: Design, options: ModelOptions) -> None:
     """Refuse options that several arms do not have."""
-    if design.n_arms == 2:
-        return
     population = options.population
-    instead = 'target="overlap", "matching", "entropy" or "all"'
-    if population.toward is not None:
-        named = "  or  ".join(f"target={label!r}" for label in design.labels[1:])
-        instead = f"{named}  for the rows of that arm"
-    refused = {
-        "target": (population.two_arms_only, population.name, instead),
-        "propensity_link": (options.propensity_link != "logit", options.propensity_link, 'propensity_link="logit"'),
-    }
-    for name, (holds, value, instead) in refused.items():
-        if holds:
-            raise OptionError(f"{name}={value!r} is for two arms; here are {design.n_arms}.\nType  {instead}.")
+    if population.two_arms_only:
+        use = '"overlap", "matching", "entropy" or "all"'
+        if population.toward is not None:
+            use = " or ".join(map(repr, design.labels[1:]))
+        raise OptionError(
+            f"target={population.name!r} is for two arms; here are {design.n_arms}.\nUse `target=` {use}."
+        )
+    if options.propensity_link != "logit":
+        raise OptionError(
+            f"propensity_link={options.propensity_link!r} is for two arms; here are {design.n_arms}.\n"
+            'Use `propensity_link="logit"`.'
+        )
 
 
 def expected_passes(
     design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
 ) -> int | None:
     """Return about how many passes a fit takes: steps of Newton's method are as many as a logit takes as a rule.
-
-    Parameters
-    ----------
-    design : ScannedDesign
-        The data.
-    spec : Specification
-        The estimator.
-    options : ModelOptions
-        What is estimated.
-    inference : InferenceOptions
-        How standard errors are computed.
 
     Returns
     -------
@@ -316,43 +255,33 @@ def expected_passes(
 
 def check_size(design: Design, n_boot: int | None, *, joint: bool) -> None:
     """Refuse a joint fit, or n_boot refits at once, of so many columns that the products of pairs fill the memory."""
-    if not joint and n_boot is None:
-        return
     robust = "robust" if design.cluster_name is None else "cluster"
-    if isinstance(design, ScannedDesign):
-        if n_boot is not None:
-            predictors = (design.n_arms - 1) * len(design.propensity_names)
-            for model, columns in (("outcome", len(design.exog_names)), ("propensity", predictors)):
-                check_matrices(n_boot, columns, f"the {model} model", f'Type  fit(cov_type="{robust}")')
-        return
-    advice = "Type  IPWRA  in the place of JRE" if joint else f'Type  fit(cov_type="{robust}")'
-    for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
-        check_pairs(design.n, columns, f"the {model} model", advice=advice)
-
-
-def check_available(design: Design, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
-    """Refuse of a scan what goes by rows in more ways than sums over them."""
+    advice = f'Use `fit(cov_type="{robust}")`'
     if not isinstance(design, ScannedDesign):
-        return
-    if options.propensity_score is not None:
-        raise UnavailableError(
-            "a classifier as propensity_score= is not there for a scan; expected a propensity model with a formula.\n"
-            "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
-        )
-    if cov_type == JACKKNIFE and not design.n_clusters:
-        raise UnavailableError(
-            f"the jackknife of a scan leaves out clusters, and this one has none: each of its {design.n:,} rows would "
-            "take a refit on all the others. Rows that fit into memory are data.collect().\n"
-            'Type  cov_type="robust".'
-        )
-    if design.survey is not None and cov_type == "bootstrap":
-        raise UnavailableError(
-            "the rescaled bootstrap of a survey design is not there for a scan; expected the standard errors of its "
-            "strata and first-stage units.\n"
-            "Leave cov_type=, bootstrap= and n_boot= out, or, if the rows fit into memory, type  data=data.collect()."
-        )
-    if inference.resamples is not None:
-        raise UnavailableError(
-            "resamples= goes by rows, and those of a scan are not kept in memory; expected a number of resamples.\n"
-            "Type  n_boot=999."
-        )
+        advice = "Use `IPWRA` instead of JRE" if joint else advice
+        for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
+            check_pairs(design.n, columns, f"the {model} model", advice=advice)
+    elif n_boot is not None:
+        predictors = (design.n_arms - 1) * len(design.propensity_names)
+        for model, columns in (("outcome", len(design.exog_names)), ("propensity", predictors)):
+            check_matrices(n_boot, columns, f"the {model} model", advice)
+
+
+def check_scan(design: ScannedDesign, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
+    """Refuse what goes by rows in more ways than sums over them, which a scan does not keep."""
+    small = "or, if the rows fit into memory, use `data=data.collect()`"
+    refused = {
+        "a classifier as propensity_score=": (
+            options.propensity_score is not None,
+            f"Leave propensity_score= out, {small}",
+        ),
+        "the jackknife of single rows": (cov_type == JACKKNIFE and not design.n_clusters, 'Use `cov_type="robust"`'),
+        "the rescaled bootstrap": (
+            design.survey is not None and cov_type == "bootstrap",
+            f"Leave cov_type=, bootstrap= and n_boot= out, {small}",
+        ),
+        "resamples=": (inference.resamples is not None, "Use `n_boot=999`"),
+    }
+    for what, (holds, use) in refused.items():
+        if holds:
+            raise UnavailableError(f"{what} is not available for data on disk.\n{use}.")

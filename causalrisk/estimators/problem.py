@@ -22,10 +22,10 @@ from causalrisk.design.scan.files import Place, by_place
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.outcome import (
     LEVEL_TOLERANCE,
+    LINEAR,
     Level,
     level_at,
     outcome_level,
-    trained_family,
     training_family,
 )
 from causalrisk.estimators.sample import BlockSample, Sample, ScannedSample, by_arm
@@ -41,10 +41,8 @@ from causalrisk.propensity.models import (
     ClassifierModel,
     ClippedModel,
     KnownModel,
-    LikelihoodModel,
     MultinomialModel,
     PropensityModel,
-    likelihood_of,
 )
 from causalrisk.propensity.targets import DATA_FRAME, FrameTarget, Target, TiltTarget, frame_target
 from causalrisk.propensity.weights import WeightModel
@@ -95,16 +93,6 @@ class Block:
         model = None if self.model is None else self.model.part(rows)
         return dataclasses.replace(self, sample=self.sample.part(rows), model=model)
 
-    @property
-    def propensity(self) -> LikelihoodModel:
-        """The propensity model as it is fitted, before clipping; those that are no likelihood are refused."""
-        return likelihood_of(self.weight_model.propensity)
-
-    @property
-    def cluster(self) -> NDArray[np.intp] | None:
-        """Clusters, shape (n,)."""
-        return self.sample.cluster
-
     def scored(self, gamma: Array) -> tuple[Array, Array, Array | None]:
         """Probability of each arm, importance weights not divided by the mean tilt, and probability of an outcome.
 
@@ -134,21 +122,13 @@ class Block:
         """Rows as a kind of resampling draws them; those of a target frame are numbered by themselves, without arms."""
         if self.of_frame:
             return Units(self.position, self.sample.s)
-        number = self.position if self.cluster is None else self.cluster
+        number = self.position if self.sample.cluster is None else self.sample.cluster
         return Units(number, self.sample.s, self.sample.arm if kind == "stratified" else None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem(ABC):
-    """What is estimated from which rows.
-
-    Parameters
-    ----------
-    spec : Specification
-        The estimator.
-    target : Target
-        The target population.
-    """
+    """What is estimated from which rows."""
 
     spec: Specification
     target: Target
@@ -196,9 +176,6 @@ class Problem(ABC):
     @abstractmethod
     def some_block(self) -> Block:
         """Return a block of the rows or of none, which knows the columns and models."""
-
-    def check_outcome(self, block: Block) -> None:  # noqa: B027
-        """Refuse outcomes that the family does not have; of those in memory this is done before there is a problem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,9 +289,9 @@ class ScannedProblem(Problem):
     @property
     def outcome_family(self) -> OutcomeFamily:
         """As in `Problem`."""
-        return trained_family(self.family, self.spec, offsets=self.design.offset_kind is not None)
+        return LINEAR if self.spec.constants and self.design.offset_kind is None else self.family
 
-    @property
+    @functools.cached_property
     def level(self) -> Level:
         """As in `Problem`."""
         direction = np.ones(1) if self.spec.constants else self.design.constant
@@ -336,15 +313,16 @@ class ScannedProblem(Problem):
         if self.frame is not None:
             size = self.design.block_rows
             for first in range(0, self.n_frame, size):
-                yield function(self._frame_block(self.frame, slice(first, min(first + size, self.n_frame))))
+                coded = self._coded(self.frame, slice(first, min(first + size, self.n_frame)))
+                yield function(self.block(coded, of_frame=True))
         yield from self.design.over(functools.partial(of_made, function, self.block), self.workers, self.passes)
 
     def check_outcome(self, block: Block) -> None:
-        """As in `Problem`, naming their place."""
+        """Refuse outcomes that the family does not have, naming their place."""
         outcome, name = block.sample.y[block.sample.n_frame :], self.design.endog_name
         by_place(lambda which: self.family.check(outcome[which], name), block.places, block.position)
 
-    def block(self, block: CodedBlock) -> Block:
+    def block(self, block: CodedBlock, of_frame: bool = False) -> Block:
         """Make the sample of a block, its rows sorted by arm, and the models."""
         design, stated, R = self.design, self.options.stated_exposure(self.design), self.design.observation_basis
         order, slices = by_arm(block.arm, self.n_arms, 0)
@@ -359,7 +337,7 @@ class ScannedProblem(Problem):
             arm=block.arm[order],
             s=block.weights[order],
             slices=slices,
-            order=order,
+            order=EMPTY if of_frame else order,
             family=self.family,
             offset=offset,
             mean_offset=offset if stated is None or offset is None else np.full_like(offset, np.log(stated)),
@@ -371,46 +349,28 @@ class ScannedProblem(Problem):
             places=block.places,
             sample=sample,
             model=self.weight_model(sample),
-            position=block.position[sample.order],
+            position=block.position[order],
             problem=self,
             multiplicities=block.multiplicities,
         )
 
-    def _frame_block(self, frame: TargetRows, rows: slice) -> Block:
-        """Make a block of rows of the target frame, as `make_sample` puts them into a sample."""
-        design, stated, n = self.design, self.options.stated_exposure(self.design), rows.stop - rows.start
-        offsets, number = design.offset_kind is not None, np.arange(rows.start, rows.stop)
-        x = design.outcome_basis.of(frame.X[rows])
-        sample = BlockSample(
-            y=np.full(n, design.outcome_moments[0]),
-            X=x,
-            Z=design.propensity_basis.of(frame.Z[rows]),
-            arm=np.zeros(n, dtype=np.intp),
-            s=np.ones(n),
-            slices=(slice(0, n), *[slice(n, n)] * (self.n_arms - 1)),
-            order=np.empty(0, dtype=np.intp),
-            family=self.family,
-            offset=np.zeros(n) if offsets else None,
-            mean_offset=np.full(n, np.log(stated)) if offsets and stated is not None else None,
-            whole=self.total,
-            cluster=number + design.n_clusters if design.n_clusters else None,
-            stratum=None if design.survey is None else np.full(n, len(design.survey.units)),
-            **self._unseen(n),
-        )
-        return Block(
+    def _coded(self, frame: TargetRows, rows: slice) -> CodedBlock:
+        """Code some rows of the target frame, as `make_sample` puts them into a sample: without an outcome."""
+        design, number = self.design, np.arange(rows.start, rows.stop)
+        n = len(number)
+        return CodedBlock(
             places=(Place("the target frame", rows.start, n),),
-            sample=sample,
-            model=self.weight_model(sample),
             position=number,
-            problem=self,
+            y=np.full(n, design.outcome_moments[0] if design.observation is None else np.nan),
+            X=frame.X[rows],
+            Z=frame.Z[rows],
+            arm=np.zeros(n, dtype=np.intp),
+            weights=np.ones(n),
+            cluster=number + design.n_clusters if design.n_clusters else None,
+            offset=None if design.offset_kind is None else np.zeros(n),
+            stratum=None if design.survey is None else np.full(n, len(design.survey.units)),
+            R=None if design.observation is None else np.zeros((n, len(design.observation.names))),
         )
-
-    def _unseen(self, n: int) -> dict[str, Any]:
-        """Fields of a sample of n rows of a target frame that the observation model needs; none where there is none."""
-        basis = self.design.observation_basis
-        if basis is None or self.design.observation is None:
-            return {}
-        return {"R": basis.of(np.zeros((n, len(self.design.observation.names)))), "recorded": np.zeros(n)}
 
     def weight_model(self, sample: Sample) -> WeightModel | None:
         """Return propensity model and target on some rows."""
@@ -424,10 +384,6 @@ class ScannedProblem(Problem):
 
     def some_block(self) -> Block:
         """As in `Problem`: none."""
-        return self.without_rows()
-
-    def without_rows(self) -> Block:
-        """Return a block without rows, which knows the columns and models."""
         design, none = self.design, np.empty(0)
         return self.block(
             CodedBlock(
@@ -471,12 +427,8 @@ def unit_resampler(
 
     Parameters
     ----------
-    design : Design
-        The rows, here or elsewhere.
     kind, seed
         As in `Resampler`.
-    n : int
-        How many rows are numbered.
     chunks : callable
         Returns the chunks of all rows; called where rows are drawn one by one or within their arms.
     """

@@ -29,7 +29,6 @@ from causalrisk.errors import (
     first_failure,
 )
 from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
-from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.outcome import TrainedRows
 from causalrisk.estimators.problem import kept
 from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
@@ -112,14 +111,9 @@ def with_outcome(weighed: WeighedRows, y: Array) -> WeighedRows:
     return dataclasses.replace(weighed, problem=dataclasses.replace(problem, sample=sample))
 
 
-def indicators(sample: Sample, thresholds: Array) -> Array:
-    """Return 1.0 where an outcome is at most the threshold of its arm, shape (n,)."""
-    return (sample.y <= thresholds[sample.arm]).astype(float)
-
-
 def distribution_at(weighed: WeighedRows, sample: Sample, thresholds: Array) -> tuple[Trained, SolvedMeans]:
     """Estimate the distribution function of each arm at a threshold, shape (K,), of its own."""
-    trained = train(with_outcome(weighed, indicators(sample, thresholds)))
+    trained = train(with_outcome(weighed, (sample.y <= thresholds[sample.arm]).astype(float)))
     return trained, solve_means(trained.weighed.problem.spec.mean, trained.over)
 
 
@@ -139,10 +133,6 @@ def densities(trained: Trained, at: SolvedMeans, kernel: Array) -> tuple[Array, 
 
     Parameters
     ----------
-    trained : Trained
-        The models of the indicators.
-    at : SolvedMeans
-        The distribution functions.
     kernel : ndarray, shape (n,)
         Kernel of the distance of each outcome from the threshold of its arm.
 
@@ -174,13 +164,6 @@ def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
         Outcomes and their weights.
     units : ndarray, shape (n,)
         Observations that each row stands for.
-    level : float
-        Level of the quantile.
-
-    Returns
-    -------
-    float
-        In units of the outcome.
 
     Notes
     -----
@@ -248,15 +231,7 @@ class LevelFit:
 
 @dataclass(frozen=True)
 class QuantileRows:
-    """The influence function of quantiles, as in `EstimateRows`.
-
-    Parameters
-    ----------
-    fits : tuple of LevelFit
-        The quantiles at each level.
-    scale : EffectScale
-        How the effects are reported.
-    """
+    """The influence function of quantiles, as in `EstimateRows`."""
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale
@@ -264,7 +239,7 @@ class QuantileRows:
     @property
     def predicted(self) -> Array:
         """Quantiles have no predictions of single rows."""
-        raise TypeError("quantiles are of arms, and predict no single rows")
+        raise TypeError("quantiles have no predictions of single rows")
 
     @property
     def influence(self) -> Array:
@@ -287,30 +262,16 @@ def quantiles_of(fits: Sequence[LevelFit]) -> Array:
     return np.stack([fit.thresholds for fit in fits], axis=1).ravel()
 
 
-def check_quantiles(design: Design, options: ModelOptions) -> None:
+def check_quantiles(design: Design) -> None:
     """Refuse quantiles of an outcome of two values."""
-    if options.quantiles and design.has_binary_outcome:
-        raise OptionError(
-            f"{design.endog_name!r} has the values 0 and 1 only, and its quantiles are one of these.\n"
-            'Type  effect="difference"  for the difference of the shares of 1.'
-        )
+    if design.has_binary_outcome:
+        raise OptionError(f'quantiles of a 0/1 outcome, {design.endog_name!r}, are 0 or 1.\nUse `effect="difference"`.')
 
 
 def estimate_quantiles(
     weighed: WeighedRows, design: Design, scale: EffectScale, notes: Notes
 ) -> tuple[Trained, SolvedMeans, Estimate]:
     """Find the quantiles of every arm.
-
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows, in memory, with their importance weights.
-    design : Design
-        The data with their names.
-    scale : EffectScale
-        How the effects are reported, with the levels of the quantiles.
-    notes : Notes
-        Warnings so far; more are added.
 
     Returns
     -------
@@ -369,8 +330,7 @@ def _check_levels(
             if n * min(level, 1 - level) < 1 - ROUNDING:
                 raise CausalRiskError(
                     f"quantile {level:g}: arm {label!r} has less than one of its {n:.1f} (effective) outcomes beyond "
-                    "it, from which it cannot be told.\n"
-                    f"Give levels from {1 / n:.2g} to {1 - 1 / n:.2g} as quantiles=."
+                    f"it.\nUse levels from {1 / n:.2g} to {1 - 1 / n:.2g} in `quantiles=`."
                 )
 
 
@@ -392,7 +352,7 @@ def _fit_level(
                 raise CausalRiskError(
                     f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r} does "
                     f"not reach {level:g} below the largest outcome.\n"
-                    f"Give levels below {level:g} as quantiles=, or simplify propensity=."
+                    f"Use levels below {level:g} in `quantiles=`, or simplify propensity=."
                 )
             if place == places[a] or place in met[a]:  # the search of an arm ends where it has been before
                 continue
@@ -406,9 +366,8 @@ def _fit_level(
     if (density <= 0).any():
         a = int(np.argmin(density))
         raise CausalRiskError(
-            f"the density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is estimated "
-            "as negative: the weights do not balance the terms of the outcome formula.\n"
-            "Take Hajek, which has no outcome model, or simplify the outcome formula."
+            f"the estimated density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is "
+            "negative.\nUse `Hajek`, which has no outcome model, or simplify the outcome formula."
         )
     estimate = kept_estimate(trained, at, weighed.weights.coefficients, DIFFERENCE)
     indicated = kept(trained.weighed.problem).sample
@@ -421,8 +380,7 @@ def _check_indicators(trained: Trained, design: Design, thresholds: Array, level
         if reason != Failure.OK:
             raise SeparationError(
                 f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm {label!r}, "
-                "has no finite fit: the terms of the outcome formula predict some of these outcomes perfectly.\n"
-                "Simplify the outcome formula, or take Hajek, which has no logit."
+                "has no finite fit.\nSimplify the outcome formula, or use `Hajek`, which has no logit."
             )
 
 
@@ -444,9 +402,8 @@ def _warn_of_masses(
                 )
     if shared:
         notes.warn(
-            f"quantiles of {design.endog_name!r} fall on values that many rows share, from which they move in steps; "
-            f"standard errors are those of a smooth distribution: {', '.join(shared)}.\n"
-            "Type  res.distribution()  for the shares of outcomes up to such values, whose bands hold in any case.",
+            f"quantiles of {design.endog_name!r} are at values that many rows share; standard errors assume a "
+            f"smooth distribution: {', '.join(shared)}.\nUse `res.distribution()`, whose bands hold in any case.",
             DesignWarning,
         )
 
@@ -480,7 +437,7 @@ class QuantileRefitter:
             SeparateRefitter(fit.sample, spec, weight_fit, fit.estimate, target, DIFFERENCE) for fit in rows.fits
         ]
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
         if self.weight_fit is not None and fits is None:
             fits = self.weight_fit.refit(counts)
@@ -489,7 +446,7 @@ class QuantileRefitter:
         heights = [arm.cumulated(steps) for arm in self.arms]
         failures, quantiles = np.zeros(counts.shape[1], dtype=np.int8), []
         for fit, refitter in zip(self.rows.fits, self.refitters, strict=True):
-            found = refitter.refit(counts, first, fits)
+            found = refitter.refit(counts, fits)
             failures = first_failure(failures, found.failures)
             means = found.values[fit.estimate.block("means")]
             quantiles.append(np.stack([self._quantile(fit, a, of_arm, means[a]) for a, of_arm in enumerate(heights)]))

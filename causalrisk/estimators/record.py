@@ -228,11 +228,8 @@ class FitRecord:
     @property
     def estimand(self) -> str:
         """Name of the effect."""
-        return (
-            f"trimmed {self.options.estimand}"
-            if "trim" in self.design.sample_ledger["formula"].tolist()
-            else self.options.estimand
-        )
+        trimmed = "trim" in self.design.sample_ledger["formula"].tolist()
+        return f"trimmed {self.options.estimand}" if trimmed else self.options.estimand
 
     @property
     def effect_names(self) -> list[str]:
@@ -314,11 +311,6 @@ class FitRecord:
         return 1.0 if self.joint is None else self.joint.choice_variance
 
     @property
-    def robust_option(self) -> str | None:
-        """Value of `cov_type` that needs no resampling; the default of a survey design is of it."""
-        return None if self.design.survey is not None else self.robust_type
-
-    @property
     def used_weight_fit(self) -> WeightFit:
         """The importance weights that the estimator uses; one that uses none raises an UnavailableError."""
         if self.weight_fit is None or not self.spec.uses_propensity:
@@ -329,36 +321,30 @@ class FitRecord:
         """Refuse what is of arm means, of a fit of quantiles."""
         if self.options.quantiles:
             raise UnavailableError(
-                f"{what} is of arm means, and this fit is of quantiles.\n"
-                'Type  res.model.with_options(effect="difference").fit()  for one that has it.'
+                f'{what} is not available for quantiles.\nUse `res.model.with_options(effect="difference").fit()`.'
             )
 
     def check_observed(self, what: str) -> None:
         """Refuse a diagnostic of the residuals where means are of something else than outcomes."""
         if self.design.periods is not None:
             raise UnavailableError(
-                f"{what} go by the residual of each row, and the means of repeated cross sections are changes.\n"
-                "Look at both periods by themselves:  fits to the rows of one period, without did=."
+                f"{what} are not available for repeated cross sections.\nFit the rows of each period without did=."
             )
         if self.stated_exposure is not None:
             raise UnavailableError(
-                f"{what} go by the residuals at the observed exposures ({self.design.offset_name!r}), and the means of "
-                f"this fit are at exposure {self.stated_exposure:g}.\n"
-                'Type  model.with_options(at_exposure="observed").fit()  for a fit that has them.'
+                f"{what} are not available for means at exposure {self.stated_exposure:g}.\n"
+                'Use `model.with_options(at_exposure="observed").fit()`.'
             )
 
     def without_scores(self) -> UnavailableError:
         """Return the error of an estimator that uses no propensity score."""
-        return UnavailableError(
-            f"{self.spec.name} uses no propensity score.\n"
-            "Type  IPWRA.from_formula(...).fit()  for an estimator that does."
-        )
+        return UnavailableError(f"{self.spec.name} uses no propensity score.\nUse `IPWRA.from_formula(...).fit()`.")
 
     @property
     def used_boot(self) -> BootstrapDistribution:
         """The bootstrap distribution; a fit without one raises an UnavailableError."""
         if self.boot is None:
-            raise UnavailableError('this fit has no bootstrap.\nType  model.fit(cov_type="bootstrap").')
+            raise UnavailableError('this fit has no bootstrap.\nUse `model.fit(cov_type="bootstrap")`.')
         return self.boot
 
     @property
@@ -416,7 +402,7 @@ class FitRecord:
         labels, position = self.design.labels, self.design.arm_named(arm)
         if position is None:
             raise OptionError(
-                f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, labels))}.\nType  arm={labels[-1]!r}."
+                f"arm={arm!r} is not an arm; the arms are {', '.join(map(repr, labels))}.\nUse `arm={labels[-1]!r}`."
             )
         return position
 
@@ -425,7 +411,7 @@ class FitRecord:
         position = self.arm_position(arm)
         if not position:
             raise OptionError(
-                f"arm={arm!r} is the reference arm, which has no effect.\nType  arm={self.design.labels[-1]!r}."
+                f"arm={arm!r} is the reference arm, which has no effect.\nUse `arm={self.design.labels[-1]!r}`."
             )
         return position
 
@@ -507,8 +493,8 @@ class BootstrapDistribution:
 
 NEGATIVE = 1e-12  # variance of a combination, in those of both ways, below which it is negative beyond rounding
 NO_COVARIANCE = (
-    "two-way clusters of {} leave a negative variance of some combination of the estimates, which is set to zero; that "
-    "makes the others larger.\nType  cluster=  one of them, with the fewest clusters, to see how much it matters."
+    "two-way clusters of {} leave a negative variance of some combination of the estimates, which is set to zero.\n"
+    "Use `cluster=` with the one that has fewer clusters, to see how much it matters."
 )
 
 
@@ -523,8 +509,6 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
     influence : ndarray, shape (n, d)
         Influence function, rows in the order of the sample.
 
@@ -590,29 +574,7 @@ def covariance_over(
 def _two_way(
     record: FitRecord, parts: Sequence[tuple[slice, Array]], n_coefficients: int, blocks: Sequence[slice], notes: Notes
 ) -> Array:
-    """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    parts, n_coefficients
-        As in `_over_parts` and `covariance_over`.
-    blocks : sequence of slice
-        Estimates that belong together; negative eigenvalues of the covariance within each are set to zero.
-    notes : Notes
-        A warning is added where that changes the first block.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        The covariance.
-
-    References
-    ----------
-    .. [1] Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust inference with multiway clustering. Journal
-       of Business and Economic Statistics 29, 238-249.
-    """
+    """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor."""
     sample, design = record.sample, record.design
     one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))
     both = np.unique(one * (other.max() + 1) + other, return_inverse=True)[1]
@@ -638,10 +600,6 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
 
     Parameters
     ----------
-    record : FitRecord
-        The fit.
-    small_sample : bool
-        Whether to apply the small-sample factor of HC1.
     notes : Notes, optional
         A warning is added where two-way clusters leave no covariance without setting eigenvalues to zero.
 

@@ -187,7 +187,7 @@ class SeparateRefitter:
         """As in `estimates.Refitter`; over blocks of rows the multiplicities alone."""
         return 1 if len(self.problem.places) > 1 else ARRAYS
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
         if self.weight_fit is None:
             fits, gamma = None, np.empty(0)
@@ -225,17 +225,10 @@ def refit_passes(passes: ResamplePasses, gamma: Array, fits: NewtonFits | None =
 
     Parameters
     ----------
-    passes : ResamplePasses
-        Passes over the rows.
     gamma : ndarray, shape (S,)
         The full-sample propensity coefficients.
     fits : NewtonFits, optional
         Propensity refits, where they were made already.
-
-    Returns
-    -------
-    Refits
-        Estimates and failures.
     """
     return refit_weighed(passes, *weigh_resamples(passes, gamma, fits))
 
@@ -254,8 +247,6 @@ def weigh_resamples(
 
     Parameters
     ----------
-    passes : ResamplePasses
-        Passes over the rows.
     gamma : ndarray, shape (Q,)
         The full-sample propensity coefficients.
     fits : NewtonFits, optional
@@ -289,14 +280,8 @@ def refit_propensity(problem: ScannedProblem, full: FullFit, gamma: Array, resam
 
     Parameters
     ----------
-    problem : ScannedProblem
-        What is estimated.
-    full : FullFit
-        The full-sample estimate.
     gamma : ndarray, shape (Q,)
         Its propensity coefficients.
-    resamples : Resamples
-        The resamples.
     """
     widest = max(problem.over(_widest_row))
     every = np.ones(resamples.n_boot, dtype=bool)
@@ -309,7 +294,7 @@ def _widest_row(block: Block) -> float:
 
 def _fit_propensity(passes: ResamplePasses, gamma: Array, present: NDArray[np.bool_], widest: float) -> NewtonFits:
     """Fit the models of the arm, of the membership of a target frame and of the observation, as `_fit_model`."""
-    models = scanned(passes.problem).without_rows().weight_model.models  # those in memory are refitted by themselves
+    models = scanned(passes.problem).some_block().weight_model.models  # those in memory are refitted by themselves
     fits = [
         _fit_model(passes, functools.partial(_of_model, k), likelihood_of(model), gamma[part], present, widest)
         for k, (model, part) in enumerate(models)

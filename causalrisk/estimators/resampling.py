@@ -105,12 +105,8 @@ class SampleResampler:
             return given_block(survey.replication.multiplicities, block, width)
         return survey.resampled(functools.partial(stream_generator, self.resampler.seed, stream, block), width)
 
-    def perturb(self, block: int, width: int, spread: float) -> Array:
-        """Fractional weights of a block of propensity replicates."""
-        return next(self.perturbations(block, width, spread, at_once=width))
-
     def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Array]:
-        """Draw as `perturb` does, in groups of `at_once` columns."""
+        """Draw fractional weights of a block of propensity replicates, in groups of `at_once` columns."""
         drawn = self.resampler.perturbations(REPLICATE_STREAM, block, width, self.units, spread=spread, at_once=at_once)
         if self.frame is None:
             return drawn
@@ -154,23 +150,8 @@ def fit_replicates(
 
     Parameters
     ----------
-    weight_fit : WeightFit
-        The full-sample fit.
-    resampler : SampleResampler
-        The random part of the fit.
     given : ndarray, shape (n, B), or None
         Weights that the caller gave, rows in the order of the sample.
-    n_drawn : int
-        How many to draw otherwise.
-    spread : float
-        How much they vary, relative to the bootstrap.
-    notes : Notes
-        Warnings so far; more are added.
-
-    Returns
-    -------
-    Replicates
-        The usable replicates.
 
     Raises
     ------
@@ -181,12 +162,8 @@ def fit_replicates(
         return Replicates.single(weight_fit.gamma)
     at_once = int(np.clip(KEPT // (64 * len(weight_fit.excess)), 1, WIDTH))
     at_once = at_once if at_once >= FEW else 1
-    draw: Callable[[int], Iterable[Array]] = functools.partial(
-        _replicate_groups, resampler, n_drawn, spread, at_once=at_once
-    )
-    if given is not None:
-        n_drawn, draw = given.shape[1], functools.partial(_given_groups, given, at_once)
-    return checked_replicates(draw_replicates(weight_fit, draw, -(-n_drawn // WIDTH)), notes)
+    draws = _drawn(resampler, n_drawn, spread, at_once) if given is None else _given_groups(given, at_once)
+    return checked_replicates(draw_replicates(weight_fit, draws), notes)
 
 
 def checked_replicates(replicates: Replicates, notes: Notes) -> Replicates:
@@ -196,7 +173,7 @@ def checked_replicates(replicates: Replicates, notes: Notes) -> Replicates:
     if failed > MOST_FAILED * n_drawn:
         raise BootstrapError(
             f"{failed} of {n_drawn} propensity replicates failed, more than half: "
-            f"{failure_text(replicates.failures)}.\nSimplify the formula in propensity=, or fit IPWRA instead."
+            f"{failure_text(replicates.failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
         )
     if failed:
         notes.warn(
@@ -207,23 +184,23 @@ def checked_replicates(replicates: Replicates, notes: Notes) -> Replicates:
     return replicates
 
 
-def _replicate_groups(
-    resampler: SampleResampler, n_drawn: int, spread: float, block: int, at_once: int
-) -> Iterator[Array]:
-    """Weights of a block of the replicates, of which there are n_drawn, some columns at a time."""
-    return resampler.perturbations(block, min(WIDTH, n_drawn - block * WIDTH), spread, at_once)
+def _drawn(resampler: SampleResampler, n_drawn: int, spread: float, at_once: int) -> Iterator[Array]:
+    """Weights of the replicates, `at_once` columns at a time."""
+    for block, first in enumerate(range(0, n_drawn, WIDTH)):
+        yield from resampler.perturbations(block, min(WIDTH, n_drawn - first), spread, at_once)
 
 
-def _given_groups(given: Array, at_once: int, block: int) -> Iterator[Array]:
-    """Columns of a block of given weights, some at a time."""
-    own = given_block(given, block, WIDTH)
-    return (own[:, first : first + at_once] for first in range(0, own.shape[1], at_once))
+def _given_groups(given: Array, at_once: int) -> Iterator[Array]:
+    """Columns of given weights, `at_once` at a time."""
+    for block in range(-(-given.shape[1] // WIDTH)):
+        own = given_block(given, block, WIDTH)
+        for first in range(0, own.shape[1], at_once):
+            yield own[:, first : first + at_once]
 
 
 def replicate_counts(resampler: SampleResampler, n_drawn: int, spread: float) -> Array:
     """Draw the weights of all replicates of a fit again, shape (n, B), rows in the order of the sample."""
-    widths = enumerate(min(WIDTH, n_drawn - first) for first in range(0, n_drawn, WIDTH))
-    return np.hstack([resampler.perturb(block, width, spread) for block, width in widths])
+    return np.hstack([*_drawn(resampler, n_drawn, spread, at_once=WIDTH)])
 
 
 def given_block(given: Array, block: int, width: int) -> Array:
@@ -328,15 +305,7 @@ class FullFit:
 
 @dataclass(frozen=True)
 class RowsToRefit:
-    """Rows under multiplicities: all of a sample, or a block of them.
-
-    Parameters
-    ----------
-    block : Block
-        The rows, with what is estimated and the models.
-    full : FullFit
-        The full-sample fit that they are refitted from.
-    """
+    """Rows under multiplicities: all of a sample, or a block of them."""
 
     block: Block
     full: FullFit

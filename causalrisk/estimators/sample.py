@@ -238,8 +238,6 @@ def make_sample(
         Arm codes 0 .. K-1, each present.
     weights : ndarray, shape (n,)
         Positive observation weights.
-    family : OutcomeFamily
-        Family of the outcome models.
     frame : tuple of ndarray, optional
         Outcome and propensity designs of the rows of a target frame.
     offsets : tuple of ndarray, shape (n,), optional
@@ -251,11 +249,6 @@ def make_sample(
         Which outcomes were observed, where some are missing.
     late : ndarray of bool, shape (n,), optional
         Rows of the later period of repeated cross sections, which have no target frame.
-
-    Returns
-    -------
-    Sample
-        The sorted sample.
     """
     n_frame = 0 if frame is None else len(frame[0])
     order, slices = by_arm(arm, 0, n_frame)
@@ -277,16 +270,11 @@ def make_sample(
         offset = np.concatenate([np.zeros(n_frame), offsets[0][order]])
         mean_offset = np.concatenate([np.full(n_frame, offsets[1][0]), offsets[1][order]])
 
-    def basis(values: Array, of_frame: int) -> Basis:
-        if frame is None:
-            return orthonormal_basis(values, s, order)
-        return orthonormal_basis(np.vstack([frame[of_frame], values[order]]), s)
-
-    if given and frame is not None:
-        outcome = plain_basis(np.vstack([frame[0], X[order]]))
-    else:
-        outcome = plain_basis(X[order]) if given else basis(X, 0)
-    propensity = outcome if Z is X and frame is None else basis(Z, 1)
+    at: NDArray[np.intp] | None = order
+    if frame is not None:
+        X, Z, at = np.vstack([frame[0], X[order]]), np.vstack([frame[1], Z[order]]), None
+    outcome = plain_basis(X if at is None else X[at]) if given else orthonormal_basis(X, s, at)
+    propensity = outcome if Z is X else orthonormal_basis(Z, s, at)
     return Sample(
         y=y_all,
         X=outcome,

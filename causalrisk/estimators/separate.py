@@ -32,7 +32,7 @@ from causalrisk.estimators.outcome import (
     trained_rows,
     training_weights,
 )
-from causalrisk.estimators.problem import Block, KeptProblem, Problem
+from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import DIFFERENCE, ArmMean, ArmRows, EffectScale, Specification, Sums
 from causalrisk.estimators.weights import BlockWeights, OfLikelihoods, WeightsInMemory, row_weights
@@ -49,24 +49,7 @@ EVERYBODY = ArmTarget(None)
 def estimate_separately(
     sample: Sample, spec: Specification, weights: RowWeights, effect_scale: EffectScale = DIFFERENCE
 ) -> Estimate:
-    """Train each arm's outcome model by itself and average, in memory.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-    spec : Specification
-        The estimator.
-    weights : RowWeights
-        Importance weights and the tilt of the target.
-    effect_scale : EffectScale
-        How the effect is reported.
-
-    Returns
-    -------
-    Estimate
-        Point estimate and influence function.
-    """
+    """Train each arm's outcome model by itself and average, in memory."""
     problem = KeptProblem(spec=spec, target=EVERYBODY, sample=sample, model=None)
     trained = train(WeighedRows(problem, WeightsInMemory(weights)))
     return kept_estimate(trained, solve_means(spec.mean, trained.over), weights.coefficients, effect_scale)
@@ -74,31 +57,19 @@ def estimate_separately(
 
 @dataclass(frozen=True)
 class WeighedRows:
-    """The rows of a problem with their importance weights.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is estimated.
-    weights : BlockWeights
-        The importance weights.
-    """
+    """The rows of a problem with their importance weights."""
 
     problem: Problem
     weights: BlockWeights
 
-    @cached_property
-    def level(self) -> Level:
-        """Where the outcome lies, from which it is measured."""
-        return self.problem.level
-
     def of(self, block: Block) -> tuple[Sample, RowWeights]:
         """Rows of a block with outcomes measured from the level, and their importance weights."""
-        return dataclasses.replace(block.sample, y=block.sample.y - self.level.height), self.weights.of(block)
+        return dataclasses.replace(block.sample, y=block.sample.y - self.problem.level.height), self.weights.of(block)
 
     def training(self, block: Block) -> list[tuple[ArmModel, Array]]:
         """Return the outcome model of each arm on a block, and the weights that it is trained under."""
-        self.problem.check_outcome(block)
+        if isinstance(self.problem, ScannedProblem):
+            self.problem.check_outcome(block)
         sample, weights = self.of(block)
         spec = self.problem.spec
         s = sample.s * training_weights(sample, spec, weights)
@@ -137,7 +108,7 @@ class Trained:
     @property
     def level(self) -> Level:
         """Where the outcome lies."""
-        return self.weighed.level
+        return self.weighed.problem.level
 
     @property
     def coefficients(self) -> Array:
@@ -171,16 +142,6 @@ def train(weighed: WeighedRows) -> Trained:
     """Train the arms: a pass where the models are linear, else one for a start and one an iteration.
 
     Where the outcome models are given, a column for each arm, its coefficient is one.
-
-    Parameters
-    ----------
-    weighed : WeighedRows
-        The rows.
-
-    Returns
-    -------
-    Trained
-        The rows under the models.
     """
     problem, family = weighed.problem, weighed.problem.outcome_family
     if problem.spec.given:
@@ -226,17 +187,7 @@ def kept_estimate(trained: Trained, at: SolvedMeans, gamma: Array, effect_scale:
 
 @dataclass(frozen=True)
 class SeparateRows:
-    """Predictions and influence function of an estimate, as in `EstimateRows`; they are made when asked for.
-
-    Parameters
-    ----------
-    trained : Trained
-        The rows.
-    at : SolvedMeans
-        The arm means.
-    effect_scale : EffectScale
-        How the effect is reported.
-    """
+    """Predictions and influence function of an estimate, as in `EstimateRows`; they are made when asked for."""
 
     trained: Trained
     at: SolvedMeans
@@ -256,13 +207,11 @@ class SeparateRows:
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """As in `EstimateRows`."""
         first = 0
-        for values in self.trained.over(self.of):
+        level, scale = self.trained.level, self.effect_scale
+        of_rows = functools.partial(influence_of_estimates, at=self.at, level=level, effect_scale=scale)
+        for values in self.trained.over(of_rows):
             yield slice(first, first + len(values)), values
             first += len(values)
-
-    def of(self, rows: TrainedRows) -> Array:
-        """Influence function of some rows."""
-        return influence_of_estimates(rows, self.at, self.trained.level, self.effect_scale)
 
 
 def _predicted(rows: TrainedRows) -> Array:
@@ -290,15 +239,7 @@ class EstimateSums:
 
 @dataclass(frozen=True)
 class SolvedMeans:
-    """Arm means, and what their influence function needs of all rows.
-
-    Parameters
-    ----------
-    arms : tuple of ArmMean
-        The mean of each arm.
-    sums : EstimateSums
-        Sums over the rows.
-    """
+    """Arm means, and what their influence function needs of all rows."""
 
     arms: tuple[ArmMean, ...]
     sums: EstimateSums
@@ -340,8 +281,6 @@ def project_arms(rows: TrainedRows, g: Array, mean: type[ArmMean]) -> list[tuple
 
     Parameters
     ----------
-    rows : TrainedRows
-        All rows.
     g : ndarray, shape (n, k)
         The columns.
     mean : type of ArmMean

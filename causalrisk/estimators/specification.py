@@ -256,7 +256,7 @@ class Specification:
     how : str
         What it is, for the methods paragraph.
     reference : str
-        Where it comes from, a key of the references in words.toml; empty where nobody needs to be told.
+        Where it comes from, a key of the references of the report; empty for the usual ones.
     trained : str
         How the outcome models are trained, for the explanation.
     averaged : str
@@ -588,7 +588,7 @@ class EffectScale:
             arm = int(np.argmax(outside))
             raise CausalRiskError(
                 f'effect="{self.name}" needs {self.domain}; POM[{labels[arm]}] is {means[arm]:.4g}.\n'
-                'Type  effect="difference".'
+                'Use `effect="difference"`.'
             )
 
 

@@ -78,22 +78,7 @@ def least_variance_weights(covariance: Array) -> Array:
 
 
 def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord]) -> FitRecord:
-    """Average fits of one effect.
-
-    Parameters
-    ----------
-    lead : FitRecord
-        The fit whose coefficients and diagnostics are shown; the first of them.
-    names : sequence of str
-        What each of them is.
-    records : sequence of FitRecord
-        The fits.
-
-    Returns
-    -------
-    FitRecord
-        The lead with the averaged estimates, and how they were averaged.
-    """
+    """Average fits of one effect."""
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
     moved = functools.partial(_effects_moved, [record.estimate for record in records], jacobian)
@@ -219,9 +204,9 @@ class StackRefitter(Refitters):
         super().__init__([refitters[k] for k in used], weight_fit)
         self.weights, self.scale, self.n_arms = weights[used], scale, n_arms
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
-        return averaged_refits(self.refit_each(counts, first, fits), self.weights, self.scale, self.n_arms)
+        return averaged_refits(self.refit_each(counts, fits), self.weights, self.scale, self.n_arms)
 
 
 def averaged_refits(found: Sequence[Refits], weights: Array, scale: EffectScale, n_arms: int) -> Refits:

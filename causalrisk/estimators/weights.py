@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.encode import CodedBlock
 from causalrisk.errors import ConvergenceWarning, Failure, Notes
 from causalrisk.estimators.estimates import FittedRows
-from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
+from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem, kept
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.blocks import add_up, of_made
 from causalrisk.numerics.linalg import Array
@@ -30,7 +30,6 @@ from causalrisk.propensity.separation import (
     Separation,
     check_other,
     find_separation,
-    is_suspicious,
     separation_error,
 )
 from causalrisk.propensity.targets import FrameTarget, FunctionTarget, Target
@@ -47,64 +46,40 @@ from causalrisk.propensity.weights import (
 )
 
 T = TypeVar("T")
+SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 OfLikelihoods: TypeAlias = Callable[[Sequence[WeightedRows]], T]
-
-
-class BlockWeights(Protocol):
-    """Importance weights of all rows, to be evaluated on a block of them."""
-
-    @property
-    def coefficients(self) -> Array:
-        """Propensity coefficients, shape (Q,); none where none were estimated."""
-
-    def of(self, block: Block) -> RowWeights:
-        """Weigh the rows of a block."""
 
 
 @dataclass(frozen=True)
 class WeightsInMemory:
-    """Importance weights of rows in memory.
-
-    Parameters
-    ----------
-    rows : RowWeights
-        Those of all rows.
-    """
+    """Importance weights of rows in memory."""
 
     rows: RowWeights
 
     @property
     def coefficients(self) -> Array:
-        """As in `BlockWeights`."""
+        """Propensity coefficients, shape (Q,); none where none were estimated."""
         return self.rows.coefficients
 
     def of(self, block: Block) -> RowWeights:
-        """As in `BlockWeights`."""
+        """Weigh the rows of a block."""
         return self.rows if block.place == slice(0, len(self.rows.tilt)) else self.rows.part(block.place)
 
 
 @dataclass(frozen=True)
 class WeightsOfScan:
-    """Fitted importance weights of a scan, as what every block needs of all rows.
-
-    Parameters
-    ----------
-    fits : NewtonFits
-        The propensity coefficients, shape (S, 1).
-    whole : WeightSums
-        Sums over all rows.
-    """
+    """Fitted importance weights of a scan, as what every block needs of all rows."""
 
     fits: NewtonFits
     whole: WeightSums
 
     @property
     def coefficients(self) -> Array:
-        """As in `BlockWeights`."""
+        """As in `WeightsInMemory`."""
         return self.fits.coefficients[:, 0]
 
     def of(self, block: Block) -> WeightFit:
-        """As in `BlockWeights`."""
+        """As in `WeightsInMemory`."""
         return weigh_rows(block.weight_model, block.sample.s, self.fits, self.whole)
 
     def summary(self, model: WeightModel, n_clipped: int) -> ScannedWeights:
@@ -132,15 +107,14 @@ class PlainBlocks:
 
     target: Target
     mean_tilt: Array | None
-
-    @property
-    def coefficients(self) -> Array:
-        """As in `BlockWeights`: none."""
-        return np.empty(0)
+    coefficients = np.empty(0)
 
     def of(self, block: Block) -> RowWeights:
-        """As in `BlockWeights`."""
+        """As in `WeightsInMemory`."""
         return plain_weights(block.sample, self.target, self.mean_tilt)
+
+
+BlockWeights: TypeAlias = WeightsInMemory | WeightsOfScan | PlainBlocks
 
 
 def plain_weights(sample: Sample, target: Target, mean: Array | None = None) -> RowWeights:
@@ -180,48 +154,31 @@ def not_converged(what: str, message: str) -> str:
 
 
 def weigh(problem: Problem, design: Design, link: str, notes: Notes) -> BlockWeights:
-    """Weigh the rows of a problem: fit its propensity model, refuse separation, warn of one that did not settle.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is estimated.
-    design : Design
-        The data with their names.
-    link : str
-        Name of the propensity link.
-    notes : Notes
-        Warnings so far; more are added.
-
-    Returns
-    -------
-    BlockWeights
-        The importance weights; of one where the problem has none to fit.
-    """
-    if isinstance(problem, KeptProblem):
-        return WeightsInMemory(_fit_kept(problem, design, link, notes))
+    """Weigh the rows of a problem: fit its propensity model, refuse separation, warn of one that did not settle."""
     if isinstance(problem, ScannedProblem):
         return _fit_scanned(problem, link, notes)
-    raise TypeError(f"no weights for {type(problem).__name__}")
-
-
-def _fit_kept(problem: KeptProblem, design: Design, link: str, notes: Notes) -> RowWeights:
-    if problem.model is None:
-        return plain_weights(problem.sample, problem.target)
-    model = problem.model
-    fit = fit_weights(model, problem.sample.s)
-    refuse_separation(problem, design, score_suspicion(fit), link)
+    sample, model = kept(problem).sample, kept(problem).model
+    if model is None:
+        return WeightsInMemory(plain_weights(sample, problem.target))
+    fit = fit_weights(model, sample.s)
+    if score_suspicion(fit):
+        refuse_separation(problem, design, link)
     for k, eta in enumerate(fit.eta[model.propensity.n_predictors :], start=1):
-        if is_suspicious(fit.converged, float(np.abs(eta).max(initial=0))):
+        if is_suspicious(fit.converged, eta):
             check_other(models_of(problem), model, k, design)
-    _warn_unsettled(fit.converged, fit.iterations, model, link, notes)
-    return fit
+    if not fit.converged:
+        _warn_unsettled(fit.iterations, model, link, notes)
+    return WeightsInMemory(fit)
+
+
+def is_suspicious(converged: bool, eta: Array) -> bool:
+    """Whether a fit gives cause to look for separation: it did not settle, or a linear predictor is that large."""
+    return not (converged and np.abs(eta).max(initial=0) < SUSPICIOUS)
 
 
 def score_suspicion(fit: WeightFit) -> bool:
     """Whether the propensity model of rows in memory gives cause to look for separation."""
-    own = fit.eta[: fit.model.propensity.n_predictors, fit.model.in_sample > 0]
-    return is_suspicious(fit.converged, float(np.abs(own).max(initial=0)))
+    return is_suspicious(fit.converged, fit.eta[: fit.model.propensity.n_predictors, fit.model.in_sample > 0])
 
 
 def models_of(problem: Problem) -> Models:
@@ -229,26 +186,14 @@ def models_of(problem: Problem) -> Models:
     return lambda function: problem.over(functools.partial(of_made, function, attrgetter("weight_model")))
 
 
-def separation(problem: Problem, suspicious: bool) -> Separation | None:
-    """Look for rows that the propensity model predicts perfectly, where its fit gives cause to."""
-    return find_separation(models_of(problem), problem.some_block().weight_model) if suspicious else None
+def separation(problem: Problem) -> Separation | None:
+    """Look for rows that the propensity model predicts perfectly."""
+    return find_separation(models_of(problem), problem.some_block().weight_model)
 
 
-def refuse_separation(problem: Problem, design: Design, suspicious: bool, link: str) -> None:
-    """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is estimated.
-    design : Design
-        The data with their names.
-    suspicious : bool
-        Whether the fit gives cause to look.
-    link : str
-        Name of the propensity link.
-    """
-    found = separation(problem, suspicious)
+def refuse_separation(problem: Problem, design: Design, link: str) -> None:
+    """Raise a SeparationError where the propensity model predicts the arm of some rows perfectly."""
+    found = separation(problem)
     if found is None:
         return
     if isinstance(problem, ScannedProblem):
@@ -267,9 +212,7 @@ def _predicted(problem: ScannedProblem, found: Separation, coded: CodedBlock) ->
     return Predicted.of(problem.design, coded.Z, coded.arm, told, number)
 
 
-def _warn_unsettled(converged: bool, iterations: int, model: WeightModel, link: str, notes: Notes) -> None:
-    if converged:
-        return
+def _warn_unsettled(iterations: int, model: WeightModel, link: str, notes: Notes) -> None:
     models = f"the propensity model ({link})"
     if model.observation is not None:
         models += " or of the observation model (logit), which tells which outcomes are missing,"
@@ -284,15 +227,17 @@ def _fit_scanned(problem: ScannedProblem, link: str, notes: Notes) -> BlockWeigh
         mean = None if toward is None else problem.design.arm_totals[[toward]] / problem.total
         return PlainBlocks(problem.target, np.array([problem.n_frame / problem.total]) if problem.n_frame else mean)
     rows, fits = fit_scores(problem)
-    refuse_separation(problem, problem.design, fit_suspicion(rows, fits), link)
-    information, model = [rows.sums(fits.coefficients).hessian[0] / problem.total], problem.without_rows().weight_model
+    if fit_suspicion(rows, fits):
+        refuse_separation(problem, problem.design, link)
+    information, model = [rows.sums(fits.coefficients).hessian[0] / problem.total], problem.some_block().weight_model
     for k in range(1, len(model.models)):
         rows, other = _fit_likelihood(problem, k)
         if fit_suspicion(rows, other):
             check_other(models_of(problem), model, k, problem.design)
         information.append(rows.sums(other.coefficients).hessian[0] / problem.total)
         fits = fits.above(other)
-    _warn_unsettled(bool(fits.failures[0] == Failure.OK), fits.iterations, model, link, notes)
+    if fits.failures[0] != Failure.OK:
+        _warn_unsettled(fits.iterations, model, link, notes)
     sums, log_mean = _target_sums(problem, fits)
     return WeightsOfScan(fits, WeightSums(sums, log_mean, tuple(information)))
 
@@ -304,12 +249,12 @@ def fit_scores(problem: ScannedProblem) -> tuple[BlockedLikelihood, NewtonFits]:
 
 def fit_suspicion(rows: BlockedLikelihood, fits: NewtonFits) -> bool:
     """Whether a model of a scan gives cause to look for separation; no pass, as the fit has been at its end."""
-    return is_suspicious(bool(fits.failures[0] == Failure.OK), float(rows.farthest(fits.coefficients)[0]))
+    return is_suspicious(bool(fits.failures[0] == Failure.OK), rows.farthest(fits.coefficients))
 
 
 def _fit_likelihood(problem: ScannedProblem, k: int) -> tuple[BlockedLikelihood, NewtonFits]:
     """Fit one of `WeightModel.models`."""
-    empty = likelihood_of(problem.without_rows().weight_model.models[k][0])
+    empty = likelihood_of(problem.some_block().weight_model.models[k][0])
 
     def over(function: OfLikelihoods[T]) -> Iterator[T]:
         return problem.over(functools.partial(_on_likelihood, k, function))

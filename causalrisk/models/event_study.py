@@ -429,7 +429,6 @@ def event_study(
     own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
     options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
     begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
-    options["read_as"] = read_as
     model, scope = _one_model(estimator), callers_variables(1)
     one_of("controls", controls, CONTROLS)
     one_of("cov_type", cov_type, COV_TYPES)
@@ -437,7 +436,7 @@ def event_study(
     _check_columns(options)
     if data is None or not (begins and time and unit):
         raise TypeError(
-            "event_study needs data with a row for each unit and period, and the columns of three things.\n"
+            "event_study needs data with a row for each unit in every period, not repeated cross sections.\n"
             'Use `event_study("y ~ x1 + x2", data, begins="first", time="year", unit="id")`.'
         )
     if isinstance(as_scan(data), Scan):
@@ -449,7 +448,7 @@ def event_study(
     survey, cluster = options.get("design"), options.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
     inference = {"cov_type": cov_type or usual, "small_sample": small_sample, "use_t": use_t}
-    given = {**options, "did": DiD(time=time, unit=unit)}
+    given = {**options, "did": DiD(time=time, unit=unit), "read_as": read_as}
     alone = units.alone(getattr(survey, "psu", None) or cluster)
     fits: dict[tuple[Any, Any], CausalResults] = {}
     places, without, warned = [], list[str](), list[tuple[str, str, type[Warning]]]()
@@ -554,9 +553,9 @@ def _df(res: CausalResults, n: int, use_t: bool | None) -> float:
 
 def _call(needed: Mapping[str, Any], options: Mapping[str, Any], survey: SurveyDesign | None) -> str:
     """Return the call that repeats a study."""
-    usual = inspect.signature(event_study).parameters
+    usual = STUDIED | {name: option.default for name, option in inspect.signature(event_study).parameters.items()}
     given = dict(needed)
-    given |= {name: value for name, value in options.items() if value is not usual[name].default}
+    given |= {name: value for name, value in options.items() if value is not usual[name]}
     typed = {name: survey.call if name == "design" and survey is not None else repr(given[name]) for name in given}
     lines = [f"    {name}={text}," for name, text in (typed | {"data": "data"}).items()]
     return "\n".join(["study = causalrisk.event_study(", *lines, ")"])

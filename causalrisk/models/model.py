@@ -641,7 +641,8 @@ def design_of(
     if given.get("treat") is None:
         raise TypeError(_without_treatment(formula, data))
     columns, propensity = options_of(ColumnOptions, given), given.get("propensity")
-    formula, data = with_change(columns.did, formula, data, columns.treat)
+    if columns.did is not None:
+        formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula
     made = make(
         formula,

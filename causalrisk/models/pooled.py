@@ -360,7 +360,7 @@ class PooledResults:
         return self.summary().as_markdown()
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and hasattr(type(self.results[0]), name):
+        if name[:1] != "_" and not hasattr(type(self), name) and hasattr(type(self.results[0]), name):
             call = "()" if callable(getattr(type(self.results[0]), name)) else ""
             raise UnavailableError(
                 f"pooled results have no {name!r}. Use it on one of the fits: `pooled.results[0].{name}{call}`."

@@ -371,12 +371,12 @@ class OutcomeFamily:
         if self.name == "binomial":
             values = np.unique(y)
             if len(values) == 2:
-                return f"Type  {typed} == {values[1]:g}) ~ ...  if that is the event."
+                return f"Use `{typed} == {values[1]:g}) ~ ...` if that is the event."
             if y.min() >= 0 and 1 < y.max() <= 100:
-                return f'Type  {typed} / 100) ~ ...  if these are percentages, else  family="gaussian".'
+                return f'Use `{typed} / 100) ~ ...` for percentages, else `family="gaussian"`.'
         if not FAMILIES[self.name].closed and y.min() == 0:
-            return 'Type  family="poisson"  for a logarithmic link that allows zeros.'
-        return 'Type  family="gaussian".'
+            return 'Use `family="poisson"`, which allows zeros.'
+        return 'Use `family="gaussian"`.'
 
     def check(self, y: Array, name: str) -> None:
         """Raise a DesignError unless every outcome is one the family knows.
@@ -385,11 +385,9 @@ class OutcomeFamily:
         ----------
         y : ndarray, shape (n,)
             Outcome.
-        name : str
-            Its name, for the message.
         """
         family = FAMILIES[self.name]
-        bad = (y < self.low) | (y > self.high) | ((y == self.low) & (not family.closed))
+        bad = (y < family.low) | (y > family.high) | ((y == family.low) & (not family.closed))
         if bad.any():
             raise DesignError(
                 f"outcome {name!r} has {int(bad.sum())} values that family={self.name!r} does not know (such as "
@@ -420,11 +418,6 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     link : str or None
         Name of the link; None for the family's usual one.
 
-    Returns
-    -------
-    OutcomeFamily
-        The family.
-
     Raises
     ------
     OptionError
@@ -440,16 +433,13 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     parameter: Any = getattr(family, PARAMETERS.get(name, ""), None)
     if name in PARAMETERS and parameter is None:
         usual = "NegativeBinomial(alpha=1.0)" if name == "negativebinomial" else "Tweedie(var_power=1.5)"
-        raise OptionError(
-            f"family={given!r} does not say its {PARAMETERS[name]}, which is not estimated.\n"
-            f"Type  family=sm.families.{usual}."
-        )
+        raise OptionError(f"family={given!r} does not say its {PARAMETERS[name]}.\nUse `family=sm.families.{usual}`.")
     if name == "tweedie":
         name = TWEEDIE.get(parameter, name)
         if name == "tweedie" and not 1 < parameter < 2:
             raise OptionError(
                 f"family: a Tweedie with var_power={parameter:g}; expected a power from 1 to 2, or 3.\n"
-                "Type  family=sm.families.Tweedie(var_power=1.5)."
+                "Use `family=sm.families.Tweedie(var_power=1.5)`."
             )
     if link is None and not isinstance(family, str):
         link = {v: k for k, v in CLASSES.items()}.get(type(family.link).__name__, "")
@@ -459,7 +449,7 @@ def outcome_family(family: Any, link: Any) -> OutcomeFamily:
     if link not in links:
         raise OptionError(
             f"link={link!r} does not go with family={name!r}; expected {' or '.join(map(repr, links))}.\n"
-            f"Type  link={(nearest_name(link, links) or links[0])!r}"
-            + (f", or  propensity_link={link!r}  for that of the propensity score." if link in BINARY_LINKS else ".")
+            f"Use `link={(nearest_name(link, links) or links[0])!r}`"
+            + (f", or `propensity_link={link!r}` for the propensity score." if link in BINARY_LINKS else ".")
         )
     return OutcomeFamily(name, link, parameter if name in PARAMETERS else None)

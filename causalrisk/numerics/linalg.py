@@ -86,11 +86,6 @@ def orthonormal_basis(X: Array, weights: Array, order: NDArray[np.intp] | None =
     order : ndarray of int, shape (n,), optional
         The row of X that each row of the basis is; by default in the same order.
 
-    Returns
-    -------
-    Basis
-        Columns scaled so that their weighted mean square is one.
-
     Notes
     -----
     Where X has a constant column, the other columns are centred first, so that a covariate far from zero loses no
@@ -130,11 +125,7 @@ def _subtract(columns: Array, shift: Array, constant: int) -> None:
 
 
 def _orthonormalise(columns: Array, root: Array, total: float) -> Array:
-    """Make columns, shape (n, p), orthonormal in place under weights, given as roots, and return the factor R.
-
-    R is the triangular factor of the columns, and each row is solved for by itself, which no more loses digits than
-    Householder's Q does, and reads the rows twice rather than p times.
-    """
+    """Make columns, shape (n, p), orthonormal in place under weights, given as roots, and return the factor R."""
     factor = triangular_factor(columns, root)
     # Signs chosen so that the first basis column of a design with a constant is the constant itself.
     factor *= (np.where(np.diag(factor) < 0, -1.0, 1.0) / np.sqrt(total))[:, None]
@@ -214,8 +205,6 @@ def gram_matrices(pairs: Array, weights: Array, p: int) -> Array:
         `pairwise_columns` of the n x p matrix.
     weights : ndarray, shape (n, m)
         Non-negative weights.
-    p : int
-        Number of columns.
     """
     return unpack_symmetric(pairs.T @ weights, p)
 
@@ -272,10 +261,7 @@ class _Factors(NamedTuple):
 
 
 def _factors(matrices: Array) -> _Factors | None:
-    """Triangular factors where all matrices of a stack are well conditioned, at a tenth of the time of eigenvalues.
-
-    The product of the traces of a matrix and of its inverse bounds the condition number.
-    """
+    """Triangular factors where all matrices of a stack are well conditioned, at a tenth of the time of eigenvalues."""
     try:
         lower: Array = np.asarray(np.linalg.cholesky(matrices), dtype=float)
     except np.linalg.LinAlgError:
@@ -326,8 +312,6 @@ def solve_each(matrices: Array, right: Array, tiny: float) -> Array:
         The left sides.
     right : ndarray, shape (r, n)
         The right sides.
-    tiny : float
-        Size of a determinant below which the solution is the right side itself.
 
     Returns
     -------

@@ -206,32 +206,34 @@ class WeightedRows:
 
     def sums(self, gamma: Array) -> LikelihoodSums:
         """As in `WeightedLikelihood`."""
+        return self._sums_at(predictors(self.columns, gamma))
+
+    def farthest(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        return self._farthest_at(predictors(self.columns, gamma))
+
+    def loss(self, gamma: Array) -> Array:
+        """As in `WeightedLikelihood`."""
+        return self._loss_at(predictors(self.columns, gamma))
+
+    def everything(self, gamma: Array) -> tuple[LikelihoodSums, Array, Array]:
+        """Return sums, loss and farthest, which have the predictors in common."""
         eta = predictors(self.columns, gamma)
+        return self._sums_at(eta), self._loss_at(eta), self._farthest_at(eta)
+
+    def _sums_at(self, eta: Array) -> LikelihoodSums:
         with np.errstate(all="ignore"):  # a fit that runs away ends as singular
             score, curvature = self.likelihood.derivatives(eta)
             hessian = information(self.columns, self.pairs, curvature, self.weights, self.likelihood.n_predictors)
             gradient = np.concatenate([weighted_products(self.columns, values, self.weights) for values in score])
         return LikelihoodSums(hessian, gradient)
 
-    def farthest(self, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`."""
-        return self._farthest_at(predictors(self.columns, gamma))
-
     def _farthest_at(self, eta: Array) -> Array:
         return np.asarray(np.abs(np.where(self.weights > 0, eta, 0)).max(axis=(0, 1), initial=0))
-
-    def loss(self, gamma: Array) -> Array:
-        """As in `WeightedLikelihood`."""
-        return self._loss_at(predictors(self.columns, gamma))
 
     def _loss_at(self, eta: Array) -> Array:
         with np.errstate(all="ignore"):
             return -np.asarray((self.weights * self.likelihood.value(eta)).sum(axis=0))
-
-    def loss_and_farthest(self, gamma: Array) -> tuple[Array, Array]:
-        """Return both, which have the predictors in common."""
-        eta = predictors(self.columns, gamma)
-        return self._loss_at(eta), self._farthest_at(eta)
 
     @property
     def widest(self) -> float:
@@ -253,17 +255,8 @@ def maximize(rows: WeightedLikelihood, start: Array, *, halving: bool = False) -
 
     Parameters
     ----------
-    rows : WeightedLikelihood
-        The likelihoods.
     start : ndarray, shape (L q, m) or (L q, 1)
         Starting coefficients, of each or of all.
-    halving : bool
-        Whether steps are halved also where the likelihoods do not ask for it.
-
-    Returns
-    -------
-    NewtonFits
-        Coefficients and the reason where there are none.
     """
     m = rows.width
     gamma = np.repeat(start, m, axis=1) if start.shape[1] < m else np.array(start)
@@ -278,7 +271,10 @@ def maximize(rows: WeightedLikelihood, start: Array, *, halving: bool = False) -
         step[:, singular] = 0.0
         whole = np.abs(step).max(axis=0, initial=0)
         gamma[:, active] += _damped(rows, step, before, halving or rows.halving)
-        done = ((whole <= STEP_TOLERANCE) | (_next_step(whole, last) <= NEGLIGIBLE_STEP)) & ~singular
+        # Convergence is quadratic: the next step is this one squared times a constant, about step / last^2, at least 1.
+        with np.errstate(all="ignore"):  # of a fit that runs away
+            following = whole**2 * np.maximum(whole / last**2, 1.0)
+        done = ((whole <= STEP_TOLERANCE) | (following <= NEGLIGIBLE_STEP)) & ~singular
         # Basis columns have mean square one, so a coefficient of a thousand means odds of exp(1000): it ran away.
         lost = singular | (np.abs(gamma[:, active]).max(axis=0, initial=0) > 1e3)
         failures[active[done]] = Failure.OK
@@ -304,16 +300,6 @@ def _damped(rows: WeightedLikelihood, step: Array, gamma: Array, halving: bool) 
     return step if small else limited(step, rows.farthest(step))
 
 
-def _next_step(step: Array, last: Array) -> Array:
-    """Predicted size of Newton's next step, given its step and the step before, all of shape (m,).
-
-    Convergence is quadratic: the next step is the square of this one times a constant, estimated by step / last^2 but
-    at least one.
-    """
-    with np.errstate(all="ignore"):  # of a fit that runs away
-        return np.asarray(step**2 * np.maximum(step / last**2, 1.0))
-
-
 class BlockedLikelihood:
     """Likelihoods of rows that come in blocks; every set of gammas takes one pass over them.
 
@@ -336,7 +322,7 @@ class BlockedLikelihood:
         bounded: bool,
         which: tuple[int, ...],
     ) -> None:
-        self._over, self.bounded, self._which = over, bounded, which
+        self._over, self.bounded, self._which, self.width = over, bounded, which, len(which)
         self._known: dict[bytes, tuple[LikelihoodSums, Array, Array]] = {}
 
     def sums(self, gamma: Array) -> LikelihoodSums:
@@ -356,23 +342,12 @@ class BlockedLikelihood:
         kept = tuple(position for position, wanted in zip(self._which, which, strict=True) if wanted)
         return BlockedLikelihood(self._over, self.bounded, kept)
 
-    @property
-    def width(self) -> int:
-        """As in `WeightedLikelihood`."""
-        return len(self._which)
-
     def _at(self, gamma: Array) -> tuple[LikelihoodSums, Array, Array]:
         key = gamma.tobytes()
         if key not in self._known:
             self._known = dict([*self._known.items()][-1:])  # the point before; others are not asked for again
-            farthest = np.zeros(len(self._which))
-
-            def sums() -> Iterator[tuple[LikelihoodSums, Array]]:
-                for of_block, losses, far in self._over(partial(_sums_of_each, self._which, gamma)):
-                    np.maximum(farthest, far, out=farthest)
-                    yield of_block, losses
-
-            self._known[key] = (*add_up(sums()), farthest)
+            *sums, farthest = zip(*self._over(partial(_sums_of_each, self._which, gamma)), strict=True)
+            self._known[key] = (*map(add_up, sums), np.max(farthest, axis=0))
         return self._known[key]
 
 
@@ -380,12 +355,15 @@ def _sums_of_each(
     which: tuple[int, ...], gamma: Array, block: Sequence[WeightedRows]
 ) -> tuple[LikelihoodSums, Array, Array]:
     """Return sums, losses and `farthest` of some likelihoods of a block, each under its column of gamma (L q, m)."""
-    rows = [(block[position], gamma[:, [j]]) for j, position in enumerate(which)]
-    found = [part.sums(at) for part, at in rows]
-    losses, farthest = np.concatenate([part.loss_and_farthest(at) for part, at in rows], axis=1)
-    hessian = np.concatenate([sums.hessian for sums in found])
-    sums = LikelihoodSums(hessian, np.concatenate([sums.gradient for sums in found], axis=1))
-    return sums, losses, farthest
+    hessians, gradients, losses, farthest = [], [], [], []
+    for j, position in enumerate(which):
+        sums, loss, far = block[position].everything(gamma[:, [j]])
+        hessians.append(sums.hessian)
+        gradients.append(sums.gradient)
+        losses.append(loss)
+        farthest.append(far)
+    total = LikelihoodSums(np.concatenate(hessians), np.concatenate(gradients, axis=1))
+    return total, np.concatenate(losses), np.concatenate(farthest)
 
 
 class PartedRows:

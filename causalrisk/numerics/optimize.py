@@ -51,8 +51,6 @@ def minimize_squares(equations: Array, method: str) -> tuple[Array, OptimizeResu
     ----------
     equations : ndarray, shape (r, p + 1)
         Equations (c, h) of the objective 1/2 sum (c'z - h)^2, in a basis where z = 0 is the start.
-    method : str
-        "least_squares" or a method of `scipy.optimize.minimize`.
 
     Returns
     -------
@@ -112,8 +110,6 @@ def minimize_objective(
         z, shape (p,) -> value, gradient (p,) and Hessian (p, p); an infinite value where z is too far.
     equations : ndarray, shape (r, p + 1)
         Equations (c, h) of the objective at z = 0, whose c have the Hessian's positive part as their Gram matrix.
-    method : str
-        A method of `scipy.optimize.minimize`.
 
     Returns
     -------
@@ -185,17 +181,7 @@ def _minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array
 
 @dataclass(frozen=True)
 class _Tried:
-    """What rows say of some directions.
-
-    Parameters
-    ----------
-    rest : ndarray, shape (q,)
-        Sum of the rows that none of them moves.
-    n_rest : int
-        How many these are.
-    against : ndarray, shape (m, q)
-        Rows that the last direction moves the wrong way, those farthest of them.
-    """
+    """What rows say of some directions."""
 
     rest: Array
     n_rest: int
@@ -224,8 +210,6 @@ def separating_direction(over: Callable[[Callable[[Array], _Tried]], Iterable[_T
     over : callable
         Begins a pass over the rows: what a function makes of those of each block, of shape (n, q). They are rows of the
         design in an orthonormal basis, negated in the reference arm.
-    size : int
-        q.
 
     Returns
     -------
@@ -406,13 +390,7 @@ class Steps:
 
 
 class QuadraticModels:
-    """Quadratic models of m objectives, in coordinates where the Gram matrices of the equations are the identity.
-
-    Parameters
-    ----------
-    at : Expansions
-        The objectives near a point.
-    """
+    """Quadratic models of m objectives, in coordinates where the Gram matrices of the equations are the identity."""
 
     def __init__(self, at: Expansions) -> None:
         self.left, self.right, self.singular = triangular_systems(at.equations)
@@ -484,15 +462,8 @@ def minimize_stack(objectives: Objectives, theta: Array) -> Minima:
 
     Parameters
     ----------
-    objectives : Objectives
-        The objectives.
     theta : ndarray, shape (p, m)
         Starting point.
-
-    Returns
-    -------
-    Minima
-        The minima, and whether they are.
     """
     with np.errstate(all="ignore"):  # where a step goes too far the value is not finite, and it is not taken
         return _minimize_each(objectives, theta)

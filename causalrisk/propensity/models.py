@@ -373,13 +373,7 @@ class BinaryModel(LikelihoodModel):
 
 
 class MultinomialModel(LikelihoodModel):
-    """K arms by multinomial logit.
-
-    Parameters
-    ----------
-    columns, arm, n_arms
-        As in `PropensityModel`.
-    """
+    """K arms by multinomial logit."""
 
     log_linear = True
 
@@ -734,14 +728,14 @@ class ClassifierModel(ScoresAlone):
             if len(fitted.classes_) < self.n_arms:
                 raise SeparationError(
                     f"fold {fold + 1} of {self.fold.max() + 1} leaves an arm without rows to fit the classifier to.\n"
-                    "Leave propensity_score= out: the logit is fitted to all rows at once."
+                    "Leave propensity_score= out."
                 )
             scores[out] = fitted.predict_proba(self.features[out])
         extreme = ((scores <= 0) | (scores >= 1)).any(axis=1)
         if extreme.any() and self.limits is None:
             raise SeparationError(
                 f"{type(self.classifier).__name__} gives {int(extreme.sum())} of {len(scores)} rows a propensity score "
-                "of exactly 0 or 1, so no weight exists.\nType  clip=(0.01, 0.99), or regularise the classifier."
+                "of exactly 0 or 1, so no weight exists.\nUse `clip=(0.01, 0.99)`, or regularise the classifier."
             )
         # Scores of 0 come here only with limits, to which they are clipped later; their log odds have to be finite.
         bounded = np.clip(scores, 1e-12, 1.0)
@@ -766,6 +760,6 @@ def _counts(weights: Array) -> NDArray[np.intp]:
     if not np.allclose(counts, weights):
         raise OptionError(
             "this classifier takes no sample_weight, and the weights are not whole numbers.\n"
-            'Use a classifier that does, bootstrap="pairs", and no probability weights.'
+            'Use a classifier that does, or `bootstrap="pairs"` and no probability weights.'
         )
     return counts

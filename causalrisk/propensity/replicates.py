@@ -78,24 +78,9 @@ class Replicates:
         return cls(gamma[:, None] + away, np.full(2 * len(gamma), Failure.OK, dtype=np.int8), cubature=True)
 
 
-def draw_replicates(weight_fit: WeightFit, draw: Callable[[int], Iterable[Array]], n_blocks: int) -> Replicates:
-    """Fit the propensity replicates block by block.
-
-    Parameters
-    ----------
-    weight_fit : WeightFit
-        The full-sample fit.
-    draw : callable
-        Multiplicities of block j, shape (n, m), some columns at a time.
-    n_blocks : int
-        Number of blocks.
-
-    Returns
-    -------
-    Replicates
-        The usable replicates, and the failure of each.
-    """
-    fits = [weight_fit.refit(counts) for j in range(n_blocks) for counts in draw(j)]
+def draw_replicates(weight_fit: WeightFit, draws: Iterable[Array]) -> Replicates:
+    """Fit the propensity replicates under multiplicities, shape (n, m), some columns at a time."""
+    fits = [weight_fit.refit(counts) for counts in draws]
     failures = np.concatenate([f.failures for f in fits])
     gamma = np.concatenate([f.coefficients for f in fits], axis=1)
     return Replicates(gamma[:, failures == Failure.OK], failures)
@@ -127,8 +112,6 @@ def replicate_totals(over: OverModels, gamma: Array) -> ReplicateTotals:
 
     Parameters
     ----------
-    over : OverModels
-        A pass over the rows.
     gamma : ndarray, shape (S, B)
         Coefficients of the replicates.
     """
@@ -151,8 +134,6 @@ def replicate_blocks(
 
     Parameters
     ----------
-    model : WeightModel
-        Propensity model and target.
     gamma : ndarray, shape (S, B)
         Coefficients of the replicates.
     counts : ndarray, shape (n,)
@@ -290,10 +271,6 @@ def orthogonal_combinations(factors: Iterable[Array], n: int, tolerance: float) 
     ----------
     factors : iterable of ndarray, shape (T, r, B)
         `ShiftFactors.K_b` of the replicates, a block of rows after the other.
-    n : int
-        Number of all rows.
-    tolerance : float
-        Singular values left out, relative to the largest.
 
     Returns
     -------
@@ -563,16 +540,12 @@ class ResampleReplicates(ABC):
 
         Parameters
         ----------
-        rows : ModelRows
-            The rows.
         counts : ndarray, shape (n, m)
             Multiplicities.
         gamma : ndarray, shape (S, m)
             Propensity coefficients fitted under those of all rows.
         numbers : ndarray of int, shape (m,)
             Which resamples these are.
-        whole : TargetSums
-            Sums over all rows that importance weights are divided by.
         """
 
 
@@ -602,10 +575,6 @@ class ShiftedLogitReplicates(ResampleReplicates):
 
         Parameters
         ----------
-        weight_fit : WeightFit
-            The full-sample fit.
-        replicates : Replicates
-            The replicates of the full sample.
         penalty : float, optional
             Weight of the sums of squares over replicates in the objective. Orthogonal combinations of the replicates
             have the same sums, and few suffice; by default the replicates are kept.

@@ -12,22 +12,15 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import SeparationError
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import MARGIN, separating_direction
 from causalrisk.propensity.models import Arms, other_arms
 from causalrisk.propensity.weights import WeightModel
 
-SUSPICIOUS = 12.0  # linear predictors beyond this (odds 160,000) are worth a linear programme
 SHOWN = 3
 T = TypeVar("T")
 # Begins a pass: a function -> what it makes of the weight model on each block of rows.
 Models: TypeAlias = Callable[[Callable[[WeightModel], Any]], Iterable[Any]]
-
-
-def is_suspicious(converged: bool, farthest: float) -> bool:
-    """Whether a fit gives cause to look for separation: it did not settle, or a linear predictor is that large."""
-    return not (converged and farthest < SUSPICIOUS)
 
 
 @dataclass(frozen=True)
@@ -65,8 +58,6 @@ def find_separation(models: Models, model: WeightModel) -> Separation | None:
     ----------
     models : callable
         Begins a pass over the rows.
-    model : WeightModel
-        That of some rows or none.
 
     Returns
     -------
@@ -114,78 +105,42 @@ def _against_others(model: WeightModel, k: int) -> Array:
     return signed[:, :, 1:].reshape(n_arms - 1, n, (n_arms - 1) * q)  # a block may have none of the sample's rows
 
 
-def _told(k: int, direction: Array, model: WeightModel) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Count the rows of both arms of a model of two that are told from the others, and all of them."""
-    arm, told = model.models[k][0].arm[_rows_of(model, k)], _against_others(model, k)[0] @ direction > MARGIN
-    return np.bincount(arm[told], minlength=2), np.bincount(arm, minlength=2)
-
-
 def check_other(models: Models, model: WeightModel, k: int, design: Design) -> None:
-    """Raise a SeparationError where the model of membership, or that of the observation, separates its rows.
-
-    Parameters
-    ----------
-    models, model
-        As in `find_separation`.
-    k : int
-        Which of `WeightModel.models`.
-    design : Design
-        The data with their names.
-    """
-    direction = _direction_of(models, model, k)
-    if direction is None:
+    """Raise a SeparationError where the model of membership, or that of the observation, separates its rows."""
+    if _direction_of(models, model, k) is None:
         return
-    told, every = add_up(models(functools.partial(_told, k, direction)))
-    if model.models[k][0] is not model.membership:
-        formula = None if design.observation is None else design.observation.formula
+    if model.models[k][0] is model.membership:
         raise SeparationError(
-            f"the observation model (logit) predicts whether the outcome {design.endog_name!r} is observed perfectly "
-            f"in {int(told.sum())} rows ({told[0]} without and {told[1]} with an outcome), so its coefficients are not "
-            f"finite.\nSimplify  observed={formula!r}: leave out the term that tells, such as an arm or a level whose "
-            "outcomes are all observed, or all missing."
+            "the membership model (logit) predicts perfectly which rows are of the target frame, so no weight exists.\n"
+            "Simplify propensity=, or drop the rows of the data or the frame that have no like in the other."
         )
-    inside = not told[1]
-    whose, others = ("the sample", "the frame") if inside else ("the frame", "the sample")
-    where = "covers a part of the sample only" if inside else "lies outside of the sample"
+    formula = None if design.observation is None else design.observation.formula
     raise SeparationError(
-        f"the target frame {where}: the membership model (logit) tells {told[int(not inside)]} of the "
-        f"{every[int(not inside)]} rows of {whose} from those of {others} perfectly, so no weight exists.\n"
-        f"Simplify propensity=, or leave out the rows of {whose.replace('sample', 'data')} that have no like in "
-        f"{others}."
+        f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "
+        f"exists.\nSimplify `observed={formula!r}`: an arm or a level may have no outcomes, or all of them."
     )
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Counts of rows: of each arm, (..., K), and of those that are predicted perfectly, (...)."""
-
-    of_arm: NDArray[np.intp]
-    told: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, cells: NDArray[np.bool_], arm: Arms, told: NDArray[np.bool_], n_arms: int) -> _Counts:
-        """Count the rows of each of c cells, of shape (n, c)."""
-        inside = cells.T.astype(np.intp)
-        return cls(inside @ (arm[:, None] == np.arange(n_arms)).astype(np.intp), inside @ told.astype(np.intp))
 
 
 @dataclass(frozen=True)
 class Predicted:
     """What the error of separation says of the rows; parts of blocks go `beside` one another.
 
+    Cells are all rows, those where each column is not zero, and those at the reference level of each factor.
+
     Parameters
     ----------
-    rows, nonzero, reference : _Counts
-        Of all rows, of those where each column is not zero, and of those at the reference level of each factor.
+    counts : ndarray, shape (c, K)
+        Rows of each arm in each cell.
+    told : ndarray, shape (c,)
+        Rows that are predicted perfectly.
     limits, others : ndarray, shape (2, q)
         Smallest and largest value of each column, and of those that are not zero.
     labels : ndarray
         Index labels of the rows that are predicted perfectly.
     """
 
-    rows: _Counts
-    nonzero: _Counts
-    reference: _Counts
+    counts: NDArray[np.intp]
+    told: NDArray[np.intp]
     limits: Array
     others: Array
     labels: NDArray[Any]
@@ -196,8 +151,6 @@ class Predicted:
 
         Parameters
         ----------
-        design : Design
-            The data with their names.
         Z : ndarray, shape (n, q)
             Propensity design.
         arm : ndarray of int, shape (n,)
@@ -207,13 +160,12 @@ class Predicted:
         labels : sequence
             Index label of each row.
         """
-        count = functools.partial(_Counts.of, arm=arm, told=told, n_arms=design.n_arms)
         at_reference = [(Z[:, columns] == 0).all(axis=1) for _, columns in _references(design)]
+        cells = np.column_stack([np.ones(len(Z), dtype=bool), Z != 0, *at_reference]).T.astype(np.intp)
         other = np.where(Z != 0, Z, np.nan)
         return cls(
-            rows=count(np.ones((len(Z), 1), dtype=bool)),
-            nonzero=count(Z != 0),
-            reference=count(np.array(at_reference, dtype=bool).reshape(len(at_reference), len(Z)).T),
+            counts=cells @ (arm[:, None] == np.arange(design.n_arms)).astype(np.intp),
+            told=cells @ told.astype(np.intp),
             limits=np.stack([Z.min(axis=0, initial=np.inf), Z.max(axis=0, initial=-np.inf)]),
             others=np.stack([of.reduce(other, axis=0, initial=np.nan) for of in (np.fmin, np.fmax)]),
             labels=np.asarray(labels)[told],
@@ -221,11 +173,9 @@ class Predicted:
 
     def beside(self, other: Predicted) -> Predicted:
         """Merge with what is seen of later rows."""
-        rows, nonzero, reference = add_up([(one.rows, one.nonzero, one.reference) for one in (self, other)])
         return Predicted(
-            rows=rows,
-            nonzero=nonzero,
-            reference=reference,
+            counts=self.counts + other.counts,
+            told=self.told + other.told,
             limits=_widest(self.limits, other.limits),
             others=_widest(self.others, other.others),
             labels=np.concatenate([self.labels, other.labels]),
@@ -233,13 +183,13 @@ class Predicted:
 
     def cells(self, design: Design) -> Iterator[tuple[str, NDArray[np.intp], int]]:
         """Cells of the design with their counts: both values of each indicator, and reference levels of factors."""
-        low, high = self.others
+        (low, high), q = self.others, len(design.propensity_names)
         for j, name in enumerate(design.propensity_names):
-            here, told = self.nonzero.of_arm[j], self.nonzero.told[j]
+            here, told = self.counts[1 + j], self.told[1 + j]
             if low[j] == high[j] > self.limits[0, j]:
                 yield f"{name} = {high[j]:g}", here, told
-                yield f"{name} = 0", self.rows.of_arm[0] - here, self.rows.told[0] - told
-        for (name, _), here, told in zip(_references(design), self.reference.of_arm, self.reference.told, strict=True):
+                yield f"{name} = 0", self.counts[0] - here, self.told[0] - told
+        for (name, _), here, told in zip(_references(design), self.counts[1 + q :], self.told[1 + q :], strict=True):
             yield name, here, told
 
 
@@ -262,22 +212,11 @@ def separation_error(design: Design, found: Predicted, coefficients: Array, link
 
     Parameters
     ----------
-    design : Design
-        The data with their names.
-    found : Predicted
-        Rows predicted perfectly.
     coefficients : ndarray, shape (q,)
         Coefficients of the columns of the propensity design that separate the arms.
-    link : str
-        Name of the propensity link.
-
-    Returns
-    -------
-    SeparationError
-        With `rows`, the index labels of the rows predicted perfectly; of a scan their numbers in the data.
     """
-    told = int(found.rows.told[0])
-    every = told == found.rows.of_arm.sum()
+    told = int(found.told[0])
+    every = told == found.counts[0].sum()
     cause = _cells(design, found) or _direction(design, coefficients, np.ptp(found.limits, axis=0))
     plural = "" if told == 1 else "s"
     right = (design.propensity_formula or "").partition("~")[2].strip()
@@ -285,10 +224,7 @@ def separation_error(design: Design, found: Predicted, coefficients: Array, link
     if every:
         advice = f"The arms have no overlap at all: take that term out of {where}."
     else:
-        advice = (
-            f"Merge or drop that level or term in {where}, or leave the rows out (the target population changes):  "
-            'trim="separated".'
-        )
+        advice = f'Merge or drop that level or term in {where}, or drop the rows: `trim="separated"`.'
     return SeparationError(
         f"the propensity model ({link}) predicts {design.treat_name!r} perfectly in {'all' if every else told} "
         f"row{plural}: {cause}, so no weight exists.\n" + advice,

@@ -178,14 +178,7 @@ class FunctionTarget(TiltTarget):
     def _values(self, e: Array) -> Array:
         """Call the caller's function, and check its values."""
         name = getattr(self.tilt, "__name__", "target")
-        try:
-            returned = self.tilt(e)
-        except (AttributeError, LookupError, TypeError) as error:
-            raise _bad_tilt(name, f"no values for an array of scores ({error})") from error
-        try:
-            tilt = np.asarray(returned, dtype=float)
-        except (TypeError, ValueError) as error:
-            raise _bad_tilt(name, f"a {type(returned).__name__} that is no array of numbers") from error
+        tilt = np.asarray(self.tilt(e), dtype=float)
         if tilt.shape != e.shape:
             raise _bad_tilt(name, f"shape {tilt.shape} for scores of shape {e.shape}")
         known = np.isfinite(e)  # a resample that cannot be fitted has no scores
@@ -200,9 +193,8 @@ class FunctionTarget(TiltTarget):
 
 def _bad_tilt(name: str, found: str) -> OptionError:
     return OptionError(
-        f"the function {name} given as target= returned {found}; expected for each propensity score a finite number, "
-        "zero or more: how much a row with that score counts.\n"
-        "Type  target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0  for example."
+        f"the function {name} given as target= returned {found}; expected a finite number, zero or more, for each "
+        "propensity score.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example."
     )
 
 
@@ -361,21 +353,7 @@ SPELLINGS |= {alias: population.name for population in POPULATIONS.values() for 
 
 
 def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
-    """Return the rows of one arm as a target population.
-
-    Parameters
-    ----------
-    arm : int
-        The arm.
-    labels : sequence of str, length K
-        Labels of the arms, the reference first.
-
-    Returns
-    -------
-    TargetPopulation
-        `CONTROL` for the reference arm and `TREATED` for the other of two; of several arms one that goes by the
-        arm's label.
-    """
+    """Return the rows of one arm as a target population."""
     if arm == 0:
         return CONTROL
     if len(labels) == 2:
@@ -412,11 +390,6 @@ def make_target(target: Any, columns: Array, of_frame: NDArray[np.bool_]) -> Tar
         Basis columns of the propensity design, for the membership model.
     of_frame : ndarray of bool, shape (n,)
         Rows of the target frame, if there is one.
-
-    Returns
-    -------
-    Target
-        The target.
     """
     population = population_of(target)
     if population is DATA_FRAME:

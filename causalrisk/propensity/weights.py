@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -262,6 +261,19 @@ class WeightModel:
         1.0 for the rows of the sample, 0.0 for those of a target frame.
     observation : LikelihoodModel, optional
         Logit of the outcome of a row being observed, where some are missing.
+
+    Attributes
+    ----------
+    columns : ndarray, shape (n, q)
+        Basis columns of the propensity design.
+    beside : ndarray, shape (n, r), or None
+        Basis columns of the observation model.
+    divided : bool
+        Whether weights are divided by the mean tilt, as it need not be one.
+    models : list of (PropensityModel, slice)
+        Models of the arm, the membership of a target frame and the observation, each with its part of gamma.
+    n_coefficients : int
+        Number of coefficients of all models, Q.
     """
 
     def __init__(
@@ -269,37 +281,26 @@ class WeightModel:
     ) -> None:
         self.propensity, self.target, self.in_sample, self.observation = propensity, target, in_sample, observation
         self.membership = target.membership if isinstance(target, FrameTarget) else None
-
-    @property
-    def columns(self) -> Array:
-        """Basis columns of the propensity design, shape (n, q)."""
-        return self.propensity.columns
-
-    @property
-    def n_coefficients(self) -> int:
-        """Number of coefficients of all models, Q."""
-        return sum(model.n_coefficients for model, _ in self.models)
-
-    @property
-    def models(self) -> list[tuple[PropensityModel, slice]]:
-        """Models of the arm, the membership of a target frame and the observation, each with its part of gamma."""
-        models, cut = [], 0
-        for model in (self.propensity, self.membership, self.observation):
+        self.columns = propensity.columns
+        self.beside = None if observation is None else observation.columns
+        self.divided = not target.fixed_tilt or target.toward is not None
+        self.models, cut = list[tuple[PropensityModel, slice]](), 0
+        for model in (propensity, self.membership, observation):
             if model is not None:
-                models.append((model, slice(cut, cut + model.n_gamma)))
+                self.models.append((model, slice(cut, cut + model.n_gamma)))
                 cut += model.n_gamma
-        return models
+        self.n_coefficients = sum(model.n_coefficients for model, _ in self.models)
+
+    @cached_property
+    def complete(self) -> WeightModel:
+        """The same as if all outcomes were observed."""
+        return WeightModel(self.propensity, self.target, self.in_sample)
 
     def likelihood(self, k: int, counts: Array) -> tuple[LikelihoodModel, Array]:
         """Return the likelihood of one of `models`, and its multiplicities (n, m): that of membership has all rows."""
         model, _ = self.models[k]
         alone = self.membership is None or model is self.membership
         return likelihood_of(model), counts if alone else counts * self.in_sample[:, None]
-
-    @property
-    def beside(self) -> Array | None:
-        """Basis columns of the observation model, shape (n, r)."""
-        return None if self.observation is None else self.observation.columns
 
     @property
     def separable(self) -> bool:
@@ -318,19 +319,13 @@ class WeightModel:
         observation = None if self.observation is None else self.observation.part(rows)
         return WeightModel(self.propensity.part(rows), self.target.part(rows), self.in_sample[rows], observation)
 
-    def _each(self, counts: Array, fit: Callable[[PropensityModel, Array, slice], NewtonFits]) -> NewtonFits:
-        """Fit each model, that of membership to all rows and the others to the sample, and stack the coefficients."""
-        own = counts if self.membership is None else counts * self.in_sample[:, None]
-        fits = [fit(model, counts if model is self.membership else own, part) for model, part in self.models]
+    def refit(self, counts: Array, start: Array | None) -> NewtonFits:
+        """Fit each model under multiplicities (n, m), from nowhere or from a gamma of shape (S,) or (S, m)."""
+        own, fits = counts if self.membership is None else counts * self.in_sample[:, None], []
+        for model, part in self.models:  # that of membership is of all rows, the others are of the sample
+            weights = counts if model is self.membership else own
+            fits.append(model.fit(weights) if start is None else model.refit(weights, start[part]))
         return functools.reduce(NewtonFits.above, fits)
-
-    def fit(self, s: Array) -> NewtonFits:
-        """Fit under observation weights of shape (n,)."""
-        return self._each(s[:, None], lambda model, counts, part: model.fit(counts))
-
-    def refit(self, counts: Array, start: Array) -> NewtonFits:
-        """Refit under multiplicities of shape (n, m) from a gamma of shape (S,) or (S, m)."""
-        return self._each(counts, lambda model, own, part: model.refit(own, start[part]))
 
     def score(self, eta: Array) -> Array:
         """Return the score of `RowWeights` under predictors (L, n, 1)."""
@@ -367,46 +362,31 @@ class WeightModel:
 
     def undivided(self, eta: Array) -> Array:
         """Return importance weights h / e, not divided by the mean tilt, shape (n, m), under predictors (L, n, m)."""
-        excess, tilt, _ = self.target.parts(self.propensity, self._of_target(eta))
-        return (excess + tilt) * self._factor(eta)[0]
+        if self.observation is not None:
+            return self.complete.undivided(eta[:-1]) * self._factor(self.observation, eta[-1])[0]
+        excess, tilt, _ = self.target.parts(self.propensity, eta)
+        return excess + tilt
 
     def observation_probabilities(self, eta: Array) -> Array | None:
         """Probability that the outcome is observed, where some are missing, (n, m), under predictors (L, n, m)."""
         return None if self.observation is None else self.observation.probabilities(eta[-1:])[1]
 
-    def _of_target(self, eta: Array) -> Array:
-        """Predictors of the models of arm and target."""
-        return eta if self.observation is None else eta[:-1]
-
-    def _factor(self, eta: Array) -> tuple[Array, Array]:
-        """Inverse probability that the outcome is observed, zero where it is not, and its slope; one without missings.
-
-        Both are of shape (n, m), or of (1, 1).
-        """
-        if self.observation is None:
-            return np.ones((1, 1)), np.zeros((1, 1))
-        seen = (self.observation.arm > 0)[:, None]
-        odds = np.where(seen, np.exp(np.where(seen, -eta[-1], 0.0)), 0.0)
+    @staticmethod
+    def _factor(observation: LikelihoodModel, eta: Array) -> tuple[Array, Array]:
+        """Inverse probability that the outcome is observed, zero where it is not, and its slope; shape (n, m)."""
+        seen = (observation.arm > 0)[:, None]
+        odds = np.where(seen, np.exp(np.where(seen, -eta, 0.0)), 0.0)
         return seen.astype(float) + odds, -odds
-
-    @property
-    def divided(self) -> bool:
-        """True if weights are divided by the mean tilt, as it need not be one."""
-        return not self.target.fixed_tilt or self.target.toward is not None
 
     def weights_at(self, eta: Array, counts: Array, whole: TargetSums | None = None) -> ImportanceWeights:
         """Weigh the rows under predictors (L, n, m) and multiplicities of the rows (n, m) or (n, 1).
 
         Where the rows are a block, `whole` has the sums over all rows.
         """
-        at = self._of_all(self._of_target(eta), counts, whole)
-        if self.observation is None:
-            return at
-        factor, _ = self._factor(eta)
-        return ImportanceWeights(factor * at.excess + (factor - 1) * at.tilt, at.tilt, at.measure)
-
-    def _of_all(self, eta: Array, counts: Array, whole: TargetSums | None) -> ImportanceWeights:
-        """As `weights_at`, were all outcomes observed."""
+        if self.observation is not None:
+            at = self.complete.weights_at(eta[:-1], counts, whole)
+            factor, _ = self._factor(self.observation, eta[-1])
+            return ImportanceWeights(factor * at.excess + (factor - 1) * at.tilt, at.tilt, at.measure)
         excess, tilt, measure = self.target.parts(self.propensity, eta)
         if not self.divided:
             return ImportanceWeights(excess, tilt, measure)
@@ -420,7 +400,7 @@ class WeightModel:
 
     def target_sums(self, eta: Array, counts: Array) -> TargetSums:
         """Return sums over the rows that weights are divided by; they add up over blocks."""
-        _, tilt, measure = self.target.parts(self.propensity, self._of_target(eta))
+        _, tilt, measure = self.target.parts(self.propensity, eta if self.observation is None else eta[:-1])
         return self._sums(tilt, measure, counts)
 
     def _sums(self, tilt: Array, measure: Array, counts: Array) -> TargetSums:
@@ -459,21 +439,15 @@ class WeightModel:
 
         Where the rows are a block, `whole` and `log_mean` belong to all rows.
         """
-        if self.observation is None:
-            return self._slopes_of_all(eta, counts, whole, log_mean)
-        of_target = self._of_target(eta)
-        base, at = self._slopes_of_all(of_target, counts, whole, log_mean), self._of_all(of_target, counts, whole)
-        factor, slope = self._factor(eta)
-        measure, log_mean, last = base.measure, base.log_mean, (at.w * slope)[None]
-        if measure is not None and log_mean is not None:
-            measure = np.concatenate([measure, np.zeros_like(last)])
-            log_mean = np.concatenate([log_mean, np.zeros((self.observation.n_coefficients, log_mean.shape[1]))])
-        return WeightSlopes(np.concatenate([base.w * factor, last]), measure, log_mean)
-
-    def _slopes_of_all(
-        self, eta: Array, counts: Array, whole: TargetSums | None, log_mean: Array | None
-    ) -> WeightSlopes:
-        """As `slopes`, were all outcomes observed."""
+        if self.observation is not None:
+            base = self.complete.slopes(eta[:-1], counts, whole, log_mean)
+            w = self.complete.weights_at(eta[:-1], counts, whole).w
+            factor, slope = self._factor(self.observation, eta[-1])
+            measure, log_mean, last = base.measure, base.log_mean, (w * slope)[None]
+            if measure is not None and log_mean is not None:
+                measure = np.concatenate([measure, np.zeros_like(last)])
+                log_mean = np.concatenate([log_mean, np.zeros((self.observation.n_coefficients, log_mean.shape[1]))])
+            return WeightSlopes(np.concatenate([base.w * factor, last]), measure, log_mean)
         w_slope, measure_slope = self.target.slopes(self.propensity, eta)
         if not self.divided:
             return WeightSlopes(w_slope, None, None)
@@ -485,7 +459,7 @@ class WeightModel:
 
     def log_mean(self, eta: Array, counts: Array, whole: TargetSums) -> Array | None:
         """As in `WeightSlopes`, of all rows; the parts of blocks add up."""
-        measure_slope = self.target.slopes(self.propensity, self._of_target(eta))[1]
+        measure_slope = self.target.slopes(self.propensity, eta if self.observation is None else eta[:-1])[1]
         return None if measure_slope is None else self._log_mean(measure_slope, counts, whole)
 
     def _log_mean(self, measure_slope: Array, counts: Array, whole: TargetSums) -> Array:
@@ -673,17 +647,10 @@ def fit_weights(model: WeightModel, s: Array) -> WeightFit:
 
     Parameters
     ----------
-    model : WeightModel
-        Propensity model and target.
     s : ndarray, shape (n,)
         Observation weights.
-
-    Returns
-    -------
-    WeightFit
-        The fit; `converged` is False when the iterations did not settle, as under separation.
     """
-    return weigh_rows(model, s, model.fit(s))
+    return weigh_rows(model, s, model.refit(s[:, None], None))
 
 
 def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums | None = None) -> WeightFit:
@@ -691,19 +658,10 @@ def weigh_rows(model: WeightModel, s: Array, fits: NewtonFits, whole: WeightSums
 
     Parameters
     ----------
-    model : WeightModel
-        Propensity model and target, on the rows.
     s : ndarray, shape (n,)
         Observation weights.
-    fits : NewtonFits
-        Coefficients, shape (S, 1).
     whole : WeightSums, optional
         Sums over all rows, where these are a block of them.
-
-    Returns
-    -------
-    WeightFit
-        The importance weights of the rows.
     """
     gamma, counts = fits.coefficients[:, 0], s[:, None]
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):

@@ -111,7 +111,6 @@ TILTS = {
     "NaN": (lambda e: e * np.nan, "returned nan at the score"),
     "infinite": (lambda e: e / 0, "returned inf at the score"),
     "scalar": (lambda e: 1.0, r"returned shape \(\) for scores of shape \(200, 1\)"),
-    "text": (lambda e: "much", "returned a str that is no array of numbers"),
     "none": (lambda e: None, "returned"),
     "zero": (lambda e: 0 * e, "returned zero at every score: nobody is in the population"),
 }
@@ -121,7 +120,7 @@ TILTS = {
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.JRE])
 def test_a_function_that_returns_nonsense_said_infs_or_nans(data, model, kind):
     tilt, words = TILTS[kind]
-    with np.errstate(divide="ignore"), pytest.raises(cr.OptionError, match=rf"(?s){words}.*\nType  target="):
+    with np.errstate(divide="ignore"), pytest.raises(cr.OptionError, match=rf"(?s){words}.*\n.*target="):
         fitted(model, data, target=tilt)
 
 

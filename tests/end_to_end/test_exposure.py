@@ -255,7 +255,7 @@ def test_the_rate_of_another_population_is_at_the_stated_exposure():
     hand, res = ByHand(OutcomeRegression, 1.0), fit(OutcomeRegression, target=elsewhere, at_exposure=2)
     there = np.exp(sm.add_constant(elsewhere).to_numpy() @ np.column_stack(hand.beta)).mean(axis=0)
     np.testing.assert_allclose(res.params.iloc[1:], 2 * there, rtol=1e-8)
-    with pytest.raises(cr.OptionError, match="rows of a target frame do not have"):
+    with pytest.raises(cr.OptionError, match="target frame"):
         fit(OutcomeRegression, target=elsewhere, at_exposure="observed")
 
 
@@ -374,7 +374,7 @@ def test_diagnostics_of_residuals_are_at_the_observed_exposures():
     size = np.sqrt(((DATA.y - fitted) ** 2).mean() * (w**2).mean())
     assert observed.sensitivity()["scale"].iloc[0] == pytest.approx(size, rel=1e-7)
     for name in ("sensitivity", "sensitivity_bounds", "risk_table"):
-        with pytest.raises(cr.UnavailableError, match="go by the residuals at the observed exposures"):
+        with pytest.raises(cr.UnavailableError, match="at_exposure"):
             getattr(fit(), name)()
     with pytest.raises(cr.OptionError, match="an exposure"):
         cr.simulation.plasmode(fit(), n_sims=2)

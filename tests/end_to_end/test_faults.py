@@ -67,9 +67,9 @@ def assert_same(left, right, rtol=0.0):
 
 
 @pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.Hajek, cr.JRE])
-@pytest.mark.parametrize(("value", "counts"), [(1, (0, N)), (0, (N, 0)), (True, (0, N)), (0.0, (N, 0))])
-def test_fault_01_constant_treatment(data, estimator, value, counts):
-    with raises_with(cr.DesignError, "'d'", "constant", f"arm 0: {counts[0]} rows", f"arm 1: {counts[1]} rows"):
+@pytest.mark.parametrize("value", [1, 0, True, 0.0])
+def test_fault_01_constant_treatment(data, estimator, value):
+    with raises_with(cr.DesignError, "'d'", "constant", f"{N} rows have {int(value)}"):
         build(estimator, data.assign(d=value))  # already before fit
 
 
@@ -78,7 +78,7 @@ def test_fault_02_three_levels_are_listed_and_never_cut_at_zero(data, options):
     levels = np.where(np.arange(N) < 50, 2, data.d)
     counts = np.bincount(levels)
     lines = [f"{level}   {count:>3} rows" for level, count in enumerate(counts)]
-    with raises_with(cr.OptionError if options else cr.DesignError, "'d'", "3 levels", *lines, "reference=0"):
+    with raises_with(cr.OptionError if options else cr.DesignError, "'d'", "3 levels", *lines, "reference="):
         build(cr.JRE, data.assign(d=levels), **options)
 
 
@@ -88,7 +88,7 @@ CODINGS = [(1, 2), (-1, 1), (2, 1), (10, 20), (0, 2)]
 @pytest.mark.parametrize("coding", CODINGS)
 def test_fault_03_coded_one_two_is_never_guessed(data, coding):
     low, high = sorted(coding)
-    with raises_with(cr.DesignError, "'d'", f"[{low}, {high}]", f"{N} rows", "expected 0/1 or bool", f"treated={high}"):
+    with raises_with(cr.DesignError, "'d'", "0/1 or bool", f"treated={low}", f"treated={high}"):
         build(cr.JRE, data.assign(d=np.where(data.d == 1, coding[1], coding[0])))
 
 
@@ -116,7 +116,7 @@ def yes_no(data, kind):
 def test_fault_04_text_treatment_asks_which_level(data, kind):
     treated = int(data.d.sum())
     rows = [f"'yes'   {treated} rows", f"'no'    {N - treated} rows"]
-    with raises_with(cr.DesignError, "'d'", *rows, 'treated="yes"', 'reference="no"', "sign of the effect"):
+    with raises_with(cr.DesignError, "'d'", *rows, 'treated="yes"', "sign of the effect"):
         build(cr.JRE, yes_no(data, kind))
 
 
@@ -206,7 +206,7 @@ def test_fault_09_treatment_among_the_covariates(data, formula, propensity, mode
 
 
 def test_fault_09_treatment_in_the_place_of_the_outcome(data):
-    with raises_with(cr.DesignError, "treatment 'd' is the outcome of 'd ~ x1'", 'Type  "<outcome> ~ x1"'):
+    with raises_with(cr.DesignError, "treatment 'd' is the outcome of 'd ~ x1'", '"<outcome> ~ x1"'):
         build(cr.JRE, data, "d ~ x1", propensity="x1")
 
 
@@ -307,7 +307,7 @@ def test_fault_15_other_length_or_index(data, role, change, length):
 
 
 def test_fault_16_duplicate_column_names(data):
-    with raises_with(cr.DesignError, "2 columns named 'x1'", "2, 5", "duplicated()"):
+    with raises_with(cr.DesignError, "2 columns named 'x1'", "duplicated()"):
         build(cr.JRE, pd.concat([data, data.x1], axis=1))
     with raises_with(cr.DesignError, "columns named 'd'"):
         build(cr.IPWRA, pd.concat([data, data.d], axis=1))
@@ -336,7 +336,7 @@ def test_fault_18_arm_smaller_than_its_number_of_coefficients(data, count):
 @pytest.mark.parametrize("estimator", [cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_fault_19_more_propensity_coefficients_than_rows(estimator):
     wide = simulate(n=20, p=25, seed=1).assign(d=np.arange(20) % 2)
-    with raises_with(cr.DesignError, "20 rows", "propensity coefficients", "propensity="):
+    with raises_with(cr.DesignError, "20 rows", "propensity coefficients"):
         build(estimator, wide, "y ~ 1", propensity=" + ".join(f"x{j}" for j in range(1, 26)))
 
 

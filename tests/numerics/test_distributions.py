@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from causalrisk.numerics import blocks
-from causalrisk.numerics.blocks import Percentiles, Search, Spread, keys_of, numbers_of
+from causalrisk.numerics.blocks import Percentiles, Search, Spread
 
 EXTREME = [0.0, -0.0, 5e-324, -5e-324, 2.2e-308, -1.5e-310, 1.0, np.nextafter(1, 2), -1.0, 1e308, -1e308, 3.0, -7.25]
 SAMPLES = {
@@ -58,34 +58,6 @@ def test_percentiles_are_those_of_numpy_to_the_bit(kind, kept, monkeypatch):
         assert passes <= (1 if kept >= n else 4)
 
 
-def test_percentiles_at_the_ends_are_the_ends():
-    values = np.array([3.0, 1.0, 2.0])
-    asked = Percentiles(3, np.array([0.0, 50.0, 100.0]))
-    np.testing.assert_array_equal(asked.of(np.sort(values)[asked.ranks]), np.percentile(values, [0, 50, 100]))
-
-
-def test_the_last_digit_is_needed_only_by_values_that_differ_in_it(monkeypatch):
-    monkeypatch.setattr(blocks, "DISTINCT", 5)
-    rng, asked = np.random.default_rng(0), Percentiles(400, np.array([50.0]))
-    assert searched(rng.normal(size=400), Search(asked.ranks, 400), rng)[1] == 2
-    assert searched(SAMPLES["near one another"](rng, 400), Search(asked.ranks, 400), rng)[1] == 4
-
-
-def test_limits_and_distinct_values_do_without_ranks():
-    search = Search(np.empty(0, dtype=np.intp), 6)
-    tally = search.tally(np.array([2.0, -1.0, 2.0])).beside(search.tally(np.array([0.0, -0.0, 9.0])))
-    assert (tally.low, tally.high, search.found(tally).size) == (-1, 9, 0)
-    np.testing.assert_array_equal(numbers_of(tally.keys), [-1, 0, 2, 9])
-    np.testing.assert_array_equal(tally.counts, [1, 2, 2, 1])
-
-
-def test_keys_are_in_the_order_of_the_numbers():
-    values = np.sort(np.array([*EXTREME, np.inf, -np.inf]))
-    keys = keys_of(values)
-    assert (keys[1:] >= keys[:-1]).all()
-    np.testing.assert_array_equal(numbers_of(keys), values)
-
-
 @pytest.mark.parametrize("far", [0, 1e9])
 def test_spread_is_that_of_all_rows(far):
     rng = np.random.default_rng(4)
@@ -94,8 +66,3 @@ def test_spread_is_that_of_all_rows(far):
     exact = columns.astype(np.longdouble)  # of float64 the mean of what is far is off by more
     np.testing.assert_allclose(spread.mean, exact.mean(axis=0), rtol=1e-15)
     np.testing.assert_allclose(np.sqrt(spread.squares / 999), exact.std(axis=0), rtol=1e-14 if far == 0 else 1e-11)
-
-
-def test_spread_of_a_constant_is_nothing():
-    spread = reduce(Spread.beside, [Spread.of(np.full((n, 1), 0.1)) for n in (3, 7, 11)])
-    assert (float(spread.mean[0]), float(spread.squares[0])) == (0.1, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tracemalloc
 from dataclasses import replace
 from functools import reduce
 
@@ -122,33 +121,6 @@ def test_fractional_weights_of_several_chunks_are_shares_of_gamma_variables(kind
     assert stats.kstest(own, stats.beta(CHUNK * shape, (N - CHUNK) * shape).cdf).pvalue > 1e-3
 
 
-def test_fractional_weights_add_up_within_strata():
-    weights = Draws("stratified", arms=ARMS).draw(spread=0.5)
-    for arm in range(3):
-        np.testing.assert_allclose(weights[arm == ARMS].sum(axis=0), (arm == ARMS).sum())
-
-
-def test_bayesian_weights_of_clusters_are_dirichlet_by_cluster():
-    groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
-    weights = Draws("bayesian", 50, clusters=groups).many(4000)
-    first = np.unique(groups, return_index=True)[1]
-    np.testing.assert_array_equal(weights, weights[first][groups])
-    shares = weights[first] / weights[first].sum(axis=0)
-    assert stats.kstest(shares[3], stats.beta(1, 9).cdf).pvalue > 1e-3
-
-
-def test_bayesian_weights_of_counted_rows_are_in_law_those_of_the_rows_written_out():
-    weights = np.arange(1.0, 11.0)
-    shares = Draws("bayesian", 10, weights, frequency=True).many(4000) / 55
-    written = Draws("bayesian", 55).many(4000) / 55
-    ends = np.cumsum(weights).astype(int)
-    for row in (0, 4, 9):  # a share of a Dirichlet, the sum of s of them
-        law = stats.beta(weights[row], 55 - weights[row]).cdf
-        together = written[ends[row] - int(weights[row]) : ends[row]].sum(axis=0)
-        assert stats.kstest(shares[row], law).pvalue > 1e-3
-        assert stats.kstest(together, law).pvalue > 1e-3
-
-
 def test_cluster_resamples_keep_clusters_whole():
     groups = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 5])
     counts = Draws("cluster", 50, clusters=groups).draw()
@@ -183,13 +155,6 @@ def test_frequency_weights_are_drawn_one_by_one(scale):
         assert stats.chisquare(found, 4000 * np.diff(law.cdf(edges))).pvalue > 1e-3
 
 
-def test_weights_are_carried_along():
-    weights = np.linspace(0.5, 2, N)
-    for kind, spread in (("pairs", None), ("bayesian", None), ("pairs", 0.5)):
-        plain = Draws(kind).draw(spread=spread)
-        np.testing.assert_allclose(Draws(kind, weights=weights).draw(spread=spread), plain * weights[:, None])
-
-
 # --- that they go by row -----------------------------------------------------------------------------------------
 
 KINDS = {
@@ -216,13 +181,6 @@ def test_cut_and_order_of_the_rows_do_not_matter(name, spread):
         for part in [np.concatenate(chunks[first : first + size]) for first in range(0, len(chunks), size)][-5:]:
             rows = rng.permutation(part)
             np.testing.assert_array_equal(drawing.draw(rows=rows, spread=spread), whole[rows])
-
-
-def test_rows_that_are_drawn_by_their_number_may_cut_chunks():
-    for kind, spread in (("pairs", None), ("bayesian", None), ("pairs", 0.5)):
-        whole = Draws(kind).draw(spread=spread)
-        for part in np.split(np.random.default_rng(2).permutation(N), [1, 1000]):
-            np.testing.assert_array_equal(Draws(kind).draw(rows=part, spread=spread), whole[part])
 
 
 @pytest.mark.parametrize("spread", [None, 0.5])
@@ -267,15 +225,6 @@ def test_streams_blocks_seeds_and_chunks_are_independent():
     assert np.abs(together).max() < 5 / np.sqrt(N)
 
 
-def test_seeds():
-    generator = np.random.default_rng(3)
-    assert seed_sequence(generator).entropy != seed_sequence(generator).entropy
-    assert seed_sequence(None).entropy != seed_sequence(None).entropy
-    assert seed_sequence(7).entropy == 7
-    sequence = np.random.SeedSequence(5).spawn(2)[1]
-    assert not np.array_equal(Draws(seed=sequence).draw(), Draws(seed=5).draw())
-
-
 @pytest.mark.parametrize("given", [np.ones((3, 2)), np.ones(4), -np.ones((4, 2)), np.full((4, 2), np.nan)])
 def test_given_multiplicities_are_checked(given):
     with pytest.raises(cr.errors.OptionError, match="resamples"):
@@ -305,12 +254,3 @@ def test_fault_57_seeds():
     for wrong in ("1", -1, 1.5):
         with pytest.raises(cr.OptionError, match=r"rng=.*expected a non-negative int"):
             bootstrapped(n_boot=20, rng=wrong)
-
-
-def test_drawing_takes_little_more_than_what_is_drawn():
-    drawing = Draws(n=200_000)
-    tracemalloc.start()
-    drawn = drawing.draw()
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert most < 1.1 * drawn.nbytes

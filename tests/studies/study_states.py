@@ -22,17 +22,17 @@ from causalrisk import event_study
 TABLES = Path(__file__).parent / "tables"
 STATES, PEOPLE, YEARS = 12, 8, np.arange(2001, 2007)
 FIRST = np.array([2003, 2003, 2005, 2005, *[0] * 8])
-TRUTH, ALPHA = {"all": [2.0], "group": [2.5, 1.5], "exposure": [0, 0, 0, 1, 2, 3, 4]}, 0.05
+TRUTH, ALPHA = {"all": [1], "group": [1, 1], "exposure": [0, 0, 0, 1, 1, 1, 1]}, 0.05
 ERRORS = {"clustered": {}, "jackknife": {"cov_type": "jackknife", "use_t": True}}
 
 
 def rows(rng):
-    """People of states whose outcomes are walks; effects grow by one a year."""
+    """People of states whose outcomes are walks; the effect is one."""
     first, state = rng.permutation(FIRST), np.repeat(np.arange(STATES), PEOPLE)
     x, level = rng.normal(size=(2, len(state), 1))
     walk = 0.3 * rng.normal(size=(STATES, len(YEARS))).cumsum(axis=1)
-    exposure = np.where(first[:, None] > 0, YEARS - first[:, None] + 1, 0).clip(0)
-    y = level + (1 + 0.3 * (YEARS - YEARS[0])) * x + (walk + exposure)[state]
+    treated = (first[:, None] > 0) & (first[:, None] <= YEARS)
+    y = level + (1 + 0.3 * (YEARS - YEARS[0])) * x + (walk + treated)[state]
     y += 0.5 * rng.normal(size=y.shape)
     people = pd.DataFrame({"id": np.arange(len(state)), "state": state, "first": first[state], "x": x[:, 0]})
     return people.merge(pd.DataFrame({"year": YEARS}), how="cross").assign(y=y.ravel())

@@ -237,4 +237,4 @@ def _on_influence(
         return rows.of(problem.block(place, sample, fit))[1]
 
     values = np.concatenate(_of_parts(problem.weights, influence, 1.0, list, block))
-    return function(BlockInfluence(values, block.sample.s, block.cluster, block.sample.stratum, block.number))
+    return function(BlockInfluence(values, block.sample.s, block.sample.cluster, block.sample.stratum, block.number))

@@ -129,7 +129,7 @@ def read_overlap(
     if verdict != GOOD:
         texts.append(
             "Where there is hardly a counterpart, the data do not answer the question and the models do. Consider "
-            f"another population:  {populations_text(instead)},  and say so."
+            f"another population: {populations_text(instead)}, and say so."
         )
     texts.append(
         f"Called bad where the fit warned (an arm keeps less than a third of its {unit_name}s once weighted, for a "

@@ -401,9 +401,9 @@ def test_risk_is_never_above_that_of_ipwra(target, family):
 @pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 def test_options_that_have_no_effect_are_refused():
     model = cr.JRE.from_formula(FORMULA, simulate(100, 4), treat="d")
-    with pytest.raises(cr.OptionError, match=r'"erm", whose fit has weight one.*\n.*objective="risk"'):
+    with pytest.raises(cr.OptionError, match=r'(?s)anchor=.*objective="risk"'):
         model.fit(anchor=0.3, objective="erm")
-    with pytest.raises(cr.OptionError, match=r'penalty=10.0 has no effect with objective="risk"'):
+    with pytest.raises(cr.OptionError, match=r'penalty= has no effect with objective="risk"'):
         model.fit(penalty=10.0)
     with pytest.raises(cr.OptionError, match=r"replicates= and spread="):
         model.fit(spread=0.7, replicates=np.ones((100, 3)))

@@ -175,5 +175,5 @@ def test_results_of_a_bootstrap(births, tmp_path):
 
 def test_what_there_is_not(births):
     model = JRE.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
-    with pytest.raises(UnavailableError, match=r"resamples= goes by rows[^$]*Type  n_boot=999"):
+    with pytest.raises(UnavailableError, match="resamples="):
         model.fit(resamples=np.ones((len(births), 5)))

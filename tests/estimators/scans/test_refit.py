@@ -176,7 +176,7 @@ def test_results_of_a_bootstrap(births):
     assert f"{M} of {M} used" in ours.summary().as_text()
     with pytest.raises(UnavailableError, match="goes by rows"):
         ours.conf_int(method="bca")
-    with pytest.raises(UnavailableError, match=r'Type  model.fit\(cov_type="bootstrap"\)'):
+    with pytest.raises(UnavailableError, match=r'model.fit\(cov_type="bootstrap"\)'):
         ours.model.fit().boot_params  # noqa: B018
 
 
@@ -191,5 +191,5 @@ def test_the_cut_into_blocks_does_not_matter(births):
 
 def test_resamples_that_go_by_rows_are_refused(births):
     model = IPWRA.from_formula(F, in_blocks(cut(births)), treat="mbsmoke")
-    with pytest.raises(UnavailableError, match=r"resamples= goes by rows[^$]*Type  n_boot=999"):
+    with pytest.raises(UnavailableError, match="resamples="):
         model.fit(resamples=np.ones((len(births), 5)))
