@@ -46,22 +46,14 @@ def check_rng(rng: Any) -> None:
         return
     raise OptionError(
         f"rng={rng!r}; expected a non-negative int, a numpy Generator, SeedSequence or RandomState, or None.\n"
-        "Type  rng=0."
+        "Use `rng=0`."
     )
 
 
 def seed_sequence(rng: Any) -> np.random.SeedSequence:
     """Turn what the user gave as `rng` into a seed sequence.
 
-    Parameters
-    ----------
-    rng : int, Generator, SeedSequence, RandomState or None
-        A Generator or RandomState is advanced once; None draws fresh entropy.
-
-    Returns
-    -------
-    SeedSequence
-        `repeating` says what repeats the draw.
+    A Generator or RandomState is advanced once; None draws fresh entropy. `repeating` says what repeats the draw.
 
     Raises
     ------
@@ -75,7 +67,7 @@ def seed_sequence(rng: Any) -> np.random.SeedSequence:
         return np.random.SeedSequence(int(rng.integers(2**63)))
     if isinstance(rng, np.random.RandomState):
         return np.random.SeedSequence(int(rng.randint(2**63 - 1, dtype=np.int64)))
-    return np.random.SeedSequence(int(rng) if isinstance(rng, numbers.Integral) else None)
+    return np.random.SeedSequence(None if rng is None else int(rng))
 
 
 def repeating(seed: np.random.SeedSequence) -> int | np.random.SeedSequence:
@@ -255,24 +247,11 @@ class Resampler:
         return next(self._columns(_multinomial, (stream, block), width, units, at_once=width))
 
     def perturb(self, stream: int, block: int, width: int, units: Units, *, spread: float) -> Array:
-        """Draw fractional random weights.
+        """Draw fractional random weights times observation weights, shape (n, width).
 
-        Parameters
-        ----------
-        stream, block, width, units
-            As in `draw`.
-        spread : float
-            Standard deviation of the weight of a unit, relative to its mean; 1 is that of the bootstrap.
-
-        Returns
-        -------
-        ndarray, shape (n, width)
-            Fractional weights times observation weights.
-
-        Notes
-        -----
         Gamma variables of shape 1 / spread^2, one a unit (row, cluster, or one of the equal rows a frequency weight
-        counts), divided by their mean: the fractional-random-weight bootstrap [1]_. No weight is zero.
+        counts), divided by their mean: the fractional-random-weight bootstrap [1]_. No weight is zero. `spread` is the
+        standard deviation of the weight of a unit, relative to its mean; 1 is that of the bootstrap.
 
         References
         ----------
@@ -312,21 +291,7 @@ class Resampler:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """A chunk of units, to be drawn.
-
-    Parameters
-    ----------
-    rows : ndarray of int, shape (r,)
-        Positions of the rows that have units in it.
-    within : ndarray of int, shape (r,), or slice
-        Which unit of the chunk each has; a slice for each its own, one after the other.
-    sizes : ndarray, shape (u,)
-        How many equal units stand for each.
-    totals : ndarray, shape (width,)
-        What is split among them.
-    rng : Generator
-        By which it is split.
-    """
+    """A chunk of units to be drawn: its rows, the unit of each, sizes of the units, and what is split among them."""
 
     rows: NDArray[np.intp]
     within: NDArray[np.intp] | slice
@@ -337,21 +302,7 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Tree:
-    """Splits of the units of a stratum among groups of chunks, and so on down to the chunks.
-
-    Parameters
-    ----------
-    levels : list of ndarray, shape (groups,)
-        Units in each chunk, then in each group, to all.
-    cut : Units or None
-        As in `Chunks`.
-    split : callable
-        Generator, totals of shape (width,) and sizes of shape (u,) -> parts of the totals, shape (width, u).
-    generator : callable
-        Level and number of a group (or chunk: level 0) -> the generator that splits it.
-    width : int
-        How many are split.
-    """
+    """Splits of the units of a stratum among groups of chunks, and so on down to the chunks; fields as in `Chunks`."""
 
     levels: list[Array]
     cut: Units | None
@@ -475,38 +426,13 @@ def _binomial(u: Array, n: Array, p: float) -> Array:
 
 
 def given_multiplicities(name: str, values: Any, n: int) -> Array:
-    """Check multiplicities the user gave.
-
-    Parameters
-    ----------
-    name : str
-        The option.
-    values : array_like, shape (n, m)
-        Multiplicities, rows in the order of the estimation sample.
-    n : int
-        Rows of the estimation sample.
-
-    Returns
-    -------
-    ndarray, shape (n, m)
-        The multiplicities as floats.
-    """
-    try:
-        given = np.array(values, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise OptionError(
-            f"{name} is of type {type(values).__name__} and holds more than numbers ({error!s:.80}).\n"
-            f"Type  {name}=multiplicities  with a number for each of the {n} rows and each resample."
-        ) from error
+    """Return multiplicities that the user gave as `name`, shape (n, m); an OptionError if they are none."""
+    given = np.array(values, dtype=float)
     if given.ndim != 2 or given.shape[0] != n or given.shape[1] < 1:
         raise OptionError(
             f"{name} has shape {given.shape}; expected ({n}, m): a row for each row of the estimation sample, a column "
-            f"for each resample.\nType  {name}=multiplicities  with multiplicities.shape[0] == {n}."
+            "for each resample."
         )
-    if not np.isfinite(given).all() or (given < 0).any():
-        bad = int((~np.isfinite(given) | (given < 0)).sum())
-        raise OptionError(
-            f"{name} has {bad} negative or non-finite entries; expected how often each row counts.\n"
-            f"Type  {name}=np.abs(multiplicities)  only if that is what you mean."
-        )
+    if not (np.isfinite(given) & (given >= 0)).all():
+        raise OptionError(f"{name} has negative or non-finite entries; expected how often each row counts.")
     return given

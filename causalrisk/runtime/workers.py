@@ -63,23 +63,8 @@ def ordered_map(
 ) -> Iterator[Iterator[T]]:
     """Map a function over 0 .. count-1, results in order; no work is left behind.
 
-    Parameters
-    ----------
-    function : callable
-        Work on one block.
-    count : int
-        Number of blocks.
-    workers : int
-        Blocks worked on at a time; 1 works in the calling thread.
-    name : callable, optional
-        Name of a block in messages.
-    remedy : str, optional
-        Advice where the workers of a Dask cluster die over a block.
-
-    Yields
-    ------
-    iterator
-        The results.
+    `workers` blocks are worked on at a time, as by `flat_map`; 1 works in the calling thread. `name` and `remedy` are
+    for messages: the name of a block, and advice where the workers of a Dask cluster die over it.
     """
     if min(workers, count) == 1:
         yield map(function, range(count))
@@ -158,23 +143,9 @@ def _on_joblib(function: Callable[[S], Iterable[T]], items: Iterable[S], workers
 def on_cluster(
     client: Any, function: Callable[[S], Iterable[T]], items: Iterable[S], *, name: Callable[[S], str], remedy: str
 ) -> Generator[T]:
-    """Work on a Dask cluster, a few items for each of its threads at a time.
+    """Work on a Dask cluster as `flat_map`, a few items for each of its threads at a time.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        Client of the cluster.
-    function, items
-        As in `flat_map`; both are pickled.
-    name : callable
-        Name of an item in messages.
-    remedy : str
-        Advice where workers die over an item.
-
-    Yields
-    ------
-    object
-        The results, in the order of the items.
+    `name` and `remedy` are for messages: the name of an item, and advice where workers die over it.
 
     Raises
     ------
@@ -210,18 +181,7 @@ def _listed(function: Callable[[S], Iterable[T]], item: S) -> list[T]:
 
 @contextmanager
 def worker_processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that end with the block: by themselves when it is done, at once when it is left by an exception.
-
-    Parameters
-    ----------
-    count : int
-        Number of processes.
-
-    Yields
-    ------
-    ProcessPoolExecutor
-        The workers, started afresh ("spawn"); they end with the calling process, however that ends.
-    """
+    """Worker processes, started afresh; they end when the block is left, and with the calling process."""
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_follow_parent)
     finished = False
     try:
@@ -247,19 +207,9 @@ def _end_after(sentinel: Any) -> None:
 
 
 def worker_count(n_jobs: int, block_bytes: float) -> int:
-    """Return how many blocks to work on at a time: as many as asked for and as fit in half of the free memory.
+    """Return how many blocks to work on at a time: as many as asked for (-1: one per processor), and at least one.
 
-    Parameters
-    ----------
-    n_jobs : int
-        Workers asked for; -1 means one per processor.
-    block_bytes : float
-        Working memory of a block.
-
-    Returns
-    -------
-    int
-        At least 1.
+    Blocks of `block_bytes` bytes of working memory each take no more than half of the free memory.
     """
     wanted = n_jobs if n_jobs > 0 else os.cpu_count() or 1
     return max(1, min(wanted, int(free_memory() / 2 // block_bytes)))
@@ -271,23 +221,8 @@ def progress_bar(
 ) -> Iterator[Callable[[int], object]]:
     """Show progress on standard error: a tqdm bar, or a plain counter where tqdm is not installed.
 
-    Parameters
-    ----------
-    total : int
-        Number of units to do.
-    wanted : bool
-        Whether to show anything.
-    label : str, default "bootstrap"
-        Name of the work.
-    unit : str, default "resample"
-        Noun for what is counted, in the singular.
-    leave : bool, default True
-        Whether a bar of tqdm stays when all is done.
-
-    Yields
-    ------
-    callable
-        To be called with the number of units just done.
+    Yields a function that is called with the number of units just done. `label` names the work and `unit` what is
+    counted, in the singular; `leave` says whether a bar of tqdm stays when all is done.
     """
     if not wanted:
         yield lambda done: None

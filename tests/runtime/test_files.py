@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import stat
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import causalrisk as cr
-from causalrisk.cli import main
 from causalrisk.runtime.system import write_whole
 from tests.conftest import simulate
 
@@ -74,17 +72,3 @@ def test_devices_are_written_as_they_are(res, csv, capsys):
         write_whole("/dev/full", "x" * 100_000)
     assert not [p for p in Path("/dev").iterdir() if p.name.endswith(".part")]
     assert write_whole("/dev/null", "x") == Path("/dev/null")
-
-
-def test_tables_of_the_command_line_are_written_whole(csv, tmp_path, monkeypatch):
-    path = tmp_path / "table.csv"
-    assert main(["fit", str(csv), *CALL, "-o", str(path)]) == 0
-    before = path.read_bytes()
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    assert main(["fit", str(csv), "y ~ x1", *CALL[1:], "-o", str(path)]) == 2
-    assert path.read_bytes() == before
-    assert not list(tmp_path.glob(".*"))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -22,7 +19,6 @@ from tests.dask_cluster import local_cluster
 from tests.dask_stub import cluster
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
-ROOT = Path(__file__).parents[2]
 
 
 def twice(item):
@@ -163,38 +159,6 @@ def test_a_process_that_dies_leaves_the_estimate(monkeypatch):
     with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match=r"n_jobs=1") as caught:
         model.fit(cov_type="bootstrap", n_boot=320, n_jobs=2)
     assert caught.value.results.summary_frame().equals(model.fit(cov_type="robust").summary_frame())
-
-
-SCRIPT = """
-import sys, pandas as pd, causalrisk as cr
-
-assert "joblib" not in sys.modules
-import joblib
-
-
-
-def effect_se(backend):
-    with joblib.parallel_config(backend):
-        model = cr.IPWRA.from_formula("y ~ x1 + x2 + x3", pd.read_pickle(sys.argv[1]), treat="d")
-        return model.fit(cov_type="bootstrap", n_boot=100, n_jobs=2).effect_se
-
-
-found = [effect_se("loky")]
-if __name__ == "__main__":
-    found += joblib.Parallel(n_jobs=2)(joblib.delayed(effect_se)(backend) for backend in ("threading", "sequential"))
-    print(*found)
-"""
-
-
-def test_a_script_without_a_guard_and_a_fit_within_a_worker(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT, "utf-8")
-    simulate(150).to_pickle(tmp_path / "data.pickle")
-    command = [sys.executable, tmp_path / "script.py", tmp_path / "data.pickle"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    alone = memory(IPWRA)().fit(cov_type="bootstrap", n_boot=100).effect_se
-    assert [float(number) for number in done.stdout.split()] == [alone] * 3
 
 
 def test_no_more_blocks_are_in_flight_than_fit_half_of_what_is_free(monkeypatch):

@@ -26,6 +26,7 @@ from causalrisk.design.scan.encode import (
     PassCounter,
     Step,
     View,
+    itself,
     keep_rows,
     of_columns,
     rows_left,
@@ -95,7 +96,7 @@ class Moments:
 
 def moments(rows: View, n_arms: int, workers: int = 1, passes: PassCounter | None = None) -> Moments:
     """Sum the moments of all rows; other parameters as in `View.over`."""
-    first = next(rows.over(_itself))
+    first = next(rows.blocks())
     parts = (first.X, first.Z, _outcomes(first)[first.recorded], np.empty((1, 0)) if first.R is None else first.R)
     origins = tuple(np.median(columns, axis=0) if len(columns) else np.zeros(2) for columns in parts)
     return reduce(Moments.beside, rows.over(partial(_moments_of, origins, n_arms), workers, passes))
@@ -138,10 +139,6 @@ def _moments_of(origins: tuple[Array, ...], k: int, block: CodedBlock) -> Moment
         R=R,
         known=np.bincount(arm, weights, minlength=k).astype(float),
     )
-
-
-def _itself(block: CodedBlock) -> CodedBlock:
-    return block
 
 
 class ScannedDesign(Rowless, Design):
@@ -195,21 +192,15 @@ class ScannedDesign(Rowless, Design):
 
     def blocks(self) -> Iterator[CodedBlock]:
         """Return the blocks of rows, in this process."""
-        return self.over(_itself)
+        self._known_coder()
+        return self.source.blocks()
 
     def trimmed(
         self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
     ) -> ScannedDesign:
         """Return the same design on fewer rows, as `Design.subset`.
 
-        Parameters
-        ----------
-        keep : callable
-            A block -> which of its rows are left, bool of shape (n,).
-        reason : str
-            Why the others are left out, for the ledger.
-        workers, passes
-            As in `View.over`.
+        `keep` marks the rows of a block that are left, and `reason` says in the ledger why the others are not.
         """
         sizes, weights, groups = zip(*self.over(partial(_left_of, keep), workers, passes), strict=True)
         n, notes, clusters = sum(sizes), list[str](), None
@@ -237,20 +228,9 @@ class ScannedDesign(Rowless, Design):
         *,
         given: bool,
     ) -> ScannedDesign:
-        """Return the same rows with other columns in the outcome design.
+        """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
-        Parameters
-        ----------
-        step : callable
-            A block -> the block with the columns.
-        encoder : ExtendedEncoder
-            Coding of the columns.
-        notes : list of str
-            Lines are appended for columns that are dropped.
-        workers, passes
-            As in `View.over`.
-        given : bool
-            Whether the coefficients are known, so that all columns stay as they are.
+        Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
         """
         rows = self._kept(step, self.n, workers, passes)
         seen = moments(rows, self.n_arms, workers, passes)
@@ -275,7 +255,7 @@ class ScannedDesign(Rowless, Design):
 
     def _kept(self, step: Step, n: int, workers: int, passes: PassCounter | None) -> View:
         """Make other rows of these, n in number, and keep them."""
-        blocks = self.source.after(step).over(_itself, workers, passes)
+        blocks = self.source.after(step).over(itself, workers, passes)
         return View(keep_rows(blocks, n, self.block_rows), n)
 
     def _again(
@@ -360,25 +340,7 @@ def design_from_scan(
     constant_outcome: bool,
     joint_outcome: bool,
 ) -> ScannedDesign:
-    """Make a design from formulas and a scan, whose rows are read and coded once, and kept.
-
-    Parameters
-    ----------
-    formula, columns, propensity, frame, constant_outcome, joint_outcome
-        As in `design_from_formula`; what goes by rows is named by its column.
-    scan : Scan
-        The data.
-
-    Returns
-    -------
-    ScannedDesign
-        The design.
-
-    Raises
-    ------
-    DesignError
-        If the data and formulas do not describe a model that can be fitted.
-    """
+    """Make a design from formulas and a scan, as `design_from_formula`; the rows are read and coded once, and kept."""
     reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame)
     found = first_pass(reader)
     notes = [*reader.notes, *check_drawn(found.lines, found.read, found.n, reader.by)]

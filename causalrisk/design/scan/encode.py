@@ -235,21 +235,9 @@ ROWS = tuple(field.name for field in dataclasses.fields(CodedBlock) if field.nam
 
 
 def keep_rows(blocks: Iterable[CodedBlock], n: int, block_rows: int) -> list[CodedBlock]:
-    """Collect the rows of a sample, numbered one after the other.
+    """Collect the n rows of a sample, numbered one after the other, in memory or in a temporary file.
 
-    Parameters
-    ----------
-    blocks : iterable of CodedBlock
-        All n rows, in the order of the data.
-    n : int
-        How many there are.
-    block_rows : int
-        Rows of a block at the most; smaller blocks are joined.
-
-    Returns
-    -------
-    list of CodedBlock
-        The rows, in memory or in a temporary file; without their variables.
+    Small blocks are joined to blocks of up to `block_rows` rows.
     """
     coming = _joined(_numbered(blocks), block_rows)
     first = next(coming)
@@ -346,18 +334,9 @@ def of_columns(
 def rows_left(
     keep: Callable[[CodedBlock], NDArray[np.bool_]], scale: float, clusters: NDArray[np.intp] | None, block: CodedBlock
 ) -> CodedBlock:
-    """Return the rows of a block that trimming leaves.
+    """Return the rows of a block that trimming leaves: those that `keep` marks.
 
-    Parameters
-    ----------
-    keep : callable
-        A block -> which of its rows are left, bool of shape (n,).
-    scale : float
-        What their observation weights are multiplied by.
-    clusters : ndarray of int, shape (G,), or None
-        New number of each cluster.
-    block : CodedBlock
-        The block.
+    Their observation weights are multiplied by `scale`, and `clusters` has the new number of each cluster.
     """
     left = block.some(keep(block))
     cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
@@ -389,22 +368,28 @@ class View:
     def over(
         self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
     ) -> Iterator[T]:
-        """Begin a pass over the blocks that have rows.
+        """Begin a pass: yield what a function makes of each block that has rows, in their order.
 
-        Parameters
-        ----------
-        function : callable
-            What is made of a block.
-        workers : int, default 1
-            Blocks worked on at a time; other processes are sent their arrays.
-        passes : PassCounter, optional
-            Shows how far the pass is.
+        `workers` blocks are worked on at a time, as by `flat_map`; `passes` shows how far the pass is.
         """
-        blocks = self.source.blocks() if isinstance(self.source, BlockCoder) else self.source
         with nullcontext(lambda rows: None) if passes is None else passes.begun(self.n) as advance:
-            for rows, made in flat_map(partial(_after, self.steps, function), blocks, workers):
+            for rows, made in flat_map(partial(_after, self.steps, function), self._read(), workers):
                 advance(rows)
                 yield from made
+
+    def blocks(self) -> Iterator[CodedBlock]:
+        """Yield the blocks that have rows, in this process."""
+        for block in self._read():
+            for _, made in _after(self.steps, itself, block):
+                yield from made
+
+    def _read(self) -> Iterable[CodedBlock]:
+        return self.source.blocks() if isinstance(self.source, BlockCoder) else self.source
+
+
+def itself(block: CodedBlock) -> CodedBlock:
+    """Return a block as it is."""
+    return block
 
 
 def _after(

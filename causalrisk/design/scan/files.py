@@ -32,16 +32,9 @@ class Place(NamedTuple):
 
 
 def by_place(function: Callable[[Any], T], places: Sequence[Place], position: NDArray[np.intp]) -> T:
-    """Apply a function to the rows of a block; where it raises a DesignError, say in which of the places.
+    """Apply a function to the rows of a block: which rows, a slice or bool of shape (n,) -> anything.
 
-    Parameters
-    ----------
-    function : callable
-        Which rows, a slice or bool of shape (n,) -> anything.
-    places : sequence of Place
-        Where the rows are from.
-    position : ndarray of int, shape (n,)
-        Number of each row.
+    Where it raises a DesignError, this says in which of the places. `position` has the number of each row.
     """
     try:
         return function(slice(None))

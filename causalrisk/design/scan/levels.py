@@ -136,23 +136,7 @@ class FirstPass:
 
 
 def first_pass(reader: ScanReader) -> FirstPass:
-    """Make the first pass.
-
-    Parameters
-    ----------
-    reader : ScanReader
-        The data.
-
-    Returns
-    -------
-    FirstPass
-        What the coding of every block needs to know of all.
-
-    Raises
-    ------
-    DesignError
-        If a column has numbers in one block and text in another, or no row is left.
-    """
+    """Make the first pass, which learns what the coding of every block needs to know of all."""
     found = FirstPass(reader)
     for rows in reader.blocks():
         found.read, found.n = found.read + rows.read, found.n + rows.n
@@ -253,23 +237,9 @@ def _check_levels(name: str, levels: int, block_rows: int) -> None:
 
 
 def make_encoder(found: FirstPass, formula: Formula, scope: Scope, arms: Arms | None = None) -> FormulaEncoder:
-    """Fix the coding of a right-hand side on all levels.
+    """Fix the coding of a right-hand side on a few rows that have every level of every variable.
 
-    Parameters
-    ----------
-    found : FirstPass
-        What the first pass learnt.
-    formula : Formula
-        The formula.
-    scope : Scope
-        What its names mean in one block.
-    arms : Arms, optional
-        Levels of the treatment, where it may be in the formula.
-
-    Returns
-    -------
-    FormulaEncoder
-        On a few rows that have every level of every variable.
+    `scope` has what its names mean in one block, and `arms` the treatment groups, where these may be in the formula.
     """
     codes, treat = codes_of(formula), found.reader.columns.treat
     names = [name for name in scope.variables if arms is None or name != treat]
@@ -325,20 +295,7 @@ def arm_levels(found: FirstPass) -> Arms:
 
 
 def taught(found: FirstPass, first: KeptRows) -> ScanReader:
-    """Find the state of all stateful functions of the formulas, such as knots; those inside of others come first.
-
-    Parameters
-    ----------
-    found : FirstPass
-        What the first pass learnt.
-    first : KeptRows
-        The first block that has rows in the sample.
-
-    Returns
-    -------
-    ScanReader
-        That of the first pass, its formulas with the state.
-    """
+    """Find the state of all stateful functions of the formulas, such as knots; those inside of others come first."""
     reader, scope, lessons = found.reader, _scope(first), dict[str, Lesson]()
     done: set[str] = set()
     while True:
@@ -388,22 +345,7 @@ def _scope(rows: KeptRows) -> Scope:
 
 
 def coder_of(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
-    """Fix the coding on what the first pass learnt, and try it on the first rows.
-
-    Parameters
-    ----------
-    found : FirstPass
-        What the first pass learnt.
-    first : KeptRows
-        The first block that has rows in the sample.
-    notes : list of str
-        Lines are appended.
-
-    Returns
-    -------
-    BlockCoder
-        What codes the rows, every pass in the same way.
-    """
+    """Fix the coding on what the first pass learnt, and try it on the first rows; lines are appended to `notes`."""
     columns = found.reader.columns
     reader = taught(found, first)
     formulas, unit, clusters, strata, design = first.formulas, 1.0, None, None, None

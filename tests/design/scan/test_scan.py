@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import IPWRA, DesignError, DesignWarning, UnavailableError, scan
+from causalrisk import IPWRA, DesignError, UnavailableError, scan
 from tests.conftest import formula_design, simulate
 
 N = 600
@@ -63,12 +63,6 @@ def test_parquet_csv_and_frames_give_the_same_columns(data, files):
         np.testing.assert_allclose(rows, formula_design("y ~ g", data, treat="d").X)
 
 
-def test_order_of_categories_is_kept_and_that_of_text_is_not(data):
-    order = data.assign(g=pd.Categorical(data.g, ["c", "b", "a"]))
-    assert scanned(parts(order, 300), "y ~ g").exog_names == ("Intercept", "g[T.b]", "g[T.a]")
-    assert scanned(parts(data, 300), "y ~ g").exog_names == ("Intercept", "g[T.b]", "g[T.c]")
-
-
 def test_rows_are_cut_and_joined_to_blocks(data, files):
     """Large files are cut as they are read; coded rows of small ones are joined. The rest is read from the files."""
     source = scan(f"{files}/*.parquet", block_rows=150)
@@ -107,15 +101,6 @@ def test_ledger_counts_over_blocks(data):
     design = scanned(parts(broken, 310, 331))  # no row of the second block is left
     pd.testing.assert_frame_equal(design.sample_ledger, whole.sample_ledger)
     assert (design.n_dropped, design.nobs) == (whole.n_dropped, whole.nobs) == (31, N - 31)
-
-
-def test_dependent_columns_are_dropped_with_the_note_of_memory(data):
-    double = data.assign(x4=2 * data.x1 + 1)
-    with pytest.warns(DesignWarning, match="dropped 'x4'"):
-        design = scanned(parts(double, 250), "y ~ x1 + x4")
-    assert design.exog_names == ("Intercept", "x1")
-    with pytest.warns(DesignWarning, match="no constant among the columns"):
-        scanned(parts(data, 250), "y ~ 0 + x1")
 
 
 # --- what is wrong in one file or block is told with its name ----------------------------------------------------
@@ -217,11 +202,6 @@ def test_kinds_that_differ_between_blocks(data):
 def test_a_file_is_named_once(files):
     with pytest.raises(DesignError, match=r"part-1\.parquet' is named twice"):
         scan([f"{files}/*.parquet", files / "part-1.parquet"])
-
-
-def test_missing_values_refused_name_the_block(data):
-    refused("block 2, rows 0 to 299: missing values in 1 of 300 rows", parts(data.assign(
-        x1=data.x1.where(data.index != 400)), 300), missing="raise")  # fmt: skip
 
 
 @pytest.mark.parametrize("formula", ["y ~ I(x1 - x1.mean())", "y ~ I(x1 / np.max(x1))", "I(y - np.mean(y)) ~ x1"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pandas as pd
 import patsy
 import pytest
 
@@ -73,14 +72,6 @@ def test_columns_and_knots_are_those_in_memory(births, term):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_variables_called_as_functions_take_no_place_of_theirs(births):
-    cr, center = np, 3  # a module, as after  import causalrisk as cr
-    formula, given = "bweight ~ cr(mage, df=4) + center(medu)", {"treat": "mbsmoke", "propensity": "medu"}
-    whole = IPWRA.from_formula(formula, births, **given).design
-    agree(whole, IPWRA.from_formula(formula, scan(parts(births, 900)), **given).design)
-    assert (cr, center) == (np, 3)
-
-
 def test_missing_rows_teach_nothing(births):
     gaps = births.astype({"mage": float, "medu": float})
     gaps.loc[100:300, "mage"] = np.nan  # all rows of a block
@@ -136,15 +127,3 @@ def test_functions_and_options_that_a_scan_cannot_let_learn(births):
     refused([births], "bs(mage, 4, lower_bound=Q('z').min())", option + r"Q\('z'\).min\(\)")
     refused([births], "bs(*[mage], df=4)", "unpacked arguments")
     refused(parts(births, 900), "bs(mage - mage.mean(), df=4)", "codes a row differently beside other rows")
-
-
-def test_a_frame_of_pandas_of_another_dtype(births):
-    """Integers, nullable numbers and numbers of single precision are those of memory."""
-    other = births.assign(
-        mage=births.mage.astype("Int64"), z=births.z.astype("float32"), medu=births.medu.astype("int8")
-    )
-    whole, design = designs(other, "bs(mage, df=4) + cr(medu, df=3) + bs(z, df=5)", parts(other, 900))
-    agree(whole, design)
-    for ours, theirs in zip(knots_of(design), knots_of(whole), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert isinstance(other.mage.dtype, pd.Int64Dtype)

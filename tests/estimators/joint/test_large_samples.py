@@ -84,7 +84,7 @@ def test_effects_are_those_of_many_draws_and_all_rows(large, monkeypatch, option
 @pytest.mark.parametrize("options", [{}, {"cluster": "g"}, {"target": "overlap"}], ids=str)
 def test_scans_are_as_memory(large, options):
     frame = data()
-    blocks = scan(lambda: iter([frame[:2500], frame[2500:2600], frame[2600:]]))
+    blocks = scan([frame[:2500], frame[2500:2600], frame[2600:]])
     errors = "cluster" if "cluster" in options else "robust"
     ours, theirs = (
         JRE.from_formula("y ~ x1 + x2", rows, treat="d", **options).fit(cov_type=errors) for rows in (blocks, frame)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 
 import numpy as np
 import pandas as pd
@@ -77,18 +76,9 @@ def agree(ours, theirs, rtol=1e-12):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize(
-    "options", [{}, {"target": "treated"}, {"subpop": "dom"}, {"subpop": "psu != 2 and x1 > -1"}], ids=str
-)
+@pytest.mark.parametrize("options", [{"target": "treated"}, {"subpop": "psu != 2 and x1 > -1"}], ids=str)
 def test_strata_units_and_populations_are_those_of_memory(estimator, options):
     agree(*both(estimator, TWO, STRATA, **options), rtol=1e-9 if estimator is JRE else 1e-12)
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_rows_that_are_left_out_leave_their_units_in_the_design(estimator):
-    ours, theirs = both(estimator, gaps(), STRATA)
-    agree(ours, theirs, rtol=1e-9 if estimator is JRE else 1e-12)
-    assert ours._record.df == 6 and ours.model.design.n_clusters == 9
 
 
 STRATIFIED = pd.read_csv(REFERENCE / "survey_apistrat.csv")
@@ -101,23 +91,12 @@ ORDERED = NAMED.assign(stratum=pd.Categorical(NAMED.stratum, ["south", "north", 
 API = {"formula": "api00 ~ ell + meals", "treat": "awards"}
 DESIGNS = {
     "strata of rows": (STRATIFIED, {"weights": "pw", "strata": "stype", "fpc": "fpc"}, API),
-    "strata of rows, subpopulation": (
-        STRATIFIED, {"weights": "pw", "strata": "stype", "fpc": "fpc"}, API | {"subpop": "elem"},
-    ),
     "units alone": (CLUSTERED, {"weights": "pw", "psu": "dnum", "fpc": "fpc"}, API),
-    "weights alone": (TWO, {"weights": "pw"}, {}),
-    "shares as fpc": (TWO.assign(fpc=2 / TWO.fpc), STRATA, {}),
-    "units numbered throughout": (TWO.assign(psu=10 * TWO.stratum + TWO.psu), STRATA | {"nest": False}, {}),
-    "strata by name": (NAMED, STRATA, {}),
     "strata in an order": (ORDERED, STRATA, {}),
-    "strata of true and false": (TWO.assign(half=TWO.stratum > 3), {"strata": "half"}, {"target": "overlap"}),
     **{f"lonely={rule}": (LONELY, lonely(rule), {}) for rule in ("remove", "certainty", "adjust", "average")},
-    "trimmed": (TWO, STRATA, {"trim": (0.2, 0.8)}),
     "trimmed, subpopulation, gaps": (gaps(), STRATA, {"trim": (0.2, 0.8), "subpop": "dom"}),
     "target frame": (TWO, STRATA, {"target": TWO[TWO.x1 > 0]}),
-    "target frame, strata of rows": (TWO, {"weights": "pw", "strata": "stratum"}, {"target": TWO[TWO.x1 > 0]}),
     "three arms": (TWO.assign(d=np.arange(len(TWO)) % 3), STRATA, {"reference": 0}),
-    "ratio": (TWO.assign(y=TWO.y - TWO.y.min() + 1), STRATA, {"effect": "ratio"}),
     "an offset, no weights": (
         TWO, {"strata": "stratum", "psu": "psu", "nest": True}, {"offset": "x2", "formula": "y ~ x1"},
     ),
@@ -140,51 +119,19 @@ def test_designs_of_joint_fits_are_those_of_memory(name):
 def test_blocks_files_and_workers_make_no_difference(name, tmp_path):
     data, survey, options = DESIGNS[name]
     whole = both(AIPW, data, survey, blocks=scan([data]), **options)[0]
-    for rows in (3, 40):
-        parts = cut(data, *range(rows, len(data), rows))
-        agree(
-            both(AIPW, data, survey, blocks=scan(lambda parts=parts: iter(parts), keep="nothing"), **options)[0], whole
-        )
+    agree(both(AIPW, data, survey, blocks=in_blocks(cut(data, *range(3, len(data), 3))), **options)[0], whole)
     for k, part in enumerate(cut(data, 20, 50)):
         part.to_parquet(tmp_path / f"{k}.parquet")
-    files = scan(f"{tmp_path}/*.parquet", keep="disk", folder=tmp_path, block_rows=30)
+    files = scan(f"{tmp_path}/*.parquet", block_rows=30)
     agree(both(AIPW, data, survey, blocks=files, fit={"n_jobs": 2}, **options)[0], whole)
-
-
-def test_units_are_the_same_where_a_block_has_them_as_floats():
-    blocks = cut(TWO, 40)
-    blocks[1] = blocks[1].assign(psu=blocks[1].psu.astype(float), stratum=blocks[1].stratum.astype(float))
-    agree(*both(IPWRA, TWO, STRATA, blocks=scan(blocks)))
-
-
-def test_a_design_and_its_results_are_pickled():
-    ours = both(IPWRA, TWO, STRATA)[0]
-    again = pickle.loads(pickle.dumps(ours))
-    assert again.model.design.survey.df == 6 and again._record.df == 6
-    np.testing.assert_array_equal(again.model.design.survey.factors.squares, ours.model.design.survey.factors.squares)
-    assert str(again.summary()) == str(ours.summary())
-    with pytest.raises(UnavailableError, match=r"collect\(\)"):
-        again.model.design.survey.stratum  # noqa: B018
-
-
-def test_the_choice_of_an_anchor_knows_the_strata():
-    for res in both(JRE, TWO.assign(y=TWO.y + 3 * TWO.stratum), STRATA):
-        joint = res._record.joint
-        d = len(res.params)
-        np.testing.assert_allclose(
-            joint.estimate.covariance[:d, :d] * joint.choice_variance, res.cov_params(), rtol=1e-10
-        )
 
 
 REPLICATED = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(regex="BRR|bootstrap"))
 REPLICATED = REPLICATED.rename(columns=lambda name: name.replace("sub", "rw"))
 BRR = {"weights": "pw", "replicate_weights": "BRR_*", "replicate_type": "BRR"}
 REPLICATIONS = {
-    "subpopulation": (REPLICATED, BRR, {"subpop": "dom"}),
     "rows without an outcome": (REPLICATED.assign(y=TWO.y.where(TWO.stratum != 2)), BRR, {"target": "overlap"}),
     "trimmed": (REPLICATED, BRR, {"trim": (0.2, 0.8)}),
-    "about the estimate": (REPLICATED, BRR | {"mse": True, "replicate_type": "Fay", "rho": 0.3, "scale": 0.2}, {}),
-    "a list of names": (REPLICATED, BRR | {"replicate_weights": ["BRR_1", "BRR_3", "BRR_8"], "scale": 0.5}, {}),
     "factors": (
         REPLICATED.assign(**{name: REPLICATED[name] / TWO.pw for name in REPLICATED.filter(like="rw")}),
         {
@@ -212,18 +159,13 @@ def test_replicate_weights_are_those_of_memory(name):
     agree_replicated(IPWRA, data, survey, **options)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_every_estimator_has_replicate_weights(estimator, tmp_path):
-    agree_replicated(estimator, REPLICATED, BRR, blocks=scan(cut(REPLICATED, 20, 21), keep="nothing"))
-
-
 def test_replicate_weights_that_blocks_disagree_about():
     refused(cut(REPLICATED, 50), "combined=True", BRR | {"combined": False})
     refused(cut(REPLICATED.assign(BRR_2=-REPLICATED.BRR_2), 50), "without negative", BRR)
     refused(cut(REPLICATED.assign(pw=TWO.pw.where(TWO.index != 60, 0)), 50), "belong to", BRR)
     assert "BRR_3" in refused(cut(REPLICATED.assign(BRR_3=REPLICATED.BRR_3.where(TWO.index != 60)), 50), "dropna", BRR)
     refused(cut(TWO, 50), "repw", BRR)
-    refused(cut(TWO, 50), 'replicate_weights="..."', BRR | {"replicate_weights": REPLICATED.filter(like="BRR_")})
+    refused(cut(TWO, 50), '`replicate_weights="name"`', BRR | {"replicate_weights": REPLICATED.filter(like="BRR_")})
 
 
 def test_replicate_weights_without_an_arm_leave_the_point_estimate():
@@ -254,13 +196,6 @@ def test_a_block_that_misses_where_in_the_design_its_rows_belong(role):
     assert "block 2" in text and repr(role) in text
 
 
-def test_units_that_are_missing_are_told_before_those_in_two_strata():
-    gone = TWO.assign(psu=(10 * TWO.stratum + TWO.psu).where(TWO.index % 20 > 0))
-    for rows in (scan(cut(gone, 50)), gone):
-        with pytest.raises(DesignError, match="dropna"):
-            IPWRA.from_formula(F, rows, treat="d", design=Survey(**STRATA | {"nest": False}))
-
-
 def test_strata_that_blocks_disagree_about():
     refused(cut(TWO, 50), "nest=True", STRATA | {"nest": False})
     in_order = TWO.sort_values("stratum", ignore_index=True)
@@ -271,7 +206,7 @@ def test_strata_that_blocks_disagree_about():
     assert "1.5" in refused(cut(TWO.assign(fpc=1.5), 50), "first-stage units in the population")
     text = cut(TWO, 50)
     text[1] = text[1].assign(stratum=text[1].stratum.map("s{}".format))
-    refused(text, "dtype=")
+    refused(text, "alike")
 
 
 def test_a_lonely_unit_is_one_of_all_blocks():
@@ -284,13 +219,3 @@ def test_subpopulations_that_are_none():
     refused(cut(TWO.assign(dom=0), 50), "condition", subpop="dom")
     refused(cut(TWO.assign(dom=TWO.dom.where(TWO.index != 60)), 50), "fillna", subpop="dom")
     agree(*both(IPWRA, TWO.sort_values("dom", ignore_index=True), STRATA, subpop="dom"))  # a block without rows in it
-
-
-@pytest.mark.parametrize("role", ["strata", "psu", "fpc"])
-def test_columns_of_a_design_are_named(role):
-    text = refused(cut(TWO, 50), f'{role}="..."', STRATA | {role: TWO[STRATA[role]]})
-    assert "Series" in text
-
-
-def test_a_subpopulation_is_named():
-    refused(cut(TWO, 50), 'subpop="..."', subpop=TWO.dom == 1)

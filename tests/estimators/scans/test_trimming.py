@@ -11,14 +11,12 @@ from causalrisk import (
     IPWRA,
     JRE,
     DesignError,
-    DesignWarning,
-    Hajek,
     OutcomeRegression,
     SeparationError,
     scan,
 )
 from tests.conftest import in_blocks
-from tests.estimators.scans import test_joint, test_joint_refit, test_refit
+from tests.estimators.scans import test_joint, test_refit
 from tests.estimators.scans.test_separate import agree, shuffled
 
 F = "bweight ~ mage + medu + fbaby"
@@ -40,7 +38,6 @@ def births(cattaneo):
 
 
 CASES = {
-    "limits": (IPWRA, {"trim": (0.1, 0.35)}),
     "crump": (AIPW, {"trim": "crump", "propensity": "mage * medu * fbaby + mmarried"}),
     "crump, arms": (
         AIPW, {"treat": "dose", "reference": "none", "trim": "crump", "propensity": "mage * medu * fbaby * mmarried"}
@@ -52,11 +49,8 @@ CASES = {
         IPWRA,
         {"formula": "bweight ~ mage + old", "propensity": "mage + medu", "trim": (0.15, 0.4), "cluster": "clinic"},
     ),
-    "probability weights": (Hajek, {"trim": (0.1, 0.35), "weights": "w", "weight_type": "probability"}),
     "frequency weights": (IPWRA, {"trim": "crump", "weights": "w", "weight_type": "frequency", "clip": (0.1, 0.3)}),
-    "no scores": (OutcomeRegression, {"trim": (0.1, 0.35), "clip": (0.2, 0.3)}),
     "treated, clipped, calibrated": (AIPW, {"clip": (0.12, 0.3), "target": "treated", "propensity_loss": "calibrated"}),
-    "matching, clipped": (IPWRA, {"clip": (0.12, 0.3), "target": "matching", "propensity_link": "probit"}),
 }  # fmt: skip
 
 
@@ -109,21 +103,6 @@ def test_joint_fits_agree_with_memory(births, options):
     np.testing.assert_allclose(blocks.bse, whole.bse, rtol=1e-9)
 
 
-def test_resamples_of_a_trimmed_joint_fit_agree_with_memory(births):
-    options = {"formula": F, "trim": (0.1, 0.35), "kind": "pairs"}
-    test_joint_refit.agree(*test_joint_refit.both(births[::3].reset_index(drop=True), **options))
-
-
-def test_an_outcome_that_trimming_leaves_constant_is_told(births):
-    """In a joint fit as in others: of the rows that are left."""
-    births, options = births[::6].reset_index(drop=True), {"treat": "mbsmoke", "trim": (0.1, 0.35)}
-    kept = IPWRA.from_formula(F, births, **options).fit()._record.design.in_sample
-    frame = births.assign(bweight=births.bweight.mask(kept & (births.mbsmoke == 1), 3000))
-    for data in (frame, scan(test_joint.cut(frame))):
-        with pytest.warns(DesignWarning, match="does not vary within an arm: it is 3000 in arm '1'"):
-            JRE.from_formula(F, data, **options).fit(cov_type="robust", n_replicates=10, anchor=1.0)
-
-
 @pytest.mark.parametrize("treat, reference", [("mbsmoke", 0), ("dose", "none")])
 @pytest.mark.parametrize("years", [35, 99])
 def test_rows_that_are_predicted_perfectly_are_left_out(births, treat, reference, years):
@@ -137,15 +116,6 @@ def test_rows_that_are_predicted_perfectly_are_left_out(births, treat, reference
     agree(blocks, whole)
     assert blocks.sample_ledger.equals(whole.sample_ledger)
     assert blocks.nobs == len(frame) - q.sum()
-
-
-def test_workers_trim_the_same_rows(births, tmp_path):
-    for k, part in enumerate(shuffled(births, seed=4)):
-        part.to_parquet(tmp_path / f"{k}.parquet")
-    model = IPWRA.from_formula(F, scan(f"{tmp_path}/*.parquet", block_rows=900), treat="mbsmoke", trim="crump")
-    alone, threads = model.fit(), model.fit(n_jobs=2)
-    np.testing.assert_array_equal(alone.params, threads.params)
-    np.testing.assert_array_equal(alone.bse, threads.bse)
 
 
 def test_what_trimming_cannot_do(births):
