@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from causalrisk.errors.aliases import ATTRIBUTES, NAMES, VALUES
+
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -122,3 +124,10 @@ def test_pages_that_the_search_prefers_exist():
     )
     assert len(preferred) > 10
     assert [prefix for prefix in preferred if not any(name.startswith(prefix) for name in known)] == []
+
+
+def test_the_page_for_users_of_others_lists_every_word_that_is_read():
+    page = (ROOT / "docs" / "howto" / "coming_from_stata_r_statsmodels.md").read_text("utf-8")
+    tables = [ATTRIBUTES, *NAMES.values(), *VALUES.values()]
+    rows = [f"| `{', '.join(words.split())}` |" for table in tables for words in table.values()]
+    assert [row for row in rows if row not in page] == []

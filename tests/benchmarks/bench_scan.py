@@ -3,7 +3,7 @@
 The files are written first, 1,000,000 rows each, by a process of its own; the fit runs in another, whose peak resident
 memory is that of the fit. `--memory` fits the same rows in memory instead, which is what a scan is compared with.
 `--n-boot` asks for the bootstrap, `--n-jobs` for threads, `--workers` for a Dask cluster of so many processes on this
-machine; the constants of the cost model are from runs with other covariates and resamples.
+machine.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 
 import causalrisk
-from causalrisk.design.scan.encode import View
 
 FILE_ROWS, GROUP_ROWS = 1_000_000, 250_000
 
@@ -50,27 +48,15 @@ def cluster(workers):
         yield
 
 
-def counted(passes):
-    """Note every pass over the rows that are kept, and let it be made."""
-    made = View.over
-
-    def over(*given):
-        passes.append(time.perf_counter())
-        return made(*given)
-
-    return mock.patch.object(View, "over", over)
-
-
 def fit(folder, args):
-    """Fit once; print the effect, seconds, passes and peak memory."""
+    """Fit once; print the effect, seconds and peak memory."""
     data = causalrisk.scan(f"{folder}/*.parquet", block_rows=args.block_rows)
-    passes = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     formula = "y ~ " + " + ".join(f"x{j + 1}" for j in range(args.covariates))
     options = {"n_jobs": args.n_jobs} | ({"n_boot": args.n_boot} if args.n_boot else {"cov_type": "robust"})
     if args.estimator == "JRE":
         options["n_replicates"] = args.replicates
-    with counted(passes), cluster(args.workers):
+    with cluster(args.workers):
         begun, worked = time.perf_counter(), time.process_time()
         model = getattr(causalrisk, args.estimator).from_formula(
             formula, data.collect() if args.memory else data, treat="d"
@@ -81,7 +67,6 @@ def fit(folder, args):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"{res!r}")
     print(f"model {made - begun:.1f} s, fit {ended - made:.1f} s, {res.nobs / (ended - begun):,.0f} rows a second")
-    print(f"{len(passes)} passes over kept rows")
     print(f"processor (this process) {worked:.1f} s, of it the model {modelled:.1f} s")
     print(f"{res.nobs / worked:,.0f} rows a second of the processor")
     print(f"peak resident memory {peak:,.0f} MB, {before:,.0f} MB of it before the first row")

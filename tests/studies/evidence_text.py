@@ -72,7 +72,7 @@ Between {real_low} and {real_high}: nothing gained, nothing lost.
 Simulated populations are not yours. Simulate around [your own fit](../howto/simulate.md), or
 [compare](../howto/compare.md) the estimators on your data. Nothing here concerns unrecorded confounders. The
 [notebook](../reference/evidence_notebook.md) has every estimator, coverage at n = 200 and settings, the
-[measurements](../reference/measurements.md) rows left out and intervals.
+[measurements](../reference/measurements.md) real data and learners.
 
 {made}
 """
