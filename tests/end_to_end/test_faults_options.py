@@ -246,7 +246,7 @@ def test_fault_65_alpha_is_used(data):
 @pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
 @pytest.mark.parametrize("name", ["n_replicates", "penalty", "objective", "anchor", "replicates", "method"])
 def test_fault_67_options_of_jre_elsewhere(data, estimator, name):
-    with raises_with(TypeError, f"{estimator.__name__}.fit", repr(name), "JRE", f"fit({name}="):
+    with raises_with(TypeError, f"`{name}`", "`JRE`"):
         build(estimator, data).fit(**{name: 1})
 
 
