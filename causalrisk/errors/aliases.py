@@ -165,7 +165,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "robust cov se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
         "n_starts memory bootstrap_replicates": "It is not an option any more. Leave it out.",
-        "anchor share objective penalty spread replicates n_replicates": "It is an option of `JRE` alone.",
+        "anchor share objective penalty spread replicates n_replicates method": "It is an option of `JRE` alone.",
     },
     "event_study": {
         "yname xformla": (
