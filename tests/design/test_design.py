@@ -439,7 +439,7 @@ def test_array_encoder(data):
 
 
 def scanned(frame):
-    return cr.scan(lambda: [frame.iloc[:20], frame.iloc[20:]])
+    return cr.scan([frame.iloc[:20], frame.iloc[20:]])
 
 
 @pytest.mark.parametrize("source", [lambda frame: frame, scanned], ids=["memory", "scan"])
