@@ -120,7 +120,7 @@ def test_rows_that_are_predicted_perfectly_are_left_out(births, treat, reference
 
 def test_what_trimming_cannot_do(births):
     data = in_blocks(shuffled(births, seed=3))
-    with pytest.raises(DesignError, match=r"trimming .* leaves 0 of 4642 rows: no observations left[^$]*Trim less"):
+    with pytest.raises(DesignError, match=r"leaves 0 of 4642 rows"):
         IPWRA.from_formula(F, data, treat="mbsmoke", trim=(0.9, 0.99)).fit()
     frame = births.assign(q=((births.mbsmoke == 1) & (births.mage > 30)) * 1)
     with pytest.raises(SeparationError, match="predicts 'mbsmoke' perfectly"):
