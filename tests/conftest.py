@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
 from pathlib import Path
@@ -18,8 +17,6 @@ from _pytest.doctest import DoctestModule
 
 import causalrisk as cr
 from causalrisk.design import ColumnOptions, design_from_arrays, design_from_formula
-from causalrisk.design.scan import design
-from causalrisk.design.scan.encode import Store, Writer
 from causalrisk.inference.simultaneous import FEW_POINTS, LargestModulus
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -98,47 +95,15 @@ def array_design(endog, exog, treat, *, exog_propensity=None, constant_outcome=F
 
 
 class AsRead(int):
-    """As `block_rows` of a scan that is kept: its blocks stay those that were read."""
+    """As `block_rows` of a scan: its blocks stay those that were read, as any further row is too many."""
+
+    def __lt__(self, other):
+        return True
 
 
 def in_blocks(frames):
-    """A scan whose blocks are these frames in every pass.
-
-    They are coded once. That passes which read and code them anew get the same is tested where scans are (in
-    `tests/design/scan/` and `tests/end_to_end/test_one_path.py`); here it would be nine tenths of the time.
-    """
-    return dataclasses.replace(cr.scan(frames, keep="memory"), block_rows=AsRead(2**20))
-
-
-@dataclasses.dataclass(frozen=True)
-class StoreAsRead(Store):
-    """Rows in the blocks in which they were read: where these begin, and the end of the last."""
-
-    edges: tuple[int, ...]
-
-    def blocks(self):
-        return (self.block(first, stop) for first, stop in itertools.pairwise(self.edges))
-
-
-class WriterAsRead(Writer):
-    """The writer of scans, which `in_blocks` tells to leave the blocks as they are."""
-
-    def __init__(self, *given, **options):
-        super().__init__(*given, **options)
-        self.edges = [0]
-
-    def append(self, block):
-        super().append(block)
-        self.edges.append(self.edges[-1] + len(block.y))
-
-    def finished(self, block_rows):
-        store = super().finished(block_rows)
-        if not isinstance(block_rows, AsRead):
-            return store
-        return StoreAsRead(store.columns, store.places, block_rows, tuple(self.edges))
-
-
-design.Writer = WriterAsRead
+    """A scan whose blocks are these frames."""
+    return dataclasses.replace(cr.scan(frames), block_rows=AsRead(2**20))
 
 
 def simulate(n=400, p=3, seed=0, strength=0.8):

@@ -160,7 +160,7 @@ def numeric_influence(refit, sample, rows, size=1e-4):
     weights = np.repeat(sample.s[:, None], 2 * len(rows) + 1, axis=1)
     weights[rows, 2 * np.arange(len(rows))] += size
     weights[rows, 2 * np.arange(len(rows)) + 1] -= size
-    refits = refit.refit(weights, 0)
+    refits = refit.refit(weights)
     assert (refits.failures == 0).all()
     *moved, full = refits.values.T
     return full, (np.array(moved[0::2]) - np.array(moved[1::2])) / (2 * size) * sample.total

@@ -56,7 +56,7 @@ MODULES["causalrisk.__init__"] = PACKAGE / "__init__.pyi"  # what the package im
 PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
 LATE = {  # imported inside a function: help needs no data
     ("causalrisk.cli", "causalrisk.design.csv_files"),
-    ("causalrisk.cli", "causalrisk.design.formulas.dialects"),
+    ("causalrisk.cli", "causalrisk.design.formulas.foreign"),
 }
 
 

@@ -94,17 +94,7 @@ class Assignment:
 
 
 def arrangements(arm: Arms) -> Arms:
-    """Return all different orders of arms of units.
-
-    Parameters
-    ----------
-    arm : ndarray of int, shape (U,)
-        Arms of the units.
-
-    Returns
-    -------
-    ndarray of int, shape (M, U)
-        An order a row.
+    """Return all different orders of arms of units of shape (U,), one per row of shape (M, U).
 
     Examples
     --------
@@ -154,11 +144,6 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
     -------
     Assignment
         Of rows or of clusters.
-
-    Raises
-    ------
-    OptionError
-        If strata and clusters do not say what could have been permuted, or nothing could have.
     """
     made = _of_rows(design, codes, name) if design.cluster is None else _of_clusters(design, codes, name)
     if arm is not None and design.n_arms > 2:  # other arms stay where they are: a stratum each
@@ -169,7 +154,7 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
     if made.count == 1:
         raise OptionError(
             f"there is no other assignment of {made.words}: in each of these all are of one arm.\n"
-            "Leave strata= out, or take coarser ones: type  strata=data[...]  with their column."
+            "Leave strata= out, or use coarser ones."
         )
     _check_alike(design, made)
     return made
@@ -196,16 +181,14 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str) -> Assignme
         return _of_rows(design, within, f"{of}, {name}")
     if several.any():
         raise OptionError(
-            f"the treatment varies within {int(several.sum())} of {count} clusters of {of!r} and is one in each other: "
-            "neither whole clusters nor rows within each of them were assigned.\n"
-            f"Type  strata={of!r}  to permute within clusters where it varies."
+            f"the treatment varies within {int(several.sum())} of {count} clusters of {of!r} and is constant in the "
+            f"others.\nUse `strata={of!r}` to permute within clusters where it varies."
         )
     split = _varies_within(cluster, count, codes)
     if split.any():
         raise OptionError(
             f"clusters of {of!r} were assigned as a whole, and {int(split.sum())} of {count} are in several strata of "
-            f"{name}.\nLeave strata= out, or type  strata=data[...]  with a column that is the same in all rows of a "
-            "cluster."
+            f"{name}.\nLeave strata= out, or give a column that is constant in each cluster."
         )
     first = np.unique(cluster, return_index=True)[1]
     words = f"the {count} clusters ({of}) as a whole"
@@ -229,7 +212,6 @@ def _check_alike(design: Design, made: Assignment) -> None:
     scores = design.score.T[1:].round(SAME_SCORE)
     if any(_varies_within(stratum, int(stratum.max()) + 1, column).any() for column in scores):
         raise OptionError(
-            f"the known probabilities of treatment ({design.score_name!r}) differ among {made.words}, which change "
-            "places in a permutation as if theirs were the same.\n"
-            f'Type  strata="{design.score_name}", data=data  for rows of the same probability.'
+            f"the known probabilities of treatment ({design.score_name!r}) differ among {made.words}, which are "
+            f'permuted.\nUse `strata="{design.score_name}", data=data`.'
         )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
-from causalrisk.design.dtypes import listing, missing_mask, numbers, plain
+from causalrisk.design.dtypes import missing_mask, numbers, plain
 from causalrisk.design.encoders import (
     INDICATOR,
     ArrayEncoder,
@@ -22,7 +22,7 @@ from causalrisk.design.encoders import (
     fill_covariates,
     with_indicators,
 )
-from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse
+from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse, right_side
 from causalrisk.design.formulas.scope import collect, resolve
 from causalrisk.design.formulas.terms import codes_of, in_formula, quoted
 from causalrisk.design.rank import check_magnitude
@@ -83,18 +83,7 @@ class Models:
 
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
-    """List each variable once, with the models that use it.
-
-    Parameters
-    ----------
-    outcome, propensity : mapping of str to Series
-        Variables of either model.
-
-    Returns
-    -------
-    list of Source
-        Variables of the outcome model first; one that is the same in both is used in "outcome, propensity".
-    """
+    """List each variable once, with the models that use it, those of the outcome first."""
     sources = []
     for name, values in outcome.items():
         both = name in propensity and (values is propensity[name] or values.equals(propensity[name]))
@@ -104,18 +93,18 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 
 def _drawn(
-    sources: Sequence[Source], by: ByRows, index: pd.Index, columns: ColumnOptions, notes: list[str], call: str
+    sources: Sequence[Source], by: ByRows, index: pd.Index, columns: ColumnOptions, notes: list[str]
 ) -> tuple[Rows, Coding]:
-    """Draw the sample, and code the treatment of its rows; `call` is how messages begin the call to type."""
+    """Draw the sample, and code the treatment of its rows."""
     rows, treat = draw_rows(sources, by, index, columns.missing), by.treat
     notes += check_drawn(rows.lines, len(rows.keep), rows.n, by)
     _check_arms_left(treat, rows, sources, notes)
     asked = {"treated": columns.treated, "reference": columns.reference, "levels": columns.levels}
-    return rows, code_levels(rows.of(treat.values), treat.name, **asked, call=call)
+    return rows, code_levels(rows.of(treat.values), treat.name, **asked)
 
 
 def _check_arms_left(treat: Source, rows: Rows, sources: Sequence[Source], notes: list[str]) -> None:
-    """Say that a variable is missing in all rows of an arm, so that none is left; refuse it where only one arm is."""
+    """Say that a variable is missing in all rows of an arm, so that none is left."""
     if rows.n == len(rows.keep):
         return
     kept = set(rows.of(treat.values).dropna().unique())
@@ -124,20 +113,15 @@ def _check_arms_left(treat: Source, rows: Rows, sources: Sequence[Source], notes
         lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]
         if level in kept or not lost:
             continue
-        text = f"{lost[0]!r} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}, "
-        if len(kept) < 2:
-            raise DesignError(
-                f"{text}so that one arm is left; expected rows of two.\n"
-                f'Type  data[data["{treat.name}"] == {show(level)}]  to see them: was it recorded for that arm?'
-            )
-        notes.append(f"{text}so that no row of this arm is left. Leave these rows out of the data to silence this.")
+        notes.append(
+            f"{lost[0]!r} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}, so this arm is "
+            "left out. Leave these rows out of the data to silence this."
+        )
 
 
-def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str], *, scanned: bool = False) -> np.ndarray | None:
-    """Return the offset of the rows to keep, maybe of a scan; `roles` are the names of treatment and outcome."""
-    if by.offset is None:
-        return None
-    return read_offset(by.offset._replace(values=by.offset.values[keep]), roles, scanned=scanned)
+def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndarray | None:
+    """Return the offset of the rows to keep; `roles` are the names of treatment and outcome."""
+    return None if by.offset is None else read_offset(by.offset._replace(values=by.offset.values[keep]), roles)
 
 
 @one_blas_thread()
@@ -223,23 +207,13 @@ def design_from_arrays(
     -------
     Design
         Frozen arrays on one estimation sample; its formulas are None.
-
-    Raises
-    ------
-    DesignError
-        If the arrays do not describe a model that can be fitted.
-    OptionError
-        If an option has a value that is not allowed.
-    TypeError
-        If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
         raise OptionError(
-            'missing="indicator" is of formulas, whose covariates it fills in; arrays are taken as they are.\n'
-            'Type  from_formula("y ~ x1 + x2", data, treat="d", missing="indicator").'
+            'missing="indicator" needs formulas.\n'
+            'Use `from_formula("y ~ x1 + x2", data, treat="d", missing="indicator")`.'
         )
-    _check_order(exog, columns.treat)
     given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in BY_ROW))
     plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
     index = next((values.index for values in given if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
@@ -253,10 +227,10 @@ def design_from_arrays(
             if name in design:
                 raise DesignError(
                     f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
-                    f'Leave it out:  {what}.drop(columns="{name}").'
+                    f'Use `{what}.drop(columns="{name}")`.'
                 )
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
-    rows, coding = _drawn(sources, by, index, columns, notes, "Model(endog, exog, treat, ")
+    rows, coding = _drawn(sources, by, index, columns, notes)
 
     def matrix(given: Mapping[str, pd.Series]) -> np.ndarray:
         return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
@@ -273,17 +247,6 @@ def design_from_arrays(
         propensity_formula=None,
     )
     return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
-
-
-def _check_order(exog: Any, treat: Any) -> None:
-    """Refuse the treatment in the place of the covariates, which other packages have second."""
-    covariates: tuple[int, ...] = getattr(exog, "shape", ())
-    treatment: tuple[int, ...] = getattr(treat, "shape", ())
-    if len(covariates) == 1 and len(treatment) == 2 and treatment[1] > 1:
-        raise DesignError(
-            f"treat has {treatment[1]} columns and exog one; expected them the other way round.\n"
-            "Type  endog=y, exog=X, treat=d."
-        )
 
 
 @dataclass(frozen=True)
@@ -377,15 +340,6 @@ def design_from_formula(
     -------
     Design
         Frozen arrays on one estimation sample.
-
-    Raises
-    ------
-    DesignError
-        If the data and formulas do not describe a model that can be fitted.
-    OptionError
-        If an option has a value that is not allowed.
-    TypeError
-        If an argument is of a type that is not accepted.
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
@@ -394,8 +348,7 @@ def design_from_formula(
     if columns.missing == INDICATOR:
         formulas = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
-    call = f"from_formula(..., treat={show(by.treat.name)}, "
-    rows, coding = _drawn(sources, by, table.index, columns, notes, call)
+    rows, coding = _drawn(sources, by, table.index, columns, notes)
     models = formula_models(formulas, by.treat.name, coding, sources, rows)
     if models.observation is not None:
         rows = rows.with_kept(UNRECORDED, models.endog_name, int((~models.observation.recorded).sum()))
@@ -414,41 +367,25 @@ def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, An
     rows = draw_rows(needed, by, table.index, INDICATOR)
     weights = rows.keep.astype(float) if rows.weights is None else np.where(rows.keep, rows.weights, 0.0)
     whole, filled = fill_covariates(table, formulas.models, names, weights)
-    known = {"treatment": by.treat.name}
-    return Formulas.of([with_indicators(model, filled, known) for model in formulas.models], whole, frame, filled)
+    return Formulas.of([with_indicators(model, filled) for model in formulas.models], whole, frame, filled)
 
 
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
-    """Refuse a propensity model without covariates that nobody asked for: its weights would all be the same.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    propensity, propensity_score
-        Arguments of the caller.
-
-    Raises
-    ------
-    DesignError
-        If neither was given and the outcome formula has no covariates to take.
-    """
+    """Refuse a propensity model without covariates that nobody asked for; the arguments are the caller's."""
     if propensity is None and propensity_score is None and set(design.propensity_names) <= {"Intercept"}:
         raise DesignError(
-            f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given; expected "
-            "covariates in one of them, for without them the effect is the raw difference.\n"
-            'Type  propensity="x1 + x2", or  propensity="1"  if the treatment was assigned by chance alone.'
+            f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given: the effect would "
+            'be the raw difference.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.'
         )
 
 
-def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> Formula:
+def _outcome_formula(text: Any, notes: list[str]) -> Formula:
     outcome = parse(text, "outcome", notes)
     if len(outcome.left) != 1 or not outcome.uses("left"):
         found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
-        alone = f'"{outcome.text} ~ 1"  if it is the outcome, or  ' if outcome.text.isidentifier() else ""
         raise DesignError(
             f"the outcome formula {outcome.text!r} has {found}; expected one outcome.\n"
-            f'Type  {alone}"<outcome> ~ {outcome.right_text}".'
+            f'Use `"<outcome> ~ {outcome.right_text}"`.'
         )
     return outcome
 
@@ -456,39 +393,20 @@ def _outcome_formula(text: Any, notes: list[str], known: Mapping[str, str]) -> F
 def read_formulas(
     formula: Any, propensity: Any, columns: ColumnOptions, data: Any, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[Formulas, Table]:
-    """Parse both formulas and look up their names.
+    """Parse both formulas, and that of the observation, and look up their names; return all columns there are too.
 
-    Parameters
-    ----------
-    formula, propensity : str
-        Outcome formula and propensity formula; None for the latter means the outcome's right-hand side.
-    columns : ColumnOptions
-        The treatment, for messages, and the formula of the model of whether the outcome is observed.
-    data : DataFrame, mapping or None
-        The caller's data.
-    frame : mapping of str to object
-        The caller's variables.
-    notes : list of str
-        Lines are appended for parts of a formula that probably mean something else.
-
-    Returns
-    -------
-    Formulas
-        The formulas and the meaning of their names.
-    Table
-        All columns there are.
+    `propensity` may be None for the outcome's right-hand side; `frame` are the caller's variables.
     """
-    known = {"treatment": columns.treat} if isinstance(columns.treat, str) else {}
     try:
-        outcome = _outcome_formula(formula, notes, known)
+        outcome = _outcome_formula(formula, notes)
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
             assigned = parse(propensity, "propensity", notes)
         if data is None:
-            _check_data(outcome, frame, known)
+            _check_data(outcome, frame)
         models = [outcome, assigned]
         if columns.observed is not None:
-            models.append(_observation_formula(columns.observed, notes))
+            models.append(right_side(columns.observed, "observation", notes))
         table = collect(data, frame, models, notes)
         formulas = Formulas.of(models, table, frame)
     except DesignError as error:
@@ -506,117 +424,51 @@ def read_formulas(
     return formulas, table
 
 
-def _observation_formula(observed: Any, notes: list[str]) -> Formula:
-    """Parse the formula of the observation model, which has nothing on the left."""
-    seen = parse(observed, "observation", notes)
-    if seen.left:
-        raise DesignError(
-            f"the observation formula {seen.text!r} has a left-hand side; whether the outcome is missing is what it is "
-            f'a model of.\nType  observed="{seen.right_text}".'
-        )
-    return seen
-
-
-def _check_data(outcome: Formula, frame: Mapping[str, Any], known: Mapping[str, str]) -> None:
+def _check_data(outcome: Formula, frame: Mapping[str, Any]) -> None:
     """Refuse a formula whose outcome is not in the caller's scope: the data were forgotten."""
     names = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
     if names and not any(is_column(frame.get(name)) for name in names):
-        treat = f", treat={show(known['treatment'])}" if "treatment" in known else ""
         raise DesignError(
-            f"data= is missing, and the outcome of {outcome.text!r} is no array where the call is made; expected "
-            f"a data frame.\nType  from_formula({show(outcome.text)}, data{treat}, ...)  with your data."
+            f"data= is missing, and the outcome of {outcome.text!r} is no array where the call is made.\n"
+            f"Use `from_formula({show(outcome.text)}, data, ...)`."
         )
 
 
 def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     """Refuse the treatment or the period among the covariates, and the outcome on any right-hand side.
 
-    Parameters
-    ----------
-    formulas : Formulas
-        Both formulas.
-    treat : str
-        Name of the treatment.
-    did : DiD, optional
-        Where the outcomes before the treatment are; these may be covariates.
-
-    Raises
-    ------
-    DesignError
-        Naming the variable and the formula.
+    Outcomes before the treatment, which `did` says, may be covariates.
     """
-    outcome, assigned = formulas.outcome, formulas.assigned
-    left, right, assign = formulas.left, formulas.right, formulas.assign
+    outcome, assigned, left = formulas.outcome, formulas.assigned, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
         raise DesignError(
-            f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left; "
-            f'expected the treatment or nothing.\nType  propensity="{assigned.right_text}".'
+            f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left.\n"
+            f'Use `propensity="{assigned.right_text}"`.'
         )
-    if treat in left.variables:
+    if treat in left:
         raise DesignError(
-            f"treatment {treat!r} is the outcome of {outcome.text!r}; expected the outcome there, as the weights and "
-            f'the effect are estimated in one call.\nType  "<outcome> ~ {outcome.right_text}".'
+            f"treatment {treat!r} is the outcome of {outcome.text!r}; expected the outcome there.\n"
+            f'Use `"<outcome> ~ {outcome.right_text}"`.'
         )
-    period = did.time if did is not None and did.cross_sections else None
-    own_models = "each arm has its own outcome model"
-    reasons = (own_models, own_models, "it would predict itself")
-    for scope, formula, reason in zip((left, right, assign), (outcome, outcome, assigned), reasons, strict=True):
-        if treat in scope.variables:
-            raise DesignError(
-                f"treatment {treat!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
-                f"{reason}.\nTake {treat} out of the formula; treat= is enough."
-            )
-        if period in scope.variables:
-            raise DesignError(
-                f"time {period!r} is in the {formula.model} formula {formula.text!r}; expected covariates only, as "
-                f"each period has outcome models of its own.\nTake {period} out of the formula; did= is enough."
-            )
-    earlier = set[str]() if did is None else names_before(outcome.text, did) & set(left.variables)
-    for name in left.variables:
-        if name in earlier:
-            continue
-        if formulas.seen is not None and formulas.observed is not None and name in formulas.seen.variables:
-            raise DesignError(
-                f"outcome {name!r} is in observed={formulas.observed.text!r}; expected what is known of every row, as "
-                f"the outcome is missing in some.\nTake {name} out of it."
-            )
-        for scope, formula in ((right, outcome), (assign, assigned)):
+    earlier = names_before(outcome.text, did) & set(left)
+    outcomes = [("outcome", name) for name in left if name not in earlier]
+    refused = [("treatment", treat), *outcomes]
+    if did is not None and did.cross_sections:
+        refused.append(("time", str(did.time)))
+    sides = [(outcome, formulas.right, refused), (assigned, formulas.assign, refused)]
+    if formulas.observed is not None and formulas.seen is not None:
+        sides.append((formulas.observed, formulas.seen, outcomes))
+    for formula, scope, others in sides:
+        for kind, name in others:
             if name in scope.variables:
-                before = "(A change from a baseline: make it a column of its own first.)"
-                if earlier:
-                    before = f"(The outcome before the treatment is {listing(sorted(earlier))}.)"
                 raise DesignError(
-                    f"outcome {name!r} is on the right-hand side of the {formula.model} formula {formula.text!r}; "
-                    f"expected variables that the treatment cannot change.\nTake {name} out of it. {before}"
+                    f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}; expected covariates only.\n"
+                    f"Take {name} out of it."
                 )
 
 
 def formula_models(formulas: Formulas, treat: str, coding: Coding, sources: Sequence[Source], rows: Rows) -> Models:
-    """Build both models on the rows of the estimation sample, and that of the observation.
-
-    Parameters
-    ----------
-    formulas : Formulas
-        Both formulas.
-    treat : str
-        Name of the treatment.
-    coding : Coding
-        Arms of the rows in the sample.
-    sources : sequence of Source
-        All their variables.
-    rows : Rows
-        The rows in the sample.
-
-    Returns
-    -------
-    Models
-        Outcome and both matrices with all columns.
-
-    Raises
-    ------
-    DesignError
-        If a model cannot use a variable or a term.
-    """
+    """Build both models, all columns, on the rows of the estimation sample, and that of the observation."""
     outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
     codes = codes_of(outcome) | codes_of(assigned)
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
@@ -660,9 +512,8 @@ def _observation(
         columns[name] = plain(rows.of(values), name, name in codes)
         if np.array_equal(columns[name].to_numpy(), recorded) or np.array_equal(columns[name].to_numpy(), ~recorded):
             raise DesignError(
-                f"{name!r} in observed={formula.text!r} says which outcomes are missing; expected the formula of a "
-                "model of that. Which are missing is seen from the outcome itself.\n"
-                'Type  observed="x1 + x2"  with what tells why outcomes are missing, the treatment too.'
+                f"{name!r} in observed={formula.text!r} says which outcomes are missing; expected what explains it.\n"
+                'Use `observed="x1 + x2"`; which outcomes are missing is seen from the outcome itself.'
             )
     check_levels(rows.n, columns, codes, formula.model)
     encoder = FormulaEncoder(formula, Scope(columns, scope.constants))
@@ -681,7 +532,7 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
     if y.shape[1] != 1:
         raise DesignError(
             f"outcome {outcome.left[0].name()!r} has {y.shape[1]} columns; expected one.\n"
-            f'Name a single numeric column:  "<outcome> ~ {outcome.right_text}".'
+            f'Use `"<outcome> ~ {outcome.right_text}"`.'
         )
     values[seen] = y[:, 0]
     return values

@@ -16,14 +16,23 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype, is_scalar
 
 from causalrisk.design.design import Design
-from causalrisk.design.dtypes import listing, missing_mask, plain
+from causalrisk.design.dtypes import check_complete, listing, missing_mask, plain
 from causalrisk.design.encoders import Encoder, FormulaEncoder
-from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse
+from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse, right_side
 from causalrisk.design.formulas.scope import resolve
 from causalrisk.design.formulas.terms import coded_names, in_formula, parsed, uses
 from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import cluster_codes, ways_of
-from causalrisk.design.tables import Table, align, as_pandas, as_table, find_column, matched_rows, nearest
+from causalrisk.design.tables import (
+    Table,
+    align,
+    as_pandas,
+    as_table,
+    condition_names,
+    find_column,
+    matched_rows,
+    nearest,
+)
 from causalrisk.errors import DesignError, OptionError
 
 MANY_LEVELS = 20
@@ -73,11 +82,6 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     -------
     Moderators
         The columns on the estimation sample.
-
-    Raises
-    ------
-    DesignError
-        If a variable is unknown, misses values in the sample, or has too many values to be a grouping.
     """
     table = data_on_sample(design, data)
     if isinstance(by, str) and by.lstrip().startswith("~"):
@@ -87,8 +91,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         if len(values) > MANY_LEVELS:
             raise DesignError(
                 f"group {name!r} has {len(values)} values; expected at most {MANY_LEVELS} groups.\n"
-                f'Type  effects_by("~ {name}")  for how the effect changes along it, or cut it into groups with '
-                "pandas.cut."
+                f'Use `effects_by("~ {name}")`, or groups by `pandas.cut`.'
             )
     codes = np.stack([codes for codes, _, _ in coded], axis=1)
     found, groups = np.unique(codes, axis=0, return_inverse=True)
@@ -96,34 +99,11 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     combined = [tuple(values[k] for k, (_, values, _) in zip(row, coded, strict=True)) for row in found]
     names = tuple(combined) if several else tuple(row[0] for row in combined)
     levels = tuple(name for _, _, name in coded)
-    if several and len(set(levels)) < len(levels):
-        raise DesignError(
-            f"groups {listing(levels)} have a name twice; expected different variables.\n"
-            'Name each once, as in  by=["sex", "region"], or give a Series another name.'
-        )
     return Moderators(indicators, names, levels, True)
 
 
 def strata(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, str]:
-    """Return the numbers of the strata that variables make, however many.
-
-    Parameters
-    ----------
-    design, by, data
-        As in `moderators`, without formulas.
-
-    Returns
-    -------
-    codes : ndarray of int, shape (n,)
-        Stratum of each row of the design.
-    name : str
-        The variables.
-
-    Raises
-    ------
-    DesignError
-        If a variable is unknown or misses values in the sample.
-    """
+    """Return the number of the stratum of each row, (n,), by variables as in `moderators`, and their names."""
     coded, _ = _coded(design, by, data_on_sample(design, data), data is None)
     codes = np.stack([codes for codes, _, _ in coded], axis=1)
     return np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1), ", ".join(name for _, _, name in coded)
@@ -142,12 +122,12 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
 
 def _coded_variable(design: Design, by: Any, table: Table, only_formulas: bool) -> Coded:
     if isinstance(by, str):
-        values, name = _named(by, table, only_formulas)
+        values, name = _named(by, "group", table, only_formulas)
     else:
         own = getattr(by, "name", None)
         name = "group" if own is None else str(own)
         values = _values_on_sample(design, by, name)
-    _check_complete(values, name)
+    check_complete(values, f"group {name!r}")
     codes, levels = pd.factorize(np.asarray(values, dtype=object), sort=True)
     column = plain(values, name, codes=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -167,25 +147,8 @@ def _values_on_sample(design: Design, values: Any, name: str) -> pd.Series:
 def clustered(design: Design, groups: Any) -> Design:
     """Return a design with clusters.
 
-    Parameters
-    ----------
-    design : Design
-        The data, without clusters.
-    groups : str, array-like, or two of them
-        Name of a variable of the formulas, or one value per row of the data or of the sample; two of them, in a list or
-        in two columns, for two-way clusters.
-
-    Returns
-    -------
-    Design
-        The same data.
-
-    Raises
-    ------
-    DesignError
-        If a variable is unknown or misses values.
-    OptionError
-        If it has clusters already.
+    `groups` are the name of a variable of the formulas, or one value per row of the data or of the sample; two of them,
+    in a list or in two columns, for two-way clusters.
     """
     if design.cluster is not None or design.survey is not None:
         own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
@@ -202,37 +165,23 @@ def clustered(design: Design, groups: Any) -> Design:
 def _cluster(design: Design, groups: Any, default: str) -> tuple[np.ndarray, pd.Index]:
     """Codes of the clusters of the rows, shape (n,), and the clusters under their name."""
     if isinstance(groups, str):
-        table = data_on_sample(design)
-        if groups not in table:
-            raise DesignError(
-                f"groups={groups!r} is in neither formula of the model, which keeps no other columns.\n"
-                f'Type  from_formula(..., cluster={groups!r}), or give the column itself:  data["{groups}"].'
-            )
-        values, name = table.column(groups), groups
+        values, name = _named(groups, "groups", data_on_sample(design), True)
     else:
         own = getattr(groups, "name", None)
         name = default if own is None else str(own)
         values = _values_on_sample(design, groups, name)
-    _check_complete(values, name)
+    check_complete(values, f"cluster {name!r}")
     return cluster_codes(values, name)
 
 
-def _named(name: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
-    """Find a variable by name; of a missing one say where else it could be."""
+def _named(name: str, role: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
+    """Find a variable by name."""
     if only_formulas and name not in table:
-        inside = [word for word in re.findall(r"\w+", name) if word in table]
-        if inside and re.search("[<>]|[=!]=", name):
-            raise DesignError(
-                f"group {name!r} is a condition; expected a variable, or one value per row.\n"
-                f"Type  by=data.eval({name!r})."
-            )
-        if inside:
-            raise DesignError(f'group {name!r} is no variable; expected its name alone.\nType  by="{inside[0]}".')
+        typed = f"data.eval({name!r})" if condition_names(name) else f'data["{name}"]'
         raise DesignError(
-            f"group {name!r} is in neither formula of the model; known are {listing(table.names)}.\n"
-            "Type  data=data  with the data the model was made from."
+            f"{role} {name!r} is in neither formula of the model; known are {listing(table.names)}.\nUse `{typed}`."
         )
-    return find_column(name, role="group", default="group", table=table, frame={}, notes=[])
+    return find_column(name, role=role, default=role, table=table, frame={}, notes=[])
 
 
 def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
@@ -273,10 +222,7 @@ def _known(design: Design) -> Table:
 def _on_sample(design: Design, table: Table) -> Table:
     """Return the rows of the data that are in the sample."""
     if len(table.index) != len(design.in_sample):
-        raise DesignError(
-            f"data has {len(table.index)} rows, the model was made from {len(design.in_sample)}; expected the same "
-            "data.\nType  data=  with the DataFrame that from_formula was given."
-        )
+        raise _other_data(f"data has {len(table.index)} rows, and the model was made from {len(design.in_sample)}")
     rows = np.flatnonzero(design.in_sample)
     position = matched_rows(table.index, design.in_sample.index)
     rows = rows if position is None else position[rows]
@@ -287,16 +233,14 @@ def _on_sample(design: Design, table: Table) -> Table:
     shared = {name: values for name, values in known.items() if name in found}
     changed = [name for name, values in shared.items() if not _same(values, found[name])]
     if changed:
-        raise DesignError(
-            f"{listing(changed)} of data differ from what the model was made from; expected the same rows, in the same "
-            "order or with the same labels.\nType  data=  with the DataFrame that from_formula was given."
-        )
+        raise _other_data(f"{listing(changed)} of data differ from what the model was made from")
     if position is None and not shared and not isinstance(table.index, pd.RangeIndex):
-        raise DesignError(
-            "data has other row labels than the data of the model and no variable of its formulas, so rows cannot be "
-            "matched.\nType  data=data.reset_index(drop=True)  if its rows are in the same order."
-        )
+        raise _other_data("data has other row labels than the data of the model and no variable of its formulas")
     return Table(design.index, None, found)
+
+
+def _other_data(found: str) -> DesignError:
+    return DesignError(f"{found}.\nUse `data=` with the rows that from_formula was given.")
 
 
 def _same(values: pd.Series, others: pd.Series) -> bool:
@@ -313,21 +257,12 @@ def _projection(design: Design, text: str, table: Table) -> Moderators:
     formula = parse(text.lstrip().removeprefix("~"), "effects_by", [])
     scope = resolve(formula, table, {}, "right")
     for name, values in scope.variables.items():
-        _check_complete(values, name)
+        check_complete(values, f"group {name!r}")
     encoder = FormulaEncoder(formula, scope)
     matrix = encoder.sample_matrix(design.n)
     keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
     kept = encoder.keeping(keep)
     return Moderators(matrix[:, keep], kept.names, (f"~ {formula.right_text}",), False, kept)
-
-
-def _check_complete(values: pd.Series, name: str) -> None:
-    absent = missing_mask(values)
-    if absent.any():
-        raise DesignError(
-            f"group {name!r} is missing in {int(absent.sum())} rows of the sample, such as "
-            f"{listing(values.index[absent])}; expected a value in each.\nFill these in, or fit without these rows."
-        )
 
 
 @dataclass(frozen=True)
@@ -388,17 +323,7 @@ class Covariate:
 
 
 def reader_name(code: str) -> str:
-    """Return a factor of a formula as a reader knows it.
-
-    Parameters
-    ----------
-    code : str
-        Code of the factor.
-
-    Returns
-    -------
-    str
-        Without ``C()``, ``Q()`` and ``I()``; powers with ^.
+    """Return a factor of a formula as a reader knows it: without ``C()``, ``Q()`` and ``I()``, powers with ^.
 
     Examples
     --------
@@ -422,28 +347,10 @@ def reader_name(code: str) -> str:
 
 
 def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = None) -> list[Covariate]:
-    """Return the columns of a formula's right-hand side, every level of a factor among them.
+    """Return the columns of a formula's right-hand side on n rows, every level of a factor among them, no constant.
 
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    scope : Scope
-        Meaning of its names; variables may miss values.
-    n : int
-        Number of rows.
-    most : int, optional
-        Levels that a term may have.
-
-    Returns
-    -------
-    list of Covariate
-        Term by term, without the constant. A factor of two levels has one column, for its second level.
-
-    Raises
-    ------
-    DesignError
-        If a term cannot be evaluated, or has too many levels.
+    Variables may miss values; a factor of two levels has one column, for its second level. A DesignError for a term of
+    more than `most` levels.
     """
     found = []
     for term in formula.right:
@@ -454,10 +361,10 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if term.factors and keep.any():
             if most is not None:  # of variables before their levels are coded, of functions of them after
-                _check_listed(_levels_of(term, known, codes), most, known)
+                _check_listed(_levels_of(term, known, codes), most)
             factors = factor_values(term, formula, Scope(known, scope.constants))
             if most is not None:
-                _check_listed({f.code: 1 if f.levels is None else len(f.levels) for f in factors}, most, known)
+                _check_listed({f.code: 1 if f.levels is None else len(f.levels) for f in factors}, most)
             found += _products(factors, keep)
     return found
 
@@ -472,45 +379,25 @@ def _levels_of(term: Any, variables: Mapping[str, pd.Series], coded: Container[s
     }
 
 
-def _check_listed(counts: Mapping[str, int], most: int, variables: Container[str]) -> None:
-    """Raise a DesignError where the factors of a term, with their levels, have more than a reader can take in."""
+def _check_listed(counts: Mapping[str, int], most: int) -> None:
+    """Refuse a term whose factors, with their levels, have more than a reader can take in."""
     levels = math.prod(counts.values())
     if levels > most:
-        name = reader_name(max(counts, key=lambda code: counts[code]))
-        product = " * ".join(map(reader_name, counts))
-        found = f"{product!r} has {levels:,} levels, each a row of the table; expected at most {most}."
-        if name not in variables:
-            raise DesignError(f"{found}\nLeave it out, or give it fewer levels.")
-        column = f'data["{name}"]'
         raise DesignError(
-            f"{found}\nLeave it out, or put all but the most frequent levels together:\n"
-            f"Type  frequent = {column}.value_counts().index[:20]; {column} = {column}.astype(object)"
-            f'.where({column}.isin(frequent) | {column}.isna(), "other").'
+            f"{' * '.join(map(reader_name, counts))!r} has {levels:,} levels, each a row of the table; expected at "
+            f"most {most}.\nLeave it out, or give it fewer levels."
         )
 
 
 def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:
-    """Return the covariates of both models, each once, the propensity model's first.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    keep : ndarray of bool, shape (n,)
-        The rows to return.
-    of_observation : bool
-        Whether to add the covariates of the observation model, but the treatment and its products.
-
-    Returns
-    -------
-    list of Covariate
-        On the rows kept. Of a design made from arrays these are its columns but the constant.
-    """
-    columns = _of_models(design, of_observation)
+    """Return the covariates of the models, each once, on the rows to keep (n,), without constants."""
+    columns = covariates_of_block(design, of_observation=of_observation)
     return [c for c in (columns if keep.all() else on_rows(columns, keep)) if c.varies]
 
 
-def _of_models(design: Design, of_observation: bool, variables: pd.DataFrame | None = None) -> list[Covariate]:
+def covariates_of_block(
+    design: Design, variables: pd.DataFrame | None = None, of_observation: bool = False
+) -> list[Covariate]:
     """Return the covariates of the models, each once, on the sample or on rows with the variables of all formulas.
 
     Terms with the treatment, which only an observation model has, are left out.
@@ -547,94 +434,22 @@ def on_rows(covariates: Sequence[Covariate], rows: np.ndarray | slice) -> list[C
     return [replace(c, column=some[id(c.column)]) for c in covariates]
 
 
-def covariates_of_block(design: Design, variables: pd.DataFrame, of_observation: bool = False) -> list[Covariate]:
-    """Return the covariates of both models on some of the rows, coded as on all of them.
-
-    Parameters
-    ----------
-    design : Design
-        The data, with formulas.
-    variables : DataFrame, shape (n, k)
-        The variables of all formulas on these rows.
-    of_observation
-        As in `covariates_of_design`.
-
-    Returns
-    -------
-    list of Covariate
-        The covariates of `covariates_of_design`, in their order, and constant ones.
-    """
-    return _of_models(design, of_observation, variables)
-
-
 def covariates_in(covariates: Any, table: Table, most: int | None = None) -> list[Covariate]:
-    """Return the columns that were asked for.
-
-    Parameters
-    ----------
-    covariates : str, sequence of str, or None
-        A one-sided formula ("~ age + C(race)"), names of variables, or None for all of the table.
-    table : Table
-        The variables.
-    most : int, optional
-        Levels that a variable or a product may have.
-
-    Returns
-    -------
-    list of Covariate
-        On the index of the table.
-
-    Raises
-    ------
-    DesignError
-        If a name is unknown, or a variable has too many levels.
-    OptionError
-        If a formula has a left-hand side.
-    """
-    if covariates is None:
-        covariates = list(table.names)
+    """Return the columns of a one-sided formula ("~ age + C(race)"), of names, or of all of the table by None."""
     if isinstance(covariates, str):
-        if "~" in covariates and covariates.split("~", 1)[0].strip():
-            left, right = covariates.split("~", 1)
-            raise OptionError(
-                f"the covariates {covariates!r} have {left.strip()!r} on the left; expected a one-sided formula.\n"
-                f'Type  "~{right}".'
-            )
         text = covariates.strip().removeprefix("~")
     else:
-        names = [str(name) for name in covariates]
+        names = [str(name) for name in (table.names if covariates is None else covariates)]
         for name in names:
             if name not in table:
                 raise DesignError(f"{name!r} is not a column of the data.\n{nearest(name, table.names)}")
-        if not names:
-            raise OptionError('there are no covariates; expected at least one.\nType  ["age"]  with names of yours.')
         text = " + ".join(map(in_formula, names))
-    formula = parse(text, "covariates", [])
+    formula = right_side(text, "covariates", [])
     return covariates_of(formula, resolve(formula, table, {"np": np}, "right"), len(table.index), most)
 
 
 def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
-    """Return covariates of a table that are not in the models.
-
-    Parameters
-    ----------
-    design : Design
-        The data of the fit.
-    also : str, sequence of str, or DataFrame
-        A one-sided formula, names of variables, or the variables themselves, with the rows of the data.
-    data : DataFrame or mapping, optional
-        The data the model was made from; needed for variables that are in neither of its formulas.
-
-    Returns
-    -------
-    list of Covariate
-        On the sample.
-
-    Raises
-    ------
-    DesignError
-        If a variable is unknown or misses values in the sample.
-    """
+    """Return covariates that are not in the models, by a formula, names, or a frame with the data's rows."""
     given = as_pandas(also)
     if isinstance(given, pd.DataFrame):
         also, data = [str(name) for name in given.columns], given
@@ -644,34 +459,17 @@ def further_covariates(design: Design, also: Any, data: Any) -> list[Covariate]:
     except DesignError as error:
         if data is not None:
             raise
-        found_out = str(error).rpartition("\n")[0] or str(error)
-        raise DesignError(f"{found_out}\nType  data=  with the data the model was made from.") from error
+        raise DesignError(f"{str(error).splitlines()[0]}\nUse `data=` with the data of the model.") from error
     for covariate in found:
-        absent = np.isnan(covariate.values)
-        if absent.any():
-            raise DesignError(
-                f"covariate {covariate.term!r} is missing in {int(absent.sum())} rows of the sample, such as "
-                f"{listing(design.index[absent])}; expected a value in each.\n"
-                "Fill these in, or leave it out of also=; causalrisk.table_one counts what is missing."
-            )
+        check_complete(pd.Series(covariate.values, design.index), f"covariate {covariate.term!r}")
     return found
 
 
 def with_products(covariates: Sequence[Covariate], squared: Container[str] | None = None) -> list[Covariate]:
-    """Return covariates, the squares of the non-binary ones, and the products of all pairs.
+    """Return covariates, the squares of the non-binary ones, and the products of all pairs, without constant columns.
 
-    Parameters
-    ----------
-    covariates : sequence of Covariate
-        The covariates; levels of one factor, and a variable and its own powers, are not multiplied.
-    squared : container of str, optional
-        Names of the covariates to square, where the rows are a block of others.
-
-    Returns
-    -------
-    list of Covariate
-        Covariates, then squares, then products, without duplicates, and without constant columns
-        but where the rows are a block of others.
+    Levels of one factor, and a variable and its own powers, are not multiplied. Of a block of rows `squared` names the
+    covariates to square, and constant columns stay.
     """
     numbers = [c for c in covariates if (not c.binary if squared is None else c.name in squared)]
     squares = [Covariate(f"{c.name}^2", "", c.values**2) for c in numbers if "^" not in c.name]
@@ -686,21 +484,7 @@ def with_products(covariates: Sequence[Covariate], squared: Container[str] | Non
 
 
 def renamed(covariates: Iterable[Covariate], names: Mapping[str, str] | None) -> list[Covariate]:
-    """Return covariates under other names.
-
-    Parameters
-    ----------
-    covariates : iterable of Covariate
-        The covariates.
-    names : mapping of str to str or None
-        New names of variables, terms or columns; names of other variables are ignored, so that one mapping serves
-        several tables.
-
-    Returns
-    -------
-    list of Covariate
-        The variables of a product are renamed too.
-    """
+    """Return covariates under new names of variables, terms or columns, also in products; others are ignored."""
     names = names or {}
 
     def label(part: str) -> str:

@@ -41,11 +41,6 @@ def read_csv(
     -------
     DataFrame
         All rows. Empty cells and the words of `MISSING` are missing in every column; "None" is text.
-
-    Raises
-    ------
-    DesignError
-        If a row has more fields than the header, or two columns have one name.
     """
     csv_names(path, sep=sep, encoding=encoding)
     try:
@@ -57,17 +52,7 @@ def read_csv(
 
 
 def csv_frames(path: str, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
-    """Read a CSV file, some rows at a time.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    rows : int
-        Rows of a frame.
-    columns : sequence of str, optional
-        The columns to read. pandas then skips its check of the number of fields; it reads in half the time.
-    """
+    """Read a CSV file, some rows at a time; with `columns` pandas skips its check of the number of fields."""
     csv_names(path)
     try:
         with pd.read_csv(path, usecols=columns, chunksize=rows, **_options()) as frames:
@@ -102,5 +87,5 @@ def _misfit(path: str | os.PathLike[str], sep: str, error: pd.errors.ParserError
     found = str(error).rpartition("C error: ")[2].strip()
     advice = f"Put text that contains {sep!r} in quotes, or remove the {sep!r} too many."
     if "Expected 1 fields" in found:
-        advice = 'Type  sep=";"  if another sign separates them.'
+        advice = 'Use `sep=";"` if another sign separates them.'
     return DesignError(f"{path} cannot be read as columns separated by {sep!r}: {found}.\n{advice}")

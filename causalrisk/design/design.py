@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from causalrisk.design.did import Periods
-from causalrisk.design.dtypes import listing
+from causalrisk.design.dtypes import check_complete, listing
 from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder, refuse_filled
 from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import (
@@ -27,7 +27,7 @@ from causalrisk.design.rows import (
 )
 from causalrisk.design.support import ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
-from causalrisk.design.tables import as_table, nearest
+from causalrisk.design.tables import as_table, needed_column
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
@@ -70,29 +70,12 @@ def is_missing(
 ) -> bool:
     """Whether outcomes are missing, so that there is something to model; else a line is added to the notes.
 
-    Parameters
-    ----------
-    rows, seen : ndarray of int, shape (K,)
-        Rows of each arm, and those of them whose outcome was observed.
-    labels : sequence of str
-        Printed arm labels.
-    endog_name : str
-        Name of the outcome.
-    formula : str
-        Right-hand side of the formula of the observation model.
-    notes : list of str
-        Lines are appended.
-
-    Raises
-    ------
-    DesignError
-        If an arm has no outcomes.
+    `rows` and `seen`, shape (K,), are the rows of each arm, and those whose outcome was observed.
     """
     for count, own, label in zip(rows, seen, labels, strict=True):
         if not own:
             raise DesignError(
-                f"outcome {endog_name!r} is missing in all {count} rows of arm {label!r}; expected some to be "
-                "observed, which stand for the others.\n"
+                f"outcome {endog_name!r} is missing in all {count} rows of arm {label!r}.\n"
                 "Leave that arm out of the data, or fill in its outcomes."
             )
     if seen.sum() == rows.sum():
@@ -384,11 +367,6 @@ class Design:
         -------
         Design
             Checked like this one; columns that depend on others in the rows kept are dropped with a note, or refused.
-
-        Raises
-        ------
-        DesignError
-            If the rows kept do not support the models.
         """
         notes, left = list[str](), int(keep.sum())
         with self.trimming(reason, left):
@@ -408,7 +386,7 @@ class Design:
             yield
         except DesignError as error:
             raise DesignError(
-                f"trimming ({reason}) leaves {left} of {self.n} rows: {error}\nTrim less: a wider trim=(low, high)."
+                f"trimming ({reason}) leaves {left} of {self.n} rows: {error}\nUse a wider `trim=(low, high)`."
             ) from error
 
     def notes_after(self, notes: Sequence[str]) -> tuple[str, ...]:
@@ -452,22 +430,9 @@ class Design:
         return replace(rows, survey=None if self.survey is None else self.survey.of(keep)).supported(notes)
 
     def under(self, arm: np.ndarray) -> Design:
-        """Return the same rows under another assignment of the treatment.
+        """Return the same rows under another assignment of the treatment: arms 0 .. K-1 of shape (n,).
 
-        Parameters
-        ----------
-        arm : ndarray of int, shape (n,)
-            Arm of each row, 0 .. K-1.
-
-        Returns
-        -------
-        Design
-            Without columns that depend on others in the rows of an arm, where these are not refused.
-
-        Raises
-        ------
-        DesignError
-            If the arms do not support the models.
+        Columns that depend on others in the rows of an arm are dropped, or refused.
         """
         return replace(self, arm=arm).supported([])
 
@@ -541,17 +506,16 @@ def _columns(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
 def unit_level() -> UnavailableError:
     """Make the error of what a fit says of every row, which can be written to a file."""
     return UnavailableError(
-        "that is a number for each row, and the model was made from a scan, whose rows are not kept in memory.\n"
-        'Type  res.write_units("units.parquet")  to have it in a file; or, if the rows fit into memory, make the model '
-        "anew with  data=data.collect()."
+        "that is a number for each row, and the rows of a scan are not kept in memory.\n"
+        'Use `res.write_units("units.parquet")` for a file, or `data=data.collect()` if the rows fit into memory.'
     )
 
 
 def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
     """Make the error of what goes by rows that were not kept; it may say what else to type."""
     return UnavailableError(
-        f"{what} goes by rows, and the model was made from a scan, whose rows are not kept in memory.\n"
-        f"{instead}If they fit into memory, make the model anew: type  data=data.collect()."
+        f"{what} goes by rows, and the rows of a scan are not kept in memory.\n"
+        f"{instead}Use `data=data.collect()` if they fit into memory."
     )
 
 
@@ -593,42 +557,12 @@ def _restore(kind: type, state: dict[str, Any]) -> Any:
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:
-    """Return the offset of new rows.
-
-    Parameters
-    ----------
-    design : Design
-        A design with an offset.
-    data : DataFrame or mapping of str to array-like
-        New rows, which have the offset or exposure under the name it has in the design.
-
-    Returns
-    -------
-    ndarray of float64, shape (m,)
-        The offset.
-
-    Raises
-    ------
-    DesignError
-        If it is not among the columns, misses values, or is no offset.
-    """
+    """Return the offset of new rows, shape (m,), which have it under the name it has in the design."""
     kind, name = str(design.offset_kind), str(design.offset_name)
-    instead = f"Add it{', or type  at_exposure=1  for means at that exposure' if kind == 'exposure' else ''}."
-    if not hasattr(data, "columns") and not hasattr(data, "keys"):
-        raise DesignError(
-            f"new data without names have no {kind} {name!r}, at which outcomes are predicted; expected a data frame "
-            f"with that column.\n{instead}"
-        )
-    table = as_table(data, [])
-    if name not in table:
-        near = nearest(name, table.names)
-        raise DesignError(f"the new data have no column {name!r}, the {kind} of the fit.\n{instead} {near}")
-    column = table.column(name)
-    if column.isna().any():
-        raise DesignError(
-            f"column {name!r} of the new data, the {kind} of the fit, is missing in {int(column.isna().sum())} rows; "
-            f'expected complete rows.\nLeave them out:  newdata.dropna(subset=["{name}"]).'
-        )
+    table = as_table(data if hasattr(data, "columns") or hasattr(data, "keys") else {}, [])
+    use = f"is the {kind} of the fit" + (", or use `at_exposure=1`" if kind == "exposure" else "")
+    column = needed_column(table, name, "the new data have", use)
+    check_complete(column, f"column {name!r} of the new data")
     return read_offset(Source(kind, name, column))
 
 
@@ -673,15 +607,6 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     -------
     TargetRows
         Coded with the levels, the means of ``center()`` and so on of the estimation sample.
-
-    Raises
-    ------
-    DesignError
-        If the frame has no rows, lacks a column, or has a level that the estimation sample did not have.
-    OptionError
-        If `missing` is not an option.
-    TypeError
-        If the target frame is of another type.
     """
     refuse_filled(design.filled, "an average over the rows of a target frame")
     notes: list[str] = []
@@ -691,12 +616,8 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     sources = {}
     for model, encoder in models.items():
         for name in encoder.variables:
-            if name not in table:
-                raise DesignError(
-                    f"the target frame has no column {name!r}, which the {model} model uses.\n"
-                    f"Add it. {nearest(name, table.names)}"
-                )
-            sources[name] = Source(model, name, table.column(name))
+            column = needed_column(table, name, "the target frame has", f"the {model} model uses")
+            sources[name] = Source(model, name, column)
     try:
         rows = complete_rows(list(sources.values()), table.index, missing)
         if not rows.n:
@@ -726,5 +647,5 @@ def _check_names(design: Design) -> None:
             if name == other and not np.array_equal(design.X[:, i], design.Z[:, j]):
                 raise DesignError(
                     f"column {name!r} of exog is not the column {name!r} of exog_propensity, so a target frame cannot "
-                    "give both.\nName them apart: make exog and exog_propensity DataFrames."
+                    "give both.\nGive DataFrames with different names."
                 )

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.dtypes import listing, missing_mask
+from causalrisk.design.dtypes import check_complete, listing, missing_mask
 from causalrisk.design.formulas.evaluation import Formula, parse
 from causalrisk.design.formulas.terms import in_formula, renamed
 from causalrisk.design.scan.source import Scan
-from causalrisk.design.survey import Survey, labels_of
+from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import Table, as_table, find_column
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
@@ -89,23 +89,17 @@ class DiD:
             if value is not None and not isinstance(value, str):
                 raise TypeError(
                     f"{name} is of type {type(value).__name__}; expected the name of a column.\n"
-                    f'Type  DiD({name}="<column>")  with its name in data.'
+                    f'Use `DiD({name}="<column>")`.'
                 )
-        if self.before is not None and (self.time, self.unit) != (None, None):
+        if (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None):
             raise OptionError(
-                "before= and time= or unit= were both given; the first is for data with a row for each unit.\n"
-                f"Type  DiD(before={show(self.before)}), or leave before= out."
-            )
-        if self.before is None and self.time is None:
-            raise OptionError(
-                "DiD() says nothing of the outcome before the treatment.\n"
-                'Type  DiD(before="<column>"), or  DiD(time="<column>", unit="<column>")  for data with a row for each '
+                "DiD() needs either before=, or time= with or without unit=.\n"
+                'Use `DiD(before="<column>")`, or `DiD(time="<column>", unit="<column>")` for data with a row for each '
                 "unit and period."
             )
         if self.cross_sections and not self.normalize:
             raise OptionError(
-                "normalize=False of repeated cross sections: residuals are averaged in each period by itself, with "
-                f"weights that add up to one there.\nType  DiD(time={show(self.time)})."
+                f"normalize=False is not available for repeated cross sections.\nUse `DiD(time={show(self.time)})`."
             )
 
     @property
@@ -116,7 +110,6 @@ class DiD:
     def __repr__(self) -> str:
         given = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
         return f"DiD({', '.join(f'{name}={show(value)}' for name, value, usual in given if value != usual)})"
-
 
 
 def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any]:
@@ -134,27 +127,13 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
     formula : str
         For example ``I(y1 - y0) ~ x1``.
     data : Scan, DataFrame or object
-        Long data with a row for each unit, any other as they are.
-
-    Raises
-    ------
-    DesignError
-        If long data have not two periods with a row of every unit in each, or units change their arm.
-    OptionError, UnavailableError
-        If `did` is something else, or the data are a scan of long data.
-
-    Notes
-    -----
-    Repeated cross sections stay as they are: the periods go with the rows, and means are differences between them.
+        Long data with a row for each unit; repeated cross sections and others as they are.
     """
     if did is None:
         return formula, data
     if not isinstance(did, DiD):
-        like = f"design={did!r}" if isinstance(did, Survey) else 'did=DiD(before="<column>")'
-        raise OptionError(
-            f"did is a {type(did).__name__}; expected where the outcomes before the treatment are.\n"
-            f"Type  {like if not isinstance(did, str) else f'did=DiD(before={show(did)})'}."
-        )
+        before = show(did) if isinstance(did, str) else '"<column>"'
+        raise OptionError(f"did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before={before})`.")
     outcome = parse(formula, "outcome", [])
     if len(outcome.left) != 1 or len(outcome.left[0].factors) != 1:
         return formula, data  # is refused as any formula with such an outcome
@@ -163,10 +142,9 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
-        why = "periods are told when all have been read" if did.cross_sections else "blocks may part the rows of a unit"
         raise UnavailableError(
-            f"long data cannot be a scan, whose {why}.\n"
-            'Type  data=data.collect()  if the rows fit into memory, or  did=DiD(before="<column>")  for files with a '
+            "long data cannot be a scan, which is read in blocks.\n"
+            'Use `data=data.collect()` if the rows fit into memory, or `did=DiD(before="<column>")` for files with a '
             "row for each unit."
         )
     elif did.cross_sections:
@@ -181,14 +159,14 @@ def _check_before(before: str, after: str, outcome: Formula) -> None:
     if before in (after, outcome.left[0].name()):
         raise DesignError(
             f"before={show(before)} is the outcome after the treatment; expected the one before it.\n"
-            'Give the column of the outcome before the treatment, as  did=DiD(before="<column>").'
+            'Use `did=DiD(before="<column>")`.'
         )
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     if after.isidentifier() or not before.isidentifier() or len(used) != 1:
         return
     raise DesignError(
         f"the outcome is {outcome.left[0].name()}, and before={show(before)} a column as it is; expected the same "
-        f"function of it.\nType  did=DiD(before={show(renamed(after, {used[0]: before}))})."
+        f"function of it.\nUse `did=DiD(before={show(renamed(after, {used[0]: before}))})`."
     )
 
 
@@ -256,31 +234,21 @@ def _keys(
 ) -> tuple[pd.DataFrame, NDArray[np.intp], pd.Index, pd.Series]:
     """Columns of long data, number of each row's period, names of the periods in order, and the unit of each row."""
     found = {role: find_column(name, role, role, table, {}, [])[0] for role, name in (("time", time), ("unit", unit))}
-    _check_known("unit", unit, found["unit"])
+    check_complete(found["unit"], f"unit {unit!r}")
     period, periods = _in_order(str(time), found["time"])
     frame = pd.DataFrame({name: table.column(name) for name in table.names if isinstance(name, str)})
     return frame, period, periods, found["unit"]
 
 
-def _check_known(role: str, name: str | None, column: pd.Series) -> None:
-    """Refuse missing values of a column that says to which period or unit each row belongs."""
-    if missing_mask(column).any():
-        raise DesignError(
-            f"{role} {name!r} is missing in {int(missing_mask(column).sum())} rows; expected a value in every row.\n"
-            f'Type  data=data.dropna(subset=["{name}"])  to leave them out.'
-        )
-
-
 def _in_order(name: str, values: pd.Series) -> tuple[NDArray[np.intp], pd.Index]:
     """Return the number of the period of each row, and the periods in their order."""
-    _check_known("time", name, values)
+    check_complete(values, f"time {name!r}")
     values = _without_order(values)
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
         raise DesignError(
-            f"time {name!r} is text, {listing(sorted(values.unique()))}, whose order in time is not known; the sign of "
-            f'the effect depends on it.\nUse `data["{name}"] = pandas.Categorical(data["{name}"], [{order}], '
-            "ordered=True)`, with the periods in their order."
+            f"time {name!r} is text, {listing(sorted(values.unique()))}, whose order in time is not known.\n"
+            f'Use `data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)`.'
         )
     period, periods = pd.factorize(values, sort=True)
     return period, pd.Index(periods)
@@ -304,7 +272,7 @@ def _check_two(name: str | None, periods: pd.Index) -> None:
         return
     instead = "Name the column of the periods."
     if len(periods):
-        instead = f'Type  data=data[data["{name}"].isin([{listing(periods[[0, -1]])}])]  with the two.'
+        instead = f'Use `data=data[data["{name}"].isin([{listing(periods[[0, -1]])}])]`.'
     raise DesignError(
         f"time {name!r} has {len(periods)} periods ({listing(periods)}); expected two, before and after the "
         f"treatment.\n{instead}"
@@ -339,9 +307,8 @@ class Periods:
         absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
         if absent:
             raise DesignError(
-                f"treatment {treat!r} has no rows of {listing(absent)}; expected the arm of each row in both periods: "
-                "who is, or will be, in the place or group that is treated.\nGive treat= a column that does not change "
-                "when the treatment begins."
+                f"treatment {treat!r} has no rows of {listing(absent)}; expected both arms in both periods.\n"
+                "Give treat= a column that does not change when the treatment begins."
             )
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
@@ -359,29 +326,22 @@ def _check_rows(
     rows = np.bincount(codes * periods + period, minlength=len(names) * periods).reshape(len(names), periods)
     twice, few = names[(rows > 1).any(axis=1)], names[(rows == 0).any(axis=1)]
     if len(twice):
-        raise DesignError(
-            f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)}); "
-            "expected one.\n"
-            f'Type  data=data.drop_duplicates(["{name}", "{time}"])  if they are copies.'
-        )
-    if len(few):
+        found = f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)})"
+        instead = f'Use `data=data.drop_duplicates(["{name}", "{time}"])` if they are copies.'
+    elif len(few):
+        found = f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)})"
         instead = cross_sections
         if len(few) <= FEW_GAPS * len(rows):
-            whole = f'data.groupby("{name}")["{time}"].transform("nunique") == {periods}'
-            instead = f"Type  data=data[{whole}]  to leave them out."
-        raise DesignError(
-            f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)}); expected one in "
-            f"each.\n{instead}"
-        )
+            instead = f'Use `data=data[data.groupby("{name}")["{time}"].transform("nunique") == {periods}]`.'
+    else:
+        return
+    raise DesignError(f"{found}; expected one.\n{instead}")
 
 
 def _check_arms(did: DiD, treat: Any, table: Table, halves: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     """Refuse a treatment that is no column, and units in another arm after than before."""
     if not isinstance(treat, str):
-        raise DesignError(
-            "treat has values of its own, which do not go with rows that become one for each unit; expected a column."
-            '\nType  treat="d"  with its name in data.'
-        )
+        raise DesignError('treat is not the name of a column, which did= needs.\nUse `treat="d"`.')
     find_column(treat, "treatment", "treat", table, {}, [])
     before, after = (half[treat] for half in halves)
     moved = (before != after).to_numpy() & ~(missing_mask(before) | missing_mask(after))
@@ -393,7 +353,7 @@ def _check_arms(did: DiD, treat: Any, table: Table, halves: tuple[pd.DataFrame, 
         raise DesignError(
             f"treatment {treat!r} changes within {int(moved.sum())} of {len(before)} units by {did.unit!r} "
             f"({listing(before.index[moved])}); expected the arm of the unit in both of its rows.\n"
-            f"Type  data={instead}  "
+            f"Use `data={instead}` "
             + ("for the arm after the treatment began." if begun else "to leave these units out.")
         )
 
@@ -479,23 +439,7 @@ class Adoption:
 
 
 def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
-    """Read long data of units that begin a treatment at different times.
-
-    Parameters
-    ----------
-    data, time, unit, begins
-        As in `causalrisk.event_study`.
-
-    Returns
-    -------
-    Adoption
-        With a row of every unit in every period.
-
-    Raises
-    ------
-    DesignError
-        If units lack a period, have several rows in one, begin at several times or in the first period.
-    """
+    """Read long data of units that begin a treatment at different times; the arguments are of `event_study`."""
     table = as_table(data, [])
     frame, period, names, units = _keys(table, time, unit)
     _check_rows(time, unit, period, units, "There is no event study of repeated cross sections. Complete the panel.")
@@ -507,26 +451,23 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     several = pd.Series(start).groupby(unit_codes).nunique().to_numpy() > 1
     whether = set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}
     if several.any():
-        instead = f'data[data.groupby("{unit}")["{begins}"].transform("nunique", dropna=False) == 1]  to leave them out'
+        instead = f'data[data.groupby("{unit}")["{begins}"].transform("nunique", dropna=False) == 1]'
         if whether and begins.isidentifier():
             instead = f'data.assign(first={_first_treated(begins, time, unit)}), begins="first"'
         raise DesignError(
             f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r} "
             f"({listing(unit_names[several])}); expected the period in which each begins, in all of its rows.\n"
-            f"Type  data={instead}."
+            f"Use `data={instead}`."
         )
     early = start == 0
-    if early.any() and whether:
-        raise DesignError(
-            f"begins {begins!r} is 0 or 1: whether, not when, units begin. Expected the first period with treatment.\n"
-            f"Use `{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from that period on."
-        )
     if early.any():
+        found = f"not after the first period, {listing(names[:1])}, in {len(set(unit_codes[early]))} units"
+        instead = f'`data=data[~data["{begins}"].isin([{listing(pd.unique(first[early]))}])]`'
+        if whether:
+            found = "0 or 1: whether, not when, units begin"
+            instead = f"`{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from then on"
         raise DesignError(
-            f"begins {begins!r} is not after the first period, {listing(names[:1])}, in "
-            f"{len(set(unit_codes[early]))} units; "
-            "they have no period before the treatment, and are no controls.\n"
-            f'Type  data=data[~data["{begins}"].isin([{listing(pd.unique(first[early]))}])]  to leave them out.'
+            f"begins {begins!r} is {found}; expected the first period with treatment, after another.\nUse {instead}."
         )
     of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
     return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)
@@ -545,11 +486,7 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
         raise DesignError(
             f"begins {begins!r} has values such as {listing(first[:1])}, and time {time!r} such as "
             f"{listing(names[:1])}; expected the period in which each unit begins.\n"
-            + (
-                f'Use `data["{time}"].dt.year` as time= if that tells the periods apart.'
-                if of_dates
-                else "Give begins= in the periods of time=, of the same type."
-            )
+            + (f'Use `data["{time}"].dt.year` as time=.' if of_dates else "Give begins= values of the type of time=.")
         )
     start = np.searchsorted(periods, values)
     if periods.dtype.kind == "f" and periods[0] > 0:

@@ -1,10 +1,8 @@
-"""Columns brought to one of five plain dtypes, whatever storage they had, and what to type for text that is numbers.
+"""Columns brought to one of five plain dtypes, whatever storage they had.
 
 A column (pandas nullable, Arrow, Sparse, Categorical, float32, big-endian) leaves this module as float64, int64, bool,
 an object array of text, or a Categorical with object categories, so that the same numbers give the same result.
-Nothing here changes the caller's data. Numbers and dates that arrived as text are refused with the line that converts
-them. In that line a comma is dropped only before groups of three digits, and where it may be either a thousands
-separator or a decimal comma, both readings are shown.
+Nothing here changes the caller's data.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,206 +21,48 @@ from pandas.api import types as dtypes
 from causalrisk.errors import DesignError
 
 MANY_DATES = 10  # distinct dates beyond which a column of dates in text is not taken for categories
-NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+MANY_NUMBERS, MOST = 10, 0.8  # distinct numbers, and their share, from which text among numbers is taken for missing
+NUMBERS = (  # 1.5e3; 1,234.5; 1,5; 1.234,5
+    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?",
+    r"[+-]?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?",
+    r"[+-]?\d*(,\d*)?",
+    r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d*)?",
+)
 DATE = r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{4}/\d{1,2}/\d{1,2}"
-SURELY_THOUSANDS = r"[+-]?[1-9]\d{0,2}(,\d{3}){2,}(\.\d*)?|[+-]?[1-9]\d{0,2}(,\d{3})+\.\d*"
 ARROW_TEXT = ("string[pyarrow]", "large_string[pyarrow]", "string_view[pyarrow]")
 SHOWN = 8
 COPY_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3  # writing to a column copies it
 
 
-class Notation(NamedTuple):
-    """A way to write numbers.
-
-    Parameters
-    ----------
-    pattern : str
-        Regular expression for the whole of a number in this notation.
-    replacing : str
-        The methods that turn such a column of text into text that `pandas.to_numeric` reads.
-    reading : str
-        The options of `pandas.read_csv` that read it as numbers.
-    words : str
-        Meaning of the comma.
-    """
-
-    pattern: str
-    replacing: str
-    reading: str
-    words: str
-
-
-PLAIN = Notation(NUMBER, "", "", "")
-THOUSANDS = Notation(
-    r"[+-]?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?", '.str.replace(",", "")', 'thousands=","', "separates thousands"
-)
-DECIMAL = Notation(r"[+-]?\d*(,\d*)?", '.str.replace(",", ".")', 'decimal=","', "is the decimal comma")
-CONTINENTAL = Notation(
-    r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d*)?",
-    '.str.replace(".", "").str.replace(",", ".")',
-    'decimal=",", thousands="."',
-    "is the decimal comma",
-)
-
-
-def notations(texts: Iterable[str]) -> list[Notation]:
-    """List the ways of writing numbers that all the texts follow.
-
-    Parameters
-    ----------
-    texts : iterable of str
-        Texts, not empty.
-
-    Returns
-    -------
-    list of Notation
-        None if they are not all numbers in one notation; two where the comma may be either.
-    """
-    stripped = [text.strip() for text in texts]
-    with_comma = [text for text in stripped if "," in text]
-    if any(not re.search(r"\d", text) for text in stripped):
-        return []
-    if not with_comma:
-        return [PLAIN] if _all_match(PLAIN, stripped) else []
-    found = [kind for kind in (THOUSANDS, DECIMAL) if _all_match(kind, stripped)]
-    if THOUSANDS in found and any(re.fullmatch(r"[+-]?0+,.*", text) for text in with_comma):
-        found.remove(THOUSANDS)  # 0,123 is no thousand
-    if len(found) == 2 and any(re.fullmatch(SURELY_THOUSANDS, text) for text in with_comma):
-        found.remove(DECIMAL)
-    return found or [kind for kind in (CONTINENTAL,) if _all_match(kind, stripped)]
-
-
-def _all_match(kind: Notation, texts: list[str]) -> bool:
-    return all(re.fullmatch(kind.pattern, text) for text in texts)
-
-
 def looks_numeric(text: str) -> bool:
-    """Return True if a text is a number in any notation."""
+    """Return True if a text is a number, also one with a comma."""
     text = text.strip()
-    return bool(re.search(r"\d", text)) and any(
-        re.fullmatch(kind.pattern, text) for kind in (PLAIN, THOUSANDS, DECIMAL, CONTINENTAL)
-    )
-
-
-def conversion(name: str, texts: Iterable[str], coerce: bool = False) -> str:
-    """Return the lines that say how to make numbers of a column of text.
-
-    Parameters
-    ----------
-    name : str
-        Name of the column.
-    texts : iterable of str
-        Its distinct texts that are numbers.
-    coerce : bool
-        Whether other texts of the column become missing.
-
-    Returns
-    -------
-    str
-        One line for each reading; with a comma also how to read the file again.
-    """
-    column = f'data["{name}"]'
-    end = ', errors="coerce")' if coerce else ")"
-    found = notations(texts)
-    if not found:
-        return (
-            "Commas and points mean different things in its rows. Correct the file, then type  "
-            f"{column} = pd.to_numeric({column}{end}"
-        )
-    lines = []
-    for kind in found:
-        typed = f"{column} = pd.to_numeric({column}{kind.replacing}{end}"
-        start = "Convert it" if not kind.words else f"The comma {kind.words}: read the file with  "
-        start = start if not kind.words else f"{start}pd.read_csv(..., {kind.reading})  or convert it"
-        lines.append(f"{start if len(found) == 1 else 'If t' + start[1:]}:  {typed}")
-    return "\n".join(lines)
-
-
-def are_dates(texts: Iterable[str]) -> bool:
-    """Return True if distinct texts are dates, and too many to be categories."""
-    texts = list(texts)
-    return len(texts) > MANY_DATES and all(re.fullmatch(DATE, text.strip()) for text in texts)
-
-
-def date_conversion(name: str, kind: str, texts: Iterable[str] = ()) -> str:
-    """Return the line that says how to make numbers of a column of dates or times.
-
-    Parameters
-    ----------
-    name : str
-        Name of the column.
-    kind : {"date", "text", "span", "period", "interval"}
-        Dates; dates as text or Python objects; differences of dates; periods; intervals of numbers.
-    texts : iterable of str
-        The dates as text.
-
-    Returns
-    -------
-    str
-        An assignment, and for dates the parts of a date as another way.
-    """
-    column = f'data["{name}"]'
-    if kind == "span":
-        return f'Count in days:  {column} = {column} / pd.Timedelta("1D")'
-    if kind == "period":
-        return f"Take a part of it, e.g. the year:  {column} = {column}.dt.year"
-    if kind == "interval":
-        return f"Make categories of it:  {column} = {column}.astype(str)"
-    dates = column if kind == "date" else f"pd.to_datetime({column}{day_first(texts)})"
-    return (
-        f"Count in days since the first:  {column} = ({dates} - {dates}.min()).dt.days   or take a part, e.g. the "
-        f"year:  {column} = {dates}.dt.year"
-    )
-
-
-def day_first(texts: Iterable[str]) -> str:
-    """Return the option of `pandas.to_datetime` for dates such as 24.12.2020, or 24/12/2020 where a day says so."""
-    firsts = [re.match(r"(\d{1,2})([./])\d{1,2}[./]\d{4}", text.strip()) for text in texts]
-    return ", dayfirst=True" if any(m and (m[2] == "." or int(m[1]) > 12) for m in firsts) else ""
-
-
-def distinct_texts(values: Iterable[object]) -> list[str]:
-    """Return the distinct texts of a column, in order."""
-    return [str(text) for text in pd.unique(pd.Series(list(values), dtype=object))]
+    return bool(re.search(r"\d", text)) and any(re.fullmatch(pattern, text) for pattern in NUMBERS)
 
 
 def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
-    """Return the values as a comma-separated text, cut after `limit` of them.
-
-    Parameters
-    ----------
-    values : iterable
-        Values to list, shown with ``repr``, NumPy scalars as Python ones.
-    limit : int
-        Number of values to show.
-
-    Returns
-    -------
-    str
-        For example ``'a', 'b' and 3 more``.
-    """
+    """Return the values as text, such as "'a', 'b' and 3 more"; NumPy scalars are shown as Python ones."""
     shown = [repr(v.item() if isinstance(v, np.generic) else v) for v in values]
     rest = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def missing_mask(column: pd.Series) -> np.ndarray:
-    """Mask of the missing rows of a column.
-
-    Parameters
-    ----------
-    column : Series
-        Column of any dtype.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        True for NaN, None, ``pd.NA`` and NaT, also for NaN inside nullable and Arrow floats.
-    """
+    """Mask of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats, shape (n,)."""
     mask = np.array(column.isna(), dtype=bool)
     if dtypes.is_extension_array_dtype(column.dtype) and dtypes.is_float_dtype(column.dtype):
         mask |= np.isnan(np.asarray(column.array.to_numpy(dtype=np.float64, na_value=np.nan)))
     return mask
+
+
+def check_complete(column: pd.Series, what: str) -> None:
+    """Refuse a column that misses values; `what` is its name in the message."""
+    absent = missing_mask(column)
+    if absent.any():
+        raise DesignError(
+            f"{what} is missing in {int(absent.sum())} rows, such as {listing(column.index[absent])}; expected a value "
+            "in each.\nFill in these values, or leave these rows out with `dropna`."
+        )
 
 
 def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
@@ -265,7 +105,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
         raise DesignError(
             f"column {name!r} has dtype {dtype}; expected numbers, bool, text or categories.\n"
-            + _conversion_of(name, dtype, codes)
+            f"Use `{_converted(name, dtype, codes)}`."
         )
     elif isinstance(dtype, pd.StringDtype) or str(dtype) in ARROW_TEXT:
         values = _texts(column, name, dtype, codes)
@@ -278,7 +118,7 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     if values.dtype.kind == "f" and np.isinf(values).any():
         raise DesignError(
             f"column {name!r} has {int(np.isinf(values).sum())} infinite values; expected finite numbers.\n"
-            f'Drop them, or set them missing:  data["{name}"] = data["{name}"].replace([np.inf, -np.inf], np.nan).'
+            f'Use `data["{name}"] = data["{name}"].replace([np.inf, -np.inf], np.nan)` to leave them out.'
         )
     return result
 
@@ -297,102 +137,68 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
         issubclass(k, Real | Decimal | np.number | np.bool_) and not issubclass(k, np.complexfloating) for k in kinds
     ):
         return values.astype(np.float64)
-    found = sorted(k.__name__ for k in kinds)
+    typed = f'data["{name}"] = data["{name}"].astype(str)'
+    if all(issubclass(k, datetime.date) for k in kinds):  # datetimes and pandas' are dates too
+        typed = _days(name, f'pd.to_datetime(data["{name}"])')
+    elif all(issubclass(k, str | Real | Decimal) for k in kinds):
+        typed = f'data["{name}"] = pd.to_numeric(data["{name}"], errors="coerce")'
     raise DesignError(
-        f"column {name!r} has dtype {dtype} and holds {', '.join(found)}; expected all numbers, all bool "
-        f"or all text.\n{_conversion_of_mixed(name, values)}"
+        f"column {name!r} has dtype {dtype} and holds {', '.join(sorted(k.__name__ for k in kinds))}; expected all "
+        f"numbers, all bool or all text.\nUse `{typed}`."
     )
 
 
 def _texts(values: Any, name: str, dtype: Any, codes: bool) -> np.ndarray:
     """Bring text without missing values to an object array, in which equal texts are one object."""
     places, distinct = pd.factorize(values)
-    if not codes and len(distinct):
-        _refuse_typed(distinct_texts(distinct), name, dtype)
-    return np.array([str(text) for text in distinct], dtype=object)[places]
+    texts = [str(text) for text in distinct]
+    if not codes and texts:
+        _refuse_typed(texts, name, dtype)
+    return np.array(texts, dtype=object)[places]
 
 
-def _conversion_of(name: str, dtype: Any, codes: bool) -> str:
-    """Advice for converting a column of dates, times, periods, intervals or complex numbers."""
+def _converted(name: str, dtype: Any, codes: bool) -> str:
+    """Return the line that converts a column of dates, times, periods, intervals or complex numbers."""
     column = f'data["{name}"]'
     if getattr(dtype, "kind", "O") == "c":
-        return f"Take the real parts:  {column} = {column}.to_numpy().real"
-    if codes:
-        return f"Make categories of it:  {column} = {column}.astype(str)"
-    if isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
-        return date_conversion(name, "period" if isinstance(dtype, pd.PeriodDtype) else "interval")
-    return date_conversion(name, "span" if dtype.kind == "m" else "date")
+        return f"{column} = {column}.to_numpy().real"
+    if codes or isinstance(dtype, pd.IntervalDtype):
+        return f"{column} = {column}.astype(str)"
+    if isinstance(dtype, pd.PeriodDtype):
+        return f"{column} = {column}.dt.year"
+    return f'{column} = {column} / pd.Timedelta("1D")' if dtype.kind == "m" else _days(name, column)
 
 
-def _conversion_of_mixed(name: str, values: np.ndarray) -> str:
-    """Advice for converting a column of Python objects of several kinds, or of none that is a number, bool or text."""
-    column = f'data["{name}"]'
-    if all(isinstance(v, datetime.date) for v in values):  # datetimes and pandas' are dates too
-        return date_conversion(name, "text")
-    texts = distinct_texts(v for v in values if isinstance(v, str))
-    numeric = [text for text in texts if looks_numeric(text)]
-    if not any(isinstance(v, Real | Decimal) and not isinstance(v, bool | np.bool_) for v in values):
-        return f"Make categories of it:  {column} = {column}.astype(str)"
-    if all("," not in text for text in numeric):
-        odd = [text for text in texts if text not in numeric]
-        lost = f" ({listing(odd, 5)} become missing)" if odd else ""
-        end = ', errors="coerce")' if odd else ")"
-        return (
-            f"Convert it{lost}:  {column} = pd.to_numeric({column}{end}   or, for categories:  "
-            f"{column} = {column}.astype(str)"
-        )
-    written = notations(numeric)
-    replacing = written[0].replacing if len(written) == 1 else '.str.replace(",", ".")'
-    return f"Convert it:  {column} = pd.to_numeric({column}.astype(str){replacing})"
+def _days(name: str, dates: str) -> str:
+    return f'data["{name}"] = ({dates} - {dates}.min()).dt.days'
 
 
 def _refuse_typed(texts: list[str], name: str, dtype: Any) -> None:
-    """Refuse text that holds numbers or dates, given the distinct ones."""
-    numeric = [text for text in texts if looks_numeric(text)]
-    odd = [text for text in texts if text not in numeric]
-    if not odd:
-        raise DesignError(
-            f"column {name!r} has dtype {dtype} and holds numbers as text (e.g. {texts[0]!r}); expected a numeric "
-            f"dtype; if the numbers are codes, write  C({name})  in the formula.\n{conversion(name, numeric)}"
-        )
-    if are_dates(texts):
-        raise DesignError(
-            f"column {name!r} has dtype {dtype} and holds dates as text (e.g. {texts[0]!r}), {len(texts)} different "
-            f"ones; expected numbers; if they are categories, write  C({name})  in the formula.\n"
-            + date_conversion(name, "text", texts)
-        )
-    if len(numeric) >= 10 and len(numeric) >= 0.8 * len(texts):
-        raise DesignError(
-            f"column {name!r} has dtype {dtype}: numbers as text, but for {listing(odd, 5)}; expected all numbers; for "
-            f"categories write  C({name})  in the formula.\nIf those are missing values: "
-            + conversion(name, numeric, coerce=True)
-        )
+    """Refuse distinct texts that are numbers or dates."""
+    odd, column = [text for text in texts if not looks_numeric(text)], f'data["{name}"]'
+    count = len(texts) - len(odd)
+    if not odd or (count >= MANY_NUMBERS and count >= MOST * len(texts)):
+        found = f"numbers as text, but for {listing(odd, 5)}" if odd else f"numbers as text (e.g. {texts[0]!r})"
+        coerce = ', errors="coerce"' if odd else ""
+        advice = f"Use `{column} = pd.to_numeric({column}{coerce})`."
+        if any("," in text for text in texts if text not in odd):  # 1,234 may be either
+            advice = 'Read the file with `decimal=","` or `thousands=","`, whichever the comma is.'
+    elif len(texts) > MANY_DATES and all(re.fullmatch(DATE, text.strip()) for text in texts):
+        found, advice = f"dates as text (e.g. {texts[0]!r})", f"Use `{_days(name, f'pd.to_datetime({column})')}`."
+    else:
+        return
+    raise DesignError(
+        f"column {name!r} has dtype {dtype} and holds {found}; expected numbers, or `C({name})` for categories.\n"
+        f"{advice}"
+    )
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:
-    """Return a column without missing values as float64.
+    """Return a column without missing values as float64, shape (n,), an own copy; bool counts as 0 and 1.
 
-    Parameters
-    ----------
-    column : Series
-        Without missing values; bool counts as 0 and 1.
-    what : str
-        Name of the column, for messages, e.g. ``"weights 'w'"``.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        An own copy.
-
-    Raises
-    ------
-    DesignError
-        If the column holds anything but finite numbers.
+    A DesignError, in which `what` names the column, where it holds anything but finite numbers.
     """
     values = plain(column, str(column.name))
     if values.dtype.kind not in "bif":
-        raise DesignError(
-            f"{what} has dtype {column.dtype}; expected numbers.\nMake 0 and 1 of its levels with pd.get_dummies, or "
-            "use a formula, which does."
-        )
+        raise DesignError(f"{what} has dtype {column.dtype}; expected numbers.\nUse `pandas.get_dummies` for levels.")
     return np.array(values, dtype=np.float64)

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import listing, missing_mask, numbers, plain
+from causalrisk.design.dtypes import check_complete, listing, missing_mask, numbers, plain
 from causalrisk.design.formulas.evaluation import (
     FactorValues,
     Formula,
@@ -30,7 +30,7 @@ from causalrisk.design.formulas.evaluation import (
     parsed_again,
 )
 from causalrisk.design.formulas.terms import codes_of, in_formula
-from causalrisk.design.tables import Table, as_pandas, as_table, nearest
+from causalrisk.design.tables import Table, as_pandas, as_table, needed_column
 from causalrisk.errors import DesignError, UnavailableError
 
 
@@ -66,18 +66,7 @@ class Encoder(ABC):
         return {}
 
     def keeping(self, keep: np.ndarray) -> Self:
-        """Return an encoder of some of the columns.
-
-        Parameters
-        ----------
-        keep : ndarray of bool
-            Over the columns of this encoder.
-
-        Returns
-        -------
-        Encoder
-            The same coding with fewer columns.
-        """
+        """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""
         other = copy.copy(self)
         if not keep.all():
             other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
@@ -110,8 +99,7 @@ class FormulaEncoder(Encoder):
     Notes
     -----
     patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them when
-    first needed: modules travel by name, functions by pickle, and one that cannot be pickled is missed only when
-    `encode` is called.
+    first needed: modules travel by name, functions by pickle.
     """
 
     def __init__(self, formula: Formula, scope: Scope) -> None:
@@ -172,38 +160,11 @@ class FormulaEncoder(Encoder):
         return self._factors[term.name()]
 
     def sample_matrix(self, n: int) -> np.ndarray:
-        """Return the matrix of the estimation sample.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows in the sample.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, p)
-            One column per name.
-        """
+        """Return the matrix of the estimation sample of n rows, shape (n, p)."""
         return self._matrix(self._variables, n)
 
     def encode(self, newdata: Any) -> np.ndarray:
-        """Code new data.
-
-        Parameters
-        ----------
-        newdata : DataFrame or mapping of str to array-like
-            The variables that the formula uses.
-
-        Returns
-        -------
-        ndarray of float64, shape (m, p)
-            Columns as in the design.
-
-        Raises
-        ------
-        DesignError
-            If a column is missing, has missing values, or a level that the estimation sample did not have.
-        """
+        """Code new data, a frame or mapping with the variables of the formula, shape (m, p)."""
         table = as_table(newdata, [])
         return self._matrix(self.variables_like(table), len(table.index))
 
@@ -275,11 +236,6 @@ class ArrayEncoder(Encoder):
         -------
         ndarray of float64, shape (m, p)
             Columns as in the design.
-
-        Raises
-        ------
-        DesignError
-            If a column is missing, is not numeric, or has missing values.
         """
         newdata = as_pandas(newdata)
         if isinstance(newdata, pd.DataFrame | Mapping):
@@ -291,13 +247,13 @@ class ArrayEncoder(Encoder):
         if matrix.ndim != 2 or matrix.shape[1] not in (p, every):
             raise DesignError(
                 f"new data for the {self._model} model have shape {matrix.shape}; expected {p} columns: "
-                f"{listing(self.names)}.\nPass an array of shape (m, {p}), or a DataFrame with these columns."
+                f"{listing(self.names)}."
             )
         if not np.isfinite(matrix).all():
             rows = int((~np.isfinite(matrix).all(axis=1)).sum())
             raise DesignError(
-                f"new data for the {self._model} model are missing or infinite in {rows} rows; expected finite numbers."
-                "\nLeave these rows out:  newdata[np.isfinite(newdata).all(axis=1)]."
+                f"new data for the {self._model} model are missing or infinite in {rows} rows.\n"
+                "Use `newdata[np.isfinite(newdata).all(axis=1)]`."
             )
         return matrix if matrix.shape[1] == p else self._kept(matrix)
 
@@ -353,18 +309,8 @@ class ExtendedEncoder(Encoder):
 
 
 def _present(table: Table, name: str, model: str) -> pd.Series:
-    if name not in table:
-        raise DesignError(
-            f"the new data have no column {name!r}, which the {model} model uses.\nAdd it. {nearest(name, table.names)}"
-        )
-    column = table.column(name)
-    absent = missing_mask(column)
-    if absent.any():
-        raise DesignError(
-            f"column {name!r} of the new data is missing in {int(absent.sum())} rows (first labels: "
-            f"{listing(column.index[absent])}); expected complete rows.\n"
-            f'Leave them out:  newdata.dropna(subset=["{name}"]).'
-        )
+    column = needed_column(table, name, "the new data have", f"the {model} model uses")
+    check_complete(column, f"column {name!r} of the new data")
     return column.rename(name)
 
 
@@ -377,35 +323,21 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
         if isinstance(fitted.dtype, pd.CategoricalDtype) and set(values.cat.categories) <= set(fitted.cat.categories):
             return values.cat.set_categories(fitted.cat.categories).rename(name)
         values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
-    if not isinstance(fitted.dtype, pd.CategoricalDtype):
-        if fitted.dtype.kind in "if" and values.dtype.kind not in "bif":
-            raise DesignError(
-                f"column {name!r} of the new data has dtype {column.dtype}; expected numbers, as in the estimation "
-                f'sample.\nConvert it:  newdata["{name}"] = pd.to_numeric(newdata["{name}"]).'
-            )
-        return _as_flags_or_numbers(values, fitted, name)
-    unseen = [v for v in pd.unique(values) if v not in set(fitted.cat.categories)]
-    if unseen:
-        raise DesignError(
-            f"column {name!r} of the new data has levels {listing(unseen)} that the estimation sample did not have; "
-            f"expected {listing(fitted.cat.categories)}.\nLeave these rows out, or merge the levels."
-        )
-    return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
-
-
-def _as_flags_or_numbers(values: pd.Series, fitted: pd.Series, name: str) -> pd.Series:
-    """Bring flags to numbers where the fit had numbers, and 0 and 1 to flags where it had flags."""
-    if fitted.dtype.kind in "if" and values.dtype.kind == "b":
-        return values.astype(fitted.dtype)
-    if fitted.dtype.kind != "b" or values.dtype.kind == "b":
-        return values
-    odd = [v for v in pd.unique(values) if v not in (0, 1)]
+    new, numeric = pd.unique(values), values.dtype.kind in "bif"
+    if isinstance(fitted.dtype, pd.CategoricalDtype):
+        odd, expected = [v for v in new if v not in set(fitted.cat.categories)], listing(fitted.cat.categories)
+    elif fitted.dtype.kind == "b":
+        odd, expected = [v for v in new if v not in (0, 1)], "True and False, or 1 and 0"
+    else:
+        odd, expected = [] if numeric or fitted.dtype.kind not in "if" else list(new), "numbers"
     if odd:
         raise DesignError(
-            f"column {name!r} of the new data has {listing(odd)}; expected True and False, or 1 and 0, as in the "
-            f'estimation sample.\nConvert it:  newdata["{name}"] = newdata["{name}"] > 0   (or what you mean).'
+            f"column {name!r} of the new data has dtype {column.dtype} and values {listing(odd)}; expected {expected}, "
+            "as in the estimation sample.\nLeave these rows out, or convert them."
         )
-    return values.astype(bool)
+    if isinstance(fitted.dtype, pd.CategoricalDtype):
+        return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
+    return values.astype(fitted.dtype) if "b" in (fitted.dtype.kind, values.dtype.kind) else values
 
 
 def _own(value: Any) -> Any:
@@ -432,8 +364,8 @@ def _unpack(name: str, packed: tuple[str, Any], text: str) -> Any:
     except (ImportError, AttributeError, pickle.UnpicklingError) as error:
         cause, content = error, str(error)
     raise DesignError(
-        f"the formula {text!r} uses {name!r}, which could not be pickled with the design ({content}), so new data "
-        f"cannot be coded here.\nDefine {name} at the top level of a module and import it, then fit again."
+        f"the formula {text!r} uses {name!r}, which could not be pickled with the design ({content}).\n"
+        f"Define {name} at the top level of a module, import it, and fit again."
     ) from cause
 
 
@@ -469,31 +401,10 @@ def covariate_names(formulas: Sequence[Formula], treat: str, table: Table) -> li
 def fill_covariates(
     table: Table, formulas: Sequence[Formula], names: Sequence[str], weights: np.ndarray
 ) -> tuple[Table, tuple[Filled, ...]]:
-    """Fill in the covariates that rows of the sample miss.
+    """Fill in the covariates, on the right of formulas, that rows of the sample miss.
 
-    Parameters
-    ----------
-    table : Table
-        The columns.
-    formulas : sequence of Formula
-        The formulas, on whose right the covariates are.
-    names : sequence of str
-        The covariates.
-    weights : ndarray of float64, shape (N,)
-        Weights of the rows; zero outside the sample.
-
-    Returns
-    -------
-    table : Table
-        Numbers with their weighted mean in the sample where they were missing, and a column that is 1 there; other
-        covariates with a level of their own for it.
-    filled : tuple of Filled
-        The covariates.
-
-    Raises
-    ------
-    DesignError
-        If a covariate is missing in the whole sample, or there is another column of an indicator's name.
+    Numbers become their mean, under weights of shape (N,) that are zero outside the sample, and a column is added that
+    is 1 there; other covariates get a level of their own for it.
     """
     codes = set().union(*(codes_of(formula) for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
@@ -511,7 +422,7 @@ def fill_covariates(
         elif indicator in table:
             raise DesignError(
                 f"{name!r} misses values, and its indicator would be {indicator!r}, which is a column already.\n"
-                f'Type  data=data.rename(columns={{"{indicator}": "{indicator}_0"}}).'
+                f'Use `data=data.rename(columns={{"{indicator}": "{indicator}_0"}})`.'
             )
         else:
             number = np.empty(len(rows))
@@ -533,8 +444,8 @@ def _with_level(known: pd.Series, rows: np.ndarray, index: pd.Index) -> pd.Serie
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(levels, dtype=object)), index)
 
 
-def with_indicators(formula: Formula, filled: Sequence[Filled], known: Mapping[str, Any]) -> Formula:
-    """Return a formula with the indicators of its covariates as further terms; `known` as in `parse`."""
+def with_indicators(formula: Formula, filled: Sequence[Filled]) -> Formula:
+    """Return a formula with the indicators of its covariates as further terms."""
     used = {use.name for use in formula.uses("right")}
     more = [in_formula(one.indicator) for one in filled if one.indicator is not None and one.name in used]
     return parse(" + ".join([formula.text, *more]), formula.model, []) if more else formula
@@ -551,7 +462,6 @@ def refuse_filled(filled: Sequence[Filled], what: str) -> None:
     """Refuse data that would have to be filled in as the sample was."""
     if filled:
         raise UnavailableError(
-            f'missing="indicator" has filled in {", ".join(one.name for one in filled)} by what the rows of the sample '
-            f"have; {what} would be of values that nobody there has.\n"
-            'Type  missing="drop"  for the rows that have all covariates, or impute: causalrisk.pool takes the fits.'
+            f'missing="indicator" has filled in {", ".join(one.name for one in filled)}; {what} is not possible.\n'
+            'Use `missing="drop"`, or impute and use `causalrisk.pool`.'
         )

@@ -25,50 +25,28 @@ SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whos
 
 
 def check_magnitude(values: np.ndarray, what: str) -> None:
-    """Raise a DesignError where the largest of the values has a square that no float holds.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-        A column.
-    what : str
-        Name of the column, for the message, e.g. ``"outcome 'y'"``.
-    """
+    """Refuse values, of which `what` is the name, whose squares no float holds."""
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
         raise DesignError(
-            f"{what} has values of the size {largest:.3g}; expected sizes from {SMALLEST:g} to {LARGEST:g}, as their "
-            f"squares are needed.\nChange its unit: divide it by {largest:.1g}."
+            f"{what} has values of the size {largest:.3g}; expected sizes from {SMALLEST:g} to {LARGEST:g}.\n"
+            f"Divide it by {largest:.1g}."
         )
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
-    """Raise a DesignError where an arm has no more observations than its outcome model has coefficients.
+    """Refuse an arm with no more observations than the p coefficients of its outcome model, or rows than q.
 
-    Parameters
-    ----------
-    size : ndarray, shape (K,)
-        Observations in each arm.
-    labels : sequence of str
-        Printed arm labels.
-    p, q : int
-        Coefficients of the outcome model of an arm, and of the propensity model.
-    of_controls : bool
-        Whether only the first arm needs an outcome model.
+    `size`, shape (K,), are the observations of the arms; with `of_controls` only the first has an outcome model.
     """
-    noun = "coefficient" if p == 1 else "coefficients"
-    for k, label in enumerate(labels[:1] if of_controls else labels):
-        if size[k] <= p:
+    cases = [(f"arm {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
+    cases = cases[:1] if of_controls else cases
+    for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
+        if count <= coefficients:
+            noun = "coefficient" if coefficients == 1 else "coefficients"
             raise DesignError(
-                f"arm {label!r} has {size[k]:.0f} rows for {p} outcome {noun}; expected more rows than coefficients.\n"
-                "Use fewer outcome terms, or more data."
+                f"{found} rows for {coefficients} {model} {noun}; expected more rows.\nUse fewer {model} terms."
             )
-    n = size.sum()
-    if n <= q:
-        raise DesignError(
-            f"{n:.0f} rows for {q} propensity coefficients; expected more rows than coefficients.\n"
-            "Use fewer terms in propensity=, or more data."
-        )
 
 
 @dataclass(frozen=True)
@@ -318,11 +296,6 @@ class ColumnMoments:
         -------
         ndarray of bool, shape (p,)
             True for the columns to keep: the earlier ones of dependent columns.
-
-        Raises
-        ------
-        DesignError
-            If the square of a value is no number, or columns are dependent and `collinear` is "raise".
         """
         for name, limits in zip(names, self.limits, strict=True):
             check_magnitude(limits, f"column {name!r} of the {model} model")
@@ -341,7 +314,7 @@ class ColumnMoments:
             if collinear == "raise":
                 raise DesignError(
                     f'{model} model: {listing(dropped)} in it, {cause}, and collinear="raise".\n'
-                    'Leave them out of the formula, or type  collinear="drop".'
+                    'Leave them out of the formula, or use `collinear="drop"`.'
                 )
             notes.append(
                 f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out of the formula to silence this."

@@ -98,19 +98,8 @@ def complete_rows(
     -------
     Rows
         The rows that are left, maybe none.
-
-    Raises
-    ------
-    DesignError
-        If values are missing and `missing` is "raise".
-    OptionError
-        If `missing` is anything else.
     """
-    if missing not in ("drop", "raise", "indicator"):
-        raise OptionError(
-            f"missing={missing!r} is not an option; expected 'drop', 'raise' or 'indicator'.\nType  missing=\"drop\"  "
-            'to leave out rows with missing values and count them, or  missing="raise"  to refuse them.'
-        )
+    missing = one_of("missing", missing, ("drop", "raise", "indicator"))
     keep, lines = np.ones(len(index), dtype=bool), []
     reasons = [(s.used_in, s.name, missing_mask(s.values)) for s in sources]
     if inside is not None:  # what rows outside miss is of no interest
@@ -131,29 +120,16 @@ def complete_rows(
 def no_rows_left(lines: Sequence[Line], n: int) -> DesignError:
     """Make the error that says why none of n rows is left, from the lines of the ledger."""
     if not any(missing for _, _, missing, _ in lines):
-        return DesignError(
-            "no observations left: the data have 0 rows; expected one row per unit.\nCheck the filter that made them."
-        )
+        return DesignError("no observations left: the data have 0 rows.\nCheck the filter that made them.")
     why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
     return DesignError(
-        f"no observations left: all {n} rows were dropped, because missing:{why}\nLeave out the variable that is "
-        "missing throughout, or fill in its values before fitting."
+        f"no observations left: all {n} rows were dropped, because missing:{why}\nLeave that variable out, or fill in "
+        "its values."
     )
 
 
 def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
-    """Return the ledger of the rows that are not in the sample.
-
-    Parameters
-    ----------
-    lines : iterable of tuple
-        As in `Rows`; those of variables that no row misses are left out.
-
-    Returns
-    -------
-    DataFrame
-        One row per line.
-    """
+    """Return the ledger of the rows that are not in the sample, from lines as in `Rows`."""
     rows = [row for row in lines if row[2]]
     text = None if rows else object  # pandas infers it from the values
     columns = [
@@ -170,95 +146,40 @@ def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> 
         some = index[np.logical_or.reduce([mask for _, _, mask in found])]
         raise DesignError(
             f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}\n'
-            f'First row labels: {listing(some)}.\nType  missing="drop"  to leave these rows out of every model.'
+            f'First row labels: {listing(some)}.\nUse `missing="drop"` to leave these rows out.'
         )
 
 
-def _unknown_weight_type(given: Any) -> OptionError:
-    """Error that says what either type means."""
-    return OptionError(
-        f"weight_type={given!r} is not known; expected 'frequency' or 'probability'.\n"
-        'Use `weight_type="frequency"` if a row stands for that many equal rows, or `weight_type="probability"` for '
-        "sampling weights."
-    )
-
-
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
-    """Check observation weights.
-
-    Parameters
-    ----------
-    given : Source or None
-        One weight per row; missing ones stay missing.
-    weight_type : {"frequency", "probability"} or None
-        Meaning of the weights; needed with weights, refused without.
-
-    Returns
-    -------
-    ndarray of float64, shape (N,), or None
-        The weights, NaN where missing.
-
-    Raises
-    ------
-    DesignError
-        If weights are negative, infinite, not numbers, or, as frequencies, not whole.
-    OptionError
-        If one of weights and weight_type is given without the other.
-    """
-    if weight_type is not None and weight_type not in WEIGHT_TYPES:
-        raise _unknown_weight_type(weight_type)
+    """Check observation weights, one per row, and return them, NaN where missing."""
+    one_of("weight_type", weight_type, (None, *WEIGHT_TYPES))
     if given is None:
         if weight_type is not None:
-            raise OptionError(
-                f'weight_type={weight_type!r} without weights.\nAdd  weights="<column>"  or leave it out.'
-            )
+            raise OptionError(f"weight_type={weight_type!r} without weights=.\nAdd `weights=`, or leave it out.")
         return None
     values, name = given.values, given.name
     if weight_type is None:
         raise OptionError(
-            f"weights {name!r} without weight_type: standard errors differ between frequency and probability weights.\n"
-            'Add  weight_type="frequency"  (each row stands for that many equal rows) or  weight_type="probability".'
+            f"weights {name!r} without weight_type, on which standard errors depend.\n"
+            'Add `weight_type="frequency"` for numbers of equal rows, or `weight_type="probability"`.'
         )
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen].rename(name), f"weights {name!r}")
-    negative = int((weights < 0).sum())
-    if negative:
-        raise DesignError(
-            f"weights {name!r} have {negative} negative values; expected zero or more.\n"
-            "Correct them, or set them to 0 to leave these rows out."
-        )
-    broken = int((weights[seen] % 1 != 0).sum())
-    if weight_type == "frequency" and broken:
-        raise DesignError(
-            f"weights {name!r} have {broken} values that are not whole numbers; expected counts of equal rows for "
-            'frequency weights.\nRound them, or type  weight_type="probability".'
-        )
+    wrong = {"negative values": weights < 0}
+    if weight_type == "frequency":
+        wrong["values that are not whole numbers"] = seen & (weights % 1 != 0)
+    for kind, rows in wrong.items():
+        if rows.any():
+            raise DesignError(
+                f"weights {name!r} have {int(rows.sum())} {kind}.\n"
+                'Correct them; weights of `weight_type="probability"` need not be whole.'
+            )
     return weights
 
 
 def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | None) -> np.ndarray:
-    """Divide probability weights by their mean: only their ratios count, in whatever units they came.
-
-    Parameters
-    ----------
-    weights : ndarray of float64, shape (n,)
-        Positive observation weights of the rows in the sample.
-    weight_type : {None, "frequency", "probability"}
-        Meaning of the weights; frequencies stay as they are.
-    name : str or None
-        Their name, for messages.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        Weights of mean one.
-
-    Raises
-    ------
-    DesignError
-        If the smallest is negligible against the largest.
-    """
+    """Divide probability weights by their mean: only their ratios count, in whatever units they came."""
     if weight_type != "probability":
         return weights
     # By the largest first: the sum of huge weights would overflow.
@@ -272,33 +193,13 @@ def check_smallest(low: float, high: float, share: float, name: str | None) -> N
     """Raise a DesignError where the smallest weight, a share of the mean one, is negligible against the largest."""
     if share < SMALLEST_SHARE:
         raise DesignError(
-            f"weights {name!r} range from {low:.3g} to {high:.3g}: the smallest is nothing beside the largest.\n"
-            "Set weights of no size to 0, which leaves their rows out."
+            f"weights {name!r} range from {low:.3g} to {high:.3g}, too far to compute with.\n"
+            "Set the smallest to 0, which leaves their rows out."
         )
 
 
 def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
-    """Return the number of each row's cluster, 0 .. G-1, and the names of the clusters.
-
-    Parameters
-    ----------
-    values : Series
-        One value per row in the sample, none missing.
-    name : str
-        Their name, for messages.
-
-    Returns
-    -------
-    codes : ndarray of intp, shape (n,)
-        Cluster of each row, numbered by first appearance.
-    names : pandas.Index, shape (G,)
-        The clusters.
-
-    Raises
-    ------
-    DesignError
-        If there is only one cluster, or they are numbers that are not exact.
-    """
+    """Return the number of each row's cluster, 0 .. G-1, and the names of the clusters."""
     codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
     check_exact(groups, name)
     check_groups(groups, len(codes), name)
@@ -310,9 +211,8 @@ def check_exact(groups: Iterable[Any], name: str) -> None:
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
         raise DesignError(
-            f"cluster {name!r} has numbers such as {odd:.0f} as floats, which hold 15 digits, so that several clusters "
-            "would count as one; expected text or whole numbers. (pandas makes floats of whole numbers where some are "
-            f'missing.)\nRead them as text:  pandas.read_csv(..., dtype={{"{name}": str}}).'
+            f"cluster {name!r} has floats such as {odd:.0f}, which hold 15 digits, so several clusters would count as "
+            f'one; expected text or whole numbers.\nUse `pandas.read_csv(..., dtype={{"{name}": str}})`.'
         )
 
 
@@ -321,7 +221,7 @@ def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
     if len(groups) < 2:
         raise DesignError(
             f"cluster {name!r} has one group in {n} rows ({listing(groups)}); expected at least two.\n"
-            "Give another cluster variable, or leave cluster= out."
+            "Leave cluster= out."
         )
 
 
@@ -364,39 +264,30 @@ class ColumnOptions:
         one_of("collinear", self.collinear, ("drop", "raise"))
         if self.offset is not None and self.exposure is not None:
             raise OptionError(
-                "offset= and exposure= were both given; the offset of an exposure is its logarithm.\nGive one of them, "
-                "the sum  offset + np.log(exposure)  as offset= if both are meant."
+                "offset= and exposure= were both given; expected one of them.\n"
+                "Use `offset=data[offset] + np.log(data[exposure])` if both are meant."
             )
         if is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
-        if self.observed is not None and not isinstance(self.observed, str):
-            raise OptionError(
-                f"observed is of type {type(self.observed).__name__}; expected the formula of a model of whether the "
-                "outcome is observed. Which outcomes are missing is seen from the outcome itself.\n"
-                'Type  observed="x1 + x2"  with what tells why outcomes are missing, the treatment too.'
-            )
         self._check_survey()
 
     def _check_survey(self) -> None:
         if self.design is None:
             if self.subpop is not None:
                 raise OptionError(
-                    "subpop= is of a survey design, whose units without rows in the subpopulation count in the "
-                    "variance, and design= was not given.\nType  design=Survey(...), or leave the other rows out."
+                    "subpop= was given without design=.\nUse `design=Survey(...)`, or leave the other rows out of data."
                 )
             return
         if not isinstance(self.design, Survey):
-            changed = f"Type  did={self.design!r}." if isinstance(self.design, DiD) else None
             raise OptionError(
                 f"design is a {type(self.design).__name__}; expected a survey design.\n"
-                + (changed or 'Type  design=causalrisk.Survey(weights="<column>", strata="<column>", psu="<column>").')
+                'Use `design=causalrisk.Survey(weights="<column>", strata="<column>", psu="<column>")`.'
             )
-        for name, place in (("weights", "weights"), ("weight_type", None), ("cluster", "psu")):
+        for name in ("weights", "weight_type", "cluster"):
             if getattr(self, name) is not None:
-                where = (
-                    f"Type  Survey({place}=...)  for it" if place else "The weights of a survey are sampling weights"
+                raise OptionError(
+                    f"{name}= and design= were both given.\nUse `Survey(weights=..., psu=...)`, and leave {name}= out."
                 )
-                raise OptionError(f"{name}= and design= were both given.\n{where}, and leave {name}= out.")
         object.__setattr__(self, "weights", self.design.weights)
         object.__setattr__(self, "weight_type", None if self.design.weights is None else "probability")
         object.__setattr__(self, "cluster", self.design.psu)
@@ -460,31 +351,9 @@ class ByRows:
 
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
-    """Find treatment, weights, cluster, offset and propensity score, each by a column's name or as one value per row.
-
-    Parameters
-    ----------
-    table : Table
-        The columns there are.
-    given : ColumnOptions
-        Columns and options of the caller.
-    frame : mapping of str to object
-        The caller's variables.
-    notes : list of str
-        A line is appended for each whose rows had to be put into another order.
-
-    Returns
-    -------
-    ByRows
-        All on the index of the table.
-
-    Raises
-    ------
-    DesignError
-        If a name is unknown, or there is not one value per row.
-    """
+    """Find treatment, weights, cluster, offset and propensity score, each by name or as one value per row."""
     if given.treat is None:
-        raise TypeError('treat is None; expected a column name or one value per row.\nType  treat="d".')
+        raise TypeError('treat is None; expected a column name or one value per row.\nUse `treat="d"`.')
 
     def find(value: Any, role: str, default: str | None = None) -> Source | None:
         if value is None:
@@ -528,32 +397,16 @@ def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], note
     def find(value: Any, role: str) -> pd.Series | None:
         return None if value is None else find_column(value, role, role, table, frame, notes)[0]
 
-    replicates, given = None, survey.replicate_weights
-    if given is not None:
-        names = replicate_names(survey, table.names)
-        if names is None:
-            columns = named_columns(given, "replicate_weights", table.index, notes)
-        else:
-            columns = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
-        replicates = columns
+    replicates, names = None, replicate_names(survey, table.names)
+    if names is not None:
+        replicates = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
+    elif survey.replicate_weights is not None:
+        replicates = named_columns(survey.replicate_weights, "replicate_weights", table.index, notes)
     return SurveyColumns(survey, replicates=replicates, **{role: find(getattr(survey, role), role) for role in ROLES})
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:
-    """Return the two variables of two-way clusters: names in a list, or columns of values; one of them and None.
-
-    Parameters
-    ----------
-    given : object
-        Clusters as the caller gave them.
-    n : int
-        Number of rows, which a list of values has.
-
-    Returns
-    -------
-    tuple of object
-        The variables, each a name or one value per row.
-    """
+    """Return the two variables of two-way clusters: names in a list, or columns of values; one of them and None."""
     if isinstance(given, list | tuple) and len(given) == WAYS != n:
         return given[0], given[1]
     if isinstance(given, pd.DataFrame) and given.shape[1] == WAYS:
@@ -564,24 +417,7 @@ def ways_of(given: Any, n: int) -> tuple[Any, Any]:
 
 
 def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: str) -> Rows:
-    """Return the rows of some data, maybe a block of a scan, that miss nothing and have a weight.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-        The variables of both models.
-    by : ByRows
-        Treatment, weights, cluster, offset and propensity score.
-    index : pandas.Index
-        Labels of the caller's rows.
-    missing : {"drop", "raise"}
-        Whether to drop rows with missing values or to refuse them.
-
-    Returns
-    -------
-    Rows
-        The rows, maybe none.
-    """
+    """Return the rows of some data, maybe a block of a scan, that miss nothing and have a weight."""
     weights, inside = read_weights(by.weights, by.weight_type), None
     if by.subpop is not None:
         label = by.subpop_label or ""
@@ -594,17 +430,7 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: s
 
 
 def check_drawn(lines: Sequence[Line], read: int, n: int, by: ByRows) -> list[str]:
-    """Refuse a sample without rows, and return notes on what was left out.
-
-    Parameters
-    ----------
-    lines : sequence of tuple
-        Lines of the ledger, as in `Rows`.
-    read, n : int
-        Rows of the data and of the sample.
-    by : ByRows
-        Treatment, weights and subpopulation.
-    """
+    """Refuse a sample without rows, and return notes on what was left out."""
     if by.subpop_label is not None and any(line[0] == "subpop" and line[2] == read for line in lines):
         raise nobody_inside(by.subpop_label)
     if not n:
@@ -620,33 +446,16 @@ def check_drawn(lines: Sequence[Line], read: int, n: int, by: ByRows) -> list[st
     ]
 
 
-def read_offset(given: Source, taken: Sequence[str] = (), *, scanned: bool = False) -> np.ndarray:
-    """Return the offset of rows that miss no value.
+def read_offset(given: Source, taken: Sequence[str] = ()) -> np.ndarray:
+    """Return the offset of rows that miss no value, of an exposure its logarithm.
 
-    Parameters
-    ----------
-    given : Source
-        One value per row, used in "offset" or "exposure"; the offset of an exposure is its logarithm.
-    taken : sequence of str
-        Names of the treatment and the outcome, which are no offset.
-    scanned : bool
-        Whether the rows are of a scan, which knows its columns by name only.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        The offset.
-
-    Raises
-    ------
-    DesignError
-        If the values are not numbers, or an exposure is not above zero.
+    `taken` are the names of the treatment and the outcome.
     """
     kind, name, what = given.used_in, given.name, f"{given.used_in} {given.name!r}"
     if name in taken:
         raise DesignError(
-            f"{kind}={name!r} is the {('treatment', 'outcome')[list(taken).index(name)]}; expected "
-            f"{_meaning(kind)}.\nLeave {kind}= out, or name the column of it."
+            f"{kind}={name!r} is the {('treatment', 'outcome')[list(taken).index(name)]}.\n"
+            f"Leave {kind}= out, or name its column."
         )
     values = numbers(given.values.rename(name), what)
     if kind == "offset":
@@ -654,18 +463,8 @@ def read_offset(given: Source, taken: Sequence[str] = (), *, scanned: bool = Fal
         return values
     low = values <= 0
     if low.any():
-        column, instead = f'data["{name}"]', "make them missing in the files"
-        if not scanned:
-            instead = f"type  exposure={column}.where({column} > 0)"
         raise DesignError(
-            f"{what} has {int(low.sum())} values of zero or less (such as {values[low][0]:g}); expected "
-            f"{_meaning(kind)}, more than zero.\n"
-            f"Correct them, or {instead}  to leave these rows out."
+            f"{what} has {int(low.sum())} values of zero or less (such as {values[low][0]:g}); expected more.\n"
+            "Correct them, or make them missing to leave these rows out."
         )
     return np.log(values)
-
-
-def _meaning(kind: str) -> str:
-    if kind == "offset":
-        return "a known part of the linear predictor of the outcome"
-    return "how long, or over how much, each unit was observed"

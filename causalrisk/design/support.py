@@ -25,66 +25,32 @@ SIDE = 1e-8  # values of a combination this far beyond zero, relative to the lar
 
 
 def check_size(rows: int, columns: int, what: str) -> None:
-    """Raise a DesignError where a design and the arrays of a fit do not fit the memory.
+    """Refuse a design, named by `what`, that does not fit the memory with the arrays of a fit."""
+    _check_memory(8.0 * COPIES * rows * columns, f"{what}, with {columns:,} columns and {rows:,} rows,", "columns")
 
-    Parameters
-    ----------
-    rows, columns : int
-        Rows and columns of the design.
-    what : str
-        Name of the design, for the message.
-    """
-    needed, there = 8.0 * COPIES * rows * columns, memory()
+
+def _check_memory(needed: float, what: str, fewer: str) -> None:
+    """Refuse what needs more bytes than there are; `fewer` says what to have fewer of."""
+    there = memory()
     if needed > there:
         raise DesignError(
-            f"{what} has {columns:,} columns and {rows:,} rows, which take {needed / 1e9:,.0f} GB with what "
-            f"a fit makes of them, and this computer has {there / 1e9:,.0f} GB.\n"
-            f"Use fewer columns: about {int(there / 8 / COPIES / rows):,} would fit."
+            f"{what} needs {needed / 1e9:,.3g} GB, and this computer has {there / 1e9:,.3g} GB.\nUse fewer {fewer}."
         )
 
 
 def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str = "Use fewer levels") -> None:
-    """Raise a DesignError where the products of all pairs of columns do not fit the memory.
+    """Refuse a design, named by `what`, whose products of all pairs of columns do not fit the memory.
 
-    Parameters
-    ----------
-    rows, columns : int
-        Rows and columns of the design.
-    what : str
-        Name of the design, for the message.
-    why : str
-        Source of the columns.
-    advice : str
-        Advice other than fewer columns.
+    `why` says where the columns are from, `advice` what else than fewer columns helps.
     """
-    needed, there = 4.0 * rows * columns * (columns + 1), memory()
-    if needed > there:
-        raise DesignError(
-            f"{what} has {columns:,} columns{why} and {rows:,} rows: the products of all pairs of columns take "
-            f"{needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
-            f"{advice}, or fewer columns: about {int((there / 4 / rows) ** 0.5):,} would fit."
-        )
+    found = f"{what}, with {columns:,} columns{why} and {rows:,} rows, by the products of all pairs of columns"
+    _check_memory(4.0 * rows * columns * (columns + 1), found, f"columns. {advice}")
 
 
 def check_matrices(count: int, columns: int, what: str, advice: str) -> None:
-    """Raise a DesignError where a matrix of products of columns for each resample does not fit the memory.
-
-    Parameters
-    ----------
-    count, columns : int
-        Resamples, and columns of a model.
-    what : str
-        Name of the model, for the message.
-    advice : str
-        Advice other than fewer resamples.
-    """
-    needed, there = 8.0 * SUMS * count * columns**2, memory()
-    if needed > there:
-        raise DesignError(
-            f"{what} has {columns:,} columns: their products for each of {count:,} resamples take "
-            f"{needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
-            f"{advice}, or use fewer resamples: about {int(there / 8 / SUMS / columns**2):,} would fit."
-        )
+    """Refuse a model, named by `what`, whose products of columns for each resample do not fit the memory."""
+    found = f"{what}, with {columns:,} columns and {count:,} resamples,"
+    _check_memory(8.0 * SUMS * count * columns**2, found, f"resamples. {advice}")
 
 
 def cluster_bytes(clusters: int, numbers: int) -> float:
@@ -93,38 +59,13 @@ def cluster_bytes(clusters: int, numbers: int) -> float:
 
 
 def check_clusters_held_out(clusters: int, numbers: int) -> None:
-    """Raise a DesignError where sums of each cluster, which the choice of the anchor of JRE takes, fill the memory.
-
-    Parameters
-    ----------
-    clusters : int
-        Clusters.
-    numbers : int
-        Numbers in the sums of a cluster.
-    """
-    needed, there = cluster_bytes(clusters, numbers), memory()
-    if needed > there:
-        raise DesignError(
-            f"the anchor of JRE is chosen without each of {clusters:,} clusters in turn, whose sums under the "
-            f"propensity replicates take {needed / 1e9:,.3g} GB, and there are {there / 1e9:,.3g} GB.\n"
-            "Type  anchor=3  for a cautious one, or use fewer replicates."
-        )
+    """Refuse sums of each cluster, which the choice of the anchor of JRE takes, that do not fit the memory."""
+    found = f"the choice of the anchor of JRE, which leaves out each of {clusters:,} clusters,"
+    _check_memory(cluster_bytes(clusters, numbers), found, "replicates, or `anchor=3`")
 
 
 def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str) -> None:
-    """Raise a DesignError where the levels of the categorical variables of a model are too many to be fitted.
-
-    Parameters
-    ----------
-    rows : int
-        Rows of the sample.
-    columns : mapping of str to Series
-        Variables of the model.
-    coded : set of str
-        Numeric ones that are categories too.
-    model : str
-        Its name, for the message.
-    """
+    """Refuse variables of a model with too many levels to be fitted; `coded` are numbers that are categories too."""
     levels = {
         name: int(values.nunique())
         for name, values in columns.items()
@@ -242,17 +183,19 @@ def supported_columns(
         arm = of_x[0].arm
         raise DesignError(
             f"{_causes(outcome, [found for found in of_x if found.arm == arm])}, so the outcome model of arm "
-            f"{outcome.labels[arm]!r} cannot be estimated.\nMerge that level with another, leave the term out of the "
-            'outcome formula, restrict the sample to rows that all arms cover, or type  collinear="drop".'
+            f"{outcome.labels[arm]!r} cannot be estimated.\nMerge that level with another, leave out the term or the "
+            'rows, or use `collinear="drop"`.'
         )
-    if of_x and not keep.any():
-        raise _nothing_left("outcome", outcome, of_x)
     if rules.collinear == "drop" and rules.scores == "balanced":
         keep_z, of_z = z.within_arms(keep_z)
     elif rules.collinear == "drop" and rules.scores == "likely":
         keep_z, of_z = _without_separating(z, keep_z, spans)
-    if of_z and not keep_z.any():
-        raise _nothing_left("propensity", propensity, of_z)
+    for what, model, found, kept in (("outcome", outcome, of_x, keep), ("propensity", propensity, of_z, keep_z)):
+        if found and not kept.any():
+            raise DesignError(
+                f"{_causes(model, found)}, so the {what} model has no column left that every arm tells apart.\n"
+                "Add a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
+            )
     notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))
     return keep, keep_z
 
@@ -289,15 +232,6 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
     return low, high
 
 
-def _nothing_left(what: str, model: ModelColumns, found: Sequence[Dependence]) -> DesignError:
-    """Make the error of a model that would have no column left, nor a constant."""
-    return DesignError(
-        f"{_causes(model, found)}, so the {what} model has no column left that every arm tells apart, and no "
-        "constant.\n"
-        "Add a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
-    )
-
-
 def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
     """Return notes on terms left out for what an arm's rows do not tell; one note where both models lose a term."""
     (outcome, of_x), (propensity, of_z) = from_outcome, from_propensity
@@ -316,7 +250,7 @@ def _lost_note(what: str, model: ModelColumns, found: Sequence[Dependence]) -> s
     return (
         f"{what}: dropped {names} in all arms. {_causes(model, found, dropped=True)}. What an arm has no rows "
         "for is a lack of overlap: its outcome there is extrapolated.\n"
-        'Merge such a level with another, leave its rows out of the data, or type  collinear="raise"  for an error.'
+        "Merge such a level with another, or leave its rows out of the data."
     )
 
 

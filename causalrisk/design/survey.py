@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.dtypes import listing, missing_mask, numbers
+from causalrisk.design.dtypes import check_complete, listing, numbers
 from causalrisk.design.tables import condition_names
-from causalrisk.errors import DesignError, OptionError, listed, one_of
+from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.numerics.linalg import Array
 
 ROLES = ("strata", "psu", "fpc")  # columns of the design itself
@@ -134,45 +134,44 @@ class Survey:
         for name in OF_REPLICATES:
             if getattr(self, name) is not (True if name == "combined" else None):
                 raise OptionError(
-                    f"{name}= is of replicate weights, and none were given.\n"
-                    f'Type  Survey(..., replicate_weights="repw*", {name}=...), or leave {name}= out.'
+                    f"{name}= was given without replicate weights.\n"
+                    f'Use `Survey(..., replicate_weights="repw*", {name}=...)`, or leave {name}= out.'
                 )
         if all(getattr(self, name) is None for name in ("weights", *ROLES)):
-            raise OptionError(
-                "Survey() says nothing of the design.\nType  Survey(weights=, strata=, psu=)  with the columns of them."
-            )
+            raise OptionError("Survey() has no columns.\nUse `Survey(weights=..., strata=..., psu=...)`.")
 
     def _check_replicates(self) -> None:
-        design = [name for name in ROLES if getattr(self, name) is not None]
-        if design:
-            raise OptionError(
-                f"replicate_weights= and {listed([f'{name}=' for name in design])} were both given; replicate weights "
-                f"hold the design.\nLeave {listed([f'{name}=' for name in design])} out, or replicate_weights=."
-            )
-        if self.weights is None:
-            raise OptionError(
-                "replicate_weights= without weights=, under which the effect itself is estimated.\n"
-                'Type  Survey(weights="<column>", replicate_weights=..., replicate_type=...).'
-            )
-        if self.replicate_type is None and self.scale is None:
-            raise OptionError(
-                "replicate_weights= without replicate_type=: how they were made decides what their squares count for.\n"
-                'Type  replicate_type="BRR"  (or what the survey\'s documentation says), or  scale=.'
-            )
         one_of("replicate_type", self.replicate_type, (None, *REPLICATE_TYPES))
-        if (self.replicate_type == "Fay") != (self.rho is not None):
-            raise OptionError(
-                f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; Fay's method has a factor, and no "
-                'other has.\nType  replicate_type="Fay", rho=0.5, or leave rho= out.'
-            )
-        if self.rho is not None and not 0 <= self.rho < 1:
-            raise OptionError(f"rho={self.rho!r}; expected Fay's factor, 0 <= rho < 1.\nType  rho=0.5.")
-        if self.replicate_type == "JKn" and self.rscales is None:
-            raise OptionError(
-                'replicate_type="JKn" without rscales=: they are (n_h - 1) / n_h of the stratum of each unit that is '
-                "left out.\nType  rscales=[...]  with one for each replicate, or one number for all."
-            )
-
+        design = "= and ".join(name for name in ROLES if getattr(self, name) is not None)
+        fay = self.replicate_type == "Fay"
+        rules = (
+            (bool(design), f"replicate_weights= and {design}= were both given", "Leave one of them out"),
+            (self.weights is None, "replicate_weights= without weights=", 'Add `weights="<column>"`'),
+            (
+                self.replicate_type is None and self.scale is None,
+                "replicate_weights= without replicate_type=, which says how they were made",
+                'Add `replicate_type="BRR"`, or what the survey\'s documentation says, or `scale=`',
+            ),
+            (
+                fay != (self.rho is not None) or not 0 <= (self.rho or 0) < 1,
+                f"replicate_type={self.replicate_type!r} with rho={self.rho!r}; expected 0 <= rho < 1 for Fay's method "
+                "and none for others",
+                'Use `replicate_type="Fay", rho=0.5`, or leave rho= out',
+            ),
+            (
+                self.replicate_type == "JKn" and self.rscales is None,
+                'replicate_type="JKn" without rscales=, (n_h - 1) / n_h of the stratum of each unit that is left out',
+                "Add `rscales=[...]` with one for each replicate",
+            ),
+            (
+                self.scale is not None and not (isinstance(self.scale, Real) and self.scale > 0),
+                f"scale={self.scale!r}; expected a positive number",
+                "Leave scale= out",
+            ),
+        )
+        for broken, found, advice in rules:
+            if broken:
+                raise OptionError(f"{found}.\n{advice}.")
 
 
 @dataclass(frozen=True)
@@ -197,17 +196,11 @@ class SurveyColumns:
 
     def check_complete(self, weights: pd.Series | None) -> None:
         """Refuse rows that miss where in the design they belong: no other row stands for them."""
-        columns = {"weights": weights, **{role: getattr(self, role) for role in ROLES}}
-        if self.replicates is not None:
-            columns |= {f"replicate_weights {name!r}": column for name, column in self.replicates.items()}
-        for role, column in columns.items():
-            if column is not None and missing_mask(column).any():
-                count, name, role = int(missing_mask(column).sum()), str(column.name), role.partition(" ")[0]
-                raise DesignError(
-                    f"{role} {name!r} of the survey design is missing in {count} rows; expected a value in every row "
-                    "of the data, as the variance counts units that have no row in the sample.\n"
-                    f'Fill it in, or leave the rows out if they are not of the survey:  data.dropna(subset=["{name}"]).'
-                )
+        columns = [("weights", weights), *((role, getattr(self, role)) for role in ROLES)]
+        columns += [("replicate_weights", column) for column in (self.replicates or {}).values()]
+        for role, column in columns:
+            if column is not None:
+                check_complete(column, f"{role} {str(column.name)!r} of the survey design")
 
     def units(self) -> pd.Series | None:
         """Return the first-stage unit of each row under a name of its own; None where rows are the units."""
@@ -225,7 +218,7 @@ class SurveyColumns:
         if twice and self.psu is not None and self.strata is not None:
             raise DesignError(
                 f"psu {self.psu.name!r} has units in several strata of {self.strata.name!r} ({listing(twice)}); "
-                "expected each in one.\nType  nest=True  if their numbers begin anew in each stratum."
+                "expected each in one.\nUse `nest=True` if their numbers begin anew in each stratum."
             )
 
     def drawn(self, units: pd.Series | None, index: pd.Index) -> pd.DataFrame:
@@ -245,19 +238,7 @@ class SurveyColumns:
         weights_name: str | None,
         subpop_name: str | None,
     ) -> dict[str, Any]:
-        """Check the strata, and return what a `SurveyDesign` has that does not go by rows.
-
-        Parameters
-        ----------
-        strata : tuple of str, length H
-            Names of the strata, in order.
-        units : ndarray, shape (H,)
-            First-stage units of each, those counted that are not in the sample.
-        limits : tuple of ndarray, shape (H,), or None
-            Smallest and largest value of the finite population correction in each.
-        weights_name, subpop_name : str or None
-            Names of the weights and of the subpopulation.
-        """
+        """Check the strata, and return what a `SurveyDesign` has that does not go by rows."""
         survey, fractions = self.survey, np.zeros(len(units))
         if limits is not None:
             fractions = _fractions(f"fpc {_name(self.fpc)!r}", strata, units, *limits)
@@ -267,8 +248,8 @@ class SurveyColumns:
         if alone and lonely == "fail" and survey.replicate_weights is None:
             named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
             raise DesignError(
-                f"{named} has a single first-stage unit, so that its variance cannot be known; expected at least two.\n"
-                'Merge it with a stratum that is alike, or type  lonely="adjust"  (or "average", "certainty").'
+                f"{named} has a single first-stage unit, which has no variance; expected at least two.\n"
+                'Merge it with another stratum, or use `lonely="adjust"`, `"average"` or `"certainty"`.'
             )
         return {
             "strata": strata,
@@ -296,15 +277,7 @@ def labels_of(names: Iterable[Any]) -> tuple[str, ...]:
 
 
 def replicate_names(survey: Survey, known: Sequence[str]) -> list[str] | None:
-    """Return the columns that replicate weights name, among those known; None where they are no names.
-
-    A pattern such as "w*" does not mean the weights themselves.
-
-    Raises
-    ------
-    DesignError
-        If a pattern names fewer than two.
-    """
+    """Return the columns that replicate weights name, among those known; None where they are no names."""
     given = survey.replicate_weights
     if isinstance(given, str):
         own = survey.weights if isinstance(survey.weights, str) else None
@@ -312,7 +285,7 @@ def replicate_names(survey: Survey, known: Sequence[str]) -> list[str] | None:
         if len(names) < 2:
             raise DesignError(
                 f"replicate_weights={given!r} names {len(names)} of the columns; expected a pattern of at least two.\n"
-                'Type  replicate_weights="repw*"  for all columns whose names begin with repw.'
+                'Use `replicate_weights="repw*"` for all columns whose names begin with repw.'
             )
         return names
     if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
@@ -498,30 +471,7 @@ def survey_design(
     weights_name: str | None,
     subpop_name: str | None,
 ) -> SurveyDesign:
-    """Make the survey design of the rows in the sample.
-
-    Parameters
-    ----------
-    columns : SurveyColumns
-        The columns on all N rows of the data.
-    weights : ndarray, shape (N,), or None
-        Sampling weights.
-    keep : ndarray of bool, shape (N,)
-        The rows in the sample.
-    weights_name, subpop_name : str or None
-        Names of the weights and of the subpopulation.
-
-    Returns
-    -------
-    SurveyDesign
-        The design.
-
-    Raises
-    ------
-    DesignError
-        If a stratum has one unit and `lonely` is "fail", the population is smaller than the sample or differs within a
-        stratum, or replicate weights are not of these weights.
-    """
+    """Make the survey design of the rows in the sample."""
     n = len(keep)
     stratum, strata = np.zeros(n, dtype=np.intp), pd.Index([ALL])
     if columns.strata is not None:
@@ -571,23 +521,19 @@ def _name(column: pd.Series | None) -> str | None:
 
 def _fractions(what: str, labels: tuple[str, ...], units: Array, low: Array, high: Array) -> Array:
     """Share of the units of the population that is in the sample, of each stratum; `what` is the column's name."""
-    if (low != high).any():
-        h = int(np.argmax(low != high))
+    h = int(np.argmax(low != high))
+    if low[h] != high[h]:
         raise DesignError(
-            f"{what} differs within stratum {labels[h]!r}, from {low[h]:g} to {high[h]:g}; expected one number of "
-            "units in the population for all rows of a stratum.\nName the column of the first stage."
+            f"{what} differs within stratum {labels[h]!r}, from {low[h]:g} to {high[h]:g}; expected one number for all "
+            "rows of a stratum.\nName the column of the first stage."
         )
-    if low.min() <= 0:
-        raise DesignError(
-            f"{what} has values of zero or less; expected numbers of units or shares of them.\nCorrect it."
-        )
-    if high.max() <= 1:
+    if high.max() <= 1 and low.min() > 0:
         return np.asarray(high)
-    if (low < units).any():
-        h = int(np.argmax(low < units))
+    h = int(np.argmax(low < units))
+    if low[h] < units[h] or low.min() <= 0:
         raise DesignError(
             f"{what} says that stratum {labels[h]!r} has {low[h]:g} units in the population, and the sample has "
-            f"{units[h]:g} of them; expected at least as many.\nGive the number of first-stage units in the population."
+            f"{units[h]:g} of them.\nGive the number of first-stage units in the population, or the share of them."
         )
     return units / high
 
@@ -628,14 +574,11 @@ def replicate_values(survey: Survey, replicates: Mapping[str, pd.Series], weight
     for r, (name, column) in enumerate(replicates.items()):
         values[:, r] = numbers(column, f"replicate weights {name!r}")
     if (values < 0).any():
-        raise DesignError(
-            f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.\n"
-            "Take a set of replicate weights without negative ones."
-        )
+        raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")
     values = values if survey.combined else values * weights[:, None]
     if (values[weights == 0] > 0).any():
         raise DesignError(
-            "some rows have a weight of 0 and replicate weights above 0; expected 0 in all of them.\n"
+            "some rows have a weight of 0 and replicate weights above 0.\n"
             "Name the weights that the replicate weights belong to."
         )
     return values
@@ -646,10 +589,9 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
     count = len(sums.replicates)
     ratio = sums.replicates.mean() / sums.weights
     if not 1 / RATIO <= ratio <= RATIO:
-        advice = "combined=False  if they are factors of weights=" if survey.combined else "combined=True"
         raise DesignError(
             f"the replicate weights sum to {ratio:.3g} times the weights on average; expected about one.\n"
-            f"Name the weights that they belong to, or type  {advice}."
+            f"Name the weights that they belong to, or use `combined={not survey.combined}`."
         )
     scale = survey.scale
     if scale is None:
@@ -663,12 +605,10 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
             "SDR": 4 / count,
         }[str(survey.replicate_type)]
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
-    if not (isinstance(scale, Real) and scale > 0):
-        raise DesignError(f"scale={scale!r}; expected a positive number.\nLeave scale= out, for that of the type.")
     if rscales.shape not in ((), (count,)) or (rscales < 0).any():
         raise DesignError(
-            f"rscales= has the shape {rscales.shape}, and there are {count} replicates; expected one number for each, "
-            f"or one for all, none negative.\nType  rscales=[...]  with {count} numbers."
+            f"rscales= has the shape {rscales.shape}; expected one number for all of {count} replicates or one for "
+            f"each, none negative.\nUse `rscales=[...]` with {count} numbers."
         )
     _check_type(survey, sums)
     size = np.sqrt(np.diag(sums.products))
@@ -699,34 +639,23 @@ def _check_type(survey: Survey, sums: ReplicateSums) -> None:
     said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
     raise DesignError(
         f"each replicate weight is {rho:g} or {2 - rho:g} times the weight, which {said} does not make.\n"
-        f"Type  {meant}, or give  scale=."
+        f"Use `{meant}`, or give `scale=`."
     )
 
 
 def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
-    """Return which rows are in a subpopulation, from a column of True and False or of 1 and 0.
-
-    Raises
-    ------
-    DesignError
-        If it has missing or other values.
-    """
+    """Return which rows are in a subpopulation, from a column of True and False or of 1 and 0."""
     typed = f"data.eval({name!r})" if condition_names(name) else f'data["{name}"]'
-    if missing_mask(values).any():
-        raise DesignError(
-            f"subpop {name!r} is missing in {int(missing_mask(values).sum())} rows; expected True or False in every "
-            f"row of the data.\nType  subpop={typed}.fillna(0) == 1  if these rows are not in it."
-        )
+    check_complete(values, f"subpop {name!r}")
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():
         raise DesignError(
             f"subpop {name!r} has the values {listing(pd.unique(values))}; expected True and False, or 1 and 0.\n"
-            f"Type  subpop={typed} == {pd.unique(values)[0]!r}  for the rows that have this value."
+            f"Use `subpop={typed} == {pd.unique(values)[0]!r}` for the rows that have this value."
         )
     return plain.astype(bool)
 
 
 def nobody_inside(name: str) -> DesignError:
     """Make the error of a subpopulation without rows."""
-    which = f"the subpopulation {name!r}" if name else "the subpopulation"
-    return DesignError(f"no row is in {which}.\nCheck the condition that made it.")
+    return DesignError(f"no row is in the subpopulation{f' {name!r}' if name else ''}.\nCheck its condition.")

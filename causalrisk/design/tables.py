@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_scalar
 
 from causalrisk.design.dtypes import listing, missing_mask
 from causalrisk.errors import DesignError, UnavailableError
@@ -32,33 +31,15 @@ READERS = {
 def as_pandas(value: Any) -> Any:
     """Return a frame or a column of another library as a pandas one, and anything else as it is.
 
-    Parameters
-    ----------
-    value : object
-        A polars, pyarrow or narwhals frame or column; or a frame with ``to_pandas()``, with the Arrow PyCapsule
-        interface (``__arrow_c_stream__``) or with the dataframe interchange protocol (``__dataframe__``).
-
-    Returns
-    -------
-    object
-        A DataFrame; for a column an array, which has no row labels. Whole numbers and bool with gaps stay what they
-        are, an Enum or a dictionary keeps the order of its categories. Row labels are 0, 1, ... unless the frame
-        carries others.
-
-    Raises
-    ------
-    DesignError
-        If the interchange protocol loses missing values.
-    UnavailableError
-        If a frame can only be read through Arrow and pyarrow is not installed.
+    A column becomes an array, which has no row labels. Whole numbers and bool with gaps stay what they are, an Enum or
+    a dictionary keeps the order of its categories. Row labels are 0, 1, ... unless the frame carries others.
     """
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
     library, kind = _library(value), type(value).__name__
     if library.startswith("dask") and hasattr(value, "get_partition"):
         raise DesignError(
-            "a Dask data frame is not in memory; expected one that is (`data=` of a model alone is read by partitions)."
-            "\nType  data.compute()."
+            "a Dask data frame is not in memory; only data= of a model may be one.\nUse `data.compute()`."
         )
     if library == "narwhals" and kind in ("DataFrame", "Series"):
         return as_pandas(value.to_native())
@@ -83,18 +64,7 @@ def is_foreign_column(value: Any) -> bool:
 
 
 def how_to_convert(data: Any) -> str:
-    """Return the option to type for data that are not a frame.
-
-    Parameters
-    ----------
-    data : object
-        Text, a lazy query, or anything that `as_pandas` left as it was.
-
-    Returns
-    -------
-    str
-        For example ``data=pandas.read_csv("births.csv")`` or ``data=data.collect()``.
-    """
+    """Return the option to type for data that are not a frame."""
     if isinstance(data, str | os.PathLike):
         path = os.fspath(data)
         if glob.has_magic(path) or os.path.isdir(path):
@@ -151,8 +121,8 @@ def _from_capsule(value: Any) -> Any:
         import pyarrow as pa
     except ImportError as error:
         raise UnavailableError(
-            f"data of type {type(value).__module__}.{type(value).__qualname__} are read through Arrow, which needs "
-            "pyarrow; it is not installed.\nType  pip install pyarrow."
+            f"data of type {type(value).__qualname__} are read by pyarrow, which is not installed.\n"
+            "Use `pip install pyarrow`."
         ) from error
     return _from_pyarrow(pa.table(value))
 
@@ -166,62 +136,32 @@ def _interchanged(value: Any) -> pd.DataFrame:
     lost = [name for name, count in absent.items() if count is not None and count != frame[name].isna().sum()]
     if lost:  # pandas reads missing categories and bool as values
         raise DesignError(
-            f"the dataframe interchange protocol, as pandas reads it, loses the missing values of {listing(lost)}.\n"
+            f"pandas loses the missing values of {listing(lost)} as it converts the data.\n"
             "Pass data= as a pandas, polars or Arrow frame."
         )
     return frame
 
 
 def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:
-    """Return a line that names the columns nearest to a name that was not found.
-
-    Parameters
-    ----------
-    name : str
-        The name that was not found.
-    names : iterable of str
-        The names there are.
-    show : callable
-        Function that prints a name.
-
-    Returns
-    -------
-    str
-        ``Did you mean 'age'?``, or the list of the names if none is near, or how to read a file whose columns were
-        not split.
-    """
+    """Return a line that names the columns nearest to a name that was not found, each printed by `show`."""
     known = [str(n) for n in names]
     words = [word for word in re.findall(r"\w+", str(name)) if word in known]  # columns named inside of other text
     near = words[:3] or difflib.get_close_matches(str(name), known, n=3, cutoff=0.6)
     separator = next((s for s in (";", "\t", "|") if s in known[0]), None) if len(known) == 1 else None
     if separator is not None:  # a file with another separator was read as if it had commas
-        return (
-            f"The only column is {known[0]!r}. Type  pd.read_csv(..., sep={separator!r})  to read the file, or save it "
-            "with commas."
-        )
+        return f"The only column is {known[0]!r}. Use `pd.read_csv(..., sep={separator!r})`."
     if not near:  # difflib minds the case, people do not
         folded = {k.casefold(): k for k in known}
         near = [folded[m] for m in difflib.get_close_matches(str(name).casefold(), folded, n=3, cutoff=0.6)]
     if near:
         return f"Did you mean {' or '.join(map(show, near))}?"
     if not known:
-        return f"Arrays have no names. Type  data[{name!r}]  for its values."
+        return f"Arrays have no names. Use `data[{name!r}]`."
     return f"The columns are {listing(known)}."
 
 
 def is_column(value: Any) -> bool:
-    """Return True if a value can stand for a variable: one entry per row, in one dimension.
-
-    Parameters
-    ----------
-    value : object
-        Anything found in the caller's scope.
-
-    Returns
-    -------
-    bool
-        True for a Series, Index, pandas array, list, tuple, one-dimensional ndarray, or column of polars or Arrow.
-    """
+    """Return True if a value can stand for a variable: one entry per row, in one dimension."""
     if isinstance(value, np.ndarray):
         return value.ndim == 1
     known = isinstance(value, pd.Series | pd.Index | list | tuple | pd.api.extensions.ExtensionArray)
@@ -246,13 +186,6 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     -------
     Series
         The values on `index`; may share memory with `values`.
-
-    Raises
-    ------
-    DesignError
-        If there is not one value for each row, or the labels differ from `index`.
-    TypeError
-        If `values` is not a column of values.
     """
     name, values = getattr(values, "name", None), _one_column(values, what)
     n, name = len(values), getattr(values, "name", name)
@@ -270,15 +203,13 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
         if np.any(position != np.arange(n)):
             notes.append(
                 f"{what} has the row labels of the data in another order; it was aligned by label. "
-                "To match rows by position instead, pass it without labels: .to_numpy()."
+                "Use `.to_numpy()` to match rows by position."
             )
         return pd.Series(values.array.take(position), index=index, name=name)
-    advice = "Give it the index of the data, or pass it without labels (.to_numpy()) to match rows by position."
-    if values.index.is_unique and index.isin(values.index).all():
-        advice = "Type  values.loc[data.index]  for those of the rows of the data."
+    subset = values.index.is_unique and index.isin(values.index).all()
     raise DesignError(
-        f"{what} has {n} values whose row labels are not those of the data ({len(index)} rows), so they cannot be "
-        f"matched.\n{advice}"
+        f"{what} has {n} values whose row labels are not those of the data ({len(index)} rows).\n"
+        + ("Use `values.loc[data.index]`." if subset else "Use `.to_numpy()` to match rows by position.")
     )
 
 
@@ -294,20 +225,18 @@ def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
 
 def _one_column(values: Any, what: str) -> Any:
     values = as_pandas(values)
-    shape = getattr(values, "shape", None)
     if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
         return values.iloc[:, 0]
     if isinstance(values, np.ndarray) and values.shape[1:] == (1,):
         return values[:, 0]
     if is_column(values):
         return values
-    if shape is not None and len(shape) != 1:
-        raise DesignError(
-            f"{what} has shape {tuple(shape)}; expected one value per row.\nPass a single column, e.g. values[:, 0]."
-        )
+    shape = getattr(values, "shape", ())
+    if len(shape) > 1:
+        raise DesignError(f"{what} has shape {tuple(shape)}; expected one value per row.\nPass a single column.")
     raise TypeError(
-        f"{what} is of type {type(values).__module__}.{type(values).__qualname__}; expected the name of a column, a "
-        "pandas Series, a NumPy array or a list with one value per row.\nPass e.g. a column name in quotes."
+        f"{what} is of type {type(values).__module__}.{type(values).__qualname__}; expected the name of a column, or "
+        "a Series, array or list with one value per row."
     )
 
 
@@ -339,36 +268,28 @@ class Table:
 
     def in_index(self, name: str) -> str:
         """Advice for a name that is a level of the index of the data; empty for others."""
-        return "It is in the index.\nType  data=data.reset_index()." if name in self.index.names else ""
+        return "It is in the index.\nUse `data=data.reset_index()`." if name in self.index.names else ""
 
     def column(self, name: str) -> pd.Series:
-        """Return the column of that name.
-
-        Parameters
-        ----------
-        name : str
-            A name for which ``name in table`` holds.
-
-        Returns
-        -------
-        Series
-            On `index`.
-
-        Raises
-        ------
-        DesignError
-            If the data have several columns of that name.
-        """
+        """Return the column of that name."""
         if self.frame is not None:
             found = [i for i, n in enumerate(self.frame.columns) if isinstance(n, str) and n == name]
             if len(found) > 1:
-                raise DesignError(
-                    f"the data have {len(found)} columns named {name!r} (positions {listing(found)}); expected one.\n"
-                    "Keep the first of each:  data.loc[:, ~data.columns.duplicated()]."
-                )
+                raise _named_twice(f"the data have {len(found)} columns named {name!r}")
             if found:
                 return self.frame.iloc[:, found[0]]
         return self.extra[name]
+
+
+def _named_twice(found: str) -> DesignError:
+    return DesignError(f"{found}; expected distinct names.\nUse `data.loc[:, ~data.columns.duplicated()]`.")
+
+
+def needed_column(table: Table, name: str, where: str, use: str) -> pd.Series:
+    """Return a column of new rows; `where` and `use` say in an error whose rows lack it, and what it is for."""
+    if name not in table:
+        raise DesignError(f"{where} no column {name!r}, which {use}.\nAdd it. {nearest(name, table.names)}")
+    return table.column(name)
 
 
 def find_column(
@@ -397,11 +318,6 @@ def find_column(
         On the index of the table.
     name : str
         Its name.
-
-    Raises
-    ------
-    DesignError
-        If a name is unknown, or there is not one value per row.
     """
     if (
         isinstance(value, list | tuple)
@@ -432,11 +348,9 @@ def find_condition(
 
     The condition is missing where one of its columns is.
     """
-    if not isinstance(value, str) or value in table or is_column(frame.get(value)):
+    if not isinstance(value, str) or value in table or is_column(frame.get(value)) or not condition_names(value):
         return find_column(value, role, role, table, frame, notes)
     names = condition_names(value)
-    if not names:
-        return find_column(value, role, role, table, frame, notes)
     what = f"in the condition {role}={value!r},"
     columns = {name: find_column(name, what, name, table, {}, notes)[0] for name in names}
     found = pd.DataFrame(columns).eval(value, engine="python")
@@ -471,79 +385,29 @@ def _more_than_a_treatment(text: str, table: Table) -> str:
 
 def _several_columns(role: str, names: Sequence[str]) -> str:
     """Message and advice for a list of columns where one is expected."""
-    if len(names) == 1:
-        option = "treat" if role == "treatment" else role
-        return f"{role} is a list of one name; expected the name.\nType  {option}={names[0]!r}."
-    text = f"{role} names {len(names)} columns, {listing(names)}; expected one"
-    if role == "cluster":
-        return f"{text}, or two for two-way clusters.\nType  cluster={list(names[:2])!r}  if these have the fewest."
-    if role == "treatment":
-        joined = ' + ", " + '.join(f'data["{name}"].astype(str)' for name in names)
-        return f"{text}; several treatments are the levels of one column.\nType  treat={joined}, reference=..."
-    if role in ("strata", "psu"):
-        joined = ' + "/" + '.join(f'data["{name}"].astype(str)' for name in names)
-        return f"{text}; several are the levels of one column.\nType  {role}={joined}."
-    return f"{text}.\nType  {role}={names[0]!r}."
+    typed = repr(names[0])
+    if role == "cluster" and len(names) > 1:
+        typed = repr(list(names[:2]))  # two-way
+    elif role in ("treatment", "strata", "psu") and len(names) > 1:
+        typed = ' + "/" + '.join(f'data["{name}"].astype(str)' for name in names)
+    option = "treat" if role == "treatment" else role
+    return f"{role} is a list, {listing(names)}; expected one column.\nUse `{option}={typed}`."
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
-    """Make a table of separate variables, aligned by label where they carry labels.
-
-    Parameters
-    ----------
-    columns : mapping of str to array-like
-        The variables; the first Series among them gives the index.
-    notes : list of str
-        A line is appended for each variable whose rows had to be put into another order.
-
-    Returns
-    -------
-    Table
-        The variables as `extra`.
-
-    Raises
-    ------
-    DesignError
-        If the lengths or the labels do not agree.
-    """
-    if columns and all(is_scalar(value) for value in columns.values()):
-        raise TypeError(
-            f"the variables {listing(columns)} are single values; expected one value per row in each.\n"
-            "Type  pandas.DataFrame([data])  for one row."
-        )
+    """Make a table of separate variables, aligned by label where they carry labels."""
     columns = {name: _one_column(values, f"variable {name!r}") for name, values in columns.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         rows = "".join(f"\n    {name!r}  {n} values" for name, n in lengths.items())
-        raise DesignError(
-            f"the variables differ in length; expected one value per row in each:{rows}\n"
-            "Give variables of the same length, or put them into one DataFrame and pass data=."
-        )
+        raise DesignError(f"the variables differ in length; expected one value per row in each:{rows}")
     labelled = [v.index for v in columns.values() if isinstance(v, pd.Series)]
     index = labelled[0] if labelled else pd.RangeIndex(next(iter(lengths.values()), 0))
     return Table(index, None, {name: align(v, index, f"variable {name!r}", notes) for name, v in columns.items()})
 
 
 def as_table(data: Any, notes: list[str]) -> Table:
-    """Return the caller's data as a table.
-
-    Parameters
-    ----------
-    data : DataFrame, frame of another library, or mapping of str to array-like
-        The data; other frames are those `as_pandas` knows.
-    notes : list of str
-        A line is appended for each variable whose rows had to be put into another order.
-
-    Returns
-    -------
-    Table
-        The columns.
-
-    Raises
-    ------
-    TypeError
-        If the data are anything else.
-    """
+    """Return the caller's data as a table."""
     if isinstance(data, Mapping):
         return gather(data, notes)
     frame = as_pandas(data)
@@ -552,7 +416,7 @@ def as_table(data: Any, notes: list[str]) -> Table:
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
     raise TypeError(
         f"data is of type {kind}; expected a data frame (pandas, polars, Arrow), a mapping of column names to "
-        f"values, or None (variables from the calling scope).\nType  {how_to_convert(data)}."
+        f"values, or None (variables from the calling scope).\nUse `{how_to_convert(data)}`."
     )
 
 
@@ -574,13 +438,6 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     -------
     dict of str to Series
         On `index`, in order; may share memory with `values`.
-
-    Raises
-    ------
-    DesignError
-        If it is not a matrix with one row per label, or two columns share a name.
-    TypeError
-        If it is not a matrix at all.
     """
     frame, labelled = _frame(values, what)
     rows = np.arange(len(frame))
@@ -588,14 +445,9 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     moved = not np.array_equal(position, rows)
     twice = sorted(set(frame.columns[frame.columns.duplicated()]))
     if twice:
-        raise DesignError(
-            f"{what} has several columns named {listing(twice)}; expected distinct names.\n"
-            "Keep the first of each:  data.loc[:, ~data.columns.duplicated()]."
-        )
+        raise _named_twice(f"{what} has several columns named {listing(twice)}")
     if frame.shape[1] == 0:
-        raise DesignError(
-            f"{what} has no columns; expected at least one.\nPass e.g. a column of ones, np.ones((n, 1))."
-        )
+        raise DesignError(f"{what} has no columns; expected at least one.\nUse `np.ones((n, 1))` for a constant.")
     return {
         name: pd.Series(column.array.take(position) if moved else column.array, index=index, name=name, copy=False)
         for name, column in frame.items()
@@ -618,17 +470,14 @@ def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
     if not isinstance(values, np.ndarray | list | tuple):
         raise TypeError(
             f"{what} is of type {type(values).__module__}.{type(values).__qualname__}; expected a pandas DataFrame, a "
-            f"NumPy array, a scipy sparse matrix or a list of rows.\nPass e.g. np.asarray({what})."
+            "NumPy array, a scipy sparse matrix or a list of rows."
         )
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise DesignError(f"{what} is ragged: {error}.\nGive rows of equal length, or a DataFrame.") from error
+    array = np.asarray(values)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:
         raise DesignError(
             f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix, one row per unit.\n"
-            f"Pass pandas.DataFrame({what})."
+            f"Use `pandas.DataFrame({what})`."
         )
     names, count = [], 0
     for j in range(array.shape[1]):

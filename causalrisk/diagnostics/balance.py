@@ -31,25 +31,10 @@ SHORT = "KS short by"  # attribute of a table
 def balance_table(
     labels: Sequence[str], denominator: str | int, found: Measured, *, raw_binary: bool, means: bool
 ) -> pd.DataFrame:
-    """Balance of every column and of the propensity score, for each set of rows against the first.
+    """Balance of the columns and scores in each of K sets of rows against the first; constant columns are left out.
 
-    Parameters
-    ----------
-    labels : sequence of str
-        Names of the K sets: arms, the reference first; or all rows of an arm, and those with an outcome.
-    denominator : {"pooled", "weighted"} or int
-        As in `ColumnSums.standard_deviations`.
-    found : Measured
-        The columns; constant ones are left out.
-    raw_binary : bool
-        Whether differences of binary columns stay differences of proportions.
-    means : bool
-        Whether to add means and standard deviations of the sets.
-
-    Returns
-    -------
-    DataFrame
-        A row a column; with several sets the contrast is the first level of the index.
+    `denominator` as in `ColumnSums.standard_deviations`; `raw_binary` keeps differences of proportions; `means` adds
+    means and standard deviations.
     """
     first = len(labels) - 1
     varying = np.flatnonzero(found.sums.varying[first:])
@@ -89,7 +74,7 @@ def chosen_covariates(
     names: Mapping[str, str] | None = None,
     of_observation: bool = False,
 ) -> list[Covariate]:
-    """Return the covariates of the models and further ones on the rows of a fit in memory, as `balance` takes them."""
+    """Return the covariates of the models and further ones, in memory, as `balance` takes them."""
     full, design = record.full_design, record.design
     found = {c.name: c for c in rows.covariates(of_observation)}
     kept = design.in_sample[full.in_sample].to_numpy()
@@ -235,11 +220,10 @@ def _label(record: FitRecord, arm: int | None) -> str:
 
 
 def _check_missing(record: FitRecord) -> None:
-    """Refuse a comparison of the rows with an outcome and all where there is none."""
     if record.design.observation is None:
         raise UnavailableError(
-            'between="observed" compares the rows with an outcome with all, and no outcome is missing in the sample.\n'
-            'Type  from_formula(..., observed="x1 + x2")  to keep the rows without an outcome, or leave between= out.'
+            'between="observed" needs missing outcomes; none is missing in the sample.\n'
+            'Use `from_formula(..., observed="x1 + x2")` to keep rows without an outcome.'
         )
     _ = record.used_weight_fit
 
@@ -248,25 +232,21 @@ def check_threshold(threshold: float | None) -> None:
     """Raise an OptionError unless the threshold of balance is positive or None."""
     number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
     if threshold is not None and not (number and threshold > 0):
-        raise OptionError(f"threshold={threshold!r}; expected a positive number.\nType  threshold=0.1.")
+        raise OptionError(f"threshold={threshold!r}; expected a positive number.\nUse `threshold=0.1`.")
 
 
 def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]]:
     """Return the members of each group as masks of the rows; every group needs rows of every arm."""
     found = moderators(design, by, data)
     if not found.groups:
-        only = by.strip(" ~") if isinstance(by, str) else ""
-        advice = f'by="{only}".' if only.isidentifier() else 'by="sex"  with the name of yours.'
-        raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nType  {advice}")
+        raise OptionError(f"by={by!r} is a formula; expected a grouping variable.\nUse `by=` with its name.")
     names = [name if isinstance(name, str) else ", ".join(name) for name in found.names]
     members = {name: column > 0 for name, column in zip(names, found.columns.T, strict=True)}
     for name, rows in members.items():
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
         if absent:
             raise DesignError(
-                f"{', '.join(found.levels)} = {name} has no rows in arm {absent[0]!r}, so there is nothing to balance "
-                "there.\n"
-                "Merge that group with another."
+                f"{', '.join(found.levels)} = {name} has no rows in arm {absent[0]!r}.\nUse larger groups."
             )
     return members
 
@@ -276,16 +256,9 @@ WHEN = ("before", "after")
 
 @dataclass(frozen=True)
 class WeightedRows:
-    """Arms and weights of rows, before and after weighting.
+    """Arms (n,) and weights (2, n) of rows, without and with importance weights.
 
-    Parameters
-    ----------
-    arm : ndarray of int, shape (n,)
-        Arm of each row.
-    weights : ndarray, shape (2, n)
-        Weight of a row without and with importance weights.
-    counts : ndarray, shape (n,)
-        Number of equal rows of each row: its frequency weight, else one.
+    `counts` (n,) has the frequency weight of each row, else one.
     """
 
     arm: Arms
@@ -312,16 +285,8 @@ class WeightedRows:
 class Compared:
     """Sets of rows that are compared with the first of them.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (m,), or slice
-        Their places among the rows of a fit, or of a block of them.
-    scores : ndarray, shape (K, m)
-        Probability of being in each set.
-    weighted : WeightedRows
-        The set of each row in the place of its arm, and its weights.
-    distance : str
-        What the scores are of.
+    `rows` are their places among the rows of a fit or block; `scores` (K, m) the probability of being in each set;
+    `weighted` has the set of each row instead of its arm. `distance` names the scores.
     """
 
     rows: Rows
@@ -331,17 +296,7 @@ class Compared:
 
 
 def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.bool_] | None = None) -> Compared:
-    """Return the rows of each arm; or all rows of one arm, and those of them that have an outcome.
-
-    Parameters
-    ----------
-    fitted : FittedRows
-        The rows.
-    arm : int, optional
-        The arm.
-    members : ndarray of bool, shape (n,), optional
-        Rows of a group, which are the only ones.
-    """
+    """Return the rows of each arm, maybe of a group; or all rows of one arm, and those that have an outcome."""
     if arm is None or fitted.chances is None or fitted.recorded is None:
         which = slice(None) if members is None else np.flatnonzero(members)
         return Compared(which, fitted.scores[:, which], WeightedRows.of(fitted).some(which))
@@ -357,16 +312,9 @@ def compared(fitted: FittedRows, arm: int | None = None, members: NDArray[np.boo
 class ColumnSums:
     """Moments of q columns in K arms, before and after weighting, of a block of rows or of all.
 
-    Parameters
-    ----------
-    low, high : ndarray, shape (q,)
-        Smallest and largest value.
-    further : ndarray of bool, shape (q,)
-        Whether there are values between.
-    total, squared : ndarray, shape (K, 2)
-        Sum of the weights, and of their squares over the counts.
-    mean, spread : ndarray, shape (K, 2, q)
-        Weighted means, NaN of no weight, and weighted sums of squared differences from them.
+    `low`, `high` (q,) are the smallest and largest value, `further` (q,) says whether there are others. `total` and
+    `squared` (K, 2) are sums of weights, and of their squares over the counts; `mean` and `spread` (K, 2, q) weighted
+    means, NaN of no weight, and weighted sums of squared differences from them.
     """
 
     low: Array
@@ -461,7 +409,7 @@ class ColumnSums:
         return self.varying & ~self.further
 
     def indicating(self, binary: NDArray[np.bool_]) -> ColumnSums:
-        """Return the moments with each binary column turned into the 0/1 indicator of its larger value."""
+        """Return the moments with each binary column as the 0/1 indicator of its larger value."""
         shift, width = np.where(binary, self.low, 0), np.where(binary, self.high - self.low, 1)
         return replace(
             self,
@@ -488,17 +436,9 @@ class ColumnSums:
         return replace(self, **own)
 
     def variance(self, binary: NDArray[np.bool_]) -> Array:
-        """Weighted variances as cobalt defines them.
+        """Weighted variances (K, 2, q) as cobalt defines them; p (1 - p) for binary columns.
 
-        Parameters
-        ----------
-        binary : ndarray of bool, shape (q,)
-            Columns of 0 and 1 whose variance is p (1 - p).
-
-        Returns
-        -------
-        ndarray, shape (K, 2, q)
-            sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), which is the sample variance for equal weights.
+        sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2), which is the sample variance for equal weights.
         """
         freedom = self.total**2 - self.squared
         factor = np.divide(self.total, freedom, out=np.full_like(freedom, np.nan), where=freedom > 0)
@@ -507,13 +447,8 @@ class ColumnSums:
     def standard_deviations(self, denominator: str | int, binary: NDArray[np.bool_]) -> Array:
         """Return the denominators of standardized mean differences, shape (q,).
 
-        Parameters
-        ----------
-        denominator : {"pooled", "weighted"} or int
-            Root mean variance of the arms before weighting ("pooled"); standard deviation of one arm before it, or
-            of all rows after it ("weighted").
-        binary : ndarray of bool, shape (q,)
-            Binary columns, of 0 and 1.
+        Root mean variance of the arms before weighting ("pooled"), that of one arm, or of all rows after it
+        ("weighted").
         """
         if denominator == "weighted":
             return np.sqrt(self.arms_together().variance(binary)[0, 1])
@@ -531,20 +466,10 @@ SCORE_DECIMALS = 10  # scores that differ by less are the same: rounding differs
 
 @dataclass(frozen=True)
 class Measured:
-    """Columns measured: the scores of all arms but the reference, then the covariates.
+    """Columns measured: the scores of all arms but the reference, then the covariates `names`.
 
-    Parameters
-    ----------
-    names : tuple of str
-        Names of the q - K + 1 covariates.
-    sums : ColumnSums
-        Their sums.
-    distances : ndarray, shape (q, K - 1, 2)
-        Kolmogorov-Smirnov distances of each arm from the reference, before and after weighting.
-    distance : str
-        What the scores are of.
-    short : float, default 0.0
-        By how much the distances may be too small, at the most.
+    `distances` (q, K - 1, 2) are Kolmogorov-Smirnov distances from the reference, before and after weighting; they are
+    too small by `short` at most. `distance` names the scores.
     """
 
     names: tuple[str, ...]
@@ -584,15 +509,8 @@ def measured(covariates: Sequence[Covariate], rows: Compared) -> Measured:
 class Columns:
     """Columns that are made of the covariates of a block: these, and maybe squares and products.
 
-    Parameters
-    ----------
-    names : mapping of str to str
-        Names for the reader.
-    arm : int, optional
-        The arm whose rows with an outcome are compared with all.
-    base, squared : frozenset of str, optional
-        Names of the covariates to multiply with one another, and of the covariates to square; by default there
-        are no products.
+    `names` are for the reader, `arm` is the arm whose rows with an outcome are compared with all, `base` the covariates
+    to multiply, `squared` those to square.
     """
 
     names: Mapping[str, str]
@@ -610,17 +528,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class BlockMeasured:
-    """Measures of the columns of a block, or of all rows, from one pass.
-
-    Parameters
-    ----------
-    names, sums
-        As in `Measured`.
-    steps : tuple of Steps
-        Distribution functions of the q columns in all arms, before and after weighting; neighbours may be joined.
-    distance
-        As in `Measured`.
-    """
+    """Measures of the columns of a block, or of all rows, as in `Measured`; `steps` may join neighbours."""
 
     names: tuple[str, ...]
     sums: ColumnSums
@@ -649,22 +557,7 @@ def measured_by_block(
 ) -> Measured:
     """Measure the columns of a scan, in one pass; one more for products, and one where a column has many values.
 
-    Parameters
-    ----------
-    record : FitRecord
-        A fit to a scan.
-    names : mapping of str to str
-        Names for the reader.
-    interactions : bool
-        Whether to add squares and products.
-    arm : int, optional
-        The arm whose rows with an outcome are compared with all.
-
-    Returns
-    -------
-    Measured
-        The measures as in memory, but distances of columns with more distinct values than `CUTS` are looked
-        for at so many cuts.
+    Distances of columns with more distinct values than `CUTS` are looked for at so many cuts.
     """
     columns = Columns(names, arm)
     if interactions:

@@ -83,9 +83,7 @@ def influence_method(record: FitRecord, method: str | None, clusters: bool) -> s
     replicated = record.joint is not None
     one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
     if clusters and record.design.cluster is None:
-        raise OptionError(
-            "clusters=True, and the fit has no clusters.\nType  clusters=False, or fit the model with cluster=."
-        )
+        raise OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
     n = _left_out(record, clusters)
     if method is not None:
         return method
@@ -115,23 +113,7 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
 
 
 def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Array:
-    """Change of the effects when a row, in the order of the design, or a cluster is left out, shape (units, K - 1).
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    method : {"exact", "shifted", "influence"}
-        Whether every step is redone without the row; or all but the replicates of a joint fit, which move as the
-        propensity score does; or its influence function tells.
-    clusters : bool
-        Whether clusters are left out.
-
-    Returns
-    -------
-    ndarray, shape (n, K - 1) or (G, K - 1)
-        Effects without the unit less the effects; NaN where there are none without it.
-    """
+    """Effects without each row, in the order of the design, or cluster, less the effects; (units, K - 1)."""
     sample, count = record.sample, len(record.effect_names)
     if method == "influence":
         share, weight = sample.s[:, None] * record.estimate.influence[:, :count], sample.s[:, None]
@@ -146,10 +128,9 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
 
 
 def remaining_refitter(record: FitRecord) -> Refitter:
-    """Return the refitter of a fit without some of its rows; multiplicities of the other rows in each replicate stay.
+    """Return the refitter of a fit without some of its rows; multiplicities of the others in each replicate stay.
 
-    Replicates that are not of rows move with the score, as in resamples. It takes counts of zero for the rows that are
-    left out.
+    Replicates that are not of rows move with the score, as in resamples.
     """
     joint = record.joint
     if joint is None or not joint.problem.weight_fit.model.n_coefficients or joint.replicates.cubature:
@@ -164,7 +145,7 @@ def remaining_refitter(record: FitRecord) -> Refitter:
 
 
 def _remaining_gamma(weight_fit: WeightFit, replicates: Replicates, drawn: Array, counts: Array, gamma: Array) -> Array:
-    """Replicates of the full sample, whose multiplicities are given, fitted again without the rows that count zero."""
+    """Replicates of the full sample, with given multiplicities, fitted again without rows that count zero."""
     kept = counts > 0
     # A row moves a replicate about as often as it is in it.
     moved = drawn[~kept].mean(axis=0) * (gamma - weight_fit.gamma)[:, None]
@@ -172,14 +153,14 @@ def _remaining_gamma(weight_fit: WeightFit, replicates: Replicates, drawn: Array
 
 
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
-    """Return the rows of a table of `influence` that move the effect most, those that cannot be left out first."""
+    """Return the rows that move the effect most, those that cannot be left out first."""
     return frame.iloc[np.argsort(-frame["change"].abs().fillna(np.inf).to_numpy(), kind="stable")[:top]]
 
 
 def quick_method(record: FitRecord, clusters: bool = False) -> str:
     """Return the method of `influence` for a page of many diagnostics."""
-    classifier = record.options.propensity_score is not None
-    return "exact" if _left_out(record, clusters) <= QUICK_ROWS and not classifier else "influence"
+    quick = _left_out(record, clusters) <= QUICK_ROWS and record.options.propensity_score is None
+    return "exact" if quick else "influence"
 
 
 def _left_out(record: FitRecord, clusters: bool) -> float:
@@ -193,27 +174,17 @@ OBSERVATION = "observation model"  # a fourth part, where outcomes are missing
 
 
 def effect_parts(record: FitRecord) -> Array:
-    """Split the influence function of the effects.
+    """Split the influence function of the effects, shape (3 or 4, n, K - 1), rows in the order of the sample.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-
-    Returns
-    -------
-    ndarray, shape (3, n, K - 1) or (4, n, K - 1)
-        Parts of the influence function: of the covariates at the fitted models, of the outcomes at the fitted
-        weights, and of the estimation of the score, through everything it enters; where outcomes are missing, also
-        of the estimation of the observation model. Rows in the order of the sample.
+    Parts of the covariates at the fitted models, of the outcomes at the fitted weights, of the estimation of the score,
+    through everything it enters, and where outcomes are missing of the observation model.
     """
     count = len(record.effect_names)
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     if record.stack is not None:
         if scale != DIFFERENCE:
             raise UnavailableError(
-                "the parts of an average of fits are those of differences.\n"
-                'Type  model.with_options(effect="difference").fit()  for a fit that has them.'
+                'a stack has these parts for differences only.\nUse `model.with_options(effect="difference").fit()`.'
             )
         pairs = zip(record.stack.weights, record.stack.records, strict=True)
         return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)

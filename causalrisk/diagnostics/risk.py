@@ -60,16 +60,10 @@ def joint_of(record: FitRecord) -> JointRecord:
 
 @dataclass(frozen=True)
 class EstimatorRisks:
-    """Biases and sampling variances of every estimator on the data of a fit, over the same propensity replicates.
+    """Biases and sampling variances of every estimator over the same propensity replicates.
 
-    Parameters
-    ----------
-    biases : dict of str to ndarray, shape (K, B)
-        Bias of each arm under each replicate; NaN for an estimator whose outcome model has no fit.
-    variances : dict of str to float
-        Sampling variance of the effect at known scores, averaged over the replicates.
-    slopes : ndarray, shape (K,)
-        Factors of the biases in net biases.
+    `biases` (K, B) of each arm under each replicate, NaN for an estimator whose outcome model has no fit; `variances`
+    of the effect at known scores; `slopes` (K,) turn biases into net biases.
     """
 
     biases: dict[str, Array]
@@ -77,7 +71,7 @@ class EstimatorRisks:
     slopes: Array
 
     def frame(self, labels: Sequence[str]) -> pd.DataFrame:
-        """Split the expected ATE risk, as the table of `risk_table`; `labels` are the arms' labels."""
+        """Split the expected ATE risk, as the table of `risk_table`."""
         several = len(labels) > 2
         rows = []
         for name, bias in self.biases.items():
@@ -164,7 +158,7 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     path, options = joint.path, joint.options
     if path is None:
         given = f"anchor={options.anchor:g} was given" if options.objective == "risk" else 'objective="erm" has none'
-        raise UnavailableError(f"no anchor was chosen: {given}.\nType  fit()  to have it chosen.")
+        raise UnavailableError(f"no anchor was chosen: {given}.\nUse `fit()`.")
     table = {
         "effect": path.effects,
         "std err": path.std_errors,
@@ -200,9 +194,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     """
     joint = joint_of(record)
     if joint.own_penalty is None:
-        raise UnavailableError(
-            'objective="risk" has no penalty.\nType  res.anchor_path(), or  fit(objective="erm").penalty_path().'
-        )
+        raise UnavailableError('objective="risk" has no penalty.\nUse `res.anchor_path()`, or `fit(objective="erm")`.')
     n, own = joint.problem.n_units, joint.own_penalty
     chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
     if grid is None and not np.isclose(chosen, own).any():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
@@ -23,7 +23,7 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.overlap import CostsBelow, crump_cut, inside, inverse_sum, limits_at, searched_cut, top_count
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.covariance import fit_again, with_covariance
-from causalrisk.numerics.blocks import Percentiles, Search, Tally, add_up
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, weighted_gram
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.optimize import minimize_value
@@ -40,13 +40,7 @@ def compared_scores(scores: Array) -> Array:
 
 @dataclass(frozen=True)
 class ArmLimits:
-    """Smallest and largest scores of J arms in the rows of each arm, of a block or of all rows.
-
-    Parameters
-    ----------
-    low, high : ndarray, shape (K, J)
-        Infinite of an arm without rows.
-    """
+    """Smallest and largest scores of J arms in the rows of each arm, shape (K, J); infinite without rows."""
 
     low: Array
     high: Array
@@ -73,25 +67,6 @@ def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:
     return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Results of a pass: tallies of some series of `series_of`, by number, and limits of the scores."""
-
-    tallies: dict[int, Tally]
-    limits: ArmLimits
-
-    @classmethod
-    def of(cls, searches: Mapping[int, Search], rows: FittedRows) -> Seen:
-        """Return the tallies and limits of a block."""
-        tallies = {k: search.tally(series_of(rows, k)) for k, search in searches.items()}
-        return cls(tallies, ArmLimits.of(rows.scores, rows.arm))
-
-    def beside(self, other: Seen) -> Seen:
-        """Merge with the tallies and limits of other rows."""
-        tallies = {k: tally.beside(other.tallies[k]) for k, tally in self.tallies.items()}
-        return Seen(tallies, self.limits.beside(other.limits))
-
-
 def series_of(rows: FittedRows, k: int) -> Array:
     """Values of observations with an outcome: of arm k the scores that are tabulated; from K on its weights."""
     n_arms = len(rows.scores)
@@ -105,49 +80,24 @@ def held(rows: FittedRows, members: NDArray[np.intp]) -> Array:
     return rows.importance[members] * rows.weights[members] / rows.units[members]
 
 
-def order_statistics(record: FitRecord, ranks: Mapping[int, NDArray[np.intp]]) -> tuple[dict[int, Array], ArmLimits]:
-    """Return the values of some ranks in series of `series_of`, and the limits of the scores.
+def _series_and_limits(wanted: Sequence[int], rows: FittedRows) -> tuple[list[Array], ArmLimits]:
+    """Return some series of `series_of`, and the limits of the scores, of a block."""
+    return [series_of(rows, k) for k in wanted], ArmLimits.of(rows.scores, rows.arm)
 
-    Parameters
-    ----------
-    record : FitRecord
-        A fit.
-    ranks : mapping of int to ndarray of int
-        Ranks in each series, by its number.
 
-    Returns
-    -------
-    found : dict of int to ndarray
-        The values; in one pass, or up to four where there are more distinct ones than `blocks.DISTINCT`.
-    limits : ArmLimits
-        The limits.
-    """
-    found, searches = dict[int, Array](), {k: Search(r, 0) for k, r in ranks.items()}
-    while True:
-        seen = reduce(Seen.beside, record.over(partial(Seen.of, searches)))
-        for k, tally in seen.tallies.items():
-            values = searches[k].found(tally)
-            if values is None:
-                searches[k] = searches[k].narrowed(tally)
-            else:
-                found[k] = values
-                del searches[k]
-        if not searches:
-            return found, seen.limits
+def ordered_series(record: FitRecord, wanted: Sequence[int]) -> tuple[list[Array], ArmLimits]:
+    """Return some series of `series_of`, each in ascending order, and the limits of the scores."""
+    series, limits = zip(*record.over(partial(_series_and_limits, wanted)), strict=True)
+    ordered = [np.sort(np.concatenate(parts)) for parts in zip(*series, strict=True)]
+    return ordered, reduce(ArmLimits.beside, limits)
 
 
 @dataclass(frozen=True)
 class Counts:
     """Counts and sums over the rows of each arm with an outcome, shape (K,).
 
-    Parameters
-    ----------
-    unsupported, outside : ndarray of int
-        Observations outside the common support, and outside the limits of Crump et al.
-    above : ndarray of int
-        Observations that weigh more than a threshold.
-    heavy, total : ndarray
-        Sum of the weights of these, and of all observations.
+    Observations outside the common support, outside the limits of Crump et al., and above a threshold of the weights;
+    sum of the weights of these, `heavy`, and of all, `total`.
     """
 
     unsupported: NDArray[np.intp]
@@ -236,15 +186,14 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         return pd.DataFrame(columns, index=design.index)
     n_arms, scanned = design.n_arms, record.blocks is not None
     sizes = [summary.n for summary in record.overlap]
-    asked = [Percentiles(n, 100 * np.array(QUANTILES)) for n in sizes]
-    ranks = {a: percentiles.ranks for a, percentiles in enumerate(asked)}
     if scanned:
-        ranks |= {n_arms + a: np.array([n - top_count(n)]) for a, n in enumerate(sizes)}
         cut = searched_cut(lambda values: add_up(record.over(partial(_costs, values))), design.n)
     else:
         cut = crump_cut(record.rows.scores, record.rows.weights)
-    values, limits = order_statistics(record, ranks)
-    threshold = np.array([values.get(n_arms + a, [np.nan])[0] for a in range(n_arms)])
+    values, limits = ordered_series(record, range(2 * n_arms if scanned else n_arms))
+    threshold = np.full(n_arms, np.nan)
+    if scanned:
+        threshold = np.array([values[n_arms + a][n - top_count(n)] for a, n in enumerate(sizes)])
     counts = add_up(record.over(partial(Counts.of, limits, cut, threshold)))
     missing = design.observation is not None
     chances = reduce(np.minimum, record.over(_least_chances)) if missing else np.ones(n_arms)
@@ -259,7 +208,7 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
             "largest weight": summary.heaviest,
             "largest share": summary.largest_share,
             "top 1% share": top / counts.total[a] if scanned else summary.top_share,
-            **{f"score {q:.0%}": value for q, value in zip(QUANTILES, asked[a].of(values[a]), strict=True)},
+            **{f"score {q:.0%}": np.percentile(values[a], 100 * q) for q in QUANTILES},
             "outside support": int(counts.unsupported[a]),
             **({"crump cut": cut} if n_arms > 2 else low_and_high),
             "outside crump": int(counts.outside[a]),
@@ -324,17 +273,7 @@ BIN_SIZE = 100
 
 @dataclass(frozen=True)
 class CalibrationBins:
-    """Mean prediction and observed frequency in bins of rows with similar predictions.
-
-    Parameters
-    ----------
-    n : ndarray of int, shape (b,)
-        Rows of each bin.
-    predicted : ndarray, shape (b,)
-        Mean prediction, increasing.
-    observed : ndarray, shape (b,)
-        Observed frequency: the mean outcome of the rows.
-    """
+    """Rows `n` of each bin, increasing mean prediction and observed frequency, each of shape (b,)."""
 
     n: NDArray[np.intp]
     predicted: Array
@@ -342,21 +281,9 @@ class CalibrationBins:
 
 
 def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> CalibrationBins:
-    """Sort rows by their prediction and average them bin by bin.
+    """Average predictions (m,) and 0/1 outcomes in bins of `size` rows, sorted by prediction.
 
-    Parameters
-    ----------
-    predicted : ndarray, shape (m,)
-        Predicted probabilities.
-    observed : ndarray, shape (m,)
-        0 or 1; ties of `predicted` stay in the order given.
-    size : int, default 100
-        Rows in a bin. There are m // size bins, at least one; the last also takes what is left over.
-
-    Returns
-    -------
-    CalibrationBins
-        The bins, from the lowest predictions to the highest.
+    There are m // size bins, at least one; the last also takes what is left over. Ties stay in the order given.
     """
     order = np.argsort(predicted, kind="stable")
     starts = _starts(len(order), size)
@@ -434,10 +361,7 @@ def _checked(predicted: Array, binning: str, size: int) -> int:
     whole_number("size", size, 1)
     m = len(predicted)
     if binning == "published" and m < size:
-        raise DesignError(
-            f'binning="published" needs at least {size} answers with a confidence, one full bin; found {m}.\n'
-            'Type  binning="all".'
-        )
+        raise DesignError(f'binning="published" needs at least {size} answers; found {m}.\nUse `binning="all"`.')
     return m
 
 
@@ -522,7 +446,7 @@ class BalanceTest:
 
 
 def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
-    """Return the factor of treated - p in the weight of a balance condition, and its slope by the linear predictor."""
+    """Return the factor of treated - p in a balance condition, and its slope by the linear predictor."""
     if target == "treated":
         return 1 / (1 - p), p / (1 - p)
     if target == "control":
@@ -575,7 +499,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
     if not (plain and fitted and towards and sample.n_arms == 2 and not dependent):
         raise UnavailableError(
             "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "
-            "all, treated and control.\nType  res.balance()  for the differences themselves."
+            "all, treated and control.\nUse `res.balance()`."
         )
     columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
     squared = weights if record.frequency else weights**2

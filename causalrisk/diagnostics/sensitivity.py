@@ -58,7 +58,7 @@ def e_value(ratio: float) -> float:
 
 
 def limit_e_value(low: float, high: float) -> float:
-    """Return the E-value of the limit of an interval that is nearer to 1; 1 where the interval holds 1."""
+    """Return the E-value of the limit of an interval nearer to 1; 1 if the interval holds 1."""
     if low <= 1 <= high:
         return 1.0
     return e_value(low if low > 1 else high)
@@ -93,17 +93,10 @@ def robustness_value(ratio: float) -> float:
 
 @dataclass(frozen=True)
 class BiasScale:
-    """Scale of the bias of an omitted confounder; influence functions relative to the sample's weight.
+    """Scale of the bias of an omitted confounder, with influence functions (n,) relative to the sample's weight.
 
-    Parameters
-    ----------
-    effect : float
-        The effect, a difference of arm means.
-    size : float
-        S, the largest bias at cf_y cf_d / (1 - cf_d) = 1: the root of E (Y - g)^2, the mean squared residual of the
-        outcome, times E alpha^2, the mean square of the Riesz representer.
-    effect_influence, scale_influence : ndarray, shape (n,)
-        Influence functions of the effect and of S.
+    `size` is S, the largest bias at cf_y cf_d / (1 - cf_d) = 1: the root of E (Y - g)^2, the mean squared residual of
+    the outcome, times E alpha^2, the mean square of the Riesz representer.
     """
 
     effect: float
@@ -124,20 +117,7 @@ def confounding_strength(cf_y: float, cf_d: float, rho: float) -> float:
 
 
 def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
-    """Scale of the bias of each arm's effect against the reference.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    fit : WeightFit
-        Its importance weights.
-
-    Returns
-    -------
-    list of BiasScale
-        One for each arm but the reference.
-    """
+    """Scale of the bias of each arm's effect against the reference."""
     sample, estimate = record.sample, record.estimate
     if record.joint is not None:
         estimate = record.joint.start
@@ -169,10 +149,10 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
 
 
 def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, float, float, str]:
-    """Risk ratio of an arm against the reference that an E-value is of, its limits, and where it is from.
+    """Risk ratio of an arm against the reference for the E-value, its limits and its basis.
 
-    That of the means is exact for outcomes that are not negative on scales with a ratio; else it is the approximation
-    exp(0.91 d) by the standardized difference d.
+    Exact for non-negative outcomes on scales with a ratio; else the approximation exp(0.91 d) by the standardized
+    difference d.
     """
     means = record.estimate.block("means")
     zero, one = record.estimate.params[means][[0, arm]]
@@ -325,12 +305,9 @@ def sensitivity_bounds(
     shares = [np.atleast_1d(np.asarray(values, dtype=float)) for values in (cf_y, cf_d)]
     for name, values, closed in (("cf_y", shares[0], True), ("cf_d", shares[1], False)):
         if not ((values >= 0) & (values <= 1 if closed else values < 1)).all():
-            raise OptionError(
-                f"{name}={[float(v) for v in values]}; expected shares from 0 to {'1' if closed else 'below 1'}.\n"
-                f"Type  {name}=0.03."
-            )
+            raise OptionError(f"{name}={values.tolist()}; expected shares from 0 to 1.\nUse `{name}=0.03`.")
     if not -1 <= rho <= 1:
-        raise OptionError(f"rho={rho!r}; expected a correlation between -1 and 1.\nType  rho=1.")
+        raise OptionError(f"rho={rho!r}; expected a correlation.\nUse `rho=1`.")
     record.check_observed(CONFOUNDER)
     scales = bias_scales(record, record.used_weight_fit)
     z, rows, keys = critical_value(alpha, record.df), [], []

@@ -216,7 +216,7 @@ class Refitter(Protocol):
     def rows_together(self) -> int:
         """Rows up to which several blocks of resamples are worked on as one."""
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """Refit under multiplicities.
 
         Parameters
@@ -252,11 +252,11 @@ class Refitters:
         """As in `Refitter`."""
         return min(refitter.rows_together for refitter in self.refitters)
 
-    def refit_each(self, counts: Array, first: int, fits: NewtonFits | None = None) -> list[Refits]:
+    def refit_each(self, counts: Array, fits: NewtonFits | None = None) -> list[Refits]:
         """Refit every estimator, arguments as in `Refitter.refit`."""
         if fits is None and self.weight_fit is not None:
             fits = self.weight_fit.refit(counts)
-        return [refitter.refit(counts, first, fits) for refitter in self.refitters]
+        return [refitter.refit(counts, fits) for refitter in self.refitters]
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:

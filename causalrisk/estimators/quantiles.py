@@ -437,7 +437,7 @@ class QuantileRefitter:
             SeparateRefitter(fit.sample, spec, weight_fit, fit.estimate, target, DIFFERENCE) for fit in rows.fits
         ]
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
         if self.weight_fit is not None and fits is None:
             fits = self.weight_fit.refit(counts)
@@ -446,7 +446,7 @@ class QuantileRefitter:
         heights = [arm.cumulated(steps) for arm in self.arms]
         failures, quantiles = np.zeros(counts.shape[1], dtype=np.int8), []
         for fit, refitter in zip(self.rows.fits, self.refitters, strict=True):
-            found = refitter.refit(counts, first, fits)
+            found = refitter.refit(counts, fits)
             failures = first_failure(failures, found.failures)
             means = found.values[fit.estimate.block("means")]
             quantiles.append(np.stack([self._quantile(fit, a, of_arm, means[a]) for a, of_arm in enumerate(heights)]))

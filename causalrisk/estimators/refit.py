@@ -187,7 +187,7 @@ class SeparateRefitter:
         """As in `estimates.Refitter`; over blocks of rows the multiplicities alone."""
         return 1 if len(self.problem.places) > 1 else ARRAYS
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
         if self.weight_fit is None:
             fits, gamma = None, np.empty(0)

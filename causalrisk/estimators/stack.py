@@ -204,9 +204,9 @@ class StackRefitter(Refitters):
         super().__init__([refitters[k] for k in used], weight_fit)
         self.weights, self.scale, self.n_arms = weights[used], scale, n_arms
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
-        return averaged_refits(self.refit_each(counts, first, fits), self.weights, self.scale, self.n_arms)
+        return averaged_refits(self.refit_each(counts, fits), self.weights, self.scale, self.n_arms)
 
 
 def averaged_refits(found: Sequence[Refits], weights: Array, scale: EffectScale, n_arms: int) -> Refits:

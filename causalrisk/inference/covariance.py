@@ -16,7 +16,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,32 +73,10 @@ LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain fo
 def run_bootstrap(
     refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, workers: int, progress: bool
 ) -> BootstrapDistribution:
-    """Draw the resamples block by block and refit each block at once.
+    """Refit each block of `width` resamples at once; `draw` returns the multiplicities (n, width) of a block.
 
-    Parameters
-    ----------
-    refitter : Refitter
-        Estimates under multiplicities; pure.
-    draw : callable
-        Block number and width -> multiplicities, shape (n, width).
-    n_boot : int
-        Number of resamples.
-    width : int
-        Resamples per block. Blocks are the same whatever the number of workers, so the results are too.
-    workers : int
-        Blocks worked on at a time: in threads, or by the joblib backend whose context the caller is in.
-    progress : bool
-        Whether to count the resamples on standard error.
-
-    Returns
-    -------
-    BootstrapDistribution
-        Estimates and failures, in the order of the resamples.
-
-    Raises
-    ------
-    BootstrapError
-        If a worker process died, or a cluster is lost.
+    Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker process
+    dies.
     """
     block = functools.partial(_refit_block, refitter, draw, n_boot, width)
     parts: list[Refits] = []
@@ -110,7 +87,7 @@ def run_bootstrap(
                 -(-n_boot // width),
                 workers,
                 name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
-                remedy="Start workers with more memory, or type  fit(n_jobs=1).",
+                remedy="Start workers with more memory, or use `fit(n_jobs=1)`.",
             ) as results,
             progress_bar(n_boot, progress) as advance,
         ):
@@ -119,48 +96,29 @@ def run_bootstrap(
                 advance(part.values.shape[1])
     except BrokenExecutor as error:
         raise BootstrapError(
-            f"a worker process died, and resamples {len(parts) * width} to {n_boot - 1} were lost with it: the system "
-            "ends a process that takes too much memory.\n"
-            "The point estimate with robust standard errors is in err.results. Type  fit(n_jobs=1)  to stay in one "
-            "process."
+            f"a worker process died, probably for lack of memory; resamples {len(parts) * width} to {n_boot - 1} were "
+            "lost. `err.results` has the estimate with robust standard errors.\nUse `fit(n_jobs=1)`."
         ) from error
     return distribution_of(parts)
 
 
 def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
-    """Put estimates under resamples one after the other."""
+    """Concatenate estimates under resamples."""
     every = Refits.joined(parts)
     return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
 
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
     """Refit block `number`; the last may be narrower. At the top of the module, so that processes can import it."""
-    first = number * width
-    return refitter.refit(draw(number, min(width, n_boot - first)), first)
+    return refitter.refit(draw(number, min(width, n_boot - number * width)))
 
 
 def _drawn_together(draw: Callable[[int, int], Array], blocks: int, number: int, width: int) -> Array:
-    """Draw several blocks of resamples as one, shape (n, width)."""
-    starts = range(0, width, WIDTH)
-    drawn = [draw(number * blocks + start // WIDTH, min(WIDTH, width - start)) for start in starts]
-    return drawn[0] if len(drawn) == 1 else np.hstack(drawn)
+    return np.hstack([draw(number * blocks + k, min(WIDTH, width - k * WIDTH)) for k in range(-(-width // WIDTH))])
 
 
 def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None) -> Refitter:
-    """Return the batched refit of a fitted record.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    replicates : ResampleReplicates, optional
-        For a joint fit the replicates of each resample; by default as its options say.
-
-    Returns
-    -------
-    Refitter
-        For the estimator of the fit.
-    """
+    """Return the batched refit of a fitted record; of a joint fit with its own replicates by default."""
     sample, joint, stack = record.sample, record.joint, record.stack
     if stack is not None:
         refitters = [refitter_of(of) for of in stack.records]
@@ -187,7 +145,7 @@ def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None)
 
 
 def resample_replicates(joint: JointRecord) -> ResampleReplicates:
-    """Return the replicates of each resample: those of the full sample, moved along with its propensity fit."""
+    """Return the replicates of the full sample, moved along with the propensity fit of each resample."""
     weight_fit, replicates = joint.problem.weight_fit, joint.replicates
     if weight_fit.model.separable:
         return ShiftedLogitReplicates.of(weight_fit, replicates, joint.criterion.penalty)
@@ -198,28 +156,10 @@ def resample_replicates(joint: JointRecord) -> ResampleReplicates:
 def drawn_or_weighed(
     record: FitRecord, inference: InferenceOptions, notes: Notes, run: Callable[[FitRecord], BootstrapDistribution]
 ) -> tuple[FitRecord, BootstrapDistribution]:
-    """Bootstrap a fit as its record says, and warn of failures.
+    """Bootstrap a fit with `run` and warn of failures; returns the record with the bootstrap used, and the resamples.
 
-    For JRE, unless a bootstrap was named: where too many draws of units fail, the units are weighted instead, and where
-    too many of these fail, influence functions are multiplied, which cannot fail.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    inference : InferenceOptions
-        Options of the standard errors.
-    notes : Notes
-        Warnings so far; more are added.
-    run : callable
-        Bootstraps a record.
-
-    Returns
-    -------
-    record : FitRecord
-        With the kind of bootstrap that was used.
-    boot : BootstrapDistribution
-        The resamples.
+    For JRE, unless a bootstrap was named: if too many draws of units fail, the units are weighted instead; if too many
+    of these fail, influence functions are multiplied, which cannot fail.
     """
     boot = run(record)
     for kind in INSTEAD if weighs_instead([record], inference) else ():
@@ -232,26 +172,25 @@ def drawn_or_weighed(
 
 
 INSTEAD = {  # kinds of bootstrap in the order in which they stand in for draws that fail: what is typed, what they are
-    "bayesian": ("bayesian", "fractional random weights of the {} in their place, none of which is zero"),
-    "rademacher": ("multiplier", "random multipliers of the influence of the {} in their place, which refit nothing"),
+    "bayesian": ("bayesian", "fractional random weights of the {}"),
+    "rademacher": ("multiplier", "random multipliers of the influence of the {}"),
 }
 
 
 def weighs_instead(records: Sequence[FitRecord], inference: InferenceOptions) -> bool:
-    """Return True if another bootstrap may stand in for failed resamples: JRE, and none was named."""
+    """Return True if another bootstrap may replace failed resamples: JRE, and none was named."""
     asked = inference.bootstrap is not None or inference.resamples is not None
     return not asked and records[0].draws_units and any(record.joint is not None for record in records)
 
 
 def weighed_message(record: FitRecord, kind: str, failures: NDArray[np.int8], max_failed: float) -> str:
-    """Sentence of the warning that another bootstrap stands in for resamples of rows or clusters."""
+    """Return the warning that another bootstrap replaces resamples of rows or clusters."""
     failed, units = int((failures != Failure.OK).sum()), "rows" if record.design.cluster_name is None else "clusters"
     typed, words = INSTEAD[kind]
     return (
         f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "
-        f"{failure_text(failures)}. Standard errors are of {words.format(units)}; where an arm is small for its "
-        "covariates they are too small.\n"
-        f'Type  bootstrap="{typed}"  to ask for these, or simplify propensity=.'
+        f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead; they are too small if an "
+        f'arm is small for its covariates.\nUse `bootstrap="{typed}"`, or simplify `propensity=`.'
     )
 
 
@@ -266,7 +205,7 @@ def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDis
 
 
 def inference_of(record: FitRecord, inference: InferenceOptions) -> InferenceOptions:
-    """Return the options with as many resamples as a survey design has replicate weights, where it has some."""
+    """Return the options, with one resample per replicate weight of a survey design."""
     replication = record.design.replication
     return inference if replication is None else dataclasses.replace(inference, n_boot=len(replication.scales))
 
@@ -289,9 +228,8 @@ def redone(
     needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
     if needed > free / 2:
         warn_user(
-            f"{WIDTH} resamples of {sample.n} rows are worked on at a time and take about {needed / 1e9:.2g} GB, more "
-            f"than half of the {free / 1e9:.2g} GB that are free.\nRobust standard errors (cov_type) need a hundredth "
-            "of that, and a scan of the rows is worked on block by block.",
+            f"{WIDTH} resamples of {sample.n} rows take about {needed / 1e9:.2g} GB, more than half of the "
+            f'{free / 1e9:.2g} GB that are free.\nUse `cov_type="robust"`, or `scan` for data on disk.',
             ResampleWarning,
         )
     workers = worker_count(inference.n_jobs, needed)
@@ -307,12 +245,12 @@ def redone(
 
 
 def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
-    """Warn of resamples that failed, where others did not."""
+    """Warn of failed resamples, unless all failed."""
     failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
     if failed and failed < n_boot:
         notes.warn(
             f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}.\n"
-            "See res.boot_ledger; a simpler formula would avoid it.",
+            "Use a simpler formula; `res.boot_ledger` lists them.",
             ResampleWarning,
         )
 
@@ -321,28 +259,13 @@ def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
 
 
 def column_sd(columns: Array) -> Array:
-    """Return the standard deviation of each column over its values that are not NaN; NaN of fewer than two."""
+    """Return the standard deviation of each column, NaN left out; NaN for fewer than two values."""
     kept = [column[~np.isnan(column)] for column in columns.T]
     return np.array([values.std(ddof=1) if len(values) > 1 else np.nan for values in kept])
 
 
 def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the standard errors of d quantities of a fit.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    values : ndarray, shape (m, d)
-        The quantities over the resamples; NaN where one failed.
-    estimates : ndarray, shape (d,)
-        The quantities of the fit.
-
-    Returns
-    -------
-    ndarray, shape (d,)
-        NaN for fewer than two resamples.
-    """
+    """Return standard errors (d,) of quantities with values (m, d) over the resamples and estimates (d,)."""
     replication = record.design.replication
     if replication is not None:
         return np.sqrt(record.choice_variance) * replication.errors(values, estimates)
@@ -355,7 +278,7 @@ def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array
 
 
 def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the covariance of d quantities of a fit, shape (d, d); as in `resample_errors`, no value is NaN."""
+    """Return the covariance (d, d) of quantities, as `resample_errors`; no value is NaN."""
     if len(values) < 2:
         return np.full((values.shape[1],) * 2, np.nan)
     replication = record.design.replication
@@ -371,25 +294,11 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
 
 
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
-    """Draw estimates by multipliers.
+    """Draw estimates by multipliers; effects move on the scale where they are differences.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit; its `bootstrap` names the distribution of the multipliers. Of a scan one that still has its passes.
-    n_boot : int
-        How many draws.
-
-    Returns
-    -------
-    BootstrapDistribution
-        The draws, of a joint fit with those of the fit where it starts under the same multipliers. Effects move on the
-        scale where they are differences.
-
-    References
-    ----------
-    .. [1] Kline, P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric
-       Methods 1, 23-41.
+    Of a joint fit with the draws of its start under the same multipliers; of a scan while it has its passes. See Kline,
+    P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric Methods 1,
+    23-41.
     """
     values, errors = _drawn(record, n_boot)
     start = None
@@ -401,27 +310,18 @@ def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistributio
     return BootstrapDistribution(values, failures, start, errors)
 
 
-@dataclass(frozen=True)
-class _Multiplied:
-    """Sums over units of n_boot multipliers times contributions (n, d), and of their squares for the first `count`."""
-
-    law: str
-    seed: np.random.SeedSequence
-    n_boot: int
-    count: int
-    counts_rows: bool
-
-    def of_units(self, units: BlockInfluence) -> tuple[Array, Array]:
-        """Return the sums over some units, shapes (n_boot, d) and (n_boot, count)."""
-        own = units.influence if self.counts_rows else units.influence * units.weights[:, None]
-        sizes, number = units.weights if self.counts_rows else None, np.asarray(units.number)
-        squared, moved, squares = own[:, : self.count] ** 2, [], []
-        for first in range(0, self.n_boot, WIDTH):
-            width = min(WIDTH, self.n_boot - first)
-            w, w_squared = multipliers(self.law, self.seed, first // WIDTH, width, number, sizes)
-            moved.append(w.T @ own)
-            squares.append(w_squared.T @ squared)
-        return np.concatenate(moved), np.concatenate(squares)
+def _multiplied(
+    law: str, seed: np.random.SeedSequence, n_boot: int, count: int, counts_rows: bool, units: BlockInfluence
+) -> tuple[Array, Array]:
+    """Return sums of multipliers times contributions, (n_boot, d), and of their squares for the first `count`."""
+    own = units.influence if counts_rows else units.influence * units.weights[:, None]
+    sizes, number = units.weights if counts_rows else None, np.asarray(units.number)
+    squared, moved, squares = own[:, :count] ** 2, [], []
+    for first in range(0, n_boot, WIDTH):
+        w, w_squared = multipliers(law, seed, first // WIDTH, min(WIDTH, n_boot - first), number, sizes)
+        moved.append(w.T @ own)
+        squares.append(w_squared.T @ squared)
+    return np.concatenate(moved), np.concatenate(squares)
 
 
 def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
@@ -429,12 +329,12 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     design, total, count = record.design, record.sample.total, len(record.names)
     counts_rows, over = counts_equal_rows(record), over_influence(record)
     units = (design.nobs if counts_rows else unit_count(design)) + in_frame(record)
-    drawn = _Multiplied(record.bootstrap, record.seed, n_boot, count, counts_rows)
+    drawn = functools.partial(_multiplied, record.bootstrap, record.seed, n_boot, count, counts_rows)
     if design.n_clusters:
         groups = influence_of_clusters(over, units)
-        found = drawn.of_units(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
+        found = drawn(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
     else:
-        found = add_up(over(drawn.of_units))
+        found = add_up(over(drawn))
     moved, squares = found[0] / total, found[1] / total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
     errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units, 0.0))
@@ -457,24 +357,9 @@ def leave_one_out(
     *,
     whole: bool = False,
 ) -> BootstrapDistribution:
-    """Return the estimates without each unit.
+    """Return the estimates without each unit: clusters or rows of the design, then rows of the target frame.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit; of a scan one that still has its passes.
-    inference : InferenceOptions
-        Workers, memory, progress.
-    refitter : Refitter, optional
-        Refits under multiplicities, in memory; by default the bootstrap's, whose replicates of a joint fit move with
-        the propensity score.
-    whole : bool, default False
-        Whether a row is left out with all its frequency weight, in place of one of the equal units it stands for.
-
-    Returns
-    -------
-    BootstrapDistribution
-        A row a unit: clusters or rows of the design, then rows of the target frame.
+    With `whole` a row is left out with all its frequency weight, not one of the equal units it stands for.
     """
     total = unit_count(record.design) + in_frame(record)
     if record.passes is not None:
@@ -487,85 +372,46 @@ def leave_one_out(
 
 
 def left_out_resampler(record: FitRecord) -> SampleResampler:
-    """Return what leaves out one unit in each column."""
+    """Return the resampler that leaves one unit out in each column."""
     return sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
-    """Return the jackknife covariance of estimates.
+    """Return the jackknife covariance (d, d) from estimates without each unit (units, d), NaN where there is none.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    left_out : ndarray, shape (units, d)
-        Estimates without each unit, in the order of `leave_one_out`; NaN where one cannot be left out.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)', T_k the estimates without unit k of G; those of a target frame,
-        a sample of its own, are added. Of a joint fit it allows for the choice of the anchor, which is kept.
+    (G - 1) / G sum_k (T_k - mean T)(T_k - mean T)'; a target frame, a sample of its own, is added.
     """
     times, cut = equal_units(record) * np.isfinite(left_out).all(axis=1), unit_count(record.design)
-    samples = [(left_out[part], times[part]) for part in (slice(0, cut), slice(cut, None))]
-    return np.asarray(record.choice_variance * sum(_covariance(*of) for of in samples if len(of[0])))
-
-
-def _covariance(left_out: Array, times: Array) -> Array:
-    used = times > 0
-    deviations = jackknife_deviations(left_out[used], times[used])
-    return deviations.T @ deviations
+    total, rows = np.zeros((left_out.shape[1],) * 2), np.arange(len(times))
+    for sample in (rows < cut, rows >= cut):
+        used = sample & (times > 0)
+        if sample.any():
+            deviations = jackknife_deviations(left_out[used], times[used])
+            total += deviations.T @ deviations
+    return np.asarray(record.choice_variance * total)
 
 
 def jackknife_deviations(left_out: Array, times: Array) -> Array:
-    """Scaled deviations, (units, d), of the estimates without each unit, each of which stands for so many.
-
-    Their sums of squares and products are the jackknife covariance.
-    """
+    """Deviations (units, d) of estimates without each of `times` equal units; their products are the covariance."""
     total = times.sum()
     return np.asarray(np.sqrt((total - 1) / total * times)[:, None] * (left_out - times @ left_out / total))
 
 
 def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: Notes) -> Array:
-    """Return the jackknife covariance of all estimates of a fit.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    inference : InferenceOptions
-        Share of the units that may fail; workers, memory, progress.
-    notes : Notes
-        Warnings so far; more are added.
-
-    Returns
-    -------
-    ndarray, shape (d, d)
-        Covariance of `estimate.values`.
-
-    Raises
-    ------
-    BootstrapError
-        If more than `max_failed` of the units cannot be left out.
-    """
+    """Return the jackknife covariance of all estimates; a BootstrapError if more than `max_failed` units fail."""
     left_out = leave_one_out(record, inference)
     failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
     if not failed:
         return jackknife_of(record, left_out.values)
     what = "rows" if record.design.cluster_name is None else "clusters"
     found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
-    instead = f'fit(cov_type="{record.robust_type}")'
+    instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     if left_out.failed_share > inference.max_failed:
         raise BootstrapError(
-            f"{found}; max_failed={inference.max_failed:g} allows fewer. The point estimate with robust standard "
-            f"errors is in err.results.\nSimplify the formulas, or type  {instead}."
+            f"{found}; `max_failed={inference.max_failed:g}` allows fewer. `err.results` has the estimate with robust "
+            f"standard errors.\n{instead}"
         )
-    notes.warn(
-        f"{found}. The jackknife is of the others, and its standard errors know nothing of what depends on these.\n"
-        f"Simplify the formulas, or type  {instead}.",
-        ResampleWarning,
-    )
+    notes.warn(f"{found}; the jackknife uses the others.\n{instead}", ResampleWarning)
     return jackknife_of(record, left_out.values)
 
 
@@ -590,37 +436,29 @@ def fit_again(record: FitRecord, design: Design, options: ModelOptions, inferenc
 
 
 def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord:
-    """Add the standard errors that were asked for, and the warnings that come with them.
+    """Add the standard errors that `cov_type` of the record asks for, and their warnings.
 
-    Parameters
-    ----------
-    record : FitRecord
-        A fit without standard errors; its `cov_type` says which.
-    inference : InferenceOptions
-        Options of the standard errors.
-
-    Returns
-    -------
-    FitRecord
-        The fit with covariance, bootstrap distribution and notes.
-
-    Raises
-    ------
-    BootstrapError
-        With the record of the fit with robust standard errors, if a worker dies.
+    If the bootstrap fails, the BootstrapError has the fit with robust standard errors.
     """
     notes = Notes(record.notes)
     if record.cov_type == "replicates":
         boot = bootstrap_of(record, inference)
-        _check_replicates(boot, record)
+        failed = np.flatnonzero(boot.failures != Failure.OK)
+        if failed.size:  # each has a part in the variance
+            raise BootstrapError(
+                f"{len(failed)} of {len(boot.failures)} replicate weights have no estimate (the first is number "
+                f"{failed[0] + 1}): {failure_text(boot.failures)}. `err.results` has the estimate with robust standard "
+                "errors, which ignore the design.\nSimplify the formulas.",
+                robust_record(record),
+            )
         return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
         covariance = robust_covariance(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
-        record = dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None)
-        return _completed(_with_choice(record), notes)
+        covariance = record.choice_variance * covariance
+        return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None), notes)
     if record.passes is not None:  # kept for a failure, when the rows may be out of reach
         record = dataclasses.replace(record, robust=robust_covariance(record, False, notes))
     try:
@@ -636,8 +474,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
 def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     """Warn of an arm with so few observations for its outcome coefficients that the sandwich is too small.
 
-    With k coefficients for n observations squared residuals are 1 - k / n of squared errors on average, and the robust
-    variance has their part that much too small.
+    With k coefficients for n observations squared residuals are 1 - k / n of squared errors on average.
     """
     design, spec = record.design, record.spec
     if spec.constants or spec.given or design.survey is not None:
@@ -649,67 +486,34 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     fewest = int(np.argmin(counts / of_arms))
     k = int(of_arms[fewest])
     if counts[fewest] < PER_COEFFICIENT * k:
-        advice = "Type  fit(small_sample=True, use_t=True)  or use fewer outcome terms."
+        advice = "Use `fit(small_sample=True, use_t=True)`, or fewer outcome terms."
         if spec.of_controls and fewest == 1:
-            advice = 'Type  fit(cov_type="jackknife", use_t=True).'
+            advice = 'Use `fit(cov_type="jackknife", use_t=True)`.'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
         notes.warn(
             f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome "
-            f"coefficient{'s' * (k > 1)}, which follow its errors too: robust standard errors are up to "
-            f"{too_small:.0%} too small.\n{advice}",
+            f"coefficient{'s' * (k > 1)}; robust standard errors are up to {too_small:.0%} too small.\n{advice}",
             DesignWarning,
         )
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
-    """Add the standard errors of a bootstrap distribution.
-
-    Parameters
-    ----------
-    record : FitRecord
-        A fit without standard errors.
-    boot : BootstrapDistribution
-        Its estimates over the resamples.
-    notes : Notes
-        Its warnings so far.
-
-    Returns
-    -------
-    FitRecord
-        The fit with covariance, bootstrap distribution and notes.
-    """
+    """Add the standard errors of a bootstrap distribution to a fit without any."""
     covariance = resample_covariance(record, boot.used, record.estimate.values)
     return _completed(dataclasses.replace(record, boot=boot, covariance=covariance, passes=None), notes)
 
 
-def _check_replicates(boot: BootstrapDistribution, record: FitRecord) -> None:
-    """Refuse a variance from replicate weights some of which have no estimate: each has a part in it."""
-    failed = np.flatnonzero(boot.failures != Failure.OK)
-    if failed.size:
-        raise BootstrapError(
-            f"{len(failed)} of {len(boot.failures)} replicate weights have no estimate (the first is number "
-            f"{failed[0] + 1}): {failure_text(boot.failures)}.\nThe point estimate with robust standard errors, which "
-            "know nothing of the design, is in err.results. Simplify propensity=, or the outcome formula.",
-            robust_record(record),
-        )
-
-
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
     """Warn of Monte Carlo error, and remove rounding error where there is no sampling error."""
-    check_monte_carlo(record, notes)
+    _check_monte_carlo(record, notes)
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
 
 def robust_record(record: FitRecord, covariance: Array | None = None) -> FitRecord:
-    """Return the same fit with robust standard errors in place of the bootstrap's; the covariance may be known."""
+    """Return the fit with robust standard errors instead of the bootstrap's; the covariance may be known."""
     plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
     covariance = robust_covariance(plain, False) if covariance is None else covariance
-    return without_rounding_error(_with_choice(dataclasses.replace(plain, covariance=covariance)))
-
-
-def _with_choice(record: FitRecord) -> FitRecord:
-    """Scale the sandwich of a joint fit for the choice of its anchor, which an influence function takes as given."""
-    return dataclasses.replace(record, covariance=record.covariance * record.choice_variance)
+    return without_rounding_error(dataclasses.replace(plain, covariance=covariance * plain.choice_variance))
 
 
 def start_record(record: FitRecord) -> FitRecord:
@@ -732,7 +536,7 @@ def start_record(record: FitRecord) -> FitRecord:
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:
-    """Give a constant outcome that the models hold its exact estimates: rounding error is not sampling error."""
+    """Give a constant outcome that the models fit its exact estimates: rounding error is not sampling error."""
     estimate, limits = record.estimate, record.design.outcome_limits
     level = limits[0, 0]
     count, n_arms = len(estimate.params), len(estimate.theta)
@@ -751,7 +555,7 @@ def without_rounding_error(record: FitRecord) -> FitRecord:
     return dataclasses.replace(record, estimate=still, covariance=np.zeros_like(record.covariance), boot=boot)
 
 
-def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
+def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     """Warn where the finite number of replicates moves the effect noticeably."""
     if record.joint is None:
         return
@@ -764,7 +568,7 @@ def check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     if share > NOTICEABLE_MONTE_CARLO:
         needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
         notes.warn(
-            f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error: another "
-            f"seed would move the effect by about that much.\nType  fit(n_replicates={needed})  to bring it to 5%.",
+            f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error.\n"
+            f"Use `fit(n_replicates={needed})` to bring it to 5%.",
             MonteCarloWarning,
         )

@@ -15,8 +15,7 @@ import pandas as pd
 
 from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.design import rows_not_kept
-from causalrisk.design.tables import as_pandas
-from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
+from causalrisk.errors import UnavailableError, check_alpha
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.outcome import LINEAR
 from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
@@ -28,7 +27,7 @@ from causalrisk.numerics.linalg import Array
 
 
 def outcome_names(record: FitRecord) -> tuple[str, ...]:
-    """Return the names of the terms of the outcome models; none of quantiles, whose models are of their indicators."""
+    """Return the names of the terms of the outcome models; none of quantiles."""
     if record.options.quantiles:
         return ()
     names = ("Intercept",) if record.spec.constants else record.design.exog_names
@@ -37,18 +36,7 @@ def outcome_names(record: FitRecord) -> tuple[str, ...]:
 
 
 def outcome_coefficients(record: FitRecord) -> list[pd.DataFrame]:
-    """Return the coefficients of the columns of each arm's outcome models.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-
-    Returns
-    -------
-    list of DataFrame
-        A row a term; columns "values" and "se", their standard errors. Empty of quantiles.
-    """
+    """Return for each arm its outcome coefficients, columns "values" and "se"; none of quantiles."""
     names, estimate, found = outcome_names(record), record.estimate, []
     for arm, theta in enumerate(estimate.theta if names else ()):
         block = estimate.block("theta", arm)
@@ -57,7 +45,7 @@ def outcome_coefficients(record: FitRecord) -> list[pd.DataFrame]:
 
 
 def propensity_coefficients(record: FitRecord) -> pd.DataFrame | None:
-    """Return the coefficients of the propensity model, as in `outcome_coefficients`; None where it has none."""
+    """Return the coefficients of the propensity model; None where it has none."""
     gamma, block = record.estimate.gamma, record.estimate.block("gamma")
     if not gamma.size:
         return None
@@ -109,20 +97,9 @@ def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
 
 
 def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
-    """Return the influence function of parameters and coefficients, and the names of the coefficients.
+    """Return the influence function (n, d) of parameters and coefficients, and the names of the coefficients.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-
-    Returns
-    -------
-    values : ndarray, shape (n, d)
-        Columns for the effects and arm means, the outcome coefficients of each arm, the propensity coefficients; rows
-        in the order of the sample.
-    names : list of str
-        Names of the coefficients.
+    Columns are effects and arm means, outcome coefficients of each arm, propensity coefficients; rows as in the sample.
     """
     estimate, terms = record.estimate, outcome_names(record)
     parts, names = [estimate.influence[:, : len(estimate.params)]], []
@@ -167,12 +144,11 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
 
 
 def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
-    """Return the outcome coefficients ("values") or their standard errors ("se"), a row a term and a column an arm."""
+    """Return the outcome coefficients ("values") or their errors ("se"), a row per term, a column per arm."""
     record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
         raise UnavailableError(
-            "the outcome models are predictions of a learner, and have no coefficients.\n"
-            "Type  res.outcome_predictions  for the predictions."
+            "the outcome models are a learner's, and have no coefficients.\nUse `res.outcome_predictions`."
         )
     blocks = zip(record.design.labels, outcome_coefficients(record), strict=True)
     return pd.DataFrame({label: block[field].to_numpy() for label, block in blocks}, index=list(outcome_names(record)))
@@ -185,17 +161,12 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
         raise record.without_scores()
     if block is None:
         raise UnavailableError(
-            "the propensity scores are given or a classifier's, and have no coefficients.\n"
-            "Type  res.propensity_scores  for the scores."
+            "the propensity scores are given or a classifier's, and have no coefficients.\nUse `res.propensity_scores`."
         )
     return block[field].rename(name)
 
 
 # --- predictions -----------------------------------------------------------------------------------------------------
-
-STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
-BY_CHANCE = 0.01  # probability above which new rows may well be of one arm
-OF_THE_SAMPLE = "Type  res.potential_outcomes  for the means of the sample in each arm, or  res.propensity_scores."
 
 
 class Predictions:
@@ -244,41 +215,8 @@ def check_unit_level(record: FitRecord, what: str) -> None:
     """Raise an UnavailableError for JRE, whose arm models say nothing of single units."""
     if record.joint is not None:
         raise UnavailableError(
-            "JRE debiases one contrast, the average effect: its arm models are bent to serve it, and their "
-            "unit-level predictions mean nothing.\n"
-            f"Type  res.start.{what}  for those of the IPWRA fit it started from."
+            f"the arm models of JRE serve the average effect, and do not predict single units.\nUse `res.start.{what}`."
         )
-
-
-def _asked(record: FitRecord, call: str, data: Any, arm: Any) -> Any:
-    """Refuse a joint fit, and a statistic, such as other packages take in the place of the arm; return the rows."""
-    check_unit_level(record, call)
-    if isinstance(arm, str) and arm in STATISTICS and record.design.arm_named(arm) is None:
-        raise TypeError(f"arm={arm!r} is a statistic of other packages; expected an arm.\n{OF_THE_SAMPLE}")
-    _note_arm(record, data, arm)
-    return data
-
-
-def _note_arm(record: FitRecord, data: Any, arm: Any) -> None:
-    """Warn of a treatment that is set in all rows, as for predictions elsewhere: here each arm is predicted."""
-    design, frame = record.design, as_pandas(data) if arm is None else None
-    if not isinstance(frame, pd.DataFrame) or list(frame.columns).count(design.treat_name) != 1:
-        return
-    treat = frame[design.treat_name]
-    levels = treat.unique()
-    position = design.arm_named(levels[0]) if len(levels) == 1 else None
-    if position is None or isinstance(design, ScannedDesign):  # a scan does not know its rows by labels
-        return
-    if treat.index.isin(design.index[design.arm == position]).all():
-        return
-    if (design.counts[position] / design.nobs) ** len(treat) > BY_CHANCE:
-        return
-    label = design.labels[position]
-    warn_user(
-        f"the treatment {design.treat_name!r} is {label!r} in all rows of the data, but the means of every arm are "
-        f"predicted, whatever it is.\nType  arm={label!r}  for those of that arm.",
-        DesignWarning,
-    )
 
 
 @of_means
@@ -289,9 +227,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     ----------
     data : DataFrame or array_like, optional
         New rows with the covariates of the outcome formula, coded as in the fit; by default the estimation sample.
-        A treatment among the columns plays no part, and is warned of if it is set to one arm.
-        Predictions are at the exposure that the means are at; if those are the observed ones (or offsets), new rows
-        have a column of them.
+        A treatment among the columns is ignored. Predictions are at the exposure that the means are at; if those are
+        the observed ones (or offsets), new rows need a column of them.
     arm : level or label, optional
         One arm; by default all.
     exog : DataFrame or array_like, optional
@@ -307,7 +244,8 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     DesignError
         If a covariate is missing or has a level that was not in the fit.
     """
-    data = _asked(record, "predict(data)", exog if data is None else data, arm)
+    check_unit_level(record, "predict(data)")
+    data = exog if data is None else data
     labels = list(record.design.labels)
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
@@ -345,10 +283,9 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
     1  3151.9     26.6         3099.8         3203.9
     """
     if record.spec.given:
-        raise UnavailableError(
-            "predictions of a learner have no standard errors.\nType  res.predict(data)  for the predictions."
-        )
-    data = _asked(record, "get_prediction(data)", exog if data is None else data, arm)
+        raise UnavailableError("predictions of a learner have no standard errors.\nUse `res.predict(data)`.")
+    check_unit_level(record, "get_prediction(data)")
+    data = exog if data is None else data
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
     index = record.design.index if data is None else _index_of(data)
@@ -367,9 +304,8 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:
-    """Columns of the basis of the outcome models for new rows, shape (m, p)."""
-    if isinstance(data, str) and data.isidentifier():
-        raise TypeError(f"data={data!r} is text; expected rows of covariates.\n{OF_THE_SAMPLE}")
+    if isinstance(data, str):
+        raise TypeError(f"data={data!r} is text; expected rows of covariates.\nUse `res.potential_outcomes` for means.")
     if record.spec.constants:
         return record.sample.at_means(np.ones((record.design.n if data is None else len(data), 1)))
     rows = record.design.X if data is None else record.design.outcome_encoder.encode(data)
@@ -404,9 +340,7 @@ def _index_of(data: Any) -> pd.Index | None:
 def used_learned(record: FitRecord) -> Learned:
     """Return the learners of a fit; one without them raises an UnavailableError."""
     if record.learned is None:
-        raise UnavailableError(
-            'this fit has no learner.\nType  from_formula(..., learner="smooth").fit()  for one that has.'
-        )
+        raise UnavailableError('this fit has no learner.\nUse `from_formula(..., learner="smooth")`.')
     return record.learned
 
 
@@ -414,8 +348,7 @@ def used_stack(record: FitRecord) -> Stack:
     """Return the fits that a fit is an average of; one that is none raises an UnavailableError."""
     if record.stack is None:
         raise UnavailableError(
-            "this fit is no average of several.\n"
-            'Type  JRE.from_formula(..., learner="smooth", learner_use="stack").fit()  for one that is.'
+            'this fit is no average of several.\nUse `JRE.from_formula(..., learner="smooth", learner_use="ensemble")`.'
         )
     return record.stack
 
@@ -436,7 +369,7 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     """
     learned, labels = used_learned(record), list(record.design.labels)
     if isinstance(record.design, ScannedDesign):
-        raise rows_not_kept("the prediction of each row", "res.learner_fit  has the fit outside of the folds. ")
+        raise rows_not_kept("the prediction of each row", "`res.learner_fit` has the fit outside of the folds. ")
     values = np.concatenate([fit.kept_predictions() for fit in learned.fits]).T
     columns = pd.Index(labels)
     if len(learned.fits) > 1:
@@ -488,24 +421,11 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
 
 
 def median_fit(records: Sequence[FitRecord]) -> FitRecord:
-    """Return the fit whose effects are nearest to the medians over the repeats.
+    """Return the fit whose effects are nearest to the medians over an odd number of repeats.
 
-    Parameters
-    ----------
-    records : sequence of FitRecord
-        An odd number of fits that differ in the folds of their learners, with standard errors.
-
-    Returns
-    -------
-    FitRecord
-        Of one effect the fit that has the median. The variance of an estimate is the median over the repeats of its
-        variance and its squared distance from the estimate that is returned; correlations are those of the fit.
-
-    References
-    ----------
-    .. [1] Chernozhukov, V., Chetverikov, D., Demirer, M., Duflo, E., Hansen, C., Newey, W. and Robins, J. (2018).
-       Double/debiased machine learning for treatment and structural parameters. Econometrics Journal 21, C1-C68,
-       definition 3.3.
+    Its variances are the medians of variance plus squared distance from its estimate; correlations are the fit's own.
+    See Chernozhukov, V. et al. (2018). Double/debiased machine learning for treatment and structural parameters.
+    Econometrics Journal 21, C1-C68, definition 3.3.
     """
     params = np.stack([record.estimate.params for record in records])
     errors = np.stack([record.std_errors for record in records])

@@ -50,22 +50,6 @@ from causalrisk.propensity.weights import ImportanceWeights, KeptWeights, Weight
 SPANNED = 1e-8  # error of a 0/1 column below which the outcome columns give it
 
 
-@dataclass(frozen=True)
-class Projection:
-    """Effects of each arm against arm 0, projected on k columns.
-
-    Parameters
-    ----------
-    values : ndarray, shape (K - 1, k)
-        Coefficients, on the scale where effects are differences; of indicators of groups the effects in the groups.
-    influence : ndarray, shape (n, K - 1, k)
-        Their influence function; rows in the order of the sample.
-    """
-
-    values: Array
-    influence: Array
-
-
 def mean_in_groups(record: FitRecord) -> type[ArmMean]:
     """Return how the mean of an arm is made in groups: the model's predictions plus weighted residuals.
 
@@ -78,33 +62,23 @@ def mean_in_groups(record: FitRecord) -> type[ArmMean]:
     return spec.mean if spec.mean.corrected or not spec.uses_propensity else CorrectedMean
 
 
-def project_effects(record: FitRecord, columns: Array) -> Projection:
-    """Project the bias-corrected contributions of the rows on columns.
+def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
+    """Project the bias-corrected contributions of the rows on columns (n, k), rows in the order of the sample.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    columns : ndarray, shape (n, k)
-        Indicators of groups, or for effects that are differences any columns; rows in the order of the sample.
+    Returns the coefficients (K - 1, k), of indicators the effects in the groups, on the scale where effects are
+    differences, and their influence function (n, K - 1, k).
 
-    Returns
-    -------
-    Projection
-        With phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)) the contribution of a row to the mean of arm a, t the tilt of
-        the target and w the importance weight, the coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group b_a
-        is the mean of phi_a over its rows. A stack averages its fits.
-
-    References
-    ----------
-    .. [1] Semenova, V. and Chernozhukov, V. (2021). Debiased machine learning of conditional average treatment effects
-       and other causal functions. Econometrics Journal 24, 264-289.
+    With phi_a = t m_a(x) + 1{arm = a} w (y - m_a(x)) the contribution of a row to the mean of arm a, t the tilt of the
+    target and w the importance weight, the coefficients b_a solve mean g (phi_a - t g'b_a) = 0. In a group b_a is the
+    mean of phi_a over its rows. A stack averages its fits. See Semenova, V. and Chernozhukov, V. (2021). Debiased
+    machine learning of conditional average treatment effects and other causal functions. Econometrics Journal 24,
+    264-289.
     """
     if record.stack is not None:
         pairs = list(zip(record.stack.weights, record.stack.records, strict=True))
         parts = [(weight, project_effects(of, columns)) for weight, of in pairs if weight > 0]
-        values, influence = (sum(w * getattr(part, name) for w, part in parts) for name in ("values", "influence"))
-        return Projection(np.asarray(values), np.asarray(influence))
+        values, influence = (sum(weight * part[k] for weight, part in parts) for k in (0, 1))
+        return np.asarray(values), np.asarray(influence)
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
     weights = row_weights(sample, record.weight_fit, record.target)
     rows = replace(trained_rows(sample, record.spec, weights, estimate.theta), predicted=estimate.predicted)
@@ -118,7 +92,7 @@ def project_effects(record: FitRecord, columns: Array) -> Projection:
     means = scale.on_bounds(means, RELATIVE_ROUNDING * np.abs(estimate.params[-sample.n_arms :])[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):  # a group without an effect
         influence = np.stack(moved, axis=1) * scale.g_slope(means)
-        return Projection(_contrasts(scale, means), influence[:, 1:] - influence[:, :1])
+        return _contrasts(scale, means), influence[:, 1:] - influence[:, :1]
 
 
 def _contrasts(scale: EffectScale, means: Array) -> Array:
@@ -228,13 +202,11 @@ def effects_by(
     scale, pairs = record.options.effect_scale, _arm_pairs(record, against)
     if not found.groups and scale is not DIFFERENCE:
         raise OptionError(
-            f'a projection is one of differences, and this fit reports effect="{scale.name}".\n'
-            'Type  model.with_options(effect="difference").fit().effects_by(...).'
+            f'projections are of differences; this fit has effect="{scale.name}".\n'
+            'Use `model.with_options(effect="difference")`.'
         )
     if found.groups and at is not None:
-        raise OptionError(
-            f'at= is for formulas; {by!r} has groups.\nLeave at= out, or type  effects_by("~ ...", at=10).'
-        )
+        raise OptionError(f"`at=` is for formulas; {by!r} has groups.\nUse `at=None`, or a formula with ~.")
     effects = _projected(record, found)
     names, levels = list(found.names), found.levels if found.groups else ("term",)
     if at is not None:
@@ -243,7 +215,7 @@ def effects_by(
     effects = effects.between(pairs, scale)
     index = _index(record, names, levels, pairs)
     values, se = effects.values.ravel(), effects.se.ravel()
-    frame = inference_frame(values, se, alpha, index, scale, effects.errors, record.df)
+    frame = inference_frame(values, se, alpha, index, scale, np.sqrt(np.diag(effects.covariance)), record.df)
     frame = adjusted_frame(frame, effects.covariance, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
     if found.groups:
         counts = (record.design.units @ found.columns).astype(int)
@@ -404,8 +376,8 @@ def _untested(found: Moderators, which: NDArray[np.bool_], what: str, count: int
     names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in np.flatnonzero(which))
     by = ", ".join(found.levels)
     warn_user(
-        f"equality_test has no answer (NaN): of {by} the groups  {names}  {what}.\n"
-        "Type  res.differences_by(...)  for the pairs that can be compared, or merge these groups with others.",
+        f"equality_test is NaN: the groups {names} of {by} {what}.\n"
+        "Use `res.differences_by(...)`, or merge these groups with others.",
         CausalRiskWarning,
     )
     return joint_test(np.nan, count)
@@ -414,16 +386,9 @@ def _untested(found: Moderators, which: NDArray[np.bool_], what: str, count: int
 def _moderators(record: FitRecord, by: Any, data: Any) -> Moderators:
     """Find the moderators, the columns of `by`; a target frame has none."""
     if record.frame is not None:
-        raise UnavailableError(
-            "effects_by has no groups of a target frame.\nType  target=  with the rows of one group at a time."
-        )
+        raise UnavailableError("a target frame has no groups.\nUse `target=` with the rows of one group.")
     if isinstance(record.design, ScannedDesign):
-        name = repr(by) if isinstance(by, str) and "~" not in by else '"..."'
-        raise rows_not_kept(
-            "effects_by",
-            f"Type  data=scan(lambda: (block.frame[block.frame[{name}] == level] for block in data.blocks()))  for a "
-            "model of the rows of one level. ",
-        )
+        raise rows_not_kept("effects_by", "Use `scan` on the rows of one group for the effect in it. ")
     return moderators(record.design, by, data)
 
 
@@ -431,11 +396,10 @@ def _groups(record: FitRecord, by: Any, data: Any, name: str) -> Moderators:
     """Find the groups, of which there have to be two or more."""
     found = _moderators(record, by, data)
     if not found.groups:
-        raise OptionError(f'{name} is for groups; {by!r} is a formula.\nType  effects_by("{by}").')
+        raise OptionError(f"{name} is for groups; {by!r} is a formula.\nUse `effects_by`.")
     if len(found.names) < 2:
         raise OptionError(
-            f"{name} compares groups; {', '.join(found.levels)} has one value only, {found.names[0]}.\n"
-            "Name a variable with two values or more."
+            f"{name} compares groups; {', '.join(found.levels)} has one value, {found.names[0]}.\nUse `effects_by`."
         )
     return found
 
@@ -455,24 +419,22 @@ def _arm_pairs(record: FitRecord, against: Any) -> list[tuple[int, int]]:
 
 def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str, ...]]:
     """Return the columns of a formula at values of its variables, shape (m, k), these values, and their names."""
-    if found.encoder is None:
-        raise TypeError("a formula has an encoder")
-    variables = found.encoder.variables
+    encoder: Any = found.encoder
+    variables = encoder.variables
     if not isinstance(at, Mapping | pd.DataFrame):
         if len(variables) != 1:
             raise OptionError(
-                f"at= has the values of one variable, and the formula {found.levels[0]!r} has {len(variables)}: "
-                f"{', '.join(variables) or 'none'}.\n"
-                f"Type  at=pandas.DataFrame({{{', '.join(f'{name!r}: [...]' for name in variables)}}})."
+                f"`at=` has values of one variable; the formula {found.levels[0]!r} has {len(variables)}: "
+                f"{', '.join(variables) or 'none'}.\nUse a DataFrame with a column per variable."
             )
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
             whole_number("at", at, 2)
-            observed = found.encoder.sample_variables()[variables[0]]
+            observed = encoder.sample_variables()[variables[0]]
             at = np.linspace(float(observed.min()), float(observed.max()), int(at))
         at = {variables[0]: np.atleast_1d(np.asarray(at))}
     frame = pd.DataFrame(at)
     names = list(frame[list(variables)].itertuples(index=False, name=None)) if set(variables) <= set(frame) else []
-    return found.encoder.encode(frame), names, tuple(variables)
+    return encoder.encode(frame), names, tuple(variables)
 
 
 def _as_tuple(name: Any) -> tuple[Any, ...]:
@@ -498,24 +460,14 @@ def _index(
 
 @dataclass(frozen=True)
 class ProjectedEffects:
-    """Effects of each arm against the reference by k columns, with their sampling errors.
+    """Effects of each arm against the reference by k columns, (K - 1, k), as reported, with standard errors.
 
-    Parameters
-    ----------
-    values, se : ndarray, shape (K - 1, k)
-        Effects as they are reported, and their standard errors.
-    covariance : ndarray, shape ((K - 1) k, (K - 1) k)
-        On the scale where effects are differences, an arm after the other.
+    `covariance` ((K - 1) k, (K - 1) k) is on the scale where effects are differences, one arm after the other.
     """
 
     values: Array
     se: Array
     covariance: Array
-
-    @property
-    def errors(self) -> Array:
-        """Standard errors on the scale where effects are differences, shape ((K - 1) k,)."""
-        return np.sqrt(np.diag(self.covariance))
 
     def at(self, columns: Array) -> ProjectedEffects:
         """Return the projections of differences at rows of columns, shape (m, k)."""
@@ -527,7 +479,7 @@ class ProjectedEffects:
         )
 
     def between(self, pairs: Sequence[tuple[int, int]], scale: EffectScale) -> ProjectedEffects:
-        """Return the effects of arms against others, by their positions; those against the reference are known."""
+        """Return the effects of arms against others, by their positions."""
         count, k = self.values.shape
         if list(pairs) == [(arm, 0) for arm in range(1, count + 1)]:
             return self
@@ -546,13 +498,12 @@ def _projected(record: FitRecord, found: Moderators) -> ProjectedEffects:
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
     if not (record.spec.uses_propensity or record.spec.constants):
         _check_seen(record, found, columns)
-    projection = project_effects(record, columns)
-    on_scale = projection.values
+    on_scale, influence = project_effects(record, columns)
     values, redone = scale.report(on_scale), _redone(record, columns)
     if redone is not None:
         return _by_refits(record, values, redone)
     with np.errstate(invalid="ignore"):  # a group without an effect
-        covariance = influence_covariance(record, projection.influence.reshape(record.sample.n, -1))
+        covariance = influence_covariance(record, influence.reshape(record.sample.n, -1))
     covariance = record.choice_variance * covariance
     se = np.sqrt(np.diag(covariance)).reshape(values.shape) * scale.report_slope(on_scale)
     return ProjectedEffects(values, se, covariance)
@@ -588,8 +539,7 @@ def _by_refits(record: FitRecord, values: Array, redone: Array) -> ProjectedEffe
 def _redone(record: FitRecord, columns: Array) -> Array | None:
     """Effects by columns in each refit of a fit, shape (m, K - 1, k), NaN where it failed.
 
-    The refits are those without each unit (jackknife), under replicate weights, or JRE's resamples; None of other fits,
-    whose standard errors come from influence functions.
+    The refits are the jackknife's, those under replicate weights, or JRE's resamples; None for other fits.
     """
     if record.cov_type not in ("replicates", JACKKNIFE) and not _has_resamples(record):
         return None

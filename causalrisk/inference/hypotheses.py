@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr
 
 from causalrisk.design import linear_constraint
-from causalrisk.errors import OptionError, check_alpha, listed, one_of
+from causalrisk.errors import OptionError, check_alpha, one_of
 from causalrisk.estimators.options import Alternative
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import EffectScale
@@ -53,7 +53,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
     if matrix.shape[1] != len(names):
         raise OptionError(
             f"the matrix has {matrix.shape[1]} columns; expected {len(names)}, one for each of {', '.join(names)}.\n"
-            f'Type  res.t_test("{names[-1]} - {names[-2]}").'
+            f'Use `res.t_test("{names[-1]} - {names[-2]}")`.'
         )
     return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
 
@@ -61,17 +61,10 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
 def _check_without_direction(text: str, names: Sequence[str]) -> None:
     """Refuse a hypothesis with a sign such as >, which is no part of the name of a parameter."""
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    hidden = re.sub(known, lambda name: "_" * len(name[0]), text)
-    found = re.search("[<>≤≥]=?", hidden)
-    if found is None:
-        return
-    start, stop = hidden.rfind(",", 0, found.start()) + 1, hidden.find(",", found.end())
-    left, right = text[start : found.start()].strip(), text[found.end() : None if stop < 0 else stop].strip()
-    side = "smaller" if found[0][0] in "<≤" else "larger"
-    raise OptionError(
-        f"the hypothesis {text!r} has the sign {found[0]}; expected an equation, and beside it which side is to be "
-        f'shown.\nType  res.t_test("{left} = {right}", alternative="{side}").'
-    )
+    found = re.search("[<>≤≥]=?", re.sub(known, "", text))
+    if found is not None:
+        side = "smaller" if found[0][0] in "<≤" else "larger"
+        raise OptionError(f'{text!r} has the sign {found[0]}; expected =.\nUse `alternative="{side}"`.')
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
@@ -81,7 +74,7 @@ def combination_errors(record: FitRecord, left: Array) -> Array:
 
 
 def single_tests(effect: Array, null: Array, sd: Array, df: Array | float) -> Any:
-    """Return z tests of estimates, or with degrees of freedom t tests, as statsmodels has them."""
+    """Return z or t tests of estimates, as statsmodels has them."""
     from statsmodels.stats.contrast import ContrastResults
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -115,10 +108,7 @@ def wald_test(record: FitRecord, r_matrix: Any) -> Any:
     left, right = linear_hypotheses(r_matrix, record.names)
     statistic, count, impossible = wald_statistic(left, right, record.estimate.params, parameter_covariance(record))
     if impossible:
-        raise OptionError(
-            "the hypotheses contradict each other: a combination without sampling error is not what they say.\n"
-            'Leave out the redundant one, as in  res.wald_test("ATE = 0").'
-        )
+        raise OptionError("the hypotheses contradict each other.\nUse one less.")
     return joint_test(statistic, count, record.df)
 
 
@@ -319,47 +309,31 @@ OPERATORS: dict[type, Callable[..., Any]] = {
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {"log": np.log, "exp": np.exp, "sqrt": np.sqrt}
 
-PLACEHOLDER = "parameter_{}_"
-
 TOLD = 1e-6  # relative change of an expression beyond which it depends on the level of the arm means
 
 
 class Expressions:
-    """Expressions of named parameters.
+    """Expressions of d named parameters, separated by commas; "= value" states the null value of a test.
 
-    Parameters
-    ----------
-    text : str
-        One or more, separated by commas; "= value" states the null value of a test.
-    names : sequence of str, length d
-        Names of the parameters.
-
-    Attributes
-    ----------
-    texts : list of str, length m
-        The expressions as given, without their null values.
-    null : ndarray, shape (m,)
-        Null values of the tests.
+    `texts` are the m expressions without their null values, `null` (m,) the null values.
     """
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
         self.text, self.names = text, names
-        ordered = sorted(range(len(names)), key=lambda k: -len(names[k]))
-        self.places = {PLACEHOLDER.format(k): k for k in range(len(names))}
-        found = "|".join(re.escape(names[k]) for k in ordered)
-        position = {name: k for k, name in enumerate(names)}
-        coded = re.sub(rf"(?<!\w)(?:{found})(?!\w)", lambda match: PLACEHOLDER.format(position[match[0]]), text)
+        self.places = {f"parameter_{k}_": k for k in range(len(names))}
+        found = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+        coded = re.sub(rf"(?<!\w)(?:{found})(?!\w)", lambda name: f"parameter_{names.index(name[0])}_", text)
         self.texts, self.null, self.trees = [], np.zeros(coded.count(",") + 1), []
-        for j, part in enumerate(coded.split(",")):
-            sides = [self._parsed(side) for side in part.split("=")]
-            if len(sides) > 2:
-                raise self._unreadable("it has more than one =")
-            left = sides[0]
-            if len(sides) == 2 and not any(isinstance(node, ast.Name) for node in ast.walk(sides[1])):
-                self.null[j] = float(self._value(sides[1], np.empty(0)))
-            elif len(sides) == 2:
-                left = ast.BinOp(left, ast.Sub(), sides[1])
-            shown = part.partition("=")[0] if len(sides) == 2 and left is sides[0] else part
+        for j, part in enumerate(coded.replace("^", "**").split(",")):
+            left, *right = (self._parsed(side) for side in part.split("="))
+            shown = part
+            if len(right) > 1:
+                raise self._unreadable()
+            if right and not any(isinstance(node, ast.Name) for node in ast.walk(right[0])):
+                self.null[j] = float(self._value(right[0], np.empty(0)))
+                shown = part.partition("=")[0]
+            elif right:
+                left = ast.BinOp(left, ast.Sub(), right[0])
             self.trees.append(left)
             self.texts.append(re.sub(r"parameter_(\d+)_", lambda match: names[int(match[1])], shown).strip())
 
@@ -369,16 +343,14 @@ class Expressions:
             return np.array([self._value(tree, params) for tree in self.trees])
 
     def _parsed(self, side: str) -> ast.expr:
-        if "^" in side:
-            raise self._unreadable("^ is not a power", 'Type  **  for a power, as in  "POM[1]**2".')
         try:
             return ast.parse(side.strip(), mode="eval").body
         except SyntaxError as error:
-            raise self._unreadable(error.msg) from error
+            raise self._unreadable() from error
 
     def _value(self, node: ast.AST, params: Array) -> Any:
         """Value of a node at the parameters."""
-        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
             return float(node.value)
         if isinstance(node, ast.Name) and node.id in self.places:
             return params[self.places[node.id]]
@@ -387,17 +359,16 @@ class Expressions:
         if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
             return OPERATORS[type(node.op)](self._value(node.operand, params))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords:
-            if node.func.id in FUNCTIONS:
-                return FUNCTIONS[node.func.id](self._value(node.args[0], params))
-            raise self._unreadable(f"{node.func.id} is no function it knows; expected {listed(tuple(FUNCTIONS))}")
-        if isinstance(node, ast.Name):
-            raise self._unreadable(f"{node.id!r} is not a parameter")
-        raise self._unreadable("expected numbers, parameters, + - * / ** and log, exp, sqrt")
+            function = FUNCTIONS.get(node.func.id)
+            if function is not None:
+                return function(self._value(node.args[0], params))
+        raise self._unreadable()
 
-    def _unreadable(self, reason: str, advice: str = "") -> OptionError:
-        names = ", ".join(self.names)
-        usual = f'The parameters are {names}. Type  "{self.names[-1]} / {self.names[-2]} - 1"  for example.'
-        return OptionError(f"cannot read the expression {self.text!r}: {reason}.\n{advice or usual}")
+    def _unreadable(self) -> OptionError:
+        return OptionError(
+            f"cannot read the expression {self.text!r}; expected numbers, + - * / **, log, exp, sqrt and the names "
+            f'{", ".join(self.names)}.\nUse `"{self.names[-1]} / {self.names[-2]} - 1"`, for example.'
+        )
 
 
 def nlcom(record: FitRecord, expression: str) -> Any:
@@ -439,9 +410,9 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     if not np.isfinite(values).all():
         text = wanted.texts[int(np.argmin(np.isfinite(values)))]
         raise OptionError(
-            f"{text!r} has no finite value at the estimates: "
+            f"{text!r} has no finite value at the estimates "
             f"{', '.join(f'{name} = {value:.4g}' for name, value in zip(record.names, params, strict=True))}.\n"
-            "Write an expression that has, such as a difference in place of a ratio or logarithm."
+            "Use a difference instead of a ratio or logarithm."
         )
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
@@ -459,9 +430,8 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
     if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
         raise OptionError(
-            f"{wanted.text!r} depends on the level of the arm means, and JRE knows them only up to a bias that they "
-            f'share; its effect="{scale.name}" does not depend on it.\n'
-            'Choose the scale before the fit:  model.with_options(effect="ratio").fit(),  or type  res.start.nlcom().'
+            f"{wanted.text!r} depends on the level of the arm means, which JRE estimates up to a common bias.\n"
+            'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
         )
 
 
@@ -634,9 +604,7 @@ def equivalence_test(
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
             raise OptionError(
-                f"the hypothesis has a value of its own, {right[right != 0][0]:.6g}; expected a combination alone, "
-                "which the limits are of.\n"
-                f"Type  res.equivalence_test({low!r}, {high!r}, {combination_text(left[0], record.names)!r})."
+                f"{r_matrix!r} has a value of its own; expected a combination alone.\nUse `low=` and `high=`."
             )
     estimate = left @ record.estimate.params
     sd = rounded_se(np.r_[estimate, record.estimate.params], combination_errors(record, left))
@@ -679,20 +647,9 @@ def two_one_sided(
     high: float | None,
     alpha: float,
 ) -> EquivalenceTest:
-    """Two one-sided tests of each of m estimates.
+    """Two one-sided tests of m estimates; `tested` and `errors` are the estimates and their errors as they are tested.
 
-    Parameters
-    ----------
-    names, estimate, sd
-        As in `EquivalenceTest`.
-    tested, errors : ndarray, shape (m,)
-        Estimates and standard errors as they are tested.
-    scale : EffectScale
-        Scale on which effects are reported.
-    on_scale : ndarray of bool, shape (m,), or bool
-        Which estimates are tested where effects are differences.
-    df, low, high, alpha
-        As in `equivalence_test`.
+    `on_scale` says which estimates are tested where effects are differences.
     """
     check_alpha(alpha)
     _check_limits(low, high, scale)
@@ -718,27 +675,15 @@ def two_one_sided(
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
-    """Refuse limits of equivalence that are missing, no numbers, in the wrong order, or no effects on the scale."""
-    example = (0.8, 1.25) if scale.null else (-10, 10)
-    advice = f"Type  res.equivalence_test(low={example[0]}, high={example[1]})."
-    for name, value in (("low", low), ("high", high)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not np.isfinite(float(value)):
-            raise OptionError(f"{name}={value!r}; expected a number, or None for no limit on this side.\n{advice}")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            inside = np.isfinite(scale.contrast(np.array(float(value))))
-        if not inside:
-            raise OptionError(
-                f'{name}={value!r} is no effect="{scale.name}"; the limits are on the scale on which the effect is '
-                f"reported, where no effect is {scale.null:g}.\n{advice}"
-            )
-    if low is None and high is None:
+    """Refuse limits that are missing, no numbers, in the wrong order, or no effects on the scale."""
+    given = [value for value in (low, high) if value is not None]
+    plain = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in given)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        allowed = plain and np.isfinite(scale.contrast(np.array(given, dtype=float))).all()
+    if not given or not allowed or (len(given) == 2 and not low < high):
+        example = (0.8, 1.25) if scale.null else (-10, 10)
         raise OptionError(
-            f"there is no limit; expected two for a test of equivalence, or one for non-inferiority.\n{advice}"
-        )
-    if low is not None and high is not None and not low < high:
-        raise OptionError(
-            f"low={low!r} is not below high={high!r}; expected limits in ascending order.\n"
-            f"Type  res.equivalence_test(low={min(low, high)!r}, high={max(low, high)!r})  for limits that differ."
+            f"low={low!r}, high={high!r}; expected one or two limits in ascending order, on the scale of "
+            f'effect="{scale.name}", where no effect is {scale.null:g}.\n'
+            f"Use `res.equivalence_test(low={example[0]}, high={example[1]})`."
         )

@@ -51,7 +51,7 @@ from causalrisk.propensity.weights import fit_weights
 
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
-    """Return the two-sided quantile of Student's t; of infinite degrees of freedom that of the normal distribution."""
+    """Return the two-sided quantile of Student's t; for infinite df of the normal distribution."""
     finite = np.where(np.isinf(df), 1.0, df)
     quantile = np.asarray(stdtrit(finite, 1 - alpha / 2))
     for _ in range(2):  # Newton steps on the distribution function: older versions of scipy have eight digits
@@ -60,7 +60,7 @@ def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
 
 
 def upper_quantile(level: float, df: float) -> float:
-    """Return what T exceeds with probability `level`; of the normal distribution for infinite df."""
+    """Return the value that T exceeds with probability `level`."""
     return float(critical_value(2 * level, df))
 
 
@@ -69,7 +69,7 @@ def _t_density(values: Array, df: Array) -> Array:
 
 
 def two_sided(statistics: Array, df: Array | float = np.inf) -> Array:
-    """Return two-sided p-values by Student's t; of infinite degrees of freedom by the normal distribution."""
+    """Return two-sided p-values of Student's t; for infinite df of the normal distribution."""
     below, finite = -np.abs(statistics), np.where(np.isinf(df), 1.0, df)
     return np.asarray(2 * np.where(np.isinf(df), ndtr(below), stdtr(finite, below)))
 
@@ -89,12 +89,12 @@ def ratio_and_p(values: Array, se: Array, null: Array | float = 0.0, df: Array |
 
 
 def statistic_names(df: Array | float) -> list[str]:
-    """Return the names of the columns of a test: of z, or where degrees of freedom are finite of t."""
+    """Return the column names of a test: t for finite degrees of freedom, else z."""
     return ["t", "P>|t|"] if np.isfinite(df).all() else ["z", "P>|z|"]
 
 
 def limit_names(alpha: float) -> list[str]:
-    """Return the names of the columns of the limits of intervals, such as "[0.025" and "0.975]"."""
+    """Return the column names of interval limits, such as "[0.025" and "0.975]"."""
     return [f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"]
 
 
@@ -104,20 +104,7 @@ def rounded_se(values: Array, se: Array) -> Array:
 
 
 def delta_errors(effects: Array, se: Array, scale: EffectScale) -> Array:
-    """Return standard errors on the scale where effects are differences, by the delta method.
-
-    Parameters
-    ----------
-    effects, se : ndarray, shape (d,)
-        Effects as they are reported, and their standard errors.
-    scale : EffectScale
-        Scale on which they are reported.
-
-    Returns
-    -------
-    ndarray, shape (d,)
-        Standard errors; of a ratio, of its logarithm.
-    """
+    """Return standard errors of reported effects on the scale where they are differences, by the delta method."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(se / scale.report_slope(scale.contrast(effects)))
 
@@ -137,24 +124,7 @@ def contrast_errors(record: FitRecord) -> Array:
 def effect_tests(
     effects: Array, se: Array, errors: Array, scale: EffectScale, df: Array | float = np.inf
 ) -> tuple[Array, Array]:
-    """Return statistics z, or t, against no effect and two-sided p-values.
-
-    Parameters
-    ----------
-    effects, se : ndarray, shape (d,)
-        Effects as they are reported, and their standard errors.
-    errors : ndarray, shape (d,)
-        Standard errors on the scale where effects are differences.
-    scale : EffectScale
-        Scale on which they are reported.
-    df : float or ndarray, shape (d,)
-        Degrees of freedom; infinite for the normal distribution.
-
-    Returns
-    -------
-    statistics, p : ndarray, shape (d,)
-        NaN where the standard error is zero to rounding.
-    """
+    """Return statistics against no effect and p-values; `errors` are on the scale of differences."""
     return ratio_and_p(scale.contrast(effects), np.where(rounded_se(effects, se) > 0, errors, 0.0), df=df)
 
 
@@ -196,27 +166,9 @@ def inference_frame(
     errors: Array | None = None,
     df: Array | float = np.inf,
 ) -> pd.DataFrame:
-    """Return estimates with standard errors, tests and intervals, under the summary's names.
+    """Return reported effects with standard errors, tests and intervals, under the summary's names.
 
-    Parameters
-    ----------
-    values, se : ndarray, shape (d,)
-        Effects as they are reported, and their standard errors.
-    alpha : float
-        Significance level of the intervals.
-    index : Index
-        Names of the rows.
-    scale : EffectScale
-        Scale on which they are reported.
-    errors : ndarray, shape (d,), optional
-        Standard errors on the scale where effects are differences; by default from the delta method.
-    df : float or ndarray, shape (d,)
-        Degrees of freedom; infinite for the normal distribution.
-
-    Returns
-    -------
-    DataFrame
-        A row an estimate; columns estimate, std err, z and P>|z| or t and P>|t|, and the limits.
+    `errors` are standard errors on the scale where effects are differences, by default from the delta method.
     """
     errors = delta_errors(values, se, scale) if errors is None else errors
     tests = effect_tests(values, se, errors, scale, df)
@@ -248,23 +200,7 @@ def wald_statistic(left: Array, right: Array, params: Array, covariance: Array) 
 
 
 def joint_test(statistic: float, count: int, df: float = np.inf) -> Any:
-    """Return Wald's test as statsmodels has it.
-
-    Parameters
-    ----------
-    statistic : float
-        Wald's statistic.
-    count : int
-        Number j of hypotheses, redundant ones aside.
-    df : float
-        Degrees of freedom of the covariance.
-
-    Returns
-    -------
-    statsmodels.stats.contrast.ContrastResults
-        Chi-squared test of the statistic with j degrees of freedom; F test of statistic / j with j and `df` where
-        these are finite.
-    """
+    """Return Wald's test of `count` hypotheses as statsmodels has it: chi-squared, or F for finite df."""
     from statsmodels.stats.contrast import ContrastResults
 
     if np.isfinite(df) and count:
@@ -282,46 +218,16 @@ TAIL = 5  # order statistics wanted beyond a limit
 
 
 def percentile_interval(values: Array, alpha: float) -> Array:
-    """Quantiles alpha / 2 and 1 - alpha / 2 of the bootstrap distribution.
-
-    Parameters
-    ----------
-    values : ndarray, shape (m, d)
-        Estimates over the resamples that worked.
-    alpha : float
-        Significance level.
-
-    Returns
-    -------
-    ndarray, shape (d, 2)
-        Lower and upper limits.
-    """
+    """Quantiles alpha / 2 and 1 - alpha / 2 of estimates over the resamples (m, d), shape (d, 2)."""
     _check_tail(len(values), alpha / 2)
     return np.quantile(values, [alpha / 2, 1 - alpha / 2], axis=0).T
 
 
 def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array, alpha: float) -> Array:
-    """Bias-corrected interval, accelerated unless the accelerations are zero.
+    """Bias-corrected interval, shape (d, 2), accelerated unless the accelerations (d,) are zero.
 
-    Parameters
-    ----------
-    estimate : ndarray, shape (d,)
-        Estimates.
-    values : ndarray, shape (m, d)
-        Estimates over the resamples that worked.
-    acceleration : ndarray, shape (d,)
-        Skewness of the influence function over six; zeros for the "bc" interval.
-    alpha : float
-        Significance level.
-
-    Returns
-    -------
-    ndarray, shape (d, 2)
-        Lower and upper limits; NaN, with a warning, where the estimate lies outside the bootstrap distribution.
-
-    References
-    ----------
-    .. [1] Efron, B. (1987). Better bootstrap confidence intervals. JASA 82, 171-185.
+    NaN, with a warning, where the estimate lies outside the bootstrap distribution, values (m, d). See Efron, B.
+    (1987). Better bootstrap confidence intervals. JASA 82, 171-185.
     """
     # Ties count half, so that a discrete distribution about its estimate has no bias to correct.
     share = ((values < estimate).mean(axis=0) + (values <= estimate).mean(axis=0)) / 2
@@ -332,8 +238,8 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
     defined = np.isfinite(z0[:, 0]) & np.isfinite(levels).all(axis=1)
     if not defined.all():
         warn_user(
-            "a bias-corrected interval is undefined where the estimate lies outside the bootstrap distribution; it is "
-            'NaN.\nType  conf_int(method="percentile"), or raise n_boot.',
+            "the estimate lies outside the bootstrap distribution, so a bias-corrected interval is NaN.\n"
+            'Use `conf_int(method="percentile")`, or a larger `n_boot=`.',
             ResampleWarning,
         )
     limits = np.full((len(estimate), 2), np.nan)
@@ -345,20 +251,7 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
 
 
 def acceleration_of(contributions: Array, times: Array) -> Array:
-    """Return the acceleration of each estimate, shape (d,).
-
-    Parameters
-    ----------
-    contributions : ndarray, shape (n, d)
-        Influence of each unit (row or cluster), or n - 1 times the jackknife deviations.
-    times : ndarray, shape (n,)
-        Number of equal units of each.
-
-    Returns
-    -------
-    ndarray, shape (d,)
-        sum L^3 / (6 (sum L^2)^(3/2)); zero where there is no variation.
-    """
+    """Return sum L^3 / (6 (sum L^2)^(3/2)) of contributions L (n, d), each of `times` equal units."""
     squares = times @ contributions**2
     return np.asarray(times @ contributions**3 / np.where(squares > 0, 6 * squares**1.5, 1.0))
 
@@ -368,46 +261,21 @@ def _check_tail(count: int, level: float) -> None:
     if count * level < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
         warn_user(
-            f"{count} resamples leave {count * level:.1f} beyond a limit of the interval, fewer than {TAIL}: it rests "
-            f"on extreme order statistics.\nType  fit(n_boot={needed}).",
+            f"{count} resamples leave {count * level:.1f} beyond a limit of the interval, fewer than {TAIL}.\n"
+            f"Use `fit(n_boot={needed})`.",
             ResampleWarning,
         )
 
 
 def resample_standard_errors(record: FitRecord, count: int) -> Array:
-    """Robust standard error of the first `count` estimates within each resample, resample by resample.
-
-    Parameters
-    ----------
-    record : FitRecord
-        A fit with a bootstrap whose resamples it drew itself.
-    count : int
-        Number of estimates wanted.
-
-    Returns
-    -------
-    ndarray, shape (n_boot, count)
-        Standard errors; NaN where the resample failed.
-
-    Raises
-    ------
-    UnavailableError
-        If the resamples were given: they are not kept.
-    """
+    """Robust standard errors of the first `count` estimates in each resample; NaN where it failed."""
     if record.boot is not None and record.boot.errors is not None:
         return record.boot.errors[:, :count]
-    if record.options.quantiles:
-        raise UnavailableError(
-            "studentized intervals take a standard error of each resample, and those of quantiles have none.\n"
-            'Type  conf_int(method="percentile")  after a bootstrap, or  fit(bootstrap="multiplier").'
-        )
-    if record.given_resamples or record.boot is None:
-        raise UnavailableError(
-            "studentized intervals draw the resamples again, and this fit was given its own.\n"
-            'Type  conf_int(method="bca"), or fit without resamples=.'
-        )
+    if record.options.quantiles or record.given_resamples:
+        what = "of quantiles" if record.options.quantiles else "that were given"
+        raise UnavailableError(f'resamples {what} have no studentized intervals.\nUse `conf_int(method="percentile")`.')
     resampling = record.resampler()
-    failures = record.boot.failures
+    failures = record.used_boot.failures
     se = np.full((len(failures), count), np.nan)
     for block in range(-(-len(failures) // WIDTH)):
         first = block * WIDTH
@@ -419,20 +287,9 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
 
 
 def with_choice(record: FitRecord, values: Array) -> Array:
-    """Let estimates over the resamples of a joint fit allow for the choice of its anchor, which resamples keep.
+    """Widen resampled effects and means (m, d) of a joint fit for the choice of its anchor, which resamples keep.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    values : ndarray, shape (m, d)
-        Effects and arm means over the resamples.
-
-    Returns
-    -------
-    ndarray, shape (m, d)
-        Each as many times as far from the estimate as standard errors are larger, effects on the scale where they are
-        differences.
+    Effects move on the scale where they are differences.
     """
     factor, count = np.sqrt(record.choice_variance), len(record.effect_names)
     if factor == 1:
@@ -445,24 +302,7 @@ def with_choice(record: FitRecord, values: Array) -> Array:
 
 
 def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleration: str) -> Array:
-    """Return an interval for each parameter from the bootstrap distribution.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    method : {"percentile", "basic", "bc", "bca", "studentized"}
-        The interval.
-    alpha : float
-        Significance level.
-    acceleration : {"influence", "jackknife"}
-        Source of the acceleration of "bca".
-
-    Returns
-    -------
-    ndarray, shape (d, 2)
-        Lower and upper limits.
-    """
+    """Return an interval for each parameter from the bootstrap distribution, shape (d, 2)."""
     estimate, boot = record.estimate.params, record.used_boot
     check_resamples(record, method)
     count = len(estimate)
@@ -484,12 +324,10 @@ def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleratio
 
 def check_resamples(record: FitRecord, method: str) -> None:
     """Refuse intervals that the resamples of a survey design do not have."""
-    by_quantiles = ("percentile", "basic", "bc")
-    if record.cov_type == "replicates" or (record.bootstrap == "rescaled" and method not in by_quantiles):
-        what, instead = "replicate weights", "conf_int()  for the interval of t"
-        if record.cov_type != "replicates":
-            what, instead = "the rescaled bootstrap of a survey design", 'conf_int(method="percentile")'
-        raise UnavailableError(f"{what} have no interval {method!r}.\nType  {instead}.")
+    replicates, by_quantiles = record.cov_type == "replicates", method in ("percentile", "basic", "bc")
+    if replicates or (record.bootstrap == "rescaled" and not by_quantiles):
+        instead = "conf_int()" if replicates else 'conf_int(method="percentile")'
+        raise UnavailableError(f"resamples of a survey design have no interval {method!r}.\nUse `{instead}`.")
 
 
 def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
@@ -508,7 +346,6 @@ def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
 
 
 def _resample_influence(record: FitRecord, sample: Sample) -> Array:
-    """Influence function of the estimates on a reweighted sample."""
     fit, joint = record.weight_fit, record.joint
     if fit is not None:
         fit = fit_weights(fit.model, sample.s)
@@ -561,8 +398,6 @@ def conf_int(
     UnavailableError
         If the method needs a bootstrap and the fit has none.
     """
-    if isinstance(alpha, str) and alpha in record.names:
-        raise OptionError(f"alpha={alpha!r} is a parameter; expected a significance level.\nType  cols=[{alpha!r}].")
     check_alpha(alpha)
     method = one_of("method", method, (None, *INTERVALS))
     one_of("acceleration", acceleration, ("influence", "jackknife"))
@@ -635,7 +470,7 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     """
     method = one_of("method", method, ("studentized", "percentile", "basic"))
     if null is not None and (isinstance(null, bool) or not isinstance(null, numbers.Real)):
-        raise OptionError(f"null={null!r}; expected the effect that is tested, a number.\nType  null=0.")
+        raise OptionError(f"null={null!r}; expected a number.\nUse `null=0`.")
     estimate, boot, tested = record.estimate.params, record.used_boot, record.null
     check_resamples(record, method)
     if null is not None:
@@ -665,6 +500,5 @@ def _parameter(given: int | str, names: Sequence[str]) -> str:
     if isinstance(given, numbers.Integral) and -len(names) <= given < len(names):
         return names[given]
     raise OptionError(
-        f"cols has {given!r}; expected positions or names of the {len(names)} parameters {listed(names)}.\n"
-        f"Type  cols=[{names[0]!r}]."
+        f"cols has {given!r}; expected positions or names of {listed(names)}.\nUse `cols=[{names[0]!r}]`."
     )

@@ -62,18 +62,8 @@ PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estim
 class Comparison:
     """Fits and resamples of a comparison of E estimators.
 
-    Parameters
-    ----------
-    bare : tuple of FitRecord
-        The fit of each estimator, without standard errors.
-    records : tuple of FitRecord
-        The same with robust standard errors.
-    distributions : tuple of BootstrapDistribution
-        Estimates of each estimator over the resamples.
-    given_resamples : bool
-        Whether the caller gave the resamples.
-    notes : tuple of str
-        Text of every warning.
+    `bare` are the fits without standard errors, `records` with robust ones, `distributions` the estimates over the
+    resamples; `given_resamples` says whether the caller gave these. `notes` has the text of every warning.
     """
 
     bare: tuple[FitRecord, ...]
@@ -132,33 +122,28 @@ class Comparison:
         return {text: names for text, names in found.items() if text}
 
     def bootstrap_records(self) -> tuple[FitRecord, ...]:
-        """Return the fit of each estimator with bootstrap standard errors, as its own bootstrap would give them."""
-        return tuple(map(self._with_bootstrap, self.bare, self.distributions))
-
-    def _with_bootstrap(self, bare: FitRecord, boot: BootstrapDistribution) -> FitRecord:
-        cov_type = "bootstrap" if bare.design.replication is None else "replicates"
-        record = dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples)
-        notes = Told(bare.notes)
-        note_failures(boot, notes)
-        return with_bootstrap(record, boot, notes)
+        """Return the fit of each estimator with the standard errors of its own bootstrap."""
+        cov_type, found = "bootstrap" if self.design.replication is None else "replicates", []
+        for bare, boot in zip(self.bare, self.distributions, strict=True):
+            record, notes = (
+                dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples),
+                Told(bare.notes),
+            )
+            note_failures(boot, notes)
+            found.append(with_bootstrap(record, boot, notes))
+        return tuple(found)
 
 
 class SharedRefitter(Refitters):
-    """Refits several estimators under the same resamples, each with its own values.
-
-    Parameters
-    ----------
-    records : sequence of FitRecord
-        Fits of the estimators to one sample.
-    """
+    """Refits several estimators, fitted to one sample, under the same resamples."""
 
     def __init__(self, records: Sequence[FitRecord]) -> None:
         fitted = [record.weight_fit for record in records if record.weight_fit is not None]
         super().__init__([refitter_of(record) for record in records], fitted[0] if fitted else None)
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
-        refits = self.refit_each(counts, first, fits)
+        refits = self.refit_each(counts, fits)
         rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
         start = next((refit.start for refit in refits if refit.start is not None), None)
         return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8), start)
@@ -172,35 +157,13 @@ def fit_estimators(
     inference: InferenceOptions,
     joint_options: JREOptions,
 ) -> Comparison:
-    """Fit estimators to one sample, with one propensity fit and robust standard errors, not yet resampled.
-
-    Parameters
-    ----------
-    design : Design
-        The data.
-    specs : sequence of Specification
-        The estimators.
-    options : ModelOptions
-        Options of the models.
-    inference : InferenceOptions
-        Options of the bootstrap; its `rng` is a SeedSequence.
-    joint_options : JREOptions
-        Options of JRE's training.
-
-    Returns
-    -------
-    Comparison
-        Without resamples.
-    """
+    """Fit estimators to one sample, with one propensity fit and robust errors, not yet resampled."""
     no_learner = dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1)
     for spec in specs:  # constants have no use for a learner, which the others take
         check_options(spec, design, no_learner if spec.constants else options)
     specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
     if options.n_repeats > 1:
-        raise OptionError(
-            f"n_repeats={options.n_repeats} has several fits of an estimator; compare has one of each, on the same "
-            "resamples.\nType  n_repeats=1."
-        )
+        raise OptionError(f"n_repeats={options.n_repeats}; compare has one fit per estimator.\nUse `n_repeats=1`.")
     check_one_way(design, f'cluster="{design.cluster_name}"')
     kind = inference.resolved(design, joint=JRE in specs)[1]
     cov_type = None if design.survey is not None else "robust" if design.cluster is None else "cluster"
@@ -239,7 +202,6 @@ def fit_estimators(
 
 
 def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
-    """Fit another estimator with the sample and the propensity scores of the first."""
     weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
     weighed = weighed_in_memory(lead.sample, spec, lead.target, weights)
     overlap, message, _ = overlap_of(weighed, lead.design, lead.options)
@@ -259,20 +221,7 @@ def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
 
 @one_blas_thread()
 def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:
-    """Redo every estimator on the same resamples, with JRE among them and no kind named as in `drawn_or_weighed`.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        The fits.
-    inference : InferenceOptions
-        Options of the bootstrap.
-
-    Returns
-    -------
-    Comparison
-        With the estimates over the resamples.
-    """
+    """Redo every estimator on the same resamples; with JRE and no bootstrap named, as in `drawn_or_weighed`."""
     drawn = _resampled(comparison, inference)
     for kind in INSTEAD if weighs_instead(comparison.records, inference) else ():
         failures = max((boot.failures for boot in drawn.distributions), key=lambda codes: (codes != Failure.OK).mean())
@@ -345,10 +294,9 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     check_alpha(alpha)
     boot = record.used_boot
-    if boot.start is None:
-        raise TypeError("a joint fit resamples its start")
-    failed = np.isnan(boot.start).any(axis=1)
-    of_start = BootstrapDistribution(boot.start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
+    start = np.asarray(boot.start)
+    failed = np.isnan(start).any(axis=1)
+    of_start = BootstrapDistribution(start, np.where(failed, Failure.NO_EFFECT, Failure.OK).astype(np.int8))
     pair = Comparison((), (record, start_record(record)), (boot, of_start), record.given_resamples, ())
     effects, difference = effects_frame(pair, alpha).drop(columns="robust se"), differences_frame(pair, alpha)
     named = difference.droplevel("minus").rename(index={JRE.name: f"{JRE.name} - {IPWRA.name}"})
@@ -356,10 +304,7 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
-    """Return the effects, a row an estimator, with bootstrap and robust standard errors, test and interval.
-
-    Both standard errors are computed as by `fit`.
-    """
+    """Return the effects of each estimator with bootstrap and robust standard errors, test and interval."""
     effects, scale = comparison.effects, comparison.records[0].options.effect_scale
     count = len(comparison.effect_names)
     se, errors = np.empty(len(effects)), np.empty(len(effects))
@@ -377,25 +322,11 @@ def effects_frame(comparison: Comparison, alpha: float) -> pd.DataFrame:
 def differences_frame(
     comparison: Comparison, alpha: float, adjust: str | None = None, against: Any = None
 ) -> pd.DataFrame:
-    """Return the differences of the effects, a row a pair, with the standard errors of the paired differences.
+    """Return the differences of the effects of pairs of estimators, with paired standard errors.
 
-    Parameters
-    ----------
-    comparison : Comparison
-        The comparison.
-    alpha : float
-        Significance level of the intervals.
-    adjust : str, optional
-        Adjustment for the number of differences.
-    against : str, optional
-        Estimator that is subtracted from the others, "reference" for the first; by default each from all before it.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by the estimator and the one that is subtracted from it, of several arms also by the effect. Where two
-        estimators are the same but for rounding error, difference and standard error are exactly zero and there is no
-        test. Degrees of freedom are the fewer of the two.
+    `against` names the estimator that is subtracted, "reference" the first; by default each from all before it. If two
+    estimators are the same but for rounding error, difference and error are exactly zero and there is no test. Degrees
+    of freedom are the fewer of the two.
     """
     names, count = comparison.names, len(comparison.effect_names)
     position = names.index(against) if against in names else None

@@ -5,20 +5,21 @@ statistic of its effects, the same statistic under permuted treatments, and the 
 the hypothesis that the treatment changes no outcome, outcomes and covariates are the same in every assignment.
 
 Linear outcome models without importance weights are fitted under a block of permutations in matrix products (`Linear`).
-Every other estimator goes through all stages of its fit for each of them (`Refits`): learners, propensity score,
+Every other estimator goes through all stages of its fit for each of them (`refitted`): learners, propensity score,
 trimming, outcome models, joint training.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ from causalrisk.estimators.options import Alternative, InferenceOptions
 from causalrisk.estimators.outcome import outcome_level, training_columns, training_family
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimators.sample import make_sample
-from causalrisk.estimators.specification import DIFFERENCE, EffectScale
+from causalrisk.estimators.specification import DIFFERENCE
 from causalrisk.inference.covariance import fit_again, robust_record
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.numerics.blocks import taken
@@ -63,40 +64,9 @@ ARRAYS = 8  # arrays of a number for each row and permutation, of a block
 # --- effects under assignments -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Contrasts:
-    """Effects of arms under m assignments; NaN where the estimator could not be computed.
-
-    Parameters
-    ----------
-    values : ndarray, shape (m, K - 1)
-        Effects on the scale where they are differences.
-    covariance : ndarray, shape (m, K - 1, K - 1)
-        Their robust covariances.
-    """
-
-    values: Array
-    covariance: Array
-
-    @classmethod
-    def beside(cls, parts: Sequence[Contrasts]) -> Contrasts:
-        """Put effects under some assignments and those under others together."""
-        return cls(np.concatenate([p.values for p in parts]), np.concatenate([p.covariance for p in parts]))
-
-
-class UnderArms(Protocol):
-    """Computes effects under assignments, arms of the rows of the design, shape (n, m).
-
-    Attributes
-    ----------
-    rows_together : int
-        Rows below which several blocks of `WIDTH` assignments are worked on as one.
-    """
-
-    rows_together: ClassVar[int]
-
-    def __call__(self, arms: Arms) -> Contrasts:
-        """Return the effects."""
+Contrasts: TypeAlias = tuple[
+    Array, Array
+]  # effects (m, K - 1) where they are differences, covariances (m, K - 1, K - 1)
 
 
 def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
@@ -108,43 +78,19 @@ def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
         return values, record.covariance[:count, :count] / np.outer(slope, slope)
 
 
-@dataclass(frozen=True)
-class Refits:
-    """Redoes all stages of a fit under each assignment.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    """
-
-    record: FitRecord
-
-    rows_together: ClassVar[int] = 1
-
-    def __call__(self, arms: Arms) -> Contrasts:
-        """As in `UnderArms`."""
-        count = self.record.design.n_arms - 1
-        values = np.full((arms.shape[1], count), np.nan)
-        covariance = np.full((arms.shape[1], count, count), np.nan)
-        for j, arm in enumerate(arms.T):
-            try:
-                values[j], covariance[j] = contrasts_of(fitted_under(self.record, np.ascontiguousarray(arm)))
-            except (CausalRiskError, np.linalg.LinAlgError):
-                continue  # NaN, which is counted
-        return Contrasts(values, covariance)
+def refitted(record: FitRecord, arms: Arms) -> Contrasts:
+    """Redo all stages of a fit under assignments, arms (n, m) of the rows of the design; NaN where it fails."""
+    count = record.design.n_arms - 1
+    values = np.full((arms.shape[1], count), np.nan)
+    covariance = np.full((arms.shape[1], count, count), np.nan)
+    for j, arm in enumerate(arms.T):
+        with contextlib.suppress(CausalRiskError, np.linalg.LinAlgError):
+            values[j], covariance[j] = contrasts_of(fitted_under(record, np.ascontiguousarray(arm)))
+    return values, covariance
 
 
 def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
-    """Return a fit under another assignment, with robust standard errors.
-
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    arm : ndarray of int, shape (n,)
-        Arm of each row of the design before trimming.
-    """
+    """Return a fit under another assignment, arms (n,) of the design before trimming, with robust errors."""
     given, repeated = record.options, []
     if record.learned is None:  # as IPWRA where a stack starts
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
@@ -158,7 +104,7 @@ def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
 
 
 def is_linear(record: FitRecord) -> bool:
-    """Whether a fit is of linear outcome models on the columns of its design, averaged without importance weights."""
+    """Whether a fit averages linear outcome models on the columns of its design, without importance weights."""
     plain = record.weight_fit is None and record.joint is None and record.learned is None
     plain = plain and record.design.periods is None
     family = training_family(record.sample, record.spec)
@@ -169,44 +115,23 @@ def is_linear(record: FitRecord) -> bool:
 class Linear:
     """Fits linear outcome models in each arm, averaged over the target, under m assignments at once.
 
-    Parameters
-    ----------
-    q : ndarray, shape (n, p)
-        Columns of the outcome models; first those of a target frame, if there is one, then the rows of the design, rows
-        of a cluster together.
-    y : ndarray, shape (n,)
-        Outcome less `height`.
-    s : ndarray, shape (n,)
-        Observation weights; one in the rows of a target frame.
-    rows : ndarray of int, shape (n - n_frame,)
-        Position of each row in the design.
-    starts : ndarray of int, shape (G,), or None
-        First row of each cluster.
-    toward : int or None
-        The arm whose rows are the target.
-    height : float
-        What the outcome is measured from.
-    scale : EffectScale
-        How the effect is reported.
-    otherwise : Refits
-        What computes the effects where columns depend on each other in an arm.
+    Rows are those of a target frame, if there is one, then those of the design, rows of a cluster together: `q` (n, p)
+    has their columns, `y` (n,) the outcome less `height`, `s` (n,) the observation weights, `rows` their positions in
+    the design, `starts` the first row of each cluster. Where columns depend on each other in an arm, the
+    fit is redone as by `refitted`.
     """
 
+    record: FitRecord
     q: Array
     y: Array
     s: Array
     rows: NDArray[np.intp]
     starts: NDArray[np.intp] | None
-    toward: int | None
     height: float
-    scale: EffectScale
-    otherwise: Refits
-
-    rows_together: ClassVar[int] = ROWS_TOGETHER
 
     @classmethod
     def of(cls, record: FitRecord) -> Linear:
-        """Return that of a fit for which `is_linear` is true."""
+        """Return the fits of a record for which `is_linear` is true."""
         design, frame, n_frame = record.design, record.frame, record.sample.n_frame
         sample = make_sample(
             y=design.y,
@@ -225,15 +150,13 @@ class Linear:
         every = np.r_[np.arange(n_frame), n_frame + order]
         height = outcome_level(sample, record.spec).height
         return cls(
+            record=record,
             q=training_columns(sample, record.spec)[every],
             y=sample.y[every] - height,
             s=sample.s[every],
             rows=order,
             starts=starts,
-            toward=record.target.toward,
             height=height,
-            scale=record.options.effect_scale,
-            otherwise=Refits(record),
         )
 
     @cached_property
@@ -241,11 +164,13 @@ class Linear:
         return pairwise_columns(self.q)
 
     def __call__(self, arms: Arms) -> Contrasts:
-        """As in `UnderArms`."""
-        return Contrasts.beside([self._under(arms[:, some]) for some in column_blocks(arms.shape[1], len(self.q))])
+        """Return effects under assignments, arms (n, m) of the rows of the design."""
+        parts = [self._under(arms[:, some]) for some in column_blocks(arms.shape[1], len(self.q))]
+        values, covariances = zip(*parts, strict=True)
+        return np.concatenate(values), np.concatenate(covariances)
 
     def _under(self, arms: Arms) -> Contrasts:
-        n_arms, n_frame = self.otherwise.record.design.n_arms, len(self.q) - len(self.rows)
+        n_arms, n_frame = self.record.design.n_arms, len(self.q) - len(self.rows)
         of_frame = np.full((n_frame, arms.shape[1]), -1, dtype=arms.dtype)
         arm = np.concatenate([of_frame, arms[self.rows]])
         total = self.s[n_frame:].sum()
@@ -253,20 +178,19 @@ class Linear:
         average = self.q.T @ (self.s[:, None] * tilt) / total  # of the columns, over the target
         trained = [self._mean(arm == a, tilt, average, total) for a in range(n_arms)]
         means, influence, singular = zip(*trained, strict=True)
-        found = self._contrasts(np.stack(means), influence, total)
+        values, covariance = self._contrasts(np.stack(means), influence, total)
         alone = np.logical_or.reduce(singular)
         if alone.any():
-            again = self.otherwise(arms[:, alone])
-            found.values[alone], found.covariance[alone] = again.values, again.covariance
-        return found
+            values[alone], covariance[alone] = refitted(self.record, arms[:, alone])
+        return values, covariance
 
     def _tilt(self, arm: Arms, n_frame: int, total: float) -> Array:
         """Tilt towards the target, of mean one; shape (n, m) or (n, 1)."""
         if n_frame:
             return np.r_[np.full(n_frame, total / n_frame), np.zeros(len(self.rows))][:, None]
-        if self.toward is None:
+        if self.record.target.toward is None:
             return all_ones(len(self.q))[:, None]
-        inside = (arm == self.toward).astype(float)
+        inside = (arm == self.record.target.toward).astype(float)
         return inside * (total / (self.s @ inside))
 
     def _mean(
@@ -283,15 +207,16 @@ class Linear:
         return mean, self.s[:, None] * tilt * (predicted - mean) + total * (self.q @ lever) * residual, singular
 
     def _contrasts(self, means: Array, influence: tuple[Array, ...], total: float) -> Contrasts:
-        levels = means if self.scale is DIFFERENCE else means + self.height
+        scale = self.record.options.effect_scale
+        levels = means if scale is DIFFERENCE else means + self.height
         with np.errstate(invalid="ignore", divide="ignore"):
-            on_scale, slope = self.scale.g(levels), self.scale.g_slope(levels)
-            on_scale = np.where((levels > self.scale.low) & (levels < self.scale.high), on_scale, np.nan)
+            on_scale, slope = scale.g(levels), scale.g_slope(levels)
+            on_scale = np.where((levels > scale.low) & (levels < scale.high), on_scale, np.nan)
         reference = slope[0] * influence[0]
         moved = np.stack([b * moved - reference for b, moved in zip(slope[1:], influence[1:], strict=True)], axis=2)
         if self.starts is not None:
             moved = np.add.reduceat(moved, self.starts, axis=0)
-        return Contrasts((on_scale[1:] - on_scale[0]).T, np.einsum("nmj,nmk->mjk", moved, moved) / total**2)
+        return (on_scale[1:] - on_scale[0]).T, np.einsum("nmj,nmk->mjk", moved, moved) / total**2
 
 
 def of_units(record: FitRecord) -> FitRecord:
@@ -316,24 +241,8 @@ def _repeated(design: Design) -> NDArray[np.intp]:
 class Permutations:
     """A statistic of a fit and its distribution over assignments.
 
-    Parameters
-    ----------
-    record : FitRecord
-        The fit.
-    position : int or None
-        The arm whose effect it is of; None for a joint statistic of several.
-    kind : {"studentized", "difference"}
-        The statistic; a joint one is Wald's.
-    alternative : {"two-sided", "larger", "smaller"}
-        Which values are extreme.
-    assignment : Assignment
-        What was permuted.
-    exact : bool
-        Whether every assignment was taken, that of the fit among them.
-    observed : float
-        The statistic of the fit.
-    null : ndarray, shape (N,)
-        The statistic under each assignment; NaN where it could not be computed.
+    `position` is the arm whose effect is tested, None for a joint Wald statistic. `exact` says whether every assignment
+    was used. `observed` is the statistic of the fit, `null` (N,) the others, NaN where it could not be computed.
     """
 
     record: FitRecord
@@ -512,24 +421,31 @@ def permutation_test(
     exact = _lists_all(assignment, n_permutations)
     count = int(assignment.count) if exact else int(n_permutations)
     draw = assignment.listed if exact else functools.partial(assignment.drawn, seed_sequence(inference.rng))
-    under: UnderArms = Linear.of(record) if is_linear(record) else Refits(record)
-    measure = functools.partial(statistics_of, position=position, kind=statistic, level=_level(record))
-    n = record.full_design.n
+    linear = Linear.of(record) if is_linear(record) else None
+    under = functools.partial(refitted, record) if linear is None else linear
+    level = record.design.outcome_deviation if record.options.effect_scale is DIFFERENCE else 1.0
+    measure = functools.partial(statistics_of, position=position, kind=statistic, level=level)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CausalRiskWarning)  # of the fit's own, which has told them
-        observed = measure(_of_fit(under, record.full_design.arm))
-        null = _over_blocks(functools.partial(_block, under, draw, measure), count, n, under.rows_together, inference)
+        warnings.simplefilter("ignore", CausalRiskWarning)  # the fit has given them
+        arm = record.full_design.arm
+        if linear is None:  # where every assignment fails, the error of the fit
+            values, covariance = contrasts_of(fitted_under(record, arm))
+            observed = measure((values[None], covariance[None]))
+        else:
+            observed = measure(linear(arm[:, None]))
+        together = max((1 if linear is None else ROWS_TOGETHER) // record.full_design.n, 1)
+        null = _over_blocks(
+            functools.partial(_block, under, draw, measure), count, len(arm), WIDTH * together, inference
+        )
     if not np.isfinite(observed[0]):
         raise UnavailableError(
-            "the effect has no sampling error in these data, and a statistic in standard errors no value.\n"
-            'Type  statistic="difference".'
+            'the effect has no sampling error, so it cannot be studentized.\nUse `statistic="difference"`.'
         )
     found = Permutations(record, position, statistic, alternative, assignment, exact, float(observed[0]), null)
     if found.failed:
         warn_user(
-            f"in {found.failed} of {len(null)} permutations the estimator could not be computed; they count as "
-            "extreme, so that the p-value is too large rather than too small.\n"
-            "Simplify the formulas for an estimate in each of them.",
+            f"the estimator could not be computed in {found.failed} of {len(null)} permutations, which count as "
+            "extreme.\nUse simpler formulas.",
             ResampleWarning,
         )
     return found
@@ -540,30 +456,25 @@ def _check_fit(record: FitRecord) -> None:
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("permutation_test")
     if record.design.survey is not None:
-        raise UnavailableError(
-            "permutation_test is of a treatment that was assigned by lot to the rows of a trial, and this fit is of a "
-            "survey, whose rows were drawn.\nType  res.pvalues  for tests by the design."
-        )
+        raise UnavailableError("permutation_test does not support survey designs.\nUse `res.pvalues`.")
     if record.design.observation is not None:
         raise UnavailableError(
-            "permutation_test assigns the treatment anew to rows whose outcome stays, and here some are missing, maybe "
-            "because of the treatment.\nType  res.pvalues  for tests by the standard error."
+            "permutation_test does not support missing outcomes: they may depend on the treatment.\nUse `res.pvalues`."
         )
     if record.joint is not None and record.joint.drawn is not None:
         raise UnavailableError(
-            "permutation_test draws the propensity replicates again, and this fit was given its own.\n"
-            "Type  res.model.fit().permutation_test()  for a fit without replicates=."
+            "permutation_test draws new propensity replicates; this fit was given its own.\n"
+            "Use `res.model.fit().permutation_test()`."
         )
 
 
 def _check_joint(record: FitRecord, statistic: str, alternative: str) -> None:
-    """Refuse what a joint statistic of several effects has not."""
     label = record.design.labels[1]
     for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
         if given != only:
             raise OptionError(
-                f"{name}={given!r} is of one effect, and there are {record.design.n_arms - 1}; they are tested jointly "
-                f'by Wald\'s statistic.\nType  arm={label!r}, {name}="{given}"  for the effect of one arm.'
+                f"{name}={given!r} is for one effect; {record.design.n_arms - 1} are tested jointly.\n"
+                f"Use `arm={label!r}, {name}={given!r}`."
             )
 
 
@@ -572,48 +483,17 @@ def _lists_all(assignment: Assignment, n_permutations: int | str) -> bool:
     if n_permutations != ALL:
         return assignment.count <= int(n_permutations)
     if assignment.count > MOST_LISTED:
-        many = f"{assignment.count:,}" if math.isfinite(assignment.count) else "more than 10**15"
-        raise OptionError(
-            f'n_permutations="{ALL}" would be {many} assignments; expected at most {MOST_LISTED:,}.\n'
-            "Type  n_permutations=9999."
-        )
+        raise OptionError(f"there are more than {MOST_LISTED:,} assignments.\nUse `n_permutations=9999`.")
     return True
 
 
-def _level(record: FitRecord) -> float:
-    """Size of an effect, beside which rounding is measured."""
-    return record.design.outcome_deviation if record.options.effect_scale is DIFFERENCE else 1.0
-
-
-def _of_fit(under: UnderArms, arm: Arms) -> Contrasts:
-    """Effects under the assignment of the fit; where every assignment fails, its error."""
-    if isinstance(under, Refits):
-        values, covariance = contrasts_of(fitted_under(under.record, arm))
-        return Contrasts(values[None], covariance[None])
-    return under(arm[:, None])
-
-
 def statistics_of(contrasts: Contrasts, position: int | None, kind: str, level: float) -> Array:
-    """Return the statistic of effects under m assignments.
+    """Return the statistic (m,) of effects: studentized or not, of the arm at a position, or Wald's of all.
 
-    Parameters
-    ----------
-    contrasts : Contrasts
-        The effects.
-    position : int or None
-        The arm whose effect it is; None for Wald's statistic of all.
-    kind : {"studentized", "difference"}
-        The effect over its standard error, or as it is.
-    level : float
-        Size of an effect: standard errors far below are rounding error.
-
-    Returns
-    -------
-    ndarray, shape (m,)
-        NaN where there are no effects; infinite for an effect without sampling error.
+    NaN where there are no effects; standard errors far below `level` are rounding error.
     """
-    values = contrasts.values
-    se = np.sqrt(np.diagonal(contrasts.covariance, axis1=1, axis2=2))
+    values, covariance = contrasts
+    se = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     se = np.where(se <= SE_ROUNDING * level, 0.0, se)
     values = np.where(np.abs(values) <= SE_ROUNDING * level, 0.0, values)
     if position is not None and kind == "difference":
@@ -622,25 +502,28 @@ def statistics_of(contrasts: Contrasts, position: int | None, kind: str, level: 
         t = np.where(values == 0, 0.0, values / se)
         if position is not None:
             return np.asarray(t[:, position - 1])
-        correlation = contrasts.covariance / (se[:, :, None] * se[:, None, :])
+        correlation = covariance / (se[:, :, None] * se[:, None, :])
         solved, _ = solve_definite(correlation, t.T)
         return np.asarray((t.T * solved).sum(axis=0))
 
 
 def _block(
-    under: UnderArms, draw: Callable[[int, int], Arms], measure: Callable[[Contrasts], Array], width: int, count: int,
+    under: Callable[[Arms], Contrasts],
+    draw: Callable[[int, int], Arms],
+    measure: Callable[[Contrasts], Array],
+    width: int,
+    count: int,
     number: int,
-) -> Array:  # fmt: skip
+) -> Array:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CausalRiskWarning)  # in a process of its own too
         return measure(under(draw(number * width, min(width, count - number * width))))
 
 
 def _over_blocks(
-    block: Callable[[int, int, int], Array], count: int, n: int, rows_together: int, inference: InferenceOptions
+    block: Callable[[int, int, int], Array], count: int, n: int, width: int, inference: InferenceOptions
 ) -> Array:
     """Statistics under all assignments of n rows, block by block."""
-    width = WIDTH * max(rows_together // n, 1)
     workers = worker_count(inference.n_jobs, 8.0 * ARRAYS * n * width)
     parts = []
     with (

@@ -102,16 +102,6 @@ class LargestModulus:
         """Probability that max |T| is at least the threshold; never less than one |T| has, nor more than all add up to.
 
         Below the precision of the integral it is the upper limit: the sum over all |T|, or the precision.
-
-        Parameters
-        ----------
-        threshold : float
-            Not negative.
-
-        Returns
-        -------
-        float
-            The probability.
         """
         single = float(two_sided(np.asarray(threshold), self.df))
         if self.factor.shape[1] == 1:
@@ -137,18 +127,7 @@ class LargestModulus:
         return probability
 
     def quantile(self, alpha: float) -> float:
-        """Return the threshold that max |T| exceeds with probability alpha.
-
-        Parameters
-        ----------
-        alpha : float
-            The probability.
-
-        Returns
-        -------
-        float
-            Between the quantiles of one test and of Bonferroni's inequality; secants within that bracket.
-        """
+        """Return the threshold exceeded with probability alpha, by secants within Bonferroni's bracket."""
         low, high = upper_quantile(alpha / 2, self.df), upper_quantile(alpha / 2 / len(self.factor), self.df)
         above, below = self.tail(low) - alpha, self.tail(high) - alpha
         if above <= 0 or below >= 0:
@@ -169,7 +148,7 @@ class LargestModulus:
 def _triangular_factor(correlation: Array) -> Array:
     """Return L of L L' = R up to the order of the rows, shape (m, r), by Cholesky's method with pivots.
 
-    The first of the largest variances is the pivot; the rounding of a processor does not tell which is the largest.
+    The first of the largest variances, ties by rounding aside, is the pivot.
     """
     left, factor = np.diag(correlation).astype(float), np.empty((len(correlation), 0))
     while left.max() > DEPENDENT:
@@ -190,21 +169,9 @@ def _spread_points(size: int, power: int) -> Array:
 
 
 def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list[tuple[int, int]]:
-    """Return which of several arms, groups or estimators are compared, and with which.
+    """Return positions of arms, groups or estimators and of those they are compared with.
 
-    Parameters
-    ----------
-    against : object
-        None for all pairs, "reference" for the first, or a name.
-    names : sequence
-        Their names.
-    found : int or None
-        Position of the one that `against` names; None where none has this name.
-
-    Returns
-    -------
-    list of (int, int)
-        Positions of each and of the one that it is compared with; of all pairs the later with the earlier.
+    `against` is None for all pairs, "reference" for the first, or a name, whose position is `found`.
     """
     if against is None:
         return [(high, low) for low, high in combinations(range(len(names)), 2)]
@@ -212,8 +179,7 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
         found = 0
     if found is None:
         raise OptionError(
-            f"against={against!r} is none of {', '.join(map(str, names))}; expected one of these, "
-            f'"{REFERENCE}" for the first, or None for all pairs.\nType  against={names[0]!r}.'
+            f"against={against!r} is none of {', '.join(map(str, names))}.\nUse `against={names[0]!r}`, for example."
         )
     return [(k, found) for k in range(len(names)) if k != found]
 
@@ -224,28 +190,10 @@ def check_adjustment(adjust: str | None) -> None:
 
 
 def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df: float) -> tuple[Array, float]:
-    """Adjust p-values for the number of tests, and the critical value of intervals.
+    """Adjust two-sided p-values for the number of tests, and the critical value of intervals.
 
-    Parameters
-    ----------
-    statistic : ndarray, shape (m,)
-        Statistics; those that are NaN are no tests.
-    covariance : ndarray, shape (m, m)
-        Covariance of the estimates, of which the single step takes the correlations.
-    adjust : str
-        One of `ADJUSTMENTS`.
-    alpha : float
-        Significance level.
-    df : float
-        Degrees of freedom; infinite for normal tests.
-
-    Returns
-    -------
-    p : ndarray, shape (m,)
-        Adjusted two-sided p-values; NaN where there is no test.
-    critical : float
-        How many standard errors intervals reach: simultaneous ones by the single step, by Bonferroni's inequality for
-        "bonferroni", "holm" and "hochberg"; for "fdr_bh" each interval is by itself.
+    NaN statistics are no tests. Intervals are simultaneous, by Bonferroni's inequality for "bonferroni", "holm" and
+    "hochberg"; for "fdr_bh" each is by itself.
 
     Examples
     --------
@@ -282,29 +230,10 @@ def adjusted_frame(
     scale: EffectScale = DIFFERENCE,
     twins: NDArray[np.intp] | None = None,
 ) -> pd.DataFrame:
-    """Add adjusted p-values to a table of estimates, and make its intervals simultaneous.
+    """Add "adjusted P" to a table of `inference_frame`, and make its intervals simultaneous.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        As by `intervals.inference_frame`.
-    covariance : ndarray, shape (d, d)
-        Covariance of the estimates on the scale where effects are differences.
-    adjust : str or None
-        One of `ADJUSTMENTS`; None leaves the table as it is.
-    alpha : float
-        Significance level.
-    df : float
-        Degrees of freedom; infinite for normal tests.
-    scale : EffectScale
-        Scale on which the estimates are reported.
-    twins : ndarray of int, shape (d,), optional
-        For each row the first one that is the same test, such as of the same pair the other way round.
-
-    Returns
-    -------
-    DataFrame
-        The table with "adjusted P" after the p-values, and other limits.
+    `covariance` is on the scale where effects are differences. `twins` has for each row the first one that is the same
+    test.
     """
     if adjust is None:
         return frame
@@ -325,22 +254,7 @@ def _with_adjustment(frame: pd.DataFrame, p: Array, reach: Array, scale: EffectS
 def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjust: str, alpha: float) -> pd.DataFrame:
     """Effects of several fits to the same rows with adjusted p-values and simultaneous intervals.
 
-    Parameters
-    ----------
-    records : sequence of FitRecord
-        Fits of the same rows, weights and clusters, such as of several outcomes.
-    names : sequence of str
-        What each of them is called.
-    adjust : str
-        One of `ADJUSTMENTS`.
-    alpha : float
-        Significance level.
-
-    Returns
-    -------
-    DataFrame
-        A row a fit and effect. The correlations are those of the influence functions, the standard errors the fits'
-        own.
+    Correlations are those of the influence functions, standard errors the fits' own.
     """
     first = records[0]
     influence = np.concatenate([_effects_influence(record, first) for record in records], axis=1)
@@ -363,31 +277,33 @@ def simultaneous_frame(records: Sequence[FitRecord], names: Sequence[str], adjus
 
 
 def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
-    """Influence function of a fit's effects, rows in the order of the first fit's sample, which has to be the same."""
+    """Influence function of a fit's effects; rows as in the first fit's sample, which has to be the same."""
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
-    same = one.index.equals(other.index) and (record.frame is None) == (first.frame is None)
-    same = same and np.array_equal(one.weights, other.weights) and one.weight_type == other.weight_type
-    same = same and _same_columns(one, other)
-    for own, of_first in ((one.cluster, other.cluster), (one.second_cluster, other.second_cluster)):
-        same = same and (own is of_first if own is None or of_first is None else np.array_equal(own, of_first))
-    survey, other_survey = one.survey, other.survey
-    if survey is None or other_survey is None:
-        same = same and survey is other_survey
-    else:
-        same = same and survey.call == other_survey.call and np.array_equal(survey.stratum, other_survey.stratum)
+    surveys = (one.survey, other.survey)
+    same = (
+        one.index.equals(other.index)
+        and (record.frame is None) == (first.frame is None)
+        and one.weight_type == other.weight_type
+        and all(_equal(getattr(one, k), getattr(other, k)) for k in ("weights", "cluster", "second_cluster"))
+        and _same_columns(one, other)
+        and _equal(*(None if survey is None else survey.stratum for survey in surveys))
+        and len({None if survey is None else survey.call for survey in surveys}) == 1
+    )
     if not same:
         raise DesignError(
-            f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters; "
-            "expected fits to the same rows, whose estimates have known correlations.\n"
-            f"Type  data=data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])  in both models, with the rows "
-            "in one order."
+            f"the fits of {one.endog_name!r} and {other.endog_name!r} differ in their rows, weights or clusters.\n"
+            f"Use `data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])` in both models, rows in one order."
         )
     values, order = record.estimate.influence[:, : len(record.effect_names)], first.sample.order
     if np.array_equal(record.sample.order, order):
         return values
     return np.asarray(record.sample.restore(values)[order])
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one is other if one is None or other is None else np.array_equal(one, other)
 
 
 def _same_columns(one: Design, other: Design) -> bool:
@@ -524,7 +440,7 @@ def _grid(record: FitRecord, given: Any) -> Array:
     if not values.size or not np.isfinite(values).all():
         raise OptionError(
             f"grid={given!r:.80}; expected values of {design.endog_name!r}.\n"
-            f"Type  grid=[{float(np.median(design.y)):.4g}], or leave grid= out."
+            f"Use `grid=[{float(np.median(design.y)):.4g}]`."
         )
     return values
 

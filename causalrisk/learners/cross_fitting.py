@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, nearest_name
+from causalrisk.errors import LearnerError, OptionError, UnavailableError, listed, one_of
 from causalrisk.learners.folds import LearnerRows, Numbers, Training, without_training
 from causalrisk.learners.smooth import Smooth, smooth_fits
 from causalrisk.numerics.families import OutcomeFamily
@@ -36,17 +36,7 @@ SMOOTH = "smooth"
 
 @dataclass(frozen=True)
 class Learner:
-    """A learner of the outcome in each arm.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    models : tuple
-        The object of each arm, not fitted.
-    labels : sequence of str
-        Labels of the arms.
-    """
+    """A learner of the outcome: its name, an unfitted model for each arm, and the labels of the arms."""
 
     name: str
     models: tuple[Any, ...]
@@ -63,8 +53,8 @@ def _scikit_learn(
             model = getattr(import_module(f"sklearn.{module}"), classifier if binary else regressor)(**options)
         except ImportError as error:
             raise UnavailableError(
-                "this learner is one of scikit-learn, which is not installed.\n"
-                'Type  pip install "causalrisk[learners]", or  learner="smooth", which needs nothing.'
+                "this learner needs scikit-learn, which is not installed.\n"
+                'Use `pip install "causalrisk[learners]"`, or `learner="smooth"`.'
             ) from error
         if not scaled:
             return model
@@ -87,70 +77,28 @@ NAMED: dict[str, Callable[[bool], Any]] = {
 
 
 def check_learner(given: Any) -> None:
-    """Raise an OptionError unless a value is a learner, a mapping of arms to learners, or a list of these.
-
-    Parameters
-    ----------
-    given : object
-        The option `learner`.
-    """
-    if isinstance(given, list | tuple):
-        if not given:
-            raise OptionError('learner=[] has no learner.\nType  learner="smooth", or leave learner= out.')
-        for one in given:
-            if isinstance(one, list | tuple):
-                raise OptionError(
-                    "learner= has a list within a list; expected learners.\nType  learner=[*first, *second]."
-                )
-            check_learner(one)
-    elif isinstance(given, Mapping):
-        for one in given.values():
+    """Raise an OptionError unless a value is a learner, a mapping of arms to learners, or a list of these."""
+    if isinstance(given, list | tuple | Mapping):
+        several = list(given.values()) if isinstance(given, Mapping) else given
+        if not several or any(isinstance(one, list | tuple) for one in several):
+            raise OptionError(f'learner={given!r}; expected one or more learners.\nUse `learner="smooth"`.')
+        for one in several:
             check_learner(one)
     elif isinstance(given, str):
-        names = (SMOOTH, *NAMED)
-        if given not in names:
-            close = nearest_name(given, names) or SMOOTH
-            raise OptionError(
-                f"learner={given!r} is not known; expected one of {listed(names)}, or an object with fit and "
-                f'predict.\nType  learner="{close}".'
-            )
+        one_of("learner", given, (SMOOTH, *NAMED))
     elif isinstance(given, type):
-        raise OptionError(
-            f"learner={given.__name__} is a class; expected a learner.\nType  learner={given.__name__}()."
-        )
+        raise OptionError(f"learner={given.__name__} is a class.\nUse `learner={given.__name__}()`.")
     elif not hasattr(given, "fit") or not (hasattr(given, "predict") or hasattr(given, "predict_proba")):
         raise OptionError(
-            f"learner is a {type(given).__name__}; expected an object with fit and predict, as in scikit-learn, or one "
-            f'of {listed((SMOOTH, *NAMED))}.\nType  learner="smooth".'
+            f"learner is a {type(given).__name__}; expected a name, or an object with fit and predict.\n"
+            'Use `learner="smooth"`.'
         )
 
 
 def learners_of(
     given: Any, labels: Sequence[str], levels: Sequence[Any], smooth: Smooth, binary: bool
 ) -> tuple[Learner, ...]:
-    """Return the learners that an option names, with a model for each arm.
-
-    Parameters
-    ----------
-    given : object
-        The option `learner`, checked.
-    labels, levels : sequence, of K
-        Label and level of each arm.
-    smooth : Smooth
-        The learner of that name, not fitted.
-    binary : bool
-        Whether every outcome is 0 or 1.
-
-    Returns
-    -------
-    tuple of Learner
-        One for each of a list.
-
-    Raises
-    ------
-    OptionError
-        If a mapping does not have every arm, or a classifier is given for an outcome that is not 0 or 1.
-    """
+    """Return the learners that a checked option names, with a model for each arm."""
     every = given if isinstance(given, list | tuple) else [given]
     found = [_learner_of(one, labels, levels, smooth, binary=binary) for one in every]
     names = [learner.name for learner in found]
@@ -166,25 +114,25 @@ def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth
         lacking = [label for label, model in zip(labels, models, strict=True) if model is None]
         if lacking or len(given) != len(labels):
             raise OptionError(
-                f"learner= has {listed(list(given))}; expected a learner for each arm, {listed(labels)}.\n"
-                f"Type  learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}."
+                f"learner= has {listed(list(given))}; expected a learner for each arm.\n"
+                f"Use `learner={{{', '.join(f'{label!r}: ...' for label in labels)}}}`."
             )
         own = [_learner_of(model, labels, levels, smooth, binary=binary) for model in models]
         names = list(dict.fromkeys(one.name for one in own))
         return Learner(" and ".join(names), tuple(one.models[a] for a, one in enumerate(own)), labels)
     if isinstance(given, str):
+        given = one_of("learner", given, (SMOOTH, *NAMED))
         model = smooth if given == SMOOTH else NAMED[given](binary)
         return Learner(given, (model,) * len(labels), labels)
     name = type(given).__name__ if not hasattr(given, "steps") else type(given.steps[-1][1]).__name__
     if hasattr(given, "predict_proba") and not binary:
         raise OptionError(
-            f"learner {name} is a classifier, and the outcome is not 0 and 1; expected a regressor.\n"
-            'Type  learner="smooth"  for one.'
+            f'learner {name} is a classifier, and the outcome is not 0 and 1.\nUse a regressor, or `learner="smooth"`.'
         )
     if hasattr(given, "decision_function") and not hasattr(given, "predict_proba"):
         raise OptionError(
-            f"learner {name} is a classifier without predict_proba; expected one with probabilities, which are means.\n"
-            f"Type  learner=CalibratedClassifierCV({name}())  of sklearn.calibration."
+            f"learner {name} is a classifier without predict_proba.\n"
+            f"Use `learner=CalibratedClassifierCV({name}())` of sklearn.calibration."
         )
     return Learner(name, (given,) * len(labels), labels)
 
@@ -193,16 +141,8 @@ def _learner_of(given: Any, labels: Sequence[str], levels: Sequence[Any], smooth
 class CrossFitted:
     """A learner fitted to the rows of each arm outside of each fold.
 
-    Parameters
-    ----------
-    name : str
-        Name of the learner.
-    fitted : tuple of tuple
-        For each arm the fitted model of each fold.
-    not_converged : tuple of tuple of str
-        For each arm what the fits said that did not converge, one text a fit.
-    predictions : ndarray, shape (K, n), optional
-        Of rows in memory the mean outcome of each in each arm, by the models of its fold.
+    `fitted` has for each arm the model of each fold, `not_converged` the warnings of its fits, `predictions` (K, n) the
+    mean of each row in memory in each arm, by the models of its fold.
     """
 
     name: str
@@ -255,26 +195,7 @@ def predicted_by_fold(models: Sequence[Any], features: Array, fold: Numbers) -> 
 def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerRows | None = None) -> CrossFitted:
     """Fit a learner to the rows of each arm outside of each fold, and predict the rows of the fold in every arm.
 
-    Parameters
-    ----------
-    learner : Learner
-        The learner.
-    training : Training
-        The rows.
-    workers : int
-        Fits at a time.
-    rows : LearnerRows, optional
-        All rows, where they are in memory; without them every model is "smooth".
-
-    Returns
-    -------
-    CrossFitted
-        Fitted models, and predictions of rows in memory.
-
-    Raises
-    ------
-    LearnerError
-        If an arm has no rows outside of a fold, or a prediction is not finite.
+    Without `rows`, all rows in memory, every model is "smooth".
     """
     smooth = {a: model for a, model in enumerate(learner.models) if isinstance(model, Smooth)}
     fitted: dict[int, tuple[Any, ...]] = dict(smooth_fits(smooth, training, workers)) if smooth else {}
@@ -298,10 +219,7 @@ def cross_fit(learner: Learner, training: Training, workers: int, rows: LearnerR
 def _fit_and_predict(
     learner: Learner, training: Training, rows: LearnerRows, fits: Sequence[tuple[int, int]], number: int
 ) -> tuple[Any, Array, str]:
-    """Fit the model of an arm to the rows outside of a fold, predict the rows of the fold; and what it said.
-
-    That is the text of its first warning that it did not converge, empty if it gave none.
-    """
+    """Fit an arm's model outside of a fold, predict the fold; return also its first convergence warning."""
     (a, f), n_folds, label = fits[number], training.n_folds, learner.labels[fits[number][0]]
     used = rows.trained(a)
     used = used if n_folds == 1 else used[rows.fold[used] != f]
@@ -309,14 +227,17 @@ def _fit_and_predict(
         raise without_training(training, a, f)
     model = seeded(copy.deepcopy(learner.models[a]), [training.repeat, a, f])
     own = None if rows.weights is None else rows.weights[used]
-    where = f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {n_folds}"
-    with _Noted(where), _listening() as heard:
-        _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
-        values = predicted(model, rows.features[rows.fold == f])
+    with _listening() as heard:
+        try:
+            _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
+            values = predicted(model, rows.features[rows.fold == f])
+        except BaseException as error:  # of the caller's learner
+            error.add_note(f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {n_folds}")
+            raise
     if not np.isfinite(values).all():
         raise LearnerError(
-            f"the learner {learner.name} predicts {int((~np.isfinite(values)).sum())} of {len(values)} rows of fold "
-            f'{f + 1} as no finite number, in arm {label!r}.\nType  learner=  with another, or  learner="smooth".'
+            f"{int((~np.isfinite(values)).sum())} of {len(values)} predictions of the learner {learner.name} are not "
+            f'finite, in arm {label!r}, fold {f + 1}.\nUse another learner, or `learner="smooth"`.'
         )
     return model, values, next(iter(heard), "")
 
@@ -328,7 +249,7 @@ _listeners = 0
 
 @contextlib.contextmanager
 def _listening() -> Iterator[list[str]]:
-    """Gather the warnings of fits that do not converge in place of giving them: those of the thread, as texts.
+    """Gather the convergence warnings of this thread's fits as texts instead of giving them.
 
     Filters of warnings are a process's own, not a thread's: the first to listen sets them for all.
     """
@@ -365,20 +286,6 @@ def _single_threads() -> contextlib.AbstractContextManager[Any]:
     return threadpool_limits(1, user_api="openmp")
 
 
-class _Noted:
-    """Adds to errors where they happened."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is not None:
-            error.add_note(self.where)
-
-
 def _fit(model: Any, name: str, X: Array, y: Array, weights: Array | None, *, counts: bool) -> None:
     """Fit a model under observation weights, if there are any."""
     if hasattr(model, "predict_proba"):
@@ -395,26 +302,13 @@ def _fit(model: Any, name: str, X: Array, y: Array, weights: Array | None, *, co
         model.fit(X[repeated], y[repeated])
     else:
         raise OptionError(
-            f"the learner {name} takes no sample_weight, and the probability weights are no counts of rows.\n"
-            'Type  learner="smooth", or another that takes them.'
+            f"the learner {name} takes no sample_weight, and probability weights are no counts of rows.\n"
+            'Use `learner="smooth"`.'
         )
 
 
 def seeded(model: Any, entropy: list[int]) -> Any:
-    """Give each `random_state` of a model that is None a number that a seed determines.
-
-    Parameters
-    ----------
-    model : object
-        A copy of the model, which is changed.
-    entropy : list of int
-        The seed.
-
-    Returns
-    -------
-    object
-        The model.
-    """
+    """Give each `random_state` of a model (a copy) that is None a number that a seed determines."""
     if not (hasattr(model, "get_params") and hasattr(model, "set_params")):
         return model
     names = [name for name, value in model.get_params().items() if name.endswith("random_state") and value is None]
@@ -425,15 +319,7 @@ def seeded(model: Any, entropy: list[int]) -> Any:
 
 
 def on_predictor_scale(family: OutcomeFamily, means: Array) -> tuple[Array, int]:
-    """Return predicted means as linear predictors, and how many had to be moved into the range of the family's means.
-
-    Parameters
-    ----------
-    family : OutcomeFamily
-        Family of the outcome models.
-    means : ndarray
-        Means, of any shape.
-    """
+    """Return means as linear predictors, and how many were moved into the range of the family's means."""
     if family.link == "identity":
         return means, 0
     if family.binary is not None:

@@ -25,15 +25,7 @@ Numbers = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class CutRows:
-    """Rows of chunks that are not whole in a block.
-
-    Parameters
-    ----------
-    number : ndarray of int, shape (c,)
-        Their numbers in the sample.
-    arm : ndarray of int, shape (c,)
-        Their arms.
-    """
+    """Numbers and arms of the rows of chunks that are not whole in a block."""
 
     number: Numbers
     arm: Arms
@@ -52,18 +44,9 @@ class CutRows:
 
 @dataclass(frozen=True)
 class Folds:
-    """Folds of rows, dealt out within each arm; or of whole clusters, where there are any.
+    """Folds of rows, dealt out within each arm; or of whole clusters, if `n_clusters` is not 0.
 
-    Parameters
-    ----------
-    n_folds : int
-        Number of folds.
-    repeat : int, default 0
-        The repeat, for seeds.
-    n_clusters : int, default 0
-        Number of clusters; 0 where rows are by themselves.
-    cut : CutRows, optional
-        Where rows come in blocks, those of chunks that are not whole in one.
+    `cut` has, where rows come in blocks, the rows of chunks that are not whole in one.
 
     Examples
     --------
@@ -78,17 +61,7 @@ class Folds:
     cut: CutRows | None = None
 
     def of(self, number: Numbers, arm: Arms, cluster: Numbers | None = None) -> Numbers:
-        """Return the fold of each of some rows; all rows of a chunk are among them, or it is one of those cut.
-
-        Parameters
-        ----------
-        number : ndarray of int, shape (n,)
-            Their numbers in the sample, ascending.
-        arm : ndarray of int, shape (n,)
-            Their arms.
-        cluster : ndarray of int, shape (n,), optional
-            Their clusters.
-        """
+        """Return the fold of each row, by its number (ascending), arm and cluster; whole chunks, or those cut."""
         if self.n_clusters and cluster is not None:
             of_cluster = np.empty(self.n_clusters, dtype=np.intp)
             order = np.random.default_rng(self.repeat).permutation(self.n_clusters)
@@ -125,22 +98,9 @@ def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0)
 
 @dataclass(frozen=True)
 class LearnerRows:
-    """Rows that learners are fitted to, and predict.
+    """Rows that learners are fitted to, and predict: `features` (n, k), outcomes `y` (n,), arms and folds.
 
-    Parameters
-    ----------
-    features : ndarray, shape (n, k)
-        What is learnt from.
-    y : ndarray, shape (n,)
-        Outcomes; NaN in rows without one, which are predicted only.
-    arm, fold : ndarray of int, shape (n,)
-        Arm and fold of each row.
-    weights : ndarray, shape (n,), or None
-        Observation weights.
-    counts : bool
-        Whether they count equal rows.
-    number : ndarray of int, shape (n,)
-        Their numbers in the sample.
+    Rows whose outcome is NaN are predicted only. `counts` says whether weights count equal rows.
     """
 
     features: Array
@@ -166,18 +126,9 @@ class LearnerRows:
 
 @dataclass(frozen=True)
 class Training:
-    """What learners are fitted to: passes over rows, with the number of folds.
+    """Passes over rows that learners are fitted to, with the labels of the arms and the number of folds.
 
-    Parameters
-    ----------
-    over : callable
-        Begins a pass: a function of `LearnerRows` -> what it makes of each block, in their order.
-    labels : sequence of str
-        Labels of the arms.
-    n_folds : int
-        Number of folds; with a single one each row is predicted by a fit that it is in.
-    repeat : int, default 0
-        The repeat, for seeds.
+    `over` begins a pass: a function of `LearnerRows` -> what it makes of each block, in order.
     """
 
     over: Callable[[Callable[[LearnerRows], Any]], Iterator[Any]]
@@ -189,6 +140,6 @@ class Training:
 def without_training(training: Training, arm: int, fold: int) -> LearnerError:
     """Return the error of an arm without rows outside of a fold."""
     return LearnerError(
-        f"fold {fold + 1} of {training.n_folds} leaves arm {training.labels[arm]!r} without rows to fit the learner "
-        "to: its clusters are all in that fold.\nType  n_folds=  with another number, or leave learner= out."
+        f"all clusters of arm {training.labels[arm]!r} are in fold {fold + 1} of {training.n_folds}, so the learner "
+        "has no rows to fit.\nUse another `n_folds=`."
     )

@@ -41,29 +41,13 @@ def coefficients_of(solution: Array, unit: Array, origin: float = 0.0) -> Array:
 
 @dataclass(frozen=True)
 class RidgeSums:
-    """Sums over rows that ridge regression needs; those of blocks of rows add up to those of all.
-
-    Parameters
-    ----------
-    products : ndarray, shape (q + 2, q + 2)
-        Weighted sums of squares and products of the constant, the columns and the outcome, in this order.
-    count : float
-        Number of rows that the weights stand for.
-    """
+    """Weighted sums of products of the constant, the q columns and the outcome, (q + 2, q + 2); blocks add up."""
 
     products: Array
     count: float
 
     def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
-        """Return the problem of the standardised columns.
-
-        Parameters
-        ----------
-        kinds : ndarray of int, shape (q,)
-            What each column is, as of `SmoothBasis`.
-        unit : ndarray, shape (q,), optional
-            What each column is multiplied by; by default one over its standard deviation, and zero for a constant.
-        """
+        """Return the problem of columns times `unit`, by default one over their standard deviations."""
         total = float(self.products[0, 0])
         mean = self.products[0, 1:] / total
         centred = self.products[1:, 1:] - total * np.outer(mean, mean)
@@ -74,17 +58,7 @@ class RidgeSums:
 
 @dataclass(frozen=True)
 class RidgeRows:
-    """The rows themselves, which take less than their sums where there are more columns than rows.
-
-    Parameters
-    ----------
-    columns : ndarray, shape (n, q)
-        Columns of the basis.
-    y, weights : ndarray, shape (n,)
-        Outcome; non-negative weights.
-    count : float
-        Number of rows that the weights stand for.
-    """
+    """Columns (n, q), outcomes and weights themselves, which take less where there are more columns than rows."""
 
     columns: Array
     y: Array
@@ -118,18 +92,9 @@ def _units(squares: Array) -> Array:
 class RidgeProblem(ABC):
     """Ridge regressions on standardised columns, each row times the root of its weight.
 
-    Parameters
-    ----------
-    total, count : float
-        Sum of the weights; number of rows that they stand for.
-    mean : ndarray, shape (q + 1,)
-        Means of the columns and of the outcome.
-    unit : ndarray, shape (q,)
-        What the columns are multiplied by, about their means.
-    kinds : ndarray of int, shape (q,)
-        What each column is, as of `SmoothBasis`.
-    square : float
-        Sum of squares of the outcome about its mean.
+    `total` is the sum of the weights, `count` the number of rows they stand for, `mean` (q + 1,) the means of columns
+    and outcome, `unit` (q,) the factors of the columns, `kinds` as in `SmoothBasis`, `square` the outcome's sum of
+    squares about its mean.
     """
 
     total: float
@@ -148,7 +113,7 @@ class RidgeProblem(ABC):
         """Return the slopes of the columns in their units, shape (q,)."""
 
     def factors(self, shares: tuple[float, float]) -> Array:
-        """Return what to multiply the columns by, shape (q,), that the penalty of all be the same."""
+        """Return factors of the columns, shape (q,), under which the penalty of all is the same."""
         return np.array([1.0, *shares])[self.kinds]
 
     def choose(self, penalties: Array) -> Choice:
@@ -163,13 +128,7 @@ class RidgeProblem(ABC):
         return float(deviance[least]), Choice(shares, float(penalties[least]))
 
     def fit(self, origin: float = 0.0) -> tuple[Array, Choice]:
-        """Choose, and return coefficients for `SmoothBasis.predictors` and what was chosen.
-
-        Parameters
-        ----------
-        origin : float
-            Number about which the outcomes are given.
-        """
+        """Choose, and return coefficients of outcomes about `origin` and the choice."""
         choice = self.choose(PENALTIES * self.total)
         return coefficients_of(self.solution(choice), self.unit, origin), choice
 
@@ -180,15 +139,9 @@ class RidgeProblem(ABC):
 
 
 class Choice(NamedTuple):
-    """What is chosen of a ridge regression.
+    """Penalty of the covariates' coefficients, and relative standard deviations of those of curves and products.
 
-    Parameters
-    ----------
-    shares : tuple of float
-        Standard deviation that the coefficients of curves and of products are thought to have, relative to those of
-        the covariates; 0 leaves them out.
-    penalty : float
-        Penalty of the squares of the covariates' coefficients; that of the others is divided by their squared share.
+    A share of 0 leaves columns out.
     """
 
     shares: tuple[float, float]
@@ -197,15 +150,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class SumsProblem(RidgeProblem):
-    """The problem given by sums of squares and products.
-
-    Parameters
-    ----------
-    gram : ndarray, shape (q, q)
-        Of the columns.
-    inner : ndarray, shape (q,)
-        Of the columns and the outcome.
-    """
+    """The problem given by products of the columns, `gram`, and with the outcome, `inner`."""
 
     gram: Array
     inner: Array
@@ -230,15 +175,7 @@ class SumsProblem(RidgeProblem):
 
 @dataclass(frozen=True)
 class RowsProblem(RidgeProblem):
-    """The problem given by its rows.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (n, q)
-        The columns.
-    outcome : ndarray, shape (n,)
-        The outcome.
-    """
+    """The problem given by its rows (n, q) and outcomes."""
 
     rows: Array
     outcome: Array
@@ -263,18 +200,10 @@ class RowsProblem(RidgeProblem):
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Ridge regression for every penalty, along the singular directions of the columns.
+    """Ridge regression for every penalty, along r singular directions of the columns.
 
-    Parameters
-    ----------
-    values : ndarray, shape (r,)
-        Squared singular values.
-    vectors : ndarray, shape (r, r)
-        Eigenvectors of the columns' products, or of the rows'.
-    along : ndarray, shape (r,)
-        The outcome along the left singular vectors.
-    rest : float
-        Sum of squares of the outcome in other directions.
+    `values` are squared singular values, `vectors` eigenvectors of the columns' or rows' products, `along` the outcome
+    along the left singular vectors, `rest` its sum of squares in other directions.
     """
 
     values: Array

@@ -314,15 +314,9 @@ def _numbers(name: str, given: Any, ndim: int) -> Array:
     """Return an array of finite numbers."""
     found = np.asarray(given, dtype=float)
     if found.ndim != ndim:
-        raise DesignError(
-            f"{name} has shape {found.shape}; expected {ndim} dimension{'s' * (ndim > 1)}.\n"
-            f"Type  {name}.reshape(len({name}){', -1' * (ndim > 1)})."
-        )
+        raise DesignError(f"{name} has shape {found.shape}; expected {ndim} dimension{'s' * (ndim > 1)}.")
     if not np.isfinite(found).all():
-        raise DesignError(
-            f"{name} has {int((~np.isfinite(found)).sum())} values that are missing or infinite; expected numbers.\n"
-            f"Type  np.argwhere(~np.isfinite({name}))  to see which."
-        )
+        raise DesignError(f"{name} has {int((~np.isfinite(found)).sum())} values that are missing or infinite.")
     return found
 
 
@@ -547,9 +541,7 @@ def _reweighted(basis: SmoothBasis, family: OutcomeFamily, mean: float) -> Steps
     columns are those of the weights, and they and the penalties to choose from stay the same.
     """
     if family.link == "log" and mean <= 0:  # of the normal family, whose constant has no finite estimate then
-        raise DesignError(
-            f'y has the mean {mean:g}, which link="log" cannot have; expected one above 0.\nType  link="identity".'
-        )
+        raise DesignError(f'y has the mean {mean:g}; link="log" needs one above 0.\nUse `link="identity"`.')
     now = np.zeros(basis.n_columns + 1)
     now[0] = family.distribution.link(mean)
     working, loss = yield now

@@ -1,16 +1,10 @@
-"""Blocks of rows: sums over blocks, and distributions of values that come in blocks, too many to be kept.
-
-A value is counted by its key, 64 bits in the order of the numbers. Where there are more distinct values than are
-kept, values of the wanted ranks are found digit by digit: a pass counts the values by the next 16 bits of their keys
-within the part that has a rank, so that the fourth pass at the latest knows the whole key. Distribution functions are
-those of the distinct values, or at cuts where these are too many.
-"""
+"""Blocks of rows: sums over blocks, and distribution functions of values that come in blocks, too many to be kept."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,10 +12,10 @@ from numpy.typing import NDArray
 
 from causalrisk.numerics.linalg import Array
 
-Keys = NDArray[np.uint64]
-DISTINCT = 2**20  # distinct values kept, at the most
-DIGIT, DIGITS = 16, 4  # bits of a digit, and digits of a key
-SIGN = np.uint64(2**63)
+T = TypeVar("T")
+Rows = slice | NDArray[np.intp]  # which rows
+KEPT = 2**27  # bytes that are kept between passes
+GOLDEN = (np.sqrt(5) - 1) / 2
 CUTS = 4096  # distinct values kept of a column in blocks; about so many cuts replace them where it has more
 COUNTED = 2**16  # whole numbers within less than this of one another are counted
 HEAVY = 4  # a value of so many times the weight between two cuts is a cut itself
@@ -94,174 +88,6 @@ def spread_evenly(numbers: NDArray[np.intp], share: float) -> NDArray[np.intp]:
     Of any stretch of rows it takes that share, and no period of the rows is one of its own.
     """
     return np.flatnonzero((numbers * GOLDEN) % 1.0 < share)
-
-
-def keys_of(values: Array) -> Keys:
-    """Return integers in the order of the numbers; -0.0 and 0.0 have the same."""
-    bits = (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64)
-    return np.where(bits >= SIGN, ~bits, bits | SIGN)
-
-
-def numbers_of(keys: Keys) -> Array:
-    """Return the numbers of integers from `keys_of`."""
-    return np.where(keys >= SIGN, keys ^ SIGN, ~keys).view(np.float64)
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Counts of values, of a block or of all.
-
-    Parameters
-    ----------
-    n : int
-        Number of values counted.
-    low, high : float
-        Smallest and largest.
-    keys, counts : ndarray, shape (d,), or None
-        Distinct keys in their order, and their counts; None where there are more than `DISTINCT`.
-    digits : ndarray of int, shape (p, 65536)
-        Counts by the next digit of the key in each part of a search.
-    """
-
-    n: int
-    low: float
-    high: float
-    keys: Keys | None
-    counts: NDArray[np.intp] | None
-    digits: NDArray[np.intp]
-
-    def beside(self, other: Tally) -> Tally:
-        """Merge with the tally of other values."""
-        keys, counts = None, None
-        if self.keys is not None and other.keys is not None:
-            keys, which = np.unique(np.concatenate([self.keys, other.keys]), return_inverse=True)
-            counts = np.zeros(len(keys), dtype=np.intp)
-            np.add.at(counts, which, np.concatenate([self.counts, other.counts]))
-        return Tally(
-            n=self.n + other.n,
-            low=min(self.low, other.low),
-            high=max(self.high, other.high),
-            keys=keys if keys is not None and len(keys) <= DISTINCT else None,
-            counts=counts if keys is not None and len(keys) <= DISTINCT else None,
-            digits=self.digits + other.digits,
-        )
-
-
-@dataclass(frozen=True)
-class Search:
-    """Search for the values of some ranks: each pass tallies all values and narrows the search by a digit.
-
-    Parameters
-    ----------
-    ranks : ndarray of int, shape (r,)
-        Ranks of the order statistics wanted, from 0.
-    size : int
-        Number of values that the next pass has to count.
-    known : int, default 0
-        Number of digits known of the wanted keys.
-    parts : ndarray of uint64, shape (p,)
-        Known digits of each part of the search, ascending; before the first pass a 0.
-    below : ndarray of int, shape (p,)
-        Number of values below each part.
-    """
-
-    ranks: NDArray[np.intp]
-    size: int
-    known: int = 0
-    parts: Keys = field(default_factory=lambda: np.zeros(1, dtype=np.uint64))
-    below: NDArray[np.intp] = field(default_factory=lambda: np.zeros(1, dtype=np.intp))
-
-    def tally(self, values: Array) -> Tally:
-        """Count the values of a block, shape (n,), finite."""
-        keys = keys_of(values)
-        part = np.zeros(len(keys), dtype=np.intp)
-        if self.known:
-            leading = keys >> np.uint64(DIGIT * (DIGITS - self.known))
-            part = np.minimum(np.searchsorted(self.parts, leading), len(self.parts) - 1)
-            inside = self.parts[part] == leading
-            keys, part = keys[inside], part[inside]
-        digit = (keys >> np.uint64(DIGIT * (DIGITS - 1 - self.known))) & np.uint64(2**DIGIT - 1)
-        shape = len(self.parts), 2**DIGIT
-        distinct, counts = np.unique(keys, return_counts=True)
-        few = len(distinct) <= DISTINCT
-        return Tally(
-            n=len(keys),
-            low=float(np.min(values, initial=np.inf)),
-            high=float(np.max(values, initial=-np.inf)),
-            keys=distinct if few else None,
-            counts=counts if few else None,
-            digits=np.bincount((part << DIGIT) | digit.astype(np.intp), minlength=shape[0] * shape[1]).reshape(shape),
-        )
-
-    def found(self, tally: Tally) -> Array | None:
-        """Return the values of the ranks, shape (r,), or None where another pass is needed."""
-        if not len(self.ranks):
-            return np.empty(0)
-        if tally.keys is not None and tally.counts is not None:
-            upto = np.cumsum(tally.counts)
-            before = np.concatenate([[0], np.cumsum(tally.digits.sum(axis=1))])[:-1]  # counted in the parts before
-            part = self._part_of(self.ranks)
-            at = np.searchsorted(upto, self.ranks - self.below[part] + before[part], side="right")
-            return numbers_of(tally.keys[at])
-        if self.known == DIGITS - 1:
-            after = self.narrowed(tally)
-            return numbers_of(after.parts[after._part_of(self.ranks)])
-        return None
-
-    def narrowed(self, tally: Tally) -> Search:
-        """Return the search that knows one digit more."""
-        part = self._part_of(self.ranks)
-        upto = np.cumsum(tally.digits, axis=1)
-        local = self.ranks - self.below[part]
-        digit = np.array([np.searchsorted(upto[p], k, side="right") for p, k in zip(part, local, strict=True)])
-        own = tally.digits[part, digit]
-        keys = (self.parts[part] << np.uint64(DIGIT)) | digit.astype(np.uint64)
-        parts, first = np.unique(keys, return_index=True)
-        return replace(
-            self,
-            size=int(own[first].sum()),
-            known=self.known + 1,
-            parts=parts,
-            below=(self.below[part] + upto[part, digit] - own)[first],
-        )
-
-    def _part_of(self, ranks: NDArray[np.intp]) -> NDArray[np.intp]:
-        return np.searchsorted(self.below, ranks, side="right") - 1
-
-
-@dataclass(frozen=True)
-class Percentiles:
-    """Percentiles of n values, as `numpy.percentile` has them, by interpolation between order statistics.
-
-    Parameters
-    ----------
-    n : int
-        Number of values.
-    percents : ndarray, shape (k,)
-        The percentiles, from 0 to 100.
-    """
-
-    n: int
-    percents: Array
-
-    @property
-    def _position(self) -> Array:
-        return np.asarray((self.n - 1) * np.true_divide(self.percents, 100), dtype=np.float64)
-
-    @property
-    def ranks(self) -> NDArray[np.intp]:
-        """Ranks of the values around each percentile, shape (2 * k,): all lower neighbours, then all upper ones."""
-        left = np.floor(self._position).astype(np.intp)
-        return np.minimum(np.concatenate([left, left + 1]), self.n - 1)
-
-    def of(self, values: Array) -> Array:
-        """Return the percentiles, shape (k,), given the values of `ranks`."""
-        position = self._position
-        low, high = values.reshape(2, -1)
-        share = position - np.floor(position)
-        with np.errstate(all="ignore"):
-            step = high - low
-            return np.where(share >= 0.5, high - step * (1 - share), low + step * share)
 
 
 @dataclass(frozen=True)
@@ -406,9 +232,3 @@ def sums_at(
     code = place * n_samples + sample
     sums = [np.bincount(code, part, size * n_samples).reshape(size, n_samples) for part in weights]
     return np.stack(sums, axis=-1)
-
-
-T = TypeVar("T")
-Rows = slice | NDArray[np.intp]  # which rows
-KEPT = 2**27  # bytes that are kept between passes
-GOLDEN = (np.sqrt(5) - 1) / 2

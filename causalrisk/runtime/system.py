@@ -49,97 +49,41 @@ def free_memory(root: str = "/") -> float:
     -------
     float
         Memory that Linux calls available, or that the control group of the process (a container, a batch job) leaves of
-        its limit, if that is less; on other systems all memory, or what psutil says where it is imported.
+        its limit, if that is less; on other systems all memory.
     """
-    psutil = sys.modules.get("psutil")
-    known = [memory() if psutil is None else float(psutil.virtual_memory().available)]
-    known += [1024.0 * size for size in _lines(Path(root, "proc/meminfo"), "MemAvailable:")]
-    for folder in _groups(Path(root)):
-        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-            files_again = sum(_lines(folder / "memory.stat", "inactive_file"))  # in memory, and on a disk as well
-            for most, now in zip(_lines(folder / limit), _lines(folder / used), strict=False):
-                known.append(max(most - now + files_again, 0.0))
+    known, top = [memory()], Path(root, "sys/fs/cgroup")
+    known += [1024.0 * size for size in _numbers(Path(root, "proc/meminfo"), "MemAvailable:")]
+    try:
+        own = top / Path(root, "proc/self/cgroup").read_text().rpartition("0::")[2].strip().lstrip("/")
+    except OSError:
+        return min(known)
+    for group in (own, *own.parents):
+        files_again = sum(_numbers(group / "memory.stat", "inactive_file"))  # in memory, and on a disk as well
+        for most, now in zip(_numbers(group / "memory.max"), _numbers(group / "memory.current"), strict=False):
+            known.append(max(most - now + files_again, 0.0))
     return min(known)
 
 
-def is_in_memory(folder: str, mounts: str = "/proc/mounts") -> bool:
-    """Whether Linux says that the files of a folder are in memory, as those of /tmp are on some systems."""
+def _numbers(path: Path, name: str = "") -> list[float]:
+    """Return the number in a file of the system, or in its line of that name, as a list; empty where there is none."""
     try:
-        lines = [line.split() for line in Path(mounts).read_text().splitlines()]
-    except OSError:
-        return False
-    path = Path(folder).resolve()
-    kinds = {Path(where): kind for _, where, kind, *_ in lines if path.is_relative_to(where)}
-    return bool(kinds) and kinds[max(kinds, key=lambda where: len(where.parts))] in ("tmpfs", "ramfs")
-
-
-def _groups(root: Path) -> Iterator[Path]:
-    """Control groups of the process, of both versions: their folders from its own up."""
-    try:
-        lines = Path(root, "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, kinds, path = line.split(":", 2)
-        if kinds in ("", "memory"):
-            top = root / "sys/fs/cgroup" / kinds
-            own = top / path.lstrip("/")
-            yield from (folder for folder in (own, *own.parents) if folder == top or top in folder.parents)
-
-
-def _lines(path: Path, name: str = "") -> list[float]:
-    """Return the number in the line of that name in a file of the system, as a list; empty where there is none."""
-    try:
-        words = [line.split() for line in path.read_text().splitlines()]
+        lines = path.read_text().splitlines()
     except OSError:
         return []
-    found = [line[1] for line in words if len(line) > 1 and line[0] == name] if name else [line[0] for line in words]
-    return [float(number) for number in found[:1] if number.isdigit()]
+    words = [line.removeprefix(name).split() for line in lines if line.startswith(name)]
+    return [float(word[0]) for word in words[:1] if word and word[0].isdigit()]
 
 
 PART = ".part"  # ending of a file that is not yet whole
 
 
 def would_replace(given: str, what: str, typed: str) -> OptionError:
-    """Make the error of an output file that is one of the files read.
-
-    Parameters
-    ----------
-    given : str
-        The option and its value.
-    what : str
-        Description of the file.
-    typed : str
-        Advice: the argument to type instead.
-
-    Returns
-    -------
-    OptionError
-        The error.
-    """
-    return OptionError(f"{given} is {what}, which would be replaced; expected another.\nType  {typed}")
+    """Make the error of an output file that is one of the files read; `typed` is the argument to use instead."""
+    return OptionError(f"{given} is {what}, which would be replaced; expected another.\nUse `{typed.rstrip('.')}`.")
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write a file so that it is there whole or not at all, as `whole_file`.
-
-    Parameters
-    ----------
-    path : str or path
-        Where to write; a file that exists is replaced and keeps its permissions, a link stays a link.
-    content : str or bytes
-        Content; text is written in UTF-8.
-
-    Returns
-    -------
-    Path
-        The path as given.
-
-    Raises
-    ------
-    OSError
-        If the path, which is named, cannot be written; the former file is unchanged.
-    """
+    """Write a file so that it is there whole or not at all, as `whole_file`; text is written in UTF-8."""
     with whole_file(path) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
     return Path(path)
@@ -149,13 +93,13 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file that is replaced as a whole when the block is left, and stays as it was on an exception.
 
-    The content goes into a file of its own beside the target, reaches the disk, and takes the target's place in one
-    step. A target that is no plain file, such as /dev/stdout or a named pipe, is written as it is.
+    The content goes into a new file next to the target, reaches the disk, and replaces the target in one step. A target
+    that is no plain file, such as /dev/stdout or a named pipe, is written as it is.
 
     Parameters
     ----------
     path : str or path
-        As in `write_whole`.
+        Where to write; a file that exists keeps its permissions, a link stays a link.
 
     Yields
     ------
@@ -165,7 +109,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        As in `write_whole`; one that names another file is left as it is.
+        If the path, which is named, cannot be written.
     """
     given = Path(path)
     target = given.resolve()
@@ -180,8 +124,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 os.chmod(part, target.stat().st_mode & 0o777)
             yield stream
             stream.flush()
-            # On the disk before it takes the old file's place: else a crash could leave an empty file under the name.
-            os.fsync(stream.fileno())
+            os.fsync(stream.fileno())  # else a crash could leave an empty file under the name
         os.replace(part, target)
     except OSError as error:
         if error.errno is None or (error.filename is not None and str(error.filename) != str(part)):
@@ -224,7 +167,7 @@ _lock = threading.Lock()
 def one_blas_thread() -> Iterator[None]:
     """Give matrix products one thread in the block; the number before is back when the last of such blocks has ended.
 
-    The number is one of the process, for BLAS has no other: blocks may be in each other, and in several threads.
+    The number holds for the whole process. Blocks may be nested, and run in several threads.
 
     Yields
     ------
@@ -260,14 +203,3 @@ def _libraries() -> ThreadpoolController:
     import scipy.linalg  # noqa: F401 - which has a BLAS of its own
 
     return ThreadpoolController()
-
-
-def _after_fork() -> None:
-    """Begin anew in a forked process: the threads that were in a block, or held the lock, are not in it."""
-    global _lock
-    _lock = threading.Lock()
-    _running.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

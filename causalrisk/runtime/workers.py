@@ -5,77 +5,56 @@ The choice changes no digit: results come in the order of the items, and sums ar
 
 from __future__ import annotations
 
-import functools
-import itertools
 import os
 import sys
 import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
-from causalrisk.errors import BootstrapError, ResampleWarning, warn_user
+from causalrisk.errors import BootstrapError
 from causalrisk.runtime.system import free_memory, one_blas_thread
 
 S = TypeVar("S")
 T = TypeVar("T")
-AHEAD, AHEAD_HERE = 2, 8  # items given out ahead for each thread of a cluster; of our own, where they are small
-SMALLER_BLOCKS = "Type  scan(..., block_rows=50_000)  for less memory a worker, or start workers with more."
-CARRIED = 2**20  # bytes up to which a function goes to a cluster with every item
-LOOK, LOOK_HERE = 1.0, 0.5  # seconds between looks at a cluster that is at work; at work on this computer
-SCHEDULER_PATIENCE, WORKER_PATIENCE = 15.0, 120.0  # seconds without the scheduler, or without any worker
-ANSWER_PATIENCE = 5.0  # seconds for an answer of the scheduler
-FOLLOWER = "follows its parent"  # name of a thread in joblib's workers
+AHEAD = 2  # items given out ahead for each worker
 
 
-def flat_map(
-    function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int, name: Callable[[S], str] = str
-) -> Iterator[T]:
-    """Yield all results of a generator function over the items, in the order of the items.
+def flat_map(function: Callable[[S], Iterable[T]], items: Iterable[S], workers: int) -> Iterator[T]:
+    """Yield all results of a function that yields several, in the order of the items.
 
     Parameters
     ----------
     function : callable
-        Work on one item. Elsewhere it is done as a whole before anything is yielded, and function and items are
-        pickled.
+        Work on one item.
     items : iterable
         The items; a few are taken ahead.
     workers : int
-        Items worked on at a time. On a Dask cluster, that of the caller's `distributed.Client`, there are as many as it
-        has threads.
-    name : callable, optional
-        Name of an item in messages.
+        Items worked on at a time, in threads or by the joblib backend whose context the caller is in. Inside of a
+        `distributed.Client` its cluster does the work, whatever the number.
 
     Yields
     ------
     object
         The results.
-
-    Raises
-    ------
-    BootstrapError
-        If workers died over an item, or the cluster is lost.
     """
-    backend = chosen_backend() if workers > 1 else None
-    client = active_client() or client_of(backend)
-    if client is not None:
-        yield from on_cluster(client, function, items, name=name, remedy=SMALLER_BLOCKS)
+    if workers == 1 and active_client() is None:
+        yield from chain.from_iterable(map(function, items))
         return
-    if backend is not None:
-        workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
-    if workers == 1:
-        yield from itertools.chain.from_iterable(map(function, items))
-    elif backend is not None and streams(backend):
-        yield from _on_joblib(function, items, workers)
-    else:
-        listed = in_threads(functools.partial(_listed, function), items, workers, ahead=workers + 1)
-        yield from itertools.chain.from_iterable(listed)
+    try:
+        yield from _mapped(function, items, workers)
+    except BrokenExecutor as error:
+        raise BootstrapError(
+            "a worker process died: the system ends a process that takes too much memory.\n"
+            "Use `n_jobs=1`, or a smaller `block_rows=` of scan."
+        ) from error
 
 
 @contextmanager
@@ -102,35 +81,29 @@ def ordered_map(
     iterator
         The results.
     """
-    backend = chosen_backend() if min(workers, count) > 1 else None
-    client = client_of(backend)
-    if backend is not None and client is None:
-        workers = backend.effective_n_jobs(workers)  # 1, with joblib's warning, where it cannot start processes
     if min(workers, count) == 1:
         yield map(function, range(count))
-    elif client is not None:
-        alone = functools.partial(_alone, function)
-        with closing(on_cluster(client, alone, range(count), name=name, remedy=remedy)) as results:
-            yield results
-    elif backend is not None and streams(backend):
-        with joblib_map(function, range(count), workers) as results:
-            yield results
-    else:
-        with closing(in_threads(function, range(count), workers, ahead=AHEAD_HERE * workers)) as results:
-            yield results
+        return
+    with closing(_mapped(partial(_alone, function), range(count), workers, name, remedy)) as results:
+        yield results
 
 
 def _alone(function: Callable[[S], T], item: S) -> list[T]:
     return [function(item)]
 
 
-def client_of(backend: Any) -> Any:
-    """Return the `distributed.Client` of joblib's Dask backend; None for others.
-
-    The tasks are given to it by `on_cluster`: the backend itself does not hear of workers that die over a task or of a
-    scheduler that is gone, and would wait for ever.
-    """
-    return backend.client if type(backend).__name__ == "DaskDistributedBackend" else None
+def _mapped(
+    function: Callable[[S], Iterable[T]],
+    items: Iterable[S],
+    workers: int,
+    name: Callable[[S], str] = str,
+    remedy: str = "Use a smaller `block_rows=` of scan, or start workers with more memory.",
+) -> Generator[T]:
+    """Work as `flat_map`, elsewhere than in the calling thread."""
+    client = active_client()
+    if client is not None:
+        return on_cluster(client, function, items, name=name, remedy=remedy)
+    return (_in_threads if chosen_backend() is None else _on_joblib)(function, items, workers)
 
 
 def active_client() -> Any:
@@ -145,21 +118,6 @@ def active_client() -> Any:
         return None
 
 
-def _listed(function: Callable[[S], Iterable[T]], item: S) -> list[T]:
-    return [*function(item)]
-
-
-def _on_joblib(function: Callable[[S], Iterator[T]], items: Iterable[S], workers: int) -> Iterator[T]:
-    try:
-        with joblib_map(functools.partial(_listed, function), items, workers) as results:
-            yield from itertools.chain.from_iterable(results)
-    except BrokenExecutor as error:
-        raise BootstrapError(
-            "a worker process died: the system ends a process that takes too much memory.\n"
-            "Type  fit(n_jobs=1)  to stay in one process, or give scan a smaller block_rows=."
-        ) from error
-
-
 def chosen_backend() -> Any:
     """Return the joblib backend whose context the caller is in; None without one, and for threads, which we have.
 
@@ -172,58 +130,82 @@ def chosen_backend() -> Any:
     return None if isinstance(backend, parallel.ThreadingBackend) else backend
 
 
-def streams(backend: Any) -> bool:
-    """Return True if a joblib backend yields results one by one; others would also wait for a dead worker forever."""
-    if not backend.supports_return_generator:
-        warn_user(
-            f"joblib's {type(backend).__name__} does not hand results over one by one and would not notice a worker "
-            'that dies; threads do the work instead.\nType  joblib.parallel_config("loky")  for processes.',
-            ResampleWarning,
-        )
-    return bool(backend.supports_return_generator)
-
-
-def in_threads(function: Callable[[S], T], items: Iterable[S], workers: int, ahead: int) -> Generator[T]:
-    """Yield the results of work on items in threads, in order; at most `ahead` items have begun or wait."""
-    pool, waiting = ThreadPoolExecutor(workers), deque[Future[T]]()
+def _in_threads(function: Callable[[S], Iterable[T]], items: Iterable[S], workers: int) -> Generator[T]:
+    pool, waiting = ThreadPoolExecutor(workers), deque[Future[list[T]]]()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == ahead:
-                yield waiting.popleft().result()
+            waiting.append(pool.submit(_listed, function, item))
+            if len(waiting) == AHEAD * workers:
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def joblib_map(function: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[Iterator[T]]:
-    """Map by the joblib backend of the caller's context."""
+def _on_joblib(function: Callable[[S], Iterable[T]], items: Iterable[S], workers: int) -> Generator[T]:
     import joblib
 
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
-    followed = functools.partial(_following, function, os.getpid())
-    results = parallel(joblib.delayed(followed)(item) for item in items)
+    results = parallel(joblib.delayed(_listed)(function, item) for item in items)
     try:
-        yield results
+        yield from chain.from_iterable(results)
     finally:
         with warnings.catch_warnings(action="ignore"):  # joblib warns of the blocks that closing cancels
             results.close()
 
 
-def _following(function: Callable[[S], T], home: int, item: S) -> T:
-    """Work on an item in a process that ends with process `home`, which started it: joblib's would wait for minutes."""
-    if os.getppid() == home and not any(thread.name == FOLLOWER for thread in threading.enumerate()):
-        threading.Thread(target=_end_when_left, args=(home,), name=FOLLOWER, daemon=True).start()
+def on_cluster(
+    client: Any, function: Callable[[S], Iterable[T]], items: Iterable[S], *, name: Callable[[S], str], remedy: str
+) -> Generator[T]:
+    """Work on a Dask cluster, a few items for each of its threads at a time.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Client of the cluster.
+    function, items
+        As in `flat_map`; both are pickled.
+    name : callable
+        Name of an item in messages.
+    remedy : str
+        Advice where workers die over an item.
+
+    Yields
+    ------
+    object
+        The results, in the order of the items.
+
+    Raises
+    ------
+    BootstrapError
+        If workers died over an item, or the cluster is lost.
+    """
+    distributed, waiting = sys.modules["distributed"], deque[tuple[S, Any]]()
+    work = client.scatter(function, broadcast=True, hash=False)
+    ahead = AHEAD * max(sum(client.nthreads().values()), 1)
+    try:
+        for item in items:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sending large graph")  # a block of rows, which goes once
+                waiting.append((item, client.submit(_listed, work, item, pure=False)))
+            if len(waiting) == ahead:
+                yield from waiting[0][1].result()
+                waiting.popleft()
+        while waiting:
+            yield from waiting[0][1].result()
+            waiting.popleft()
+    except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError) as error:
+        raise BootstrapError(f"the Dask workers that did {name(waiting[0][0])} are lost: {error}\n{remedy}") from error
+    finally:
+        if client.status == "running":
+            client.cancel([future for _, future in waiting])
+
+
+def _listed(function: Callable[[S], Iterable[T]], item: S) -> list[T]:
+    """Work on an item in another thread or process."""
     with one_blas_thread():
-        return function(item)
-
-
-def _end_when_left(home: int) -> None:
-    while os.getppid() == home:
-        time.sleep(LOOK_HERE)
-    os._exit(1)
+        return [*function(item)]
 
 
 @contextmanager
@@ -324,110 +306,3 @@ def progress_bar(
         return
     with tqdm(total=total, desc=label, unit=unit, leave=leave) as bar:
         yield bar.update
-
-
-# --- Dask --------------------------------------------------------------------------------------------------------
-
-
-def on_cluster(
-    client: Any, function: Callable[[S], Iterable[T]], items: Iterable[S], *, name: Callable[[S], str], remedy: str
-) -> Generator[T]:
-    """Work on items on a Dask cluster: give out a few ahead, wait for the first, and give out the next.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Client of the cluster.
-    function, items, name
-        As in `flat_map`.
-    remedy : str
-        Advice where workers die over an item.
-
-    Yields
-    ------
-    object
-        The results, in the order of the items.
-
-    Raises
-    ------
-    BootstrapError
-        If workers died over an item, or the cluster is lost.
-    """
-    # Pickled once, as an interactive session asks for. What is small goes with every item: the scheduler hands a task
-    # to a worker that has its input, and the others would wait until they steal it.
-    pickled = sys.modules["distributed.protocol.pickle"].dumps(function)
-    work = pickled if len(pickled) <= CARRIED else client.submit(bytes, pickled, pure=False)
-    waiting = deque[tuple[Any, str]]()
-    try:
-        for item in items:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Sending large graph")  # a block of rows, which goes once
-                future = client.submit(_by_worker, work, item, pure=False)
-            waiting.append((future, name(item)))
-            if len(waiting) >= AHEAD * max(_threads(client), 1):
-                yield from _result(client, *waiting.popleft(), remedy)
-        while waiting:
-            yield from _result(client, *waiting.popleft(), remedy)
-    finally:
-        with suppress(OSError):  # raised where the scheduler has gone
-            if client.status == "running":
-                client.cancel([future for future, _ in waiting])
-
-
-def _threads(client: Any) -> int:
-    """Count the threads of a cluster; zero where the connection just breaks, which `_result` notices as well."""
-    try:  # as client.nthreads(), which would try to connect for half a minute
-        return sum(client.sync(client.scheduler.ncores, callback_timeout=ANSWER_PATIENCE).values())
-    except OSError:
-        return 0
-
-
-def _by_worker(pickled: bytes, item: Any) -> list[Any]:
-    """Work on an item in a Dask worker."""
-    function = sys.modules["distributed.protocol.pickle"].loads(pickled)
-    with one_blas_thread():
-        return [*function(item)]
-
-
-def _result(client: Any, future: Any, name: str, remedy: str) -> Any:
-    """Wait for a result as long as there is a cluster."""
-    distributed, seen = sys.modules["distributed"], time.monotonic()
-    try:
-        while not future.done():
-            try:
-                distributed.wait([future], timeout=LOOK)
-            except TimeoutError:
-                seen = _with_cluster(client, seen)
-        return future.result()
-    except distributed.KilledWorker as error:
-        raise BootstrapError(
-            f"the Dask workers that were given {name} died one after the other: the system, or Dask's own watch, ends "
-            f"a process that takes too much memory.\n{remedy}"
-        ) from error
-    except (CancelledError, distributed.comm.CommClosedError) as error:
-        raise _lost(client) from error
-
-
-def _with_cluster(client: Any, seen: float) -> float:
-    """Raise an error where the cluster has been away for long; the time at which it was last seen."""
-    now = time.monotonic()
-    if client.status != "running":
-        if now - seen > SCHEDULER_PATIENCE:
-            raise _lost(client)
-        return seen
-    if _threads(client):
-        return now
-    if now - seen > WORKER_PATIENCE:
-        raise BootstrapError(
-            f"the Dask cluster has had no worker for {WORKER_PATIENCE:.0f} seconds.\n"
-            "Start workers, type  client.wait_for_workers(1),  then fit again."
-        )
-    return seen
-
-
-def _lost(client: Any) -> BootstrapError:
-    address = client.scheduler.address if client.scheduler else "its address"
-    return BootstrapError(
-        f"the Dask scheduler at {address} does not answer any more, and what its workers were doing is lost.\n"
-        "Start it again, type  distributed.Client(address),  then fit again."
-    )

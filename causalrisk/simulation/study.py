@@ -26,7 +26,7 @@ from causalrisk._version import __version__
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
-from causalrisk.runtime.workers import chosen_backend, client_of, on_cluster, progress_bar, worker_processes
+from causalrisk.runtime.workers import active_client, on_cluster, progress_bar, worker_processes
 from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.results import StudyResults
@@ -201,7 +201,7 @@ def _run(tasks: list[Task], store: Store | None, n_jobs: int, progress: bool) ->
 
 def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFrame]]:
     """Do tasks, in this process or in others, and yield each as it is finished."""
-    client = client_of(chosen_backend()) if n_jobs != 1 else None
+    client = active_client() if n_jobs != 1 else None
     if client is not None:
         with closing(on_cluster(client, _finish, tasks, name=lambda task: task.key, remedy=ON_A_CLUSTER)) as finished:
             yield from finished

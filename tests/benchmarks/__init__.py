@@ -1,1 +1,1 @@
-"""Measurements of time and memory, run by hand: `python -m tests.benchmarks.bench_bootstrap`."""
+"""Measurements of time and memory, run by hand: `python -m tests.benchmarks.bench_peers`."""

@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import multiprocessing
+import resource
 import time
 import warnings
 from collections.abc import Callable
@@ -26,9 +27,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from statsmodels.api import OLS, Logit
+from statsmodels.treatment.treatment_effects import TreatmentEffect
 
 import causalrisk as cr
-from tests.benchmarks.bench_bootstrap import peak_memory, seconds_of, statsmodels_effect
 from tests.conftest import simulate
 from tests.studies.readme_figure import STYLE
 
@@ -53,6 +55,26 @@ class Data(NamedTuple):
     def head(self, n):
         """Return the first rows."""
         return Data(*(part[:n] for part in self))
+
+
+def seconds_of(function, repeats=1):
+    """Shortest time of several calls, and the last value."""
+    times = []
+    for _ in range(repeats):
+        begun = time.process_time()
+        value = function()
+        times.append(time.process_time() - begun)
+    return min(times), value
+
+
+def peak_memory():
+    """Largest resident memory of this process so far, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def statsmodels_effect(y, d, X):
+    """Make statsmodels' treatment effect of given rows, its Logit included."""
+    return TreatmentEffect(OLS(y, X), d, results_select=Logit(d, X).fit(disp=0))
 
 
 def rhs_of(frame):
@@ -164,10 +186,10 @@ def measure(fit, data, told):
     warnings.simplefilter("ignore")  # deprecations, and Nelder-Mead that ran out of iterations
     fit(data.head(500))  # warm up: memory of code that the fork has not read yet is not that of the fit
     before = peak_memory()
-    seconds, (effect, error) = seconds_of(lambda: fit(data), clock=time.process_time)
+    seconds, (effect, error) = seconds_of(lambda: fit(data))
     memory = peak_memory() - before
     if seconds < ENOUGH:
-        seconds = min(seconds, seconds_of(lambda: fit(data), REPEATS, time.process_time)[0])
+        seconds = min(seconds, seconds_of(lambda: fit(data), REPEATS)[0])
     told.send({"seconds": seconds, "memory": memory, "effect": float(effect), "error": float(error)})
 
 

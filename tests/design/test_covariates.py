@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from causalrisk import IPWRA, DesignError, OptionError
+from causalrisk import IPWRA, DesignError
 from causalrisk.design.covariates import (
     covariates_in,
     covariates_of_design,
@@ -91,9 +90,9 @@ def test_further_covariates(frame):
     np.testing.assert_array_equal(columns["x2"], frame.x2[10:])
     assert list(named(further_covariates(design, frame[["x3"]], None))) == ["x3"]
     assert list(named(further_covariates(design, ["x1"], None))) == ["x1"]
-    with pytest.raises(DesignError, match=r"'x2' is not a column of the data.\nType  data=  with the data"):
+    with pytest.raises(DesignError, match=r"'x2' is not a column of the data.\n.*data="):
         further_covariates(design, ["x2"], None)
-    with pytest.raises(DesignError, match=r"'x2' is missing in 3 rows of the sample, such as 10, 11, 12;"):
+    with pytest.raises(DesignError, match="'x2' is missing in 3 rows, such as 10, 11, 12;"):
         further_covariates(design, ["x2"], frame.assign(x2=frame.x2.mask(frame.index < 13)))
     with pytest.raises(DesignError, match="data has 200 rows"):
         further_covariates(design, ["x2"], frame[:200])
@@ -120,12 +119,11 @@ def test_names_for_readers(frame):
 
 def test_refusals(frame):
     table = as_table(frame, [])
-    with pytest.raises(OptionError, match=r"have 'y' on the left.*\nType  \"~ x1\"\."):
+    with pytest.raises(DesignError, match="has a left-hand side"):
         covariates_in("y ~ x1", table)
     with pytest.raises(DesignError, match=r"'flaf' is not a column of the data.\nDid you mean 'flag'"):
         covariates_in(["flaf"], table)
-    with pytest.raises(OptionError, match="there are no covariates"):
+    with pytest.raises(DesignError, match="empty"):
         covariates_in([], table)
     with pytest.raises(DesignError, match="NaN or infinite"):
         covariates_in("~ np.log(x1)", table)
-    assert isinstance(frame, pd.DataFrame)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk.design.dtypes import missing_mask, numbers, plain
+from causalrisk.design.dtypes import looks_numeric, missing_mask, numbers, plain
 from causalrisk.errors import DesignError
 
 VALUES = [3.0, 1.0, 2.0]
@@ -142,15 +142,47 @@ def test_dates_and_complex(values, dtype, converted):
 
 
 def assignment(error):
-    """The first assignment that the last line of a message proposes."""
-    return re.search(r"data\[.*?(?=$|   or)", str(error).rsplit("\n", 1)[1])[0]
+    """The assignment that a message proposes."""
+    return re.search(r"`(data\[.*?)`", str(error))[1]
 
 
-@pytest.mark.parametrize("values", [["1,234", "5"], ["1.5", " 2 "], ["1e3"]])
-def test_numbers_as_text(values):
-    with pytest.raises(DesignError, match=r"(?s)column 'x' has dtype .* holds numbers as text .*C\(x\).*pd.to_numeric"):
+def converted(values):
+    data = pd.DataFrame({"when": pd.Series(values, dtype=object)})
+    with pytest.raises(DesignError, match="column 'when' has dtype") as caught:
+        plain(data["when"], "when")
+    exec(assignment(caught.value), {"data": data, "pd": pd})
+    return [None if pd.isna(value) else value for value in data["when"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "meant"),
+    [
+        (["1.5", " 2 ", "1e3"], [1.5, 2.0, 1000.0]),
+        ([*(f"{i}.5" for i in range(12)), "n.a."], [*(i + 0.5 for i in range(12)), None]),
+        ([1, "2.5"], [1.0, 2.5]),
+        ([1.5, "x"], [1.5, None]),
+        ([f"2020-01-{day:02}" for day in range(1, 21)], list(range(20))),
+    ],
+)
+def test_numbers_and_dates_as_text_are_refused_with_what_converts_them(values, meant):
+    assert converted(values) == meant
+
+
+@pytest.mark.parametrize("values", [["1,234", "5"], ["11874,57", "38,0"], ["1.234,5", "38,25"]])
+def test_a_comma_in_numbers_is_not_guessed(values):
+    with pytest.raises(DesignError, match=r"(?s)numbers as text .*`C\(x\)`.*decimal=.*thousands="):
         plain(pd.Series(values), "x")
     assert plain(pd.Series(values), "x", codes=True).tolist() == values
+
+
+@pytest.mark.parametrize("text", ["", ",", "a1", "1,23,4", "--1", "12.2020.1", "yes"])
+def test_what_is_no_number(text):
+    assert not looks_numeric(text)
+
+
+def test_a_few_dates_are_categories():
+    waves = ["2020-01-01", "2021-01-01"] * 10
+    assert plain(pd.Series(waves), "wave").tolist() == waves
 
 
 def test_mixed_objects():

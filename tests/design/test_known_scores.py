@@ -112,13 +112,8 @@ def test_missing_scores_drop_the_row(data, three):
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 55.0])
 def test_scores_outside_the_unit_interval(data, three, value):
     data.loc[["r3", "r7"], "ps"] = value
-    with pytest.raises(DesignError) as caught:
+    with pytest.raises(DesignError, match=r"propensity score 'ps' is outside .* in 2 rows .*arm '1'"):
         make(data, "ps")
-    assert str(caught.value) == (
-        f"propensity score 'ps' is outside the open interval (0, 1) in 2 rows (e.g. {value}); expected the probability "
-        "of arm '1', above 0 and below 1 in every row.\n"
-        "Leave these rows out:  data[(score > 0) & (score < 1)]  (divide percentages by 100)."
-    )
     three.loc[["r3", "r7"], "a"] = value
     with pytest.raises(
         DesignError, match=r"propensity score 'propensity_score\[a\]' is outside .* in 2 rows .*arm 'a'"
@@ -128,19 +123,16 @@ def test_scores_outside_the_unit_interval(data, three, value):
 
 def test_scores_that_do_not_sum_to_one(data, three):
     three.loc[["r3", "r7"], "a"] *= 0.5
-    with pytest.raises(DesignError, match=r"(?s)sum to something else than 1 in 2 rows \(e.g. 0\.\d+\).*\nDivide"):
+    with pytest.raises(DesignError, match=r"do not sum to 1 in 2 rows \(e.g. 0\.\d+\)"):
         make_three(data, three)
     assert make_three(data, three.div(three.sum(axis=1), axis=0).astype(np.float32)).score is not None
 
 
 def test_scores_that_do_not_fit_the_arms(data, three):
-    with pytest.raises(DesignError, match=r"'ps' is one column for 3 arms; expected one per arm.*\n.*'b', 'a', 'c'"):
-        make_three(data, "ps")
-    for wrong in (three.rename(columns={"a": "z"}), three[["a", "b"]], three.assign(d=0.1)):
-        with pytest.raises(DesignError, match=r"(?s)has the columns .*; expected one per level: 'b', 'a', 'c'.\n"):
-            make_three(data, wrong)
-    with pytest.raises(DesignError, match="has 2 columns; expected one per level: 'b', 'a', 'c'"):
-        make_three(data, three.to_numpy()[:, :2])
+    wrong = (three.rename(columns={"a": "z"}), three[["a", "b"]], three.assign(d=0.1), three.to_numpy()[:, :2])
+    for scores in ("ps", *wrong):
+        with pytest.raises(DesignError, match=r"expected one column per level: 'b', 'a', 'c'"):
+            make_three(data, scores)
 
 
 def test_scores_that_are_no_numbers(data):

@@ -128,11 +128,8 @@ def test_an_array_design_drops_dependent_columns_twice(data):
     ],
 )
 def test_arms_that_trimming_makes_too_small(data, keep, words):
-    with pytest.raises(
-        DesignError, match=r"(?s)trimming \(propensity score outside \[0.1, 0.9\]\) .*" + words
-    ) as caught:
+    with pytest.raises(DesignError, match=r"(?s)trimming \(propensity score outside \[0.1, 0.9\]\) .*" + words):
         make(data, collinear="raise").subset(keep(data).to_numpy(), REASON)
-    assert str(caught.value).splitlines()[-1] == "Trim less: a wider trim=(low, high)."
 
 
 def test_constant_outcomes_are_checked_as_such(data):

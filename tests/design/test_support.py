@@ -110,7 +110,6 @@ def test_every_arm_loses_the_same_terms_and_the_warning_names_the_cause(case):
     assert design.notes == tuple(told) and all(any(word in text for text in told) for word in words)
     for term in design.dropped_terms:
         assert sum(f"dropped {term!r}" in text or f", {term!r}" in text.split(" in all")[0] for text in told) == 1
-    assert {text.splitlines()[-1].rpartition("type  ")[2] for text in told} == {'collinear="raise"  for an error.'}
     for a in range(design.n_arms):
         assert np.linalg.matrix_rank(design.X[design.arm == a]) == design.X.shape[1]
 
@@ -224,14 +223,14 @@ def test_raise_refuses_them(case):
             model(cr.IPWRA, data, formula, collinear="raise", **options)
         said = "g = 'z' has rows only in arm '1'" if case == "two levels" else words[0].partition("(")[0]
         assert said in str(caught.value) and "predicted as" not in str(caught.value)
-        assert 'type  collinear="drop"' in str(caught.value).splitlines()[-1]
+        assert 'collinear="drop"' in str(caught.value).splitlines()[-1]
 
 
 def test_raise_refuses_what_depends_in_all_rows():
     frame = base().assign(twice=lambda f: 2 * f.x)
     for formula, propensity in (("y ~ x + twice", "x"), ("y ~ x", "x + twice")):
         for data in (frame, cr.scan([frame])):
-            with pytest.raises(cr.DesignError, match=r"'twice'[^$]*type  collinear=\"drop\""):
+            with pytest.raises(cr.DesignError, match=r"'twice'[^$]*collinear=\"drop\""):
                 model(cr.IPWRA, data, formula, propensity=propensity, collinear="raise")
     with pytest.raises(cr.OptionError, match="'drop', 'raise'"):
         model(cr.IPWRA, frame, "y ~ x", collinear="keep")

@@ -85,10 +85,9 @@ class Lazy:
     [
         (np.zeros(3, dtype=[("y", float)]), "pandas.DataFrame"),
         (np.zeros((3, 2)), "DataFrame"),
-        ("file.csv", r'Type  data=pandas.read_csv\("file.csv"\)'),
-        (Path("a/file.dta"), r'Type  data=pandas.read_stata\("a/file.dta"\)'),
-        ("file.tsv", r'Type  data=pandas.read_csv\("file.tsv", sep='),
-        (Lazy(), r"Type  data=data.collect\(\)"),
+        (Path("a/file.dta"), r'data=pandas.read_stata\("a/file.dta"\)'),
+        ("file.tsv", r'data=pandas.read_csv\("file.tsv", sep='),
+        (Lazy(), r"data=data.collect\(\)"),
     ],
 )
 def test_data_of_other_types(data, advice):
@@ -100,6 +99,4 @@ def test_nearest():
     assert nearest("mags", ["mage", "medu"]) == "Did you mean 'mage'?"
     assert nearest("MAGE", ["mage", "medu"]) == "Did you mean 'mage'?"
     assert nearest("q", ["mage"]) == "The columns are 'mage'."
-    assert nearest("mage", ["mage;medu"]) == (
-        "The only column is 'mage;medu'. Type  pd.read_csv(..., sep=';')  to read the file, or save it with commas."
-    )
+    assert "sep=';'" in nearest("mage", ["mage;medu"])

@@ -1,16 +1,14 @@
-"""Random fits: options and data that a seed stands for, and how a case that fails is made smaller."""
+"""Random fits: options and data that a seed stands for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 ESTIMATORS = ("OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
-SMALLEST = 60
 STATED = 2.5  # exposure
 
 
@@ -23,8 +21,8 @@ class Case:
     `shift` and `scale` move the covariates, `level` a linear outcome; `missing` is the share of rows that miss one.
     `blocks` asks for a bootstrap in two blocks once more with little memory and two workers, `multinomial` for the
     logit of two arms as the multinomial one it is. `objective`, `anchor`, `share` and `replicates` are JRE's. `offset`
-    says what the column `t` is: an offset, or an exposure with means at the observed ones or at `STATED`. `survey` is
-    the survey design, of `SURVEYS`, whose first-stage units are the clusters. The other fields are options of the fit.
+    says what the column `t` is: an offset, or an exposure with means at the observed ones or at `STATED`. The other
+    fields are options of the fit.
     """
 
     seed: int = 0
@@ -62,27 +60,6 @@ class Case:
     replicates: int = 4
     share: float | None = None
     offset: str = ""
-    tables: bool = False
-    by: int = 0
-    change: str = ""
-    container: str = "pandas"
-    unused: bool = False
-    gaps: bool = False
-    storage: str = ""
-    layout: str = "half"
-    term: str = ""
-    workers: int = 1
-    draws: int = 0
-    survey: str = ""
-    subpop: bool = False
-
-
-CONTAINERS = ("pandas", "polars", "arrow", "nullable", "arrow dtypes", "decimal", "mapping")
-CHANGES = ("rows written out", "order", "names", "units", "pickle", "call", "one group")
-STORAGES = ("frames", "function", "parquet", "csv", "dataset", "dask")
-LAYOUTS = ("half", "uneven", "single rows", "by arm", "by level", "gaps", "one")
-SURVEYS = ("strata", "units", "nested", "replicates")
-TERMS = ("bs(x1, df=4)", "cr(x1, df=3, constraints='center')", "center(x1)", "standardize(x1)", "np.exp(x1 / 9)")
 
 
 def some_of(rng: np.random.Generator, values: tuple, usual: float = 0.0):
@@ -150,119 +127,9 @@ def draw(seed: int) -> Case:
     return replace(case, offset=some(_offsets(case, log=link == "log"), usual=0.6))
 
 
-def draw_crossed(seed: int) -> Case:
-    """Return the case of a seed with more of the options at once, small and in ordinary units, and what else to ask."""
-    rng = np.random.default_rng([20260102, seed])
-    some = partial(some_of, rng)
-    case = draw(seed)
-    container = some(CONTAINERS, usual=0.3)
-    case = replace(
-        case,
-        rows=int(rng.integers(60, 240)) + 60 * (case.arms - 2),
-        level=case.level if case.effect != "difference" or rng.random() < 0.3 else 0.0,
-        shift=float(some((0.0, -3.0))),
-        scale=float(some((1.0, 10.0))),
-        arrays=False,
-        tables=True,
-        by=int(some((0, 1, 2))) if case.estimator != "JRE" and case.target != "frame" else 0,
-        container=container,
-        dtype=case.dtype if container == "pandas" else "float64",
-        coding="int" if case.coding == "float" and container != "pandas" else case.coding,
-        unused=bool(rng.random() < 0.2) and container in ("pandas", "polars", "arrow", "nullable"),
-        gaps=bool(rng.random() < 0.3),
-        clip=some(((0.1, 0.9), (0.05, 0.7), (0.2, 1.0))) if rng.random() < 0.3 else case.clip,
-        weight_type=some(("frequency", "probability", "")) if rng.random() < 0.3 else case.weight_type,
-        weight_scale=1.0,
-    )
-    if case.estimator == "JRE" and rng.random() < 0.4:
-        case = replace(case, offset=some(_joint_offsets(case)))
-    return replace(case, change=some(_changes(case)))
-
-
-def _changes(case: Case) -> tuple[str, ...]:
-    """What can be done to a case that is to change nothing."""
-    found = ["order", "names", "pickle", "call"]
-    found += ["rows written out"] * 3 if case.weight_type == "frequency" else []
-    found += ["units"] * 2 if (case.family, case.outcome_link) in (("gaussian", "identity"), ("gaussian", "")) else []
-    usual = (case.family, case.outcome_link) in (("gaussian", "identity"), ("binomial", "logit"), ("poisson", "log"))
-    one = case.estimator != "JRE" and (case.estimator != "IPWRA" or usual)  # residuals that add up to zero
-    found += ["one group"] if case.target != "frame" and one else []
-    return tuple(found)
-
-
-def draw_scan(seed: int) -> Case:
-    """Return a case that is fitted to a scan and in memory."""
-    rng = np.random.default_rng([20260103, seed])
-    some = partial(some_of, rng)
-    case = draw(seed)
-    joint = case.estimator == "JRE"
-    plain = joint and rng.random() < 0.95  # other outcome models of the joint estimator read the data a hundred times
-    storage = some(STORAGES, usual=0.3)
-    clusters = int(some((0, 15, 40), usual=0.5))
-    kinds = ("cluster", "bayesian") if clusters else ("pairs", "bayesian", *(() if joint else ("stratified",)))
-    resamples = some(kinds) if rng.random() < (0.15 if joint else 0.3) else ""
-    case = replace(
-        case,
-        rows=int(rng.integers(60, 200)) + 50 * (case.arms - 2),
-        family="gaussian" if plain else case.family,
-        outcome_link="identity" if plain else case.outcome_link,
-        effect="difference" if plain and not case.level > 0 else case.effect,
-        propensity="ml" if case.propensity == "known" else case.propensity,
-        level=case.level if case.effect != "difference" or rng.random() < 0.3 else 0.0,
-        shift=float(some((0.0, -3.0, 100.0), usual=0.6)),
-        scale=float(some((1.0, 1e3), usual=0.7)),
-        arrays=False,
-        dtype=some(("float64", "float32", "Float64"), usual=0.6),
-        coding=some(("int", "text", "category", "bool") if case.arms == 2 else ("int", "text", "category")),
-        weight_scale=1.0,
-        clusters=clusters,
-        unused=bool(rng.random() < 0.2),
-        gaps=bool(rng.random() < 0.3),
-        factor=bool(rng.random() < 0.6),
-        storage=storage,
-        layout=some(LAYOUTS),
-        term=some(("", *TERMS), usual=0.5),
-        square=case.square and rng.random() < 0.5,
-        workers=int(some((1, 2), usual=0.7)),
-        resamples=resamples,
-        draws=3,
-        replicates=4,
-    )
-    if storage in ("csv", "dataset", "dask"):
-        case = replace(case, unused=False, dtype="float64", coding="text" if case.coding == "category" else case.coding)
-    kinds = _joint_offsets(case) if joint else _offsets(case, log=usual_link(case) == "log")
-    return replace(case, offset=some(kinds, usual=0.6))
-
-
-def draw_survey(seed: int) -> Case:
-    """Return a case of a survey design that is fitted to a scan and in memory."""
-    rng, case = np.random.default_rng([20260104, seed]), draw_scan(seed)
-    survey, units = SURVEYS[rng.integers(len(SURVEYS))], 15 * int(rng.integers(1, 3))
-    weight_type = "probability" if survey == "replicates" or case.weight_type == "frequency" else case.weight_type
-    return replace(
-        case,
-        survey=survey,
-        subpop=bool(rng.random() < 0.3),
-        clusters=units if survey in ("units", "nested") else 0,
-        weight_type=weight_type,
-        resamples="",
-        small_sample=False,
-    )
-
-
-def _joint_offsets(case: Case) -> tuple[str, ...]:
-    """As `_offsets`, of the joint estimator."""
-    if case.target == "frame":
-        return ("",)
-    return ("", "offset", *(("observed",) if usual_link(case) == "log" else ()))
-
-
 def usual_link(case: Case) -> str:
     """Link of the outcome models."""
     return case.outcome_link or {"gaussian": "identity", "binomial": "logit"}.get(case.family, "log")
-
-
-DRAWS = {"plain": draw, "crossed": draw_crossed, "scan": draw_scan, "survey": draw_survey}
 
 
 def _offsets(case: Case, *, log: bool) -> tuple[str, ...]:
@@ -303,36 +170,12 @@ def data_of(case: Case) -> Data:
     c = rng.integers(0, case.clusters, n) if case.clusters else 0
     kept = [np.where(rng.random(n) < case.missing / case.covariates, np.nan, column) for column in columns[:n].T]
     t = 0.5 * rng.normal(size=n)
-    more = np.random.default_rng([8, case.seed])
     own = pd.DataFrame({
         **dict(zip(names, kept, strict=True)), "g": levels[:n], "y": y, "d": d,
         **{f"e{k}": e[:, k] for k in range(case.arms)}, "w": w, "c": c,
         "t": np.exp(t) if case.offset in ("observed", "stated") else t,
-        "h": np.array(["u", "v"])[more.integers(0, 2, n)], "k": more.integers(0, 2, n),
     })  # fmt: skip
-    if case.gaps:
-        own.loc[more.random(n) < 0.03, "y"] = np.nan
-        own["g"] = own["g"].mask(more.random(n) < 0.03)
-    if case.survey:
-        own = own.join(_surveyed(case, own))
     return Data(own, elsewhere, names)
-
-
-def _surveyed(case: Case, own: pd.DataFrame) -> pd.DataFrame:
-    """Strata of five units each, which may be numbered anew in each; sizes of the population; replicate weights."""
-    rng, n = np.random.default_rng([9, case.seed]), len(own)
-    stratum = own["c"].to_numpy() // 5 if case.clusters else rng.integers(0, 4, n)
-    left_out = rng.integers(0, 6, n)
-    return pd.DataFrame(
-        {
-            "s": [f"no. {9 - h}" for h in stratum] if case.seed % 2 else stratum,
-            "p": own["c"] % 5 if case.survey == "nested" else own["c"],
-            "f": 200 + 10 * stratum if case.clusters else 1000 + 10 * stratum,
-            "u": (rng.random(n) < 0.8) * 1,
-            **{f"r{k}": own["w"] * (left_out != k) * 6 / 5 for k in range(6)},
-        },
-        index=own.index,
-    )
 
 
 def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -348,37 +191,3 @@ def _outcome(case: Case, level: np.ndarray, rng: np.random.Generator) -> np.ndar
     if case.outcome_link == "log":
         return np.exp(0.4 * level) + 0.2 * rng.normal(size=n)
     return case.level + level + rng.normal(size=n)
-
-
-def smaller(case: Case) -> Iterator[Case]:
-    """Yield simpler cases: with all fields, with half of them and with one at their defaults, and with fewer rows."""
-    simplest = Case(seed=case.seed, estimator=case.estimator, tables=case.tables, storage="frames" * bool(case.storage))
-    left = {"seed", "estimator", "rows", "covariates", "outcome_link", "tables"}
-    names = [f.name for f in fields(Case) if f.name not in left and getattr(case, f.name) != getattr(simplest, f.name)]
-    half = len(names) // 2
-    several = (names, names[:half], names[half:]) if len(names) > 3 else ()
-    for reset in (*several, *([name] for name in names)):
-        changed = replace(case, **{name: getattr(simplest, name) for name in reset})
-        if "family" in reset:
-            changed = replace(changed, outcome_link="", effect="difference", level=0.0, offset="")
-        if changed != case:
-            yield changed
-    if case.rows > SMALLEST:
-        yield replace(case, rows=max(SMALLEST, case.rows // 2))
-    if case.covariates > 1:
-        yield replace(case, covariates=1)
-
-
-def shrink(case: Case, fails, tries: int = 100) -> Case:
-    """Return the simplest case found that still fails."""
-    while tries:
-        for candidate in smaller(case):
-            tries -= 1
-            if fails(candidate):
-                case = candidate
-                break
-            if not tries:
-                break
-        else:
-            return case
-    return case

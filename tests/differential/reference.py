@@ -67,7 +67,6 @@ class Problem:
     e: Vector
     offset: Vector
     mean_offset: Vector
-    covariates: Vector
     to_columns: tuple[Vector, Vector]
 
     @property
@@ -111,28 +110,12 @@ def problem_of(case: Case, data: Data, basis: Callable[[Vector], Vector] = stand
     problem = Problem(
         case, X, Z, np.r_[own["y"].to_numpy(float), pad], np.r_[own["d"].to_numpy(int), pad.astype(int)],
         np.r_[s, np.ones(m)], np.r_[np.ones(n), pad],
-        np.r_[cluster, 10_000 + np.arange(m)], grouping(case, both),
+        np.r_[cluster, 10_000 + np.arange(m)], both["g"].astype(str).to_numpy(dtype=object),
         np.column_stack([own[[f"e{k}" for k in range(case.arms)]].to_numpy().T, np.full((case.arms, m), 0.5)]),
         offset, np.full(n + m, np.log(STATED)) if case.offset == "stated" else offset,
-        covariates_of(case, both, data.names),
         (np.linalg.lstsq(raw[0], X, rcond=None)[0], np.linalg.lstsq(raw[1], Z, rcond=None)[0]),
     )  # fmt: skip
     return problem if case.trim is None else trimmed(problem)
-
-
-def grouping(case: Case, frame: pd.DataFrame) -> Vector:
-    """Group of each row: its value of `h`, or of `h` and `k`; else the level of the factor."""
-    if not case.by:
-        return frame["g"].astype(str).to_numpy(dtype=object)
-    keys = frame[["h", "k"][: case.by]].astype(str)
-    return keys.agg(", ".join, axis=1).to_numpy(dtype=object)
-
-
-def covariates_of(case: Case, frame: pd.DataFrame, names: tuple[str, ...]) -> Vector:
-    """Every covariate of a table: all levels of the factor, the numbers, and the square."""
-    levels = [(frame["g"] == level).to_numpy(float) for level in "abc"] if case.factor else []
-    square = [frame[names[0]].to_numpy(float) ** 2] if case.square else []
-    return np.column_stack([*levels, *(frame[name].to_numpy(float) for name in names), *square])
 
 
 def propensity_names(case: Case, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -154,7 +137,7 @@ def trimmed(problem: Problem) -> Problem:
         keep = ((scores >= case.trim[0]) & (scores <= case.trim[1])).all(axis=0)
     smaller = replace(problem, **{
         name: getattr(problem, name)[keep] for name in ("X", "Z", "y", "d", "s", "observed", "cluster", "g",
-                                                      "offset", "mean_offset", "covariates")
+                                                      "offset", "mean_offset")
     }, e=problem.e[:, keep])  # fmt: skip
     if case.weight_type == "probability":
         smaller.s = smaller.s / smaller.s.mean()
@@ -422,7 +405,7 @@ class Stack:
         self.joined = case.target == "frame" and case.estimator != "OutcomeRegression"
         q, p = problem.Z.shape[1], self.X.shape[1]
         self.constants = case.estimator == "Hajek" and not case.offset
-        grouped = (case.factor or case.by) and case.target != "frame"
+        grouped = case.factor and case.target != "frame"
         self.masks = [np.ones(len(problem.y))]
         self.groups = sorted(set(problem.g)) if grouped else []
         self.masks += [(problem.g == level).astype(float) for level in self.groups]

@@ -131,19 +131,6 @@ def test_an_arm_is_named_by_level_or_label(frame, target):
     np.testing.assert_allclose(named.params, pair.params, rtol=1e-10)
 
 
-def test_a_name_of_two_populations_is_refused(frame):
-    confusing = frame.assign(arm=frame.arm.map({"a": "a", "b": "control", "c": "overlap"}))
-    for name in ("control", "overlap"):
-        with pytest.raises(cr.OptionError, match=rf"target='{name}' is the label of an arm[^$]*levels="):
-            model(confusing, target=name)
-    labels = {"a": "a", "control": "b", "overlap": "c"}
-    renamed = model(confusing, levels=labels, target="overlap")
-    assert renamed.fit().params.equals(model(frame, target="overlap").fit().params)
-    fine = frame.assign(arm=frame.arm.map({"a": "control", "b": "b", "c": "c"}))
-    res = cr.IPWRA.from_formula(f"y ~ {RHS}", fine, treat="arm", reference="control", target="control").fit()
-    assert res.params.index[0] == "ATC[b]"
-
-
 def test_what_names_no_arm(frame):
     with pytest.raises(cr.OptionError, match=r"target='treated' is for two arms; here are 3[^$]*'b' or 'c'"):
         model(frame, target="treated").fit()
@@ -151,17 +138,6 @@ def test_what_names_no_arm(frame):
         model(frame, target="d")
     with pytest.raises(cr.OptionError, match="target is of type int and no level of the treatment"):
         model(frame, target=3)
-
-
-def test_the_target_is_told(frame):
-    res = model(frame, target="c").fit()
-    text = " ".join(str(res.summary()).split())
-    rows = (frame.arm == "c").sum()
-    assert "Target: arm c (ATT)" in text
-    assert f"ATT(c)[level] = POM[level] - POM[a], averaged over the {rows} rows of c." in text
-    explained = " ".join(str(res.explain()).split())
-    assert "average treatment effect on arm c (ATT)" in explained and "ATT(c)[b] = " in explained
-    assert res.glance().target[0] == "c" and res.estimand == "ATT(c)"
 
 
 def test_balance_is_in_standard_deviations_of_the_target(frame):
@@ -182,21 +158,6 @@ def test_jre_takes_an_arm_as_the_target(frame, family):
 def test_a_comparison_takes_an_arm_as_the_target(frame):
     both = cr.compare(f"y ~ {RHS}", frame, estimators=["IPWRA", "AIPW"], target="c", n_boot=20, **ARMS)
     assert both.table.loc[("AIPW", "ATT(c)[b]"), "estimate"] == model(frame, cr.AIPW, target="c").fit().params.iloc[0]
-
-
-def test_rows_of_the_summary_of_jre_have_a_name(frame):
-    labels = {"a": "none", "b": "a low dose", "c": "a high dose"}
-    own = frame.assign(y=frame.y - frame.y.min() + 1)
-    res = model(own, cr.JRE, effect="ratio", levels=labels).fit(cov_type="robust", n_replicates=30)
-    text = str(res.summary())
-    assert "\nJRE " in text and "\nIPWRA, same replicates" in text
-    assert "\na low dose" in text and "\na high dose" in text
-
-
-@pytest.mark.parametrize("keyword", ["focal", "tlevel"])
-def test_words_of_r_and_stata_lead_to_the_target(frame, keyword):
-    with pytest.raises(TypeError, match=rf"{keyword}[^$]*Type  target="):
-        model(frame, **{keyword: "c"})
 
 
 class Shares:
@@ -371,19 +332,3 @@ def test_influence_is_of_the_arm_that_is_named(frame):
     assert res.influence().equals(res.influence(arm="b"))
     with pytest.raises(cr.OptionError, match=r"arm='a' is the reference arm[^$]*arm='c'"):
         res.influence(arm="a")
-
-
-@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
-@pytest.mark.usefixtures("unprinted_plots")
-def test_the_report_names_every_contrast(frame, tmp_path):
-    """Each line of "In short" that is about an effect says about which."""
-    res = model(frame, cr.IPWRA).fit(cov_type="bootstrap", n_boot=60)
-    page = res.report(tmp_path / "page.html").read_text("utf-8")
-    short = page.partition("In short")[2].partition("</ul>")[0]
-    for name in ("balance", "trimming", "influence", "bootstrap", "sensitivity"):
-        line = short.partition(f'href="#{name}"')[2].partition("</li>")[0]
-        assert "b vs a: " in line and "c vs a: " in line, name
-    values = res.sensitivity()["E-value"]
-    assert all(f"risk ratio of {value:.2f}" in short for value in values)
-    for heading in ("Effect of c vs a by trimming", "rows for the effect of c vs a"):
-        assert heading in page

@@ -57,20 +57,6 @@ def test_commands_run_as_written(page, tmp_path):
             assert re.search(r"^ATE", done.stdout, re.M), line
 
 
-def test_every_shell_block_is_found():
-    """Blocks of other shells, or commands with a prompt, would not be run."""
-    for page in PAGES:
-        languages = re.findall(r"^```([^\s`]*)[^\n]*\n.*?^```", page.read_text("utf-8"), re.M | re.S)
-        assert set(languages) <= {
-            "bash",
-            "python",
-            "bibtex",
-            "r",
-            "text",
-        }, page.name
-        assert all(not line.startswith("$") for block in blocks(page, "bash") for line in block.splitlines())
-
-
 def test_python_of_the_readme_prints_what_it_shows(tmp_path):
     """One process for both blocks, each of which imports what it uses."""
     codes, shown = blocks(ROOT / "README.md", "python"), blocks(ROOT / "README.md", "text")

@@ -19,7 +19,6 @@ import scipy.stats
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, DesignError, DiD, Hajek, OptionError, OutcomeRegression, Survey
-from causalrisk.report.page.methods import call_of, references
 from tests.conftest import REFERENCE, in_blocks
 from tests.studies import study_staggered
 
@@ -120,20 +119,6 @@ def test_the_outcome_before_may_be_a_covariate():
         fit(data=LONG, formula="y ~ x1 + y", did=OF_LONG)
 
 
-def test_periods_may_be_dates():
-    dated = LONG.assign(day=pd.to_datetime(LONG.year.astype(str) + "-03-01"))
-    found = fit(data=dated, formula="y ~ x1", did=DiD(time="day", unit="id"))
-    assert found.effect == pytest.approx(fit(data=LONG, formula="y ~ x1", did=OF_LONG).effect, rel=1e-12)
-    assert "the change of y since 1999-03-01" in found.methods()
-    sections = fit(data=dated, formula="y ~ x1", did=DiD(time="day"))
-    assert "the change of y from 1999-03-01 to 2004-03-01" in sections.methods()
-    dates = {year: pd.Timestamp(year, 1, 1) for year in YEARS}
-    panel = PANEL.assign(year=PANEL.year.map(dates), first=PANEL["first"].map(dates))
-    found = study(panel)
-    np.testing.assert_allclose(found.params, STUDY.params, rtol=1e-12)
-    assert "begin in 2003-01-01" in found.methods()
-
-
 def test_trends_may_be_parallel_without_covariates():
     means = SIM.assign(dy=SIM.y1 - SIM.y0).groupby("d").dy.mean()
     assert fit(formula="y1 ~ 1").effect == pytest.approx(means[1] - means[0], rel=1e-10)
@@ -168,49 +153,6 @@ def test_effects_in_groups_are_those_of_the_rows_of_the_group():
         np.testing.assert_allclose(
             found.loc[group][["estimate", "std err"]], [alone.effect, alone.bse["ATT"]], rtol=1e-9
         )
-
-
-def test_what_is_said_of_it():
-    res = fit(propensity_loss="calibrated")
-    text = str(res.summary()).replace("\n   ", "")
-    for said in (text, res.methods(), str(res.explain())):
-        assert "parallel trends" in " ".join(said.split())
-    assert "unconfoundedness" not in str(res.explain())
-    for prose in (res.methods(), str(res.explain())):
-        assert "the change from y0 to y1" in " ".join(prose.split()) and "I(y1" not in prose
-    long = fit(data=LONG, formula="np.log(y + 99) ~ x1", did=OF_LONG)
-    assert "the change of np.log(y + 99) since 1999" in long.methods()
-    assert "improved estimator of Sant'Anna and Zhao" in " ".join(text.split())
-    assert any("Sant'Anna" in reference for reference in references(res._record, False, False, False))
-    assert res.glance()["did"].iloc[0] == 'DiD(before="y0")'
-    assert res.estimand == "ATT" and res.model.options.target == "treated"
-    assert pickle.loads(pickle.dumps(res)).model.options.did == DID
-
-
-@pytest.mark.parametrize(("data", "formula", "did"), [
-    (SIM, "y1 ~ x1 + x2", DiD(before="y0", normalize=False)), (LONG, "y ~ x1 + x2", OF_LONG),
-])  # fmt: skip
-def test_the_call_in_the_report_repeats_the_fit(data, formula, did):
-    res = fit(data=data, formula=formula, did=did)
-    names = {"data": data}
-    exec(call_of(res._record), names)
-    np.testing.assert_array_equal(names["res"].params, res.params)
-
-
-def test_the_report_asks_for_parallel_trends(tmp_path, unprinted_plots):
-    res = fit()
-    page = res.report(tmp_path / "a.html", assumptions={"parallel_trends": "Prices moved alike."}).read_text()
-    assert "Prices moved alike." in page and "unconfoundedness" not in page
-    with pytest.raises(OptionError, match="parallel_trends"):
-        res.report(tmp_path / "a.html", assumptions={"unconfoundedness": "All covariates."})
-
-
-def test_estimators_compared_and_pooled():
-    both = cr.compare("y ~ x1 + x2 + x3", LONG, treat="d", did=OF_LONG, n_boot=9, estimators=["AIPW", "IPWRA"])
-    assert both.table.loc["AIPW", "estimate"] == pytest.approx(CASES[0]["result"]["trad"]["att"], rel=1e-10)
-    assert "parallel trends" in " ".join(str(both.summary()).split())
-    assert cr.pool([fit(), fit(data=SIM.assign(x1=SIM.x2**2))]).params["ATT"] > 0
-    assert "ATT" in str(cr.etable([fit(), fit(IPWRA)]))
 
 
 def test_one_of_the_models_may_be_wrong():
@@ -319,18 +261,6 @@ def test_groups_of_cross_sections_are_their_rows():
                     found.loc[str(group)][["estimate", "std err"]], [alone.effect, alone.bse["ATT"]], rtol=1e-9
                 )
     assert np.isfinite(crossed().effects_by("~ x1")).all(axis=None)
-
-
-def test_what_is_said_of_cross_sections(tmp_path, unprinted_plots):
-    res = crossed()
-    for said in (str(res.summary()), res.methods()):
-        assert "113 of 1 in 2015" in " ".join(said.split())
-    assert "change of y from 2015 to 2019" in res.methods() and "same population" in str(res.explain())
-    page = res.report(tmp_path / "a.html", assumptions={"same_population": "Two draws of a register."}).read_text()
-    assert "Two draws of a register." in page
-    names = {"data": CROSS}
-    exec(call_of(res._record), names)
-    np.testing.assert_array_equal(names["res"].params, res.params)
 
 
 def test_what_cross_sections_cannot_have():
@@ -632,16 +562,6 @@ def test_the_mean_of_the_treated_is_that_of_their_changes(estimator):
     assert jackknife == pytest.approx(np.sqrt(29 / 30 * ((again - np.mean(again)) ** 2).sum()), rel=1e-6)
 
 
-def test_few_clusters_are_told_wherever_the_study_is_read(tmp_path, unprinted_plots):
-    with pytest.warns(cr.DesignWarning, match="arm '[01]' has rows in only"):
-        few = study(PANEL.assign(c=PANEL.id % 12), cluster="c")
-    page = few.report(tmp_path / "few.html").read_text()
-    for text in (str(few.summary()), few.methods(), few.summary().as_html(), page):
-        assert "of the 12 clusters" in " ".join(text.split())
-    assert "event_study(..., use_t=True)" in " ".join(str(few.summary()).split())
-    assert "the the" not in page
-
-
 def test_a_summary_has_the_p_values_of_its_intervals():
     table, text = STUDY.effects(), str(STUDY.summary())
     assert "adjusted P" in text
@@ -662,20 +582,6 @@ def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     assert "units are left out of a fit" in " ".join(str(missing.summary()).split())
     again = pickle.loads(pickle.dumps(STUDY))
     pd.testing.assert_frame_equal(again.effects(adjust=None), STUDY.effects(adjust=None))
-
-
-def test_the_report_of_a_study(tmp_path, unprinted_plots):
-    found = study(design=Survey(weights="w", strata="h", psu="c"), controls="not yet")
-    path = found.report(tmp_path / "study.html", assumptions={"parallel_trends": "Shops of one chain."})
-    page = path.read_text()
-    for said in ("Shops of one chain.", "Callaway", "Wald", "Effects on y by exposure"):
-        assert said in page
-    assert "Callaway and Sant'Anna 2021" in found.methods() and "30 first-stage units (c)" in found.methods()
-    names = {"data": PANEL, "causalrisk": cr, "Survey": Survey}
-    exec(found.facts.call, names)
-    pd.testing.assert_series_equal(names["study"].params, found.params)
-    with pytest.raises(OptionError, match="web page"):
-        found.report(tmp_path / "study.pdf")
 
 
 def test_errors_of_a_study_are_in_its_own_words():

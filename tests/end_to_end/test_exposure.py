@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 
 import numpy as np
@@ -13,7 +12,6 @@ import statsmodels.api as sm
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
 from causalrisk.models.estimators import Unadjusted
-from causalrisk.report.page.methods import call_of, methods
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 STATED = (Unadjusted, OutcomeRegression, Hajek, IPWRA)
@@ -184,21 +182,6 @@ def test_the_standard_error_of_a_prediction_is_that_of_the_stacked_equations():
 
 
 @pytest.mark.parametrize("estimator", [*EVERY, JRE])
-def test_the_unit_of_exposure_is_free(estimator):
-    """In months a rate is a twelfth; at the observed exposures nothing changes."""
-    months = DATA.assign(t=12 * DATA.t)
-    stated = estimator in STATED
-    years = fit(estimator, at_exposure=1 if stated else "observed")
-    again = fit(estimator, months, at_exposure=12 if stated else "observed")
-    np.testing.assert_allclose(again.params, years.params, rtol=1e-7)
-    np.testing.assert_allclose(again.bse, years.bse, rtol=1e-6)
-    if stated:
-        np.testing.assert_allclose(fit(estimator, months).params, years.params / 12, rtol=1e-7)
-        ratios = [fit(estimator, effect="ratio", at_exposure=at).effect for at in (1, 7.0)]
-        assert ratios[0] == pytest.approx(ratios[1], rel=1e-9)
-
-
-@pytest.mark.parametrize("estimator", [*EVERY, JRE])
 def test_an_exposure_that_is_the_same_for_all_changes_nothing(estimator):
     alike, without = fit(estimator, DATA.assign(t=2.0), at_exposure="observed"), fit(estimator, exposure=None)
     np.testing.assert_allclose(alike.params, without.params, rtol=1e-7)
@@ -315,24 +298,6 @@ def test_the_truth_is_found():
             assert res.effect_se < 0.25 * truth
 
 
-@pytest.mark.parametrize(("kind", "values"), [("exposure", DATA.t), ("offset", np.log(DATA.t))])
-def test_arrays_series_and_columns_are_the_same(kind, values):
-    options = {"treat": "d", "family": "poisson"}
-    at = {"at_exposure": "observed"} if kind == "exposure" else {}
-    data = DATA.assign(known=values)
-    column = IPWRA.from_formula("y ~ x1 + x2", data, **{kind: "known"}, **at, **options).fit()
-    array = IPWRA.from_formula("y ~ x1 + x2", data, **{kind: values.to_numpy()}, **at, **options).fit()
-    with pytest.warns(cr.DesignWarning, match="was aligned by label"):
-        shuffled = {kind: values.sample(frac=1, random_state=0)}
-        mixed = IPWRA.from_formula("y ~ x1 + x2", data, **shuffled, **at, **options)
-    X = sm.add_constant(DATA[["x1", "x2"]])
-    arrays = IPWRA(DATA.y, X, DATA.d, family="poisson", **{kind: values}, **at)
-    for res in (array, mixed.fit(), arrays.fit()):
-        np.testing.assert_allclose(res.params, column.params, rtol=1e-9)
-    with pytest.raises(cr.DesignError, match=f"have no {kind} '{values.name}'"):
-        arrays.fit().predict(X.to_numpy())
-
-
 def test_a_row_without_exposure_is_left_out_and_counted():
     data = DATA.assign(t=DATA.t.where(DATA.index > 9))
     res = fit(IPWRA, data)
@@ -364,12 +329,6 @@ def test_the_treatment_and_the_outcome_are_no_exposure(name, role):
         fit(offset="x2")
 
 
-def test_one_event_in_every_row_is_not_constant():
-    """The time until it varies: no warning, and a rate."""
-    data = DATA.assign(y=1)
-    np.testing.assert_allclose(fit(IPWRA, data).params.iloc[1:], ByHand(IPWRA, 1.0, data).means, rtol=1e-8)
-
-
 def test_fits_at_different_exposures_are_not_pooled():
     fits = [fit(IPWRA, counts(seed=seed), at_exposure=2) for seed in (1, 2)]
     assert re.search(r"Exposure: +t \(means at 2\)", str(cr.pool(fits).summary()))
@@ -392,41 +351,6 @@ def test_new_data_need_the_exposure_where_means_are_at_the_observed_ones():
         observed.predict(new.assign(t=[1.0, np.nan, 2.0]))
     with pytest.raises(cr.DesignError, match="zero or less"):
         observed.get_prediction(new.assign(t=[1.0, 0.0, 2.0]))
-
-
-def test_what_a_fit_says_of_its_exposure():
-    res = fit(at_exposure=2)
-    assert re.search(r"Exposure: +t \(means at 2\)", str(res.summary()))
-    assert "t (means as observed)" in str(fit(at_exposure="observed").summary())
-    assert "Offset:" in str(fit(exposure=None, offset="x2").summary())
-    assert "constants, poisson (log)" in str(fit(Hajek).summary())
-    row = res.glance().iloc[0]
-    assert (row["offset"], row["at_exposure"]) == ("t", 2.0)
-    others = fit(at_exposure="observed"), fit(exposure=None, offset="x2"), fit(exposure=None)
-    found = pd.concat([other.glance() for other in others])[["offset", "at_exposure"]].to_numpy().tolist()
-    assert found == [["t", "observed"], ["x2", "observed"], [None, None]]
-    text = " ".join(str(res.explain()).split())
-    assert "the mean of y at t = 2 change" in text
-    assert "The outcome models have the logarithm of the exposure t as offset; means are at t = 2." in text
-    crude = [2 * DATA.y[DATA.d == a].sum() / DATA.t[DATA.d == a].sum() for a in (0, 1)]
-    assert f"mean y at t = 2: {crude[0]:.4g}" in text
-    assert "Ask it of each: x1, x2 and t." in text
-    assert "on y at t = 2, over all 300 rows, by" in methods(res._record)
-    assert "a weighted poisson (log) regression of y with a constant beside the offset" in " ".join(
-        str(fit(Hajek).explain()).split()
-    )
-
-
-@pytest.mark.parametrize("options", [{}, {"at_exposure": 2.0}, {"at_exposure": "observed"}])
-def test_the_call_repeats_the_fit_and_files_keep_it(options, tmp_path):
-    res = fit(IPWRA, **options)
-    names = {"data": DATA}
-    exec(call_of(res._record), names)
-    pd.testing.assert_series_equal(names["res"].params, res.params)
-    for again in (pickle.loads(pickle.dumps(res)), cr.load(res.save(tmp_path / "res.pickle"))):
-        assert str(again.summary()) == str(res.summary())
-        pd.testing.assert_frame_equal(again.predict(DATA), res.predict(DATA))
-        assert not again._record.design.offset.flags.writeable
 
 
 def test_compare_has_all_estimators_at_the_observed_exposures():
@@ -464,25 +388,3 @@ def test_weighted_rates_are_standardised_by_time():
     np.testing.assert_allclose(rates.outcome_params.to_numpy().T, hand.beta, rtol=1e-8)
     standardised = [np.average(hand.mean(beta), weights=DATA.t) for beta in hand.beta]
     np.testing.assert_allclose(rates.params.iloc[1:], standardised, rtol=1e-8)
-
-
-@pytest.mark.parametrize("estimator", [IPWRA, JRE])
-def test_every_table_is_as_without_an_exposure_where_it_is_the_same_for_all(estimator):
-    """What is derived from the outcome models has the offset in its means and in their derivatives."""
-    data = DATA.assign(t=2.0)
-    options = {"cov_type": "robust", "n_replicates": 10, "objective": "erm"} if estimator is JRE else {}
-    alike = model(estimator, data, at_exposure="observed").fit(**options)
-    without = model(estimator, exposure=None).fit(**options)
-    calls = {
-        "se_decomposition": (),
-        "sensitivity": (),
-        "sensitivity_bounds": (),
-        "effects_by": (DATA.x1.to_numpy() > 0,),
-    }
-    if estimator is JRE:
-        calls = {"risk_table": (), "penalty_path": ([0.0, 10.0],)}
-    for name, given in calls.items():
-        tables = [getattr(res, name)(*given).select_dtypes("number") for res in (alike, without)]
-        one, other = (table.to_numpy(dtype=float) for table in tables)
-        scale = np.abs(np.where(np.isfinite(other), other, 0)).max()
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7 * scale, err_msg=name)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
-import re
-from html import unescape
-from xml.etree import ElementTree
 
 import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 
 import causalrisk as cr
 from tests.conftest import simulate
@@ -56,40 +52,6 @@ def test_fault_27_builtins_beside_columns_of_their_name(data):
     res = fit(cr.IPWRA, odd, "y ~ I(I**2) + C(C > 0) + Q('Q')")
     assert_same(res, fit(cr.IPWRA, data, "y ~ I(x1**2) + C(x2 > 0) + x3"))
     np.testing.assert_allclose(res.predict(odd[:9]), res.potential_outcomes[:9], rtol=1e-12)
-
-
-def test_fault_27_errors_quote_the_name(data):
-    odd = data.rename(columns={"x1": "Größe m", "x2": "class"})
-    with raises_with(cr.DesignError, "'Grösse m'", "Did you mean 'Größe m'?"):
-        build(cr.JRE, odd, "y ~ Q('Grösse m')")
-    with raises_with(cr.DesignError, "'y ~ class'", "Q('class')"):
-        build(cr.JRE, odd, "y ~ class")
-    odd.loc[3, "Größe m"] = np.inf
-    with raises_with(cr.DesignError, "'Größe m'", "1 infinite"):
-        build(cr.JRE, odd, "y ~ Q('Größe m')")
-
-
-INTERNAL = [("Intercept", "ps"), ("_weight", "weight"), ("_column_0", "_float_0"), ("arm", "weights"), ("y_", "const"),
-            ("propensity", "cluster"), ("index", "estimate")]  # fmt: skip
-
-
-@BOTH
-@pytest.mark.parametrize("names", INTERNAL, ids="+".join)
-def test_fault_28_columns_named_like_internal_ones(data, estimator, names):
-    odd = data.rename(columns={"x1": names[0], "x2": names[1]})
-    res = fit(estimator, odd, f"y ~ {names[0]} + {names[1]}")
-    assert_same(res, clean(estimator, "y ~ x1 + x2"))
-    terms = list(res.outcome_params.index)
-    assert len(set(terms)) == 3 and all(name in term for term, name in zip(terms[1:], names, strict=True))
-
-
-@pytest.mark.parametrize("label", ["net", "ATE", "Intercept", "mean"])
-def test_fault_28_level_named_like_internal_ones(data, label):
-    res = fit(cr.JRE, data, levels={0: label, 1: "other"})
-    base = clean(cr.JRE)
-    assert_same(res, base)
-    assert res.replicate_bias.shape == (300, 3)  # per arm and net
-    np.testing.assert_array_equal(res.replicate_bias.to_numpy(), base.replicate_bias.to_numpy())
 
 
 # --- the caller's objects ----------------------------------------------------------------------------------------
@@ -147,35 +109,6 @@ def test_fault_30_results_do_not_follow_later_changes(data):
         pd.testing.assert_series_equal(model.fit().params, params)
 
 
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
-STORAGE = {
-    "read-only": read_only,
-    "Fortran order": np.asfortranarray,
-    "big-endian": lambda a: a.astype(">f8"),
-    "float32": lambda a: a.astype("float32"),
-    "big-endian float32": lambda a: a.astype(">f4"),
-    "strided": lambda a: np.repeat(np.repeat(a, 2, axis=0), 2, axis=1)[::2, ::2],
-    "reversed twice": lambda a: a[::-1][::-1],
-    "sparse": scipy.sparse.csr_matrix,
-}
-
-
-@BOTH
-@pytest.mark.parametrize("storage", STORAGE)
-def test_fault_31_storage_of_arrays(data, estimator, storage):
-    exact = data.astype("float32").astype(float)  # representable in every storage
-    y, d = exact.y.to_numpy(), exact.d.to_numpy()
-    X = np.column_stack([np.ones(N), exact[["x1", "x2"]]])
-    change = STORAGE[storage]
-    res = finish(estimator(change(y[:, None]) if storage != "sparse" else y, change(X), read_only(d)))
-    assert_same(res, finish(estimator(y, X, d)))
-
-
 @BOTH
 @pytest.mark.parametrize("storage", [">f4", ">f8", "float32", "Sparse[float]"])
 def test_fault_31_storage_of_columns(data, estimator, storage):
@@ -215,12 +148,6 @@ def test_fault_32_formulas_that_cannot_be_used(data, formula, propensity, words)
         build(cr.JRE, data, formula, propensity=propensity)
 
 
-@pytest.mark.parametrize(("formula", "kind"), [(3, "int"), (["y", "x1"], "list"), (None, "NoneType")])
-def test_fault_32_formulas_that_are_no_text(data, formula, kind):
-    with raises_with(TypeError, "outcome formula", kind, '"y ~ x1 + x2"'):
-        build(cr.JRE, data, formula)
-
-
 @pytest.mark.parametrize("formula", ["y ~ 0 + x1", "y ~ x1 - 1", "y ~ -1 + x1"])
 def test_fault_32_no_intercept_is_allowed_and_said(data, formula):
     with pytest.warns(cr.DesignWarning, match="outcome model: no constant"):
@@ -228,12 +155,6 @@ def test_fault_32_no_intercept_is_allowed_and_said(data, formula):
     slopes = [data.y[data.d == a] @ data.x1[data.d == a] / (data.x1[data.d == a] ** 2).sum() for a in (0, 1)]
     assert list(res.outcome_params.index) == ["x1"]
     assert res.effect == pytest.approx((slopes[1] - slopes[0]) * data.x1.mean(), rel=1e-10)
-
-
-def test_fault_32_the_syntax_error_is_chained(data):
-    with pytest.raises(cr.DesignError) as caught:
-        build(cr.JRE, data, "y ~ x1 +")
-    assert caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize("term", ["center(x1)", "standardize(x1)"])
@@ -246,13 +167,6 @@ def test_fault_33_stateful_transforms_keep_their_state(data, estimator, term):
     first = res.start if estimator is cr.JRE else res
     start = base.start if estimator is cr.JRE else base
     np.testing.assert_allclose(first.predict(data[:7]), start.predict(data[:7]), rtol=1e-9)
-
-
-def test_fault_33_splines_code_new_rows_as_in_the_fit(data):
-    res = build(cr.IPWRA, data, "y ~ bs(x1, df=4) + standardize(x2)", propensity="x1").fit()
-    treated = data[data.d == 1]
-    np.testing.assert_allclose(res.predict(treated), res.potential_outcomes[data.d == 1], rtol=1e-12)
-    np.testing.assert_allclose(res.predict(data[10:11], arm=1), res.potential_outcomes["1"][10:11], rtol=1e-12)
 
 
 # --- results -----------------------------------------------------------------------------------------------------
@@ -293,29 +207,6 @@ def test_fault_62_results_survive_copying(estimator, how):
         pd.testing.assert_frame_equal(other.replicate_bias, res.replicate_bias, check_exact=True)
 
 
-@pytest.mark.parametrize("how", COPIES)
-@BOTH
-def test_fault_62_models_survive_copying(data, estimator, how):
-    model = build(estimator, with_group(data), FORMULA, propensity="x1", weights=np.ones(N), weight_type="frequency")
-    other = COPIES[how](model)
-    assert other is not model and other.formula == model.formula == FORMULA
-    assert other.exog_names == model.exog_names and other.endog_names == "y"
-    assert_same(finish(other), finish(model))
-
-
-def test_fault_62_functions_that_cannot_be_pickled(data):
-    """The estimates are kept; new rows are raises_with, naming the function."""
-    square = lambda x: x**2  # noqa: E731, F841
-    formula = "y ~ x1 + square(x2)"
-    res = cr.IPWRA.from_formula(formula, data, treat="d", propensity="x1").fit()
-    assert res.predict(data).shape == (N, 2)
-    other = pickle.loads(pickle.dumps(res))
-    assert_same(other, res)
-    assert str(other.summary()) == str(res.summary())
-    with raises_with(cr.DesignError, "'square'", "pickled", "top level of a module"):
-        other.predict(data)
-
-
 def test_fault_62_a_copy_shares_nothing_that_can_be_changed(data):
     res = fit(cr.IPWRA, data)
     other = copy.deepcopy(res)
@@ -330,78 +221,6 @@ def test_fault_62_errors_survive_pickling(data):
         fit(cr.IPWRA, split)
     other = COPIES["pickle"](caught.value)
     assert str(other) == str(caught.value) and list(other.rows) == list(caught.value.rows)
-
-
-LABELS = {
-    "long": ("x" * 70, "a reference level with a name of more than sixty characters in it"),
-    "not ASCII": ("größe ü", "非吸烟者"),
-    "HTML": ("<HS", "a & b </td><script>"),
-    "LaTeX": ("a_b%$", "#1 ^2 ~3 {4} \\5"),
-    "hyphens": ("-", "--"),
-}
-LATEX = [("\\", r"\textbackslash{}"), ("^", r"\textasciicircum{}"), ("~", r"\textasciitilde{}")]
-
-
-def in_latex(label):
-    """The label with every character that LaTeX reads as a command turned into one that prints."""
-    kept = re.sub(r"[_%$#&{}]", lambda m: "\\" + m[0], label.replace("\\", "\0"))
-    for character, command in [("\0", LATEX[0][1]), *LATEX[1:], ("<", r"\textless{}"), (">", r"\textgreater{}")]:
-        kept = kept.replace(character, command)
-    return kept
-
-
-def parsed(page):
-    """The page as a tree; raises unless it is well-formed, so that no label may have opened a tag."""
-    entity = re.compile(r"&(?!amp;|lt;|gt;|quot;|apos;)(\w+);")
-    return ElementTree.fromstring("<div>" + entity.sub(lambda m: unescape(m[0]), page) + "</div>")
-
-
-@BOTH
-@pytest.mark.parametrize("kind", LABELS)
-def test_fault_63_labels_in_text_html_and_latex(data, estimator, kind):
-    labels = LABELS[kind]
-    res = fit(estimator, data, levels=dict(enumerate(labels)))
-    summary = res.summary()
-    text = summary.as_text()
-    lines = text.splitlines()
-    starts = [i for i, line in enumerate(lines) if line.startswith(("POM[", "ATE  "))]
-    assert [sum(f"POM[{label}]" in lines[i] for i in starts) for label in labels] == [1, 1]
-    numbers = [lines[i + 1] if lines[i].endswith("]") else lines[i] for i in starts]  # a long label has its own line
-    ends = {len(row.encode("utf-16-le")) for row in numbers if row.isascii()} or {0}
-    assert len(ends) == 1  # columns aligned
-    rules = {len(line) for line in text.splitlines() if set(line) in ({"="}, {"-"}) and len(line) > 9}
-    assert len(rules) == 1
-    html = summary.as_html()
-    assert html == res._repr_html_()
-    page = parsed(html)
-    headers = [cell.text for cell in page.iter("th")]
-    assert [headers.count(f"POM[{label}]") for label in labels] == [1, 1]
-    assert not list(page.iter("script"))
-    latex = summary.as_latex()
-    for label in labels:
-        assert re.search(r"POM(\{\[\}|\[)" + re.escape(in_latex(label)), latex), latex
-
-
-@pytest.mark.parametrize("name", ["x" * 90, "größe ü", "<HS & co>", "a_b%$"])
-def test_fault_63_covariates_and_outcomes_of_any_name(data, name):
-    odd = data.rename(columns={"x1": name, "y": f"out {name}"})
-    summary = fit(cr.IPWRA, odd, f"Q({f'out {name}'!r}) ~ Q({name!r}) + x2").summary(coefficients=True)
-    assert summary.as_text().count(f"Q({name!r})") >= 3  # both arms and the propensity
-    page = parsed(summary.as_html())
-    assert [cell.text for cell in page.iter("th")].count(f"Q({name!r})") == 3
-    assert re.search(re.escape(in_latex(name)), summary.as_latex())
-
-
-@pytest.mark.parametrize("lost", ["an arm", "all rows"])
-@BOTH
-def test_fault_63_nan_standard_errors(data, estimator, lost):
-    resamples = np.column_stack([np.ones(N), np.where(data.d == 0, 1.0 * (lost == "an arm"), 0.0)])
-    options = {"n_replicates": 300} if estimator is cr.JRE else {"cov_type": "bootstrap"}
-    with pytest.warns(cr.ResampleWarning, match="1 of 2 resamples"):
-        res = build(estimator, data).fit(resamples=resamples, max_failed=0.5, **options)
-    assert res.bse.isna().all() and np.isfinite(res.params).all() and res.pvalues.isna().all()
-    summary = res.summary()
-    assert all("nan" in text for text in (summary.as_text(), summary.as_html(), summary.as_latex(), repr(res)))
 
 
 @BOTH
@@ -423,52 +242,12 @@ def test_fault_65_alpha_is_used(data):
 
 # --- options -----------------------------------------------------------------------------------------------------
 
-OF_THE_MODEL = {
-    "wieghts": "weights=", "propensty": "propensity=", "trat": "treat=", "target_": "target=",
-    "cov_type": "fit(cov_type=", "n_boot": "fit(n_boot=", "rng": "fit(rng=",
-}  # fmt: skip
-OF_FIT = {"covtype": "cov_type=", "n_job": "n_jobs="}
-
-
-@BOTH
-@pytest.mark.parametrize("name", OF_THE_MODEL)
-def test_fault_67_unknown_option_of_a_model(data, estimator, name):
-    with raises_with(TypeError, f"{estimator.__name__}.from_formula", f"unknown option {name!r}", OF_THE_MODEL[name]):
-        build(estimator, data, **{name: 1})
-    with raises_with(TypeError, estimator.__name__, f"unknown option {name!r}", OF_THE_MODEL[name].strip("=")):
-        estimator(data.y, data[["x1"]].assign(one=1.0), data.d, **{name: 1})
-
-
-@BOTH
-@pytest.mark.parametrize("name", OF_FIT)
-def test_fault_67_unknown_option_of_fit(data, estimator, name):
-    with raises_with(TypeError, f"{estimator.__name__}.fit", f"unknown option {name!r}", OF_FIT[name]):
-        build(estimator, data).fit(**{name: 1})
-
-
-def test_fault_67_options_that_resemble_nothing_are_answered_with_the_list(data):
-    with raises_with(TypeError, "'zzz'", "n_boot", "n_replicates", "penalty"):
-        build(cr.JRE, data).fit(zzz=1)
-
 
 @pytest.mark.parametrize("estimator", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
 @pytest.mark.parametrize("name", ["n_replicates", "penalty", "objective", "anchor", "replicates", "method"])
 def test_fault_67_options_of_jre_elsewhere(data, estimator, name):
     with raises_with(TypeError, f"{estimator.__name__}.fit", repr(name), "JRE", f"fit({name}="):
         build(estimator, data).fit(**{name: 1})
-
-
-@pytest.mark.parametrize("name", ["propensity_lnk", "n_fold", "zzz"])
-def test_fault_67_unknown_option_of_with_options(data, name):
-    with raises_with(TypeError, "with_options", repr(name), "propensity_link" if "lnk" in name else "n_folds"):
-        build(cr.JRE, data).with_options(**{name: 1})
-
-
-def test_fault_67_positional_options(data):
-    with pytest.raises(TypeError, match="positional"):
-        build(cr.JRE, data).fit("HC1")
-    with pytest.raises(TypeError, match="'treat'"):
-        cr.JRE.from_formula("y ~ x1", data)
 
 
 def test_fault_70_variables_named_like_builtins_of_the_formula_language(data):
@@ -480,12 +259,6 @@ def test_fault_70_variables_named_like_builtins_of_the_formula_language(data):
     y, d, x1, x2, g = (grouped[name] for name in ("y", "d", "x1", "x2", "g"))  # noqa: RUF059
     C = I = Q = np.arange(N)  # noqa: E741, F841
     assert_same(cr.IPWRA.from_formula("y ~ C(g) + I(x1**2) + Q('x2')", treat="d").fit(), base)
-
-
-def test_fault_70_data_in_a_variable_of_such_a_name(data):
-    C, I = data.x1, data.x2.to_numpy()  # noqa: E741, F841
-    res = cr.JRE.from_formula("y ~ C + I(C**2) + I", data, treat="d").fit(**QUICK)
-    assert_same(res, fit(cr.JRE, data, "y ~ x1 + I(x1**2) + x2"))
 
 
 @pytest.mark.parametrize(
@@ -505,11 +278,6 @@ def test_fault_71_power_without_i(data, formula, propensity, model, term):
     assert f"I({term})" in " ".join(str(res.summary()).split())
     meant = {"formula": formula.replace(term, base), "propensity": propensity.replace(term, base)}
     assert_same(res, fit(cr.IPWRA, data, **meant))
-
-
-def test_fault_71_interactions_are_not_warned_of(data):
-    for formula in ("y ~ (x1 + x2)**2", "y ~ x1 + I(x1**2)"):
-        assert "x1" in fit(cr.IPWRA, data, formula).outcome_params.index
 
 
 @BOTH
@@ -552,14 +320,6 @@ def test_fault_72_clusters_of_copies_have_the_errors_of_the_rows_once(data, esti
     assert "cluster" in str(res.summary())
     rows = build(cr.IPWRA, copies).fit()
     assert rows.effect_se == pytest.approx(fit(cr.IPWRA, data).effect_se / 5**0.5, rel=1e-8)
-
-
-def test_fault_72_clusters_are_resampled_whole(data):
-    copies = pd.concat([data.assign(g=np.arange(N))] * 5, ignore_index=True)
-    res = build(cr.IPWRA, copies, cluster="g").fit(cov_type="bootstrap", n_boot=200)
-    base = build(cr.IPWRA, data).fit(cov_type="bootstrap", n_boot=200)
-    assert res.effect_se == pytest.approx(base.effect_se, rel=0.25)  # by rows it would be less than half
-    assert "cluster" in str(res.summary())
 
 
 GIVEN = {"resamples": np.random.default_rng(0).multinomial(N, np.full(N, 1 / N), size=20).T}

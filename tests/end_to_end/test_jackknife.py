@@ -12,7 +12,6 @@ from scipy import stats
 import causalrisk as cr
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.inference.covariance import leave_one_out, refitter_of
-from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE, RHS, simulate
 
 CASES = {case["id"]: case for case in json.loads((REFERENCE / "smallsample_inference.json").read_text())["cases"]}
@@ -187,23 +186,6 @@ def test_refused(cluster, options, typed):
         cr.IPWRA.from_formula(f"y ~ {RHS}", data, treat="d", cluster=cluster).fit(**options)
 
 
-def test_where_it_shows(tmp_path):
-    data = simulate(80, strength=0.4).assign(g=np.arange(80) // 4)
-    res = cr.IPWRA.from_formula(f"y ~ {RHS}", data, treat="d").fit(cov_type="HC3")
-    clustered = cr.JRE.from_formula(f"y ~ {RHS}", data, treat="d", cluster="g").fit(cov_type="CR3", n_replicates=30)
-    assert "jackknife" in str(res.summary()) and "jackknife (cluster)" in str(clustered.summary())
-    assert res.glance().std_errors.iloc[0] == "jackknife"
-    assert "without each row" in str(res.explain()) and "without each cluster of g" in str(clustered.explain())
-    assert "Efron and Stein 1981" in str(res.methods()) and "cov_type='jackknife'" in call_of(res._record)
-    assert "jackknife" in str(cr.etable([res]))
-    test = res.t_test("ATE = 0")
-    assert float(np.squeeze(test.sd)) == pytest.approx(res.effect_se, rel=1e-12)
-    log = res.nlcom("exp(ATE)")
-    assert float(log.sd[0]) == pytest.approx(np.exp(res.effect) * res.effect_se, rel=1e-6)
-    res.save(tmp_path / "fit.pickle")
-    pd.testing.assert_series_equal(cr.load(tmp_path / "fit.pickle").bse, res.bse)
-
-
 @pytest.mark.filterwarnings("ignore::causalrisk.errors.CausalRiskWarning")
 @pytest.mark.parametrize("kind", [cr.AIPW, cr.JRE])
 def test_learners_keep_their_predictions(kind):
@@ -245,7 +227,7 @@ def test_groups_of_jre_are_redone_too():
     sample, block, left_out = record.sample, record.estimate.block, []
     out = 1.0 - (sample.order[:, None] == np.arange(90))
     inside, Z = np.stack([groups == "high", groups == "low"])[:, sample.order], sample.Z.columns
-    for s, values in zip(out.T, refitter_of(record).refit(out, 0).values.T, strict=True):
+    for s, values in zip(out.T, refitter_of(record).refit(out).values.T, strict=True):
         fitted = values[block("theta")].reshape(record.estimate.theta.shape) @ sample.X.columns.T
         e = 1 / (1 + np.exp(-Z @ values[block("gamma")]))
         own = np.where(sample.arm == 1, (sample.y - fitted[1]) / e, -(sample.y - fitted[0]) / (1 - e))

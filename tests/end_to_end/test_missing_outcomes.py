@@ -6,7 +6,6 @@ The numbers of R are in `tests/reference/missing_outcome.json`: R 4.5.0, the equ
 from __future__ import annotations
 
 import json
-import pickle
 
 import numpy as np
 import pandas as pd
@@ -26,9 +25,7 @@ from causalrisk import (
     SeparationError,
     Survey,
     UnavailableError,
-    compare,
 )
-from causalrisk.report.page.methods import call_of
 from tests.conftest import REFERENCE, in_blocks
 from tests.studies.study_missing import FLAT, LOGIT, RIGHT, WRONG, rows
 
@@ -284,35 +281,6 @@ def test_a_classifier_leaves_the_coefficients_of_the_other_models(observed):
     beside = logit.propensity_params.index[3:]
     np.testing.assert_allclose(own.propensity_params, logit.propensity_params[beside], rtol=1e-8)
     np.testing.assert_allclose(own.propensity_bse, logit.propensity_bse[beside], rtol=1e-6)
-
-
-def test_what_is_said_of_the_rows_without_an_outcome(tmp_path, unprinted_plots):
-    res = model(AIPW).fit()
-    (line,) = res.sample_ledger.itertuples(index=False)
-    assert tuple(line) == ("observed", "y", 88, 0) and res.glance().n_without_outcome[0] == 88 and res.nobs == 300
-    for text in (str(res.summary()), res.methods(), str(res.explain())):
-        text = " ".join(text.split())
-        assert "88" in text and "(x1 + x2) * d" in text and "nan" not in text
-    assert "weighted for, not dropped" in " ".join(str(res.summary()).split())
-    assert "Robins, Rotnitzky and Zhao" in res.methods()
-    assert list(res.propensity_params.index[3:5]) == ["observed: Intercept", "observed: d[T.1]"]
-    assert f"observed={BY_ARM!r}" in call_of(res._record)
-    regression = model(OutcomeRegression).fit()
-    assert "kept, not dropped" in " ".join(str(regression.summary()).split())
-    together = compare("y ~ x1 + x2", ROWS, treat="d", observed=BY_ARM, estimators=["IPWRA", "AIPW"], n_boot=9)
-    assert "88 rows without an outcome" in " ".join(str(together.summary()).split())
-    again = pickle.loads(pickle.dumps(res))
-    assert str(again.summary()) == str(res.summary()) and "88 (29.3%)" in str(res.summary())
-    res.report(tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text()
-    assert 'id="missing"' in page and "Observed and all" in page and "arm 1:" in page
-
-
-def test_dropped_outcomes_are_told_of_the_option():
-    res = IPWRA.from_formula("y ~ x1 + x2", ROWS, treat="d").fit()
-    assert "observed=" in str(res.summary()) and res.nobs == 212
-    missing = IPWRA.from_formula("y ~ x1", ROWS[ROWS.y.notna()].assign(x1=lambda d: d.x1.where(d.index > 5)), treat="d")
-    assert "observed=" not in str(missing.fit().summary())
 
 
 def test_an_arm_without_outcomes_is_told():

@@ -169,7 +169,7 @@ def test_jre_reference_by_qr(jre_model, name, setting):
     sample = record.sample
     shifted = ShiftedLogitReplicates.of(record.weight_fit, record.joint.replicates)
     refit = refitter_of(record, replicates=shifted)
-    values = refit.refit(np.ones((sample.n, 1)), 0).values[:, 0]
+    values = refit.refit(np.ones((sample.n, 1))).values[:, 0]
     assert values[0] == pytest.approx(float(setting["effect"]), rel=1e-8)
     np.testing.assert_allclose(values, record.estimate.values, rtol=1e-7, atol=1e-8 * np.abs(record.sample.y).max())
 

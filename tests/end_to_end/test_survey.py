@@ -265,11 +265,6 @@ def test_a_pattern_does_not_mean_the_weights_themselves():
     assert len(other.design.replication.scales) == 9
 
 
-def test_the_design_takes_no_argument_by_its_place():
-    with pytest.raises(TypeError):
-        Survey("pw", "stratum")
-
-
 BAD = {
     "a unit in two strata": (STRATA | {"nest": False}, TWO, "nest=True"),
     "fpc below the sample": (STRATA, TWO.assign(fpc=1.5), "first-stage units in the population"),
@@ -297,15 +292,6 @@ def test_an_arm_that_a_subpopulation_empties_is_named():
         model(subpop=TWO.d == 1)
 
 
-@pytest.mark.parametrize(("options", "typed"), [
-    ({"weights": "pw", "weight_type": "probability"}, "Survey(weights=...)"), ({"cluster": "psu"}, "Survey(psu=...)"),
-])  # fmt: skip
-def test_what_the_design_says_is_not_said_again(options, typed):
-    with pytest.raises(OptionError) as caught:
-        model(**options)
-    assert typed in str(caught.value)
-
-
 @pytest.mark.parametrize("options", [
     {"cov_type": "robust"}, {"bootstrap": "pairs"}, {"small_sample": True}, {"resamples": np.ones((len(TWO), 5))},
 ])  # fmt: skip
@@ -314,41 +300,11 @@ def test_errors_that_know_nothing_of_the_design_are_refused(options):
         model().fit(**options)
 
 
-def test_lonely_units_are_no_matter_of_resamples():
-    data = pd.read_csv(REFERENCE / "survey_lonely.csv")
-    survey = {"weights": "pw", "strata": "stratum", "psu": "psu", "nest": True}
-    with pytest.raises(OptionError, match="certainty"):
-        model(data=data, survey=survey | {"lonely": "adjust"}).fit(n_boot=10)
-    assert model(data=data, survey=survey | {"lonely": "remove"}).fit(n_boot=10).bse.gt(0).all()
-
-
 def test_table_one_takes_the_weights_and_the_subpopulation_of_a_design():
     told = cr.table_one(["x1", "x2"], TWO, by="d", design=Survey(**STRATA), subpop="dom")
     rows = TWO[TWO.dom == 1]
     wanted = cr.table_one(["x1", "x2"], rows, by="d", weights="pw", weight_type="probability")
     pd.testing.assert_frame_equal(told.frame, wanted.frame, rtol=1e-12)
-
-
-@pytest.mark.usefixtures("unprinted_plots")
-@pytest.mark.parametrize("estimator", [AIPW, JRE])
-@pytest.mark.parametrize("replicated", [False, True])
-def test_a_report_of_a_survey_has_every_part(estimator, replicated, tmp_path):
-    data, survey = TWO, STRATA
-    if replicated:
-        data = TWO.join(pd.read_csv(REFERENCE / "survey_twopsu_repweights.csv").filter(like="BRR"))
-        survey = {"weights": "pw", "replicate_weights": "BRR_*", "replicate_type": "BRR"}
-    res = model(estimator, data, survey).fit()
-    page = res.report(tmp_path / "report.html").read_text("utf-8")
-    assert "Not available" not in page
-    assert "Survey(weights=" in page
-    assert res.trim_curve([0, 0.05])["std err"].gt(0).all()
-
-
-def test_a_census_is_told():
-    for data in (TWO.assign(fpc=2), cr.scan([TWO.assign(fpc=2)])):
-        with pytest.warns(cr.DesignWarning, match="no sampling error"):
-            made = model(data=data)
-        assert (made.fit().bse == 0).all()
 
 
 def test_a_subpopulation_by_a_condition_as_text():

@@ -141,15 +141,6 @@ def test_membership_of_a_narrow_frame(cattaneo, below):
     np.testing.assert_allclose(score / sample.n, 0, atol=1e-10)
 
 
-@pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
-def test_a_membership_model_that_stops_early_is_named(cattaneo, monkeypatch):
-    monkeypatch.setattr(newton, "MAX_ITERATIONS", 10)
-    frame, formula = cattaneo[cattaneo.mage < 18], "mage + I(mage**2)"
-    model = cr.IPWRA.from_formula(f"bweight ~ {formula}", cattaneo, treat="mbsmoke", target=frame)
-    with pytest.warns(cr.ConvergenceWarning, match=r"propensity model \(logit\) or of the membership model"):
-        assert not model.fit().converged
-
-
 @pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_transported_effects_are_near_the_truth(model):
     """The effect is x1, whose mean is 0 in the sample and 0.5 in the target."""
@@ -189,14 +180,6 @@ def test_matching_weights_as_a_function_of_the_score(model):
     same = fitted(model, frame, target=lambda e: e * (1 - e))
     np.testing.assert_allclose(same.params, overlap.params, rtol=1e-9)
     np.testing.assert_allclose(same.bse, overlap.bse, rtol=1e-6)
-
-
-def test_swapped_arms_swap_att_and_atc():
-    frame = simulate(300)
-    att = fitted(cr.JRE, frame, target="treated")
-    atc = fitted(cr.JRE, frame.assign(d=1 - frame.d), target="control")
-    assert att.effect == pytest.approx(-atc.effect, rel=1e-9)
-    assert att.effect_se == pytest.approx(atc.effect_se, rel=1e-6)
 
 
 # --- several arms ------------------------------------------------------------------------------------------------
@@ -269,31 +252,6 @@ def test_joint_effects_of_several_arms_do_not_depend_on_the_reference(target):
     assert -other.params.iloc[0] == pytest.approx(first.params.iloc[1], rel=1e-8)
     assert other.bse.iloc[0] == pytest.approx(first.bse.iloc[1], rel=1e-6)
     assert first.expected_ate_risk == pytest.approx(other.expected_ate_risk, rel=1e-6)
-
-
-@pytest.mark.parametrize("coding", ["text", "category", "integer", "labels"])
-def test_codings_of_several_levels_agree(coding):
-    frame = random_arms(300)
-    numbers = frame.arm.map({"a": 0, "b": 1, "c": 2})
-    values = {
-        "text": (frame.arm, {"reference": "a"}),
-        "category": (pd.Categorical(frame.arm, ["a", "b", "c"]), {"reference": "a"}),
-        "integer": (numbers, {"reference": 0}),
-        "labels": (numbers + 5, {"reference": 5, "levels": {5: "a", 6: "b", 7: "c"}}),
-    }
-    values, options = values[coding]
-    res = fitted(cr.AIPW, frame.assign(arm=values), treat="arm", **options)
-    plain = fitted(cr.AIPW, frame, treat="arm", reference="a")
-    np.testing.assert_allclose(res.params, plain.params, rtol=1e-12)
-    assert ("POM[b]" if coding != "integer" else "POM[1]") in res.params.index
-    assert repr(res).startswith("AIPW: ATE[")
-
-
-def test_what_several_arms_do_not_have():
-    frame = random_arms(200)
-    for options in ({"target": "treated"}, {"target": lambda e: e}, {"propensity_link": "probit"}):
-        with pytest.raises(cr.OptionError, match=rf"{next(iter(options))}=.*is for two arms; here are 3"):
-            fitted(cr.IPWRA, frame, treat="arm", reference="a", **options)
 
 
 # --- scores from elsewhere ---------------------------------------------------------------------------------------
@@ -422,25 +380,10 @@ def test_folds_keep_clusters_together():
     assert sorted(len(firms) for firms in seen) == [15, 15, 15, 15]
 
 
-def test_what_is_nearly_a_classifier():
-    frame = simulate(100)
-    with pytest.raises(cr.OptionError, match=r"Frequencies is a class[^$]*propensity_score=Frequencies\(\)"):
-        fitted(cr.IPWRA, frame, propensity_score=Frequencies)
-    with pytest.raises(cr.OptionError, match=r"OLS, which has no predict_proba[^$]*LogisticRegression"):
-        fitted(cr.IPWRA, frame, propensity_score=sm.OLS(frame.y, frame.x1))
-
-
 def test_rows_are_trimmed_by_scores_that_are_not_clipped():
     frame = simulate(400, strength=2)
     both = fitted(cr.IPWRA, frame, trim=(0.1, 0.9), clip=(0.2, 0.8))
     assert both.nobs == fitted(cr.IPWRA, frame, trim=(0.1, 0.9)).nobs < 400
-
-
-def test_weights_and_a_target_frame_are_told():
-    frame = simulate(200).assign(w=1.5)
-    res = fitted(cr.IPWRA, frame, target=simulate(50), weights="w", weight_type="probability")
-    text = " ".join(str(res.summary()).split())
-    assert "The rows of the target frame count alike" in text and "the 50 rows of the target frame." in text
 
 
 def test_a_classifier_that_is_certain_is_refused_unless_clipped():
@@ -512,11 +455,6 @@ def test_clipping_is_counted_and_changes_the_weights(model):
     np.testing.assert_allclose(res.importance_weights, expected, rtol=1e-9)
     assert f"{int(((e < 0.1) | (e > 0.9)).sum())} to [0.1, 0.9]" in str(res.summary())
     assert res.estimand == "ATE"
-
-
-def test_trimming_too_much_says_so():
-    with pytest.raises(cr.DesignError, match=r"trimming[^$]*Trim less"):
-        fitted(cr.IPWRA, simulate(300), trim=(0.499, 0.501))
 
 
 # --- effects on other scales -------------------------------------------------------------------------------------
@@ -636,30 +574,6 @@ def test_least_squares_is_for_linear_models():
         model.fit(method="least_squares", n_boot=20)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"family": "binomal"}, "family='binomal' is not known.*family='binomial'"),
-        ({"family": "binomial", "link": "log"}, "link='log' does not go with family='binomial'.*'logit'"),
-        ({"family": "negativebinomial"}, r"does not say its alpha.*NegativeBinomial\(alpha=1.0\)"),
-        ({"family": "tweedie"}, r"does not say its var_power.*Tweedie\(var_power=1.5\)"),
-        ({"target": "treatd"}, "target='treatd' is not known.*target=\"treated\""),
-        ({"target": 3}, "target is of type int"),
-        ({"trim": 0.1}, r"trim=0.1; expected limits.*trim=\(0.1, 0.9\)"),
-        ({"clip": (0.9, 0.1)}, r"clip=\(0.9, 0.1\); expected limits.*clip=\(0.01, 0.99\)"),
-        ({"trim": "crmp"}, r"trim='crmp'.*'crump', 'separated'"),
-        ({"effect": "rate"}, "effect='rate' is not known.*'ratio'"),
-        ({"trim": "crumb"}, "trim='crump'"),
-        ({"trim": (0.1, 0.9), "target": simulate(20)}, "Leave trim= out"),
-        ({"propensity_loss": "calibrated", "target": "overlap"}, "propensity_loss"),
-        ({"propensity_loss": "calibrated", "propensity_link": "probit"}, "propensity_link"),
-    ],
-)
-def test_options_that_are_not_known(options, words):
-    with pytest.raises(cr.OptionError, match=f"(?s){words}"):
-        fitted(cr.IPWRA, simulate(200), **options)
-
-
 def test_outcomes_a_family_does_not_know():
     frame = simulate(200)
     with pytest.raises(
@@ -681,13 +595,6 @@ def test_fault_42_zero_variance_outcome_in_every_family():
         res = fitted(cr.IPWRA, frame, effect="ratio")
     assert (res.effect, res.effect_se) == (1.0, 0.0)
     assert np.isnan(res.tvalues.iloc[0])
-
-
-def test_fault_43_constant_covariate_in_a_nonlinear_model():
-    frame = simulate(300).assign(y=lambda f: (f.y > 1).astype(int), k=3.0)
-    with pytest.warns(cr.DesignWarning, match="k"):
-        res = cr.IPWRA.from_formula(f"y ~ {RHS} + k", frame, treat="d", family="binomial").fit()
-    np.testing.assert_allclose(res.params, fitted(cr.IPWRA, frame, family="binomial").params, rtol=1e-8)
 
 
 def test_fault_46_a_linear_model_may_leave_the_unit_interval_a_logit_does_not():
@@ -725,15 +632,6 @@ def test_fault_48_weights_with_a_target_and_a_family():
         fitted(cr.IPWRA, frame.assign(w=-frame.w), weights="w", weight_type="frequency", **options)
 
 
-def test_a_frame_unlike_the_sample_is_refused():
-    frame = simulate(200)
-    far = frame.head(50).assign(x1=lambda f: f.x1 + np.where(f.index < 49, 100, -100))  # one row is on the other side
-    with pytest.raises(cr.SeparationError, match="target frame"):
-        fitted(cr.IPWRA, frame, target=frame.head(50).assign(x1=frame.x1 + 100))
-    with pytest.raises(cr.SeparationError, match="target frame"):
-        fitted(cr.IPWRA, frame, target=far.head(49))
-
-
 def test_classifiers_that_cannot_be_fitted_are_refused():
     neighbors = pytest.importorskip("sklearn.neighbors")
     options = {"propensity_score": neighbors.KNeighborsClassifier()}  # takes no weights
@@ -751,7 +649,3 @@ def test_an_outcome_model_that_stops_early_is_not_called_separated(monkeypatch):
     monkeypatch.setattr(newton, "MAX_ITERATIONS", 2)
     with pytest.warns(cr.ConvergenceWarning, match="outcome model"):
         assert not model.fit().converged
-
-
-def test_scores_that_are_not_clipped():
-    assert not fitted(cr.IPWRA, simulate(200))._record.weight_fit.clipped.any()

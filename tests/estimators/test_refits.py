@@ -90,7 +90,7 @@ def test_influence_functions_with_an_offset(outcome, offset, target):
 def test_separable_replicates_equal_the_general_path(criterion, model, target, family):
     parts = problem(family=family, model=model, target=target)
     draws = multiplicities(parts.sample.n, 6, 9)
-    separable, general = (parts.joint(criterion, dense=dense)[2].refit(draws, 0) for dense in (False, True))
+    separable, general = (parts.joint(criterion, dense=dense)[2].refit(draws) for dense in (False, True))
     np.testing.assert_allclose(separable.values, general.values, rtol=1e-7, atol=1e-9)
 
 
@@ -127,7 +127,7 @@ def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family,
     sample, fit, scale = parts.sample, parts.fit, parts.scale
     _, _, refit = parts.joint(criterion)
     draws = multiplicities(sample.n, 3, 4)
-    values = refit.refit(draws, 0).values
+    values = refit.refit(draws).values
     spread = 0.5 if criterion.full_risk else 1.0
     states = parts.replicates(spread=spread).gamma - fit.gamma[:, None]
     for j in range(3):
@@ -150,13 +150,13 @@ def test_failed_resamples_are_recorded_and_leave_the_others_alone():
     empty = good * (sample.arm == 0)[:, None]
     few = np.zeros((60, 1))
     few[[sample.slices[0].start, sample.slices[1].start]] = 30
-    values = refit.refit(np.column_stack([good, empty, few]), 0)
+    values = refit.refit(np.column_stack([good, empty, few]))
     assert values.failures[:2].tolist() == [Failure.OK, Failure.EMPTY_ARM]
     assert values.failures[2] != Failure.OK
     assert np.isnan(values.values[:, 1:]).all()
-    np.testing.assert_allclose(values.values[:, 0], refit.refit(good, 0).values[:, 0], rtol=1e-10)
+    np.testing.assert_allclose(values.values[:, 0], refit.refit(good).values[:, 0], rtol=1e-10)
     _, separate = parts.separate(IPWRA)
-    assert separate.refit(np.column_stack([good, empty]), 0).failures.tolist() == [Failure.OK, Failure.EMPTY_ARM]
+    assert separate.refit(np.column_stack([good, empty])).failures.tolist() == [Failure.OK, Failure.EMPTY_ARM]
 
 
 def test_singular_outcome_design_is_a_reason():
@@ -164,7 +164,7 @@ def test_singular_outcome_design_is_a_reason():
     weights = np.ones((80, 1))
     weights[parts.sample.slices[1].start + 2 : parts.sample.slices[1].stop] = 0
     _, refit = parts.separate(OUTCOME_REGRESSION)
-    assert refit.refit(weights, 0).failures.tolist() == [Failure.SINGULAR_OUTCOME]
+    assert refit.refit(weights).failures.tolist() == [Failure.SINGULAR_OUTCOME]
 
 
 def test_an_effect_that_does_not_exist_is_a_reason():
@@ -172,7 +172,7 @@ def test_an_effect_that_does_not_exist_is_a_reason():
     parts = problem(family="binomial", effect="odds_ratio", n=120)
     _, refit = parts.separate(HAJEK)
     none = np.where((parts.sample.arm == 1) & (parts.sample.y == 1), 0.0, 1.0)[:, None]
-    assert refit.refit(none, 0).failures.tolist() == [Failure.NO_EFFECT]
+    assert refit.refit(none).failures.tolist() == [Failure.NO_EFFECT]
 
 
 def test_outcomes_without_a_finite_fit_are_reasons():
@@ -182,5 +182,5 @@ def test_outcomes_without_a_finite_fit_are_reasons():
     above = sample.X.columns[:, 1] > 0
     separated = np.where((sample.arm == 1) & (above != (sample.y == 1)), 0.0, 1.0)
     _, refit = parts.separate(OUTCOME_REGRESSION)
-    reasons = refit.refit(np.column_stack([np.ones(200), all_zero, separated]), 0).failures.tolist()
+    reasons = refit.refit(np.column_stack([np.ones(200), all_zero, separated])).failures.tolist()
     assert reasons == [Failure.OK, Failure.OUTCOME_SEPARATION, Failure.OUTCOME_SEPARATION]

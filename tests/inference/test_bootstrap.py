@@ -176,7 +176,7 @@ def test_distribution_leaves_failures_out():
 
 
 class Sums:
-    def refit(self, counts, first, fits=None):
+    def refit(self, counts, fits=None):
         return Refits(counts.sum(axis=0)[None], np.zeros(counts.shape[1], dtype=np.int8))
 
 
@@ -241,7 +241,7 @@ def test_jre_of_many_rows_keeps_nothing_but_multiplicities(monkeypatch, family, 
     def refitted():
         refitter = refitter_of(record)
         tracemalloc.start()
-        values = refitter.refit(counts, 0).values
+        values = refitter.refit(counts).values
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return refitter.arrays, most, values

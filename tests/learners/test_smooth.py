@@ -346,5 +346,5 @@ def test_what_cannot_be_fitted_is_refused():
         Smooth(BINOMIAL).fit(X, 2 * np.abs(y))
     with pytest.raises(DesignError):
         Smooth().fit(X, y).predict(X[:, 1:])
-    with pytest.raises(OptionError, match="Type  weight_type='frequency'"):
+    with pytest.raises(OptionError, match="weight_type"):
         Smooth(weight_type="frequencies")

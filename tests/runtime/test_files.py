@@ -6,9 +6,6 @@ import errno
 import os
 import resource
 import stat
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,6 @@ from causalrisk.runtime.system import write_whole
 from tests.conftest import simulate
 
 ROOT = Path(__file__).parents[2]
-NOBODY = 65534
 CALL = ["y ~ x1 + x2", "--treat", "d", "--estimator", "IPWRA"]
 
 
@@ -33,13 +29,6 @@ def csv(tmp_path):
     path = tmp_path / "data.csv"
     simulate(150).to_csv(path, index=False)
     return path
-
-
-def run(code, **options):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, **options
-    )
 
 
 def test_a_file_is_there_whole_with_the_permissions_of_a_new_one(tmp_path):
@@ -79,98 +68,12 @@ def test_a_report_that_does_not_fit_the_disk_ruined_the_one_before(res, tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-@pytest.mark.skipif(not os.path.ismount("/dev/shm") or os.geteuid() != 0, reason="mounts a small disk")
-def test_a_full_disk(res, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("may not mount")
-    try:
-        good = write_whole(disk / "report.html", "good" * 1000)
-        with pytest.raises(OSError, match="No space left") as caught:
-            res.report(good)
-        assert caught.value.filename == str(good)
-        assert good.read_text() == "good" * 1000
-        assert [p.name for p in disk.iterdir()] == ["report.html"]
-    finally:
-        subprocess.run(["umount", disk], check=True)
-
-
-def test_a_read_only_folder(res, csv, tmp_path):
-    """As somebody without the right to write, and never as root, who may write everywhere."""
-    folder = tmp_path / "closed"
-    folder.mkdir()
-    (folder / "report.html").write_text("old")
-    for path in (tmp_path, *tmp_path.parents):
-        if os.geteuid() == 0 and path.stat().st_uid == 0 and str(path).startswith("/tmp/"):
-            path.chmod(path.stat().st_mode | 0o055)
-    folder.chmod(0o555)
-    code = (
-        "import contextlib, io, os, causalrisk.errors\n"
-        "causalrisk.errors.words('instead', 'fit')\n"
-        "from causalrisk.cli import main\n"
-        "from causalrisk.runtime.system import write_whole\n"
-        "from causalrisk.simulation import run_study\n"
-        f"call = ['fit', {str(csv)!r}, *{CALL!r}]\n"
-        "with contextlib.redirect_stdout(io.StringIO()):\n"
-        "    main(call)\n"  # imports all of it while it may read where Python lies
-        f"os.geteuid() or os.setuid({NOBODY})\n"
-        f"folder = {str(folder)!r}\n"
-        "for write in (\n"
-        "    lambda: write_whole(f'{folder}/report.html', 'new'),\n"
-        "    lambda: run_study('strong', n=100, n_sims=2, estimators='IPWRA', path=f'{folder}/study'),\n"
-        "):\n"
-        "    try:\n        write()\n"
-        "    except PermissionError as error:\n        print(error.filename)\n"
-        "print(main([*call, '-o', f'{folder}/report.html']))\n"
-    )
-    done = run(code)
-    assert done.stdout.split() == [f"{folder}/report.html", f"{folder}/study", "2"], done.stderr
-    assert "Permission denied" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [(p.name, p.read_text()) for p in folder.iterdir()] == [("report.html", "old")]
-    folder.chmod(0o755)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_output_to_a_full_device_was_a_traceback(csv):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "causalrisk", "fit", csv, *CALL], stdout=full, stderr=subprocess.PIPE, text=True,
-            env=environment,
-        )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr == "causalrisk: the output was not written whole: No space left on device.\n"
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_devices_are_written_as_they_are(res, csv, capsys):
     with pytest.raises(OSError, match="No space left"):
         write_whole("/dev/full", "x" * 100_000)
     assert not [p for p in Path("/dev").iterdir() if p.name.endswith(".part")]
     assert write_whole("/dev/null", "x") == Path("/dev/null")
-
-
-@pytest.mark.usefixtures("unprinted_plots")
-def test_folders_and_missing_folders_are_named(res, tmp_path):
-    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
-        res.report(tmp_path)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        res.report(tmp_path / "nowhere" / "report.html")
-
-
-def test_two_reports_at_once_into_one_file_leave_one_of_them(tmp_path):
-    path = tmp_path / "shared.txt"
-    texts = [letter * 200_000 for letter in "abcd"]
-    threads = [threading.Thread(target=lambda t=text: [write_whole(path, t) for _ in range(10)]) for text in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert path.read_text() in texts
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_tables_of_the_command_line_are_written_whole(csv, tmp_path, monkeypatch):

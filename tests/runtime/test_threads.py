@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import warnings
-
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import causalrisk as cr
-from causalrisk.models.results import of_record
-from causalrisk.runtime import system, workers
 from causalrisk.runtime.system import one_blas_thread
 from tests.conftest import simulate
 
@@ -64,15 +58,6 @@ def test_an_error_gives_them_back(error):
     assert (SEEN, blas_threads()) == ({1}, {2})
 
 
-def test_methods_and_comparisons_have_one_thread():
-    data = simulate(200, seed=1)
-    SEEN.clear()
-    cr.compare("y ~ x1", data, treat="d", estimators=["AIPW"], n_boot=50, learner=Watched())
-    res = cr.IPWRA.from_formula("y ~ x1", data, treat="d").fit()
-    assert SEEN | of_record(lambda record: blas_threads())(res) == {1}
-    assert blas_threads() == {2}
-
-
 def test_blocks_end_in_any_order():
     one, other = one_blas_thread(), one_blas_thread()
     one.__enter__()
@@ -81,20 +66,3 @@ def test_blocks_end_in_any_order():
     assert blas_threads() == {1}
     other.__exit__(None, None, None)
     assert blas_threads() == {2}
-
-
-def test_workers_of_joblib_have_one_thread():
-    assert workers._following(lambda _: blas_threads(), os.getpid(), None) == {1}
-    assert blas_threads() == {2}
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_process_forked_within_a_block_works():
-    with one_blas_thread(), system._lock, warnings.catch_warnings(action="ignore"):
-        child = os.fork()
-        if not child:
-            signal.alarm(30)  # for one that waits for the lock
-            with one_blas_thread():
-                inside = blas_threads()
-            os._exit(0 if (inside, blas_threads()) == ({1}, {2}) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

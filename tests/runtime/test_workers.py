@@ -1,29 +1,28 @@
-"""Work on items in threads, processes and on a cluster: order, errors, what is left behind; Dask where it is there."""
+"""Work in threads, processes and on a cluster: order, errors, what is left behind; the digits never change."""
 
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
+import sys
 import threading
-import time
-from unittest import mock
+from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, compare, scan
-from causalrisk.estimators import fit as stages
+from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, scan
+from causalrisk.inference import covariance
 from causalrisk.numerics.multiplicities import WIDTH
-from causalrisk.runtime import workers
-from causalrisk.runtime.workers import active_client, flat_map, ordered_map
+from causalrisk.runtime.workers import active_client, chosen_backend, flat_map, ordered_map, worker_count
 from causalrisk.simulation import run_study
-from tests.conftest import simulate
+from tests.conftest import RHS, simulate
 from tests.dask_cluster import local_cluster
 from tests.dask_stub import cluster
 
-FILES = 3
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
+ROOT = Path(__file__).parents[2]
 
 
 def twice(item):
@@ -32,124 +31,73 @@ def twice(item):
 
 
 def fail(item):
-    yield item
-    if item == 2:
-        raise ZeroDivisionError
-
-
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_results_come_in_the_order_of_the_items(workers):
-    threads = threading.active_count()
-    found = [value for value, _ in flat_map(twice, range(50), workers)]
-    assert found == [sign * k for k in range(50) for sign in (1, -1)]
-    assert threading.active_count() == threads
-
-
-def test_items_are_taken_a_few_ahead():
-    done, ahead = [], []
-
-    def items():
-        for k in range(30):
-            ahead.append(k - len(done))
-            yield k
-
-    def work(item):
-        yield item
-        done.append(item)
-
-    assert list(flat_map(work, items(), 3)) == list(range(30))
-    assert max(ahead) <= 4
+    raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_errors_are_those_of_the_work(workers):
-    threads, found = threading.active_count(), []
+def test_results_come_in_the_order_of_the_items_and_leave_no_thread(workers):
+    threads = threading.active_count()
+    found = [value for value, _ in flat_map(twice, range(50), workers)]
+    assert found == [sign * k for k in range(50) for sign in (1, -1)]
     with pytest.raises(ZeroDivisionError):
-        found.extend(flat_map(fail, range(9), workers))
+        list(flat_map(fail, range(9), workers))
+    with pytest.raises(ZeroDivisionError), ordered_map(fail, 8, workers) as results:
+        list(results)
     assert threading.active_count() == threads
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Files of which one is small, so that pieces end out of order."""
-    path, frame = tmp_path_factory.mktemp("files"), simulate(n=900, seed=4)
-    for k, rows in enumerate((slice(0, 600), slice(600, 603), slice(603, 900))):
-        part = frame[rows].assign(g=lambda d: np.array(["a", "b", "c"])[d.index % 3], unit=lambda d: d.index % 60)
-        part.to_parquet(path / f"{k}.parquet", row_group_size=400)
-    return path
+def test_the_context_chooses_where_the_work_is_done():
+    here = os.getpid()
 
+    def places(workers=2):
+        with ordered_map(lambda number: (os.getpid(), threading.get_ident()), 8, workers) as results:
+            return set(results)
 
-def fits(folder, n_jobs=1):
-    """Every number of a fit: the estimates, their robust covariance, and the resamples."""
-    source = scan(f"{folder}/*.parquet", block_rows=400, keep="nothing")
-    model = AIPW.from_formula("y ~ x1 + np.exp(x2) + C(g)", source, treat="d", target="overlap", cluster="unit")
-    res = model.fit(n_boot=WIDTH + 3, n_jobs=n_jobs)
-    found = res.params, res._record.robust, res.boot_params
-    return np.concatenate([np.ravel(values) for values in found])
-
-
-@pytest.fixture(scope="module")
-def alone(folder):
-    return fits(folder)
-
-
-@pytest.mark.parametrize("n_jobs", [2, 4])
-def test_threads_change_no_digit(folder, alone, n_jobs):
-    np.testing.assert_array_equal(fits(folder, n_jobs), alone)
-
-
-def test_processes_of_joblib_change_no_digit(folder, alone):
+    assert chosen_backend() is None
+    assert {pid for pid, _ in places()} == {here}
     with joblib.parallel_config("loky"):
-        np.testing.assert_array_equal(fits(folder, 2), alone)
+        assert here not in {pid for pid, _ in places()}
+        assert places(workers=1) == {(here, threading.get_ident())}
+    with joblib.parallel_config("sequential"):
+        assert places() == {(here, threading.get_ident())}
 
 
-@pytest.mark.parametrize("carried", [0, workers.CARRIED], ids=["large functions", "small ones"])
-def test_a_client_is_used_where_there_is_one(folder, alone, monkeypatch, carried):
-    monkeypatch.setattr(workers, "CARRIED", carried)
-    assert active_client() is None
-    with cluster("works") as client:
-        assert active_client() is client
-        np.testing.assert_array_equal(fits(folder), alone)
-        left = flat_map(twice, range(6), 1)
-        next(left)
-        left.close()
-        assert client.left  # what was given out ahead is forgotten
+def blocks():
+    rows = np.arange(900)
+    frame = simulate(n=900, seed=4).assign(g=np.array(["a", "b", "c"])[rows % 3], unit=rows % 60)
+    source = scan([frame[:600], frame[600:603], frame[603:]], block_rows=400)
+    return AIPW.from_formula("y ~ x1 + np.exp(x2) + C(g)", source, treat="d", target="overlap", cluster="unit")
 
 
-LOST = {
-    "workers die": r"the Dask workers that were given .*0.parquet died one after the other",
-    "scheduler lost": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
-    "cancelled": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
-    "connection reset": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
-    "connection closed": r"the Dask scheduler at tcp://127.0.0.1:8786 does not answer any more",
-    "no workers": r"the Dask cluster has had no worker for",
+def memory(estimator):
+    return lambda: estimator.from_formula(f"y ~ {RHS}", simulate(150), treat="d")
+
+
+FITS = {
+    "scan": (blocks, {"n_boot": WIDTH + 3}),
+    "JRE": (memory(JRE), {"n_boot": 100, "n_replicates": 40}),
+    "IPWRA": (memory(IPWRA), {"n_boot": 100}),
 }
 
 
-@pytest.mark.parametrize("kind", LOST)
-def test_what_is_lost_is_named(folder, kind):
-    source = scan(f"{folder}/*.parquet", block_rows=400)
-    with cluster(kind), pytest.raises(BootstrapError, match=LOST[kind]):
-        IPWRA.from_formula("y ~ x1", source, treat="d")
+def numbers(name, n_jobs):
+    make, options = FITS[name]
+    res = make().fit(n_jobs=n_jobs, **options)
+    return np.concatenate([np.ravel(values) for values in (res.params, res.cov_params(), res.boot_params)])
 
 
-def test_a_cluster_that_is_lost_later_leaves_the_estimate(folder, monkeypatch):
-    model = IPWRA.from_formula("y ~ x1", scan(f"{folder}/*.parquet", block_rows=400), treat="d")
-    robust = model.fit()
-    with cluster("works") as client:
-        refit = stages.refit_passes
-
-        def lost(*given, **options):
-            client.failure, client.threads = TimeoutError(), 0
-            return refit(*given, **options)
-
-        monkeypatch.setattr(stages, "refit_passes", lost)
-        with pytest.raises(BootstrapError, match="no worker") as caught:
-            model.fit(n_boot=20)
-    np.testing.assert_array_equal(caught.value.results.bse, robust.bse)
+@pytest.fixture(scope="module", params=FITS)
+def alone(request):
+    """Name of a fit, and all its numbers."""
+    return request.param, numbers(request.param, 1)
 
 
-# --- Dask itself -------------------------------------------------------------------------------------------------
+def test_threads_and_processes_change_no_digit(alone):
+    name, expected = alone
+    np.testing.assert_array_equal(numbers(name, 3), expected)
+    for backend in ("loky", "threading", "sequential"):
+        with joblib.parallel_config(backend, max_nbytes=1):  # every array is a read-only memory map
+            np.testing.assert_array_equal(numbers(name, 2), expected)
 
 
 @pytest.fixture(scope="module")
@@ -159,106 +107,97 @@ def dask():
         yield made
 
 
-def test_a_cluster_changes_no_digit(folder, alone, dask):
+def test_a_cluster_changes_no_digit(alone, dask):
     import distributed
 
-    with distributed.Client(dask.scheduler_address) as client:
-        assert active_client() is client
-        np.testing.assert_array_equal(fits(folder), alone)
-        frames = scan([pd.read_parquet(folder / f"{k}.parquet") for k in range(FILES)])
-        assert np.isfinite(IPWRA.from_formula("y ~ x1", frames, treat="d").fit().bse).all()
-    assert active_client() is None
+    name, expected = alone
+    with distributed.Client(dask):
+        np.testing.assert_array_equal(numbers(name, 2), expected)
+        if name == "scan":
+            model = IPWRA.from_formula("y ~ x1", scan([simulate(100)]), treat="d", family="binomial")
+            with pytest.raises(DesignError, match=r"block 1, rows 0 to 99: outcome 'y' has"):
+                model.fit()
 
 
-def test_a_worker_that_is_killed_changes_no_digit(folder, alone, dask):
-    import distributed
-
-    with distributed.Client(dask) as client:
-        client.wait_for_workers(2)
-        victim = next(iter(dask.workers.values())).process.pid
-        threading.Timer(0.3, os.kill, (victim, signal.SIGKILL)).start()
-        np.testing.assert_array_equal(fits(folder), alone)
-        client.wait_for_workers(2)
-
-
-@pytest.fixture
-def by_joblib(dask):
-    """Inside joblib's Dask backend, of the scheduler at an address."""
-    import distributed
-
-    with distributed.Client(dask.scheduler_address), joblib.parallel_config("dask"):
-        yield
-
-
-def where(number):
-    return os.getpid()
-
-
-def test_joblib_with_dask_works_on_the_cluster(by_joblib):
-    with ordered_map(where, 8, 2) as results:
-        assert os.getpid() not in set(results)
-    with ordered_map(where, 8, 1) as results:
-        assert set(results) == {os.getpid()}
-
-
-def test_bootstraps_and_comparisons_by_joblib_with_dask_change_no_digit(by_joblib):
-    data, formula = simulate(150), "y ~ x1 + x2"
-    jre = JRE.from_formula(formula, data, treat="d")
-    options = {"n_boot": 2 * WIDTH + 3, "n_replicates": 10}
-    np.testing.assert_array_equal(jre.fit(**options, n_jobs=2).boot_params, jre.fit(**options).boot_params)
-    estimators = ["IPWRA", "AIPW"]
-    fits = [compare(formula, data, treat="d", estimators=estimators, n_boot=99, n_jobs=jobs) for jobs in (2, 1)]
-    assert fits[0].boot_effects.equals(fits[1].boot_effects)
-    assert fits[0].table.equals(fits[1].table)
-
-
-def test_studies_by_joblib_with_dask_change_no_digit(by_joblib, tmp_path):
+def test_studies_on_a_cluster_change_no_digit(monkeypatch):
     options = {"n": 100, "n_sims": 60, "estimators": ["Unadjusted", "IPWRA"]}
-    alone = run_study("strong", **options)
-    with mock.patch("causalrisk.simulation.study.worker_processes", side_effect=AssertionError):
-        assert run_study("strong", **options, n_jobs=-1, path=tmp_path).raw.equals(alone.raw)
-    assert run_study("strong", **options, path=tmp_path).raw.equals(alone.raw)
+    expected = run_study("strong", **options).raw
+    monkeypatch.setattr("causalrisk.simulation.study.worker_processes", None)
+    with cluster("works"):
+        assert run_study("strong", **options, n_jobs=2).raw.equals(expected)
 
 
-def end(item):
-    os._exit(1)
+def test_a_client_is_used_where_there_is_one():
+    assert active_client() is None
+    with cluster("works") as client:
+        assert active_client() is client
+        left = flat_map(twice, range(6), 1)
+        next(left)
+        left.close()
+        assert client.left  # what was given out ahead is forgotten
 
 
-def test_a_block_that_ends_the_workers_of_joblib_with_dask_is_named():
-    """joblib itself would wait for ever; a cluster of its own, as not every worker is started again in time."""
-    distributed = pytest.importorskip("distributed")
-    named = r"that were given block \d died one after the other[^$]*Type  less"
-    with (
-        local_cluster(**{"distributed.scheduler.allowed-failures": 1}) as own,  # two workers a block
-        distributed.Client(own),
-        joblib.parallel_config("dask"),
-        pytest.raises(BootstrapError, match=named),
-        ordered_map(end, 3, 2, name="block {}".format, remedy="Type  less.") as results,
-    ):
-        list(results)
+def test_workers_of_a_cluster_that_die_leave_the_estimate():
+    model = memory(IPWRA)()
+    with cluster("workers die"), pytest.raises(BootstrapError, match=r"resamples 0 to 31 .*\n.*memory") as caught:
+        model.fit(n_boot=100, n_jobs=2)
+    np.testing.assert_array_equal(caught.value.results.bse, model.fit().bse)
 
 
-def until_two(path):
-    """Say that this process has begun, and wait until another one has."""
-    (path / f"begun.{os.getpid()}").touch()
-    end = time.monotonic() + 20
-    while len(list(path.glob("begun.*"))) < 2 and time.monotonic() < end:
-        time.sleep(0.01)
-    yield os.getpid()
+class Dying:
+    """A refit whose process ends at one block, as if the system had ended it."""
+
+    def __init__(self, refitter):
+        self.refitter, self.home = refitter, os.getpid()
+        self.arrays, self.rows_together = refitter.arrays, refitter.rows_together
+
+    def refit(self, counts, first, fits=None):
+        if first == 96 and os.getpid() != self.home:
+            os._exit(1)
+        return self.refitter.refit(counts, first, fits)
 
 
-def test_every_worker_is_given_items_at_once(dask, tmp_path):
-    """Not just the one that holds the function, from which the others would steal after a second."""
-    import distributed
+def test_a_process_that_dies_leaves_the_estimate(monkeypatch):
+    make, model = covariance.refitter_of, memory(IPWRA)()
+    monkeypatch.setattr(covariance, "refitter_of", lambda record: Dying(make(record)))
+    with joblib.parallel_config("loky"), pytest.raises(BootstrapError, match=r"n_jobs=1") as caught:
+        model.fit(cov_type="bootstrap", n_boot=320, n_jobs=2)
+    assert caught.value.results.summary_frame().equals(model.fit(cov_type="robust").summary_frame())
 
-    with distributed.Client(dask) as client:
-        client.wait_for_workers(2)
-        assert len(set(flat_map(until_two, [tmp_path] * 4, 1))) == 2
+
+SCRIPT = """
+import sys, pandas as pd, causalrisk as cr
+
+assert "joblib" not in sys.modules
+import joblib
 
 
-def test_errors_of_a_worker_name_the_file(folder, dask):
-    import distributed
 
-    model = IPWRA.from_formula("y ~ x1", scan(f"{folder}/*.parquet"), treat="d", family="binomial")
-    with distributed.Client(dask), pytest.raises(DesignError, match=r"0.parquet, rows 0 to [0-9]+: outcome 'y' has"):
-        model.fit()
+def effect_se(backend):
+    with joblib.parallel_config(backend):
+        model = cr.IPWRA.from_formula("y ~ x1 + x2 + x3", pd.read_pickle(sys.argv[1]), treat="d")
+        return model.fit(cov_type="bootstrap", n_boot=100, n_jobs=2).effect_se
+
+
+found = [effect_se("loky")]
+if __name__ == "__main__":
+    found += joblib.Parallel(n_jobs=2)(joblib.delayed(effect_se)(backend) for backend in ("threading", "sequential"))
+    print(*found)
+"""
+
+
+def test_a_script_without_a_guard_and_a_fit_within_a_worker(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT, "utf-8")
+    simulate(150).to_pickle(tmp_path / "data.pickle")
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "data.pickle"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    alone = memory(IPWRA)().fit(cov_type="bootstrap", n_boot=100).effect_se
+    assert [float(number) for number in done.stdout.split()] == [alone] * 3
+
+
+def test_no_more_blocks_are_in_flight_than_fit_half_of_what_is_free(monkeypatch):
+    monkeypatch.setattr("causalrisk.runtime.workers.free_memory", lambda: 1000.0)
+    assert [worker_count(8, size) for size in (50.0, 100.0, 240.0, 600.0)] == [8, 5, 2, 1]
+    assert worker_count(-1, 1.0) >= 1

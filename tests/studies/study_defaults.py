@@ -22,7 +22,6 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread a process; must be set before numpy loads
 
 import argparse
-import copy
 import functools
 import multiprocessing
 import time
@@ -55,11 +54,6 @@ class Setting:
         Standard errors by which another than the first has to be better.
     spread : float
         Spread of the replicates, relative to sampling.
-    times : int
-        How many times as many replicates.
-    mixed : {"", "one rung", "half", "bagged"}
-        Whether the effect is that at the geometric mean of the anchors that win, at the rung that wins without drawing,
-        the mean of this and of the first's, or the mean over the anchors that win when rows have random weights.
     share : float, optional
         Share of the effect heterogeneity at IPWRA's fit that is left out; by default the one that is real.
     """
@@ -67,8 +61,6 @@ class Setting:
     ladder: tuple[float, ...] = LADDER
     caution: float = 0.5
     spread: float = 0.5
-    times: int = 1
-    mixed: str = ""
     share: float | None = None
 
 
@@ -86,20 +78,6 @@ SETTINGS = {
     "share 0": Setting(share=0.0),
     "share 1": Setting(share=1.0),
 }
-MORE_SETTINGS = {
-    "the default": Setting(),
-    "caution 0": Setting(caution=0.0),
-    "caution 1": Setting(caution=1.0),
-    "one rung": Setting(mixed="one rung"),
-    "spread 0.35": Setting(spread=0.35),
-    "spread 0.7": Setting(spread=0.7),
-    "B = 200": Setting(times=2),
-    "B = 500": Setting(times=5),
-    "half first": Setting(mixed="half"),
-    "bagged": Setting(mixed="bagged"),
-    "bagged, caution 0": Setting(caution=0.0, mixed="bagged"),
-}
-BAGS = 200  # random weights under which the anchor is chosen again
 DRAWS = 4000  # of the errors of the variances
 
 
@@ -135,15 +113,6 @@ class Rows:
         gamma = logit_fits(z, d, np.ones((len(data), 1)))
         self._set(x, z, y, d, gamma, logit_fits(z, d, weights, gamma) - gamma)
         self.share = self.real_share() if share is None else share
-
-    def resampled(self, picked):
-        """Return the same of rows picked with replacement, the replicates as far from the propensity fit as here.
-
-        The share stays.
-        """
-        other, z, d = copy.copy(self), self.z[picked], self.d[picked]
-        other._set(self.x[picked], z, self.y[picked], d, logit_fits(z, d, np.ones((len(picked), 1))), self.shifts)
-        return other
 
     def _set(self, x, z, y, d, gamma, shifts):
         n = self.n = len(y)
@@ -250,29 +219,6 @@ def held_out(rows, anchor):
     return rows.project((slope * without).sum(axis=1) - right)
 
 
-def judged(squares, weights, caution):
-    """Mean gain of each anchor over the first plus `caution` standard errors, under weights of mean 1.
-
-    Parameters
-    ----------
-    squares : ndarray, shape (r, n)
-        Squares of psi held out.
-    weights : ndarray, shape (n, m)
-        Weights of the rows.
-    caution : float
-        As in `Setting`.
-
-    Returns
-    -------
-    ndarray, shape (r, m)
-        The least is the anchor chosen.
-    """
-    n = squares.shape[1]
-    gain = squares - squares[0]
-    mean = gain @ weights / n
-    return mean + caution * np.sqrt(np.maximum(gain**2 @ weights / n - mean**2, 0.0) / n)
-
-
 def winners(squares, caution):
     """Share of the draws in which each anchor wins, shape (r,)."""
     n = squares.shape[1]
@@ -283,41 +229,22 @@ def winners(squares, caution):
     return np.bincount(drawn.argmin(axis=1), minlength=len(squares)) / DRAWS
 
 
-def mixture(squares, setting):
-    """Weight of each rung in the effect, where it is a mean over rungs."""
-    n = squares.shape[1]
-    share = np.eye(len(squares))[int(np.argmin(judged(squares, np.ones((n, 1)), setting.caution)))]
-    if setting.mixed == "half":
-        share = (share + np.eye(len(squares))[0]) / 2
-    if setting.mixed == "bagged":
-        drawn = np.random.default_rng(SEED).standard_exponential((n, BAGS))
-        chosen = judged(squares, drawn / drawn.mean(axis=0), setting.caution).argmin(axis=0)
-        share = np.bincount(chosen, minlength=len(squares)) / BAGS
-    return share
-
-
 @functools.lru_cache(maxsize=8)  # the settings of one sample share them
 def path(rows, ladder):
-    """Psi held out, shape (r, n), and effect, shape (r,), under each anchor of a ladder."""
-    psi = np.array([held_out(rows, anchor) for anchor in ladder])
-    return psi, np.array([rows.effect(solve(rows, anchor)) for anchor in ladder])
+    """Psi held out under each anchor of a ladder, shape (r, n)."""
+    return np.array([held_out(rows, anchor) for anchor in ladder])
 
 
 def anchor_of(rows, setting):
     """Geometric mean of the anchors that win."""
-    return np.exp(winners(path(rows, setting.ladder)[0] ** 2, setting.caution) @ np.log(setting.ladder))
+    return np.exp(winners(path(rows, setting.ladder) ** 2, setting.caution) @ np.log(setting.ladder))
 
 
 def choose(rows, setting):
     """Effect by the choice from a ladder, and its standard error from psi held out."""
-    if setting.mixed:
-        psi, effects = path(rows, setting.ladder)
-        share = mixture(psi**2, setting)
-        effect, chosen = share @ effects, share @ psi
-    else:
-        anchor = anchor_of(rows, setting) if len(setting.ladder) > 1 else setting.ladder[0]
-        effect, chosen = rows.effect(solve(rows, anchor)), held_out(rows, anchor)
-    return effect, rows.scale * np.sqrt((chosen**2).mean() / rows.n)
+    anchor = anchor_of(rows, setting) if len(setting.ladder) > 1 else setting.ladder[0]
+    error = rows.scale * np.sqrt((held_out(rows, anchor) ** 2).mean() / rows.n)
+    return rows.effect(solve(rows, anchor)), error
 
 
 def orthonormal(frame):
@@ -367,15 +294,15 @@ def run(name, n, sims, n_replicates, seed, settings):
         data = design.draw(n, rng).data
         try:
             weights = {
-                (spread, times): fractional_weights(n, times * n_replicates, spread, rng)
-                for spread, times in dict.fromkeys((setting.spread, setting.times) for setting in settings.values())
+                spread: fractional_weights(n, n_replicates, spread, rng)
+                for spread in dict.fromkeys(setting.spread for setting in settings.values())
             }
             drawn = {
-                key: Rows(data, outcome, propensity, weights[key[:2]], key[2])
-                for key in dict.fromkeys((s.spread, s.times, s.share) for s in settings.values())
+                key: Rows(data, outcome, propensity, weights[key[0]], key[1])
+                for key in dict.fromkeys((s.spread, s.share) for s in settings.values())
             }
-            found = [choose(drawn[s.spread, s.times, s.share], s) for s in settings.values()]
-            rows = drawn[0.5, 1, None]
+            found = [choose(drawn[s.spread, s.share], s) for s in settings.values()]
+            rows = drawn[0.5, None]
         except np.linalg.LinAlgError:  # separation, an arm too small: such a sample counts for no setting
             continue
         errors.append([rows.start - design.effect, *(effect - design.effect for effect, _ in found)])
@@ -417,16 +344,13 @@ def arguments():
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--designs", nargs="+", default=DESIGNS)
-    parser.add_argument("--more", action="store_true", help="other settings than those of the page of evidence")
     return parser.parse_args()
 
 
 def main():
     """Run the study and print its tables."""
     args, begun = arguments(), time.perf_counter()
-    settings = MORE_SETTINGS if args.more else SETTINGS
-    options = {name: value for name, value in vars(args).items() if name != "more"}
-    ratios, covered = compare_settings(**options, settings=settings)
+    ratios, covered = compare_settings(**vars(args))
     print(f"{args}; {time.perf_counter() - begun:.0f} s\nMean squared error over that of IPWRA:")
     print(ratios.to_string())
     print("Coverage of effect +- 1.96 standard errors, from psi held out:")

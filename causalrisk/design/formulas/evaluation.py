@@ -20,7 +20,6 @@ from patsy import EvalEnvironment
 from patsy.categorical import CategoricalSniffer, categorical_to_int
 from patsy.parse_formula import parse_formula
 
-from causalrisk.design.dtypes import listing
 from causalrisk.design.formulas.foreign import refuse_foreign
 from causalrisk.design.formulas.terms import PARSER, Use, computes, rewrite, uses, with_calls_told
 from causalrisk.errors import CausalRiskError, DesignError
@@ -30,7 +29,6 @@ CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, Typ
 OPTIONS = {"observation": "observed"}  # of the models that go by another name there
 MOST_TERMS = 10_000  # terms that * and ** may be expanded to
 BLOCK = 4096  # rows of a matrix that are filled at a time, which the processor's cache has room for
-MANY_TERMS = 100  # a recursion error is blamed on terms beyond so many, else on parentheses
 
 
 def callers_variables(depth: int) -> Any:
@@ -108,28 +106,9 @@ class Scope:
 
 
 def parse(text: str, model: str, notes: list[str]) -> Formula:
-    """Split a formula into terms.
+    """Split a formula, one- or two-sided, into terms; the variables are not looked up yet.
 
-    Parameters
-    ----------
-    text : str
-        The formula, one- or two-sided.
-    model : {"outcome", "propensity"}
-        The model it belongs to.
-    notes : list of str
-        Lines are appended for terms that probably mean something else than they do.
-
-    Returns
-    -------
-    Formula
-        The terms; the variables are not looked up yet.
-
-    Raises
-    ------
-    DesignError
-        If the formula cannot be parsed or its right-hand side is empty.
-    TypeError
-        If it is not text.
+    Lines are appended to the notes for terms that probably mean something else than they do.
     """
     if not isinstance(text, str):
         raise _not_text(text, model)
@@ -140,24 +119,17 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
     try:
         tree = parse_formula(text)
         if (count := _written_out(tree)) > MOST_TERMS:
-            raise _too_many(model, f"{count:,} terms when it is written out")
+            raise _too_many(model, f"{count:,} terms")
         terms = patsy.ModelDesc.from_formula(tree)
         formula = Formula(model, text, tuple(terms.lhs_termlist), tuple(terms.rhs_termlist))
         formula.uses()
     except (patsy.PatsyError, SyntaxError) as error:
-        reason, advice = str(error), None
-        if isinstance(error, SyntaxError):
-            reason = f"{error.msg} in {(error.text or '').strip()!r}"
-        else:
-            advice = _around_number(error, text)
-        advice = advice or 'Write it like  "y ~ x1 + x2", with arithmetic inside I(...) and odd names inside Q("...").'
-        raise DesignError(f"the {model} formula {text!r} cannot be read: {reason}\n{advice}") from error
-    except (RecursionError, MemoryError) as error:
-        if (count := text.count("+") + 1) > MANY_TERMS:
-            raise _too_many(model, f"{count} terms") from error
+        reason = f"{error.msg} in {(error.text or '').strip()!r}" if isinstance(error, SyntaxError) else str(error)
         raise DesignError(
-            f"the {model} formula {text[:40]!r}... is nested too deeply.\nMake columns of the data of its parts first."
+            f"the {model} formula {text!r} cannot be read: {reason}\nArithmetic is inside `I(...)`."
         ) from error
+    except (RecursionError, MemoryError) as error:
+        raise _too_many(model, f"{text.count('+') + 1} terms, or too many parentheses") from error
     if not formula.right:
         raise _empty(model, text)
     _note_powers(tree, formula, notes)
@@ -165,10 +137,21 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
     return formula
 
 
+def right_side(text: Any, model: str, notes: list[str]) -> Formula:
+    """Parse a formula that has nothing on the left."""
+    formula = parse(text, model, notes)
+    if formula.left:
+        raise DesignError(
+            f"the {model} formula {formula.text!r} has a left-hand side; expected a one-sided formula.\n"
+            f'Use `"{formula.right_text}"`.'
+        )
+    return formula
+
+
 def _too_many(model: str, found: str) -> DesignError:
     return DesignError(
         f"the {model} formula has {found}, more than a formula can have.\n"
-        "Give the columns as arrays:  Model(data[outcome], data[covariates].assign(const=1.0), data[treatment])."
+        "Give arrays: `Model(data[outcome], data[covariates].assign(const=1.0), data[treatment])`."
     )
 
 
@@ -189,36 +172,18 @@ def _written_out(node: Any) -> int:
     return sum(counts) or 1
 
 
-def _around_number(error: patsy.PatsyError, text: str) -> str | None:
-    """Advice for arithmetic with a number outside of I(...), as in x / 10."""
-    if error.origin is None or "numbers besides" not in error.message:
-        return None
-    before, number, after = text[: error.origin.start], error.origin.relevant_code(), text[error.origin.end :]
-    left, right = re.search(r"(\w+)\s*([-+*/])\s*$", before), re.match(r"\s*([-+*/])\s*(\w+)", after)
-    if left:
-        return f"Type  I({left[1]} {left[2]} {number})."
-    return f"Type  I({number} {right[1]} {right[2]})." if right else None
-
-
 def _not_text(given: Any, model: str) -> TypeError:
-    own = getattr(getattr(given, "model", given), "formula", None)  # a model or results of statsmodels have one
-    example = '"y ~ x1 + x2"' if model == "outcome" else '"x1 + x2"'
-    example = f'"{own}"' if isinstance(own, str) else example
+    typed = "y ~ x1 + x2" if model == "outcome" else f"{OPTIONS.get(model, model)}="
     if hasattr(given, "predict_proba") or (model == "propensity" and hasattr(given, "__array__")):
-        what = "classifier" if hasattr(given, "predict_proba") else "scores"
-        return TypeError(
-            f"the {model} formula is of type {type(given).__name__}; expected text.\nType  propensity_score=  with the "
-            f"{what}."
-        )
-    typed = example if model == "outcome" else f"{OPTIONS.get(model, model)}={example}"
-    return TypeError(f"the {model} formula is of type {type(given).__name__}; expected text.\nType  {typed}.")
+        typed = "propensity_score="
+    return TypeError(f"the {model} formula is of type {type(given).__name__}; expected text.\nUse `{typed}`.")
 
 
 def _empty(model: str, text: str) -> DesignError:
     typed = '"y ~ 1"' if model == "outcome" else f'{OPTIONS.get(model, model)}="1"'
     return DesignError(
-        f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\nType  {typed}  for a "
-        "constant only."
+        f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
+        f"Use `{typed}` for a constant only."
     )
 
 
@@ -230,7 +195,7 @@ def _note_powers(node: Any, formula: Formula, notes: list[str]) -> None:
         base, power = names[0], "2" if itself else node.args[1].origin.relevant_code()
         note = (
             f"{base}{node.type}{base if itself else power} in the {formula.model} formula {formula.text!r} means just "
-            f"{base}: outside I(), {node.type} builds interactions. For the power type  I({base}**{power})."
+            f"{base}: outside I(), {node.type} builds interactions. For the power use `I({base}**{power})`."
         )
         if note not in notes:
             notes.append(note)
@@ -246,7 +211,7 @@ def _note_removals(node: Any, formula: Formula, notes: list[str]) -> None:
             kept, gone = (side.origin.relevant_code() for side in (_last_term(node.args[0]), node.args[1]))
             note = (
                 f"- {gone} in the {formula.model} formula {formula.text!r} takes out a term that is not there. For the "
-                f"difference type  I({kept} - {gone})."
+                f"difference use `I({kept} - {gone})`."
             )
             if note not in notes:
                 notes.append(note)
@@ -292,15 +257,13 @@ class _Factor:
             return self._with_codes(value, state)
         dtype = getattr(value, "dtype", np.asarray(value).dtype if isinstance(value, list | tuple) else None)
         if getattr(dtype, "kind", "O") not in "bif":
-            coded = re.fullmatch(r"C\((.*)\)", self._shown)
-            shown, values = (coded[1], value.data) if coded and hasattr(value, "contrast") else (self._shown, value)
-            dtype = dtype or np.asarray(values).dtype
-            levels = sorted(map(repr, pd.unique(pd.Series(values).dropna()))) or ["'yes'"]
-            events = "  or  ".join(f"I({shown} == {level}) ~ {self._formula.right_text}" for level in levels[:2])
+            boxed = hasattr(value, "contrast")  # C(...)
+            values = pd.Series(value.data if boxed else value)
+            shown = self._shown[2:-1] if boxed else self._shown
             raise DesignError(
-                f"the outcome {self._shown!r} is not numeric (dtype {dtype}); expected numbers or bool.\n"
-                f"Turn it into numbers first, e.g.  {events}"
-                + (", whichever is the event." if len(levels) > 1 else ".")
+                f"the outcome {self._shown!r} is not numeric (dtype {values.dtype}); expected numbers or bool.\n"
+                f"Use `I({shown} == {sorted(map(repr, values.unique()))[0]}) ~ {self._formula.right_text}`, or the "
+                "level that is the event."
             )
         return np.asarray(value, dtype=np.float64)
 
@@ -364,8 +327,7 @@ def not_finite(term: str, count: int, formula: Formula) -> DesignError:
     """Make the error of a term that is not finite in some rows."""
     return DesignError(
         f"term {term!r} of the {formula.model} formula {formula.text!r} is NaN or infinite in {count} rows, although "
-        "its variables are not; expected finite values.\nChange the term (e.g. np.log1p for np.log), or leave these "
-        "rows out of the data."
+        "its variables are not.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out."
     )
 
 
@@ -379,26 +341,7 @@ def check_finite(columns: np.ndarray, term: str, formula: Formula) -> None:
 def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric: bool = False) -> patsy.DesignInfo:
     """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope.
 
-    Parameters
-    ----------
-    terms : iterable of patsy.Term
-        Terms of one side of the formula.
-    formula : Formula
-        The formula, for messages.
-    scope : Scope
-        Plain variables of the estimation sample, and the constants.
-    numeric : bool
-        Whether the terms must be numbers, as an outcome must; bool then counts as 0 and 1.
-
-    Returns
-    -------
-    patsy.DesignInfo
-        Design of the matrix.
-
-    Raises
-    ------
-    DesignError
-        If a term cannot be evaluated.
+    `numeric` terms must be numbers, as an outcome must; bool then counts as 0 and 1.
     """
     rewritten = [
         patsy.Term([_Factor(f, _evaluated(f.code, formula, scope), formula, numeric) for f in t.factors]) for t in terms
@@ -410,27 +353,7 @@ def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric:
 
 
 def value_of(code: str, formula: Formula, scope: Scope) -> Any:
-    """Evaluate a part of a term.
-
-    Parameters
-    ----------
-    code : str
-        A Python expression in the names of the formula.
-    formula : Formula
-        The formula, for messages and for the replacements of its stateful calls.
-    scope : Scope
-        Plain variables, and the constants.
-
-    Returns
-    -------
-    object
-        Whatever the expression gives.
-
-    Raises
-    ------
-    DesignError
-        If it cannot be evaluated.
-    """
+    """Evaluate a part of a term, whose stateful calls are replaced as in the formula."""
     env = patsy.EvalEnvironment([dict(scope.constants), FUNCTIONS])
     with in_words(formula, scope):
         return env.eval(_evaluated(code, formula, scope), inner_namespace=_aliased(scope.variables))
@@ -442,37 +365,15 @@ def _evaluated(code: str, formula: Formula, scope: Scope) -> str:
 
 
 def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> np.ndarray:
-    """Make the matrix.
-
-    Parameters
-    ----------
-    info : patsy.DesignInfo
-        From `compile_terms`.
-    formula : Formula
-        The formula, for messages.
-    scope : Scope
-        Plain variables, of the estimation sample or of new data.
-    n : int
-        Number of rows.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, p)
-        C-contiguous.
-
-    Raises
-    ------
-    DesignError
-        If a term cannot be evaluated, or is not finite.
-    """
+    """Make the matrix, shape (n, p) and C-contiguous, of rows of the estimation sample or of new data."""
     data = _aliased(scope.variables)
     with in_words(formula, scope):
         values = {factor: _values(factor, coded, data, formula) for factor, coded in info.factor_infos.items()}
     for found in values.values():
         if len(found) != n:
             raise DesignError(
-                f"the {formula.model} formula {formula.text!r} gives {len(found)} rows for {n} rows of data; expected "
-                "one value per row from each term.\nUse functions that keep the number of rows."
+                f"the {formula.model} formula {formula.text!r} gives {len(found)} rows for {n} rows of data.\n"
+                "Use functions that keep the number of rows."
             )
     matrix, start = np.empty((n, len(info.column_names))), 0
     for term, subterms in info.term_codings.items():
@@ -486,14 +387,9 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> 
 
 
 def _fill(columns: np.ndarray, parts: Sequence[tuple[Any, np.ndarray]]) -> None:
-    """Write the products of factors, the columns of the first changing fastest, block by block: faster than by columns.
+    """Write products of factors, the columns of the first changing fastest, block by block: faster than by columns.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (n, k)
-        Where to.
-    parts : sequence of (patsy.ContrastMatrix or None, ndarray)
-        Contrasts of a factor and the codes of its rows, or None and its numbers, shape (n, j).
+    A part is the contrasts of a factor and the codes of its rows, or None and its numbers, shape (n, j).
     """
     for start in range(0, len(columns), BLOCK):
         rows = slice(start, start + BLOCK)
@@ -549,26 +445,7 @@ def factor_values(
 ) -> list[FactorValues]:
     """Evaluate the factors of a term, before a contrast codes their levels.
 
-    Parameters
-    ----------
-    term : patsy.Term
-        A term of the formula.
-    formula : Formula
-        The formula, for messages.
-    scope : Scope
-        Plain variables without missing values, and the constants.
-    rows : mapping of str to Series, optional
-        The variables on other rows, with the levels that they have in the scope; by default the rows of the scope.
-
-    Returns
-    -------
-    list of FactorValues
-        One a factor; none for the constant.
-
-    Raises
-    ------
-    DesignError
-        If a factor cannot be evaluated, or is not finite.
+    `rows` are the variables on other rows, with the levels that they have in the scope.
     """
     info, data = compile_terms([term], formula, scope), _aliased(scope.variables if rows is None else rows)
     found = []
@@ -609,27 +486,13 @@ def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignEr
     unseen = re.search(r"observation with value (.*) does not match any .*\(expected: .(.*).\)", message)
     if unseen:
         return DesignError(
-            f"{code!r} in the {formula.model} formula {formula.text!r} has the level {unseen[1]}, which the coding "
-            f"does not have; expected {unseen[2]}.\nLeave out the rows with {unseen[1]}, or merge it with another."
+            f"{code!r} in the {formula.model} formula {formula.text!r} has the level {unseen[1]}; expected {unseen[2]}."
+            f"\nLeave out the rows with {unseen[1]}, or merge it with another level."
         )
     where = f" in {code!r}" if code else ""
-    wrong = re.search(r"specified level (.*) (?:not found|is out of range)", message)
-    coded = re.search(rf"C\((\w+),[^()]*\((?:reference=)?{re.escape(wrong[1])}\)\)", formula.text) if wrong else None
-    if wrong and coded and coded[1] in scope.variables:
-        return _no_such_base(wrong[1], coded, formula, scope)
     return DesignError(
         f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}\n"
-        'Check that term; arithmetic belongs inside I(...), odd names inside Q("...").'
-    )
-
-
-def _no_such_base(wrong: str, coded: re.Match[str], formula: Formula, scope: Scope) -> DesignError:
-    """Error for a factor whose base is none of its levels, such as the text of a number."""
-    levels = np.unique(np.asarray(scope.variables[coded[1]], dtype=object)).tolist()
-    meant = next((level for level in levels if str(level) == wrong.strip("'\"")), levels[0])
-    return DesignError(
-        f"{coded[0]!r} in the {formula.model} formula {formula.text!r} has the base {wrong}, which is no level; "
-        f"expected one of {listing(levels)}.\nType  {coded[0].replace(wrong, repr(meant))}."
+        "Arithmetic is inside `I(...)`; levels are typed as they are, `C(x, Treatment(1))` or `C(x, Treatment('1'))`."
     )
 
 
@@ -654,7 +517,7 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
         read = patsy.DesignInfo(list(names)).linear_constraint(text)
     except patsy.PatsyError as error:
         nonlinear = "in a linear constraint" in error.message
-        advice = f"Type  res.nlcom({text!r})." if nonlinear else f'Type  "{names[0]} = 0"  for example.'
+        advice = f"Use `res.nlcom({text!r})`." if nonlinear else f'Use `"{names[0]} = 0"` for example.'
         raise DesignError(
             f"cannot read the hypothesis {text!r}: {error.message}\nThe parameters are {', '.join(names)}. {advice}"
         ) from error

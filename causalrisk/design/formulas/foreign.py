@@ -38,6 +38,10 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
         r"^(?!.*\b(?:in|and|or|not|is|for)\b)(?:\w+\s*~\s*)?\w+(?:\s+\w+)+\s*(?:,.*)?$",
         "Variables are joined by `+`: `y ~ x1 + x2`.",
     ),
+    (r"\bbs\(\s*(\w+)\s*\)", r"Splines need degrees of freedom: `bs(\1, df=4)`."),
+    (r"\b(cr|cc)\(\s*(\w+)\s*\)", r"Splines need degrees of freedom: `\1(\2, df=4, constraints='center')`."),
+    (r"\bte\(\s*\w+\s*[,)]", "Products of splines are `te(cr(x, df=4), cr(z, df=4), constraints='center')`."),
+    (rf"(?:^|[~+])\s*{NAME}\s*&\s*{NAME}\s*(?:$|\+)", r"An interaction is `\1:\2`."),
     ("`", "R's backticks are `Q('odd name')`."),
     (r"^(?!.*[:(,]\s*\{)(?!.*\{[^}]*:).*\{", "Arithmetic is inside `I(...)`."),
     (r"^\s*(?:as\.)?(?:factor|ordered)\(\s*(\w+)\s*\)\s*~", r"The outcome is a number: `\1 ~ ...`."),
@@ -80,7 +84,7 @@ FUNCTIONS = {  # functions of R and Stata by their names; x is the first argumen
     "interaction": "C(a):C(b)",
     "cut": "C(pd.cut({x}, bins))",
     "relevel": "C({x}, Treatment(level))",
-    "cbind": "I(successes / trials)` with `weights=` the trials and `weight_type=\"frequency\"",
+    "cbind": 'I(successes / trials)` with `weights=` the trials and `weight_type="frequency"',
 }
 
 

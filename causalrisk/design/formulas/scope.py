@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -23,29 +22,7 @@ RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may b
 
 
 def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> Table:
-    """Collect the variables the formulas may use, from the data and from the caller's scope.
-
-    Parameters
-    ----------
-    data : DataFrame, mapping or None
-        The caller's data.
-    frame : mapping of str to object
-        The caller's variables.
-    formulas : sequence of Formula
-        The formulas.
-    notes : list of str
-        A line is appended for each variable whose rows had to be put into another order.
-
-    Returns
-    -------
-    Table
-        The columns of the data, and the arrays of the scope that have one value per row.
-
-    Raises
-    ------
-    DesignError
-        If lengths or labels do not agree.
-    """
+    """Collect the columns of the data, and the arrays of the caller's scope that have one value per row."""
     table = None if data is None else as_table(data, notes)
     used = [use for formula in formulas for use in formula.uses()]
     roles: dict[str, set[str]] = {}
@@ -64,29 +41,7 @@ def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], no
 
 
 def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: str) -> Scope:
-    """Look up each name in a formula: a variable of the table, or a function or constant of the caller's scope.
-
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    table : Table
-        The variables.
-    frame : mapping of str to object
-        The caller's variables.
-    *sides : {"left", "right"}
-        Sides to look at; both by default.
-
-    Returns
-    -------
-    Scope
-        The variables in the order of their appearance, and the constants.
-
-    Raises
-    ------
-    DesignError
-        If a name is unknown; the nearest known names are given.
-    """
+    """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
     variables: dict[str, pd.Series] = {}
     constants: dict[str, Any] = {}
     for name, role in formula.uses(*sides):
@@ -95,29 +50,9 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
             variables[name] = table.column(name)
         elif meaning == "constant":
             constants[name] = frame[name]
-        elif meaning == "builtin" and role == "called":
-            _check_called(name, formula)
         elif meaning == "unknown":
             raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
     return Scope(variables, constants)
-
-
-
-
-def _check_called(name: str, formula: Formula) -> None:
-    """Refuse a spline without degrees of freedom, and a product of splines of plain columns."""
-    if name == "te" and re.search(r"\bte\(\s*\w+\s*[,)]", formula.text):
-        raise DesignError(
-            f"the {formula.model} formula {formula.text!r} has te() of plain columns; expected splines.\n"
-            "Use `te(cr(x, df=4), cr(z, df=4), constraints='center')`."
-        )
-    found = re.search(rf"\b{name}\(\s*(\w+)\s*\)", formula.text) if name in ("bs", "cr", "cc") else None
-    if found:
-        centred = "" if name == "bs" else ", constraints='center'"
-        raise DesignError(
-            f"the {formula.model} formula {formula.text!r} has {name}() without degrees of freedom.\n"
-            f"Use `{name}({found[1]}, df=4{centred})`."
-        )
 
 
 def is_function(value: Any) -> bool:
@@ -146,11 +81,6 @@ def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> st
     return "builtin" if name in FUNCTIONS or hasattr(builtins, name) else "unknown"
 
 
-def _suggested(name: str) -> str:
-    typed = in_formula(name)
-    return repr(name) if typed == name else typed
-
-
 def _instead_of(name: str, formula: Formula, table: Table) -> str:
     """Advice for a function that is not defined."""
     typed = function_here(name, formula.text)
@@ -174,7 +104,9 @@ def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mappin
     kind = f"; the {type(frame[name]).__name__} of that name has no rows" if name in frame else ""
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
     if table.frame is not None:
-        there = table.in_index(name) or nearest(name, table.names, repr if role == "quoted" else _suggested)
+        there = table.in_index(name) or nearest(
+            name, table.names, lambda n: repr(n) if role == "quoted" or n.isidentifier() else in_formula(n)
+        )
     return DesignError(
         f"{start} {name!r}, which is neither a column of the data nor an array in the calling scope{kind}.\n{there}"
     )

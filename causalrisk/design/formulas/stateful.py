@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -19,33 +19,18 @@ from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, che
 from causalrisk.design.formulas.scope import is_function
 from causalrisk.design.formulas.terms import parsed, with_calls_told
 from causalrisk.errors import DesignError
-from causalrisk.numerics import blocks
-from causalrisk.numerics.blocks import Percentiles, Search, Spread, Tally, numbers_of
+from causalrisk.numerics.blocks import Spread, add_up
 from causalrisk.numerics.linalg import Array
 
 STATEFUL = {name: known for name, known in FUNCTIONS.items() if hasattr(known, "__patsy_stateful_transform__")}
 BOUNDS = ("lower_bound", "upper_bound")
 COUNTS = ("df", "degree", "include_intercept", "constraints")  # options of splines that can be tried on any numbers
 TRIED = np.arange(1000.0)
-NO_ROWS = np.empty(0, dtype=np.intp)
 NAMELESS = Scope({}, {})
 
 
 def stateful_calls(formula: Formula, frame: Mapping[str, Any]) -> dict[str, ast.Call]:
-    """Find the calls of stateful transforms.
-
-    Parameters
-    ----------
-    formula : Formula
-        The formula.
-    frame : mapping of str to object
-        The caller's variables, whose functions may have the same names.
-
-    Returns
-    -------
-    dict of str to ast.Call
-        By their text; a call inside of another comes before it.
-    """
+    """Find the calls of stateful transforms by their text; a call inside of another comes before it."""
     codes = dict.fromkeys(factor.code for term in (*formula.left, *formula.right) for factor in term.factors)
     calls = (call for code in codes for call in _calls(parsed(code)))
     own = {name for name in STATEFUL if is_function(frame.get(name)) and frame[name] is not STATEFUL[name]}
@@ -69,8 +54,8 @@ def _name(call: ast.Call) -> str:
 
 
 @dataclass(frozen=True)
-class Question:
-    """Query of a pass over the blocks: order statistics or moments of an expression.
+class Lesson:
+    """Pass over the blocks by which a stateful transform finds its state.
 
     Parameters
     ----------
@@ -80,22 +65,29 @@ class Question:
         An expression by rows.
     formula : Formula
         Its formula.
-    search : Search or None
-        Search for the order statistics of the expression; None asks for means and sums of squares.
+    of_block : callable
+        Values of the expression in a block, shape (n, k) -> what is kept of them.
+    after : callable
+        What is kept of all blocks, a list -> the next pass, or the call with its state filled in.
     """
 
     call: str
     code: str
     formula: Formula
-    search: Search | None = None
+    of_block: Callable[[Array], Any]
+    after: Callable[[list[Any]], Lesson | str]
 
     def of(self, scope: Scope) -> Any:
-        """Return the answer of a block, a `Tally` or a `Spread`."""
+        """Return what is kept of a block."""
         value = value_of(self.code, self.formula, scope)
         with in_words(self.formula, NAMELESS):
             columns = _columns(value)
         check_finite(columns, self.call, self.formula)
-        return Spread.of(columns) if self.search is None else self.search.tally(columns[:, 0])
+        return self.of_block(columns)
+
+
+def _first_column(columns: Array) -> Array:
+    return columns[:, 0]
 
 
 def _columns(value: Any) -> Array:
@@ -106,49 +98,7 @@ def _columns(value: Any) -> Array:
     return array.astype(np.float64).reshape(len(array), -1)
 
 
-@dataclass(frozen=True)
-class Ordered:
-    """Pass of a stateful transform for order statistics.
-
-    Parameters
-    ----------
-    question : Question
-        Query of the next pass; it has a search.
-    tell : callable
-        The first pass's answer, and the values of the ranks -> the next pass, or the call with its state filled in.
-    first : Tally, optional
-        Answer of the first pass, where one was made.
-    """
-
-    question: Question
-    tell: Callable[[Tally, Array], Lesson | str]
-    first: Tally | None = None
-
-    def after(self, answer: Tally) -> Lesson | str:
-        """Return the transform's next pass, or its call with the state filled in."""
-        search, first = self.question.search or Search(NO_ROWS, 0), self.first or answer
-        values = search.found(answer)
-        if values is not None:
-            return self.tell(first, values)
-        return replace(self, question=replace(self.question, search=search.narrowed(answer)), first=first)
-
-
-@dataclass(frozen=True)
-class Averaged:
-    """Pass of a stateful transform for means; `question` and `tell` as in `Ordered`."""
-
-    question: Question
-    tell: Callable[[Spread], str]
-
-    def after(self, answer: Spread) -> str:
-        """Return the call with the state filled in."""
-        return self.tell(answer)
-
-
-Lesson: TypeAlias = Ordered | Averaged
-
-
-def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Lesson | None:
+def first_lesson(call: ast.Call, formula: Formula, scope: Scope) -> Lesson | None:
     """Return the first pass that a stateful transform needs.
 
     Parameters
@@ -159,12 +109,10 @@ def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Less
         Its formula.
     scope : Scope
         Plain variables of some rows, and the constants.
-    n : int
-        Rows of the sample.
 
     Returns
     -------
-    Ordered, Averaged or None
+    Lesson or None
         The pass; None where the call needs no state.
 
     Raises
@@ -174,11 +122,11 @@ def first_lesson(call: ast.Call, formula: Formula, scope: Scope, n: int) -> Less
     """
     if any(isinstance(arg, ast.Starred) for arg in call.args) or any(option.arg is None for option in call.keywords):
         raise DesignError(
-            f"the {formula.model} formula {formula.text!r} has {ast.unparse(call)}, with arguments that are unpacked; "
-            "expected them one by one.\nWrite them out, as in  bs(x, df=4)."
+            f"the {formula.model} formula {formula.text!r} has {ast.unparse(call)}, with unpacked arguments.\n"
+            "Write them out, as in `bs(x, df=4)`."
         )
     with in_words(formula, NAMELESS):
-        return _Stateful(call, formula=formula, options=_options(call, formula, scope), n=n).lesson()
+        return _Stateful(call, formula=formula, options=_options(call, formula, scope)).lesson()
 
 
 def _options(call: ast.Call, formula: Formula, scope: Scope) -> dict[str, Any]:
@@ -196,12 +144,11 @@ def _options(call: ast.Call, formula: Formula, scope: Scope) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Stateful:
-    """A call, its formula, its options by name, and the rows of the sample."""
+    """A call, its formula, and its options by name."""
 
     call: ast.Call
     formula: Formula
     options: dict[str, Any]
-    n: int
 
     def lesson(self) -> Lesson | None:
         """As `first_lesson`."""
@@ -211,7 +158,7 @@ class _Stateful:
             return self._of_cubic()
         if _name(self.call) == "te":
             return self._centred() if self._is_centred else None
-        return Averaged(self._question(self._data), self._standardized)
+        return self._asked(self._data, Spread.of, self._standardized)
 
     @property
     def _is_centred(self) -> bool:
@@ -230,11 +177,13 @@ class _Stateful:
         given = {name: value for name, value in (known | options).items() if value is not None}
         return f"{_name(self.call)}({', '.join([self._data, *(f'{k}={_shown(v)}' for k, v in given.items())])})"
 
-    def _question(self, code: str, search: Search | None = None) -> Question:
-        return Question(ast.unparse(self.call), code, self.formula, search)
+    def _asked(
+        self, code: str, of_block: Callable[[Array], Any], after: Callable[[list[Any]], Lesson | str]
+    ) -> Lesson:
+        return Lesson(ast.unparse(self.call), code, self.formula, of_block, after)
 
-    def _told_bounds(self, first: Tally) -> dict[str, Any]:
-        limits = dict(zip(BOUNDS, (first.low, first.high), strict=True))
+    def _told_bounds(self, values: Array) -> dict[str, Any]:
+        limits = dict(zip(BOUNDS, (float(values.min()), float(values.max())), strict=True))
         return {name: limits[name] if self.options[name] is None else self.options[name] for name in BOUNDS}
 
     def _tried(self, x: Array, *names: str) -> Any:
@@ -257,50 +206,40 @@ class _Stateful:
             percents = 100 * np.linspace(0, 1, inner + 2)[1:-1]
         elif all(self.options[name] is not None for name in BOUNDS):
             return None
-        asked = Percentiles(self.n, percents)
-        return Ordered(self._question(self._data, Search(asked.ranks, self.n)), partial(self._with_knots, asked))
+        return self._asked(self._data, _first_column, partial(self._with_knots, percents))
 
-    def _with_knots(self, asked: Percentiles, first: Tally, values: Array) -> str:
-        knots = asked.of(values) if self.options["knots"] is None else self.options["knots"]
-        return self._code(knots=knots, **self._told_bounds(first))
+    def _with_knots(self, percents: Array, parts: list[Array]) -> str:
+        values = np.concatenate(parts)
+        knots = np.percentile(values, percents) if self.options["knots"] is None else self.options["knots"]
+        return self._code(knots=knots, **self._told_bounds(values))
 
     def _of_cubic(self) -> Lesson | None:
         if self._learns_knots() or any(self.options[name] is None for name in BOUNDS):
-            return Ordered(self._question(self._data, Search(NO_ROWS, self.n)), self._with_distinct_knots)
+            return self._asked(self._data, _first_column, self._with_distinct_knots)
         return self._centred() if self._is_centred else None
 
-    def _with_distinct_knots(self, first: Tally, values: Array) -> Lesson | str:
+    def _with_distinct_knots(self, parts: list[Array]) -> Lesson | str:
         """Fill in the knots, which patsy takes as quantiles of the distinct values."""
-        told = self._told_bounds(first)
+        values = np.unique(np.concatenate(parts))
+        told = self._told_bounds(values)
         if self.options["knots"] is None:
-            if first.keys is None:
-                raise self._too_many(first)
             with in_words(self.formula, NAMELESS):
-                knots = self._tried(numbers_of(first.keys), *COUNTS, *BOUNDS)._all_knots
+                knots = self._tried(values, *COUNTS, *BOUNDS)._all_knots
             told = {"knots": knots[1:-1], **dict(zip(BOUNDS, knots[[0, -1]], strict=True))}
         taught = replace(self, options=self.options | told)
         return taught._centred() if self._is_centred else taught._code()
 
-    def _too_many(self, first: Tally) -> DesignError:
-        options = self.options | {"df": None, **self._told_bounds(first)}
-        typed = replace(self, options=options)._code().replace("lower_bound=", "knots=[...], lower_bound=", 1)
-        return DesignError(
-            f"{ast.unparse(self.call)} in the {self.formula.model} formula {self.formula.text!r} takes its knots from "
-            f"the distinct values of {self._data}, of which a scan keeps {blocks.DISTINCT:,} at the most; "
-            "expected no more, or knots. (Those of bs() are quantiles of all rows, whatever their number.)\n"
-            f"Type  {typed}  with inner knots of your own."
-        )
-
     def _centred(self) -> Lesson:
         """Pass for the means of the basis, which the constraint subtracts."""
-        return Averaged(
-            self._question(self._code(df=None, constraints=None)),
-            lambda means: self._code(constraints=[_floats(means.mean)]),
+        return self._asked(
+            self._code(df=None, constraints=None),
+            Spread.of,
+            lambda spreads: self._code(constraints=[_floats(add_up(spreads).mean)]),
         )
 
-    def _standardized(self, learnt: Spread) -> str:
+    def _standardized(self, spreads: list[Spread]) -> str:
         """Code of the standardization with the mean and standard deviation filled in."""
-        plain = f"({self._data})"
+        learnt, plain = add_up(spreads), f"({self._data})"
         centred = self.options.get("center", True)
         scaled = self.options.get("rescale", False)
         shifted = f"({plain} - {_shown(_floats(learnt.mean))})" if centred else plain

@@ -36,46 +36,13 @@ class Use(NamedTuple):
 
 @functools.lru_cache(maxsize=1000)  # one fit asks a dozen times
 def uses(code: str) -> tuple[Use, ...]:
-    """List the names that a term uses.
-
-    Parameters
-    ----------
-    code : str
-        A Python expression.
-
-    Returns
-    -------
-    tuple of Use
-        In order; names that the expression binds itself (in a lambda or comprehension) are left out.
-
-    Raises
-    ------
-    DesignError
-        If a number is "raised" with ``^``, variables are joined by ``|`` or ``&``, or Q() is given anything but quoted
-        text.
-    SyntaxError
-        If the code is not an expression.
-    """
+    """List the names that a term uses, in order, without those it binds itself."""
     found: list[Use] = []
 
     def note(name: str, role: str) -> None:
         found.append(Use(name, role))
 
     tree = parsed(code)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor) and isinstance(node.right, ast.Constant):
-            left, right = ast.unparse(node.left), ast.unparse(node.right)
-            raise DesignError(
-                f"{code!r} uses ^, which in Python is the bitwise exclusive or, not a power.\nType  I({left}**{right})."
-            )
-    joined = tree.body
-    plain = isinstance(joined, ast.BinOp) and not isinstance(joined.left, ast.Compare | ast.BinOp)
-    if plain and isinstance(joined, ast.BinOp) and isinstance(joined.op, ast.BitOr | ast.BitAnd):
-        left, right = ast.unparse(joined.left), ast.unparse(joined.right)
-        raise DesignError(
-            f"{code!r} joins variables by a bitwise operator. Use `{left} + C({right})` for fixed effects, "
-            f"`{left}:{right}` for an interaction, or `I({code})` if you mean that."
-        )
     _Renamer(tree, note).visit(tree)
     return tuple(found)
 
@@ -83,22 +50,9 @@ def uses(code: str) -> tuple[Use, ...]:
 def rewrite(code: str, variables: Sequence[str], constants: Container[str], functions: Container[str]) -> str:
     """Rewrite a term with aliases for its variables.
 
-    Parameters
-    ----------
-    code : str
-        A Python expression.
-    variables : sequence of str
-        Names of the variables; the alias of the i-th is ``_column_i``, or ``_float_i`` in products and powers, where
-        integers would overflow silently.
-    constants : container of str
-        Names of everything that does not go by rows; only a base before a dot can be both.
-    functions : container of str
-        Names that keep their meaning as a further argument of ``C``.
-
-    Returns
-    -------
-    str
-        The rewritten expression.
+    The alias of the i-th is ``_column_i``, or ``_float_i`` in products and powers, where integers would overflow
+    silently. `constants` do not go by rows; only a base before a dot can be both. `functions` keep their meaning as a
+    further argument of ``C``.
     """
     tree = parsed(code)
     nodes = list(ast.walk(tree))
@@ -120,37 +74,13 @@ def renamed(code: str, names: Mapping[str, str]) -> str:
 
 
 def with_calls_told(code: str, told: Mapping[str, str]) -> str:
-    """Replace calls in a term.
-
-    Parameters
-    ----------
-    code : str
-        A Python expression.
-    told : mapping of str to str
-        Calls, as `ast.unparse` writes them, and their replacements.
-
-    Returns
-    -------
-    str
-        The expression; inside of a call that is replaced nothing is.
-    """
+    """Replace calls, as `ast.unparse` writes them, in a term; inside of a call that is replaced nothing is."""
     return ast.unparse(_Teller(told).visit(parsed(code))) if told else code
 
 
 @functools.lru_cache(maxsize=1000)
 def coded_names(code: str) -> frozenset[str]:
-    """List the names that a term uses as category codes.
-
-    Parameters
-    ----------
-    code : str
-        A Python expression.
-
-    Returns
-    -------
-    frozenset of str
-        The variables in the first argument of ``C(...)``.
-    """
+    """List the variables in the first argument of ``C(...)``."""
     found: set[str] = set()
     for node in ast.walk(parsed(code)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "C" and node.args:
@@ -174,36 +104,12 @@ def codes_of(formula: Any) -> set[str]:
 
 
 def in_formula(name: str) -> str:
-    """Return a column's name as a formula has it.
-
-    Parameters
-    ----------
-    name : str
-        The name.
-
-    Returns
-    -------
-    str
-        For example ``age``, or ``Q("mother's age")``.
-    """
+    """Return a column's name as a formula has it, such as ``age`` or ``Q("mother's age")``."""
     return name if name.isidentifier() and not iskeyword(name) else f"Q({show(name)})"
 
 
 def quoted(text: str, names: Iterable[Any]) -> str:
-    """Return a formula with the Q() that names of columns lack which are no plain words.
-
-    Parameters
-    ----------
-    text : str
-        The formula.
-    names : iterable
-        Names of the columns there are. Those without a letter, which may be numbers or operators, stay.
-
-    Returns
-    -------
-    str
-        For example ``y ~ Q('mother s age')`` for ``y ~ mother s age``; blanks around a name need not be typed.
-    """
+    """Return a formula with Q() around the names of columns that are no plain words; numbers and operators stay."""
     columns = set(map(str, names))
     odd = {
         name.strip(): code.replace('"', "'") if "'" not in name else code
@@ -261,6 +167,6 @@ class _Renamer(ast.NodeTransformer):
     def _quoted(self, node: ast.Call) -> ast.expr:
         name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
         if not isinstance(name, str):
-            raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nType  Q("name of the column").')
+            raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nUse `Q("name of the column")`.')
         alias = self._rename(name, "quoted")
         return node if alias is None else ast.Name(alias, ast.Load())

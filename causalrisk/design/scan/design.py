@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,10 +25,8 @@ from causalrisk.design.scan.encode import (
     CodedBlock,
     PassCounter,
     Step,
-    Store,
     View,
-    Writer,
-    coded_block,
+    keep_rows,
     of_columns,
     rows_left,
 )
@@ -97,46 +93,19 @@ class Moments:
         return float(mean), float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))
 
 
-def moments(
-    source: View,
-    first: CodedBlock,
-    n_arms: int,
-    writer: Writer | None = None,
-    workers: int = 1,
-    passes: PassCounter | None = None,
-) -> Moments:
-    """Make the second pass, in which the coded rows are written to where they are kept.
-
-    Parameters
-    ----------
-    source : View
-        The rows.
-    first : CodedBlock
-        The first block of them.
-    n_arms : int
-        K.
-    writer : Writer, optional
-        Keeps the rows.
-    workers, passes
-        As in `BlockCoder.over`.
-    """
+def moments(rows: View, n_arms: int, workers: int = 1, passes: PassCounter | None = None) -> Moments:
+    """Sum the moments of all rows; other parameters as in `View.over`."""
+    first = next(rows.over(_itself))
     parts = (first.X, first.Z, _outcomes(first)[first.recorded], np.empty((1, 0)) if first.R is None else first.R)
     origins = tuple(np.median(columns, axis=0) if len(columns) else np.zeros(2) for columns in parts)
-    found: Moments | None = None
-    for made, block in source.over(partial(_moments_of, origins, n_arms, writer is not None), workers, passes):
-        if writer is not None and block is not None:
-            writer.append(block)
-        found = made if found is None else found.beside(made)
-    if found is None:
-        raise DesignError("the second pass over the data found no rows.\nGive scan a function that begins anew.")
-    return found
+    return reduce(Moments.beside, rows.over(partial(_moments_of, origins, n_arms), workers, passes))
 
 
 def spans(
-    source: View, n_arms: int, directions: Array, workers: int = 1, passes: PassCounter | None = None
+    rows: View, n_arms: int, directions: Array, workers: int = 1, passes: PassCounter | None = None
 ) -> tuple[Array, Array]:
     """Limits in each arm of combinations of the columns of the propensity design, as by `arm_spans`; a pass."""
-    parts = list(source.over(partial(_spans_of, n_arms, directions), workers, passes))
+    parts = list(rows.over(partial(_spans_of, n_arms, directions), workers, passes))
     return np.min([low for low, _ in parts], axis=0), np.max([high for _, high in parts], axis=0)
 
 
@@ -149,8 +118,8 @@ def _outcomes(block: CodedBlock) -> Array:
     return np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
 
 
-def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBlock) -> tuple[Moments, CodedBlock | None]:
-    """Return the moments of a block, and the block itself where it is to be kept."""
+def _moments_of(origins: tuple[Array, ...], k: int, block: CodedBlock) -> Moments:
+    """Return the moments of a block."""
     seen = slice(None) if block.R is None else block.recorded
     arm, weights = block.arm[seen], block.weights[seen]
     X, y = (
@@ -160,7 +129,7 @@ def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBloc
     Z = ColumnMoments.of(block.Z, block.arm, k, origin=origins[1], weights=block.weights)
     R = None if block.R is None else ColumnMoments.of(block.R, origin=origins[3], weights=block.weights)
     cluster = np.empty(0, dtype=np.intp) if block.cluster is None else block.cluster
-    found = Moments(
+    return Moments(
         X=X,
         Z=Z,
         y=y,
@@ -169,7 +138,10 @@ def _moments_of(origins: tuple[Array, ...], k: int, kept: bool, block: CodedBloc
         R=R,
         known=np.bincount(arm, weights, minlength=k).astype(float),
     )
-    return found, replace(block, table=None, place=None) if kept else None
+
+
+def _itself(block: CodedBlock) -> CodedBlock:
+    return block
 
 
 class ScannedDesign(Rowless, Design):
@@ -180,7 +152,7 @@ class ScannedDesign(Rowless, Design):
     coder : BlockCoder
         Reads and codes the rows; neither it nor the rows travel with a pickle.
     source : View
-        The rows, as passes read them: kept, or in the files.
+        The rows that are kept.
     files : View
         The rows in the files, with their variables; after trimming they have the numbers of the rows before it.
     n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts, unrecorded
@@ -217,19 +189,18 @@ class ScannedDesign(Rowless, Design):
         passes: PassCounter | None = None,
         variables: bool = False,
     ) -> Iterator[T]:
-        """Begin a pass over the rows, as `BlockCoder.over`; over the files where the function needs the variables."""
+        """Begin a pass over the rows, as `View.over`; over the files where the function needs the variables."""
         self._known_coder()
         return (self.files if variables else self.source).over(function, workers, passes)
 
     def blocks(self) -> Iterator[CodedBlock]:
         """Return the blocks of rows, in this process."""
-        self._known_coder()
-        return self.source.blocks()
+        return self.over(_itself)
 
     def trimmed(
         self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
     ) -> ScannedDesign:
-        """Return the same design on fewer rows, as `Design.subset`, in two passes; they are kept as these are.
+        """Return the same design on fewer rows, as `Design.subset`.
 
         Parameters
         ----------
@@ -238,10 +209,9 @@ class ScannedDesign(Rowless, Design):
         reason : str
             Why the others are left out, for the ledger.
         workers, passes
-            As in `BlockCoder.over`.
+            As in `View.over`.
         """
-        coder = self._known_coder()
-        first, sizes, weights, groups = zip(*self.over(partial(_left_of, keep), workers, passes), strict=True)
+        sizes, weights, groups = zip(*self.over(partial(_left_of, keep), workers, passes), strict=True)
         n, notes, clusters = sum(sizes), list[str](), None
         lines = [*self.sample_ledger.itertuples(index=False), ("trim", reason, self.n - n, self.n - n)]
         with self.trimming(reason, n):
@@ -249,10 +219,10 @@ class ScannedDesign(Rowless, Design):
                 left = np.unique(np.concatenate(groups))
                 clusters = np.full(self.n_clusters, -1)
                 clusters[left] = np.arange(len(left))
-            step = partial(rows_left, keep, n / sum(weights) if self.weight_type == "probability" else 1.0, clusters)
-            numbers = dict(zip(first, itertools.accumulate(sizes, initial=0), strict=False))
-            seen, rows, _ = _kept_rows(coder, self.source.after(partial(step, numbers)), n, None, workers, passes)
-            files = self.files.after(partial(step, None))
+            scale = n / sum(weights) if self.weight_type == "probability" else 1.0
+            step = partial(rows_left, keep, scale, clusters)
+            rows = self._kept(step, n, workers, passes)
+            seen, files = moments(rows, self.n_arms, workers, passes), self.files.after(step)
             made = self._again((rows, files), seen, self.outcome_encoder, notes, lines, workers, passes)
         made.__dict__["notes"] = self.notes_after(notes)
         return made
@@ -267,7 +237,7 @@ class ScannedDesign(Rowless, Design):
         *,
         given: bool,
     ) -> ScannedDesign:
-        """Return the same rows with other columns in the outcome design, in a pass; they are kept as these are.
+        """Return the same rows with other columns in the outcome design.
 
         Parameters
         ----------
@@ -278,11 +248,12 @@ class ScannedDesign(Rowless, Design):
         notes : list of str
             Lines are appended for columns that are dropped.
         workers, passes
-            As in `BlockCoder.over`.
+            As in `View.over`.
         given : bool
             Whether the coefficients are known, so that all columns stay as they are.
         """
-        seen, rows, _ = _kept_rows(self._known_coder(), self.source.after(step), self.n, None, workers, passes)
+        rows = self._kept(step, self.n, workers, passes)
+        seen = moments(rows, self.n_arms, workers, passes)
         if given:
             count = len(encoder.names)
             return ScannedDesign(
@@ -301,6 +272,11 @@ class ScannedDesign(Rowless, Design):
         same = ("notes", "files", "propensity_basis", "observation_basis")  # coefficients are of the same columns
         made.__dict__.update({name: getattr(self, name) for name in same})
         return made
+
+    def _kept(self, step: Step, n: int, workers: int, passes: PassCounter | None) -> View:
+        """Make other rows of these, n in number, and keep them."""
+        blocks = self.source.after(step).over(_itself, workers, passes)
+        return View(keep_rows(blocks, n, self.block_rows), n)
 
     def _again(
         self,
@@ -322,8 +298,7 @@ class ScannedDesign(Rowless, Design):
         coder: BlockCoder | None = self.__dict__.get("coder")
         if coder is None:
             raise UnavailableError(
-                "the model came from a file and does not know its scan any more.\n"
-                "Make it anew with from_formula(...), then fit."
+                "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
             )
         return coder
 
@@ -367,11 +342,11 @@ class ScannedDesign(Rowless, Design):
         return {name: value for name, value in self.__dict__.items() if name not in ("coder", "source", "files")}
 
 
-def _left_of(keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> tuple[int, int, float, np.ndarray]:
-    """Return the number of a block's first row, and what is left of it: rows, the sum of their weights, clusters."""
+def _left_of(keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> tuple[int, float, np.ndarray]:
+    """Return what is left of a block: the number of rows, the sum of their weights, and their clusters."""
     left = block.some(keep(block))
     clusters = np.empty(0, dtype=np.intp) if left.cluster is None else np.unique(left.cluster)
-    return int(block.position[0]), len(left.y), float(left.weights.sum()), clusters
+    return len(left.y), float(left.weights.sum()), clusters
 
 
 @one_blas_thread()
@@ -385,7 +360,7 @@ def design_from_scan(
     constant_outcome: bool,
     joint_outcome: bool,
 ) -> ScannedDesign:
-    """Make a design from formulas and a scan, in two passes over the data.
+    """Make a design from formulas and a scan, whose rows are read and coded once, and kept.
 
     Parameters
     ----------
@@ -406,62 +381,18 @@ def design_from_scan(
     """
     reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame)
     found = first_pass(reader)
-    notes = [*reader.notes, *check_drawn(found.lines, found.extent.read, found.extent.n, reader.by)]
+    notes = [*reader.notes, *check_drawn(found.lines, found.read, found.n, reader.by)]
     if found.first is None:
-        raise no_rows_left(found.lines, found.extent.read)
-    first = found.first
-    coder = coder_of(found, first, notes)
-    files = View(coder)
-    seen, rows, why = _kept_rows(coder, files, found.extent.n, coded_block(coder, first))
-    if why:
-        if scan.keeping.keep != "auto":
-            raise DesignError(f'{why}.\nType  keep="auto", or give scan a folder= on a disk that has the room.')
-        notes.append(
-            f'{why}: every pass reads the data again. Type  folder="..."  in scan(), on a disk that has the room.'
-        )
+        raise no_rows_left(found.lines, found.read)
+    coder = coder_of(found, found.first, notes)
+    rows, files = View(keep_rows(coder.blocks(), found.n, scan.block_rows), found.n), View(coder, found.n)
+    k = len(coder.arms.labels)
     models = coder.outcome, coder.propensity, None if coder.observed is None else coder.observed.names
-    rules, limits = Rules.of(columns, constant_outcome, joint_outcome), partial(spans, rows, len(coder.arms.labels))
-    made = _design(coder, (rows, files), seen, models, notes, rules, found.lines, limits)
+    rules, limits = Rules.of(columns, constant_outcome, joint_outcome), partial(spans, rows, k)
+    made = _design(coder, (rows, files), moments(rows, k), models, notes, rules, found.lines, limits)
     for note in notes:
         warn_user(note, DesignWarning)
     return made
-
-
-def _kept_rows(
-    coder: BlockCoder,
-    source: View,
-    n: int,
-    first: CodedBlock | None,
-    workers: int = 1,
-    passes: PassCounter | None = None,
-) -> tuple[Moments, View, str]:
-    """Make the pass that sums the moments of n rows, and keep the rows where they are to be kept.
-
-    `first` is their first block where it is known.
-
-    Returns
-    -------
-    seen : Moments
-        What was seen of all rows.
-    rows : View
-        The rows where they are kept, or as they came.
-    why : str
-        Why they were not kept although they were to be.
-    """
-    first = next(source.blocks()) if first is None else first
-    writer = Writer(first, n, coder.extent.read, coder.reader.columns.weights is not None)
-    scan, taken = coder.reader.scan, source.source.nbytes if isinstance(source.source, Store) else 0.0
-    where, why = scan.keeping.chosen(writer.nbytes, taken)
-    seen = partial(moments, source, first, len(coder.arms.labels), workers=workers, passes=passes)
-    if where == "nothing":
-        return seen(), source, why
-    with contextlib.closing(writer):
-        writer.open(scan.keeping.place if where == "disk" else None)
-        found = seen(writer=writer)
-        store = writer.finished(scan.block_rows)
-    if writer.failed is not None:
-        why = f"the coded rows cannot be written to {scan.keeping.place!r}: {writer.failed}"
-    return found, source if store is None else View(store), why
 
 
 def _design(
@@ -493,10 +424,7 @@ def _design(
             observation, of_seen = none.keeping(keep_seen), seen.R.basis(keep_seen)[0]
     check_magnitude(seen.outcome_limits, f"outcome {name!r}")
     if np.ptp(seen.outcome_limits) == 0:
-        raise DesignError(
-            f"outcome {name!r} is constant: {seen.outcome_limits[0, 0]:g} in all rows; the effect is 0.\n"
-            "Check that it is the column you mean."
-        )
+        raise DesignError(f"outcome {name!r} is constant: {seen.outcome_limits[0, 0]:g} in all rows; the effect is 0.")
     size = seen.totals if frequency else seen.Z.rows
     both = ModelColumns(seen.X, outcome, arms.labels), ModelColumns(seen.Z, propensity, arms.labels)
     trained = seen.known if frequency else seen.X.rows
@@ -513,7 +441,7 @@ def _design(
         files=files,
         n=n,
         nobs=int(size.sum()),
-        n_dropped=coder.extent.read - n - int(ledger.loc[ledger["formula"] == "subpop", "dropped"].sum()),
+        n_dropped=coder.size[0] - n - int(ledger.loc[ledger["formula"] == "subpop", "dropped"].sum()),
         n_clusters=len(np.unique(seen.members // len(arms.labels))),
         arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
         outcome_limits=seen.outcome_limits,

@@ -1,46 +1,41 @@
-"""Blocks of a scan as numbers: the outcome, both designs, arms and weights of their rows; and where these are kept.
+"""Blocks of a scan as numbers: the outcome, both designs, arms and weights of their rows; and the rows that are kept.
 
-Rows that are kept, in memory or on a disk, are read by later passes from there, so that these read no file and code
-nothing. They stand in the order of the data, whatever the files, blocks and workers were that they came from. What is
-on a disk is in files that have no name (on Windows one that goes with its process), so that the system frees their room
-when the design is gone or the process ends, however it ends; the rows are read through a memory map.
+Rows are kept in memory, or in a temporary file where they would take much of it. The file has no name (on Windows it
+goes with its process), so the system frees its room when the design is gone or the process ends.
 """
 
 from __future__ import annotations
 
-import bisect
-import contextlib
 import dataclasses
-import functools
 import itertools
 import mmap
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from causalrisk.design.build import outcome_values
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope
-from causalrisk.design.scan.files import Place, by_place, name_of, renumbered
-from causalrisk.design.scan.reader import Extent, KeptRows, PassCounter, ScanReader, other_rows
+from causalrisk.design.scan.files import Place, naming
+from causalrisk.design.scan.reader import KeptRows, PassCounter, ScanReader
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.design.treatment import Arms, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import taken
-from causalrisk.numerics.multiplicities import CHUNK
+from causalrisk.runtime.system import free_memory
 from causalrisk.runtime.workers import flat_map
 
 T = TypeVar("T")
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
-OTHER_DATA = "the data are not those of the first pass: "
-NUMBERS = ("row", "cluster", "stratum")  # fields of numbers, which are kept in four bytes where these hold them
-KEPT = ("y", "X", "arm", *NUMBERS, "offset", "multiplicities", "R")  # and Z and the weights, where they are others
+OF_MEMORY = 0.25  # share of the free memory that kept rows may take
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class CodedBlock:
     places : tuple of Place
         Where the rows of the block are from, numbered as they are.
     position : ndarray of int, shape (n,)
-        Number of each row among those of the sample, in the order of the data.
+        Number of each row among those of the sample, in the order of the data; as it is read, among all rows.
     y : ndarray, shape (n,)
         Outcome; NaN where it is missing and the sample has the row.
     X, Z : ndarray, shape (n, p) and (n, q)
@@ -132,8 +127,8 @@ class BlockCoder:
         The survey design.
     unit : float
         What weights are divided by.
-    extent : Extent
-        What the first pass has read.
+    size : tuple of int
+        Rows of the data and of the sample.
     observed : FormulaEncoder, optional
         Coding of the right-hand side of the observation model.
     """
@@ -146,7 +141,7 @@ class BlockCoder:
     strata: pd.Index | None
     survey: SurveyDesign | None
     unit: float
-    extent: Extent
+    size: tuple[int, int]
     observed: FormulaEncoder | None = None
 
     @property
@@ -155,26 +150,23 @@ class BlockCoder:
         same = self.reader.outcome.right_text == self.reader.assigned.right_text
         return same and self.outcome.names == self.propensity.names
 
-    def over(
-        self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
-    ) -> Iterator[T]:
-        """Begin a pass over the blocks that have rows in the sample, as `Extent.over`."""
-        sent = dataclasses.replace(self, reader=self.reader.without_data())
-        return self.extent.over(self.reader, functools.partial(_made_of, sent, function), workers, passes)
-
     def blocks(self) -> Iterator[CodedBlock]:
-        """Read and code the blocks in this process."""
-        return self.extent.blocks(self.reader, functools.partial(_made_of, self, itself))
+        """Read and code the blocks that have rows in the sample."""
+        for rows in self.reader.blocks(self.size):
+            if rows.n:
+                with naming(rows.place.name):
+                    block = self.coded(rows)
+                yield block
 
-    def coded(self, rows: KeptRows, number: int) -> CodedBlock:
-        """Code some rows, the first of which has the given number in the sample."""
+    def coded(self, rows: KeptRows) -> CodedBlock:
+        """Code some rows."""
         X, name, left = self.outcome.encode(rows.table), self.reader.columns.treat, rows.formulas.left
         arm = self.arms.arm_of(*treatment_levels(rows.treat, name), name)
         outcome = Scope({name: rows.table[name] for name in left.variables}, left.constants)
         return CodedBlock(
             R=None if self.observed is None else self.observed.encode(self.with_treatment(rows.table, arm)),
-            places=renumbered(rows.places, rows.position, number),
-            position=number + np.arange(rows.n),
+            places=(rows.place,),
+            position=rows.position,
             y=outcome_values(self.reader.outcome, outcome, rows.recorded),
             X=X,
             Z=X if self.one_design else self.propensity.encode(rows.table),
@@ -200,11 +192,11 @@ class BlockCoder:
         """
         if not any(model.computes for model in rows.formulas.models):
             return
-        whole = _parts(self.coded(rows, 0))
+        whole = _parts(self.coded(rows))
         for k in np.unique(np.linspace(0, rows.n - 1, TRIED).astype(int)):
             one = slice(k, k + 1)
             try:
-                alone = _parts(self.coded(rows.some(one), 0))
+                alone = _parts(self.coded(rows.some(one)))
             except DesignError:  # such as a division by what is zero for this row
                 alone = tuple(np.full_like(part[one], np.nan) for part in whole)
             same = [
@@ -218,9 +210,8 @@ class BlockCoder:
                 if self.reader.observed is not None and all(same[:3]):
                     formula = self.reader.observed
                 raise DesignError(
-                    f"the formula {formula.text!r} codes a row differently beside other rows (as  I(x - x.mean())  "
-                    "would); expected terms of one row, as a scan has one block of rows at a time.\n"
-                    "Write the number itself, or make a column of the files of it."
+                    f"the formula {formula.text!r} codes a row differently beside other rows, as `I(x - x.mean())` "
+                    "would; a scan has one block of rows at a time.\nWrite the number itself, or a column to the files."
                 )
 
 
@@ -235,199 +226,108 @@ def _numbers(names: pd.Index | None, values: pd.Series | None, what: str) -> NDA
         return None
     found = names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
     if (found < 0).any():
-        raise DesignError(f"there is a {what} that it did not have.\nMake scan and model anew.")
+        raise DesignError(f"there is a {what} that the first pass did not find.\nMake scan and model anew.")
     return found
 
 
-def itself(block: CodedBlock) -> CodedBlock:
-    """Return a block as it is."""
-    return block
-
-
-def coded_block(coder: BlockCoder, rows: KeptRows, number: int = 0, why: str = "") -> CodedBlock:
-    """Code the rows of a block, of which the first has a number in the sample; `why` as by `by_place`."""
-    return by_place(lambda which: coder.coded(rows.some(which), number), rows.places, rows.position, why)
-
-
-def _made_of(coder: BlockCoder, function: Callable[[CodedBlock], T], rows: KeptRows, number: int) -> T:
-    return function(coded_block(coder, rows, number, OTHER_DATA))
-
-
 Step: TypeAlias = Callable[[CodedBlock], CodedBlock]
+ROWS = tuple(field.name for field in dataclasses.fields(CodedBlock) if field.name not in ("places", "table", "place"))
 
 
-@dataclass(frozen=True)
-class Store:
-    """The rows of a sample, coded.
+def keep_rows(blocks: Iterable[CodedBlock], n: int, block_rows: int) -> list[CodedBlock]:
+    """Collect the rows of a sample, numbered one after the other.
 
     Parameters
     ----------
-    columns : dict of str to ndarray
-        Fields of `CodedBlock` for all rows: "y", "X", "arm", "row", and "Z", "weights", "cluster", "offset",
-        "stratum", "multiplicities" and "R" where there are any. Without "Z" both designs are one.
-    places : list of Place
-        Where the rows are from.
+    blocks : iterable of CodedBlock
+        All n rows, in the order of the data.
+    n : int
+        How many there are.
     block_rows : int
-        Rows of a block at the most.
+        Rows of a block at the most; smaller blocks are joined.
+
+    Returns
+    -------
+    list of CodedBlock
+        The rows, in memory or in a temporary file; without their variables.
     """
-
-    columns: dict[str, NDArray[Any]]
-    places: list[Place]
-    block_rows: int
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.columns["y"])
-
-    @property
-    def nbytes(self) -> float:
-        """Bytes of the rows."""
-        return float(sum(values.nbytes for values in self.columns.values()))
-
-    def block(self, first: int, stop: int) -> CodedBlock:
-        """Return the rows from one number to another, without copying their designs."""
-        own = {name: values[first:stop] for name, values in self.columns.items()}
-        own |= {name: own[name].astype(np.intp) for name in NUMBERS if name in own}
-        a = bisect.bisect_right(self.places, first, key=lambda place: place.first) - 1
-        b = bisect.bisect_left(self.places, stop, key=lambda place: place.first)
-        given = {"Z": own["X"], "weights": np.ones(stop - first), **own}
-        return CodedBlock(places=tuple(self.places[a:b]), position=np.arange(first, stop), **given)
-
-    def blocks(self) -> Iterator[CodedBlock]:
-        """Yield the rows in blocks of about the same size, which begin at multiples of `CHUNK`."""
-        most = max(self.block_rows // CHUNK, 1)
-        chunks = -(-self.n // CHUNK)
-        size = CHUNK * -(-chunks // -(-chunks // most))
-        return (self.block(first, min(first + size, self.n)) for first in range(0, self.n, size))
-
-    def over(
-        self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
-    ) -> Iterator[T]:
-        """Begin a pass over the blocks, as `BlockCoder.over`; other processes are sent the arrays of each block."""
-        with nullcontext(lambda rows: None) if passes is None else passes.begun(self.n) as advance:
-            for rows, made in flat_map(functools.partial(_on_block, function), self.blocks(), workers, _where):
-                advance(rows)
-                yield made
+    coming = _joined(_numbered(blocks), block_rows)
+    first = next(coming)
+    nbytes = n / len(first.y) * sum(values.nbytes for values in _arrays(first).values())
+    every = itertools.chain([first], coming)
+    return list(every) if nbytes <= OF_MEMORY * free_memory() else _on_disk(every, nbytes)
 
 
-def _where(block: CodedBlock) -> str:
-    return name_of(block.places)
+def _numbered(blocks: Iterable[CodedBlock]) -> Iterator[CodedBlock]:
+    """Count the rows, and those of their places, one after the other."""
+    first = 0
+    for block in blocks:
+        limits = [(place.first, place.first + place.n) for place in block.places]
+        edges = np.searchsorted(block.position, limits).tolist()
+        places = (Place(place.name, first + a, b - a) for place, (a, b) in zip(block.places, edges, strict=True))
+        position = first + np.arange(len(block.y))
+        yield dataclasses.replace(block, places=tuple(places), position=position, table=None, place=None)
+        first += len(block.y)
 
 
-def _on_block(function: Callable[[CodedBlock], T], block: CodedBlock) -> Iterator[tuple[int, T]]:
-    yield len(block.y), function(block)
+def _joined(blocks: Iterable[CodedBlock], block_rows: int) -> Iterator[CodedBlock]:
+    """Join blocks as long as they have no more than so many rows."""
+    waiting, rows = list[CodedBlock](), 0
+    for block in blocks:
+        if waiting and rows + len(block.y) > block_rows:
+            yield _one(waiting)
+            waiting, rows = [], 0
+        waiting.append(block)
+        rows += len(block.y)
+    yield _one(waiting)
 
 
-class _Column:
-    """Values of all rows that come one after the other, in memory or in a file without a name.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of all values.
-    dtype : dtype
-        Their type.
-    folder : str or None
-        Folder of the file; None for memory.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, folder: str | None) -> None:
-        self.shape, self.dtype, self.done = shape, np.dtype(dtype), 0
-        # Without a buffer, so that nothing is left to be written when a disk is full.
-        self.file = None if folder is None else tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-        self.values = np.empty(shape if folder is None else 0, self.dtype)
-
-    def append(self, values: NDArray[Any]) -> None:
-        """Add the values of the next rows; those of more rows than were expected are left out."""
-        own = np.ascontiguousarray(values[: self.shape[0] - self.done], dtype=self.dtype)
-        if self.file is None:
-            self.values[self.done : self.done + len(own)] = own
-        elif own.size:
-            left = own.data.cast("B")
-            while left:
-                left = left[self.file.write(left) :]
-        self.done += len(own)
-
-    def finished(self) -> NDArray[Any]:
-        """Return all values, not to be written to."""
-        values = self.values
-        if self.file is not None and all(self.shape):
-            mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ)
-            values = np.frombuffer(mapped, self.dtype)
-        values = values.reshape(self.shape)
-        values.flags.writeable = False
-        return values
+def _one(blocks: list[CodedBlock]) -> CodedBlock:
+    """Put blocks one below the other."""
+    first, every = blocks[0], [_arrays(block) for block in blocks]
+    if len(blocks) == 1:
+        return first
+    joined = {name: np.concatenate([arrays[name] for arrays in every]) for name in every[0]}
+    places = tuple(itertools.chain.from_iterable(block.places for block in blocks))
+    return dataclasses.replace(first, places=places, **{"Z": joined["X"], **joined})
 
 
-class Writer:
-    """Writes the rows of a sample to where they are kept; to be closed.
+def _arrays(block: CodedBlock) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a block by their fields; without Z where both designs are one."""
+    names = [name for name in ROWS if name != "Z" or block.Z is not block.X]
+    return {name: getattr(block, name) for name in names if getattr(block, name) is not None}
 
-    Parameters
-    ----------
-    first : CodedBlock
-        The first rows, which tell what there is to keep.
-    n, read : int
-        Rows of the sample, and of the data.
-    weighted : bool
-        Whether there are observation weights.
-    """
 
-    def __init__(self, first: CodedBlock, n: int, read: int, weighted: bool) -> None:
-        self.n, self.weighted = n, weighted
-        self.kinds = {name: (values.shape[1:], values.dtype) for name, values in self._values(first).items()}
-        short = np.dtype(np.int32 if read < 2**31 else np.int64)
-        self.kinds |= {name: ((), short) for name in NUMBERS if name in self.kinds}
-        self.columns: dict[str, _Column] = {}
-        self.places: list[Place] = []
-        self.failed: OSError | None = None
-
-    @property
-    def nbytes(self) -> float:
-        """Bytes of all rows."""
-        return float(self.n * sum(kind.itemsize * np.prod(shape) for shape, kind in self.kinds.values()))
-
-    def open(self, folder: str | None) -> None:
-        """Begin, in memory or in a folder."""
-        with self._noting():
-            for name, (shape, kind) in self.kinds.items():
-                self.columns[name] = _Column((self.n, *shape), kind, folder)
-
-    def append(self, block: CodedBlock) -> None:
-        """Add the next rows; where the disk is full, all are given up."""
-        if self.failed is None:
-            with self._noting():
-                for name, values in self._values(block).items():
-                    self.columns[name].append(values)
-            self.places += block.places
-
-    def finished(self, block_rows: int) -> Store | None:
-        """Return the rows; None where the disk was full."""
-        if self.failed is not None:
-            return None
-        with self._noting():
-            return Store({name: column.finished() for name, column in self.columns.items()}, self.places, block_rows)
-        return None
-
-    def close(self) -> None:
-        """Close the files; rows that are finished stay."""
-        for column in self.columns.values():
-            if column.file is not None:
-                column.file.close()
-
-    @contextlib.contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Note that the disk could not be written to."""
-        try:
-            yield
-        except OSError as error:
-            self.failed = error
-
-    def _values(self, block: CodedBlock) -> dict[str, NDArray[Any]]:
-        """Return what is kept of some rows."""
-        others = {"Z": block.Z is not block.X, "weights": self.weighted}
-        names = (*KEPT, *(name for name, differs in others.items() if differs))
-        return {name: values for name in names if (values := getattr(block, name)) is not None}
+def _on_disk(blocks: Iterable[CodedBlock], nbytes: float) -> list[CodedBlock]:
+    """Write blocks to a temporary file, and return them with their arrays mapped from there."""
+    folder = tempfile.gettempdir()
+    written = list[tuple[tuple[Place, ...], dict[str, tuple[int, tuple[int, ...], Any]]]]()
+    try:
+        if shutil.disk_usage(folder).free < nbytes:
+            raise OSError("it has too little room")
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for block in blocks:
+                spec = {}
+                for name, values in _arrays(block).items():
+                    spec[name] = file.tell(), values.shape, values.dtype
+                    file.write(np.ascontiguousarray(values).data)
+                written.append((block.places, spec))
+            file.flush()
+            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise DesignError(
+            f"the coded rows take {nbytes / 1e9:,.3g} GB, more than a quarter of the free memory, and the folder of "
+            f"temporary files, {folder!r}, cannot hold them: {error}.\n"
+            "Set the environment variable TMPDIR to a folder on a disk that has the room."
+        ) from error
+    found = []
+    for places, spec in written:
+        arrays = {
+            name: np.frombuffer(mapped, kind, int(np.prod(shape)), start).reshape(shape)
+            for name, (start, shape, kind) in spec.items()
+        }
+        found.append(CodedBlock(places=places, **{"Z": arrays["X"], **arrays}))
+    return found
 
 
 def of_columns(
@@ -444,11 +344,7 @@ def of_columns(
 
 
 def rows_left(
-    keep: Callable[[CodedBlock], NDArray[np.bool_]],
-    scale: float,
-    clusters: NDArray[np.intp] | None,
-    numbers: dict[int, int] | None,
-    block: CodedBlock,
+    keep: Callable[[CodedBlock], NDArray[np.bool_]], scale: float, clusters: NDArray[np.intp] | None, block: CodedBlock
 ) -> CodedBlock:
     """Return the rows of a block that trimming leaves.
 
@@ -460,21 +356,12 @@ def rows_left(
         What their observation weights are multiplied by.
     clusters : ndarray of int, shape (G,), or None
         New number of each cluster.
-    numbers : dict of int to int, or None
-        Number of the first row of each block -> rows left before it. Without these rows keep their numbers.
     block : CodedBlock
         The block.
     """
     left = block.some(keep(block))
     cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
-    left = dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
-    if numbers is None or not len(left.position):
-        return left
-    first = numbers.get(int(block.position[0]), -1)
-    if first < 0:
-        raise other_rows("a later pass over the data has its rows in other blocks than the first ones")
-    places, position = renumbered(block.places, left.position, first), first + np.arange(len(left.position))
-    return dataclasses.replace(left, places=places, position=position)
+    return dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
 
 
 @dataclass(frozen=True)
@@ -483,33 +370,48 @@ class View:
 
     Parameters
     ----------
-    source : Store or BlockCoder
-        Rows that were kept, or files that every pass reads.
+    source : list of CodedBlock, or BlockCoder
+        Rows that are kept, or files that every pass reads.
+    n : int
+        How many rows there are.
     steps : tuple of callable
         What is done to each block, one after the other.
     """
 
-    source: Store | BlockCoder
+    source: list[CodedBlock] | BlockCoder
+    n: int
     steps: tuple[Step, ...] = ()
 
     def after(self, *steps: Step) -> View:
         """Return the rows with further steps."""
-        return View(self.source, (*self.steps, *steps))
+        return View(self.source, self.n, (*self.steps, *steps))
 
     def over(
         self, function: Callable[[CodedBlock], T], workers: int = 1, passes: PassCounter | None = None
     ) -> Iterator[T]:
-        """Begin a pass over the blocks that have rows, as `BlockCoder.over`."""
-        work = functools.partial(_after, self.steps, function)
-        return itertools.chain.from_iterable(self.source.over(work, workers, passes))
+        """Begin a pass over the blocks that have rows.
 
-    def blocks(self) -> Iterator[CodedBlock]:
-        """Return the blocks that have rows, in this process."""
-        return itertools.chain.from_iterable(_after(self.steps, itself, block) for block in self.source.blocks())
+        Parameters
+        ----------
+        function : callable
+            What is made of a block.
+        workers : int, default 1
+            Blocks worked on at a time; other processes are sent their arrays.
+        passes : PassCounter, optional
+            Shows how far the pass is.
+        """
+        blocks = self.source.blocks() if isinstance(self.source, BlockCoder) else self.source
+        with nullcontext(lambda rows: None) if passes is None else passes.begun(self.n) as advance:
+            for rows, made in flat_map(partial(_after, self.steps, function), blocks, workers):
+                advance(rows)
+                yield from made
 
 
-def _after(steps: tuple[Step, ...], function: Callable[[CodedBlock], T], block: CodedBlock) -> list[T]:
-    """Return what a function makes of a block after some steps; nothing where no row is left."""
+def _after(
+    steps: tuple[Step, ...], function: Callable[[CodedBlock], T], block: CodedBlock
+) -> Iterator[tuple[int, list[T]]]:
+    """Return the rows of a block, and what a function makes of it after some steps; nothing where no row is left."""
+    rows = len(block.y)
     for step in steps:
         block = step(block)
-    return [function(block)] if len(block.y) else []
+    yield rows, [function(block)] if len(block.y) else []

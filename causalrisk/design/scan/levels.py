@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import functools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,16 +11,15 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import Rowless
-from causalrisk.design.dtypes import looks_numeric, plain
+from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope
-from causalrisk.design.formulas.stateful import Lesson, Question, first_lesson, stateful_calls
+from causalrisk.design.formulas.stateful import Lesson, first_lesson, stateful_calls
 from causalrisk.design.formulas.terms import codes_of, parsed
 from causalrisk.design.rows import Line, check_exact, check_groups, check_smallest, no_rows_left
 from causalrisk.design.scan.encode import BlockCoder
-from causalrisk.design.scan.files import by_place
-from causalrisk.design.scan.reader import Extent, KeptRows, ScanReader
-from causalrisk.design.scan.source import from_function
+from causalrisk.design.scan.files import naming
+from causalrisk.design.scan.reader import KeptRows, ScanReader
 from causalrisk.design.survey import (
     ReplicateSums,
     Replication,
@@ -31,7 +28,7 @@ from causalrisk.design.survey import (
     labels_of,
     replication_of,
 )
-from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, show, treatment_levels
+from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import add_up
 from causalrisk.runtime.system import memory
@@ -80,7 +77,11 @@ class SeenColumn:
         if not self.kind:
             self.kind, self.block, self.head = kind, block, values.to_numpy()[:2]
         if self.kind != kind:
-            raise self._of_two_kinds(values)
+            text = {"numbers": "numbers", "levels": f"text such as {str(next(iter(self.levels or values)))!r}"}
+            raise DesignError(
+                f"column {str(values.name)!r} has {text[kind]} and in {self.block} {text[self.kind]}; expected the "
+                "same in every block.\nWrite the files alike, a missing value as an empty cell."
+            )
         self.dtypes.add(values.dtype.kind if numeric else "O")
         if not numeric and not coded and all(isinstance(level, str) for level in pd.unique(values)):
             plain(pd.Series(list(pd.unique(values)), dtype=object), str(values.name))  # refuses numbers, dates as text
@@ -88,20 +89,6 @@ class SeenColumn:
             self.levels.update(dict.fromkeys(pd.unique(values)))
             if order is not None:
                 self.orders.add(order)
-
-    def _of_two_kinds(self, values: pd.Series) -> DesignError:
-        """Say that a column has numbers in one block and text in another, and which text."""
-        name, text_before = str(values.name), self.kind == "levels"
-        texts = [str(text) for text in (self.levels if text_before else pd.unique(values))] or [str(self.head[0])]
-        odd = next((text for text in texts if not looks_numeric(text)), texts[0])
-        text = f"text or categories, such as {odd!r},"
-        now, before = ("numbers", text) if text_before else (text, "numbers")
-        return DesignError(
-            f"column {name!r} has {now} and in {self.block} {before.rstrip(',')}; expected the same in every block.\n"
-            f"Read the files alike:  scan(lambda: pandas.read_csv(..., na_values=[{odd!r}], chunksize=100_000))  if "
-            f'that stands for a missing value in CSV files, and  dtype={{"{name}": str}}  in its place if these are '
-            "codes."
-        )
 
 
 @dataclass
@@ -112,8 +99,8 @@ class FirstPass:
     ----------
     reader : ScanReader
         The data.
-    extent : Extent
-        What has been read.
+    read, n : int
+        Rows of the data and of the sample.
     first : KeptRows, optional
         The first block that has rows in the sample.
     stratum : SeenColumn
@@ -127,12 +114,12 @@ class FirstPass:
     """
 
     reader: ScanReader
-    extent: Extent = field(default_factory=Extent)
+    read: int = 0
+    n: int = 0
     columns: dict[str, SeenColumn] = field(default_factory=lambda: defaultdict(SeenColumn))
     treat: SeenColumn = field(default_factory=SeenColumn)
     counts: Counter[Any] = field(default_factory=Counter)
     clusters: dict[Any, None] = field(default_factory=dict)
-    cluster_kind: tuple[str, str] | None = None
     ledger: dict[tuple[str, str], Any] = field(default_factory=lambda: defaultdict(lambda: np.zeros(2, dtype=int)))
     weight_sum: float = 0.0
     first: KeptRows | None = None
@@ -167,58 +154,53 @@ def first_pass(reader: ScanReader) -> FirstPass:
         If a column has numbers in one block and text in another, or no row is left.
     """
     found = FirstPass(reader)
-    extent = found.extent
-    for piece in reader.pieces():
-        extent.starts.append((extent.read, extent.n))
-        for rows in reader.blocks(piece, extent.read):
-            extent.add(rows)
-            for used_in, name, missing, dropped in rows.lines:
-                found.ledger[used_in, name] += np.array([missing, dropped])
-            if rows.drawn is not None:
-                every = rows.places[0].first + np.arange(rows.read)
-                by_place(functools.partial(_note_drawn, found, rows), rows.places, every)
+    for rows in reader.blocks():
+        found.read, found.n = found.read + rows.read, found.n + rows.n
+        for used_in, name, missing, dropped in rows.lines:
+            found.ledger[used_in, name] += np.array([missing, dropped])
+        with naming(rows.place.name):
+            _note_drawn(found, rows)
             if rows.n:
-                by_place(functools.partial(_note_rows, found, rows), rows.places, rows.position)
+                _note_rows(found, rows)
                 found.first = found.first or rows
-    if not found.extent.read and reader.names and from_function(reader.scan.source):
-        raise DesignError(
-            "the function given to scan gave rows when it was called first, and none the second time; every pass over "
-            "the data calls it.\nLet it begin anew, as  scan(lambda: pandas.read_csv(..., chunksize=100_000))  does."
-        )
     return found
 
 
-def _note_rows(found: FirstPass, block: KeptRows, which: Any) -> None:
-    """Add some rows of a block to what is known."""
-    rows = block.some(which)
-    codes = found.reader.codes
+def _note_rows(found: FirstPass, rows: KeptRows) -> None:
+    """Add the rows of a block to what is known."""
+    codes, columns = found.reader.codes, found.reader.columns
     for name, values in rows.variables().items():
-        found.columns[name].note(values, rows.table[name].dtype, rows.name, name in codes)
+        found.columns[name].note(values, rows.table[name].dtype, rows.place.name, name in codes)
         _check_levels(name, len(found.columns[name].levels), found.reader.scan.block_rows)
-    levels = treatment_levels(rows.treat, found.reader.columns.treat)
+    levels = treatment_levels(rows.treat, columns.treat)
     counts = np.bincount(levels[0], minlength=len(levels[1])).tolist()
     found.counts.update(dict(zip(levels[1], counts, strict=True)))
-    found.treat.note(pd.Series(levels[1], name=found.reader.columns.treat), rows.treat.dtype, rows.name, True)
+    found.treat.note(pd.Series(levels[1], name=columns.treat), rows.treat.dtype, rows.place.name, True)
     if rows.cluster is not None:
         groups = pd.unique(np.asarray(rows.cluster, dtype=object))
-        check_exact(groups, found.reader.columns.cluster)
+        check_exact(groups, columns.cluster)
         found.clusters.update(dict.fromkeys(groups))
-        _check_clusters(found, groups, rows.name)
+        kinds = {isinstance(group, str) for group in (*groups, next(iter(found.clusters)))}
+        if len(kinds) > 1:
+            raise DesignError(
+                f"cluster {columns.cluster!r} has text in one block and numbers in another; expected the same in every "
+                "block, as 3 and '3' are two clusters.\nWrite the files alike."
+            )
     if rows.weights is not None:
         low, high = found.weight_limits
         found.weight_limits = min(low, rows.weights.min()), max(high, rows.weights.max())
         found.weight_sum += rows.weights.sum()
 
 
-def _note_drawn(found: FirstPass, block: KeptRows, which: Any) -> None:
-    """Add how some rows of a block were drawn, in the sample or not, to what is known of the strata."""
+def _note_drawn(found: FirstPass, block: KeptRows) -> None:
+    """Add how the rows of a block were drawn, in the sample or not, to what is known of the strata."""
     if block.drawn is None or found.reader.by.survey is None:
         return
-    drawn, given = block.drawn[which], found.reader.by.survey.strata
+    drawn, given = block.drawn, found.reader.by.survey.strata
     codes, levels = pd.factorize(drawn["stratum"])
     names = np.asarray(levels, dtype=object)
     values = pd.Series(names.tolist(), name="stratum" if given is None else given.name)
-    found.stratum.note(values, drawn["stratum"].dtype, block.name, True)
+    found.stratum.note(values, drawn["stratum"].dtype, block.place.name, True)
     fpc = drawn.get("fpc", pd.Series(0.0, drawn.index)).groupby(codes)
     new = pd.DataFrame({"stratum": names, "rows": fpc.size(), "low": fpc.min(), "high": fpc.max()})
     by = pd.concat([new] if found.strata is None else [found.strata, new]).groupby("stratum", sort=False)
@@ -228,7 +210,7 @@ def _note_drawn(found: FirstPass, block: KeptRows, which: Any) -> None:
         every = [pairs] if found.units is None else [found.units, pairs.drop_duplicates()]
         found.units = pd.concat(every).drop_duplicates()
     if block.replicates is not None:
-        sums = ReplicateSums.of(block.replicates[which], drawn["weight"].to_numpy())
+        sums = ReplicateSums.of(block.replicates, drawn["weight"].to_numpy())
         found.replicates = sums if found.replicates is None else add_up([found.replicates, sums])
 
 
@@ -243,7 +225,7 @@ class ScannedSurvey(Rowless, SurveyDesign):
 def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, ScannedSurvey]:
     """Return the strata in the order of their numbers, and the design that all rows of the data make."""
     if found.strata is None:
-        raise no_rows_left(found.lines, found.extent.read)
+        raise no_rows_left(found.lines, found.read)
     names = pd.Index(found.stratum.sorted_levels(), dtype=object)
     by = found.strata.set_index("stratum").reindex(names)
     units = by["rows"]
@@ -259,25 +241,14 @@ def scanned_survey(found: FirstPass, columns: SurveyColumns) -> tuple[pd.Index, 
     return names, ScannedSurvey(replication=replication, **known)
 
 
-def _check_clusters(found: FirstPass, groups: Sequence[Any], block: str) -> None:
-    """Raise a DesignError where clusters are text in one block and numbers in another, which are never the same."""
-    kind = "text" if any(isinstance(group, str) for group in groups) else "numbers"
-    first, where = found.cluster_kind = found.cluster_kind or (kind, block)
-    if kind != first:
-        raise DesignError(
-            f"cluster {found.reader.columns.cluster!r} has {kind}, and in {where} {first}; expected the same in every "
-            "block, as 3 and '3' are two clusters.\nWrite the files alike."
-        )
-
-
 def _check_levels(name: str, levels: int, block_rows: int) -> None:
     """Raise a DesignError where blocks with a column a level, or the products of these columns, do not fit memory."""
     needed, there = 8.0 * COPIES * levels * max(block_rows, levels), memory()
     if needed > there:
         raise DesignError(
-            f"column {name!r} has {levels:,} levels and more may come: coded in blocks of {block_rows:,} rows they "
-            f"take about {needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
-            "Merge levels, or give scan a smaller block_rows=."
+            f"column {name!r} has {levels:,} levels or more: coded in blocks of {block_rows:,} rows they take about "
+            f"{needed / 1e9:,.0f} GB, and this computer has {there / 1e9:,.0f} GB.\n"
+            "Merge levels, or use a smaller `block_rows=` of scan."
         )
 
 
@@ -310,8 +281,8 @@ def make_encoder(found: FirstPass, formula: Formula, scope: Scope, arms: Arms | 
     for code, levels in encoder.categorical_factors():
         if levels != (False, True) and not _is_variable(code):
             raise DesignError(
-                f"the {formula.model} formula {formula.text!r} computes categories, {code}, whose levels a scan cannot "
-                "know before it has read all rows.\nMake it a column of the files, or several 0/1 columns by I(x > 1)."
+                f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
+                "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
             )
     return encoder
 
@@ -350,12 +321,11 @@ def arm_levels(found: FirstPass) -> Arms:
         treated=columns.treated,
         reference=columns.reference,
         levels=columns.levels,
-        call=f"from_formula(..., treat={show(columns.treat)}, ",
     )
 
 
 def taught(found: FirstPass, first: KeptRows) -> ScanReader:
-    """Let all functions of the formulas learn that do, in up to four passes, more where one is inside of another.
+    """Find the state of all stateful functions of the formulas, such as knots; those inside of others come first.
 
     Parameters
     ----------
@@ -367,13 +337,13 @@ def taught(found: FirstPass, first: KeptRows) -> ScanReader:
     Returns
     -------
     ScanReader
-        That of the first pass, its formulas told what was learnt.
+        That of the first pass, its formulas with the state.
     """
     reader, scope, lessons = found.reader, _scope(first), dict[str, Lesson]()
     done: set[str] = set()
     while True:
         for call, (node, formula) in _ready(reader, done).items():
-            lesson = lessons.get(call) or first_lesson(node, formula, scope, found.extent.n)
+            lesson = lessons.get(call) or first_lesson(node, formula, scope)
             if lesson is None:
                 done.add(call)
             else:
@@ -399,21 +369,15 @@ def _ready(reader: ScanReader, done: set[str]) -> dict[str, tuple[ast.Call, Form
 
 
 def _pass(found: FirstPass, reader: ScanReader, lessons: dict[str, Lesson]) -> dict[str, Lesson | str]:
-    """Make a pass; return the next lesson of each call, or the call told."""
-    questions = [lesson.question for lesson in lessons.values()]
-    blocks = found.extent.over(reader, functools.partial(_answered, questions))
-    answers = functools.reduce(lambda one, other: [a.beside(b) for a, b in zip(one, other, strict=True)], blocks)
-    return {call: lesson.after(given) for (call, lesson), given in zip(lessons.items(), answers, strict=True)}
-
-
-def _answered(questions: list[Question], rows: KeptRows, number: int) -> list[Any]:
-    """Put the questions to a block."""
-    return by_place(functools.partial(_answers, questions, rows), rows.places, rows.position)
-
-
-def _answers(questions: list[Question], rows: KeptRows, which: Any) -> list[Any]:
-    scope = _scope(rows.some(which))
-    return [question.of(scope) for question in questions]
+    """Make a pass; return the next lesson of each call, or the call with its state."""
+    answers: dict[str, list[Any]] = {call: [] for call in lessons}
+    for rows in reader.blocks((found.read, found.n)):
+        if rows.n:
+            with naming(rows.place.name):
+                scope = _scope(rows)
+                for call, lesson in lessons.items():
+                    answers[call].append(lesson.of(scope))
+    return {call: lesson.after(answers[call]) for call, lesson in lessons.items()}
 
 
 def _scope(rows: KeptRows) -> Scope:
@@ -446,11 +410,11 @@ def coder_of(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
     low, high = found.weight_limits
     notes += notes_of_spelling({**{name: c.levels for name, c in found.columns.items()}, columns.treat: found.counts})
     if columns.weight_type == "probability":
-        unit = found.weight_sum / found.extent.n
+        unit = found.weight_sum / found.n
         check_smallest(low, high, low / unit, columns.weights)
     if columns.cluster is not None:
         clusters = pd.Index(list(found.clusters), dtype=object)
-        check_groups(list(clusters), found.extent.n, columns.cluster)
+        check_groups(list(clusters), found.n, columns.cluster)
     if reader.by.survey is not None:
         strata, design = scanned_survey(found, reader.by.survey)
         notes += design.notes
@@ -467,7 +431,7 @@ def coder_of(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
         strata=strata,
         survey=design,
         unit=unit,
-        extent=found.extent,
+        size=(found.read, found.n),
     )
     coder.check_by_rows(first)
     return coder

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
-import functools
-import itertools
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeVar
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,61 +21,13 @@ from causalrisk.design.formulas.evaluation import Formula
 from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
 from causalrisk.design.formulas.terms import codes_of
 from causalrisk.design.rows import BY_ROW, UNRECORDED, ColumnOptions, Line, by_rows, draw_rows
-from causalrisk.design.scan.files import NamedBlock, Piece, Place, by_place, name_of
-from causalrisk.design.scan.source import Scan
+from causalrisk.design.scan.files import Place, naming
+from causalrisk.design.scan.source import NamedBlock, Scan
 from causalrisk.design.survey import ROLES, replicate_values
 from causalrisk.design.tables import Table, as_table, condition_names, is_column
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import taken
-from causalrisk.runtime.workers import flat_map, progress_bar
-
-T = TypeVar("T")
-MINUTES = 100  # seconds from which the time left is in minutes
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Checksum by which later passes over the files know the rows of the first: sums of each column, times the arm.
-
-    Parameters
-    ----------
-    totals, sizes : dict of str to float
-        Sum of each column, and of its absolute values, every row multiplied by one plus its treatment.
-    """
-
-    totals: dict[str, float] = field(default_factory=dict)
-    sizes: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, columns: Iterable[pd.Series], treat: pd.Series) -> Mark:
-        """Return the mark of some rows."""
-        times, totals, sizes = 1 + _number_of(treat), dict[str, float](), dict[str, float]()
-        with np.errstate(all="ignore"):  # too large numbers are refused elsewhere
-            for column in columns:
-                values = _number_of(column) * times
-                totals[str(column.name)] = float(values.sum())
-                sizes[str(column.name)] = float(np.abs(values).sum())
-        return cls(totals, sizes)
-
-    def beside(self, other: Mark) -> Mark:
-        """Merge with the mark of other rows."""
-        return Mark(_sums(self.totals, other.totals), _sums(self.sizes, other.sizes))
-
-    def other(self, later: Mark) -> str:
-        """Name of the first column that is not the same in a later pass, in whatever order the rows came; or empty."""
-        pairs = ((name, abs(total - later.totals.get(name, 0.0))) for name, total in self.totals.items())
-        return next((name for name, off in pairs if off > 1e-9 * self.sizes[name]), "")
-
-
-def _number_of(values: pd.Series) -> NDArray[np.float64]:
-    """Numbers as they are, and of anything else a number between 0 and 1 that is the same for the same value."""
-    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biuf":
-        return values.to_numpy(dtype=np.float64)
-    return np.asarray(pd.util.hash_pandas_object(values, index=False), dtype=np.float64) / 2.0**64
-
-
-def _sums(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
-    return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in {**first, **second}}
+from causalrisk.runtime.workers import progress_bar
 
 
 @dataclass(frozen=True)
@@ -87,7 +36,7 @@ class KeptRows:
 
     Parameters
     ----------
-    places : tuple of Place
+    place : Place
         Where the rows of the block are from.
     read : int
         Rows of the block.
@@ -117,7 +66,7 @@ class KeptRows:
         Replicate weights of all of them.
     """
 
-    places: tuple[Place, ...]
+    place: Place
     read: int
     position: NDArray[np.intp]
     lines: list[Line]
@@ -133,25 +82,14 @@ class KeptRows:
     replicates: np.ndarray | None
 
     @property
-    def name(self) -> str:
-        """What messages call the block."""
-        return name_of(self.places)
-
-    @property
     def n(self) -> int:
         """Number of rows kept."""
         return len(self.treat)
 
-    def some(self, which: Any) -> KeptRows:
-        """Return some of the rows; `which` is a slice or of bool, shape (n,)."""
+    def some(self, which: slice) -> KeptRows:
+        """Return some of the rows."""
         names = ("position", "table", "treat", "weights", "cluster", "offset", "stratum", "multiplicities")
         return taken(self, which, *names)
-
-    @property
-    def mark(self) -> Mark:
-        """Checksum of the rows: of the variables of both models and the weights."""
-        weights = [] if self.weights is None else [pd.Series(self.weights, name="the weights")]
-        return Mark.of([*(self.table[name] for name in self.table), *weights], self.treat)
 
     def variables(self) -> dict[str, pd.Series]:
         """Variables of the models as plain columns; without the outcome, where some are missing."""
@@ -189,8 +127,8 @@ class ScanReader:
     ) -> None:
         if columns.missing == INDICATOR:
             raise UnavailableError(
-                'missing="indicator" is not there for a scan, whose blocks are coded before all rows are known.\n'
-                'Type  missing="drop"  or  data=data.collect()  if the rows fit into memory.'
+                'missing="indicator" is not available for a scan.\n'
+                'Use `missing="drop"`, or `data=data.collect()` if the rows fit into memory.'
             )
         self.names = names = scan.column_names()
         self.notes: list[str] = []
@@ -234,20 +172,25 @@ class ScanReader:
         """Variables of the formulas that are categories although they may be numbers."""
         return set().union(*map(codes_of, self.formulas))
 
-    def pieces(self) -> Iterator[Piece]:
-        """Begin a pass over the pieces that are read by themselves."""
-        return self.scan.pieces(self.used)
+    def blocks(self, again: tuple[int, int] | None = None) -> Iterator[KeptRows]:
+        """Begin a pass over the data.
 
-    def blocks(self, piece: Piece, first: int) -> Iterator[KeptRows]:
-        """Read the blocks of a piece; `first` is the number of its first row in all data."""
-        for block in piece.blocks(self.used, first):
-            yield by_place(functools.partial(self._kept, block), block.places, block.position)
-
-    def without_data(self) -> ScanReader:
-        """Return a reader of pieces that knows nothing of the others, to be sent to a worker."""
-        sent = copy.copy(self)
-        sent.scan = self.scan.without_rows()
-        return sent
+        Parameters
+        ----------
+        again : tuple of int, optional
+            Rows of the data and of the sample that the first pass read; this one has to read as many.
+        """
+        read = n = 0
+        for block in self.scan.blocks(self.used):
+            with naming(block.place.name):
+                rows = self._kept(block)
+            read, n = read + rows.read, n + rows.n
+            yield rows
+        if again is not None and again != (read, n):
+            raise DesignError(
+                f"the first pass over the data read {again[0]} rows and used {again[1]}, a later one {read} and {n}.\n"
+                "Use data that do not change."
+            )
 
     def told(self, calls: Mapping[str, str]) -> ScanReader:
         """Return a reader whose formulas are told what some of their calls have learnt."""
@@ -255,8 +198,8 @@ class ScanReader:
         taught.formulas = [replace(formula, told=(*formula.told, *calls.items())) for formula in self.formulas]
         return taught
 
-    def _kept(self, block: NamedBlock, which: Any) -> KeptRows:
-        frame = block.frame[which]
+    def _kept(self, block: NamedBlock) -> KeptRows:
+        frame = block.frame
         table = Table(frame.index, frame.assign(**_levels_of_text(frame)))
         formulas = Formulas.of(self.formulas, table, self.frame)
         by = by_rows(table, self.columns, {}, [])
@@ -275,16 +218,16 @@ class ScanReader:
                 replicates = replicate_values(by.survey.survey, by.survey.replicates, weights)
                 multiplicities = replicates[keep] / weights[keep, None]
         return KeptRows(
-            places=block.places,
+            place=block.place,
             read=len(keep),
-            position=block.position[which][keep],
+            position=block.place.first + np.flatnonzero(keep),
             lines=lines,
             table=pd.DataFrame(kept),
             formulas=formulas,
             treat=by.treat.values[keep],
             weights=None if weights is None else weights[keep],
             cluster=None if by.cluster is None else by.cluster.values[keep],
-            offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name()), scanned=True),
+            offset=kept_offset(by, keep, (by.treat.name, self.outcome.left[0].name())),
             stratum=None if drawn is None or replicates is not None else drawn["stratum"][keep],
             multiplicities=multiplicities,
             drawn=drawn,
@@ -304,150 +247,17 @@ class PassCounter:
         Whether to show anything.
     passes : int, default 0
         How many have begun.
-    start : float, optional
-        When the first began, in seconds.
     """
 
     expected: int | None = None
     shown: bool = True
     passes: int = 0
-    start: float | None = None
-
-    @property
-    def place(self) -> str:
-        """The current pass, and of about how many, where that is known."""
-        number = max(self.passes, 1)
-        return f"pass {number} of about {self.expected}" if number <= (self.expected or 0) else f"pass {number}"
 
     def begun(self, rows: int) -> AbstractContextManager[Callable[[int], object]]:
         """Begin a pass over so many rows; as `progress_bar`."""
-        now = time.monotonic()
-        self.start = now if self.start is None else self.start
-        done, self.passes = self.passes, self.passes + 1
-        label = f"{self.place}{self._time_left(done, now - self.start)}"
-        return progress_bar(rows, self.shown, label, "row", leave=False)
-
-    def _time_left(self, done: int, seconds: float) -> str:
-        """Say what time is left; nothing where that is not known."""
-        if not done or self.expected is None or done >= self.expected:
-            return ""
-        left = seconds / done * (self.expected - done)
-        return f", about {left:.0f} s left" if left < MINUTES else f", about {left / 60:.0f} min left"
-
-
-class Done(NamedTuple):
-    """What was made of a block, and of which rows: how many of the sample and of the data, and their checksum."""
-
-    n: int
-    read: int
-    mark: Mark
-    made: Any = None
-
-
-@dataclass
-class Extent:
-    """What a pass has read; later ones have to read the same.
-
-    Parameters
-    ----------
-    read, n : int
-        Rows of the data and of the sample.
-    mark : Mark
-        Checksum of the rows of the sample.
-    starts : list of tuple of int
-        Rows of the data, and of the sample, before each piece.
-    """
-
-    read: int = 0
-    n: int = 0
-    mark: Mark = field(default_factory=Mark)
-    starts: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, done: Done | KeptRows) -> None:
-        """Add the rows of a block."""
-        self.read, self.n = self.read + done.read, self.n + done.n
-        if done.n:
-            self.mark = self.mark.beside(done.mark)
-
-    def over(
-        self,
-        reader: ScanReader,
-        function: Callable[[KeptRows, int], T],
-        workers: int = 1,
-        passes: PassCounter | None = None,
-    ) -> Iterator[T]:
-        """Begin a pass over the same rows.
-
-        Parameters
-        ----------
-        reader : ScanReader
-            The data.
-        function : callable
-            What is made of the rows of a block that are in the sample, given the number of the first.
-        workers : int, default 1
-            Pieces worked on at a time, where no cluster is there to work on them.
-        passes : PassCounter, optional
-            Shows how far the pass is.
-
-        Yields
-        ------
-        object
-            What was made of each block that has rows, in their order.
-
-        Raises
-        ------
-        DesignError
-            If the pass reads other rows.
-        """
-        later, work = Extent(), functools.partial(_of_piece, reader.without_data(), function)
-        with nullcontext(lambda rows: None) if passes is None else passes.begun(self.read) as advance:
-            for done in flat_map(work, self._pieces(reader), workers, _where):
-                later.add(done)
-                advance(done.read)
-                if done.n:
-                    yield done.made
-        if (later.read, later.n) != (self.read, self.n):
-            raise other_rows(
-                f"the first pass read {self.read} rows and used {self.n}, a later one read {later.read} and used "
-                f"{later.n}"
-            )
-        column = self.mark.other(later.mark)
-        if column:
-            raise other_rows(
-                f"a later pass read other rows than the first ones: the sum of {column!r}, each row times one plus its "
-                f"treatment, is {later.mark.totals[column]:.10g} and was {self.mark.totals[column]:.10g}"
-            )
-
-    def blocks(self, reader: ScanReader, function: Callable[[KeptRows, int], T]) -> Iterator[T]:
-        """Make something of each block that has rows, in this process."""
-        for given in self._pieces(reader):
-            yield from (done.made for done in _of_piece(reader, function, given) if done.n)
-
-    def _pieces(self, reader: ScanReader) -> Iterator[tuple[Piece, tuple[int, int]]]:
-        """Return the pieces, each with the numbers of its first row; those of one too many do not matter."""
-        return zip(reader.pieces(), itertools.chain(self.starts, itertools.repeat((self.read, self.n))), strict=False)
-
-
-def _where(given: tuple[Piece, Any]) -> str:
-    return given[0].where
-
-
-def _of_piece(
-    reader: ScanReader, function: Callable[[KeptRows, int], Any], given: tuple[Piece, tuple[int, int]]
-) -> Iterator[Done]:
-    """Apply a function to each block of a piece."""
-    piece, (first, number) = given
-    for rows in reader.blocks(piece, first):
-        yield Done(rows.n, rows.read, rows.mark, function(rows, number)) if rows.n else Done(0, rows.read, Mark())
-        number += rows.n
-
-
-def other_rows(found: str) -> DesignError:
-    """Make the error of passes that do not read the same rows."""
-    return DesignError(
-        f"{found}; every pass has to read the same rows.\n"
-        "Give scan a function that begins anew whenever it is called, and data that do not change."
-    )
+        self.passes += 1
+        about = f" of about {self.expected}" if self.passes <= (self.expected or 0) else ""
+        return progress_bar(rows, self.shown, f"pass {self.passes}{about}", "row", leave=False)
 
 
 def check_names(columns: ColumnOptions) -> None:
@@ -460,13 +270,13 @@ def check_names(columns: ColumnOptions) -> None:
         names = value if option == "replicate_weights" and isinstance(value, list | tuple) else [value]
         if value is not None and not all(isinstance(name, str) for name in names):
             raise DesignError(
-                f"{option}= is a {type(value).__name__}; expected the name of a column, as the rows of a scan come in "
-                f'blocks.\nWrite it to the files, and type its name:  {option}="..."'
+                f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column.\n"
+                f'Write it to the files, and use `{option}="name"`.'
             )
     if columns.propensity_score is not None:
         raise UnavailableError(
-            "propensity_score= is not there for a scan yet; expected a propensity model that is fitted to it.\n"
-            "Leave propensity_score= out, or, if the rows fit into memory, type  data=data.collect()."
+            "propensity_score= is not available for a scan.\n"
+            "Leave it out, or use `data=data.collect()` if the rows fit into memory."
         )
 
 
@@ -476,8 +286,7 @@ def _constants(frame: Mapping[str, Any], names: list[str], text: str) -> dict[st
     for name, value in used.items():
         if name not in names and is_column(value) and not isinstance(value, list | tuple):
             raise DesignError(
-                f"the formulas use {name!r}, which is no column of the scan but a {type(value).__name__} of the "
-                "calling scope; expected columns, as the rows of a scan come in blocks.\n"
+                f"the formulas use {name!r}, a {type(value).__name__} that is no column of the scan.\n"
                 "Write it to the files; if it is an option such as levels=, make it a list."
             )
     return used
@@ -489,18 +298,15 @@ def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[
         value = frame.get(name)
         if role == "called" and hasattr(value, "__patsy_stateful_transform__") and value is not STATEFUL.get(name):
             raise DesignError(
-                f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows before it "
-                "codes one; a scan has one block of rows at a time.\n"
-                "Use powers, such as x + I(x**2), or write columns of the basis to the files."
+                f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows; a scan has "
+                "one block of rows at a time.\nUse powers, such as `x + I(x**2)`, or write its columns to the files."
             )
     for call in stateful_calls(formula, frame).values():
         for option in options_of(call):
             if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
                 raise DesignError(
-                    f"the {formula.model} formula {formula.text!r} works out an option of {ast.unparse(call.func)}() "
-                    f"from columns, {ast.unparse(option)}; expected numbers, as a scan has one block of rows at a "
-                    "time.\nLeave the option out, and it is learnt from all rows where that is its default; or write "
-                    "the numbers themselves."
+                    f"the {formula.model} formula {formula.text!r} computes an option of {ast.unparse(call.func)}() "
+                    f"from columns, {ast.unparse(option)}; with a scan, expected numbers.\nWrite the numbers."
                 )
 
 

@@ -92,22 +92,19 @@ class JointWeighing:
         IPWRA in them, as in `solve`.
     criterion, replicates
         As in `JointFit`.
-    first : int
-        Number of the first resample.
     """
 
     own: Weighing
     starts: Starts | None
     criterion: JointCriterion
     replicates: ResampleReplicates
-    first: int
 
     def of(self, rows: RowsToRefit, counts: Array, columns: NDArray[np.intp]) -> Weighed:
         """Weigh some rows under multiplicities (n, w) of some of the resamples."""
         own, start = self.own.some(columns), None if self.starts is None else self.starts.theta[..., columns]
         place = rows.block.place if rows.block.problem.in_memory else None
         of_rows = ModelRows(rows.weight_model, rows.sample.slices, place)
-        at, replicated = self.replicates.weigh(of_rows, counts, own.gamma, columns + self.first, own.whole)
+        at, replicated = self.replicates.weigh(of_rows, counts, own.gamma, columns, own.whole)
         objective = JointObjective(rows.sample, self.criterion)
         return objective, ResampledWeights.of(counts / own.whole.total, at, replicated, start)
 
@@ -192,7 +189,6 @@ def refit_jointly(
     passes: ResamplePasses,
     fit: JointFit,
     fits: NewtonFits | None = None,
-    first: int = 0,
     keeps: bool = False,
 ) -> Refits:
     """Estimate again under resamples.
@@ -208,8 +204,6 @@ def refit_jointly(
         The full-sample estimate.
     fits : NewtonFits, optional
         Propensity refits, where they were made already.
-    first : int, default 0
-        Number of the first resample.
     keeps : bool, default False
         Whether weights of rows in memory are kept between passes.
 
@@ -225,7 +219,7 @@ def refit_jointly(
     replicates = fit.replicates
     if isinstance(passes, ScannedPasses) and isinstance(replicates, BatchedReplicates):
         replicates = replace(replicates, totals=_replicate_totals(passes, own, replicates))
-    weighing = JointWeighing(own, starts, fit.criterion, replicates, first)
+    weighing = JointWeighing(own, starts, fit.criterion, replicates)
     objective, found = JointObjective(problem.some_block().sample, fit.criterion), list[Refits]()
     with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
         for points in _batches(passes, fit, weighing, keeps):
@@ -346,7 +340,7 @@ class JointRefitter:
         several = not self.sample.family.linear and 8 * ARRAYS * self.sample.n * m <= KEPT_WEIGHTS
         return len(self._kept) == 1 or several
 
-    def refit(self, counts: Array, first: int, fits: NewtonFits | None = None) -> Refits:
+    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
         fits, m, parts = fits or self.fit.weight_fit.refit(counts), counts.shape[1], list[Refits]()
         width = self.fit.replicates.at_once or m
@@ -356,5 +350,5 @@ class JointRefitter:
             start = self.start.passes(counts[:, part])
             passes = KeptPasses(start.problem, start.full.without_level(), start.counts, self._kept)
             keeps = self._keeps(part.stop - begin)
-            parts.append(refit_jointly(start, passes, self.fit, some, first + begin, keeps))
+            parts.append(refit_jointly(start, passes, self.fit, some, keeps))
         return Refits.joined(parts)

@@ -9,7 +9,7 @@ from typing import Any
 from causalrisk.diagnostics.balance import balance
 from causalrisk.diagnostics.influence import quick_method
 from causalrisk.estimators.record import FitRecord
-from causalrisk.report.plots.axes import axes_or_new, fit_across, fit_text, page_or_new, verbatim
+from causalrisk.report.plots.axes import axes_or_new, broken, new_page, verbatim
 from causalrisk.report.plots.fits import (
     cancellation_of,
     draw_changes,
@@ -40,7 +40,7 @@ __all__ = [
     "plot_overlap", "plot_penalty_path", "plot_risk", "verbatim",
 ]  # fmt: skip
 
-TITLE_PAD = 6  # points, above the legends
+TITLE_PAD, LINE, PANEL_LINE = 6, 110, 27  # points above the legends; characters of the heading, and of a label
 
 
 def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
@@ -68,7 +68,7 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         last = ("Penalty", plot_penalty_path)
     clusters = record.design.cluster is not None
     influence = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
-    figure, axes = page_or_new(figure)
+    figure = new_page() if figure is None else figure
     plots: tuple[tuple[str, Callable[..., Any]], ...] = (
         ("Overlap", plot_overlap),
         ("Balance", plot_balance),
@@ -77,11 +77,10 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         ("Influence", influence),
         last,
     )
-    for (title, plot), ax in zip(plots, axes.flat, strict=True):
+    for (title, plot), ax in zip(plots, figure.subplots(2, 3).flat, strict=True):
         legend = plot(record, ax).get_legend()
+        ax.set_xlabel(broken(ax.get_xlabel(), PANEL_LINE))
         above = 0 if legend is None else legend.get_window_extent().height * 72 / figure.dpi
         ax.set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD + above)
-    for ax in axes.flat:
-        fit_across(ax)  # all of a column are as far right as its widest names move one
-    fit_text(figure.suptitle(verbatim(one_line(record))), figure.bbox.width)
+    figure.suptitle(broken(verbatim(one_line(record)), LINE))
     return figure

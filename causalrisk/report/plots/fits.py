@@ -31,7 +31,9 @@ from causalrisk.report.plots.axes import (
     ORANGE,
     ROWS,
     SERIES,
+    UPRIGHT,
     axes_or_new,
+    broken,
     effect_label,
     finish,
     ink,
@@ -523,7 +525,7 @@ def draw_changes(
     ax.set_xlabel(f"{'largest share of the weight of an' if clusters else 'share of the weight of its'} arm (%)")
     left_out = "cluster" if clusters else "row"
     ax.set_ylabel(verbatim(f"change of {record.effect_names[position - 1]} without the {left_out}"))
-    return finish(ax, 5)
+    return finish(ax, 3)
 
 
 BARS = 60
@@ -725,7 +727,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
     ax.minorticks_off()
     ax.set_xlabel("anchor: weight of the fit (logarithmic)")  # the most cautious is on the right, next to IPWRA
     ax.set_ylabel(verbatim(effect_label(record)))
-    return finish(ax, 4)
+    return finish(ax, 2)
 
 
 def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -769,7 +771,7 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
     bias = ax.twinx()
     bias.plot(x, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
     bias.set_ylim(bottom=0)
-    bias.set_ylabel(verbatim(f"RMS net bias ({record.design.endog_name})"), color=ORANGE)
+    bias.set_ylabel(broken(verbatim(f"RMS net bias ({record.design.endog_name})"), UPRIGHT), color=ORANGE)
     bias.tick_params(axis="y", colors=ORANGE)
     ax.set_xscale("log")
     ax.set_xlabel("penalty λ (logarithmic)")

@@ -1,4 +1,4 @@
-"""Estimates side by side, a column a model, as papers print them."""
+"""Estimates side by side, one column per model, as papers print them."""
 
 from __future__ import annotations
 
@@ -37,17 +37,7 @@ STATISTICS = {
 
 @dataclass(frozen=True)
 class Column:
-    """Estimates and statistics of one model.
-
-    Parameters
-    ----------
-    name, outcome : str
-        Head of the column: model and outcome.
-    estimates : DataFrame
-        A row a parameter, columns `NUMBERS`.
-    statistics : dict of str to str
-        Statistics below the estimates, by the keys of `STATISTICS`.
-    """
+    """Estimates (one row per parameter, columns `NUMBERS`) and statistics of one model, by the keys of `STATISTICS`."""
 
     name: str
     outcome: str
@@ -75,15 +65,15 @@ def etable(
     Parameters
     ----------
     results : sequence or mapping of results, or one of them
-        Results of this package, of `pool`, or of statsmodels, a column each, and comparisons, a column each estimator;
-        a mapping names them.
+        Results of this package, of `pool` or of statsmodels, one column each, and comparisons, one column per
+        estimator. A mapping names them.
     names : sequence of str, optional
         Heads of the columns; by default the estimators.
     keep, drop : sequence of str, optional
         Parameters to show, in this order, or to leave out.
     rename : mapping of str to str, optional
-        Printed names of parameters; two that get one name share a row, such as ``{"mbsmoke": "ATE"}`` for a regression
-        coefficient beside an effect.
+        Printed names of parameters. Parameters with the same name share a row: ``{"mbsmoke": "ATE"}`` puts a
+        regression coefficient next to an effect.
     below : {"se", "ci", "z", "p"} or None
         Number below each estimate: standard error, interval, statistic z (or t) or p-value.
     stars : bool
@@ -91,11 +81,11 @@ def etable(
     alpha : float
         Significance level of intervals.
     statistics : sequence of str, optional
-        Rows below the estimates, of "estimator", "estimand", "learner", "std_errors", "df" (of t tests and
-        intervals), "nobs", "effective_n", "imputations" and "r_squared"; by default those that any column has, the
-        estimator where the names do not tell it.
+        Rows below the estimates: "estimator", "estimand", "learner", "std_errors", "df" (of t tests and intervals),
+        "nobs", "effective_n", "imputations", "r_squared". By default those that any column has; "estimator" only if
+        the columns have other names.
     extra : mapping of str to sequence, optional
-        Further rows below: their label, and one value a column.
+        Further rows below: a label, and one value per column.
     title : str
         Heading.
     notes : sequence of str
@@ -104,20 +94,21 @@ def etable(
     Returns
     -------
     PaperTable
-        Printed as text; `as_html`, `as_latex`, `as_markdown`, `as_csv`, `save` (also to Word) and `frame`, its numbers.
+        Prints as text. Has `as_latex`, `as_markdown`, `as_csv`, `as_html`, `to_gt`, `save` (also to Word) and `frame`,
+        the numbers.
 
     Raises
     ------
     OptionError
-        If a name is not a parameter, two parameters of a model get one name, or lengths do not agree.
+        If a name is not a parameter, two parameters of a model get the same name, or lengths differ.
     TypeError
         If something is not a result.
 
     Notes
     -----
-    An estimate and the number below it share a format, in which the standard error has four significant
-    digits (and at least two decimals). An average effect has no R-squared. The effective n of an arm is Kish's
-    (sum w)^2 / sum w^2 of its importance weights, the reference arm first. Standard errors of a comparison are the
+    An estimate and the number below it have the same format: the standard error shows four significant digits and at
+    least two decimals. An average effect has no R-squared. The effective n is Kish's (sum w)^2 / sum w^2 of the
+    importance weights in each treatment group, the reference first. Standard errors of a comparison are the
     bootstrap's, as in its `table`.
 
     Examples
@@ -149,17 +140,21 @@ def etable(
     lists = {"names": names, "keep": keep, "drop": drop, "statistics": statistics, "notes": notes}
     for option, given in lists.items():
         if isinstance(given, str):
-            raise OptionError(f"{option}={given!r} is one text; expected a list.\nType  {option}=[{given!r}].")
-    columns = _columns(results, names, alpha, rename or {})
-    terms = _chosen(columns, keep, drop, rename or {})
+            raise OptionError(f"{option}={given!r} is one text; expected a list.\nUse `{option}=[{given!r}]`.")
+    rename = rename or {}
+    columns = _columns(results, names, alpha, rename)
+    terms = _chosen(columns, keep, drop, rename)
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars)]
-    found = _statistic_lines(columns, statistics, names is not None or isinstance(results, Mapping))
+    if statistics is None:
+        named = names is not None or isinstance(results, Mapping)
+        there = [key for key in STATISTICS if any(column.statistics.get(key) for column in columns)]
+        statistics = [key for key in there if named or key != "estimator"]
+    for key in statistics:
+        one_of("statistics", key, tuple(STATISTICS))
+    found = [(STATISTICS[key], *(column.statistics.get(key, "") for column in columns)) for key in statistics]
     for label, values in (extra or {}).items():
         if isinstance(values, str) or len(values) != len(columns):
-            raise OptionError(
-                f"extra: {label!r} has {len(values)} values; expected {len(columns)}, one a column.\n"
-                f"Type  extra={{{label!r}: {[''] * len(columns)!r}}}  with the values filled in."
-            )
+            raise OptionError(f"extra: {label!r} has {len(values)} values; expected {len(columns)}, one per column.")
         found.append((label, *map(str, values)))
     header, rows = _header(columns), (*lines, *found)
     widest = max(display_width(cell) for row in (*header, *rows) for cell in row[1:])
@@ -171,63 +166,49 @@ def etable(
         title=title,
         rules=(len(lines),) if lines and found else (),
     )
-    told = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
-    told += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] if stars else []
-    return PaperTable(content, [*told, *notes], _frame(columns, terms))
+    said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
+    said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] if stars else []
+    stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
+    index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])
+    return PaperTable(content, [*said, *notes], pd.DataFrame(stacked, index=index))
 
 
 def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Mapping[str, str]) -> list[Column]:
-    given = _listed(results)
-    if names is not None and len(names) != len(given):
-        raise OptionError(
-            f"names has {len(names)} entries; expected {len(given)}, one a result.\n"
-            f"Type  names={[f'({i})' for i in range(1, len(given) + 1)]!r}."
-        )
-    shown = [name or None for name, _ in given] if names is None else map(str, names)
-    return [_column(res, name, alpha, rename) for name, (_, res) in zip(shown, given, strict=True)]
-
-
-def _listed(results: Any) -> list[tuple[str, Any]]:
-    """Return results under the names they were given; of a comparison its fits, under their own names."""
+    """Return a column per result, and per fit of a comparison."""
     if hasattr(results, "params") or hasattr(type(results), "bootstrapped"):
         results = [results]
     if isinstance(results, str) or not isinstance(results, Iterable):
-        raise TypeError(f"results is of type {type(results).__name__}; expected fitted results.\nType  etable([res]).")
-    named = list(results.items()) if isinstance(results, Mapping) else [("", res) for res in results]
-    pairs: list[tuple[str, Any]] = []
-    for name, res in named:
-        inside = _compared(res) if hasattr(type(res), "bootstrapped") else {"": res}
-        pairs += [(": ".join(filter(None, (str(name), own))), fit) for own, fit in inside.items()]
-    if not pairs:
-        raise OptionError("there are no results; expected at least one.\nType  etable([res]).")
-    return pairs
-
-
-def _compared(comparison: Any) -> dict[str, Any]:
-    """Return the fits of a comparison, with bootstrap standard errors where there are any."""
-    robust = comparison.results
-    return {name: robust[name] if res.bse.isna().all() else res for name, res in comparison.bootstrapped.items()}
+        raise TypeError(f"results is of type {type(results).__name__}; expected fitted results.\nUse `etable([res])`.")
+    fits: list[tuple[str, Any]] = []
+    for name, res in results.items() if isinstance(results, Mapping) else [("", res) for res in results]:
+        inside = {"": res}
+        if hasattr(type(res), "bootstrapped"):  # without a bootstrap, robust errors
+            inside = {key: res.results[key] if fit.bse.isna().all() else fit for key, fit in res.bootstrapped.items()}
+        fits += [(": ".join(filter(None, (str(name), own))), fit) for own, fit in inside.items()]
+    if not fits:
+        raise OptionError("there are no results; expected at least one.")
+    if names is not None and len(names) != len(fits):
+        raise OptionError(f"names has {len(names)} entries; expected {len(fits)}, one per result.")
+    heads = [name or None for name, _ in fits] if names is None else map(str, names)
+    return [_column(res, name, alpha, rename) for name, (_, res) in zip(heads, fits, strict=True)]
 
 
 def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str]) -> Column:
     """Return the column of a result, by default under the name of its estimator."""
     if not all(hasattr(res, needed) for needed in ("params", "bse", "pvalues", "conf_int")):
         raise TypeError(
-            f"a result is of type {type(res).__module__}.{type(res).__qualname__}, which has no params, bse, pvalues "
-            "and conf_int.\nGive what fit() returns."
+            f"a result is of type {type(res).__qualname__}, which has no params.\nUse what `fit()` returns."
         )
     if np.ndim(res.params) != 1:
         raise TypeError(
             f"the parameters of {type(res.model).__name__} are a matrix of shape {np.shape(res.params)}; expected one "
-            "equation.\nLeave this result out."
+            "equation."
         )
     labels = list(res.params.index) if isinstance(res.params, pd.Series) else list(res.model.exog_names)
     labels = [rename.get(str(label), str(label)) for label in labels]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise OptionError(
-            f"rename gives two parameters of a model the name {twice[0]!r}.\nGive each a name of its own."
-        )
+        raise OptionError(f"rename gives two parameters of a model the name {twice[0]!r}.")
     numbers = np.column_stack([res.params, res.bse, res.tvalues, res.pvalues, np.asarray(res.conf_int(alpha))])
     estimates = pd.DataFrame(numbers, index=labels, columns=list(NUMBERS))
     if hasattr(res, "glance"):
@@ -281,28 +262,9 @@ def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, sta
     return [tuple(above_cells), *([] if below is None else [tuple(below_cells)])]
 
 
-def _statistic_lines(columns: Sequence[Column], statistics: Sequence[str] | None, named: bool) -> list[tuple[str, ...]]:
-    """Return the lines of statistics below the estimates; by default all that any column has."""
-    for key in statistics or ():
-        one_of("statistics", key, tuple(STATISTICS))
-    if statistics is None:
-        statistics = [
-            k for k in STATISTICS if any(c.statistics.get(k) for c in columns) and (named or k != "estimator")
-        ]
-    return [(STATISTICS[key], *(column.statistics.get(key, "") for column in columns)) for key in statistics]
-
-
 def _header(columns: Sequence[Column]) -> tuple[tuple[str, ...], ...]:
     outcomes = [column.outcome for column in columns]
     same = len(set(outcomes)) == 1
     lines = [(outcomes[0] if same else "", *(f"({i})" for i in range(1, len(columns) + 1)))]
     lines += [] if same else [("", *outcomes)]
     return (*lines, ("", *(column.name for column in columns)))
-
-
-def _frame(columns: Sequence[Column], terms: Sequence[str]) -> pd.DataFrame:
-    """Return the numbers of the parameters shown, a row a parameter and kind of number."""
-    keys = [f"({i}) {column.name}" for i, column in enumerate(columns, 1)]
-    stacked = {key: column.estimates.reindex(list(terms)).stack() for key, column in zip(keys, columns, strict=True)}
-    index = pd.MultiIndex.from_product([list(terms), list(NUMBERS)], names=["term", "number"])
-    return pd.DataFrame(stacked).reindex(index)

@@ -1,7 +1,4 @@
-"""Tables and notes of a result, or one table of a paper, in every format, and written to a file.
-
-The class is statsmodels' own, so that what works on its summaries works on these.
-"""
+"""Tables and notes of a result, or one table of a paper: text, LaTeX, Markdown and CSV; Word and HTML by maketables."""
 
 from __future__ import annotations
 
@@ -15,23 +12,13 @@ from typing import Any
 
 import pandas as pd
 from statsmodels.iolib.summary import Summary
-from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.report.tables.table import ResultTable, TableContent, head_spans, stack_text
+from causalrisk.report.tables.table import LATEX_SIZE, ResultTable, TableContent, stack_text
 from causalrisk.report.tables.text import csv_lines, escape_latex, escape_markdown, flat, latex_label, wrap
 from causalrisk.runtime.system import write_whole
 
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font-family: sans-serif; }}
-table {{ border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid; margin-bottom: 1em; }}
-th, td {{ padding: 0.2em 0.8em; font-weight: normal; }}
-thead tr:last-child th {{ border-bottom: 1px solid; }}
-caption {{ font-weight: bold; padding: 0.4em; }}
-</style></head><body>
-{body}
-</body></html>"""
+PAGE = '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"></head><body>\n{}\n</body></html>\n'
 
 
 class ResultSummary(Summary):
@@ -39,7 +26,7 @@ class ResultSummary(Summary):
 
     Parameters
     ----------
-    tables : sequence of SimpleTable
+    tables : sequence of ResultTable
         The tables, from top to bottom.
     notes : sequence of str
         The notes, without their numbers.
@@ -48,33 +35,23 @@ class ResultSummary(Summary):
 
     Attributes
     ----------
-    tables : list of SimpleTable
+    tables : list of ResultTable
         The tables, from top to bottom.
     notes : list of str
         The notes, without their numbers.
     """
 
-    def __init__(self, tables: Sequence[SimpleTable] = (), notes: Sequence[str] = (), width: int = 78) -> None:
+    def __init__(self, tables: Sequence[ResultTable] = (), notes: Sequence[str] = (), width: int = 78) -> None:
         super().__init__()
         self.tables = list(tables)
         self.notes = list(notes)
         self.width = width
 
     def __getattr__(self, name: str) -> Any:
-        kind, written = name.removeprefix("to_"), dir(type(self))
-        if name.startswith("to_") and (f"as_{kind}" in written or kind in ("word", "docx")):
-            advice = f"table.as_{kind}()" if f"as_{kind}" in written else 'table.save("table.docx")'
-            raise UnavailableError(f"a table has no attribute {name!r}.\nType  {advice}.")
+        written = f"as_{name.removeprefix('to_')}"
+        if name.startswith("to_") and written in dir(type(self)):
+            raise UnavailableError(f"a table has no attribute {name!r}.\nUse `table.{written}()`.")
         return object.__getattribute__(self, name)
-
-    @property
-    def extra_txt(self) -> str | None:
-        """The notes as they stand below the tables of the text form; None if there are none."""
-        return "\n".join(self._note_lines()) if self.notes else None
-
-    @extra_txt.setter
-    def extra_txt(self, text: str | None) -> None:
-        self.notes = [] if text is None else [text]
 
     def add_extra_txt(self, etext: Sequence[str]) -> None:
         """Add notes.
@@ -82,7 +59,7 @@ class ResultSummary(Summary):
         Parameters
         ----------
         etext : sequence of str
-            The notes, one each.
+            The notes.
         """
         self.notes.extend(etext)
 
@@ -92,59 +69,66 @@ class ResultSummary(Summary):
         Returns
         -------
         str
-            The tables with the rules between them, and the notes.
+            The tables with rules between them, and the notes.
         """
-        width = max([self.width, *(t.natural_width for t in self.tables if isinstance(t, ResultTable))])
-        text = stack_text(self.tables, width)
-        return "\n".join([text, "", *self._note_lines()]) if self.notes else text
+        lines = [stack_text(self.tables, max([self.width, *(table.natural_width for table in self.tables)]))]
+        lines += ["", "Notes:"] if self.notes else []
+        for i, note in enumerate(self.notes, 1):
+            lines += wrap(note, self.width, first=f"[{i}] ", rest="    ")
+        return "\n".join(lines)
 
     def as_html(self) -> str:
-        """Return the summary as HTML, everything escaped.
+        """Return the summary as HTML, with all text escaped.
 
         Returns
         -------
         str
-            One ``table`` element per table, and the notes as a numbered list.
+            One ``table`` element per table, and one paragraph per note.
         """
-        parts = [table.as_html() for table in self.tables]
-        if self.notes:
-            spaced = (html.escape(note).replace("   ", " \N{EM SPACE}") for note in self.notes)
-            items = (f"<li>{note}</li>" for note in spaced)
-            parts += ["<p>Notes:</p>", "<ol>", *items, "</ol>"]
-        return "\n".join(parts)
+        notes = [f"<p>{html.escape(note)}</p>" for note in self._note_texts()]
+        return "\n".join([*(table.as_html() for table in self.tables), *notes])
 
     def _repr_markdown_(self) -> str:
         return self.as_markdown()
 
     def as_latex(self, *, label: str | None = None, caption: str | None = None) -> str:
-        r"""Return the summary as LaTeX, for the booktabs package, everything escaped.
+        r"""Return the summary as LaTeX for the booktabs package, with all text escaped.
 
         Parameters
         ----------
         label : str, optional
-            For ``\ref``: letters, digits and ``_ : . / + -``. With it or a caption the summary floats.
+            Name for ``\ref``: letters, digits and ``_ : . / + -``. With a label or a caption the result is a floating
+            ``table``.
         caption : str, optional
-            Caption, by default the title.
+            Caption; by default the title.
 
         Returns
         -------
         str
-            One ``tabular`` per table, and the notes below.
+            One ``tabular`` per table, with the notes below.
 
         Raises
         ------
         OptionError
             If the label has other characters.
         """
+        notes = [
+            rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(note)}\end{{minipage}}"
+            for note in self._note_texts()
+        ]
+        titles = [table.title for table in self.tables]
+        begin, end = [rf"\begin{{center}}{LATEX_SIZE * (len(titles) > 1)}"], r"\end{center}"
         if label is not None or caption is not None:
-            title = next((table.title for table in self.tables if table.title), "")
-            tables = [table.as_latex_tabular(center=False) for table in self.tables]
-            notes = [f"[{i}] {' '.join(note.split())}" for i, note in enumerate(self.notes, 1)]
-            return _float("\\par\\medskip\n".join(tables), notes, caption or title, label)
-        parts = [table.as_latex_tabular() for table in self.tables]
-        texts = [escape_latex(note).replace("   ", r" \quad ") for note in self.notes]
-        notes = [rf"\noindent {{[}}{i}{{]}} {text}\par" for i, text in enumerate(texts, 1)]
-        return "\n".join([*parts, *([r"\noindent Notes:\par"] if notes else []), *notes])
+            caption, titles = caption or next(filter(None, titles), ""), ["", *titles[1:]]
+            begin, end = (
+                [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escape_latex(caption)}}}"],
+                r"\end{table}",
+            )
+            begin += [] if label is None else [rf"\label{{{latex_label(label)}}}"]
+            begin.append(r"\smallskip")
+        heads = [rf"\textbf{{{escape_latex(title)}}}\par\medskip" + "\n" if title else "" for title in titles]
+        tabulars = [head + table.as_latex_tabular(False) for head, table in zip(heads, self.tables, strict=True)]
+        return "\n".join([*begin, "\\par\\medskip\n".join(tabulars), *notes, end])
 
     def as_csv(self) -> str:
         """Return the summary as comma-separated values.
@@ -152,34 +136,28 @@ class ResultSummary(Summary):
         Returns
         -------
         str
-            One line per table row, then one per note.
+            One line per row of a table, then one line per note.
         """
-        notes = csv_lines([f"[{i}] {' '.join(note.split())}"] for i, note in enumerate(self.notes, 1))
-        return "\n".join([*(table.as_csv() for table in self.tables), *([notes] if notes else [])])
+        notes = csv_lines([note] for note in self._note_texts())
+        return "\n".join([*(table.as_csv() for table in self.tables), *filter(None, [notes])])
 
     def as_markdown(self) -> str:
-        """Return the summary as Markdown, everything escaped.
+        """Return the summary as Markdown, with all text escaped.
 
         Returns
         -------
         str
-            One pipe table per table, and the notes as a numbered list.
+            One pipe table per table, and one paragraph per note.
         """
-        notes = [f"{i}. {escape_markdown(' '.join(note.split()))}" for i, note in enumerate(self.notes, 1)]
-        parts = [
-            table.as_markdown() if isinstance(table, ResultTable) else f"```\n{table.as_text()}\n```"  # added by hand
-            for table in self.tables
-        ]
-        return "\n\n".join([*parts, *(["Notes:", "\n".join(notes)] if notes else [])])
+        return "\n\n".join([*(table.as_markdown() for table in self.tables), *map(escape_markdown, self._note_texts())])
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the summary to a file in the format of its ending.
+        """Write the summary to a file. The ending of its name says the format.
 
         Parameters
         ----------
         path : path
-            Ending in .txt, .html (a page), .tex (to be input into a document), .md, .csv or .docx (Word; needs
-            python-docx).
+            A name that ends in .txt, .tex, .md, .csv, .docx (Word) or .html. The last two need the package maketables.
 
         Returns
         -------
@@ -189,57 +167,58 @@ class ResultSummary(Summary):
         Raises
         ------
         OptionError
-            If the ending is none of these, or the folder does not exist.
+            If the ending is none of these.
         UnavailableError
-            If python-docx is needed and not installed.
+            If maketables is needed and not installed.
         """
         file = Path(path)
-        makers = {".txt": self.as_text, ".html": self._page, ".tex": self.as_latex, ".md": self.as_markdown}
-        makers[".csv"] = self.as_csv
+        texts = {".txt": self.as_text, ".tex": self.as_latex, ".md": self.as_markdown, ".csv": self.as_csv}
         kind = file.suffix.lower()
-        if kind not in (*makers, ".docx"):
-            raise OptionError(
-                f"the ending {file.suffix!r} is not known; expected one of {', '.join(makers)}, .docx.\n"
-                f'Type  save("{file.with_suffix(".docx").as_posix()}").'
-            )
-        if not file.parent.is_dir():
-            raise OptionError(f'there is no folder {str(file.parent)!r}.\nMake it, or type  save("{file.name}").')
+        if kind in texts:
+            return write_whole(file, f"{texts[kind]()}\n")
+        if kind == ".html":
+            return write_whole(file, PAGE.format("\n".join(table.make("gt").as_raw_html() for table in self._made())))
         if kind == ".docx":
-            _write_docx([_laid_out(table) for table in self.tables], self._word_notes(), file)
-        else:
-            write_whole(file, f"{makers[kind]()}\n")
-        return file
+            return write_whole(file, self._word())
+        raise OptionError(
+            f"the ending {file.suffix!r} is not known; expected .txt, .tex, .md, .csv, .docx or .html.\n"
+            f'Use `save("{file.with_suffix(".docx").as_posix()}")`.'
+        )
 
-    def _word_notes(self) -> list[str]:
-        return [f"[{i}] {' '.join(note.split())}" for i, note in enumerate(self.notes, 1)]
+    def _note_texts(self) -> list[str]:
+        return [f"[{i}] {flat(note)}" for i, note in enumerate(self.notes, 1)]
 
-    def _page(self) -> str:
-        title = next((table.title for table in self.tables if table.title), "Table")
-        return PAGE.format(title=html.escape(title), body=self.as_html())
+    def _made(self) -> list[Any]:
+        """Return each table as one of maketables; the last has the notes."""
+        try:
+            from maketables import MTable
+        except ImportError as error:
+            raise UnavailableError(
+                'Word and HTML tables need maketables, which is not installed.\nUse `pip install "causalrisk[tables]"`.'
+            ) from error
+        notes = ["" for _ in self.tables[1:]] + ["\n".join(self._note_texts())]
+        captions = [
+            ": ".join(filter(None, [flat(table.title), *(head[0] for head in table.heads)])) for table in self.tables
+        ]
+        return [
+            MTable(table.grouped(), notes=note, caption=caption or None, rgroup_sep="t", rgroup_display=False)
+            for table, note, caption in zip(self.tables, notes, captions, strict=True)
+        ]
 
-    def _note_lines(self) -> list[str]:
-        lines = ["Notes:"]
-        for i, note in enumerate(self.notes, 1):
-            lines += wrap(note, self.width, first=f"[{i}] ", rest="    ")
-        return lines
+    def _word(self) -> bytes:
+        """Return a Word document with all tables, one below the other."""
+        whole, *others = [table.make("docx") for table in self._made()]
+        for other in others:
+            whole.add_paragraph()  # Word would merge tables that touch
+            for element in list(other.element.body)[:-1]:  # the last has the size of the page
+                whole.element.body.insert(len(whole.element.body) - 1, element)
+        stream = io.BytesIO()
+        whole.save(stream)
+        return stream.getvalue()
 
 
 def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: int = 78) -> ResultSummary:
-    """Lay out tables and notes.
-
-    Parameters
-    ----------
-    tables : sequence of TableContent
-        The tables, from top to bottom.
-    notes : sequence of str
-        The notes, without numbers.
-    width : int
-        Display width of the text form; longer cells widen all tables, nothing is cut off.
-
-    Returns
-    -------
-    ResultSummary
-        With ``as_text``, ``as_html``, ``as_latex``, ``as_markdown``, ``as_csv`` and ``save``.
+    """Lay out tables and notes; cells longer than the width widen all tables.
 
     Examples
     --------
@@ -257,29 +236,6 @@ def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: i
     [1] Made up.
     """
     return ResultSummary([ResultTable(content, width) for content in tables], notes, width)
-
-
-def _minipages(notes: Sequence[str]) -> list[str]:
-    """Return notes in LaTeX, as wide as the text."""
-    return [
-        rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(note)}\end{{minipage}}"
-        for note in notes
-    ]
-
-
-def _float(tabular: str, notes: Sequence[str], caption: str, label: str | None) -> str:
-    """Return the ``table`` environment of LaTeX round a table."""
-    heads = [rf"\caption{{{escape_latex(caption)}}}", *([] if label is None else [rf"\label{{{latex_label(label)}}}"])]
-    top = [r"\begin{table}[htbp]", r"\centering", *heads, r"\smallskip"]
-    return "\n".join([*top, tabular, *_minipages(notes), r"\end{table}"])
-
-
-def _laid_out(table: SimpleTable) -> ResultTable:
-    """Return a table as one of ours; it may have been added by hand."""
-    if isinstance(table, ResultTable):
-        return table
-    rows = tuple(tuple(map(str, row)) for row in table)
-    return ResultTable(TableContent(rows, aligns="l" * max(map(len, rows)), title=table.title or ""))
 
 
 class PaperTable(ResultSummary):
@@ -311,16 +267,11 @@ class PaperTable(ResultSummary):
         self.frame = frame
         self._content, self._together = content, together
 
-    def __getattr__(self, name: str) -> Any:
-        if hasattr(pd.DataFrame, name) and not hasattr(type(self), name.replace("to_", "as_")) and name[0] != "_":
-            raise UnavailableError(f"a table has no attribute {name!r}, its numbers have.\nType  table.frame.{name}.")
-        return super().__getattr__(name)
-
     def __repr__(self) -> str:
         return self.as_text()
 
     def as_text(self) -> str:
-        """Return the table as text, columns that do not fit in blocks below one another.
+        """Return the table as text. Columns that do not fit are in blocks below one another.
 
         Returns
         -------
@@ -336,31 +287,19 @@ class PaperTable(ResultSummary):
                 count -= step
             blocks.append(self._part(left[:count]).as_text())
             left = left[count:]
-        return "\n".join([*blocks, *self._note_lines()])
+        return "\n".join([*blocks, *(line for note in self._note_texts() for line in wrap(note, self.width))])
 
     def _part(self, columns: Sequence[int]) -> ResultTable:
         """Return the table with the first column and some of the others."""
-        if len(columns) == len(self.tables[0].aligns) - 1:
-            return ResultTable(self._content, self.width)
-        kept = [0, *columns]
+        kept, content = [0, *columns], self._content
         some = dataclasses.replace(
-            self._content,
-            rows=tuple(tuple(row[j] for j in kept) for row in self._content.rows),
-            header=tuple(tuple(row[j] for j in kept) for row in self._content.header),
+            content,
+            rows=tuple(tuple(row[j] for j in kept) for row in content.rows),
+            header=tuple(tuple(row[j] for j in kept) for row in content.header),
             aligns="".join(self.tables[0].aligns[j] for j in kept),
-            widths=tuple(self._content.widths[j] for j in kept) if self._content.widths else (),
+            widths=tuple(content.widths[j] for j in kept) if content.widths else (),
         )
         return ResultTable(some, self.width)
-
-    def as_html(self) -> str:
-        """Return the table as HTML, everything escaped.
-
-        Returns
-        -------
-        str
-            A ``table`` element and a paragraph.
-        """
-        return "\n".join([self.tables[0].as_html(), *(f"<p>{html.escape(text)}</p>" for text in self._note())])
 
     def to_gt(self) -> Any:
         """Return the table as one of great_tables, laid out by maketables.
@@ -375,167 +314,29 @@ class PaperTable(ResultSummary):
         UnavailableError
             If maketables is not installed.
         """
-        try:
-            from maketables import MTable
-        except ImportError as error:
-            raise UnavailableError(
-                "tables of great_tables need maketables, which is not installed.\nType  pip install maketables."
-            ) from error
-        table = self.tables[0]
-        heads = pd.MultiIndex.from_arrays([row[1:] for row in table.heads])
-        cells = pd.DataFrame([row[1:] for row in table.body], index=[row[0] for row in table.body], columns=heads)
-        return MTable(cells, notes=" ".join(self.notes), caption=table.title or None).make(type="gt")
+        return self._made()[0].make("gt")
 
-    def as_latex(self, caption: str | None = None, label: str | None = None) -> str:
-        r"""Return the table as LaTeX, for the booktabs package, everything escaped.
+    def as_latex(self, *, label: str | None = None, caption: str | None = None) -> str:
+        r"""Return the table as LaTeX for the booktabs package, with all text escaped.
 
         Parameters
         ----------
-        caption : str, optional
-            Caption, by default the title of the table; with it or a label the table floats, without both it is a
-            ``tabular`` to be put where you like.
         label : str, optional
-            For ``\ref``: letters, digits and ``_ : . / + -``.
+            Name for ``\ref``: letters, digits and ``_ : . / + -``.
+        caption : str, optional
+            Caption; by default the title. With a label, a caption or a title the result is a floating ``table``.
 
         Returns
         -------
         str
-            The ``table`` or ``center`` environment, the notes as wide as the text.
+            The ``table`` or ``center`` environment, with the notes below the ``tabular``.
 
         Raises
         ------
         OptionError
             If the label has other characters.
         """
-        caption, tabular = caption or self.tables[0].title or None, self.tables[0].as_latex_tabular(center=False)
-        if caption is None and label is None:
-            return "\n".join([r"\begin{center}", tabular, *_minipages(self._note()), r"\end{center}"])
-        return _float(tabular, self._note(), caption or "", label)
+        return super().as_latex(label=label, caption=caption or self.tables[0].title or None)
 
-    def as_markdown(self) -> str:
-        """Return the table as Markdown, everything escaped.
-
-        Returns
-        -------
-        str
-            A pipe table and a paragraph.
-        """
-        return "\n\n".join([self.tables[0].as_markdown(), *map(escape_markdown, self._note())])
-
-    def _note(self) -> list[str]:
-        return [f"Notes: {' '.join(self.notes)}"] if self.notes else []
-
-    def _note_lines(self) -> list[str]:
-        return [line for text in self._note() for line in wrap(text, self.width)]
-
-    def _word_notes(self) -> list[str]:
-        return self._note()
-
-
-POINTS = 9  # size of the font
-FONT = "Times New Roman"
-INCHES, MARGINS = 0.072, 0.16  # widths of a character, and of the sides of a cell
-PORTRAIT, LANDSCAPE = 6.5, 9.0  # widths of a line in inches
-THICK, THIN = "12", "4"  # widths of a rule in eighths of a point
-
-
-def _write_docx(tables: Sequence[ResultTable], notes: Sequence[str], path: Path) -> None:
-    """Write tables and notes to a Word document, ruled as tables in print are."""
-    try:
-        import docx
-        from docx.enum.section import WD_ORIENT
-        from docx.shared import Inches, Pt
-    except ImportError as error:
-        raise UnavailableError(
-            "Word documents need python-docx, which is not installed.\nType  pip install python-docx."
-        ) from error
-    document = docx.Document()
-    document.styles["Normal"].font.size, document.styles["Normal"].font.name = Pt(POINTS), FONT
-    section, line = document.sections[0], PORTRAIT
-    section.left_margin = section.right_margin = Inches(1)
-    if any(sum(_wanted(table)) > PORTRAIT for table in tables):
-        section.page_width, section.page_height, line = section.page_height, section.page_width, LANDSCAPE
-        section.orientation = WD_ORIENT.LANDSCAPE
-    for table in tables:
-        if table.title:
-            document.add_paragraph().add_run(flat(table.title)).bold = True
-        _add_table(document, table, line)
-        document.add_paragraph()
-    for note in notes:
-        document.add_paragraph(flat(note))
-    written = io.BytesIO()
-    document.save(written)
-    write_whole(path, written.getvalue())
-
-
-def _add_table(document: Any, table: ResultTable, line: float) -> None:
-    """Add a table whose columns are together no wider than the line."""
-    from docx.enum.text import WD_ALIGN_PARAGRAPH
-    from docx.shared import Inches
-
-    places = {"l": WD_ALIGN_PARAGRAPH.LEFT, "r": WD_ALIGN_PARAGRAPH.RIGHT, "c": WD_ALIGN_PARAGRAPH.CENTER}
-    rows, heads = [*table.heads, *table.body], len(table.heads)
-    grid = document.add_table(rows=len(rows), cols=len(table.aligns))
-    grid.autofit = False
-    wanted = _wanted(table)
-    widths = [Inches(min(1.0, line / sum(wanted)) * width) for width in wanted]
-    for column, width in zip(grid.columns, widths, strict=True):
-        column.width = width
-    for i, texts in enumerate(rows):
-        above = THICK if i == 0 else THIN if i == heads or i - heads in table.rules else ""
-        below = THICK if i == len(rows) - 1 else ""
-        for j, (cell, text, align) in enumerate(zip(grid.rows[i].cells, texts, table.aligns, strict=True)):
-            cell.width = widths[j]
-            paragraph = cell.paragraphs[0]
-            indent = len(text) - len(text.lstrip(" ")) if j == 0 else len(text)  # intervals stay on one line
-            paragraph.add_run(text[:indent].replace(" ", "\N{NO-BREAK SPACE}") + text[indent:])
-            paragraph.alignment = places[align]
-            paragraph.paragraph_format.space_after = 0
-            paragraph.paragraph_format.keep_with_next = i < len(rows) - 1
-            _rule(cell, top=above, bottom=below)
-        first = 0
-        for _, count in head_spans(texts) if i < table.spanned else ():
-            if count > 1:
-                _span(grid.rows[i].cells[first : first + count])
-            first += count
-        if i < heads:
-            _mark(grid.rows[i]._tr.get_or_add_trPr(), "w:tblHeader", val="true")
-
-
-def _span(cells: Sequence[Any]) -> None:
-    """Merge equal heads into a centred one, with a line below."""
-    from docx.enum.text import WD_ALIGN_PARAGRAPH
-
-    for cell in cells[1:]:
-        cell.paragraphs[0].clear()
-    whole = cells[0].merge(cells[-1])
-    whole.paragraphs[0].alignment = WD_ALIGN_PARAGRAPH.CENTER
-    drawn = whole._tc.tcPr.xpath("w:tcBorders")
-    borders = drawn[0] if drawn else _mark(whole._tc.tcPr, "w:tcBorders")
-    _mark(borders, "w:bottom", val="single", sz=THIN, space="0", color="000000")
-
-
-def _wanted(table: ResultTable) -> list[float]:
-    columns = zip(*table.heads, *table.body, strict=True)
-    return [INCHES * max(len(cell) for cell in column) + MARGINS for column in columns]
-
-
-def _rule(cell: Any, **sides: str) -> None:
-    """Draw lines along sides of a cell."""
-    drawn = {side: size for side, size in sides.items() if size}
-    if drawn:
-        borders = _mark(cell._tc.get_or_add_tcPr(), "w:tcBorders")
-        for side, size in drawn.items():
-            _mark(borders, f"w:{side}", val="single", sz=size, space="0", color="000000")
-
-
-def _mark(parent: Any, tag: str, **attributes: str) -> Any:
-    """Append an element of Word's markup, with its attributes."""
-    from docx.oxml import OxmlElement
-    from docx.oxml.ns import qn
-
-    element = OxmlElement(tag)
-    for name, value in attributes.items():
-        element.set(qn(f"w:{name}"), value)
-    parent.append(element)
-    return element
+    def _note_texts(self) -> list[str]:
+        return [f"Notes: {flat(' '.join(self.notes))}"] if self.notes else []

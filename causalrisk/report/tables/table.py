@@ -1,16 +1,18 @@
-"""One table of cells that are already formatted, as text, HTML, LaTeX, Markdown and CSV.
+"""One table of formatted cells, as text, HTML, LaTeX, Markdown and CSV.
 
-The class is statsmodels' own, so that ``summary.tables[1].data``, ``.as_html()`` and the like work as they do there.
-Other than there, cells are escaped, wide characters count twice, and all tables are equally wide.
+The class is statsmodels' own, so ``summary.tables[1].data``, ``.as_html()`` and the like work as they do there.
+Unlike there, cells are escaped, wide characters count twice, and all tables have the same width.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+import pandas as pd
 from statsmodels.iolib.table import SimpleTable
 
 from causalrisk.report.tables.text import (
@@ -50,9 +52,6 @@ class TableContent:
         left, and wishes give way to long cells. Empty: the free space is spread evenly over the gaps.
     rules : tuple of int
         Rows, counted from 0, that have a thin rule above them.
-    spanned : int
-        Number of header lines, from the first, in which equal neighbours are one head over several columns, where the
-        format has such heads.
     """
 
     rows: tuple[tuple[str, ...], ...]
@@ -61,24 +60,6 @@ class TableContent:
     title: str = ""
     widths: tuple[int, ...] = ()
     rules: tuple[int, ...] = ()
-    spanned: int = 0
-
-
-def head_spans(cells: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the cells of a header line with their numbers of columns: equal neighbours, if not empty, are one.
-
-    Examples
-    --------
-    >>> head_spans(["", "before", "before", "after"])
-    [('', 1), ('before', 2), ('after', 1)]
-    """
-    found: list[tuple[str, int]] = []
-    for cell in cells:
-        if found and cell and cell == found[-1][0]:
-            found[-1] = cell, found[-1][1] + 1
-        else:
-            found.append((cell, 1))
-    return found
 
 
 class ResultTable(SimpleTable):
@@ -89,8 +70,8 @@ class ResultTable(SimpleTable):
     content : TableContent
         Cells, header, alignment and title.
     width : int
-        Display width of the text form. A label for which there is no room stands on a line of its own; numbers that
-        need more widen the table.
+        Display width of the text form. A label that does not fit has a line of its own; numbers that need more room
+        widen the table.
     """
 
     def __init__(self, content: TableContent, width: int = 78) -> None:
@@ -99,18 +80,18 @@ class ResultTable(SimpleTable):
         columns = max((len(row) for row in self), default=0)
         self.aligns = content.aligns or ("l" + "r" * columns)[:columns]
         self.widths = content.widths
-        self.rules, self.spanned = content.rules, content.spanned
+        self.rules = content.rules
         self.width = width
 
     @property
     def heads(self) -> list[list[str]]:
         """Cells of the header lines."""
-        return [self._cells(row) for row in self if row.datatype == "header"]
+        return [list(map(str, row)) for row in self if row.datatype == "header"]
 
     @property
     def body(self) -> list[list[str]]:
         """Cells of the rows below the header."""
-        return [self._cells(row) for row in self if row.datatype != "header"]
+        return [list(map(str, row)) for row in self if row.datatype != "header"]
 
     @property
     def natural_width(self) -> int:
@@ -134,11 +115,14 @@ class ResultTable(SimpleTable):
             lines += ["-" * width] * (number in self.rules) + line(row)
         return lines
 
-    def title_lines(self, width: int) -> list[str]:
-        """Return the title, centred, on as many lines as it needs."""
-        if not self.title:
-            return []
-        return [pad(line, width, "c").rstrip() for line in wrap(self.title, width)]
+    def _columns(self, width: int) -> tuple[list[int], list[int]]:
+        content = [0] * len(self.aligns)
+        for row in self:
+            content = [max(w, display_width(str(cell))) for w, cell in zip(content, row, strict=True)]
+        if content and "l" not in self.aligns[1:]:
+            room = width - sum(needed_width(j, 0, content, self.widths) for j in range(1, len(content)))
+            content[0] = min(content[0], max(room, LEAST_LABEL))
+        return column_widths(content, self.aligns, self.widths, width)
 
     def as_text(self) -> str:
         """Return the table as text.
@@ -151,48 +135,43 @@ class ResultTable(SimpleTable):
         return stack_text([self], self.natural_width)
 
     def as_html(self) -> str:
-        """Return the table as an HTML ``table`` element, everything escaped.
+        """Return the table as an HTML ``table`` element, with all text escaped.
 
         Returns
         -------
         str
-            The element. Header cells and left-aligned columns are ``th``.
+            The element. Cells of the header and of left-aligned columns are ``th``.
         """
-        lines = ['<table class="simpletable">']
+        sides, lines = {"l": "left", "r": "right", "c": "center"}, ['<table class="simpletable">']
         if self.title:
             lines.append(f"<caption>{html.escape(self.title)}</caption>")
-        heads = [
-            self._html_spans(row) if i < self.spanned else self._html_row(row, head=True)
-            for i, row in enumerate(self.heads)
-        ]
-        rows = [self._html_row(row, head=False, ruled=i in self.rules) for i, row in enumerate(self.body)]
-        if heads:
-            lines += ["<thead>", *heads, "</thead>"]
-        return "\n".join([*lines, "<tbody>", *rows, "</tbody>", "</table>"])
+        for row in self:
+            cells = ""
+            for text, align in zip(map(str, row), self.aligns, strict=True):
+                tag = "th" if row.datatype == "header" or align == "l" else "td"
+                cells += f'<{tag} style="text-align: {sides[align]}">{_indented(html.escape(text), "&nbsp;")}</{tag}>'
+            lines.append(f"<tr>{cells}</tr>")
+        return "\n".join([*lines, "</table>"])
 
     def as_latex_tabular(self, center: bool = True) -> str:
-        """Return the table as a LaTeX ``tabular``, for the booktabs package, everything escaped.
+        """Return the table as a LaTeX ``tabular`` for the booktabs package, with all text escaped.
 
         Parameters
         ----------
         center : bool
-            Whether to put it, with its title, into a ``center`` environment.
+            Whether to put it into a ``center`` environment.
 
         Returns
         -------
         str
             The environment.
         """
-        heads = [
-            self._latex_spans(row) if i < self.spanned else self._latex_row(row) for i, row in enumerate(self.heads)
-        ]
-        rows = [("\\midrule\n" if i in self.rules else "") + self._latex_row(row) for i, row in enumerate(self.body)]
+        heads = [_latex_spans(row) for row in self.heads[:-1]] + [_latex_row(row) for row in self.heads[-1:]]
+        rows = [r"\midrule" + "\n" if i in self.rules else "" for i in range(len(self.body))]
+        rows = [rule + _latex_row(row) for rule, row in zip(rows, self.body, strict=True)]
         body = [r"\toprule", *heads, *([r"\midrule"] if heads else []), *rows, r"\bottomrule"]
-        lines = [rf"\begin{{tabular}}{{{self.aligns}}}", *body, r"\end{tabular}"]
-        if not center:
-            return "\n".join(lines)
-        title = [rf"\textbf{{{escape_latex(self.title)}}}\par\medskip"] if self.title else []
-        return "\n".join([rf"\begin{{center}}{LATEX_SIZE}", *title, *lines, r"\end{center}"])
+        tabular = "\n".join([rf"\begin{{tabular}}{{{self.aligns}}}", *body, r"\end{tabular}"])
+        return "\n".join([r"\begin{center}", tabular, r"\end{center}"]) if center else tabular
 
     def as_csv(self) -> str:
         """Return the table as comma-separated values, one line per row, the title first.
@@ -202,23 +181,11 @@ class ResultTable(SimpleTable):
         str
             The lines.
         """
-        rows = ([cell.strip() for cell in self._cells(row)] for row in self)
+        rows = ([str(cell).strip() for cell in row] for row in self)
         return csv_lines([[self.title], *rows] if self.title else rows)
 
-    def _cells(self, row: Iterable[object]) -> list[str]:
-        return [str(cell) for cell in row]
-
-    def _columns(self, width: int) -> tuple[list[int], list[int]]:
-        content = [0] * len(self.aligns)
-        for row in self:
-            content = [max(w, display_width(cell)) for w, cell in zip(content, self._cells(row), strict=True)]
-        if content and "l" not in self.aligns[1:]:
-            room = width - sum(needed_width(j, 0, content, self.widths) for j in range(1, len(content)))
-            content[0] = min(content[0], max(room, LEAST_LABEL))
-        return column_widths(content, self.aligns, self.widths, width)
-
     def as_markdown(self) -> str:
-        """Return the table as a Markdown pipe table, everything escaped.
+        """Return the table as a Markdown pipe table, with all text escaped.
 
         Returns
         -------
@@ -226,60 +193,52 @@ class ResultTable(SimpleTable):
             The title in bold, and the table; header lines are joined to one.
         """
         joined = [" ".join(filter(None, map(str.strip, column))) for column in zip(*self.heads, strict=True)]
-        head = joined or [""] * len(self.aligns)
-        rows = [[_markdown_cell(cell) for cell in row] for row in (head, *self.body)]
-        lines = [" | ".join(row) for row in (rows[0], [RULES[align] for align in self.aligns], *rows[1:])]
+        rows = [joined or [""] * len(self.aligns), *self.body]
+        lines = [" | ".join(_indented(escape_markdown(cell), "&nbsp;").rstrip() for cell in row) for row in rows]
+        lines.insert(1, " | ".join(RULES[align] for align in self.aligns))
         title = [f"**{escape_markdown(self.title)}**", ""] if self.title else []
         return "\n".join([*title, *(f"| {line} |" for line in lines)])
 
-    def _html_row(self, row: Iterable[object], head: bool, ruled: bool = False) -> str:
-        cells = []
-        for cell, align in zip(self._cells(row), self.aligns, strict=True):
-            tag, scope = ("th", ' scope="col"') if head else ("th", ' scope="row"') if align == "l" else ("td", "")
-            side = {"l": "left", "r": "right"}.get(align, "center")
-            indent = "&nbsp;" * (len(cell) - len(cell.lstrip(" ")))
-            text = indent + html.escape(cell.strip(" "))
-            cells.append(f'<{tag}{scope} style="text-align: {side}">{text}</{tag}>')
-        rule = ' style="border-top: 1px solid"' if ruled else ""
-        return f"<tr{rule}>{''.join(cells)}</tr>"
-
-    def _html_spans(self, row: Sequence[str]) -> str:
-        cells = [
-            f'<th scope="colgroup" colspan="{count}" style="text-align: center">{html.escape(text)}</th>'
-            for text, count in head_spans(row)
-        ]
-        return f"<tr>{''.join(cells)}</tr>"
-
-    def _latex_spans(self, row: Sequence[str]) -> str:
-        cells, rules, first = [], "", 1
-        for text, count in head_spans(row):
-            cells.append(rf"\multicolumn{{{count}}}{{c}}{{{escape_latex(text)}}}" if text else "")
-            rules += rf"\cmidrule(lr){{{first}-{first + count - 1}}}" if text else ""
-            first += count
-        return " & ".join(cells) + rf" \\ {rules}"
-
-    def _latex_row(self, row: Iterable[object]) -> str:
-        cells = []
-        for cell in self._cells(row):
-            indent = "~" * (len(cell) - len(cell.lstrip(" ")))
-            text = escape_latex(cell.strip(" "))
-            cells.append(indent + re.sub(r"(?<![^\s(}])-(?=\d)", "$-$", text))
-        return " & ".join(cells) + r" \\"
+    def grouped(self) -> pd.DataFrame:
+        """Return the cells as a frame for maketables: a level of columns per header line, rules between its groups."""
+        heads = [row[1:] for row in self.heads] or [[" " * j for j in range(1, len(self.aligns))]]
+        labels = [_indented(row[0], "\N{NO-BREAK SPACE}") for row in self.body]
+        groups = [" " * (1 + sum(rule <= i for rule in self.rules)) for i in range(len(labels))]
+        index = pd.MultiIndex.from_arrays([groups, labels]) if self.rules else labels
+        columns = pd.MultiIndex.from_arrays(heads) if len(heads) > 1 else heads[0]
+        return pd.DataFrame([row[1:] for row in self.body], index=index, columns=columns)
 
 
-def _markdown_cell(cell: str) -> str:
-    return "&nbsp;" * (len(cell) - len(cell.lstrip(" "))) + escape_markdown(cell.strip(" "))
+def _indented(text: str, blank: str) -> str:
+    """Return a text whose blanks at the beginning are blanks that a format keeps."""
+    return blank * (len(text) - len(text.lstrip(" "))) + text.lstrip(" ")
 
 
-def stack_text(tables: Sequence[SimpleTable], width: int) -> str:
+def _latex_spans(row: Sequence[str]) -> str:
+    """Return a header line of LaTeX in which equal neighbours are one head over several columns, with a line below."""
+    cells, rules, first = [], "", 1
+    for text, same in groupby(row):
+        count = len(list(same))
+        if text and count > 1:
+            cells.append(rf"\multicolumn{{{count}}}{{c}}{{{escape_latex(text)}}}")
+            rules += rf" \cmidrule(lr){{{first}-{first + count - 1}}}"
+        else:
+            cells += [escape_latex(text)] * count
+        first += count
+    return " & ".join(cells) + rf" \\{rules}"
+
+
+def _latex_row(row: Sequence[str]) -> str:
+    cells = [re.sub(r"(?<![^\s(}])-(?=\d)", "$-$", _indented(escape_latex(cell), "~")) for cell in row]
+    return " & ".join(cells) + r" \\"
+
+
+def stack_text(tables: Sequence[ResultTable], width: int) -> str:
     """Return tables one below the other, one rule above, between and below them."""
     rule = "=" * width
     lines: list[str] = []
     for number, table in enumerate(tables):
-        if not isinstance(table, ResultTable):  # one that was added by hand
-            lines += [table.as_text(), rule]
-            continue
-        title = table.title_lines(width)
+        title = [pad(line, width, "c").rstrip() for line in wrap(table.title, width)] if table.title else []
         if title or number == 0:
             lines += [*title, rule]
         lines += [*table.text_lines(width), rule]

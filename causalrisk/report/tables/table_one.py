@@ -1,4 +1,4 @@
-"""Table 1: covariates of each arm, before a fit and under its weights."""
+"""Table 1: covariates of each treatment group, before a fit and under its weights."""
 
 from __future__ import annotations
 
@@ -32,18 +32,9 @@ Cells = Callable[[Covariate], list[str]]
 
 @dataclass(frozen=True)
 class Sets:
-    """Sets of rows, one for each column of a table before a fit.
+    """Sets of rows, one for each column of a table before a fit: the groups, after all rows where these are asked for.
 
-    Parameters
-    ----------
-    labels : tuple of str
-        Labels of the groups, the reference first.
-    names : tuple of str
-        Labels of the columns: the groups, and before them all rows where they are asked for.
-    members : list of ndarray of bool, shape (n,)
-        Mask of the rows of each column.
-    weights, units : ndarray, shape (n,)
-        Weight of each row, and number of equal rows it stands for.
+    `members` has the mask of the rows of each column, `units` the number of equal rows that a row stands for.
     """
 
     labels: tuple[str, ...]
@@ -57,10 +48,7 @@ class Sets:
         return [float(self.units[rows & inside].sum()) for inside in self.members]
 
     def sums(self, covariate: np.ndarray, known: np.ndarray, levels: int) -> list[ColumnSums]:
-        """Return sums of a covariate over the rows that have it, weighted and by units, for each column.
-
-        A factor with levels is given by its codes, and the sums are of its indicators.
-        """
+        """Return sums of a covariate (by its codes, of its indicators) over the rows that have it, for each column."""
         found = []
         for inside in self.members:
             some = known & inside
@@ -72,20 +60,9 @@ class Sets:
 
 @dataclass(frozen=True)
 class Line:
-    """A covariate in each column of a table before a fit, shape (C,), and its differences to the reference.
+    """A covariate in each column of a table before a fit, shape (C,), and its differences to the reference, (K - 1,).
 
-    Parameters
-    ----------
-    n, missing : ndarray
-        Rows that have the covariate, and that miss it.
-    mean, sd : ndarray
-        Weighted; NaN of no rows, and `sd` of a yes or no.
-    ones : ndarray
-        Rows that have a one.
-    missing_share : ndarray
-        Weighted share of the rows that miss it.
-    differences : ndarray, shape (K - 1,)
-        Standardized, on the rows that have it.
+    Mean and standard deviation are weighted; `ones` counts the rows that have a one, `missing` those without a value.
     """
 
     n: Array
@@ -116,7 +93,7 @@ def table_one(
     title: str = "",
     notes: Sequence[str] = (),
 ) -> PaperTable:
-    """Describe the rows of each arm: the first table of a paper, before anything is fitted.
+    """Describe the rows of each treatment group: the first table of a paper, before anything is fitted.
 
     Parameters
     ----------
@@ -127,27 +104,27 @@ def table_one(
     by : str or array-like, optional
         The treatment, or another grouping; None describes all rows together.
     treated, reference : level, optional
-        The group that is compared, of two, or the group that the others are compared with, as in
-        `JRE.from_formula`; by default the first is the reference.
+        Of two groups, the one that is compared; or the group that the others are compared with. By default the first
+        is the reference.
     levels : mapping, optional
         Printed label of each group.
     weights : str or array-like, optional
         Observation weights.
     weight_type : {"frequency", "probability"}, optional
-        Meaning of the weights; needed with weights. Frequencies count equal rows. Of probability (survey) weights
+        Meaning of the weights; needed with weights. Frequencies count equal rows. With probability (survey) weights,
         means, standard deviations, percentages and differences are weighted, and n counts rows.
     design : Survey, optional
-        Survey design, whose weights are taken; what is described does not depend on more of it.
+        Survey design; only its weights are used.
     subpop : str or array-like, optional
-        Subpopulation of the survey that is described, a column of True and False.
+        Subpopulation of the survey to describe, a column of True and False.
     overall : bool
         Whether to add a column of all rows.
     median : sequence of str
-        Variables to be described by median and quartiles.
+        Variables to describe by median and quartiles.
     threshold : float or None
-        Differences larger than this are marked by a star.
+        A star marks larger differences.
     names : mapping of str to str, optional
-        Names for the reader, such as ``{"mage": "Mother's age"}``.
+        Printed names, such as ``{"mage": "Mother's age"}``.
     title : str
         Heading.
     notes : sequence of str
@@ -156,24 +133,25 @@ def table_one(
     Returns
     -------
     PaperTable
-        Printed as text; `as_html`, `as_latex`, `as_markdown`, `as_csv`, `save` (also to Word) and `frame`, its numbers.
+        Prints as text. Has `as_latex`, `as_markdown`, `as_csv`, `as_html`, `to_gt`, `save` (also to Word) and `frame`,
+        the numbers.
 
     Raises
     ------
     DesignError
-        If a variable is unknown or has more than 200 levels, the grouping has fewer than two or very many values, or
-        weights are negative.
+        If a variable is unknown or has more than 200 levels, there are fewer than two or very many groups, or weights
+        are negative.
     OptionError
         If an option has a value that is not allowed.
 
     Notes
     -----
-    Text, bool and categories are counted level by level, also numbers inside ``C()``; a factor of two levels has one
-    row. Each variable is described on the rows that have it, and the rows that miss it are counted. SMD is the
-    standardized mean difference to the reference, over the root of the mean variance of the groups. There are no
-    p-values: they measure the sample size, and no hypothesis of a population is meant. Weighted variances are those
-    of `balance`, sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2) under probability weights, and a weighted quantile is
-    the smallest value that has its share of the weight at or below it.
+    Text, bool, categories and numbers inside ``C()`` are counted level by level; a factor of two levels has one row.
+    Each variable is described on the rows that have it, and missing values are counted. SMD is the standardized mean
+    difference to the reference, over the root of the mean variance of the groups. There are no p-values: they measure
+    the sample size. Weighted variances are those of `balance`: under probability weights
+    sum w (x - m)^2 sum w / ((sum w)^2 - sum w^2). A weighted quantile is the smallest value that has its share of the
+    weight at or below it.
 
     Examples
     --------
@@ -195,7 +173,14 @@ def table_one(
     Notes: Mean (SD) of numbers, n (%) of categories. SMD: difference of means to
     nonsmoker over the root of the mean variance of the groups; * above 0.1.
     """
-    _check_arguments(covariates, data)
+    if hasattr(covariates, "columns") and isinstance(data, str | list | tuple):
+        raise TypeError("covariates is a frame and data is not.\nUse `table_one(covariates, data)`.")
+    if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
+        left, group = (part.strip() for part in covariates.split("|"))
+        raise OptionError(
+            f"the covariates {covariates!r} have a group after a bar, which is an option here.\n"
+            f'Use `covariates="{left}", by="{group}"`.'
+        )
     check_threshold(threshold)
     told: list[str] = []
     table = as_table(data, [])
@@ -213,14 +198,14 @@ def table_one(
         labels, groups, grouping = _groups(by, table=table, options=options, levels=levels or {}, told=told)
     elif treated is not None or reference is not None:
         option = "reference" if treated is None else "treated"
-        raise OptionError(f'{option}= without by=, the groups it is one of.\nAdd  by="d"  with the name of yours.')
+        raise OptionError(f'{option}= needs the groups.\nUse `by="..."` with the name of their column.')
     if covariates is None:
         covariates = [str(name) for name in table.names if name not in (grouping, given and given.name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
     quartiles = [(names or {}).get(name, name) for name in median]
     unknown = [name for name in quartiles if name not in {c.term for c in found}]
     if unknown:
-        raise OptionError(f"median: {unknown[0]!r} is not among the covariates.\nLeave it out, or name it there too.")
+        raise OptionError(f"median: {unknown[0]!r} is not among the covariates.")
     whole = ["overall"] if overall or by is None else []
     used = weight > 0
     if subpop is not None:
@@ -251,21 +236,6 @@ def table_one(
     return PaperTable(content, [*said, *notes], _numbers(found, list(lines.values()), sets))
 
 
-def _check_arguments(covariates: Any, data: Any) -> None:
-    """Refuse the data in the place of the covariates, and groups behind a bar, as other packages have them."""
-    if hasattr(covariates, "columns") and isinstance(data, str | list | tuple):
-        raise TypeError(
-            f"data is of type {type(data).__name__} and the covariates are a frame; expected them the other way "
-            f"round.\nType  covariates={data!r}, data=data."
-        )
-    if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
-        left, group = (part.strip() for part in covariates.split("|"))
-        raise OptionError(
-            f"the covariates {covariates!r} have groups behind a bar, which are an option here.\n"
-            f'Type  covariates="{left}", by="{group}".'
-        )
-
-
 def balance_for_paper(
     record: FitRecord,
     *,
@@ -277,14 +247,14 @@ def balance_for_paper(
     title: str = "",
     notes: Sequence[str] = (),
 ) -> PaperTable:
-    """Describe the rows of each arm before and after weighting: Table 1 of a fit.
+    """Describe the rows of each treatment group before and after weighting: Table 1 of a fit.
 
     Parameters
     ----------
     also, data, interactions, names
         As in `balance`.
     threshold : float or None
-        Differences larger than this are marked by a star.
+        A star marks larger differences.
     title : str
         Heading.
     notes : sequence of str
@@ -293,19 +263,19 @@ def balance_for_paper(
     Returns
     -------
     PaperTable
-        Means (and standard deviations) of every covariate of either formula in each arm, every level of a factor
-        among them, and the standardized differences to the reference; `frame` has the numbers.
+        Means and standard deviations of every covariate of both formulas in each treatment group, factors level by
+        level, and the standardized differences to the reference. `frame` has the numbers.
 
     Raises
     ------
     DesignError
-        If a variable is unknown or misses values in the sample.
+        If a variable is unknown or has missing values in the sample.
     OptionError
         If an option has a value that is not allowed.
 
     Notes
     -----
-    Differences are as in ``balance(binary="std")``. For the rows before a fit see `causalrisk.table_one`.
+    Differences are those of ``balance(binary="std")``. `causalrisk.table_one` describes the rows before a fit.
 
     Examples
     --------
@@ -356,7 +326,7 @@ def balance_for_paper(
     said = ["Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's "
             "effective n."]  # fmt: skip
     said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
-    content = TableContent(rows=_rows(covariates, cells), header=header, title=title, spanned=1)
+    content = TableContent(rows=_rows(covariates, cells), header=header, title=title)
     numbers = pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
     return PaperTable(content, [*said, *notes], numbers, together=half)
 
@@ -378,7 +348,7 @@ def _weighing(given: Source | None, weight_type: str | None, n: int, told: list[
     weights = np.where(np.isnan(weights), 0.0, weights)
     used = weights > 0
     if not used.any():
-        raise DesignError(f"weights {given.name!r} are 0 or missing in all rows.\nGive weights of the rows.")
+        raise DesignError(f"weights {given.name!r} are 0 or missing in all rows.")
     if not used.all():
         told.append(f"{int((~used).sum())} rows without a weight are left out.")
     weights[used] = relative_weights(weights[used], weight_type, given.name)
@@ -404,7 +374,7 @@ def _groups(
     if not 2 <= len(found) <= MANY_LEVELS:
         raise DesignError(
             f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups.\n"
-            "Leave by= out for one table of all rows, or cut it into groups with pandas.cut."
+            "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
         )
     labels = [levels.get(level, shown) for level, shown in zip(found, shown_levels(found), strict=True)]
     first = _first(options, found, labels, name)
@@ -418,26 +388,19 @@ def _groups(
 
 def _first(options: Mapping[str, Any], found: Sequence[Any], labels: Sequence[str], name: str) -> int:
     """Return the position of the reference group; by default the first."""
-    given = {option: value for option, value in options.items() if value is not None}
     places: dict[str, int] = {}
-    for option, value in given.items():
+    for option, value in options.items():
         match = [k for k, level in enumerate(found) if value == level or value == labels[k]]
-        if not match:
+        if match:
+            places[option] = match[0]
+        elif value is not None:
             raise OptionError(
-                f"{option}={value!r} is not a value of {name!r}; the groups are {', '.join(map(repr, labels))}.\n"
-                f"Type  {option}={labels[0]!r}."
+                f"{option}={value!r} is not a value of {name!r}; expected one of {', '.join(map(repr, labels))}."
             )
-        places[option] = match[0]
-    if len(set(places.values())) < len(places):
+    if "treated" in places and (len(found) > 2 or places["treated"] == places.get("reference")):
         raise OptionError(
-            f"treated={given['treated']!r} and reference={given['reference']!r} name the same group.\n"
-            "Give one of the two."
-        )
-    if "treated" in places and len(found) > 2:
-        others = [label for k, label in enumerate(labels) if k != places["treated"]]
-        raise OptionError(
-            f"treated={given['treated']!r} is one of the {len(found)} groups of {name!r}; with more than two, each is "
-            f"compared with the reference.\nType  reference={given.get('reference', others[0])!r}  alone."
+            f"treated={options['treated']!r}: {name!r} has {len(found)} groups, and each is compared with the "
+            "reference.\nUse `reference=` alone."
         )
     return places.get("reference", 1 - places["treated"] if "treated" in places else 0)
 
@@ -535,32 +498,10 @@ def _quartiles(covariate: Covariate, sets: Sets, weight_type: str | None) -> lis
 
 
 def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Array:
-    """Return quantiles of weighted values.
+    """Return quantiles of values with positive weights, at levels from 0 to 1.
 
-    Parameters
-    ----------
-    values, weights : ndarray, shape (n,)
-        Values, and positive weights.
-    levels : ndarray, shape (m,)
-        From 0 to 1.
-    counts : bool
-        Whether the weights are numbers of equal rows, between which quantiles are interpolated as in numpy; else a
-        quantile is the smallest value that has its share of the weight at or below it.
-
-    Returns
-    -------
-    ndarray, shape (m,)
-        The quantiles.
-
-    Examples
-    --------
-    >>> ages, rows, half = (
-    ...     np.array([20.0, 30, 40]),
-    ...     np.array([1.0, 1, 2]),
-    ...     np.array([0.5]),
-    ... )
-    >>> quantiles(ages, rows, half, True), quantiles(ages, rows, half, False)
-    (array([35.]), array([30.]))
+    If the weights count equal rows, quantiles are interpolated as in numpy; else a quantile is the smallest value that
+    has its share of the weight at or below it.
     """
     order = np.argsort(values, kind="stable")
     values, reached = values[order], np.cumsum(weights[order])

@@ -1,4 +1,4 @@
-"""Text of cells: numbers with enough digits, display widths of columns, and signs that a format takes for markup."""
+"""Text of cells: number formats, display widths of columns, and escapes."""
 
 from __future__ import annotations
 
@@ -20,29 +20,7 @@ SIGNIFICANT = 4
 
 
 def format_number(x: float, digits: int = 7) -> str:
-    """Return one number as text.
-
-    Parameters
-    ----------
-    x : float
-        The number; may be nan or infinite.
-    digits : int
-        Most significant digits to show.
-
-    Returns
-    -------
-    str
-        Fixed-point with at least two decimals and four significant digits, as far as `digits` allows; scientific from
-        1e9 up and below 1e-6.
-
-    Examples
-    --------
-    >>> [
-    ...     format_number(x)
-    ...     for x in (-228.5, 27.6, 25123.456, 0.000123, 1234567.8, 3e12, 0.0)
-    ... ]
-    ['-228.50', '27.60', '25123.46', '0.0001230', '1234568', '3.000e+12', '0.00']
-    """
+    """Return one number as text: at least two decimals and four significant digits, at most `digits` of them."""
     value = float(x)
     if not isfinite(value):
         return str(value)
@@ -56,31 +34,10 @@ def format_number(x: float, digits: int = 7) -> str:
 
 
 def column_format(standard_errors: ArrayLike, estimates: ArrayLike = ()) -> str:
-    """Choose one number format for numbers in one unit, so that they can be compared by eye.
+    """Return a number format for numbers in one unit: the smallest standard error has four significant digits.
 
-    In a table of coefficients these are the numbers of a row, in a comparison of estimators the ones of a column.
-
-    Parameters
-    ----------
-    standard_errors : array_like
-        The standard errors: the smallest that is not zero shows at least four significant digits. Without a finite one
-        that is not zero, the estimates take their place.
-    estimates : array_like
-        The other numbers that are printed in this format; only their size matters.
-
-    Returns
-    -------
-    str
-        A format specification for `format`: fixed-point with 2 to 8 decimals, or scientific where the numbers are too
-        small or too far apart for that. A rounded negative zero prints without its sign.
-
-    Examples
-    --------
-    >>> spec = column_format([27.6, 10.12], [-228.5, 3403.2])
-    >>> [format(x, spec) for x in (-228.5, 27.6, -0.001, float("nan"))]
-    ['-228.50', '27.60', '0.00', 'nan']
-    >>> format(0.0123, column_format([0.0123]))
-    '0.01230'
+    Without a standard error that is finite and not zero, the estimates decide. The format has 2 to 8 decimals, or is
+    scientific where the numbers are too small or too far apart for that.
     """
     errors, others = _sizes(standard_errors), _sizes(estimates)
     leading = errors if errors.size else others
@@ -95,23 +52,7 @@ def column_format(standard_errors: ArrayLike, estimates: ArrayLike = ()) -> str:
 
 
 def format_p(p: float) -> str:
-    """Return a p-value as text: three decimals, ``<0.001`` below that.
-
-    Parameters
-    ----------
-    p : float
-        The p-value; may be nan.
-
-    Returns
-    -------
-    str
-        The text.
-
-    Examples
-    --------
-    >>> [format_p(p) for p in (0.04321, 0.0009999, 1.0, float("nan"))]
-    ['0.043', '<0.001', '1.000', 'nan']
-    """
+    """Return a p-value as text: three decimals, or ``<0.001``."""
     return "<0.001" if p < 0.001 else f"{float(p):.3f}"
 
 
@@ -121,23 +62,7 @@ def signed_p(p: float) -> str:
 
 
 def format_share(x: float) -> str:
-    """Return a share as a percentage.
-
-    Parameters
-    ----------
-    x : float
-        The share, 1 for all of it; may be nan.
-
-    Returns
-    -------
-    str
-        The text.
-
-    Examples
-    --------
-    >>> [format_share(x) for x in (0.0234, 0.00036, float("nan"))]
-    ['2.3%', '0.0%', 'nan']
-    """
+    """Return a share as a percentage."""
     value = float(x)
     return f"{100 * value:z.1f}%" if isfinite(value) else str(value)
 
@@ -178,33 +103,12 @@ def printable(text: str) -> str:
 
 
 def flat(text: str) -> str:
-    r"""Return the text on one line: line breaks become blanks, other control characters are spelled out.
-
-    Examples
-    --------
-    >>> flat("two\r\nlines,  a\x0bbell\a")
-    'two lines,  a bell\\x07'
-    """
+    """Return the text on one line: line breaks become blanks, other control characters are spelled out."""
     return printable(" ".join(text.splitlines()))
 
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
-    """Break a text into lines at blanks.
-
-    Parameters
-    ----------
-    text : str
-        The text; its own line breaks are kept. Blanks between words that stay on a line are kept too.
-    width : int
-        Display width of a line. A word that is longer is not broken.
-    first, rest : str
-        Beginnings of the first and of the other lines.
-
-    Returns
-    -------
-    list of str
-        The lines, without blanks at their ends.
-    """
+    """Break a text into lines at blanks; its own line breaks stay, and a longer word is not broken."""
     lines: list[str] = []
     start = first
     for paragraph in text.splitlines() or [""]:
@@ -226,24 +130,10 @@ def column_widths(
 ) -> tuple[list[int], list[int]]:
     """Return the width of each column, and the blanks before it, that make a table as wide as asked.
 
-    Parameters
-    ----------
-    content : sequence of int, length k
-        Display width of each column's longest cell.
-    aligns : str, length k
-        Alignment of each column, l, r or c. Each l after the first column begins a new group; groups share the width.
-    preferred : sequence of int, length k or 0
-        Width wished for each column with the blanks before it; it gives way when the table would become too wide.
-        Remaining width goes to the first column of a group. Empty: it is spread evenly over the gaps.
-    width : int
-        Width wished for the table.
-
-    Returns
-    -------
-    widths : list of int, length k
-        Width of each column without the blanks before it.
-    gaps : list of int, length k
-        Blanks before each column. All widths and gaps add up to `width`, or to more if the content needs it.
+    Each "l" in `aligns` after the first begins a new group of columns; groups share the width. A preferred width
+    includes the blanks before the column and gives way when the table would be too wide; the first column of a group
+    gets what is left. Without preferred widths, what is left is spread over the gaps. If `content`, the width of the
+    longest cells, needs more, the table is wider.
     """
     if not content:
         return [], []
@@ -269,7 +159,7 @@ def _char_width(char: str) -> int:
 
 
 def needed_width(j: int, start: int, content: Sequence[int], preferred: Sequence[int]) -> int:
-    """Return the least width of column j, with the blanks before it; a wish may bring these down to one."""
+    """Return the least width of column j with the blanks before it; a preferred width may reduce these to one."""
     if j == start:
         return content[j]
     least, usual = content[j] + 1, content[j] + GAP
@@ -277,7 +167,7 @@ def needed_width(j: int, start: int, content: Sequence[int], preferred: Sequence
 
 
 def _shares(needs: list[int], width: int) -> list[int]:
-    """Divide a width evenly between groups, the later ones taking the remainder, without going below any need."""
+    """Divide a width evenly between groups, but give no group less than it needs."""
     width, tight = max(width, sum(needs)), set[int]()
     while True:
         roomy, left = [g for g in range(len(needs)) if g not in tight], width - sum(needs[g] for g in tight)
@@ -323,23 +213,7 @@ LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    r"""Return the text on one line with every character that LaTeX takes for markup escaped.
-
-    Parameters
-    ----------
-    text : str
-        Plain text.
-
-    Returns
-    -------
-    str
-        Text for a LaTeX document.
-
-    Examples
-    --------
-    >>> print(escape_latex("50% of I(x^2) & a_b"))
-    50\% of I(x\textasciicircum{}2) \& a\_b
-    """
+    """Return the text on one line with every character escaped that LaTeX reads as markup."""
     return "".join(LATEX.get(char, char) for char in flat(text))
 
 
@@ -347,19 +221,10 @@ NO_LABEL = re.compile(r"[^\w:./+-]+")  # what would end a label, or what LaTeX e
 
 
 def latex_label(label: str) -> str:
-    r"""Return a name for ``\ref`` as it is: escapes have no place in one.
-
-    Raises
-    ------
-    OptionError
-        If it has characters other than letters, digits and ``_ : . / + -``.
-    """
+    r"""Return a name for ``\ref`` unchanged; an OptionError if LaTeX could not read it."""
     if not label or NO_LABEL.search(label):
         plain = NO_LABEL.sub("-", label).strip("-") or "tab:effects"
-        raise OptionError(
-            f"label={label!r} is no name for \\ref; expected letters, digits and any of _ : . / + -\n"
-            f'Type  label="{plain}".'
-        )
+        raise OptionError(f'label={label!r}: expected letters, digits and any of _ : . / + -\nUse `label="{plain}"`.')
     return label
 
 
@@ -367,23 +232,7 @@ MARKDOWN = re.compile(r"([\\`*_<>|~$]|&(?=#?\w+;))|(?<=\])(\()")
 
 
 def escape_markdown(text: str) -> str:
-    r"""Return the text on one line with every character that Markdown takes for markup escaped.
-
-    Parameters
-    ----------
-    text : str
-        Plain text.
-
-    Returns
-    -------
-    str
-        Text for a Markdown document; brackets stay, as they make no link.
-
-    Examples
-    --------
-    >>> print(escape_markdown("P>|z| of x**2 in POM[a](b)"))
-    P\>\|z\| of x\*\*2 in POM[a]\(b)
-    """
+    """Return the text on one line with every character escaped that Markdown reads as markup; brackets stay."""
     return MARKDOWN.sub(lambda m: "\\" + m[0], flat(text))
 
 
@@ -391,13 +240,7 @@ FORMULA = ("=", "+", "-", "@")  # what a spreadsheet takes for the beginning of 
 
 
 def no_formula(cell: str) -> str:
-    """Return a cell as text for a spreadsheet, on one line: a formula gets an apostrophe in front.
-
-    Examples
-    --------
-    >>> no_formula("=cmd|calc"), no_formula("-228.50"), no_formula("mage")
-    ("'=cmd|calc", '-228.50', 'mage')
-    """
+    """Return a cell as text for a spreadsheet, on one line: a formula gets an apostrophe in front."""
     cell = flat(cell)
     if not cell.lstrip().startswith(FORMULA):
         return cell

