@@ -310,14 +310,14 @@ def test_what_cannot_be_permuted_is_refused(tmp_path):
     res = unadjusted(EIGHT)
     with pytest.raises(cr.OptionError, match="n_permutations"):
         res.permutation_test(1.5)
-    with raises_with(cr.OptionError, "strata=data[...]"):
+    with raises_with(cr.OptionError, "strata="):
         res.permutation_test(strata=EIGHT.index)
     with raises_with(cr.OptionError, "n_permutations=9999"):
         unadjusted(DATA).permutation_test("all")
     data = by_village()
     with pytest.warns(cr.DesignWarning):
         clustered = fit_villages(data)
-    with raises_with(cr.OptionError, "strata=data[...]"):
+    with raises_with(cr.OptionError, "strata="):
         clustered.permutation_test(strata=data.x > 0)
     EIGHT.to_csv(tmp_path / "eight.csv", index=False)
     scanned = cr.Hajek.from_formula("y ~ 1", cr.scan(tmp_path / "eight.csv"), treat="d", propensity="1").fit()
