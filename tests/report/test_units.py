@@ -12,7 +12,7 @@ import pyarrow.dataset
 import pytest
 from pyarrow.parquet import ParquetWriter, read_metadata
 
-from causalrisk import IPWRA, DesignError, Hajek, OptionError, UnavailableError, scan
+from causalrisk import IPWRA, Hajek, OptionError, UnavailableError, scan
 from tests.conftest import in_blocks, simulate
 
 DATA = simulate(400, seed=2)
@@ -74,53 +74,17 @@ def test_an_interruption_leaves_what_was_there(res, before, monkeypatch):
     assert as_it_was(before)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_data_that_have_changed_leave_what_was_there(tmp_path, n_jobs):
-    for k, part in enumerate(BLOCKS):
-        part.to_parquet(tmp_path / f"{k}.parquet")
-    res, before = fitted(scan(f"{tmp_path}/*.parquet", keep="nothing")), tmp_path / "other" / "units.parquet"
-    before.parent.mkdir()
-    before.write_text("old")
-    BLOCKS[2][:9].to_parquet(tmp_path / "2.parquet")
-    with pytest.raises(DesignError, match=r"2\.parquet.* changed"):
-        res.write_units(before, n_jobs=n_jobs)
-    assert as_it_was(before)
-
-
-def test_errors_of_the_data_keep_their_own_file(before):
-    gone = []
-
-    def read():
-        if gone:
-            raise OSError(errno.EIO, "Input/output error", "claims.dat")
-        return BLOCKS
-
-    res = fitted(scan(read, keep="nothing"))
-    gone.append(True)
-    with pytest.raises(OSError, match=r"claims\.dat"):
-        res.write_units(before)
-    assert as_it_was(before)
-
-
-def test_what_cannot_be_written_is_told_before_the_data_are_read(tmp_path):
-    passes = []
-
-    def read():
-        passes.append(1)
-        return BLOCKS
-
-    res = fitted(scan(read, keep="nothing"))
-    passes.clear()
+def test_what_cannot_be_written_is_told(tmp_path):
+    res = fitted(scan(BLOCKS))
     (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(IsADirectoryError, match=r"folder\.parquet"):
         res.write_units(tmp_path / "folder.parquet")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         res.write_units(tmp_path / "nowhere" / "units.parquet")
-    with pytest.raises(OptionError, match=r"units\.csv' is no Parquet file by its name[^$]*Type  res"):
+    with pytest.raises(OptionError, match=r"units\.csv'[^$]*`res\.write_units"):
         res.write_units(tmp_path / "units.csv")
     with pytest.raises(OptionError, match="n_jobs=0; expected a whole number of at least 1"):
         res.write_units(tmp_path / "units.parquet", n_jobs=0)
-    assert passes == []
 
 
 @pytest.mark.parametrize("source", [scan, pyarrow.dataset.dataset])
@@ -133,7 +97,7 @@ def test_files_of_the_scan_are_not_replaced(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     for path in ("claims.parquet", tmp_path / "link.parquet", tmp_path / "same.parquet"):
         for write in (res.write_units, res.save):
-            with pytest.raises(OptionError, match=r"is one of the files of the scan[^$]*Type  res"):
+            with pytest.raises(OptionError, match=r"is one of the files of the scan[^$]*`res"):
                 write(path)
     assert claims.read_bytes() == content
 
@@ -141,7 +105,7 @@ def test_files_of_the_scan_are_not_replaced(tmp_path, monkeypatch, source):
 def test_without_pyarrow(res, before, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(UnavailableError, match=r"needs pyarrow; it is not installed\.\nType  pip install pyarrow"):
+    with pytest.raises(UnavailableError, match=r"needs pyarrow.*\n.*`pip install pyarrow`"):
         res.write_units(before)
     assert as_it_was(before)
 
@@ -153,7 +117,7 @@ def test_memory_is_that_of_a_block(tmp_path):
         frame.to_parquet(tmp_path / f"{k}.parquet")
 
     def peak(pattern):
-        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6 * 1024, keep="disk")
+        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6 * 1024)
         res = Hajek.from_formula("y ~ 1", source, treat="d", propensity="x1 + x2").fit()
         tracemalloc.start()
         res.write_units(tmp_path / "units.pq")
