@@ -231,7 +231,7 @@ def _fit_and_predict(
         try:
             _fit(model, learner.name, rows.features[used], rows.y[used], own, counts=rows.counts)
             values = predicted(model, rows.features[rows.fold == f])
-        except BaseException as error:  # of the caller's learner
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             error.add_note(f"in the learner {learner.name}, arm {label!r}, fold {f + 1} of {n_folds}")
             raise
     if not np.isfinite(values).all():

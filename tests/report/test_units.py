@@ -11,7 +11,7 @@ import pyarrow.dataset
 import pytest
 from pyarrow.parquet import ParquetWriter, read_metadata
 
-from causalrisk import IPWRA, OptionError, UnavailableError, scan
+from causalrisk import IPWRA, Hajek, OptionError, UnavailableError, scan
 from tests.conftest import in_blocks, simulate
 
 DATA = simulate(400, seed=2)
@@ -73,14 +73,14 @@ def test_an_interruption_leaves_what_was_there(res, before, monkeypatch):
     assert as_it_was(before)
 
 
-def test_what_cannot_be_written_is_refused(tmp_path):
+def test_what_cannot_be_written_is_told(tmp_path):
     res = fitted(scan(BLOCKS))
     (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(IsADirectoryError, match=r"folder\.parquet"):
         res.write_units(tmp_path / "folder.parquet")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         res.write_units(tmp_path / "nowhere" / "units.parquet")
-    with pytest.raises(OptionError, match=r"units\.csv' is no Parquet file by its name[^$]*Type  res"):
+    with pytest.raises(OptionError, match=r"units\.csv'[^$]*`res\.write_units"):
         res.write_units(tmp_path / "units.csv")
     with pytest.raises(OptionError, match="n_jobs=0; expected a whole number of at least 1"):
         res.write_units(tmp_path / "units.parquet", n_jobs=0)
@@ -96,7 +96,7 @@ def test_files_of_the_scan_are_not_replaced(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     for path in ("claims.parquet", tmp_path / "link.parquet", tmp_path / "same.parquet"):
         for write in (res.write_units, res.save):
-            with pytest.raises(OptionError, match=r"is one of the files of the scan[^$]*Use `res"):
+            with pytest.raises(OptionError, match=r"is one of the files of the scan[^$]*`res"):
                 write(path)
     assert claims.read_bytes() == content
 
@@ -104,8 +104,25 @@ def test_files_of_the_scan_are_not_replaced(tmp_path, monkeypatch, source):
 def test_without_pyarrow(res, before, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(UnavailableError, match=r"needs pyarrow; it is not installed\.\nType  pip install pyarrow"):
+    with pytest.raises(UnavailableError, match=r"needs pyarrow.*\n.*`pip install pyarrow`"):
         res.write_units(before)
     assert as_it_was(before)
 
 
+def test_memory_is_that_of_a_block(tmp_path):
+    """Three times the rows take no more memory, for rows go with their block."""
+    frame = simulate(n=6_000, seed=1)
+    for k in range(6):
+        frame.to_parquet(tmp_path / f"{k}.parquet")
+
+    def peak(pattern):
+        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6 * 1024)
+        res = Hajek.from_formula("y ~ 1", source, treat="d", propensity="x1 + x2").fit()
+        tracemalloc.start()
+        res.write_units(tmp_path / "units.pq")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak("0")  # what is made once
+    assert peak("[0-5]") < 1.1 * peak("[01]")
