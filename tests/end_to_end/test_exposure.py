@@ -309,26 +309,6 @@ def test_a_row_without_exposure_is_left_out_and_counted():
         fit(IPWRA, data, missing="raise")
 
 
-@pytest.mark.parametrize(("values", "text"), [
-    (DATA.t.where(DATA.index > 2, 0.0), "exposure 't' has 3 values of zero or less (such as 0)"),
-    (-DATA.t, "exposure 't' has 300 values of zero or less"),
-    (DATA.t.astype(str) + " years", "expected numbers"),
-    (DATA.t.where(DATA.index > 0, np.inf), "column 't' has 1 infinite values"),
-])  # fmt: skip
-def test_an_exposure_that_is_none_is_refused(values, text):
-    with pytest.raises(cr.DesignError) as caught:
-        fit(IPWRA, DATA.assign(t=values))
-    assert text in str(caught.value)
-
-
-@pytest.mark.parametrize(("name", "role"), [("d", "treatment"), ("y", "outcome")])
-def test_the_treatment_and_the_outcome_are_no_exposure(name, role):
-    with pytest.raises(cr.DesignError, match=f"exposure='{name}' is the {role}"):
-        fit(exposure=name)
-    with pytest.raises(cr.OptionError, match="offset= and exposure= were both given"):
-        fit(offset="x2")
-
-
 def test_fits_at_different_exposures_are_not_pooled():
     fits = [fit(IPWRA, counts(seed=seed), at_exposure=2) for seed in (1, 2)]
     assert re.search(r"Exposure: +t \(means at 2\)", str(cr.pool(fits).summary()))

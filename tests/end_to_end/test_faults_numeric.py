@@ -365,8 +365,8 @@ def test_fault_68_a_single_replicate(data):
     ("replicates", "words"),
     [
         (ONES[:200], ["(200, 5)", f"({N}, m)"]),
-        (-ONES, [str(5 * N), "negative"]),
-        (ONES * np.nan, [str(5 * N), "non-finite"]),
+        (-ONES, ["negative"]),
+        (ONES * np.nan, ["non-finite"]),
         (np.ones(N), [f"({N}", "expected"]),
     ],
 )

@@ -6,8 +6,6 @@ read in `tests/test_aliases.py`, their formulas in `tests/design/formulas/test_f
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,10 +64,6 @@ AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="smooth", n_rep=
     AIPW: bweight ~ mage, mbsmoke: 1 vs 0, n 4642
 IPWRA.from_formula("bweight ~ mage", b, treat="(mbsmoke mage medu, probit)").fit()
     ! treat="mbsmoke", propensity="mage + medu
-fit.t_test("ATE > -300")
-    ! res.t_test("ATE = -300", alternative="la
-fit.effects_by("mage > 30")
-    ! by=data.eval('mage > 30')
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", weights="~medu", weight_type="probability").fit()
     ! medu
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", cluster="~mage").fit()
@@ -78,8 +72,6 @@ AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", trim=0.1).fit()
     ! trim=(0.1, 0.9)
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", clip=0.025).fit()
     ! clip=(0.025, 0.975)
-AIPW(b.bweight, b.mbsmoke, b[["mage", "medu"]]).fit()
-    ! endog=y, exog=X, treat=d
 AIPW.from_formula("lbweight ~ mage", b, treat="mbsmoke", family="binomial(link=probit)").fit()
     ! family='binomial'
 table_one("mage medu", b, by="mbsmoke")
@@ -98,8 +90,6 @@ fit.model.fit(vcov={"CRV1": "mage"})
     ! Use one of them
 IPWRA.from_formula("bweight ~ mage", b.set_index(["mage", "medu"]), treat="mbsmoke").fit()
     ! data=data.reset_index()
-fit.predict(dict(mage=25, mmarried=1))
-    ! pandas.DataFrame([data])
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity=LogisticRegression())
     ! propensity_score=
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", target=(b.mmarried == 1)).fit()
@@ -133,28 +123,6 @@ def test_a_call_by_habit_works_or_its_message_says_what_to_use(names, call, expe
         assert refused and named in str(error)
     else:
         assert said.startswith(named) and not refused
-
-
-def test_a_frame_of_results_passes_for_a_plain_one(names):
-    printed = names["fit"].balance()
-    plain = pd.DataFrame(printed)
-    assert type(plain) is pd.DataFrame is not type(printed)
-    pd.testing.assert_frame_equal(printed, plain)
-    for kept in (pickle.dumps(printed), pickle.dumps(printed, protocol=0)):
-        assert type(pickle.loads(kept)) is pd.DataFrame
-        pd.testing.assert_frame_equal(pickle.loads(kept), plain)
-
-
-def test_a_treatment_set_for_a_prediction_is_warned_of(names):
-    """As with g-computation elsewhere; few rows, those that are of the arm anyway, and a stated arm, are not."""
-    fit, births = names["fit"], names["b"]
-    for predict in (fit.predict, fit.get_prediction):
-        with pytest.warns(cr.DesignWarning, match=r"the treatment 'mbsmoke' is 1 in all rows.*\nUse `arm='1'`"):
-            predict(births.assign(mbsmoke=1))
-    fit.predict(births[births.mbsmoke == 1])
-    fit.predict(births.head(10).assign(mbsmoke=0))
-    fit.predict(births)
-    fit.predict(births.assign(mbsmoke=1), arm=1)
 
 
 def test_a_target_frame_inside_the_sample_is_told_from_its_rows(names):
