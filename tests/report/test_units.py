@@ -11,7 +11,7 @@ import pyarrow.dataset
 import pytest
 from pyarrow.parquet import ParquetWriter, read_metadata
 
-from causalrisk import IPWRA, Hajek, OptionError, UnavailableError, scan
+from causalrisk import IPWRA, OptionError, UnavailableError, scan
 from tests.conftest import in_blocks, simulate
 
 DATA = simulate(400, seed=2)
@@ -107,22 +107,3 @@ def test_without_pyarrow(res, before, monkeypatch):
     with pytest.raises(UnavailableError, match=r"needs pyarrow.*\n.*`pip install pyarrow`"):
         res.write_units(before)
     assert as_it_was(before)
-
-
-def test_memory_is_that_of_a_block(tmp_path):
-    """Three times the rows take no more memory, for rows go with their block."""
-    frame = simulate(n=6_000, seed=1)
-    for k in range(6):
-        frame.to_parquet(tmp_path / f"{k}.parquet")
-
-    def peak(pattern):
-        source = scan(f"{tmp_path}/{pattern}.parquet", block_rows=6 * 1024)
-        res = Hajek.from_formula("y ~ 1", source, treat="d", propensity="x1 + x2").fit()
-        tracemalloc.start()
-        res.write_units(tmp_path / "units.pq")
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
-
-    peak("0")  # what is made once
-    assert peak("[0-5]") < 1.1 * peak("[01]")

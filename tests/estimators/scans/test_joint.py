@@ -156,7 +156,7 @@ def test_clusters_held_out_in_several_passes_and_with_little_memory(births, monk
     np.testing.assert_allclose(again.bse, first.bse, rtol=1e-10)
     pd.testing.assert_frame_equal(again.anchor_path(), first.anchor_path(), rtol=1e-9)
     monkeypatch.setattr("causalrisk.design.support.memory", lambda: 1e5)
-    with pytest.raises(DesignError, match="0.000326 GB"):
+    with pytest.raises(DesignError, match=r"0\.000326 GB"):
         JRE.from_formula(**given).fit(**fit)
 
 
