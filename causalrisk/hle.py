@@ -91,7 +91,7 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     if not isinstance(files, Mapping) or not files:
         raise DesignError(
             f"files is {'empty' if isinstance(files, Mapping) else f'a {type(files).__name__}'}; expected a mapping of "
-            'arm to path.\nType  load_judged({"tools off": "off.json", "tools on": "on.json"}, questions=...).'
+            'arm to path.\nUse `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions=...)`.'
         )
     table = _questions(questions)
     arms = [_arm(str(arm), path, table) for arm, path in files.items()]
@@ -102,7 +102,7 @@ def _path(source: Any, what: str) -> Path:
     if not isinstance(source, str | os.PathLike):
         raise DesignError(
             f"{what} is of type {type(source).__name__}; expected a path.\n"
-            'Type  load_judged({"tools off": "off.json", "tools on": "on.json"}, questions="questions.jsonl").'
+            'Use `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions="questions.jsonl")`.'
         )
     return Path(source)
 
@@ -275,7 +275,7 @@ def _table(path: Path, where: str) -> pd.DataFrame:
     except ImportError as error:
         raise UnavailableError(
             f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
-            "Type  pip install pyarrow , or give the questions as .jsonl or .csv."
+            "Use `pip install pyarrow`, or give the questions as .jsonl or .csv."
         ) from error
     except ValueError as error:  # raised by pandas' parser, the decoder and pyarrow
         kind = "CSV in UTF-8" if path.suffix == ".csv" else "Parquet"
@@ -285,7 +285,7 @@ def _table(path: Path, where: str) -> pd.DataFrame:
     if path.read_bytes().lstrip().startswith(b"["):
         raise DesignError(
             f"{where} holds a JSON list; expected JSON lines, one object a line.\n"
-            f'Type  pd.read_json("{path.name}").to_json("questions.jsonl", orient="records", lines=True).'
+            f'Use `pd.read_json("{path.name}").to_json("questions.jsonl", orient="records", lines=True)`.'
         )
     lines = [(number, line) for number, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
     rows = [_parsed(line, f"{where}, line {number}") for number, line in lines]
@@ -594,9 +594,9 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
 def _arms(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     missing = [name for name in NEEDED if name not in frame]
     if missing:
-        raise DesignError(f"the frame has no column {listed(missing)}.\nType  frame = load_judged(...).")
+        raise DesignError(f"the frame has no column {listed(missing)}.\nUse `frame = load_judged(...)`.")
     if not len(frame):
-        raise DesignError("the frame has no rows.\nType  frame = load_judged(...).")
+        raise DesignError("the frame has no rows.\nUse `frame = load_judged(...)`.")
     yield from frame.groupby("arm", sort=False, observed=True)
 
 
@@ -623,7 +623,7 @@ def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: 
     if binning == "published" and BIN_SIZE <= len(shares[0]) < 2 * BIN_SIZE:
         warn_user(
             f'arm {arm!r} has {len(shares[0])} answers with a confidence: binning="published" leaves out their only '
-            'bin, so the calibration error is 0 whatever they are.\nType  binning="all".',
+            'bin, so the calibration error is 0 whatever they are.\nUse `binning="all"`.',
             DesignWarning,
         )
     try:

@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
     message = f"module 'causalrisk.datasets' has no attribute {name!r}."
     stem = name.removeprefix("load").removeprefix("_")
     close = None if name.startswith("_") or not stem else nearest_name(f"load_{stem}", __all__)
-    raise AttributeError(f"{message}\nType  causalrisk.datasets.{close}()." if close else message)
+    raise AttributeError(f"{message}\nUse `causalrisk.datasets.{close}()`." if close else message)
 
 
 def load_cattaneo2() -> pd.DataFrame:

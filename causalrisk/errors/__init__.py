@@ -229,8 +229,8 @@ def whole_number(name: str, value: object, least: int) -> None:
     """Raise an OptionError unless the value is an integer of at least the given size."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         whole = isinstance(value, float) and value.is_integer() and value >= least
-        advice = f"{name}={int(value)}." if whole else f"{name}={least} or more."  # type: ignore[call-overload]
-        raise OptionError(f"{name}={value!r}; expected a whole number of at least {least}.\nType  {advice}")
+        close = int(value) if whole else least  # type: ignore[call-overload]
+        raise OptionError(f"{name}={value!r}; expected a whole number of at least {least}.\nUse `{name}={close}`.")
 
 
 HALF = 0.5  # of a significance level: beyond, an interval would cover less than it leaves out
@@ -243,12 +243,12 @@ def check_alpha(alpha: float) -> None:
         hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
         raise OptionError(
             f"alpha={alpha!r}; expected a significance level between 0 and 1 (0.05 gives 95% intervals)."
-            f"\nType  alpha={hint:.3g}."
+            f"\nUse `alpha={hint:.3g}`."
         )
     if alpha > HALF:
         raise OptionError(
             f"alpha={alpha!r} is the significance level, not the confidence level; its intervals would cover "
-            f"{1 - alpha:.0%}.\nType  alpha={1 - alpha:.3g}  for {alpha:.0%} intervals."
+            f"{1 - alpha:.0%}.\nUse `alpha={1 - alpha:.3g}` for {alpha:.0%} intervals."
         )
 
 

@@ -291,7 +291,7 @@ def simultaneous(
     if not records or (names is not None and len(set(names)) != len(records)):
         raise OptionError(
             f"there are {len(records)} fits and names={names!r}; expected one fit or more, and a name of its own for "
-            "each.\nType  simultaneous([res1, res2])."
+            "each.\nUse `simultaneous([res1, res2])`."
         )
     return Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
@@ -375,8 +375,8 @@ def compare(
         raise UnavailableError(
             "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
             "seed have the same resamples as well.\n"
-            "Type  etable([IPWRA.from_formula(...).fit(n_boot=200, rng=0), AIPW.from_formula(...).fit(n_boot=200, "
-            "rng=0)]),  or, if the rows fit into memory, type  data=data.collect()."
+            "Use `etable([IPWRA.from_formula(...).fit(n_boot=200, rng=0), AIPW.from_formula(...).fit(n_boot=200, "
+            "rng=0)])` or, if the rows fit into memory, `data=data.collect()`."
         )
     specs = [model.spec for model in models]
     design = design_of(formula, data, {**options, "treat": treat}, scope, specs)
@@ -407,10 +407,10 @@ def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison
     over = failed > max_failed * drawn
     if over.any():
         worst = failed.max() / drawn
-        more = f", or type  max_failed={worst + 0.01:.2f}" if worst < 0.9 else ""
+        more = f", or use `max_failed={worst + 0.01:.2f}`" if worst < 0.9 else ""
         first = ""
         if comparison.bare[0].draws_units and not comparison.given_resamples:
-            first = 'Type  bootstrap="bayesian"  for weights none of which is zero. '
+            first = 'Use `bootstrap="bayesian"` for weights none of which is zero. '
         kept = dataclasses.replace(
             comparison,
             distributions=tuple(

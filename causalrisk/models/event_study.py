@@ -442,7 +442,7 @@ def event_study(
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "an event study fits each group in each period, and a scan would be read for each of them.\n"
-            "Type  data=data.collect()  if the rows fit into memory."
+            "Use `data=data.collect()` if the rows fit into memory."
         )
     units = adoption(data, time=time, unit=unit, begins=begins)
     survey, cluster = options.get("design"), options.get("cluster")
@@ -539,7 +539,7 @@ def _one_model(estimator: Any) -> type[CausalModel]:
         return chosen_models(estimator)[0]
     raise OptionError(
         f"estimator is a {type(estimator).__name__}; expected the name of one.\n"
-        'Type  estimator="AIPW"  and call once for each estimator.'
+        'Use `estimator="AIPW"` and call once for each estimator.'
     )
 
 
@@ -568,20 +568,20 @@ def _check_columns(options: Mapping[str, Any]) -> None:
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
             raise OptionError(
                 f"{name} is a {type(value).__name__}, and each group and period has rows of its own; expected the name "
-                f'of a column.\nType  {name}="<column>"  with its name in data.'
+                f'of a column.\nUse `{name}="<column>"` with its name in data.'
             )
     survey = options.get("design")
     if isinstance(survey, Survey):
         if survey.replicate_weights is not None:
             raise OptionError(
                 "design= has replicate weights, under each of which every group and period would be fitted anew.\n"
-                'Type  Survey(weights="<column>", strata="<column>", psu="<column>").'
+                'Use `Survey(weights="<column>", strata="<column>", psu="<column>")`.'
             )
         for name in ("weights", "strata", "psu", "fpc"):
             if not isinstance(getattr(survey, name), str | None):
                 raise OptionError(
                     f"{name} of design= has values of its own, and each group and period has rows of its own; expected "
-                    f'the name of a column.\nType  Survey({name}="<column>")  with its name in data.'
+                    f'the name of a column.\nUse `Survey({name}="<column>")` with its name in data.'
                 )
 
 
@@ -623,7 +623,7 @@ def _no_effects(units: Adoption, controls: str) -> DesignError:
         )
     return DesignError(
         "no group has a control in any period: every unit begins"
-        + ('.\nType  controls="not yet"  for those that begin later.' if controls == "never" else " at once.\n")
+        + ('.\nUse `controls="not yet"` for those that begin later.' if controls == "never" else " at once.\n")
         + ("" if controls == "never" else "Give units that begin later or never.")
     )
 

@@ -331,7 +331,7 @@ class CausalModel:
         if options.get("did") is not None:
             raise OptionError(
                 "did= names columns of data, and arrays have none.\n"
-                f'Type  {type(self).__name__}.from_formula("y ~ x1 + x2", data, treat="d", did={options["did"]!r}).'
+                f'Use `{type(self).__name__}.from_formula("y ~ x1 + x2", data, treat="d", did={options["did"]!r})`.'
             )
         self.design = design_from_arrays(
             endog,
@@ -569,12 +569,12 @@ class CausalModel:
             raise OptionError(
                 f"cov_kwds has {shown}; expected clusters under 'groups', and maybe 'use_correction'. Rows are "
                 "independent, or dependent within clusters; there are no series of time.\n"
-                'Type  cov_kwds={"groups": data["id"]}, or leave cov_kwds= out.'
+                'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
         if isinstance(self.design, ScannedDesign):
             raise UnavailableError(
                 "clusters of a scan are read with its rows, when the model is made.\n"
-                'Type  from_formula(..., cluster="column").'
+                'Use `from_formula(..., cluster="column")`.'
             )
         model = self._of(clustered(self.design, found["groups"]), options)
         return model, bool(found.get("use_correction", small_sample))
@@ -601,10 +601,10 @@ class CausalModel:
             return record
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
         more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
-        remedy = f"Simplify propensity=, or type  fit({more})."
+        remedy = f"Simplify propensity=, or use `fit({more})`."
         if record.draws_units and not record.given_resamples:
             remedy = (
-                f'Type  fit(bootstrap="bayesian")  for weights none of which is zero, or  fit({more}), or simplify '
+                f'Use `fit(bootstrap="bayesian")` for weights none of which is zero, or `fit({more})`, or simplify '
                 "propensity=."
             )
         raise BootstrapError(

@@ -438,12 +438,12 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     given = given_results(results, "pool([model.fit() for model in models])")
     if len(given) < 2:
         raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"
-                          "Type  pool([model.fit() for model in models]).")  # fmt: skip
+                          "Use `pool([model.fit() for model in models])`.")  # fmt: skip
     _check_alike([res._record for res in given])
     if df_complete is None:
         df_complete = given[0].df_resid
     if isinstance(df_complete, bool) or not df_complete > 0:
-        raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nType  df_complete=numpy.inf.")
+        raise OptionError(f"df_complete={df_complete!r}; expected a positive number.\nUse `df_complete=numpy.inf`.")
     if all(np.array_equal(res.params, given[0].params) for res in given):
         warn_user(
             "all fits have the same estimates: the data sets do not differ, and nothing is known of what is missing.\n"

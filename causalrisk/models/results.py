@@ -114,12 +114,12 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise
     except NO_PICKLE as error:
         raise DesignError(
-            f"{str(path)!r} does not hold saved results ({error}).\nType  res.save({str(path)!r})  to write some."
+            f"{str(path)!r} does not hold saved results ({error}).\nUse `res.save({str(path)!r})` to write some."
         ) from error
     if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
         raise DesignError(
             f"{str(path)!r} holds a {type(results).__name__}; expected results.\n"
-            f"Type  res.save({str(path)!r})  to write some."
+            f"Use `res.save({str(path)!r})` to write some."
         )
     return results
 
@@ -155,7 +155,7 @@ def read_stamp(version: str) -> Stamp:
     if _release(version) > _release(__version__):
         raise CausalRiskError(
             f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which cannot know what "
-            f"is in it.\nType  pip install 'causalrisk>={version}'."
+            f"is in it.\nUse `pip install 'causalrisk>={version}'`."
         )
     return Stamp()
 
@@ -197,7 +197,7 @@ def single_effect(values: pd.Series, record: FitRecord, name: str, instead: str)
     if len(effects) > 1:
         raise UnavailableError(
             f"{name} is of a single effect; there are {len(effects)} effects here, {listed(effects)}.\n"
-            f"Type  res.{instead}[{effects[0]!r}]."
+            f"Use `res.{instead}[{effects[0]!r}]`."
         )
     return float(values.iloc[0])
 
@@ -587,7 +587,7 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
         if not isinstance(res, CausalResults):
             raise TypeError(
                 f"results holds a {type(res).__module__}.{type(res).__qualname__}; expected what fit() returns.\n"
-                f"Type  {typed}."
+                f"Use `{typed}`."
             )
     return given
 

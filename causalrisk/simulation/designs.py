@@ -644,5 +644,5 @@ def find_design(design: Any) -> Design:
     close = nearest_name(design, DESIGNS)
     raise OptionError(
         f"design={design!r} is not known; expected a Design, or any of {listed(tuple(DESIGNS))}.\n"
-        + (f'Type  design="{close}".' if close else "Type  design=  one of them.")
+        + (f'Use `design="{close}"`.' if close else "Use one of them.")
     )

@@ -31,7 +31,7 @@ def check_installed(name: str) -> None:
     if missing:
         raise UnavailableError(
             f"{name} needs {' and '.join(missing)}, which is not installed.\n"
-            f"Type  pip install {' '.join(missing)}, or leave it out of estimators=."
+            f"Use `pip install {' '.join(missing)}`, or leave it out of estimators=."
         )
 
 
@@ -337,7 +337,7 @@ def _entry(label: str | None, item: Any) -> Entry:
     if not isinstance(options, Mapping):
         raise OptionError(
             f"estimators: the options of {label!r} are {options!r}; expected a mapping.\n"
-            'Type  estimators={"JRE erm": ("JRE", {"objective": "erm"})}.'
+            'Use `estimators={"JRE erm": ("JRE", {"objective": "erm"})}`.'
         )
     if options and not isinstance(found, type):
         raise OptionError(f"estimators: {label!r} takes no options.\nGive it as it is, or wrap it in a function.")
@@ -360,5 +360,5 @@ def check_picklable(entries: Sequence[Entry], designs: Sequence[Any]) -> None:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise OptionError(
                 f"{what!r} cannot be sent to another process: {error}.\n"
-                "Define it at the top level of a module, or type  n_jobs=1."
+                "Define it at the top level of a module, or use `n_jobs=1`."
             ) from error

@@ -335,7 +335,7 @@ def power(
     """
     check_alpha(alpha)
     if not 0 < target < 1:
-        raise OptionError(f"target={target!r}; expected a power between 0 and 1.\nType  target=0.8.")
+        raise OptionError(f"target={target!r}; expected a power between 0 and 1.\nUse `target=0.8`.")
     critical, rows, index = float(ndtri(1 - alpha / 2)), [], []
     for design, n, errors, se in study.cells():
         sought = design.effect if effect is None else float(effect)

@@ -33,7 +33,7 @@ from causalrisk.simulation.results import StudyResults
 
 LOOK = 0.2  # seconds between looks at the workers
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
-ON_A_CLUSTER = "Start workers with more memory, or type  n_jobs=1  to stay in this process; path= keeps finished parts."
+ON_A_CLUSTER = "Start workers with more memory, or use `n_jobs=1` to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
 
 
@@ -181,7 +181,7 @@ def _designs(design: Any) -> list[Design]:
         if names.count(name) > 1:
             raise OptionError(f"design: {name!r} is given twice.\nGive each design once.")
     if not designs:
-        raise OptionError('design is empty; expected at least one.\nType  design="strong".')
+        raise OptionError('design is empty; expected at least one.\nUse `design="strong"`.')
     return designs
 
 
@@ -218,8 +218,8 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
     except BrokenExecutor as error:
         raise BootstrapError(
             "a worker process died, and the samples it worked on were lost with it: the system ends a process that "
-            "takes too much memory.\nType  run_study(..., path=)  to keep finished parts and go on from them, or  "
-            "n_jobs=1  to stay in one process."
+            "takes too much memory.\nUse `run_study(..., path=)` to keep finished parts and go on from them, or "
+            "`n_jobs=1` to stay in one process."
         ) from error
 
 
@@ -340,7 +340,7 @@ def four_cells(
     if right in (None, base.formula) or right_propensity in (None, base.propensity):
         raise OptionError(
             f"design={base.name!r} does not have both formulas wrong and right ones known.\n"
-            'Type  design="doubly_wrong"  or  design="kang_schafer".'
+            'Use `design="doubly_wrong"` or `design="kang_schafer"`.'
         )
     formulas = {"right": str(right), "wrong": base.formula}
     propensities = {"right": str(right_propensity), "wrong": base.propensity}

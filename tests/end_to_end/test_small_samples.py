@@ -281,7 +281,7 @@ def test_resamples_of_two_way_clusters_are_refused():
         cr.compare(f"y ~ {RHS}", frame, n_boot=20, **options)
     res = joint.fit(cov_type="cluster", n_replicates=40)
     assert np.isfinite(res.effects_by("m", frame)["std err"]).all()
-    with pytest.raises(cr.DesignError, match=r"Type  cluster=\['firm', 'year'\]"):
+    with pytest.raises(cr.DesignError, match=r"Use `cluster=\['firm', 'year'\]"):
         cr.IPWRA.from_formula(f"y ~ {RHS}", frame, treat="d", cluster=["firm", "year", "m"])
 
 
@@ -305,8 +305,8 @@ def test_clusters_given_to_fit_as_in_statsmodels(groups):
 @pytest.mark.parametrize(
     ("given", "cluster", "advice"),
     [
-        ({"maxlags": 1}, None, r'Type  cov_kwds=\{"groups": data\["id"\]\}'),
-        ({"groups": "firm"}, None, r"Type  from_formula\(\.\.\., cluster='firm'\)"),
+        ({"maxlags": 1}, None, r'Use `cov_kwds=\{"groups": data\["id"\]\}'),
+        ({"groups": "firm"}, None, r"Use `from_formula\(\.\.\., cluster='firm'\)"),
         ({"groups": np.r_[np.nan, np.arange(299)]}, None, "Fill these in"),
         ({"groups": np.arange(9)}, None, "of the same length"),
         ({"groups": np.arange(300)}, "firm", "Leave cov_kwds= out"),

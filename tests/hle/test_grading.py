@@ -66,5 +66,5 @@ def test_no_stated_confidence(text):
 
 
 def test_unknown_answer_type():
-    with pytest.raises(OptionError, match=r"answer_type='multiplechoice'.*\nType  answer_type='multipleChoice'"):
+    with pytest.raises(OptionError, match=r"answer_type='multiplechoice'.*\n.*multipleChoice"):
         grade("A", "A", "multiplechoice")

@@ -198,7 +198,7 @@ def test_malformed_question_files(write):
     with pytest.raises(DesignError, match=r"line 1: 7; expected one JSON object a line"):
         hle.load_judged({"arm": answers}, write("7", "questions.jsonl"))
     with pytest.raises(
-        DesignError, match=r"holds a JSON list; expected JSON lines.*\nType  pd\.read_json\(\"q\.json\"\)"
+        DesignError, match=r"holds a JSON list; expected JSON lines.*\nUse `pd\.read_json\(\"q\.json\"\)"
     ):
         hle.load_judged({"arm": answers}, write('\n[{"id": "q0"}]', "q.json"))
     with pytest.raises(DesignError, match=r"expected a file ending in '\.jsonl', '\.json', '\.csv', '\.parquet'"):
@@ -233,7 +233,7 @@ def test_shares_for_confidences_are_told_of(write):
 
 
 def test_paths_must_be_paths(write):
-    with pytest.raises(DesignError, match=r"questions is of type NoneType; expected a path\.\nType  load_judged"):
+    with pytest.raises(DesignError, match=r"questions is of type NoneType; expected a path\.\nUse `load_judged"):
         hle.load_judged({"arm": write({})}, None)
     with pytest.raises(DesignError, match=r"the file of arm 'arm' is of type float; expected a path"):
         hle.load_judged({"arm": 3.5}, questions(2))
@@ -241,13 +241,13 @@ def test_paths_must_be_paths(write):
 
 @pytest.mark.parametrize(("files", "found"), [({}, "empty"), ("judged.json", "a str"), (["judged.json"], "a list")])
 def test_files_must_name_arms(files, found):
-    with pytest.raises(DesignError, match=rf"files is {found}; expected a mapping of arm to path\.\nType  load_judged"):
+    with pytest.raises(DesignError, match=rf"files is {found}; expected a mapping of arm to path\.\nUse `load_judged"):
         hle.load_judged(files, questions(2))
 
 
 def test_parquet_without_pyarrow_names_it(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UnavailableError, match=r"needs pyarrow, .*: import of pyarrow .*\nType  pip install pyarrow"):
+    with pytest.raises(UnavailableError, match=r"needs pyarrow, .*: import of pyarrow .*\nUse `pip install pyarrow"):
         hle.load_judged({"arm": write({})}, write("", "questions.parquet"))
 
 
@@ -282,7 +282,7 @@ def test_calibration_table_by_hand(write):
 
 def test_frames_that_cannot_be_scored(write):
     frame = load(write, {"q0": judged()})
-    with pytest.raises(DesignError, match=r"no column 'answered'\.\nType  frame = load_judged"):
+    with pytest.raises(DesignError, match=r"no column 'answered'\.\nUse `frame = load_judged"):
         hle.score(frame.drop(columns="answered"))
     with pytest.raises(DesignError, match="no rows"):
         hle.score(frame[:0])

@@ -72,5 +72,5 @@ OTHERS = [
 def test_files_that_hold_no_results(tmp_path, content):
     path = tmp_path / "other.pickle"
     path.write_bytes(content)
-    with pytest.raises(DesignError, match=r"\nType  res\.save\("):
+    with pytest.raises(DesignError, match=r"\nUse `res\.save\("):
         causalrisk.load(path)

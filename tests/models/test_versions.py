@@ -47,7 +47,7 @@ def test_a_pickle_of_a_newer_version_is_refused_in_words(things, name, version, 
     written = pickle.dumps(things[name])
     joblib.dump(things[name], tmp_path / "fit.joblib")
     monkeypatch.undo()
-    words = rf"written by causalrisk {version}; this is causalrisk \d.*\nType  pip install 'causalrisk>={version}'"
+    words = rf"written by causalrisk {version}; this is causalrisk \d.*\nUse `pip install 'causalrisk>={version}'"
     for load in (lambda: pickle.loads(written), lambda: joblib.load(tmp_path / "fit.joblib")):
         with pytest.raises(cr.CausalRiskError, match=words):
             load()

@@ -123,7 +123,7 @@ def test_knobs_show_in_the_name_and_change_the_samples():
 def test_names_find_designs_and_errors_name_the_nearest():
     assert find_design("weak_overlap") == designs.WeakOverlap()
     assert find_design(designs.Strong(confounding=2)) == designs.Strong(confounding=2)
-    with pytest.raises(cr.OptionError, match='Type  design="weak_overlap"'):
+    with pytest.raises(cr.OptionError, match='Use `design="weak_overlap"'):
         find_design("weak overlap")
     with pytest.raises(cr.OptionError, match="expected a Design"):
         find_design(3)

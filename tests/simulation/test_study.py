@@ -259,7 +259,7 @@ def test_functions_that_cannot_be_sent_are_refused():
 @pytest.mark.parametrize(
     ("estimators", "message"),
     [
-        ("IPRWA", r"'IPRWA' is not known; .*Type  estimators=\[\"IPWRA\"\]"),
+        ("IPRWA", r"'IPRWA' is not known; .*`IPWRA`"),
         ([], "estimators is empty"),
         (["IPWRA", cr.IPWRA], "'IPWRA' is named twice"),
         ({"a": ("JRE", "erm")}, "the options of 'a' are 'erm'"),
@@ -297,7 +297,7 @@ def test_wrong_options_are_the_callers_mistake_and_no_failure():
         ({"n_jobs": 0}, "n_jobs=0"),
         ({"design": []}, "design is empty"),
         ({"design": ["strong", designs.Strong()]}, "'strong' is given twice"),
-        ({"design": "stong"}, 'Type  design="strong"'),
+        ({"design": "stong"}, 'Use `design="strong"'),
     ],
 )
 def test_options_that_are_refused(keywords, message):

@@ -161,5 +161,5 @@ def test_the_four_cells_have_the_same_samples():
 
 
 def test_four_cells_need_right_and_wrong_formulas():
-    with pytest.raises(cr.OptionError, match='Type  design="doubly_wrong"'):
+    with pytest.raises(cr.OptionError, match='Use `design="doubly_wrong"'):
         four_cells("strong")

@@ -185,7 +185,7 @@ def check_joint_scan(design: Design, joint_options: JREOptions) -> None:
     if isinstance(design, ScannedDesign) and joint_options.replicates is not None:
         raise UnavailableError(
             "replicates= goes by rows, and those of a scan are not kept in memory.\n"
-            "Leave replicates= out, or, if the rows fit into memory, type  data=data.collect()."
+            "Leave replicates= out, or, if the rows fit into memory, use `data=data.collect()`."
         )
 
 

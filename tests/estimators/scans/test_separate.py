@@ -197,7 +197,7 @@ def test_what_is_not_there_for_a_scan(births):
     data = scan([births])
     with pytest.raises(OptionError, match="trim="):
         IPWRA.from_formula(F, data, treat="mbsmoke", target=births, trim="crump").fit()
-    with pytest.raises(UnavailableError, match=r"Type  etable\(\[.*data=data.collect\(\)"):
+    with pytest.raises(UnavailableError, match=r"Use `etable\(\[.*data=data.collect\(\)"):
         causalrisk.compare(F, data, treat="mbsmoke")
     with pytest.raises(OptionError, match="propensity_link='probit' is for two arms"):
         IPWRA.from_formula(F, data, treat="dose", reference="none", propensity_link="probit").fit()
