@@ -600,7 +600,7 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: study(PANEL.assign(first=PANEL["first"].replace(2003, 2001))), DesignError, "first period, 2001,"),
         (lambda: study(PANEL.assign(first=(PANEL["first"] < 9999) * 1)), DesignError, ".transform("),
         (lambda: study(PANEL.assign(year=DATES)), DesignError, ".dt.year"),
-        (lambda: study(PANEL.assign(first=BEGUN)), DesignError, "in the periods of time="),
+        (lambda: study(PANEL.assign(first=BEGUN)), DesignError, "time="),
         (lambda: study(PANEL.sample(frac=0.5, random_state=0)), DesignError, "no event study of repeated cross"),
         (lambda: cr.event_study("y ~ x", PANEL, begins="first", time="year"), TypeError, "repeated cross sections"),
         (lambda: study(base="varying"), TypeError, "Leave it out"),
