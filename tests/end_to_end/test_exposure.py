@@ -166,7 +166,7 @@ def test_predictions_are_those_of_statsmodels(estimator, at):
     np.testing.assert_allclose(res.predict(), expected, rtol=1e-7)
     assert res.predict(DATA.head(3).reset_index(drop=True), arm=1).to_numpy() == pytest.approx(expected[:3, 1])
     np.testing.assert_allclose(res.get_prediction(arm=0).predicted_mean, expected[:, 0], rtol=1e-7)
-    np.testing.assert_allclose(np.exp(res.get_prediction(arm=0)._predictor), expected[:, 0], rtol=1e-7)
+    np.testing.assert_allclose(np.exp(res.get_prediction(arm=0).predictor), expected[:, 0], rtol=1e-7)
     by_arm = res.get_prediction(DATA, arm=1)
     np.testing.assert_allclose(by_arm.predicted_mean, expected[:, 1], rtol=1e-7)
     limits = by_arm.summary_frame()

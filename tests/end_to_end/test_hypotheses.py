@@ -282,7 +282,7 @@ def test_an_outcome_twice_counts_once_and_one_fit_is_its_own_pairs(trial):
 def test_fits_of_other_rows_have_no_joint_distribution(trial):
     data = trial.assign(z=trial.z.mask(trial.z > 2))
     fits = [cr.AIPW.from_formula(f"{y} ~ x1", data, treat="d").fit() for y in ("y", "z")]
-    with pytest.raises(cr.DesignError, match=r"data=data.dropna\(subset=\['y', 'z'\]\)"):
+    with pytest.raises(cr.DesignError, match=r"data.dropna\(subset=\['y', 'z'\]\)"):
         cr.simultaneous(fits)
     with pytest.raises(TypeError, match="simultaneous"):
         cr.simultaneous([1])

@@ -177,7 +177,7 @@ def test_a_unit_that_cannot_be_left_out():
         ("g", {"cov_type": "HC3"}, 'cov_type="CR3"'),
         (None, {"cov_type": "jackknife", "small_sample": True}, "Leave small_sample= out"),
         (None, {"cov_type": "jackknife", "n_boot": 20}, 'cov_type="bootstrap"'),
-        (None, {"cov_type": "HC2"}, "cov_type=.jackknife"),
+        (None, {"cov_type": "HC2"}, "jackknife"),
     ],
 )
 def test_refused(cluster, options, typed):

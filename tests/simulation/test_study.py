@@ -284,7 +284,7 @@ def test_packages_that_are_missing_are_named(monkeypatch):
 def test_wrong_options_are_the_callers_mistake_and_no_failure():
     with pytest.raises(cr.OptionError, match="anchor=-1"):
         run_study("linear", n=100, n_sims=2, estimators={"JRE": ("JRE", {"anchor": -1})})
-    with pytest.raises(TypeError, match="unknown option 'anker'"):
+    with pytest.raises(TypeError, match="anker"):
         run_study("linear", n=100, n_sims=2, estimators={"JRE": ("JRE", {"anker": 1})})
 
 

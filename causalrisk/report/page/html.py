@@ -89,10 +89,10 @@ def table_html(frame: pd.DataFrame, caption: str, texts: Sequence[str] = ()) -> 
 def blank_figure() -> Any:
     """Return a figure that no other part of a program has."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib import figure
     except ImportError as error:
         raise UnavailableError("the report needs matplotlib.\nUse `pip install matplotlib`.") from error
-    return Figure(figsize=FIGURE_SIZE, layout="constrained")
+    return figure.Figure(figsize=FIGURE_SIZE, layout="constrained")
 
 
 def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> str:

@@ -244,8 +244,8 @@ def test_resamples_keep_the_anchor_and_standard_errors_allow_for_its_choice():
     factor = np.sqrt(res._record.choice_variance)
     assert factor > 1.05
     np.testing.assert_allclose(res.bse, factor * about, rtol=1e-12)
-    assert f"times {factor:.3f}, for the choice" in " ".join(str(res.summary()).split())
-    assert "for the choice" not in str(same.summary())
+    assert f"multiplied by {factor:.3f} for the choice" in " ".join(str(res.summary()).split())
+    assert "for the choice of the anchor" not in str(same.summary())
 
 
 @functools.cache

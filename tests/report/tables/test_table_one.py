@@ -209,7 +209,7 @@ def test_unreadable_tables_are_refused_before_levels_are_coded():
     data = pd.DataFrame({"s": [f"l{k}" for k in range(4000)], "d": np.arange(4000) % 2, "x": np.arange(4000) / 7})
     tracemalloc.start()
     for covariates in ("~ s", "~ x + s:d", None):
-        with pytest.raises(DesignError, match=r"(?s)'s' has 4,000 levels.*\nUse `frequent = "):
+        with pytest.raises(DesignError, match="'s' has 4,000 levels"):
             table_one(covariates, data, by="d")
     assert tracemalloc.get_traced_memory()[1] < 8 * 4000**2 / 4
     tracemalloc.stop()
