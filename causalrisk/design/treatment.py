@@ -205,9 +205,10 @@ def _no_reference(name: str, found: list[Any], counts: np.ndarray, treated: Any,
     likely = [level for level in others if isinstance(level, str) or level >= 0]
     base = (likely or others)[0] if reference is None else reference
     why = "nothing says which one" if treated is None else f"treated={show(treated)} does not say which one"
+    instead = "" if treated is None else " without `treated=`"
     return (DesignError if treated is None else OptionError)(
         f"treatment {name!r} has {len(found)} levels, and {why} the others are compared with:\n"
-        f"{_table(found, counts)}\nUse `reference={show(base)}`, without treated=, if that is the level."
+        f"{_table(found, counts)}\nUse `reference={show(base)}`{instead} if that is the level."
     )
 
 
