@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 
 import joblib
@@ -77,7 +76,7 @@ def test_fractional_weights_separate_only_where_the_sample_does(estimator):
     with pytest.raises(cr.BootstrapError, match="separated the arms") as caught:
         model.fit(bootstrap="pairs", n_boot=100)
     advice = str(caught.value).splitlines()[-1]
-    assert re.findall(r"[Tt]ype  (.*?)  ", advice) == ['fit(bootstrap="bayesian")']
+    assert 'fit(bootstrap="bayesian")' in advice
     res = model.fit(bootstrap="bayesian", n_boot=100)
     assert res.boot_ledger.used.all()
     assert res.effect == caught.value.results.effect
