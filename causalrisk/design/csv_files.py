@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +17,9 @@ MISSING = (
     "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null",
     "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 )  # fmt: skip
+
+
+PANDAS = int(pd.__version__.partition(".")[0])
 
 
 def read_csv(
@@ -53,7 +58,9 @@ def read_csv(
 
 def csv_frames(path: str, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
     """Read a CSV file, some rows at a time; with `columns` pandas skips its check of the number of fields."""
-    csv_names(path)
+    names = csv_names(path)
+    if columns is None and PANDAS < 3:  # which does not check the first row of a chunk
+        _check_fields(path, len(names))
     try:
         with pd.read_csv(path, usecols=columns, chunksize=rows, **_options()) as frames:
             yield from frames
@@ -74,6 +81,16 @@ def csv_names(path: str | os.PathLike[str], *, sep: str = ",", encoding: str = "
         count = (names == twice.iloc[0]).sum()
         raise DesignError(f"{path} has {count} columns {twice.iloc[0]!r}; expected one. Rename the others.")
     return [name or f"Unnamed: {k}" for k, name in enumerate(names)]  # as pandas calls them
+
+
+def _check_fields(path: str, count: int) -> None:
+    """Refuse a file that has a row of more fields."""
+    opened = gzip.open if path.endswith(".gz") else open
+    with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
+        for line, row in enumerate(csv.reader(file), 1):
+            if len(row) > count:
+                found = f"C error: Expected {count} fields in line {line}, saw {len(row)}"
+                raise _misfit(path, ",", pd.errors.ParserError(found))
 
 
 def _options(na_values: Sequence[str] = ()) -> dict[str, Any]:
