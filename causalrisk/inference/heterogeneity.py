@@ -514,7 +514,7 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     q, known = record.sample.X.columns, record.design.outcome_encoder.sample_variables()
     names = found.levels if found.encoder is None else found.encoder.variables
     unseen = [name for name in names if name not in known]
-    if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns)[0]).max() < SPANNED:
+    if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns, rcond=None)[0]).max() < SPANNED:
         return
     terms = " ".join(f"+ C({name})" if found.groups else f"+ {name}" for name in unseen)
     warn_user(
