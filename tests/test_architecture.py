@@ -155,7 +155,7 @@ def test_only_one_module_imports_patsy():
 def test_no_assert_and_no_broad_except(module):
     for node in ast.walk(tree_of(module)):
         assert not isinstance(node, ast.Assert), f"{module}:{node.lineno} asserts"
-        if isinstance(node, ast.ExceptHandler) and ast.unparse(node.body[-1]) != "raise":
+        if isinstance(node, ast.ExceptHandler):
             where = f"{module}:{node.lineno} catches everything"
             assert node.type is not None, where
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
