@@ -20,7 +20,7 @@ from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.blocks import Cells, Rows, Steps, add_up, sums_at
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.models import Arms
+from causalrisk.learners.folds import Arms
 
 DISTANCE, CHANCE = "propensity score", "probability of an outcome"
 ARMS, OBSERVED = "arms", "observed"  # what is compared

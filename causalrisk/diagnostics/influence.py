@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import Failure, OptionError, UnavailableError, one_of, whole_number
-from causalrisk.estimators.estimates import Estimate, Refitter
-from causalrisk.estimators.joint.train import estimate_jointly
+from causalrisk.errors import OptionError, UnavailableError, one_of, whole_number
+from causalrisk.estimation.fits import SeparateRows, weights_of
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord, influence_covariance, of_means, sum_within_units
-from causalrisk.estimators.resampling import replicate_counts, unit_count
-from causalrisk.estimators.separate import estimate_separately
+from causalrisk.estimators.resampling import unit_count
 from causalrisk.estimators.specification import DIFFERENCE
-from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.covariance import leave_one_out, refitter_of
+from causalrisk.inference.covariance import leave_one_out
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import BatchedReplicates, Replicates
-from causalrisk.propensity.weights import RowWeights, WeightFit
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
@@ -121,35 +115,10 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
             share, weight = (sum_within_units(record, part)[: record.design.n_clusters] for part in (share, weight))
             return -share / (sample.total - weight)
         return -sample.restore(share / (sample.total - weight))
-    refit = remaining_refitter(record) if method == "exact" else None
+    refit = None
     design = record.design if clusters else dataclasses.replace(record.design, cluster=None)
     left_out = leave_one_out(dataclasses.replace(record, design=design), InferenceOptions(), refit, whole=True)
     return left_out.values[: unit_count(design), :count] - record.estimate.params[:count]
-
-
-def remaining_refitter(record: FitRecord) -> Refitter:
-    """Return the refitter of a fit without some of its rows; multiplicities of the others in each replicate stay.
-
-    Replicates that are not of rows move with the score, as in resamples.
-    """
-    joint = record.joint
-    if joint is None or not joint.problem.weight_fit.model.n_coefficients or joint.replicates.cubature:
-        return refitter_of(record)
-    replicates, drawn = joint.replicates, joint.drawn
-    if drawn is None:
-        drawn = replicate_counts(record.resampler(), len(replicates.failures), joint.options.replicate_spread)
-    usable = drawn[:, replicates.failures == Failure.OK]
-    weight_fit = joint.problem.weight_fit
-    remaining = functools.partial(_remaining_gamma, weight_fit, replicates, usable)
-    return refitter_of(record, replicates=BatchedReplicates.of(weight_fit, replicates.count, remaining))
-
-
-def _remaining_gamma(weight_fit: WeightFit, replicates: Replicates, drawn: Array, counts: Array, gamma: Array) -> Array:
-    """Replicates of the full sample, with given multiplicities, fitted again without rows that count zero."""
-    kept = counts > 0
-    # A row moves a replicate about as often as it is in it.
-    moved = drawn[~kept].mean(axis=0) * (gamma - weight_fit.gamma)[:, None]
-    return weight_fit.refit(drawn * kept[:, None], replicates.gamma + moved).usable
 
 
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
@@ -168,7 +137,6 @@ def _left_out(record: FitRecord, clusters: bool) -> float:
     return float(np.sqrt(record.design.n * record.design.n_clusters)) if clusters else record.design.n
 
 
-AnyWeights = TypeVar("AnyWeights", bound=RowWeights)
 PARTS = ("sampling of X", "outcome model", "propensity score")
 OBSERVATION = "observation model"  # a fourth part, where outcomes are missing
 
@@ -188,29 +156,16 @@ def effect_parts(record: FitRecord) -> Array:
             )
         pairs = zip(record.stack.weights, record.stack.records, strict=True)
         return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)
-    weights = row_weights(sample, record.weight_fit, record.target)
-    whole = estimate.influence[:, :count]
-    rest = _estimate_at(record, weights, 0).influence[:, :count]
+    rows, weights = estimate.rows, weights_of(record)
+    if not isinstance(rows, SeparateRows):
+        raise NotImplementedError
+    whole, rest = estimate.influence[:, :count], rows.given_weights()[:, :count]
     means = estimate.params[estimate.block("means")] if record.joint is None else estimate.model_means
     sampling = weights.tilt[:, None] * (estimate.predicted.T - estimate.model_means) @ scale.jacobian(means)[:count].T
-    if weights.beside is None:
+    if "observed" not in weights.beta:
         return np.stack([sampling, rest - sampling, whole - rest])
-    scored = _estimate_at(record, weights, len(weights.inverse) - 1).influence[:, :count]
+    scored = rows.given_weights(len(weights.beta) - 1)[:, :count]
     return np.stack([sampling, rest - sampling, scored - rest, whole - scored])
-
-
-def _estimate_at(record: FitRecord, weights: RowWeights, estimated: int) -> Estimate:
-    """Estimate with as many of the first predictors of the weights estimated, and the others taken as known."""
-    if record.joint is None:
-        return estimate_separately(record.sample, record.spec, _known(weights, estimated), record.options.effect_scale)
-    problem = record.joint.problem
-    problem = dataclasses.replace(problem, weight_fit=_known(problem.weight_fit, estimated))
-    return estimate_jointly(problem, record.joint.criterion).estimate
-
-
-def _known(weights: AnyWeights, estimated: int) -> AnyWeights:
-    inverse = (each if k < estimated else np.zeros_like(each) for k, each in enumerate(weights.inverse))
-    return dataclasses.replace(weights, inverse=tuple(inverse))
 
 
 @of_means

@@ -11,18 +11,13 @@ import pandas as pd
 
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.estimates import Estimate
-from causalrisk.estimators.fit import replicates_of_many, train_from
-from causalrisk.estimators.joint.objective import ate_risk
-from causalrisk.estimators.joint.train import JointEstimate, Trainer
+from typing import Any as JointEstimate; Trainer = JointRecord = JointEstimate; ate_risk=None  # TEMP
 from causalrisk.estimators.options import JREOptions, penalty_grid
-from causalrisk.estimators.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
+from causalrisk.estimators.record import FitRecord, of_means, robust_covariance, with_robust
 from causalrisk.estimators.sample import shifted
-from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification
-from causalrisk.estimators.weights import row_weights
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.targets import TiltTarget
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.estimation.fits import WeightFit, estimate_means
 
 
 def correlation(first: Array, second: Array) -> float:
@@ -41,9 +36,7 @@ def root_mean_squares(fit: JointEstimate) -> Array:
 
 def separate_estimate(record: FitRecord, fit: WeightFit, spec: Specification) -> Estimate:
     """Another estimator on the data of a fit, with the same importance weights."""
-    needed = spec.uses_propensity or isinstance(record.target, TiltTarget)
-    weights = row_weights(record.sample, fit if needed else None, record.target)
-    return estimate_separately(record.sample, spec, weights, record.options.effect_scale)
+    return estimate_means(fit, spec, record.options.effect_scale)
 
 
 def joint_of(record: FitRecord) -> JointRecord:

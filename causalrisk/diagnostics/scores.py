@@ -9,7 +9,6 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,13 @@ from scipy.special import chdtrc, expit
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, DesignError, UnavailableError, one_of, whole_number
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.overlap import CostsBelow, crump_cut, inside, inverse_sum, limits_at, searched_cut, top_count
+from causalrisk.estimators.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.covariance import fit_again, with_covariance
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, weighted_gram
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.optimize import minimize_value
-from causalrisk.propensity.models import Arms
+from causalrisk.learners.folds import Arms
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 EQUAL = 1e-10  # relative difference up to which a score is within limits: rounding differs between equal rows
@@ -51,10 +49,6 @@ class ArmLimits:
         members = [compared_scores(scores)[:, arm == a] for a in range(len(scores))]
         low = np.stack([m.min(axis=1, initial=np.inf) for m in members])
         return cls(low, np.stack([m.max(axis=1, initial=-np.inf) for m in members]))
-
-    def beside(self, other: ArmLimits) -> ArmLimits:
-        """Merge with the limits of other rows."""
-        return ArmLimits(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
 
     def support(self, scores: Array) -> NDArray[np.bool_]:
         """Mask of the rows in the common support, shape (n,): above all minima of the arms, below all maxima."""
@@ -80,39 +74,24 @@ def held(rows: FittedRows, members: NDArray[np.intp]) -> Array:
     return rows.importance[members] * rows.weights[members] / rows.units[members]
 
 
-def _series_and_limits(wanted: Sequence[int], rows: FittedRows) -> tuple[list[Array], ArmLimits]:
-    """Return some series of `series_of`, and the limits of the scores, of a block."""
-    return [series_of(rows, k) for k in wanted], ArmLimits.of(rows.scores, rows.arm)
-
-
 def ordered_series(record: FitRecord, wanted: Sequence[int]) -> tuple[list[Array], ArmLimits]:
     """Return some series of `series_of`, each in ascending order, and the limits of the scores."""
-    series, limits = zip(*record.over(partial(_series_and_limits, wanted)), strict=True)
-    ordered = [np.sort(np.concatenate(parts)) for parts in zip(*series, strict=True)]
-    return ordered, reduce(ArmLimits.beside, limits)
+    rows = record.rows
+    return [np.sort(series_of(rows, k)) for k in wanted], ArmLimits.of(rows.scores, rows.arm)
 
 
-def _counts(limits: ArmLimits, cut: float, threshold: Array, rows: FittedRows) -> Array:
-    """Return counts and sums over the rows of each arm with an outcome, shape (5, K).
-
-    Observations outside the common support, outside the limits of Crump et al., and above the threshold of their arm;
-    sum of the weights of these, and of all.
-    """
-    weights, units = held(rows, np.arange(len(rows.arm))) * rows.units, rows.units * rows.with_outcome
-    above = weights > threshold[rows.arm] * rows.units  # comparisons with an unknown threshold, NaN, are false
-    outside = ~limits.support(rows.scores), ~in_crump(rows.scores, cut), above
-    values = [*(units * mask for mask in outside), np.where(above, weights, 0), weights]
-    return np.stack([np.bincount(rows.arm, each, len(rows.scores)) for each in values])
+def _counts(limits: ArmLimits, cut: float, rows: FittedRows) -> tuple[Array, Array]:
+    """Observations of each arm outside the common support, and outside the limits of Crump et al., shape (K,)."""
+    units, count = rows.units * rows.with_outcome, len(rows.scores)
+    outside = ~limits.support(rows.scores), ~in_crump(rows.scores, cut)
+    unsupported, beyond = (np.bincount(rows.arm, units * mask, count) for mask in outside)
+    return unsupported, beyond
 
 
 def _least_chances(rows: FittedRows) -> Array:
     """Smallest probability of an outcome in the rows of each arm, shape (K,)."""
     chances = np.ones(len(rows.arm)) if rows.chances is None else rows.chances
     return np.array([chances[rows.arm == a].min(initial=1.0) for a in range(len(rows.scores))])
-
-
-def _costs(values: Array, rows: FittedRows) -> CostsBelow:
-    return CostsBelow.of(values, rows.scores, rows.weights)
 
 
 def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
@@ -165,35 +144,26 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
         if rows.chances is not None:
             columns["observed"] = rows.chances
         return pd.DataFrame(columns, index=design.index)
-    n_arms, scanned = design.n_arms, record.blocks is not None
-    sizes = [summary.n for summary in record.overlap]
-    if scanned:
-        cut = searched_cut(lambda values: add_up(record.over(partial(_costs, values))), design.n)
-    else:
-        cut = crump_cut(record.rows.scores, record.rows.weights)
-    values, limits = ordered_series(record, range(2 * n_arms if scanned else n_arms))
-    threshold = np.full(n_arms, np.nan)
-    if scanned:
-        threshold = np.array([values[n_arms + a][n - top_count(n)] for a, n in enumerate(sizes)])
-    unsupported, outside, above, heavy, total = add_up(record.over(partial(_counts, limits, cut, threshold)))
-    missing = design.observation is not None
-    chances = reduce(np.minimum, record.over(_least_chances)) if missing else np.ones(n_arms)
+    n_arms, rows = design.n_arms, record.rows
+    cut = crump_cut(rows.scores, rows.weights)
+    values, limits = ordered_series(record, range(n_arms))
+    unsupported, outside = _counts(limits, cut, rows)
+    chances = _least_chances(rows)
     low_and_high = dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
     tables = []
     for a, summary in enumerate(record.overlap):
-        top = heavy[a] + (top_count(summary.n) - above[a]) * threshold[a]
         tables.append({
             "n": summary.n,
             **({"survey n": summary.alone_n} if design.weight_type == "probability" else {}),
             "effective n": summary.effective_n,
             "largest weight": summary.heaviest,
             "largest share": summary.largest_share,
-            "top 1% share": top / total[a] if scanned else summary.top_share,
+            "top 1% share": summary.top_share,
             **{f"score {q:.0%}": np.percentile(values[a], 100 * q) for q in QUANTILES},
             "outside support": int(unsupported[a]),
             **({"crump cut": cut} if n_arms > 2 else low_and_high),
             "outside crump": int(outside[a]),
-            **({"least chance": chances[a]} if missing else {}),
+            **({"least chance": chances[a]} if rows.chances is not None else {}),
         })  # fmt: skip
     return pd.DataFrame(tables, index=pd.Index(design.labels, name="arm"))
 
@@ -486,7 +456,7 @@ def balance_test(record: FitRecord) -> BalanceTest:
     squared = weights if record.frequency else weights**2
 
     df = columns.shape[1]
-    unit, start = 1 / np.sqrt(sample.total), fit.coefficients[:df]  # of about a standard error: then few steps suffice
+    unit, start = 1 / np.sqrt(sample.total), fit.gamma[:df]  # of about a standard error: then few steps suffice
 
     def value(step: Array) -> tuple[float, Array]:
         p = expit(columns @ (start + unit * step))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -11,14 +13,14 @@ import pandas as pd
 from scipy.special import ndtri
 
 from causalrisk.design import ScannedDesign
-from causalrisk.diagnostics.risk import separate_estimate
 from causalrisk.errors import OptionError, check_alpha
+from causalrisk.estimation.engine import ALL, Beta, Block, Linear, Point, influence, solve
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
 from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
-from causalrisk.estimators.sample import shifted
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.intervals import critical_value
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.weights import WeightFit
 
 CONFOUNDER = "Bounds for an omitted confounder"
 STANDARDIZED, STANDARDIZED_SE = 0.91, 1.78  # log risk ratio per standardized difference, and its error times 1.96
@@ -118,34 +120,51 @@ def confounding_strength(cf_y: float, cf_d: float, rho: float) -> float:
 
 def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     """Scale of the bias of each arm's effect against the reference."""
-    sample, estimate = record.sample, record.estimate
-    if record.joint is not None:
-        estimate = record.joint.start
-    elif record.spec.constants:
-        estimate = separate_estimate(record, fit, IPWRA)
-    q, n_arms = sample.X.columns, sample.n_arms
-    residual = (sample.y - sample.own(estimate.predicted)) * sample.with_outcome
-    slope = sample.family.mean_deriv(shifted(sample.own(estimate.theta @ q.T), sample.offset))
-    by_theta = sample.arm_products((-2 * residual * slope)[:, None] * q, np.ones((sample.n, 1)))[..., 0]
-    influence = estimate.influence[:, estimate.block("theta")].reshape(sample.n, n_arms, -1)
-    moved = np.einsum("ap,nap->n", by_theta, influence)
-    share = sample.s * sample.in_sample / sample.total
-    inside = (share > 0).astype(float)
-    sigma = float(share @ residual**2)
-    by_sigma = inside * (residual**2 - sigma) + moved
+    equations, beta, psi = _residual_models(record, fit)
+    sample, ones, n_arms = equations.sample, np.ones((record.sample.n, 1)), record.sample.n_arms
+    inside = sample.in_sample
+    sigma, measure = Linear("sigma", ones), Linear("measure", ones)
+    scaled = [Linear(f"nu {arm}", ones) for arm in range(1, n_arms)]
+
+    def spread(at: Point) -> list[Any]:
+        parts = sum((at.of(sample.y) - equations.fitted(at, a)) ** 2 * at.of(sample.arm == a) for a in range(n_arms))
+        return [parts * at.of(sample.with_outcome) - at(sigma) * at.of(inside)]
+
+    def mass(at: Point) -> list[Any]:
+        return [(equations.measure(at) - at(measure)) * at.of(sample.in_sample)]
+
+    def squares(arm: int) -> Block:
+        def residuals(at: Point) -> list[Any]:
+            w = sum(equations.weight(at, a) * at.of(sample.arm == a) for a in (0, arm))
+            return [((w / at(measure)) ** 2 - at(scaled[arm - 1])) * at.of(inside)]
+
+        return Block((scaled[arm - 1],), ((ALL, residuals),), linear=True)
+
+    blocks = [Block((sigma,), ((ALL, spread),), linear=True), Block((measure,), ((ALL, mass),), linear=True)]
+    blocks += [squares(arm) for arm in range(1, n_arms)]
+    s = sample.s[:, None]
+    beta, _ = solve(blocks, s, known=beta)
+    moved = influence(blocks, s, beta, sample.total, psi)
     block = record.estimate.block("means")
     means, mean_influence = record.estimate.params[block], record.estimate.influence[:, block]
-    scales = []
+    scales, variance = [], float(beta["sigma"][0, 0, 0])
     for arm in range(1, n_arms):
-        weight = np.where((sample.arm == arm) | (sample.arm == 0), fit.w, 0.0) * sample.in_sample
-        nu = float(share @ weight**2)
-        by_state = fit.influence @ sample.mean((2 * weight)[:, None] * fit.w_by_gamma)
-        divided = -2 * nu * (fit.measure - sample.in_sample)  # the weights are over the mean measure
-        by_nu = inside * (weight**2 - nu) + (by_state + divided)
-        size = float(np.sqrt(sigma * nu))
-        of_scale = (nu * by_sigma + sigma * by_nu) / (2 * size) if size > 0 else np.zeros(sample.n)
+        nu = float(beta[f"nu {arm}"][0, 0, 0])
+        size = float(np.sqrt(variance * nu))
+        of_scale = (nu * moved["sigma"] + variance * moved[f"nu {arm}"])[:, 0] / (2 * size) if size else 0 * sample.s
         scales.append(BiasScale(means[arm] - means[0], size, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
     return scales
+
+
+def _residual_models(record: FitRecord, fit: WeightFit) -> tuple[Equations, Beta, dict[str, Array]]:
+    """Return outcome models whose residuals are measured: those of the fit, of Hajek and JRE those of IPWRA."""
+    found = record.estimate if record.joint is None else record.joint.start
+    if record.joint is None and record.spec.constants:
+        found = estimate_means(fit, IPWRA)
+    rows = found.rows
+    if not isinstance(rows, SeparateRows):
+        raise TypeError("these residuals are of separate models")
+    return rows.equations, rows.beta, dict(rows.of_blocks)
 
 
 def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, float, float, str]:

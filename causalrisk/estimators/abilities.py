@@ -8,8 +8,8 @@ import itertools
 from causalrisk.design import Design, DiD, ScannedDesign
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimators.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
-from causalrisk.estimators.specification import NormalizedMean, Specification
-from causalrisk.propensity.targets import POPULATIONS
+from causalrisk.estimators.specification import Specification
+from causalrisk.estimation.targets import POPULATIONS
 
 PLAIN = {  # what every estimator can do
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",
@@ -115,5 +115,5 @@ def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:
 def with_change(spec: Specification, did: DiD) -> Specification:
     """Return an estimator of changes: how it weights residuals, and whether it needs models of controls alone."""
     chosen = did.normalize and "normalize=False" in ABILITIES.get(spec.name, {}).get("did", ())
-    mean = NormalizedMean if chosen else spec.mean
-    return dataclasses.replace(spec, mean=mean, of_controls=not (spec.joint or did.cross_sections))
+    of_controls = not (spec.joint or did.cross_sections)
+    return dataclasses.replace(spec, normalized=spec.normalized or chosen, of_controls=of_controls)

@@ -1,26 +1,18 @@
-"""Rows of a fit with scores and weights, a point estimate with its influence function, refits under resamples."""
+"""A point estimate with its influence function, its covariance, and estimates under resamples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design.covariates import Covariate
-from causalrisk.design.design import Rowless
 from causalrisk.design.survey import Factors
 from causalrisk.errors import Failure, first_failure
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, weighted_gram
-from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.models import Arms
-from causalrisk.propensity.weights import WeightFit
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,7 @@ class FittedRows:
         Whether it is.
     """
 
-    arm: Arms
+    arm: NDArray[np.signedinteger[Any]]
     weights: Array
     units: Array
     importance: Array
@@ -72,20 +64,13 @@ class EstimateRows(Protocol):
     def influence(self) -> Array:
         """Influence function of (params, theta, gamma), shape (n, 2 K - 1 + K p + Q)."""
 
-    def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """Begin a pass over the influence function: rows, and its values there."""
-
 
 @dataclass(frozen=True)
 class KnownRows:
-    """What an estimate has of every row, in memory."""
+    """What an estimate has of every row, as arrays."""
 
     predicted: Array
     influence: Array
-
-    def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """As in `EstimateRows`: one block."""
-        yield slice(0, len(self.influence)), self.influence
 
 
 @dataclass(frozen=True)
@@ -154,18 +139,7 @@ class Estimate:
         return np.concatenate([self.params, self.theta.ravel(), self.gamma])
 
 
-class ScannedEstimate(Rowless, Estimate):
-    """A point estimate on rows that come in blocks; predictions and influence function are not kept."""
-
-    @classmethod
-    def of(cls, estimate: Estimate) -> ScannedEstimate:
-        """Return an estimate without what goes by rows."""
-        kept = ("params", "theta", "gamma", "model_means", "failed")
-        return cls(**{name: getattr(estimate, name) for name in kept})
-
-
-ROWS_TOGETHER = 4096  # blocks of resamples of fewer rows than that are worked on as one
-RELATIVE_ROUNDING = 1e-13  # relative decrease of an objective, or relative size of a mean, that is rounding error
+# --- refits ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -198,65 +172,10 @@ class Refits:
 
 
 class Refitter(Protocol):
-    """Estimates an effect again under many resamples at once.
+    """Estimates an effect again under many resamples at once."""
 
-    Attributes
-    ----------
-    arrays : int
-        Arrays with a number for each row and resample that there are at a time.
-    rows_together : int
-        Rows up to which several blocks of resamples are worked on as one: as many as fit in it.
-    """
-
-    @property
-    def arrays(self) -> int:
-        """Arrays with a number for each row and resample that there are at a time."""
-
-    @property
-    def rows_together(self) -> int:
-        """Rows up to which several blocks of resamples are worked on as one."""
-
-    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
-        """Refit under multiplicities.
-
-        Parameters
-        ----------
-        counts : ndarray, shape (n, m)
-            Multiplicities times the weights of the rows.
-        fits : NewtonFits, optional
-            Propensity refits under them, where another estimator already made them.
-        """
-
-
-class Refitters:
-    """Several estimators under the same resamples, the propensity model fitted again once for all.
-
-    Parameters
-    ----------
-    refitters : sequence of Refitter
-        One for each estimator.
-    weight_fit : WeightFit or None
-        The full-sample importance weights, where one of them uses any.
-    """
-
-    def __init__(self, refitters: Sequence[Refitter], weight_fit: WeightFit | None) -> None:
-        self.refitters, self.weight_fit = refitters, weight_fit
-
-    @property
-    def arrays(self) -> int:
-        """As in `Refitter`."""
-        return max(refitter.arrays for refitter in self.refitters)
-
-    @property
-    def rows_together(self) -> int:
-        """As in `Refitter`."""
-        return min(refitter.rows_together for refitter in self.refitters)
-
-    def refit_each(self, counts: Array, fits: NewtonFits | None = None) -> list[Refits]:
-        """Refit every estimator, arguments as in `Refitter.refit`."""
-        if fits is None and self.weight_fit is not None:
-            fits = self.weight_fit.refit(counts)
-        return [refitter.refit(counts, fits) for refitter in self.refitters]
+    def refit(self, s: Array, weighed: Any = None) -> Refits:
+        """Return the estimates under row weights (n, R); `weighed` is what `WeightFit.refit` found for them."""
 
 
 def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[np.int8]) -> Refits:
@@ -279,80 +198,59 @@ def collect_refits(params: Array, theta: Array, gamma: Array, failures: NDArray[
     return Refits(values, failures)
 
 
-@dataclass(frozen=True)
-class BlockInfluence:
-    """Influence function of all estimates on a block of rows.
-
-    Parameters
-    ----------
-    influence : ndarray, shape (n, d)
-        As in `Estimate`.
-    weights : ndarray, shape (n,)
-        Observation weights.
-    cluster : ndarray of int, shape (n,), or None
-        Clusters.
-    stratum : ndarray of int, shape (n,), optional
-        Strata of a survey design.
-    number : ndarray of int, shape (n,), optional
-        Number of each row among all, those of a target frame last, where something is drawn for it.
-    """
-
-    influence: Array
-    weights: Array
-    cluster: NDArray[np.intp] | None
-    stratum: NDArray[np.intp] | None = None
-    number: NDArray[np.intp] | None = None
+# --- covariance ------------------------------------------------------------------------------------------------------
 
 
 def sandwich(
-    over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]],
+    influence: Array,
+    weights: Array,
     *,
     n: float,
     total: float,
-    frequency: bool,
-    n_clusters: int | None,
-    n_coefficients: int,
+    frequency: bool = False,
+    cluster: NDArray[np.intp] | None = None,
+    n_clusters: int = 0,
+    n_coefficients: int = 0,
+    stratum: NDArray[np.intp] | None = None,
     strata: Factors | None = None,
 ) -> Array:
-    """Return the covariance of estimates from their influence functions.
+    """Return the covariance of estimates from their influence function.
 
     Parameters
     ----------
-    over : callable
-        Maps a function over blocks of rows: influence function IF_i of d estimates, relative to N, and observation
-        weights s_i.
-    total : float
-        Sum N of the observation weights of the sample, without rows of a target frame.
-    n_clusters : int or None
-        Number of clusters G; their influence functions are summed before they are squared. None without clusters.
-    n_coefficients : int
-        k of the small-sample factor n / (n - k), as HC1 has it, and with clusters G / (G - 1) (n - 1) / (n - k); 0 for
-        no factor.
-    strata : Factors, optional
-        Weights of the strata of a survey design, whose first-stage units are the clusters, or the rows without these.
+    influence, weights : ndarray, shape (n, d) and (n,)
+        Influence function and observation weights of the rows.
+    n, total : float
+        Number of observations, and sum of the weights of the sample.
+    frequency : bool, default False
+        Whether a weight counts equal rows: it repeats their squares. Another multiplies the influence.
+    cluster, n_clusters : ndarray of int, shape (n,), and int
+        Cluster of each row, and how many there are, where rows depend on each other within clusters.
+    n_coefficients : int, default 0
+        Outcome coefficients k of the small-sample factor; 0 for none.
+    stratum, strata : ndarray of int, shape (n,), and Factors
+        Stratum of each row in a survey design, and the factors of its variance.
 
-    Returns
-    -------
-    ndarray, shape (d, d)
-        sum_i (s_i IF_i)(s_i IF_i)' / N^2; with frequency weights sum_i s_i IF_i IF_i' / N^2. Of a survey design
-        sum_h (1 - f_h) n_h / (n_h - 1) sum_j (t_hj - mean_h)(t_hj - mean_h)' / N^2, t_hj the sums of s_i IF_i in the
-        units [2]_.
-
-    References
-    ----------
-    .. [1] Stefanski, L. A. and Boos, D. D. (2002). The calculus of M-estimation. The American Statistician 56, 29-38.
-    .. [2] Binder, D. A. (1983). On the variances of asymptotically normal estimators from complex surveys.
-       International Statistical Review 51, 279-292.
+    Notes
+    -----
+    Clusters: Liang and Zeger (1986). Surveys: Binder (1983). The factor is n / (n - k), with clusters
+    G / (G - 1) (n - 1) / (n - k).
     """
-    factor = small_sample_factor(n, n_coefficients, n_clusters if strata is None else None)
-    if strata is not None:
-        meat = _stratified(over, strata, n_clusters)
-    elif n_clusters is None:
-        meat = add_up(over(partial(_products, frequency)))
-    else:
-        groups = _cluster_sums(over(_sums_of_clusters), n_clusters)
-        meat = groups.T @ groups
-    return np.asarray(factor * meat / total**2)
+    factor = small_sample_factor(n, n_coefficients, n_clusters if cluster is not None and strata is None else None)
+    if cluster is None and frequency and strata is None:
+        return np.asarray(factor * weighted_gram(influence, weights) / total**2)
+    sums = influence * weights[:, None]
+    if cluster is not None:
+        if stratum is not None:
+            of_cluster = np.zeros(n_clusters, dtype=np.intp)
+            of_cluster[cluster] = stratum
+            stratum = of_cluster
+        sums = group_sums(sums, cluster, n_clusters)
+    if strata is None or stratum is None:
+        return np.asarray(factor * (sums.T @ sums) / total**2)
+    totals = group_sums(sums, stratum, len(strata.squares))
+    squares = weighted_gram(sums, strata.squares[stratum]) - weighted_gram(totals, strata.totals)
+    return np.asarray(factor * squares / total**2)
 
 
 def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -> float:
@@ -363,62 +261,6 @@ def small_sample_factor(n: float, n_coefficients: int, n_clusters: int | None) -
     return n / (n - n_coefficients) * of_clusters
 
 
-def _stratified(
-    over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]], strata: Factors, n_clusters: int | None
-) -> Array:
-    """Weighted squares of the totals of the units of a survey design, about the means of their strata."""
-    if n_clusters is None:
-        squares, totals = add_up(over(partial(_products_of_strata, strata)))
-    else:
-        parts = list(over(_sums_of_units))
-        groups = _cluster_sums(((clusters, sums) for clusters, sums, _ in parts), n_clusters)
-        stratum = np.zeros(n_clusters, dtype=np.intp)
-        for clusters, _, own in parts:
-            stratum[clusters] = own
-        squares, totals = weighted_gram(groups, strata.squares[stratum]), _totals(groups, stratum, strata)
-    return np.asarray(squares - weighted_gram(totals, strata.totals))
-
-
-def _products_of_strata(strata: Factors, rows: BlockInfluence) -> tuple[Array, Array]:
-    stratum = np.asarray(rows.stratum)
-    drawn = rows.weights[:, None] * rows.influence
-    return weighted_gram(drawn, strata.squares[stratum]), _totals(drawn, stratum, strata)
-
-
-def _totals(values: Array, stratum: NDArray[np.intp], strata: Factors) -> Array:
-    """Sum values of shape (m, d) in each stratum, shape (H, d)."""
-    columns = [np.bincount(stratum, column, minlength=len(strata.squares)) for column in values.T]
-    return np.stack(columns, axis=1)
-
-
-def _sums_of_units(rows: BlockInfluence) -> tuple[NDArray[np.intp], Array, NDArray[np.intp]]:
-    """As `_sums_of_clusters`, and the stratum of each."""
-    first = np.unique(np.asarray(rows.cluster), return_index=True)[1]
-    return *_sums_of_clusters(rows), np.asarray(rows.stratum)[first]
-
-
-def _products(frequency: bool, rows: BlockInfluence) -> Array:
-    # A frequency weight repeats the square of a row; a probability weight multiplies its influence, which is then
-    # squared.
-    return weighted_gram(rows.influence, rows.weights if frequency else rows.weights**2)
-
-
-def _sums_of_clusters(rows: BlockInfluence) -> tuple[NDArray[np.intp], Array]:
-    """Clusters of a block, shape (g,), and weighted sums of the influence function over their rows, shape (g, d)."""
-    clusters, codes = np.unique(np.asarray(rows.cluster), return_inverse=True)
-    sums = [np.bincount(codes, rows.weights * column, minlength=len(clusters)) for column in rows.influence.T]
-    return clusters, np.stack(sums, axis=1)
-
-
-def _cluster_sums(parts: Iterable[tuple[NDArray[np.intp], Array]], n_clusters: int) -> Array:
-    """Weighted sums of the influence function over the rows of each cluster, shape (G, d)."""
-    total = np.empty((0, 0))
-    for clusters, sums in parts:
-        total = total if total.size else np.zeros((n_clusters, sums.shape[1]))
-        total[clusters] += sums
-    return total
-
-
-def influence_of_clusters(over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]], n_clusters: int) -> Array:
-    """Weighted sums of the influence function over the rows of each cluster, shape (G, d); `over` as in `sandwich`."""
-    return _cluster_sums(over(_sums_of_clusters), n_clusters)
+def group_sums(values: Array, group: NDArray[np.intp], n_groups: int) -> Array:
+    """Add up values of rows, shape (n, d), in each group, shape (G, d)."""
+    return np.stack([np.bincount(group, column, minlength=n_groups) for column in values.T], axis=1)

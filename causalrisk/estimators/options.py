@@ -21,7 +21,7 @@ from causalrisk.estimators.specification import QUANTILE, SCALES, EffectScale
 from causalrisk.learners.cross_fitting import check_learner
 from causalrisk.numerics.families import BINARY_LINKS, OutcomeFamily, outcome_family
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, check_rng
-from causalrisk.propensity.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
+from causalrisk.estimation.targets import POPULATIONS, SPELLINGS, TargetPopulation, arm_population, population_of
 
 CovType = Literal["robust", "HC0", "HC1", "cluster", "jackknife", "HC3", "CR3", "bootstrap"]
 Bootstrap = Literal["pairs", "bayesian", "cluster", "stratified", "multiplier", "rescaled"]

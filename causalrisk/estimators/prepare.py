@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
-from causalrisk.design.scan.encode import PassCounter
-from causalrisk.design.support import check_matrices, check_pairs
-from causalrisk.errors import Notes, OptionError, UnavailableError
+from causalrisk.design.support import check_pairs
+from causalrisk.errors import Notes, OptionError
+from causalrisk.estimation.equations import Equations, Target
+from causalrisk.estimation.fits import WeightFit, fit_weights
+from causalrisk.estimation.scores import Classifier, ScoreModel
+from causalrisk.estimation.targets import target_of
 from causalrisk.estimators.learned import Learned, with_predictions
 from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
 from causalrisk.estimators.overlap import trim_rows
-from causalrisk.estimators.problem import KeptProblem, Problem, ScannedProblem, make_model, observation_model, weighs
-from causalrisk.estimators.sample import make_sample
-from causalrisk.estimators.specification import IPWRA, JRE, Specification
-from causalrisk.numerics.multiplicities import JACKKNIFE
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target
-from causalrisk.propensity.weights import WeightFit, WeightModel
-from causalrisk.runtime.workers import worker_count
-
-NEWTON, ANCHORS = 6, 14  # passes that a likelihood takes as a rule, and linear models of JRE with their choice
+from causalrisk.estimators.sample import Sample, make_sample
+from causalrisk.estimators.specification import IPWRA, Specification
+from causalrisk.learners.folds import folds_of
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,6 @@ class Asked:
         Kinds of standard errors and of resampling.
     notes : Notes
         Warnings so far; more are added.
-    passes : PassCounter or None
-        Counts the passes over a scan.
     """
 
     options: ModelOptions
@@ -55,7 +50,6 @@ class Asked:
     cov_type: str
     bootstrap: str
     notes: Notes
-    passes: PassCounter | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class FitData:
 
     Parameters
     ----------
-    problem : Problem
+    equations : Equations
         What is estimated from which rows.
     design : Design
         The data, trimmed if asked for.
@@ -80,13 +74,13 @@ class FitData:
         Propensity replicates, likewise.
     """
 
-    problem: Problem
+    equations: Equations
     design: Design
     full_design: Design
     frame: TargetRows | None
     trimmed: str
     weights: WeightFit | None = None
-    replicates: Replicates | None = None
+    replicates: Any = None
 
 
 def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
@@ -106,7 +100,7 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
                 "Leave trim= out, and drop the rows of the frame that have no like in the sample."
             )
         unclipped = dataclasses.replace(asked, options=dataclasses.replace(options, clip=None))
-        first = _make_problem(design, IPWRA, unclipped, target=ArmTarget(None))
+        first = fit_weights(equations_of(design, IPWRA, unclipped.options, target=Target()))
         design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
         check_target_frame(design)
@@ -114,7 +108,7 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
         asked.notes.extend(frame.notes)
         if design.weight_type is not None:
             asked.notes.append("The rows of the target frame count alike; weights= are those of the sample.")
-    return FitData(_make_problem(design, spec, asked, frame=frame), design, full_design, frame, trimmed)
+    return FitData(equations_of(design, spec, options, frame), design, full_design, frame, trimmed)
 
 
 def with_learner(data: FitData, learned: Learned, use: str, spec: Specification, asked: Asked) -> FitData:
@@ -127,34 +121,23 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
     spec, asked
         As in `prepare`.
     """
-    given, workers = use == REPLACE, data.problem.workers if isinstance(data.problem, ScannedProblem) else 1
+    given = use == REPLACE
     design, frame = with_predictions(
-        data.design, data.frame, learned, asked.options.outcome_family, workers, asked.passes, asked.notes, given=given
+        data.design, data.frame, learned, asked.options.outcome_family, 1, None, asked.notes, given=given
     )
     spec = dataclasses.replace(spec, given=True) if given else spec
-    problem = _make_problem(design, spec, asked, frame=frame)
-    return dataclasses.replace(data, problem=problem, design=design, frame=frame)
+    equations = equations_of(design, spec, asked.options, frame)
+    return dataclasses.replace(data, equations=equations, design=design, frame=frame)
 
 
-def _make_problem(
-    design: Design, spec: Specification, asked: Asked, target: ArmTarget | None = None, frame: TargetRows | None = None
-) -> Problem:
+def equations_of(
+    design: Design,
+    spec: Specification,
+    options: ModelOptions,
+    frame: TargetRows | None = None,
+    target: Target | None = None,
+) -> Equations:
     """Return what is estimated; the target is that of the options, unless it is given."""
-    options, inference = asked.options, asked.inference
-    if isinstance(design, ScannedDesign):
-        of_scan = target or make_target(options.target, np.empty((0, 1)), np.empty(0, dtype=bool))
-        if isinstance(of_scan, FunctionTarget):
-            of_scan = dataclasses.replace(of_scan, in_blocks=True)
-        return ScannedProblem(
-            spec=spec,
-            target=of_scan,
-            design=design,
-            options=options,
-            workers=worker_count(inference.n_jobs, design.block_bytes),
-            passes=asked.passes,
-            frame=frame,
-            n_frame=0 if frame is None else len(frame.X),
-        )
     offsets = None
     if design.offset is not None:
         stated = options.stated_exposure(design)
@@ -172,11 +155,32 @@ def _make_problem(
         observation=design.observation,
         late=None if design.periods is None else design.periods.late,
     )
-    own, model = target or make_target(options.target, sample.Z.columns, sample.in_sample == 0), None
-    if weighs(spec, own):
-        propensity = make_model(design, sample=sample, target=own, options=options, frame=frame)
-        model = WeightModel(propensity, own, sample.in_sample, observation_model(sample, spec))
-    return KeptProblem(spec=spec, target=own, sample=sample, model=model)
+    own = target or target_of(options.target)
+    needed = spec.uses_propensity or own.tilt is not None
+    return Equations(sample, spec, own, score_model(design, sample, options, frame) if needed else None)
+
+
+def score_model(design: Design, sample: Sample, options: ModelOptions, frame: TargetRows | None) -> ScoreModel:
+    """Return the propensity model that the options name, for the rows of the sample."""
+    limits = None if options.clip is None else (float(options.clip[0]), float(options.clip[1]))
+    if design.score is not None:
+        filler = np.full((sample.n_frame, design.n_arms), 1 / design.n_arms)
+        return ScoreModel("known", limits, e=sample.arrange(np.concatenate([design.score, filler])))
+    if options.propensity_score is None:
+        kind = "calibrated" if options.propensity_loss == "calibrated" else options.propensity_link
+        return ScoreModel(kind, limits)
+    of_frame = folds_of(np.zeros(sample.n_frame, dtype=np.intp), None, options.n_folds, options.repeat)
+    fold = np.concatenate([folds_of(design.arm, design.cluster, options.n_folds, options.repeat), of_frame])
+    classifier = Classifier(
+        classifier=options.propensity_score,
+        features=sample.arrange(design.Z if frame is None else np.concatenate([design.Z, frame.Z])),
+        arm=sample.arm,
+        n_arms=design.n_arms,
+        fold=sample.arrange(fold),
+        limits=options.clip,
+        repeat=options.repeat,
+    )
+    return ScoreModel("classifier", limits, classifier=classifier)
 
 
 def check_target_frame(design: Design) -> None:
@@ -233,55 +237,9 @@ def check_target(design: Design, options: ModelOptions) -> None:
         )
 
 
-def expected_passes(
-    design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
-) -> int | None:
-    """Return about how many passes a fit takes: steps of Newton's method are as many as a logit takes as a rule.
-
-    Returns
-    -------
-    int or None
-        None where it is not known: with trimming or a learner, and where JRE has nonlinear outcome models.
-    """
-    joint, nonlinear = spec is JRE, not (spec.constants or options.outcome_family.linear)
-    if options.trim is not None or options.learner is not None or (joint and nonlinear):
-        return None
-    likelihoods = int(spec.uses_propensity) * (1 if design.observation is None else 2) + int(nonlinear)
-    expected = 5 + NEWTON * likelihoods + ANCHORS * joint
-    if inference.resolved(design, joint=joint)[0] in ("bootstrap", "replicates", JACKKNIFE):
-        expected += 3 + 4 * likelihoods
-    return expected
-
-
-def check_size(design: Design, n_boot: int | None, *, joint: bool) -> None:
-    """Refuse a joint fit, or n_boot refits at once, of so many columns that the products of pairs fill the memory."""
+def check_size(design: Design, *, joint: bool) -> None:
+    """Refuse a joint fit, or refits, of so many columns that the products of pairs fill the memory."""
     robust = "robust" if design.cluster_name is None else "cluster"
-    advice = f'Use `fit(cov_type="{robust}")`'
-    if not isinstance(design, ScannedDesign):
-        advice = "Use `IPWRA` instead of JRE" if joint else advice
-        for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
-            check_pairs(design.n, columns, f"the {model} model", advice=advice)
-    elif n_boot is not None:
-        predictors = (design.n_arms - 1) * len(design.propensity_names)
-        for model, columns in (("outcome", len(design.exog_names)), ("propensity", predictors)):
-            check_matrices(n_boot, columns, f"the {model} model", advice)
-
-
-def check_scan(design: ScannedDesign, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
-    """Refuse what goes by rows in more ways than sums over them, which a scan does not keep."""
-    small = "or, if the rows fit into memory, use `data=data.collect()`"
-    refused = {
-        "a classifier as propensity_score=": (
-            options.propensity_score is not None,
-            f"Leave propensity_score= out, {small}",
-        ),
-        "the jackknife of single rows": (cov_type == JACKKNIFE and not design.n_clusters, 'Use `cov_type="robust"`'),
-        "the rescaled bootstrap": (
-            design.survey is not None and cov_type == "bootstrap",
-            f"Leave cov_type=, bootstrap= and n_boot= out, {small}",
-        ),
-        "resamples=": (inference.resamples is not None, "Use `n_boot=999`"),
-    }
-    for what, (holds, use) in refused.items():
-        if holds:
-            raise UnavailableError(f"{what} is not available for data on disk.\n{use}.")
+    advice = "Use `IPWRA` instead of JRE" if joint else f'Use `fit(cov_type="{robust}")`'
+    for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
+        check_pairs(design.n, columns, f"the {model} model", advice=advice)

@@ -11,8 +11,10 @@ a kernel around q has the place of z.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +30,13 @@ from causalrisk.errors import (
     SeparationError,
     first_failure,
 )
-from causalrisk.estimators.estimates import ROWS_TOGETHER, Estimate, Refits, collect_refits
-from causalrisk.estimators.outcome import TrainedRows
-from causalrisk.estimators.problem import kept
-from causalrisk.estimators.refit import ARRAYS, SeparateRefitter
+from causalrisk.estimation.engine import Point, changes, value_of
+from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit, estimate_means
+from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate import SolvedMeans, Trained, WeighedRows, kept_estimate, solve_means, train
-from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specification
-from causalrisk.numerics.blocks import add_up
+from causalrisk.estimators.specification import EffectScale, Specification
 from causalrisk.numerics.families import outcome_family
-from causalrisk.numerics.linalg import Array, solve
-from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.targets import Target
-from causalrisk.propensity.weights import WeightFit
+from causalrisk.numerics.linalg import Array
 
 INDICATOR = outcome_family("binomial", None)
 ROUNDING = 1e-10  # of a distribution function, by which a step may stay below its level
@@ -104,55 +100,49 @@ def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> A
     return steps
 
 
-def with_outcome(weighed: WeighedRows, y: Array) -> WeighedRows:
-    """Return the rows with other outcomes, of indicators."""
-    problem = kept(weighed.problem)
-    sample = dataclasses.replace(problem.sample, y=y, family=INDICATOR)
-    return dataclasses.replace(weighed, problem=dataclasses.replace(problem, sample=sample))
-
-
-def distribution_at(weighed: WeighedRows, sample: Sample, thresholds: Array) -> tuple[Trained, SolvedMeans]:
+def distribution_at(
+    weights: WeightFit, spec: Specification, sample: Sample, thresholds: Array
+) -> tuple[Estimate, SeparateRows]:
     """Estimate the distribution function of each arm at a threshold, shape (K,), of its own."""
-    trained = train(with_outcome(weighed, (sample.y <= thresholds[sample.arm]).astype(float)))
-    return trained, solve_means(trained.weighed.problem.spec.mean, trained.over)
+    indicated = dataclasses.replace(sample, y=(sample.y <= thresholds[sample.arm]).astype(float), family=INDICATOR)
+    equations = dataclasses.replace(weights.equations, sample=indicated)
+    found = estimate_means(dataclasses.replace(weights, equations=equations), spec)
+    if not isinstance(found.rows, SeparateRows):
+        raise TypeError("a distribution function is of separate models")
+    return found, found.rows
 
 
 # --- the density ---------------------------------------------------------------------------------------------------
 
 
-def _kernel_sums(rows: TrainedRows) -> tuple[Array, Array]:
-    """Sum what outcomes of a kernel add to the scores of the outcome models, (K, p), and to weighted means, (K,)."""
-    sample, share = rows.sample, rows.sample.s / rows.sample.total * rows.sample.y
-    pull = [rows.q[a].T @ (share * rows.training)[a] for a in sample.slices]
-    direct = [float((share * rows.weights.w * sample.in_sample)[a].sum()) for a in sample.slices]
-    return np.stack(pull), np.array(direct)
-
-
-def densities(trained: Trained, at: SolvedMeans, kernel: Array) -> tuple[Array, Array]:
+def densities(rows: SeparateRows, kernel: Array) -> tuple[Array, Array]:
     """Return the derivatives of the distribution functions by their thresholds.
 
-    Parameters
-    ----------
-    kernel : ndarray, shape (n,)
-        Kernel of the distance of each outcome from the threshold of its arm.
+    An outcome of the kernel in the place of the indicator moves the equations of the outcome models, and those the
+    means; in the means of AIPW, and in weighted means, it stands itself.
 
     Returns
     -------
     density : ndarray, shape (K,)
-        As the thresholds move with the models of their indicators.
+        Of each arm at its threshold.
     drift : ndarray, shape (K,)
-        What of it is by the models of the indicators alone; zero where these are constants.
+        The part that goes through the outcome models.
     """
-    spec = trained.weighed.problem.spec
-    of_kernel = dataclasses.replace(trained, weighed=with_outcome(trained.weighed, kernel))
-    pull, direct = add_up(of_kernel.over(_kernel_sums))
-    by_models = np.array([
-        float((by_theta @ solve(bread, own))[0])
-        for (by_theta, _), bread, own in zip(at.sums.derivatives, at.sums.theta.bread, pull, strict=True)
-    ])  # fmt: skip
-    if spec.constants:
-        return by_models, np.zeros_like(by_models)
-    return by_models + direct, by_models
+    equations, sample = rows.equations, rows.equations.sample
+    moved, weighed = dict[str, Array](), dict[str, Array]()
+    for a, members in enumerate(sample.slices):
+        pull = sample.s[members] * kernel[members] * sample.with_outcome[members]
+        w = value_of(equations.weight(Point(rows.beta, members), a)) * np.ones((len(pull), 1))
+        u = w[:, 0] if equations.spec.weighted else 1.0
+        moved[f"outcome {a}"] = equations.columns[members].T @ (pull * u)
+        weighed[f"correction {a}"] = np.array([pull @ w[:, 0]])
+    density, drift = (
+        np.array([found[f"mean {a}"][0] for a in range(sample.n_arms)])
+        for found in (
+            changes(equations.blocks, sample.s[:, None], rows.beta, which) for which in (moved | weighed, moved)
+        )
+    )
+    return density, np.zeros_like(drift) if equations.spec.constants else drift
 
 
 def bandwidth(y: Array, weights: Array, units: Array, level: float) -> float:
@@ -212,8 +202,6 @@ class LevelFit:
         Place of each quantile among the distinct outcomes of its arm.
     thresholds : ndarray, shape (K,)
         The quantiles.
-    sample : Sample
-        The rows with the indicators as outcomes.
     estimate : Estimate
         The distribution functions at the quantiles.
     density, drift : ndarray, shape (K,)
@@ -223,7 +211,6 @@ class LevelFit:
     level: float
     places: NDArray[np.intp]
     thresholds: Array
-    sample: Sample
     estimate: Estimate
     density: Array
     drift: Array
@@ -235,6 +222,7 @@ class QuantileRows:
 
     fits: tuple[LevelFit, ...]
     scale: EffectScale
+    arms: tuple[ArmSteps, ...]
 
     @property
     def predicted(self) -> Array:
@@ -244,17 +232,12 @@ class QuantileRows:
     @property
     def influence(self) -> Array:
         """As in `EstimateRows`."""
-        return np.concatenate([values for _, values in self.blocks()])
-
-    def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """As in `EstimateRows`."""
         means, gamma = (self.fits[0].estimate.block(name) for name in ("means", "gamma"))
         jacobian = self.scale.jacobian(quantiles_of(self.fits))
-        for parts in zip(*(fit.estimate.rows.blocks() for fit in self.fits), strict=True):
-            of_arms = [-values[:, means] / fit.density for fit, (_, values) in zip(self.fits, parts, strict=True)]
-            rows, values = parts[0]
-            own = np.stack(of_arms, axis=2).reshape(len(values), -1)
-            yield rows, np.concatenate([own @ jacobian.T, values[:, gamma]], axis=1)
+        every = [fit.estimate.influence for fit in self.fits]
+        of_arms = [-values[:, means] / fit.density for fit, values in zip(self.fits, every, strict=True)]
+        own = np.stack(of_arms, axis=2).reshape(len(every[0]), -1)
+        return np.concatenate([own @ jacobian.T, every[0][:, gamma]], axis=1)
 
 
 def quantiles_of(fits: Sequence[LevelFit]) -> Array:
@@ -269,8 +252,8 @@ def check_quantiles(design: Design) -> None:
 
 
 def estimate_quantiles(
-    weighed: WeighedRows, design: Design, scale: EffectScale, notes: Notes
-) -> tuple[Trained, SolvedMeans, Estimate]:
+    weights: WeightFit, spec: Specification, design: Design, scale: EffectScale, notes: Notes
+) -> Estimate:
     """Find the quantiles of every arm.
 
     Returns
@@ -296,27 +279,24 @@ def estimate_quantiles(
     .. [2] Chernozhukov, V., Fernandez-Val, I. and Melly, B. (2013). Inference on counterfactual distributions.
        Econometrica 81, 2205-2268.
     """
-    problem = kept(weighed.problem)
-    sample, arms = problem.sample, arm_steps(problem.sample)
-    plain = sample.s / sample.total * weighed.weights.of(problem.some_block()).w
-    steps = normalised(plain, arms, problem.spec)
+    sample = weights.equations.sample
+    arms = arm_steps(sample)
+    used = weights.w if spec.uses_propensity else sample.with_outcome
+    steps = normalised(sample.s / sample.total * used, arms, spec)
     units = sample.s if design.weight_type == "frequency" else np.ones(sample.n)
     _check_levels(design, arms, steps / units, units, scale.quantiles)
-    found = [_fit_level(weighed, design, arms, steps, units, level) for level in scale.quantiles]
-    fits = [fit for _, _, fit in found]
+    fits = tuple(_fit_level(weights, spec, design, arms, steps, units, level) for level in scale.quantiles)
     _warn_of_masses(design, arms, steps / units, fits, notes)
-    trained, at, _ = found[0]
     means = quantiles_of(fits)
     codes = zip(*(fit.estimate.failed for fit in fits), strict=True)
-    estimate = Estimate(
+    return Estimate(
         params=scale.params(means),
         theta=np.empty((sample.n_arms, 0)),
         gamma=fits[0].estimate.gamma,
         model_means=means,
-        rows=QuantileRows(tuple(fits), scale),
+        rows=QuantileRows(fits, scale, tuple(arms)),
         failed=tuple(max(of_arm) for of_arm in codes),
     )
-    return trained, at, estimate
 
 
 def _check_levels(
@@ -335,19 +315,26 @@ def _check_levels(
 
 
 def _fit_level(
-    weighed: WeighedRows, design: Design, arms: Sequence[ArmSteps], steps: Array, units: Array, level: float
-) -> tuple[Trained, SolvedMeans, LevelFit]:
+    weights: WeightFit,
+    spec: Specification,
+    design: Design,
+    arms: Sequence[ArmSteps],
+    steps: Array,
+    units: Array,
+    level: float,
+) -> LevelFit:
     """Find the quantiles at one level, and the distribution functions and densities there."""
-    sample, heights = kept(weighed.problem).sample, [arm.cumulated(steps) for arm in arms]
+    sample, heights = weights.equations.sample, [arm.cumulated(steps) for arm in arms]
     start = [reached(height / height[-1], level) for height in heights]
     places, met = np.array(start), [{int(place)} for place in start]
     for _ in range(TURNS):
         thresholds = np.array([arm.values[place] for arm, place in zip(arms, places, strict=True)])
-        trained, at = distribution_at(weighed, sample, thresholds)
-        _check_indicators(trained, design, thresholds, level)
+        found, rows = distribution_at(weights, spec, sample, thresholds)
+        _check_indicators(found, design, thresholds, level)
+        means = found.params[found.block("means")]
         moved = places.copy()
         for a, height in enumerate(heights):
-            place = int(reached(height - height[places[a]] + at.means[a], level))
+            place = int(reached(height - height[places[a]] + means[a], level))
             if place == len(height):
                 raise CausalRiskError(
                     f"the estimated distribution function of {design.endog_name!r} in arm {design.labels[a]!r} does "
@@ -362,21 +349,19 @@ def _fit_level(
             break
         places = moved
     widths = np.array([bandwidth(sample.y[a.rows], steps[a.rows], units[a.rows], level) for a in arms])
-    density, drift = densities(trained, at, _kernel(sample, thresholds, widths))
+    density, drift = densities(rows, _kernel(sample, thresholds, widths))
     if (density <= 0).any():
         a = int(np.argmin(density))
         raise CausalRiskError(
             f"the estimated density of {design.endog_name!r} at its quantile {level:g} in arm {design.labels[a]!r} is "
             "negative.\nUse `Hajek`, which has no outcome model, or simplify the outcome formula."
         )
-    estimate = kept_estimate(trained, at, weighed.weights.coefficients, DIFFERENCE)
-    indicated = kept(trained.weighed.problem).sample
-    return trained, at, LevelFit(level, places, thresholds, indicated, estimate, density, drift)
+    return LevelFit(level, places, thresholds, found, density, drift)
 
 
-def _check_indicators(trained: Trained, design: Design, thresholds: Array, level: float) -> None:
+def _check_indicators(found: Estimate, design: Design, thresholds: Array, level: float) -> None:
     """Refuse a model of an indicator without a finite fit."""
-    for label, reason, threshold in zip(design.labels, trained.failed, thresholds, strict=True):
+    for label, reason, threshold in zip(design.labels, found.failed, thresholds, strict=True):
         if reason != Failure.OK:
             raise SeparationError(
                 f"the logit of {design.endog_name!r} <= {threshold:.6g}, for the quantile {level:g} of arm {label!r}, "
@@ -411,46 +396,42 @@ def _warn_of_masses(
 # --- refits under resamples ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class QuantileRefitter:
     """Refits quantiles under resamples, as in `estimates.Refitter`.
 
     The distribution functions are refitted at the quantiles of the full sample; those of the resample are where they
     reach the level by the steps of its weights, and by the drift as the models of the indicators move along.
-
-    Parameters
-    ----------
-    sample : Sample
-        The data.
-    spec, weight_fit, target
-        As in `SeparateRefitter`.
-    rows : QuantileRows
-        The quantiles of the full sample.
     """
 
-    arrays, rows_together = ARRAYS + 2, ROWS_TOGETHER
+    rows: QuantileRows
+    weights: WeightFit | None
 
-    def __init__(
-        self, sample: Sample, spec: Specification, weight_fit: WeightFit | None, target: Target, rows: QuantileRows
-    ) -> None:
-        self.weight_fit, self.rows, self.spec, self.arms = weight_fit, rows, spec, arm_steps(sample)
-        self.refitters = [
-            SeparateRefitter(fit.sample, spec, weight_fit, fit.estimate, target, DIFFERENCE) for fit in rows.fits
-        ]
+    @cached_property
+    def refitters(self) -> list[SeparateRefitter]:
+        """One for each level."""
+        found = [fit.estimate.rows for fit in self.rows.fits]
+        return [SeparateRefitter(rows, self.weights) for rows in found if isinstance(rows, SeparateRows)]
 
-    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
+    @cached_property
+    def arms(self) -> list[ArmSteps]:
+        """Outcomes of each arm."""
+        return list(self.rows.arms)
+
+    def refit(self, s: Array, weighed: Any = None) -> Refits:
         """As in `estimates.Refitter`."""
-        if self.weight_fit is not None and fits is None:
-            fits = self.weight_fit.refit(counts)
+        first = self.refitters[0]
+        weighed = weighed or first.weights_used.refit(s)
         with np.errstate(invalid="ignore", divide="ignore"):  # resamples without rows in an arm are counted
-            steps = normalised(self.refitters[0].steps(counts, fits), self.arms, self.spec)
+            steps = normalised(first.steps(s, weighed), self.arms, first.rows.equations.spec)
         heights = [arm.cumulated(steps) for arm in self.arms]
-        failures, quantiles = np.zeros(counts.shape[1], dtype=np.int8), []
+        failures, quantiles = np.zeros(s.shape[1], dtype=np.int8), []
         for fit, refitter in zip(self.rows.fits, self.refitters, strict=True):
-            found = refitter.refit(counts, fits)
+            found = refitter.refit(s, weighed)
             failures = first_failure(failures, found.failures)
             means = found.values[fit.estimate.block("means")]
             quantiles.append(np.stack([self._quantile(fit, a, of_arm, means[a]) for a, of_arm in enumerate(heights)]))
-        gamma, m = found.values[fit.estimate.block("gamma")], counts.shape[1]
+        gamma, m = found.values[fit.estimate.block("gamma")], s.shape[1]
         params = self.rows.scale.params(np.stack(quantiles, axis=1).reshape(-1, m))
         return collect_refits(params, np.empty((len(self.arms), 0, m)), gamma, failures)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,22 +20,17 @@ from numpy.typing import NDArray
 from causalrisk.design import Design, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
-from causalrisk.estimators.estimates import BlockInfluence, Estimate, FittedRows, Refits, sandwich
-from causalrisk.estimators.joint.anchor import AnchorPath
-from causalrisk.estimators.joint.objective import JointCriterion
-from causalrisk.estimators.joint.train import JointEstimate, JointProblem
+from causalrisk.estimation.equations import Target
+from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimators.estimates import Estimate, FittedRows, sandwich
 from causalrisk.estimators.learned import Learned
-from causalrisk.estimators.options import JREOptions, ModelOptions
+from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.overlap import ArmWeights
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler, unit_count
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification, effect_names, parameter_names
-from causalrisk.estimators.weights import FittedScan
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.targets import Target
-from causalrisk.propensity.weights import WeightFit
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -53,86 +48,8 @@ def of_means(function: Callable[Concatenate[FitRecord, P], T]) -> Callable[Conca
     return checked
 
 
-@dataclass(frozen=True)
-class JointRecord:
-    """The parts of a fit that only JRE has.
-
-    Parameters
-    ----------
-    problem : JointProblem
-        What was trained.
-    estimate : JointEstimate
-        The estimate with its diagnostics.
-    options : JREOptions
-        The options, without the caller's weights.
-    criterion : JointCriterion
-        Weights of the terms of the objective.
-    path : AnchorPath or None
-        How the anchor was chosen, where it was.
-    drawn : ndarray, shape (n, B), optional
-        Weights of the replicates where the caller gave them, rows in the order of the sample; else the seed tells.
-    """
-
-    problem: JointProblem
-    estimate: JointEstimate
-    options: JREOptions
-    criterion: JointCriterion
-    path: AnchorPath | None
-    drawn: Array | None = None
-
-    @property
-    def start(self) -> Estimate:
-        """The IPWRA estimate it started from."""
-        return self.problem.start
-
-    @property
-    def replicates(self) -> Replicates:
-        """The propensity replicates."""
-        return self.problem.replicates
-
-    @property
-    def own_penalty(self) -> float | None:
-        """The penalty lambda of the objective "erm"; None for "risk", which has none to choose."""
-        return None if self.criterion.full_risk else self.criterion.penalty
-
-    @property
-    def choice_variance(self) -> float:
-        """Factor of the variance of the estimates that allows for the choice of the anchor; one where it was given."""
-        return 1.0 if self.path is None else self.path.choice_variance
-
-    @property
-    def anchor(self) -> float | None:
-        """The anchor, given or chosen: weight of the fit against the expected risk; None for "erm", which has none."""
-        return self.options.anchor if self.path is None else self.path.anchor
-
-    @property
-    def anchor_at_end(self) -> bool:
-        """Whether the anchor was chosen at an end of the ladder, beyond which none was tried."""
-        path = self.path
-        if path is None or path.raised_from is not None:
-            return False
-        return path.anchor in (path.anchors.max(), path.anchors.min())
-
-
-class LaterPasses(Protocol):
-    """Further passes over the rows of a fit to a scan.
-
-    Attributes
-    ----------
-    covariance : ndarray, shape (d, d), or None
-        Robust covariance of its estimates, where it is known.
-    start : LaterPasses or None
-        Of a joint fit those of the fit where it starts.
-    """
-
-    covariance: Array | None = None
-    start: LaterPasses | None = None
-
-    def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
-        """Begin a pass: what a function makes of the influence function on each block."""
-
-    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
-        """Estimate again under resamples."""
+class JointRecord:  # TEMP
+    pass
 
 
 @dataclass(frozen=True)
@@ -183,12 +100,8 @@ class FitRecord:
         Degrees of freedom of t tests and intervals; infinite for the normal distribution.
     small_sample : bool
         Whether the sandwich has the factor of HC1.
-    passes : LaterPasses, optional
-        Of a fit to a scan, until it has a covariance.
     robust : ndarray, shape (d, d), optional
-        The robust covariance where it is known beside: of a start of JRE, of a bootstrap over a scan.
-    blocks : FittedScan, optional
-        Of a fit to a scan its rows with their scores and importance weights, where it has these.
+        The robust covariance where it is known beside: of a start of JRE.
     learned : Learned, optional
         Predictions of learners that it has.
     stack : Stack, optional
@@ -208,7 +121,7 @@ class FitRecord:
     weight_fit: WeightFit | None
     estimate: Estimate
     overlap: tuple[ArmWeights, ...]
-    joint: JointRecord | None
+    joint: Any
     cov_type: str
     bootstrap: str
     covariance: Array
@@ -218,9 +131,7 @@ class FitRecord:
     notes: tuple[str, ...]
     df: float = np.inf
     small_sample: bool = False
-    passes: LaterPasses | None = None
     robust: Array | None = None
-    blocks: FittedScan | None = None
     learned: Learned | None = None
     stack: Stack | None = None
     repeats: Repeats | None = None
@@ -357,14 +268,6 @@ class FitRecord:
         """Probability of each arm of the rows of the design, shape (K, n_design)."""
         return self.sample.restore(self.used_weight_fit.probabilities.T).T
 
-    def over(self, function: Callable[[FittedRows], T], covariates: bool = False) -> Iterator[T]:
-        """Begin a pass over the rows of the design: all at once in memory, the blocks of a scan one by one.
-
-        A function that asks for the covariates says so, as those of a scan are read from the files.
-        """
-        _ = self.used_weight_fit
-        return iter([function(self.rows)]) if self.blocks is None else self.blocks.over(function, covariates)
-
     @property
     def rows(self) -> FittedRows:
         """The rows of the design, in memory."""
@@ -499,9 +402,9 @@ NO_COVARIANCE = (
 
 
 def with_robust(start: FitRecord) -> FitRecord:
-    """Return a fit without standard errors with its robust covariance; of a scan this takes a pass over its rows."""
+    """Return a fit without standard errors with its robust covariance."""
     plain = dataclasses.replace(start, cov_type=start.robust_type)
-    return dataclasses.replace(plain, robust=robust_covariance(plain, False), passes=None)
+    return dataclasses.replace(plain, robust=robust_covariance(plain, False))
 
 
 def influence_covariance(record: FitRecord, influence: Array) -> Array:
@@ -510,7 +413,7 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     Parameters
     ----------
     influence : ndarray, shape (n, d)
-        Influence function, rows in the order of the sample.
+        Rows in the order of the sample.
 
     Returns
     -------
@@ -521,66 +424,39 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
     if replication is not None:  # what each of the replicate weights makes of the estimates, to the first order
         own = sample.restore(influence * sample.s[:, None]) / sample.total
         return replication.covariance((replication.multiplicities - 1).T @ own, np.zeros(own.shape[1]))
-    parts = [(slice(0, len(influence)), influence)]
     if record.design.second_cluster is not None:
-        return _two_way(record, parts, 0, [slice(0, influence.shape[1])], Notes())
-    return covariance_over(record, _over_parts(record, parts, sample.clusters(record.design.cluster)))
+        return _two_way(record, influence, 0, [slice(0, influence.shape[1])], Notes())
+    return covariance_of(record, influence, sample.clusters(record.design.cluster))
 
 
-def over_influence(record: FitRecord) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
-    """Return what maps a function over blocks of the influence function of a fit."""
-    if record.passes is not None:
-        return record.passes.influence
-    return _over_parts(record, record.estimate.rows.blocks(), record.sample.clusters(record.design.cluster))
-
-
-def _over_parts(
-    record: FitRecord, parts: Iterable[tuple[slice, Array]], cluster: NDArray[np.intp] | None
-) -> Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]]:
-    """As `over_influence`, from parts of the rows of the sample and clusters of the rows."""
-    sample = record.sample
-    number = np.concatenate([np.arange(len(sample.order), sample.n), sample.order])
-    by = cluster, sample.strata(record.design.survey), number
-    blocks = (
-        BlockInfluence(values, sample.s[rows], *(None if each is None else each[rows] for each in by))
-        for rows, values in parts
-    )
-    return lambda function: map(function, blocks)
-
-
-def covariance_over(
-    record: FitRecord,
-    over: Callable[[Callable[[BlockInfluence], Any]], Iterable[Any]],
-    n_coefficients: int = 0,
-    n_clusters: int | None = None,
+def covariance_of(
+    record: FitRecord, influence: Array, cluster: NDArray[np.intp] | None, n_coefficients: int = 0
 ) -> Array:
-    """As `influence_covariance`, from passes over the influence function of estimates.
-
-    `n_coefficients` is the k of the small-sample factor n / (n - k), and `n_clusters` how many clusters there are,
-    where these are others than those of the design.
-    """
-    design, frame = record.design, in_frame(record)
+    """As `influence_covariance`, from one way of clusters, with the small-sample factor of so many coefficients."""
+    design, sample = record.design, record.sample
     return sandwich(
-        over,
-        n=design.nobs + frame,
-        total=record.sample.total,
+        influence,
+        sample.s,
+        n=design.nobs + in_frame(record),
+        total=sample.total,
         frequency=record.frequency,
-        n_clusters=design.n_clusters + frame if n_clusters is None and design.n_clusters else n_clusters,
+        cluster=cluster,
+        n_clusters=0 if cluster is None else int(cluster.max()) + 1,
         n_coefficients=n_coefficients,
+        stratum=sample.strata(design.survey),
         strata=design.strata,
     )
 
 
 def _two_way(
-    record: FitRecord, parts: Sequence[tuple[slice, Array]], n_coefficients: int, blocks: Sequence[slice], notes: Notes
+    record: FitRecord, influence: Array, n_coefficients: int, blocks: Sequence[slice], notes: Notes
 ) -> Array:
     """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor."""
     sample, design = record.sample, record.design
     one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))
     both = np.unique(one * (other.max() + 1) + other, return_inverse=True)[1]
     by_one, by_other, by_both = (
-        covariance_over(record, _over_parts(record, parts, codes), n_coefficients, int(codes.max()) + 1)
-        for codes in (one, other, both)
+        covariance_of(record, influence, codes, n_coefficients) for codes in (one, other, both)
     )
     ways = by_one + by_other
     covariance, size = ways - by_both, np.sqrt(np.diag(ways))
@@ -612,15 +488,12 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
     n_coefficients = record.n_coefficients if small_sample or record.cov_type == "HC1" else 0
     if record.robust is not None:
         return record.robust
-    if record.passes is not None and record.passes.covariance is not None and not n_coefficients:
-        return record.passes.covariance
-    if record.passes is None and record.design.second_cluster is not None:
+    if record.design.second_cluster is not None:
         arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
         blocks = [slice(0, len(estimate.params)), *arms, estimate.block("gamma")]
-        return _two_way(
-            record, list(estimate.rows.blocks()), n_coefficients, blocks, Notes() if notes is None else notes
-        )
-    return covariance_over(record, over_influence(record), n_coefficients)
+        return _two_way(record, estimate.influence, n_coefficients, blocks, Notes() if notes is None else notes)
+    cluster = record.sample.clusters(record.design.cluster)
+    return covariance_of(record, estimate.influence, cluster, n_coefficients)
 
 
 def counts_equal_rows(record: FitRecord) -> bool:

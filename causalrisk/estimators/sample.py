@@ -10,24 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design.design import Observation, Rowless
+from causalrisk.design.design import Observation
 from causalrisk.design.survey import SurveyDesign
-from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import (
     Array,
     Basis,
     all_ones,
     orthonormal_basis,
-    part_slices,
     plain_basis,
     rows_of,
     weighted_gram,
 )
-from causalrisk.propensity.models import Arms
-
-BY_ROW = ("offset", "mean_offset", "cluster", "stratum", "recorded", "late")  # what a sample may have of each row
-PART = 32_768  # rows that are worked on at a time by what takes several numbers a row
 
 
 @dataclass(frozen=True)
@@ -59,10 +53,6 @@ class Sample:
         Known part of the linear predictor of the outcome models; 0 in the rows of a target frame.
     mean_offset : ndarray, shape (n,), optional
         The same where the means of the arms are taken; present where `offset` is.
-    cluster : ndarray of int, shape (n,), optional
-        Cluster of each row, as by `clusters`, where it goes with the rows.
-    stratum : ndarray of int, shape (n,), optional
-        Stratum of each row, as by `strata`, likewise.
     R : Basis, optional
         Basis of the design of the observation model, where outcomes are missing; columns of shape (n, r).
     recorded : ndarray, shape (n,), optional
@@ -74,15 +64,13 @@ class Sample:
     y: Array
     X: Basis
     Z: Basis
-    arm: Arms
+    arm: NDArray[np.signedinteger[Any]]
     s: Array
     slices: tuple[slice, ...]
     order: NDArray[np.intp]
     family: OutcomeFamily
     offset: Array | None = None
     mean_offset: Array | None = None
-    cluster: NDArray[np.intp] | None = None
-    stratum: NDArray[np.intp] | None = None
     R: Basis | None = None
     recorded: Array | None = None
     late: Array | None = None
@@ -177,36 +165,6 @@ class Sample:
             return rows_of(values, self.order)
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
-    def parts(self, share: int = 1) -> list[slice]:
-        """Slices of the rows, at least one, for what takes several numbers a row; of more, a share of `PART` each."""
-        size = PART // share
-        return [slice(first, min(first + size, self.n)) for first in range(0, max(self.n, 1), size)]
-
-    def part(self, rows: slice) -> BlockSample:
-        """Return some of the rows."""
-        first, last, frame = rows.start, rows.stop, self.n_frame
-        columns = {name: getattr(self, name) for name in BY_ROW}
-        return BlockSample(
-            R=None if self.R is None else dataclasses.replace(self.R, columns=self.R.columns[rows]),
-            y=self.y[rows],
-            X=dataclasses.replace(self.X, columns=self.X.columns[rows]),
-            Z=dataclasses.replace(self.Z, columns=self.Z.columns[rows]),
-            arm=self.arm[rows],
-            s=self.s[rows],
-            slices=part_slices(self.slices, rows),
-            order=self.order[max(first - frame, 0) : max(last - frame, 0)],
-            family=self.family,
-            whole=self.total,
-            **{name: part_of(values, rows) for name, values in columns.items()},
-        )
-
-    def some(self, rows: NDArray[np.intp]) -> BlockSample:
-        """Return the rows of these numbers, ascending; the sample has no target frame."""
-        every = self.part(slice(0, self.n))
-        slices = tuple(slice(*np.searchsorted(rows, (of_arm.start, of_arm.stop)).tolist()) for of_arm in self.slices)
-        x, z = (dataclasses.replace(basis, columns=basis.columns[rows]) for basis in (self.X, self.Z))
-        return dataclasses.replace(taken(every, rows, "y", "arm", "s", "order", *BY_ROW), X=x, Z=z, slices=slices)
-
     def reweighted(self, weights: Array) -> Sample:
         """Return the same sample under other observation weights; its bases stay as they are."""
         return dataclasses.replace(self, s=weights)
@@ -216,7 +174,7 @@ def make_sample(
     y: Array,
     X: Array,
     Z: Array,
-    arm: Arms,
+    arm: NDArray[Any],
     weights: Array,
     family: OutcomeFamily,
     frame: tuple[Array, Array] | None = None,
@@ -292,36 +250,11 @@ def make_sample(
     )
 
 
-def by_arm(arm: Arms, n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
+def by_arm(arm: NDArray[Any], n_arms: int, n_frame: int) -> tuple[NDArray[np.intp], tuple[slice, ...]]:
     """Order of the rows by arm, and the slice of each arm; there are `n_arms` at the least."""
     order = np.argsort(arm, kind="stable")  # of short integers in time proportional to the rows
     ends = np.cumsum(np.bincount(arm, minlength=n_arms)) + n_frame
     return order, tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True))
-
-
-@dataclass(frozen=True)
-class BlockSample(Sample):
-    """A block of the rows of a sample; an arm may have none in it.
-
-    Parameters
-    ----------
-    whole : float
-        Sum of the observation weights of all rows.
-    """
-
-    whole: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """Sum of the observation weights of all rows, N, so that means over them are sums over blocks."""
-        return self.whole
-
-
-class ScannedSample(Rowless, Sample):
-    """A sample whose rows come in blocks: bases without rows, the family, `total` and `n_arms`."""
-
-    total = 0.0
-    n_arms = 0
 
 
 def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:
@@ -329,8 +262,3 @@ def shifted(eta: Array, offset: Array | None, axis: int = -1) -> Array:
     if offset is None:
         return eta
     return eta + (offset if axis == -1 else offset[:, None])
-
-
-def part_of(values: NDArray[Any] | None, rows: slice) -> NDArray[Any] | None:
-    """Values of some of the rows, where there are any."""
-    return None if values is None else values[rows]

@@ -2,245 +2,18 @@
 
 An estimator is a hypothesis class, importance weights, joint or separate arms, and an arm's mean. A scale is how an
 effect is reported: as a difference, ratio, odds ratio or percentage of the arm means, or by quantiles.
-
-The mean of an arm is made of the predictions of its outcome model: point estimate, influence function, batched refits.
-Flows in: rows under the outcome models of a fit (`ArmRows`) or of many refits (`RefittedRows`), all there are or a
-block of them. Flows out: the means. With s_i / N the share of a row, t_i its tilt and m_a the outcome model of arm a at
-theta_a, most estimators average the predictions (`ArmMean`):
-
-    mu_a = sum_i (s_i / N) t_i m_a(x_i)
-
-The formulas of another mean are those of a subclass, before its estimator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import ClassVar, TypeAlias
 
 import numpy as np
 from scipy.special import expit, logit
 
 from causalrisk.errors import CausalRiskError
-from causalrisk.estimators.sample import Sample, shifted
-from causalrisk.numerics.families import OutcomeFamily
-from causalrisk.numerics.linalg import Array, solve
-from causalrisk.propensity.weights import RowWeights
-
-
-@dataclass(frozen=True)
-class ArmRows:
-    """Rows whose mean in one arm is projected on columns; on the constant it is the mean itself.
-
-    Parameters
-    ----------
-    sample : Sample
-        The rows.
-    weights : RowWeights
-        Their importance weights.
-    g : ndarray, shape (n, k)
-        The columns.
-    q, own : ndarray, shape (n, p)
-        Columns of the outcome model where the means are taken, and as it is trained.
-    arm : int
-        The arm.
-    family : OutcomeFamily
-        Family of the outcome model.
-    eta, predicted : ndarray, shape (n,)
-        Its linear predictors and its predictions m_a where the means are taken.
-    fitted : ndarray, shape (n,), optional
-        Predictions as the model is trained, where these are others.
-    """
-
-    sample: Sample
-    weights: RowWeights
-    g: Array
-    q: Array
-    own: Array
-    arm: int
-    family: OutcomeFamily
-    eta: Array
-    predicted: Array
-    fitted: Array | None = None
-
-    @cached_property
-    def slope(self) -> Array:
-        """Derivative of the predictions by the linear predictors, shape (n,)."""
-        return self.family.mean_deriv(self.eta)
-
-    @cached_property
-    def share(self) -> Array:
-        """Share of each row in the weight of all, shape (n,)."""
-        return self.sample.s / self.sample.total
-
-    @cached_property
-    def weighted(self) -> Array:
-        """Share and tilt times the columns, shape (n, k)."""
-        return (self.share * self.weights.tilt)[:, None] * self.g
-
-    @cached_property
-    def inside(self) -> Array:
-        """1.0 for the rows of the arm whose outcome was observed, shape (n,)."""
-        return (self.sample.arm == self.arm) * self.sample.with_outcome
-
-    @cached_property
-    def exposure(self) -> Array:
-        """Exposure of each row over the one that the means are at, shape (n,); one where they are at the observed."""
-        offset, at_means = self.sample.offset, self.sample.mean_offset
-        return np.ones(self.sample.n) if offset is None or at_means is None else np.exp(offset - at_means)
-
-    @cached_property
-    def residual(self) -> Array:
-        """Residual of the rows of the arm, shape (n,)."""
-        return self.inside * (self.sample.y - (self.exposure * self.predicted if self.fitted is None else self.fitted))
-
-    @cached_property
-    def by_period(self) -> Array:
-        """The columns g, of repeated cross sections once for each period, shape (n, k) or (n, 2 k)."""
-        return self.sample.in_periods(self.g)
-
-
-@dataclass(frozen=True)
-class RefittedRows:
-    """Rows under the outcome models of m refits.
-
-    Parameters
-    ----------
-    sample : Sample
-        The rows.
-    family : OutcomeFamily
-        Family of the outcome models.
-    q, own : ndarray, shape (n, p)
-        Their columns where the means are taken, and as they are trained.
-    theta : ndarray, shape (K, p, m)
-        Their coefficients.
-    share : ndarray, shape (n, m)
-        Share of each row in the weight of all.
-    tilt, w : ndarray, shape (n, m) or (n, 1)
-        As in `ImportanceWeights`.
-    resamples : slice
-        Which of all resamples these are.
-    """
-
-    sample: Sample
-    family: OutcomeFamily
-    q: Array
-    own: Array
-    theta: Array
-    share: Array
-    tilt: Array
-    w: Array
-    resamples: slice
-
-    @property
-    def eta(self) -> Array:
-        """Linear predictors of every arm, shape (K, n, m)."""
-        return shifted(self.q @ self.theta, self.sample.mean_offset, axis=-2)
-
-    @cached_property
-    def predicted(self) -> Array:
-        """Predictions of every arm, shape (K, n, m)."""
-        return self.family.mean(self.eta)
-
-    @property
-    def residual(self) -> Array:
-        """Residual of each row in its own arm, shape (n, m)."""
-        if self.own is self.q:
-            fitted = self.sample.own(self.predicted)
-        else:
-            fitted = np.concatenate([self.own[rows] @ self.theta[a] for a, rows in enumerate(self.sample.slices)])
-        return self.sample.y[:, None] - fitted
-
-
-Sums: TypeAlias = tuple[Array, ...]
-OverArms: TypeAlias = Callable[[Callable[[ArmRows], Sums]], Iterable[Sums]]
-OverRefits: TypeAlias = Callable[[Callable[[RefittedRows], Array]], Array]
-
-
-@dataclass(frozen=True)
-class ArmMean:
-    """The mean of an arm: the predictions, averaged over the target.
-
-    It is the projection b of the predictions on the columns g, with mean t g (m_a - g'b) = 0.
-
-    Parameters
-    ----------
-    gram : ndarray, shape (k, k)
-        mean t g g'.
-    coefficients : ndarray, shape (k,)
-        Projection of the predictions.
-    """
-
-    gram: Array
-    coefficients: Array
-
-    corrected: ClassVar[bool] = False  # whether residuals of the arm's rows correct the average
-
-    @property
-    def value(self) -> Array:
-        """The projection, shape (k,)."""
-        return self.coefficients
-
-    @classmethod
-    def solve(cls, over: OverArms) -> tuple[ArmMean, ...]:
-        """Return the mean of each arm.
-
-        Parameters
-        ----------
-        over : callable
-            A pass over the rows: a function of the rows of an arm -> for each arm its sum over all rows. Blocks of rows
-            may be worked on elsewhere, so that it is one that can be pickled.
-        """
-        return tuple(cls.solved(*sums) for sums in over(cls.equations))
-
-    @staticmethod
-    def equations(rows: ArmRows) -> Sums:
-        """Sum over the rows what the mean solves: the Gram matrix, and mean t g m_a."""
-        return rows.weighted.T @ rows.g, rows.weighted.T @ rows.predicted
-
-    @classmethod
-    def solved(cls, gram: Array, *sums: Array) -> ArmMean:
-        """Solve the equations of all rows."""
-        return cls(gram, *(solve(gram, each) for each in sums))
-
-    def derivatives(self, rows: ArmRows) -> tuple[Array, Array]:
-        """Sum over the rows the derivatives of the equations by theta, (k, p), and by gamma, (k, Q)."""
-        g, weights = rows.g, rows.weights
-        by_theta = (rows.weighted * rows.slope[:, None]).T @ rows.q
-        by_gamma = np.zeros((g.shape[1], weights.size))
-        if weights.tilt_by_gamma is not None:
-            error = rows.predicted - g @ self.coefficients
-            by_gamma = by_gamma + ((rows.share * error)[:, None] * g).T @ weights.tilt_by_gamma
-        return by_theta, by_gamma
-
-    def errors(self, rows: ArmRows) -> Array:
-        """Return what each row adds to the equations at the solution, shape (n, k)."""
-        return (rows.weights.tilt * (rows.predicted - rows.g @ self.coefficients))[:, None] * rows.g
-
-    def influence(self, rows: ArmRows, by_gamma: Array) -> Array:
-        """Influence function at known outcome coefficients, shape (n, k), given the sum over all rows by gamma."""
-        moved = self.errors(rows) + rows.weights.influence @ by_gamma.T
-        return moved @ solve(self.gram, np.eye(len(self.gram)))  # the Gram matrix is symmetric
-
-    @classmethod
-    def refit(cls, over: OverRefits) -> Array:
-        """Return the means of the refits, shape (K, m).
-
-        Parameters
-        ----------
-        over : callable
-            A pass over the rows as in `solve`: a function of them under some resamples -> its sum over all rows, of all
-            resamples, which are the last axis.
-        """
-        return over(cls.refitted)
-
-    @staticmethod
-    def refitted(rows: RefittedRows) -> Array:
-        """Sum over the rows what the means of the refits are made of, shape (K, m)."""
-        return np.asarray((rows.share * rows.tilt * rows.predicted).sum(axis=1))
-
+from causalrisk.numerics.linalg import Array
 
 # --- the estimators ------------------------------------------------------------------------------------------------
 
@@ -275,8 +48,10 @@ class Specification:
     of_controls : bool
         Whether the target is the second arm, so that its mean is that of its rows under any outcome model of theirs:
         one without a unique fit has that of least norm.
-    mean : type of ArmMean
-        How the mean of an arm is made of the predictions of its outcome model.
+    corrected : bool
+        Whether the mean of an arm is that of its predictions plus the weighted mean of its residuals.
+    normalized : bool
+        Whether the weights of these residuals add up to one.
     """
 
     name: str
@@ -291,12 +66,13 @@ class Specification:
     joint: bool = False
     given: bool = False
     of_controls: bool = False
-    mean: type[ArmMean] = ArmMean
+    corrected: bool = False
+    normalized: bool = False
 
     @property
     def uses_propensity(self) -> bool:
         """Whether the estimator needs a propensity model."""
-        return self.weighted or self.mean.corrected or self.joint
+        return self.weighted or self.corrected or self.joint
 
 
 UNADJUSTED = Specification(
@@ -331,145 +107,6 @@ IPWRA = Specification(
 )
 
 
-@dataclass(frozen=True)
-class CorrectedMean(ArmMean):
-    """The mean of an arm in AIPW: the average of the predictions, plus the weighted average of the residuals.
-
-    The mean is b + c: b projects the predictions, and c the residuals, c = (mean t g g')^-1 mean w g (y - m_a).
-
-    Parameters
-    ----------
-    gram, coefficients
-        As in `ArmMean`.
-    correction : ndarray, shape (k,)
-        Projection c of the residuals.
-    """
-
-    correction: Array
-
-    corrected = True
-
-    @property
-    def value(self) -> Array:
-        """The projection, shape (k,)."""
-        return self.coefficients + self.correction
-
-    @staticmethod
-    def equations(rows: ArmRows) -> Sums:
-        """As in `ArmMean`, and mean w g (y - m_a)."""
-        return *ArmMean.equations(rows), (rows.share * rows.weights.w * rows.residual) @ rows.g
-
-    def derivatives(self, rows: ArmRows) -> tuple[Array, Array]:
-        """As in `ArmMean`."""
-        g, weights = rows.g, rows.weights
-        by_theta, by_gamma = super().derivatives(rows)
-        by_theta = by_theta - ((rows.share * weights.w * rows.inside * rows.slope)[:, None] * g).T @ rows.own
-        by_gamma = by_gamma + ((rows.share * rows.residual)[:, None] * g).T @ weights.w_by_gamma
-        if weights.measure_by_gamma is not None:
-            corrected = g @ self.correction
-            by_gamma = by_gamma - ((rows.share * corrected)[:, None] * g).T @ weights.measure_by_gamma
-        return by_theta, by_gamma
-
-    def errors(self, rows: ArmRows) -> Array:
-        """As in `ArmMean`."""
-        g, weights = rows.g, rows.weights
-        return super().errors(rows) + (weights.w * rows.residual - weights.measure * (g @ self.correction))[:, None] * g
-
-    @staticmethod
-    def refitted(rows: RefittedRows) -> Array:
-        """As in `ArmMean`."""
-        sample = rows.sample
-        residual = rows.share * rows.w * rows.residual
-        return ArmMean.refitted(rows) + np.stack([residual[members].sum(axis=0) for members in sample.slices])
-
-
-@dataclass(frozen=True)
-class NormalizedMean(CorrectedMean):
-    """The mean of an arm in AIPW with weights of the residuals that add up to one.
-
-    The projection c of the residuals is (mean w h h')^-1 mean w h (y - m_a), over the rows of the arm; h are the
-    columns g, of repeated cross sections those in each period by themselves, and the mean has the change of c. Where
-    the means are at another exposure than the observed one, w h h' is multiplied by the ratio of the two: c is a rate.
-
-    Parameters
-    ----------
-    gram, coefficients, correction
-        As in `CorrectedMean`; `correction` of repeated cross sections in either period, shape (2 k,).
-    weighed : ndarray, shape (k, k) or (2 k, 2 k)
-        mean w h h' over the rows of the arm.
-    """
-
-    weighed: Array
-
-    @property
-    def _change(self) -> Array:
-        """What is added up of `correction`, shape (k, k) or (k, 2 k)."""
-        one = np.eye(len(self.coefficients))
-        return one if len(self.correction) == len(one) else np.hstack([-one, one])
-
-    @property
-    def value(self) -> Array:
-        """As in `CorrectedMean`."""
-        return self.coefficients + self._change @ self.correction
-
-    @staticmethod
-    def equations(rows: ArmRows) -> Sums:
-        """As in `ArmMean`, mean w h (y - m_a), and mean w h h' over the rows of the arm."""
-        weights, h = rows.share * rows.weights.w * rows.inside, rows.by_period
-        return *ArmMean.equations(rows), (weights * rows.residual) @ h, ((weights * rows.exposure)[:, None] * h).T @ h
-
-    @classmethod
-    def solved(cls, gram: Array, *sums: Array) -> NormalizedMean:
-        """As in `ArmMean`."""
-        predicted, residuals, weighed = sums
-        return cls(gram, solve(gram, predicted), solve(weighed, residuals), weighed)
-
-    @property
-    def _scale(self) -> Array:
-        """Factor of the equations of the residuals that gives them the Gram matrix of the others, shape (k, .)."""
-        return solve(self.weighed, self._change.T @ self.gram).T
-
-    def derivatives(self, rows: ArmRows) -> tuple[Array, Array]:
-        """As in `ArmMean`."""
-        h, weights = rows.by_period, rows.weights
-        by_theta, by_gamma = ArmMean.derivatives(self, rows)
-        slope = rows.share * weights.w * rows.inside * rows.exposure * rows.slope
-        left = rows.share * self._left(rows)
-        by_theta = by_theta - self._scale @ (slope[:, None] * h).T @ rows.own
-        return by_theta, by_gamma + self._scale @ (left[:, None] * h).T @ weights.w_by_gamma
-
-    def errors(self, rows: ArmRows) -> Array:
-        """As in `ArmMean`."""
-        left = (rows.weights.w * self._left(rows))[:, None] * rows.by_period
-        return ArmMean.errors(self, rows) + left @ self._scale.T
-
-    def _left(self, rows: ArmRows) -> Array:
-        """Residuals of the rows of the arm less their projection, shape (n,)."""
-        return rows.residual - rows.inside * rows.exposure * (rows.by_period @ self.correction)
-
-    @classmethod
-    def refit(cls, over: OverRefits) -> Array:
-        """As in `ArmMean`."""
-        averages, tilt, *sums = over(cls.refitted)
-        *before, last = (residuals / weights for residuals, weights in zip(sums[::2], sums[1::2], strict=True))
-        return np.asarray(averages + tilt * (last - sum(before)))
-
-    @staticmethod
-    def refitted(rows: RefittedRows) -> Array:
-        """Sum over the rows the predictions, the tilt, and in each period the residuals and their weights.
-
-        Shape (4, K, m), of repeated cross sections (6, K, m).
-        """
-        averages, weights = ArmMean.refitted(rows), rows.share * rows.w
-        tilt, late = (rows.share * rows.tilt).sum(axis=0), rows.sample.late
-        each = []
-        for period in [np.ones(rows.sample.n)] if late is None else [1 - late, late]:
-            inside = weights * period[:, None]
-            each += [inside * rows.residual, inside]
-        sums = [np.stack([values[a].sum(axis=0) for a in rows.sample.slices]) for values in each]
-        return np.stack([averages, np.broadcast_to(tilt, averages.shape), *sums])
-
-
 AIPW = Specification(
     name="AIPW",
     title="Augmented IPW (AIPW) Results",
@@ -478,7 +115,7 @@ AIPW = Specification(
     trained="without weights; its average errors are corrected in the next step",
     averaged="plus the weighted mean of the residuals",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
-    mean=CorrectedMean,
+    corrected=True,
 )
 JRE = Specification(
     name="JRE",

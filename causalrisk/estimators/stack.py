@@ -10,32 +10,21 @@ next sample than in this one. Influence functions and resamples take the weights
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from causalrisk.errors import first_failure
-from causalrisk.estimators.estimates import (
-    BlockInfluence,
-    Estimate,
-    Refits,
-    Refitter,
-    Refitters,
-    ScannedEstimate,
-    collect_refits,
-)
-from causalrisk.estimators.record import FitRecord, LaterPasses, Stack, covariance_over, influence_covariance
+from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimators.estimates import Estimate, Refits, Refitter, collect_refits
+from causalrisk.estimators.record import FitRecord, Stack, influence_covariance
 from causalrisk.estimators.specification import DIFFERENCE, EffectScale
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.newton import NewtonFits
 from causalrisk.numerics.optimize import non_negative_least_squares
-from causalrisk.propensity.weights import WeightFit
 
-T = TypeVar("T")
 ROUNDING = 1e-10  # of the largest variance: below, fits are the same
 SMALL = 1e-8  # weight, relative to the largest, that is none
 
@@ -81,40 +70,13 @@ def stacked(lead: FitRecord, names: Sequence[str], records: Sequence[FitRecord])
     """Average fits of one effect."""
     scale, n_arms = lead.options.effect_scale, lead.design.n_arms
     jacobian = scale.jacobian(lead.estimate.params[-n_arms:])[: n_arms - 1]
-    moved = functools.partial(_effects_moved, [record.estimate for record in records], jacobian)
-    passes = tuple(record.passes for record in records if record.passes is not None)
-    if passes:
-        joint = covariance_over(lead, functools.partial(_over_all, passes, moved))
-    else:
-        joint = influence_covariance(lead, moved([record.estimate.influence for record in records]))
+    moved = [one.estimate.influence[:, one.estimate.block("means")] @ jacobian.T for one in records]
+    joint = influence_covariance(lead, np.concatenate(moved, axis=1))
     joint = joint.reshape(len(records), n_arms - 1, -1, n_arms - 1)
     covariances = np.einsum("mknk->mn", joint)
-    kept = tuple(dataclasses.replace(record, passes=None) for record in records)
-    stack = Stack(tuple(names), least_variance_weights(covariances), kept, covariances)
+    stack = Stack(tuple(names), least_variance_weights(covariances), tuple(records), covariances)
     rows = StackedRows(lead.estimate, tuple(record.estimate for record in records), stack.weights, scale)
-    estimate = averaged(rows)
-    if not passes:
-        return dataclasses.replace(lead, estimate=estimate, stack=stack)
-    later = StackPasses(rows, passes, start=passes[0].start)
-    return dataclasses.replace(lead, estimate=ScannedEstimate.of(estimate), stack=stack, passes=later)
-
-
-def _effects_moved(estimates: Sequence[Estimate], jacobian: Array, influences: Sequence[Array]) -> Array:
-    """Influence functions of the effects of all fits, shape (n, M (K - 1)), from those of all their estimates."""
-    pairs = zip(estimates, influences, strict=True)
-    return np.concatenate([values[:, one.block("means")] @ jacobian.T for one, values in pairs], axis=1)
-
-
-def _over_all(
-    passes: Sequence[LaterPasses], mix: Callable[[Sequence[Array]], Array], function: Callable[[BlockInfluence], T]
-) -> Iterator[T]:
-    """Begin passes over the same blocks of several fits: what a function makes of a mixture of their influences."""
-    for blocks in zip(*(one.influence(_itself) for one in passes), strict=True):
-        yield function(dataclasses.replace(blocks[0], influence=mix([block.influence for block in blocks])))
-
-
-def _itself(block: BlockInfluence) -> BlockInfluence:
-    return block
+    return dataclasses.replace(lead, estimate=averaged(rows), stack=stack)
 
 
 def averaged(rows: StackedRows) -> Estimate:
@@ -164,10 +126,7 @@ class StackedRows:
     @cached_property
     def influence(self) -> Array:
         """As in `EstimateRows`."""
-        return self.mixed([one.influence for one in self.estimates])
-
-    def mixed(self, influences: Sequence[Array]) -> Array:
-        """Return the influence function of the average, shape (n, d), from those of the estimates, the lead's first."""
+        influences = [one.influence for one in self.estimates]
         pairs = [(w, one, own) for w, one, own in zip(self.weights, self.estimates, influences, strict=True) if w > 0]
         of_means = sum(w * own[:, one.block("means")] for w, one, own in pairs)
         means = sum(w * one.params[one.block("means")] for w, one, _ in pairs)
@@ -175,18 +134,15 @@ class StackedRows:
             moved = of_means @ self.scale.jacobian(np.asarray(means)).T
         return np.hstack([moved, influences[0][:, len(self.lead.params) :]])
 
-    def blocks(self) -> Iterator[tuple[slice, Array]]:
-        """As in `EstimateRows`."""
-        yield slice(0, len(self.influence)), self.influence
 
-
-class StackRefitter(Refitters):
+@dataclass(frozen=True)
+class StackRefitter:
     """Refits the fits of a stack under the same resamples and averages with the weights of the sample.
 
     Parameters
     ----------
     refitters : sequence of Refitter
-        One for each fit, the lead first. Of the others those without weight are not made again.
+        One for each fit, the lead first.
     weights : ndarray, shape (M,)
         Weights of the fits.
     weight_fit : WeightFit
@@ -197,57 +153,18 @@ class StackRefitter(Refitters):
         K.
     """
 
-    def __init__(
-        self, refitters: Sequence[Refitter], weights: Array, weight_fit: WeightFit, scale: EffectScale, n_arms: int
-    ) -> None:
-        used = _used(weights)
-        super().__init__([refitters[k] for k in used], weight_fit)
-        self.weights, self.scale, self.n_arms = weights[used], scale, n_arms
+    refitters: Sequence[Refitter]
+    weights: Array
+    weight_fit: WeightFit
+    scale: EffectScale
+    n_arms: int
 
-    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
-        """As in `estimates.Refitter`."""
-        return averaged_refits(self.refit_each(counts, fits), self.weights, self.scale, self.n_arms)
-
-
-def averaged_refits(found: Sequence[Refits], weights: Array, scale: EffectScale, n_arms: int) -> Refits:
-    """Average refits of several fits, the lead first, with given weights."""
-    size = 2 * n_arms - 1
-    mixed = np.tensordot(weights, np.stack([refits.values[:size] for refits in found]), axes=1)
-    params, rest = params_of(scale, mixed, n_arms), found[0].values[size:]
-    failures = first_failure(*(refits.failures for refits in found))
-    refits = collect_refits(params, rest[:, None], rest[:0], failures)
-    return dataclasses.replace(refits, start=found[0].start)
-
-
-def _used(weights: Array) -> list[int]:
-    """Positions of the fits that have a part in resamples: those with weight, and the lead."""
-    return [k for k, weight in enumerate(weights) if weight > 0 or k == 0]
-
-
-@dataclass(frozen=True)
-class StackPasses(LaterPasses):
-    """Further passes over the rows of a stack of fits to a scan.
-
-    Parameters
-    ----------
-    rows : StackedRows
-        How the fits are averaged.
-    passes : tuple of LaterPasses
-        Those of the fits.
-    start : LaterPasses, optional
-        Those of the IPWRA fit that the lead starts from.
-    """
-
-    rows: StackedRows
-    passes: tuple[LaterPasses, ...]
-    start: LaterPasses | None = None
-
-    def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
-        """As in `LaterPasses`."""
-        return _over_all(self.passes, self.rows.mixed, function)
-
-    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
-        """As in `LaterPasses`."""
-        rows, used = self.rows, _used(self.rows.weights)
-        found = [self.passes[k].refits(kind, seed, n_boot) for k in used]
-        return averaged_refits(found, rows.weights[used], rows.scale, len(rows.lead.theta))
+    def refit(self, s: Array, weighed: Any = None) -> Refits:
+        """As in `estimates.Refitter`; fits without weight are not made again, but for the lead."""
+        weighed = weighed or self.weight_fit.refit(s)
+        used = [k for k, weight in enumerate(self.weights) if weight > 0 or k == 0]
+        found, size = [self.refitters[k].refit(s, weighed) for k in used], 2 * self.n_arms - 1
+        mixed = np.tensordot(self.weights[used], np.stack([refits.values[:size] for refits in found]), axes=1)
+        params, rest = params_of(self.scale, mixed, self.n_arms), found[0].values[size:]
+        failures = first_failure(*(refits.failures for refits in found))
+        return dataclasses.replace(collect_refits(params, rest[:, None], rest[:0], failures), start=found[0].start)

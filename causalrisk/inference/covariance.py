@@ -29,41 +29,32 @@ from causalrisk.errors import (
     Notes,
     ResampleWarning,
     failure_text,
-    warn_user,
 )
-from causalrisk.estimators.estimates import BlockInfluence, KnownRows, Refits, Refitter, influence_of_clusters
+from causalrisk.estimation.fits import SeparateRefitter, SeparateRows
+from causalrisk.estimators.estimates import KnownRows, Refits, Refitter
 from causalrisk.estimators.fit import fit_joint, fit_separate
-from causalrisk.estimators.joint.refit import JointRefitter
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.estimators.quantiles import QuantileRefitter, QuantileRows
 from causalrisk.estimators.record import (
     SE_ROUNDING,
     BootstrapDistribution,
     FitRecord,
-    JointRecord,
     counts_equal_rows,
     equal_units,
     in_frame,
-    over_influence,
     robust_covariance,
+    sum_within_units,
 )
-from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.resampling import SampleResampler, given_block, sample_resampler, unit_count
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.stack import StackRefitter
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
-from causalrisk.propensity.replicates import (
-    BatchedReplicates,
-    ResampleReplicates,
-    ShiftedLogitReplicates,
-    shifted_gamma,
-)
-from causalrisk.runtime.system import free_memory
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
+TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
+NUMBERS, FEWEST = 2**18, 4  # of rows times resamples that are worked on at a time, and resamples at the least
 LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
 
 
@@ -76,40 +67,18 @@ def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
     return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
 
 
-def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None) -> Refitter:
-    """Return the batched refit of a fitted record; of a joint fit with its own replicates by default."""
-    sample, joint, stack = record.sample, record.joint, record.stack
+def refitter_of(record: FitRecord) -> Refitter:
+    """Return what estimates a fit again under resamples."""
+    stack, rows = record.stack, record.estimate.rows
     if stack is not None:
         refitters = [refitter_of(of) for of in stack.records]
         scale, n_arms = record.options.effect_scale, record.design.n_arms
         return StackRefitter(refitters, stack.weights, record.used_weight_fit, scale, n_arms)
-    if isinstance(record.estimate.rows, QuantileRows):
-        return QuantileRefitter(sample, record.spec, record.weight_fit, record.target, record.estimate.rows)
-    separate = SeparateRefitter(
-        sample=sample,
-        spec=record.spec if joint is None else IPWRA,
-        weight_fit=record.weight_fit,
-        estimate=record.estimate if joint is None else joint.start,
-        target=record.target,
-        effect_scale=record.options.effect_scale,
-    )
-    if joint is None:
-        return separate
-    return JointRefitter(
-        start=separate,
-        theta=joint.start.theta if sample.family.linear else record.estimate.theta,
-        criterion=joint.criterion,
-        replicates=resample_replicates(joint) if replicates is None else replicates,
-    )
-
-
-def resample_replicates(joint: JointRecord) -> ResampleReplicates:
-    """Return the replicates of the full sample, moved along with the propensity fit of each resample."""
-    weight_fit, replicates = joint.problem.weight_fit, joint.replicates
-    if weight_fit.model.separable:
-        return ShiftedLogitReplicates.of(weight_fit, replicates, joint.criterion.penalty)
-    shifted = functools.partial(shifted_gamma, replicates.shifts(weight_fit.gamma))
-    return BatchedReplicates.of(weight_fit, replicates.count, shifted)
+    if isinstance(rows, QuantileRows):
+        return QuantileRefitter(rows, record.weight_fit)
+    if isinstance(rows, SeparateRows):
+        return SeparateRefitter(rows, record.weight_fit)
+    raise NotImplementedError
 
 
 def drawn_or_weighed(
@@ -154,13 +123,10 @@ def weighed_message(record: FitRecord, kind: str, failures: NDArray[np.int8], ma
 
 
 def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDistribution:
-    """Run the bootstrap of a fit, in memory or in passes over its scan."""
+    """Run the bootstrap of a fit."""
     if record.bootstrap in MULTIPLIERS:
         return multiplier_bootstrap(record, inference.draws)
-    inference = inference_of(record, inference)
-    if record.passes is None:
-        return bootstrap(refitter_of(record), record.resampler(), record.sample, inference)
-    return distribution_of([record.passes.refits(record.bootstrap, record.seed, inference.draws)])
+    return bootstrap(refitter_of(record), record.resampler(), record.sample, inference_of(record, inference))
 
 
 def inference_of(record: FitRecord, inference: InferenceOptions) -> InferenceOptions:
@@ -188,14 +154,8 @@ def redone(
     Blocks do not depend on the number of workers, so the results do not either. A BootstrapError if a worker process
     dies.
     """
-    needed, free = 8.0 * sample.n * WIDTH * refitter.arrays, free_memory()
-    if needed > free / 2:
-        warn_user(
-            f"{WIDTH} resamples of {sample.n} rows take about {needed / 1e9:.2g} GB, more than half of the "
-            f'{free / 1e9:.2g} GB that are free.\nUse `cov_type="robust"`, or `scan` for data on disk.',
-            ResampleWarning,
-        )
-    width = WIDTH * max(min(refitter.rows_together // sample.n, n_boot // (WIDTH * LEAST_TASKS)), 1)
+    width = WIDTH * int(np.clip(TOGETHER // sample.n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
+    needed = 8.0 * sample.n * width
     parts: list[Refits] = []
     try:
         with (
@@ -222,8 +182,10 @@ def redone(
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
     """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
     first, last = number * width, min((number + 1) * width, n_boot)
-    drawn = [draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)]
-    return refitter.refit(np.hstack(drawn))
+    drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
+    few = max(NUMBERS // len(drawn), FEWEST)  # as many columns as stay in the cache
+    parts = [refitter.refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)]
+    return parts[0] if len(parts) == 1 else Refits.joined(parts)
 
 
 def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
@@ -278,45 +240,34 @@ def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> A
 def multiplier_bootstrap(record: FitRecord, n_boot: int) -> BootstrapDistribution:
     """Draw estimates by multipliers; effects move on the scale where they are differences.
 
-    Of a joint fit with the draws of its start under the same multipliers; of a scan while it has its passes. See Kline,
+    Of a joint fit with the draws of its start under the same multipliers. See Kline,
     P. and Santos, A. (2012). A score based approach to wild bootstrap inference. Journal of Econometric Methods 1,
     23-41.
     """
     values, errors = _drawn(record, n_boot)
     start = None
     if record.joint is not None:
-        passes = None if record.passes is None else record.passes.start
-        of_start = dataclasses.replace(record, estimate=record.joint.start, passes=passes)
-        start = _drawn(of_start, n_boot)[0][:, : len(record.names)]
+        start = _drawn(dataclasses.replace(record, estimate=record.joint.start), n_boot)[0][:, : len(record.names)]
     failures = np.full(n_boot, Failure.OK, dtype=np.int8)
     return BootstrapDistribution(values, failures, start, errors)
 
 
-def _multiplied(
-    law: str, seed: np.random.SeedSequence, n_boot: int, count: int, counts_rows: bool, units: BlockInfluence
-) -> tuple[Array, Array]:
-    """Return sums of multipliers times contributions, (n_boot, d), and of their squares for the first `count`."""
-    own = units.influence if counts_rows else units.influence * units.weights[:, None]
-    sizes, number = units.weights if counts_rows else None, np.asarray(units.number)
-    squared, moved, squares = own[:, :count] ** 2, [], []
-    for first in range(0, n_boot, WIDTH):
-        w, w_squared = multipliers(law, seed, first // WIDTH, min(WIDTH, n_boot - first), number, sizes)
-        moved.append(w.T @ own)
-        squares.append(w_squared.T @ squared)
-    return np.concatenate(moved), np.concatenate(squares)
-
-
 def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     """Draws of all estimates, shape (n_boot, d), and standard errors of effects and arm means, (n_boot, 2 K - 1)."""
-    design, total, count = record.design, record.sample.total, len(record.names)
-    counts_rows, over = counts_equal_rows(record), over_influence(record)
+    design, sample, count = record.design, record.sample, len(record.names)
+    counts_rows = counts_equal_rows(record)
+    own = record.estimate.influence if counts_rows else record.estimate.influence * sample.s[:, None]
+    own = sum_within_units(record, own)
+    sizes = equal_units(record) if counts_rows else None
     units = (design.nobs if counts_rows else unit_count(design)) + in_frame(record)
-    drawn = functools.partial(_multiplied, record.bootstrap, record.seed, n_boot, count, counts_rows)
-    if design.n_clusters:
-        groups = influence_of_clusters(over, units)
-        found = drawn(BlockInfluence(groups, np.ones(units), None, number=np.arange(units)))
-    else:
-        found = add_up(over(drawn))
+    moved, squares = [], []
+    for first in range(0, n_boot, WIDTH):
+        width = min(WIDTH, n_boot - first)
+        w, w2 = multipliers(record.bootstrap, record.seed, first // WIDTH, width, np.arange(len(own)), sizes)
+        moved.append(w.T @ own)
+        squares.append(w2.T @ own[:, :count] ** 2)
+    found = np.concatenate(moved), np.concatenate(squares)
+    total = sample.total
     moved, squares = found[0] / total, found[1] / total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
     errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units, 0.0))
@@ -344,8 +295,6 @@ def leave_one_out(
     With `whole` a row is left out with all its frequency weight, not one of the equal units it stands for.
     """
     total = unit_count(record.design) + in_frame(record)
-    if record.passes is not None:
-        return distribution_of([record.passes.refits(JACKKNIFE, record.seed, total)])
     resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
@@ -435,13 +384,11 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         if not factor:
             _check_coefficients(record, notes)
         covariance = record.choice_variance * covariance
-        return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor, passes=None), notes)
-    if record.passes is not None:  # kept for a failure, when the rows may be out of reach
-        record = dataclasses.replace(record, robust=robust_covariance(record, False, notes))
+        return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor), notes)
     try:
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)
-            return _completed(dataclasses.replace(record, covariance=covariance, passes=None), notes)
+            return _completed(dataclasses.replace(record, covariance=covariance), notes)
         record, boot = drawn_or_weighed(record, inference, notes)
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
@@ -477,7 +424,7 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
     """Add the standard errors of a bootstrap distribution to a fit without any."""
     covariance = resample_covariance(record, boot.used, record.estimate.values)
-    return _completed(dataclasses.replace(record, boot=boot, covariance=covariance, passes=None), notes)
+    return _completed(dataclasses.replace(record, boot=boot, covariance=covariance), notes)
 
 
 def _completed(record: FitRecord, notes: Notes) -> FitRecord:
@@ -506,7 +453,6 @@ def start_record(record: FitRecord) -> FitRecord:
         learned=record.learned if record.stack is None else None,
         stack=None,
         notes=record.design.notes,
-        passes=None,
         robust=joint.problem.start_covariance,
     )
     return robust_record(start, joint.problem.start_covariance)

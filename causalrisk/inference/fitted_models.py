@@ -17,7 +17,7 @@ from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimators.learned import Learned
-from causalrisk.estimators.outcome import LINEAR
+from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
 from causalrisk.inference.intervals import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
@@ -66,15 +66,13 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
     weights, names = record.weight_fit, record.design.propensity_names
     if weights is None:
         return ()
-    labels, model = record.design.labels, weights.model.propensity
-    prefixes = [f"{labels[a]}: " for a in model.arms] if model.n_predictors > 1 else [""]
-    if not model.n_coefficients:
-        prefixes = []
-    if weights.model.membership is not None:
+    labels, arms = record.design.labels, weights.arms
+    prefixes = [f"{labels[a]}: " for a in arms] if len(arms) > 1 else ["" for _ in arms]
+    if "member" in weights.beta:
         prefixes.append("membership: ")
     own = tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
     seen = record.design.observation
-    if weights.model.observation is None or seen is None:
+    if "observed" not in weights.beta or seen is None:
         return own
     return own + tuple(f"observed: {name}" for name in seen.names)
 
@@ -90,8 +88,8 @@ def _outcome_columns(record: FitRecord, theta: Array) -> Array:
 def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
     weights, sample, q = record.weight_fit, record.sample, record.sample.Z.columns.shape[1]
     cut, last = len(gamma), []
-    if weights is not None and weights.model.observation is not None and sample.R is not None:
-        cut -= weights.model.observation.n_coefficients
+    if weights is not None and "observed" in weights.beta and sample.R is not None:
+        cut -= weights.beta["observed"].size
         last = [sample.R.coefficients(gamma[cut:])]
     return np.concatenate([*(sample.Z.coefficients(gamma[k : k + q]) for k in range(0, cut, q)), *last])
 

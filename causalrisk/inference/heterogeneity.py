@@ -26,14 +26,11 @@ from causalrisk.errors import (
     warn_user,
     whole_number,
 )
-from causalrisk.estimators.estimates import RELATIVE_ROUNDING
+from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimators.options import Adjustment, InferenceOptions
-from causalrisk.estimators.outcome import trained_rows
 from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
 from causalrisk.estimators.resampling import sample_resampler
-from causalrisk.estimators.separate import project_arms
-from causalrisk.estimators.specification import DIFFERENCE, ArmMean, CorrectedMean, EffectScale, NormalizedMean
-from causalrisk.estimators.weights import row_weights
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import (
     bootstrap_of,
     jackknife_of,
@@ -45,12 +42,11 @@ from causalrisk.inference.intervals import inference_frame, joint_test, wald_sta
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, pairs_against
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM, WIDTH
-from causalrisk.propensity.weights import ImportanceWeights, KeptWeights, WeightFit
 
 SPANNED = 1e-8  # error of a 0/1 column below which the outcome columns give it
 
 
-def mean_in_groups(record: FitRecord) -> type[ArmMean]:
+def spec_in_groups(record: FitRecord) -> Specification:
     """Return how the mean of an arm is made in groups: the model's predictions plus weighted residuals.
 
     The weights of the residuals add up to the size of the group on average, as in AIPW, or exactly: for weighted means
@@ -58,8 +54,8 @@ def mean_in_groups(record: FitRecord) -> type[ArmMean]:
     """
     spec = record.spec
     if spec.constants or (spec.weighted and (record.stated_exposure is not None or record.sample.late is not None)):
-        return NormalizedMean
-    return spec.mean if spec.mean.corrected or not spec.uses_propensity else CorrectedMean
+        return replace(spec, corrected=True, normalized=True)
+    return spec if spec.corrected or not spec.uses_propensity else replace(spec, corrected=True)
 
 
 def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
@@ -80,18 +76,11 @@ def project_effects(record: FitRecord, columns: Array) -> tuple[Array, Array]:
         values, influence = (sum(weight * part[k] for weight, part in parts) for k in (0, 1))
         return np.asarray(values), np.asarray(influence)
     sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
-    weights = row_weights(sample, record.weight_fit, record.target)
-    rows = replace(trained_rows(sample, record.spec, weights, estimate.theta), predicted=estimate.predicted)
-    arms = project_arms(rows, columns, mean_in_groups(record))
-    means = np.stack([mean for mean, _, _ in arms])
-    moved = [
-        known + estimate.influence[:, estimate.block("theta", arm)] @ by_theta.T
-        for arm, (_, by_theta, known) in enumerate(arms)
-    ]
+    means, moved = projected_means(weights_of(record), spec_in_groups(record), estimate, columns)
     # a mean of zero to rounding is put on zero: a ratio to it would be a large number
     means = scale.on_bounds(means, RELATIVE_ROUNDING * np.abs(estimate.params[-sample.n_arms :])[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):  # a group without an effect
-        influence = np.stack(moved, axis=1) * scale.g_slope(means)
+        influence = moved * scale.g_slope(means)
         return _contrasts(scale, means), influence[:, 1:] - influence[:, :1]
 
 
@@ -555,7 +544,7 @@ def _redone(record: FitRecord, columns: Array) -> Array | None:
 def _has_resamples(record: FitRecord) -> bool:
     """Whether JRE has resamples that can be drawn again, and the models in each: their coefficients are kept."""
     fit = record.weight_fit
-    known = fit is not None and len(fit.coefficients) == len(fit.gamma)  # of a classifier they are not
+    known = fit is not None and fit.equations.model is not None and fit.equations.model.classifier is None
     drawn = record.boot is not None and not (record.multiplied or record.given_resamples)
     return record.joint is not None and record.stack is None and known and drawn
 
@@ -568,37 +557,20 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
     else:
         refits = bootstrap_of(record, InferenceOptions()) if record.boot is None else record.boot
         resampler = record.resampler()
-    n_refits, fit = len(refits.failures), record.weight_fit
+    n_refits, sample, weights = len(refits.failures), record.sample, weights_of(record)
+    spec, scale = spec_in_groups(record), record.options.effect_scale
     found = np.full((n_refits, record.design.n_arms - 1, columns.shape[1]), np.nan)
     for first in range(0, n_refits, WIDTH):
         s = resampler.draw(RESAMPLE_STREAM, first // WIDTH, min(WIDTH, n_refits - first))
-        values = refits.values[first : first + WIDTH]
-        at = None if fit is None else _weights_at(fit, values[:, record.estimate.block("gamma")].T, s)
+        values = refits.values[first : first + WIDTH].T
+        theta = values[record.estimate.block("theta")].reshape(*record.estimate.theta.shape, -1)
+        gamma = values[record.estimate.block("gamma")]
         for r in np.flatnonzero(refits.failures[first : first + WIDTH] == Failure.OK):
-            own = None if at is None else at.subset(np.arange(s.shape[1]) == r)
-            found[first + r] = _effects_at(record, columns, s[:, r], values[r], own)
+            one = slice(r, r + 1)
+            means = means_under(weights, spec, gamma[:, one], theta[:, :, r], columns, s[:, one])
+            found[first + r] = scale.report(_contrasts(scale, means))
     return found
 
-
-def _weights_at(fit: WeightFit, gamma: Array, s: Array) -> ImportanceWeights:
-    """Weigh the rows under observation weights (n, m) and propensity coefficients (Q, m)."""
-    if len(gamma) < len(fit.gamma):  # a classifier is fitted again
-        gamma = fit.refit(s).coefficients
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        return fit.model.weights_at(fit.model.predictors(gamma), s)
-
-
-def _effects_at(record: FitRecord, columns: Array, s: Array, values: Array, at: ImportanceWeights | None) -> Array:
-    """Effects by columns under weights of the rows, shape (n,), and the estimates under them, shape (d,)."""
-    sample, estimate, scale = record.sample.reweighted(s), record.estimate, record.options.effect_scale
-    if at is None:
-        weights = row_weights(sample, None, record.target)
-    else:
-        weights = replace(KeptWeights.without_scores(at.tilt[:, 0]), excess=at.excess[:, 0])
-    theta = values[estimate.block("theta")].reshape(estimate.theta.shape)
-    arms = trained_rows(sample, record.spec, weights, theta).projected(columns)
-    found = mean_in_groups(record).solve(lambda function: map(function, arms))
-    return scale.report(_contrasts(scale, np.stack([mean.value for mean in found])))
 
 
 @of_means

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.errors import Failure, OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
-from causalrisk.estimators.joint.train import estimate_jointly
+from causalrisk.estimation.fits import estimate_means, fit_weights, weights_of
 from causalrisk.estimators.options import INTERVALS, Interval
 from causalrisk.estimators.record import (
     SE_ROUNDING,
@@ -30,14 +30,10 @@ from causalrisk.estimators.record import (
     unit_influence,
 )
 from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.separate import estimate_separately
-from causalrisk.estimators.specification import DIFFERENCE, IPWRA, EffectScale
-from causalrisk.estimators.weights import row_weights
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale
 from causalrisk.inference.covariance import jackknife_contributions, resample_errors
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.weights import fit_weights
 
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
@@ -333,17 +329,11 @@ def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
 
 
 def _resample_influence(record: FitRecord, sample: Sample) -> Array:
-    fit, joint = record.weight_fit, record.joint
-    if fit is not None:
-        fit = fit_weights(fit.model, sample.s)
-    if joint is None or fit is None:
-        weights = row_weights(sample, fit, record.target)
-        return estimate_separately(sample, record.spec, weights, record.options.effect_scale).influence
-    start = estimate_separately(sample, IPWRA, fit, record.options.effect_scale)
-    shifted = fit.gamma[:, None] + (joint.replicates.gamma - joint.problem.weight_fit.gamma[:, None])
-    replicates = Replicates(shifted, joint.replicates.failures)
-    problem = dataclasses.replace(joint.problem, sample=sample, weight_fit=fit, start=start, replicates=replicates)
-    return estimate_jointly(problem, joint.criterion).estimate.influence
+    weights = weights_of(record)
+    weights = fit_weights(dataclasses.replace(weights.equations, sample=sample))
+    if record.joint is None:
+        return estimate_means(weights, record.spec, record.options.effect_scale).influence
+    raise NotImplementedError
 
 
 def conf_int(

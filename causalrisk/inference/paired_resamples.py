@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from causalrisk.design import Design
 from causalrisk.errors import Failure, Notes, OptionError, ResampleWarning, Told, check_alpha, failure_text
 from causalrisk.estimators.abilities import check_options, with_change
-from causalrisk.estimators.estimates import Refits, Refitters
+from causalrisk.estimation.fits import weights_of
+from causalrisk.estimators.estimates import Refits, Refitter
 from causalrisk.estimators.fit import (
     check_clusters,
     check_one_way,
@@ -28,7 +30,6 @@ from causalrisk.estimators.fit import (
 from causalrisk.estimators.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.overlap import overlap_of
 from causalrisk.estimators.record import BootstrapDistribution, FitRecord
-from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.estimators.specification import IPWRA, JRE, Specification
 from causalrisk.inference.covariance import (
     INSTEAD,
@@ -51,8 +52,6 @@ from causalrisk.inference.intervals import inference_frame
 from causalrisk.inference.simultaneous import adjusted_frame, pairs_against
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import MULTIPLIERS
-from causalrisk.numerics.newton import NewtonFits
-from causalrisk.propensity.targets import ArmTarget
 from causalrisk.runtime.system import one_blas_thread
 
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
@@ -134,19 +133,31 @@ class Comparison:
         return tuple(found)
 
 
-class SharedRefitter(Refitters):
-    """Refits several estimators, fitted to one sample, under the same resamples."""
+@dataclass(frozen=True)
+class SharedRefitter:
+    """Refits several estimators, fitted to one sample, under the same resamples, the scores fitted again once for all.
 
-    def __init__(self, records: Sequence[FitRecord]) -> None:
-        fitted = [record.weight_fit for record in records if record.weight_fit is not None]
-        super().__init__([refitter_of(record) for record in records], fitted[0] if fitted else None)
+    Rows of `values` are, for each estimator, its own and its `Failure`.
+    """
 
-    def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
-        """As in `estimates.Refitter`; rows of `values` are, for each estimator, its own and its `Failure`."""
-        refits = self.refit_each(counts, fits)
+    records: tuple[FitRecord, ...]
+
+    @cached_property
+    def refitters(self) -> list[Refitter]:
+        """One for each fit."""
+        return [refitter_of(record) for record in self.records]
+
+    def refit(self, s: Array, weighed: Any = None) -> Refits:
+        """As in `estimates.Refitter`."""
+        scored = next((record.weight_fit for record in self.records if record.weight_fit is not None), None)
+        weighed = weighed or (None if scored is None else scored.refit(s))
+        refits = [
+            refitter.refit(s, None if record.weight_fit is None else weighed)
+            for record, refitter in zip(self.records, self.refitters, strict=True)
+        ]
         rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
         start = next((refit.start for refit in refits if refit.start is not None), None)
-        return Refits(np.concatenate(rows), np.zeros(counts.shape[1], dtype=np.int8), start)
+        return Refits(np.concatenate(rows), np.zeros(s.shape[1], dtype=np.int8), start)
 
 
 @one_blas_thread()
@@ -202,11 +213,11 @@ def fit_estimators(
 
 
 def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
-    weights = lead.weight_fit if spec.uses_propensity or not isinstance(lead.target, ArmTarget) else None
-    weighed = weighed_in_memory(lead.sample, spec, lead.target, weights)
-    overlap, message, _ = overlap_of(weighed, lead.design, lead.options)
+    needed = spec.uses_propensity or lead.target.tilt is not None
+    used, weights = weights_of(lead), lead.weight_fit if needed else None
+    overlap, message = overlap_of(lead.sample, spec, weights, lead.design, lead.options)
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)
-    _, _, estimate = estimate_of(weighed, lead.design, lead.options, notes)
+    estimate = estimate_of(used, spec, lead.design, lead.options, notes)
     size = len(estimate.values)
     record = dataclasses.replace(
         lead, spec=spec, weight_fit=weights, estimate=estimate, overlap=overlap, joint=None,

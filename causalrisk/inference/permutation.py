@@ -38,18 +38,18 @@ from causalrisk.errors import (
     warn_user,
     whole_number,
 )
-from causalrisk.estimators.estimates import ROWS_TOGETHER
 from causalrisk.estimators.options import Alternative, InferenceOptions
-from causalrisk.estimators.outcome import outcome_level, training_columns, training_family
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.fits import centred, weights_of
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import DIFFERENCE
-from causalrisk.inference.covariance import fit_again, robust_record
+from causalrisk.inference.covariance import TOGETHER, fit_again, robust_record
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, all_ones, column_blocks, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
-from causalrisk.propensity.models import Arms
+from causalrisk.learners.folds import Arms
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 STATISTICS = ("studentized", "difference")
@@ -107,7 +107,7 @@ def is_linear(record: FitRecord) -> bool:
     """Whether a fit averages linear outcome models on the columns of its design, without importance weights."""
     plain = record.weight_fit is None and record.joint is None and record.learned is None
     plain = plain and record.design.periods is None
-    family = training_family(record.sample, record.spec)
+    family = weights_of(record).equations.family
     return plain and record.options.trim is None and record.design.offset_kind is None and family.linear
 
 
@@ -148,11 +148,12 @@ class Linear:
             edges = np.flatnonzero(np.diff(design.cluster[order])) + 1
             starts = np.r_[np.arange(n_frame), n_frame, n_frame + edges]
         every = np.r_[np.arange(n_frame), n_frame + order]
-        height = outcome_level(sample, record.spec).height
+        equations = centred(Equations(sample, record.spec, record.target))
+        height = equations.height
         return cls(
             record=record,
-            q=training_columns(sample, record.spec)[every],
-            y=sample.y[every] - height,
+            q=equations.columns[every],
+            y=equations.sample.y[every],
             s=sample.s[every],
             rows=order,
             starts=starts,
@@ -264,7 +265,7 @@ class Permutations:
         """Whether a propensity score was estimated from covariates, as for observational data."""
         fit = self.record.weight_fit
         return (
-            fit is not None and fit.model.propensity.estimated and self.record.design.propensity_names != ("Intercept",)
+            fit is not None and fit.estimated and self.record.design.propensity_names != ("Intercept",)
         )
 
     def are_extreme(self, values: Array) -> NDArray[np.bool_]:
@@ -433,7 +434,7 @@ def permutation_test(
             observed = measure((values[None], covariance[None]))
         else:
             observed = measure(linear(arm[:, None]))
-        together = max((1 if linear is None else ROWS_TOGETHER) // record.full_design.n, 1)
+        together = max((1 if linear is None else TOGETHER) // record.full_design.n, 1)
         null = _over_blocks(
             functools.partial(_block, under, draw, measure), count, len(arm), WIDTH * together, inference
         )

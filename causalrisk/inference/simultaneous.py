@@ -19,10 +19,10 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
+from causalrisk.estimation.fits import weights_of
 from causalrisk.estimators.abilities import check_options
 from causalrisk.estimators.quantiles import distribution_at
 from causalrisk.estimators.record import FitRecord, influence_covariance
-from causalrisk.estimators.separate import kept_estimate, weighed_in_memory
 from causalrisk.estimators.specification import DIFFERENCE, QUANTILE, EffectScale
 from causalrisk.inference.intervals import (
     contrast_errors,
@@ -377,24 +377,23 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     indicated = dataclasses.replace(record.options, family="gaussian", link=None, did=None)
     check_options(record.spec, design, dataclasses.replace(indicated, effect=QUANTILE.name, quantiles=None))
     values = _grid(record, grid)
-    weighed = weighed_in_memory(record.sample, record.spec, record.target, record.weight_fit)
+    weights, spec, sample = weights_of(record), record.spec, record.sample
     own = [design.y[design.arm == a] for a in range(design.n_arms)]
     middle = np.array([np.median(y) for y in own])
     heights, known, influence = [], [], []
     for value in values:
         shares = np.array([(y <= value).mean() for y in own])
         open_arms = (shares > 0) & (shares < 1)  # another value stands in for what has no fit
-        trained, at = distribution_at(weighed, record.sample, np.where(open_arms, value, middle))
-        fitted = open_arms & (np.array(trained.failed) == Failure.OK)
+        found, _ = distribution_at(weights, spec, sample, np.where(open_arms, value, middle))
+        fitted = open_arms & (np.array(found.failed) == Failure.OK)
         if not np.array_equal(fitted, open_arms):
-            trained, at = distribution_at(weighed, record.sample, np.where(fitted, value, middle))
-        estimate = kept_estimate(trained, at, weighed.weights.coefficients, DIFFERENCE)
-        means = estimate.block("means")
-        heights.append(np.where(fitted, estimate.params[means], np.where(open_arms, np.nan, shares)))
+            found, _ = distribution_at(weights, spec, sample, np.where(fitted, value, middle))
+        means = found.block("means")
+        heights.append(np.where(fitted, found.params[means], np.where(open_arms, np.nan, shares)))
         known.append(fitted)
-        influence.append(estimate.influence[:, means])
+        influence.append(found.influence[:, means])
     flat, tested = np.stack(heights, axis=1).ravel(), np.stack(known, axis=1).ravel()
-    of_arms = np.stack(influence, axis=2).reshape(record.sample.n, -1)[:, tested]
+    of_arms = np.stack(influence, axis=2).reshape(sample.n, -1)[:, tested]
     covariance, se = influence_covariance(record, of_arms), np.full(len(flat), np.nan)
     se[tested] = errors = np.sqrt(np.diag(covariance))
     critical = np.nan

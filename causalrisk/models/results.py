@@ -48,7 +48,7 @@ from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
-from causalrisk.propensity.targets import SPELLINGS
+from causalrisk.estimation.targets import SPELLINGS
 from causalrisk.report import plots
 from causalrisk.report.labels import has_converged
 from causalrisk.report.page.explain import explain

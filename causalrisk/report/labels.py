@@ -10,15 +10,14 @@ from causalrisk.design.did import change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
-from causalrisk.estimators.joint.anchor import AnchorPath
+from typing import Any as AnchorPath  # TEMP
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
-from causalrisk.propensity.targets import POPULATIONS
-from causalrisk.propensity.weights import ScannedWeights
+from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import column_format, format_number
 
@@ -336,7 +335,7 @@ def trend_words(record: FitRecord, compared: bool = False) -> str:
     improved = record.spec.name == IPWRA.name if sections else record.joint is None and record.spec.uses_propensity
     if options.propensity_loss == "calibrated" and improved:
         return f"{text} With calibrated scores this is the improved estimator of Sant'Anna and Zhao."
-    if not record.spec.mean.corrected:
+    if not record.spec.corrected:
         return text
     weights = "normalised, as in DRDID" if options.did.normalize else "not normalised"
     kind = "locally efficient doubly robust" if sections else "doubly robust"
@@ -451,8 +450,5 @@ def clip_text(record: FitRecord) -> str:
     low, high = record.options.clip
     if record.weight_fit is None:
         return ""
-    if isinstance(record.weight_fit, ScannedWeights):
-        count = record.weight_fit.n_clipped
-    else:
-        count = int(record.design.units[record.sample.restore(record.weight_fit.clipped)].sum())
+    count = int(record.design.units[record.sample.restore(record.weight_fit.clipped)].sum())
     return f"{count} to [{low:g}, {high:g}]"

@@ -1,6 +1,6 @@
 """Texts on target populations: the rows that means are averages over, in the summary and in words, and the weights."""
 
-from causalrisk.propensity.targets import TargetPopulation
+from causalrisk.estimation.targets import TargetPopulation
 
 TEXTS = {  # fields are filled in with the numbers of the sample
     "all": {

@@ -27,7 +27,7 @@ from causalrisk.inference.intervals import inference_frame, rounded_se, statisti
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.propensity.targets import ALL
+from causalrisk.estimation.targets import ALL
 from causalrisk.report.labels import (
     TOTAL_WEIGHT,
     bootstrap_text,
@@ -519,7 +519,7 @@ def _fits_note(design: Design) -> list[str]:
 
 def _score_notes(record: FitRecord) -> list[str]:
     """Note on propensity scores from elsewhere, whose uncertainty standard errors may leave out."""
-    if record.weight_fit is None or record.weight_fit.model.propensity.n_coefficients:
+    if record.weight_fit is None or "score" in record.weight_fit.beta:
         return []
     if record.design.score is not None:
         return ["The propensity scores are treated as known: standard errors ignore their uncertainty."]
@@ -527,7 +527,7 @@ def _score_notes(record: FitRecord) -> list[str]:
         return ["The propensity scores are cross-fitted, again without each unit."]
     if record.cov_type == "bootstrap" and not record.multiplied:
         return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
-    if record.spec.mean.corrected and record.target.fixed_tilt:
+    if record.spec.corrected and record.target.tilt is None and not record.target.frame:
         return [
             "The propensity scores are cross-fitted. The standard error treats them as known, which "
             f"{record.spec.name} allows."

@@ -5,7 +5,6 @@ Column names are those of broom and marginaleffects. The rows of the file have s
 
 from __future__ import annotations
 
-import functools
 import numbers
 import os
 from collections.abc import Generator, Sequence
@@ -20,12 +19,9 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept, unit_level
 from causalrisk.design.dtypes import listing
-from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.scan.files import PARQUET
 from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
 from causalrisk.estimators.options import OBSERVED, Interval
-from causalrisk.estimators.outcome import predictions
-from causalrisk.estimators.problem import ScannedProblem
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.sample import Sample
 from causalrisk.inference import intervals
@@ -41,7 +37,6 @@ from causalrisk.report.labels import (
     survey_words,
 )
 from causalrisk.runtime.system import whole_file, would_replace
-from causalrisk.runtime.workers import worker_count
 
 TIDY = ("term", "estimate", "std_error", "statistic", "p_value", "conf_low", "conf_high")
 STATISTICS = {"N": "Observations", "estimator": "Estimator", "estimand": "Estimand", "se_type": "Std. errors"}
@@ -323,27 +318,4 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
             predicted=None if record.joint is not None else record.estimate.predicted,
         )
         return
-    problem = ScannedProblem(
-        design=design,
-        spec=record.spec,
-        options=record.options,
-        target=record.target,
-        n_frame=0 if record.frame is None else len(record.frame.X),
-    )
-    theta = None if record.joint is not None else record.estimate.theta
-    of_block = functools.partial(_of_block, problem, None if fit is None else fit.gamma, theta)
-    yield from design.over(of_block, worker_count(n_jobs, design.block_bytes), PassCounter(shown=progress))
-
-
-def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
-    """Compute the units of a block under propensity and outcome coefficients."""
-    block = problem.block(coded)
-    probabilities, weights, _ = (None, np.empty(0), None) if gamma is None else block.scored(gamma)
-    return _frame(
-        block.sample,
-        problem.design.labels,
-        np.arange(0) if coded.row is None else coded.row,
-        probabilities=probabilities,
-        weights=weights if problem.spec.uses_propensity else np.ones(block.sample.n),
-        predicted=None if theta is None else predictions(block.sample, problem.spec, theta),
-    )
+    raise NotImplementedError

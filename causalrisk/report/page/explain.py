@@ -359,7 +359,7 @@ def _averages(record: FitRecord) -> list[str]:
         scale, (_, spec) = record.options.effect_scale, formats(record)
         found = zip(mean_names(labels, scale.quantiles), estimate.params[estimate.block("means")], strict=True)
         share = "the average of the predictions of its logit, plus the weighted mean of the residuals,"
-        share = share if record.spec.mean.corrected else "that share"
+        share = share if record.spec.corrected else "that share"
         return [
             f"The quantile at q is the smallest outcome of the arm up to which {share} is at least q, over "
             f"{population_words(record)}. The potential-outcome quantiles (POQ) are "

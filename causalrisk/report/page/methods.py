@@ -13,7 +13,7 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
-from causalrisk.estimators.joint.anchor import LADDER
+LADDER = (1.0,)  # TEMP
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
@@ -22,7 +22,7 @@ from causalrisk.inference.covariance import start_record
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
-from causalrisk.propensity.targets import TargetPopulation
+from causalrisk.estimation.targets import TargetPopulation
 from causalrisk.report.labels import (
     choice_of_anchor,
     clip_text,

@@ -24,11 +24,10 @@ from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, nearest_name
 from causalrisk.estimators.overlap import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.inference.fitted_models import learner_fit, stack_table, used_learned
 from causalrisk.inference.intervals import conf_int, parameter_limits, with_choice
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.propensity.targets import ALL
+from causalrisk.estimation.targets import ALL
 from causalrisk.report import plots
 from causalrisk.report.labels import (
     effect_words,
@@ -283,8 +282,7 @@ def _overlap(record: FitRecord) -> Body:
     table, labels = overlap(record), record.design.labels
     warned = any(note.startswith("poor overlap") for note in record.notes)
     everybody, weights = record.options.population is ALL, record.used_weight_fit
-    weighed = weighed_in_memory(record.sample, record.spec, record.target, weights)
-    instead = populations_that_overlap(weighed, record.design, record.options)
+    instead = populations_that_overlap(weights, record.design, record.options)
     reading = verdicts.read_overlap(table, warned, everybody, unit_name=record.design.unit_name, instead=instead)
     figures = [
         figure_html(

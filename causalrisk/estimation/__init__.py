@@ -1,0 +1,1 @@
+"""Estimators as stacked estimating equations, and the engine that solves them."""

@@ -1,0 +1,375 @@
+"""Stacked estimating equations: solved block by block, and the influence function of their solution.
+
+A block has coefficients beta, shape (m, p), in linear predictors eta_j = X beta_j + offset, and solves
+
+    sum_i s_i X_i r_l(eta_i) = 0,   l = 1 .. m,
+
+where the residuals r may depend on the predictors of the blocks before it. The row weights s are (n, R): the sample, or
+R resamples of it at once. The Jacobian of a stack is block triangular, so that influence functions follow by forward
+substitution (Stefanski and Boos 2002). Rows may be arrays of NumPy or of Dask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from causalrisk.errors import Failure
+from causalrisk.numerics.linalg import Array, pairwise_columns, solve_definite, unpack_symmetric
+
+ALL = slice(None)
+MAX_ITERATIONS, HALVINGS = 60, 30
+CONVERGED, LAST = 1e-8, 1e-13  # steps that end Newton's method: a small one, or one that the next would be below
+OVERSHOT = 0.9  # share of the equations along a step that may be left, turned, at its end
+RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
+FEW = 8  # stacks narrower than this need no products of columns
+
+
+# --- numbers with derivatives ----------------------------------------------------------------------------------------
+
+
+class Dual:
+    """A number a row, with its derivatives by linear predictors."""
+
+    __slots__ = ("by", "value")
+    __array_ufunc__ = None  # arrays leave arithmetic to the operators below
+
+    def __init__(self, value: Any, by: Mapping[Linear, Any]) -> None:
+        self.value, self.by = value, by
+
+    def chain(self, value: Any, slope: Any) -> Dual:
+        """Return a function of this number, from its value and its derivative."""
+        return Dual(value, {eta: slope * d for eta, d in self.by.items()})
+
+    def __add__(self, other: Any) -> Dual:
+        if not isinstance(other, Dual):
+            return Dual(self.value + other, self.by)
+        by = dict(self.by)
+        for eta, d in other.by.items():
+            by[eta] = by[eta] + d if eta in by else d
+        return Dual(self.value + other.value, by)
+
+    def __mul__(self, other: Any) -> Dual:
+        if not isinstance(other, Dual):
+            return self.chain(self.value * other, other)
+        return Dual(self.value * other.value, (self.chain(0, other.value) + other.chain(0, self.value)).by)
+
+    def __neg__(self) -> Dual:
+        return self.chain(-self.value, -1.0)
+
+    def __sub__(self, other: Any) -> Dual:
+        return self + (-other)
+
+    def __rsub__(self, other: Any) -> Dual:
+        return -self + other
+
+    def __rtruediv__(self, other: Any) -> Dual:
+        value = other / self.value
+        return self.chain(value, -value / self.value)
+
+    def __truediv__(self, other: Any) -> Dual:
+        return self * (1 / other)
+
+    def __pow__(self, power: float) -> Dual:
+        return self.chain(self.value**power, power * self.value ** (power - 1))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def value_of(x: Any) -> Any:
+    """Return a number without its derivatives."""
+    return x.value if isinstance(x, Dual) else x
+
+
+def exp(x: Any) -> Any:
+    """Exponential of a number with or without derivatives."""
+    value = np.exp(value_of(x))
+    return x.chain(value, value) if isinstance(x, Dual) else value
+
+
+def apply(x: Any, function: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Any:
+    """Return a function of a number, with its derivative where that is wanted."""
+    return x.chain(function(x.value), slope(x.value)) if isinstance(x, Dual) else function(x)
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear predictor X beta_j + offset in the coefficients of a block."""
+
+    block: str
+    X: Array
+    j: int = 0
+    offset: Array | None = None
+
+    @cached_property
+    def pairs(self) -> Array:
+        """Products of pairs of columns, shape (n, p (p + 1) / 2)."""
+        return pairwise_columns(self.X)
+
+
+Beta = dict[str, Array]  # name of a block: its coefficients, shape (m, p, R)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Some rows at some coefficients: what residuals are evaluated at."""
+
+    beta: Beta
+    rows: slice = field(default_factory=lambda: ALL)
+    by: frozenset[str] = frozenset()  # blocks whose predictors carry derivatives
+
+    def __call__(self, eta: Linear) -> Any:
+        """Return a linear predictor of the rows, shape (n, R)."""
+        value = eta.X[self.rows] @ self.beta[eta.block][eta.j]
+        if eta.offset is not None:
+            value = value + eta.offset[self.rows, None]
+        return Dual(value, {eta: 1.0}) if eta.block in self.by else value
+
+    def of(self, column: Array) -> Array:
+        """Return a column of the sample, (n,), for these rows, as (n, 1)."""
+        return column[self.rows, None]
+
+
+Residuals = Callable[[Point], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Equations sum_i s_i X_i r_l = 0, one l for each of its predictors."""
+
+    own: tuple[Linear, ...]
+    terms: tuple[tuple[slice, Residuals], ...]  # rows, and their residuals; the equations add up the terms
+    start: Array | None = None  # coefficients to start from, shape (m, p)
+    linear: bool = False  # one step solves it
+    least_norm: bool = False  # linear equations may have many solutions
+    unsettled: int = Failure.NOT_CONVERGED
+    singular: int = Failure.SINGULAR_OUTCOME
+    separated: int | None = None  # where predictors may run away
+
+    @property
+    def name(self) -> str:
+        """Name of the coefficients."""
+        return self.own[0].block
+
+
+def totals(arrays: Iterable[Any]) -> list[Array]:
+    """Return sums over rows as arrays in memory."""
+    arrays = list(arrays)
+    if any(hasattr(each, "compute") for each in arrays):
+        import dask
+
+        arrays = list(dask.compute(*arrays))
+    return arrays
+
+
+def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
+    """Return X' diag(v_r) X for each column v_r of v, shape (R, p, q)."""
+    if v.shape[1] < FEW:
+        X, Y = one.X[rows], other.X[rows]
+        return np.stack([X.T @ (v[:, [r]] * Y) for r in range(v.shape[1])])
+    if one.X is not other.X:
+        raise NotImplementedError
+    return unpack_symmetric(one.pairs[rows].T @ v, one.X.shape[1])
+
+
+def _sums(block: Block, beta: Beta, s: Array) -> tuple[Array, Array]:
+    """Return the equations, shape (m p, R), and minus their derivative by the own coefficients, (R, m p, m p)."""
+    m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
+    keys, sums = [], []
+    for rows, residuals in block.terms:
+        weights = s[rows]
+        for l, r in enumerate(residuals(Point(beta, rows, frozenset([block.name])))):
+            keys.append((l, None))
+            sums.append(block.own[l].X[rows].T @ (weights * value_of(r)))
+            for eta, d in r.by.items() if isinstance(r, Dual) else ():
+                keys.append((l, eta.j))
+                sums.append(gram(block.own[l], eta, rows, weights * d))
+    equations, slope = np.zeros((m, p, R)), np.zeros((R, m, p, m, p))
+    for (l, j), total in zip(keys, totals(sums), strict=True):
+        if j is None:
+            equations[l] += total
+        else:
+            slope[:, l, :, j] -= total
+    return equations.reshape(m * p, R), slope.reshape(R, m * p, m * p)
+
+
+def solve(
+    blocks: Sequence[Block], s: Array, start: Beta | None = None, known: Beta | None = None
+) -> tuple[Beta, dict[str, Array]]:
+    """Solve a stack of blocks.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        The equations, each after those that it depends on.
+    s : array, shape (n, R)
+        Weights of the rows; of resamples how often each row counts, times its weight.
+    start : dict, optional
+        Coefficients of the sample, which resamples start from, each of shape (m, p, 1).
+    known : dict, optional
+        Coefficients of earlier blocks, which are solved.
+
+    Returns
+    -------
+    beta : dict
+        Coefficients of each block, shape (m, p, R), the known ones among them.
+    failures : dict
+        For each block what failed, a `Failure` for each resample, shape (R,).
+    """
+    beta, failures = dict(known or {}), dict[str, Array]()
+    for block in blocks:
+        at = None if start is None else start[block.name]
+        with np.errstate(all="ignore"):  # fits without a solution are told by their codes
+            beta[block.name], failures[block.name] = newton(block, beta, s, at)
+    return beta, failures
+
+
+def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, Array]:
+    """Solve one block by Newton's method; a step is halved while the equations turn by more than they were."""
+    m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
+    first = block.start if start is None else start[..., 0]
+    beta = np.zeros((m * p, R)) if first is None else np.repeat(first.reshape(m * p, 1), R, axis=1)
+    codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
+    weights, before = s, known
+
+    def at(coefficients: Array) -> tuple[Array, Array]:
+        return _sums(block, {**before, block.name: coefficients.reshape(m, p, -1)}, weights)
+
+    equations, slope = at(beta[:, :1])  # the start is the same for all
+    for _ in range(MAX_ITERATIONS):
+        step, singular = _step(block, slope, equations)
+        step[:, singular] = 0.0
+        size = np.abs(step).max(axis=0, initial=0)
+        done = ~singular & (block.linear | (size <= CONVERGED) | (size**2 * np.maximum(size / last**2, 1) <= LAST))
+        lost = singular | (np.abs(beta[:, active] + step).max(axis=0) > RAN_AWAY)
+        codes[active[done]], codes[active[singular]] = Failure.OK, block.singular
+        beta[:, active[done]] += step[:, done]
+        if block.linear:
+            beta[:, active[singular]] = np.nan
+        go_on = ~(done | lost)
+        if not go_on.any():
+            break
+        if not go_on.all():
+            active, step, size, equations = active[go_on], step[:, go_on], size[go_on], equations[:, go_on]
+            weights, before = weights[:, go_on], {name: some(each, go_on) for name, each in before.items()}
+        rise, moved = (step * equations).sum(axis=0), beta[:, active]
+        for _ in range(HALVINGS):
+            equations, slope = at(moved + step)
+            overshot = ~(-(step * equations).sum(axis=0) <= OVERSHOT * rise)
+            if not overshot.any():
+                break
+            step, rise = np.where(overshot, step / 2, step), np.where(overshot, rise / 2, rise)
+        beta[:, active], last = moved + step, size
+    bad = np.flatnonzero(codes != Failure.OK)
+    if block.separated is not None and bad.size:
+        there = {name: some(each, bad) for name, each in known.items()} | {block.name: beta[:, bad].reshape(m, p, -1)}
+        codes[bad[_farthest(block, there, s[:, bad]) > SEPARATED]] = block.separated
+    return beta.reshape(m, p, R), codes
+
+
+def some(beta: Array, columns: Array) -> Array:
+    """Return coefficients, (m, p, R), of some of the resamples; those of the sample, (m, p, 1), are the same for all."""
+    return beta if beta.shape[2] == 1 else beta[:, :, columns]
+
+
+def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, Array]:
+    """Solve for a step; those of singular equations are marked."""
+    if not block.least_norm:
+        return solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
+    inverse = np.linalg.pinv(slope, rcond=1e-10, hermitian=True)
+    return np.einsum("rij,jr->ir", inverse, equations), np.zeros(len(slope), dtype=bool)
+
+
+def _farthest(block: Block, beta: Beta, s: Array) -> Array:
+    """Largest linear predictor of a row that has weight, shape (R,)."""
+    found = np.zeros(s.shape[1])
+    for rows, _ in block.terms:
+        here = Point(beta, rows)
+        (largest,) = totals([np.max([np.where(s[rows] > 0, np.abs(here(eta)), 0).max(axis=0) for eta in block.own], 0)])
+        found = np.maximum(found, largest)
+    return found
+
+
+# --- influence -------------------------------------------------------------------------------------------------------
+
+
+def influence(
+    blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
+    """Return the influence function of the coefficients of each block, shape (n, m p).
+
+    The covariance of the coefficients is the sum of the outer products of s_i psi_i, over `total` squared. `known` are
+    the influence functions of earlier blocks; coefficients that have none count as known.
+    """
+    found = dict(known or {})
+    by = frozenset([*found, *(block.name for block in blocks)])
+    for block in blocks:
+        parts, slopes = _linear(block, s, beta, by)
+        moved = _spread(parts, len(s))
+        inverse = _inverse(slopes.pop(block.name) / total, least_norm=block.least_norm)
+        for name, slope in slopes.items():
+            moved = moved + found[name] @ (slope / total).T
+        found[block.name] = -(moved @ inverse.T)
+    return found
+
+
+def changes(blocks: Sequence[Block], s: Array, beta: Beta, moved: Mapping[str, Array]) -> dict[str, Array]:
+    """Return how the coefficients of each block change, shape (m p,), where the equations of some of them are moved."""
+    found, by = dict[str, Array](), frozenset(block.name for block in blocks)
+    for block in blocks:
+        _, slopes = _linear(block, s, beta, by)
+        inverse = _inverse(slopes.pop(block.name), least_norm=block.least_norm)
+        total = np.array(moved.get(block.name, np.zeros(len(inverse))))
+        for name, slope in slopes.items():
+            total = total + slope @ found[name]
+        found[block.name] = -inverse @ total
+    return found
+
+
+def _linear(
+    block: Block, s: Array, beta: Beta, by: frozenset[str]
+) -> tuple[list[tuple[slice, Array]], dict[str, Array]]:
+    """Return what rows add to the equations of a block, and their derivatives by the coefficients of each block."""
+    m, p = len(block.own), block.own[0].X.shape[1]
+    parts, keys, sums, slopes = [], [], [], dict[str, Array]()
+    for rows, residuals in block.terms:
+        columns = []
+        for l, r in enumerate(residuals(Point(beta, rows, by))):
+            columns.append(value_of(r) * block.own[l].X[rows])
+            for eta, d in r.by.items() if isinstance(r, Dual) else ():
+                keys.append((l, eta))
+                sums.append(gram(block.own[l], eta, rows, s[rows] * d)[0])
+        parts.append((rows, np.concatenate(columns, axis=1) if m > 1 else columns[0]))
+    for (l, eta), of_rows in zip(keys, totals(sums), strict=True):
+        q = eta.X.shape[1]
+        slope = slopes.setdefault(eta.block, np.zeros((m * p, beta[eta.block].shape[0] * q)))
+        slope[l * p : (l + 1) * p, eta.j * q : (eta.j + 1) * q] += of_rows
+    return parts, slopes
+
+
+def _inverse(slope: Array, *, least_norm: bool = False) -> Array:
+    if least_norm:
+        return np.asarray(np.linalg.pinv(slope, rcond=1e-10, hermitian=True))
+    try:
+        return np.linalg.inv(slope)
+    except np.linalg.LinAlgError:
+        return np.full_like(slope, np.nan)
+
+
+def _spread(parts: Sequence[tuple[slice, Array]], n: int) -> Array:
+    """Add up values of some rows each, as values of all rows, shape (n, k)."""
+    whole = [values for rows, values in parts if rows == ALL]
+    some = [(rows, values) for rows, values in parts if rows != ALL]
+    total = sum(whole[1:], whole[0]) if whole else 0.0
+    for rows, values in some:
+        first, last, _ = rows.indices(n)
+        zeros = [np.zeros((size, values.shape[1])) for size in (first, n - last)]
+        total = total + np.concatenate([zeros[0], values, zeros[1]])
+    return total

@@ -1,0 +1,314 @@
+"""The estimating equations of each estimator, from the blocks that they share.
+
+Letters are those of the page "The method": e the propensity scores, h the tilt that makes the sample the target
+population, w = h / e the importance weight of a row in its own arm, m_a the outcome model of arm a, mu_a its mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from causalrisk.errors import Failure
+from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, exp, value_of
+from causalrisk.estimation.scores import Score, ScoreModel, fitted
+from causalrisk.estimators.sample import Sample
+from causalrisk.estimators.specification import Specification
+from causalrisk.numerics.families import OutcomeFamily, outcome_family
+from causalrisk.numerics.linalg import Array
+
+LINEAR = outcome_family("gaussian", None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target population: everybody, the rows of one arm, a tilt of the propensity scores, or a data frame.
+
+    `tilt` is a function of the list of the K scores of the rows.
+    """
+
+    toward: int | None = None
+    tilt: Callable[[list[Any]], Any] | None = None
+    frame: bool = False
+
+    @property
+    def everybody(self) -> bool:
+        """Whether the target is the sample as it is."""
+        return self.toward is None and self.tilt is None and not self.frame
+
+
+@dataclass(frozen=True)
+class Equations:
+    """A sample, its score and target: what the equations of every estimator are made of.
+
+    The outcomes of the sample are those less `height`, which linear models with a constant do not see.
+    """
+
+    sample: Sample
+    spec: Specification
+    target: Target
+    model: ScoreModel | None = None
+    height: float = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: what is made of them is made again."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @cached_property
+    def score(self) -> Score | None:
+        """The propensity scores; None where the estimator needs none."""
+        sample = self.sample
+        if self.model is None:
+            return None
+        return self.model.score(
+            sample.Z.columns, sample.arm, sample.n_arms, toward=self.target.toward, inside=sample.in_sample
+        )
+
+    # --- importance weights ------------------------------------------------------------------------------------------
+
+    def tilt(self, at: Point) -> Any:
+        """Share of each row in the target population, h."""
+        if self.target.frame:
+            return 1.0 - at.of(self.sample.in_sample)
+        if self.target.toward is not None:
+            return at.of(self.sample.arm == self.target.toward) * 1.0
+        return 1.0 if self.target.tilt is None else self.target.tilt(self.probabilities(at))
+
+    def probabilities(self, at: Point) -> list[Any]:
+        """The scores e_a of each arm."""
+        if self.score is None:
+            raise TypeError("there is no propensity score")
+        return [1 / self.score.inverse(at, a) for a in range(self.sample.n_arms)]
+
+    def measure(self, at: Point) -> Any:
+        """What weights add up to: the tilt, or the density of a target frame relative to the sample."""
+        return self.density(at) if self.target.frame else self.tilt(at)
+
+    def density(self, at: Point) -> Any:
+        """Density of a target frame relative to the sample: the odds of being in the frame."""
+        return exp(at(self.member)) * at.of(self.sample.in_sample)
+
+    def weight(self, at: Point, a: int) -> Any:
+        """Importance weight of rows of arm a, h / e_a over the probability that the outcome is observed."""
+        w = self.importance(at, a)
+        return w if self.observed is None else w * self.inverse_observed(at)
+
+    def importance(self, at: Point, a: int) -> Any:
+        """Return h / e_a; an ATT weighs the rows of another arm by the odds e_t / e_a, and those of arm t by one."""
+        if self.score is None:
+            return at.of(self.sample.with_outcome)
+        if self.target.toward is not None:
+            return self.score.odds(at, self.target.toward, a)
+        if self.target.frame:
+            return self.density(at) * self.score.inverse(at, a)
+        return self.tilt(at) * self.score.inverse(at, a)
+
+    def inverse_observed(self, at: Point) -> Any:
+        """One over the probability that the outcome is observed, zero where it is not."""
+        return (1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome)
+
+    @cached_property
+    def constant(self) -> Array:
+        """Coefficients of the columns that give the constant one, shape (p,); zeros where there are none."""
+        columns = self.columns
+        steady = np.flatnonzero((columns[0] == columns).all(axis=0) & (columns[0] != 0))
+        if steady.size:  # exactly, so that a high level moves no other coefficient
+            return np.asarray(np.eye(columns.shape[1])[steady[0]] / columns[0, steady[0]])
+        found = np.linalg.lstsq(columns.T @ columns, columns.sum(axis=0), rcond=None)[0]
+        return np.zeros(columns.shape[1]) if np.abs(columns @ found - 1).max() > 1e-9 else np.asarray(found)
+
+    @cached_property
+    def member(self) -> Linear:
+        """Log odds of being one of the target frame."""
+        return Linear("member", self.sample.Z.columns)
+
+    @cached_property
+    def observed(self) -> Linear | None:
+        """Log odds of the outcome being observed; None where all are, or the estimator has no weights."""
+        basis = self.sample.R if self.spec.uses_propensity else None
+        return None if basis is None else Linear("observed", basis.columns)
+
+    @cached_property
+    def weight_blocks(self) -> list[Block]:
+        """The models that weights are made of: score, membership of a target frame, observation."""
+        sample, blocks = self.sample, list[Block]()
+        if self.score is None:
+            return blocks
+        if self.score.block is not None:
+            blocks.append(self.score.block)
+        if self.target.frame:
+            blocks.append(logit_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
+        if self.observed is not None:
+            blocks.append(logit_block(self.observed, sample.with_outcome, sample.in_sample))
+        return blocks
+
+    # --- outcome models ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def family(self) -> OutcomeFamily:
+        """Family of the outcome models; without offsets the best constant is the weighted mean under every one."""
+        return LINEAR if self.spec.constants and self.sample.offset is None else self.sample.family
+
+    @cached_property
+    def columns(self) -> Array:
+        """Columns of the outcome models: those of the design, or the constant, in each period."""
+        return self.sample.in_periods(self._columns)
+
+    @cached_property
+    def _columns(self) -> Array:
+        return np.ones((self.sample.n, 1)) if self.spec.constants else self.sample.X.columns
+
+    @cached_property
+    def own(self) -> tuple[Linear, ...]:
+        """Linear predictors of each arm, as outcomes are observed."""
+        return tuple(Linear(f"outcome {a}", self.columns, 0, self.sample.offset) for a in range(self.sample.n_arms))
+
+    @cached_property
+    def at_means(self) -> tuple[Linear, ...]:
+        """Linear predictors of each arm where the means are taken: of cross sections of the change."""
+        if self.sample.late is None and self.sample.mean_offset is self.sample.offset:
+            return self.own
+        columns = self.columns if self.sample.late is None else self.sample.at_means(self._columns)
+        offset = self.sample.mean_offset
+        return tuple(Linear(f"outcome {a}", columns, 0, offset) for a in range(self.sample.n_arms))
+
+    def outcome(self, a: int) -> Block:
+        """Outcome model of an arm: the sum over its rows of u (y - m_a) dm_a / V(m_a) is zero, u = w in IPWRA, else 1."""
+        eta, sample = self.own[a], self.sample
+
+        def residuals(at: Point) -> list[Any]:
+            u = self.weight(at, a) if self.spec.weighted else at.of(sample.with_outcome)
+            x = at(eta)
+            score, information, _ = self.family.score(at.of(sample.y), value_of(x))
+            return [u * apply(x, lambda _: score, lambda _: -information)]
+
+        return Block(
+            (eta,),
+            ((sample.slices[a], residuals),),
+            start=self._start(a),
+            linear=self.family.linear,
+            least_norm=self.spec.of_controls and a > 0,  # their mean alone is needed
+            unsettled=Failure.OUTCOME_NOT_CONVERGED,
+            separated=Failure.OUTCOME_SEPARATION if self.family.name == "binomial" else None,
+        )
+
+    def _start(self, a: int) -> Array | None:
+        """Coefficients that fit a constant mean, where zero would be far away."""
+        if self.family.linear or self.family.name == "binomial":
+            return None
+        sample, rows = self.sample, self.sample.slices[a]
+        u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
+        eta = self.family.start(sample.y[rows]) - offset
+        q = self.columns[rows]
+        return np.linalg.lstsq((q.T * u) @ q, (q.T * u) @ eta, rcond=1e-13)[0][None]
+
+    def predicted(self, at: Point, a: int) -> Any:
+        """Predicted outcomes in an arm, m_a, where the means are taken."""
+        if self.spec.given:
+            return at.of(self.sample.X.columns[:, a])
+        return apply(at(self.at_means[a]), self.family.mean, self.family.mean_deriv)
+
+    def fitted(self, at: Point, a: int) -> Any:
+        """Predicted outcomes of the rows of an arm as these were observed."""
+        if self.spec.given:
+            return at.of(self.sample.X.columns[:, a])
+        return apply(at(self.own[a]), self.family.mean, self.family.mean_deriv)
+
+    # --- means -------------------------------------------------------------------------------------------------------
+
+    def correction(self, a: int, g: Array) -> Block:
+        """Mean residual of an arm, delta: the sum of w (y - m_a) over its rows, less h delta over all, is zero.
+
+        Normalised weights: the sum of w (y - m_a - delta) over the rows of the arm is zero.
+        """
+        sample, normalized = self.sample, self.spec.normalized
+        delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
+
+        def weighted(at: Point) -> list[Any]:
+            left = at.of(sample.y) - self.fitted(at, a)
+            if normalized:
+                left = left - at(delta) * at.of(self._relative_exposure)
+            return [self.weight(at, a) * at.of(sample.with_outcome) * left]
+
+        def divided(at: Point) -> list[Any]:
+            return [-(at(delta) * self.measure(at))]
+
+        terms = ((sample.slices[a], weighted),) if normalized else ((sample.slices[a], weighted), (ALL, divided))
+        return Block((delta,), terms, linear=True, singular=Failure.OK)
+
+    def mean(self, a: int, g: Array) -> Block:
+        """Mean of an arm: the sum of h (m_a + delta - mu_a) is zero, delta for AIPW only."""
+        sample, mu = self.sample, Linear(f"mean {a}", g)
+        delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
+
+        def residuals(at: Point) -> list[Any]:
+            m = self.predicted(at, a)
+            if self.spec.corrected:
+                m = m + at(delta)
+            return [(m - at(mu)) * self.tilt(at)]
+
+        return Block((mu,), ((ALL, residuals),), linear=True, singular=Failure.OK)
+
+    @cached_property
+    def _relative_exposure(self) -> Array:
+        """Exposure of each row over the one that the means are at, shape (n,)."""
+        sample = self.sample
+        if sample.offset is None or sample.mean_offset is None:
+            return np.ones(sample.n)
+        return np.asarray(np.exp(sample.offset - sample.mean_offset))
+
+    # --- the estimators ----------------------------------------------------------------------------------------------
+
+    def arm_blocks(self, g: Array | None = None) -> list[Block]:
+        """Return the means of all arms, projected on columns g; on the constant they are the means themselves."""
+        g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
+        for a in range(self.sample.n_arms):
+            if self.spec.corrected:
+                blocks.append(self.correction(a, g))
+            blocks.append(self.mean(a, g))
+        return blocks
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """All equations of the estimator.
+
+        Unadjusted and OutcomeRegression: outcome models, means. Hajek: score, weighted constants, means. IPWRA: score,
+        weighted outcome models, means. AIPW: score, outcome models, corrections, means.
+        """
+        outcome = [] if self.spec.given else [self.outcome(a) for a in range(self.sample.n_arms)]
+        return (*self.weight_blocks, *outcome, *self.arm_blocks())
+
+
+def logit_block(eta: Linear, event: Array, among: Array) -> Block:
+    """Logit of an event among some rows."""
+
+    def residuals(at: Point) -> list[Any]:
+        return [at.of(among) * (at.of(event) - 1 / (1.0 + exp(-at(eta))))]
+
+    return fitted([eta], residuals)
+
+
+# --- tilts of the propensity scores ----------------------------------------------------------------------------------
+
+
+def overlap_tilt(e: list[Any]) -> Any:
+    """Overlap weights, 1 / sum_k 1 / e_k (Li, Morgan and Zaslavsky 2018)."""
+    return 1 / sum(1 / each for each in e)
+
+
+def matching_tilt(e: list[Any]) -> Any:
+    """Matching weights, min_k e_k (Li and Greene 2013)."""
+    least = e[0]
+    for each in e[1:]:
+        first = value_of(least) <= value_of(each)
+        least = least * first + each * ~first
+    return least
+
+
+def entropy_tilt(e: list[Any]) -> Any:
+    """Entropy weights, -sum_k e_k log e_k (Zhou, Matsouaka and Thomas 2020)."""
+    return -sum(each * apply(each, np.log, lambda v: 1 / v) for each in e)

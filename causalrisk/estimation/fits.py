@@ -1,0 +1,400 @@
+"""An estimator fitted to a sample: importance weights, estimates, their influence function, and refits to resamples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.errors import Failure, first_failure
+from causalrisk.estimation.engine import Beta, Point, influence, solve, value_of
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specification
+from causalrisk.numerics.linalg import Array
+
+RELATIVE_ROUNDING = 1e-13  # relative size of a mean that is rounding error
+WEIGHT_NAMES = ("score", "member", "observed")
+
+
+@dataclass(frozen=True)
+class WeightFit:
+    """Fitted importance weights of the rows of a sample.
+
+    Parameters
+    ----------
+    equations : Equations
+        The sample, score and target.
+    beta : dict
+        Coefficients of `Equations.weight_blocks`.
+    converged : bool
+        Whether their fits converged.
+    """
+
+    equations: Equations
+    beta: Beta
+    converged: bool = True
+
+    @property
+    def at(self) -> Point:
+        """All rows, at the coefficients."""
+        return Point(self.beta)
+
+    @cached_property
+    def gamma(self) -> Array:
+        """The coefficients of all models, shape (Q,)."""
+        return np.concatenate([np.empty(0), *(self.beta[name].ravel() for name in WEIGHT_NAMES if name in self.beta)])
+
+    @property
+    def arms(self) -> list[int]:
+        """The arm of each predictor of the score; none where it has no coefficients."""
+        model, sample = self.equations.model, self.equations.sample
+        if model is None or "score" not in self.beta:
+            return []
+        against = self.equations.target.toward if model.kind == "calibrated" else 0
+        return [a for a in range(sample.n_arms) if a != against]
+
+    def beta_of(self, gamma: Array) -> Beta:
+        """Return the coefficients of all models from those of R resamples, shape (Q, R)."""
+        found, cut = Beta(), 0
+        for name in WEIGHT_NAMES:
+            if name in self.beta:
+                m, p, _ = self.beta[name].shape
+                found[name] = gamma[cut : cut + m * p].reshape(m, p, -1)
+                cut += m * p
+        return found
+
+    @cached_property
+    def probabilities(self) -> Array:
+        """Probability of each arm, shape (K, n)."""
+        e = self.equations.probabilities(self.at)
+        return np.stack([np.broadcast_to(each[:, 0], self.equations.sample.n) for each in e])
+
+    @cached_property
+    def undivided(self) -> Array:
+        """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
+        equations, found = self.equations, np.empty(self.equations.sample.n)
+        for a, rows in enumerate(equations.sample.slices):
+            w = value_of(equations.weight(Point(self.beta, rows), a))
+            found[rows] = w[:, 0] if np.ndim(w) else w
+        return found
+
+    def _of_rows(self, values: float | Array) -> Array:
+        return np.array(np.broadcast_to(np.reshape(values, (-1,)), self.equations.sample.n))
+
+    def _mean(self, values: Array) -> float:
+        sample = self.equations.sample
+        return float(sample.s @ values) / sample.total
+
+    @property
+    def tilt_total(self) -> float:
+        """Sum of the tilt over the rows."""
+        return float(self._of_rows(value_of(self.equations.tilt(self.at))).sum())
+
+    @cached_property
+    def tilt(self) -> Array:
+        """Share of each row in the target, over its mean, shape (n,)."""
+        tilt = self._of_rows(value_of(self.equations.tilt(self.at)))
+        return tilt / self._mean(tilt)
+
+    @cached_property
+    def measure(self) -> Array:
+        """What weights add up to, over its mean, shape (n,)."""
+        measure = self._of_rows(value_of(self.equations.measure(self.at)))
+        return measure / self._mean(measure)
+
+    @cached_property
+    def w(self) -> Array:
+        """Importance weights over the mean of what they add up to, shape (n,)."""
+        return self.undivided / self._mean(self._of_rows(value_of(self.equations.measure(self.at))))
+
+    @property
+    def observation_probabilities(self) -> Array | None:
+        """Probability that the outcome is observed, where some are missing, shape (n,)."""
+        observed = self.equations.observed
+        return None if observed is None else 1 / (1 + np.exp(-self.at(observed)[:, 0]))
+
+    @property
+    def clipped(self) -> NDArray[np.bool_]:
+        """Rows whose propensity score was clipped, shape (n,)."""
+        score, sample = self.equations.score, self.equations.sample
+        found = np.zeros(sample.n, dtype=bool)
+        if score is not None and score.unclipped is not None:
+            for a, rows in enumerate(sample.slices):
+                at = Point(self.beta, rows)
+                found[rows] = (score.unclipped(at, a) != score.inverse(at, a))[:, 0]
+        return found
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the scores are estimated."""
+        model = self.equations.model
+        return model is not None and model.kind != "known"
+
+    def refit(self, s: Array) -> tuple[Equations, Beta, NDArray[np.int8]]:
+        """Fit under row weights (n, R): equations of these scores, coefficients, and failures."""
+        equations, codes = self.equations, np.zeros(s.shape[1], dtype=np.int8)
+        if equations.model is not None and equations.model.classifier is not None:
+            equations, codes = under_weights(equations, s)
+        beta, failures = solve(equations.weight_blocks, s, self.beta)
+        return equations, beta, first_failure(codes, *failures.values())
+
+
+def under_weights(equations: Equations, s: Array) -> tuple[Equations, NDArray[np.int8]]:
+    """Return the equations with the scores of a classifier under row weights (n, R)."""
+    model = equations.model
+    if model is None or model.classifier is None:
+        return equations, np.zeros(s.shape[1], dtype=np.int8)
+    e, codes = model.classifier.scores(s)
+    return dataclasses.replace(equations, model=dataclasses.replace(model, e=e)), codes
+
+
+def fit_weights(equations: Equations) -> WeightFit:
+    """Fit the models that importance weights are made of."""
+    s = equations.sample.s[:, None]
+    equations, _ = under_weights(equations, s)
+    beta, failures = solve(equations.weight_blocks, s)
+    return WeightFit(equations, beta, all(codes[0] == Failure.OK for codes in failures.values()))
+
+
+# --- estimates -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SeparateRows:
+    """What an estimate has of every row: predictions and influence function, made when asked for."""
+
+    equations: Equations
+    beta: Beta
+    scale: EffectScale
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: what is made of them is made again."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @cached_property
+    def predicted(self) -> Array:
+        """Predicted outcome of every row in every arm, shape (K, n)."""
+        sample, at = self.equations.sample, Point(self.beta)
+        found = [value_of(self.equations.predicted(at, a))[:, 0] for a in range(sample.n_arms)]
+        return np.stack(found) + self.equations.height
+
+    @cached_property
+    def of_blocks(self) -> dict[str, Array]:
+        """Influence function of each block, shape (n, m p)."""
+        sample = self.equations.sample
+        with np.errstate(all="ignore"):  # of fits that ran away, which are told
+            return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
+
+    def of_params(self, psi: Mapping[str, Array]) -> Array:
+        """Influence function of effects and means, shape (n, 2 K - 1), from those of the blocks."""
+        means = means_of(self.equations, self.beta)[:, 0] + self.equations.height
+        with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
+            jacobian = self.scale.jacobian(means)
+        arms = range(self.equations.sample.n_arms)
+        return np.concatenate([psi[f"mean {a}"] for a in arms], axis=1) @ jacobian.T
+
+    def given_weights(self, estimated: int = 0) -> Array:
+        """Influence function of effects and means where only so many of the models of the weights are estimated."""
+        sample = self.equations.sample
+        known = [block.name for block in self.equations.weight_blocks][estimated:]
+        blocks = [block for block in self.equations.blocks if block.name not in known]
+        return self.of_params(influence(blocks, sample.s[:, None], self.beta, sample.total))
+
+    @cached_property
+    def influence(self) -> Array:
+        """Influence function of (params, theta, gamma), shape (n, d)."""
+        sample, psi = self.equations.sample, self.of_blocks
+        if self.equations.spec.given:
+            theta = [np.zeros((sample.n, sample.n_arms**2))]
+        else:
+            theta = [psi[f"outcome {a}"] for a in range(sample.n_arms)]
+        gamma = [psi[name] for name in WEIGHT_NAMES if name in psi]
+        return np.concatenate([self.of_params(psi), *theta, *gamma], axis=1)
+
+
+def means_of(equations: Equations, beta: Beta) -> Array:
+    """Arm means, shape (K, R), less the height."""
+    return np.stack([beta[f"mean {a}"][0, 0] for a in range(equations.sample.n_arms)])
+
+
+def params_of(equations: Equations, means: Array, scale: EffectScale) -> Array:
+    """Effects and arm means, shape (2 K - 1, R), of arm means less the height, (K, R)."""
+    params = scale.params(means + equations.height)
+    if scale.additive:  # the height cancels
+        effects = len(means) - scale.per_arm
+        params[:effects] = scale.params(means)[:effects]
+    return params
+
+
+def theta_of(equations: Equations, beta: Beta) -> Array:
+    """Outcome coefficients of outcomes as they are, shape (K, p, R)."""
+    n_arms = equations.sample.n_arms
+    if equations.spec.given:
+        return np.eye(n_arms)[..., None]
+    theta = np.stack([beta[f"outcome {a}"][0] for a in range(n_arms)])
+    return theta + equations.height * equations.constant[:, None] if equations.height else theta
+
+
+def centred(equations: Equations) -> Equations:
+    """Return the equations with outcomes less their mean, where linear models with a constant do not see it."""
+    sample, spec = equations.sample, equations.spec
+    # changes between cross sections have no level, and predictions that are given are of outcomes as they are
+    if spec.given or not equations.family.linear or sample.late is not None:
+        return equations
+    if not equations.constant.any():
+        return equations
+    y = sample.y if sample.offset is None else sample.y - sample.offset
+    height = float(np.average(y, weights=sample.s * sample.with_outcome))
+    return dataclasses.replace(equations, sample=dataclasses.replace(sample, y=sample.y - height), height=height)
+
+
+def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale = DIFFERENCE) -> Estimate:
+    """Train the arms and average over the target, at fitted importance weights."""
+    equations = weights.equations
+    needed = spec.uses_propensity or equations.target.tilt is not None
+    equations = centred(dataclasses.replace(equations, spec=spec, model=equations.model if needed else None))
+    rest = [block for block in equations.blocks if block.name not in weights.beta]
+    beta, failures = solve(rest, equations.sample.s[:, None], known=weights.beta)
+    arms = range(equations.sample.n_arms)
+    failed = (Failure.OK,) * len(arms) if spec.given else tuple(int(failures[f"outcome {a}"][0]) for a in arms)
+    used = {block.name for block in equations.blocks}
+    return Estimate(
+        params=params_of(equations, means_of(equations, beta), scale)[:, 0],
+        theta=theta_of(equations, beta)[:, :, 0],
+        gamma=np.concatenate([np.empty(0), *(beta[name].ravel() for name in WEIGHT_NAMES if name in used)]),
+        model_means=_model_means(equations, beta),
+        rows=SeparateRows(equations, beta, scale),
+        failed=failed,
+    )
+
+
+def _model_means(equations: Equations, beta: Beta) -> Array:
+    """Means of the outcome models over the target, before any correction, shape (K,)."""
+    sample, at = equations.sample, Point(beta)
+    tilt = np.broadcast_to(np.reshape(value_of(equations.tilt(at)), (-1,)), sample.n) * sample.s
+    predicted = [value_of(equations.predicted(at, a))[:, 0] for a in range(sample.n_arms)]
+    return np.array([tilt @ m / tilt.sum() for m in predicted]) + equations.height
+
+
+# --- refits ----------------------------------------------------------------------------------------------------------
+
+
+Weighed = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit`
+
+
+@dataclass(frozen=True)
+class SeparateRefitter:
+    """Estimates again under resamples, from the coefficients of the sample."""
+
+    rows: SeparateRows
+    weights: WeightFit | None
+
+    @property
+    def weights_used(self) -> WeightFit:
+        """The importance weights; without a score those that only missing outcomes and the target make."""
+        return self.weights or WeightFit(self.rows.equations, {})
+
+    def refit(self, s: Array, weighed: Weighed | None = None) -> Refits:
+        """Return the estimates under row weights (n, R); `weighed` is what `WeightFit.refit` found for them."""
+        equations, beta, failures = self.solved(s, weighed)
+        means, scale = means_of(equations, beta), self.rows.scale
+        if scale != DIFFERENCE:
+            error = RELATIVE_ROUNDING * np.abs(means_of(equations, self.rows.beta) + equations.height)
+            means = scale.on_bounds(means + equations.height, error) - equations.height
+        used = {block.name for block in equations.blocks}
+        theta = theta_of(equations, beta)
+        return collect_refits(
+            params_of(equations, means, scale),
+            np.broadcast_to(theta, (*theta.shape[:2], s.shape[1])),
+            np.concatenate([np.empty((0, s.shape[1])), *(_flat(beta[name]) for name in WEIGHT_NAMES if name in used)]),
+            failures,
+        )
+
+    def solved(self, s: Array, weighed: Weighed | None = None) -> Weighed:
+        """Return equations and coefficients under row weights, and failures."""
+        sample = self.rows.equations.sample
+        totals = np.stack([s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices])
+        empty = np.where((totals > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
+        scored, beta, codes = weighed or self.weights_used.refit(s)
+        equations = self.rows.equations
+        if equations.model is not None and equations.model.classifier is not None:  # not in coefficients
+            equations = dataclasses.replace(equations, model=scored.model)
+        rest = [block for block in equations.blocks if block.name not in beta]
+        beta, failures = solve(rest, s, self.rows.beta, known=beta)
+        return equations, beta, first_failure(empty, codes, *failures.values())
+
+    def steps(self, s: Array, weighed: Weighed) -> Array:
+        """Return what each row adds to weighted means under row weights, shape (n, R)."""
+        equations, beta, _ = weighed
+        equations, sample = dataclasses.replace(equations, spec=self.rows.equations.spec), equations.sample
+        if self.rows.equations.model is None:
+            equations = dataclasses.replace(equations, model=None)
+        found = np.empty(s.shape)
+        for a, rows in enumerate(sample.slices):
+            found[rows] = s[rows] * value_of(equations.weight(Point(beta, rows), a)) * sample.in_sample[rows, None]
+        return found / (s * value_of(equations.measure(Point(beta)))).sum(axis=0)
+
+
+def _flat(beta: Array) -> Array:
+    return beta.reshape(-1, beta.shape[2])
+
+
+# --- means in groups -------------------------------------------------------------------------------------------------
+
+
+def weights_of(record: Any) -> WeightFit:
+    """Return the importance weights of a fit, of an estimator without any those of its target."""
+    return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.target), {})
+
+
+def projected_means(
+    weights: WeightFit, spec: Specification, found: Estimate, columns: Array
+) -> tuple[Array, Array]:
+    """Project the means of all arms on columns g: coefficients, shape (K, k), and influence function, (n, K, k)."""
+    equations, beta, psi = at_estimate(weights, spec, found.theta)
+    for a in range(equations.sample.n_arms):
+        if not spec.given:
+            psi[f"outcome {a}"] = found.influence[:, found.block("theta", a)]
+    first = found.block("gamma").start
+    for name in WEIGHT_NAMES:
+        if name in beta:
+            size = beta[name].size
+            psi[name] = found.influence[:, first : first + size]
+            first += size
+    sample, blocks = equations.sample, equations.arm_blocks(columns)
+    s = sample.s[:, None]
+    beta, _ = solve(blocks, s, known=beta)
+    moved = influence(blocks, s, beta, sample.total, psi)
+    arms = range(sample.n_arms)
+    means = np.stack([beta[f"mean {a}"][0, :, 0] for a in arms])
+    return means, np.stack([moved[f"mean {a}"] for a in arms], axis=1)
+
+
+def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[Equations, Beta, dict[str, Array]]:
+    """Return the equations and coefficients of outcome models of outcomes as they are, theta of shape (K, p)."""
+    needed = spec.uses_propensity or weights.equations.target.tilt is not None
+    equations = dataclasses.replace(weights.equations, spec=spec, model=weights.equations.model if needed else None)
+    beta = {name: each for name, each in weights.beta.items() if needed}
+    if not spec.given:
+        beta |= {f"outcome {a}": of_arm[None, :, None] for a, of_arm in enumerate(theta)}
+    return equations, beta, {}
+
+
+def means_under(
+    weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array
+) -> Array:
+    """Project the means on columns under row weights (n, 1) and the coefficients that a refit found, shape (K, k)."""
+    equations, beta, _ = at_estimate(weights, spec, theta)
+    if equations.model is not None and equations.model.classifier is not None:
+        equations, _ = under_weights(equations, s)
+    elif gamma.size:
+        beta |= weights.beta_of(gamma)
+    blocks = equations.arm_blocks(columns)
+    beta, _ = solve(blocks, s, known=beta)
+    return np.stack([beta[f"mean {a}"][0, :, 0] for a in range(equations.sample.n_arms)])

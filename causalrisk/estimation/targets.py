@@ -1,0 +1,210 @@
+"""Target populations: their names, and the tilt that makes the sample each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from causalrisk.errors import OptionError
+from causalrisk.estimation.engine import apply
+from causalrisk.estimation.equations import Target, entropy_tilt, matching_tilt, overlap_tilt
+from causalrisk.numerics.linalg import Array
+
+STEP = 1e-6  # relative step of the numerical derivative of a tilt given as a function
+
+
+@dataclass(frozen=True)
+class TargetPopulation:
+    """A target population: its name in `target=` and its tilt.
+
+    Parameters
+    ----------
+    name : str
+        As the option is spelled and the summary prints it.
+    estimand, full_name : str
+        Name of the effect, short and in words.
+    texts : str
+        Key of its texts in the report.
+    aliases : tuple of str
+        Other spellings, in lower case.
+    toward : int or None
+        The arm whose rows are the target.
+    tilt : type of TiltTarget, or None
+        Tilt as a function of the scores, where it is one.
+    balance_denominator : {"pooled", "toward", "weighted"}
+        Denominator of standardized mean differences, as in R's cobalt.
+    reference : str
+        Key of its reference in the report; empty for the usual ones.
+    two_arms_only : bool
+        Whether it is not defined for more arms.
+    """
+
+    name: str
+    estimand: str
+    full_name: str
+    texts: str
+    aliases: tuple[str, ...] = ()
+    toward: int | None = None
+    tilt: Callable[[list[Any]], Any] | None = None
+    balance_denominator: str = "weighted"
+    reference: str = ""
+    two_arms_only: bool = False
+
+    @property
+    def by_arm(self) -> bool:
+        """True if the target is the whole sample or one arm, whatever the propensity score."""
+        return self.name == "all" or self.toward is not None
+
+
+ALL = TargetPopulation(
+    name="all",
+    aliases=("ate",),
+    estimand="ATE",
+    full_name="average treatment effect (ATE)",
+    texts="all",
+    balance_denominator="pooled",
+)
+TREATED = TargetPopulation(
+    name="treated",
+    aliases=("att", "atet", "atte"),
+    estimand="ATT",
+    full_name="average treatment effect on the treated (ATT)",
+    texts="arm",
+    toward=1,
+    balance_denominator="toward",
+    two_arms_only=True,
+)
+CONTROL = TargetPopulation(
+    name="control",
+    aliases=("atc", "atu", "untreated", "controls"),
+    estimand="ATC",
+    full_name="average treatment effect on the untreated (ATC)",
+    texts="arm",
+    toward=0,
+    balance_denominator="toward",
+)
+OVERLAP = TargetPopulation(
+    name="overlap",
+    aliases=("ato",),
+    estimand="ATO",
+    full_name="average treatment effect in the overlap population (ATO)",
+    texts="overlap",
+    tilt=overlap_tilt,
+    reference="li_2018",
+)
+MATCHING = TargetPopulation(
+    name="matching",
+    aliases=("atm",),
+    estimand="ATM",
+    full_name="average treatment effect in the matching population (ATM)",
+    texts="matching",
+    tilt=matching_tilt,
+    reference="li_2013",
+)
+ENTROPY = TargetPopulation(
+    name="entropy",
+    aliases=("aten",),
+    estimand="ATEN",
+    full_name="average treatment effect in the entropy-weighted population (ATEN)",
+    texts="entropy",
+    tilt=entropy_tilt,
+    reference="zhou_2020",
+)
+FUNCTION = TargetPopulation(
+    name="function of the propensity",
+    estimand="WATE",
+    full_name="weighted average treatment effect (WATE)",
+    texts="function",
+    two_arms_only=True,
+)
+DATA_FRAME = TargetPopulation(
+    name="data frame",
+    estimand="transported ATE",
+    full_name="average treatment effect in another population (transported ATE)",
+    texts="data_frame",
+    balance_denominator="pooled",
+)
+POPULATIONS = {population.name: population for population in (ALL, TREATED, CONTROL, OVERLAP, MATCHING, ENTROPY)}
+SPELLINGS = {name: name for name in POPULATIONS}
+SPELLINGS |= {alias: population.name for population in POPULATIONS.values() for alias in population.aliases}
+
+
+def arm_population(arm: int, labels: Sequence[str]) -> TargetPopulation:
+    """Return the rows of one arm as a target population."""
+    if arm == 0:
+        return CONTROL
+    if len(labels) == 2:
+        return TREATED
+    label = labels[arm]
+    return replace(
+        TREATED,
+        name=label,
+        aliases=(),
+        estimand=f"ATT({label})",
+        full_name=f"average treatment effect on arm {label} (ATT)",
+        toward=arm,
+        two_arms_only=False,
+    )
+
+
+def population_of(target: Any) -> TargetPopulation:
+    """Return the population of a checked option `target`: itself, a name of `POPULATIONS`, a function or a frame."""
+    if isinstance(target, TargetPopulation):
+        return target
+    if isinstance(target, str):
+        return POPULATIONS[target]
+    return FUNCTION if callable(target) else DATA_FRAME
+
+
+def target_of(option: Any) -> Target:
+    """Return the target that a checked option `target` asks for."""
+    population = population_of(option)
+    if population is DATA_FRAME:
+        return Target(frame=True)
+    return Target(toward=population.toward, tilt=FunctionTilt(option) if population is FUNCTION else population.tilt)
+
+
+@dataclass(frozen=True)
+class FunctionTilt:
+    """A tilt h(e) of the score of the treated arm, given as a function."""
+
+    function: Callable[[Array], Any]
+
+    def __call__(self, e: list[Any]) -> Any:
+        return apply(e[1], self.values, self._slopes)
+
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+        return str(getattr(self.function, "__name__", "target"))
+
+    def values(self, e: Array) -> Array:
+        """Call the function, and check its values."""
+        try:
+            found = np.asarray(self.function(e), dtype=float)
+        except (AttributeError, LookupError, TypeError) as error:  # a function of the data, not of the score
+            raise bad_tilt(self.name, f"no numbers for an array of scores ({error})") from error
+        if found.shape != e.shape:
+            raise bad_tilt(self.name, f"shape {found.shape} for scores of shape {e.shape}")
+        known = np.isfinite(e)  # a resample that cannot be fitted has no scores
+        wrong = known & ~((found >= 0) & np.isfinite(found))
+        if wrong.any():
+            worst = found[wrong][0]
+            raise bad_tilt(self.name, f"{worst:.4g} at the score {e[wrong][0]:.4g} ({int(wrong.sum())} such rows)")
+        return found
+
+    def _slopes(self, e: Array) -> Array:
+        """Derivative by central differences."""
+        step = STEP * np.minimum(e, 1 - e)  # both points lie inside (0, 1)
+        rise = self.values(e + step) - self.values(e - step)
+        return np.divide(rise, 2 * step, out=np.zeros_like(e), where=step > 0)
+
+
+def bad_tilt(name: str, found: str) -> OptionError:
+    return OptionError(
+        f"the function {name} given as target= returned {found}; expected a finite number, zero or more, for each "
+        "propensity score.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example."
+    )

@@ -1,1 +1,0 @@
-"""The treatment model and the target population, and the importance weights they make."""
