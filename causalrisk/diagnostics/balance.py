@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import Design
+from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.covariates import Covariate, further_covariates, moderators, on_rows, renamed, with_products
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
@@ -187,7 +187,7 @@ def balance(
         _check_missing(record)
         labels, denominator, arms = ("all", OBSERVED), 0, range(record.design.n_arms)
     measures: dict[tuple[str, ...], Measured] = {}
-    if record.blocks is not None:
+    if isinstance(record.design, ScannedDesign):
         for name, given in (("also", also), ("by", by)):
             if given is not None:
                 raise rows_not_kept(f"{name}=")
@@ -210,7 +210,7 @@ def balance(
     levels = [k for k, asked in enumerate((by is not None, between == OBSERVED)) if asked]
     keyed = {tuple(key[k] for k in levels): table for key, table in tables.items()}
     table = pd.concat(keyed, names=[("group", "arm")[k] for k in levels]) if levels else keyed[()]
-    if record.blocks is not None:
+    if isinstance(record.design, ScannedDesign):
         table.attrs[SHORT] = max(found.short for found in measures.values())
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
 

@@ -158,7 +158,7 @@ def effect_parts(record: FitRecord) -> Array:
         return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)
     rows, weights = estimate.rows, weights_of(record)
     if not isinstance(rows, SeparateRows):
-        raise NotImplementedError
+        raise NotImplementedError("TEMP")
     whole, rest = estimate.influence[:, :count], rows.given_weights()[:, :count]
     means = estimate.params[estimate.block("means")] if record.joint is None else estimate.model_means
     sampling = weights.tilt[:, None] * (estimate.predicted.T - estimate.model_means) @ scale.jacobian(means)[:count].T

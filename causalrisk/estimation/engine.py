@@ -175,7 +175,7 @@ def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
         X, Y = one.X[rows], other.X[rows]
         return np.stack([X.T @ (v[:, [r]] * Y) for r in range(v.shape[1])])
     if one.X is not other.X:
-        raise NotImplementedError
+        raise NotImplementedError("TEMP")
     return unpack_symmetric(one.pairs[rows].T @ v, one.X.shape[1])
 
 

@@ -178,7 +178,7 @@ def fit_joint(
     design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
 ) -> FitRecord:
     """Fit the Joint Robust Estimator."""
-    raise NotImplementedError
+    raise NotImplementedError("TEMP")
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:

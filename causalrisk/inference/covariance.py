@@ -78,7 +78,7 @@ def refitter_of(record: FitRecord) -> Refitter:
         return QuantileRefitter(rows, record.weight_fit)
     if isinstance(rows, SeparateRows):
         return SeparateRefitter(rows, record.weight_fit)
-    raise NotImplementedError
+    raise NotImplementedError("TEMP")
 
 
 def drawn_or_weighed(

@@ -333,7 +333,7 @@ def _resample_influence(record: FitRecord, sample: Sample) -> Array:
     weights = fit_weights(dataclasses.replace(weights.equations, sample=sample))
     if record.joint is None:
         return estimate_means(weights, record.spec, record.options.effect_scale).influence
-    raise NotImplementedError
+    raise NotImplementedError("TEMP")
 
 
 def conf_int(

@@ -33,7 +33,7 @@ from causalrisk.errors import (
     warn_user,
 )
 from causalrisk.errors.aliases import attribute, read
-from causalrisk.estimators.estimates import BlockInfluence, sandwich, small_sample_factor
+from causalrisk.estimators.estimates import sandwich, small_sample_factor
 from causalrisk.estimators.options import InferenceOptions, model_options, options_of
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
@@ -118,11 +118,7 @@ class EventStudy:
         if self.strata is None:
             return errors.T @ errors
         stratum, factors = self.strata
-        rows = BlockInfluence(errors, np.ones(len(errors)), None, stratum)
-        return sandwich(
-            lambda function: [function(rows)], n=len(errors), total=1.0, frequency=False, n_clusters=None,
-            n_coefficients=0, strata=factors,
-        )  # fmt: skip
+        return sandwich(errors, np.ones(len(errors)), n=len(errors), total=1.0, stratum=stratum, strata=factors)
 
     def effects(self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step") -> Any:
         """Effects by exposure, group or time, or of each group in each period.

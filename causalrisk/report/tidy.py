@@ -318,4 +318,4 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
             predicted=None if record.joint is not None else record.estimate.predicted,
         )
         return
-    raise NotImplementedError
+    raise NotImplementedError("TEMP")
