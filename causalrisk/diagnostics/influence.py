@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -11,18 +10,18 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import Failure, OptionError, UnavailableError, one_of, whole_number
-from causalrisk.estimators.estimates import Estimate, Refitter
-from causalrisk.estimators.joint.train import estimate_jointly
+from causalrisk.design.design import rows_not_kept
+from causalrisk.estimators.estimates import Estimate
+from causalrisk.estimators.jre import JointEstimateRows
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.record import FitRecord, influence_covariance, of_means, sum_within_units
-from causalrisk.estimators.resampling import replicate_counts, unit_count
+from causalrisk.estimators.resampling import unit_count
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import DIFFERENCE
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.covariance import leave_one_out, refitter_of
 from causalrisk.numerics.linalg import Array
-from causalrisk.propensity.replicates import BatchedReplicates, Replicates
-from causalrisk.propensity.weights import RowWeights, WeightFit
+from causalrisk.propensity.weights import RowWeights
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
 
@@ -37,11 +36,9 @@ def influence(
     ----------
     top : int, optional
         Only so many rows, those that move it most first; by default all in their order.
-    method : {"exact", "shifted", "influence"}, optional
-        "exact" redoes every step without the row, at the anchor of the fit; for JRE its replicates too, with the
-        weights of the other rows as they were, and "shifted" moves them as the propensity score moves, as the
-        bootstrap does. "influence" is the influence function, for large samples, which understates the rows with the
-        most. By default exact up to 5000 rows; for JRE exact up to 1000, about half a minute, and shifted up to 5000.
+    method : {"exact", "influence"}, optional
+        "exact" redoes every step without the row, for JRE at its amount of shrinkage. "influence" is the influence
+        function, for large samples, which understates the rows with the most. By default exact up to 5000 rows.
     arm : level or label, optional
         The arm whose effect it is, by default the first that is not the reference.
     clusters : bool, default False
@@ -80,16 +77,10 @@ def influence(
 
 def influence_method(record: FitRecord, method: str | None, clusters: bool) -> str:
     """Check the method of `influence`; by default choose it by the number of rows or clusters."""
-    replicated = record.joint is not None
-    one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
+    one_of("method", method, (None, "exact", "influence"))
     if clusters and record.design.cluster is None:
         raise OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
-    n = _left_out(record, clusters)
-    if method is not None:
-        return method
-    if n <= (QUICK_ROWS if replicated else EXACT_ROWS):
-        return "exact"
-    return "shifted" if replicated and n <= EXACT_ROWS else "influence"
+    return method or ("exact" if _left_out(record, clusters) <= EXACT_ROWS else "influence")
 
 
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
@@ -121,35 +112,9 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
             share, weight = (sum_within_units(record, part)[: record.design.n_clusters] for part in (share, weight))
             return -share / (sample.total - weight)
         return -sample.restore(share / (sample.total - weight))
-    refit = remaining_refitter(record) if method == "exact" else None
     design = record.design if clusters else dataclasses.replace(record.design, cluster=None)
-    left_out = leave_one_out(dataclasses.replace(record, design=design), InferenceOptions(), refit, whole=True)
+    left_out = leave_one_out(dataclasses.replace(record, design=design), InferenceOptions(), whole=True)
     return left_out.values[: unit_count(design), :count] - record.estimate.params[:count]
-
-
-def remaining_refitter(record: FitRecord) -> Refitter:
-    """Return the refitter of a fit without some of its rows; multiplicities of the others in each replicate stay.
-
-    Replicates that are not of rows move with the score, as in resamples.
-    """
-    joint = record.joint
-    if joint is None or not joint.problem.weight_fit.model.n_coefficients or joint.replicates.cubature:
-        return refitter_of(record)
-    replicates, drawn = joint.replicates, joint.drawn
-    if drawn is None:
-        drawn = replicate_counts(record.resampler(), len(replicates.failures), joint.options.replicate_spread)
-    usable = drawn[:, replicates.failures == Failure.OK]
-    weight_fit = joint.problem.weight_fit
-    remaining = functools.partial(_remaining_gamma, weight_fit, replicates, usable)
-    return refitter_of(record, replicates=BatchedReplicates.of(weight_fit, replicates.count, remaining))
-
-
-def _remaining_gamma(weight_fit: WeightFit, replicates: Replicates, drawn: Array, counts: Array, gamma: Array) -> Array:
-    """Replicates of the full sample, with given multiplicities, fitted again without rows that count zero."""
-    kept = counts > 0
-    # A row moves a replicate about as often as it is in it.
-    moved = drawn[~kept].mean(axis=0) * (gamma - weight_fit.gamma)[:, None]
-    return weight_fit.refit(drawn * kept[:, None], replicates.gamma + moved).usable
 
 
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:
@@ -203,9 +168,10 @@ def _estimate_at(record: FitRecord, weights: RowWeights, estimated: int) -> Esti
     """Estimate with as many of the first predictors of the weights estimated, and the others taken as known."""
     if record.joint is None:
         return estimate_separately(record.sample, record.spec, _known(weights, estimated), record.options.effect_scale)
-    problem = record.joint.problem
-    problem = dataclasses.replace(problem, weight_fit=_known(problem.weight_fit, estimated))
-    return estimate_jointly(problem, record.joint.criterion).estimate
+    rows = record.joint.estimate.estimate.rows
+    if not isinstance(rows, JointEstimateRows):
+        raise rows_not_kept()
+    return dataclasses.replace(record.joint.estimate.estimate, rows=dataclasses.replace(rows, estimated=estimated))
 
 
 def _known(weights: AnyWeights, estimated: int) -> AnyWeights:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.design.scan.encode import PassCounter
+from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.errors import (
     ConvergenceWarning,
     DesignWarning,
@@ -25,22 +25,22 @@ from causalrisk.errors import (
     OverlapWarning,
     SeparationError,
     Told,
+    UnavailableError,
+    failure_text,
     listed,
 )
 from causalrisk.estimators.abilities import check_able, use_of_learner, with_change
 from causalrisk.estimators.estimates import BlockInfluence, Estimate, Refits, ScannedEstimate
-from causalrisk.estimators.joint.anchor import LADDER, train_best
-from causalrisk.estimators.joint.objective import Criterion
-from causalrisk.estimators.joint.problem import (
-    check_held_out,
-    check_joint_scan,
-    joint_problem,
-    scanned_joint_problem,
-    without_rows,
+from causalrisk.estimators.jre import (
+    JointEstimateRows,
+    JointFit,
+    JointProblem,
+    Trainer,
+    influence_of_block,
+    refit_jointly,
 )
-from causalrisk.estimators.joint.train import Trainer, usual_method
 from causalrisk.estimators.learned import Learned, learn
-from causalrisk.estimators.options import REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.outcome import check_outcome_fits, gaussian_instead
 from causalrisk.estimators.overlap import overlap_of
 from causalrisk.estimators.prepare import (
@@ -55,8 +55,15 @@ from causalrisk.estimators.prepare import (
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem, scanned
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
 from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses, with_robust
-from causalrisk.estimators.refit import refit_passes
-from causalrisk.estimators.resampling import FullFit, Resamples, ScannedPasses, fit_replicates, unit_count
+from causalrisk.estimators.refit import refit_passes, refit_propensity
+from causalrisk.estimators.resampling import (
+    FullFit,
+    Resamples,
+    ScannedPasses,
+    checked_replicates,
+    fit_replicates,
+    unit_count,
+)
 from causalrisk.estimators.separate import (
     SolvedMeans,
     Trained,
@@ -69,6 +76,9 @@ from causalrisk.estimators.separate import (
 from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimators.stack import stacked
 from causalrisk.estimators.weights import FittedScan, WeightsInMemory, WeightsOfScan, not_converged, weigh
+from causalrisk.joint.shrinkage import FOLDS
+from causalrisk.learners.folds import CutRows, Folds, folds_of
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, seed_sequence
 from causalrisk.propensity.replicates import Replicates
@@ -284,7 +294,11 @@ def fit_joint(
 ) -> FitRecord:
     """Fit the Joint Robust Estimator."""
     use, asked = use_of_learner(JRE, options), _asked(design, JRE, options, inference)
-    check_joint_scan(design, joint_options)
+    if isinstance(design, ScannedDesign) and joint_options.replicates is not None:
+        raise UnavailableError(
+            "replicates= goes by rows, and those of a scan are not kept in memory.\n"
+            "Leave replicates= out, or, if the rows fit into memory, use `data=data.collect()`."
+        )
     data = prepare(design, JRE, asked)
     if use is None:
         return _checked(joint_record(data, asked, joint_options), asked.notes)
@@ -316,50 +330,102 @@ def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREO
 
 def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitRecord:
     """Fit IPWRA and train the arms jointly from there."""
-    method, notes = joint_method(joint_options, asked.options), asked.notes
+    notes = asked.notes
     # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
     data = dataclasses.replace(data, problem=dataclasses.replace(data.problem, spec=IPWRA))
-    problem = data.problem
-    if isinstance(problem, ScannedProblem):
-        check_held_out(problem, joint_options)
     start, trained = separate_record(data, asked)
     robust, passes = with_robust(start), None
     replicates = data.replicates or replicates_of_many(robust, joint_options)
-    if isinstance(problem, ScannedProblem):
-        of_scan = scanned_joint_problem(robust, problem, trained, joint_options, notes, replicates)
-        joint = train_by(Trainer(of_scan, joint_options.method), joint_options, notes)
-        estimate, kept, passes = without_rows(of_scan, joint.estimate)
-        passes = dataclasses.replace(passes, start=start.passes)
-        joint = dataclasses.replace(joint, problem=kept, estimate=estimate)
+    if isinstance(data.problem, ScannedProblem):
+        joint = train_scan(robust, data.problem, trained, joint_options, notes, replicates)
+        estimate = joint.estimate.estimate
+        passes = LaterJointPasses(estimate.rows, data.problem, trained, None, start.passes)
+        kept = dataclasses.replace(joint.estimate, estimate=ScannedEstimate.of(estimate))
+        joint = dataclasses.replace(joint, problem=joint.problem.without_rows(), estimate=kept)
     else:
         joint = train_from(robust, joint_options, notes, replicates)
-    if not joint.estimate.result.success:
-        message = str(joint.estimate.result.message)
-        notes.warn(not_converged(f"the joint objective ({method})", message), ConvergenceWarning)
+    result = joint.estimate.result
+    if not result.success:
+        what = f"the joint objective ({joint_options.method or DEFAULT_METHOD})"
+        notes.warn(not_converged(what, str(result.message)), ConvergenceWarning)
+    if joint.score_joined and joint_options.join_score is None:
+        notes.append(
+            "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
+            "formula lacks it. Use `fit(join_score=False)` to leave it out."
+        )
     return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint, passes=passes)
 
 
 def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
-    """Draw the propensity replicates and train the arms jointly: replicates, start, criteria, the best of them.
-
-    Parameters
-    ----------
-    replicates : Replicates, optional
-        The replicates, where they are drawn already.
-    """
+    """Draw the propensity replicates, unless they are drawn already, and train the arms jointly, in memory."""
     sample, resampler = start.sample, start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
     if replicates is None:
         spread = options.replicate_spread
         replicates = fit_replicates(start.used_weight_fit, resampler, given, options.n_drawn, spread, notes)
-    clusters, stratum = sample.clusters(start.design.cluster), sample.strata(start.design.survey)
-    if clusters is not None or stratum is not None:
-        sample = dataclasses.replace(sample, cluster=clusters, stratum=stratum)
-    problem = joint_problem(start, sample, replicates, 0 if clusters is None else int(clusters.max()) + 1)
-    record = train_by(Trainer(problem, options.method), options, notes)
-    return dataclasses.replace(record, drawn=given)
+    return dataclasses.replace(train_by(joint_problem(start), replicates, options, notes), drawn=given)
+
+
+def joint_problem(start: FitRecord) -> JointProblem:
+    """Return what is trained from an IPWRA fit in memory."""
+    sample, design, weights = start.sample, start.design, start.used_weight_fit
+    clusters = sample.clusters(design.cluster)
+    sample = dataclasses.replace(sample, cluster=clusters)
+    count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
+    folds = folds_of(design.arm, design.cluster, count)
+    folds = sample.arrange(np.concatenate([folds, np.arange(sample.n_frame) % count]))
+    return JointProblem(
+        problem=KeptProblem(spec=IPWRA, target=start.target, sample=sample, model=weights.model),
+        weights=WeightsInMemory(weights),
+        start=start.estimate,
+        covariance=start.robust,
+        scale=start.options.effect_scale,
+        n_units=float(design.nobs),
+        frequency=start.frequency,
+        clusters=0 if clusters is None else int(clusters.max()) + 1,
+        folds=folds,
+    )
+
+
+def train_scan(
+    start: FitRecord,
+    problem: ScannedProblem,
+    trained: Trained,
+    options: JREOptions,
+    notes: Notes,
+    replicates: Replicates | None,
+) -> JointRecord:
+    """Train the arms jointly over a scan; the weights of propensity replicates go by the number of each row."""
+    estimate, weights, design = start.estimate, trained.weighed.weights, problem.design
+    if not isinstance(weights, WeightsOfScan):
+        raise TypeError("the joint estimator has importance weights")
+    if replicates is None:
+        full = FullFit(estimate.params, trained.theta, trained.level, problem.options.effect_scale)
+        resamples = Resamples(
+            problem.resampler(start.bootstrap, start.seed), options.n_drawn, spread=options.replicate_spread
+        )
+        fits = refit_propensity(problem, full, estimate.gamma, resamples)
+        replicates = checked_replicates(Replicates(fits.usable, fits.failures), notes)
+    count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
+    cut = None if design.n_clusters else add_up(design.over(_cut_rows, problem.workers, problem.passes))
+    of_scan = JointProblem(
+        problem=problem,
+        weights=weights,
+        start=estimate,
+        covariance=start.robust,
+        scale=start.options.effect_scale,
+        n_units=float(start.design.nobs),
+        frequency=start.frequency,
+        clusters=problem.n_clusters,
+        folds=Folds(count, n_clusters=design.n_clusters, cut=cut),
+    )
+    return train_by(of_scan, replicates, options, notes)
+
+
+def _cut_rows(block: CodedBlock) -> CutRows:
+    return CutRows.of(block.position, block.arm)
 
 
 def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | None:
@@ -377,43 +443,77 @@ def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | No
     return Replicates.of_normal(gamma, covariance)
 
 
-def train_by(trainer: Trainer, options: JREOptions, notes: Notes) -> JointRecord:
-    """Train the arms under each criterion, keep the best, warn of those that did not converge."""
-    estimate, criterion, path = train_best(trainer, criteria_of(options, trainer.problem.n_units))
-    if path is not None and not path.converged.all() and path.converged.any():
-        anchors = listed(path.anchors[~path.converged].tolist())
-        remedy = "Simplify the outcome formula" if options.method is None else "Leave method= out"
-        notes.warn(
-            f"the joint objective did not converge at anchor {anchors}, so that it was not chosen.\n"
-            f"{remedy}, or keep the anchor that was chosen; res.anchor_path() shows each.",
-            ConvergenceWarning,
-        )
-    return JointRecord(
-        problem=trainer.problem,
-        estimate=estimate,
-        options=dataclasses.replace(options, replicates=None),
-        criterion=criterion,
-        path=path,
+def train_by(problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes) -> JointRecord:
+    """Train the arms jointly; choose the amount of shrinkage unless it is given."""
+    risk = options.objective == "risk"
+    penalty = None if risk else float(problem.n_units**2 if options.penalty is None else options.penalty)
+    trainer = Trainer.of(
+        problem,
+        replicates,
+        options.method or DEFAULT_METHOD,
+        penalty=penalty,
+        share=options.share,
+        spread=options.replicate_spread,
+        join=options.join_score,
     )
+    path, alpha = None, options.anchor if risk else 1.0
+    if alpha is None:
+        path, failures = trainer.choose()
+        alpha = path.anchor
+        failed = int((failures != Failure.OK).sum())
+        if failed:
+            notes.warn(
+                f"{failed} of {len(failures)} folds of the cross-validation could not be fitted: "
+                f"{failure_text(failures)}.\nSimplify the formulas, or give `shrinkage=`.",
+                ConvergenceWarning,
+            )
+        if not path.converged.all():
+            anchors = listed(path.anchors[~path.converged].tolist())
+            notes.warn(
+                f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen.\n"
+                "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
+                ConvergenceWarning,
+            )
+    estimate = trainer.estimate(trainer.train(alpha), alpha)
+    return JointRecord(problem, replicates, estimate, dataclasses.replace(options, replicates=None), path)
 
 
-def criteria_of(options: JREOptions, n_units: float) -> tuple[Criterion, ...]:
-    """Return the weights of the terms of the objective, one for each anchor to choose from."""
-    if options.objective == "erm":
-        return (Criterion.erm(float(n_units**2 if options.penalty is None else options.penalty)),)
-    anchors = LADDER if options.anchor is None else (options.anchor,)
-    share = None if options.share is None else float(options.share)
-    return tuple(Criterion.risk(anchor, n_units, share) for anchor in anchors)
+@dataclass(frozen=True)
+class LaterJointPasses(LaterPasses):
+    """Further passes over the rows of a joint fit to a scan.
 
+    Parameters
+    ----------
+    rows : JointEstimateRows
+        The influence function.
+    problem : ScannedProblem
+        The rows.
+    trained : Trained
+        They under the models of the start.
+    covariance : ndarray, shape (d, d), optional
+        Robust covariance of all estimates, where it is known.
+    start : LaterPasses, optional
+        Those of the IPWRA fit that it starts from.
+    """
 
-def joint_method(joint: JREOptions, options: ModelOptions) -> str:
-    """Return the optimiser; by default least squares where the objective is a sum of squares, else trust-exact."""
-    if joint.method == "least_squares" and not options.outcome_family.linear:
-        raise OptionError(
-            f'method="least_squares" is for linear outcome models, not for {options.outcome_family.label}.\n'
-            'Use `method="trust-exact"`, or leave method= out.'
-        )
-    return joint.method or usual_method(options.outcome_family)
+    rows: JointEstimateRows
+    problem: ScannedProblem
+    trained: Trained
+    covariance: Array | None = None
+    start: LaterPasses | None = None
+
+    def influence(self, function: Callable[[BlockInfluence], T]) -> Iterator[T]:
+        """As in `LaterPasses`."""
+        _ = self.rows.prepared
+        return self.rows.problem.over(functools.partial(influence_of_block, function, self.rows))
+
+    def refits(self, kind: str, seed: np.random.SeedSequence, n_boot: int) -> Refits:
+        """As in `LaterPasses`."""
+        problem, trained, start = self.problem, self.trained, self.rows.problem.start
+        full = FullFit(start.params, trained.theta, trained.level, problem.options.effect_scale)
+        passes = ScannedPasses(problem, full, Resamples(problem.resampler(kind, seed), n_boot))
+        without = dataclasses.replace(passes, full=full.without_level())
+        return refit_jointly(self.rows.problem, self.rows.fit, without, passes, None)
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:

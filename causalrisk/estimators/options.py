@@ -30,7 +30,10 @@ Interval = Literal["normal", "delta", "percentile", "basic", "bc", "bca", "stude
 Adjustment = Literal["single-step", "holm", "bonferroni", "hochberg", "simes-hochberg", "fdr_bh"]
 Alternative = Literal["two-sided", "larger", "smaller"]
 Objective = Literal["risk", "erm"]
-Method = Literal["least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP"]
+Method = Literal[
+    "trust-exact", "trust-krylov", "trust-ncg", "trust-constr", "dogleg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP", "CG",
+    "TNC", "Nelder-Mead", "Powell", "COBYLA",
+]  # fmt: skip
 PropensityLink = Literal["logit", "probit", "cloglog"]
 OutcomeLink = Literal["identity", "log", "logit", "probit", "cloglog"]
 PropensityLoss = Literal["ml", "calibrated"]
@@ -71,6 +74,7 @@ OBJECTIVES = get_args(Objective)
 DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = get_args(Method)
+DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
 MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
@@ -523,6 +527,7 @@ class JREOptions:
     spread: float | None = None
     replicates: Any = None
     method: str | None = None
+    join_score: bool | None = None
 
     def __post_init__(self) -> None:
         one_of("objective", self.objective, OBJECTIVES)
@@ -530,7 +535,7 @@ class JREOptions:
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1)
         if self.objective == "erm":
-            for name in ("anchor", "share"):
+            for name in ("anchor", "share", "join_score"):
                 if getattr(self, name) is not None:
                     raise OptionError(
                         f'{name}= has no effect with objective="erm".\nLeave {name}= out, or use `objective="risk"`.'

@@ -21,9 +21,7 @@ from causalrisk.design import Design, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
 from causalrisk.estimators.estimates import BlockInfluence, Estimate, FittedRows, Refits, sandwich
-from causalrisk.estimators.joint.anchor import AnchorPath
-from causalrisk.estimators.joint.objective import JointCriterion
-from causalrisk.estimators.joint.train import JointEstimate, JointProblem
+from causalrisk.estimators.jre import JointEstimate, JointProblem
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.overlap import ArmWeights
@@ -31,6 +29,7 @@ from causalrisk.estimators.resampling import SampleResampler, sample_resampler, 
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification, effect_names, parameter_names
 from causalrisk.estimators.weights import FittedScan
+from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.replicates import Replicates
@@ -60,24 +59,24 @@ class JointRecord:
     Parameters
     ----------
     problem : JointProblem
-        What was trained.
+        What was trained; of a scan without its rows.
+    replicates : Replicates
+        The propensity replicates.
     estimate : JointEstimate
         The estimate with its diagnostics.
     options : JREOptions
         The options, without the caller's weights.
-    criterion : JointCriterion
-        Weights of the terms of the objective.
-    path : AnchorPath or None
-        How the anchor was chosen, where it was.
+    path : Path or None
+        How the amount of shrinkage was chosen, where it was.
     drawn : ndarray, shape (n, B), optional
         Weights of the replicates where the caller gave them, rows in the order of the sample; else the seed tells.
     """
 
     problem: JointProblem
+    replicates: Replicates
     estimate: JointEstimate
     options: JREOptions
-    criterion: JointCriterion
-    path: AnchorPath | None
+    path: Path | None
     drawn: Array | None = None
 
     @property
@@ -86,32 +85,36 @@ class JointRecord:
         return self.problem.start
 
     @property
-    def replicates(self) -> Replicates:
-        """The propensity replicates."""
-        return self.problem.replicates
+    def share(self) -> float:
+        """The share c of the start's effect heterogeneity that is left out of the variance."""
+        return self.estimate.fit.terms.share
 
     @property
     def own_penalty(self) -> float | None:
         """The penalty lambda of the objective "erm"; None for "risk", which has none to choose."""
-        return None if self.criterion.full_risk else self.criterion.penalty
+        terms = self.estimate.fit.terms
+        return None if terms.risk else terms.n_units
 
     @property
     def choice_variance(self) -> float:
-        """Factor of the variance of the estimates that allows for the choice of the anchor; one where it was given."""
+        """Factor of the variance of the estimates that allows for the choice of shrinkage; one where it was given."""
         return 1.0 if self.path is None else self.path.choice_variance
 
     @property
     def anchor(self) -> float | None:
-        """The anchor, given or chosen: weight of the fit against the expected risk; None for "erm", which has none."""
-        return self.options.anchor if self.path is None else self.path.anchor
+        """The amount of shrinkage, given or chosen; None for "erm", which has none."""
+        return self.estimate.fit.alpha if self.estimate.full_risk else None
+
+    @property
+    def score_joined(self) -> bool:
+        """Whether the score's linear predictor is among the outcome columns."""
+        return self.estimate.fit.joined is not None
 
     @property
     def anchor_at_end(self) -> bool:
-        """Whether the anchor was chosen at an end of the ladder, beyond which none was tried."""
+        """Whether the amount was chosen at an end of the ladder, beyond which none was tried."""
         path = self.path
-        if path is None or path.raised_from is not None:
-            return False
-        return path.anchor in (path.anchors.max(), path.anchors.min())
+        return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
 
 class LaterPasses(Protocol):

@@ -33,14 +33,13 @@ from causalrisk.errors import (
 )
 from causalrisk.estimators.estimates import BlockInfluence, KnownRows, Refits, Refitter, influence_of_clusters
 from causalrisk.estimators.fit import fit_joint, fit_separate
-from causalrisk.estimators.joint.refit import JointRefitter
+from causalrisk.estimators.jre import JointRefitter
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.estimators.quantiles import QuantileRefitter, QuantileRows
 from causalrisk.estimators.record import (
     SE_ROUNDING,
     BootstrapDistribution,
     FitRecord,
-    JointRecord,
     counts_equal_rows,
     equal_units,
     in_frame,
@@ -55,12 +54,6 @@ from causalrisk.estimators.stack import StackRefitter
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
-from causalrisk.propensity.replicates import (
-    BatchedReplicates,
-    ResampleReplicates,
-    ShiftedLogitReplicates,
-    shifted_gamma,
-)
 from causalrisk.runtime.system import free_memory
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
@@ -76,8 +69,8 @@ def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
     return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
 
 
-def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None) -> Refitter:
-    """Return the batched refit of a fitted record; of a joint fit with its own replicates by default."""
+def refitter_of(record: FitRecord) -> Refitter:
+    """Return the batched refit of a fitted record."""
     sample, joint, stack = record.sample, record.joint, record.stack
     if stack is not None:
         refitters = [refitter_of(of) for of in stack.records]
@@ -95,21 +88,7 @@ def refitter_of(record: FitRecord, replicates: ResampleReplicates | None = None)
     )
     if joint is None:
         return separate
-    return JointRefitter(
-        start=separate,
-        theta=joint.start.theta if sample.family.linear else record.estimate.theta,
-        criterion=joint.criterion,
-        replicates=resample_replicates(joint) if replicates is None else replicates,
-    )
-
-
-def resample_replicates(joint: JointRecord) -> ResampleReplicates:
-    """Return the replicates of the full sample, moved along with the propensity fit of each resample."""
-    weight_fit, replicates = joint.problem.weight_fit, joint.replicates
-    if weight_fit.model.separable:
-        return ShiftedLogitReplicates.of(weight_fit, replicates, joint.criterion.penalty)
-    shifted = functools.partial(shifted_gamma, replicates.shifts(weight_fit.gamma))
-    return BatchedReplicates.of(weight_fit, replicates.count, shifted)
+    return JointRefitter(separate, joint.problem, joint.estimate.fit)
 
 
 def drawn_or_weighed(
@@ -507,9 +486,9 @@ def start_record(record: FitRecord) -> FitRecord:
         stack=None,
         notes=record.design.notes,
         passes=None,
-        robust=joint.problem.start_covariance,
+        robust=joint.problem.covariance,
     )
-    return robust_record(start, joint.problem.start_covariance)
+    return robust_record(start, joint.problem.covariance)
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:

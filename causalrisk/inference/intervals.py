@@ -18,7 +18,6 @@ import pandas as pd
 from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.errors import Failure, OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
-from causalrisk.estimators.joint.train import estimate_jointly
 from causalrisk.estimators.options import INTERVALS, Interval
 from causalrisk.estimators.record import (
     SE_ROUNDING,
@@ -31,12 +30,11 @@ from causalrisk.estimators.record import (
 )
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.separate import estimate_separately
-from causalrisk.estimators.specification import DIFFERENCE, IPWRA, EffectScale
+from causalrisk.estimators.specification import DIFFERENCE, EffectScale
 from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.covariance import jackknife_contributions, resample_errors
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
-from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.weights import fit_weights
 
 
@@ -258,8 +256,8 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
     """Robust standard errors of the first `count` estimates in each resample; NaN where it failed."""
     if record.boot is not None and record.boot.errors is not None:
         return record.boot.errors[:, :count]
-    if record.options.quantiles or record.given_resamples:
-        what = "of quantiles" if record.options.quantiles else "that were given"
+    if record.options.quantiles or record.given_resamples or record.joint is not None:
+        what = "of quantiles" if record.options.quantiles else "that were given" if record.given_resamples else "of JRE"
         raise UnavailableError(f'resamples {what} have no studentized intervals.\nUse `conf_int(method="percentile")`.')
     resampling = record.resampler()
     failures = record.used_boot.failures
@@ -333,17 +331,11 @@ def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
 
 
 def _resample_influence(record: FitRecord, sample: Sample) -> Array:
-    fit, joint = record.weight_fit, record.joint
+    fit = record.weight_fit
     if fit is not None:
         fit = fit_weights(fit.model, sample.s)
-    if joint is None or fit is None:
-        weights = row_weights(sample, fit, record.target)
-        return estimate_separately(sample, record.spec, weights, record.options.effect_scale).influence
-    start = estimate_separately(sample, IPWRA, fit, record.options.effect_scale)
-    shifted = fit.gamma[:, None] + (joint.replicates.gamma - joint.problem.weight_fit.gamma[:, None])
-    replicates = Replicates(shifted, joint.replicates.failures)
-    problem = dataclasses.replace(joint.problem, sample=sample, weight_fit=fit, start=start, replicates=replicates)
-    return estimate_jointly(problem, joint.criterion).estimate.influence
+    weights = row_weights(sample, fit, record.target)
+    return estimate_separately(sample, record.spec, weights, record.options.effect_scale).influence
 
 
 def conf_int(
@@ -365,8 +357,7 @@ def conf_int(
         where the interval is symmetric. Both are from the t distribution where the fit has degrees of freedom
         (``fit(use_t=True)``), else from the normal one. The others use the bootstrap distribution: its
         quantiles, these reflected about the estimate, bias-corrected, also accelerated, or quantiles of the
-        estimates studentized by the robust standard error of each resample (slow for JRE, but of multipliers at
-        no cost). For JRE all of them are as much wider about the estimate as standard errors are larger, for the
+        estimates studentized by the robust standard error of each resample (for JRE of multipliers only). For JRE all of them are as much wider about the estimate as standard errors are larger, for the
         choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.

@@ -622,7 +622,7 @@ class JREResults(CausalResults):
     @property
     def share(self) -> float:
         """Share of the effect heterogeneity at the start that the risk leaves out (JRE); 0 for the objective "erm"."""
-        return self._joint.criterion.real_share
+        return self._joint.share
 
     @property
     def model_means(self) -> pd.Series:

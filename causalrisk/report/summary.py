@@ -256,7 +256,7 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> Pairs:
     if se > 0 and np.isfinite(mc_se):
         share = f" ({mc_se / se:.0%} of SE)" if mc_se >= 0.01 * se else " (<1% of SE)"
     if joint.anchor is None:  # the usual objective is named by the table of risks
-        rows = [("Objective:", "erm"), ("Penalty:", f"{joint.criterion.penalty:.4g}")]
+        rows = [("Objective:", "erm"), ("Penalty:", f"{joint.own_penalty:.4g}")]
     else:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
         rows = [("Anchor:", f"{joint.anchor:g} ({how})")]
@@ -295,7 +295,7 @@ def _risk_table(joint: JointRecord) -> TableContent:
     """Return RMS error, and its parts, of JRE and of IPWRA on the same replicates, in units of the outcome."""
     fit, names = joint.estimate, ("JRE", "IPWRA, same replicates")
     numbers = root_mean_squares(fit)
-    noise = SE_ROUNDING * max(joint.criterion.rms_residual, float(np.abs(fit.estimate.params).max()))
+    noise = SE_ROUNDING * max(joint.estimate.residual, float(np.abs(fit.estimate.params).max()))
     numbers[numbers <= noise] = 0.0  # zero by construction
     spec = _three_digits(numbers)
     rows = tuple((name, *(format(v, spec) for v in row)) for name, row in zip(names, numbers, strict=True))
@@ -350,7 +350,7 @@ def _share_text(joint: JointRecord) -> str:
     """Sentence on the share of the effect heterogeneity that the risk leaves out; empty for the objective "erm"."""
     if joint.anchor is None:
         return ""
-    share = joint.criterion.real_share
+    share = joint.share
     if joint.options.share is not None:
         return f"The risk leaves out a share of {share:.3g} of the effect heterogeneity by IPWRA, as given."
     if share == 0:

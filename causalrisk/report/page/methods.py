@@ -13,7 +13,7 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
-from causalrisk.estimators.joint.anchor import LADDER
+from causalrisk.joint.shrinkage import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
@@ -68,7 +68,7 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
     if joint.anchor is None:
         return (
-            f"The arms were trained together by weighted fit plus {joint.criterion.penalty:.4g} times the squared net "
+            f"The arms were trained together by weighted fit plus {joint.own_penalty:.4g} times the squared net "
             f"bias over {over}."
         )
     chosen = "was given"
@@ -77,7 +77,7 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     return (
         "The arms were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
         f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, {chosen}. Of the "
-        f"effect heterogeneity at the start, a share of {joint.criterion.real_share:.3g} was left out of the variance."
+        f"effect heterogeneity at the start, a share of {joint.share:.3g} was left out of the variance."
     )
 
 
