@@ -1,24 +1,19 @@
-"""Small problems for the tests of the numerical engine: a sample, its importance weights, replicates, an estimate."""
+"""Small problems for the tests of the numerical engine: a sample, its importance weights, an estimate."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from causalrisk.estimators.joint.objective import Criterion
-from causalrisk.estimators.joint.refit import JointRefitter
-from causalrisk.estimators.joint.train import JointProblem, Trainer, joint_criterion
 from causalrisk.estimators.refit import SeparateRefitter
 from causalrisk.estimators.sample import Sample, make_sample
 from causalrisk.estimators.separate import estimate_separately
-from causalrisk.estimators.specification import IPWRA, SCALES
+from causalrisk.estimators.specification import SCALES
 from causalrisk.estimators.weights import row_weights
 from causalrisk.numerics.families import outcome_family
 from causalrisk.propensity.models import BinaryModel, CalibratedModel, ClippedModel, KnownModel, MultinomialModel
-from causalrisk.propensity.replicates import BatchedReplicates, Replicates, ShiftedLogitReplicates, shifted_gamma
 from causalrisk.propensity.targets import (
     ArmTarget,
     Target,
@@ -26,9 +21,6 @@ from causalrisk.propensity.targets import (
     make_target,
 )
 from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights
-
-ERM, RISK = Criterion.erm(300.0**1.5), Criterion.risk(0.3, 300.0, 0.6)
-
 
 def tilt_function(e):
     """A tilt that is no ready-made target."""
@@ -63,13 +55,6 @@ def simulated(n_arms=2, family="gaussian", link=None, n=300, frame=0, seed=0, of
     known = 0.4 * rng.normal(size=n) + 0.2 * x[:, 0]
     offsets = {None: None, "observed": (known, known)}.get(offset, (known, np.full(n, offset)))
     return make_sample(y, X, Z, arm, np.ones(n), distribution, rows, offsets)
-
-
-def expand(objective, theta, resampled):
-    """Expand a joint objective about theta, shape (K, p, m), or (K, p, 1) for all resamples alike."""
-    at = objective.means(theta)
-    first_pass = objective.first_pass(at, resampled)
-    return objective.expansion(first_pass, objective.terms(at, resampled, first_pass))
 
 
 def target_of(name, sample) -> Target:
@@ -114,35 +99,6 @@ class Problem:
         fit = self.fit if needs else None
         estimate = estimate_separately(self.sample, spec, row_weights(self.sample, fit, self.target), self.scale)
         return estimate, SeparateRefitter(self.sample, spec, fit, estimate, self.target, self.scale)
-
-    def replicates(self, count=20, seed=5, spread=1.0):
-        """Propensity replicates: pairs, or fractional weights of less spread."""
-        n = self.sample.n
-        gamma = np.random.default_rng(seed).standard_gamma(1 / spread**2, size=(n, count))
-        fits = self.fit.refit(multiplicities(n, count, seed) if spread == 1 else gamma / gamma.mean(axis=0))
-        assert (fits.failures == 0).all()
-        return Replicates(fits.coefficients, fits.failures)
-
-    def joint(self, criterion, *, dense=False, count=20):
-        """What is trained, the joint estimate, its refitter; `dense` takes the general path where another exists."""
-        sample, fit = self.sample, self.fit
-        start = estimate_separately(sample, IPWRA, fit, self.scale)
-        replicates = (
-            self.replicates(count, spread=0.5 if criterion.full_risk else 1.0)
-            if fit.model.propensity.estimated
-            else Replicates(fit.gamma[:, None], np.zeros(1, dtype=np.int8))
-        )
-        parts = JointProblem(sample, fit, start, replicates, self.scale, float(sample.in_sample.sum()))
-        fixed = joint_criterion(parts, criterion)
-        trainer = Trainer(parts)
-        joint = trainer.estimate(trainer.train(fixed))
-        if fit.model.separable and not dense:
-            distribution = ShiftedLogitReplicates.of(fit, replicates)
-        else:
-            shifted = partial(shifted_gamma, replicates.shifts(fit.gamma))
-            distribution = BatchedReplicates.of(fit, replicates.count, shifted)
-        theta = start.theta if sample.family.linear else joint.estimate.theta
-        return parts, joint, JointRefitter(self.separate(IPWRA)[1], theta, fixed, distribution)
 
 
 @functools.cache

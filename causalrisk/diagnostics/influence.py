@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import Failure, OptionError, UnavailableError, one_of, whole_number
 from causalrisk.design.design import rows_not_kept
+from causalrisk.errors import OptionError, UnavailableError, one_of, whole_number
 from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.jre import JointEstimateRows
 from causalrisk.estimators.options import InferenceOptions
@@ -19,7 +19,7 @@ from causalrisk.estimators.resampling import unit_count
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import DIFFERENCE
 from causalrisk.estimators.weights import row_weights
-from causalrisk.inference.covariance import leave_one_out, refitter_of
+from causalrisk.inference.covariance import leave_one_out
 from causalrisk.numerics.linalg import Array
 from causalrisk.propensity.weights import RowWeights
 

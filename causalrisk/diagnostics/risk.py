@@ -14,7 +14,7 @@ from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.fit import replicates_of_many, train_from
 from causalrisk.estimators.jre import JointEstimate, JointEstimateRows, ate_risk
-from causalrisk.estimators.options import JREOptions, penalty_grid
+from causalrisk.estimators.options import DEFAULT_METHOD, JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
 from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification
@@ -203,7 +203,7 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     rows = joint_rows(joint)
     found = []
     for penalty in chosen:
-        estimate, loss = rows.trained_under(float(penalty))
+        estimate, loss = rows.under_penalty(float(penalty), joint.replicates, joint.options.method or DEFAULT_METHOD)
         at = dataclasses.replace(record, estimate=estimate.estimate, cov_type=record.robust_type)
         found.append(
             {

@@ -33,7 +33,6 @@ from causalrisk.estimators.abilities import check_able, use_of_learner, with_cha
 from causalrisk.estimators.estimates import BlockInfluence, Estimate, Refits, ScannedEstimate
 from causalrisk.estimators.jre import (
     JointEstimateRows,
-    JointFit,
     JointProblem,
     Trainer,
     influence_of_block,

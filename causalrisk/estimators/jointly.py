@@ -260,7 +260,7 @@ class Weighed:
 
             def curved(nu: Array) -> Array:
                 parts = self.over(functools.partial(_curvature, terms), beta, start, *of_axes_last(of), nu.T)
-                return projected_blocks(np.concatenate(parts, axis=1), self.lift)
+                return projected_blocks(beside(parts), self.lift)
 
             return expansion, curved
 
@@ -311,7 +311,7 @@ def beside(parts: list[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     if not isinstance(parts[0], Sums):
-        return np.concatenate(parts, axis=1)
+        return np.concatenate(parts, axis=1 if parts[0].ndim == 4 else -1)  # of matrices (K, R, P, P), or the last
     names = [field.name for field in dataclasses.fields(Sums)]
     return Sums(**{n: np.concatenate([getattr(p, n) for p in parts], axis=AXES.get(n, -1)) for n in names})
 

@@ -18,6 +18,7 @@ from causalrisk.estimators.jointly import (
     Given,
     Joined,
     Weighed,
+    beside,
     has_predictors,
     kept_passes,
     lifted,
@@ -30,7 +31,7 @@ from causalrisk.estimators.jointly import (
     weights_of,
 )
 from causalrisk.estimators.outcome import Level, influence_of_theta, theta_sums, trained_rows
-from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
+from causalrisk.estimators.problem import Block, KeptProblem, Problem
 from causalrisk.estimators.refit import SeparateRefitter, refit_weighed
 from causalrisk.estimators.resampling import FullFit, ResamplePasses
 from causalrisk.estimators.sample import Sample
@@ -46,8 +47,8 @@ from causalrisk.joint.influence import (
     tilt_slopes,
     variance_gradients,
 )
-from causalrisk.joint.minimum import Minimum, minimize_from, newton, solve_constrained, stack
-from causalrisk.joint.objective import Rows, Sums, Terms, Weights, curvature, expand, variance
+from causalrisk.joint.minimum import Minimum, minimize_from, newton, solve_constrained
+from causalrisk.joint.objective import Rows, Sums, Terms, Weights, curvature, expand, risk_of, variance
 from causalrisk.joint.shrinkage import BEYOND, FOLDS, LADDER, HeldOut, Path, choose, compare, held_out
 from causalrisk.joint.start import (
     StartSums,
@@ -269,7 +270,9 @@ def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: b
         return None
     root = np.sqrt(values[kept])
     from_Z = vectors[:, kept] / root / scale[:, None]
-    joined = Joined(from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, model.propensity.n_predictors)
+    joined = Joined(
+        from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, model.propensity.n_predictors
+    )
     if asked:
         return joined
     # one step of Newton's method from IPWRA, with these columns too
@@ -299,7 +302,7 @@ def fold_weights(problem: JointProblem, block: Block) -> Array:
         cluster = None if sample.cluster is None else sample.cluster[order]
         fold[order] = folds.of(block.position[order], sample.arm[order], cluster) if not block.of_frame else 0
         if block.of_frame:
-            fold = (block.position if sample.cluster is None else sample.cluster) % count
+            fold = block.position % count
     else:
         fold, count = folds[block.place], int(folds.max()) + 1
     own = (fold[:, None] == np.arange(count)).astype(float)
@@ -319,13 +322,13 @@ def _averages(rows: Rows, weights: Weights, *thetas: Array) -> Array:
     return np.stack([(tilted * rows.family.mean(rows.predictors(theta))).sum(axis=1) for theta in thetas])
 
 
-def _averages_beside(weighed: Weighed, thetas: list[Array]) -> Array:
-    parts = weighed.over(_averages, *thetas)
-    return np.concatenate(parts, axis=-1) if parts[0].ndim == 3 else parts[0]
-
-
 def _held_out(
-    problem: JointProblem, joined: Joined | None, thetas: Array, inverse: tuple[Array, ...], block: Block, fit: WeightFit
+    problem: JointProblem,
+    joined: Joined | None,
+    thetas: Array,
+    inverse: tuple[Array, ...],
+    block: Block,
+    fit: WeightFit,
 ) -> HeldOut:
     sample, model, folds = block.sample, fit.model, fold_weights(problem, block)
     score, known = model.score(fit.eta[..., None]), np.zeros((sample.n, fit.size))
@@ -357,7 +360,7 @@ def choose_shrinkage(
     of_folds, of_all = path_of(folds, starts, terms, anchors), path_of(own, start[:, : starts.shape[1]], terms, anchors)
     used = (failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
     wide = [lifted(folds.lift, padded(starts, folds))] + [lifted(folds.lift, m.theta) for m in of_folds]
-    effects = np.einsum("ck,zkr->zcr", terms.contrasts, _averages_beside(folds, wide))[..., used]
+    effects = np.einsum("ck,zkr->zcr", terms.contrasts, beside(folds.over(_averages, *wide)))[..., used]
     jackknife = np.full(1 + len(anchors), np.nan)
     if used.sum() > 1:
         spread = (effects - effects.mean(axis=2, keepdims=True)) ** 2
@@ -366,7 +369,7 @@ def choose_shrinkage(
     thetas[..., ~used] = np.nan
     inverse = inverse_score(problem)
     found = add_up(problem.over(functools.partial(_held_out, problem, own.joined, thetas, inverse)))
-    averages = _averages_beside(own, [lifted(own.lift, m.theta) for m in of_all])[..., 0]
+    averages = own.over(_averages, *(lifted(own.lift, m.theta) for m in of_all))[0][..., 0]
     path = choose(
         variances=compare(found, problem.frequency and not problem.clusters),
         jackknife=jackknife,
@@ -705,6 +708,25 @@ class JointEstimateRows:
         block = self.problem.problem.some_block()
         rows = rows_of(block.sample, block.weight_model, self.own.joined)
         return rows.family.mean(rows.predictors(self.at.theta))[..., 0]
+
+    def risks_of(self, predicted: Array) -> tuple[Array, Array]:
+        """Biases (M, K, B) and V (M,) of M predictions of rows in memory, (M, K, n); as in `JointEstimate`."""
+        block, own = self.problem.problem.some_block(), self.own
+        sample, model, terms = block.sample, block.weight_model, self.fit.terms
+        rows, counts = rows_of(sample, model, own.joined), sample.s[:, None]
+        weights = weights_of(model, counts, own.weighing, own.shifts, own.totals, stack=False)
+        sums = start_sums(rows, weights.share[:, 0], weights.tilt[:, 0], weights.w[:, 0], self.start[..., 0])
+        more = float(_left_out(self.start, sums, terms, rows, weights)[0]) if terms.share else 0.0
+        found = [risk_of(rows, weights, mean[..., None], self.start, terms) for mean in predicted]
+        return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
+
+    def under_penalty(self, penalty: float, replicates: Replicates, method: str) -> tuple[JointEstimate, float]:
+        """Train again with another penalty of "erm"; also returns the loss."""
+        terms, theta = dataclasses.replace(self.fit.terms, n_units=penalty), self.problem.start.theta
+        sums = self.own.over(functools.partial(_start_sums, theta))[0]
+        trainer = Trainer(self.problem, replicates, method, terms, self.own, sums, self.fit.shifts)
+        found = trainer.train(1.0)
+        return trainer.estimate(found, 1.0), float(self.own.sums(found.theta, self.start, terms).loss[0])
 
     @property
     def influence(self) -> Array:

@@ -505,6 +505,7 @@ def penalty_grid(values: Any) -> np.ndarray:
 
 JOINT_NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {
     "anchor": (lambda given: given > 0, "a positive number, or None to have it chosen", "Use `anchor=3`"),
+    "shrinkage": (lambda given: given > 0, "a positive number, or None to have it chosen", "Use `shrinkage=3`"),
     "share": (lambda given: 0 <= given <= 1, "a number from 0 to 1, or None to have it estimated", "Use `share=1`"),
     "penalty": (
         lambda given: 0 <= given <= LARGEST_PENALTY,
@@ -528,6 +529,7 @@ class JREOptions:
     replicates: Any = None
     method: str | None = None
     join_score: bool | None = None
+    shrinkage: float | None = None
 
     def __post_init__(self) -> None:
         one_of("objective", self.objective, OBJECTIVES)
@@ -535,19 +537,25 @@ class JREOptions:
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1)
         if self.objective == "erm":
-            for name in ("anchor", "share", "join_score"):
+            for name in ("anchor", "shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:
                     raise OptionError(
                         f'{name}= has no effect with objective="erm".\nLeave {name}= out, or use `objective="risk"`.'
                     )
         elif self.penalty is not None:
             raise OptionError(
-                'penalty= has no effect with objective="risk".\nUse `anchor=3` to fix its balance with the fit, or '
+                'penalty= has no effect with objective="risk".\nUse `shrinkage=3` to fix its balance with the fit, or '
                 '`objective="erm"`.'
             )
         for name, (holds, expected, use) in JOINT_NUMBERS.items():
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name), holds, expected, use)
+        if self.join_score not in (None, True, False):
+            raise OptionError(f"join_score={self.join_score!r}; expected True, False or None.\nUse `join_score=False`.")
+        _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
+        if self.shrinkage is not None:
+            object.__setattr__(self, "anchor", float(self.shrinkage))
+            object.__setattr__(self, "shrinkage", None)
         _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "the first says how many")
         _not_both("replicates", self.replicates, "spread", self.spread, "the weights given have a spread of their own")
 

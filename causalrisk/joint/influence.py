@@ -105,9 +105,7 @@ def phi(rows: Rows, weights: Weights, slopes: Slopes, at: At, directions: Array)
         psi = d - f * M[:, None] - h * R[:, None]
         D_psi, Dt = np.tensordot(D, psi, axes=1), D @ t_psi
         averaged = -(Dt[:, None] * d).sum(axis=0)
-        squares = np.stack(
-            [(psi * D_psi).sum(axis=0) / 2, r * rows.own(D_psi), np.diag(D)[arm][:, None] * r * r / 2]
-        )
+        squares = np.stack([(psi * D_psi).sum(axis=0) / 2, r * rows.own(D_psi), np.diag(D)[arm][:, None] * r * r / 2])
         by_mean = f * (t2 * D_psi + tw * r * D[:, arm][..., None] - t1 * Dt[:, None])
         moved = -terms.share * rows.family.mean_deriv(rows.predictors(at.start)) * share
         by_start = rows.slopes(moved * by_mean.imag / STEP)
@@ -201,14 +199,18 @@ def linear_parts(rows: Rows, weights: Weights, slopes: Slopes, at: At) -> Phi:
     fitted = np.hstack([h * averaged, none, weights.w * own])
     each = np.zeros((0, 3 * n_arms))
     if T is not None:
-        each = np.hstack([np.zeros((W.shape[1], n_arms)), W.T @ (share * own) / W.shape[1], np.zeros((W.shape[1], n_arms))])
+        each = np.hstack(
+            [np.zeros((W.shape[1], n_arms)), W.T @ (share * own) / W.shape[1], np.zeros((W.shape[1], n_arms))]
+        )
     sums = ((share * value).sum(axis=0), (share * value).sum(axis=0), (share * fitted).sum(axis=0), each)
     beside = (share * (1 - h) * np.hstack([averaged, none, none])).sum(axis=0)
     by_gamma = slopes.by_gamma(np.array(by)) if by else np.zeros((0, 3 * n_arms))
     return Phi(value, (*sums, beside, by_gamma, np.zeros(1)))
 
 
-def monte_carlo_se(gradients: Array, contrasts: Array, U: Array, U_slope: Array, weight: float, inverse: Array) -> Array:
+def monte_carlo_se(
+    gradients: Array, contrasts: Array, U: Array, U_slope: Array, weight: float, inverse: Array
+) -> Array:
     """Standard errors of the effects over redraws of the replicates, shape (d,); NaN for one replicate.
 
     By the jackknife: without replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of

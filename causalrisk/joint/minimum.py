@@ -17,7 +17,7 @@ from causalrisk.joint.objective import Expansion
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
-NEWTON_STEPS, SETTLED, HALVINGS = 60, 1e-9, 8
+NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10
 LARGEST_CONDITION = 1e13
 
 # Evaluates R objectives at theta, shape (K, p, R): the expansion, and the second derivatives of the means in the
@@ -88,45 +88,60 @@ def solve_each(matrices: Array, right: Array) -> Array:
 def newton(evaluate: Evaluate, theta: Array, alpha: float, multipliers: Array | None = None) -> Minimum:
     """Minimise by Newton steps for the conditions of a constrained minimum: one of linear models, else from nearby.
 
-    A step is halved while the conditions get farther from zero.
+    Where the Hessian is not positive definite along the constraint, the second derivatives of the means are left out. A
+    step is halved until the objective, with a penalty on net bias, or the error of the conditions is less.
     """
     at, curved = evaluate(theta)
     nu = np.zeros(at.u.shape) if multipliers is None else multipliers
     settled = np.zeros(theta.shape[2], dtype=bool)
     for _ in range(NEWTON_STEPS):
-        _, gradient, hessian = at.at(alpha)
+        value, gradient, hessian = at.at(alpha)
         if curved is not None:
-            hessian = hessian + curved(nu)
+            whole = hessian + curved(nu)
+            convex = _is_convex(whole, at.u_slope)
+            hessian = np.where(convex[:, None, None], whole, hessian)
         move, new = solve_constrained(hessian, -gradient[..., None], at.u_slope, -at.u[..., None])
-        move, new = np.where(settled[:, None], 0.0, move[..., 0]), np.where(settled[:, None], nu, new[..., 0])
+        move, new = move[..., 0], new[..., 0]
         if curved is None:
-            theta = theta + unstack(move, theta.shape)
-            return Minimum(theta, new, np.isfinite(move).all(axis=1))
-        error, length = _error(at, alpha, nu), np.ones(len(move))
+            return Minimum(theta + unstack(move, theta.shape), new, np.isfinite(move).all(axis=1))
+        move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
+        price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
+        merit = value + price * np.abs(at.u).sum(axis=1)
+        small = np.abs(move).max(axis=1) <= SETTLED * (1 + np.abs(stack(theta)).max(axis=1))
         for _ in range(HALVINGS):
             tried = theta + unstack(length[:, None] * move, theta.shape)
-            multiplied = nu + length[:, None] * (new - nu)
+            multiplied = np.where(settled[:, None], nu, nu + length[:, None] * (new - nu))
             with np.errstate(all="ignore"):
                 at, curved = evaluate(tried)
-            small = np.abs(move).max(axis=1) <= 1e-5 * (1 + np.abs(stack(theta)).max(axis=1))
-            worse = ~(_error(at, alpha, multiplied) < error) & ~small & ~settled
+                less = at.at(alpha)[0] + price * np.abs(at.u).sum(axis=1) < merit
+                less = less | (_error(at, alpha, multiplied) < error)
+            worse = ~(less | small | settled)
             if not worse.any():
                 break
             length = np.where(worse, length / 2, length)
-        theta, nu = tried, multiplied
-        settled = settled | (np.abs(move).max(axis=1) <= SETTLED * (1 + np.abs(stack(theta)).max(axis=1)))
+        theta, nu, settled = tried, multiplied, settled | small
         if (settled | ~np.isfinite(move).all(axis=1)).all():
             break
     return Minimum(theta, nu, settled)
 
 
+def _is_convex(hessian: Array, u_slope: Array) -> Array:
+    """Whether each Hessian is positive definite along its constraint, shape (R,)."""
+    found = np.zeros(len(hessian), dtype=bool)
+    finite = np.isfinite(hessian).all(axis=(1, 2)) & np.isfinite(u_slope).all(axis=(1, 2))
+    if finite.any():
+        along = np.linalg.svd(u_slope[finite].transpose(0, 2, 1), full_matrices=True)[0][:, :, u_slope.shape[1] :]
+        values = np.linalg.eigvalsh(along.transpose(0, 2, 1) @ hessian[finite] @ along)
+        found[finite] = values[:, 0] > CONVEX * values[:, -1]
+    return found
+
+
 def _error(at: Expansion, alpha: float, nu: Array) -> Array:
     """How far the conditions of a minimum are from zero, shape (R,)."""
-    gradient = at.at(alpha)[1] + np.einsum("rc,rck->rk", nu, at.u_slope)
-    scale = np.abs(at.u_slope).max(axis=2, initial=0.0)
-    unit = np.sqrt(np.trace(at.at(alpha)[2], axis1=1, axis2=2) / at.gradient.shape[1])
-    bias = (np.abs(at.u) / np.where(scale > 0, scale, 1.0)).max(axis=1, initial=0.0)
-    return np.abs(gradient).max(axis=1) / unit + bias * unit
+    _, gradient, hessian = at.at(alpha)
+    gradient = gradient + np.einsum("rc,rck->rk", nu, at.u_slope)
+    unit = np.sqrt(np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1])
+    return np.abs(gradient).max(axis=1) / unit + unit * np.abs(at.u).max(axis=1, initial=0.0)
 
 
 def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, method: str, linear: bool) -> Minimum:

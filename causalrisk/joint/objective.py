@@ -354,7 +354,9 @@ def expand(of: Sums, terms: Terms) -> Expansion:
         DM, DR, Dt, Dh = D @ of.M, D @ of.R, D @ of.t_psi, D @ of.h_psi
         slope = of.gradient - Dt[:, None] * of.M_slope - DM[:, None] * of.t_slope
         slope = slope - Dh[:, None] * of.R_slope - DR[:, None] * of.h_slope
-        slope = slope + (of.tt * DM + of.th * DR)[:, None] * of.M_slope + (of.th * DM + of.hh * DR)[:, None] * of.R_slope
+        slope = (
+            slope + (of.tt * DM + of.th * DR)[:, None] * of.M_slope + (of.th * DM + of.hh * DR)[:, None] * of.R_slope
+        )
         value, gradient = value + variance(of, D) / 2, gradient + stacked(slope)
         hessian = hessian + of.hessian.transpose(2, 0, 3, 1, 4).reshape(m, width, width)
         # psi is centred by M_a and R_a, which move with theta too
@@ -387,6 +389,19 @@ def contrasted(C: Array, slopes: Array) -> Array:
     return found.reshape(len(C), m, n_arms * p, count)
 
 
+def risk_of(rows: Rows, weights: Weights, mean: Array, start: Array, terms: Terms) -> tuple[Array, float]:
+    """Biases (K, B) and V of any predictions of all rows, shape (K, n, 1), in one resample."""
+    r, share, (t1, w1, t2, tw, w2) = rows.y[:, None] - rows.own(mean), weights.share, weights.moments
+    d = rows.averaged * (counted(rows, mean, start, terms) - terms.level[:, None, None])
+    M, R = (share * t1 * d).sum(axis=1), rows.by_arm(share * w1 * r)
+    psi = d - rows.averaged * M[:, None] - rows.measured * R[:, None]
+    D_psi = np.tensordot(terms.D, psi, axes=1)
+    square = t2 * (psi * D_psi).sum(axis=0) + 2 * tw * r * rows.own(D_psi)
+    square = square + np.diag(terms.D)[rows.arm][:, None] * w2 * r * r
+    biases = [weights.over_replicates(own, -(share * r)[None, own])[0, 0] for own in rows.slices]
+    return np.stack(biases), float((share * square).sum())
+
+
 def curvature(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms, of: Sums, nu: Array) -> Array:
     """Sum over rows the second derivatives of the means in the Hessian, shape (K, R, P, P); `of` all rows' sums.
 
@@ -405,9 +420,7 @@ def spread(rows: Rows, values: Array) -> Array:
     return np.broadcast_to(values[:, None], (len(values), len(rows.y), values.shape[1]))
 
 
-def coefficients(
-    rows: Rows, weights: Weights, eta: Array, start: Array, terms: Terms, of: Sums
-) -> tuple[Array, Array]:
+def coefficients(rows: Rows, weights: Weights, eta: Array, start: Array, terms: Terms, of: Sums) -> tuple[Array, Array]:
     """Derivatives of all but the losses by the means m_a of each row, (K, n, R), and further by that of its own arm."""
     D, f, h, share = terms.D, rows.averaged, rows.measured, weights.share
     t1, w1, t2, tw, w2 = weights.moments

@@ -67,7 +67,7 @@ class Path:
 
     @property
     def raised_from(self) -> float | None:
-        """alpha by cross-validation, where that of the fit is another."""
+        """Alpha by cross-validation, where that of the fit is another."""
         return None if self.held_out == self.anchor else self.held_out
 
 

@@ -76,7 +76,9 @@ def held_out_scores(rows: Rows, w: Array, own: Array, theta: Array, inverse: Arr
     return found.reshape(len(rows.y), -1)
 
 
-def heterogeneity(rows: Rows, share: Array, tilt: Array, theta: Array, sums: StartSums, C: Array) -> tuple[float, Array]:
+def heterogeneity(
+    rows: Rows, share: Array, tilt: Array, theta: Array, sums: StartSums, C: Array
+) -> tuple[float, Array]:
     """S, the spread of the effects over the target, and the spread of their derivatives, (K P, K P); sums over rows."""
     eta = rows.predictors(theta[..., None])[..., 0]
     tilted = share * np.broadcast_to(np.ravel(rows.averaged), share.shape) * tilt
@@ -94,7 +96,7 @@ def inverse_of(bread: Array) -> Array:
 
 
 def real_share(spread: tuple[float, Array], inverse: Array, meat: Array, C: Array) -> float:
-    """c = max(0, 1 - 2 N / S), N the sampling variance of the effects over the target."""
+    """C = max(0, 1 - 2 N / S), N the sampling variance of the effects over the target."""
     squares, slopes = spread
     n_arms, p, _ = inverse.shape
     products = np.kron(C.T @ C, np.ones((p, p))) * slopes

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import scipy  # its submodules are imported when they are first used; most fits need no optimiser
-from numpy.typing import NDArray
 
 from causalrisk.numerics.linalg import Array
 
@@ -18,6 +17,9 @@ OptimizeResult = Any  # scipy's class of this name, for annotations
 SETTINGS: dict[str, dict[str, float]] = {
     "trust-exact": {"gtol": 1e-10, "max_trust_radius": 1e12, "maxiter": 5000},
     "trust-ncg": {"gtol": 1e-10, "max_trust_radius": 1e12},
+    "trust-krylov": {"gtol": 1e-10, "inexact": False},
+    "trust-constr": {"gtol": 1e-10, "xtol": 1e-14},
+    "CG": {"gtol": 1e-10},
     "Newton-CG": {"xtol": 1e-14},
     "BFGS": {"gtol": 1e-10, "maxiter": 2000},
     "L-BFGS-B": {"gtol": 1e-12, "ftol": 1e-18, "maxiter": 5000},

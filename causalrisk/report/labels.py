@@ -10,11 +10,11 @@ from causalrisk.design.did import change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
-from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.intervals import rounded_se
+from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS

@@ -18,6 +18,7 @@ from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import Failure, OptionError, check_alpha
+from causalrisk.estimators.options import DEFAULT_METHOD
 from causalrisk.estimators.overlap import LARGE_WEIGHT
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
@@ -259,7 +260,10 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> Pairs:
         rows = [("Objective:", "erm"), ("Penalty:", f"{joint.own_penalty:.4g}")]
     else:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
-        rows = [("Anchor:", f"{joint.anchor:g} ({how})")]
+        rows = [("Shrinkage:", f"{joint.anchor:g} ({how})")]
+    steps = getattr(joint.estimate.result, "nit", None)
+    steps_text = "" if steps is None else f", {steps} iteration{'s' * (steps != 1)}"
+    rows.append(("Optimiser:", f"{joint.options.method or DEFAULT_METHOD}{steps_text}"))
     if joint.replicates.cubature:
         return [*rows, ("Score replicates:", f"{joint.replicates.count} normal points")]
     return [

@@ -7,14 +7,9 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.errors import Failure
-from causalrisk.estimators.joint.train import JointProblem, estimate_jointly
-from causalrisk.estimators.sample import make_sample
-from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION, UNADJUSTED
-from causalrisk.propensity.replicates import Replicates
-from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.conftest import RHS, simulate
-from tests.problems import ERM, RISK, model_of, multiplicities, numeric_influence, problem
+from tests.problems import multiplicities, numeric_influence, problem
 
 SEPARATE = [OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW]
 TARGETS = ["all", "treated", "control", "overlap", "matching", "entropy", "function", "frame"]
@@ -60,16 +55,6 @@ def test_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, mo
         assert influence_error(*parts.separate(spec), parts.sample) < 1e-6
 
 
-@pytest.mark.parametrize("criterion", [ERM, RISK], ids=["erm", "risk"])
-@pytest.mark.parametrize(("n_arms", "outcome", "model", "target"), combinations())
-def test_joint_influence_function_is_the_derivative_by_the_weights(n_arms, outcome, model, target, criterion):
-    family, link, effect = outcome
-    parts = problem(n_arms, family, link, model, target, effect)
-    _, joint, refit = parts.joint(criterion, count=8)
-    assert joint.result.success
-    assert influence_error(joint.estimate, refit, parts.sample) < 2e-5
-
-
 @pytest.mark.parametrize("outcome", OUTCOMES[:3], ids=str)
 @pytest.mark.parametrize(("offset", "target"), [("observed", "treated"), (0.3, "frame")])
 def test_influence_functions_with_an_offset(outcome, offset, target):
@@ -77,24 +62,9 @@ def test_influence_functions_with_an_offset(outcome, offset, target):
     parts = problem(2, family, link, target=target, effect=effect, offset=offset)
     for spec in [UNADJUSTED, *SEPARATE] if offset == "observed" else [UNADJUSTED, OUTCOME_REGRESSION, HAJEK, IPWRA]:
         assert influence_error(*parts.separate(spec), parts.sample) < 1e-6
-    if offset == "observed":
-        _, joint, refit = parts.joint(RISK)
-        assert joint.result.success
-        assert influence_error(joint.estimate, refit, parts.sample) < 2e-5
 
 
-@pytest.mark.parametrize("criterion", [ERM, RISK], ids=["erm", "risk"])
-@pytest.mark.parametrize("model", ["logit", "multinomial", "calibrated"])
-@pytest.mark.parametrize("target", ["all", "treated", "control"])
-@pytest.mark.parametrize("family", ["gaussian", "binomial"])
-def test_separable_replicates_equal_the_general_path(criterion, model, target, family):
-    parts = problem(family=family, model=model, target=target)
-    draws = multiplicities(parts.sample.n, 6, 9)
-    separable, general = (parts.joint(criterion, dense=dense)[2].refit(draws) for dense in (False, True))
-    np.testing.assert_allclose(separable.values, general.values, rtol=1e-7, atol=1e-9)
-
-
-@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
 def test_a_resample_of_every_row_once_is_the_estimate(model):
     """All of it: effects, means and the coefficients of both models, of which outcome regression has no propensity."""
     frame = simulate(80)
@@ -118,34 +88,10 @@ def test_resamples_equal_fits_of_the_repeated_rows(model):
         np.testing.assert_allclose(res.boot_params.iloc[j], again.params, rtol=1e-8)
 
 
-@pytest.mark.parametrize("criterion", [ERM, RISK], ids=["erm", "risk"])
-@pytest.mark.parametrize("family", ["gaussian", "binomial"])
-@pytest.mark.parametrize("target", ["all", "treated"])
-def test_joint_resample_equals_scipy_on_the_reweighted_sample(criterion, family, target):
-    """The batched solution against scipy's on the resample's own data, whose replicates move with its score."""
-    parts = problem(family=family, target=target)
-    sample, fit, scale = parts.sample, parts.fit, parts.scale
-    _, _, refit = parts.joint(criterion)
-    draws = multiplicities(sample.n, 3, 4)
-    values = refit.refit(draws).values
-    spread = 0.5 if criterion.full_risk else 1.0
-    states = parts.replicates(spread=spread).gamma - fit.gamma[:, None]
-    for j in range(3):
-        kept = draws[:, j] > 0
-        columns = sample.X.columns[kept], sample.Z.columns[kept]
-        again = make_sample(sample.y[kept], *columns, sample.arm[kept], draws[kept, j], sample.family)
-        own = fit_weights(WeightModel(model_of("logit", again, None), parts.target, again.in_sample), again.s)
-        shift = np.linalg.lstsq(again.Z.columns, columns[1] @ states, rcond=None)[0]
-        start = estimate_separately(again, IPWRA, own)
-        spread = Replicates(own.gamma[:, None] + shift, np.zeros(states.shape[1], dtype=np.int8))
-        alone = estimate_jointly(JointProblem(again, own, start, spread, scale, float(sample.n)), refit.criterion)
-        np.testing.assert_allclose(values[:3, j], alone.estimate.params, rtol=1e-7)
-
-
 def test_failed_resamples_are_recorded_and_leave_the_others_alone():
     parts = problem(n=60)
     sample = parts.sample
-    _, _, refit = parts.joint(RISK)
+    _, refit = parts.separate(IPWRA)
     good = multiplicities(60, 1, 1)
     empty = good * (sample.arm == 0)[:, None]
     few = np.zeros((60, 1))
@@ -155,8 +101,6 @@ def test_failed_resamples_are_recorded_and_leave_the_others_alone():
     assert values.failures[2] != Failure.OK
     assert np.isnan(values.values[:, 1:]).all()
     np.testing.assert_allclose(values.values[:, 0], refit.refit(good).values[:, 0], rtol=1e-10)
-    _, separate = parts.separate(IPWRA)
-    assert separate.refit(np.column_stack([good, empty])).failures.tolist() == [Failure.OK, Failure.EMPTY_ARM]
 
 
 def test_singular_outcome_design_is_a_reason():

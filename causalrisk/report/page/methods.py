@@ -13,7 +13,6 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
-from causalrisk.joint.shrinkage import LADDER
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
@@ -21,6 +20,7 @@ from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.inference.paired_resamples import start_difference
+from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report.labels import (
