@@ -65,8 +65,11 @@ def frames(lalonde, cattaneo):
 
 @functools.cache
 def jre_reference(name, objective="risk"):
-    """The reference file of one objective; "share" is "risk" with a share of the start's heterogeneity left out."""
-    suffix = {"risk": "_risk", "share": "_robust", "erm": ""}[objective]
+    """The reference file of one objective; "share" is "risk" with a share of the start's heterogeneity left out.
+
+    "constrained" has no net bias at the fitted score; the two others a penalty of n^2 on it.
+    """
+    suffix = {"risk": "_risk", "share": "_robust", "constrained": "_constrained", "erm": ""}[objective]
     return json.loads((REFERENCE / f"jre_{name}{suffix}.json").read_text())
 
 
@@ -137,12 +140,9 @@ LONG = (
     "tests/end_to_end/test_missing_outcomes.py::test_intervals_cover",
     "tests/end_to_end/test_missing_outcomes.py::test_it_is_right",
     "tests/end_to_end/test_missing_outcomes.py::test_the_jackknife", "tests/end_to_end/test_one_path.py",
-    "tests/end_to_end/test_reference.py::test_jre_reference_by_minimize", "tests/end_to_end/test_same_draws.py",
+    "tests/end_to_end/test_reference.py::test_jre_reference_by_other_methods", "tests/end_to_end/test_same_draws.py",
     "tests/end_to_end/test_studies.py", "tests/end_to_end/test_targets.py::test_joint_binary",
-    "tests/end_to_end/test_targets.py::test_transported", "tests/estimators/joint/test_anchor.py::test_a_row_moves",
-    "tests/estimators/joint/test_anchor.py::test_every_interval",
-    "tests/estimators/joint/test_anchor.py::test_risk_is_never", "tests/estimators/joint/test_large_samples.py",
-    "tests/estimators/joint/test_reference.py::test_against_256", "tests/estimators/scans",
+    "tests/end_to_end/test_targets.py::test_transported", "tests/estimators/scans",
     "tests/estimators/test_learned.py::test_terms_are", "tests/estimators/test_quantiles.py::test_intervals_hold",
     "tests/estimators/test_refits.py::test_joint_influence", "tests/estimators/test_refits.py::test_separable",
     "tests/inference/test_bootstrap.py::test_fault_35",

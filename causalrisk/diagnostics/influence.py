@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, UnavailableError, one_of, whole_number
 from causalrisk.estimation.fits import SeparateRows, weights_of
 from causalrisk.estimators.options import InferenceOptions
@@ -16,6 +17,7 @@ from causalrisk.estimators.record import FitRecord, influence_covariance, of_mea
 from causalrisk.estimators.resampling import unit_count
 from causalrisk.estimators.specification import DIFFERENCE
 from causalrisk.inference.covariance import leave_one_out
+from causalrisk.joint.fit import JointEstimateRows
 from causalrisk.numerics.linalg import Array
 
 EXACT_ROWS, QUICK_ROWS = 5000, 1000  # up to so many rows `influence` leaves each of them out
@@ -31,11 +33,9 @@ def influence(
     ----------
     top : int, optional
         Only so many rows, those that move it most first; by default all in their order.
-    method : {"exact", "shifted", "influence"}, optional
-        "exact" redoes every step without the row, at the anchor of the fit; for JRE its replicates too, with the
-        weights of the other rows as they were, and "shifted" moves them as the propensity score moves, as the
-        bootstrap does. "influence" is the influence function, for large samples, which understates the rows with the
-        most. By default exact up to 5000 rows; for JRE exact up to 1000, about half a minute, and shifted up to 5000.
+    method : {"exact", "influence"}, optional
+        "exact" redoes every step without the row, for JRE at its amount of shrinkage. "influence" is the influence
+        function, for large samples, which understates the rows with the most. By default exact up to 5000 rows.
     arm : level or label, optional
         The arm whose effect it is, by default the first that is not the reference.
     clusters : bool, default False
@@ -74,16 +74,10 @@ def influence(
 
 def influence_method(record: FitRecord, method: str | None, clusters: bool) -> str:
     """Check the method of `influence`; by default choose it by the number of rows or clusters."""
-    replicated = record.joint is not None
-    one_of("method", method, (None, "exact", *(("shifted",) if replicated else ()), "influence"))
+    one_of("method", method, (None, "exact", "influence"))
     if clusters and record.design.cluster is None:
         raise OptionError("clusters=True, but the fit has no clusters.\nUse `cluster=` in the model.")
-    n = _left_out(record, clusters)
-    if method is not None:
-        return method
-    if n <= (QUICK_ROWS if replicated else EXACT_ROWS):
-        return "exact"
-    return "shifted" if replicated and n <= EXACT_ROWS else "influence"
+    return method or ("exact" if _left_out(record, clusters) <= EXACT_ROWS else "influence")
 
 
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
@@ -115,9 +109,8 @@ def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Ar
             share, weight = (sum_within_units(record, part)[: record.design.n_clusters] for part in (share, weight))
             return -share / (sample.total - weight)
         return -sample.restore(share / (sample.total - weight))
-    refit = None
     design = record.design if clusters else dataclasses.replace(record.design, cluster=None)
-    left_out = leave_one_out(dataclasses.replace(record, design=design), InferenceOptions(), refit, whole=True)
+    left_out = leave_one_out(dataclasses.replace(record, design=design), InferenceOptions(), whole=True)
     return left_out.values[: unit_count(design), :count] - record.estimate.params[:count]
 
 
@@ -148,7 +141,7 @@ def effect_parts(record: FitRecord) -> Array:
     through everything it enters, and where outcomes are missing of the observation model.
     """
     count = len(record.effect_names)
-    sample, estimate, scale = record.sample, record.estimate, record.options.effect_scale
+    estimate, scale = record.estimate, record.options.effect_scale
     if record.stack is not None:
         if scale != DIFFERENCE:
             raise UnavailableError(
@@ -157,8 +150,8 @@ def effect_parts(record: FitRecord) -> Array:
         pairs = zip(record.stack.weights, record.stack.records, strict=True)
         return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)
     rows, weights = estimate.rows, weights_of(record)
-    if not isinstance(rows, SeparateRows):
-        raise NotImplementedError("TEMP")
+    if not isinstance(rows, SeparateRows | JointEstimateRows):
+        raise rows_not_kept()
     whole, rest = estimate.influence[:, :count], rows.given_weights()[:, :count]
     means = estimate.params[estimate.block("means")] if record.joint is None else estimate.model_means
     sampling = weights.tilt[:, None] * (estimate.predicted.T - estimate.model_means) @ scale.jacobian(means)[:count].T

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimators.estimates import Estimate
-from typing import Any as JointEstimate; Trainer = JointRecord = JointEstimate; ate_risk=None  # TEMP
-from causalrisk.estimators.options import JREOptions, penalty_grid
-from causalrisk.estimators.record import FitRecord, of_means, robust_covariance, with_robust
-from causalrisk.estimators.sample import shifted
+from causalrisk.estimators.fit import replicates_of_many, train_from
+from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
+from causalrisk.estimators.options import DEFAULT_METHOD, JREOptions, penalty_grid
+from causalrisk.estimators.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
 from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification
 from causalrisk.numerics.linalg import Array
 from causalrisk.estimation.fits import WeightFit, estimate_means
@@ -92,17 +93,22 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
         name: np.full_like(e.predicted, np.nan) if any(e.failed) else e.predicted for name, e in estimates.items()
     }
     fitted["JRE"] = joint.estimate.estimate.predicted
-    trainer = Trainer(joint.problem)
-    errors = np.stack([sample.own(values) - sample.y for values in fitted.values()], axis=1)
-    errors *= sample.with_outcome[:, None]
-    sums = trainer.whole.replicated.sums(share[:, None], errors[:, None, :])[:, :, 0]
-    biases = {name: sums[:, :, j].copy() for j, name in enumerate(fitted)}
-    for j, spec in enumerate(SEPARATE):
+    biases, variances = joint_rows(joint).risks_of(np.stack([*fitted.values()]))
+    of_each = dict(zip(fitted, biases, strict=True))
+    for spec in SEPARATE:
         if spec.mean.corrected:  # the estimator has subtracted the bias under the fitted propensity score
-            biases[spec.name] -= (sample.indicators * (share * fit.w * errors[:, j])[:, None]).sum(axis=0)[:, None]
-    n_units = joint.problem.n_units
-    variances = {name: trainer.variance_of(predicted, joint.criterion) / n_units for name, predicted in fitted.items()}
-    return EstimatorRisks(biases, variances, joint.estimate.slopes)
+            error = (sample.own(fitted[spec.name]) - sample.y) * sample.with_outcome
+            of_each[spec.name] = of_each[spec.name] - (sample.indicators.T @ (share * fit.w * error))[:, None]
+    spread = {name: value / joint.problem.n_units for name, value in zip(fitted, variances, strict=True)}
+    return EstimatorRisks(of_each, spread, joint.estimate.slopes)
+
+
+def joint_rows(joint: JointRecord) -> JointEstimateRows:
+    """Return what JRE has of every row, in memory."""
+    rows = joint.estimate.estimate.rows
+    if not isinstance(rows, JointEstimateRows):
+        raise rows_not_kept()
+    return rows
 
 
 @of_means
@@ -133,14 +139,13 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per anchor, the most cautious first: the (first) effect; "std err", from the influence function with
-        each unit held out; "robust se", the robust standard error, which has the errors of the outcome models too, NaN
-        where it was not needed; "variance ratio", the square of "std err" over the first anchor's, and "ratio se", the
-        standard error of this ratio over the units; "share", of draws of the ratios from the normal distribution of
-        their errors in which this ratio plus half its standard error is the least; whether the optimiser converged;
-        "held out", the anchor that the units held out choose, the geometric mean by the shares, which has a row of its
-        own; "chosen", that of the fit: the same, or where the square of "robust se" is above IPWRA's there by more than
-        2 / sqrt(n) of it, one raised until it is not.
+        One row per amount of shrinkage, the most cautious first: the (first) effect; "std err" by cross-validation, at
+        known outcome models; "jackknife se" of the same fits, which has the errors of these models too; "variance
+        ratio", the square of "std err" over that at 30, and "ratio se", its standard error over the units; "share", of
+        draws of the ratios from the normal distribution of their errors in which this ratio plus half its standard
+        error is the least; whether the optimiser converged. The amount of the fit is `res.joint.shrinkage`: the
+        geometric mean by the shares, or if the square of "jackknife se" is above IPWRA's there by more than 2 / sqrt(n)
+        of it, the next at which it is not.
 
     Raises
     ------
@@ -155,13 +160,11 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     table = {
         "effect": path.effects,
         "std err": path.std_errors,
-        "robust se": path.robust_errors,
+        "jackknife se": path.jackknife_errors,
         "variance ratio": path.ratios,
         "ratio se": path.ratio_errors,
         "share": path.shares,
         "converged": path.converged,
-        "held out": path.anchors == path.anchors[path.held_out],
-        "chosen": path.anchors == path.anchor,
     }
     return pd.DataFrame(table, index=pd.Index(path.anchors, name="anchor"))
 
@@ -192,22 +195,19 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
     if grid is None and not np.isclose(chosen, own).any():
         chosen = np.sort(np.r_[chosen, own])
-    sample, trainer = record.sample, Trainer(joint.problem)
-    mean_w = trainer.whole.resampled.moments.mean.w[:, 0]
-    rows = []
+    rows = joint_rows(joint)
+    found = []
     for penalty in chosen:
-        found = trainer.estimate(trainer.train(dataclasses.replace(joint.criterion, penalty=float(penalty))))
-        at = dataclasses.replace(record, estimate=found.estimate, cov_type=record.robust_type)
-        eta = shifted(sample.own(found.estimate.theta @ sample.X.columns.T), sample.offset)
-        loss = sample.family.loss(sample.y, eta)
-        rows.append(
+        estimate, loss = rows.under_penalty(float(penalty), joint.replicates, joint.options.method or DEFAULT_METHOD)
+        at = dataclasses.replace(record, estimate=estimate.estimate, cov_type=record.robust_type)
+        found.append(
             {
-                "effect": float(found.estimate.params[0]),
+                "effect": float(estimate.estimate.params[0]),
                 "std err": float(np.sqrt(robust_covariance(at, False)[0, 0])),
-                "fit loss": float(sample.mean(sample.with_outcome * mean_w * loss)),
-                "risk": found.squared_net_bias,
-                "RMS net": np.sqrt(found.squared_net_bias),
-                "converged": bool(found.result.success),
+                "fit loss": loss,
+                "risk": estimate.squared_net_bias,
+                "RMS net": np.sqrt(estimate.squared_net_bias),
+                "converged": bool(estimate.result.success),
             }
         )
-    return pd.DataFrame(rows, index=pd.Index(chosen, name="penalty"))
+    return pd.DataFrame(found, index=pd.Index(chosen, name="penalty"))

@@ -8,13 +8,17 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.errors import (
+    BootstrapError,
     ConvergenceWarning,
     DesignWarning,
     Failure,
     Notes,
     OptionError,
     OverlapWarning,
+    ResampleWarning,
     SeparationError,
+    Told,
+    failure_text,
     listed,
 )
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
@@ -22,15 +26,24 @@ from causalrisk.estimation.separation import check_outcome_fits, gaussian_instea
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
 from causalrisk.estimators.abilities import check_able, use_of_learner, with_change
 from causalrisk.estimators.estimates import Estimate
-from causalrisk.estimators.learned import learn
-from causalrisk.estimators.options import InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimators.learned import Learned, learn
+from causalrisk.estimators.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.overlap import overlap_of
 from causalrisk.estimators.prepare import Asked, FitData, check_size, prepare, with_learner
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
-from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.specification import Specification
-from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, seed_sequence
+from causalrisk.estimators.record import FitRecord, JointRecord, with_robust
+from causalrisk.estimators.resampling import unit_count
+from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
+from causalrisk.estimators.stack import stacked
+from causalrisk.joint.fit import JointProblem, Trainer
+from causalrisk.joint.rows import Replicates
+from causalrisk.joint.shrinkage import FOLDS
+from causalrisk.learners.folds import folds_of
+from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, WIDTH, seed_sequence
 
+LARGE = 5_000  # independent units from which on the score is as good as normal, and no rows are drawn to refit it
+MOST_FAILED = 0.5  # share of the replicates that may fail: the others still say how the score varies
 FEW_CLUSTERS, VERY_FEW = 50, 5  # in an arm, below which normal intervals, and all, are too short
 FEW_WHOLE = 15, 3  # the same of clusters with one treatment: by t, and by the jackknife with t
 COVERED = "95% intervals covered 79 to 84% with 6 clusters, 86 to 90% with 12, 91 to 95% with 30 in simulations"
@@ -178,7 +191,165 @@ def fit_joint(
     design: Design, options: ModelOptions, inference: InferenceOptions, joint_options: JREOptions
 ) -> FitRecord:
     """Fit the Joint Robust Estimator."""
-    raise NotImplementedError("TEMP")
+    use, asked = use_of_learner(JRE, options), asked_for(design, JRE, options, inference)
+    data = prepare(design, JRE, asked)
+    if use is None:
+        return checked(joint_record(data, asked, joint_options), asked.notes)
+    learned = learn(data.design, options, inference, asked.notes)
+    if use == TERMS:
+        record = joint_record(with_learner(data, learned, use, JRE, asked), asked, joint_options)
+    else:
+        record = fit_stack(data, learned, asked, joint_options)
+    return checked(dataclasses.replace(record, learned=learned), asked.notes)
+
+
+def fit_stack(data: FitData, learned: Learned, asked: Asked, joint_options: JREOptions) -> FitRecord:
+    """Average JRE on the formula with JRE with each learner's predictions as terms, and the predictions alone."""
+    lead, notes = joint_record(data, asked, joint_options), asked.notes
+    names, records, inference = ["formula"], [lead], dataclasses.replace(asked.inference, rng=lead.seed)
+    replicates = None if lead.joint is None else lead.joint.replicates
+    data = dataclasses.replace(data, replicates=replicates)
+    for number, name in enumerate(learned.names):
+        said, own = Told(notes), learned.of(number)
+        again = dataclasses.replace(asked, inference=inference, notes=said)
+        joined = joint_record(with_learner(data, own, TERMS, JRE, again), again, joint_options)
+        alone = separate_record(with_learner(data, own, REPLACE, AIPW, again), again)
+        names += [f"{name} as terms", f"{name} alone"]
+        records += [joined, alone]
+        notes.extend(note for note in said if note not in notes)
+    return stacked(lead, names, records)
+
+
+def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitRecord:
+    """Fit IPWRA and train the arms jointly from there."""
+    notes = asked.notes
+    # What is refused is JRE's; what is fitted first is IPWRA, where it starts.
+    start = separate_record(dataclasses.replace(data, equations=dataclasses.replace(data.equations, spec=IPWRA)), asked)
+    robust = with_robust(start)
+    joint = train_from(robust, joint_options, notes, data.replicates or replicates_of_many(robust, joint_options))
+    result = joint.estimate.result
+    if not result.success:
+        what = f"the joint objective ({joint_options.method or DEFAULT_METHOD})"
+        notes.warn(not_converged(what, str(result.message)), ConvergenceWarning)
+    if joint.score_joined and joint_options.join_score is None:
+        notes.append(
+            "The linear predictor of the propensity score is a further outcome column: a test found that the outcome "
+            "formula lacks it. Use `fit(join_score=False)` to leave it out."
+        )
+    return dataclasses.replace(start, spec=JRE, estimate=joint.estimate.estimate, joint=joint)
+
+
+def train_from(
+    start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
+) -> JointRecord:
+    """Draw the propensity replicates, unless they are drawn already, and train the arms jointly."""
+    given = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
+    if replicates is None:
+        replicates = drawn_replicates(start, given, options, notes)
+    design, sample = start.design, start.sample
+    count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
+    folds = np.concatenate([folds_of(design.arm, design.cluster, count), np.arange(sample.n_frame) % count])
+    problem = JointProblem(
+        weights=start.used_weight_fit,
+        start=start.estimate,
+        covariance=start.robust,
+        scale=start.options.effect_scale,
+        n_units=float(design.nobs),
+        frequency=start.frequency,
+        cluster=sample.clusters(design.cluster),
+        folds=sample.arrange(folds),
+    )
+    return dataclasses.replace(train_by(problem, replicates, options, notes), drawn=given)
+
+
+def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions, notes: Notes) -> Replicates:
+    """Fit the score under fractional random weights of the rows, or under those that were given."""
+    weights, resampler = start.used_weight_fit, start.resampler()
+    if not weights.estimated:
+        return Replicates.of_normal(weights, None)
+    model = weights.equations.model
+    shifts, ratios, failures = dict[str, list[Array]](), list[Array](), list[Array]()
+    for first in range(0, options.n_drawn if given is None else given.shape[1], WIDTH):
+        if given is None:
+            width = min(WIDTH, options.n_drawn - first)
+            s = next(resampler.perturbations(first // WIDTH, width, options.replicate_spread, width))
+        else:
+            s = given[:, first : first + WIDTH]
+        equations, beta, codes = weights.refit(s)
+        empty = np.stack([s[rows].sum(axis=0) for rows in start.sample.slices]).min(axis=0) <= 0
+        codes = np.where(empty, Failure.EMPTY_ARM, codes).astype(np.int8)
+        for name, each in beta.items():
+            shifts.setdefault(name, []).append((each - weights.beta[name])[:, :, codes == Failure.OK])
+        if model is not None and model.e is not None and equations.model is not None and equations.model.e is not None:
+            ratios.append((equations.model.e / model.e)[:, :, codes == Failure.OK])
+        failures.append(codes)
+    found = Replicates(
+        {name: np.concatenate(each, axis=2) for name, each in shifts.items()},
+        np.concatenate(failures),
+        np.concatenate(ratios, axis=2) if ratios else None,
+    )
+    failed = len(found.failures) - found.count
+    if failed > MOST_FAILED * len(found.failures):
+        raise BootstrapError(
+            f"{failed} of {len(found.failures)} propensity replicates failed, more than half: "
+            f"{failure_text(found.failures)}.\nSimplify the formula in propensity=, or use `IPWRA`."
+        )
+    if failed:
+        notes.warn(
+            f"{failed} of {len(found.failures)} propensity replicates were left out: {failure_text(found.failures)}.\n"
+            "See res.replicate_ledger; a simpler formula in propensity= would avoid it.",
+            ResampleWarning,
+        )
+    return found
+
+
+def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | None:
+    """Return points that stand for the normal distribution of a score of many units, where less than the usual draws.
+
+    None where units are few, the replicates or their number are given, or coefficients are not all there is to scores.
+    """
+    weights, block = start.used_weight_fit, start.estimate.block("gamma")
+    asked, model = options.replicates is not None or options.n_replicates is not None, weights.equations.model
+    coefficients = model is not None and model.classifier is None and 0 < 2 * len(weights.gamma) < options.n_drawn
+    if asked or start.robust is None or unit_count(start.design) < LARGE or not coefficients:
+        return None
+    covariance = options.replicate_spread**2 * start.robust[block, block]
+    return Replicates.of_normal(weights, covariance) if np.isfinite(covariance).all() else None
+
+
+def train_by(problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes) -> JointRecord:
+    """Train the arms jointly; choose the amount of shrinkage unless it is given."""
+    risk = options.objective == "risk"
+    penalty = None if risk else float(problem.n_units**2 if options.penalty is None else options.penalty)
+    trainer = Trainer.of(
+        problem,
+        replicates,
+        options.method or DEFAULT_METHOD,
+        penalty=penalty,
+        share=options.share,
+        spread=options.replicate_spread,
+        join=options.join_score,
+    )
+    path, alpha = None, options.anchor if risk else 1.0
+    if alpha is None:
+        path, failures = trainer.choose()
+        alpha = path.anchor
+        failed = int((failures != Failure.OK).sum())
+        if failed:
+            notes.warn(
+                f"{failed} of {len(failures)} folds of the cross-validation could not be fitted: "
+                f"{failure_text(failures)}.\nSimplify the formulas, or give `shrinkage=`.",
+                ConvergenceWarning,
+            )
+        if not path.converged.all():
+            anchors = listed(path.anchors[~path.converged].tolist())
+            notes.warn(
+                f"the joint objective did not converge at shrinkage {anchors}, so it was not chosen.\n"
+                "Simplify the outcome formula, or keep what was chosen; `res.anchor_path()` shows each.",
+                ConvergenceWarning,
+            )
+    estimate = trainer.estimate(trainer.train(alpha), alpha)
+    return JointRecord(problem, replicates, estimate, dataclasses.replace(options, replicates=None), path)
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:

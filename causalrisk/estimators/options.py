@@ -30,7 +30,10 @@ Interval = Literal["normal", "delta", "percentile", "basic", "bc", "bca", "stude
 Adjustment = Literal["single-step", "holm", "bonferroni", "hochberg", "simes-hochberg", "fdr_bh"]
 Alternative = Literal["two-sided", "larger", "smaller"]
 Objective = Literal["risk", "erm"]
-Method = Literal["least_squares", "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP"]
+Method = Literal[
+    "trust-exact", "trust-krylov", "trust-ncg", "trust-constr", "dogleg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP", "CG",
+    "TNC", "Nelder-Mead", "Powell", "COBYLA",
+]  # fmt: skip
 PropensityLink = Literal["logit", "probit", "cloglog"]
 OutcomeLink = Literal["identity", "log", "logit", "probit", "cloglog"]
 PropensityLoss = Literal["ml", "calibrated"]
@@ -71,6 +74,7 @@ OBJECTIVES = get_args(Objective)
 DEFAULT_SPREAD = {"risk": 0.5, "erm": 1.0}
 DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = get_args(Method)
+DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
 OBSERVED = "observed"  # exposures
 MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
@@ -501,6 +505,7 @@ def penalty_grid(values: Any) -> np.ndarray:
 
 JOINT_NUMBERS: dict[str, tuple[Callable[[float], bool], str, str]] = {
     "anchor": (lambda given: given > 0, "a positive number, or None to have it chosen", "Use `anchor=3`"),
+    "shrinkage": (lambda given: given > 0, "a positive number, or None to have it chosen", "Use `shrinkage=3`"),
     "share": (lambda given: 0 <= given <= 1, "a number from 0 to 1, or None to have it estimated", "Use `share=1`"),
     "penalty": (
         lambda given: 0 <= given <= LARGEST_PENALTY,
@@ -523,6 +528,8 @@ class JREOptions:
     spread: float | None = None
     replicates: Any = None
     method: str | None = None
+    join_score: bool | None = None
+    shrinkage: float | None = None
 
     def __post_init__(self) -> None:
         one_of("objective", self.objective, OBJECTIVES)
@@ -530,19 +537,25 @@ class JREOptions:
         if self.n_replicates is not None:
             whole_number("n_replicates", self.n_replicates, 1)
         if self.objective == "erm":
-            for name in ("anchor", "share"):
+            for name in ("anchor", "shrinkage", "share", "join_score"):
                 if getattr(self, name) is not None:
                     raise OptionError(
                         f'{name}= has no effect with objective="erm".\nLeave {name}= out, or use `objective="risk"`.'
                     )
         elif self.penalty is not None:
             raise OptionError(
-                'penalty= has no effect with objective="risk".\nUse `anchor=3` to fix its balance with the fit, or '
+                'penalty= has no effect with objective="risk".\nUse `shrinkage=3` to fix its balance with the fit, or '
                 '`objective="erm"`.'
             )
         for name, (holds, expected, use) in JOINT_NUMBERS.items():
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name), holds, expected, use)
+        if self.join_score not in (None, True, False):
+            raise OptionError(f"join_score={self.join_score!r}; expected True, False or None.\nUse `join_score=False`.")
+        _not_both("shrinkage", self.shrinkage, "anchor", self.anchor, "they are two names of one option")
+        if self.shrinkage is not None:
+            object.__setattr__(self, "anchor", float(self.shrinkage))
+            object.__setattr__(self, "shrinkage", None)
         _not_both("replicates", self.replicates, "n_replicates", self.n_replicates, "the first says how many")
         _not_both("replicates", self.replicates, "spread", self.spread, "the weights given have a spread of their own")
 

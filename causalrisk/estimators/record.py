@@ -24,11 +24,14 @@ from causalrisk.estimation.equations import Target
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimators.estimates import Estimate, FittedRows, sandwich
 from causalrisk.estimators.learned import Learned
-from causalrisk.estimators.options import ModelOptions
+from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.overlap import ArmWeights
 from causalrisk.estimators.resampling import SampleResampler, sample_resampler, unit_count
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification, effect_names, parameter_names
+from causalrisk.joint.fit import JointEstimate, JointProblem
+from causalrisk.joint.rows import Replicates
+from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 
@@ -48,8 +51,69 @@ def of_means(function: Callable[Concatenate[FitRecord, P], T]) -> Callable[Conca
     return checked
 
 
-class JointRecord:  # TEMP
-    pass
+@dataclass(frozen=True)
+class JointRecord:
+    """The parts of a fit that only JRE has.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        What was trained; of a scan without its rows.
+    replicates : Replicates
+        The propensity replicates.
+    estimate : JointEstimate
+        The estimate with its diagnostics.
+    options : JREOptions
+        The options, without the caller's weights.
+    path : Path or None
+        How the amount of shrinkage was chosen, where it was.
+    drawn : ndarray, shape (n, B), optional
+        Weights of the replicates where the caller gave them, rows in the order of the sample; else the seed tells.
+    """
+
+    problem: JointProblem
+    replicates: Replicates
+    estimate: JointEstimate
+    options: JREOptions
+    path: Path | None
+    drawn: Array | None = None
+
+    @property
+    def start(self) -> Estimate:
+        """The IPWRA estimate it started from."""
+        return self.problem.start
+
+    @property
+    def share(self) -> float:
+        """The share c of the start's effect heterogeneity that is left out of the variance."""
+        return self.estimate.fit.terms.share
+
+    @property
+    def own_penalty(self) -> float | None:
+        """The penalty lambda of the objective "erm"; None for "risk", which has none to choose."""
+        terms = self.estimate.fit.terms
+        return None if terms.risk else terms.n_units
+
+    @property
+    def choice_variance(self) -> float:
+        """Factor of the variance of the estimates that allows for the choice of shrinkage; one where it was given."""
+        return 1.0 if self.path is None else self.path.choice_variance
+
+    @property
+    def anchor(self) -> float | None:
+        """The amount of shrinkage, given or chosen; None for "erm", which has none."""
+        return self.estimate.fit.alpha if self.estimate.full_risk else None
+
+    @property
+    def score_joined(self) -> bool:
+        """Whether the score's linear predictor is among the outcome columns."""
+        return self.estimate.fit.joined is not None
+
+    @property
+    def anchor_at_end(self) -> bool:
+        """Whether the amount was chosen at an end of the ladder, beyond which none was tried."""
+        path = self.path
+        return path is not None and path.raised_from is None and path.anchor in (LADDER[0], LADDER[-1])
 
 
 @dataclass(frozen=True)
@@ -121,7 +185,7 @@ class FitRecord:
     weight_fit: WeightFit | None
     estimate: Estimate
     overlap: tuple[ArmWeights, ...]
-    joint: Any
+    joint: JointRecord | None
     cov_type: str
     bootstrap: str
     covariance: Array

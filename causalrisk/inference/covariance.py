@@ -49,6 +49,7 @@ from causalrisk.estimators.resampling import SampleResampler, given_block, sampl
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.stack import StackRefitter
+from causalrisk.joint.fit import JointRefitter
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
@@ -78,7 +79,9 @@ def refitter_of(record: FitRecord) -> Refitter:
         return QuantileRefitter(rows, record.weight_fit)
     if isinstance(rows, SeparateRows):
         return SeparateRefitter(rows, record.weight_fit)
-    raise NotImplementedError("TEMP")
+    if record.joint is None:
+        raise TypeError("these rows cannot be refitted")
+    return JointRefitter(record.joint.problem, record.joint.estimate.fit)
 
 
 def drawn_or_weighed(
@@ -453,9 +456,9 @@ def start_record(record: FitRecord) -> FitRecord:
         learned=record.learned if record.stack is None else None,
         stack=None,
         notes=record.design.notes,
-        robust=joint.problem.start_covariance,
+        robust=joint.problem.covariance,
     )
-    return robust_record(start, joint.problem.start_covariance)
+    return robust_record(start, joint.problem.covariance)
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:

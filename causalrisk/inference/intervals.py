@@ -10,6 +10,7 @@ R's `boot.ci` interpolates on the normal scale instead.
 from __future__ import annotations
 
 import dataclasses
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -254,8 +255,8 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
     """Robust standard errors of the first `count` estimates in each resample; NaN where it failed."""
     if record.boot is not None and record.boot.errors is not None:
         return record.boot.errors[:, :count]
-    if record.options.quantiles or record.given_resamples:
-        what = "of quantiles" if record.options.quantiles else "that were given"
+    if record.options.quantiles or record.given_resamples or record.joint is not None:
+        what = "of quantiles" if record.options.quantiles else "that were given" if record.given_resamples else "of JRE"
         raise UnavailableError(f'resamples {what} have no studentized intervals.\nUse `conf_int(method="percentile")`.')
     resampling = record.resampler()
     failures = record.used_boot.failures
@@ -331,9 +332,7 @@ def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
 def _resample_influence(record: FitRecord, sample: Sample) -> Array:
     weights = weights_of(record)
     weights = fit_weights(dataclasses.replace(weights.equations, sample=sample))
-    if record.joint is None:
-        return estimate_means(weights, record.spec, record.options.effect_scale).influence
-    raise NotImplementedError("TEMP")
+    return estimate_means(weights, record.spec, record.options.effect_scale).influence
 
 
 def conf_int(
@@ -355,8 +354,7 @@ def conf_int(
         where the interval is symmetric. Both are from the t distribution where the fit has degrees of freedom
         (``fit(use_t=True)``), else from the normal one. The others use the bootstrap distribution: its
         quantiles, these reflected about the estimate, bias-corrected, also accelerated, or quantiles of the
-        estimates studentized by the robust standard error of each resample (slow for JRE, but of multipliers at
-        no cost). For JRE all of them are as much wider about the estimate as standard errors are larger, for the
+        estimates studentized by the robust standard error of each resample (for JRE of multipliers only). For JRE all of them are as much wider about the estimate as standard errors are larger, for the
         choice of its anchor.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.

@@ -95,18 +95,19 @@ class AIPW(CausalModel):
 class JRE(CausalModel):
     """The Joint Robust Estimator: all arms' outcome models trained together for the least error of the effect.
 
-    No net bias at the fitted propensity score, little net bias near it, small variance; right in large samples if
-    either model is, the propensity model or the outcome model.
+    Among fits without net bias at the fitted propensity score, it is the one whose effect has the least variance, shrunk
+    toward IPWRA as far as cross-validation says. It is consistent if either the propensity model or the outcome model is
+    correctly specified.
 
     Notes
     -----
     The net bias is the bias of one arm's model less that of the other's. The idea is that of [1]_: only it enters the
     effect, so the arms are trained for it, over a distribution of propensity scores. By default they minimise the
     expected ATE risk, squared net bias plus sampling variance of the effect, over scores that vary half as much as
-    sampling makes them, with no net bias at the fitted score, and anchored to IPWRA as strongly as rows held out say.
-    The effect heterogeneity that the IPWRA start finds is taken out of the variance, as far as it is not noise; that
-    makes JRE doubly robust. ``objective="erm"`` adds a penalty on the squared net bias to the importance-weighted fit,
-    both averaged over scores that vary as much as sampling makes them.
+    sampling makes them. The net bias at the fitted score is zero, and the distance to IPWRA is penalised. The effect
+    heterogeneity that the IPWRA start finds is taken out of the variance, as far as it is not noise; that makes JRE
+    doubly robust. ``objective="erm"`` adds a penalty on the squared net bias to the importance-weighted fit, both
+    averaged over scores that vary as much as sampling makes them.
 
     Read the effect. Report IPWRA's (`start`) beside it, with the standard error of the difference on the same
     resamples. JRE is no remedy for poor overlap, and its arm means, coefficients and predictions are not to be read.
@@ -153,6 +154,8 @@ class JRE(CausalModel):
         spread: float | None = None,
         replicates: Any = None,
         method: Method | None = None,
+        shrinkage: float | None = None,
+        join_score: bool | None = None,
         **others: Any,
     ) -> CausalResults:
         """Estimate the effect.
@@ -168,13 +171,18 @@ class JRE(CausalModel):
             As in `IPWRA.fit`.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
-            an anchor times the importance-weighted fit, with no net bias at the fitted score. "erm": the
+            `shrinkage` times the importance-weighted fit, with no net bias at the fitted score. "erm": the
             importance-weighted fit plus a penalty times the squared net bias, both averaged over the replicates, as in
             the paper of the class.
-        anchor : float, optional
+        shrinkage : float, optional
             Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
-            between 30 and 0.03 by rows held out, and raised where the robust standard error is clearly above IPWRA's
-            (`JREResults.anchor_path`).
+            between 30 and 0.03 by ten-fold cross-validation, and raised where the jackknife variance of the same fits
+            is clearly above IPWRA's (`res.joint.path`).
+        anchor : float, optional
+            Another name of `shrinkage`.
+        join_score : bool, optional
+            Whether the linear predictor of the propensity score is a further outcome column ("risk" only). By default
+            it is where the outcome formula lacks columns of the score and a robust Wald test finds that this matters.
         share : float, optional
             Share c, from 0 to 1, of the effect heterogeneity of the IPWRA fit that the risk leaves out of the sampling
             variance ("risk" only): what of it does not depend on the weights. By default what is real of it, one less
@@ -192,10 +200,7 @@ class JRE(CausalModel):
             sample. Weight of a row there: with frequency weights the total of the equal rows it stands for, of mean
             about its weight; else about 1, and probability weights are multiplied in by the fit.
         method : str, optional
-            "least_squares" (the default for linear outcome models, whose objective is a sum of squares), or
-            "trust-exact", "trust-ncg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP" of `scipy.optimize.minimize`. The
-            default for other outcome models is "trust-exact", begun where steps along the valley of small net biases
-            end.
+            A method of `scipy.optimize.minimize`, which begins at IPWRA; by default "trust-exact".
         **others
             Names of options in other packages, as in `from_formula`.
 
@@ -233,6 +238,8 @@ class JRE(CausalModel):
                 "spread": spread,
                 "replicates": replicates,
                 "method": method,
+                "shrinkage": shrinkage,
+                "join_score": join_score,
                 **others,
             },
             FIT_OPTIONS | defaults_of(JREOptions),

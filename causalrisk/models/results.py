@@ -592,6 +592,60 @@ def given_results(results: Any, typed: str) -> list[CausalResults]:
     return given
 
 
+class JointView:
+    """How the arms of a JRE fit were trained: `res.joint`.
+
+    Parameters
+    ----------
+    record : FitRecord
+        The fit.
+    """
+
+    def __init__(self, record: FitRecord) -> None:
+        self._record, self._joint = record, joint_of(record)
+
+    @property
+    def shrinkage(self) -> float | None:
+        """Weight of the importance-weighted fit, given or chosen; None for the objective "erm"."""
+        return self._joint.anchor
+
+    @property
+    def share(self) -> float:
+        """Share of the effect heterogeneity at the start that the risk leaves out; 0 for the objective "erm"."""
+        return self._joint.share
+
+    @property
+    def score_joined(self) -> bool:
+        """Whether the linear predictor of the propensity score is a further outcome column."""
+        return self._joint.score_joined
+
+    @property
+    def path(self) -> pd.DataFrame:
+        """What other amounts of shrinkage would have given: `anchor_path`."""
+        return printed_whole(anchor_path(self._record))
+
+    @property
+    def risk(self) -> pd.DataFrame:
+        """The expected ATE risk of every estimator on the same propensity replicates: `risk_table`."""
+        return printed_whole(risk_table(self._record))
+
+    @property
+    def replicates(self) -> pd.DataFrame:
+        """Bias of each arm and net of one another under each replicate used, in units of the outcome."""
+        joint = self._joint
+        bias, net = joint.estimate.bias, joint.estimate.net_bias[0]
+        used = np.flatnonzero(joint.replicates.failures == Failure.OK)
+        labels = self._record.design.labels
+        nets = ["net"] if len(labels) == 2 else [f"net[{label}]" for label in labels[1:]]
+        index = pd.Index(used, name="replicate")
+        return pd.DataFrame(np.column_stack([bias.T, net.T]), columns=[*labels, *nets], index=index)
+
+    @property
+    def optimize_result(self) -> Any:
+        """What scipy reported of the minimisation; it is free of units."""
+        return copy.copy(self._joint.estimate.result)
+
+
 class JREResults(CausalResults):
     """Results of the Joint Robust Estimator: those of every estimator, and how its arms were trained.
 
@@ -615,14 +669,19 @@ class JREResults(CausalResults):
         return self._start
 
     @property
+    def joint(self) -> JointView:
+        """How the arms were trained: shrinkage, share, path, risk, replicates and scipy's report (JRE)."""
+        return JointView(self._record)
+
+    @property
     def optimize_result(self) -> Any:
-        """What scipy reported of the joint objective (JRE); it is free of units."""
-        return copy.copy(self._joint.estimate.result)
+        """What scipy reported of the joint objective (JRE): `joint.optimize_result`."""
+        return self.joint.optimize_result
 
     @property
     def share(self) -> float:
-        """Share of the effect heterogeneity at the start that the risk leaves out (JRE); 0 for the objective "erm"."""
-        return self._joint.criterion.real_share
+        """Share of the effect heterogeneity at the start that the risk leaves out (JRE): `joint.share`."""
+        return self._joint.share
 
     @property
     def model_means(self) -> pd.Series:
@@ -640,14 +699,8 @@ class JREResults(CausalResults):
 
     @property
     def replicate_bias(self) -> pd.DataFrame:
-        """Bias of each arm and net of one another under each replicate used (JRE), in units of the outcome."""
-        bias = self._joint.estimate.bias
-        used = np.flatnonzero(self._joint.replicates.failures == Failure.OK)
-        labels = self._record.design.labels
-        values = np.column_stack([bias.T, self._joint.estimate.net_bias[0].T])
-        nets = ["net"] if len(labels) == 2 else [f"net[{label}]" for label in labels[1:]]
-        columns = [*labels, *nets]
-        return pd.DataFrame(values, columns=columns, index=pd.Index(used, name="replicate"))
+        """Bias of each arm and net of one another under each replicate used (JRE): `joint.replicates`."""
+        return self.joint.replicates
 
     @property
     def replicate_ledger(self) -> pd.DataFrame:

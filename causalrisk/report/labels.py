@@ -10,11 +10,11 @@ from causalrisk.design.did import change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
-from typing import Any as AnchorPath  # TEMP
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.intervals import rounded_se
+from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.estimation.targets import POPULATIONS
@@ -168,19 +168,19 @@ def offset_words(record: FitRecord) -> str:
     return f"The outcome models have the offset {design.offset_name}; means are at {at}."
 
 
-def choice_of_anchor(path: AnchorPath, between: str = "") -> str:
+def choice_of_anchor(path: Path, between: str = "") -> str:
     """Clause on how the anchor was chosen, between which ones."""
-    chosen = f"chosen{between} by rows held out"
+    chosen = f"chosen{between} by cross-validation"
     if path.raised_from is None:
         return chosen
-    return f"raised from {path.raised_from:.3g}, {chosen}, as the robust standard error there is above IPWRA's"
+    return f"raised from {path.raised_from:.3g}, {chosen}, as the jackknife variance there is above IPWRA's"
 
 
 def ladder_end_words(joint: JointRecord) -> str:
     """Sentences on an anchor at an end of the ladder; empty for others."""
     if joint.path is None or not joint.anchor_at_end:
         return ""
-    last, other = joint.path.anchor, joint.path.anchors.min() + joint.path.anchors.max() - joint.path.anchor
+    last, other = joint.path.anchor, LADDER[0] + LADDER[-1] - joint.path.anchor
     beyond, near = (last / 3, "as free of IPWRA as any") if last < other else (last * 3, "as near to IPWRA as any")
     return (
         f"The anchor, {last:g}, was chosen at the end of those tried, {near}: one beyond it might do better. "

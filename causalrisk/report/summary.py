@@ -18,6 +18,7 @@ from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import Failure, OptionError, check_alpha
+from causalrisk.estimators.options import DEFAULT_METHOD
 from causalrisk.estimators.overlap import LARGE_WEIGHT
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
@@ -256,10 +257,13 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> Pairs:
     if se > 0 and np.isfinite(mc_se):
         share = f" ({mc_se / se:.0%} of SE)" if mc_se >= 0.01 * se else " (<1% of SE)"
     if joint.anchor is None:  # the usual objective is named by the table of risks
-        rows = [("Objective:", "erm"), ("Penalty:", f"{joint.criterion.penalty:.4g}")]
+        rows = [("Objective:", "erm"), ("Penalty:", f"{joint.own_penalty:.4g}")]
     else:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
-        rows = [("Anchor:", f"{joint.anchor:g} ({how})")]
+        rows = [("Shrinkage:", f"{joint.anchor:g} ({how})")]
+    steps = getattr(joint.estimate.result, "nit", None)
+    steps_text = "" if steps is None else f", {steps} iteration{'s' * (steps != 1)}"
+    rows.append(("Optimiser:", f"{joint.options.method or DEFAULT_METHOD}{steps_text}"))
     if joint.replicates.cubature:
         return [*rows, ("Score replicates:", f"{joint.replicates.count} normal points")]
     return [
@@ -295,7 +299,7 @@ def _risk_table(joint: JointRecord) -> TableContent:
     """Return RMS error, and its parts, of JRE and of IPWRA on the same replicates, in units of the outcome."""
     fit, names = joint.estimate, ("JRE", "IPWRA, same replicates")
     numbers = root_mean_squares(fit)
-    noise = SE_ROUNDING * max(joint.criterion.rms_residual, float(np.abs(fit.estimate.params).max()))
+    noise = SE_ROUNDING * max(joint.estimate.residual, float(np.abs(fit.estimate.params).max()))
     numbers[numbers <= noise] = 0.0  # zero by construction
     spec = _three_digits(numbers)
     rows = tuple((name, *(format(v, spec) for v in row)) for name, row in zip(names, numbers, strict=True))
@@ -350,7 +354,7 @@ def _share_text(joint: JointRecord) -> str:
     """Sentence on the share of the effect heterogeneity that the risk leaves out; empty for the objective "erm"."""
     if joint.anchor is None:
         return ""
-    share = joint.criterion.real_share
+    share = joint.share
     if joint.options.share is not None:
         return f"The risk leaves out a share of {share:.3g} of the effect heterogeneity by IPWRA, as given."
     if share == 0:

@@ -13,7 +13,6 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
-LADDER = (1.0,)  # TEMP
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
@@ -21,6 +20,7 @@ from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.inference.paired_resamples import start_difference
+from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.estimation.targets import TargetPopulation
 from causalrisk.report.labels import (
@@ -68,7 +68,7 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
     if joint.anchor is None:
         return (
-            f"The arms were trained together by weighted fit plus {joint.criterion.penalty:.4g} times the squared net "
+            f"The arms were trained together by weighted fit plus {joint.own_penalty:.4g} times the squared net "
             f"bias over {over}."
         )
     chosen = "was given"
@@ -77,7 +77,7 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     return (
         "The arms were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
         f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, {chosen}. Of the "
-        f"effect heterogeneity at the start, a share of {joint.criterion.real_share:.3g} was left out of the variance."
+        f"effect heterogeneity at the start, a share of {joint.share:.3g} was left out of the variance."
     )
 
 

@@ -388,14 +388,16 @@ def _learners(record: FitRecord) -> Body:
 
 def _anchor(record: FitRecord, alpha: float) -> Body:
     path, joint = anchor_path(record), joint_of(record)
-    reading = verdicts.read_anchor(path, record.std_errors[0], float(joint.start.params[0]), ladder_end_words(joint))
+    chosen, raised_from = float(joint.anchor or 0.0), None if joint.path is None else joint.path.raised_from
+    start, end = float(joint.start.params[0]), ladder_end_words(joint)
+    reading = verdicts.read_anchor(path, chosen, raised_from, record.std_errors[0], start, end)
     figure = figure_html(
         partial(plots.plot_anchor_path, record, alpha=alpha),
         f"Effect over the anchor. {reading.headline}",
-        "Effect with intervals from rows held out, over the anchor; the circle is the one chosen.",
+        "Effect with intervals by cross-validation, over the anchor; the circle is the one chosen.",
     )
     shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
-    table = table_html(formatted(shown), "Effect by anchor (std err: by rows held out)")
+    table = table_html(formatted(shown), "Effect by anchor (std err: by cross-validation)")
     return figure + table, reading
 
 

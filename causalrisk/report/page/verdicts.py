@@ -199,22 +199,18 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
     return Reading(_moved(size), headline, texts)
 
 
-def read_anchor(path: pd.DataFrame, se: float, start: float, end: str = "") -> Reading:
+def read_anchor(
+    path: pd.DataFrame, chosen: float, raised_from: float | None, se: float, start: float, end: str = ""
+) -> Reading:
     """Read the table of `anchor_path()`: how far the effect moves with the anchor; `end` of `ladder_end_words`."""
-    used, chosen = path[path["effect"].notna()], path.index[path["chosen"]][0]
+    used = path[path["share"].notna()]
     size, moves = _moves(used["effect"], se)
     headline = f"Over anchors from {used.index.max():g} to {used.index.min():g}, {moves}"
-    held_out = path.index[path["held out"]][0]
-    ratio = path.loc[held_out, "variance ratio"]
-    raised = (
-        f"The robust standard error there, {format_number(path.loc[held_out, 'robust se'])}, is above IPWRA's, and so "
-        f"the anchor was raised to {chosen:g}, where it is {format_number(path.loc[chosen, 'robust se'])}."
-    )
+    held_out = chosen if raised_from is None else raised_from
     texts = (
         f"The anchor is the weight of the fit against the expected risk: the larger, the nearer to IPWRA, which gives "
-        f"{format_number(start)}. {held_out:g} was chosen by rows held out: the variance of the effect there is "
-        f"{ratio:.4g} times that of the most cautious anchor.",
-        *([] if held_out == chosen else [raised]),
+        f"{format_number(start)}. {held_out:g} was chosen by cross-validation.",
+        *([] if raised_from is None else [f"The jackknife variance there is above IPWRA's, so it is {chosen:g}."]),
         *([end] if end else []),
     )
     return Reading(_moved(size), headline, texts)

@@ -645,7 +645,7 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
         half, name = critical_value(alpha, record.df) * path["std err"].to_numpy(), f"{100 * (1 - alpha):.4g}% interval"
         ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.25, linewidth=0, label=name)
     ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
-    chosen, own = path.index[path["chosen"]][0], joint.estimate.estimate.params[0]
+    chosen, own = float(joint.anchor or 0.0), joint.estimate.estimate.params[0]
     ax.plot([chosen], [own], "o", color=ink(ax), markersize=9, markerfacecolor="none", label=f"chosen: {chosen:g}")
     ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA")
     ax.set_xscale("log")

@@ -1,0 +1,792 @@
+"""The Joint Robust Estimator from an IPWRA fit: its replicates, the amount of shrinkage, the minimum, its resamples."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.errors import Failure, first_failure
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, Weighed as Scores, WeightFit
+from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
+from causalrisk.estimators.specification import EffectScale
+from causalrisk.joint.influence import (
+    At,
+    by_score,
+    contributions,
+    linear_parts,
+    monte_carlo_se,
+    phi,
+    tilt_slopes,
+    variance_gradients,
+)
+from causalrisk.joint.minimum import Minimum, minimize_from, newton, solve_constrained
+from causalrisk.joint.objective import Rows, Sums, Terms, Weights, curvature, expand, risk_of, variance
+from causalrisk.joint.rows import Joined, Replicates, Weighed, flat, lifted, projected, projected_blocks
+from causalrisk.joint.shrinkage import BEYOND, LADDER, Path, choose, compare, held_out
+from causalrisk.joint.start import (
+    StartSums,
+    held_out_scores,
+    heterogeneity,
+    inverse_of,
+    real_share,
+    score_is_missing,
+    start_sums,
+)
+from causalrisk.numerics.linalg import Array, row_blocks
+from causalrisk.numerics.optimize import OptimizeResult
+
+ROWS = 4096  # that the influence function is worked out for at a time
+RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
+
+
+def bias_contrasts(n_arms: int) -> Array:
+    """Contrasts whose sum of squares is the ATE risk, shape (K - 1, K): Helmert's, each of squared length two."""
+    contrasts = np.zeros((n_arms - 1, n_arms))
+    for k in range(1, n_arms):
+        contrasts[k - 1, :k], contrasts[k - 1, k] = -1.0, k
+        contrasts[k - 1] *= np.sqrt(2 / (k * (k + 1)))
+    return contrasts
+
+
+def ate_risk(arm_bias: Array) -> Array:
+    """Return the squared net bias under each propensity replicate.
+
+    Parameters
+    ----------
+    arm_bias : ndarray, shape (K, B)
+        Bias of each arm's outcome model, in units of the outcome; row 0 is the reference arm.
+
+    Returns
+    -------
+    ndarray, shape (B,)
+        (2 / K) sum_{k<l} (B_k - B_l)^2, in squared units of the outcome; for two arms the squared net bias.
+
+    Notes
+    -----
+    Zero when the biases are equal, even if none is zero [1]_. It depends on no reference arm.
+
+    References
+    ----------
+    .. [1] Zhang, A. (2025). Causal Inference as Distribution Adaptation: Optimizing ATE Risk under Propensity
+       Uncertainty. arXiv:2512.18083.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ate_risk(np.array([[1.0, 0.0], [1.0, 3.0]]))
+    array([0., 9.])
+    """
+    return ((bias_contrasts(len(arm_bias)) @ arm_bias) ** 2).sum(axis=0)
+
+
+# --- the problem -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JointProblem:
+    """What JRE is trained on: the rows and the IPWRA fit that it starts from.
+
+    Parameters
+    ----------
+    weights : WeightFit
+        Importance weights at the fitted score.
+    start : Estimate
+        The IPWRA estimate.
+    covariance : ndarray, shape (d, d), optional
+        Robust covariance of its estimates.
+    scale : EffectScale
+        How the effect is reported.
+    n_units : float
+        n: rows of the sample, each as often as a frequency weight counts it.
+    frequency : bool
+        Whether weights count repeated rows.
+    cluster : ndarray of int, shape (n,), or None
+        Cluster of each row.
+    folds : ndarray of int, shape (n,)
+        Fold of each row in the cross-validation.
+    """
+
+    weights: WeightFit
+    start: Estimate
+    covariance: Array | None
+    scale: EffectScale
+    n_units: float
+    frequency: bool
+    cluster: NDArray[np.intp] | None
+    folds: NDArray[np.intp]
+
+    @property
+    def equations(self) -> Equations:
+        """The rows."""
+        return self.weights.equations
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters, 0 without them."""
+        return 0 if self.cluster is None else int(self.cluster.max()) + 1
+
+    @property
+    def linear(self) -> bool:
+        """Whether the outcome models are linear."""
+        return self.equations.sample.family.linear
+
+    @property
+    def contrasts(self) -> Array:
+        """C: contrasts of the arms, on another scale than the difference in its slopes at the start's means."""
+        slopes = self.scale.g_slope(self.start.model_means)
+        return bias_contrasts(len(slopes)) * slopes / np.sqrt((slopes**2).mean())
+
+    @property
+    def score_influence(self) -> Array:
+        """Influence function of the coefficients of the weights, shape (n, Q)."""
+        return self.start.influence[:, self.start.block("gamma")]
+
+    def weighed(self, replicates: Replicates, joined: Joined | None = None) -> Weighed:
+        """Return the rows at the fitted score."""
+        return Weighed(self.equations, self.equations.sample.s[:, None], self.weights.beta, replicates, joined)
+
+
+# --- what the start decides ------------------------------------------------------------------------------------------
+
+
+def points_about(problem: JointProblem, spread: float) -> Replicates:
+    """Points that stand for the sampling distribution of the score."""
+    model, block = problem.equations.model, problem.start.block("gamma")
+    known = problem.covariance is None or (model is not None and model.classifier is not None)
+    if known or problem.covariance is None:
+        return Replicates.of_normal(problem.weights, None)
+    return Replicates.of_normal(problem.weights, spread**2 * problem.covariance[block, block])
+
+
+def _start_sums(theta: Array, rows: Rows, weights: Weights) -> StartSums:
+    return start_sums(rows, weights.share[:, 0], weights.tilt[:, 0], weights.w[:, 0], theta)
+
+
+def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Array) -> Array:
+    """Sum of squares of the scores held out, within clusters, shape (K P, K P)."""
+    sample, clusters = problem.equations.sample, problem.n_clusters
+
+    def squares(place: slice, rows: Rows, weights: Weights) -> Array:
+        s = sample.s[place]
+        own = np.ones(len(s)) if problem.frequency else s
+        scores = held_out_scores(rows, weights.w[:, 0], own / sample.total, theta, inverse) / sample.total
+        if problem.cluster is None:
+            return (scores.T * (s if problem.frequency else s**2)) @ scores
+        sums = np.zeros((clusters, scores.shape[1]))
+        np.add.at(sums, problem.cluster[place], s[:, None] * scores)
+        return sums
+
+    found = weighed.over(squares, places=True)
+    return found.T @ found if clusters else found
+
+
+def _heterogeneity(theta: Array, sums: StartSums, C: Array, rows: Rows, weights: Weights) -> tuple[float, Array]:
+    return heterogeneity(rows, weights.share[:, 0], weights.tilt[:, 0], theta, sums, C)
+
+
+def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: bool | None) -> Joined | None:
+    """Return the score's linear predictor among the outcome columns, where it is asked for or a test rejects."""
+    sample, p = problem.equations.sample, theta.shape[1]
+    if asked is False or "score" not in weighed.beta:
+        return None
+    every, share = np.hstack([sample.X.columns, sample.Z.columns]), sample.s * sample.in_sample / sample.total
+    gram = (every.T * share) @ every
+    from_X = np.linalg.lstsq(gram[:p, :p], gram[:p, p:], rcond=None)[0]
+    rest = gram[p:, p:] - gram[p:, :p] @ from_X
+    scale = np.sqrt(np.maximum(np.diag(gram)[p:], np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(rest / np.outer(scale, scale))
+    kept = values > RANK
+    if not kept.any():
+        return None
+    root = np.sqrt(values[kept])
+    from_Z = vectors[:, kept] / root / scale[:, None]
+    joined = Joined(
+        from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, len(weighed.beta["score"])
+    )
+    if asked:
+        return joined
+    # one step of Newton's method from IPWRA, with these columns too
+    tried = dataclasses.replace(weighed, joined=joined)
+    wide = np.pad(theta, ((0, 0), (0, joined.of_score.shape[0])))
+    lift = joined.lift(weighed.beta["score"], p)[..., 0]
+    sums = tried.over(functools.partial(_start_sums, wide))
+    inverse = inverse_of(lift.T @ sums.bread @ lift)
+    step = np.einsum("kpq,kq->kp", inverse, sums.score @ lift)
+    at = wide + step @ lift.T
+    everywhere = np.einsum("Pp,kpq,Qq->kPQ", lift, inverse, lift)
+    meat = meat_of(problem, tried, at, everywhere)
+    lifts = np.kron(np.eye(len(theta)), lift)
+    missing = score_is_missing(step, inverse, lifts.T @ meat @ lifts, joined.width)
+    return joined if missing else None
+
+
+# --- how far it is shrunk --------------------------------------------------------------------------------------------
+
+
+def fold_weights(problem: JointProblem) -> Array:
+    """Weight of each row in each fold, shape (n, G); equal rows that a weight counts are dealt out."""
+    s, folds = problem.equations.sample.s, problem.folds
+    count = int(folds.max()) + 1
+    if not problem.frequency or problem.cluster is not None:
+        return (folds[:, None] == np.arange(count)) * s[:, None]
+    later = (np.arange(count) - folds[:, None]) % count
+    return s[:, None] // count + (later < (s % count)[:, None])
+
+
+def _averages(rows: Rows, weights: Weights, *thetas: Array) -> Array:
+    """Averages over the target under A coefficients, shape (A, K, R)."""
+    tilted = weights.share * rows.averaged * weights.tilt
+    return np.stack([(tilted * rows.family.mean(rows.predictors(theta))).sum(axis=1) for theta in thetas])
+
+
+def choose_shrinkage(
+    problem: JointProblem, own: Weighed, start: Array, terms: Terms, points: Replicates
+) -> tuple[Path, NDArray[np.int8]]:
+    """Choose alpha by cross-validation and the jackknife of its fits; also returns why folds failed.
+
+    `own` are the rows of the sample, `start` (K, P, 1) the models of IPWRA on all columns.
+    """
+    sample, folds = problem.equations.sample, fold_weights(problem)
+    s = sample.s[:, None] - folds
+    without, starts, refits = refitted(problem, own.joined, points, s)
+    failures = refits.failures
+    anchors = (*BEYOND, *LADDER)
+    of_folds, of_all = path_of(without, starts, terms, anchors), path_of(own, start[:, : starts.shape[1]], terms, anchors)
+    used = (failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
+    wide = [lifted(without.lift, padded(starts, without))] + [lifted(without.lift, m.theta) for m in of_folds]
+    effects = np.einsum("ck,zkr->zcr", terms.contrasts, without.over(_averages, *wide))[..., used]
+    jackknife = np.full(1 + len(anchors), np.nan)
+    if used.sum() > 1:
+        spread = (effects - effects.mean(axis=2, keepdims=True)) ** 2
+        jackknife = spread.sum(axis=(1, 2)) * (used.sum() - 1) / used.sum()
+    thetas = np.stack(wide[1 + len(BEYOND) :])
+    thetas[..., ~used] = np.nan
+    inside = sample.in_sample[:, None]
+    known = np.hstack([problem.score_influence, inside, *([1 - inside] if problem.equations.target.frame else [])])
+    every, tilt, w = slice(0, sample.n), problem.weights.tilt, problem.weights.w
+    found = held_out(own.rows(every), tilt, w, folds, thetas, problem.contrasts, known, problem.cluster)
+    averages = own.over(_averages, *(lifted(own.lift, m.theta) for m in of_all))[..., 0]
+    path = choose(
+        variances=compare(found, problem.frequency and problem.cluster is None),
+        jackknife=jackknife,
+        converged=np.array([bool(m.converged.all()) for m in of_all]),
+        units=problem.n_clusters or problem.n_units,
+        effects=np.array([problem.scale.effects(means)[0] for means in averages]),
+        unit=sample.total,
+    )
+    return path, failures
+
+
+def refitted(
+    problem: JointProblem, joined: Joined | None, points: Replicates, s: Array, scores: Scores | None = None
+) -> tuple[Weighed, Array, Refits]:
+    """Rows under columns of weights with the scores of each, and IPWRA there: its models (K, p, R), its estimates."""
+    refitter = SeparateRefitter(_separate(problem.start), problem.weights)
+    scores = scores or problem.weights.refit(s)
+    equations, beta, _ = scores
+    refits = refitter.refit(s, scores)
+    bad = ~np.isfinite(flat(beta)).all(axis=0)
+    beta = {name: np.where(bad, problem.weights.beta[name], each) for name, each in beta.items()}
+    weighed = Weighed(equations, s, beta, points, joined)
+    return weighed, coefficients_of(problem.start, refits), refits
+
+
+def _separate(estimate: Estimate) -> SeparateRows:
+    if not isinstance(estimate.rows, SeparateRows):
+        raise TypeError("IPWRA trains each arm by itself")
+    return estimate.rows
+
+
+def padded(theta: Array, weighed: Weighed) -> Array:
+    """Coefficients of the formula's columns (K, p, R), with zeros for the predictor of the score if that joined."""
+    joined = weighed.joined
+    return theta if joined is None else np.pad(theta, ((0, 0), (0, joined.width), (0, 0)))
+
+
+def coefficients_of(start: Estimate, refits: Refits) -> Array:
+    """Coefficients of refits of IPWRA, shape (K, p, R); those of the sample where one failed."""
+    found = refits.values[start.block("theta")].reshape(*start.theta.shape, -1)
+    return np.where(np.isnan(found), start.theta[..., None], found)
+
+
+def path_of(weighed: Weighed, start: Array, terms: Terms, anchors: tuple[float, ...]) -> list[Minimum]:
+    """Minima under each alpha, the most cautious first, each from the one before."""
+    theta = padded(start, weighed)
+    evaluate, found = weighed.evaluate(lifted(weighed.lift, theta), terms), list[Minimum]()
+    if weighed.equations.sample.family.linear:
+        known = evaluate(theta)
+        return [newton(lambda _: known, theta, alpha) for alpha in anchors]
+    nu = None
+    for alpha in anchors:
+        found.append(newton(evaluate, theta, alpha, nu))
+        settled = found[-1].converged
+        theta = np.where(settled, found[-1].theta, theta)
+        nu = np.where(settled[:, None], found[-1].multipliers, 0.0 if nu is None else nu)
+    return found
+
+
+# --- the estimate ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JointFit:
+    """The minimum of the sample, which resamples start from.
+
+    Parameters
+    ----------
+    theta : ndarray, shape (K, p, 1)
+        Coefficients, with that of the score's predictor if it joined.
+    nu : ndarray, shape (C,)
+        Multipliers of the constraint.
+    alpha : float
+        The amount of shrinkage.
+    terms : Terms
+        What the objective holds fixed.
+    points : Replicates
+        The replicates of resamples, about their score.
+    joined : Joined, optional
+        The score's predictor among the outcome columns.
+    """
+
+    theta: Array
+    nu: Array
+    alpha: float
+    terms: Terms
+    points: Replicates
+    joined: Joined | None
+
+
+@dataclass(frozen=True)
+class JointEstimate:
+    """The Joint Robust Estimator with what its diagnostics need.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Point estimate and influence function; arm means are net of the common bias.
+    fit : JointFit
+        The minimum.
+    bias, start_bias : ndarray, shape (K, B)
+        Bias of each arm under each replicate, here and at the IPWRA fit.
+    variance, start_variance : float
+        V here and at the IPWRA fit; here less what the share c leaves out of it, plus what it leaves out there.
+    n_units : float
+        n, by which V is divided in the expected risk.
+    mc_se : ndarray, shape (K - 1,)
+        Monte Carlo standard error of the effects due to the finite number of replicates; NaN for one replicate, 0 where
+        they are not random.
+    result : OptimizeResult
+        What scipy reported.
+    slopes : ndarray, shape (K,)
+        What the risk multiplies the biases by: the slopes of the scale of the effect, their mean square one.
+    residual : float
+        Root mean square of the residuals of the start.
+    """
+
+    estimate: Estimate
+    fit: JointFit
+    bias: Array
+    start_bias: Array
+    variance: float
+    start_variance: float
+    n_units: float
+    mc_se: Array
+    result: OptimizeResult
+    slopes: Array
+    residual: float
+
+    @property
+    def full_risk(self) -> bool:
+        """Whether the objective is "risk"."""
+        return self.fit.terms.risk
+
+    @property
+    def net_bias(self) -> Array:
+        """Net biases of arms 1 .. K-1 against arm 0 under each replicate, here and at the start, shape (2, K - 1, B).
+
+        On another scale than the difference they are what moves the effect, in units of the outcome.
+        """
+        scaled = self.slopes[:, None] * np.stack([self.bias, self.start_bias])
+        return scaled[:, 1:] - scaled[:, :1]
+
+    @property
+    def squared_net_bias(self) -> float:
+        """Squared net bias averaged over the replicates."""
+        return float(ate_risk(self.slopes[:, None] * self.bias).mean())
+
+    @property
+    def start_squared_net_bias(self) -> float:
+        """The same of the IPWRA fit."""
+        return float(ate_risk(self.slopes[:, None] * self.start_bias).mean())
+
+    @property
+    def expected_risk(self) -> float:
+        """The expected ATE risk: squared net bias and, where the objective has it, sampling variance."""
+        return self.squared_net_bias + (self.variance / self.n_units if self.full_risk else 0.0)
+
+    @property
+    def start_risk(self) -> float:
+        """The expected ATE risk of the IPWRA fit."""
+        return self.start_squared_net_bias + (self.start_variance / self.n_units if self.full_risk else 0.0)
+
+
+def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -> Array:
+    """Arm means net of the common bias, shape (K, ...): all moved alike on the scale of the effect."""
+    return scale.g_inverse(scale.g(raw) - np.tensordot(slopes, mean_bias, axes=1) / len(raw))
+
+
+def _left_out(at: Array, sums: StartSums, terms: Terms, rows: Rows, weights: Weights) -> Array:
+    """Sums by which V at the start is larger with all of the effect heterogeneity than without the share c of it."""
+    t1, _, t2, tw, _ = weights.moments
+    m = rows.family.mean(rows.predictors(at))[..., 0]
+    above, arm = terms.share * rows.averaged * (m.T - sums.mean), rows.arm
+    r = rows.y - rows.own(m[..., None])[:, 0]
+    kept = rows.averaged * (1 - terms.share) * (m.T - sums.mean)
+    D_psi = t2 * (kept @ terms.D) + tw * r[:, None] * rows.averaged * terms.D[arm]
+    return np.array([(weights.share * (2 * above * D_psi + t2 * above * (above @ terms.D))).sum()])
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains the arms of a problem, under one alpha after another.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        The rows and the start.
+    replicates : Replicates
+        The distribution of the propensity score.
+    method : str
+        A method of `scipy.optimize.minimize`.
+    terms : Terms
+        What the objective holds fixed.
+    own : Weighed
+        The rows.
+    sums : StartSums
+        Those of the start.
+    points : Replicates
+        The replicates of resamples and folds, about their score.
+    """
+
+    problem: JointProblem
+    replicates: Replicates
+    method: str
+    terms: Terms
+    own: Weighed
+    sums: StartSums
+    points: Replicates
+
+    @classmethod
+    def of(
+        cls, problem: JointProblem, replicates: Replicates, method: str, *, penalty: float | None, share: float | None,
+        spread: float, join: bool | None,
+    ) -> Trainer:  # fmt: skip
+        """Decide what the objective holds fixed; with a penalty it is "erm"."""
+        theta, own = problem.start.theta, problem.weighed(replicates)
+        sums = own.over(functools.partial(_start_sums, theta))
+        risk, C, c = penalty is None, problem.contrasts, 0.0 if penalty is not None else share
+        if c is None:
+            inverse = inverse_of(sums.bread)
+            spreads = own.over(functools.partial(_heterogeneity, theta, sums, C))
+            c = real_share(spreads, inverse, meat_of(problem, own, theta, inverse), C)
+        joined = joined_score(problem, own, theta, join) if risk else None
+        terms = Terms(
+            contrasts=C,
+            n_units=problem.n_units if penalty is None else penalty,
+            sigma2=sums.variance / sums.weight,
+            share=c,
+            risk=risk,
+            level=(1 - c) * sums.mean,
+        )
+        points = points_about(problem, spread)
+        return cls(problem, replicates, method, terms, dataclasses.replace(own, joined=joined), sums, points)
+
+    @property
+    def start(self) -> Array:
+        """Models of IPWRA on the columns of the models, shape (K, p, 1)."""
+        return padded(self.problem.start.theta[..., None], self.own)
+
+    @property
+    def beta(self) -> Array:
+        """The same on all columns, shape (K, P, 1)."""
+        return lifted(self.own.lift, self.start)
+
+    def choose(self) -> tuple[Path, NDArray[np.int8]]:
+        """Choose alpha."""
+        return choose_shrinkage(self.problem, self.own, self.beta, self.terms, self.points)
+
+    def train(self, alpha: float) -> Minimum:
+        """Minimise by scipy, from IPWRA."""
+        linear, residual = self.problem.linear, float(np.sqrt(self.sums.squares)) or 1.0
+        evaluate = self.own.evaluate(self.beta, self.terms)
+        return minimize_from(evaluate, self.start, alpha, residual if linear else 1.0, self.method, linear)
+
+    def estimate(self, found: Minimum, alpha: float) -> JointEstimate:
+        """Return the estimate of a minimum with its influence function and diagnostics over the replicates."""
+        problem, terms, own = self.problem, self.terms, self.own
+        fit = JointFit(found.theta, found.multipliers[0], alpha, terms, self.points, own.joined)
+        beta = lifted(own.lift, found.theta)
+        of, before = own.sums(beta, self.beta, terms), own.sums(self.beta, self.beta, terms)
+        raw, slopes = of.average[:, 0], problem.scale.g_slope(problem.start.model_means)
+        means = net_means(raw, -of.R[:, 0], slopes, problem.scale)
+        rows = JointEstimateRows(problem, own, fit, of, self.beta, means)
+        estimate = Estimate(
+            params=np.concatenate([problem.scale.effects(raw), means]),
+            theta=found.theta[:, : problem.start.theta.shape[1], 0],
+            gamma=problem.start.gamma,
+            model_means=raw,
+            rows=rows,
+        )
+        more = 0.0
+        if terms.share:
+            more = float(own.over(functools.partial(_left_out, self.beta, self.sums, terms))[0])
+        kept = dataclasses.replace(terms, risk=True)
+        return JointEstimate(
+            estimate=estimate,
+            fit=fit,
+            bias=of.biases[:, 0],
+            start_bias=before.biases[:, 0],
+            variance=float(variance(of, kept.D)[0]) + more,
+            start_variance=float(variance(before, kept.D)[0]) + more,
+            n_units=problem.n_units,
+            mc_se=np.zeros(len(raw) - 1) if self.replicates.cubature else rows.monte_carlo_se(),
+            result=found.result,
+            slopes=slopes / np.sqrt((slopes**2).mean()),
+            residual=float(np.sqrt(self.sums.squares)),
+        )
+
+
+# --- the influence function ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JointEstimateRows:
+    """Predictions and influence function of a joint estimate, as in `EstimateRows`; they are made when asked for.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        The rows and the start.
+    own : Weighed
+        Passes over the rows.
+    fit : JointFit
+        The minimum.
+    sums : Sums
+        Sums over the rows there.
+    start : ndarray, shape (K, P, 1)
+        Models of IPWRA on all columns.
+    means : ndarray, shape (K,)
+        Arm means net of the common bias.
+    known : int, optional
+        Number of predictors of the score whose estimation counts; by default all.
+    """
+
+    problem: JointProblem
+    own: Weighed
+    fit: JointFit
+    sums: Sums
+    start: Array
+    means: Array
+    estimated: int | None = None
+
+    @cached_property
+    def at(self) -> At:
+        """The minimum, on all columns."""
+        fit, own = self.fit, self.own
+        return At(lifted(own.lift, fit.theta), self.start, fit.nu, fit.alpha, fit.terms, self.sums)
+
+    @cached_property
+    def predicted(self) -> Array:
+        """As in `EstimateRows`."""
+        rows = self.own.rows(slice(0, self.problem.equations.sample.n))
+        return rows.family.mean(rows.predictors(self.at.theta))[..., 0]
+
+    def risks_of(self, predicted: Array) -> tuple[Array, Array]:
+        """Biases (M, K, B) and V (M,) of M predictions of rows in memory, (M, K, n); as in `JointEstimate`."""
+        own, terms, every = self.own, self.fit.terms, slice(0, self.problem.equations.sample.n)
+        rows, weights = own.rows(every), own.weights(every, slice(0, 1))
+        sums = start_sums(rows, weights.share[:, 0], weights.tilt[:, 0], weights.w[:, 0], self.start[..., 0])
+        more = float(_left_out(self.start, sums, terms, rows, weights)[0]) if terms.share else 0.0
+        found = [risk_of(rows, weights, mean[..., None], self.start, terms) for mean in predicted]
+        return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
+
+    def under_penalty(self, penalty: float, replicates: Replicates, method: str) -> tuple[JointEstimate, float]:
+        """Train again with another penalty of "erm"; also returns the loss."""
+        terms, theta = dataclasses.replace(self.fit.terms, n_units=penalty), self.problem.start.theta
+        sums = self.own.over(functools.partial(_start_sums, theta))
+        trainer = Trainer(self.problem, replicates, method, terms, self.own, sums, self.fit.points)
+        found = trainer.train(1.0)
+        return trainer.estimate(found, 1.0), float(self.own.sums(found.theta, self.start, terms).loss[0])
+
+    @cached_property
+    def hessian(self) -> tuple[Array, Array, Any]:
+        """Hessian (1, K p, K p) and constraint (1, C, K p) in coefficients of the models, and the expansion on all columns."""
+        own, at, fit = self.own, self.at, self.fit
+        wide = expand(self.sums, fit.terms)
+        of = projected(wide, own.lift, len(at.theta))
+        whole, every = of.at(fit.alpha)[2], wide.at(fit.alpha)[2]
+        if not self.problem.linear:
+            parts = own.over(functools.partial(_curvature_at, at))
+            whole = whole + projected_blocks(parts, own.lift)
+            every = every + projected_blocks(parts, None)
+        return whole, of.u_slope, dataclasses.replace(wide, hessian=every)
+
+    @cached_property
+    def parts(self) -> tuple[Any, ...]:
+        """Sums of Phi over the rows, and what the score and the start move of equations and means."""
+        own, at = self.own, self.at
+        n_arms, p = self.fit.theta.shape[:2]
+        lift = np.eye(p) if own.lift is None else own.lift[..., 0]
+        directions = np.kron(np.eye(n_arms), lift.T).T.reshape(n_arms, len(lift), n_arms * p)
+
+        def of_rows(place: slice, rows: Rows, weights: Weights) -> tuple[Any, ...]:
+            slopes = own.slopes(place)
+            of_theta, means = phi(rows, weights, slopes, at, directions), linear_parts(rows, weights, slopes, at)
+            return of_theta.sums, means.sums, tilt_slopes(weights, slopes)
+
+        of_theta, means, tilts = own.over(of_rows, places=True)
+        by_theta, by_means = by_score(of_theta, tilts), by_score((*means, None)[:7], tilts)
+        more = self.joined_by_score()
+        if more is not None:
+            by_theta, by_means = by_theta + more[0], by_means + more[1]
+        if self.estimated is not None:
+            sizes = [each.size for each in self.problem.weights.beta.values()]
+            kept = np.arange(len(by_theta)) < sum(sizes[: self.estimated])
+            by_theta, by_means = by_theta * kept[:, None], by_means * kept[:, None]
+        return directions, of_theta, means, by_theta, by_means, of_theta[6]
+
+    def joined_by_score(self) -> tuple[Array, Array] | None:
+        """What the score moves through its predictor among the columns: of equations (Q, K p), of means (Q, 3 K)."""
+        joined, (_, _, wide) = self.own.joined, self.hessian
+        if joined is None or joined.fixed:
+            return None
+        n_arms, width = self.fit.theta.shape[:2]
+        p, of, lift = width - joined.width, self.sums, np.asarray(self.own.lift)[..., 0]
+        extra, q = joined.of_score.shape
+        gradient = wide.gradient[0] + self.fit.alpha * wide.loss_gradient[0] + self.fit.nu @ wide.u_slope[0]
+        hessian = wide.hessian[0].reshape(n_arms, p + extra, n_arms, p + extra)
+        size = len(self.problem.start.gamma)
+        by_theta, by_means = np.zeros((size, n_arms, width)), np.zeros((size, 3, n_arms))
+        steep = (of.average_slope[..., 0], -of.R_slope[..., 0], of.bias_slope[..., 0])
+        for k in range(joined.count):
+            some = slice(k * q, (k + 1) * q)
+            by_theta[some, :, p + k] += (gradient.reshape(n_arms, -1)[:, p:] @ joined.of_score).T
+            moved = np.einsum("eq,b->qbe", joined.of_score, self.fit.theta[:, p + k, 0])
+            by_theta[some] += np.einsum("kPbe,qbe,Pp->qkp", hessian[..., p:], moved, lift, optimize=True)
+            for j, slope in enumerate(steep):
+                by_means[some, j] += np.einsum("be,qbe->qb", slope[:, p:], moved)
+        return by_theta.reshape(size, -1), by_means.reshape(size, -1)
+
+    def given_weights(self, estimated: int = 0) -> Array:
+        """Influence function of effects and means where only so many of the models of the weights are estimated."""
+        return dataclasses.replace(self, estimated=estimated).influence[:, : 2 * len(self.means) - 1]
+
+    @cached_property
+    def influence(self) -> Array:
+        """As in `EstimateRows`."""
+        directions, of_theta, means, by_theta, by_means, by_start = self.parts
+        problem, own, at, terms = self.problem, self.own, self.at, self.fit.terms
+        sample, n_arms = problem.equations.sample, len(self.means)
+        values = []
+        for place in row_blocks(sample.n, ROWS):
+            rows, weights, slopes = own.rows(place), own.weights(place, slice(0, 1)), own.slopes(place)
+            inside = sample.in_sample[place, None]
+            equations = contributions(phi(rows, weights, slopes, at, directions).value, of_theta, rows, weights, inside)
+            value = linear_parts(rows, weights, slopes, at).value
+            values.append(np.hstack([equations, contributions(value, means, rows, weights, inside)]))
+        found, size, score = np.concatenate(values), directions.shape[2], problem.score_influence
+        equations, direct = found[:, :size] + score @ by_theta, found[:, size:] + score @ by_means
+        if terms.share:
+            start = problem.start.influence[:, problem.start.block("theta")].reshape(sample.n, n_arms, -1)
+            equations = equations + np.einsum("nkp,kpr->nr", start, by_start[:, : start.shape[2]])
+        hessian, u_slope, _ = self.hessian
+        u = direct[:, 2 * n_arms :] @ (terms.contrasts if terms.risk else terms.contrasts[:0]).T
+        theta = -solve_constrained(hessian, equations.T[None], u_slope, u.T[None])[0][0].T
+        lift = np.eye(self.fit.theta.shape[1]) if own.lift is None else own.lift[..., 0]
+        steps = np.einsum("nkp,Pp->nkP", theta.reshape(sample.n, n_arms, -1), lift)
+        raw = direct[:, :n_arms] + np.einsum("nkP,kP->nk", steps, self.sums.average_slope[..., 0])
+        bias = direct[:, n_arms : 2 * n_arms] - np.einsum("nkP,kP->nk", steps, self.sums.R_slope[..., 0])
+        scale, slopes0 = problem.scale, problem.scale.g_slope(problem.start.model_means)
+        common = bias @ slopes0 / n_arms
+        moved = raw * scale.g_slope(self.sums.average[:, 0]) - common[:, None]
+        params = (moved / scale.g_slope(self.means)) @ scale.jacobian(self.means).T
+        kept = theta.reshape(sample.n, n_arms, -1)[:, :, : problem.start.theta.shape[1]].reshape(sample.n, -1)
+        return np.hstack([params, kept, score])
+
+    def monte_carlo_se(self) -> Array:
+        """Monte Carlo standard errors of the effects over redraws of the replicates, shape (K - 1,)."""
+        terms, own, at = self.fit.terms, self.own, self.at
+        n_arms, p = self.fit.theta.shape[:2]
+        lift = np.eye(p) if own.lift is None else own.lift[..., 0]
+        count = self.sums.biases.shape[2]
+
+        def narrow(slopes: Array) -> Array:
+            return np.einsum("Pp,kP...->kp...", lift, slopes)
+
+        gradients = np.zeros((n_arms, p, count))
+        if terms.risk:
+            gradients = narrow(own.over(functools.partial(_variance_gradients, at)))
+        hessian, u_slope, _ = self.hessian
+        size = n_arms * p
+        inverse = solve_constrained(hessian, np.eye(size)[None], u_slope, np.zeros((1, u_slope.shape[1], size)))[0][0]
+        raw = self.sums.average[:, 0]
+        jacobian = self.problem.scale.jacobian(raw)[: n_arms - 1]
+        slope = narrow(self.sums.average_slope[..., 0])
+        contrasts = (jacobian[:, :, None] * slope).reshape(n_arms - 1, size)
+        U = terms.contrasts @ self.sums.biases[:, 0]
+        wide = narrow(self.sums.biases_slope[:, :, 0])
+        U_slope = (terms.contrasts[:, :, None, None] * wide).reshape(len(U), size, count)
+        return monte_carlo_se(gradients.reshape(size, count).T, contrasts, U, U_slope, terms.n_units, inverse)
+
+
+def _curvature_at(at: At, rows: Rows, weights: Weights) -> Array:
+    return curvature(rows, weights, at.theta, at.start, at.terms, at.sums, at.nu[:, None])
+
+
+def _variance_gradients(at: At, rows: Rows, weights: Weights) -> Array:
+    return variance_gradients(rows, weights, at)
+
+
+# --- resamples -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class JointRefitter:
+    """Refits JRE, each resample from its own IPWRA fit, as in `estimates.Refitter`."""
+
+    problem: JointProblem
+    fit: JointFit
+
+    def refit(self, s: Array, weighed: Scores | None = None) -> Refits:
+        """Return the estimates under row weights (n, R)."""
+        problem, fit, terms, scale = self.problem, self.fit, self.fit.terms, self.problem.scale
+        rows, start, refits = refitted(problem, fit.joined, fit.points, s, weighed)
+        start = padded(start, rows)
+        with np.errstate(all="ignore"):  # resamples that cannot be fitted are counted
+            beta = lifted(rows.lift, start)
+            if problem.linear:
+                of = rows.sums(beta, beta, terms)
+                known = projected(expand(of, terms), rows.lift, len(beta))
+                found = newton(lambda _: (known, None), start, fit.alpha)
+                step = lifted(rows.lift, found.theta) - beta
+                raw = of.average + (of.average_slope * step).sum(axis=1)
+                bias = -of.R - (of.R_slope * step).sum(axis=1)
+            else:
+                theta, nu = np.repeat(fit.theta, s.shape[1], axis=2), np.repeat(fit.nu[None], s.shape[1], axis=0)
+                found = newton(rows.evaluate(beta, terms), theta, fit.alpha, nu)
+                of = rows.sums(lifted(rows.lift, found.theta), beta, terms)
+                raw, bias = of.average, -of.R
+            means = net_means(raw, bias, scale.g_slope(problem.start.model_means), scale)
+        of_minimum = np.where(found.converged, Failure.OK, Failure.OUTCOME_NOT_CONVERGED).astype(np.int8)
+        params = np.concatenate([scale.effects(raw), means])
+        gamma = refits.values[problem.start.block("gamma")]
+        theta = found.theta[:, : problem.start.theta.shape[1]]
+        collected = collect_refits(params, theta, gamma, first_failure(refits.failures, of_minimum))
+        return dataclasses.replace(collected, start=refits.values[: len(problem.start.params)])

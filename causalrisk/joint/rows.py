@@ -1,0 +1,467 @@
+"""The rows of a fit as the arrays of the objective: under columns of row weights, with their scores and replicates.
+
+Columns of row weights are the sample's own, those without a fold, or resamples. Replicates lie at the same distances
+from the score of each. Rows are worked on some at a time, so that arrays with a number a row and replicate stay small.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.errors import Failure
+from causalrisk.estimation.engine import Beta, Dual, Linear, Point, value_of
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
+from causalrisk.joint.influence import Slopes
+from causalrisk.joint.minimum import Evaluate
+from causalrisk.joint.objective import Expansion, Rows, Sums, Terms, Weights, curvature, expand, sums
+from causalrisk.numerics.linalg import Array, row_blocks, symmetric_root
+
+AT_ONCE = 65_536  # rows times columns of weights that are worked on at a time
+FEWEST = 256  # rows that are
+AXES = {"hessian": 2, "loss_hessian": 1, "biases": 1, "biases_slope": 2}  # of the columns of weights, if not the last
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """The distribution of the propensity score, as distances from the fitted one.
+
+    Parameters
+    ----------
+    shifts : dict
+        Of the coefficients of each model of the weights, shape (m, p, B).
+    failures : ndarray of int8, shape (B_drawn,)
+        A `Failure` for each replicate drawn.
+    ratio : ndarray, shape (n, K, B), optional
+        Of scores of a classifier, which have no coefficients: what they are multiplied by.
+    cubature : bool
+        Whether they are the points of `of_normal`; else they are random.
+    """
+
+    shifts: Beta
+    failures: NDArray[np.int8] = field(default_factory=lambda: np.full(1, Failure.OK, dtype=np.int8))
+    ratio: Array | None = None
+    cubature: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of usable replicates, B."""
+        return int((self.failures == Failure.OK).sum())
+
+    @classmethod
+    def of_normal(cls, weights: WeightFit, covariance: Array | None) -> Replicates:
+        """Return 2 Q points that stand for a normal distribution about the score with a covariance, (Q, Q).
+
+        Means over them of polynomials of third degree are those of the distribution: the spherical-radial rule [1]_.
+        The score alone, if there is no covariance.
+
+        References
+        ----------
+        .. [1] Arasaratnam, I. and Haykin, S. (2009). Cubature Kalman filters. IEEE Transactions on Automatic Control
+           54, 1254-1269.
+        """
+        if covariance is None or not covariance.size or not np.isfinite(covariance).all():
+            return cls({name: np.zeros((*each.shape[:2], 1)) for name, each in weights.beta.items()})
+        root = np.sqrt(len(covariance)) * symmetric_root(covariance)
+        away = np.hstack([root, -root])
+        return cls(weights.beta_of(away), np.full(away.shape[1], Failure.OK, dtype=np.int8), cubature=True)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The linear predictor of the score among the outcome columns, less what these tell of it.
+
+    Parameters
+    ----------
+    from_Z, from_X : ndarray, shape (q, e) and (p, e)
+        The columns that it is made of are Z times the first less X times the second.
+    of_score : ndarray, shape (e, q)
+        Coordinates of the columns of Z in them.
+    count : int
+        Number of predictors; of as many columns as there are, the columns themselves join.
+    """
+
+    from_Z: Array
+    from_X: Array
+    of_score: Array
+    count: int
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the columns themselves join, and nothing moves with the score."""
+        return len(self.of_score) <= self.count
+
+    @property
+    def width(self) -> int:
+        """Number of columns that join."""
+        return min(len(self.of_score), self.count)
+
+    def columns(self, X: Array, Z: Array) -> Array:
+        """Return the columns of rows, shape (n, e)."""
+        return Z @ self.from_Z - X @ self.from_X
+
+    def lift(self, score: Array, p: int) -> Array:
+        """Coefficients of all columns by those of the model, shape (P, p + width, R), at scores (m, q, R)."""
+        extra = len(self.of_score)
+        found = np.zeros((p + extra, p + self.width, score.shape[2]))
+        found[range(p), range(p)] = 1.0
+        if self.fixed:
+            found[range(p, p + extra), range(p, p + extra)] = 1.0
+        else:
+            found[p:, p:] = np.einsum("eq,lqr->elr", self.of_score, score)
+        return found
+
+
+def lifted(lift: Array | None, theta: Array) -> Array:
+    """Coefficients of all columns, (K, P, R), from those of the models, (K, p, R)."""
+    return theta if lift is None else np.einsum("Ppr,kpr->kPr", lift, theta)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Rows under R columns of row weights, with the score of each and replicates about these.
+
+    Parameters
+    ----------
+    equations : Equations
+        The sample and its weights; scores of a classifier are those of each column.
+    s : ndarray, shape (n, R)
+        The columns of weights.
+    beta : dict
+        Coefficients of the models of the weights, shape (m, p, R).
+    replicates : Replicates
+        Distances of the replicates.
+    joined : Joined, optional
+        The score's predictor among the outcome columns.
+    """
+
+    equations: Equations
+    s: Array
+    beta: Beta
+    replicates: Replicates
+    joined: Joined | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone: what is made of them is made again."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @property
+    def count(self) -> int:
+        """R."""
+        return self.s.shape[1]
+
+    @cached_property
+    def total(self) -> Array:
+        """Sum of the weights of the sample's rows, shape (R,)."""
+        return np.asarray(self.equations.sample.in_sample @ self.s)
+
+    @cached_property
+    def lift(self) -> Array | None:
+        """Coefficients of all columns by those of the models, shape (P, p, R)."""
+        return None if self.joined is None else self.joined.lift(self.beta["score"], self.joined.from_X.shape[0])
+
+    @property
+    def separable(self) -> bool:
+        """Whether a replicate multiplies the odds of every resample by the same."""
+        model, fixed = self.equations.model, self.equations.target.tilt is None and not self.equations.target.frame
+        log_linear = model is not None and model.limits is None and model.kind in ("logit", "calibrated", "classifier")
+        return log_linear and fixed and self.equations.observed is None
+
+    # --- points ------------------------------------------------------------------------------------------------------
+
+    def some(self, columns: slice) -> tuple[Equations, Beta]:
+        """Return equations and coefficients of some of the columns."""
+        beta = {name: each[:, :, columns] for name, each in self.beta.items()}
+        model = self.equations.model
+        if model is None or model.classifier is None or model.e is None:
+            return self.equations, beta
+        return self._with_scores(model.e[:, :, columns]), beta
+
+    def at_replicates(self, r: int) -> tuple[Equations, Beta]:
+        """Return equations and coefficients of the replicates about the score of a column."""
+        equations, beta = self.some(slice(r, r + 1))
+        beta = {name: each + self.replicates.shifts[name] for name, each in beta.items()}
+        model, ratio = equations.model, self.replicates.ratio
+        if model is None or model.classifier is None or model.e is None or ratio is None:
+            return equations, beta
+        e = model.e * ratio
+        return self._with_scores(e / e.sum(axis=1, keepdims=True)), beta
+
+    def _with_scores(self, e: Array) -> Equations:
+        model = self.equations.model
+        if model is None:
+            raise TypeError("there is no propensity score")
+        return dataclasses.replace(self.equations, model=dataclasses.replace(model, e=e))
+
+    @cached_property
+    def _divisors(self) -> tuple[Array, list[Array]]:
+        """Mean of what weights are divided by, of each column, shape (R,), and under its replicates, (R, B)."""
+        target, replicated = self.equations.target, list[Array]()
+        every = slice(0, len(self.s))
+        own = self._mean_measure(*self.some(slice(0, self.count)), every, self.s, self.total)
+        if target.tilt is None and not target.frame:
+            return own, [own[[r]] for r in range(self.count)]
+        for r in range(self.count):
+            s, total = self.s[:, [r]], self.total[[r]]
+            replicated.append(self._mean_measure(*self.at_replicates(r), every, s, total))
+        return own, replicated
+
+    @staticmethod
+    def _mean_measure(equations: Equations, beta: Beta, rows: slice, s: Array, total: Array) -> Array:
+        sums: Any = 0.0
+        for place in row_blocks(rows.stop, AT_ONCE):
+            measure = value_of(equations.measure(Point(beta, place)))
+            sums = sums + (s[place] * measure).sum(axis=0)
+        return np.asarray(sums / total)
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    def rows(self, place: slice) -> Rows:
+        """Return the arrays of some rows."""
+        sample, frame = self.equations.sample, self.equations.target.frame
+        X, inside = sample.X.columns[place], sample.in_sample[place, None]
+        if self.joined is not None:
+            X = np.hstack([X, self.joined.columns(X, sample.Z.columns[place])])
+        return Rows(
+            X=X,
+            y=sample.y[place],
+            slices=within(sample.slices, place),
+            family=sample.family,
+            offset=0.0 if sample.offset is None else sample.offset[place, None],
+            averaged=1 - inside if frame else 1.0,
+            measured=inside if frame else 1.0,
+        )
+
+    def by_arm(self, place: slice, of_arm: Callable[[slice, int], Any], width: int) -> Array:
+        """Return what a function of rows and arm gives for the rows in `place`, shape (n, width)."""
+        found = np.zeros((place.stop - place.start, width))
+        for a, own in enumerate(within(self.equations.sample.slices, place)):
+            if own.stop > own.start:
+                found[own] = value_of(of_arm(slice(place.start + own.start, place.start + own.stop), a))
+        return found
+
+    def weights(self, place: slice, columns: slice) -> Weights:
+        """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
+        share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
+        width, divisor = share.shape[1], self._divisors[0][columns]
+        tilt = np.broadcast_to(value_of(equations.tilt(Point(beta, place))), share.shape)
+        w = self.by_arm(place, lambda rows, a: equations.weight(Point(beta, rows), a), width) / divisor
+        if self.separable and width > 1:
+            base = tilt / divisor
+            terms = np.stack([self._odds(equations, beta, place, k, width) for k in self._others]) / divisor
+            shifted, shifts = self._factors
+            count = self.replicates.count
+            factor = np.stack([self._odds(shifted, shifts, place, k, count) for k in self._others])
+            return Weights(share, base, w, base, terms, factor)
+        again, many = self.at_replicates(columns.start)
+        count, divisors = self.replicates.count, self._divisors[1][columns.start]
+        replicated = self.by_arm(place, lambda rows, a: again.weight(Point(many, rows), a), count) / divisors
+        tilt, tilts = tilt[:, 0], None
+        if equations.target.frame:  # the tilt of a frame's rows, and the divisor's summands of the others
+            inside = equations.sample.in_sample[place]
+            mean = self._mean_tilt(equations, beta, columns)
+            tilt = tilt / mean + value_of(equations.measure(Point(beta, place)))[:, 0] / divisor
+            tilts = (1 - inside[:, None]) / mean + value_of(again.measure(Point(many, place))) / divisors
+        else:
+            tilt = tilt / divisor
+            if equations.target.tilt is not None:
+                tilts = value_of(again.tilt(Point(many, place))) / divisors
+        ones = np.ones((1, count))
+        return Weights.of_one(share[:, 0], tilt, w[:, 0], replicated, None if tilts is None else tilts * ones)
+
+    def _mean_tilt(self, equations: Equations, beta: Beta, columns: slice) -> float:
+        tilt = value_of(equations.tilt(Point(beta)))
+        return float((self.s[:, columns] * tilt).sum() / self.total[columns].sum())
+
+    @property
+    def _others(self) -> range:
+        """How many arms' odds make up the excess of a weight over its tilt."""
+        kind = "" if self.equations.model is None else self.equations.model.kind
+        alone = kind == "calibrated" or self.equations.target.toward is not None
+        return range(1, 2 if alone else self.equations.sample.n_arms)
+
+    @property
+    def _factors(self) -> tuple[Equations, Beta]:
+        """Equations and coefficients at which odds are what replicates multiply them by."""
+        ratio = self.replicates.ratio
+        return (self.equations if ratio is None else self._with_scores(ratio)), self.replicates.shifts
+
+    def _odds(self, equations: Equations, beta: Beta, place: slice, k: int, width: int) -> Array:
+        """Odds of the k-th other arm, or of the arm that is the target, shape (n, width)."""
+        score, toward = equations.score, self.equations.target.toward
+        if score is None:
+            raise TypeError("there is no propensity score")
+
+        def of_arm(rows: slice, a: int) -> Any:
+            at = Point(beta, rows)
+            if toward is not None:
+                return score.odds(at, toward, a) if a != toward else 0.0
+            if len(self._others) == 1 and self.equations.sample.n_arms != 2:
+                return score.inverse(at, a) - 1.0
+            return score.odds(at, (a + k) % self.equations.sample.n_arms, a)
+
+        return self.by_arm(place, of_arm, width)
+
+    def slopes(self, place: slice) -> Slopes:
+        """Return the derivatives of the weights of some rows by the predictors of the score, of a single column."""
+        equations, sample, by = self.equations, self.equations.sample, frozenset(self.beta)
+        again, many = self.at_replicates(0)
+        count, n = self.replicates.count, place.stop - place.start
+        predictors = [eta for block in equations.weight_blocks for eta in block.own]
+        varies = equations.target.tilt is not None or equations.target.frame
+
+        def derivatives(of: Equations, beta: Beta, width: int, divisor: Array) -> tuple[Array, Array]:
+            w, measure = np.zeros((2, len(predictors), n, width))
+            for a, own in enumerate(within(sample.slices, place)):
+                rows = slice(place.start + own.start, place.start + own.stop)
+                if own.stop > own.start:
+                    _fill(w[:, own], of.weight(Point(beta, rows, by), a), predictors)
+            if varies:
+                _fill(measure, of.measure(Point(beta, place, by)), predictors)
+            return w / divisor, measure / divisor
+
+        w, tilt = derivatives(equations, self.beta, 1, self._divisors[0])
+        replicated, tilts = derivatives(again, many, count, self._divisors[1][0])
+        return Slopes(
+            w=w[..., 0],
+            tilt=tilt[..., 0] if varies else None,
+            replicated=replicated,
+            tilts=tilts if varies else None,
+            columns=[eta.X[place] for eta in predictors],
+        )
+
+    # --- sums over the rows ------------------------------------------------------------------------------------------
+
+    def over(self, function: Callable[..., Any], *arrays: Array, places: bool = False) -> Any:
+        """Add up function(rows, weights, *arrays) over the rows, some at a time, for all columns.
+
+        Arrays have the columns as their last axis. With `places` the function takes the slice of the rows first.
+        """
+        width, parts = self.count if self.separable else 1, list[Any]()
+        for first in range(0, self.count, width):
+            columns, found = slice(first, first + width), None
+            for place in row_blocks(len(self.s), max(AT_ONCE // max(width, self.replicates.count), FEWEST)):
+                given = [place] if places else []
+                weights = self.weights(place, columns)
+                one = function(*given, self.rows(place), weights, *(each[..., columns] for each in arrays))
+                found = one if found is None else added(found, one)
+            parts.append(found)
+        return beside(parts)
+
+    def sums(self, theta: Array, start: Array, terms: Terms) -> Sums:
+        """Sums of the objective over all rows, at coefficients of all columns (K, P, R)."""
+        return self.over(lambda *of: sums(*of, terms), theta, start)
+
+    def evaluate(self, start: Array, terms: Terms) -> Evaluate:
+        """Return the objective as a function of theta, (K, p, R); `start` are the models of IPWRA on all columns."""
+
+        def at(theta: Array) -> tuple[Expansion, Callable[[Array], Array] | None]:
+            beta = lifted(self.lift, theta)
+            of = self.sums(beta, start, terms)
+            expansion = projected(expand(of, terms), self.lift, len(beta))
+            if self.equations.sample.family.linear:
+                return expansion, None
+
+            def curved(nu: Array) -> Array:
+                known = (of.M, of.R, of.t_psi, of.h_psi, of.tt, of.th, of.hh, of.biases.transpose(0, 2, 1), nu.T)
+                parts = self.over(lambda *each: _curvature(terms, *each), beta, start, *known)
+                return projected_blocks(parts, self.lift)
+
+            return expansion, curved
+
+        return at
+
+
+def within(slices: tuple[slice, ...], place: slice) -> tuple[slice, ...]:
+    """Slices of the arms within some of the rows."""
+    first, last = place.start, place.stop
+    return tuple(slice(*np.clip((a.start - first, a.stop - first), 0, last - first)) for a in slices)
+
+
+def _fill(found: Array, value: Any, predictors: list[Linear]) -> None:
+    """Write the derivatives of a number into an array, shape (L, n, width)."""
+    if not isinstance(value, Dual):
+        return
+    place = {(eta.block, eta.j): k for k, eta in enumerate(predictors)}
+    for eta, d in value.by.items():
+        found[place[eta.block, eta.j]] += d
+
+
+def added(one: Any, other: Any) -> Any:
+    """Add sums over rows: arrays and numbers, tuples of them, and records; None stands for nothing."""
+    if one is None or other is None:
+        return one if other is None else other
+    if isinstance(one, tuple):
+        return tuple(added(a, b) for a, b in zip(one, other, strict=True))
+    if dataclasses.is_dataclass(one):
+        names = [each.name for each in dataclasses.fields(one)]
+        return type(one)(**{name: added(getattr(one, name), getattr(other, name)) for name in names})
+    return one + other
+
+
+def beside(parts: list[Any]) -> Any:
+    """Put sums of groups of columns of weights beside each other."""
+    if len(parts) == 1:
+        return parts[0]
+    if not isinstance(parts[0], Sums):
+        return np.concatenate(parts, axis=-1 if parts[0].ndim == 3 else 1)
+    names = [each.name for each in dataclasses.fields(Sums)]
+    return Sums(**{n: np.concatenate([getattr(p, n) for p in parts], axis=AXES.get(n, -1)) for n in names})
+
+
+def _curvature(terms: Terms, rows: Rows, weights: Weights, theta: Array, start: Array, *given: Array) -> Array:
+    M, R, t_psi, h_psi, tt, th, hh, biases, nu = given
+    none = dict.fromkeys((each.name for each in dataclasses.fields(Sums)), np.empty(0))
+    known = {"M": M, "R": R, "t_psi": t_psi, "h_psi": h_psi, "tt": tt, "th": th, "hh": hh}
+    of = Sums(**none | known | {"biases": biases.transpose(0, 2, 1)})
+    return curvature(rows, weights, theta, start, terms, of, nu)
+
+
+def projected_blocks(blocks: Array, lift: Array | None) -> Array:
+    """Put matrices of the arms (K, R, P, P) into one, (R, K p, K p), for coefficients of the models."""
+    if lift is not None:
+        blocks = np.einsum("Ppr,krPQ,Qqr->krpq", lift, blocks, lift, optimize=True)
+    n_arms, m, p, _ = blocks.shape
+    found = np.zeros((m, n_arms, p, n_arms, p))
+    for a in range(n_arms):
+        found[:, a, :, a] = blocks[a]
+    return found.reshape(m, n_arms * p, n_arms * p)
+
+
+def projected(of: Expansion, lift: Array | None, n_arms: int) -> Expansion:
+    """Return an expansion in the coefficients of the models."""
+    if lift is None:
+        return of
+    _, p, m = lift.shape
+
+    def vector(values: Array) -> Array:
+        shape = values.shape[1:-1]
+        wide = values.reshape(m, -1, n_arms, lift.shape[0])
+        return np.einsum("rckP,Ppr->rckp", wide, lift, optimize=True).reshape(m, *shape, n_arms * p)
+
+    def matrix(values: Array) -> Array:
+        wide = values.reshape(m, n_arms, lift.shape[0], n_arms, lift.shape[0])
+        found = np.einsum("Ppr,rkPlQ,Qqr->rkplq", lift, wide, lift, optimize=True)
+        return found.reshape(m, n_arms * p, n_arms * p)
+
+    return dataclasses.replace(
+        of,
+        gradient=vector(of.gradient),
+        hessian=matrix(of.hessian),
+        loss_gradient=vector(of.loss_gradient),
+        loss_hessian=matrix(of.loss_hessian),
+        u_slope=vector(of.u_slope),
+    )
+
+
+def flat(beta: Beta) -> Array:
+    """Coefficients of all models of the weights, shape (Q, R)."""
+    parts = [beta[name].reshape(-1, beta[name].shape[2]) for name in WEIGHT_NAMES if name in beta]
+    return np.concatenate(parts) if parts else np.empty((0, 1))

@@ -1,0 +1,256 @@
+"""How far JRE is shrunk toward IPWRA: alpha, the weight of IPWRA's loss, by ten-fold cross-validation.
+
+The variance of the effect's influence function is measured in each fold at the fit to the others. The least of a few
+estimates may be another's in another sample; so alpha is the geometric mean of those of `LADDER` whose variance, and
+`CAUTION` standard errors of its difference to the first, is least when the variances are drawn from the normal
+distribution of their errors. These variances take the coefficients as known. If the score is wrong their errors count
+too: the same ten fits are a jackknife, and where its variance is above IPWRA's by more than `EXCESS`, alpha is raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalrisk.joint.objective import Rows
+from causalrisk.numerics.linalg import Array, symmetric_root
+
+LADDER = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # to choose from, most cautious first
+BEYOND = (3000.0, 300.0)  # to raise it to
+FOLDS = 10
+CAUTION = 0.5  # standard errors by which a variance has to be less than the first
+DRAWS = 1000  # pairs of opposite draws of the errors of the variances
+DIGITS = 3  # significant digits of alpha, so that it can be typed
+EXCESS = 2.0  # over the root of the number of units: how far above IPWRA's the variance may be, relative to it
+
+
+@dataclass(frozen=True)
+class Path:
+    """What each alpha would have given, the most cautious first; chosen by cross-validation and by the jackknife.
+
+    Parameters
+    ----------
+    anchors, effects : ndarray, shape (r,)
+        alpha, and the (first) effect.
+    std_errors, jackknife_errors : ndarray, shape (r,)
+        Standard error of the effect by cross-validation, NaN where this was not tried, and by the jackknife; for several
+        effects those of the contrasts of the objective.
+    ratios, ratio_errors : ndarray, shape (r,)
+        The square of the first over that of the first of the ladder, and the standard error of this ratio.
+    shares : ndarray, shape (r,)
+        Share of the draws in which the variance is the least.
+    converged : ndarray of bool, shape (r,)
+        Whether the fits converged.
+    start_error : float
+        Standard error of IPWRA's effect by the jackknife.
+    held_out, anchor : float
+        alpha by cross-validation, and that of the fit, which may be raised.
+    choice_variance : float
+        Factor of the variance of the estimates that allows for the choice.
+    """
+
+    anchors: Array
+    effects: Array
+    std_errors: Array
+    jackknife_errors: Array
+    ratios: Array
+    ratio_errors: Array
+    shares: Array
+    converged: NDArray[np.bool_]
+    start_error: float
+    held_out: float
+    anchor: float
+    choice_variance: float
+
+    @property
+    def raised_from(self) -> float | None:
+        """Alpha by cross-validation, where that of the fit is another."""
+        return None if self.held_out == self.anchor else self.held_out
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Influence functions of rows held out, m of them, for A values of alpha and C contrasts.
+
+    Parameters
+    ----------
+    psi : ndarray, shape (m, A, C)
+        At the fits without their fold.
+    known : ndarray, shape (m, Q)
+        Influence function of the score and constants, on which they are projected.
+    weight : ndarray, shape (m,)
+        Weight of the row in its fold.
+    unit : ndarray of int, shape (m,), optional
+        Its cluster.
+    """
+
+    psi: Array
+    known: Array
+    weight: Array
+    unit: NDArray[np.intp] | None
+
+    def beside(self, other: HeldOut) -> HeldOut:
+        """Return these rows and others."""
+        unit = None if self.unit is None or other.unit is None else np.concatenate([self.unit, other.unit])
+        pairs = ((self.psi, other.psi), (self.known, other.known), (self.weight, other.weight))
+        return HeldOut(*(np.concatenate(pair) for pair in pairs), unit)
+
+
+def held_out(
+    rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: Array, known: Array, unit: Array | None
+) -> HeldOut:
+    """Return the influence functions of rows in their folds.
+
+    Parameters
+    ----------
+    tilt, w : ndarray, shape (n,)
+        Tilt and importance weight at the fitted score.
+    folds : ndarray, shape (n, G)
+        Weight of each row in each fold.
+    thetas : ndarray, shape (A, K, P, G)
+        Coefficients of the fits without each fold.
+    """
+    row, fold = np.nonzero(folds)
+    psi, arm = np.empty((len(row), len(thetas), len(C))), np.empty(len(rows.y), dtype=np.intp)
+    for a, members in enumerate(rows.slices):
+        arm[members] = a
+    offset = np.broadcast_to(np.ravel(rows.offset), rows.y.shape)
+    averaged = np.broadcast_to(np.ravel(rows.averaged), rows.y.shape)
+    for g in range(folds.shape[1]):
+        at = np.flatnonzero(fold == g)
+        i = row[at]
+        eta = np.einsum("np,zkp->nzk", rows.X[i], thetas[..., g], optimize=True) + offset[i, None, None]
+        mean = rows.family.mean(eta)
+        terms = (averaged * tilt)[i, None, None] * mean
+        terms[np.arange(len(i)), :, arm[i]] += w[i, None] * (rows.y[i, None] - mean[np.arange(len(i)), :, arm[i]])
+        psi[at] = terms @ C.T
+    return HeldOut(psi, known[row], folds[row, fold], None if unit is None else unit[row])
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Variances of the effect by cross-validation, (A,), the covariance of their differences to the first, own errors."""
+
+    squares: Array
+    covariance: Array
+    errors: Array
+
+
+def compare(found: HeldOut, frequency: bool) -> Variances:
+    """Sum the squares of influence functions, projected on that of the score, over rows or clusters."""
+    use = np.isfinite(found.psi).all(axis=(1, 2))
+    psi, known, weight = found.psi[use], found.known[use], found.weight[use]
+    root, flat = np.sqrt(weight)[:, None], psi.reshape(len(psi), -1)
+    scale = np.maximum(np.abs(known).max(axis=0, initial=0.0), np.finfo(float).tiny)
+    rest = flat - (known / scale) @ np.linalg.lstsq(root * known / scale, root * flat, rcond=None)[0]
+    times = weight if frequency else np.ones(len(psi))
+    own = rest if frequency else weight[:, None] * rest
+    if found.unit is not None:
+        _, codes = np.unique(found.unit[use], return_inverse=True)
+        own = np.zeros((codes.max() + 1, rest.shape[1]))
+        np.add.at(own, codes, weight[:, None] * rest)
+        times = np.ones(len(own))
+    squares = (own.reshape(len(own), *psi.shape[1:]) ** 2).sum(axis=2)
+    differences, n = squares - squares[:, :1], times.sum()
+    total, moved = times @ squares, times @ differences
+    covariance = (times[:, None] * differences).T @ differences - np.outer(moved, moved) / n
+    errors = np.sqrt(np.maximum(times @ squares**2 - total**2 / n, 0.0))
+    return Variances(total, covariance, errors)
+
+
+def choose(
+    variances: Variances, jackknife: Array, converged: NDArray[np.bool_], units: float, effects: Array, unit: float
+) -> Path:
+    """Choose alpha.
+
+    Parameters
+    ----------
+    variances : Variances
+        Those of `LADDER`.
+    jackknife : ndarray, shape (1 + r,)
+        Variance of the effect by the jackknife: of IPWRA, then of `BEYOND` and `LADDER`.
+    converged : ndarray of bool, shape (r,)
+        Whether the fits of these converged.
+    units : float
+        Number of independent units.
+    effects : ndarray, shape (r,)
+        Effects of the fits to all rows.
+    unit : float
+        Weight of all rows, over which squares are summed.
+    """
+    every, n_beyond = np.array([*BEYOND, *LADDER]), len(BEYOND)
+    shares = np.full(len(every), np.nan)
+    shares[n_beyond:] = shares_of_winners(variances, converged[n_beyond:])
+    anchor = rounded(np.exp(shares[n_beyond:] @ np.log(LADDER)))
+    start, excess = jackknife[0], jackknife[1:] - (1 + EXCESS / np.sqrt(units)) * jackknife[0]
+    reached = raised(anchor, every, np.where(converged, excess, np.inf)) if np.isfinite(start) else anchor
+    first = variances.squares[0] or np.nan
+    errors = np.sqrt(np.maximum(np.diag(variances.covariance), 0.0))
+    none = np.full(n_beyond, np.nan)
+    factor, at = 1.0, -np.log(np.minimum(reached, LADDER[0]))
+    if reached < LADDER[0] and np.isfinite(variances.squares).all():
+        allowed, own, square = (
+            np.interp(at, -np.log(LADDER), values) for values in (errors, variances.errors, variances.squares)
+        )
+        factor += min(allowed, own) / square if square > 0 else 0.0
+    return Path(
+        anchors=every,
+        effects=effects,
+        std_errors=np.r_[none, np.sqrt(variances.squares) / unit],
+        jackknife_errors=np.sqrt(jackknife[1:]),
+        ratios=np.r_[none, variances.squares / first],
+        ratio_errors=np.r_[none, errors / first],
+        shares=shares,
+        converged=converged,
+        start_error=float(np.sqrt(start)),
+        held_out=anchor,
+        anchor=reached,
+        choice_variance=float(factor),
+    )
+
+
+def raised(anchor: float, every: Array, excess: Array) -> float:
+    """Return the least alpha from `anchor` on whose excess of variance is not above zero; between, it is linear."""
+    logs = np.log(every)  # descending
+    at = float(np.interp(-np.log(anchor), -logs, np.where(np.isfinite(excess), excess, 1e300)))
+    here = float(np.log(anchor))
+    for j in np.flatnonzero(logs > here + 1e-12)[::-1]:
+        if not at > 0:
+            break
+        if excess[j] <= 0:
+            share = at / (at - excess[j]) if at < 1e300 else 1.0
+            return rounded(np.exp(here + share * (logs[j] - here)))
+        here, at = float(logs[j]), float(excess[j])
+    return rounded(np.exp(here))
+
+
+def rounded(anchor: float) -> float:
+    """Return an alpha that can be typed."""
+    return float(f"{anchor:.{DIGITS}g}")
+
+
+def shares_of_winners(variances: Variances, converged: NDArray[np.bool_]) -> Array:
+    """Share of draws in which the variance of each alpha is the least; zero of one that did not converge."""
+    usable = converged & np.isfinite(variances.squares)
+    shares = np.zeros(len(usable))
+    if not usable.any():
+        shares[0] = 1.0
+        return shares
+    lead = int(np.flatnonzero(usable)[0])
+    turned = np.eye(len(usable))
+    turned[:, lead] -= 1.0  # differences to the first usable one
+    covariance = (turned @ variances.covariance @ turned.T)[np.ix_(usable, usable)]
+    means = (variances.squares - variances.squares[lead])[usable]
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    least = ((means + CAUTION * errors)[:, None] + symmetric_root(covariance) @ _draws(len(means))).argmin(axis=0)
+    shares[usable] = np.bincount(least, minlength=len(means)) / len(least)
+    return shares
+
+
+@cache
+def _draws(size: int) -> Array:
+    drawn = np.random.default_rng(0).standard_normal((size, DRAWS))
+    return np.hstack([drawn, -drawn])
