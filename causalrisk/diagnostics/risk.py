@@ -96,7 +96,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     biases, variances = joint_rows(joint).risks_of(np.stack([*fitted.values()]))
     of_each = dict(zip(fitted, biases, strict=True))
     for spec in SEPARATE:
-        if spec.mean.corrected:  # the estimator has subtracted the bias under the fitted propensity score
+        if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
             error = (sample.own(fitted[spec.name]) - sample.y) * sample.with_outcome
             of_each[spec.name] = of_each[spec.name] - (sample.indicators.T @ (share * fit.w * error))[:, None]
     spread = {name: value / joint.problem.n_units for name, value in zip(fitted, variances, strict=True)}

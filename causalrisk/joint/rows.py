@@ -290,8 +290,10 @@ class Weighed:
     @property
     def _factors(self) -> tuple[Equations, Beta]:
         """Equations and coefficients at which odds are what replicates multiply them by."""
-        ratio = self.replicates.ratio
-        return (self.equations if ratio is None else self._with_scores(ratio)), self.replicates.shifts
+        model, ratio = self.equations.model, self.replicates.ratio
+        if model is None or model.classifier is None:
+            return self.equations, self.replicates.shifts
+        return self._with_scores(np.ones((len(self.s), self.equations.sample.n_arms, 1)) if ratio is None else ratio), {}
 
     def _odds(self, equations: Equations, beta: Beta, place: slice, k: int, width: int) -> Array:
         """Odds of the k-th other arm, or of the arm that is the target, shape (n, width)."""
@@ -303,7 +305,7 @@ class Weighed:
             at = Point(beta, rows)
             if toward is not None:
                 return score.odds(at, toward, a) if a != toward else 0.0
-            if len(self._others) == 1 and self.equations.sample.n_arms != 2:
+            if equations.model is not None and equations.model.kind == "calibrated":
                 return score.inverse(at, a) - 1.0
             return score.odds(at, (a + k) % self.equations.sample.n_arms, a)
 
