@@ -28,7 +28,7 @@ from causalrisk.numerics.newton import NewtonFits
 from causalrisk.propensity.models import ClippedModel, LikelihoodModel
 from causalrisk.propensity.weights import TargetSums, WeightModel, predictor_columns
 
-AT_ONCE = 65_536  # numbers of an array of rows and columns of weights that are worked on at a time
+AT_ONCE = 32768  # numbers of an array of rows and columns of weights that are worked on at a time
 FEW = 4096  # rows in memory that are worked on at once
 RANK = 1e-9  # share of the variance of a column of the score that the outcome columns leave, below which it is rounding
 
@@ -239,7 +239,8 @@ class Weighed:
 
     def sums(self, theta: Array, start: Array, terms: Terms) -> Sums:
         """Sums of the objective over all rows, at coefficients of all columns (K, P, R)."""
-        return beside(self.over(functools.partial(_sums, terms), theta, start))
+        given = (theta,) if start is theta else (theta, start)
+        return beside(self.over(functools.partial(_sums, terms), *given))
 
     @functools.cached_property
     def lift(self) -> Array | None:
@@ -299,8 +300,8 @@ def _on_rows(
     return parts[0] if len(parts) == 1 else beside(parts)
 
 
-def _sums(terms: Terms, rows: Rows, weights: Weights, theta: Array, start: Array) -> Sums:
-    return sums(rows, weights, theta, start, terms)
+def _sums(terms: Terms, rows: Rows, weights: Weights, theta: Array, *start: Array) -> Sums:
+    return sums(rows, weights, theta, *(start or (theta,)), terms)
 
 
 AXES = {"hessian": 2, "loss_hessian": 1, "biases": 1, "biases_slope": 2}  # of the columns of weights, if not the last
