@@ -69,6 +69,10 @@ class Rows:
         """Linear predictors, shape (K, n, R), under theta (K, P, R)."""
         return self.X @ theta + self.offset
 
+    def derivatives(self, eta: Array) -> Array:
+        """Derivatives of the means at predictors (K, n, R), of the same shape; (K, n, 1) of linear models."""
+        return np.ones((*eta.shape[:2], 1)) if self.family.linear else self.family.mean_deriv(eta)
+
     def own(self, values: Array) -> Array:
         """Values (K, n, R) in each row's own arm, shape (n, R)."""
         return np.concatenate([values[a, members] for a, members in enumerate(self.slices)])
@@ -144,13 +148,24 @@ class Weights:
         t1, t2, tw = (each.mean(axis=1, keepdims=True) for each in means)
         return t1, w1, t2, tw, w2
 
-    def over_replicates(self, members: slice, left: Array) -> Array:
-        """Sum w_b times left, shape (d, rows of an arm, R), over the rows of an arm: shape (d, R, B)."""
-        d, n, m = left.shape
-        total = (left * self.base[members]).sum(axis=1)[..., None]
+    def over_replicates(self, members: slice, X: Array, left: Array, own: Array) -> tuple[Array, Array]:
+        """Sum w_b times left (n, R) times columns X (n, P), and times `own` (n, R), over the rows of an arm.
+
+        Their shapes are (P, R, B) and (R, B). The fewer of left and factor are multiplied by the columns.
+        """
+        (n, p), m, count = X.shape, left.shape[1], self.factor.shape[2]
+        plain = self.base[members]
+        slopes, total = (X.T @ (left * plain))[..., None], (own * plain).sum(axis=0)[:, None]
         for terms, factor in zip(self.terms[:, members], self.factor[:, members], strict=True):
-            total = total + ((left * terms).transpose(0, 2, 1).reshape(d * m, n) @ factor).reshape(d, m, -1)
-        return total
+            weighted = left * terms
+            if m < count:
+                wide = (X[:, :, None] * weighted[:, None]).reshape(n, p * m)
+                slopes = slopes + (wide.T @ factor).reshape(p, m, count)
+            else:
+                wide = (X[:, :, None] * factor[:, None]).reshape(n, p * count)
+                slopes = slopes + (weighted.T @ wide).reshape(m, p, count).transpose(1, 0, 2)
+            total = total + (own * terms).T @ factor
+        return slopes, total
 
     def adjoint(self, slices: tuple[slice, ...], values: Array) -> Array:
         """Sum w_b times values, shape (K, R, B), of a row's arm over the replicates, shape (n, R)."""
@@ -231,69 +246,63 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     V is that of psi with t d_a not yet centred: M_a and R_a are what is subtracted (times t where the rows are averaged
     over, or measured), `t_psi`, `h_psi`, `tt`, `th` and `hh` their products with psi and t, `..._slope` derivatives.
     """
-    family, D, n_arms = rows.family, terms.D, len(rows.slices)
+    family, D, n_arms, arm = rows.family, terms.D, len(rows.slices), rows.arm
     f, h, share, tilt, w = rows.averaged, rows.measured, weights.share, weights.tilt, weights.w
     t1, w1, t2, tw, w2 = weights.moments
     eta = rows.predictors(theta)
-    mean, slope = family.mean(eta), family.mean_deriv(eta)
+    mean, slope = family.mean(eta), rows.derivatives(eta)
     own_slope, r = rows.own(slope), rows.y[:, None] - rows.own(mean)
-    d = f * (counted(rows, mean, start, terms) - terms.level[:, None, None])
-    Dd, arm = np.tensordot(D, d, axes=1), rows.arm
-    own_D = np.diag(D)[arm][:, None]
-    twr, w2r = tw * r, own_D * w2 * r
-    coefficient = share * (t2 * Dd + f * twr * D[:, arm][..., None])
-    own_coefficient = share * (tw * rows.own(Dd) + w2r)
-    score, information, _ = family.score(rows.y[:, None], rows.own(eta))
-    w_loss = share * (w if terms.risk else w1)
-    left, loss_score = share * own_slope, w_loss * score
+    d = f * (counted(rows, mean, None if start is theta else start, terms) - terms.level[:, None, None])
+    Dd, own_D = np.tensordot(D, d, axes=1), np.diag(D)[arm][:, None]
+    own_Dd, score, information = rows.own(Dd), *family.score(rows.y[:, None], rows.own(eta))[:2]
+    by_t, by_tw, by_w, by_w2 = share * t2, share * tw, share * (w if terms.risk else w1), share * own_D * w2
+    twr, w2r = by_tw * r, by_w2 * r
+    every, left, each = by_t * Dd + f * twr * D[:, arm][..., None], share * own_slope, share * w1
+    own_t, own_psi, psi = rows.by_arm(f * twr), rows.own_slopes(f * by_tw * own_slope), by_t * d
     hessian = np.empty((n_arms, n_arms, share.shape[1], rows.X.shape[1], rows.X.shape[1]))
     for a, members in enumerate(rows.slices):
         for b in range(a + 1):
-            v = share * (f * t2 * D[a, b]) * slope[a] * slope[b]
-            cross = share * f * tw * D[a, b] * slope[a] * slope[b]
+            product = D[a, b] * f * slope[a] * slope[b]
+            v, cross = by_t * product, by_tw * product
             for one in (a, b):
                 v[rows.slices[one]] -= cross[rows.slices[one]]
             if a == b:
-                v[members] += (share * own_D * w2 * own_slope**2)[members]
-            hessian[a, b] = rows.grams(v)
-            hessian[b, a] = hessian[a, b]
-    columns = rows.X.T[..., None]
-    biases = [
-        weights.over_replicates(
-            members, np.concatenate([columns[:, members] * left[members], -(share * r)[None, members]])
-        )
-        for members in rows.slices
-    ]
-    biased = np.stack(biases)
+                v[members] += by_w2[members] * own_slope[members] ** 2
+            hessian[a, b] = hessian[b, a] = rows.grams(v)
+    pairs = [weights.over_replicates(own, rows.X[own], left[own], -(share * r)[own]) for own in rows.slices]
+    of_sample, frame = share * f * tilt, not isinstance(h, float)
+    tt, t_slope, t_psi = (by_t * f).sum(axis=0), rows.slopes(by_t * f * slope) - own_psi, psi.sum(axis=1) + own_t
     return Sums(
-        M=(share * t1 * d).sum(axis=1),
-        R=rows.by_arm(share * w1 * r),
-        t_psi=(share * f * t2 * d).sum(axis=1) + rows.by_arm(share * f * twr),
-        h_psi=(share * h * t2 * d).sum(axis=1) + rows.by_arm(share * h * twr),
-        tt=(share * t2 * f).sum(axis=0),
-        th=(share * t2 * (f * h)).sum(axis=0),
-        hh=(share * t2 * h).sum(axis=0),
+        M=np.einsum("nr,anr->ar", share * t1, d),
+        R=rows.by_arm(each * r),
+        t_psi=t_psi,
+        h_psi=(h * psi).sum(axis=1) + rows.by_arm(h * twr) if frame else t_psi,
+        tt=tt,
+        th=(by_t * (f * h)).sum(axis=0) if frame else tt,
+        hh=(by_t * h).sum(axis=0) if frame else tt,
         M_slope=rows.slopes(share * f * t1 * slope),
-        R_slope=-rows.own_slopes(left * w1),
-        t_slope=rows.slopes(share * f * t2 * slope) - rows.own_slopes(f * tw * left),
-        h_slope=rows.slopes(share * (f * h) * t2 * slope) - rows.own_slopes(h * tw * left),
-        value=(share * (t2 * (d * Dd).sum(axis=0) + 2 * twr * rows.own(Dd) + w2r * r)).sum(axis=0),
-        gradient=rows.slopes(coefficient * slope) - rows.own_slopes(own_coefficient * own_slope),
+        R_slope=-rows.own_slopes(each * own_slope),
+        t_slope=t_slope,
+        h_slope=rows.slopes(by_t * (f * h) * slope) - rows.own_slopes(h * by_tw * own_slope) if frame else t_slope,
+        value=np.einsum("anr,anr->r", psi, Dd) + (2 * twr * own_Dd + w2r * r).sum(axis=0),
+        gradient=rows.slopes(every * slope) - rows.own_slopes((by_tw * own_Dd + w2r) * own_slope),
         hessian=hessian,
-        loss=(w_loss * family.loss(rows.y[:, None], rows.own(eta))).sum(axis=0),
-        loss_gradient=-rows.own_slopes(loss_score),
-        loss_hessian=rows.own_grams(w_loss * information),
+        loss=np.einsum("nr,nr->r", by_w, r * r / 2 if family.linear else family.loss(rows.y[:, None], rows.own(eta))),
+        loss_gradient=-rows.own_slopes(by_w * score),
+        loss_hessian=rows.own_grams(by_w * information),
         bias=-rows.by_arm(share * w * r),
         bias_slope=rows.own_slopes(left * w),
-        biases=biased[:, -1],
-        biases_slope=biased[:, :-1],
-        average=(share * f * tilt * mean).sum(axis=1),
-        average_slope=rows.slopes(share * f * tilt * slope),
+        biases=np.stack([own for _, own in pairs]),
+        biases_slope=np.stack([slopes for slopes, _ in pairs]),
+        average=np.einsum("nr,anr->ar", of_sample, mean),
+        average_slope=rows.slopes(of_sample * slope),
     )
 
 
-def counted(rows: Rows, mean: Array, start: Array, terms: Terms) -> Array:
-    """m_a less the share c of that at the start, shape (K, n, R)."""
+def counted(rows: Rows, mean: Array, start: Array | None, terms: Terms) -> Array:
+    """m_a less the share c of that at the start, shape (K, n, R); None where the start is where m_a is."""
+    if start is None:
+        return (1 - terms.share) * mean
     return mean - terms.share * rows.family.mean(rows.predictors(start)) if terms.share else mean
 
 
@@ -398,7 +407,7 @@ def risk_of(rows: Rows, weights: Weights, mean: Array, start: Array, terms: Term
     D_psi = np.tensordot(terms.D, psi, axes=1)
     square = t2 * (psi * D_psi).sum(axis=0) + 2 * tw * r * rows.own(D_psi)
     square = square + np.diag(terms.D)[rows.arm][:, None] * w2 * r * r
-    biases = [weights.over_replicates(own, -(share * r)[None, own])[0, 0] for own in rows.slices]
+    biases = [weights.over_replicates(own, rows.X[own], 0 * r[own], -(share * r)[own])[1][0] for own in rows.slices]
     return np.stack(biases), float((share * square).sum())
 
 

@@ -24,7 +24,7 @@ from causalrisk.joint.minimum import Evaluate
 from causalrisk.joint.objective import Expansion, Rows, Sums, Terms, Weights, curvature, expand, sums
 from causalrisk.numerics.linalg import Array, row_blocks, symmetric_root
 
-AT_ONCE = 65_536  # rows times columns of weights that are worked on at a time
+AT_ONCE = 32_768  # rows times columns of weights that are worked on at a time
 FEWEST = 256  # rows that are
 AXES = {"hessian": 2, "loss_hessian": 1, "biases": 1, "biases_slope": 2}  # of the columns of weights, if not the last
 
@@ -359,6 +359,8 @@ class Weighed:
 
     def sums(self, theta: Array, start: Array, terms: Terms) -> Sums:
         """Sums of the objective over all rows, at coefficients of all columns (K, P, R)."""
+        if start is theta:
+            return self.over(lambda rows, weights, own: sums(rows, weights, own, own, terms), theta)
         return self.over(lambda *of: sums(*of, terms), theta, start)
 
     def evaluate(self, start: Array, terms: Terms) -> Evaluate:
