@@ -15,7 +15,6 @@ from typing import TypeVar
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign
-from causalrisk.design.scan.encode import PassCounter
 from causalrisk.errors import (
     ConvergenceWarning,
     DesignWarning,
@@ -48,7 +47,6 @@ from causalrisk.estimators.prepare import (
     FitData,
     check_scan,
     check_size,
-    expected_passes,
     prepare,
     with_learner,
 )
@@ -93,7 +91,7 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     data = prepare(design, spec, asked)
     if use is None:
         return _checked(separate_record(data, asked)[0], asked.notes)
-    learned = learn(data.design, options, inference, asked.notes, asked.passes)
+    learned = learn(data.design, options, inference, asked.notes)
     record, _ = separate_record(with_learner(data, learned, use, spec, asked), asked)
     return _checked(with_learned(record, learned, data.problem), asked.notes)
 
@@ -122,11 +120,9 @@ def _asked(design: Design, spec: Specification, options: ModelOptions, inference
         n_boot = inference.draws
     if spec.joint or n_boot is not None:
         check_size(design, n_boot, joint=spec.joint)
-    passes = None
     if isinstance(design, ScannedDesign):
         check_scan(design, options, inference, cov_type)
-        passes = PassCounter(expected_passes(design, spec, options, inference), shown=inference.progress)
-    return Asked(options, inference, cov_type, bootstrap, Notes(design.notes), passes)
+    return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
 
 
 def check_one_way(design: Design, advice: str) -> None:
@@ -288,7 +284,7 @@ def fit_joint(
     data = prepare(design, JRE, asked)
     if use is None:
         return _checked(joint_record(data, asked, joint_options), asked.notes)
-    learned, plain = learn(data.design, options, inference, asked.notes, asked.passes), data.problem
+    learned, plain = learn(data.design, options, inference, asked.notes), data.problem
     if use == TERMS:
         record = joint_record(with_learner(data, learned, use, JRE, asked), asked, joint_options)
     else:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.design.scan.encode import CodedBlock
+from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.design.treatment import show
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem
@@ -487,7 +487,7 @@ def trim_rows(design: Design, problem: Problem, trim: Any, link: str) -> tuple[D
     told = f"propensity score {reason}"
     if isinstance(problem, ScannedProblem):
         kept = functools.partial(_kept, problem, keeps)
-        trimmed: Design = problem.design.trimmed(kept, told, problem.workers, problem.passes)
+        trimmed: Design = problem.design.trimmed(kept, told, problem.workers)
     elif isinstance(problem, KeptProblem):
         trimmed = design.subset(problem.sample.restore(np.concatenate([*problem.over(keeps)])), told)
     return trimmed, f"{design.n - trimmed.n} {reason}"

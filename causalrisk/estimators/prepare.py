@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
-from causalrisk.design.scan.encode import PassCounter
 from causalrisk.design.support import check_matrices, check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimators.learned import Learned, with_predictions
@@ -46,8 +45,6 @@ class Asked:
         Kinds of standard errors and of resampling.
     notes : Notes
         Warnings so far; more are added.
-    passes : PassCounter or None
-        Counts the passes over a scan.
     """
 
     options: ModelOptions
@@ -55,7 +52,6 @@ class Asked:
     cov_type: str
     bootstrap: str
     notes: Notes
-    passes: PassCounter | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
     """
     given, workers = use == REPLACE, data.problem.workers if isinstance(data.problem, ScannedProblem) else 1
     design, frame = with_predictions(
-        data.design, data.frame, learned, asked.options.outcome_family, workers, asked.passes, asked.notes, given=given
+        data.design, data.frame, learned, asked.options.outcome_family, workers, asked.notes, given=given
     )
     spec = dataclasses.replace(spec, given=True) if given else spec
     problem = _make_problem(design, spec, asked, frame=frame)
@@ -151,7 +147,6 @@ def _make_problem(
             design=design,
             options=options,
             workers=worker_count(inference.n_jobs, design.block_bytes),
-            passes=asked.passes,
             frame=frame,
             n_frame=0 if frame is None else len(frame.X),
         )
@@ -231,26 +226,6 @@ def check_target(design: Design, options: ModelOptions) -> None:
             f"propensity_link={options.propensity_link!r} is for two arms; here are {design.n_arms}.\n"
             'Use `propensity_link="logit"`.'
         )
-
-
-def expected_passes(
-    design: ScannedDesign, spec: Specification, options: ModelOptions, inference: InferenceOptions
-) -> int | None:
-    """Return about how many passes a fit takes: steps of Newton's method are as many as a logit takes as a rule.
-
-    Returns
-    -------
-    int or None
-        None where it is not known: with trimming or a learner, and where JRE has nonlinear outcome models.
-    """
-    joint, nonlinear = spec is JRE, not (spec.constants or options.outcome_family.linear)
-    if options.trim is not None or options.learner is not None or (joint and nonlinear):
-        return None
-    likelihoods = int(spec.uses_propensity) * (1 if design.observation is None else 2) + int(nonlinear)
-    expected = 5 + NEWTON * likelihoods + ANCHORS * joint
-    if inference.resolved(design, joint=joint)[0] in ("bootstrap", "replicates", JACKKNIFE):
-        expected += 3 + 4 * likelihoods
-    return expected
 
 
 def check_size(design: Design, n_boot: int | None, *, joint: bool) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.design import Design, ScannedDesign, TargetRows
-from causalrisk.design.scan.encode import CodedBlock, PassCounter
-from causalrisk.design.scan.files import Place, by_place
+from causalrisk.design.scan.coding import CodedBlock
+from causalrisk.design.scan.source import naming
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.outcome import (
     LEVEL_TOLERANCE,
@@ -67,7 +67,7 @@ class Block:
         Where the rows stand in a sample in memory; of a scan they are in no sample.
     position : ndarray of int, shape (n,)
         Of a scan the number of each row among those of the sample.
-    places : tuple of Place
+    where : str
         Of a scan where the rows are from.
     multiplicities : ndarray, shape (n, R), optional
         Of a scan replicate weights over the weights, in the order in which the rows came.
@@ -78,7 +78,7 @@ class Block:
     problem: Problem
     place: slice = dataclasses.field(default_factory=lambda: slice(0, 0))
     position: NDArray[np.intp] = dataclasses.field(default_factory=lambda: EMPTY)
-    places: tuple[Place, ...] = ()
+    where: str = ""
     multiplicities: Array | None = None
 
     @property
@@ -246,8 +246,6 @@ class ScannedProblem(Problem):
         What is estimated.
     workers : int, default 1
         Blocks worked on at a time.
-    passes : PassCounter, optional
-        Shows how far each pass is.
     frame : TargetRows, optional
         Rows of a target frame; they are worked on here, and do not travel.
     n_frame : int, default 0
@@ -257,7 +255,6 @@ class ScannedProblem(Problem):
     design: ScannedDesign
     options: ModelOptions
     workers: int = 1
-    passes: PassCounter | None = None
     frame: TargetRows | None = None
     n_frame: int = 0
     in_memory = False
@@ -306,7 +303,7 @@ class ScannedProblem(Problem):
     def _chunks(self, kind: str) -> Chunks:
         """Make a pass that counts the units in each chunk of rows."""
         function = functools.partial(_block_chunks, self.design, kind)
-        return add_up(self.design.over(function, self.workers, self.passes))
+        return add_up(self.design.over(function, self.workers))
 
     def over(self, function: Callable[[Block], T]) -> Iterator[T]:
         """As in `Problem`; the rows of a target frame come first."""
@@ -315,12 +312,13 @@ class ScannedProblem(Problem):
             for first in range(0, self.n_frame, size):
                 coded = self._coded(self.frame, slice(first, min(first + size, self.n_frame)))
                 yield function(self.block(coded, of_frame=True))
-        yield from self.design.over(functools.partial(of_made, function, self.block), self.workers, self.passes)
+        yield from self.design.over(functools.partial(of_made, function, self.block), self.workers)
 
     def check_outcome(self, block: Block) -> None:
         """Refuse outcomes that the family does not have, naming their place."""
         outcome, name = block.sample.y[block.sample.n_frame :], self.design.endog_name
-        by_place(lambda which: self.family.check(outcome[which], name), block.places, block.position)
+        with naming(block.where):
+            self.family.check(outcome, name)
 
     def block(self, block: CodedBlock, of_frame: bool = False) -> Block:
         """Make the sample of a block, its rows sorted by arm, and the models."""
@@ -346,7 +344,7 @@ class ScannedProblem(Problem):
             stratum=None if block.stratum is None else block.stratum[order],
         )
         return Block(
-            places=block.places,
+            where=block.where,
             sample=sample,
             model=self.weight_model(sample),
             position=block.position[order],
@@ -359,7 +357,7 @@ class ScannedProblem(Problem):
         design, number = self.design, np.arange(rows.start, rows.stop)
         n = len(number)
         return CodedBlock(
-            places=(Place("the target frame", rows.start, n),),
+            where="the target frame",
             position=number,
             y=np.full(n, design.outcome_moments[0] if design.observation is None else np.nan),
             X=frame.X[rows],
@@ -387,7 +385,7 @@ class ScannedProblem(Problem):
         design, none = self.design, np.empty(0)
         return self.block(
             CodedBlock(
-                places=(),
+                where="",
                 position=EMPTY,
                 y=none,
                 X=np.empty((0, len(design.exog_names))),

@@ -357,13 +357,10 @@ class FitRecord:
         """Probability of each arm of the rows of the design, shape (K, n_design)."""
         return self.sample.restore(self.used_weight_fit.probabilities.T).T
 
-    def over(self, function: Callable[[FittedRows], T], covariates: bool = False) -> Iterator[T]:
-        """Begin a pass over the rows of the design: all at once in memory, the blocks of a scan one by one.
-
-        A function that asks for the covariates says so, as those of a scan are read from the files.
-        """
+    def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
+        """Begin a pass over the rows of the design: all at once in memory, the blocks of a scan one by one."""
         _ = self.used_weight_fit
-        return iter([function(self.rows)]) if self.blocks is None else self.blocks.over(function, covariates)
+        return iter([function(self.rows)]) if self.blocks is None else self.blocks.over(function)
 
     @property
     def rows(self) -> FittedRows:

@@ -15,7 +15,8 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.design.covariates import Covariate, covariates_of_block
-from causalrisk.design.scan.encode import CodedBlock
+from causalrisk.design.scan.coding import CodedBlock
+from causalrisk.design.treatment import Arms
 from causalrisk.errors import ConvergenceWarning, Failure, Notes
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem, kept
@@ -198,7 +199,7 @@ def refuse_separation(problem: Problem, design: Design, link: str) -> None:
         return
     if isinstance(problem, ScannedProblem):
         look = functools.partial(_predicted, problem, found)
-        predicted = add_up(problem.design.over(look, problem.workers, problem.passes))
+        predicted = add_up(problem.design.over(look, problem.workers))
     elif isinstance(problem, KeptProblem):
         told = problem.sample.restore(np.concatenate([*models_of(problem)(found.rows)]))
         predicted = Predicted.of(design, design.Z, design.arm, told, design.index)
@@ -305,11 +306,11 @@ class FittedScan:
     problem: ScannedProblem
     gamma: Array
 
-    def over(self, function: Callable[[FittedRows], T], covariates: bool = False) -> Iterator[T]:
-        """Begin a pass over the rows but those of a target frame; over the files where covariates are asked for."""
+    def over(self, function: Callable[[FittedRows], T]) -> Iterator[T]:
+        """Begin a pass over the rows but those of a target frame."""
         problem = self.problem
         work = functools.partial(_on_fitted, function, problem, self.gamma)
-        return problem.design.over(work, problem.workers, problem.passes, variables=covariates)
+        return problem.design.over(work, problem.workers)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()
@@ -320,10 +321,12 @@ class FittedScan:
 
 def _block_covariates(problem: ScannedProblem, coded: CodedBlock, of_observation: bool = False) -> list[Covariate]:
     """Return the covariates of a block as in `FittedRows`."""
-    variables = coded.variables
+    design = problem.design
+    variables = design.variables(coded)
     if of_observation:
-        variables = problem.design.coder.with_treatment(variables, coded.arm)
-    return covariates_of_block(problem.design, variables, of_observation)
+        treat = Arms(design.levels, design.labels).coded(coded.arm)
+        variables = variables.assign(**{design.treat_name: treat})
+    return covariates_of_block(design, variables, of_observation)
 
 
 def _on_fitted(function: Callable[[FittedRows], T], problem: ScannedProblem, gamma: Array, coded: CodedBlock) -> T:

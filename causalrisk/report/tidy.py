@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept, unit_level
 from causalrisk.design.dtypes import listing
-from causalrisk.design.scan.encode import CodedBlock, PassCounter
-from causalrisk.design.scan.files import PARQUET
+from causalrisk.design.scan.coding import CodedBlock
+from causalrisk.design.scan.source import PARQUET
 from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
 from causalrisk.estimators.options import OBSERVED, Interval
 from causalrisk.estimators.outcome import predictions
@@ -332,14 +332,14 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
     )
     theta = None if record.joint is not None else record.estimate.theta
     of_block = functools.partial(_of_block, problem, None if fit is None else fit.gamma, theta)
-    yield from design.over(of_block, worker_count(n_jobs, design.block_bytes), PassCounter(shown=progress))
+    yield from design.over(of_block, worker_count(n_jobs, design.block_bytes))
 
 
 def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None, coded: CodedBlock) -> pd.DataFrame:
     """Compute the units of a block under propensity and outcome coefficients."""
     block = problem.block(coded)
     probabilities, weights, _ = (None, np.empty(0), None) if gamma is None else block.scored(gamma)
-    return _frame(
+    found = _frame(
         block.sample,
         problem.design.labels,
         np.arange(0) if coded.row is None else coded.row,
@@ -347,3 +347,4 @@ def _of_block(problem: ScannedProblem, gamma: Array | None, theta: Array | None,
         weights=weights if problem.spec.uses_propensity else np.ones(block.sample.n),
         predicted=None if theta is None else predictions(block.sample, problem.spec, theta),
     )
+    return found.sort_values("row", ignore_index=True)

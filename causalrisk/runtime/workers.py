@@ -10,8 +10,8 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import chain
@@ -27,34 +27,28 @@ T = TypeVar("T")
 AHEAD = 2  # items given out ahead for each worker
 
 
-def flat_map(function: Callable[[S], Iterable[T]], items: Iterable[S], workers: int) -> Iterator[T]:
-    """Yield all results of a function that yields several, in the order of the items.
+def in_order(function: Callable[[S], T], items: Sequence[S], workers: int) -> Iterator[T]:
+    """Yield what a function makes of each item, in their order; a few are worked on at a time by Dask.
 
-    Parameters
-    ----------
-    function : callable
-        Work on one item.
-    items : iterable
-        The items; a few are taken ahead.
-    workers : int
-        Items worked on at a time, in threads or by the joblib backend whose context the caller is in. Inside of a
-        `distributed.Client` its cluster does the work, whatever the number.
-
-    Yields
-    ------
-    object
-        The results.
+    `workers` is the number of threads, and 1 is a plain loop; inside of a `distributed.Client` its cluster does the
+    work, whatever the number.
     """
-    if workers == 1 and active_client() is None:
-        yield from chain.from_iterable(map(function, items))
+    client = active_client()
+    if workers == 1 and client is None:
+        yield from map(function, items)
         return
-    try:
-        yield from _mapped(function, items, workers)
-    except BrokenExecutor as error:
-        raise BootstrapError(
-            "a worker process died: the system ends a process that takes too much memory.\n"
-            "Use `n_jobs=1`, or a smaller `block_rows=` of scan."
-        ) from error
+    import dask
+
+    how = {} if client is not None else {"scheduler": "threads", "num_workers": workers}
+    size = AHEAD * (workers if client is None else max(sum(client.nthreads().values()), 1))
+    for first in range(0, len(items), size):
+        works = [partial(_alone_with_blas, function, item) for item in items[first : first + size]]
+        yield from dask.compute(*(dask.delayed(work, pure=False, traverse=False)() for work in works), **how)
+
+
+def _alone_with_blas(function: Callable[[S], T], item: S) -> T:
+    with one_blas_thread():
+        return function(item)
 
 
 @contextmanager
