@@ -111,6 +111,11 @@ def in_parts(source, rows):
     return dataclasses.replace(cr.scan(source), part_rows=rows)
 
 
+def stored(design, name):
+    """An array of a design on disk, its rows in the order of the data."""
+    return design.dask(name).compute()[np.argsort(design.dask("position").compute())]
+
+
 def simulate(n=400, p=3, seed=0, strength=0.8):
     """Quadratic outcome, logit treatment; columns y, d, x1 .. xp."""
     rng = np.random.default_rng(seed)

@@ -21,7 +21,7 @@ from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOption
 from causalrisk.estimators.overlap import trim_rows
 from causalrisk.estimators.problem import KeptProblem, Problem, ScannedProblem, make_model, observation_model, weighs
 from causalrisk.estimators.sample import make_sample
-from causalrisk.estimators.specification import IPWRA, JRE, Specification
+from causalrisk.estimators.specification import IPWRA, Specification
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.propensity.replicates import Replicates
 from causalrisk.propensity.targets import ArmTarget, FunctionTarget, make_target

@@ -14,7 +14,7 @@ from causalrisk.inference import covariance
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.runtime.workers import active_client, chosen_backend, flat_map, ordered_map, worker_count
 from causalrisk.simulation import run_study
-from tests.conftest import RHS, simulate
+from tests.conftest import RHS, in_parts, simulate
 from tests.dask_cluster import local_cluster
 from tests.dask_stub import cluster
 
@@ -61,7 +61,7 @@ def test_the_context_chooses_where_the_work_is_done():
 def blocks():
     rows = np.arange(900)
     frame = simulate(n=900, seed=4).assign(g=np.array(["a", "b", "c"])[rows % 3], unit=rows % 60)
-    source = scan([frame[:600], frame[600:603], frame[603:]], block_rows=400)
+    source = in_parts([frame[:600], frame[600:603], frame[603:]], 400)
     return AIPW.from_formula("y ~ x1 + np.exp(x2) + C(g)", source, treat="d", target="overlap", cluster="unit")
 
 

@@ -25,12 +25,28 @@ from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.stateful import STATEFUL, Lesson, first_lesson, options_of, stateful_calls
 from causalrisk.design.formulas.terms import codes_of, parsed
-from causalrisk.design.rows import BY_ROW, UNRECORDED, ColumnOptions, Line, by_rows, check_exact, check_groups
-from causalrisk.design.rows import check_drawn, check_smallest, draw_rows
+from causalrisk.design.rows import (
+    BY_ROW,
+    UNRECORDED,
+    ColumnOptions,
+    Line,
+    by_rows,
+    check_exact,
+    check_groups,
+    check_smallest,
+    draw_rows,
+)
 from causalrisk.design.scan.source import Frame, Scan, naming
 from causalrisk.design.support import check_size
-from causalrisk.design.survey import ROLES, ReplicateSums, Replication, SurveyDesign, labels_of
-from causalrisk.design.survey import replicate_values, replication_of
+from causalrisk.design.survey import (
+    ROLES,
+    ReplicateSums,
+    Replication,
+    SurveyDesign,
+    labels_of,
+    replicate_values,
+    replication_of,
+)
 from causalrisk.design.tables import Table, as_table, condition_names, is_column
 from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, UnavailableError
@@ -153,7 +169,8 @@ class Reader:
     def told(self, calls: Mapping[str, str]) -> Reader:
         """Return a reader whose formulas are told what some of their calls have learnt."""
         taught = copy.copy(self)
-        taught.formulas = [replace(formula, told=(*formula.told, *calls.items())) for formula in self.formulas]
+        taught.scan = self.scan
+        taught.formulas = [dataclasses.replace(formula, told=(*formula.told, *calls.items())) for formula in self.formulas]
         return taught
 
     def kept(self, frame: Frame) -> Kept:
@@ -291,7 +308,7 @@ def _learnt(reader: Reader, rows: Kept) -> Learnt:
             few[name] = column.iloc[:HEAD] if plenty else column.drop_duplicates()
             if not plenty:
                 levels = len(few[name])
-                check_size(max(reader.part_rows, levels), levels, f"column {name!r}, coded by its levels,")
+                check_size(max(reader.part_rows, levels), levels, f"the coding of the levels of column {name!r}")
                 plain(few[name], name, name in reader.codes)  # refuses numbers and dates as text
         codes, levels_found = treatment_levels(rows.treat, columns.treat)
         clusters = [] if rows.cluster is None else pd.unique(np.asarray(rows.cluster, dtype=object))
@@ -505,15 +522,12 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     notes += notes_of_spelling({**few, columns.treat: counts})
     clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
     if columns.cluster is not None:
-        if len({isinstance(group, str) for group in clusters}) > 1:
-            raise DesignError(
-                f"cluster {columns.cluster!r} has text in one block and numbers in another; expected the same in every "
-                "block, as 3 and '3' are two clusters.\nWrite the files alike."
-            )
+        _check_alike(clusters, f"cluster {columns.cluster!r}")
         check_groups(list(clusters), n, columns.cluster)
     strata, survey = (pd.Index([]), None) if reader.by.survey is None else _survey(reader, found)
     notes += [] if survey is None else survey.notes
     treat = [one.treat for one in found if one.treat is not None]
+    _check_alike(counts, f"treatment {columns.treat!r}")
     levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
     arms = arms_in_order(
         levels,
@@ -537,6 +551,15 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     return Coder(reader, encoders, arms, clusters, strata, survey, unit)
 
 
+def _check_alike(values: Iterable[Any], what: str) -> None:
+    """Refuse text in some files and numbers in others."""
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise DesignError(
+            f"{what} has text in one file and numbers in another, and 3 and '3' would be two; expected the same in all."
+            "\nWrite the files alike."
+        )
+
+
 class ScannedReplication(Rowless, Replication):
     """Replicate weights without those of each row."""
 
@@ -549,6 +572,7 @@ def _survey(reader: Reader, found: Sequence[Learnt]) -> tuple[pd.Index, ScannedS
     """Return the strata in the order of their numbers, and the design that all rows of the data make."""
     columns, given, replication = reader.by.survey, reader.columns, None
     drawn = pd.concat([one.drawn for one in found], ignore_index=True)
+    _check_alike(drawn["stratum"], "the stratum")
     stratum, names = treatment_levels(drawn["stratum"], "stratum")
     by = drawn.groupby(stratum)
     units = by["rows"].sum()
