@@ -27,11 +27,11 @@ T = TypeVar("T")
 AHEAD = 2  # items given out ahead for each worker
 
 
-def in_order(function: Callable[[S], T], items: Sequence[S], workers: int) -> Iterator[T]:
-    """Yield what a function makes of each item, in their order; a few are worked on at a time by Dask.
+def in_order(function: Callable[[S], T], items: Sequence[S], workers: int | None) -> Iterator[T]:
+    """Yield what a function makes of each item, in their order; Dask works on a few at a time.
 
-    `workers` is the number of threads, and 1 is a plain loop; inside of a `distributed.Client` its cluster does the
-    work, whatever the number.
+    `workers` is the number of threads, None what Dask has, and 1 a plain loop; inside of a `distributed.Client` its
+    cluster does the work, whatever the number.
     """
     client = active_client()
     if workers == 1 and client is None:
@@ -39,10 +39,10 @@ def in_order(function: Callable[[S], T], items: Sequence[S], workers: int) -> It
         return
     import dask
 
-    how = {} if client is not None else {"scheduler": "threads", "num_workers": workers}
-    size = AHEAD * (workers if client is None else max(sum(client.nthreads().values()), 1))
-    for first in range(0, len(items), size):
-        works = [partial(_alone_with_blas, function, item) for item in items[first : first + size]]
+    how = {} if client is not None or workers is None else {"scheduler": "threads", "num_workers": workers}
+    threads = (workers or os.cpu_count() or 1) if client is None else max(sum(client.nthreads().values()), 1)
+    for first in range(0, len(items), AHEAD * threads):
+        works = [partial(_alone_with_blas, function, item) for item in items[first : first + AHEAD * threads]]
         yield from dask.compute(*(dask.delayed(work, pure=False, traverse=False)() for work in works), **how)
 
 

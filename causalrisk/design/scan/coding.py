@@ -1,120 +1,98 @@
-"""From frames of a scan to numbers: the first reading learns levels and fixes the coding, the second codes the rows."""
+"""From the rows of a scan to numbers: the reading keeps rows and learns levels; the coding is then fixed, and used."""
 
 from __future__ import annotations
 
 import ast
-import copy
 import dataclasses
-import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk.design import survey as surveys
 from causalrisk.design.build import Formulas, check_roles, kept_offset, outcome_values, read_formulas
 from causalrisk.design.design import Rowless
 from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
+from causalrisk.design.formulas import stateful
 from causalrisk.design.formulas.evaluation import Formula, Scope
-from causalrisk.design.formulas.stateful import STATEFUL, Lesson, first_lesson, options_of, stateful_calls
-from causalrisk.design.formulas.terms import codes_of, parsed
-from causalrisk.design.rows import (
-    BY_ROW,
-    UNRECORDED,
-    ColumnOptions,
-    Line,
-    by_rows,
-    check_exact,
-    check_groups,
-    check_smallest,
-    draw_rows,
-)
-from causalrisk.design.scan.source import Frame, Scan, naming
+from causalrisk.design.formulas.terms import codes_of
+from causalrisk.design.rows import BY_ROW, UNRECORDED, ColumnOptions, Line, by_rows, draw_rows
+from causalrisk.design.rows import check_exact, check_groups, check_smallest
+from causalrisk.design.scan.source import Frame, Scan, naming, using
 from causalrisk.design.support import check_size
-from causalrisk.design.survey import (
-    ROLES,
-    ReplicateSums,
-    Replication,
-    SurveyDesign,
-    labels_of,
-    replicate_values,
-    replication_of,
-)
 from causalrisk.design.tables import Table, as_table, condition_names, is_column
 from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, UnavailableError
-from causalrisk.numerics.blocks import add_up
+from causalrisk.numerics.blocks import add_up, taken
+from causalrisk.runtime.workers import in_order
 
-T = TypeVar("T")
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
+VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
 HEAD = 2  # numbers of each frame that a formula is tried on
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The rows of a frame that are in the sample.
+    """The rows of a frame that are in the sample, not yet coded.
 
     Parameters
     ----------
     where : str
         The frame, for messages.
-    keep : ndarray of bool, shape (read,)
-        Which rows of the frame these n are.
-    lines : list of tuple
-        Lines of the ledger, as in `Rows`.
+    row : ndarray of int, shape (n,)
+        Their numbers in the frame.
     table : DataFrame
-        Variables of the models on them.
-    formulas : Formulas
-        The formulas, and what their names mean in the frame.
-    texts : set of str
-        Variables that were text.
+        Plain variables of the models; of an outcome that may be missing as they are.
+    recorded : ndarray of bool, shape (n,)
+        Which have an outcome.
     treat, weights, cluster, offset, stratum, multiplicities
-        As of a design; None where there are none.
-    drawn : DataFrame or None
-        How all rows of the frame were drawn, as by `SurveyColumns.drawn`.
-    replicates : ReplicateSums or None
-        Sums of replicate weights over all of them.
+        As of a design, with their names; None where there are none.
     """
 
     where: str
-    keep: NDArray[np.bool_]
-    lines: list[Line]
+    row: NDArray[np.intp]
     table: pd.DataFrame
-    formulas: Formulas
-    texts: set[str]
+    recorded: NDArray[np.bool_]
     treat: pd.Series
     weights: np.ndarray | None
     cluster: pd.Series | None
     offset: np.ndarray | None
-    stratum: pd.Series | None = None
-    multiplicities: np.ndarray | None = None
-    drawn: pd.DataFrame | None = None
-    replicates: ReplicateSums | None = None
+    stratum: pd.Series | None
+    multiplicities: np.ndarray | None
 
-    @property
-    def n(self) -> int:
-        """Number of rows kept."""
-        return len(self.treat)
+    def some(self, rows: slice) -> Kept:
+        """Return some of the rows."""
+        return taken(self, rows, *(of.name for of in dataclasses.fields(self) if of.name != "where"))
 
-    @property
-    def recorded(self) -> NDArray[np.bool_]:
-        """Which of the rows have an outcome, shape (n,)."""
-        recorded = self.formulas.recorded
-        return np.ones(self.n, dtype=bool) if recorded is None else recorded[self.keep]
 
-    def variables(self) -> dict[str, pd.Series]:
-        """Plain variables of the models, without an outcome that may be missing."""
-        given = self.formulas
-        codes = set().union(*map(codes_of, given.models))
-        names = [name for name in self.table if given.seen is None or name not in given.left.variables]
-        return {name: plain(self.table[name], name, name in codes) for name in names}
+class Learnt(NamedTuple):
+    """What a frame teaches: rows of the data and of the sample, the ledger, levels of columns, and how rows were drawn.
+
+    `few` are rows of each variable, and `treat` of the treatment, that have all its levels; `numbers` are the variables
+    without levels. `weights` are sum and limits. `drawn` counts the rows of each stratum, unit and finite population
+    correction. `path` is where the rows are.
+    """
+
+    where: str
+    size: tuple[int, int]
+    lines: list[Line]
+    drawn: pd.DataFrame | None
+    replicates: surveys.ReplicateSums | None
+    few: Mapping[str, pd.Series] = MappingProxyType({})
+    numbers: frozenset[str] = frozenset()
+    treat: pd.Series | None = None
+    counts: Mapping[Any, int] = MappingProxyType({})
+    clusters: Sequence[Any] = ()
+    weights: tuple[float, float, float] = (0.0, np.inf, 0.0)
+    path: str = ""
 
 
 class Reader:
@@ -132,12 +110,11 @@ class Reader:
         empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
         constants = _constants(frame, names, f"{formula} {propensity} {columns.observed}")
         formulas, _ = read_formulas(formula, propensity, columns, empty, constants, self.notes)
-        self.scan, self.part_rows, self.columns, self.formulas = scan, scan.part_rows, columns, formulas.models
-        uses = {use.name for formula in self.formulas for use in formula.uses()}
+        self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
+        self.codes = set().union(*map(codes_of, self.formulas))
+        uses = {use.name for each in self.formulas for use in each.uses()}
         self.frame = {name: value for name, value in constants.items() if name in uses}
-        scopes = [formulas.right, formulas.assign, *([] if formulas.seen is None else [formulas.seen])]
-        self.names = [list(scope.variables) for scope in scopes]
-        self.constants = {n: value for scope in (formulas.left, *scopes) for n, value in scope.constants.items()}
+        self.scopes = [formulas.left, formulas.right, formulas.assign, formulas.seen][: 1 + len(self.formulas)]
         for each in self.formulas:
             _refuse_state(each, self.frame, names)
         _check_names(columns)
@@ -147,68 +124,88 @@ class Reader:
         if isinstance(columns.subpop, str):
             others += condition_names(columns.subpop)
         if columns.design is not None:
-            others += [getattr(columns.design, role) for role in ROLES]
+            others += [getattr(columns.design, role) for role in surveys.ROLES]
         if self.by.survey is not None and self.by.survey.replicates is not None:
             others += list(self.by.survey.replicates)
         self.used = [name for name in names if name in uses or name in others]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"scan": None}  # a worker is given the parts it reads
+    def look(self, frame: Frame) -> tuple[Kept, Learnt]:
+        """Return the rows of a frame that are in the sample, and what they teach."""
+        columns, outcome = self.columns, self.formulas[0].left[0].name()
+        texts = {name: column for name, column in frame.rows.items() if _is_text(column)}
+        categories = {name: column.astype(object).astype("category") for name, column in texts.items()}
+        table = Table(frame.rows.index, frame.rows.assign(**categories))  # whose coding is faster
+        formulas, by = Formulas.of(self.formulas, table, self.frame), by_rows(table, columns, {}, [])
+        sources = formulas.sources(columns.treat)
+        rows = draw_rows(sources, by, table.index, columns.missing)
+        keep, n, lines, recorded = rows.keep, rows.n, rows.lines, np.ones(rows.n, dtype=bool)
+        raw = {source.name: source.values[keep] for source in sources}
+        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if n else {}
+        if formulas.recorded is not None:
+            recorded = formulas.recorded[keep]
+            lines.append((UNRECORDED, outcome, int((~recorded).sum()), 0))
+            left = {name: values[keep].reset_index(drop=True) for name, values in formulas.left.variables.items()}
+            variables = left | variables
+        drawn, stratum, replicates, multiplicities = None, None, None, None
+        if by.survey is not None:
+            drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
+            stratum = drawn["stratum"][keep]
+            drawn = drawn.groupby(list(drawn), observed=True, sort=False).size().reset_index(name="rows")
+            if by.survey.replicates is not None and rows.weights is not None:
+                every = surveys.replicate_values(by.survey.survey, by.survey.replicates, rows.weights)
+                replicates, stratum = surveys.ReplicateSums.of(every, rows.weights), None
+                multiplicities = every[keep] / rows.weights[keep, None]
+        kept = Kept(
+            where=frame.where,
+            row=np.flatnonzero(keep),
+            table=pd.DataFrame(variables),
+            recorded=recorded,
+            treat=by.treat.values[keep],
+            weights=None if rows.weights is None else rows.weights[keep],
+            cluster=None if by.cluster is None else by.cluster.values[keep],
+            offset=kept_offset(by, keep, (by.treat.name, outcome)),
+            stratum=stratum,
+            multiplicities=multiplicities,
+        )
+        learnt = Learnt(frame.where, (len(keep), n), lines, drawn, replicates)
+        if not n:
+            return kept, learnt
+        few = {}
+        for name, values in raw.items():
+            column = values.astype(object) if name in texts else values
+            if kept.table[name].dtype.kind in "if" and name not in self.codes:
+                few[name] = column.iloc[:HEAD]
+                continue
+            few[name] = column.drop_duplicates()
+            size = max(self.part_rows, len(few[name])), len(few[name])
+            check_size(*size, f"the coding of the levels of column {name!r}")
+            plain(few[name], name, name in self.codes)  # refuses numbers and dates as text
+        codes, levels = treatment_levels(kept.treat, columns.treat)
+        clusters = [] if kept.cluster is None else pd.unique(np.asarray(kept.cluster, dtype=object))
+        check_exact(clusters, columns.cluster)
+        counts, given = np.bincount(codes, minlength=len(levels)).tolist(), kept.weights
+        return kept, learnt._replace(
+            few=few,
+            numbers=frozenset(name for name in raw if kept.table[name].dtype.kind in "bif"),
+            treat=kept.treat.drop_duplicates(),
+            counts=dict(zip(levels, counts, strict=True)),
+            clusters=clusters,
+            weights=learnt.weights if given is None else (given.sum(), given.min(), given.max()),
+        )
 
-    @property
-    def codes(self) -> set[str]:
-        """Variables of the formulas that are categories although they may be numbers."""
-        return set().union(*map(codes_of, self.formulas))
 
-    def read(self, function: Callable[[Iterator[Frame]], list[T]], again: bool = False) -> list[T]:
-        """Read all parts, and put the lists that a function makes of each one after the other."""
-        every = range(len(self.scan.parts))
-        found = self.scan.read([function] * len(every), [[k] for k in every], self.used, again)
-        return list(itertools.chain.from_iterable(found))
-
-    def told(self, calls: Mapping[str, str]) -> Reader:
-        """Return a reader whose formulas are told what some of their calls have learnt."""
-        taught = copy.copy(self)
-        taught.scan = self.scan
-        taught.formulas = [dataclasses.replace(formula, told=(*formula.told, *calls.items())) for formula in self.formulas]
-        return taught
-
-    def kept(self, frame: Frame) -> Kept:
-        """Return the rows of a frame that are in the sample."""
+def read(reader: Reader, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
+    """Learn from the frames of a part, and store the rows that are kept in files whose names begin alike."""
+    found = []
+    for k, frame in enumerate(frames):
         with naming(frame.where):
-            texts = {name: values for name, values in frame.rows.items() if _is_text(values)}
-            categories = {name: values.astype(object).astype("category") for name, values in texts.items()}
-            table = Table(frame.rows.index, frame.rows.assign(**categories))  # whose coding is faster
-            formulas = Formulas.of(self.formulas, table, self.frame)
-            by = by_rows(table, self.columns, {}, [])
-            sources, outcome = formulas.sources(self.columns.treat), self.formulas[0].left[0].name()
-            rows = draw_rows(sources, by, table.index, self.columns.missing)
-            keep, lines, weights = rows.keep, rows.lines, rows.weights
-            values = {source.name: source.values[keep] for source in sources}
-            if formulas.recorded is not None:
-                values |= {name: column[keep] for name, column in formulas.left.variables.items()}
-                lines.append((UNRECORDED, outcome, int((~formulas.recorded & keep).sum()), 0))
-            more: dict[str, Any] = {}
-            if by.survey is not None:
-                drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
-                more = {"drawn": drawn, "stratum": drawn["stratum"][keep]}
-                if by.survey.replicates is not None and weights is not None:
-                    every = replicate_values(by.survey.survey, by.survey.replicates, weights)
-                    sums, ratios = ReplicateSums.of(every, weights), every[keep] / weights[keep, None]
-                    more |= {"stratum": None, "replicates": sums, "multiplicities": ratios}
-            return Kept(
-                where=frame.where,
-                keep=keep,
-                lines=lines,
-                table=pd.DataFrame(values),
-                formulas=formulas,
-                texts=set(texts),
-                treat=by.treat.values[keep],
-                weights=None if weights is None else weights[keep],
-                cluster=None if by.cluster is None else by.cluster.values[keep],
-                offset=kept_offset(by, keep, (by.treat.name, outcome)),
-                **more,
-            )
+            kept, learnt = reader.look(frame)
+        path = f"{stem}-{k}.pickle"
+        if learnt.size[1]:
+            with using(path):
+                pd.to_pickle(kept, path)
+        found.append(learnt._replace(path=path))
+    return found
 
 
 def _is_text(values: pd.Series) -> bool:
@@ -219,7 +216,7 @@ def _check_names(columns: ColumnOptions) -> None:
     """Refuse what is given by rows and not by name, and known scores."""
     given = {option: getattr(columns, option) for option in BY_ROW[:-1]}
     if columns.design is not None:
-        roles = (*ROLES, "replicate_weights")
+        roles = (*surveys.ROLES, "replicate_weights")
         given |= {"cluster": None, **{role: getattr(columns.design, role) for role in roles}}
     for option, value in given.items():
         names = value if option == "replicate_weights" and isinstance(value, list | tuple) else [value]
@@ -251,78 +248,22 @@ def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[
     """Refuse functions of the caller that learn from all rows, and options of others that go by rows."""
     for name, role in formula.uses():
         value = frame.get(name)
-        if role == "called" and hasattr(value, "__patsy_stateful_transform__") and value is not STATEFUL.get(name):
+        if (
+            role == "called"
+            and hasattr(value, "__patsy_stateful_transform__")
+            and value is not stateful.STATEFUL.get(name)
+        ):
             raise DesignError(
                 f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows; a scan has "
                 "one block of rows at a time.\nUse powers, such as `x + I(x**2)`, or write its columns to the files."
             )
-    for call in stateful_calls(formula, frame).values():
-        for option in options_of(call):
+    for call in stateful.stateful_calls(formula, frame).values():
+        for option in stateful.options_of(call):
             if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
                 raise DesignError(
                     f"the {formula.model} formula {formula.text!r} computes an option of {ast.unparse(call.func)}() "
                     f"from columns, {ast.unparse(option)}; with a scan, expected numbers.\nWrite the numbers."
                 )
-
-
-
-class Learnt(NamedTuple):
-    """What a frame teaches: rows of the data and of the sample, the ledger, levels of columns, and how rows were drawn.
-
-    `few` are rows of each variable, and of the treatment, that have all its levels; `numbers` are the variables without
-    levels. `drawn` counts the rows of each stratum, unit and finite population correction.
-    """
-
-    where: str
-    size: tuple[int, int]
-    lines: list[Line]
-    drawn: pd.DataFrame | None
-    replicates: ReplicateSums | None
-    few: Mapping[str, pd.Series] = MappingProxyType({})
-    numbers: frozenset[str] = frozenset()
-    treat: pd.Series | None = None
-    counts: Mapping[Any, int] = MappingProxyType({})
-    clusters: Sequence[Any] = ()
-    weights: tuple[float, float, float] = (0.0, np.inf, 0.0)
-
-
-def learn(reader: Reader, frames: Iterator[Frame]) -> list[Learnt]:
-    """Learn from the frames of a part."""
-    return [_learnt(reader, reader.kept(frame)) for frame in frames]
-
-
-def _learnt(reader: Reader, rows: Kept) -> Learnt:
-    drawn, columns = rows.drawn, reader.columns
-    if drawn is not None:
-        drawn = drawn.groupby(list(drawn), observed=True, sort=False).size().reset_index(name="rows")
-    found = Learnt(rows.where, (len(rows.keep), rows.n), rows.lines, drawn, rows.replicates)
-    if not rows.n:
-        return found
-    few, numbers = dict[str, pd.Series](), set[str]()
-    with naming(rows.where):
-        for name, values in rows.variables().items():
-            column = rows.table[name].astype(object) if name in rows.texts else rows.table[name]
-            if values.dtype.kind in "bif":
-                numbers.add(name)
-            plenty = values.dtype.kind in "if" and name not in reader.codes
-            few[name] = column.iloc[:HEAD] if plenty else column.drop_duplicates()
-            if not plenty:
-                levels = len(few[name])
-                check_size(max(reader.part_rows, levels), levels, f"the coding of the levels of column {name!r}")
-                plain(few[name], name, name in reader.codes)  # refuses numbers and dates as text
-        codes, levels_found = treatment_levels(rows.treat, columns.treat)
-        clusters = [] if rows.cluster is None else pd.unique(np.asarray(rows.cluster, dtype=object))
-        check_exact(clusters, columns.cluster)
-    counts = np.bincount(codes, minlength=len(levels_found)).tolist()
-    given = rows.weights
-    return found._replace(
-        few=few,
-        numbers=frozenset(numbers),
-        treat=rows.treat.drop_duplicates(),
-        counts=dict(zip(levels_found, counts, strict=True)),
-        clusters=clusters,
-        weights=found.weights if given is None else (given.sum(), given.min(), given.max()),
-    )
 
 
 def _few_rows(found: Sequence[Learnt], name: str, coded: bool) -> pd.Series:
@@ -421,72 +362,78 @@ class Coder:
 
     Parameters
     ----------
-    reader : Reader
-        Finds the rows.
+    formulas : list of Formula
+        Formulas of outcome, propensity and, where there is one, observation.
+    left : Scope
+        Names on the left of that of the outcome.
+    treat : str
+        Name of the treatment.
     encoders : tuple of FormulaEncoder
-        Coding of the right-hand sides of outcome, propensity and, where there is one, observation.
+        Coding of their right-hand sides.
     arms : Arms
         Coding of the treatment.
     clusters, strata : Index
         Clusters and strata in the order of their numbers.
-    survey : SurveyDesign or None
+    survey : surveys.SurveyDesign or None
         The survey design.
     unit : float
         What weights are divided by.
     """
 
-    reader: Reader
+    formulas: list[Formula]
+    left: Scope
+    treat: str
     encoders: tuple[FormulaEncoder, ...]
     arms: Arms
     clusters: pd.Index
     strata: pd.Index
-    survey: SurveyDesign | None
+    survey: surveys.SurveyDesign | None
     unit: float
 
     def coded(self, rows: Kept, row: int = 0, position: int = 0) -> CodedBlock:
         """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
         outcome, propensity, *observed = self.encoders
-        name, left = self.reader.columns.treat, rows.formulas.left
-        arm = self.arms.arm_of(*treatment_levels(rows.treat, name), name)
-        table = rows.table.assign(**{name: self.arms.coded(arm)}) if observed else rows.table
-        X, variables = outcome.encode(rows.table), dict[str, pd.Series]()
-        same = self.reader.formulas[0].right_text == self.reader.formulas[1].right_text
+        arm, table, n = (
+            self.arms.arm_of(*treatment_levels(rows.treat, self.treat), self.treat),
+            rows.table,
+            len(rows.row),
+        )
+        with_treat = table.assign(**{self.treat: self.arms.coded(arm)}) if observed else table
+        X, variables = outcome.encode(table), dict[str, pd.Series]()
+        same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
         for encoder in self.encoders:
-            variables |= encoder.variables_like(as_table(table, []))
-        V = np.empty((rows.n, len(kinds := variable_kinds(self.encoders, name))))
-        for j, (variable, dtype) in enumerate(kinds.items()):
-            values = variables[variable]
-            V[:, j] = values.cat.codes if isinstance(dtype, pd.CategoricalDtype) else values
-        own = Scope({variable: rows.table[variable] for variable in left.variables}, left.constants)
+            variables |= encoder.variables_like(as_table(with_treat, []))
+        V = np.empty((n, len(kinds := variable_kinds(self.encoders, self.treat))))
+        for j, (name, dtype) in enumerate(kinds.items()):
+            V[:, j] = variables[name].cat.codes if isinstance(dtype, pd.CategoricalDtype) else variables[name]
+        left = Scope({name: table[name] for name in self.left.variables}, self.left.constants)
         return CodedBlock(
             where=rows.where,
-            position=np.arange(position, position + rows.n),
-            y=outcome_values(self.reader.formulas[0], own, rows.recorded),
+            position=np.arange(position, position + n),
+            y=outcome_values(self.formulas[0], left, rows.recorded),
             X=X,
-            Z=X if same and outcome.names == propensity.names else propensity.encode(rows.table),
+            Z=X if same else propensity.encode(table),
             arm=arm,
-            weights=np.ones(rows.n) if rows.weights is None else rows.weights / self.unit,
-            cluster=_numbers(self.clusters, rows.cluster, "cluster"),
+            weights=np.ones(n) if rows.weights is None else rows.weights / self.unit,
+            cluster=None if rows.cluster is None else _numbers(self.clusters, rows.cluster),
             offset=rows.offset,
-            stratum=_numbers(self.strata, rows.stratum, "stratum"),
+            stratum=None if rows.stratum is None else _numbers(self.strata, rows.stratum),
             multiplicities=rows.multiplicities,
-            row=row + np.flatnonzero(rows.keep),
-            R=observed[0].encode(table) if observed else None,
+            row=row + rows.row,
+            R=observed[0].encode(with_treat) if observed else None,
             V=V,
         )
 
-    def check_by_rows(self, frame: Frame, rows: Kept, block: CodedBlock) -> None:
+    def check_by_rows(self, rows: Kept, block: CodedBlock) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
-        formulas = self.reader.formulas
-        if not any(model.computes for model in formulas):
+        if not any(formula.computes for formula in self.formulas):
             return
-        for k in np.unique(np.linspace(0, rows.n - 1, TRIED).astype(int)):
+        for k in np.unique(np.linspace(0, len(rows.row) - 1, TRIED).astype(int)):
             try:
-                row = frame.rows.iloc[[np.flatnonzero(rows.keep)[k]]]
-                alone = self.coded(self.reader.kept(Frame(frame.where, row)))
+                alone = self.coded(rows.some(slice(k, k + 1)))
             except DesignError:  # such as a division by what is zero for this row
                 alone = None
-            for formula, name in zip([formulas[0], *formulas], "yXZR", strict=False):
+            for formula, name in zip([self.formulas[0], *self.formulas], "yXZR", strict=False):
                 whole = getattr(block, name)
                 rounding = 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)
                 own = None if alone is None else getattr(alone, name)[0]
@@ -498,14 +445,9 @@ class Coder:
                     )
 
 
-def _numbers(names: pd.Index, values: pd.Series | None, what: str) -> NDArray[np.intp] | None:
-    """Return the number of the cluster or stratum of each row, where there are any."""
-    if values is None:
-        return None
-    found = names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
-    if (found < 0).any():
-        raise DesignError(f"there is a {what} that the first reading did not find.\nMake scan and model anew.")
-    return found
+def _numbers(names: pd.Index, values: pd.Series) -> NDArray[np.intp]:
+    """Return the number of the cluster or stratum of each row."""
+    return names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
 
 
 def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder:
@@ -541,14 +483,20 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     size = max([HEAD, len(levels), *map(len, few.values())])
     few = {name: values.iloc[np.resize(np.arange(len(values)), size)].reset_index(drop=True)
            for name, values in few.items()}  # fmt: skip
-    reader = _taught(reader, Scope(few, reader.constants))
-    with_treat = few | {columns.treat: pd.Series(arms.coded(np.resize(np.arange(len(levels)), size)))}
-    scopes = [few, few, with_treat]
-    encoders = tuple(
-        _encoder(formula, Scope({name: scope[name] for name in own}, reader.constants))
-        for formula, own, scope in zip(reader.formulas, reader.names, scopes, strict=False)
-    )
-    return Coder(reader, encoders, arms, clusters, strata, survey, unit)
+    constants = {name: value for scope in reader.scopes for name, value in scope.constants.items()}
+    formulas = _taught(reader, Scope(few, constants), [one.path for one in found if one.few])
+    few[columns.treat] = pd.Series(arms.coded(np.resize(np.arange(len(levels)), size)))
+    scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in reader.scopes[1:]]
+    encoders = tuple(FormulaEncoder(formula, scope) for formula, scope in zip(formulas, scopes, strict=True))
+    for formula, (code, found_levels) in (
+        (f, each) for f, e in zip(formulas, encoders, strict=True) for each in e.categorical_factors()
+    ):
+        if found_levels != (False, True) and not re.fullmatch(VARIABLE, code):
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
+                "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
+            )
+    return Coder(formulas, reader.scopes[0], columns.treat, encoders, arms, clusters, strata, survey, unit)
 
 
 def _check_alike(values: Iterable[Any], what: str) -> None:
@@ -560,11 +508,11 @@ def _check_alike(values: Iterable[Any], what: str) -> None:
         )
 
 
-class ScannedReplication(Rowless, Replication):
+class ScannedReplication(Rowless, surveys.Replication):
     """Replicate weights without those of each row."""
 
 
-class ScannedSurvey(Rowless, SurveyDesign):
+class ScannedSurvey(Rowless, surveys.SurveyDesign):
     """A survey design without what it says of each row, which goes with the blocks."""
 
 
@@ -583,65 +531,37 @@ def _survey(reader: Reader, found: Sequence[Learnt]) -> tuple[pd.Index, ScannedS
     limits = (by["fpc"].min().to_numpy(), by["fpc"].max().to_numpy()) if "fpc" in drawn else None
     sums = [one.replicates for one in found if one.replicates is not None]
     if sums:
-        replication = ScannedReplication(**replication_of(columns.survey, add_up(sums)))
-    known = columns.described(labels_of(names), units.to_numpy(float), limits, given.weights, given.subpop)
+        replication = ScannedReplication(**surveys.replication_of(columns.survey, add_up(sums)))
+    known = columns.described(surveys.labels_of(names), units.to_numpy(float), limits, given.weights, given.subpop)
     return pd.Index(names, dtype=object), ScannedSurvey(replication=replication, **known)
 
 
-def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
-    """Fix the coding of a right-hand side on rows that have every level of every variable."""
-    encoder = FormulaEncoder(formula, scope)
-    for code, levels in encoder.categorical_factors():
-        if levels != (False, True) and not _is_variable(code):
-            raise DesignError(
-                f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
-                "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
-            )
-    return encoder
-
-
-def _is_variable(code: str) -> bool:
-    """Whether a categorical factor is a variable as it is: g, Q("g"), C(g), C(g, Treatment("a"))."""
-    node = parsed(code).body
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("C", "Q") and node.args:
-        node = node.args[0]
-        return isinstance(node, ast.Constant) or _is_variable(ast.unparse(node))
-    return isinstance(node, ast.Name)
-
-
-def _taught(reader: Reader, scope: Scope) -> Reader:
+def _taught(reader: Reader, scope: Scope, paths: Sequence[str]) -> list[Formula]:
     """Find the state of all stateful functions of the formulas, such as knots; those inside of others come first."""
-    lessons, done = dict[str, Lesson](), set[str]()
+    formulas, lessons, done = reader.formulas, dict[str, stateful.Lesson](), set[str]()
     while True:
         calls = {
             call: (node, formula)
-            for formula in reversed(reader.formulas)
-            for call, node in stateful_calls(formula, reader.frame).items()
+            for formula in reversed(formulas)
+            for call, node in stateful.stateful_calls(formula, reader.frame).items()
             if call not in done
         }
         ready = [call for call in calls if not any(other in call for other in calls if other != call)]
         if not ready:
-            return reader
-        for call in ready:
-            lesson = lessons.get(call) or first_lesson(*calls[call], scope)
-            if lesson is None:
-                done.add(call)
-            else:
-                lessons[call] = lesson
-        if lessons:
-            answers = reader.read(partial(_answers, reader, lessons), again=True)
-            steps = {call: lesson.after([one[call] for one in answers]) for call, lesson in lessons.items()}
-            lessons = {call: step for call, step in steps.items() if not isinstance(step, str)}
-            reader = reader.told({call: step for call, step in steps.items() if isinstance(step, str)})
-            done |= steps.keys() - lessons.keys()
+            return formulas
+        first = {call: lessons.get(call) or stateful.first_lesson(*calls[call], scope) for call in ready}
+        lessons = {call: lesson for call, lesson in first.items() if lesson is not None}
+        answers = list(in_order(partial(_answers, lessons, scope.constants), paths if lessons else [], None))
+        steps = {call: lesson.after([one[call] for one in answers]) for call, lesson in lessons.items()}
+        lessons = {call: step for call, step in steps.items() if not isinstance(step, str)}
+        told = [(call, step) for call, step in steps.items() if isinstance(step, str)]
+        formulas = [dataclasses.replace(formula, told=(*formula.told, *told)) for formula in formulas]
+        done |= first.keys() - lessons.keys()
 
 
-def _answers(reader: Reader, lessons: Mapping[str, Lesson], frames: Iterator[Frame]) -> list[dict[str, Any]]:
-    """Return what the next lesson of each call keeps of each frame."""
-    found = []
-    for rows in map(reader.kept, frames):
-        if rows.n:
-            with naming(rows.where):
-                scope = Scope(rows.variables(), reader.constants)
-                found.append({call: lesson.of(scope) for call, lesson in lessons.items()})
-    return found
+def _answers(lessons: Mapping[str, stateful.Lesson], constants: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return what the next lesson of each call keeps of the rows of a frame."""
+    rows = pd.read_pickle(path)
+    with naming(rows.where):
+        scope = Scope({str(name): values for name, values in rows.table.items()}, constants)
+        return {call: lesson.of(scope) for call, lesson in lessons.items()}

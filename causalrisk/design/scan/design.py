@@ -9,9 +9,10 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,10 +24,11 @@ from causalrisk.design.encoders import Encoder, ExtendedEncoder
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import ColumnMoments, check_magnitude
 from causalrisk.design.rows import ColumnOptions, check_drawn, ledger_frame
-from causalrisk.design.scan.coding import CodedBlock, Coder, Reader, coder_of, learn, variable_kinds
-from causalrisk.design.scan.source import Frame, Scan, naming, needed_dask
+from causalrisk.design.scan.coding import CodedBlock, Coder, Reader, coder_of, read, variable_kinds
+from causalrisk.design.scan.source import Scan, naming, needed_dask, using
 from causalrisk.design.support import ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.system import one_blas_thread
 from causalrisk.runtime.workers import in_order
@@ -62,22 +64,16 @@ class Stored(list[StoredPart]):
 def _store(block: CodedBlock, stem: str) -> StoredPart:
     """Write the rows of a block, sorted by arm, to files whose names begin alike."""
     order, files = np.argsort(block.arm, kind="stable"), dict[str, str]()
-    try:
+    with using(stem):
         for name, values in block.arrays.items():
             files[name] = f"{stem}-{name}.npy"
             np.save(files[name], values[order])
-    except OSError as error:
-        raise DesignError(
-            f"the coded rows cannot be written to the folder of temporary files, {os.path.dirname(stem)!r}: {error}.\n"
-            'Use `dask.config.set({"temporary-directory": folder})` or TMPDIR for a folder that has the room, and that '
-            "all workers of a cluster see."
-        ) from error
     return StoredPart(block.where, len(block.y), files)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What the second pass learns.
+    """What the columns of both designs say, by rows that add up.
 
     Parameters
     ----------
@@ -87,8 +83,8 @@ class Moments:
         Of the outcome, and of the outcome less its offset.
     totals : ndarray, shape (K,)
         Sum of the weights of each arm.
-    members : ndarray of int, shape (m,)
-        Cluster times K plus arm, where a cluster has rows in an arm.
+    members : ndarray of int, shape (G, K)
+        Rows of each cluster in each arm.
     R : ColumnMoments or None
         Of the design of the observation model; those of X and y are then of the rows with an outcome.
     known : ndarray, shape (K,)
@@ -102,18 +98,6 @@ class Moments:
     members: np.ndarray
     R: ColumnMoments | None
     known: Array
-
-    def beside(self, other: Moments) -> Moments:
-        """Return those of other rows beside these."""
-        return Moments(
-            X=self.X.beside(other.X),
-            Z=self.Z.beside(other.Z),
-            y=self.y.beside(other.y),
-            totals=self.totals + other.totals,
-            members=np.union1d(self.members, other.members),
-            R=None if self.R is None or other.R is None else self.R.beside(other.R),
-            known=self.known + other.known,
-        )
 
     @property
     def outcome_limits(self) -> Array:
@@ -131,7 +115,7 @@ def _spans_of(k: int, directions: Array, block: CodedBlock) -> tuple[Array, Arra
     return arm_spans(block.Z, block.arm, k, directions)
 
 
-def _moments_of(k: int, block: CodedBlock) -> Moments:
+def _moments_of(k: int, n_clusters: int, block: CodedBlock) -> Moments:
     """Return the moments of a block."""
     outcomes = np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
     seen = slice(None) if block.R is None else block.recorded
@@ -144,24 +128,25 @@ def _moments_of(k: int, block: CodedBlock) -> Moments:
     X, y = (of(columns[seen], arm, k, weights=weights) for columns in (block.X, outcomes))
     Z = of(block.Z, block.arm, k, weights=block.weights)
     R = None if block.R is None else of(block.R, weights=block.weights)
-    cluster = np.empty(0, dtype=np.intp) if block.cluster is None else block.cluster
     return Moments(
         X=X,
         Z=Z,
         y=y,
         totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
-        members=np.unique(cluster * k + block.arm[: len(cluster)]),
+        members=np.bincount(
+            np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm, minlength=n_clusters * k
+        ).reshape(n_clusters, k),
         R=R,
         known=np.bincount(arm, weights, minlength=k).astype(float),
     )
 
 
-def _after(step: Step, k: int, item: tuple[str, int, StoredPart]) -> tuple[StoredPart, Moments]:
+def _after(step: Step, k: int, n_clusters: int, item: tuple[str, int, StoredPart]) -> tuple[StoredPart, Moments]:
     """Store what a step makes of a part, its rows numbered anew from the first."""
     stem, first, part = item
     block = step(part.load())
     block = dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position)))
-    return _store(block, stem), _moments_of(k, block)
+    return _store(block, stem), _moments_of(k, n_clusters, block)
 
 
 class ScannedDesign(Rowless, Design):
@@ -234,7 +219,9 @@ class ScannedDesign(Rowless, Design):
         columns: dict[str, Any] = {}
         for values, (name, dtype) in zip(block.V.T, variable_kinds(encoders, self.treat_name).items(), strict=False):
             levels = isinstance(dtype, pd.CategoricalDtype)
-            columns[name] = pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
+            columns[name] = (
+                pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
+            )
         return pd.DataFrame(columns, index=range(len(block.y)))
 
     def trimmed(self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int) -> ScannedDesign:
@@ -283,13 +270,10 @@ class ScannedDesign(Rowless, Design):
     def _rewritten(self, step: Step, sizes: Sequence[int], workers: int) -> tuple[Stored, Moments]:
         """Store what a step makes of each part; `sizes` are the rows that are left of them."""
         rows, firsts = Stored(), np.cumsum([0, *sizes])
-        items = [
-            (f"{rows.folder}/{k}", int(firsts[k]), part) for k, part in enumerate(self._known_rows()) if sizes[k]
-        ]
-        parts, seen = zip(*in_order(partial(_after, step, self.n_arms), items, workers), strict=True)
+        items = [(f"{rows.folder}/{k}", int(firsts[k]), part) for k, part in enumerate(self._known_rows()) if sizes[k]]
+        parts, seen = zip(*in_order(partial(_after, step, self.n_arms, self.n_clusters), items, workers), strict=True)
         rows.extend(parts)
-        return rows, reduce(Moments.beside, seen)
-
+        return rows, add_up(seen)
 
     def _supported(self, seen: Moments, notes: list[str], workers: int) -> ScannedDesign:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
@@ -319,7 +303,8 @@ class ScannedDesign(Rowless, Design):
         keep, keep_z = supported_columns(outcome, propensity, trained, self.rules, notes, spans)
         lost = [*left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
         made = self._with(
-            outcome_encoder=self.outcome_encoder.keeping(keep), propensity_encoder=self.propensity_encoder.keeping(keep_z)
+            outcome_encoder=self.outcome_encoder.keeping(keep),
+            propensity_encoder=self.propensity_encoder.keeping(keep_z),
         )
         if not (keep.all() and keep_z.all() and (keep_seen is None or keep_seen.all())):
             step = partial(_of_columns, keep, keep_z, keep_seen)
@@ -330,8 +315,8 @@ class ScannedDesign(Rowless, Design):
             n=n,
             nobs=int(size.sum()),
             n_dropped=self.n_read - n - self.n_outside,
-            n_clusters=len(np.unique(seen.members // k)),
-            arm_clusters=np.bincount(seen.members % k, minlength=k).tolist(),
+            n_clusters=int(seen.members.any(axis=1).sum()),
+            arm_clusters=(seen.members > 0).sum(axis=0).tolist(),
             outcome_limits=limits,
             column_limits=np.stack([seen.X.low, seen.X.high], axis=1)[:, :, keep],
             counts=size.astype(np.intp),
@@ -426,39 +411,21 @@ def _of_columns(
     return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, propensity], R=R)
 
 
-def _code(
-    coder: Coder, most: int, stem: str, limits: Sequence[tuple[int, int]], frames: Iterator[Frame]
-) -> list[tuple[StoredPart, Moments]]:
-    """Code and store the rows of a group of parts; small blocks are joined to blocks of at most so many rows.
-
-    `limits` are the numbers of the first row, among all data and in the sample, and of the first after the last.
-    """
-    (row, position), found = limits[0], list[tuple[StoredPart, Moments]]()
-
-    def add(blocks: list[CodedBlock]) -> None:
-        joined = {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
-        where = blocks[0].where if len(blocks) == 1 else f"{blocks[0].where} to {blocks[-1].where}"
-        block = dataclasses.replace(blocks[0].with_arrays(joined), where=where)
-        found.append((_store(block, f"{stem}-{len(found)}"), _moments_of(len(coder.arms.labels), block)))
-        blocks.clear()
-
-    waiting = list[CodedBlock]()
-    for frame in frames:
-        rows = coder.reader.kept(frame)
-        if rows.n:
-            with naming(frame.where):
-                block = coder.coded(rows, row, position)
-                if position == 0:
-                    coder.check_by_rows(frame, rows, block)
-            if waiting and sum(len(one.y) for one in waiting) + rows.n > most:
-                add(waiting)
-            waiting.append(block)
-        row, position = row + len(rows.keep), position + rows.n
-    if waiting:
-        add(waiting)
-    if (row, position) != limits[1]:
-        raise DesignError("the data have changed between two readings.\nUse data that do not change.")
-    return found
+def _code(coder: Coder, task: tuple[str, list[tuple[str, int, int]]]) -> tuple[StoredPart, Moments]:
+    """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
+    stem, blocks = task[0], list[CodedBlock]()
+    for path, row, position in task[1]:
+        with using(path):
+            rows = pd.read_pickle(path)
+        with naming(rows.where):
+            blocks.append(coder.coded(rows, row, position))
+            if position == 0:
+                coder.check_by_rows(rows, blocks[0])
+        os.remove(path)
+    arrays = {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
+    where = blocks[0].where if len(blocks) == 1 else f"{blocks[0].where} to {blocks[-1].where}"
+    block = dataclasses.replace(blocks[0].with_arrays(arrays), where=where)
+    return _store(block, stem), _moments_of(len(coder.arms.labels), len(coder.clusters), block)
 
 
 @one_blas_thread()
@@ -473,37 +440,25 @@ def design_from_scan(
     joint_outcome: bool,
 ) -> ScannedDesign:
     """Make a design from formulas and a scan, as `design_from_formula`; the rows are read twice, coded and stored."""
-    reader = Reader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame)
-    every = range(len(scan.parts))
-    by_part = scan.read([partial(learn, reader)] * len(every), [[k] for k in every], reader.used)
-    found, lines = [one for part in by_part for one in part], dict[tuple[str, str], Any]()
-    for used_in, name, missing, dropped in itertools.chain.from_iterable(one.lines for one in found):
-        lines[used_in, name] = lines.get((used_in, name), np.zeros(2, dtype=int)) + (missing, dropped)
+    reader, stored = Reader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Stored()
+    tasks = [partial(read, reader, f"{stored.folder}/{number}") for number in range(len(scan.parts))]
+    found, lines = scan.read(tasks, reader.used), defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
+    for formula_name, name, *counts in itertools.chain.from_iterable(one.lines for one in found):
+        lines[formula_name, name] += counts
     ledger = [(*key, *counts.tolist()) for key, counts in lines.items()]
-    sizes = np.array([np.sum([one.size for one in part], axis=0) if part else (0, 0) for part in by_part], dtype=int)
-    read, n = sizes.sum(axis=0).tolist()
-    notes = [*reader.notes, *check_drawn(ledger, read, n, reader.by)]
+    ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
+    notes = [*reader.notes, *check_drawn(ledger, *ends[-1], reader.by)]
     coder = coder_of(reader, found, notes)
-    groups, together = list[list[int]](), 0
-    for part, rows in enumerate(sizes[:, 1].tolist()):
-        if not groups or together + rows > scan.part_rows:
-            groups.append([])
-            together = 0
-        groups[-1].append(part)
-        together += rows
-    ends = [tuple(sizes[: group[0]].sum(axis=0).tolist()) for group in groups] + [(read, n)]
-    stored = Stored()
-    tasks = [
-        partial(_code, coder, scan.part_rows, f"{stored.folder}/{number}", limits)
-        for number, limits in enumerate(itertools.pairwise(ends))
-    ]
-    parts, seen = zip(*itertools.chain.from_iterable(scan.read(tasks, groups, reader.used, again=True)), strict=True)
+    groups, together = list[tuple[str, list[tuple[str, int, int]]]](), 0
+    for one, (row, position) in zip(found, ends, strict=False):
+        if one.size[1]:  # small frames are joined
+            if not groups or together + one.size[1] > scan.part_rows:
+                groups.append((f"{stored.folder}/coded-{len(groups)}", []))
+                together = 0
+            groups[-1][1].append((one.path, row, position))
+            together += one.size[1]
+    parts, seen = zip(*in_order(partial(_code, coder), groups, None), strict=True)
     stored.extend(parts)
-    if not os.path.exists(stored[0].files["y"]):
-        raise DesignError(
-            f"the workers of the cluster have written to {stored.folder!r}, which this computer does not see.\n"
-            'Use `dask.config.set({"temporary-directory": folder})` for a folder that all see.'
-        )
     outcome, assigned, observation = coder.encoders[0], coder.encoders[1], None
     if len(coder.encoders) > 2:
         names = coder.encoders[2].names
@@ -512,7 +467,8 @@ def design_from_scan(
     made = ScannedDesign(
         scan=scan,
         rows=stored,
-        n_read=read,
+        n_read=ends[-1][0],
+        n_clusters=len(coder.clusters),
         observation=observation,
         score=None,
         labels=coder.arms.labels,
@@ -528,7 +484,7 @@ def design_from_scan(
         propensity_encoder=assigned,
         survey=coder.survey,
         **reader.by.fields(),
-    )._supported(reduce(Moments.beside, seen), notes, workers=1)
+    )._supported(add_up(seen), notes, workers=1)
     for note in notes:
         warn_user(note, DesignWarning)
     return made

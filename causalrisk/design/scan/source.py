@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,15 +28,14 @@ INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
 class Part(NamedTuple):
     """A file, a frame, or a part of a Dask data frame or Arrow dataset.
 
-    `source` is a frame, or a picklable function: columns, most rows of a frame, and whether it is read again ->
-    frames. A part of a Dask data frame has none. `state` is that of the file when the scan was made.
+    `source` is a frame, or a picklable function: columns, and most rows of a frame -> frames. A part of a Dask data
+    frame has none.
     """
 
     where: str
     names: Callable[[], Sequence[Any]]
     source: Any = None
     path: str = ""
-    state: tuple[int, int] | None = None
 
 
 class Frame(NamedTuple):
@@ -68,6 +68,19 @@ def reading(where: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def using(path: str) -> Iterator[None]:
+    """Say what to do where rows cannot be stored, or found."""
+    try:
+        yield
+    except OSError as error:
+        raise DesignError(
+            f"rows cannot be kept in the folder of temporary files, {os.path.dirname(path)!r}: {error}.\n"
+            'Use `dask.config.set({"temporary-directory": folder})` or TMPDIR for a folder that has the room, and that '
+            "all workers of a cluster see."
+        ) from error
+
+
 def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:
     """Raise a DesignError where a column is not there, or is there several times."""
     known = [str(name) for name in there]
@@ -87,11 +100,11 @@ def needed_dask() -> Any:
     return dask
 
 
-def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int, again: bool) -> Iterator[Frame]:
+def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
     """Yield the rows of a part in frames of at most so many rows."""
     done = 0
     with reading(where):
-        for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most, again):
+        for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):
             check_columns(whole.columns, columns, where)
             chosen = whole if columns is None else whole.loc[:, [str(name) in columns for name in whole.columns]]
             for first in range(0, len(chosen), most):
@@ -100,13 +113,10 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int, a
             done += len(chosen)
 
 
-def _on_parts(
-    function: Callable[[Iterator[Frame]], T], wheres: Sequence[str], how: tuple[Any, ...], sources: Sequence[Any]
-) -> T:
-    """Apply a function to the frames of some parts; a task."""
+def _on_part(function: Callable[[Iterator[Frame]], T], where: str, columns: Any, most: int, source: Any) -> T:
+    """Apply a function to the frames of a part; a task."""
     with one_blas_thread():
-        return function(frame for where, source in zip(wheres, sources, strict=True)
-                        for frame in _frames(source, where, *how))  # fmt: skip
+        return function(_frames(source, where, columns, most))
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,42 +147,18 @@ class Scan:
         names = [name for name in self.frame.columns if columns is None or str(name) in columns]
         return self.frame[names].to_delayed()
 
-    def read(
-        self,
-        functions: Sequence[Callable[[Iterator[Frame]], T]],
-        groups: Sequence[Sequence[int]],
-        columns: Sequence[str] | None = None,
-        again: bool = False,
-    ) -> list[T]:
-        """Read groups of parts by Dask, and apply a function to the frames of each.
-
-        Parameters
-        ----------
-        functions : sequence of callable
-            For each group: its frames -> anything.
-        groups : sequence of sequences of int
-            The parts of each group.
-        columns : sequence of str, optional
-            The columns to read; by default all.
-        again : bool, default False
-            Whether all parts were read, and so checked, before.
-        """
-        for part in self.parts:
-            with reading(part.where):
-                if part.state is not None and part.state != _state(part.path):
-                    raise DesignError(
-                        f"the file {part.path!r} has changed since the scan was made.\nMake scan and model anew."
-                    )
-        dask, sources, how = needed_dask(), self.sources(columns), (columns, self.part_rows, again)
-        tasks = []
-        for function, group in zip(functions, groups, strict=True):
-            work = partial(_on_parts, function, [self.parts[k].where for k in group], how)
-            tasks.append(dask.delayed(work, pure=False, traverse=False)([sources[k] for k in group]))
-        return list(dask.compute(*tasks))
+    def read(self, functions: Iterable[Callable[[Iterator[Frame]], list[T]]], columns: Any = None) -> list[T]:
+        """Read all parts by Dask, the columns or all; return the lists that the function of each makes of its frames."""
+        dask, tasks = needed_dask(), []
+        for function, part, source in zip(functions, self.parts, self.sources(columns), strict=True):
+            work = partial(_on_part, function, part.where, columns, self.part_rows)
+            tasks.append(dask.delayed(work, pure=False, traverse=False)(source))
+        return list(itertools.chain.from_iterable(dask.compute(*tasks)))
 
     def reads(self, path: str) -> bool:
         """Whether a file is known to be one of those that are read."""
-        return any(_same_file(path, part.path) for part in self.parts if part.path)
+        there = [part.path for part in self.parts if os.path.exists(part.path) and os.path.exists(path)]
+        return any(os.path.samefile(path, other) for other in there)
 
     def column_names(self) -> list[str]:
         """Names of the columns, of the first part and of the last where these differ."""
@@ -190,17 +176,7 @@ class Scan:
         DataFrame
             All rows, numbered from 0.
         """
-        every = range(len(self.parts))
-        found = self.read([list] * len(every), [[k] for k in every])
-        return pd.concat([frame.rows for frames in found for frame in frames], ignore_index=True)
-
-
-def _same_file(path: str, other: str) -> bool:
-    """Whether two paths lead to one file, be it by a link or by another spelling."""
-    try:
-        return os.path.samefile(path, other)
-    except OSError:  # one of them is not there
-        return os.path.realpath(path) == os.path.realpath(other)
+        return pd.concat([frame.rows for frame in self.read([list] * len(self.parts))], ignore_index=True)
 
 
 def scan(source: Any) -> Scan:
@@ -277,7 +253,7 @@ def _file_parts(patterns: Sequence[str]) -> list[Part]:
         if real in found:
             raise DesignError(f"the file {path!r} is named twice; its rows would count twice.\nName each file once.")
         names, read = (csv_names, partial(_csv, path)) if csv else (_arrow_names, partial(_arrow, path, 0))
-        found[real] = Part(path, partial(names, path), read, path, _state(path))
+        found[real] = Part(path, partial(names, path), read, path)
     return list(found.values())
 
 
@@ -297,14 +273,8 @@ def _matching(pattern: str) -> list[str]:
     return found
 
 
-def _state(path: str) -> tuple[int, int]:
-    """Size of a file in bytes, and the time of its last change in nanoseconds."""
-    state = os.stat(path)
-    return state.st_size, state.st_mtime_ns
-
-
-def _csv(path: str, columns: Any, most: int, again: bool) -> Iterator[pd.DataFrame]:
-    return csv_frames(path, most, columns if again else None)  # with all columns pandas checks their number
+def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
+    return csv_frames(path, most)  # all columns, so that pandas checks their number
 
 
 def _opened(data: Any) -> Any:
@@ -333,7 +303,7 @@ def _arrow_parts(dataset: Any) -> list[Part]:
     ]
 
 
-def _arrow(data: Any, k: int | None, columns: Any, most: int, again: bool) -> Iterator[pd.DataFrame]:
+def _arrow(data: Any, k: int | None, columns: Any, most: int) -> Iterator[pd.DataFrame]:
     """Read a fragment of a dataset, or all of it."""
     dataset = _opened(data)
     fragment = None if k is None else list(dataset.get_fragments())[k]
