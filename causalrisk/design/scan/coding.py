@@ -24,8 +24,17 @@ from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas import stateful
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.rows import BY_ROW, UNRECORDED, ColumnOptions, Line, by_rows, draw_rows
-from causalrisk.design.rows import check_exact, check_groups, check_smallest
+from causalrisk.design.rows import (
+    BY_ROW,
+    UNRECORDED,
+    ColumnOptions,
+    Line,
+    by_rows,
+    check_exact,
+    check_groups,
+    check_smallest,
+    draw_rows,
+)
 from causalrisk.design.scan.source import Frame, Scan, naming, using
 from causalrisk.design.support import check_size
 from causalrisk.design.tables import Table, as_table, condition_names, is_column
@@ -114,7 +123,8 @@ class Reader:
         self.codes = set().union(*map(codes_of, self.formulas))
         uses = {use.name for each in self.formulas for use in each.uses()}
         self.frame = {name: value for name, value in constants.items() if name in uses}
-        self.scopes = [formulas.left, formulas.right, formulas.assign, formulas.seen][: 1 + len(self.formulas)]
+        self.scopes = [formulas.left, formulas.right, formulas.assign]
+        self.scopes += [] if formulas.seen is None else [formulas.seen]
         for each in self.formulas:
             _refuse_state(each, self.frame, names)
         _check_names(columns)
@@ -341,9 +351,9 @@ class CodedBlock:
         names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
         return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
 
-    def with_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> CodedBlock:
+    def with_arrays(self, arrays: Mapping[str, Any]) -> CodedBlock:
         """Return a block with other arrays, as of `arrays`."""
-        return dataclasses.replace(self, **{"Z": arrays["X"], **arrays})
+        return dataclasses.replace(self, **({"Z": arrays["X"]} | dict(arrays)))
 
     def some(self, rows: np.ndarray) -> CodedBlock:
         """Return some of the rows."""
@@ -399,13 +409,11 @@ class Coder:
             len(rows.row),
         )
         with_treat = table.assign(**{self.treat: self.arms.coded(arm)}) if observed else table
-        X, variables = outcome.encode(table), dict[str, pd.Series]()
+        X, V = outcome.encode(table), np.empty((n, len(kinds := variable_kinds(self.encoders, self.treat))))
         same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
-        for encoder in self.encoders:
-            variables |= encoder.variables_like(as_table(with_treat, []))
-        V = np.empty((n, len(kinds := variable_kinds(self.encoders, self.treat))))
         for j, (name, dtype) in enumerate(kinds.items()):
-            V[:, j] = variables[name].cat.codes if isinstance(dtype, pd.CategoricalDtype) else variables[name]
+            levels = isinstance(dtype, pd.CategoricalDtype)
+            V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
         left = Scope({name: table[name] for name in self.left.variables}, self.left.constants)
         return CodedBlock(
             where=rows.where,
@@ -466,7 +474,7 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     if columns.cluster is not None:
         _check_alike(clusters, f"cluster {columns.cluster!r}")
         check_groups(list(clusters), n, columns.cluster)
-    strata, survey = (pd.Index([]), None) if reader.by.survey is None else _survey(reader, found)
+    strata, survey = (pd.Index([]), None) if reader.by.survey is None else _survey(reader.by.survey, columns, found)
     notes += [] if survey is None else survey.notes
     treat = [one.treat for one in found if one.treat is not None]
     _check_alike(counts, f"treatment {columns.treat!r}")
@@ -487,16 +495,20 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     formulas = _taught(reader, Scope(few, constants), [one.path for one in found if one.few])
     few[columns.treat] = pd.Series(arms.coded(np.resize(np.arange(len(levels)), size)))
     scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in reader.scopes[1:]]
-    encoders = tuple(FormulaEncoder(formula, scope) for formula, scope in zip(formulas, scopes, strict=True))
-    for formula, (code, found_levels) in (
-        (f, each) for f, e in zip(formulas, encoders, strict=True) for each in e.categorical_factors()
-    ):
-        if found_levels != (False, True) and not re.fullmatch(VARIABLE, code):
+    encoders = tuple(_encoder(formula, scope) for formula, scope in zip(formulas, scopes, strict=True))
+    return Coder(formulas, reader.scopes[0], columns.treat, encoders, arms, clusters, strata, survey, unit)
+
+
+def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
+    """Fix the coding of a right-hand side on rows that have every level of every variable."""
+    encoder = FormulaEncoder(formula, scope)
+    for code, levels in encoder.categorical_factors():
+        if levels != (False, True) and not re.fullmatch(VARIABLE, code):
             raise DesignError(
                 f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
                 "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
             )
-    return Coder(formulas, reader.scopes[0], columns.treat, encoders, arms, clusters, strata, survey, unit)
+    return encoder
 
 
 def _check_alike(values: Iterable[Any], what: str) -> None:
@@ -516,9 +528,11 @@ class ScannedSurvey(Rowless, surveys.SurveyDesign):
     """A survey design without what it says of each row, which goes with the blocks."""
 
 
-def _survey(reader: Reader, found: Sequence[Learnt]) -> tuple[pd.Index, ScannedSurvey]:
+def _survey(
+    columns: surveys.SurveyColumns, given: ColumnOptions, found: Sequence[Learnt]
+) -> tuple[pd.Index, ScannedSurvey]:
     """Return the strata in the order of their numbers, and the design that all rows of the data make."""
-    columns, given, replication = reader.by.survey, reader.columns, None
+    replication = None
     drawn = pd.concat([one.drawn for one in found], ignore_index=True)
     _check_alike(drawn["stratum"], "the stratum")
     stratum, names = treatment_levels(drawn["stratum"], "stratum")

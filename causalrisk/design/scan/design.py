@@ -216,8 +216,8 @@ class ScannedDesign(Rowless, Design):
         """Return the variables of the models on the rows of a block, without the treatment."""
         encoders: list[Encoder] = [self.outcome_encoder, self.propensity_encoder]
         encoders += [] if self.observation is None else [self.observation.encoder]
-        columns: dict[str, Any] = {}
-        for values, (name, dtype) in zip(block.V.T, variable_kinds(encoders, self.treat_name).items(), strict=False):
+        columns, V = dict[str, Any](), np.empty((0, 0)) if block.V is None else block.V
+        for values, (name, dtype) in zip(V.T, variable_kinds(encoders, self.treat_name).items(), strict=False):
             levels = isinstance(dtype, pd.CategoricalDtype)
             columns[name] = (
                 pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
@@ -422,9 +422,10 @@ def _code(coder: Coder, task: tuple[str, list[tuple[str, int, int]]]) -> tuple[S
             if position == 0:
                 coder.check_by_rows(rows, blocks[0])
         os.remove(path)
-    arrays = {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
-    where = blocks[0].where if len(blocks) == 1 else f"{blocks[0].where} to {blocks[-1].where}"
-    block = dataclasses.replace(blocks[0].with_arrays(arrays), where=where)
+    block = blocks[0]
+    if len(blocks) > 1:
+        arrays = {name: np.concatenate([one.arrays[name] for one in blocks]) for name in block.arrays}
+        block = dataclasses.replace(block.with_arrays(arrays), where=f"{block.where} to {blocks[-1].where}")
     return _store(block, stem), _moments_of(len(coder.arms.labels), len(coder.clusters), block)
 
 
@@ -447,7 +448,7 @@ def design_from_scan(
         lines[formula_name, name] += counts
     ledger = [(*key, *counts.tolist()) for key, counts in lines.items()]
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
-    notes = [*reader.notes, *check_drawn(ledger, *ends[-1], reader.by)]
+    notes = [*reader.notes, *check_drawn(ledger, ends[-1][0], ends[-1][1], reader.by)]
     coder = coder_of(reader, found, notes)
     groups, together = list[tuple[str, list[tuple[str, int, int]]]](), 0
     for one, (row, position) in zip(found, ends, strict=False):

@@ -148,7 +148,7 @@ class Scan:
         return self.frame[names].to_delayed()
 
     def read(self, functions: Iterable[Callable[[Iterator[Frame]], list[T]]], columns: Any = None) -> list[T]:
-        """Read all parts by Dask, the columns or all; return the lists that the function of each makes of its frames."""
+        """Read all parts by Dask, some columns or all; return the lists that each function makes of the frames."""
         dask, tasks = needed_dask(), []
         for function, part, source in zip(functions, self.parts, self.sources(columns), strict=True):
             work = partial(_on_part, function, part.where, columns, self.part_rows)

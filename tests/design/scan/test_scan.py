@@ -145,7 +145,9 @@ def test_a_file_without_a_column(data, files):
 
 def test_a_file_with_text_for_numbers(data, files):
     data[:200].assign(x1="high").to_parquet(files / "part-2.parquet")
-    message = "column 'x1' has numbers in .*part-0.parquet, rows 0 to 199, and in .*part-2.parquet.* text such as 'high'"
+    message = (
+        "'x1' has numbers in .*part-0.parquet, rows 0 to 199, and in .*part-2.parquet.* text such as 'high'"
+    )
     refused(message, f"{files}/*.parquet")
 
 
@@ -170,7 +172,7 @@ def test_a_file_that_changes(data, files):
     res = model.fit()
     np.testing.assert_allclose(res.params, whole.params, rtol=1e-10)
     np.testing.assert_allclose(res.balance()["diff after"], whole.balance()["diff after"], atol=1e-12)
-    with pytest.raises(DesignError, match="part-0.parquet' cannot be read|part-0.parquet cannot be read"):
+    with pytest.raises(DesignError, match=r"part-0\.parquet cannot be read"):
         IPWRA.from_formula("y ~ x1", model.design.scan, treat="d")
 
 
