@@ -38,37 +38,43 @@ Step = Callable[[CodedBlock], CodedBlock]
 COPIES = 12  # of the coded columns of a part, at the most, at a time
 
 
+class Folder:
+    """A temporary folder; it goes when nobody has this object in the process that made it, or Python ends."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="causalrisk-", dir=needed_dask().config.get("temporary-directory", None))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 class StoredPart(NamedTuple):
-    """Coded rows on disk, sorted by arm: how many, and the file of each array."""
+    """Coded rows on disk, sorted by arm: how many, the names of their arrays, and the folder and name of the files."""
 
     where: str
     n: int
-    files: dict[str, str]
+    names: tuple[str, ...]
+    folder: Folder
+    name: str
+
+    @classmethod
+    def of(cls, block: CodedBlock, folder: Folder, name: str) -> StoredPart:
+        """Write the rows of a block to files."""
+        order, arrays = np.argsort(block.arm, kind="stable"), block.arrays
+        with using(f"{folder.path}/{name}"):
+            for array, values in arrays.items():
+                np.save(f"{folder.path}/{name}-{array}.npy", values[order])
+        return cls(block.where, len(block.y), tuple(arrays), folder, name)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Map an array from its file."""
+        return np.load(f"{self.folder.path}/{self.name}-{name}.npy", mmap_mode="r")
 
     def load(self) -> CodedBlock:
-        """Return the rows, whose arrays are mapped from the files."""
-        arrays = {name: np.load(path, mmap_mode="r") for name, path in self.files.items()}
+        """Return the rows."""
+        arrays = {name: self.array(name) for name in self.names}
         return CodedBlock(where=self.where, **{"Z": arrays["X"], **arrays})
 
 
-class Stored(list[StoredPart]):
-    """The parts of a sample; their folder goes when nobody has them, or Python ends."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        where = needed_dask().config.get("temporary-directory", None)
-        self.folder = tempfile.mkdtemp(prefix="causalrisk-", dir=where)
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-
-
-def _store(block: CodedBlock, stem: str) -> StoredPart:
-    """Write the rows of a block, sorted by arm, to files whose names begin alike."""
-    order, files = np.argsort(block.arm, kind="stable"), dict[str, str]()
-    with using(stem):
-        for name, values in block.arrays.items():
-            files[name] = f"{stem}-{name}.npy"
-            np.save(files[name], values[order])
-    return StoredPart(block.where, len(block.y), files)
+Rows = tuple[StoredPart, ...]
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,14 @@ def _moments_of(k: int, n_clusters: int, block: CodedBlock) -> Moments:
     )
 
 
-def _after(step: Step, k: int, n_clusters: int, item: tuple[str, int, StoredPart]) -> tuple[StoredPart, Moments]:
+def _after(
+    step: Step, k: int, n_clusters: int, folder: Folder, item: tuple[str, int, StoredPart]
+) -> tuple[StoredPart, Moments]:
     """Store what a step makes of a part, its rows numbered anew from the first."""
-    stem, first, part = item
+    name, first, part = item
     block = step(part.load())
     block = dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position)))
-    return _store(block, stem), _moments_of(k, n_clusters, block)
+    return StoredPart.of(block, folder, name), _moments_of(k, n_clusters, block)
 
 
 class ScannedDesign(Rowless, Design):
@@ -156,7 +164,7 @@ class ScannedDesign(Rowless, Design):
     ----------
     scan : Scan
         The data; neither they nor the rows travel with a pickle.
-    rows : Stored
+    rows : tuple of StoredPart
         The rows.
     n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts, unrecorded
         What `Design` works out from its rows.
@@ -203,13 +211,13 @@ class ScannedDesign(Rowless, Design):
         """
         import dask.array as da
 
-        dask, found = needed_dask(), []
-        for part in self._known_rows():
-            path = part.files.get(name, part.files["X"] if name == "Z" else None)
-            if path is None:
-                raise rows_not_kept(f"{name!r}, which these rows do not have,")
-            known = np.load(path, mmap_mode="r")
-            found.append(da.from_delayed(dask.delayed(np.load)(path, mmap_mode="r"), known.shape, known.dtype))
+        dask, found, parts = needed_dask(), [], self._known_rows()
+        name = "X" if name == "Z" and name not in parts[0].names else name
+        if name not in parts[0].names:
+            raise rows_not_kept(f"{name!r}, which these rows do not have,")
+        for part in parts:
+            known, load = part.array(name), dask.delayed(partial(StoredPart.array, part, name), traverse=False)
+            found.append(da.from_delayed(load(), known.shape, known.dtype))
         return da.concatenate(found)
 
     def variables(self, block: CodedBlock) -> pd.DataFrame:
@@ -267,12 +275,12 @@ class ScannedDesign(Rowless, Design):
         """Return a design with other fields."""
         return ScannedDesign(**self.__dict__ | other)
 
-    def _rewritten(self, step: Step, sizes: Sequence[int], workers: int) -> tuple[Stored, Moments]:
+    def _rewritten(self, step: Step, sizes: Sequence[int], workers: int) -> tuple[Rows, Moments]:
         """Store what a step makes of each part; `sizes` are the rows that are left of them."""
-        rows, firsts = Stored(), np.cumsum([0, *sizes])
-        items = [(f"{rows.folder}/{k}", int(firsts[k]), part) for k, part in enumerate(self._known_rows()) if sizes[k]]
-        parts, seen = zip(*in_order(partial(_after, step, self.n_arms, self.n_clusters), items, workers), strict=True)
-        rows.extend(parts)
+        folder, firsts = Folder(), np.cumsum([0, *sizes])
+        items = [(f"{k}", int(firsts[k]), part) for k, part in enumerate(self._known_rows()) if sizes[k]]
+        work = partial(_after, step, self.n_arms, self.n_clusters, folder)
+        rows, seen = zip(*in_order(work, items, workers), strict=True)
         return rows, add_up(seen)
 
     def _supported(self, seen: Moments, notes: list[str], workers: int) -> ScannedDesign:
@@ -310,7 +318,7 @@ class ScannedDesign(Rowless, Design):
             step = partial(_of_columns, keep, keep_z, keep_seen)
             made = made._with(rows=self._rewritten(step, [part.n for part in self.rows], workers)[0])
         basis, constant = seen.X.basis(keep)
-        one, n = "Z" not in made.rows[0].files, int(seen.Z.rows.sum())
+        one, n = "Z" not in made.rows[0].names, int(seen.Z.rows.sum())
         return made._with(
             n=n,
             nobs=int(size.sum()),
@@ -334,8 +342,8 @@ class ScannedDesign(Rowless, Design):
             notes=tuple(notes),
         )
 
-    def _known_rows(self) -> Stored:
-        rows: Stored | None = self.__dict__.get("rows")
+    def _known_rows(self) -> Rows:
+        rows: Rows | None = self.__dict__.get("rows")
         if rows is None:
             raise UnavailableError(
                 "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
@@ -411,9 +419,9 @@ def _of_columns(
     return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, propensity], R=R)
 
 
-def _code(coder: Coder, task: tuple[str, list[tuple[str, int, int]]]) -> tuple[StoredPart, Moments]:
+def _code(coder: Coder, folder: Folder, task: tuple[str, list[tuple[str, int, int]]]) -> tuple[StoredPart, Moments]:
     """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
-    stem, blocks = task[0], list[CodedBlock]()
+    blocks = list[CodedBlock]()
     for path, row, position in task[1]:
         with using(path):
             rows = pd.read_pickle(path)
@@ -426,7 +434,7 @@ def _code(coder: Coder, task: tuple[str, list[tuple[str, int, int]]]) -> tuple[S
     if len(blocks) > 1:
         arrays = {name: np.concatenate([one.arrays[name] for one in blocks]) for name in block.arrays}
         block = dataclasses.replace(block.with_arrays(arrays), where=f"{block.where} to {blocks[-1].where}")
-    return _store(block, stem), _moments_of(len(coder.arms.labels), len(coder.clusters), block)
+    return StoredPart.of(block, folder, task[0]), _moments_of(len(coder.arms.labels), len(coder.clusters), block)
 
 
 @one_blas_thread()
@@ -440,9 +448,9 @@ def design_from_scan(
     constant_outcome: bool,
     joint_outcome: bool,
 ) -> ScannedDesign:
-    """Make a design from formulas and a scan, as `design_from_formula`; the rows are read twice, coded and stored."""
-    reader, stored = Reader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Stored()
-    tasks = [partial(read, reader, f"{stored.folder}/{number}") for number in range(len(scan.parts))]
+    """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
+    reader, folder = Reader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
+    tasks = [partial(read, reader, f"{folder.path}/{number}") for number in range(len(scan.parts))]
     found, lines = scan.read(tasks, reader.used), defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
     for formula_name, name, *counts in itertools.chain.from_iterable(one.lines for one in found):
         lines[formula_name, name] += counts
@@ -454,12 +462,11 @@ def design_from_scan(
     for one, (row, position) in zip(found, ends, strict=False):
         if one.size[1]:  # small frames are joined
             if not groups or together + one.size[1] > scan.part_rows:
-                groups.append((f"{stored.folder}/coded-{len(groups)}", []))
+                groups.append((f"{len(groups)}", []))
                 together = 0
             groups[-1][1].append((one.path, row, position))
             together += one.size[1]
-    parts, seen = zip(*in_order(partial(_code, coder), groups, None), strict=True)
-    stored.extend(parts)
+    rows, seen = zip(*in_order(partial(_code, coder, folder), groups, None), strict=True)
     outcome, assigned, observation = coder.encoders[0], coder.encoders[1], None
     if len(coder.encoders) > 2:
         names = coder.encoders[2].names
@@ -467,7 +474,7 @@ def design_from_scan(
         observation = Observation(np.empty(0, dtype=bool), np.empty((0, len(names))), names, text, coder.encoders[2])
     made = ScannedDesign(
         scan=scan,
-        rows=stored,
+        rows=rows,
         n_read=ends[-1][0],
         n_clusters=len(coder.clusters),
         observation=observation,

@@ -204,8 +204,8 @@ def scan(source: Any) -> Scan:
 
     Notes
     -----
-    A model reads the data twice, and once or twice more where its formula has splines or other stateful terms. The
-    second reading writes the numbers of the model to a temporary folder, which goes when the model goes or Python ends.
+    A model reads the data once, and writes the numbers it needs to a temporary folder, which is removed when the model
+    is gone or Python ends.
 
     Examples
     --------
