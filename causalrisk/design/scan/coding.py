@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalrisk.design import rows as drawing
 from causalrisk.design import survey as surveys
 from causalrisk.design.build import Formulas, check_roles, kept_offset, outcome_values, read_formulas
 from causalrisk.design.design import Rowless
@@ -24,17 +25,6 @@ from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
 from causalrisk.design.formulas import stateful
 from causalrisk.design.formulas.evaluation import Formula, Scope
 from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.rows import (
-    BY_ROW,
-    UNRECORDED,
-    ColumnOptions,
-    Line,
-    by_rows,
-    check_exact,
-    check_groups,
-    check_smallest,
-    draw_rows,
-)
 from causalrisk.design.scan.source import Frame, Scan, naming, using
 from causalrisk.design.support import check_size
 from causalrisk.design.tables import Table, as_table, condition_names, is_column
@@ -92,7 +82,7 @@ class Learnt(NamedTuple):
 
     where: str
     size: tuple[int, int]
-    lines: list[Line]
+    lines: list[drawing.Line]
     drawn: pd.DataFrame | None
     replicates: surveys.ReplicateSums | None
     few: Mapping[str, pd.Series] = MappingProxyType({})
@@ -108,7 +98,7 @@ class Reader:
     """Finds the rows and variables of a model in the frames of a scan; parameters as of `design_from_scan`."""
 
     def __init__(
-        self, scan: Scan, formula: str, propensity: str | None, columns: ColumnOptions, frame: Mapping[str, Any]
+        self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
     ) -> None:
         if columns.missing == INDICATOR:
             raise UnavailableError(
@@ -128,9 +118,9 @@ class Reader:
         for each in self.formulas:
             _refuse_state(each, self.frame, names)
         _check_names(columns)
-        self.by = by_rows(as_table(empty, []), columns, {}, [])
+        self.by = drawing.by_rows(as_table(empty, []), columns, {}, [])
         check_roles(formulas, columns.treat, columns.did)
-        others = [getattr(columns, option) for option in BY_ROW[:-1]]
+        others = [getattr(columns, option) for option in drawing.BY_ROW[:-1]]
         if isinstance(columns.subpop, str):
             others += condition_names(columns.subpop)
         if columns.design is not None:
@@ -145,15 +135,15 @@ class Reader:
         texts = {name: column for name, column in frame.rows.items() if _is_text(column)}
         categories = {name: column.astype(object).astype("category") for name, column in texts.items()}
         table = Table(frame.rows.index, frame.rows.assign(**categories))  # whose coding is faster
-        formulas, by = Formulas.of(self.formulas, table, self.frame), by_rows(table, columns, {}, [])
+        formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
         sources = formulas.sources(columns.treat)
-        rows = draw_rows(sources, by, table.index, columns.missing)
+        rows = drawing.draw_rows(sources, by, table.index, columns.missing)
         keep, n, lines, recorded = rows.keep, rows.n, rows.lines, np.ones(rows.n, dtype=bool)
         raw = {source.name: source.values[keep] for source in sources}
         variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if n else {}
         if formulas.recorded is not None:
             recorded = formulas.recorded[keep]
-            lines.append((UNRECORDED, outcome, int((~recorded).sum()), 0))
+            lines.append((drawing.UNRECORDED, outcome, int((~recorded).sum()), 0))
             left = {name: values[keep].reset_index(drop=True) for name, values in formulas.left.variables.items()}
             variables = left | variables
         drawn, stratum, replicates, multiplicities = None, None, None, None
@@ -192,7 +182,7 @@ class Reader:
             plain(few[name], name, name in self.codes)  # refuses numbers and dates as text
         codes, levels = treatment_levels(kept.treat, columns.treat)
         clusters = [] if kept.cluster is None else pd.unique(np.asarray(kept.cluster, dtype=object))
-        check_exact(clusters, columns.cluster)
+        drawing.check_exact(clusters, columns.cluster)
         counts, given = np.bincount(codes, minlength=len(levels)).tolist(), kept.weights
         return kept, learnt._replace(
             few=few,
@@ -222,9 +212,9 @@ def _is_text(values: pd.Series) -> bool:
     return values.dtype.kind == "O" and pd.api.types.infer_dtype(values, skipna=True) == "string"
 
 
-def _check_names(columns: ColumnOptions) -> None:
+def _check_names(columns: drawing.ColumnOptions) -> None:
     """Refuse what is given by rows and not by name, and known scores."""
-    given = {option: getattr(columns, option) for option in BY_ROW[:-1]}
+    given = {option: getattr(columns, option) for option in drawing.BY_ROW[:-1]}
     if columns.design is not None:
         roles = (*surveys.ROLES, "replicate_weights")
         given |= {"cluster": None, **{role: getattr(columns.design, role) for role in roles}}
@@ -465,7 +455,7 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     total, low, high = found_weights[:, 0].sum(), found_weights[:, 1].min(), found_weights[:, 2].max()
     unit = total / n if columns.weight_type == "probability" else 1.0
     if columns.weight_type == "probability":
-        check_smallest(low, high, low / unit, columns.weights)
+        drawing.check_smallest(low, high, low / unit, columns.weights)
     names = dict.fromkeys(name for one in found for name in one.few)
     few = {name: _few_rows(found, name, name in reader.codes) for name in names}
     counts = sum((Counter(one.counts) for one in found), Counter())
@@ -473,7 +463,7 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
     if columns.cluster is not None:
         _check_alike(clusters, f"cluster {columns.cluster!r}")
-        check_groups(list(clusters), n, columns.cluster)
+        drawing.check_groups(list(clusters), n, columns.cluster)
     strata, survey = (pd.Index([]), None) if reader.by.survey is None else _survey(reader.by.survey, columns, found)
     notes += [] if survey is None else survey.notes
     treat = [one.treat for one in found if one.treat is not None]
@@ -529,7 +519,7 @@ class ScannedSurvey(Rowless, surveys.SurveyDesign):
 
 
 def _survey(
-    columns: surveys.SurveyColumns, given: ColumnOptions, found: Sequence[Learnt]
+    columns: surveys.SurveyColumns, given: drawing.ColumnOptions, found: Sequence[Learnt]
 ) -> tuple[pd.Index, ScannedSurvey]:
     """Return the strata in the order of their numbers, and the design that all rows of the data make."""
     replication = None

@@ -157,6 +157,12 @@ def _after(
     return StoredPart.of(block, folder, name), _moments_of(k, n_clusters, block)
 
 
+def _gathered(folder: Folder, found: Iterable[tuple[StoredPart, Moments]]) -> tuple[Rows, Moments]:
+    """Return stored parts, which a cluster gives back with a copy of the folder, and the sums of their moments."""
+    parts, seen = zip(*found, strict=True)
+    return tuple(part._replace(folder=folder) for part in parts), add_up(seen)
+
+
 class ScannedDesign(Rowless, Design):
     """A design whose rows are on disk; its other fields are those of `Design`.
 
@@ -280,8 +286,7 @@ class ScannedDesign(Rowless, Design):
         folder, firsts = Folder(), np.cumsum([0, *sizes])
         items = [(f"{k}", int(firsts[k]), part) for k, part in enumerate(self._known_rows()) if sizes[k]]
         work = partial(_after, step, self.n_arms, self.n_clusters, folder)
-        rows, seen = zip(*in_order(work, items, workers), strict=True)
-        return rows, add_up(seen)
+        return _gathered(folder, in_order(work, items, workers))
 
     def _supported(self, seen: Moments, notes: list[str], workers: int) -> ScannedDesign:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
@@ -466,7 +471,7 @@ def design_from_scan(
                 together = 0
             groups[-1][1].append((one.path, row, position))
             together += one.size[1]
-    rows, seen = zip(*in_order(partial(_code, coder, folder), groups, None), strict=True)
+    rows, seen = _gathered(folder, in_order(partial(_code, coder, folder), groups, None))
     outcome, assigned, observation = coder.encoders[0], coder.encoders[1], None
     if len(coder.encoders) > 2:
         names = coder.encoders[2].names
@@ -492,7 +497,7 @@ def design_from_scan(
         propensity_encoder=assigned,
         survey=coder.survey,
         **reader.by.fields(),
-    )._supported(add_up(seen), notes, workers=1)
+    )._supported(seen, notes, workers=1)
     for note in notes:
         warn_user(note, DesignWarning)
     return made
