@@ -132,8 +132,9 @@ class Reader:
     def look(self, frame: Frame) -> tuple[Kept, Learnt]:
         """Return the rows of a frame that are in the sample, and what they teach."""
         columns, outcome = self.columns, self.formulas[0].left[0].name()
-        texts = {name: column for name, column in frame.rows.items() if _is_text(column)}
-        categories = {name: column.astype(object).astype("category") for name, column in texts.items()}
+        objects = {name: column for name, column in frame.rows.items() if column.dtype.kind == "O"}
+        texts = [n for n, column in objects.items() if pd.api.types.infer_dtype(column, skipna=True) == "string"]
+        categories = {name: objects[name].astype(object).astype("category") for name in texts}
         table = Table(frame.rows.index, frame.rows.assign(**categories))  # whose coding is faster
         formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
         sources = formulas.sources(columns.treat)
@@ -206,10 +207,6 @@ def read(reader: Reader, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
                 pd.to_pickle(kept, path)
         found.append(learnt._replace(path=path))
     return found
-
-
-def _is_text(values: pd.Series) -> bool:
-    return values.dtype.kind == "O" and pd.api.types.infer_dtype(values, skipna=True) == "string"
 
 
 def _check_names(columns: drawing.ColumnOptions) -> None:

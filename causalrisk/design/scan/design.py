@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -115,10 +115,6 @@ class Moments:
         triangle = self.y.triangle
         mean = self.y.origin[1] + triangle[0, 2] / triangle[0, 0]
         return float(mean), float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))
-
-
-def _spans_of(k: int, directions: Array, block: CodedBlock) -> tuple[Array, Array]:
-    return arm_spans(block.Z, block.arm, k, directions)
 
 
 def _moments_of(k: int, n_clusters: int, block: CodedBlock) -> Moments:
@@ -310,7 +306,8 @@ class ScannedDesign(Rowless, Design):
         propensity = ModelColumns(seen.Z, self.propensity_encoder, self.labels)
 
         def spans(directions: Array) -> tuple[Array, Array]:
-            low, high = zip(*self.over(partial(_spans_of, k, directions), workers), strict=True)
+            found = self.over(lambda block: arm_spans(block.Z, block.arm, k, directions), workers)
+            low, high = zip(*found, strict=True)
             return np.min(low, axis=0), np.max(high, axis=0)
 
         keep, keep_z = supported_columns(outcome, propensity, trained, self.rules, notes, spans)

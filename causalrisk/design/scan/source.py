@@ -252,7 +252,7 @@ def _file_parts(patterns: Sequence[str]) -> list[Part]:
         real, csv = os.path.realpath(path), path.lower().endswith(CSV)
         if real in found:
             raise DesignError(f"the file {path!r} is named twice; its rows would count twice.\nName each file once.")
-        names, read = (csv_names, partial(_csv, path)) if csv else (_arrow_names, partial(_arrow, path, 0))
+        names, read = (csv_names, partial(_csv, path)) if csv else (_parquet_names, partial(_arrow, path, 0))
         found[real] = Part(path, partial(names, path), read, path)
     return list(found.values())
 
@@ -277,6 +277,10 @@ def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
     return csv_frames(path, most)  # all columns, so that pandas checks their number
 
 
+def _parquet_names(path: str) -> list[str]:
+    return list(_opened(path).schema.names)
+
+
 def _opened(data: Any) -> Any:
     """Return the dataset that a Parquet file is, or the dataset given."""
     try:
@@ -286,13 +290,9 @@ def _opened(data: Any) -> Any:
     return pyarrow.dataset.dataset(data, format="parquet") if isinstance(data, str) else data
 
 
-def _arrow_names(data: Any) -> list[str]:
-    return list(_opened(data).schema.names)
-
-
 def _arrow_parts(dataset: Any) -> list[Part]:
     """Return the fragments of an Arrow dataset, such as its files; one that is filtered is a single part."""
-    names = partial(_arrow_names, dataset)
+    names = partial(list, dataset.schema.names)
     try:
         paths = [getattr(fragment, "path", "") for fragment in dataset.get_fragments()]
     except ValueError:  # it is filtered, which its fragments are not
