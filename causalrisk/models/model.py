@@ -502,8 +502,8 @@ class CausalModel:
             Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
             Threads, or workers of the joblib backend whose context (`joblib.parallel_config`) the call is in; -1 means
-            one per processor. With data on disk they are threads that work on parts of the rows, unless the call is in the
-            context of a `distributed.Client`, whose cluster then does. Results do not depend on it.
+            one per processor. With data on disk they are threads that work on parts of the rows. In the context of a
+            `distributed.Client` its cluster works on them. Results do not depend on it.
         progress : bool, default False
             Show a progress bar of resamples, or units left out, on standard error (tqdm if installed, else a counter).
             With data on disk there is none: see `dask.diagnostics.ProgressBar`.

@@ -292,7 +292,7 @@ def _opened(data: Any) -> Any:
 
 def _arrow_parts(dataset: Any) -> list[Part]:
     """Return the fragments of an Arrow dataset, such as its files; one that is filtered is a single part."""
-    names = partial(list, dataset.schema.names)
+    names: Callable[[], list[str]] = partial(list, dataset.schema.names)
     try:
         paths = [getattr(fragment, "path", "") for fragment in dataset.get_fragments()]
     except ValueError:  # it is filtered, which its fragments are not
