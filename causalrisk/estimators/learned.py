@@ -104,9 +104,7 @@ class Predictors:
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
-def learn(
-    design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes
-) -> Learned:
+def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
     """Cross-fit the learners of the options to the rows of each arm.
 
     Parameters

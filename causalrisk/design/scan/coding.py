@@ -201,11 +201,11 @@ def read(reader: Reader, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
     for k, frame in enumerate(frames):
         with naming(frame.where):
             kept, learnt = reader.look(frame)
-        path = f"{stem}-{k}.pickle"
         if learnt.size[1]:
-            with using(path):
-                pd.to_pickle(kept, path)
-        found.append(learnt._replace(path=path))
+            learnt = learnt._replace(path=f"{stem}-{k}.pickle")
+            with using(learnt.path):
+                pd.to_pickle(kept, learnt.path)
+        found.append(learnt)
     return found
 
 
@@ -390,11 +390,8 @@ class Coder:
     def coded(self, rows: Kept, row: int = 0, position: int = 0) -> CodedBlock:
         """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
         outcome, propensity, *observed = self.encoders
-        arm, table, n = (
-            self.arms.arm_of(*treatment_levels(rows.treat, self.treat), self.treat),
-            rows.table,
-            len(rows.row),
-        )
+        table, n = rows.table, len(rows.row)
+        arm = self.arms.arm_of(*treatment_levels(rows.treat, self.treat), self.treat)
         with_treat = table.assign(**{self.treat: self.arms.coded(arm)}) if observed else table
         X, V = outcome.encode(table), np.empty((n, len(kinds := variable_kinds(self.encoders, self.treat))))
         same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
@@ -446,13 +443,12 @@ def _numbers(names: pd.Index, values: pd.Series) -> NDArray[np.intp]:
 
 
 def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder:
-    """Fix the coding on what the first reading learnt; lines are appended to `notes`."""
-    columns, n = reader.columns, sum(one.size[1] for one in found)
-    found_weights = np.array([one.weights for one in found])
-    total, low, high = found_weights[:, 0].sum(), found_weights[:, 1].min(), found_weights[:, 2].max()
-    unit = total / n if columns.weight_type == "probability" else 1.0
+    """Fix the coding on what the frames taught; lines are appended to `notes`."""
+    columns, n, unit = reader.columns, sum(one.size[1] for one in found), 1.0
     if columns.weight_type == "probability":
-        drawing.check_smallest(low, high, low / unit, columns.weights)
+        total, low, high = zip(*(one.weights for one in found), strict=True)
+        unit = sum(total) / n
+        drawing.check_smallest(min(low), max(high), min(low) / unit, columns.weights)
     names = dict.fromkeys(name for one in found for name in one.few)
     few = {name: _few_rows(found, name, name in reader.codes) for name in names}
     counts = sum((Counter(one.counts) for one in found), Counter())
@@ -471,15 +467,13 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
         np.array([counts[level] for level in levels]),
         columns.treat,
         named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
-        treated=columns.treated,
-        reference=columns.reference,
-        levels=columns.levels,
+        **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
     )
     size = max([HEAD, len(levels), *map(len, few.values())])
-    few = {name: values.iloc[np.resize(np.arange(len(values)), size)].reset_index(drop=True)
-           for name, values in few.items()}  # fmt: skip
+    few = {name: values.iloc[np.resize(np.arange(len(values)), size)] for name, values in few.items()}
+    few = {name: values.reset_index(drop=True) for name, values in few.items()}
     constants = {name: value for scope in reader.scopes for name, value in scope.constants.items()}
-    formulas = _taught(reader, Scope(few, constants), [one.path for one in found if one.few])
+    formulas = _taught(reader, Scope(few, constants), [one.path for one in found if one.path])
     few[columns.treat] = pd.Series(arms.coded(np.resize(np.arange(len(levels)), size)))
     scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in reader.scopes[1:]]
     encoders = tuple(_encoder(formula, scope) for formula, scope in zip(formulas, scopes, strict=True))

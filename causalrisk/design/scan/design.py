@@ -431,7 +431,6 @@ def _code(coder: Coder, folder: Folder, task: tuple[str, list[tuple[str, int, in
             blocks.append(coder.coded(rows, row, position))
             if position == 0:
                 coder.check_by_rows(rows, blocks[0])
-        os.remove(path)
     block = blocks[0]
     if len(blocks) > 1:
         arrays = {name: np.concatenate([one.arrays[name] for one in blocks]) for name in block.arrays}
@@ -462,13 +461,16 @@ def design_from_scan(
     coder = coder_of(reader, found, notes)
     groups, together = list[tuple[str, list[tuple[str, int, int]]]](), 0
     for one, (row, position) in zip(found, ends, strict=False):
-        if one.size[1]:  # small frames are joined
+        if one.path:  # small frames are joined
             if not groups or together + one.size[1] > scan.part_rows:
                 groups.append((f"{len(groups)}", []))
                 together = 0
             groups[-1][1].append((one.path, row, position))
             together += one.size[1]
     rows, seen = _gathered(folder, in_order(partial(_code, coder, folder), groups, None))
+    for one in found:
+        if one.path:
+            os.remove(one.path)
     outcome, assigned, observation = coder.encoders[0], coder.encoders[1], None
     if len(coder.encoders) > 2:
         names = coder.encoders[2].names

@@ -145,9 +145,7 @@ def test_a_file_without_a_column(data, files):
 
 def test_a_file_with_text_for_numbers(data, files):
     data[:200].assign(x1="high").to_parquet(files / "part-2.parquet")
-    message = (
-        "'x1' has numbers in .*part-0.parquet, rows 0 to 199, and in .*part-2.parquet.* text such as 'high'"
-    )
+    message = "'x1' has numbers in .*part-0.parquet, rows 0 to 199, and in .*part-2.parquet.* text such as 'high'"
     refused(message, f"{files}/*.parquet")
 
 
