@@ -98,15 +98,25 @@ def array_design(endog, exog, treat, *, exog_propensity=None, constant_outcome=F
 
 
 class AsRead(int):
-    """As `block_rows` of a scan: its blocks stay those that were read, as any further row is too many."""
+    """As `part_rows` of a scan: its parts stay those that were read, as any further row is too many."""
 
     def __lt__(self, other):
         return True
 
 
 def in_blocks(frames):
-    """A scan whose blocks are these frames."""
-    return dataclasses.replace(cr.scan(frames), block_rows=AsRead(2**20))
+    """A scan whose parts are these frames."""
+    return in_parts(frames, AsRead(2**20))
+
+
+def in_parts(source, rows):
+    """A scan whose parts have at most so many rows."""
+    return dataclasses.replace(cr.scan(source), part_rows=rows)
+
+
+def stored(design, name):
+    """An array of a design on disk, its rows in the order of the data."""
+    return design.dask(name).compute()[np.argsort(design.dask("position").compute())]
 
 
 def simulate(n=400, p=3, seed=0, strength=0.8):

@@ -38,7 +38,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 REQUIRED = {"numpy", "scipy", "pandas", "patsy", "statsmodels", "threadpoolctl"}
 OPTIONAL = {
-    "matplotlib", "tqdm", "joblib", "pyarrow", "distributed", "python-docx", "doubleml", "sklearn",
+    "matplotlib", "tqdm", "joblib", "pyarrow", "dask", "distributed", "python-docx", "doubleml", "sklearn",
     "scikit-learn", "zepid", "maketables",
 }  # fmt: skip
 TEST_COMMAND = 'python -m venv .venv && .venv/bin/pip install -q ".[test]" && .venv/bin/python -m pytest -n 2'

@@ -230,7 +230,7 @@ class Design:
         """Memory of the outcome design."""
         return self.X.nbytes
 
-    def over(self, function: Callable[[Any], T], workers: int = 1, passes: Any = None) -> Iterator[T]:
+    def over(self, function: Callable[[Any], T], workers: int = 1) -> Iterator[T]:
         """Begin a pass over the rows, as `ScannedDesign.over`: in memory they are one block, the design itself."""
         return iter([function(self)])
 
@@ -442,7 +442,6 @@ class Design:
         encoder: ExtendedEncoder,
         notes: list[str],
         workers: int,
-        passes: Any,
         *,
         given: bool,
     ) -> Design:

@@ -313,7 +313,8 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
         if isinstance(fitted.dtype, pd.CategoricalDtype) and set(values.cat.categories) <= set(fitted.cat.categories):
             return values.cat.set_categories(fitted.cat.categories).rename(name)
         values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
-    new, numeric = pd.unique(values), values.dtype.kind in "bif"
+    numeric = values.dtype.kind in "bif"
+    new = [] if numeric and fitted.dtype.kind in "if" else pd.unique(values)
     if isinstance(fitted.dtype, pd.CategoricalDtype):
         odd, expected = [v for v in new if v not in set(fitted.cat.categories)], listing(fitted.cat.categories)
     elif fitted.dtype.kind == "b":

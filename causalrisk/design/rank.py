@@ -231,7 +231,8 @@ class ColumnMoments:
 
     def beside(self, other: ColumnMoments) -> ColumnMoments:
         """Merge with the moments of other rows."""
-        pairs = zip(self.triangles, other.triangles, strict=True)
+        moved = np.r_[0.0, other.origin - self.origin]  # to the same origin
+        pairs = [(own, to + to[:, :1] * moved) for own, to in zip(self.triangles, other.triangles, strict=True)]
         return ColumnMoments(
             origin=self.origin,
             low=np.minimum(self.low, other.low),

@@ -566,7 +566,7 @@ def measured_by_block(
     cuts = {j: steps.values for j, steps in enumerate(found.steps) if not steps.exact}
     distances, short = [steps.distances() for steps in found.steps], 0.0
     if cuts:
-        cells = add_up(record.over(partial(_cells, columns, cuts), covariates=True))
+        cells = add_up(record.over(partial(_cells, columns, cuts)))
         for j, cell in zip(cuts, cells, strict=True):
             distances[j], more = cell.distances()
             short = max(short, float(more.max()))
@@ -574,7 +574,7 @@ def measured_by_block(
 
 
 def _pass(record: FitRecord, columns: Columns, with_steps: bool) -> BlockMeasured:
-    return reduce(BlockMeasured.beside, record.over(partial(BlockMeasured.of, columns, with_steps), covariates=True))
+    return reduce(BlockMeasured.beside, record.over(partial(BlockMeasured.of, columns, with_steps)))
 
 
 def _with_products(columns: Columns, found: BlockMeasured) -> Columns:

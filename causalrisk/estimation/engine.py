@@ -26,6 +26,7 @@ MAX_ITERATIONS, HALVINGS = 60, 30
 CONVERGED, LAST = 1e-8, 1e-13  # steps that end Newton's method: a small one, or one that the next would be below
 OVERSHOT = 0.9  # share of the equations along a step that may be left, turned, at its end
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
+SPREAD = 100_000  # rows of a chunk of zeros
 FEW = 8  # stacks narrower than this need no products of columns
 
 
@@ -91,9 +92,45 @@ def exp(x: Any) -> Any:
     return x.chain(value, value) if isinstance(x, Dual) else value
 
 
-def apply(x: Any, function: Callable[[Any], Any], slope: Callable[[Any], Any]) -> Any:
-    """Return a function of a number, with its derivative where that is wanted."""
-    return x.chain(function(x.value), slope(x.value)) if isinstance(x, Dual) else function(x)
+def apply(x: Any, function: Callable[..., Any], slope: Callable[..., Any], *others: Any) -> Any:
+    """Return a function of a number and of arrays, with its derivative by the number where that is wanted."""
+    if isinstance(x, Dual):
+        return x.chain(by_row(function, x.value, *others), by_row(slope, x.value, *others))
+    return by_row(function, x, *others)
+
+
+def apply_both(x: Any, function: Callable[..., tuple[Any, Any]], *others: Any) -> Any:
+    """As `apply`, of a function that returns value and derivative."""
+    first, arrays = value_of(x), [value_of(x), *others]
+    if any(map(is_dask, arrays)):
+        value, slope = (by_row(lambda *each, k=k: function(*each)[k], *arrays) for k in (0, 1))
+    else:
+        value, slope = function(first, *others)
+    return x.chain(value, slope) if isinstance(x, Dual) else value
+
+
+def by_row(function: Callable[..., Any], *arrays: Any) -> Any:
+    """Return a function of rows: of Dask arrays a chunk at a time."""
+    if not any(is_dask(each) for each in arrays):
+        return function(*arrays)
+    import dask.array as da
+
+    return da.map_blocks(_quietly, *arrays, function=function, dtype=float)
+
+
+def _quietly(*arrays: Any, function: Callable[..., Any]) -> Any:
+    with np.errstate(all="ignore"):  # threads do not know of the caller's
+        return function(*arrays)
+
+
+def is_dask(array: Any) -> bool:
+    """Whether rows are beyond memory."""
+    return hasattr(array, "compute")
+
+
+def in_memory(array: Any) -> Any:
+    """Return an array in memory."""
+    return totals([array])[0]
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------------
@@ -111,7 +148,10 @@ class Linear:
     @cached_property
     def pairs(self) -> Array:
         """Products of pairs of columns, shape (n, p (p + 1) / 2)."""
-        return pairwise_columns(self.X)
+        if not is_dask(self.X):
+            return pairwise_columns(self.X)
+        p = self.X.shape[1]
+        return self.X.map_blocks(pairwise_columns, dtype=float, chunks=(self.X.chunks[0], (p * (p + 1) // 2,)))
 
 
 Beta = dict[str, Array]  # name of a block: its coefficients, shape (m, p, R)
@@ -162,21 +202,28 @@ class Block:
 def totals(arrays: Iterable[Any]) -> list[Array]:
     """Return sums over rows as arrays in memory."""
     arrays = list(arrays)
-    if any(hasattr(each, "compute") for each in arrays):
+    if any(map(is_dask, arrays)):
         import dask
 
         arrays = list(dask.compute(*arrays))
     return arrays
 
 
+def ones_of(rows: Array) -> Any:
+    """Ones, a column of them, for the rows of an array, shape (n, 1)."""
+    if not is_dask(rows):
+        return np.ones((len(rows), 1))
+    import dask.array as da
+
+    return da.ones((len(rows), 1), chunks=(rows.chunks[0], 1))
+
+
 def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
-    """Return X' diag(v_r) X for each column v_r of v, shape (R, p, q)."""
-    if v.shape[1] < FEW:
+    """Return X' diag(v_r) Y for each column v_r of v, (R, p, q); of many columns, of X alone, as `unpack_symmetric`."""
+    if v.shape[1] < FEW or one.X is not other.X:
         X, Y = one.X[rows], other.X[rows]
         return np.stack([X.T @ (v[:, [r]] * Y) for r in range(v.shape[1])])
-    if one.X is not other.X:
-        raise NotImplementedError("TEMP")
-    return unpack_symmetric(one.pairs[rows].T @ v, one.X.shape[1])
+    return one.pairs[rows].T @ v
 
 
 def _sums(block: Block, beta: Beta, s: Array) -> tuple[Array, Array]:
@@ -196,7 +243,7 @@ def _sums(block: Block, beta: Beta, s: Array) -> tuple[Array, Array]:
         if j is None:
             equations[l] += total
         else:
-            slope[:, l, :, j] -= total
+            slope[:, l, :, j] -= unpack_symmetric(total, p) if total.ndim == 2 else total
     return equations.reshape(m * p, R), slope.reshape(R, m * p, m * p)
 
 
@@ -292,8 +339,8 @@ def _farthest(block: Block, beta: Beta, s: Array) -> Array:
     found = np.zeros(s.shape[1])
     for rows, _ in block.terms:
         here = Point(beta, rows)
-        (largest,) = totals([np.max([np.where(s[rows] > 0, np.abs(here(eta)), 0).max(axis=0) for eta in block.own], 0)])
-        found = np.maximum(found, largest)
+        for largest in totals((np.abs(here(eta)) * (s[rows] > 0)).max(axis=0) for eta in block.own):
+            found = np.maximum(found, largest)
     return found
 
 
@@ -370,6 +417,11 @@ def _spread(parts: Sequence[tuple[slice, Array]], n: int) -> Array:
     total = sum(whole[1:], whole[0]) if whole else 0.0
     for rows, values in some:
         first, last, _ = rows.indices(n)
-        zeros = [np.zeros((size, values.shape[1])) for size in (first, n - last)]
+        if is_dask(values):
+            import dask.array as da
+
+            zeros = [da.zeros((size, values.shape[1]), chunks=(SPREAD, -1)) for size in (first, n - last)]
+        else:
+            zeros = [np.zeros((size, values.shape[1])) for size in (first, n - last)]
         total = total + np.concatenate([zeros[0], values, zeros[1]])
     return total

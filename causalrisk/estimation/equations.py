@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.errors import Failure
-from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, exp, value_of
+from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, apply_both, by_row, exp, ones_of, totals, value_of
 from causalrisk.estimation.scores import Score, ScoreModel, fitted
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification
@@ -115,6 +115,8 @@ class Equations:
     def constant(self) -> Array:
         """Coefficients of the columns that give the constant one, shape (p,); zeros where there are none."""
         columns = self.columns
+        if self.sample.constant is not None:  # of rows beyond memory
+            return np.ones(1) if self.spec.constants else self.sample.constant
         steady = np.flatnonzero((columns[0] == columns).all(axis=0) & (columns[0] != 0))
         if steady.size:  # exactly, so that a high level moves no other coefficient
             return np.asarray(np.eye(columns.shape[1])[steady[0]] / columns[0, steady[0]])
@@ -141,7 +143,7 @@ class Equations:
         if self.score.block is not None:
             blocks.append(self.score.block)
         if self.target.frame:
-            blocks.append(logit_block(self.member, 1.0 - sample.in_sample, np.ones(sample.n)))
+            blocks.append(logit_block(self.member, 1.0 - sample.in_sample, ones_of(sample.y)[:, 0]))
         if self.observed is not None:
             blocks.append(logit_block(self.observed, sample.with_outcome, sample.in_sample))
         return blocks
@@ -160,7 +162,7 @@ class Equations:
 
     @cached_property
     def _columns(self) -> Array:
-        return np.ones((self.sample.n, 1)) if self.spec.constants else self.sample.X.columns
+        return ones_of(self.sample.y) if self.spec.constants else self.sample.X.columns
 
     @cached_property
     def own(self) -> tuple[Linear, ...]:
@@ -182,9 +184,11 @@ class Equations:
 
         def residuals(at: Point) -> list[Any]:
             u = self.weight(at, a) if self.spec.weighted else at.of(sample.with_outcome)
-            x = at(eta)
-            score, information, _ = self.family.score(at.of(sample.y), value_of(x))
-            return [u * apply(x, lambda _: score, lambda _: -information)]
+            def score(x: Array, y: Array) -> tuple[Array, Array]:
+                found, information, _ = self.family.score(y, x)
+                return found, -information
+
+            return [u * apply_both(at(eta), score, at.of(sample.y))]
 
         return Block(
             (eta,),
@@ -202,9 +206,10 @@ class Equations:
             return None
         sample, rows = self.sample, self.sample.slices[a]
         u, offset = (sample.s * sample.with_outcome)[rows], 0.0 if sample.offset is None else sample.offset[rows]
-        eta = self.family.start(sample.y[rows]) - offset
+        eta = by_row(self.family.start, sample.y[rows]) - offset
         q = self.columns[rows]
-        return np.linalg.lstsq((q.T * u) @ q, (q.T * u) @ eta, rcond=1e-13)[0][None]
+        gram, right = totals([(q.T * u) @ q, (q.T * u) @ eta])
+        return np.linalg.lstsq(gram, right, rcond=1e-13)[0][None]
 
     def predicted(self, at: Point, a: int) -> Any:
         """Predicted outcomes in an arm, m_a, where the means are taken."""
@@ -265,7 +270,7 @@ class Equations:
 
     def arm_blocks(self, g: Array | None = None) -> list[Block]:
         """Return the means of all arms, projected on columns g; on the constant they are the means themselves."""
-        g, blocks = np.ones((self.sample.n, 1)) if g is None else g, list[Block]()
+        g, blocks = ones_of(self.sample.y) if g is None else g, list[Block]()
         for a in range(self.sample.n_arms):
             if self.spec.corrected:
                 blocks.append(self.correction(a, g))

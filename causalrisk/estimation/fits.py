@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.engine import Beta, Point, influence, solve, value_of
+from causalrisk.estimation.engine import Beta, Point, in_memory, influence, solve, totals, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specification
@@ -72,24 +72,28 @@ class WeightFit:
     @cached_property
     def probabilities(self) -> Array:
         """Probability of each arm, shape (K, n)."""
-        e = self.equations.probabilities(self.at)
-        return np.stack([np.broadcast_to(each[:, 0], self.equations.sample.n) for each in e])
+        e = totals(each[:, 0] for each in self.equations.probabilities(self.at))
+        return np.stack([np.broadcast_to(each, self.equations.sample.n) for each in e])
 
     @cached_property
     def undivided(self) -> Array:
         """Importance weight of each row in its own arm, h / e, shape (n,); zero where the outcome is missing."""
         equations, found = self.equations, np.empty(self.equations.sample.n)
         for a, rows in enumerate(equations.sample.slices):
-            w = value_of(equations.weight(Point(self.beta, rows), a))
+            w = in_memory(value_of(equations.weight(Point(self.beta, rows), a)))
             found[rows] = w[:, 0] if np.ndim(w) else w
         return found
 
     def _of_rows(self, values: float | Array) -> Array:
-        return np.array(np.broadcast_to(np.reshape(values, (-1,)), self.equations.sample.n))
+        return np.array(np.broadcast_to(np.reshape(in_memory(values), (-1,)), self.equations.sample.n))
+
+    @cached_property
+    def s(self) -> Array:
+        """Observation weights of the rows, shape (n,)."""
+        return np.asarray(in_memory(self.equations.sample.s))
 
     def _mean(self, values: Array) -> float:
-        sample = self.equations.sample
-        return float(sample.s @ values) / sample.total
+        return float(self.s @ values) / self.equations.sample.total
 
     @property
     def tilt_total(self) -> float:
@@ -117,7 +121,7 @@ class WeightFit:
     def observation_probabilities(self) -> Array | None:
         """Probability that the outcome is observed, where some are missing, shape (n,)."""
         observed = self.equations.observed
-        return None if observed is None else 1 / (1 + np.exp(-self.at(observed)[:, 0]))
+        return None if observed is None else 1 / (1 + np.exp(-in_memory(self.at(observed)[:, 0])))
 
     @property
     def clipped(self) -> NDArray[np.bool_]:
@@ -127,7 +131,7 @@ class WeightFit:
         if score is not None and score.unclipped is not None:
             for a, rows in enumerate(sample.slices):
                 at = Point(self.beta, rows)
-                found[rows] = (score.unclipped(at, a) != score.inverse(at, a))[:, 0]
+                found[rows] = in_memory((score.unclipped(at, a) != score.inverse(at, a))[:, 0])
         return found
 
     @property
@@ -181,7 +185,7 @@ class SeparateRows:
     def predicted(self) -> Array:
         """Predicted outcome of every row in every arm, shape (K, n)."""
         sample, at = self.equations.sample, Point(self.beta)
-        found = [value_of(self.equations.predicted(at, a))[:, 0] for a in range(sample.n_arms)]
+        found = totals(value_of(self.equations.predicted(at, a))[:, 0] for a in range(sample.n_arms))
         return np.stack(found) + self.equations.height
 
     @cached_property
@@ -250,7 +254,9 @@ def centred(equations: Equations) -> Equations:
     if not equations.constant.any():
         return equations
     y = sample.y if sample.offset is None else sample.y - sample.offset
-    height = float(np.average(y, weights=sample.s * sample.with_outcome))
+    u = sample.s * sample.with_outcome
+    total, weight = totals([y @ u, u.sum()])
+    height = float(total / weight)
     return dataclasses.replace(equations, sample=dataclasses.replace(sample, y=sample.y - height), height=height)
 
 
@@ -277,9 +283,10 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
 def _model_means(equations: Equations, beta: Beta) -> Array:
     """Means of the outcome models over the target, before any correction, shape (K,)."""
     sample, at = equations.sample, Point(beta)
-    tilt = np.broadcast_to(np.reshape(value_of(equations.tilt(at)), (-1,)), sample.n) * sample.s
-    predicted = [value_of(equations.predicted(at, a))[:, 0] for a in range(sample.n_arms)]
-    return np.array([tilt @ m / tilt.sum() for m in predicted]) + equations.height
+    tilt = value_of(equations.tilt(at)) * sample.s[:, None]
+    predicted = [(tilt * value_of(equations.predicted(at, a))).sum() for a in range(sample.n_arms)]
+    *sums, total = totals([*predicted, tilt.sum()])
+    return np.array(sums) / total + equations.height
 
 
 # --- refits ----------------------------------------------------------------------------------------------------------
@@ -319,8 +326,8 @@ class SeparateRefitter:
     def solved(self, s: Array, weighed: Weighed | None = None) -> Weighed:
         """Return equations and coefficients under row weights, and failures."""
         sample = self.rows.equations.sample
-        totals = np.stack([s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices])
-        empty = np.where((totals > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
+        sums = totals(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
+        empty = np.where((np.stack(sums) > 0).all(axis=0), Failure.OK, Failure.EMPTY_ARM)
         scored, beta, codes = weighed or self.weights_used.refit(s)
         equations = self.rows.equations
         if equations.model is not None and equations.model.classifier is not None:  # not in coefficients

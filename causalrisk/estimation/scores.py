@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, OptionError, SeparationError
-from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, exp, value_of
+from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, apply_both, exp
 from causalrisk.learners.cross_fitting import seeded
 from causalrisk.numerics.families import BINARY_LINKS
 from causalrisk.numerics.linalg import Array
@@ -120,9 +120,13 @@ def link_score(Z: Array, arm: Array, link: str, inside: Array) -> Score:
         return apply(at(eta), lambda x: of_link.own_odds(x, own), lambda x: of_link.own_odds_slope(x, own))
 
     def residuals(at: Point) -> list[Any]:
-        treated, x = at.of(arm == 1) * 1.0, at(eta)
-        score, information = of_link.score(value_of(x), treated)
-        return [at.of(inside) * apply(x, lambda _: score, lambda _: -information)]
+        treated = at.of(arm == 1) * 1.0
+
+        def score(x: Array, d: Array) -> tuple[Array, Array]:
+            found, information = of_link.score(x, d)
+            return found, -information
+
+        return [at.of(inside) * apply_both(at(eta), score, treated)]
 
     return Score(lambda at, a: 1.0 + odds(at, 1 - a, a), odds, fitted([eta], residuals))
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design
+from causalrisk.design import Design, ScannedDesign
 from causalrisk.errors import Failure, SeparationError
+from causalrisk.estimation.engine import totals
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimators.sample import Sample
 from causalrisk.numerics.families import OutcomeFamily
@@ -28,7 +29,7 @@ def is_suspicious(weights: WeightFit, name: str) -> bool:
         return True
     block = next(block for block in weights.equations.weight_blocks if block.name == name)
     inside = weights.equations.sample.in_sample[:, None] if name != "member" else 1.0
-    return any(np.abs(inside * weights.at(eta)).max(initial=0) >= SUSPICIOUS for eta in block.own)
+    return any(largest >= SUSPICIOUS for largest in totals(np.abs(inside * weights.at(eta)).max() for eta in block.own))
 
 
 def signed_rows(columns: Array, arm: NDArray[Any], n_arms: int) -> Array:
@@ -48,8 +49,8 @@ def direction_of(signed: Array) -> Array | None:
 
 def _signed(weights: WeightFit) -> tuple[Array, NDArray[np.bool_]]:
     sample = weights.equations.sample
-    inside = sample.in_sample > 0
-    return signed_rows(sample.Z.columns[inside], sample.arm[inside], sample.n_arms), inside
+    columns, arm, inside = totals([sample.Z.columns, sample.arm, sample.in_sample > 0])
+    return signed_rows(columns[inside], arm[inside], sample.n_arms), inside
 
 
 def separated_rows(weights: WeightFit) -> NDArray[np.bool_] | None:
@@ -78,7 +79,16 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
         return
     told, strongest = found
     sample = weights.equations.sample
-    predicted = Predicted.of(design, design.Z, design.arm, sample.restore(told), design.index)
+    if isinstance(design, ScannedDesign):
+        name = "row" if "row" in design.parts[0].names else "position"
+        Z, arm, place, number, labels = totals([
+            *(design.dask(each) for each in ("Z", "arm", "position")), sample.order, design.dask(name)
+        ])  # fmt: skip
+        by_number = np.empty(len(told) - sample.n_frame, dtype=bool)
+        by_number[number] = told[sample.n_frame :]
+        predicted = Predicted.of(design, Z, arm, by_number[place], labels)
+    else:
+        predicted = Predicted.of(design, design.Z, design.arm, sample.restore(told), design.index)
     raise separation_error(design, predicted, sample.Z.coefficients(strongest), link)
 
 
@@ -86,7 +96,8 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
     """Raise a SeparationError where the model of membership, or that of the observation, separates its rows."""
     sample = weights.equations.sample
     if "member" in weights.beta and is_suspicious(weights, "member"):
-        if direction_of(signed_rows(sample.Z.columns, (sample.in_sample == 0).astype(int), 2)) is not None:
+        columns, arm = totals([sample.Z.columns, (sample.in_sample == 0).astype(int)])
+        if direction_of(signed_rows(columns, arm, 2)) is not None:
             raise SeparationError(
                 "the membership model (logit) predicts perfectly which rows are of the target frame, so no weight "
                 "exists.\nSimplify propensity=, or drop the rows of the data or the frame that have no like in the "
@@ -94,8 +105,8 @@ def refuse_other(weights: WeightFit, design: Design) -> None:
             )
     if "observed" not in weights.beta or sample.R is None or not is_suspicious(weights, "observed"):
         return
-    inside = sample.in_sample > 0
-    if direction_of(signed_rows(sample.R.columns[inside], sample.with_outcome[inside].astype(int), 2)) is not None:
+    columns, seen, inside = totals([sample.R.columns, sample.with_outcome.astype(int), sample.in_sample > 0])
+    if direction_of(signed_rows(columns[inside], seen[inside], 2)) is not None:
         formula = None if design.observation is None else design.observation.formula
         raise SeparationError(
             f"the observation model (logit) predicts perfectly whether {design.endog_name!r} is observed, so no weight "

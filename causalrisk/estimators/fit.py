@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from causalrisk.design import Design
+from causalrisk.design import Design, ScannedDesign
 from causalrisk.errors import (
     BootstrapError,
     ConvergenceWarning,
@@ -21,6 +21,8 @@ from causalrisk.errors import (
     failure_text,
     listed,
 )
+from causalrisk.estimation.beyond_memory import ScannedSample, scanned_folds
+from causalrisk.estimation.engine import totals
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.separation import check_outcome_fits, gaussian_instead, refuse_other, refuse_separation
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
@@ -29,9 +31,9 @@ from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.learned import Learned, learn
 from causalrisk.estimators.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimators.overlap import overlap_of
-from causalrisk.estimators.prepare import Asked, FitData, check_size, prepare, with_learner
+from causalrisk.estimators.prepare import Asked, FitData, check_scan, check_size, prepare, with_learner
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
-from causalrisk.estimators.record import FitRecord, JointRecord, with_robust
+from causalrisk.estimators.record import FitRecord, JointRecord, clusters_of, with_robust
 from causalrisk.estimators.resampling import unit_count
 from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimators.stack import stacked
@@ -77,6 +79,8 @@ def asked_for(design: Design, spec: Specification, options: ModelOptions, infere
         check_quantiles(design)
     if spec.joint or cov_type == JACKKNIFE or (cov_type == "bootstrap" and bootstrap not in MULTIPLIERS):
         check_size(design, joint=spec.joint)
+    if isinstance(design, ScannedDesign):
+        check_scan(design, options, inference, cov_type)
     return Asked(options, inference, cov_type, bootstrap, Notes(design.notes))
 
 
@@ -174,7 +178,7 @@ def estimate_of(
     found = estimate_means(weights, spec, scale)
     if any(found.failed):
         family, sample = weights.equations.sample.family, weights.equations.sample
-        arms = check_outcome_fits(design, family, found.failed, sample)
+        arms = check_outcome_fits(design, family, found.failed, None if isinstance(design, ScannedDesign) else sample)
         what = f"the outcome model ({family.label}) of {arms}"
         if Failure.OUTCOME_SEPARATION in found.failed:
             raise SeparationError(
@@ -248,7 +252,9 @@ def train_from(
         replicates = drawn_replicates(start, given, options, notes)
     design, sample = start.design, start.sample
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
-    folds = np.concatenate([folds_of(design.arm, design.cluster, count), np.arange(sample.n_frame) % count])
+    folds = scanned_folds(design, sample, count) if isinstance(sample, ScannedSample) else sample.arrange(
+        np.concatenate([folds_of(design.arm, design.cluster, count), np.arange(sample.n_frame) % count])
+    )
     problem = JointProblem(
         weights=start.used_weight_fit,
         start=start.estimate,
@@ -256,8 +262,8 @@ def train_from(
         scale=start.options.effect_scale,
         n_units=float(design.nobs),
         frequency=start.frequency,
-        cluster=sample.clusters(design.cluster),
-        folds=sample.arrange(folds),
+        cluster=clusters_of(start),
+        folds=folds,
     )
     return dataclasses.replace(train_by(problem, replicates, options, notes), drawn=given)
 
@@ -276,7 +282,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
         else:
             s = given[:, first : first + WIDTH]
         equations, beta, codes = weights.refit(s)
-        empty = np.stack([s[rows].sum(axis=0) for rows in start.sample.slices]).min(axis=0) <= 0
+        empty = np.stack(totals(s[rows].sum(axis=0) for rows in start.sample.slices)).min(axis=0) <= 0
         codes = np.where(empty, Failure.EMPTY_ARM, codes).astype(np.int8)
         for name, each in beta.items():
             shifts.setdefault(name, []).append((each - weights.beta[name])[:, :, codes == Failure.OK])

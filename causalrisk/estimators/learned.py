@@ -18,7 +18,7 @@ import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.encoders import ExtendedEncoder
-from causalrisk.design.scan.encode import CodedBlock, PassCounter
+from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimators.options import InferenceOptions, ModelOptions
 from causalrisk.learners.cross_fitting import (
@@ -104,17 +104,13 @@ class Predictors:
         return on_predictor_scale(self.family, np.concatenate(means))[0].T
 
 
-def learn(
-    design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes, passes: PassCounter | None = None
-) -> Learned:
+def learn(design: Design, options: ModelOptions, inference: InferenceOptions, notes: Notes) -> Learned:
     """Cross-fit the learners of the options to the rows of each arm.
 
     Parameters
     ----------
     options : ModelOptions
         The learners, the folds, which a cross-fitted propensity score has too, and the family.
-    passes : PassCounter, optional
-        Shows how far the passes over a scan are.
     """
     if design.offset_kind is not None:
         raise OptionError(f"a learner ignores the {design.offset_kind}.\nLeave learner= out, or {design.offset_kind}=.")
@@ -127,7 +123,7 @@ def learn(
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
     workers = worker_count(inference.n_jobs, design.block_bytes)
-    cut = add_up(design.over(_cut_rows, workers, passes))
+    cut = add_up(design.over(_cut_rows, workers))
     folds = Folds(options.n_folds, options.repeat, design.n_clusters, cut)
     made = functools.partial(_rows_of_block, features, folds, design.weight_type)
     if isinstance(design, ScannedDesign):
@@ -140,7 +136,7 @@ def learn(
         rows = None
 
         def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
-            return design.over(functools.partial(of_made, function, made), workers, passes)
+            return design.over(functools.partial(of_made, function, made), workers)
 
     else:
         rows = made(design)
@@ -261,7 +257,6 @@ def with_predictions(
     learned: Learned,
     family: OutcomeFamily,
     workers: int,
-    passes: PassCounter | None,
     notes: Notes,
     *,
     given: bool,
@@ -272,8 +267,6 @@ def with_predictions(
     ----------
     frame : TargetRows or None
         Rows of a target frame.
-    passes : PassCounter or None
-        Shows how far the pass over a scan is.
     notes : Notes
         Warnings so far; one is added where a column depends on others, and is left out.
     given : bool
@@ -291,7 +284,7 @@ def with_predictions(
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
     encoder = ExtendedEncoder(design.outcome_encoder, names, make, kept)
     step = functools.partial(_with_predictions, make, learned.folds, given)
-    extended = design.extended(step, encoder, before, workers, passes, given=given)
+    extended = design.extended(step, encoder, before, workers, given=given)
     for note in before:
         if note not in design.notes:
             notes.warn(note, DesignWarning)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design
+from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.treatment import show
+from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.separation import refuse_separation, separated_rows
 from causalrisk.estimators.options import ModelOptions
@@ -265,7 +266,7 @@ def overlap_of(
 
 def _units(sample: Sample, design: Design) -> Array:
     """Observations that each row stands for."""
-    return sample.s if design.weight_type == "frequency" else np.ones(sample.n)
+    return np.asarray(in_memory(sample.s)) if design.weight_type == "frequency" else np.ones(sample.n)
 
 
 def populations_that_overlap(weights: WeightFit, design: Design, options: ModelOptions) -> tuple[str, ...] | None:
@@ -276,7 +277,7 @@ def populations_that_overlap(weights: WeightFit, design: Design, options: ModelO
     if options.did is not None:
         return None
     sample, scores = weights.equations.sample, weights.probabilities
-    own, passing = scores[sample.arm, np.arange(sample.n)], []
+    own, passing = scores[in_memory(sample.arm), np.arange(sample.n)], []
     for toward in range(design.n_arms)[::-1]:
         if toward == weights.equations.target.toward:
             continue
@@ -301,7 +302,7 @@ def weights_of_arms(sample: Sample, inverse: Array, units: Array, nobs: float) -
     nobs : float
         Observations of the whole sample: probability weights are divided by their mean over them.
     """
-    s, seen = sample.s * (nobs / sample.total), sample.recorded
+    s, seen = in_memory(sample.s) * (nobs / sample.total), in_memory(sample.recorded)
     rows: list[Any] = [slice(max(r.start, sample.n_frame), r.stop) for r in sample.slices]
     if seen is not None:  # rows without an outcome have no weight, which is no matter of overlap
         rows = [r.start + np.flatnonzero(seen[r]) for r in rows]
@@ -329,12 +330,18 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
         refuse_separation(weights, design, link)
         limits = trim
         if trim == "crump":
-            cut = crump_cut(scores, sample.s)
+            cut = crump_cut(scores, weights.s)
             limits = limits_at(cut) if sample.n_arms == 2 else None
         if limits is None:
             left, reason = inverse_sum(scores) <= cut, f"with sum 1/e > {cut:.3g}"
         else:
             left = inside(scores[1:] if len(scores) == 2 else scores, *limits)
             reason = "outside [{:.3g}, {:.3g}]".format(*limits)
-    trimmed = design.subset(sample.restore(left), f"propensity score {reason}")
+    told = f"propensity score {reason}"
+    if isinstance(design, ScannedDesign):
+        place = np.empty(len(left), dtype=np.intp)
+        place[in_memory(sample.order)] = np.arange(len(left))
+        trimmed: Design = design.trimmed(lambda block: left[place[np.asarray(block.position)]], told, 1)
+    else:
+        trimmed = design.subset(sample.restore(left), told)
     return trimmed, f"{design.n - trimmed.n} {reason}"

@@ -16,7 +16,8 @@ import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
 from causalrisk.design.support import check_pairs
-from causalrisk.errors import Notes, OptionError
+from causalrisk.errors import Notes, OptionError, UnavailableError
+from causalrisk.estimation.beyond_memory import scanned_sample
 from causalrisk.estimation.equations import Equations, Target
 from causalrisk.estimation.fits import WeightFit, fit_weights
 from causalrisk.estimation.scores import Classifier, ScoreModel
@@ -27,6 +28,7 @@ from causalrisk.estimators.overlap import trim_rows
 from causalrisk.estimators.sample import Sample, make_sample
 from causalrisk.estimators.specification import IPWRA, Specification
 from causalrisk.learners.folds import folds_of
+from causalrisk.numerics.multiplicities import JACKKNIFE
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
     """
     given = use == REPLACE
     design, frame = with_predictions(
-        data.design, data.frame, learned, asked.options.outcome_family, 1, None, asked.notes, given=given
+        data.design, data.frame, learned, asked.options.outcome_family, 1, asked.notes, given=given
     )
     spec = dataclasses.replace(spec, given=True) if given else spec
     equations = equations_of(design, spec, asked.options, frame)
@@ -138,6 +140,8 @@ def equations_of(
     target: Target | None = None,
 ) -> Equations:
     """Return what is estimated; the target is that of the options, unless it is given."""
+    if isinstance(design, ScannedDesign):
+        return _equations(scanned_sample(design, options, frame), spec, design, options, target, frame)
     offsets = None
     if design.offset is not None:
         stated = options.stated_exposure(design)
@@ -155,6 +159,17 @@ def equations_of(
         observation=design.observation,
         late=None if design.periods is None else design.periods.late,
     )
+    return _equations(sample, spec, design, options, target, frame)
+
+
+def _equations(
+    sample: Sample,
+    spec: Specification,
+    design: Design,
+    options: ModelOptions,
+    target: Target | None,
+    frame: TargetRows | None,
+) -> Equations:
     own = target or target_of(options.target)
     needed = spec.uses_propensity or own.tilt is not None
     return Equations(sample, spec, own, score_model(design, sample, options, frame) if needed else None)
@@ -239,7 +254,29 @@ def check_target(design: Design, options: ModelOptions) -> None:
 
 def check_size(design: Design, *, joint: bool) -> None:
     """Refuse a joint fit, or refits, of so many columns that the products of pairs fill the memory."""
+    if isinstance(design, ScannedDesign):
+        return
     robust = "robust" if design.cluster_name is None else "cluster"
     advice = "Use `IPWRA` instead of JRE" if joint else f'Use `fit(cov_type="{robust}")`'
     for model, columns in (("outcome", design.X.shape[1]), ("propensity", design.Z.shape[1])):
         check_pairs(design.n, columns, f"the {model} model", advice=advice)
+
+
+def check_scan(design: ScannedDesign, options: ModelOptions, inference: InferenceOptions, cov_type: str) -> None:
+    """Refuse what goes by rows in more ways than sums over them, which a scan does not keep."""
+    small = "or, if the rows fit into memory, use `data=data.collect()`"
+    refused = {
+        "a classifier as propensity_score=": (
+            options.propensity_score is not None,
+            f"Leave propensity_score= out, {small}",
+        ),
+        "the jackknife of single rows": (cov_type == JACKKNIFE and not design.n_clusters, 'Use `cov_type="robust"`'),
+        "the rescaled bootstrap": (
+            design.survey is not None and cov_type == "bootstrap",
+            f"Leave cov_type=, bootstrap= and n_boot= out, {small}",
+        ),
+        "resamples=": (inference.resamples is not None, "Use `n_boot=999`"),
+    }
+    for what, (holds, use) in refused.items():
+        if holds:
+            raise UnavailableError(f"{what} is not available for data on disk.\n{use}.")

@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, TargetRows
+from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.covariates import covariates_of_design
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
+from causalrisk.estimation.beyond_memory import ScannedResampler, ScannedSample, fitted_rows
+from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.equations import Target
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimators.estimates import Estimate, FittedRows, sandwich
@@ -337,8 +339,10 @@ class FitRecord:
 
         A function that asks for the covariates says so, as those of a scan are read from the files.
         """
-        _ = self.used_weight_fit
-        return iter([function(self.rows)])
+        weights = self.used_weight_fit
+        if not isinstance(self.design, ScannedDesign):
+            return iter([function(self.rows)])
+        return map(function, fitted_rows(weights, self.design, self.options))
 
     @property
     def rows(self) -> FittedRows:
@@ -390,9 +394,9 @@ class FitRecord:
             )
         return position
 
-    def resampler(self) -> SampleResampler:
+    def resampler(self) -> SampleResampler | ScannedResampler:
         """Return the random part of the fit, to draw its replicates and resamples again."""
-        return sample_resampler(self.design, self.sample, self.bootstrap, self.seed)
+        return resampler_of(self, self.bootstrap)
 
 
 @dataclass(frozen=True)
@@ -498,7 +502,7 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
         return replication.covariance((replication.multiplicities - 1).T @ own, np.zeros(own.shape[1]))
     if record.design.second_cluster is not None:
         return _two_way(record, influence, 0, [slice(0, influence.shape[1])], Notes())
-    return covariance_of(record, influence, sample.clusters(record.design.cluster))
+    return covariance_of(record, influence, clusters_of(record))
 
 
 def covariance_of(
@@ -513,7 +517,7 @@ def covariance_of(
         total=sample.total,
         frequency=record.frequency,
         cluster=cluster,
-        n_clusters=0 if cluster is None else int(cluster.max()) + 1,
+        n_clusters=0 if cluster is None else int(in_memory(cluster.max())) + 1,
         n_coefficients=n_coefficients,
         stratum=sample.strata(design.survey),
         strata=design.strata,
@@ -564,8 +568,7 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
         arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
         blocks = [slice(0, len(estimate.params)), *arms, estimate.block("gamma")]
         return _two_way(record, estimate.influence, n_coefficients, blocks, Notes() if notes is None else notes)
-    cluster = record.sample.clusters(record.design.cluster)
-    return covariance_of(record, estimate.influence, cluster, n_coefficients)
+    return covariance_of(record, estimate.influence, clusters_of(record), n_coefficients)
 
 
 def counts_equal_rows(record: FitRecord) -> bool:
@@ -599,3 +602,15 @@ def unit_influence(record: FitRecord, count: int) -> Array:
     """Influence of each unit, or of one of its equal units, on the first estimates, shape (units, count)."""
     own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
     return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])
+
+
+def resampler_of(record: FitRecord, kind: str) -> SampleResampler | ScannedResampler:
+    """Return what draws resamples of a kind."""
+    if isinstance(record.design, ScannedDesign) and isinstance(record.sample, ScannedSample):
+        return ScannedResampler.of(record.design, record.sample, kind, record.seed)
+    return sample_resampler(record.design, record.sample, kind, record.seed)
+
+
+def clusters_of(record: FitRecord) -> Any:
+    """Cluster of each row of the sample, shape (n,); None without clusters."""
+    return record.sample.clusters(None if isinstance(record.design, ScannedDesign) else record.design.cluster)

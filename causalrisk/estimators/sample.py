@@ -59,6 +59,10 @@ class Sample:
         1.0 for the rows whose outcome was observed, where some are missing; `y` is then a mean outcome in the others.
     late : ndarray, shape (n,), optional
         1.0 for the rows of the later period of repeated cross sections, whose arm means are changes between periods.
+    constant : ndarray, shape (p,), optional
+        Of rows beyond memory the coefficients of X that give the constant.
+    cluster, stratum : ndarray of int, shape (n,), optional
+        Of rows beyond memory cluster and stratum of each row.
     """
 
     y: Array
@@ -74,6 +78,9 @@ class Sample:
     R: Basis | None = None
     recorded: Array | None = None
     late: Array | None = None
+    constant: Array | None = None
+    cluster: Any = None
+    stratum: Any = None
 
     @property
     def n(self) -> int:

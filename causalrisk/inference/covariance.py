@@ -30,6 +30,8 @@ from causalrisk.errors import (
     ResampleWarning,
     failure_text,
 )
+from causalrisk.estimation.beyond_memory import ScannedResampler
+from causalrisk.estimation.engine import is_dask
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows
 from causalrisk.estimators.estimates import KnownRows, Refits, Refitter
 from causalrisk.estimators.fit import fit_joint, fit_separate
@@ -42,10 +44,11 @@ from causalrisk.estimators.record import (
     counts_equal_rows,
     equal_units,
     in_frame,
+    resampler_of,
     robust_covariance,
     sum_within_units,
 )
-from causalrisk.estimators.resampling import SampleResampler, given_block, sample_resampler, unit_count
+from causalrisk.estimators.resampling import SampleResampler, given_block, unit_count
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import IPWRA
 from causalrisk.estimators.stack import StackRefitter
@@ -139,7 +142,7 @@ def inference_of(record: FitRecord, inference: InferenceOptions) -> InferenceOpt
 
 
 def bootstrap(
-    refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions
+    refitter: Refitter, resampler: SampleResampler | ScannedResampler, sample: Sample, inference: InferenceOptions
 ) -> BootstrapDistribution:
     """Run the bootstrap in memory."""
     n_boot, draw = inference.draws, functools.partial(resampler.draw, RESAMPLE_STREAM)
@@ -186,7 +189,7 @@ def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: 
     """Refit block `number` of several draws; the last may be narrower. Processes import it from here."""
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
-    few = max(NUMBERS // len(drawn), FEWEST)  # as many columns as stay in the cache
+    few = drawn.shape[1] if is_dask(drawn) else max(NUMBERS // len(drawn), FEWEST)  # columns that stay in the cache
     parts = [refitter.refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)]
     return parts[0] if len(parts) == 1 else Refits.joined(parts)
 
@@ -298,8 +301,8 @@ def leave_one_out(
     With `whole` a row is left out with all its frequency weight, not one of the equal units it stands for.
     """
     total = unit_count(record.design) + in_frame(record)
-    resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
-    if whole:
+    resampler = resampler_of(record, JACKKNIFE)
+    if whole and isinstance(resampler, SampleResampler):
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
     refitter = refitter or refitter_of(record)
     return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)

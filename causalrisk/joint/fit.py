@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
+from causalrisk.estimation.beyond_memory import stored
+from causalrisk.estimation.engine import in_memory, is_dask, totals
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, Weighed as Scores, WeightFit
 from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
@@ -28,7 +30,7 @@ from causalrisk.joint.influence import (
 )
 from causalrisk.joint.minimum import Minimum, minimize_from, newton, solve_constrained
 from causalrisk.joint.objective import Rows, Sums, Terms, Weights, curvature, expand, risk_of, variance
-from causalrisk.joint.rows import Joined, Replicates, Weighed, flat, lifted, projected, projected_blocks
+from causalrisk.joint.rows import AT_ONCE, Joined, Replicates, Weighed, flat, lifted, projected, projected_blocks
 from causalrisk.joint.shrinkage import BEYOND, LADDER, Path, choose, compare, held_out
 from causalrisk.joint.start import (
     StartSums,
@@ -39,7 +41,7 @@ from causalrisk.joint.start import (
     score_is_missing,
     start_sums,
 )
-from causalrisk.numerics.linalg import Array, row_blocks
+from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
 
 ROWS = 4096  # that the influence function is worked out for at a time
@@ -130,7 +132,7 @@ class JointProblem:
     @property
     def n_clusters(self) -> int:
         """Number of clusters, 0 without them."""
-        return 0 if self.cluster is None else int(self.cluster.max()) + 1
+        return 0 if self.cluster is None else int(in_memory(self.cluster.max())) + 1
 
     @property
     def linear(self) -> bool:
@@ -173,14 +175,14 @@ def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Arra
     """Sum of squares of the scores held out, within clusters, shape (K P, K P)."""
     sample, clusters = problem.equations.sample, problem.n_clusters
 
-    def squares(place: slice, rows: Rows, weights: Weights) -> Array:
-        s = sample.s[place]
+    def squares(part: Weighed, here: slice, place: slice, rows: Rows, weights: Weights) -> Array:
+        s = part.equations.sample.s[here]
         own = np.ones(len(s)) if problem.frequency else s
         scores = held_out_scores(rows, weights.w[:, 0], own / sample.total, theta, inverse) / sample.total
         if problem.cluster is None:
             return (scores.T * (s if problem.frequency else s**2)) @ scores
         sums = np.zeros((clusters, scores.shape[1]))
-        np.add.at(sums, problem.cluster[place], s[:, None] * scores)
+        np.add.at(sums, in_memory(problem.cluster[place]), s[:, None] * scores)
         return sums
 
     found = weighed.over(squares, places=True)
@@ -197,7 +199,7 @@ def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: b
     if asked is False or "score" not in weighed.beta:
         return None
     every, share = np.hstack([sample.X.columns, sample.Z.columns]), sample.s * sample.in_sample / sample.total
-    gram = (every.T * share) @ every
+    gram = in_memory((every.T * share) @ every)
     from_X = np.linalg.lstsq(gram[:p, :p], gram[:p, p:], rcond=None)[0]
     rest = gram[p:, p:] - gram[p:, :p] @ from_X
     scale = np.sqrt(np.maximum(np.diag(gram)[p:], np.finfo(float).tiny))
@@ -234,6 +236,10 @@ def fold_weights(problem: JointProblem) -> Array:
     """Weight of each row in each fold, shape (n, G); equal rows that a weight counts are dealt out."""
     s, folds = problem.equations.sample.s, problem.folds
     count = int(folds.max()) + 1
+    if is_dask(s):
+        import dask.array as da
+
+        folds = da.from_array(folds, chunks=s.chunks)
     if not problem.frequency or problem.cluster is not None:
         return (folds[:, None] == np.arange(count)) * s[:, None]
     later = (np.arange(count) - folds[:, None]) % count
@@ -268,10 +274,15 @@ def choose_shrinkage(
         jackknife = spread.sum(axis=(1, 2)) * (used.sum() - 1) / used.sum()
     thetas = np.stack(wide[1 + len(BEYOND) :])
     thetas[..., ~used] = np.nan
-    inside = sample.in_sample[:, None]
-    known = np.hstack([problem.score_influence, inside, *([1 - inside] if problem.equations.target.frame else [])])
-    every, tilt, w = slice(0, sample.n), problem.weights.tilt, problem.weights.w
-    found = held_out(own.rows(every), tilt, w, folds, thetas, problem.contrasts, known, problem.cluster)
+    found = None
+    for place in own.places(1):
+        part, here = own.loaded(place)
+        inside = part.equations.sample.in_sample[here, None]
+        score, fold, cluster = totals([problem.score_influence[place], folds[place], *_cluster(problem, place)])
+        known = np.hstack([score, inside, *([1 - inside] if problem.equations.target.frame else [])])
+        tilt, w = problem.weights.tilt[place], problem.weights.w[place]
+        one = held_out(part.rows(here), tilt, w, fold, thetas, problem.contrasts, known, cluster)
+        found = one if found is None else found.beside(one)
     averages = own.over(_averages, *(lifted(own.lift, m.theta) for m in of_all))[..., 0]
     path = choose(
         variances=compare(found, problem.frequency and problem.cluster is None),
@@ -282,6 +293,10 @@ def choose_shrinkage(
         unit=sample.total,
     )
     return path, failures
+
+
+def _cluster(problem: JointProblem, place: slice) -> list[Any]:
+    return [None if problem.cluster is None else problem.cluster[place]]
 
 
 def refitted(
@@ -646,8 +661,8 @@ class JointEstimateRows:
         lift = np.eye(p) if own.lift is None else own.lift[..., 0]
         directions = np.kron(np.eye(n_arms), lift.T).T.reshape(n_arms, len(lift), n_arms * p)
 
-        def of_rows(place: slice, rows: Rows, weights: Weights) -> tuple[Any, ...]:
-            slopes = own.slopes(place)
+        def of_rows(part: Weighed, here: slice, place: slice, rows: Rows, weights: Weights) -> tuple[Any, ...]:
+            slopes = part.slopes(here)
             of_theta, means = phi(rows, weights, slopes, at, directions), linear_parts(rows, weights, slopes, at)
             return of_theta.sums, means.sums, tilt_slopes(weights, slopes)
 
@@ -691,33 +706,39 @@ class JointEstimateRows:
     @cached_property
     def influence(self) -> Array:
         """As in `EstimateRows`."""
+        places = self.own.places(AT_ONCE // ROWS)
+        if not is_dask(self.own.s):
+            return np.concatenate([self.influence_of(place) for place in places])
+        return stored(map(self.influence_of, places), self.own.s.chunks[0])
+
+    def influence_of(self, place: slice) -> Array:
+        """Influence function of some rows."""
         directions, of_theta, means, by_theta, by_means, by_start = self.parts
-        problem, own, at, terms = self.problem, self.own, self.at, self.fit.terms
-        sample, n_arms = problem.equations.sample, len(self.means)
-        values = []
-        for place in row_blocks(sample.n, ROWS):
-            rows, weights, slopes = own.rows(place), own.weights(place, slice(0, 1)), own.slopes(place)
-            inside = sample.in_sample[place, None]
-            equations = contributions(phi(rows, weights, slopes, at, directions).value, of_theta, rows, weights, inside)
-            value = linear_parts(rows, weights, slopes, at).value
-            values.append(np.hstack([equations, contributions(value, means, rows, weights, inside)]))
-        found, size, score = np.concatenate(values), directions.shape[2], problem.score_influence
+        problem, at, terms = self.problem, self.at, self.fit.terms
+        (own, here), n_arms = self.own.loaded(place), len(self.means)
+        rows, weights, slopes = own.rows(here), own.weights(here, slice(0, 1)), own.slopes(here)
+        inside = own.equations.sample.in_sample[here, None]
+        moved = contributions(phi(rows, weights, slopes, at, directions).value, of_theta, rows, weights, inside)
+        value = linear_parts(rows, weights, slopes, at).value
+        found = np.hstack([moved, contributions(value, means, rows, weights, inside)])
+        score, started = totals([problem.score_influence[place], problem.start.influence[place]])
+        n, size = len(found), directions.shape[2]
         equations, direct = found[:, :size] + score @ by_theta, found[:, size:] + score @ by_means
         if terms.share:
-            start = problem.start.influence[:, problem.start.block("theta")].reshape(sample.n, n_arms, -1)
+            start = started[:, problem.start.block("theta")].reshape(n, n_arms, -1)
             equations = equations + np.einsum("nkp,kpr->nr", start, by_start[:, : start.shape[2]])
         hessian, u_slope, _ = self.hessian
         u = direct[:, 2 * n_arms :] @ (terms.contrasts if terms.risk else terms.contrasts[:0]).T
         theta = -solve_constrained(hessian, equations.T[None], u_slope, u.T[None])[0][0].T
         lift = np.eye(self.fit.theta.shape[1]) if own.lift is None else own.lift[..., 0]
-        steps = np.einsum("nkp,Pp->nkP", theta.reshape(sample.n, n_arms, -1), lift)
+        steps = np.einsum("nkp,Pp->nkP", theta.reshape(n, n_arms, -1), lift)
         raw = direct[:, :n_arms] + np.einsum("nkP,kP->nk", steps, self.sums.average_slope[..., 0])
         bias = direct[:, n_arms : 2 * n_arms] - np.einsum("nkP,kP->nk", steps, self.sums.R_slope[..., 0])
         scale, slopes0 = problem.scale, problem.scale.g_slope(problem.start.model_means)
         common = bias @ slopes0 / n_arms
         moved = raw * scale.g_slope(self.sums.average[:, 0]) - common[:, None]
         params = (moved / scale.g_slope(self.means)) @ scale.jacobian(self.means).T
-        kept = theta.reshape(sample.n, n_arms, -1)[:, :, : problem.start.theta.shape[1]].reshape(sample.n, -1)
+        kept = theta.reshape(n, n_arms, -1)[:, :, : problem.start.theta.shape[1]].reshape(n, -1)
         return np.hstack([params, kept, score])
 
     def monte_carlo_se(self) -> Array:

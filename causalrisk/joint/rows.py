@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
-from causalrisk.estimation.engine import Beta, Dual, Linear, Point, value_of
+from causalrisk.estimation.engine import Beta, Dual, Linear, Point, in_memory, is_dask, totals, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
+from causalrisk.estimators.sample import Sample
 from causalrisk.joint.influence import Slopes
 from causalrisk.joint.minimum import Evaluate
 from causalrisk.joint.objective import Expansion, Rows, Sums, Terms, Weights, curvature, expand, sums
 from causalrisk.numerics.linalg import Array, row_blocks, symmetric_root
 
 AT_ONCE = 32_768  # rows times columns of weights that are worked on at a time
-FEWEST = 256  # rows that are
+FEWEST, PART = 256, 4096  # rows that are at the least; of rows beyond memory
 AXES = {"hessian": 2, "loss_hessian": 1, "biases": 1, "biases_slope": 2}  # of the columns of weights, if not the last
 
 
@@ -160,7 +161,29 @@ class Weighed:
     @cached_property
     def total(self) -> Array:
         """Sum of the weights of the sample's rows, shape (R,)."""
-        return np.asarray(self.equations.sample.in_sample @ self.s)
+        return np.asarray(in_memory(self.equations.sample.in_sample @ self.s))
+
+    def places(self, width: int) -> list[slice]:
+        """Rows that are worked on at a time, for so many columns or replicates."""
+        size = max(AT_ONCE // width, FEWEST)
+        if not is_dask(self.s):
+            return row_blocks(len(self.s), size)
+        ends = np.cumsum([0, *self.equations.sample.y.chunks[0]])
+        return [
+            slice(int(first + own.start), int(first + own.stop))
+            for first, last in zip(ends[:-1], ends[1:], strict=True)
+            for own in row_blocks(int(last - first), max(size, PART))
+        ]
+
+    def loaded(self, place: slice) -> tuple[Weighed, slice]:
+        """Return rows in memory that have those of `place`, and where."""
+        if not is_dask(self.s):
+            return self, place
+        sample = part_of_sample(self.equations.sample, place)
+        own = dataclasses.replace(self.equations, sample=sample)
+        part = dataclasses.replace(self, equations=own, s=in_memory(self.s[place]))
+        part.__dict__.update(total=self.total, divisors=self.divisors)
+        return part, slice(0, sample.n)
 
     @cached_property
     def lift(self) -> Array | None:
@@ -201,20 +224,26 @@ class Weighed:
         return dataclasses.replace(self.equations, model=dataclasses.replace(model, e=e))
 
     @cached_property
-    def _divisors(self) -> tuple[Array, list[Array]]:
-        """Mean of what weights are divided by, of each column, shape (R,), and under its replicates, (R, B)."""
+    def divisors(self) -> tuple[Array, list[Array], list[float]]:
+        """Mean of what weights are divided by, of each column, shape (R,), and under its replicates, R of (B,).
+
+        Of a target frame also the mean of the tilt of each column.
+        """
         target, replicated = self.equations.target, list[Array]()
         every = slice(0, len(self.s))
         own = self._mean_measure(*self.some(slice(0, self.count)), every, self.s, self.total)
         if target.tilt is None and not target.frame:
-            return own, [own[[r]] for r in range(self.count)]
+            return own, [own[[r]] for r in range(self.count)], []
         for r in range(self.count):
             s, total = self.s[:, [r]], self.total[[r]]
             replicated.append(self._mean_measure(*self.at_replicates(r), every, s, total))
-        return own, replicated
+        tilt = self.s * value_of(self.equations.tilt(Point(self.beta))) if target.frame else np.zeros((1, self.count))
+        return own, replicated, (in_memory(tilt.sum(axis=0)) / self.total).tolist()
 
     @staticmethod
     def _mean_measure(equations: Equations, beta: Beta, rows: slice, s: Array, total: Array) -> Array:
+        if is_dask(s):
+            return np.asarray(in_memory((s * value_of(equations.measure(Point(beta)))).sum(axis=0)) / total)
         sums: Any = 0.0
         for place in row_blocks(rows.stop, AT_ONCE):
             measure = value_of(equations.measure(Point(beta, place)))
@@ -250,7 +279,7 @@ class Weighed:
     def weights(self, place: slice, columns: slice) -> Weights:
         """Weigh some rows under some columns: a stack of them if replicates multiply odds, else one."""
         share, (equations, beta) = self.s[place, columns] / self.total[columns], self.some(columns)
-        width, divisor = share.shape[1], self._divisors[0][columns]
+        width, divisor = share.shape[1], self.divisors[0][columns]
         tilt = np.broadcast_to(value_of(equations.tilt(Point(beta, place))), share.shape)
         w = self.by_arm(place, lambda rows, a: equations.weight(Point(beta, rows), a), width) / divisor
         if self.separable and width > 1:
@@ -261,7 +290,7 @@ class Weighed:
             factor = np.stack([self._odds(shifted, shifts, place, k, count) for k in self._others])
             return Weights(share, base, w, base, terms, factor)
         again, many = self.at_replicates(columns.start)
-        count, divisors = self.replicates.count, self._divisors[1][columns.start]
+        count, divisors = self.replicates.count, self.divisors[1][columns.start]
         replicated = self.by_arm(place, lambda rows, a: again.weight(Point(many, rows), a), count) / divisors
         tilt, tilts = tilt[:, 0], None
         if equations.target.frame:  # the tilt of a frame's rows, and the divisor's summands of the others
@@ -277,8 +306,7 @@ class Weighed:
         return Weights.of_one(share[:, 0], tilt, w[:, 0], replicated, None if tilts is None else tilts * ones)
 
     def _mean_tilt(self, equations: Equations, beta: Beta, columns: slice) -> float:
-        tilt = value_of(equations.tilt(Point(beta)))
-        return float((self.s[:, columns] * tilt).sum() / self.total[columns].sum())
+        return self.divisors[2][columns.start]
 
     @property
     def _others(self) -> range:
@@ -329,8 +357,8 @@ class Weighed:
                 _fill(measure, of.measure(Point(beta, place, by)), predictors)
             return w / divisor, measure / divisor
 
-        w, tilt = derivatives(equations, self.beta, 1, self._divisors[0])
-        replicated, tilts = derivatives(again, many, count, self._divisors[1][0])
+        w, tilt = derivatives(equations, self.beta, 1, self.divisors[0])
+        replicated, tilts = derivatives(again, many, count, self.divisors[1][0])
         return Slopes(
             w=w[..., 0],
             tilt=tilt[..., 0] if varies else None,
@@ -344,15 +372,17 @@ class Weighed:
     def over(self, function: Callable[..., Any], *arrays: Array, places: bool = False) -> Any:
         """Add up function(rows, weights, *arrays) over the rows, some at a time, for all columns.
 
-        Arrays have the columns as their last axis. With `places` the function takes the slice of the rows first.
+        Arrays have the columns as their last axis. With `places` the function takes first what `loaded` returns, and
+        the slice of the rows.
         """
         width, parts = self.count if self.separable else 1, list[Any]()
         for first in range(0, self.count, width):
             columns, found = slice(first, first + width), None
-            for place in row_blocks(len(self.s), max(AT_ONCE // max(width, self.replicates.count), FEWEST)):
-                given = [place] if places else []
-                weights = self.weights(place, columns)
-                one = function(*given, self.rows(place), weights, *(each[..., columns] for each in arrays))
+            for place in self.places(max(width, self.replicates.count)):
+                part, here = self.loaded(place)
+                given = [part, here, place] if places else []
+                weights = part.weights(here, columns)
+                one = function(*given, part.rows(here), weights, *(each[..., columns] for each in arrays))
                 found = one if found is None else added(found, one)
             parts.append(found)
         return beside(parts)
@@ -381,6 +411,23 @@ class Weighed:
             return expansion, curved
 
         return at
+
+
+def part_of_sample(sample: Sample, place: slice) -> Sample:
+    """Return some rows of a sample beyond memory, in memory."""
+    bases = {name: of for name in ("X", "Z", "R") if (of := getattr(sample, name)) is not None}
+    by_row = ("y", "arm", "s", "offset", "mean_offset", "recorded")
+    columns = {name: of for name in by_row if (of := getattr(sample, name)) is not None}
+    found = totals([*(each[place] for each in columns.values()), *(of.columns[place] for of in bases.values())])
+    values = dict(zip([*columns, *bases], found, strict=True))
+    values |= {name: dataclasses.replace(of, columns=values[name]) for name, of in bases.items()}
+    n = place.stop - place.start
+    own = n - min(max(sample.n_frame - place.start, 0), n)
+    part = Sample(
+        order=np.arange(own), slices=within(sample.slices, place), family=sample.family, constant=sample.constant, **values
+    )
+    part.__dict__["total"] = sample.total
+    return part
 
 
 def within(slices: tuple[slice, ...], place: slice) -> tuple[slice, ...]:

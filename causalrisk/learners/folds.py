@@ -61,16 +61,18 @@ class Folds:
     cut: CutRows | None = None
 
     def of(self, number: Numbers, arm: Arms, cluster: Numbers | None = None) -> Numbers:
-        """Return the fold of each row, by its number (ascending), arm and cluster; whole chunks, or those cut."""
+        """Return the fold of each row, by its number, arm and cluster; whole chunks, or those cut."""
         if self.n_clusters and cluster is not None:
             of_cluster = np.empty(self.n_clusters, dtype=np.intp)
             order = np.random.default_rng(self.repeat).permutation(self.n_clusters)
             of_cluster[order] = np.arange(self.n_clusters) % self.n_folds
             return of_cluster[cluster]
-        if self.cut is not None and len(self.cut.number):
+        beyond = np.zeros(0, dtype=bool)
+        if self.cut is not None:
             beyond = np.isin(self.cut.number // CHUNK, number // CHUNK) & ~np.isin(self.cut.number, number)
-            every = np.concatenate([number, self.cut.number[beyond]])
-            arms = np.concatenate([arm, self.cut.arm[beyond]])
+        if beyond.any() or (np.diff(number) < 0).any():
+            every = np.concatenate([number, self.cut.number[beyond]]) if self.cut is not None else number
+            arms = np.concatenate([arm, self.cut.arm[beyond]]) if self.cut is not None else arm
             order = np.argsort(every)
             found = np.empty(len(every), dtype=np.intp)
             found[order] = replace(self, cut=None).of(every[order], arms[order])

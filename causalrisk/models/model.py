@@ -502,11 +502,11 @@ class CausalModel:
             Source of randomness; None draws fresh entropy. Estimates do not depend on `n_boot`.
         n_jobs : int, default 1
             Threads, or workers of the joblib backend whose context (`joblib.parallel_config`) the call is in; -1 means
-            one per processor. Of a scan they work on pieces of the data, unless the call is in the context of a
-            `distributed.Client`, whose cluster then does. Results do not depend on it.
+            one per processor. With data on disk they are threads that work on parts of the rows. In the context of a
+            `distributed.Client` its cluster works on them. Results do not depend on it.
         progress : bool, default False
-            Show a progress bar on standard error (tqdm if installed, else a counter): resamples, or units left out, or
-            of a scan the rows of the current pass.
+            Show a progress bar of resamples, or units left out, on standard error (tqdm if installed, else a counter).
+            With data on disk there is none: see `dask.diagnostics.ProgressBar`.
         resamples : array_like, shape (n, n_boot), optional
             Multiplicities to use in place of random ones, rows as in the estimation sample: with frequency weights the
             total of the equal rows that a row stands for; probability weights are multiplied in by the fit.

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept, unit_level
 from causalrisk.design.dtypes import listing
-from causalrisk.design.scan.files import PARQUET
+from causalrisk.design.scan.source import PARQUET
 from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
+from causalrisk.estimation.beyond_memory import part_of
+from causalrisk.estimation.fits import SeparateRows, at_estimate, weights_of
 from causalrisk.estimators.options import OBSERVED, Interval
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.estimators.sample import Sample
@@ -188,7 +190,7 @@ def tidy(record: FitRecord, conf_int: bool = True, alpha: float = 0.05, method: 
 
 
 @of_means
-def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1, progress: bool = False) -> Path:
+def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int = 1) -> Path:
     """Write propensity scores, importance weights and predicted potential outcomes to a Parquet file (needs pyarrow).
 
     The file has one row per row of the estimation sample, in the order of the data. With data on disk, one more pass
@@ -199,9 +201,7 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     path : str or path
         A name that ends in ".parquet" or ".pq". The file is written whole or not at all; one that exists is replaced.
     n_jobs : int, default 1
-        As in `fit`, with data on disk; each piece, such as a whole CSV file, is then in memory at once.
-    progress : bool, default False
-        Show on standard error how many rows are done, with data on disk.
+        As in `fit`, with data on disk.
 
     Returns
     -------
@@ -247,7 +247,7 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
         whole_number("n_jobs", n_jobs, 1)
     _check_path(record, os.fspath(path))
     arrow = _arrow(os.fspath(path))
-    with whole_file(path) as stream, closing(unit_frames(record, n_jobs, progress)) as frames, ExitStack() as opened:
+    with whole_file(path) as stream, closing(unit_frames(record, n_jobs)) as frames, ExitStack() as opened:
         writer = None
         for frame in frames:
             table = arrow.Table.from_pandas(frame, preserve_index=False)
@@ -305,7 +305,7 @@ def _frame(
     return pd.DataFrame(columns | ({} if predicted is None else by_arm("potential_outcome", predicted)))
 
 
-def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.DataFrame]:
+def unit_frames(record: FitRecord, n_jobs: int) -> Generator[pd.DataFrame]:
     """Yield scores, weights and predictions of every row: one frame in memory, one per block with data on disk."""
     design, fit = record.design, record.weight_fit
     if not isinstance(design, ScannedDesign):
@@ -318,4 +318,18 @@ def unit_frames(record: FitRecord, n_jobs: int, progress: bool) -> Generator[pd.
             predicted=None if record.joint is not None else record.estimate.predicted,
         )
         return
-    raise NotImplementedError("TEMP")
+    weights, theta = weights_of(record), None if record.joint is not None else record.estimate.theta
+    for block in design.blocks():
+        part = part_of(weights, design, record.options, block)
+        sample, predicted = part.equations.sample, None
+        if theta is not None:
+            equations, beta, _ = at_estimate(part, record.spec, theta)
+            predicted = SeparateRows(equations, beta, record.options.effect_scale).predicted
+        yield _frame(
+            sample,
+            design.labels,
+            np.arange(0) if block.row is None else np.asarray(block.row),
+            probabilities=None if fit is None else part.probabilities,
+            weights=part.undivided if record.spec.uses_propensity else np.ones(sample.n),
+            predicted=predicted,
+        ).sort_values("row", ignore_index=True)

@@ -1,4 +1,4 @@
-"""Maps over items in order: in the caller's thread, in threads, on the caller's joblib backend, or on a Dask cluster.
+"""Maps over items in order: by Dask over the rows on disk; in threads, by joblib or on a Dask cluster over resamples.
 
 The choice changes no digit: results come in the order of the items, and sums are formed here.
 """
@@ -10,11 +10,10 @@ import sys
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import chain
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
@@ -27,34 +26,23 @@ T = TypeVar("T")
 AHEAD = 2  # items given out ahead for each worker
 
 
-def flat_map(function: Callable[[S], Iterable[T]], items: Iterable[S], workers: int) -> Iterator[T]:
-    """Yield all results of a function that yields several, in the order of the items.
+def in_order(function: Callable[[S], T], items: Sequence[S], workers: int | None) -> Iterator[T]:
+    """Yield what a function makes of each item, in their order; Dask works on a few at a time.
 
-    Parameters
-    ----------
-    function : callable
-        Work on one item.
-    items : iterable
-        The items; a few are taken ahead.
-    workers : int
-        Items worked on at a time, in threads or by the joblib backend whose context the caller is in. Inside of a
-        `distributed.Client` its cluster does the work, whatever the number.
-
-    Yields
-    ------
-    object
-        The results.
+    `workers` is the number of threads, None what Dask has, and 1 a plain loop; inside of a `distributed.Client` its
+    cluster does the work, whatever the number.
     """
-    if workers == 1 and active_client() is None:
-        yield from chain.from_iterable(map(function, items))
+    client = active_client()
+    if workers == 1 and client is None:
+        yield from map(function, items)
         return
-    try:
-        yield from _mapped(function, items, workers)
-    except BrokenExecutor as error:
-        raise BootstrapError(
-            "a worker process died: the system ends a process that takes too much memory.\n"
-            "Use `n_jobs=1`, or a smaller `block_rows=` of scan."
-        ) from error
+    import dask
+
+    how = {} if client is not None or workers is None else {"scheduler": "threads", "num_workers": workers}
+    threads = (workers or os.cpu_count() or 1) if client is None else max(sum(client.nthreads().values()), 1)
+    for first in range(0, len(items), AHEAD * threads):
+        works = [partial(_with_one_thread, function, item) for item in items[first : first + AHEAD * threads]]
+        yield from dask.compute(*(dask.delayed(work, pure=False, traverse=False)() for work in works), **how)
 
 
 @contextmanager
@@ -63,32 +51,20 @@ def ordered_map(
 ) -> Iterator[Iterator[T]]:
     """Map a function over 0 .. count-1, results in order; no work is left behind.
 
-    `workers` blocks are worked on at a time, as by `flat_map`; 1 works in the calling thread. `name` and `remedy` are
-    for messages: the name of a block, and advice where the workers of a Dask cluster die over it.
+    `workers` is the number of threads, or of the workers of the joblib backend whose context the caller is in; 1 works
+    in the calling thread. Otherwise inside of a `distributed.Client` its cluster does the work. `name` and `remedy` are
+    for messages: the name of an item, and advice where the workers of a cluster die over it.
     """
+    client = active_client()
     if min(workers, count) == 1:
         yield map(function, range(count))
         return
-    with closing(_mapped(partial(_alone, function), range(count), workers, name, remedy)) as results:
-        yield results
-
-
-def _alone(function: Callable[[S], T], item: S) -> list[T]:
-    return [function(item)]
-
-
-def _mapped(
-    function: Callable[[S], Iterable[T]],
-    items: Iterable[S],
-    workers: int,
-    name: Callable[[S], str] = str,
-    remedy: str = "Use a smaller `block_rows=` of scan, or start workers with more memory.",
-) -> Generator[T]:
-    """Work as `flat_map`, elsewhere than in the calling thread."""
-    client = active_client()
     if client is not None:
-        return on_cluster(client, function, items, name=name, remedy=remedy)
-    return (_in_threads if chosen_backend() is None else _on_joblib)(function, items, workers)
+        results = on_cluster(client, function, range(count), name=name, remedy=remedy)
+    else:
+        results = (_in_threads if chosen_backend() is None else _on_joblib)(function, count, workers)
+    with closing(results):
+        yield results
 
 
 def active_client() -> Any:
@@ -115,35 +91,35 @@ def chosen_backend() -> Any:
     return None if isinstance(backend, parallel.ThreadingBackend) else backend
 
 
-def _in_threads(function: Callable[[S], Iterable[T]], items: Iterable[S], workers: int) -> Generator[T]:
-    pool, waiting = ThreadPoolExecutor(workers), deque[Future[list[T]]]()
+def _in_threads(function: Callable[[int], T], count: int, workers: int) -> Generator[T]:
+    pool, waiting = ThreadPoolExecutor(workers), deque[Future[T]]()
     try:
-        for item in items:
-            waiting.append(pool.submit(_listed, function, item))
+        for item in range(count):
+            waiting.append(pool.submit(function, item))
             if len(waiting) == AHEAD * workers:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _on_joblib(function: Callable[[S], Iterable[T]], items: Iterable[S], workers: int) -> Generator[T]:
+def _on_joblib(function: Callable[[int], T], count: int, workers: int) -> Generator[T]:
     import joblib
 
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
-    results = parallel(joblib.delayed(_listed)(function, item) for item in items)
+    results = parallel(joblib.delayed(_with_one_thread)(function, item) for item in range(count))
     try:
-        yield from chain.from_iterable(results)
+        yield from results
     finally:
         with warnings.catch_warnings(action="ignore"):  # joblib warns of the blocks that closing cancels
             results.close()
 
 
 def on_cluster(
-    client: Any, function: Callable[[S], Iterable[T]], items: Iterable[S], *, name: Callable[[S], str], remedy: str
+    client: Any, function: Callable[[S], T], items: Iterable[S], *, name: Callable[[S], str], remedy: str
 ) -> Generator[T]:
-    """Work on a Dask cluster as `flat_map`, a few items for each of its threads at a time.
+    """Work on a Dask cluster; results in order.
 
     `name` and `remedy` are for messages: the name of an item, and advice where workers die over it.
 
@@ -152,31 +128,24 @@ def on_cluster(
     BootstrapError
         If workers died over an item, or the cluster is lost.
     """
-    distributed, waiting = sys.modules["distributed"], deque[tuple[S, Any]]()
+    distributed = sys.modules["distributed"]
     work = client.scatter(function, broadcast=True, hash=False)
-    ahead = AHEAD * max(sum(client.nthreads().values()), 1)
+    futures = [(item, client.submit(_with_one_thread, work, item, pure=False)) for item in items]
     try:
-        for item in items:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Sending large graph")  # a block of rows, which goes once
-                waiting.append((item, client.submit(_listed, work, item, pure=False)))
-            if len(waiting) == ahead:
-                yield from waiting[0][1].result()
-                waiting.popleft()
-        while waiting:
-            yield from waiting[0][1].result()
-            waiting.popleft()
-    except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError) as error:
-        raise BootstrapError(f"the Dask workers that did {name(waiting[0][0])} are lost: {error}\n{remedy}") from error
+        for item, future in futures:
+            try:
+                yield future.result()
+            except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError) as error:
+                raise BootstrapError(f"the Dask workers that did {name(item)} are lost: {error}\n{remedy}") from error
     finally:
         if client.status == "running":
-            client.cancel([future for _, future in waiting])
+            client.cancel([future for _, future in futures])
 
 
-def _listed(function: Callable[[S], Iterable[T]], item: S) -> list[T]:
-    """Work on an item in another thread or process."""
+def _with_one_thread(function: Callable[[S], T], item: S) -> T:
+    """Work on an item in another process."""
     with one_blas_thread():
-        return [*function(item)]
+        return function(item)
 
 
 @contextmanager

@@ -223,8 +223,8 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
         ) from error
 
 
-def _finish(task: Task) -> Iterator[tuple[Task, pd.DataFrame]]:
-    yield task, run_task(task)
+def _finish(task: Task) -> tuple[Task, pd.DataFrame]:
+    return task, run_task(task)
 
 
 def run_task(task: Task) -> pd.DataFrame:

@@ -50,7 +50,7 @@ def cluster(workers):
 
 def fit(folder, args):
     """Fit once; print the effect, seconds and peak memory."""
-    data = causalrisk.scan(f"{folder}/*.parquet", block_rows=args.block_rows)
+    data = causalrisk.scan(f"{folder}/*.parquet")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     formula = "y ~ " + " + ".join(f"x{j + 1}" for j in range(args.covariates))
     options = {"n_jobs": args.n_jobs} | ({"n_boot": args.n_boot} if args.n_boot else {"cov_type": "robust"})
@@ -76,7 +76,6 @@ def main():
     """Write the files and fit, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--block-rows", type=int, default=250_000)
     parser.add_argument("--covariates", type=int, default=6)
     parser.add_argument("--n-boot", type=int, default=0, help="resamples; 0 for robust standard errors")
     parser.add_argument("--n-jobs", type=int, default=1, help="threads")

@@ -11,6 +11,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.cli import main
 from causalrisk.errors import DesignError
+from tests.conftest import in_parts
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def table():
 
 
 def scanned(path, formula="y ~ x", **options):
-    return cr.IPWRA.from_formula(formula, cr.scan(path, block_rows=100), treat="d", **options).fit()
+    return cr.IPWRA.from_formula(formula, in_parts(path, 100), treat="d", **options).fit()
 
 
 def command(path, formula="y ~ x"):

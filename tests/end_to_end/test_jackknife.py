@@ -12,7 +12,7 @@ from scipy import stats
 import causalrisk as cr
 from causalrisk.estimators.options import InferenceOptions
 from causalrisk.inference.covariance import leave_one_out, refitter_of
-from tests.conftest import REFERENCE, RHS, simulate
+from tests.conftest import REFERENCE, RHS, in_parts, simulate
 
 CASES = {case["id"]: case for case in json.loads((REFERENCE / "smallsample_inference.json").read_text())["cases"]}
 LEFT_OUT = [name for name in CASES if name.startswith("jack_")]
@@ -142,7 +142,7 @@ def test_rows_of_a_target_frame_are_a_sample_of_their_own():
 def test_a_scan_leaves_out_clusters(kind, frame):
     data = simulate(120, strength=0.4).assign(g=np.arange(120) // 8)
     of = {"treat": "d", "cluster": "g", "target": "all" if frame is None else frame}
-    scanned = cr.scan([data[:50], data[50:]], block_rows=32)
+    scanned = in_parts([data[:50], data[50:]], 32)
     options = {"n_replicates": 30} if kind is cr.JRE else {}
     models = [kind.from_formula("y ~ x1 + x2", source, **of) for source in (scanned, data)]
     one, other = (model.fit(cov_type="jackknife", **options) for model in models)

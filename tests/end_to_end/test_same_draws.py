@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, JRE, Hajek, scan
+from causalrisk import AIPW, IPWRA, JRE, Hajek
 from causalrisk.numerics.multiplicities import CHUNK, WIDTH
+from tests.conftest import in_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 F, M = "bweight ~ mage + medu", WIDTH + 3
@@ -76,7 +77,7 @@ def test_a_scan_has_the_bootstrap_errors_of_a_fit_in_memory(births, folder, name
         fit = {"n_replicates": M} | fit
     whole = model.from_formula(data=births, **options).fit(**fit)
     for size, n_jobs in ((2 * CHUNK, 1), *[(CHUNK, 1)] * (name in ONE_CHUNK), *[(CHUNK, 2)] * (name in ON_WORKERS)):
-        blocks = model.from_formula(data=scan(f"{folder}/*.parquet", block_rows=size), **options)
+        blocks = model.from_formula(data=in_parts(f"{folder}/*.parquet", size), **options)
         found = blocks.fit(n_jobs=n_jobs, **fit)
         pd.testing.assert_series_equal(found.bse, whole.bse, rtol=1e-10, atol=0)
         pd.testing.assert_series_equal(found.params, whole.params, rtol=1e-10, atol=0)

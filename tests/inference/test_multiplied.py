@@ -8,7 +8,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk.numerics.multiplicities import MULTIPLIERS, multipliers, seed_sequence
-from tests.conftest import RHS, simulate
+from tests.conftest import RHS, in_parts, simulate
 
 DATA = simulate(90, strength=0.4).assign(
     y=lambda f: f.y + 10, g=np.arange(90) % 13, k=1 + np.arange(90) % 3, arm=lambda f: f.d + (np.arange(90) % 3 == 0)
@@ -89,7 +89,7 @@ def test_each_of_equal_rows_has_a_multiplier(law):
 def test_a_scan_has_the_same_draws(kind, options):
     if kind is cr.AIPW and "target" in options:
         kind = cr.IPWRA
-    scanned = cr.scan([DATA[:40], DATA[40:]], block_rows=32)
+    scanned = in_parts([DATA[:40], DATA[40:]], 32)
     extra = {"n_replicates": 20} if kind is cr.JRE else {}
     one, other = (
         multiplied(model_of(kind, data, **options), multiplier="mammen", **extra)._record for data in (scanned, DATA)

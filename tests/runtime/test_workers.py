@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -12,9 +14,9 @@ import pytest
 from causalrisk import AIPW, IPWRA, JRE, BootstrapError, DesignError, scan
 from causalrisk.inference import covariance
 from causalrisk.numerics.multiplicities import WIDTH
-from causalrisk.runtime.workers import active_client, chosen_backend, flat_map, ordered_map, worker_count
+from causalrisk.runtime.workers import active_client, chosen_backend, in_order, ordered_map, worker_count
 from causalrisk.simulation import run_study
-from tests.conftest import RHS, simulate
+from tests.conftest import RHS, in_parts, simulate
 from tests.dask_cluster import local_cluster
 from tests.dask_stub import cluster
 
@@ -22,22 +24,26 @@ pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
 
 
 def twice(item):
-    yield item, threading.get_ident()
-    yield -item, os.getpid()
+    return 2 * item, threading.get_ident(), os.getpid()
 
 
 def fail(item):
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_results_come_in_the_order_of_the_items_and_leave_no_thread(workers):
-    threads = threading.active_count()
-    found = [value for value, _ in flat_map(twice, range(50), workers)]
-    assert found == [sign * k for k in range(50) for sign in (1, -1)]
+@pytest.mark.parametrize("workers", [1, 3, None])
+def test_results_come_in_the_order_of_the_items(workers):
+    found = list(in_order(twice, range(50), workers))
+    assert [value for value, _, _ in found] == list(range(0, 100, 2))
+    assert (len({thread for _, thread, _ in found}) == 1) or workers != 1
+    assert list(in_order(twice, [], workers)) == []
     with pytest.raises(ZeroDivisionError):
-        list(flat_map(fail, range(9), workers))
-    with pytest.raises(ZeroDivisionError), ordered_map(fail, 8, workers) as results:
+        list(in_order(fail, range(9), workers))
+
+
+def test_an_error_leaves_no_thread():
+    threads = threading.active_count()
+    with pytest.raises(ZeroDivisionError), ordered_map(fail, 8, 3) as results:
         list(results)
     assert threading.active_count() == threads
 
@@ -61,7 +67,7 @@ def test_the_context_chooses_where_the_work_is_done():
 def blocks():
     rows = np.arange(900)
     frame = simulate(n=900, seed=4).assign(g=np.array(["a", "b", "c"])[rows % 3], unit=rows % 60)
-    source = scan([frame[:600], frame[600:603], frame[603:]], block_rows=400)
+    source = in_parts([frame[:600], frame[600:603], frame[603:]], 400)
     return AIPW.from_formula("y ~ x1 + np.exp(x2) + C(g)", source, treat="d", target="overlap", cluster="unit")
 
 
@@ -115,6 +121,31 @@ def test_a_cluster_changes_no_digit(alone, dask):
                 model.fit()
 
 
+FLAG = Path(tempfile.gettempdir()) / f"deadly-{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+
+
+def deadly(x):
+    """Ends the process that is told to by a file, unless it is the one that wrote it."""
+    if FLAG.exists() and FLAG.read_text() != str(os.getpid()):
+        FLAG.unlink()
+        os._exit(1)
+    return np.exp(x)
+
+
+def test_a_worker_that_is_killed_changes_no_digit(dask):
+    import distributed
+
+    frame = simulate(n=600, seed=2)
+    source = scan([frame[:200], frame[200:400], frame[400:]])
+    whole = AIPW.from_formula("y ~ x1 + deadly(x2)", frame, treat="d").fit()
+    with distributed.Client(dask):
+        FLAG.write_text(str(os.getpid()))
+        res = AIPW.from_formula("y ~ x1 + deadly(x2)", source, treat="d").fit()
+        assert not FLAG.exists()
+    np.testing.assert_allclose(res.params, whole.params, rtol=1e-9)
+    np.testing.assert_allclose(res.bse, whole.bse, rtol=1e-9)
+
+
 def test_studies_on_a_cluster_change_no_digit(monkeypatch):
     options = {"n": 100, "n_sims": 60, "estimators": ["Unadjusted", "IPWRA"]}
     expected = run_study("strong", **options).raw
@@ -127,10 +158,9 @@ def test_a_client_is_used_where_there_is_one():
     assert active_client() is None
     with cluster("works") as client:
         assert active_client() is client
-        left = flat_map(twice, range(6), 1)
-        next(left)
-        left.close()
-        assert client.left  # what was given out ahead is forgotten
+        with ordered_map(twice, 6, 2) as left:
+            assert next(left)[0] == 0
+        assert client.left  # what was given out is forgotten
 
 
 def test_workers_of_a_cluster_that_die_leave_the_estimate():

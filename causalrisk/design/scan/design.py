@@ -1,50 +1,85 @@
-"""From formulas and a scan to a design whose rows come in blocks, which are read and coded once and then kept."""
+"""A design whose rows are on disk: parts of the coded rows in a temporary folder, as blocks and as Dask arrays."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+import shutil
+import tempfile
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
 from causalrisk.design.encoders import Encoder, ExtendedEncoder
 from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.rank import ColumnMoments, check_magnitude
-from causalrisk.design.rows import (
-    ColumnOptions,
-    check_drawn,
-    ledger_frame,
-    no_rows_left,
-)
-from causalrisk.design.scan.encode import (
-    BlockCoder,
-    CodedBlock,
-    PassCounter,
-    Step,
-    View,
-    itself,
-    keep_rows,
-    of_columns,
-    rows_left,
-)
-from causalrisk.design.scan.levels import COPIES, coder_of, first_pass
-from causalrisk.design.scan.reader import ScanReader
-from causalrisk.design.scan.source import Scan
-from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, left_out, supported_columns
+from causalrisk.design.rows import ColumnOptions, check_drawn, ledger_frame
+from causalrisk.design.scan.coding import CodedBlock, Coder, Reader, coder_of, read, variable_kinds
+from causalrisk.design.scan.source import Scan, naming, needed_dask, using
+from causalrisk.design.support import ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.system import one_blas_thread
+from causalrisk.runtime.workers import in_order
 
 T = TypeVar("T")
+Step = Callable[[CodedBlock], CodedBlock]
+COPIES = 12  # of the coded columns of a part, at the most, at a time
+
+
+class Folder:
+    """A temporary folder; it goes when nobody has this object in the process that made it, or Python ends."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="causalrisk-", dir=needed_dask().config.get("temporary-directory", None))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+class StoredPart(NamedTuple):
+    """Coded rows on disk, sorted by arm: how many, the names of their arrays, and the folder and name of the files."""
+
+    where: str
+    n: int
+    names: tuple[str, ...]
+    folder: Folder
+    name: str
+
+    @classmethod
+    def of(cls, block: CodedBlock, folder: Folder, name: str) -> StoredPart:
+        """Write the rows of a block to files."""
+        order, arrays = np.argsort(block.arm, kind="stable"), block.arrays
+        with using(f"{folder.path}/{name}"):
+            for array, values in arrays.items():
+                np.save(f"{folder.path}/{name}-{array}.npy", values[order])
+        return cls(block.where, len(block.y), tuple(arrays), folder, name)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Map an array from its file."""
+        return np.load(f"{self.folder.path}/{self.name}-{name}.npy", mmap_mode="r")
+
+    def load(self) -> CodedBlock:
+        """Return the rows."""
+        arrays = {name: self.array(name) for name in self.names}
+        return CodedBlock(where=self.where, **{"Z": arrays["X"], **arrays})
+
+
+Rows = tuple[StoredPart, ...]
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What the second pass learns.
+    """What the columns of both designs say, by rows that add up.
 
     Parameters
     ----------
@@ -54,8 +89,8 @@ class Moments:
         Of the outcome, and of the outcome less its offset.
     totals : ndarray, shape (K,)
         Sum of the weights of each arm.
-    members : ndarray of int, shape (m,)
-        Cluster times K plus arm, where a cluster has rows in an arm.
+    members : ndarray of int, shape (G, K)
+        Rows of each cluster in each arm.
     R : ColumnMoments or None
         Of the design of the observation model; those of X and y are then of the rows with an outcome.
     known : ndarray, shape (K,)
@@ -70,18 +105,6 @@ class Moments:
     R: ColumnMoments | None
     known: Array
 
-    def beside(self, other: Moments) -> Moments:
-        """Return those of other rows beside these."""
-        return Moments(
-            X=self.X.beside(other.X),
-            Z=self.Z.beside(other.Z),
-            y=self.y.beside(other.y),
-            totals=self.totals + other.totals,
-            members=np.union1d(self.members, other.members),
-            R=None if self.R is None or other.R is None else self.R.beside(other.R),
-            known=self.known + other.known,
-        )
-
     @property
     def outcome_limits(self) -> Array:
         """Smallest and largest outcome of each arm, shape (K, 2)."""
@@ -94,64 +117,57 @@ class Moments:
         return float(mean), float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))
 
 
-def moments(rows: View, n_arms: int, workers: int = 1, passes: PassCounter | None = None) -> Moments:
-    """Sum the moments of all rows; other parameters as in `View.over`."""
-    first = next(rows.blocks())
-    parts = (first.X, first.Z, _outcomes(first)[first.recorded], np.empty((1, 0)) if first.R is None else first.R)
-    origins = tuple(np.median(columns, axis=0) if len(columns) else np.zeros(2) for columns in parts)
-    return reduce(Moments.beside, rows.over(partial(_moments_of, origins, n_arms), workers, passes))
-
-
-def spans(
-    rows: View, n_arms: int, directions: Array, workers: int = 1, passes: PassCounter | None = None
-) -> tuple[Array, Array]:
-    """Limits in each arm of combinations of the columns of the propensity design, as by `arm_spans`; a pass."""
-    parts = list(rows.over(partial(_spans_of, n_arms, directions), workers, passes))
-    return np.min([low for low, _ in parts], axis=0), np.max([high for _, high in parts], axis=0)
-
-
-def _spans_of(k: int, directions: Array, block: CodedBlock) -> tuple[Array, Array]:
-    return arm_spans(block.Z, block.arm, k, directions)
-
-
-def _outcomes(block: CodedBlock) -> Array:
-    """Outcome, and outcome less its offset, shape (n, 2)."""
-    return np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
-
-
-def _moments_of(origins: tuple[Array, ...], k: int, block: CodedBlock) -> Moments:
+def _moments_of(k: int, n_clusters: int, block: CodedBlock) -> Moments:
     """Return the moments of a block."""
+    outcomes = np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
     seen = slice(None) if block.R is None else block.recorded
     arm, weights = block.arm[seen], block.weights[seen]
-    X, y = (
-        ColumnMoments.of(columns[seen], arm, k, origin=origin, weights=weights)
-        for columns, origin in ((block.X, origins[0]), (_outcomes(block), origins[2]))
-    )
-    Z = ColumnMoments.of(block.Z, block.arm, k, origin=origins[1], weights=block.weights)
-    R = None if block.R is None else ColumnMoments.of(block.R, origin=origins[3], weights=block.weights)
-    cluster = np.empty(0, dtype=np.intp) if block.cluster is None else block.cluster
+
+    def of(columns: Array, *of_arm: Any, weights: Array) -> ColumnMoments:
+        origin = columns.mean(axis=0) if len(columns) else None
+        return ColumnMoments.of(columns, *of_arm, origin=origin, weights=weights)
+
+    X, y = (of(columns[seen], arm, k, weights=weights) for columns in (block.X, outcomes))
+    Z = of(block.Z, block.arm, k, weights=block.weights)
+    R = None if block.R is None else of(block.R, weights=block.weights)
     return Moments(
         X=X,
         Z=Z,
         y=y,
         totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
-        members=np.unique(cluster * k + block.arm[: len(cluster)]),
+        members=np.bincount(
+            np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm, minlength=n_clusters * k
+        ).reshape(n_clusters, k),
         R=R,
         known=np.bincount(arm, weights, minlength=k).astype(float),
     )
 
 
+def _after(
+    step: Step, k: int, n_clusters: int, folder: Folder, item: tuple[str, int, StoredPart]
+) -> tuple[StoredPart, Moments]:
+    """Store what a step makes of a part, its rows numbered anew from the first."""
+    name, first, part = item
+    block = step(part.load())
+    block = dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position)))
+    return StoredPart.of(block, folder, name), _moments_of(k, n_clusters, block)
+
+
+def _gathered(folder: Folder, found: Iterable[tuple[StoredPart, Moments]]) -> tuple[Rows, Moments]:
+    """Return stored parts, which a cluster gives back with a copy of the folder, and the sums of their moments."""
+    parts, seen = zip(*found, strict=True)
+    return tuple(part._replace(folder=folder) for part in parts), add_up(seen)
+
+
 class ScannedDesign(Rowless, Design):
-    """A design whose rows are read block by block; its other fields are those of `Design`.
+    """A design whose rows are on disk; its other fields are those of `Design`.
 
     Parameters
     ----------
-    coder : BlockCoder
-        Reads and codes the rows; neither it nor the rows travel with a pickle.
-    source : View
-        The rows that are kept.
-    files : View
-        The rows in the files, with their variables; after trimming they have the numbers of the rows before it.
+    scan : Scan
+        The data; neither they nor the rows travel with a pickle.
+    rows : tuple of StoredPart
+        The rows.
     n, nobs, n_dropped, n_clusters, arm_clusters, outcome_limits, column_limits, counts, unrecorded
         What `Design` works out from its rows.
     outcome_basis, propensity_basis : Basis
@@ -179,30 +195,56 @@ class ScannedDesign(Rowless, Design):
     arm_totals: Array
     outcome_moments: tuple[float, float]
 
-    def over(
-        self,
-        function: Callable[[CodedBlock], T],
-        workers: int = 1,
-        passes: PassCounter | None = None,
-        variables: bool = False,
-    ) -> Iterator[T]:
-        """Begin a pass over the rows, as `View.over`; over the files where the function needs the variables."""
-        self._known_coder()
-        return (self.files if variables else self.source).over(function, workers, passes)
+    def over(self, function: Callable[[CodedBlock], T], workers: int = 1) -> Iterator[T]:
+        """Yield what a function makes of each part of the rows, in order; `workers` as in `in_order`."""
+        return in_order(partial(_on_part, function), self._known_rows(), workers)
+
+    @property
+    def parts(self) -> Rows:
+        """The stored rows."""
+        return self._known_rows()
 
     def blocks(self) -> Iterator[CodedBlock]:
-        """Return the blocks of rows, in this process."""
-        self._known_coder()
-        return self.source.blocks()
+        """Return the parts of the rows, in this process."""
+        return (part.load() for part in self._known_rows())
 
-    def trimmed(
-        self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int, passes: PassCounter | None
-    ) -> ScannedDesign:
+    def dask(self, name: str) -> Any:
+        """Return an array of all rows as a Dask array, a chunk for each part; it can be used as long as the design.
+
+        Parameters
+        ----------
+        name : str
+            A field of `CodedBlock`, such as "X", "y" or "arm". The rows of each chunk are sorted by arm.
+        """
+        import dask.array as da
+
+        dask, found, parts = needed_dask(), [], self._known_rows()
+        name = "X" if name == "Z" and name not in parts[0].names else name
+        if name not in parts[0].names:
+            raise rows_not_kept(f"{name!r}, which these rows do not have,")
+        for part in parts:
+            known, load = part.array(name), dask.delayed(partial(StoredPart.array, part, name), traverse=False)
+            found.append(da.from_delayed(load(), known.shape, known.dtype))
+        return da.concatenate(found)
+
+    def variables(self, block: CodedBlock) -> pd.DataFrame:
+        """Return the variables of the models on the rows of a block, without the treatment."""
+        encoders: list[Encoder] = [self.outcome_encoder, self.propensity_encoder]
+        encoders += [] if self.observation is None else [self.observation.encoder]
+        columns, V = dict[str, Any](), np.empty((0, 0)) if block.V is None else block.V
+        for values, (name, dtype) in zip(V.T, variable_kinds(encoders, self.treat_name).items(), strict=False):
+            levels = isinstance(dtype, pd.CategoricalDtype)
+            columns[name] = (
+                pd.Categorical.from_codes(values.astype(int), dtype=dtype) if levels else values.astype(dtype)
+            )
+        return pd.DataFrame(columns, index=range(len(block.y)))
+
+    def trimmed(self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int) -> ScannedDesign:
         """Return the same design on fewer rows, as `Design.subset`.
 
         `keep` marks the rows of a block that are left, and `reason` says in the ledger why the others are not.
         """
-        sizes, weights, groups = zip(*self.over(partial(_left_of, keep), workers, passes), strict=True)
+        sizes, weights, groups = zip(*self.over(partial(_left_of, keep), workers), strict=True)
         n, notes, clusters = sum(sizes), list[str](), None
         lines = [*self.sample_ledger.itertuples(index=False), ("trim", reason, self.n - n, self.n - n)]
         with self.trimming(reason, n):
@@ -211,85 +253,118 @@ class ScannedDesign(Rowless, Design):
                 clusters = np.full(self.n_clusters, -1)
                 clusters[left] = np.arange(len(left))
             scale = n / sum(weights) if self.weight_type == "probability" else 1.0
-            step = partial(rows_left, keep, scale, clusters)
-            rows = self._kept(step, n, workers, passes)
-            seen, files = moments(rows, self.n_arms, workers, passes), self.files.after(step)
-            made = self._again((rows, files), seen, self.outcome_encoder, notes, lines, workers, passes)
+            rows, seen = self._rewritten(partial(_rows_left, keep, scale, clusters), sizes, workers)
+            made = self._with(rows=rows, sample_ledger=ledger_frame(lines))._supported(seen, notes, workers)
         made.__dict__["notes"] = self.notes_after(notes)
         return made
 
     def extended(
-        self,
-        step: Step,
-        encoder: ExtendedEncoder,
-        notes: list[str],
-        workers: int,
-        passes: PassCounter | None,
-        *,
-        given: bool,
+        self, step: Step, encoder: ExtendedEncoder, notes: list[str], workers: int, *, given: bool
     ) -> ScannedDesign:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
         Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
         """
-        rows = self._kept(step, self.n, workers, passes)
-        seen = moments(rows, self.n_arms, workers, passes)
+        rows, seen = self._rewritten(step, [part.n for part in self._known_rows()], workers)
+        made = self._with(rows=rows, outcome_encoder=encoder)
         if given:
             count = len(encoder.names)
-            return ScannedDesign(
-                **self.__dict__
-                | {
-                    "source": rows,
-                    "outcome_basis": plain_basis(np.empty((0, count))),
-                    "constant": np.zeros(count),
-                    "column_limits": np.stack([seen.X.low, seen.X.high], axis=1),
-                    "exog_names": encoder.names,
-                    "outcome_encoder": encoder,
-                }
+            return made._with(
+                outcome_basis=plain_basis(np.empty((0, count))),
+                constant=np.zeros(count),
+                column_limits=np.stack([seen.X.low, seen.X.high], axis=1),
+                exog_names=encoder.names,
             )
-        lines = self.sample_ledger.itertuples(index=False)
-        made = self._again((rows, self.files), seen, encoder, notes, lines, workers, passes)
-        same = ("notes", "files", "propensity_basis", "observation_basis")  # coefficients are of the same columns
-        made.__dict__.update({name: getattr(self, name) for name in same})
-        return made
+        same = ("notes", "propensity_basis", "observation_basis")  # coefficients are of the same columns
+        return made._supported(seen, notes, workers)._with(**{name: getattr(self, name) for name in same})
 
-    def _kept(self, step: Step, n: int, workers: int, passes: PassCounter | None) -> View:
-        """Make other rows of these, n in number, and keep them."""
-        blocks = self.source.after(step).over(itself, workers, passes)
-        return View(keep_rows(blocks, n, self.block_rows), n)
+    def _with(self, **other: Any) -> ScannedDesign:
+        """Return a design with other fields."""
+        return ScannedDesign(**self.__dict__ | other)
 
-    def _again(
-        self,
-        rows: tuple[View, View],
-        seen: Moments,
-        encoder: Encoder,
-        notes: list[str],
-        lines: Iterable[tuple[Any, ...]],
-        workers: int,
-        passes: PassCounter | None,
-    ) -> ScannedDesign:
-        """Make a design of rows that were made of these, as `_design`; `encoder` is that of the outcome design."""
-        names = None if self.observation is None else self.observation.names
-        models = encoder, self.propensity_encoder, names
-        limits = partial(spans, rows[0], self.n_arms, workers=workers, passes=passes)
-        return _design(self._known_coder(), rows, seen, models, notes, self.rules, lines, limits, self.dropped_terms)
+    def _rewritten(self, step: Step, sizes: Sequence[int], workers: int) -> tuple[Rows, Moments]:
+        """Store what a step makes of each part; `sizes` are the rows that are left of them."""
+        folder, firsts = Folder(), np.cumsum([0, *sizes])
+        items = [(f"{k}", int(firsts[k]), part) for k, part in enumerate(self._known_rows()) if sizes[k]]
+        work = partial(_after, step, self.n_arms, self.n_clusters, folder)
+        return _gathered(folder, in_order(work, items, workers))
 
-    def _known_coder(self) -> BlockCoder:
-        coder: BlockCoder | None = self.__dict__.get("coder")
-        if coder is None:
+    def _supported(self, seen: Moments, notes: list[str], workers: int) -> ScannedDesign:
+        """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
+        k, frequency = self.n_arms, self.weight_type == "frequency"
+        observation, keep_seen, of_seen = self.observation, None, None
+        if observation is not None and seen.R is not None:
+            rows, known = seen.Z.rows, seen.X.rows
+            if is_missing(rows, known, self.labels, self.endog_name, observation.formula, notes):
+                keep_seen = seen.R.usable(observation.names, "observation", notes, self.rules.collinear)
+                observation, of_seen = observation.keeping(keep_seen), seen.R.basis(keep_seen)[0]
+            else:
+                observation = None
+        limits = seen.outcome_limits
+        check_magnitude(limits, f"outcome {self.endog_name!r}")
+        if np.ptp(limits) == 0:
+            raise DesignError(
+                f"outcome {self.endog_name!r} is constant: {limits[0, 0]:g} in all rows; the effect is 0."
+            )
+        size, trained = (seen.totals, seen.known) if frequency else (seen.Z.rows, seen.X.rows)
+        outcome = ModelColumns(seen.X, self.outcome_encoder, self.labels)
+        propensity = ModelColumns(seen.Z, self.propensity_encoder, self.labels)
+
+        def spans(directions: Array) -> tuple[Array, Array]:
+            found = self.over(lambda block: arm_spans(block.Z, block.arm, k, directions), workers)
+            low, high = zip(*found, strict=True)
+            return np.min(low, axis=0), np.max(high, axis=0)
+
+        keep, keep_z = supported_columns(outcome, propensity, trained, self.rules, notes, spans)
+        lost = [*left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
+        made = self._with(
+            outcome_encoder=self.outcome_encoder.keeping(keep),
+            propensity_encoder=self.propensity_encoder.keeping(keep_z),
+        )
+        if not (keep.all() and keep_z.all() and (keep_seen is None or keep_seen.all())):
+            step = partial(_of_columns, keep, keep_z, keep_seen)
+            made = made._with(rows=self._rewritten(step, [part.n for part in self.rows], workers)[0])
+        basis, constant = seen.X.basis(keep)
+        one, n = "Z" not in made.rows[0].names, int(seen.Z.rows.sum())
+        return made._with(
+            n=n,
+            nobs=int(size.sum()),
+            n_dropped=self.n_read - n - self.n_outside,
+            n_clusters=int(seen.members.any(axis=1).sum()),
+            arm_clusters=(seen.members > 0).sum(axis=0).tolist(),
+            outcome_limits=limits,
+            column_limits=np.stack([seen.X.low, seen.X.high], axis=1)[:, :, keep],
+            counts=size.astype(np.intp),
+            outcome_basis=basis,
+            propensity_basis=basis if one else seen.Z.basis(keep_z)[0],
+            constant=constant,
+            arm_totals=seen.totals,
+            outcome_moments=seen.outcome(),
+            observation=observation,
+            observation_basis=of_seen,
+            unrecorded=(size - trained).astype(np.intp),
+            exog_names=made.outcome_encoder.names,
+            propensity_names=made.propensity_encoder.names,
+            dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost])),
+            notes=tuple(notes),
+        )
+
+    def _known_rows(self) -> Rows:
+        rows: Rows | None = self.__dict__.get("rows")
+        if rows is None:
             raise UnavailableError(
                 "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
             )
-        return coder
+        return rows
 
     @property
     def knows_scan(self) -> bool:
-        """Whether the rows can be read again; not those of a model that came from a file."""
-        return "coder" in self.__dict__
+        """Whether the rows are there; not those of a model that came from a file."""
+        return "rows" in self.__dict__
 
     def reads(self, path: str) -> bool:
         """As `Scan.reads`; nothing is read by a model that came from a file."""
-        return self.knows_scan and self._known_coder().reader.scan.reads(path)
+        return "scan" in self.__dict__ and self.scan.reads(path)
 
     @property
     def has_binary_outcome(self) -> bool:
@@ -307,19 +382,23 @@ class ScannedDesign(Rowless, Design):
 
     @property
     def block_rows(self) -> int:
-        """Rows of a block at the most."""
-        return self._known_coder().reader.scan.block_rows
+        """Rows of a part at the most."""
+        return max(part.n for part in self._known_rows())
 
     @property
     def block_bytes(self) -> float:
-        """Working memory of a block, about: so many numbers a row for each column of both designs."""
+        """Working memory of a part, about: so many numbers a row for each column of both designs."""
         columns = len(self.exog_names) + len(self.propensity_names)
         if self.replication is not None:
             columns += len(self.replication.scales)
         return 8.0 * COPIES * self.block_rows * columns
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("coder", "source", "files")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("scan", "rows")}
+
+
+def _on_part(function: Callable[[CodedBlock], T], part: StoredPart) -> T:
+    return function(part.load())
 
 
 def _left_of(keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> tuple[int, float, np.ndarray]:
@@ -327,6 +406,41 @@ def _left_of(keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> tup
     left = block.some(keep(block))
     clusters = np.empty(0, dtype=np.intp) if left.cluster is None else np.unique(left.cluster)
     return len(left.y), float(left.weights.sum()), clusters
+
+
+def _rows_left(
+    keep: Callable[[CodedBlock], NDArray[np.bool_]], scale: float, clusters: NDArray[np.intp] | None, block: CodedBlock
+) -> CodedBlock:
+    """Return the rows that `keep` marks, weights times `scale`; `clusters` has the new number of each cluster."""
+    left = block.some(keep(block))
+    cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
+    return dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
+
+
+def _of_columns(
+    outcome: NDArray[np.bool_], propensity: NDArray[np.bool_], observed: NDArray[np.bool_] | None, block: CodedBlock
+) -> CodedBlock:
+    """Return a block with some of the columns of the designs, as marked."""
+    one = block.Z is block.X and np.array_equal(outcome, propensity)
+    X, R = block.X[:, outcome], block.R if block.R is None or observed is None else block.R[:, observed]
+    return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, propensity], R=R)
+
+
+def _code(coder: Coder, folder: Folder, task: tuple[str, list[tuple[str, int, int]]]) -> tuple[StoredPart, Moments]:
+    """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
+    blocks = list[CodedBlock]()
+    for path, row, position in task[1]:
+        with using(path):
+            rows = pd.read_pickle(path)
+        with naming(rows.where):
+            blocks.append(coder.coded(rows, row, position))
+            if position == 0:
+                coder.check_by_rows(rows, blocks[0])
+    block = blocks[0]
+    if len(blocks) > 1:
+        arrays = {name: np.concatenate([one.arrays[name] for one in blocks]) for name in block.arrays}
+        block = dataclasses.replace(block.with_arrays(arrays), where=f"{block.where} to {blocks[-1].where}")
+    return StoredPart.of(block, folder, task[0]), _moments_of(len(coder.arms.labels), len(coder.clusters), block)
 
 
 @one_blas_thread()
@@ -340,98 +454,54 @@ def design_from_scan(
     constant_outcome: bool,
     joint_outcome: bool,
 ) -> ScannedDesign:
-    """Make a design from formulas and a scan, as `design_from_formula`; the rows are read and coded once, and kept."""
-    reader = ScanReader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame)
-    found = first_pass(reader)
-    notes = [*reader.notes, *check_drawn(found.lines, found.read, found.n, reader.by)]
-    if found.first is None:
-        raise no_rows_left(found.lines, found.read)
-    coder = coder_of(found, found.first, notes)
-    rows, files = View(keep_rows(coder.blocks(), found.n, scan.block_rows), found.n), View(coder, found.n)
-    k = len(coder.arms.labels)
-    models = coder.outcome, coder.propensity, None if coder.observed is None else coder.observed.names
-    rules, limits = Rules.of(columns, constant_outcome, joint_outcome), partial(spans, rows, k)
-    made = _design(coder, (rows, files), moments(rows, k), models, notes, rules, found.lines, limits)
+    """Make a design from formulas and a scan, as `design_from_formula`; the rows are read, coded and stored."""
+    reader, folder = Reader(scan, formula=formula, propensity=propensity, columns=columns, frame=frame), Folder()
+    tasks = [partial(read, reader, f"{folder.path}/{number}") for number in range(len(scan.parts))]
+    found, lines = scan.read(tasks, reader.used), defaultdict[tuple[str, str], Any](lambda: np.zeros(2, dtype=int))
+    for formula_name, name, *counts in itertools.chain.from_iterable(one.lines for one in found):
+        lines[formula_name, name] += counts
+    ledger = [(*key, *counts.tolist()) for key, counts in lines.items()]
+    ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
+    notes = [*reader.notes, *check_drawn(ledger, ends[-1][0], ends[-1][1], reader.by)]
+    coder = coder_of(reader, found, notes)
+    groups, together = list[tuple[str, list[tuple[str, int, int]]]](), 0
+    for one, (row, position) in zip(found, ends, strict=False):
+        if one.path:  # small frames are joined
+            if not groups or together + one.size[1] > scan.part_rows:
+                groups.append((f"{len(groups)}", []))
+                together = 0
+            groups[-1][1].append((one.path, row, position))
+            together += one.size[1]
+    rows, seen = _gathered(folder, in_order(partial(_code, coder, folder), groups, None))
+    for one in found:
+        if one.path:
+            os.remove(one.path)
+    outcome, assigned, observation = coder.encoders[0], coder.encoders[1], None
+    if len(coder.encoders) > 2:
+        names = coder.encoders[2].names
+        text = reader.formulas[2].right_text
+        observation = Observation(np.empty(0, dtype=bool), np.empty((0, len(names))), names, text, coder.encoders[2])
+    made = ScannedDesign(
+        scan=scan,
+        rows=rows,
+        n_read=ends[-1][0],
+        n_clusters=len(coder.clusters),
+        observation=observation,
+        score=None,
+        labels=coder.arms.labels,
+        levels=coder.arms.levels,
+        endog_name=reader.formulas[0].left[0].name(),
+        formula=reader.formulas[0].text,
+        propensity_formula=f"{in_formula(columns.treat)} ~ {reader.formulas[1].right_text}",
+        sample_ledger=ledger_frame(ledger),
+        rules=Rules.of(columns, constant_outcome, joint_outcome),
+        missing=columns.missing,
+        dropped_terms=(),
+        outcome_encoder=outcome,
+        propensity_encoder=assigned,
+        survey=coder.survey,
+        **reader.by.fields(),
+    )._supported(seen, notes, workers=1)
     for note in notes:
         warn_user(note, DesignWarning)
     return made
-
-
-def _design(
-    coder: BlockCoder,
-    rows: tuple[View, View],
-    seen: Moments,
-    models: tuple[Encoder, Encoder, tuple[str, ...] | None],
-    notes: list[str],
-    rules: Rules,
-    lines: Iterable[tuple[Any, ...]],
-    limits: Spans,
-    dropped: tuple[str, ...] = (),
-) -> ScannedDesign:
-    """Drop dependent columns and freeze.
-
-    `rows` are those kept and those in the files, with the columns of `models`: encoders of both, and names of those of
-    the observation model. `lines` are those of the ledger, `dropped` terms that were dropped before.
-    """
-    reader, columns, arms, n = coder.reader, coder.reader.columns, coder.arms, int(seen.Z.rows.sum())
-    name, frequency = reader.outcome.left[0].name(), columns.weight_type == "frequency"
-    outcome, propensity, seen_names = models
-    observation, keep_seen, of_seen = None, None, None
-    if seen.R is not None and seen_names is not None and reader.observed is not None and coder.observed is not None:
-        formula = reader.observed.right_text
-        if is_missing(seen.Z.rows, seen.X.rows, arms.labels, name, formula, notes):
-            keep_seen = seen.R.usable(seen_names, "observation", notes, rules.collinear)
-            nobody = np.empty(0, dtype=bool), np.empty((0, len(seen_names)))
-            none = Observation(*nobody, seen_names, formula, coder.observed)
-            observation, of_seen = none.keeping(keep_seen), seen.R.basis(keep_seen)[0]
-    check_magnitude(seen.outcome_limits, f"outcome {name!r}")
-    if np.ptp(seen.outcome_limits) == 0:
-        raise DesignError(f"outcome {name!r} is constant: {seen.outcome_limits[0, 0]:g} in all rows; the effect is 0.")
-    size = seen.totals if frequency else seen.Z.rows
-    both = ModelColumns(seen.X, outcome, arms.labels), ModelColumns(seen.Z, propensity, arms.labels)
-    trained = seen.known if frequency else seen.X.rows
-    keep, keep_z = supported_columns(*both, trained, rules, notes, limits)
-    lost = [*left_out(outcome, keep), *left_out(propensity, keep_z)]
-    outcome, propensity = outcome.keeping(keep), propensity.keeping(keep_z)
-    basis, constant = seen.X.basis(keep)
-    source, files = (view.after(partial(of_columns, keep, keep_z, keep_seen)) for view in rows)
-    one = reader.outcome.right_text == reader.assigned.right_text and outcome.names == propensity.names
-    ledger = ledger_frame(lines)
-    return ScannedDesign(
-        coder=coder,
-        source=source,
-        files=files,
-        n=n,
-        nobs=int(size.sum()),
-        n_dropped=coder.size[0] - n - int(ledger.loc[ledger["formula"] == "subpop", "dropped"].sum()),
-        n_clusters=len(np.unique(seen.members // len(arms.labels))),
-        arm_clusters=np.bincount(seen.members % len(arms.labels), minlength=len(arms.labels)).tolist(),
-        outcome_limits=seen.outcome_limits,
-        column_limits=np.stack([seen.X.low, seen.X.high], axis=1)[:, :, keep],
-        counts=size.astype(np.intp),
-        outcome_basis=basis,
-        propensity_basis=basis if one else seen.Z.basis(keep_z)[0],
-        constant=constant,
-        arm_totals=seen.totals,
-        outcome_moments=seen.outcome(),
-        observation=observation,
-        observation_basis=of_seen,
-        unrecorded=(size - trained).astype(np.intp),
-        score=None,
-        labels=arms.labels,
-        levels=arms.levels,
-        endog_name=name,
-        exog_names=outcome.names,
-        propensity_names=propensity.names,
-        formula=reader.outcome.text,
-        propensity_formula=f"{in_formula(columns.treat)} ~ {reader.assigned.right_text}",
-        sample_ledger=ledger,
-        notes=tuple(notes),
-        rules=rules,
-        missing=columns.missing,
-        dropped_terms=tuple(dict.fromkeys([*dropped, *lost])),
-        outcome_encoder=outcome,
-        propensity_encoder=propensity,
-        survey=coder.survey,
-        **reader.by.fields(),
-    )

@@ -1,81 +1,171 @@
-"""Data that are read block by block: what `causalrisk.scan` returns."""
+"""Data on disk: what `causalrisk.scan` returns, and how Dask reads its parts."""
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
-from causalrisk.design.scan.files import Part, Place, arrow_parts, dask_parts, file_parts, frame_part, reading
-from causalrisk.design.tables import as_pandas
-from causalrisk.errors import DesignError, whole_number
+from causalrisk.design.csv_files import csv_frames, csv_names
+from causalrisk.design.dtypes import listing
+from causalrisk.design.tables import as_pandas, nearest
+from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
+from causalrisk.runtime.system import one_blas_thread
 
-BLOCK_ROWS = 250_000
+T = TypeVar("T")
+PARQUET, CSV = (".parquet", ".pq"), (".csv", ".csv.gz")
+PART_ROWS = 250_000
+INSTALL = 'which is not installed.\nUse `pip install "causalrisk[scale]"`.'
 
 
-class NamedBlock(NamedTuple):
-    """Some rows one after the other, and where they are from."""
+class Part(NamedTuple):
+    """A file, a frame, or a part of a Dask data frame or Arrow dataset.
 
-    frame: pd.DataFrame
-    place: Place
+    `source` is a frame, or a picklable function: columns, and most rows of a frame -> frames. A part of a Dask data
+    frame has none.
+    """
+
+    where: str
+    names: Callable[[], Sequence[Any]]
+    source: Any = None
+    path: str = ""
+
+
+class Frame(NamedTuple):
+    """Some rows of the data, one after the other, and what messages call them."""
+
+    where: str
+    rows: pd.DataFrame
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the name of a file or frame before the message of a DesignError."""
+    try:
+        yield
+    except DesignError as error:
+        raise DesignError(f"{where}: {error}") from error
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Name the file or frame that cannot be read."""
+    try:
+        yield
+    except CausalRiskError:
+        raise
+    except (OSError, ValueError, NotImplementedError, KeyError) as error:  # those of pyarrow, pandas and Dask are such
+        raise DesignError(
+            f"{where} cannot be read: {error}\nCheck that it is complete, that text is UTF-8, and that each column has "
+            "the same type in all files."
+        ) from error
+
+
+@contextmanager
+def using(path: str) -> Iterator[None]:
+    """Say what to do where rows cannot be stored, or found."""
+    try:
+        yield
+    except OSError as error:
+        raise DesignError(
+            f"rows cannot be kept in the folder of temporary files, {os.path.dirname(path)!r}: {error}.\n"
+            'Use `dask.config.set({"temporary-directory": folder})` or TMPDIR for a folder that has the room, and that '
+            "all workers of a cluster see."
+        ) from error
+
+
+def check_columns(there: Iterable[Any], columns: Sequence[str] | None, where: str) -> None:
+    """Raise a DesignError where a column is not there, or is there several times."""
+    known = [str(name) for name in there]
+    for name in columns or ():
+        if known.count(name) > 1:
+            raise DesignError(f"{where} has {known.count(name)} columns {name!r}; expected one.\nRename the others.")
+        if name not in known:
+            raise DesignError(f"{where} has no column {name!r}, which the model uses.\n{nearest(name, known)}")
+
+
+def needed_dask() -> Any:
+    """Return Dask, if it is installed."""
+    try:
+        import dask.delayed
+    except ImportError as error:
+        raise UnavailableError(f"data on disk need Dask, {INSTALL}") from error
+    return dask
+
+
+def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -> Iterator[Frame]:
+    """Yield the rows of a part in frames of at most so many rows."""
+    done = 0
+    with reading(where):
+        for whole in [source] if isinstance(source, pd.DataFrame) else source(columns, most):
+            check_columns(whole.columns, columns, where)
+            chosen = whole if columns is None else whole.loc[:, [str(name) in columns for name in whole.columns]]
+            for first in range(0, len(chosen), most):
+                rows = chosen.iloc[first : first + most]
+                yield Frame(f"{where}, rows {done + first} to {done + first + len(rows) - 1}", rows)
+            done += len(chosen)
+
+
+def _on_part(function: Callable[[Iterator[Frame]], T], where: str, columns: Any, most: int, source: Any) -> T:
+    """Apply a function to the frames of a part; a task."""
+    with one_blas_thread():
+        return function(_frames(source, where, columns, most))
 
 
 @dataclass(frozen=True, repr=False)
 class Scan:
-    """Rows that are read in blocks, as often as they are needed; made by `causalrisk.scan`.
+    """Rows on disk, or too many to be worked on at once; made by `causalrisk.scan`.
 
     Parameters
     ----------
     parts : tuple of Part
         Files, frames, or parts of a data frame or dataset.
-    block_rows : int
-        Rows of a block at the most.
+    frame : Dask DataFrame or None
+        The data frame that the parts are of.
+    part_rows : int
+        Rows that are read and coded at a time, at the most.
     """
 
     parts: tuple[Part, ...]
-    block_rows: int
+    frame: Any = None
+    part_rows: int = PART_ROWS
 
     def __repr__(self) -> str:
-        return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}, in blocks of {self.block_rows:,} rows"
+        return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
 
-    def blocks(self, columns: Sequence[str] | None = None) -> Iterator[NamedBlock]:
-        """Read the blocks that have rows.
+    def sources(self, columns: Sequence[str] | None) -> Sequence[Any]:
+        """Return what each part is read from; of a Dask data frame delayed frames with the columns."""
+        if self.frame is None:
+            return [part.source for part in self.parts]
+        names = [name for name in self.frame.columns if columns is None or str(name) in columns]
+        return self.frame[names].to_delayed()
 
-        Parameters
-        ----------
-        columns : sequence of str, optional
-            The columns to read; by default all.
-
-        Yields
-        ------
-        NamedBlock
-            A frame with these columns, and where its rows are from.
-
-        Raises
-        ------
-        DesignError
-            If a file is gone, has changed since the scan was made, cannot be read or misses a column.
-        """
-        first = 0
-        for part in self.parts:
-            for start, frame in part.frames(columns, self.block_rows):
-                n = len(frame)
-                yield NamedBlock(frame, Place(f"{part.where}, rows {start} to {start + n - 1}", first, n))
-                first += n
+    def read(self, functions: Iterable[Callable[[Iterator[Frame]], list[T]]], columns: Any = None) -> list[T]:
+        """Read all parts by Dask, some columns or all; return the lists that each function makes of the frames."""
+        dask, tasks = needed_dask(), []
+        for function, part, source in zip(functions, self.parts, self.sources(columns), strict=True):
+            work = partial(_on_part, function, part.where, columns, self.part_rows)
+            tasks.append(dask.delayed(work, pure=False, traverse=False)(source))
+        return list(itertools.chain.from_iterable(dask.compute(*tasks)))
 
     def reads(self, path: str) -> bool:
         """Whether a file is known to be one of those that are read."""
-        return any(_same_file(path, part.path) for part in self.parts if part.path)
+        there = [part.path for part in self.parts if os.path.exists(part.path) and os.path.exists(path)]
+        return any(os.path.samefile(path, other) for other in there)
 
     def column_names(self) -> list[str]:
         """Names of the columns, of the first part and of the last where these differ."""
         names: dict[str, None] = {}
         for part in (self.parts[0], self.parts[-1]):
             with reading(part.where):
-                names |= dict.fromkeys(part.names())
+                names |= dict.fromkeys(map(str, part.names()))
         return list(names)
 
     def collect(self) -> pd.DataFrame:
@@ -84,33 +174,19 @@ class Scan:
         Returns
         -------
         DataFrame
-            The blocks, one below the other, rows numbered from 0.
+            All rows, numbered from 0.
         """
-        return pd.concat([block.frame for block in self.blocks()], ignore_index=True)
+        return pd.concat([frame.rows for frame in self.read([list] * len(self.parts))], ignore_index=True)
 
 
-def _same_file(path: str, other: str) -> bool:
-    """Whether two paths lead to one file, be it by a link or by another spelling."""
-    try:
-        return os.path.samefile(path, other)
-    except OSError:  # one of them is not there
-        return os.path.realpath(path) == os.path.realpath(other)
-
-
-def scan(source: Any, *, block_rows: int = BLOCK_ROWS) -> Scan:
-    """Name data that need not fit into memory; a model reads them block by block, only the columns it uses.
-
-    A model reads the data two to four times. It keeps its numbers (outcome, designs, treatment groups, weights) in
-    memory, or in a temporary file if they would take more than a quarter of the free memory.
+def scan(source: Any) -> Scan:
+    """Name data on disk, or data that need not fit into memory; Dask reads them, only the columns that a model uses.
 
     Parameters
     ----------
     source : str, path, sequence of these, sequence of DataFrames, Dask DataFrame, or Arrow dataset
-        Parquet files (these need pyarrow) or CSV files; ``*`` and ``?`` in a name stand for any characters. Or data
-        frames, a Dask data frame, whose partitions are read one by one, or a ``pyarrow.dataset.Dataset``.
-    block_rows : int, default 250,000
-        Largest number of rows that are read and worked on at a time. Results do not depend on it but for rounding. A
-        partition of a Dask data frame is held as a whole.
+        Parquet files or CSV files; ``*`` and ``?`` in a name stand for any characters. Or data frames, a Dask data
+        frame, or a ``pyarrow.dataset.Dataset``.
 
     Returns
     -------
@@ -121,8 +197,15 @@ def scan(source: Any, *, block_rows: int = BLOCK_ROWS) -> Scan:
     ------
     DesignError
         If there is no such file, or a file is of another kind.
+    UnavailableError
+        If Dask is not installed, or pyarrow for Parquet files.
     TypeError
         If the source is anything else.
+
+    Notes
+    -----
+    A model reads the data once, and writes the numbers it needs to a temporary folder, which is removed when the model
+    is gone or Python ends.
 
     Examples
     --------
@@ -135,29 +218,105 @@ def scan(source: Any, *, block_rows: int = BLOCK_ROWS) -> Scan:
     ... ).fit()
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
-    whole_number("block_rows", block_rows, 1)
-    parts = _parts(source)
-    if not parts:
-        raise DesignError(f"the {type(source).__name__} given to scan has no parts; expected data.")
-    return Scan(tuple(parts), block_rows)
-
-
-def _parts(source: Any) -> list[Part]:
+    needed_dask()
     if _is_dask(source):
-        return dask_parts(source)
-    if _is_arrow(source):
-        return arrow_parts(source)
-    items = [source] if isinstance(source, str | os.PathLike) else source
+        wheres = [f"partition {k + 1} of the Dask data frame" for k in range(source.npartitions)]
+        made = Scan(tuple(Part(where, lambda: source.columns) for where in wheres), source)
+    elif _is_arrow(source):
+        made = Scan(tuple(_arrow_parts(source)))
+    else:
+        made = Scan(tuple(_listed_parts([source] if isinstance(source, str | os.PathLike) else source)))
+    if not made.parts:
+        raise DesignError(f"the {type(source).__name__} given to scan has no parts; expected data.")
+    return made
+
+
+def _listed_parts(items: Any) -> list[Part]:
+    """Return files or frames as parts."""
     if isinstance(items, list | tuple) and items:
         if all(isinstance(item, str | os.PathLike) for item in items):
-            return file_parts([os.fspath(item) for item in items])
+            return _file_parts([os.fspath(item) for item in items])
         frames = [as_pandas(item) for item in items]
         if all(isinstance(frame, pd.DataFrame) for frame in frames):
-            return [frame_part(frame, f"block {k + 1}") for k, frame in enumerate(frames)]
+            return [Part(f"block {k + 1}", partial(list, frame.columns), frame) for k, frame in enumerate(frames)]
     raise TypeError(
-        f"scan got a {type(source).__name__}; expected names of files, a list of data frames, a Dask data frame or an "
+        f"scan got a {type(items).__name__}; expected names of files, a list of data frames, a Dask data frame or an "
         'Arrow dataset.\nUse `scan("folder/*.parquet")`.'
     )
+
+
+def _file_parts(patterns: Sequence[str]) -> list[Part]:
+    """Return the files of some patterns; a DesignError where there are none, or one is named twice."""
+    found: dict[str, Part] = {}
+    for path in (path for pattern in patterns for path in _matching(pattern)):
+        real, csv = os.path.realpath(path), path.lower().endswith(CSV)
+        if real in found:
+            raise DesignError(f"the file {path!r} is named twice; its rows would count twice.\nName each file once.")
+        names, read = (csv_names, partial(_csv, path)) if csv else (_parquet_names, partial(_arrow, path, 0))
+        found[real] = Part(path, partial(names, path), read, path)
+    return list(found.values())
+
+
+def _matching(pattern: str) -> list[str]:
+    """Return the files of a pattern, in the order of their names."""
+    found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
+    if not found or not os.path.exists(found[0]):
+        raise DesignError(f"no file matches {pattern!r}; expected at least one.\nCheck the folder: {os.getcwd()!r}.")
+    if os.path.isdir(found[0]):
+        raise DesignError(f'{found[0]!r} is a folder; expected files.\nUse `scan("{found[0].rstrip("/")}/*.parquet")`.')
+    odd = next((path for path in found if not path.lower().endswith((*PARQUET, *CSV))), None)
+    if odd is not None:
+        raise DesignError(
+            f"{odd!r} is neither Parquet nor CSV by its name; expected one of {listing((*PARQUET, *CSV))}.\n"
+            "Read it with pandas, write it with `to_parquet`, and scan that file."
+        )
+    return found
+
+
+def _csv(path: str, columns: Any, most: int) -> Iterator[pd.DataFrame]:
+    return csv_frames(path, most)  # all columns, so that pandas checks their number
+
+
+def _parquet_names(path: str) -> list[str]:
+    return list(_opened(path).schema.names)
+
+
+def _opened(data: Any) -> Any:
+    """Return the dataset that a Parquet file is, or the dataset given."""
+    try:
+        import pyarrow.dataset
+    except ImportError as error:
+        raise UnavailableError(f"{data!r} is a Parquet file, which needs pyarrow, {INSTALL}") from error
+    return pyarrow.dataset.dataset(data, format="parquet") if isinstance(data, str) else data
+
+
+def _arrow_parts(dataset: Any) -> list[Part]:
+    """Return the fragments of an Arrow dataset, such as its files; one that is filtered is a single part."""
+    names: Callable[[], list[str]] = partial(list, dataset.schema.names)
+    try:
+        paths = [getattr(fragment, "path", "") for fragment in dataset.get_fragments()]
+    except ValueError:  # it is filtered, which its fragments are not
+        return [Part("the Arrow dataset", names, partial(_arrow, dataset, None))]
+    return [
+        Part(path or f"fragment {k + 1} of the Arrow dataset", names, partial(_arrow, dataset, k), path)
+        for k, path in enumerate(paths)
+    ]
+
+
+def _arrow(data: Any, k: int | None, columns: Any, most: int) -> Iterator[pd.DataFrame]:
+    """Read a fragment of a dataset, or all of it."""
+    dataset = _opened(data)
+    fragment = None if k is None else list(dataset.get_fragments())[k]
+    partitioned = getattr(getattr(dataset, "partitioning", None), "schema", None)
+    in_folders = [] if partitioned is None else partitioned.names
+    for path in getattr(dataset, "files", ()) if fragment is None else [getattr(fragment, "path", "")]:
+        if path:  # Arrow would make missing values of a column that a file does not have
+            there = dataset.format.inspect(path, dataset.filesystem).names
+            check_columns(there, [name for name in columns or () if name not in in_folders], path)
+    scanner = dataset.scanner if fragment is None else partial(fragment.scanner, schema=dataset.schema)
+    few = {"batch_size": most, "batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
+    for batch in scanner(columns=columns, **few).to_batches():
+        yield batch.to_pandas()
 
 
 def _is_dask(data: Any) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import pickle
-from types import SimpleNamespace
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from causalrisk import IPWRA, DesignError, UnavailableError, scan
-from tests.conftest import formula_design, simulate
+from tests.conftest import formula_design, in_parts, simulate, stored
 
 N = 600
 F = "y ~ x1 + g"
@@ -51,46 +56,67 @@ def test_blocks_are_coded_as_the_rows_in_memory(data, formula):
     assert (design.exog_names, design.propensity_names) == (whole.exog_names, whole.propensity_names)
     assert (design.labels, design.levels, design.nobs) == (whole.labels, whole.levels, whole.nobs)
     for name in ("X", "Z", "y", "arm", "weights"):
-        rows = np.concatenate([getattr(block, name) for block in design.blocks()])
-        np.testing.assert_array_equal(rows, getattr(whole, name))
+        np.testing.assert_array_equal(stored(design, name), getattr(whole, name))
 
 
 def test_parquet_csv_and_frames_give_the_same_columns(data, files):
     data.to_csv(files / "all.csv", index=False)
     text = data.astype({"g": "category"})
     for source in (f"{files}/*.parquet", [files / "all.csv"], parts(text, 100)):
-        rows = np.concatenate([block.X for block in scanned(source, "y ~ g").blocks()])
-        np.testing.assert_allclose(rows, formula_design("y ~ g", data, treat="d").X)
+        np.testing.assert_allclose(stored(scanned(source, "y ~ g"), "X"), formula_design("y ~ g", data, treat="d").X)
 
 
-def test_rows_are_cut_and_joined_to_blocks(data, files):
-    """Large files are cut as they are read; coded rows of small ones are joined. The rest is read from the files."""
-    source = scan(f"{files}/*.parquet", block_rows=150)
-    assert [len(block.frame) for block in source.blocks(["y"])] == [150, 50] * 3
-    assert list(next(source.blocks(["y", "d"])).frame) == ["y", "d"]
-    pd.testing.assert_frame_equal(source.collect(), data)
+def test_rows_are_cut_and_joined_to_parts(data, files):
+    """Large files are cut as they are read; coded rows of small ones are joined. Parts are sorted by arm."""
+    pd.testing.assert_frame_equal(scan(f"{files}/*.parquet").collect(), data)
     for rows, sizes in ((150, [150, 50] * 3), (400, [400, 200]), (250_000, [N])):
-        design = IPWRA.from_formula(F, scan(f"{files}/*.parquet", block_rows=rows), treat="d").design
+        design = IPWRA.from_formula(F, in_parts(f"{files}/*.parquet", rows), treat="d").design
         blocks = list(design.blocks())
         assert [len(block.y) for block in blocks] == sizes
-        np.testing.assert_array_equal(np.concatenate([block.position for block in blocks]), np.arange(N))
-        np.testing.assert_array_equal(np.concatenate([block.y for block in blocks]), data.y)
+        assert design.dask("X").chunks == (tuple(sizes), (4,))
+        for block, first in zip(blocks, np.cumsum([0, *sizes]), strict=False):
+            np.testing.assert_array_equal(np.sort(block.position), first + np.arange(len(block.y)))
+            assert (np.diff(block.arm) >= 0).all()
+        np.testing.assert_array_equal(stored(design, "y"), data.y)
+        np.testing.assert_array_equal(stored(design, "row"), np.arange(N))
 
 
-@pytest.mark.parametrize("options", [{}, {"trim": (0.3, 0.7), "propensity": "x1 + x2"}, {"cluster": "k"}], ids=str)
-def test_rows_in_a_temporary_file_are_those_of_memory(data, monkeypatch, options):
-    def fitted():
-        return IPWRA.from_formula(F, scan(parts(data, 100), block_rows=200), treat="d", **options).fit(n_boot=20)
+def folders():
+    return set(Path(tempfile.gettempdir()).glob("causalrisk-*"))
 
-    memory = fitted()
-    monkeypatch.setattr("causalrisk.design.scan.encode.free_memory", lambda: 1000.0)
-    disk = fitted()
-    pd.testing.assert_frame_equal(disk.boot_params, memory.boot_params, check_exact=True)
-    assert disk.params.equals(memory.params) and disk.bse.equals(memory.bse)
-    pd.testing.assert_frame_equal(disk.balance(), memory.balance())
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+
+def test_the_folder_goes_with_the_design_and_when_python_ends(data, monkeypatch, tmp_path):
+    before = folders()
+    model = IPWRA.from_formula(F, scan(parts(data, 100)), treat="d", trim=(0.3, 0.7), propensity="x1 + x2")
+    res = model.fit()
+    assert len(folders() - before) == 2  # the other has the rows that trimming leaves
+    del model, res
+    gc.collect()
+    assert folders() == before
+    code = "import causalrisk as cr; b = cr.datasets.load_cattaneo2(); " \
+        "m = cr.IPWRA.from_formula('bweight ~ mage', cr.scan([b]), treat='mbsmoke')"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"TMPDIR": str(tmp_path)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(data, monkeypatch):
+    def full(path, values):
+        raise OSError(28, "No space left on device")
+
+    before = folders()
+    monkeypatch.setattr("numpy.save", full)
     with pytest.raises(DesignError, match="TMPDIR"):
-        fitted()
+        scanned(parts(data, 100))
+    gc.collect()
+    assert folders() == before
+
+
+def test_without_dask_a_scan_says_what_to_install(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.delayed", None)
+    monkeypatch.delitem(sys.modules, "dask", raising=False)
+    monkeypatch.setitem(sys.modules, "dask", None)
+    with pytest.raises(UnavailableError, match=r"causalrisk\[scale\]"):
+        scan([data])
 
 
 def test_ledger_counts_over_blocks(data):
@@ -119,14 +145,14 @@ def test_a_file_without_a_column(data, files):
 
 def test_a_file_with_text_for_numbers(data, files):
     data[:200].assign(x1="high").to_parquet(files / "part-2.parquet")
-    message = "part-2.parquet, rows 0 to 199: column 'x1' has text such as 'high' and in .*part-0"
+    message = "'x1' has numbers in .*part-0.parquet, rows 0 to 199, and in .*part-2.parquet.* text such as 'high'"
     refused(message, f"{files}/*.parquet")
 
 
 def test_more_levels_than_blocks_can_hold(data):
     many = data.assign(g=[f"code {k}" for k in range(N)])
-    with pytest.raises(DesignError, match=r"'g' has 600 levels or more.*\n.*`block_rows=`"):
-        IPWRA.from_formula(F, scan([many], block_rows=10**9), treat="d")
+    with pytest.raises(DesignError, match=r"levels of column 'g', with 600 columns"):
+        IPWRA.from_formula(F, in_parts([many], 10**9), treat="d")
 
 
 def test_a_truncated_file(files):
@@ -136,14 +162,16 @@ def test_a_truncated_file(files):
 
 
 def test_a_file_that_changes(data, files):
+    """A model keeps the rows as it read them; files are read once for each model."""
     model = IPWRA.from_formula(F, scan(f"{files}/*.parquet"), treat="d")
-    source = scan(f"{files}/*.parquet")
-    data[:100].to_parquet(files / "part-1.parquet")
-    res = model.fit()  # from the rows as they were
-    np.testing.assert_allclose(res.params, IPWRA.from_formula(F, data, treat="d").fit().params, rtol=1e-10)
-    for read in (res.balance, lambda: IPWRA.from_formula(F, source, treat="d")):
-        with pytest.raises(DesignError, match=r"part-1.parquet' has changed since the scan was made"):
-            read()
+    whole = IPWRA.from_formula(F, data, treat="d").fit()
+    for path in files.iterdir():
+        path.unlink()
+    res = model.fit()
+    np.testing.assert_allclose(res.params, whole.params, rtol=1e-10)
+    np.testing.assert_allclose(res.balance()["diff after"], whole.balance()["diff after"], atol=1e-12)
+    with pytest.raises(DesignError, match=r"part-0\.parquet cannot be read"):
+        IPWRA.from_formula("y ~ x1", model.design.scan, treat="d")
 
 
 def test_sources_that_are_none(data, files):
@@ -182,15 +210,15 @@ def test_blocks_of_other_dtypes_that_mean_the_same(data):
     second = second.assign(d=second.d.astype(bool), k=second.k.astype(float), g=second.g.astype("category"))
     design = scanned([first, second], "y ~ k + g")
     whole = formula_design("y ~ k + g", data, treat="d")
-    np.testing.assert_array_equal(np.concatenate([block.X for block in design.blocks()]), whole.X)
+    np.testing.assert_array_equal(stored(design, "X"), whole.X)
     assert design.labels == whole.labels
 
 
 def test_kinds_that_differ_between_blocks(data):
     first, second = parts(data, 300)
-    refused("column 'd' has text such as '0' and in block 1", [first, second.assign(d=second.d.astype(str))])
+    refused("'d' has text in one file and numbers in another", [first, second.assign(d=second.d.astype(str))])
     clusters = [first, second.assign(k=second.k.astype(str))]
-    refused("cluster 'k' has text in one block and numbers in another", clusters, cluster="k")
+    refused("cluster 'k' has text in one file and numbers in another", clusters, cluster="k")
     refused("block 2 has 2 columns 'x1'; expected one", [first, pd.concat([second, second[["x1"]]], axis=1)])
     for column in ("x1", "y"):
         odd = second.assign(**{column: second[column].where(second.index != 400, np.inf)})

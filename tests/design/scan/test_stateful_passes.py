@@ -9,6 +9,7 @@ import patsy
 import pytest
 
 from causalrisk import IPWRA, DesignError, scan
+from tests.conftest import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")  # bases that have the constant
 DF = 5
@@ -51,9 +52,8 @@ def designs(births, term, source, propensity="medu"):
 
 def agree(whole, design, rtol=1e-9):
     assert (design.exog_names, design.propensity_names) == (whole.exog_names, whole.propensity_names)
-    blocks = sorted(design.blocks(), key=lambda block: block.position[0])
     for name in ("X", "Z", "y"):
-        ours, theirs = np.concatenate([getattr(block, name) for block in blocks]), getattr(whole, name)
+        ours, theirs = stored(design, name), getattr(whole, name)
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-12 * np.abs(theirs).max())
 
 

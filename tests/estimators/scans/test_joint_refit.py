@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import JRE, UnavailableError, scan
+from causalrisk import JRE, UnavailableError
 from causalrisk.design import ScannedDesign
 from causalrisk.estimators.record import robust_covariance
 from causalrisk.numerics.multiplicities import WIDTH
-from tests.conftest import in_blocks
+from tests.conftest import in_blocks, in_parts
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::causalrisk.ResampleWarning", "ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning"
@@ -134,7 +134,7 @@ def test_workers_and_groups_change_no_digit_and_blocks_none_but_the_last(births,
 def test_results_of_a_bootstrap(births, tmp_path):
     for k, block in enumerate(cut(births)):
         block.to_parquet(tmp_path / f"{k}.parquet")
-    model = JRE.from_formula(F, scan(f"{tmp_path}/*.parquet", block_rows=500), treat="mbsmoke")
+    model = JRE.from_formula(F, in_parts(f"{tmp_path}/*.parquet", 500), treat="mbsmoke")
     ours = model.fit(n_boot=M, n_replicates=B, spread=SPREAD)  # the bootstrap is the default, and the anchor is chosen
     theirs = JRE.from_formula(F, births, treat="mbsmoke").fit(n_boot=M, n_replicates=B, spread=SPREAD)
     for method in ("normal", "percentile", "basic", "bc"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
-import sys
 
 import numpy as np
 import pandas as pd
@@ -169,18 +167,6 @@ def test_results_that_need_rows_are_refused(births):
     for name in ("effects_by", "equality_test"):
         with pytest.raises(UnavailableError, match=r"data.collect\(\)"):
             getattr(res, name)("dose")
-
-
-def test_progress_counts_the_rows_of_each_pass(births, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
-    model = IPWRA.from_formula(F, in_blocks(shuffled(births[:900], seed=5)), treat="mbsmoke")
-    model.fit()
-    assert capsys.readouterr().err == ""
-    model.fit(progress=True)
-    lines = capsys.readouterr().err.split("\n")[:-1]
-    for k, line in enumerate(lines):
-        assert re.fullmatch(rf"pass {k + 1}( of about \d+)?: 900 of 900 rows", line.rpartition("\r")[2])
-    assert lines[0].count("rows") == 3  # blocks with rows
 
 
 @pytest.mark.parametrize("model", [IPWRA, JRE])

@@ -20,7 +20,7 @@ from causalrisk import (
     UnavailableError,
     scan,
 )
-from tests.conftest import REFERENCE, in_blocks
+from tests.conftest import REFERENCE, in_blocks, in_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 
@@ -122,7 +122,7 @@ def test_blocks_files_and_workers_make_no_difference(name, tmp_path):
     agree(both(AIPW, data, survey, blocks=in_blocks(cut(data, *range(3, len(data), 3))), **options)[0], whole)
     for k, part in enumerate(cut(data, 20, 50)):
         part.to_parquet(tmp_path / f"{k}.parquet")
-    files = scan(f"{tmp_path}/*.parquet", block_rows=30)
+    files = in_parts(f"{tmp_path}/*.parquet", 30)
     agree(both(AIPW, data, survey, blocks=files, fit={"n_jobs": 2}, **options)[0], whole)
 
 

@@ -1,0 +1,562 @@
+"""From the rows of a scan to numbers: the reading keeps rows and learns levels; the coding is then fixed, and used."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalrisk.design import rows as drawing
+from causalrisk.design import survey as surveys
+from causalrisk.design.build import Formulas, check_roles, kept_offset, outcome_values, read_formulas
+from causalrisk.design.design import Rowless
+from causalrisk.design.dtypes import plain
+from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
+from causalrisk.design.formulas import stateful
+from causalrisk.design.formulas.evaluation import Formula, Scope
+from causalrisk.design.formulas.terms import codes_of
+from causalrisk.design.scan.source import Frame, Scan, naming, using
+from causalrisk.design.support import check_size
+from causalrisk.design.tables import Table, as_table, condition_names, is_column
+from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
+from causalrisk.errors import DesignError, UnavailableError
+from causalrisk.numerics.blocks import add_up, taken
+from causalrisk.runtime.workers import in_order
+
+TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
+VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
+HEAD = 2  # numbers of each frame that a formula is tried on
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The rows of a frame that are in the sample, not yet coded.
+
+    Parameters
+    ----------
+    where : str
+        The frame, for messages.
+    row : ndarray of int, shape (n,)
+        Their numbers in the frame.
+    table : DataFrame
+        Plain variables of the models; of an outcome that may be missing as they are.
+    recorded : ndarray of bool, shape (n,)
+        Which have an outcome.
+    treat, weights, cluster, offset, stratum, multiplicities
+        As of a design, with their names; None where there are none.
+    """
+
+    where: str
+    row: NDArray[np.intp]
+    table: pd.DataFrame
+    recorded: NDArray[np.bool_]
+    treat: pd.Series
+    weights: np.ndarray | None
+    cluster: pd.Series | None
+    offset: np.ndarray | None
+    stratum: pd.Series | None
+    multiplicities: np.ndarray | None
+
+    def some(self, rows: slice) -> Kept:
+        """Return some of the rows."""
+        return taken(self, rows, *(of.name for of in dataclasses.fields(self) if of.name != "where"))
+
+
+class Learnt(NamedTuple):
+    """What a frame teaches: rows of the data and of the sample, the ledger, levels of columns, and how rows were drawn.
+
+    `few` are rows of each variable, and `treat` of the treatment, that have all its levels; `numbers` are the variables
+    without levels. `weights` are sum and limits. `drawn` counts the rows of each stratum, unit and finite population
+    correction. `path` is where the rows are.
+    """
+
+    where: str
+    size: tuple[int, int]
+    lines: list[drawing.Line]
+    drawn: pd.DataFrame | None
+    replicates: surveys.ReplicateSums | None
+    few: Mapping[str, pd.Series] = MappingProxyType({})
+    numbers: frozenset[str] = frozenset()
+    treat: pd.Series | None = None
+    counts: Mapping[Any, int] = MappingProxyType({})
+    clusters: Sequence[Any] = ()
+    weights: tuple[float, float, float] = (0.0, np.inf, 0.0)
+    path: str = ""
+
+
+class Reader:
+    """Finds the rows and variables of a model in the frames of a scan; parameters as of `design_from_scan`."""
+
+    def __init__(
+        self, scan: Scan, formula: str, propensity: str | None, columns: drawing.ColumnOptions, frame: Mapping[str, Any]
+    ) -> None:
+        if columns.missing == INDICATOR:
+            raise UnavailableError(
+                'missing="indicator" is not available for a scan.\n'
+                'Use `missing="drop"`, or `data=data.collect()` if the rows fit into memory.'
+            )
+        names, self.notes = scan.column_names(), list[str]()
+        empty = pd.DataFrame({name: pd.Series(dtype=float) for name in names})
+        constants = _constants(frame, names, f"{formula} {propensity} {columns.observed}")
+        formulas, _ = read_formulas(formula, propensity, columns, empty, constants, self.notes)
+        self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
+        self.codes = set().union(*map(codes_of, self.formulas))
+        uses = {use.name for each in self.formulas for use in each.uses()}
+        self.frame = {name: value for name, value in constants.items() if name in uses}
+        self.scopes = [formulas.left, formulas.right, formulas.assign]
+        self.scopes += [] if formulas.seen is None else [formulas.seen]
+        for each in self.formulas:
+            _refuse_state(each, self.frame, names)
+        _check_names(columns)
+        self.by = drawing.by_rows(as_table(empty, []), columns, {}, [])
+        check_roles(formulas, columns.treat, columns.did)
+        others = [getattr(columns, option) for option in drawing.BY_ROW[:-1]]
+        if isinstance(columns.subpop, str):
+            others += condition_names(columns.subpop)
+        if columns.design is not None:
+            others += [getattr(columns.design, role) for role in surveys.ROLES]
+        if self.by.survey is not None and self.by.survey.replicates is not None:
+            others += list(self.by.survey.replicates)
+        self.used = [name for name in names if name in uses or name in others]
+
+    def look(self, frame: Frame) -> tuple[Kept, Learnt]:
+        """Return the rows of a frame that are in the sample, and what they teach."""
+        columns, outcome = self.columns, self.formulas[0].left[0].name()
+        objects = {name: column for name, column in frame.rows.items() if column.dtype.kind == "O"}
+        texts = [n for n, column in objects.items() if pd.api.types.infer_dtype(column, skipna=True) == "string"]
+        categories = {name: objects[name].astype(object).astype("category") for name in texts}
+        table = Table(frame.rows.index, frame.rows.assign(**categories))  # whose coding is faster
+        formulas, by = Formulas.of(self.formulas, table, self.frame), drawing.by_rows(table, columns, {}, [])
+        sources = formulas.sources(columns.treat)
+        rows = drawing.draw_rows(sources, by, table.index, columns.missing)
+        keep, n, lines, recorded = rows.keep, rows.n, rows.lines, np.ones(rows.n, dtype=bool)
+        raw = {source.name: source.values[keep] for source in sources}
+        variables = {name: plain(values, name, name in self.codes) for name, values in raw.items()} if n else {}
+        if formulas.recorded is not None:
+            recorded = formulas.recorded[keep]
+            lines.append((drawing.UNRECORDED, outcome, int((~recorded).sum()), 0))
+            left = {name: values[keep].reset_index(drop=True) for name, values in formulas.left.variables.items()}
+            variables = left | variables
+        drawn, stratum, replicates, multiplicities = None, None, None, None
+        if by.survey is not None:
+            drawn = by.survey.drawn(None if by.cluster is None else by.cluster.values, table.index)
+            stratum = drawn["stratum"][keep]
+            drawn = drawn.groupby(list(drawn), observed=True, sort=False).size().reset_index(name="rows")
+            if by.survey.replicates is not None and rows.weights is not None:
+                every = surveys.replicate_values(by.survey.survey, by.survey.replicates, rows.weights)
+                replicates, stratum = surveys.ReplicateSums.of(every, rows.weights), None
+                multiplicities = every[keep] / rows.weights[keep, None]
+        kept = Kept(
+            where=frame.where,
+            row=np.flatnonzero(keep),
+            table=pd.DataFrame(variables),
+            recorded=recorded,
+            treat=by.treat.values[keep],
+            weights=None if rows.weights is None else rows.weights[keep],
+            cluster=None if by.cluster is None else by.cluster.values[keep],
+            offset=kept_offset(by, keep, (by.treat.name, outcome)),
+            stratum=stratum,
+            multiplicities=multiplicities,
+        )
+        learnt = Learnt(frame.where, (len(keep), n), lines, drawn, replicates)
+        if not n:
+            return kept, learnt
+        few = {}
+        for name, values in raw.items():
+            column = values.astype(object) if name in texts else values
+            if kept.table[name].dtype.kind in "if" and name not in self.codes:
+                few[name] = column.iloc[:HEAD]
+                continue
+            few[name] = column.drop_duplicates()
+            size = max(self.part_rows, len(few[name])), len(few[name])
+            check_size(*size, f"the coding of the levels of column {name!r}")
+            plain(few[name], name, name in self.codes)  # refuses numbers and dates as text
+        codes, levels = treatment_levels(kept.treat, columns.treat)
+        clusters = [] if kept.cluster is None else pd.unique(np.asarray(kept.cluster, dtype=object))
+        drawing.check_exact(clusters, columns.cluster)
+        counts, given = np.bincount(codes, minlength=len(levels)).tolist(), kept.weights
+        return kept, learnt._replace(
+            few=few,
+            numbers=frozenset(name for name in raw if kept.table[name].dtype.kind in "bif"),
+            treat=kept.treat.drop_duplicates(),
+            counts=dict(zip(levels, counts, strict=True)),
+            clusters=clusters,
+            weights=learnt.weights if given is None else (given.sum(), given.min(), given.max()),
+        )
+
+
+def read(reader: Reader, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
+    """Learn from the frames of a part, and store the rows that are kept in files whose names begin alike."""
+    found = []
+    for k, frame in enumerate(frames):
+        with naming(frame.where):
+            kept, learnt = reader.look(frame)
+        if learnt.size[1]:
+            learnt = learnt._replace(path=f"{stem}-{k}.pickle")
+            with using(learnt.path):
+                pd.to_pickle(kept, learnt.path)
+        found.append(learnt)
+    return found
+
+
+def _check_names(columns: drawing.ColumnOptions) -> None:
+    """Refuse what is given by rows and not by name, and known scores."""
+    given = {option: getattr(columns, option) for option in drawing.BY_ROW[:-1]}
+    if columns.design is not None:
+        roles = (*surveys.ROLES, "replicate_weights")
+        given |= {"cluster": None, **{role: getattr(columns.design, role) for role in roles}}
+    for option, value in given.items():
+        names = value if option == "replicate_weights" and isinstance(value, list | tuple) else [value]
+        if value is not None and not all(isinstance(name, str) for name in names):
+            raise DesignError(
+                f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column.\n"
+                f'Write it to the files, and use `{option}="name"`.'
+            )
+    if columns.propensity_score is not None:
+        raise UnavailableError(
+            "propensity_score= is not available for a scan.\n"
+            "Leave it out, or use `data=data.collect()` if the rows fit into memory."
+        )
+
+
+def _constants(frame: Mapping[str, Any], names: list[str], text: str) -> dict[str, Any]:
+    """Variables of the caller's scope that formulas use; a DesignError where one goes by rows and is no column."""
+    used = {name: frame[name] for name in sorted({*re.findall(r"(?<![\w.])[^\W\d]\w*", text)}) if name in frame}
+    for name, value in used.items():
+        if name not in names and is_column(value) and not isinstance(value, list | tuple):
+            raise DesignError(
+                f"the formulas use {name!r}, a {type(value).__name__} that is no column of the scan.\n"
+                "Write it to the files; if it is an option such as levels=, make it a list."
+            )
+    return used
+
+
+def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[str]) -> None:
+    """Refuse functions of the caller that learn from all rows, and options of others that go by rows."""
+    for name, role in formula.uses():
+        value = frame.get(name)
+        if (
+            role == "called"
+            and hasattr(value, "__patsy_stateful_transform__")
+            and value is not stateful.STATEFUL.get(name)
+        ):
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows; a scan has "
+                "one block of rows at a time.\nUse powers, such as `x + I(x**2)`, or write its columns to the files."
+            )
+    for call in stateful.stateful_calls(formula, frame).values():
+        for option in stateful.options_of(call):
+            if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
+                raise DesignError(
+                    f"the {formula.model} formula {formula.text!r} computes an option of {ast.unparse(call.func)}() "
+                    f"from columns, {ast.unparse(option)}; with a scan, expected numbers.\nWrite the numbers."
+                )
+
+
+def _few_rows(found: Sequence[Learnt], name: str, coded: bool) -> pd.Series:
+    """Return rows of a variable that have all its levels; a DesignError where some frames have text, others numbers."""
+    having = [one for one in found if name in one.few]
+    numbers = [one.where for one in having if name in one.numbers]
+    text = next((one for one in having if name not in one.numbers), None)
+    if numbers and text is not None:
+        raise DesignError(
+            f"column {name!r} has numbers in {numbers[0]}, and in {text.where} text such as "
+            f"{str(text.few[name].iloc[0])!r}; expected the same in every file.\n"
+            "Write the files alike, a missing value as an empty cell."
+        )
+    few = plain(pd.concat([one.few[name] for one in having], ignore_index=True).drop_duplicates(), name, coded)
+    return few if isinstance(few.dtype, pd.CategoricalDtype) or few.dtype.kind in "bif" else few.astype("category")
+
+
+@dataclass(frozen=True)
+class CodedBlock:
+    """Some rows of the sample as numbers.
+
+    Parameters
+    ----------
+    where : str
+        What messages call them.
+    position : ndarray of int, shape (n,)
+        Number of each row among those of the sample, in the order of the data.
+    y : ndarray, shape (n,)
+        Outcome; NaN where it is missing and the sample has the row.
+    X, Z : ndarray, shape (n, p) and (n, q)
+        Outcome and propensity designs; one object where both are the same.
+    arm : ndarray of int, shape (n,)
+        Arm of each row.
+    weights : ndarray, shape (n,)
+        Observation weights; probability weights over their mean in all rows.
+    cluster : ndarray of int, shape (n,), or None
+        Cluster of each row, 0 .. G-1.
+    offset : ndarray, shape (n,), or None
+        Offset of the outcome models; of an exposure its logarithm.
+    stratum : ndarray of int, shape (n,), optional
+        Stratum of each row in a survey design, 0 .. H-1.
+    multiplicities : ndarray, shape (n, R), optional
+        Replicate weights of a survey design over the weights.
+    row : ndarray of int, shape (n,), optional
+        Number of each row in all data, those counted that are not in the sample.
+    R : ndarray, shape (n, r), optional
+        Design of the observation model, where outcomes may be missing.
+    V : ndarray, shape (n, v), optional
+        Variables of the models as in `variable_kinds`: numbers, or numbers of levels.
+    """
+
+    where: str
+    position: np.ndarray
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    arm: np.ndarray
+    weights: np.ndarray
+    cluster: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    stratum: np.ndarray | None = None
+    multiplicities: np.ndarray | None = None
+    row: np.ndarray | None = None
+    R: np.ndarray | None = None
+    V: np.ndarray | None = None
+
+    @property
+    def recorded(self) -> np.ndarray:
+        """Which rows have an outcome, bool, shape (n,)."""
+        return ~np.isnan(self.y)
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by their names; without Z where both designs are one."""
+        names = (of.name for of in dataclasses.fields(self) if of.name != "Z" or self.Z is not self.X)
+        return {name: getattr(self, name) for name in names if isinstance(getattr(self, name), np.ndarray)}
+
+    def with_arrays(self, arrays: Mapping[str, Any]) -> CodedBlock:
+        """Return a block with other arrays, as of `arrays`."""
+        return dataclasses.replace(self, **({"Z": arrays["X"]} | dict(arrays)))
+
+    def some(self, rows: np.ndarray) -> CodedBlock:
+        """Return some of the rows."""
+        return self.with_arrays({name: values[rows] for name, values in self.arrays.items()})
+
+
+def variable_kinds(encoders: Iterable[Encoder], treat: str) -> dict[str, Any]:
+    """Return the dtypes of the variables of some models, without the treatment."""
+    found = {name: few.dtype for encoder in encoders for name, few in encoder.sample_variables().items()}
+    return {name: dtype for name, dtype in found.items() if name != treat}
+
+
+@dataclass(frozen=True)
+class Coder:
+    """Codes rows, always in the same way.
+
+    Parameters
+    ----------
+    formulas : list of Formula
+        Formulas of outcome, propensity and, where there is one, observation.
+    left : Scope
+        Names on the left of that of the outcome.
+    treat : str
+        Name of the treatment.
+    encoders : tuple of FormulaEncoder
+        Coding of their right-hand sides.
+    arms : Arms
+        Coding of the treatment.
+    clusters, strata : Index
+        Clusters and strata in the order of their numbers.
+    survey : surveys.SurveyDesign or None
+        The survey design.
+    unit : float
+        What weights are divided by.
+    """
+
+    formulas: list[Formula]
+    left: Scope
+    treat: str
+    encoders: tuple[FormulaEncoder, ...]
+    arms: Arms
+    clusters: pd.Index
+    strata: pd.Index
+    survey: surveys.SurveyDesign | None
+    unit: float
+
+    def coded(self, rows: Kept, row: int = 0, position: int = 0) -> CodedBlock:
+        """Code the rows of a frame; the numbers are those of the first among all data and those of the sample."""
+        outcome, propensity, *observed = self.encoders
+        table, n = rows.table, len(rows.row)
+        arm = self.arms.arm_of(*treatment_levels(rows.treat, self.treat), self.treat)
+        with_treat = table.assign(**{self.treat: self.arms.coded(arm)}) if observed else table
+        X, V = outcome.encode(table), np.empty((n, len(kinds := variable_kinds(self.encoders, self.treat))))
+        same = self.formulas[0].right_text == self.formulas[1].right_text and outcome.names == propensity.names
+        for j, (name, dtype) in enumerate(kinds.items()):
+            levels = isinstance(dtype, pd.CategoricalDtype)
+            V[:, j] = pd.Categorical(table[name], dtype=dtype).codes if levels else table[name]
+        left = Scope({name: table[name] for name in self.left.variables}, self.left.constants)
+        return CodedBlock(
+            where=rows.where,
+            position=np.arange(position, position + n),
+            y=outcome_values(self.formulas[0], left, rows.recorded),
+            X=X,
+            Z=X if same else propensity.encode(table),
+            arm=arm,
+            weights=np.ones(n) if rows.weights is None else rows.weights / self.unit,
+            cluster=None if rows.cluster is None else _numbers(self.clusters, rows.cluster),
+            offset=rows.offset,
+            stratum=None if rows.stratum is None else _numbers(self.strata, rows.stratum),
+            multiplicities=rows.multiplicities,
+            row=row + rows.row,
+            R=observed[0].encode(with_treat) if observed else None,
+            V=V,
+        )
+
+    def check_by_rows(self, rows: Kept, block: CodedBlock) -> None:
+        """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
+        if not any(formula.computes for formula in self.formulas):
+            return
+        for k in np.unique(np.linspace(0, len(rows.row) - 1, TRIED).astype(int)):
+            try:
+                alone = self.coded(rows.some(slice(k, k + 1)))
+            except DesignError:  # such as a division by what is zero for this row
+                alone = None
+            for formula, name in zip([self.formulas[0], *self.formulas], "yXZR", strict=False):
+                whole = getattr(block, name)
+                rounding = 1e-13 * np.nanmax(np.abs(whole), axis=0, initial=0)
+                own = None if alone is None else getattr(alone, name)[0]
+                if own is None or not np.isclose(whole[k], own, rtol=1e-9, atol=rounding, equal_nan=True).all():
+                    raise DesignError(
+                        f"the formula {formula.text!r} codes a row differently beside other rows, as "
+                        "`I(x - x.mean())` would; a scan has some rows at a time.\n"
+                        "Write the number itself, or a column to the files."
+                    )
+
+
+def _numbers(names: pd.Index, values: pd.Series) -> NDArray[np.intp]:
+    """Return the number of the cluster or stratum of each row."""
+    return names.get_indexer(pd.Index(np.asarray(values, dtype=object), dtype=object))
+
+
+def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder:
+    """Fix the coding on what the frames taught; lines are appended to `notes`."""
+    columns, n, unit = reader.columns, sum(one.size[1] for one in found), 1.0
+    if columns.weight_type == "probability":
+        total, low, high = zip(*(one.weights for one in found), strict=True)
+        unit = sum(total) / n
+        drawing.check_smallest(min(low), max(high), min(low) / unit, columns.weights)
+    names = dict.fromkeys(name for one in found for name in one.few)
+    few = {name: _few_rows(found, name, name in reader.codes) for name in names}
+    counts = sum((Counter(one.counts) for one in found), Counter())
+    notes += notes_of_spelling({**few, columns.treat: counts})
+    clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
+    if columns.cluster is not None:
+        _check_alike(clusters, f"cluster {columns.cluster!r}")
+        drawing.check_groups(list(clusters), n, columns.cluster)
+    strata, survey = (pd.Index([]), None) if reader.by.survey is None else _survey(reader.by.survey, columns, found)
+    notes += [] if survey is None else survey.notes
+    treat = [one.treat for one in found if one.treat is not None]
+    _check_alike(counts, f"treatment {columns.treat!r}")
+    levels = treatment_levels(pd.concat(treat, ignore_index=True), columns.treat)[1]
+    arms = arms_in_order(
+        levels,
+        np.array([counts[level] for level in levels]),
+        columns.treat,
+        named=any(isinstance(one.dtype, pd.CategoricalDtype) for one in treat),
+        **{option: getattr(columns, option) for option in ("treated", "reference", "levels")},
+    )
+    size = max([HEAD, len(levels), *map(len, few.values())])
+    few = {name: values.iloc[np.resize(np.arange(len(values)), size)] for name, values in few.items()}
+    few = {name: values.reset_index(drop=True) for name, values in few.items()}
+    constants = {name: value for scope in reader.scopes for name, value in scope.constants.items()}
+    formulas = _taught(reader, Scope(few, constants), [one.path for one in found if one.path])
+    few[columns.treat] = pd.Series(arms.coded(np.resize(np.arange(len(levels)), size)))
+    scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in reader.scopes[1:]]
+    encoders = tuple(_encoder(formula, scope) for formula, scope in zip(formulas, scopes, strict=True))
+    return Coder(formulas, reader.scopes[0], columns.treat, encoders, arms, clusters, strata, survey, unit)
+
+
+def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
+    """Fix the coding of a right-hand side on rows that have every level of every variable."""
+    encoder = FormulaEncoder(formula, scope)
+    for code, levels in encoder.categorical_factors():
+        if levels != (False, True) and not re.fullmatch(VARIABLE, code):
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
+                "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
+            )
+    return encoder
+
+
+def _check_alike(values: Iterable[Any], what: str) -> None:
+    """Refuse text in some files and numbers in others."""
+    if len({isinstance(value, str) for value in values}) > 1:
+        raise DesignError(
+            f"{what} has text in one file and numbers in another, and 3 and '3' would be two; expected the same in all."
+            "\nWrite the files alike."
+        )
+
+
+class ScannedReplication(Rowless, surveys.Replication):
+    """Replicate weights without those of each row."""
+
+
+class ScannedSurvey(Rowless, surveys.SurveyDesign):
+    """A survey design without what it says of each row, which goes with the blocks."""
+
+
+def _survey(
+    columns: surveys.SurveyColumns, given: drawing.ColumnOptions, found: Sequence[Learnt]
+) -> tuple[pd.Index, ScannedSurvey]:
+    """Return the strata in the order of their numbers, and the design that all rows of the data make."""
+    replication = None
+    drawn = pd.concat([one.drawn for one in found], ignore_index=True)
+    _check_alike(drawn["stratum"], "the stratum")
+    stratum, names = treatment_levels(drawn["stratum"], "stratum")
+    by = drawn.groupby(stratum)
+    units = by["rows"].sum()
+    if "unit" in drawn:
+        pairs = pd.DataFrame({"stratum": stratum, "unit": drawn["unit"].astype(object)}).drop_duplicates()
+        columns.check_nested(pairs)
+        units = pairs.groupby("stratum").size()
+    limits = (by["fpc"].min().to_numpy(), by["fpc"].max().to_numpy()) if "fpc" in drawn else None
+    sums = [one.replicates for one in found if one.replicates is not None]
+    if sums:
+        replication = ScannedReplication(**surveys.replication_of(columns.survey, add_up(sums)))
+    known = columns.described(surveys.labels_of(names), units.to_numpy(float), limits, given.weights, given.subpop)
+    return pd.Index(names, dtype=object), ScannedSurvey(replication=replication, **known)
+
+
+def _taught(reader: Reader, scope: Scope, paths: Sequence[str]) -> list[Formula]:
+    """Find the state of all stateful functions of the formulas, such as knots; those inside of others come first."""
+    formulas, lessons, done = reader.formulas, dict[str, stateful.Lesson](), set[str]()
+    while True:
+        calls = {
+            call: (node, formula)
+            for formula in reversed(formulas)
+            for call, node in stateful.stateful_calls(formula, reader.frame).items()
+            if call not in done
+        }
+        ready = [call for call in calls if not any(other in call for other in calls if other != call)]
+        if not ready:
+            return formulas
+        first = {call: lessons.get(call) or stateful.first_lesson(*calls[call], scope) for call in ready}
+        lessons = {call: lesson for call, lesson in first.items() if lesson is not None}
+        answers = list(in_order(partial(_answers, lessons, scope.constants), paths if lessons else [], None))
+        steps = {call: lesson.after([one[call] for one in answers]) for call, lesson in lessons.items()}
+        lessons = {call: step for call, step in steps.items() if not isinstance(step, str)}
+        told = [(call, step) for call, step in steps.items() if isinstance(step, str)]
+        formulas = [dataclasses.replace(formula, told=(*formula.told, *told)) for formula in formulas]
+        done |= first.keys() - lessons.keys()
+
+
+def _answers(lessons: Mapping[str, stateful.Lesson], constants: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Return what the next lesson of each call keeps of the rows of a frame."""
+    rows = pd.read_pickle(path)
+    with naming(rows.where):
+        scope = Scope({str(name): values for name, values in rows.table.items()}, constants)
+        return {call: lesson.of(scope) for call, lesson in lessons.items()}
