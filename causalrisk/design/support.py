@@ -47,23 +47,6 @@ def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str =
     _check_memory(4.0 * rows * columns * (columns + 1), found, f"columns. {advice}")
 
 
-def check_matrices(count: int, columns: int, what: str, advice: str) -> None:
-    """Refuse a model, named by `what`, whose products of columns for each resample do not fit the memory."""
-    found = f"{what}, with {columns:,} columns and {count:,} resamples,"
-    _check_memory(8.0 * SUMS * count * columns**2, found, f"resamples. {advice}")
-
-
-def cluster_bytes(clusters: int, numbers: int) -> float:
-    """Bytes that sums of this many numbers of each cluster take while they are added up."""
-    return 8.0 * SUMS * clusters * numbers
-
-
-def check_clusters_held_out(clusters: int, numbers: int) -> None:
-    """Refuse sums of each cluster, which the choice of the anchor of JRE takes, that do not fit the memory."""
-    found = f"the choice of the anchor of JRE, which leaves out each of {clusters:,} clusters,"
-    _check_memory(cluster_bytes(clusters, numbers), found, "replicates, or `anchor=3`")
-
-
 def check_levels(rows: int, columns: Mapping[str, pd.Series], coded: set[str], model: str) -> None:
     """Refuse variables of a model with too many levels to be fitted; `coded` are numbers that are categories too."""
     levels = {

@@ -18,9 +18,9 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.record import FitRecord
+from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import Cells, Rows, Steps, add_up, sums_at
 from causalrisk.numerics.linalg import Array
-from causalrisk.learners.folds import Arms
 
 DISTANCE, CHANCE = "propensity score", "probability of an outcome"
 ARMS, OBSERVED = "arms", "observed"  # what is compared

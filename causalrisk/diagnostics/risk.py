@@ -11,14 +11,14 @@ import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import Notes, UnavailableError
+from causalrisk.estimation.fits import WeightFit, estimate_means
 from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.fit import replicates_of_many, train_from
-from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
 from causalrisk.estimators.options import DEFAULT_METHOD, JREOptions, penalty_grid
 from causalrisk.estimators.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
 from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification
+from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
 from causalrisk.numerics.linalg import Array
-from causalrisk.estimation.fits import WeightFit, estimate_means
 
 
 def correlation(first: Array, second: Array) -> float:

@@ -22,10 +22,10 @@ from causalrisk.estimators.options import InferenceOptions
 from causalrisk.estimators.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimators.record import FitRecord, of_means
 from causalrisk.inference.covariance import fit_again, with_covariance
+from causalrisk.learners.folds import Arms
 from causalrisk.numerics.linalg import Array, weighted_gram
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.numerics.optimize import minimize_value
-from causalrisk.learners.folds import Arms
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 EQUAL = 1e-10  # relative difference up to which a score is within limits: rounding differs between equal rows

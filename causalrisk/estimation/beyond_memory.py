@@ -201,7 +201,9 @@ class ScannedResampler:
     multiplicities: Any = None
 
     @classmethod
-    def of(cls, design: ScannedDesign, sample: ScannedSample, kind: str, seed: np.random.SeedSequence) -> ScannedResampler:
+    def of(
+        cls, design: ScannedDesign, sample: ScannedSample, kind: str, seed: np.random.SeedSequence
+    ) -> ScannedResampler:
         """Make that of a design: of its clusters where it has any, of arms for "stratified"."""
         if kind == "replicates":
             places = in_memory(sample.order)

@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 
 from causalrisk.errors import Failure
-from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, apply_both, by_row, exp, ones_of, totals, value_of
+from causalrisk.estimation.engine import (
+    ALL,
+    Block,
+    Linear,
+    Point,
+    apply,
+    apply_both,
+    by_row,
+    exp,
+    ones_of,
+    totals,
+    value_of,
+)
 from causalrisk.estimation.scores import Score, ScoreModel, fitted
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification
@@ -184,6 +196,7 @@ class Equations:
 
         def residuals(at: Point) -> list[Any]:
             u = self.weight(at, a) if self.spec.weighted else at.of(sample.with_outcome)
+
             def score(x: Array, y: Array) -> tuple[Array, Array]:
                 found, information, _ = self.family.score(y, x)
                 return found, -information

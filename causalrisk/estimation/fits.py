@@ -360,9 +360,7 @@ def weights_of(record: Any) -> WeightFit:
     return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.target), {})
 
 
-def projected_means(
-    weights: WeightFit, spec: Specification, found: Estimate, columns: Array
-) -> tuple[Array, Array]:
+def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:
     """Project the means of all arms on columns g: coefficients, shape (K, k), and influence function, (n, K, k)."""
     equations, beta, psi = at_estimate(weights, spec, found.theta)
     for a in range(equations.sample.n_arms):
@@ -393,9 +391,7 @@ def at_estimate(weights: WeightFit, spec: Specification, theta: Array) -> tuple[
     return equations, beta, {}
 
 
-def means_under(
-    weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array
-) -> Array:
+def means_under(weights: WeightFit, spec: Specification, gamma: Array, theta: Array, columns: Array, s: Array) -> Array:
     """Project the means on columns under row weights (n, 1) and the coefficients that a refit found, shape (K, k)."""
     equations, beta, _ = at_estimate(weights, spec, theta)
     if equations.model is not None and equations.model.classifier is not None:

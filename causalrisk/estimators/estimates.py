@@ -239,7 +239,9 @@ def sandwich(
     """
     factor = small_sample_factor(n, n_coefficients, n_clusters if cluster is not None and strata is None else None)
     if is_dask(influence):
-        return _sandwich_beyond_memory(influence, weights, factor / total**2, frequency, cluster, n_clusters, stratum, strata)
+        return _sandwich_beyond_memory(
+            influence, weights, factor / total**2, frequency, cluster, n_clusters, stratum, strata
+        )
     if cluster is None and frequency and strata is None:
         return np.asarray(factor * weighted_gram(influence, weights) / total**2)
     sums = influence * weights[:, None]

@@ -252,8 +252,12 @@ def train_from(
         replicates = drawn_replicates(start, given, options, notes)
     design, sample = start.design, start.sample
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
-    folds = scanned_folds(design, sample, count) if isinstance(sample, ScannedSample) else sample.arrange(
-        np.concatenate([folds_of(design.arm, design.cluster, count), np.arange(sample.n_frame) % count])
+    folds = (
+        scanned_folds(design, sample, count)
+        if isinstance(sample, ScannedSample)
+        else sample.arrange(
+            np.concatenate([folds_of(design.arm, design.cluster, count), np.arange(sample.n_frame) % count])
+        )
     )
     problem = JointProblem(
         weights=start.used_weight_fit,

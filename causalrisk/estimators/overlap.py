@@ -18,11 +18,11 @@ from causalrisk.design.treatment import show
 from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.separation import refuse_separation, separated_rows
+from causalrisk.estimation.targets import arm_population
 from causalrisk.estimators.options import ModelOptions
 from causalrisk.estimators.sample import Sample
 from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.linalg import Array
-from causalrisk.estimation.targets import arm_population
 
 TOP_SHARE = 0.01
 LARGE_WEIGHT = 1e6

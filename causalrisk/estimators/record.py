@@ -524,9 +524,7 @@ def covariance_of(
     )
 
 
-def _two_way(
-    record: FitRecord, influence: Array, n_coefficients: int, blocks: Sequence[slice], notes: Notes
-) -> Array:
+def _two_way(record: FitRecord, influence: Array, n_coefficients: int, blocks: Sequence[slice], notes: Notes) -> Array:
     """Covariance under two-way clusters: those of both ways, less that of their intersections, each with its factor."""
     sample, design = record.sample, record.design
     one, other = (np.asarray(sample.clusters(codes)) for codes in (design.cluster, design.second_cluster))

@@ -20,7 +20,6 @@ from causalrisk.numerics.linalg import (
     orthonormal_basis,
     plain_basis,
     rows_of,
-    weighted_gram,
 )
 
 
@@ -135,18 +134,6 @@ class Sample:
     def own(self, values: Array) -> Array:
         """Values of shape (K, n, ...) in each row's own arm, shape (n, ...)."""
         return np.concatenate([values[a, rows] for a, rows in enumerate(self.slices)])
-
-    def blocks_of(self, values: Array) -> Array:
-        """Spread values of shape (n, m) to (K, n, m), each in its own arm and zero elsewhere."""
-        placed = np.zeros((self.n_arms, *values.shape))
-        for a, rows in enumerate(self.slices):
-            placed[a, rows] = values[rows]
-        return placed
-
-    def arm_products(self, left: Array, right: Array) -> Array:
-        """For each arm the product left' diag(s) right over its rows / N, shape (K, a, b)."""
-        share = self.s / self.total
-        return np.stack([weighted_gram(left[rows], share[rows], right[rows]) for rows in self.slices])
 
     def clusters(self, codes: NDArray[np.intp] | None) -> NDArray[np.intp] | None:
         """Cluster of each row from those of the design's rows; each row of a target frame is one of its own."""

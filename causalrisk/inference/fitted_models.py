@@ -16,8 +16,8 @@ import pandas as pd
 from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
-from causalrisk.estimators.learned import Learned
 from causalrisk.estimation.equations import LINEAR
+from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
 from causalrisk.inference.intervals import wald_interval
 from causalrisk.numerics.families import OutcomeFamily

@@ -557,7 +557,7 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
     else:
         refits = bootstrap_of(record, InferenceOptions()) if record.boot is None else record.boot
         resampler = record.resampler()
-    n_refits, sample, weights = len(refits.failures), record.sample, weights_of(record)
+    n_refits, weights = len(refits.failures), weights_of(record)
     spec, scale = spec_in_groups(record), record.options.effect_scale
     found = np.full((n_refits, record.design.n_arms - 1, columns.shape[1]), np.nan)
     for first in range(0, n_refits, WIDTH):
@@ -570,7 +570,6 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
             means = means_under(weights, spec, gamma[:, one], theta[:, :, r], columns, s[:, one])
             found[first + r] = scale.report(_contrasts(scale, means))
     return found
-
 
 
 @of_means

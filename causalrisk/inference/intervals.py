@@ -10,7 +10,6 @@ R's `boot.ci` interpolates on the normal scale instead.
 from __future__ import annotations
 
 import dataclasses
-
 from collections.abc import Sequence
 from typing import Any
 

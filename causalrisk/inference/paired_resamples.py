@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import Failure, Notes, OptionError, ResampleWarning, Told, check_alpha, failure_text
-from causalrisk.estimators.abilities import check_options, with_change
 from causalrisk.estimation.fits import weights_of
+from causalrisk.estimators.abilities import check_options, with_change
 from causalrisk.estimators.estimates import Refits, Refitter
 from causalrisk.estimators.fit import (
     check_clusters,

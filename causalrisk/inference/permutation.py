@@ -38,18 +38,18 @@ from causalrisk.errors import (
     warn_user,
     whole_number,
 )
-from causalrisk.estimators.options import Alternative, InferenceOptions
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import centred, weights_of
+from causalrisk.estimators.options import Alternative, InferenceOptions
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, of_means
 from causalrisk.estimators.sample import make_sample
 from causalrisk.estimators.specification import DIFFERENCE
 from causalrisk.inference.covariance import TOGETHER, fit_again, robust_record
 from causalrisk.inference.fitted_models import median_fit
+from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, all_ones, column_blocks, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
-from causalrisk.learners.folds import Arms
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 STATISTICS = ("studentized", "difference")
@@ -264,9 +264,7 @@ class Permutations:
     def adjusts_treatment(self) -> bool:
         """Whether a propensity score was estimated from covariates, as for observational data."""
         fit = self.record.weight_fit
-        return (
-            fit is not None and fit.estimated and self.record.design.propensity_names != ("Intercept",)
-        )
+        return fit is not None and fit.estimated and self.record.design.propensity_names != ("Intercept",)
 
     def are_extreme(self, values: Array) -> NDArray[np.bool_]:
         """Whether values of the statistic are at least as extreme as that of the fit; False for NaN."""

@@ -15,7 +15,8 @@ from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.beyond_memory import stored
 from causalrisk.estimation.engine import in_memory, is_dask, totals
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, Weighed as Scores, WeightFit
+from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
+from causalrisk.estimation.fits import Weighed as Scores
 from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimators.specification import EffectScale
 from causalrisk.joint.influence import (
@@ -209,9 +210,7 @@ def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: b
         return None
     root = np.sqrt(values[kept])
     from_Z = vectors[:, kept] / root / scale[:, None]
-    joined = Joined(
-        from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, len(weighed.beta["score"])
-    )
+    joined = Joined(from_Z, from_X @ from_Z, (root * vectors[:, kept] * scale[:, None]).T, len(weighed.beta["score"]))
     if asked:
         return joined
     # one step of Newton's method from IPWRA, with these columns too
@@ -264,7 +263,10 @@ def choose_shrinkage(
     without, starts, refits = refitted(problem, own.joined, points, s)
     failures = refits.failures
     anchors = (*BEYOND, *LADDER)
-    of_folds, of_all = path_of(without, starts, terms, anchors), path_of(own, start[:, : starts.shape[1]], terms, anchors)
+    of_folds, of_all = (
+        path_of(without, starts, terms, anchors),
+        path_of(own, start[:, : starts.shape[1]], terms, anchors),
+    )
     used = (failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
     wide = [lifted(without.lift, padded(starts, without))] + [lifted(without.lift, m.theta) for m in of_folds]
     effects = np.einsum("ck,zkr->zcr", terms.contrasts, without.over(_averages, *wide))[..., used]

@@ -321,7 +321,9 @@ class Weighed:
         model, ratio = self.equations.model, self.replicates.ratio
         if model is None or model.classifier is None:
             return self.equations, self.replicates.shifts
-        return self._with_scores(np.ones((len(self.s), self.equations.sample.n_arms, 1)) if ratio is None else ratio), {}
+        return self._with_scores(
+            np.ones((len(self.s), self.equations.sample.n_arms, 1)) if ratio is None else ratio
+        ), {}
 
     def _odds(self, equations: Equations, beta: Beta, place: slice, k: int, width: int) -> Array:
         """Odds of the k-th other arm, or of the arm that is the target, shape (n, width)."""
@@ -424,7 +426,11 @@ def part_of_sample(sample: Sample, place: slice) -> Sample:
     n = place.stop - place.start
     own = n - min(max(sample.n_frame - place.start, 0), n)
     part = Sample(
-        order=np.arange(own), slices=within(sample.slices, place), family=sample.family, constant=sample.constant, **values
+        order=np.arange(own),
+        slices=within(sample.slices, place),
+        family=sample.family,
+        constant=sample.constant,
+        **values,
     )
     part.__dict__["total"] = sample.total
     return part

@@ -29,6 +29,7 @@ from causalrisk.diagnostics.scores import balance_test, calibration, calibration
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
+from causalrisk.estimation.targets import SPELLINGS
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.fitted_models import (
     check_unit_level,
@@ -48,7 +49,6 @@ from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
-from causalrisk.estimation.targets import SPELLINGS
 from causalrisk.report import plots
 from causalrisk.report.labels import has_converged
 from causalrisk.report.page.explain import explain

@@ -222,37 +222,6 @@ def solve_or_nan(matrix: Array, right: Array) -> Array:
         return np.full_like(right, np.nan)
 
 
-def pseudo_inverse(matrices: Array) -> Array:
-    """Pseudo-inverse of symmetric matrices, shape (..., p, p), in a basis where they are near the identity or less."""
-    return np.asarray(np.linalg.pinv(matrices, rcond=1e-13, hermitian=True))
-
-
-def spectral_equations(gram: Array) -> Array:
-    """Return equations (c, h) with given sums of squares and products.
-
-    Parameters
-    ----------
-    gram : ndarray, shape (m, p, p + 1)
-        Sums of c c', positive semidefinite, and in the last column of c h.
-
-    Returns
-    -------
-    ndarray, shape (m, p, p + 1)
-        Equations that have these sums; NaN where they are not finite.
-    """
-    finite, p = _finite(gram), gram.shape[1]
-    squares, products = np.where(finite, gram, 0.0)[:, :, :p], gram[:, :, p:]
-    factors = _factors(squares)
-    if factors is not None:
-        return np.concatenate([factors.lower.transpose(0, 2, 1), factors.inverse @ products], axis=2)
-    # Eigenvectors also serve where Cholesky does not: a direction without information gives an equation of zeros.
-    values, vectors = np.linalg.eigh(squares)
-    roots = np.sqrt(np.clip(values, 0, None))[:, :, None]
-    turned = vectors.transpose(0, 2, 1)
-    right = np.divide(turned @ products, roots, out=np.zeros_like(products), where=roots > 0)
-    return np.where(finite, np.concatenate([roots * turned, right], axis=2), np.nan)
-
-
 class _Factors(NamedTuple):
     """Lower triangular factors of a stack of positive definite matrices and their inverses, shape (m, p, p) each."""
 
@@ -303,63 +272,9 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
     return solutions, singular
 
 
-def solve_each(matrices: Array, right: Array, tiny: float) -> Array:
-    """Solve many small systems, one an element of the last axis.
-
-    Parameters
-    ----------
-    matrices : ndarray, shape (r, r, n)
-        The left sides.
-    right : ndarray, shape (r, n)
-        The right sides.
-
-    Returns
-    -------
-    ndarray, shape (r, n)
-        The solutions.
-    """
-    stack = np.moveaxis(matrices, -1, 0)
-    with np.errstate(all="ignore"):  # of systems that are not finite
-        regular = np.abs(np.linalg.det(stack)) >= tiny
-        left = np.where(regular[:, None, None], stack, np.eye(len(right)))
-        return np.asarray(np.linalg.solve(left, right.T[:, :, None])[:, :, 0].T)
-
-
 def _finite(stack: Array) -> NDArray[np.bool_]:
     """Mask of the matrices of a stack, shape (m, r, c), that are finite throughout, shape (m, 1, 1)."""
     return np.asarray(np.isfinite(stack).all(axis=(1, 2), keepdims=True))
-
-
-def solve_stacked(equations: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Solve a stack of least-squares problems by QR.
-
-    Parameters
-    ----------
-    equations : ndarray, shape (m, r, p + 1)
-        Equation k of problem j says equations[j, k, :p] @ z = equations[j, k, p].
-
-    Returns
-    -------
-    solutions : ndarray, shape (p, m)
-        Least-squares solutions; NaN where singular.
-    singular : ndarray of bool, shape (m,)
-        True where the triangular factor has a negligible diagonal element.
-    """
-    left, right, singular = triangular_systems(equations)
-    solutions = solve(left, right[:, :, None])[:, :, 0].T
-    solutions[:, singular] = np.nan
-    return solutions, singular
-
-
-def triangular_systems(equations: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Triangular systems of stacked equations: left sides (m, p, p), right sides (m, p), and which are singular."""
-    p = equations.shape[2] - 1
-    triangle = np.asarray(np.linalg.qr(np.where(_finite(equations), equations, 0.0), mode="r"))
-    diagonal = np.abs(np.diagonal(triangle[:, :p, :p], axis1=1, axis2=2))
-    singular = ~(diagonal.min(axis=1) > diagonal.max(axis=1) * 1e-13)
-    # One singular matrix would make LAPACK refuse the whole stack.
-    left = np.where(singular[:, None, None], np.eye(p), triangle[:, :p, :p])
-    return left, triangle[:, :p, p], np.asarray(singular)
 
 
 def all_ones(n: int) -> Array:
@@ -387,12 +302,6 @@ def column_blocks(m: int, size: int) -> list[slice]:
     """Slices of m columns, at least one, of as many numbers each, that stay in the cache."""
     width = max(NUMBERS_IN_CACHE // max(size, 1), 8)
     return [slice(first, min(first + width, m)) for first in range(0, max(m, 1), width)]
-
-
-def part_slices(slices: tuple[slice, ...], rows: slice) -> tuple[slice, ...]:
-    """Slices of rows that stand one after another, within some of the rows."""
-    first, last = rows.start, rows.stop
-    return tuple(slice(*np.clip((a.start - first, a.stop - first), 0, last - first)) for a in slices)
 
 
 def triangular_factor(rows: Array, root: Array | None = None) -> Array:
@@ -440,33 +349,6 @@ def weighted_gram(columns: Array, weights: Array, right: Array | None = None) ->
     for rows in row_blocks(len(columns)):
         total += (columns[rows] * weights[rows, None]).T @ right[rows]
     return total
-
-
-def weighted_rows(columns: Array, weights: Array, matrix: Array) -> Array:
-    """Rows of columns (n, p) times weights (n,) times a matrix (p, k), shape (n, k)."""
-    found = np.empty((len(columns), matrix.shape[1]))
-    for rows in row_blocks(len(columns)):
-        np.matmul(columns[rows] * weights[rows, None], matrix, out=found[rows])
-    return found
-
-
-def least_squares_factor(X: Array, y: Array, weights: Array) -> Array:
-    """Triangular factor of weighted rows (X, y), shape (p + 1, p + 1), found block by block of rows."""
-    factors = []
-    for rows in row_blocks(len(y)):
-        beside = np.empty((X.shape[1] + 1, len(y[rows])))  # a row of memory for each column
-        beside[:-1], beside[-1] = X[rows].T, y[rows]
-        beside *= np.sqrt(weights[rows])
-        factors.append(np.linalg.qr(beside.T, mode="r"))
-    return triangular_factor(np.concatenate(factors))
-
-
-def factor_solution(factor: Array, least_norm: bool = False) -> Array:
-    """Least-squares coefficients, shape (p,), of rows with a `least_squares_factor`; maybe those of least norm."""
-    p = factor.shape[1] - 1
-    if least_norm:
-        return np.asarray(np.linalg.lstsq(factor[:p, :p], factor[:p, p], rcond=1e-10)[0])
-    return np.asarray(solve_triangular(factor[:p, :p], factor[:p, p]))
 
 
 def symmetric_root(matrix: Array) -> Array:

@@ -10,6 +10,7 @@ from causalrisk.design.did import change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
+from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
@@ -17,7 +18,6 @@ from causalrisk.inference.intervals import rounded_se
 from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
-from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import column_format, format_number
 

@@ -18,6 +18,7 @@ from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import Failure, OptionError, check_alpha
+from causalrisk.estimation.targets import ALL
 from causalrisk.estimators.options import DEFAULT_METHOD
 from causalrisk.estimators.overlap import LARGE_WEIGHT
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
@@ -28,7 +29,6 @@ from causalrisk.inference.intervals import inference_frame, rounded_se, statisti
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.estimation.targets import ALL
 from causalrisk.report.labels import (
     TOTAL_WEIGHT,
     bootstrap_text,

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from causalrisk.propensity.models import BinaryModel, MultinomialModel
+from causalrisk.propensity.weights import WeightModel, fit_weights
 
 import causalrisk as cr
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
-from causalrisk.propensity.models import BinaryModel, MultinomialModel
-from causalrisk.propensity.weights import WeightModel, fit_weights
 from tests.differential import cases, reference
 from tests.differential.cases import Case, Data
 from tests.differential.digits import orthonormalised

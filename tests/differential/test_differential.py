@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from causalrisk.propensity import weights
 
 from causalrisk.estimators import record, specification
 from causalrisk.inference import covariance
-from causalrisk.propensity import weights
 from tests.differential import cases
 from tests.differential.fits import apart
 from tests.differential.machine import check, main

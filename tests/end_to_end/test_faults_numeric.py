@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import re
 
+import causalrisk.numerics.newton
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-import causalrisk.numerics.newton
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import BOTH, assert_same, build, clean, finish, fit, raises_with
 

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
+from causalrisk.estimators.separate import estimate_separately
+from causalrisk.estimators.weights import row_weights
+from causalrisk.propensity.weights import fit_weights
 
 import causalrisk as cr
-from causalrisk.estimators.separate import estimate_separately
 from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
-from causalrisk.estimators.weights import row_weights
 from causalrisk.inference.heterogeneity import project_effects
-from causalrisk.propensity.weights import fit_weights
 from tests.conftest import RHS, simulate
 from tests.end_to_end.test_faults import raises_with
 from tests.problems import problem

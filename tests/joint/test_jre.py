@@ -238,7 +238,13 @@ def test_the_path(data):
 @QUIET
 def test_clusters_stay_whole_in_the_folds(data):
     """Rows of a cluster that are the same tell nothing of the others: with three of each the choice is that of one."""
-    once = fit(data.assign(g=np.arange(300)), options={"cluster": "g"}, cov_type="cluster", replicates=np.ones((300, 1)), n_replicates=None)
+    once = fit(
+        data.assign(g=np.arange(300)),
+        options={"cluster": "g"},
+        cov_type="cluster",
+        replicates=np.ones((300, 1)),
+        n_replicates=None,
+    )
     thrice = pd.concat([data.assign(g=np.arange(300))] * 3, ignore_index=True).sort_values("g", kind="stable")
     again = fit(thrice, options={"cluster": "g"}, cov_type="cluster", replicates=np.ones((900, 1)), n_replicates=None)
     assert again.effect_se == pytest.approx(once.effect_se, rel=0.05)

@@ -9,12 +9,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from causalrisk.propensity.weights import WeightFit
 from scipy import stats
 
 import causalrisk as cr
 from causalrisk.inference import covariance as engine
 from causalrisk.models.estimators import MODELS, Unadjusted
-from causalrisk.propensity.weights import WeightFit
 from tests.conftest import RHS, simulate
 
 NAMES = ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]

@@ -17,9 +17,9 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+from causalrisk.estimators.joint import problem, train
 
 from causalrisk import IPWRA, JRE
-from causalrisk.estimators.joint import problem, train
 from causalrisk.simulation.designs import DESIGNS
 from tests.studies.designs import MISSPECIFIED, RIGHT
 from tests.studies.study_robust import MISSED

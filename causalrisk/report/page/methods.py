@@ -13,6 +13,7 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
+from causalrisk.estimation.targets import TargetPopulation
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
@@ -22,7 +23,6 @@ from causalrisk.inference.intervals import rounded_se
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
-from causalrisk.estimation.targets import TargetPopulation
 from causalrisk.report.labels import (
     choice_of_anchor,
     clip_text,

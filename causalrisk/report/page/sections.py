@@ -22,12 +22,12 @@ from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, 
 from causalrisk.diagnostics.scores import balance_test, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, nearest_name
+from causalrisk.estimation.targets import ALL
 from causalrisk.estimators.overlap import populations_that_overlap
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.fitted_models import learner_fit, stack_table, used_learned
 from causalrisk.inference.intervals import conf_int, parameter_limits, with_choice
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.estimation.targets import ALL
 from causalrisk.report import plots
 from causalrisk.report.labels import (
     effect_words,

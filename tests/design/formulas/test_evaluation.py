@@ -321,9 +321,7 @@ def test_unseen_codes_are_shown_as_plain_values(data):
     encoder = make("y ~ x + C(k)", data).outcome_encoder
     with pytest.raises(DesignError, match=r"'C\(k\)' in the outcome formula .* has the level 77; expected 1, 2, "):
         encoder.encode(data.assign(k=77))
-    with pytest.raises(
-        DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c'; expected 'a', 'b'\."
-    ):
+    with pytest.raises(DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c'; expected 'a', 'b'\."):
         make("y ~ C(g, levels=order)", data, {"order": ["a", "b"]})
 
 
