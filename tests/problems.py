@@ -22,6 +22,7 @@ from causalrisk.propensity.targets import (
 )
 from causalrisk.propensity.weights import WeightFit, WeightModel, fit_weights
 
+
 def tilt_function(e):
     """A tilt that is no ready-made target."""
     return e**2 * (1 - e)

@@ -31,6 +31,7 @@ from causalrisk.errors import (
 )
 from causalrisk.estimators.abilities import check_able, use_of_learner, with_change
 from causalrisk.estimators.estimates import BlockInfluence, Estimate, Refits, ScannedEstimate
+from causalrisk.estimators.jointly import Given, own_weights
 from causalrisk.estimators.jre import (
     JointEstimateRows,
     JointProblem,
@@ -338,7 +339,9 @@ def joint_record(data: FitData, asked: Asked, joint_options: JREOptions) -> FitR
     if isinstance(data.problem, ScannedProblem):
         joint = train_scan(robust, data.problem, trained, joint_options, notes, replicates)
         estimate = joint.estimate.estimate
-        passes = LaterJointPasses(estimate.rows, data.problem, trained, None, start.passes)
+        if not isinstance(estimate.rows, JointEstimateRows):
+            raise TypeError("the estimate is a joint one")
+        passes = LaterJointPasses(estimate.rows, data.problem, trained, estimate.values, None, start.passes)
         kept = dataclasses.replace(joint.estimate, estimate=ScannedEstimate.of(estimate))
         joint = dataclasses.replace(joint, problem=joint.problem.without_rows(), estimate=kept)
     else:
@@ -359,7 +362,7 @@ def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
     """Draw the propensity replicates, unless they are drawn already, and train the arms jointly, in memory."""
-    sample, resampler = start.sample, start.resampler()
+    resampler = start.resampler()
     given = None if options.replicates is None else resampler.given("replicates", options.replicates)
     if replicates is None:
         spread = options.replicate_spread
@@ -489,6 +492,8 @@ class LaterJointPasses(LaterPasses):
         The rows.
     trained : Trained
         They under the models of the start.
+    values : ndarray, shape (d,)
+        The estimates.
     covariance : ndarray, shape (d, d), optional
         Robust covariance of all estimates, where it is known.
     start : LaterPasses, optional
@@ -498,6 +503,7 @@ class LaterJointPasses(LaterPasses):
     rows: JointEstimateRows
     problem: ScannedProblem
     trained: Trained
+    values: Array
     covariance: Array | None = None
     start: LaterPasses | None = None
 
@@ -512,7 +518,11 @@ class LaterJointPasses(LaterPasses):
         full = FullFit(start.params, trained.theta, trained.level, problem.options.effect_scale)
         passes = ScannedPasses(problem, full, Resamples(problem.resampler(kind, seed), n_boot))
         without = dataclasses.replace(passes, full=full.without_level())
-        return refit_jointly(self.rows.problem, self.rows.fit, without, passes, None)
+        found = refit_jointly(self.rows.problem, self.rows.fit, without, passes, None)
+        own = ScannedPasses(problem, full, Given(1, own_weights))  # type: ignore[arg-type]  # at the resamples' points
+        plain = dataclasses.replace(own, full=full.without_level())
+        beside = self.values - refit_jointly(self.rows.problem, self.rows.fit, plain, own, None).values[:, 0]
+        return dataclasses.replace(found, values=found.values + beside[:, None])
 
 
 def check_clusters(record: FitRecord, notes: Notes) -> None:

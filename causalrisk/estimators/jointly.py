@@ -238,7 +238,7 @@ class Weighed:
         return dataclasses.replace(self, passes=None)  # type: ignore[arg-type]
 
     def sums(self, theta: Array, start: Array, terms: Terms) -> Sums:
-        """Sums of the objective over all rows, at coefficients of all columns (K, P, R)."""
+        """Sum the objective over all rows, at coefficients of all columns (K, P, R)."""
         given = (theta,) if start is theta else (theta, start)
         return beside(self.over(functools.partial(_sums, terms), *given))
 
@@ -301,7 +301,7 @@ def _on_rows(
 
 
 def _sums(terms: Terms, rows: Rows, weights: Weights, theta: Array, *start: Array) -> Sums:
-    return sums(rows, weights, theta, *(start or (theta,)), terms)
+    return sums(rows, weights, theta, start[0] if start else theta, terms)
 
 
 AXES = {"hessian": 2, "loss_hessian": 1, "biases": 1, "biases_slope": 2}  # of the columns of weights, if not the last

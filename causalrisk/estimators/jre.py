@@ -235,7 +235,7 @@ def _meat(
     if not clusters:
         return (scores.T * (sample.s if frequency else sample.s**2)) @ scores
     sums = np.zeros((clusters, scores.shape[1]))
-    np.add.at(sums, sample.cluster, sample.s[:, None] * scores)
+    np.add.at(sums, np.asarray(sample.cluster), sample.s[:, None] * scores)
     return sums
 
 
@@ -535,8 +535,8 @@ def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -
 
 
 def _left_out(at: Array, sums: StartSums, terms: Terms, rows: Rows, weights: Weights) -> Array:
-    """Sums by which V at the start is larger with all of the effect heterogeneity than without the share c of it."""
-    t1, _, t2, tw, _ = weights.moments
+    """Sum by how much V at the start is larger with all of the effect heterogeneity than without the share c of it."""
+    _, _, t2, tw, _ = weights.moments
     m = rows.family.mean(rows.predictors(at))[..., 0]
     above, arm = terms.share * rows.averaged * (m.T - sums.mean), rows.arm
     r = rows.y - rows.own(m[..., None])[:, 0]
@@ -745,7 +745,7 @@ class JointEstimateRows:
 
     @cached_property
     def hessian(self) -> tuple[Array, Array, Any]:
-        """Hessian (1, K p, K p) and constraint (1, C, K p) in coefficients of the models, and the expansion on all columns."""
+        """Hessian (1, K p, K p) and constraint (1, C, K p) of the models, and the expansion on all columns."""
         own, at, fit = self.own, self.at, self.fit
         wide = expand(self.sums, fit.terms)
         of = projected(wide, own.lift, len(at.theta))
@@ -776,7 +776,7 @@ class JointEstimateRows:
         return directions, of_theta, means, by_theta, by_means, of_theta[6]
 
     def joined_by_score(self) -> tuple[Array, Array] | None:
-        """What the score moves through its predictor among the columns: of equations (Q, K p), of means (Q, 3 K)."""
+        """Return what the score moves through its predictor: of equations (Q, K p), of means (Q, 3 K)."""
         joined, (_, _, wide) = self.own.joined, self.hessian
         if joined is None or joined.fixed:
             return None
@@ -924,15 +924,27 @@ class JointRefitter:
         The rows.
     fit : JointFit
         The minimum of the sample.
+    values : ndarray, shape (d,)
+        Its estimates.
     """
 
     arrays, rows_together = 1, 4096
 
-    def __init__(self, start: SeparateRefitter, problem: JointProblem, fit: JointFit) -> None:
-        self.start, self.problem, self.fit = start, problem, fit
+    def __init__(self, start: SeparateRefitter, problem: JointProblem, fit: JointFit, values: Array) -> None:
+        self.start, self.problem, self.fit, self.values = start, problem, fit, values
+
+    @cached_property
+    def beside_points(self) -> Array:
+        """By how much the estimates, whose replicates are drawn, differ from those at the points of the resamples."""
+        found = self._refit(self.start.problem.sample.s[:, None]).values[:, 0]
+        return np.where(np.isfinite(found), self.values - found, 0.0)
 
     def refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         """As in `estimates.Refitter`."""
+        found = self._refit(counts, fits)
+        return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
+
+    def _refit(self, counts: Array, fits: NewtonFits | None = None) -> Refits:
         kept, weight_fit = self.start.problem, self.start.weight_fit
         if weight_fit is None:
             raise TypeError("the joint estimator has importance weights")

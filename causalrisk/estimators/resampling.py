@@ -198,11 +198,6 @@ def _given_groups(given: Array, at_once: int) -> Iterator[Array]:
             yield own[:, first : first + at_once]
 
 
-def replicate_counts(resampler: SampleResampler, n_drawn: int, spread: float) -> Array:
-    """Draw the weights of all replicates of a fit again, shape (n, B), rows in the order of the sample."""
-    return np.hstack([*_drawn(resampler, n_drawn, spread, at_once=WIDTH)])
-
-
 def given_block(given: Array, block: int, width: int) -> Array:
     """Columns of a block of given multiplicities."""
     return given[:, block * WIDTH : block * WIDTH + width]

@@ -88,7 +88,7 @@ def refitter_of(record: FitRecord) -> Refitter:
     )
     if joint is None:
         return separate
-    return JointRefitter(separate, joint.problem, joint.estimate.fit)
+    return JointRefitter(separate, joint.problem, joint.estimate.fit, record.estimate.values)
 
 
 def drawn_or_weighed(

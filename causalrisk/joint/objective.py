@@ -4,7 +4,7 @@ With m_a the outcome model of arm a, w the importance weight of a row in its own
 averages over the target written as sums of `share` times what a row has,
 
     B_a = - sum_i share_i 1{arm_i = a} w_i (y_i - m_a)               bias of arm a under a score
-    psi_a = t (d_a - mean d_a) + 1{arm = a} w (y - m_a) - t R_a      d_a = m_a - c m_a of IPWRA;  R_a = -B_a, so psi is centred
+    psi_a = t (d_a - mean d_a) + 1{arm = a} w (y - m_a) - t R_a      d_a = m_a - c m_a of IPWRA; R_a centres, as -B_a
     J = alpha sigma_0^2 sum_a L_a + V / 2 + (n / 2) mean_b |C B_b|^2 V = mean_b sum_i share_i |C psi_ib|^2
 
 minimised under C B = 0 at the fitted score. C has the contrasts of the arms, b = 1 .. B are replicates of the score,
@@ -70,7 +70,7 @@ class Rows:
         return self.X @ theta + self.offset
 
     def derivatives(self, eta: Array) -> Array:
-        """Derivatives of the means at predictors (K, n, R), of the same shape; (K, n, 1) of linear models."""
+        """Return derivatives of the means at predictors (K, n, R), of the same shape; (K, n, 1) of linear models."""
         return np.ones((*eta.shape[:2], 1)) if self.family.linear else self.family.mean_deriv(eta)
 
     def own(self, values: Array) -> Array:
@@ -94,7 +94,7 @@ class Rows:
         return gram_matrices(self.pairs, weights, self.X.shape[1])
 
     def own_grams(self, weights: Array) -> Array:
-        """The same over the rows of each arm, shape (K, R, P, P)."""
+        """Sum them over the rows of each arm, shape (K, R, P, P)."""
         p = self.X.shape[1]
         return np.stack([gram_matrices(self.pairs[members], weights[members], p) for members in self.slices])
 
@@ -430,7 +430,7 @@ def spread(rows: Rows, values: Array) -> Array:
 
 
 def coefficients(rows: Rows, weights: Weights, eta: Array, start: Array, terms: Terms, of: Sums) -> tuple[Array, Array]:
-    """Derivatives of all but the losses by the means m_a of each row, (K, n, R), and further by that of its own arm."""
+    """Return derivatives of all but the losses by each row's means m_a, (K, n, R), and further by that of its arm."""
     D, f, h, share = terms.D, rows.averaged, rows.measured, weights.share
     t1, w1, t2, tw, w2 = weights.moments
     DU = terms.n_units / of.biases.shape[2] * np.tensordot(D, of.biases, axes=1)

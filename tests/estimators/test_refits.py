@@ -64,7 +64,7 @@ def test_influence_functions_with_an_offset(outcome, offset, target):
         assert influence_error(*parts.separate(spec), parts.sample) < 1e-6
 
 
-@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW, cr.JRE])
 def test_a_resample_of_every_row_once_is_the_estimate(model):
     """All of it: effects, means and the coefficients of both models, of which outcome regression has no propensity."""
     frame = simulate(80)
