@@ -25,7 +25,7 @@ LAYERS = (
     ("runtime",),
     ("numerics", "design", "datasets"),
     ("learners",),
-    ("propensity",),
+    ("propensity", "joint"),
     ("estimators",),
     ("inference",),
     ("diagnostics",),

@@ -31,8 +31,8 @@ Adjustment = Literal["single-step", "holm", "bonferroni", "hochberg", "simes-hoc
 Alternative = Literal["two-sided", "larger", "smaller"]
 Objective = Literal["risk", "erm"]
 Method = Literal[
-    "trust-exact", "trust-krylov", "trust-ncg", "trust-constr", "dogleg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP", "CG",
-    "TNC", "Nelder-Mead", "Powell", "COBYLA",
+    "trust-exact", "trust-krylov", "trust-ncg", "trust-constr", "dogleg", "Newton-CG", "BFGS", "L-BFGS-B", "SLSQP",
+    "CG", "TNC", "Nelder-Mead", "Powell", "COBYLA",
 ]  # fmt: skip
 PropensityLink = Literal["logit", "probit", "cloglog"]
 OutcomeLink = Literal["identity", "log", "logit", "probit", "cloglog"]

@@ -84,7 +84,7 @@ def refitter_of(record: FitRecord) -> Refitter:
         return SeparateRefitter(rows, record.weight_fit)
     if record.joint is None:
         raise TypeError("these rows cannot be refitted")
-    return JointRefitter(record.joint.problem, record.joint.estimate.fit)
+    return JointRefitter(record.joint.problem, record.joint.estimate.fit, record.estimate.values)
 
 
 def drawn_or_weighed(

@@ -353,8 +353,8 @@ def conf_int(
         where the interval is symmetric. Both are from the t distribution where the fit has degrees of freedom
         (``fit(use_t=True)``), else from the normal one. The others use the bootstrap distribution: its
         quantiles, these reflected about the estimate, bias-corrected, also accelerated, or quantiles of the
-        estimates studentized by the robust standard error of each resample (for JRE of multipliers only). For JRE all of them are as much wider about the estimate as standard errors are larger, for the
-        choice of its anchor.
+        estimates studentized by the robust standard error of each resample (for JRE with multipliers only). For JRE
+        all of them are as much wider about the estimate as standard errors are larger, for the choice of shrinkage.
     acceleration : {"influence", "jackknife"}
         For "bca": from the influence function, or by leaving out every row (cluster) in turn.
     cols : sequence of int or str, optional

@@ -460,8 +460,8 @@ def net_means(raw: Array, mean_bias: Array, slopes: Array, scale: EffectScale) -
 
 
 def _left_out(at: Array, sums: StartSums, terms: Terms, rows: Rows, weights: Weights) -> Array:
-    """Sums by which V at the start is larger with all of the effect heterogeneity than without the share c of it."""
-    t1, _, t2, tw, _ = weights.moments
+    """Sum by how much V at the start is larger with all of the effect heterogeneity than without the share c of it."""
+    _, _, t2, tw, _ = weights.moments
     m = rows.family.mean(rows.predictors(at))[..., 0]
     above, arm = terms.share * rows.averaged * (m.T - sums.mean), rows.arm
     r = rows.y - rows.own(m[..., None])[:, 0]
@@ -644,7 +644,7 @@ class JointEstimateRows:
 
     @cached_property
     def hessian(self) -> tuple[Array, Array, Any]:
-        """Hessian (1, K p, K p) and constraint (1, C, K p) in coefficients of the models, and the expansion on all columns."""
+        """Hessian (1, K p, K p) and constraint (1, C, K p) of the models, and the expansion on all columns."""
         own, at, fit = self.own, self.at, self.fit
         wide = expand(self.sums, fit.terms)
         of = projected(wide, own.lift, len(at.theta))
@@ -680,7 +680,7 @@ class JointEstimateRows:
         return directions, of_theta, means, by_theta, by_means, of_theta[6]
 
     def joined_by_score(self) -> tuple[Array, Array] | None:
-        """What the score moves through its predictor among the columns: of equations (Q, K p), of means (Q, 3 K)."""
+        """Return what the score moves through its predictor: of equations (Q, K p), of means (Q, 3 K)."""
         joined, (_, _, wide) = self.own.joined, self.hessian
         if joined is None or joined.fixed:
             return None
@@ -782,13 +782,24 @@ def _variance_gradients(at: At, rows: Rows, weights: Weights) -> Array:
 
 @dataclass(frozen=True)
 class JointRefitter:
-    """Refits JRE, each resample from its own IPWRA fit, as in `estimates.Refitter`."""
+    """Refits JRE, each resample from its own IPWRA fit, as in `estimates.Refitter`; `values` are the estimates."""
 
     problem: JointProblem
     fit: JointFit
+    values: Array
+
+    @cached_property
+    def beside_points(self) -> Array:
+        """By how much the estimates, whose replicates are drawn, differ from those at the points of the resamples."""
+        found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
+        return np.where(np.isfinite(found), self.values - found, 0.0)
 
     def refit(self, s: Array, weighed: Scores | None = None) -> Refits:
         """Return the estimates under row weights (n, R)."""
+        found = self._refit(s, weighed)
+        return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
+
+    def _refit(self, s: Array, weighed: Scores | None = None) -> Refits:
         problem, fit, terms, scale = self.problem, self.fit, self.fit.terms, self.problem.scale
         rows, start, refits = refitted(problem, fit.joined, fit.points, s, weighed)
         start = padded(start, rows)

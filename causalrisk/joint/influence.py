@@ -145,7 +145,7 @@ def mean(values: Array) -> Array:
 
 @dataclass(frozen=True)
 class TiltSlopes:
-    """Sums over rows of share times the derivatives of the tilt by the score's coefficients: fitted (Q,), and (Q, B)."""
+    """Sums over rows of share times the derivatives of the tilt by the score: fitted (Q,), replicated (Q, B)."""
 
     fitted: Array
     replicated: Array
@@ -163,7 +163,7 @@ def tilt_slopes(weights: Weights, slopes: Slopes) -> TiltSlopes | None:
 
 
 def contributions(value: Array, sums: tuple[Array, ...], rows: Rows, weights: Weights, inside: Array) -> Array:
-    """What rows add to the equations of which Phi is the value, (n, R): weights are divided by the mean tilt.
+    """Return what rows add to the equations of which Phi is the value, (n, R): weights are divided by the mean tilt.
 
     `inside`, shape (n, 1), is one for rows of the sample.
     """
@@ -176,13 +176,13 @@ def contributions(value: Array, sums: tuple[Array, ...], rows: Rows, weights: We
 
 
 def by_score(sums: tuple[Array, ...], tilts: TiltSlopes | None) -> Array:
-    """Derivative of the sum of Phi by the coefficients of the score, shape (Q, R)."""
+    """Return the derivative of the sum of Phi by the coefficients of the score, shape (Q, R)."""
     _, _, fitted, each, _, by_gamma, _ = sums
     return by_gamma if tilts is None else by_gamma - tilts.fitted[:, None] * fitted - tilts.replicated @ each
 
 
 def linear_parts(rows: Rows, weights: Weights, slopes: Slopes, at: At) -> Phi:
-    """As `phi`, of the averages over the target, the biases averaged over the replicates, and those at the fitted score.
+    """As `phi`, of averages over the target, biases averaged over the replicates, and those at the fitted score.
 
     R is 3 K; these do not move with directions.
     """
@@ -211,7 +211,7 @@ def linear_parts(rows: Rows, weights: Weights, slopes: Slopes, at: At) -> Phi:
 def monte_carlo_se(
     gradients: Array, contrasts: Array, U: Array, U_slope: Array, weight: float, inverse: Array
 ) -> Array:
-    """Standard errors of the effects over redraws of the replicates, shape (d,); NaN for one replicate.
+    """Return standard errors of the effects over redraws of the replicates, shape (d,); NaN for one replicate.
 
     By the jackknife: without replicate b the effect moves by c' H^-1 (g_b - mean g) / (B (1 - h_b)), g_b its part of
     the gradient, and h_b its leverage.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.errors import CausalRiskError
 from causalrisk.joint.objective import Expansion
@@ -43,7 +44,7 @@ class Minimum:
 
     theta: Array
     multipliers: Array
-    converged: Array
+    converged: NDArray[np.bool_]
     result: OptimizeResult | None = None
 
 
@@ -74,7 +75,7 @@ def solve_constrained(hessian: Array, right: Array, u_slope: Array, u: Array) ->
 def solve_each(matrices: Array, right: Array) -> Array:
     """Solve a stack of equations; NaN where one is singular or not finite."""
     try:
-        return np.linalg.solve(matrices, right)
+        return np.asarray(np.linalg.solve(matrices, right))
     except np.linalg.LinAlgError:
         found = np.full(right.shape, np.nan)
         for j, (matrix, given) in enumerate(zip(matrices, right, strict=True)):
@@ -103,7 +104,7 @@ def newton(evaluate: Evaluate, theta: Array, alpha: float, multipliers: Array | 
         move, new = solve_constrained(hessian, -gradient[..., None], at.u_slope, -at.u[..., None])
         move, new = move[..., 0], new[..., 0]
         if curved is None:
-            return Minimum(theta + unstack(move, theta.shape), new, np.isfinite(move).all(axis=1))
+            return Minimum(theta + unstack(move, theta.shape), new, np.asarray(np.isfinite(move).all(axis=1)))
         move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
         merit = value + price * np.abs(at.u).sum(axis=1)
@@ -165,7 +166,7 @@ def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, m
     across = first[0].u_slope[0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
     scale = float(first[0].at(alpha)[0][0]) or 1.0
-    origin, known = stack(start)[0], {}
+    origin, known = stack(start)[0], dict[bytes, tuple[float, Array, Array, Array, Array]]()
 
     def expansion(z: Array) -> tuple[Expansion, Callable[[Array], Array] | None]:
         if not linear:

@@ -4,7 +4,7 @@ With m_a the outcome model of arm a, w the importance weight of a row in its own
 averages over the target written as sums of `share` times what a row has,
 
     B_a = - sum_i share_i 1{arm_i = a} w_i (y_i - m_a)               bias of arm a under a score
-    psi_a = t (d_a - mean d_a) + 1{arm = a} w (y - m_a) - t R_a      d_a = m_a - c m_a of IPWRA;  R_a = -B_a, so psi is centred
+    psi_a = t (d_a - mean d_a) + 1{arm = a} w (y - m_a) - t R_a      d_a = m_a - c m_a of IPWRA; R_a centres, as -B_a
     J = alpha sigma_0^2 sum_a L_a + V / 2 + (n / 2) mean_b |C B_b|^2 V = mean_b sum_i share_i |C psi_ib|^2
 
 minimised under C B = 0 at the fitted score. C has the contrasts of the arms, b = 1 .. B are replicates of the score,
@@ -70,8 +70,8 @@ class Rows:
         return self.X @ theta + self.offset
 
     def derivatives(self, eta: Array) -> Array:
-        """Derivatives of the means at predictors (K, n, R), of the same shape; (K, n, 1) of linear models."""
-        return np.ones((*eta.shape[:2], 1)) if self.family.linear else self.family.mean_deriv(eta)
+        """Return derivatives of the means at predictors (K, n, R), of the same shape; (K, n, 1) of linear models."""
+        return np.broadcast_to(1.0, (*eta.shape[:2], 1)) if self.family.linear else self.family.mean_deriv(eta)
 
     def own(self, values: Array) -> Array:
         """Values (K, n, R) in each row's own arm, shape (n, R)."""
@@ -82,8 +82,9 @@ class Rows:
         return np.stack([values[members].sum(axis=0) for members in self.slices])
 
     def slopes(self, weights: Array) -> Array:
-        """Sum weights (K, n, R) times the columns, shape (K, P, R)."""
-        return self.X.T @ weights
+        """Sum weights (K, n, R), or (1, n, R) for all arms, times the columns, shape (K, P, R)."""
+        found = self.X.T @ weights
+        return np.broadcast_to(found, (len(self.slices), *found.shape[1:]))
 
     def own_slopes(self, weights: Array) -> Array:
         """Sum weights (n, R) times the columns over the rows of each arm, shape (K, P, R)."""
@@ -94,7 +95,7 @@ class Rows:
         return gram_matrices(self.pairs, weights, self.X.shape[1])
 
     def own_grams(self, weights: Array) -> Array:
-        """The same over the rows of each arm, shape (K, R, P, P)."""
+        """Sum them over the rows of each arm, shape (K, R, P, P)."""
         p = self.X.shape[1]
         return np.stack([gram_matrices(self.pairs[members], weights[members], p) for members in self.slices])
 
@@ -246,56 +247,71 @@ def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms)
     V is that of psi with t d_a not yet centred: M_a and R_a are what is subtracted (times t where the rows are averaged
     over, or measured), `t_psi`, `h_psi`, `tt`, `th` and `hh` their products with psi and t, `..._slope` derivatives.
     """
-    family, D, n_arms, arm = rows.family, terms.D, len(rows.slices), rows.arm
-    f, h, share, tilt, w = rows.averaged, rows.measured, weights.share, weights.tilt, weights.w
+    family, D, arm, frame = rows.family, terms.D, rows.arm, not isinstance(rows.measured, float)
+    share, w, m, p = weights.share, weights.w, weights.share.shape[1], rows.X.shape[1]
     t1, w1, t2, tw, w2 = weights.moments
+
+    def averaged(values: Array) -> Array:
+        return rows.averaged * values if frame else values
+
     eta = rows.predictors(theta)
     mean, slope = family.mean(eta), rows.derivatives(eta)
-    own_slope, r = rows.own(slope), rows.y[:, None] - rows.own(mean)
-    d = f * (counted(rows, mean, None if start is theta else start, terms) - terms.level[:, None, None])
-    Dd, own_D = np.tensordot(D, d, axes=1), np.diag(D)[arm][:, None]
-    own_Dd, score, information = rows.own(Dd), *family.score(rows.y[:, None], rows.own(eta))[:2]
-    by_t, by_tw, by_w, by_w2 = share * t2, share * tw, share * (w if terms.risk else w1), share * own_D * w2
-    twr, w2r = by_tw * r, by_w2 * r
-    every, left, each = by_t * Dd + f * twr * D[:, arm][..., None], share * own_slope, share * w1
-    own_t, own_psi, psi = rows.by_arm(f * twr), rows.own_slopes(f * by_tw * own_slope), by_t * d
-    hessian = np.empty((n_arms, n_arms, share.shape[1], rows.X.shape[1], rows.X.shape[1]))
+    alike = slope[:1] if family.linear else slope
+    n_arms, own_eta, own_slope = len(eta), rows.own(eta), rows.own(slope)
+    r = rows.y[:, None] - (own_eta if family.linear else rows.own(mean))
+    d = averaged(counted(rows, mean, None if start is theta else start, terms) - terms.level[:, None, None])
+    Dd = np.tensordot(D, d, axes=1)
+    own_Dd, score, information = rows.own(Dd), *family.score(rows.y[:, None], own_eta)[:2]
+    by_t, by_tw, by_w = share * t2, share * tw, share * (w if terms.risk else w1)
+    by_w2, each = share * (np.diag(D)[arm][:, None] * w2), share * w1
+    twr, w2r, left = by_tw * r, by_w2 * r, share * own_slope
+    own_twr, psi, t_share = averaged(twr), by_t * d, averaged(by_t)
+    gradient = rows.slopes((by_t * Dd + own_twr * D[:, arm][..., None]) * slope)
+    hessian = np.empty((n_arms, n_arms, m, p, p))
     for a, members in enumerate(rows.slices):
         for b in range(a + 1):
-            product = D[a, b] * f * slope[a] * slope[b]
-            v, cross = by_t * product, by_tw * product
+            product = D[a, b] * averaged(slope[a] * slope[b])
+            v = by_t * product
             for one in (a, b):
-                v[rows.slices[one]] -= cross[rows.slices[one]]
+                own = rows.slices[one]
+                v[own] -= by_tw[own] * product[own]
             if a == b:
                 v[members] += by_w2[members] * own_slope[members] ** 2
             hessian[a, b] = hessian[b, a] = rows.grams(v)
     pairs = [weights.over_replicates(own, rows.X[own], left[own], -(share * r)[own]) for own in rows.slices]
-    of_sample, frame = share * f * tilt, not isinstance(h, float)
-    tt, t_slope, t_psi = (by_t * f).sum(axis=0), rows.slopes(by_t * f * slope) - own_psi, psi.sum(axis=1) + own_t
+    target = averaged(share * weights.tilt)
+    tt, t_slope = t_share.sum(axis=0), rows.slopes(t_share * alike) - rows.own_slopes(averaged(by_tw * own_slope))
+    t_psi = psi.sum(axis=1) + rows.by_arm(own_twr)
+    th, hh, h_psi, h_slope = tt, tt, t_psi, t_slope
+    if frame:
+        h = rows.measured
+        th, hh = (t_share * h).sum(axis=0), (by_t * h).sum(axis=0)
+        h_psi = (h * psi).sum(axis=1) + rows.by_arm(h * twr)
+        h_slope = rows.slopes(h * t_share * alike) - rows.own_slopes(h * by_tw * own_slope)
     return Sums(
         M=np.einsum("nr,anr->ar", share * t1, d),
         R=rows.by_arm(each * r),
         t_psi=t_psi,
-        h_psi=(h * psi).sum(axis=1) + rows.by_arm(h * twr) if frame else t_psi,
+        h_psi=h_psi,
         tt=tt,
-        th=(by_t * (f * h)).sum(axis=0) if frame else tt,
-        hh=(by_t * h).sum(axis=0) if frame else tt,
-        M_slope=rows.slopes(share * f * t1 * slope),
+        th=th,
+        hh=hh,
+        M_slope=rows.slopes(averaged(share * t1) * alike),
         R_slope=-rows.own_slopes(each * own_slope),
         t_slope=t_slope,
-        h_slope=rows.slopes(by_t * (f * h) * slope) - rows.own_slopes(h * by_tw * own_slope) if frame else t_slope,
+        h_slope=h_slope,
         value=np.einsum("anr,anr->r", psi, Dd) + (2 * twr * own_Dd + w2r * r).sum(axis=0),
-        gradient=rows.slopes(every * slope) - rows.own_slopes((by_tw * own_Dd + w2r) * own_slope),
+        gradient=gradient - rows.own_slopes((by_tw * own_Dd + w2r) * own_slope),
         hessian=hessian,
-        loss=np.einsum("nr,nr->r", by_w, r * r / 2 if family.linear else family.loss(rows.y[:, None], rows.own(eta))),
+        loss=np.einsum("nr,nr->r", by_w, r * r / 2 if family.linear else family.loss(rows.y[:, None], own_eta)),
         loss_gradient=-rows.own_slopes(by_w * score),
-        loss_hessian=rows.own_grams(by_w * information),
+        loss_hessian=rows.own_grams(by_w if family.linear else by_w * information),
         bias=-rows.by_arm(share * w * r),
         bias_slope=rows.own_slopes(left * w),
         biases=np.stack([own for _, own in pairs]),
         biases_slope=np.stack([slopes for slopes, _ in pairs]),
-        average=np.einsum("nr,anr->ar", of_sample, mean),
-        average_slope=rows.slopes(of_sample * slope),
+        average=np.einsum("nr,anr->ar", target, mean),
+        average_slope=rows.slopes(target * alike),
     )
 
 
@@ -430,7 +446,7 @@ def spread(rows: Rows, values: Array) -> Array:
 
 
 def coefficients(rows: Rows, weights: Weights, eta: Array, start: Array, terms: Terms, of: Sums) -> tuple[Array, Array]:
-    """Derivatives of all but the losses by the means m_a of each row, (K, n, R), and further by that of its own arm."""
+    """Return derivatives of all but the losses by each row's means m_a, (K, n, R), and further by that of its arm."""
     D, f, h, share = terms.D, rows.averaged, rows.measured, weights.share
     t1, w1, t2, tw, w2 = weights.moments
     DU = terms.n_units / of.biases.shape[2] * np.tensordot(D, of.biases, axes=1)

@@ -36,8 +36,8 @@ class Path:
     anchors, effects : ndarray, shape (r,)
         alpha, and the (first) effect.
     std_errors, jackknife_errors : ndarray, shape (r,)
-        Standard error of the effect by cross-validation, NaN where this was not tried, and by the jackknife; for several
-        effects those of the contrasts of the objective.
+        Standard error of the effect by cross-validation, NaN where this was not tried, and by the jackknife; for
+        several effects those of the contrasts of the objective.
     ratios, ratio_errors : ndarray, shape (r,)
         The square of the first over that of the first of the ladder, and the standard error of this ratio.
     shares : ndarray, shape (r,)
@@ -95,12 +95,23 @@ class HeldOut:
     def beside(self, other: HeldOut) -> HeldOut:
         """Return these rows and others."""
         unit = None if self.unit is None or other.unit is None else np.concatenate([self.unit, other.unit])
-        pairs = ((self.psi, other.psi), (self.known, other.known), (self.weight, other.weight))
-        return HeldOut(*(np.concatenate(pair) for pair in pairs), unit)
+        return HeldOut(
+            np.concatenate([self.psi, other.psi]),
+            np.concatenate([self.known, other.known]),
+            np.concatenate([self.weight, other.weight]),
+            unit,
+        )
 
 
 def held_out(
-    rows: Rows, tilt: Array, w: Array, folds: Array, thetas: Array, C: Array, known: Array, unit: Array | None
+    rows: Rows,
+    tilt: Array,
+    w: Array,
+    folds: Array,
+    thetas: Array,
+    C: Array,
+    known: Array,
+    unit: NDArray[np.intp] | None,
 ) -> HeldOut:
     """Return the influence functions of rows in their folds.
 
@@ -132,7 +143,7 @@ def held_out(
 
 @dataclass(frozen=True)
 class Variances:
-    """Variances of the effect by cross-validation, (A,), the covariance of their differences to the first, own errors."""
+    """Variances of the effect by cross-validation, (A,), the covariance of differences to the first, own errors."""
 
     squares: Array
     covariance: Array

@@ -98,7 +98,7 @@ def inverse_of(bread: Array) -> Array:
 def real_share(spread: tuple[float, Array], inverse: Array, meat: Array, C: Array) -> float:
     """C = max(0, 1 - 2 N / S), N the sampling variance of the effects over the target."""
     squares, slopes = spread
-    n_arms, p, _ = inverse.shape
+    p = inverse.shape[1]
     products = np.kron(C.T @ C, np.ones((p, p))) * slopes
     error = float((products * sandwich(inverse, meat)).sum())
     share = 1 - 2 * error / squares if squares > 0 else 0.0

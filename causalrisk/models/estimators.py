@@ -95,9 +95,9 @@ class AIPW(CausalModel):
 class JRE(CausalModel):
     """The Joint Robust Estimator: all arms' outcome models trained together for the least error of the effect.
 
-    Among fits without net bias at the fitted propensity score, it is the one whose effect has the least variance, shrunk
-    toward IPWRA as far as cross-validation says. It is consistent if either the propensity model or the outcome model is
-    correctly specified.
+    Among fits without net bias at the fitted propensity score, it is the one whose effect has the least variance,
+    shrunk toward IPWRA as far as cross-validation says. It is consistent if either the propensity model or the outcome
+    model is correctly specified.
 
     Notes
     -----

@@ -262,7 +262,7 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> Pairs:
         how = "given" if joint.path is None else "chosen" if joint.path.raised_from is None else "raised"
         rows = [("Shrinkage:", f"{joint.anchor:g} ({how})")]
     steps = getattr(joint.estimate.result, "nit", None)
-    steps_text = "" if steps is None else f", {steps} iteration{'s' * (steps != 1)}"
+    steps_text = "" if steps is None else f", {steps} iter."
     rows.append(("Optimiser:", f"{joint.options.method or DEFAULT_METHOD}{steps_text}"))
     if joint.replicates.cubature:
         return [*rows, ("Score replicates:", f"{joint.replicates.count} normal points")]

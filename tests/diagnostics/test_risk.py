@@ -93,5 +93,5 @@ def test_fit_loss_of_the_path_by_hand(frame):
     theta, X = res.outcome_params, sm.add_constant(frame[["x1", "x2", "x3"]]).to_numpy()
     own = np.where(frame.d == 1, X @ theta["1"], X @ theta["0"])
     loss = (res.importance_weights * (frame.y - own) ** 2 / 2).mean()
-    path = res.penalty_path([res._record.joint.criterion.penalty])
+    path = res.penalty_path([res._record.joint.own_penalty])
     np.testing.assert_allclose(path["fit loss"], loss)

@@ -154,7 +154,7 @@ def test_the_propensity_model_is_refitted_once_a_block(frame, monkeypatch):
         WeightFit, "refit", lambda self, w, start=None: calls.append(w.shape[1]) or once(self, w, start)
     )
     cr.compare(FORMULA, frame, treat="d", **QUICK)
-    assert calls == [32, 8, 32, 32, 6]  # 40 replicates, then 70 resamples
+    assert calls == [32, 8, 10, 32, 1, 32, 6]  # 40 replicates, ten folds, then 70 resamples and all rows
 
 
 def test_a_generator_is_advanced_once_and_the_seed_repeats(frame):

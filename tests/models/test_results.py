@@ -206,7 +206,8 @@ def test_summary_of_jre(births):
     assert max(map(len, lines)) == 78
     for label in (
         "Dep. Variable:",
-        "Anchor:",
+        "Shrinkage:",
+        "Optimiser:",
         "Score replicates:",
         "Monte Carlo SE:",
         "By arm",

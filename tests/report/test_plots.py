@@ -193,7 +193,7 @@ def test_clusters_are_drawn(ax):
 
 def test_anchor_path(res, ax):
     path = res.anchor_path()
-    anchor = path.index[path["chosen"]].item()
+    anchor = res.joint.shrinkage
     drawn = lines(res.plot_anchor_path(ax))
     np.testing.assert_allclose(drawn["JRE"], [path.index, path["effect"]])
     np.testing.assert_allclose(drawn[f"chosen: {anchor:g}"], [[anchor], [res.effect]])

@@ -42,9 +42,9 @@ def test_an_anchor_at_the_end_of_the_ladder_is_said_to_be_there(monkeypatch, end
 
     options = {"cov_type": "robust", "n_replicates": 15}
     assert not any(noted(model.fit(**options, anchor=end)))  # given, not chosen
-    monkeypatch.setattr("causalrisk.estimators.joint.anchor.mean_anchor", lambda anchors, shares: 0.2)
+    monkeypatch.setattr("causalrisk.joint.shrinkage.rounded", lambda anchor: 0.2)
     assert not any(noted(model.fit(**options)))
-    monkeypatch.setattr("causalrisk.estimators.joint.anchor.mean_anchor", lambda anchors, shares: end)
+    monkeypatch.setattr("causalrisk.joint.shrinkage.rounded", lambda anchor: end)
     res = model.fit(**options)
     assert res._record.joint.anchor == end and all(noted(res))
     (beyond,) = re.findall(r"fit\(anchor=([0-9.]+)\)", " ".join(str(res.summary()).split()))

@@ -115,7 +115,7 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
         in top
     )
     assert f"{moved / jobs.effect_se:.2f} standard errors" in top
-    path = jobs.anchor_path()["effect"]
+    path = jobs.joint.path.loc[:0.03, "effect"][2:]
     assert f"the effect moves between {path.min():.2f} and {path.max():.2f}, " in top
     assert "3 of 3 are not yet argued for" in top
     assert f"{jobs.start.effect:.2f}" in top
@@ -272,21 +272,12 @@ def test_verdicts_of_the_others():
     assert read_penalty(path, 10.0, 1.0, 1.0).verdict == GOOD
     assert "between 1.000 and 1.100" in read_penalty(path, 10.0, 1.0, 1.0).headline
     assert "it would be 50.00" in read_penalty(path, 10.0, 1.0, 1.0).texts[1]
-    anchors = pd.DataFrame(
-        {"effect": [1.0, 1.4], "robust se": [1.0, 1.25], "variance ratio": [1.0, 0.8], "chosen": [False, True]},
-        index=[30.0, 0.3],
-    )
-    anchors["held out"] = anchors["chosen"]
-    reading = read_anchor(anchors, 1.0, 0.9)
+    anchors = pd.DataFrame({"effect": [1.0, 1.4], "share": [0.2, 0.8]}, index=[30.0, 0.3])
+    reading = read_anchor(anchors, 0.3, None, 1.0, 0.9)
     assert "Over anchors from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
-    assert "0.3 was chosen by rows held out" in reading.texts[0] and "0.8 times that of" in reading.texts[0]
-    assert "raised" not in " ".join(reading.texts)
-    raised = read_anchor(anchors.assign(chosen=[True, False]), 1.0, 0.9).texts
-    assert "0.3 was chosen by rows held out" in raised[0]
-    assert "standard error there, 1.250, is above IPWRA's" in raised[1]
-    assert "raised to 30, where it is 1.000" in raised[1]
-    nearly = anchors.assign(**{"variance ratio": [1.0, 1.004]})
-    assert "is 1.004 times that of" in read_anchor(nearly, 1.0, 0.9).texts[0]
+    assert "0.3 was chosen by cross-validation" in reading.texts[0] and len(reading.texts) == 1
+    raised = read_anchor(anchors, 30.0, 0.3, 1.0, 0.9).texts
+    assert "0.3 was chosen by cross-validation" in raised[0] and "so it is 30" in raised[1]
     values = np.random.default_rng(0).normal(size=500)
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 500, 0.05).verdict == GOOD
     assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 3])], 500, 0.05).verdict == CAUTION
