@@ -199,10 +199,6 @@ class ScannedDesign(Rowless, Design):
         """Yield what a function makes of each part of the rows, in order; `workers` as in `in_order`."""
         return in_order(partial(_on_part, function), self._known_rows(), workers)
 
-    def blocks(self) -> Iterator[CodedBlock]:
-        """Return the parts of the rows, in this process."""
-        return (part.load() for part in self._known_rows())
-
     def dask(self, name: str) -> Any:
         """Return an array of all rows as a Dask array, a chunk for each part; it can be used as long as the design.
 

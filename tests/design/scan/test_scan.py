@@ -21,6 +21,10 @@ F = "y ~ x1 + g"
 ARRAY = np.arange(N)
 
 
+def itself(block):
+    return block
+
+
 @pytest.fixture(scope="module")
 def data():
     frame = simulate(n=N, seed=5)
@@ -69,7 +73,7 @@ def test_rows_are_cut_and_joined_to_parts(data, files):
     pd.testing.assert_frame_equal(scan(f"{files}/*.parquet").collect(), data)
     for rows, sizes in ((150, [150, 50] * 3), (400, [400, 200]), (250_000, [N])):
         design = IPWRA.from_formula(F, in_parts(f"{files}/*.parquet", rows), treat="d").design
-        blocks = list(design.blocks())
+        blocks = list(design.over(itself))
         assert [len(block.y) for block in blocks] == sizes
         assert design.dask("X").chunks == (tuple(sizes), (4,))
         for block, first in zip(blocks, np.cumsum([0, *sizes]), strict=False):
@@ -266,4 +270,4 @@ def test_what_goes_by_rows_is_not_there(data):
     again = pickle.loads(pickle.dumps(design))
     assert again.exog_names == design.exog_names
     with pytest.raises(UnavailableError, match="has no rows of a scan"):
-        next(again.blocks())
+        again.over(len)
