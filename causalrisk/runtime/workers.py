@@ -9,9 +9,8 @@ import os
 import sys
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -92,16 +91,8 @@ def chosen_backend() -> Any:
 
 
 def _in_threads(function: Callable[[int], T], count: int, workers: int) -> Generator[T]:
-    pool, waiting = ThreadPoolExecutor(workers), deque[Future[T]]()
-    try:
-        for item in range(count):
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == AHEAD * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, range(count))
 
 
 def _on_joblib(function: Callable[[int], T], count: int, workers: int) -> Generator[T]:

@@ -9,6 +9,10 @@ from tests.conftest import in_parts, simulate
 FORMULA = "y ~ x1 + bs(x2, df=4) + C(g)"
 
 
+def itself(block):
+    return block
+
+
 @pytest.fixture(scope="module")
 def data():
     frame = simulate(n=900, seed=4).assign(g=lambda d: np.where(d.x3 > 0.4, "up", "down"))
@@ -39,7 +43,7 @@ def test_a_dask_data_frame_is_read_by_its_partitions(partitions, whole):
     same(partitions, whole)  # is no frame in memory, so that it is not made one
     source = in_parts(partitions, 100)
     design = same(source, whole).model.design
-    assert max(len(block.y) for block in design.blocks()) <= 100
+    assert max(len(block.y) for block in design.over(itself)) <= 100
 
 
 def test_partitions_that_a_cluster_holds(partitions, whole):
@@ -67,7 +71,7 @@ def dataset(data, tmp_path_factory):
 def test_an_arrow_dataset_is_read_by_its_files(dataset, whole):
     """Its column `g` is in the names of the folders and not in the files."""
     same(dataset, whole)
-    assert max(len(block.y) for block in same(in_parts(dataset, 400), whole).model.design.blocks()) <= 400
+    assert max(len(block.y) for block in same(in_parts(dataset, 400), whole).model.design.over(itself)) <= 400
 
 
 def test_a_filtered_arrow_dataset_has_the_rows_that_the_filter_leaves(dataset, data):

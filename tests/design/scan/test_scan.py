@@ -8,8 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +19,10 @@ from tests.conftest import formula_design, in_parts, simulate, stored
 N = 600
 F = "y ~ x1 + g"
 ARRAY = np.arange(N)
+
+
+def itself(block):
+    return block
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def test_rows_are_cut_and_joined_to_parts(data, files):
     pd.testing.assert_frame_equal(scan(f"{files}/*.parquet").collect(), data)
     for rows, sizes in ((150, [150, 50] * 3), (400, [400, 200]), (250_000, [N])):
         design = IPWRA.from_formula(F, in_parts(f"{files}/*.parquet", rows), treat="d").design
-        blocks = list(design.blocks())
+        blocks = list(design.over(itself))
         assert [len(block.y) for block in blocks] == sizes
         assert design.dask("X").chunks == (tuple(sizes), (4,))
         for block, first in zip(blocks, np.cumsum([0, *sizes]), strict=False):
@@ -81,34 +83,40 @@ def test_rows_are_cut_and_joined_to_parts(data, files):
         np.testing.assert_array_equal(stored(design, "row"), np.arange(N))
 
 
-def folders():
-    return set(Path(tempfile.gettempdir()).glob("causalrisk-*"))
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of temporary files, which is empty."""
+    made = tmp_path / "temporary"
+    made.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(made))
+    return made
 
 
-def test_the_folder_goes_with_the_design_and_when_python_ends(data, monkeypatch, tmp_path):
-    before = folders()
+def test_the_folder_goes_with_the_design_and_when_python_ends(data, folder):
     model = IPWRA.from_formula(F, scan(parts(data, 100)), treat="d", trim=(0.3, 0.7), propensity="x1 + x2")
-    res = model.fit()
-    assert len(folders() - before) == 2  # the other has the rows that trimming leaves
+    res, y = model.fit(), model.design.dask("y")
+    assert len(list(folder.iterdir())) == 2  # the other has the rows that trimming leaves
     del model, res
     gc.collect()
-    assert folders() == before
+    assert y.sum().compute() == pytest.approx(data.y.sum())  # an array keeps its own
+    del y
+    gc.collect()
+    assert not list(folder.iterdir())
     code = "import causalrisk as cr; b = cr.datasets.load_cattaneo2(); " \
         "m = cr.IPWRA.from_formula('bweight ~ mage', cr.scan([b]), treat='mbsmoke')"  # fmt: skip
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"TMPDIR": str(tmp_path)})
-    assert not list(tmp_path.iterdir())
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"TMPDIR": str(folder)})
+    assert not list(folder.iterdir())
 
 
-def test_a_folder_that_cannot_be_written(data, monkeypatch):
+def test_a_folder_that_cannot_be_written(data, folder, monkeypatch):
     def full(path, values):
         raise OSError(28, "No space left on device")
 
-    before = folders()
     monkeypatch.setattr("numpy.save", full)
     with pytest.raises(DesignError, match="TMPDIR"):
         scanned(parts(data, 100))
     gc.collect()
-    assert folders() == before
+    assert not list(folder.iterdir())
 
 
 def test_without_dask_a_scan_says_what_to_install(data, monkeypatch):
@@ -262,4 +270,4 @@ def test_what_goes_by_rows_is_not_there(data):
     again = pickle.loads(pickle.dumps(design))
     assert again.exog_names == design.exog_names
     with pytest.raises(UnavailableError, match="has no rows of a scan"):
-        next(again.blocks())
+        again.over(len)
