@@ -22,9 +22,18 @@ from causalrisk.design.encoders import (
     fill_covariates,
     with_indicators,
 )
-from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse, right_side
+from causalrisk.design.formulas.evaluation import (
+    Formula,
+    Scope,
+    coded_names,
+    compile_terms,
+    evaluate,
+    in_formula,
+    parse,
+    quoted,
+    right_side,
+)
 from causalrisk.design.formulas.scope import collect, resolve
-from causalrisk.design.formulas.terms import codes_of, in_formula, quoted
 from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import (
     BY_ROW,
@@ -470,7 +479,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 def formula_models(formulas: Formulas, treat: str, coding: Coding, sources: Sequence[Source], rows: Rows) -> Models:
     """Build both models, all columns, on the rows of the estimation sample, and that of the observation."""
     outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
-    codes = codes_of(outcome) | codes_of(assigned)
+    codes = outcome.coded | assigned.coded
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
     right, assign = (
         Scope({name: columns[name] for name in scope.variables}, scope.constants)
@@ -480,7 +489,7 @@ def formula_models(formulas: Formulas, treat: str, coding: Coding, sources: Sequ
     seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
     y = outcome_values(outcome, left, seen)
     for formula, scope in ((outcome, right), (assigned, assign)):
-        check_levels(n, scope.variables, codes_of(formula), formula.model)
+        check_levels(n, scope.variables, formula.coded, formula.model)
     encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
     X = encoder.sample_matrix(n)
     same = assigned.right == outcome.right  # in order; so it is where no propensity formula was given
@@ -504,7 +513,7 @@ def _observation(
     formula, scope = formulas.observed, formulas.seen
     if formula is None or scope is None:
         return None
-    codes, columns = codes_of(formula), dict[str, pd.Series]()
+    codes, columns = formula.coded, dict[str, pd.Series]()
     for name, values in scope.variables.items():
         coded = name == treat
         columns[name] = pd.Series(coding.coded(coding.arm)) if coded else plain(rows.of(values), name, name in codes)
@@ -518,14 +527,20 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values
-    codes = codes_of(outcome)
+    codes, term = set().union(*map(coded_names, outcome.codes("left"))), outcome.left[0].name()
     own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
-    scope, n = Scope(own, left.constants), int(seen.sum())
-    y = evaluate(compile_terms(outcome.left, outcome, scope, numeric=True), outcome, scope, n)
-    if y.shape[1] != 1:
+    info = compile_terms(outcome.left, outcome, Scope(own, left.constants))
+    for factor in info.factor_infos.values():
+        if factor.categories not in (None, (False, True)):
+            raise DesignError(
+                f"the outcome {term!r} is not numeric; expected numbers or bool.\n"
+                f"Use `I({term} == {factor.categories[0]!r}) ~ {outcome.right_text}`, or the level that is the event."
+            )
+    y = evaluate(info, outcome, own, int(seen.sum()))
+    flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories
+    if y.shape[1] != (2 if flag else 1):
         raise DesignError(
-            f"outcome {outcome.left[0].name()!r} has {y.shape[1]} columns; expected one.\n"
-            f'Use `"<outcome> ~ {outcome.right_text}"`.'
+            f'outcome {term!r} has {y.shape[1]} columns; expected one.\nUse `"<outcome> ~ {outcome.right_text}"`.'
         )
-    values[seen] = y[:, 0]
+    values[seen] = y[:, -1]
     return values

@@ -18,9 +18,20 @@ from pandas.api.types import is_numeric_dtype, is_scalar
 from causalrisk.design.design import Design
 from causalrisk.design.dtypes import check_complete, listing, missing_mask, plain
 from causalrisk.design.encoders import Encoder, FormulaEncoder
-from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse, right_side
+from causalrisk.design.formulas.evaluation import (
+    FactorValues,
+    Formula,
+    Scope,
+    coded_names,
+    compile_terms,
+    factor_values,
+    in_formula,
+    parse,
+    parsed,
+    right_side,
+    uses,
+)
 from causalrisk.design.formulas.scope import resolve
-from causalrisk.design.formulas.terms import coded_names, in_formula, parsed, uses
 from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import cluster_codes, ways_of
 from causalrisk.design.tables import (
@@ -364,7 +375,8 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
         if term.factors and keep.any():
             if most is not None:  # of variables before their levels are coded, of functions of them after
                 _check_listed(_levels_of(term, known, codes), most)
-            factors = factor_values(term, formula, Scope(known, scope.constants))
+            info = compile_terms([term], formula, Scope(known, scope.constants))
+            factors = factor_values(term, info, formula, known)
             if most is not None:
                 _check_listed({f.code: 1 if f.levels is None else len(f.levels) for f in factors}, most)
             found += _products(factors, keep)
@@ -411,13 +423,13 @@ def covariates_of_block(
     every = np.ones(design.n if variables is None else len(variables), dtype=bool)
     for k, encoder in enumerate(encoders):
         if isinstance(encoder, FormulaEncoder):
-            formula, scope = encoder.sample_terms()
-            new = [term for term in formula.right if term.factors and term.name() not in known]
+            new = [term for term in encoder.formula.right if term.factors and term.name() not in known]
             named = [{use.name for part in term.factors for use in uses(part.code)} for term in new]
             new = [term for term, names in zip(new, named, strict=True) if design.treat_name not in names]
             known.update(term.name() for term in new)
-            rows = None if variables is None else encoder.variables_like(as_table(variables, []))
-            factors = (factor_values(term, formula, scope, rows) for term in new)
+            own = encoder.sample_variables()
+            rows = own if variables is None else encoder.variables_like(as_table(variables, []))
+            factors = (factor_values(term, encoder.info, encoder.formula, rows) for term in new)
             columns = [column for values in factors for column in _products(values, every)]
         else:
             matrix = (design.Z, design.X)[k]

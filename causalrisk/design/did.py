@@ -17,8 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.dtypes import check_complete, listing, missing_mask
-from causalrisk.design.formulas.evaluation import Formula, parse
-from causalrisk.design.formulas.terms import in_formula, renamed
+from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, renamed
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import Table, as_table, find_column

@@ -19,15 +19,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.dtypes import check_complete, listing, missing_mask, numbers, plain
-from causalrisk.design.formulas.evaluation import (
-    Formula,
-    Scope,
-    compile_terms,
-    evaluate,
-    parse,
-    parsed_again,
-)
-from causalrisk.design.formulas.terms import codes_of, in_formula
+from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse
 from causalrisk.design.tables import Table, as_pandas, as_table, needed_column
 from causalrisk.errors import DesignError, UnavailableError
 
@@ -101,15 +93,21 @@ class FormulaEncoder(Encoder):
     """
 
     def __init__(self, formula: Formula, scope: Scope) -> None:
-        self._model, self._text, self._told = formula.model, formula.text, formula.told
-        self._formula: Formula | None = formula
-        self._variables = dict(scope.variables)
+        self.formula, self._variables = formula, dict(scope.variables)
         self._constants = {name: _own(value) for name, value in scope.constants.items()}
-        self._packed: dict[str, tuple[str, Any]] = {}
-        self._compiled: tuple[Formula, Scope, Any] | None = None
+        self._packed: dict[str, Any] = {}
+        self._info: Any = None
+
+    @property
+    def info(self) -> Any:
+        """The columns, as patsy has them."""
+        if self._info is None:
+            self._constants |= {name: _unpacked(name, packed) for name, packed in self._packed.items()}
+            self._info = compile_terms(self.formula.right, self.formula, Scope(self._variables, self._constants))
+        return self._info
 
     def _every(self) -> tuple[str, ...]:
-        return tuple(self._compile()[2].column_names)
+        return tuple(self.info.column_names)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -122,11 +120,10 @@ class FormulaEncoder(Encoder):
 
     def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
         """Return each treatment-coded factor with its reference level and the columns of the other levels."""
-        info = self._compile()[2]
         found = []
-        for factor, coded in info.factor_infos.items():
+        for factor, coded in self.info.factor_infos.items():
             columns = {level: f"{factor.name()}[T.{level}]" for level in coded.categories or ()}
-            absent = [level for level, column in columns.items() if column not in info.column_names]
+            absent = [level for level, column in columns.items() if column not in self.info.column_names]
             if len(absent) == 1 and len(columns) > 1:
                 others = tuple(column for level, column in columns.items() if level != absent[0])
                 found.append((factor.name(), absent[0], others))
@@ -136,61 +133,32 @@ class FormulaEncoder(Encoder):
         """Return the factor and the level of each column that is one for the rows of a level."""
         return {
             f"{factor.name()}[{coding}{level}]": (factor.name(), level)
-            for factor, coded in self._compile()[2].factor_infos.items()
+            for factor, coded in self.info.factor_infos.items()
             for level in coded.categories or ()
             for coding in ("", "T.")
         }
 
-    def categorical_factors(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the code and the levels of each categorical factor."""
-        infos = self._compile()[2].factor_infos.items()
-        return [(factor.shown, tuple(coded.categories)) for factor, coded in infos if coded.type == "categorical"]
-
-    def sample_terms(self) -> tuple[Formula, Scope]:
-        """Return the formula and the scope of its names on the estimation sample."""
-        return self._compile()[:2]
-
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample of n rows, shape (n, p)."""
-        return self._matrix(self._variables, n)
+        return self._kept(evaluate(self.info, self.formula, self._variables, n))
 
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data, a frame or mapping with the variables of the formula, shape (m, p)."""
         table = as_table(newdata, [])
-        return self._matrix(self.variables_like(table), len(table.index))
+        n, _ = len(table.index), self.info
+        variables = self.variables_like(table)
+        return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
 
     def variables_like(self, table: Table) -> dict[str, pd.Series]:
         """Return the variables on new rows in the storage of the fitted ones; a DesignError as by `encode`."""
-        codes = codes_of(self._compile()[0])
         return {
-            name: _like(_present(table, name, self._model), fitted, name, name in codes)
+            name: _like(_present(table, name, self.formula.model), fitted, name, name in self.formula.coded)
             for name, fitted in self._variables.items()
         }
 
-    def _matrix(self, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
-        formula, scope, info = self._compile()
-        if n == 0:
-            return np.empty((0, len(self.names)))
-        matrix = evaluate(info, formula, Scope(variables, scope.constants), n)
-        return self._kept(matrix)
-
-    def _compile(self) -> tuple[Formula, Scope, Any]:
-        if self._compiled is None:
-            constants = {**self._constants, **{n: _unpack(n, p, self._text) for n, p in self._packed.items()}}
-            formula = self._formula or parsed_again(self._text, self._model, self._told)
-            scope = Scope(self._variables, constants)
-            self._compiled = (formula, scope, compile_terms(formula.right, formula, scope))
-        return self._compiled
-
     def __getstate__(self) -> dict[str, Any]:
-        packed = {**self._packed, **{name: _pack(value) for name, value in self._constants.items()}}
-        return {
-            **self.__dict__,
-            "_constants": {},
-            "_packed": packed,
-            "_formula": None,
-            "_compiled": None,
-        }
+        packed = {**self._packed, **{name: _packed(value) for name, value in self._constants.items()}}
+        return {**self.__dict__, "_constants": {}, "_packed": packed, "_info": None}
 
     def __deepcopy__(self, memo: Any) -> FormulaEncoder:
         return self  # nothing in it changes, and functions need not be picklable for a copy
@@ -334,29 +302,24 @@ def _own(value: Any) -> Any:
     return copy.deepcopy(value) if isinstance(value, np.ndarray | pd.Series | pd.Index | list | tuple | dict) else value
 
 
-def _pack(value: Any) -> tuple[str, Any]:
+def _packed(value: Any) -> Any:
+    """Return a constant of a formula as it is pickled: a module by its name; None where it cannot be."""
     if isinstance(value, ModuleType):
-        return ("module", value.__name__)
+        return value.__name__
     try:
-        return ("pickle", pickle.dumps(value))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        return ("lost", str(error))
+        return pickle.dumps(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
 
 
-def _unpack(name: str, packed: tuple[str, Any], text: str) -> Any:
-    kind, content = packed
-    cause: Exception | None = None
+def _unpacked(name: str, packed: Any) -> Any:
     try:
-        if kind == "module":
-            return import_module(content)
-        if kind == "pickle":
-            return pickle.loads(content)
-    except (ImportError, AttributeError, pickle.UnpicklingError) as error:
-        cause, content = error, str(error)
-    raise DesignError(
-        f"the formula {text!r} uses {name!r}, which could not be pickled with the design ({content}).\n"
-        f"Define {name} at the top level of a module, import it, and fit again."
-    ) from cause
+        return import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
+    except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+        raise DesignError(
+            f"the formula uses {name!r}, which could not be pickled with the design.\n"
+            f"Define {name} at the top level of a module, import it, and fit again."
+        ) from error
 
 
 INDICATOR = "indicator"  # the option
@@ -396,7 +359,7 @@ def fill_covariates(
     Numbers become their mean, under weights of shape (N,) that are zero outside the sample, and a column is added that
     is 1 there; other covariates get a level of their own for it.
     """
-    codes = set().union(*(codes_of(formula) for formula in formulas))
+    codes = set().union(*(formula.coded for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:
         values = table.column(name)

@@ -6,14 +6,13 @@ import builtins
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope
+from causalrisk.design.formulas.evaluation import FUNCTIONS, Formula, Scope, in_formula
 from causalrisk.design.formulas.foreign import function_here
-from causalrisk.design.formulas.terms import in_formula
 from causalrisk.design.tables import Table, align, as_table, gather, is_column, nearest
 from causalrisk.errors import DesignError
 from causalrisk.errors.aliases import SURVIVAL
@@ -44,26 +43,29 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
     """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
     variables: dict[str, pd.Series] = {}
     constants: dict[str, Any] = {}
+    functions = set[str]()
     for name, role in formula.uses(*sides):
         meaning = _meaning(name, role, table, frame)
+        if meaning == "unknown":
+            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
         if meaning == "variable":
             variables[name] = table.column(name)
-        elif meaning == "constant":
+            continue
+        functions.add(name)
+        if meaning == "constant":
             constants[name] = frame[name]
-        elif meaning == "unknown":
-            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
+    for name in sorted(functions & variables.keys()):
+        raise DesignError(
+            f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function.\n"
+            f'Use `data.rename(columns={{"{name}": "{name}_"}})`.'
+        )
     return Scope(variables, constants)
-
-
-def is_function(value: Any) -> bool:
-    """Return True if a caller's variable takes the place of a function of formulas: a module called `cr` does not."""
-    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, "__patsy_stateful_transform__")
 
 
 def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:
     value = frame.get(name)
     if role == "called":
-        if name in RESERVED or (name in FUNCTIONS and not is_function(value)):
+        if name in RESERVED or (name in FUNCTIONS and not callable(value)):
             return "builtin"
         if callable(value):
             return "constant"

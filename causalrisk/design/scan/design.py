@@ -12,7 +12,7 @@ import numpy as np
 
 from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
 from causalrisk.design.encoders import Encoder, ExtendedEncoder
-from causalrisk.design.formulas.terms import in_formula
+from causalrisk.design.formulas.evaluation import in_formula
 from causalrisk.design.rank import ColumnMoments, check_magnitude
 from causalrisk.design.rows import (
     ColumnOptions,

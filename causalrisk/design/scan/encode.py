@@ -190,7 +190,7 @@ class BlockCoder:
 
         Columns and their categories are those of a row, whatever stands beside it.
         """
-        if not any(model.computes for model in rows.formulas.models):
+        if all(code.isidentifier() for model in rows.formulas.models for code in model.codes()):
             return
         whole = _parts(self.coded(rows))
         for k in np.unique(np.linspace(0, rows.n - 1, TRIED).astype(int)):

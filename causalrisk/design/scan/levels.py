@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +14,7 @@ import pandas as pd
 from causalrisk.design.design import Rowless
 from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas.evaluation import Formula, Scope
-from causalrisk.design.formulas.stateful import Lesson, first_lesson, stateful_calls
-from causalrisk.design.formulas.terms import codes_of, parsed
+from causalrisk.design.formulas.evaluation import Formula, Scope, learn, parsed
 from causalrisk.design.rows import Line, check_exact, check_groups, check_smallest, no_rows_left
 from causalrisk.design.scan.encode import BlockCoder
 from causalrisk.design.scan.files import naming
@@ -241,15 +240,16 @@ def make_encoder(found: FirstPass, formula: Formula, scope: Scope, arms: Arms | 
 
     `scope` has what its names mean in one block, and `arms` the treatment groups, where these may be in the formula.
     """
-    codes, treat = codes_of(formula), found.reader.columns.treat
+    codes, treat = formula.coded, found.reader.columns.treat
     names = [name for name in scope.variables if arms is None or name != treat]
     n = max([2, *(len(found.columns[name].levels) for name in names), 0 if arms is None else len(arms.levels)])
     few = {name: _few_rows(found.columns[name], name, name in codes, n) for name in names}
     if arms is not None and treat in scope.variables:
         few[treat] = pd.Series(arms.coded(np.resize(np.arange(len(arms.levels)), n)), name=treat)
     encoder = FormulaEncoder(formula, Scope(few, scope.constants))
-    for code, levels in encoder.categorical_factors():
-        if levels != (False, True) and not _is_variable(code):
+    for factor, known in encoder.info.factor_infos.items():
+        code = factor.code
+        if known.categories not in (None, (False, True)) and not _is_variable(code):
             raise DesignError(
                 f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
                 "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
@@ -295,53 +295,19 @@ def arm_levels(found: FirstPass) -> Arms:
 
 
 def taught(found: FirstPass, first: KeptRows) -> ScanReader:
-    """Find the state of all stateful functions of the formulas, such as knots; those inside of others come first."""
-    reader, scope, lessons = found.reader, _scope(first), dict[str, Lesson]()
-    done: set[str] = set()
-    while True:
-        for call, (node, formula) in _ready(reader, done).items():
-            lesson = lessons.get(call) or first_lesson(node, formula, scope)
-            if lesson is None:
-                done.add(call)
-            else:
-                lessons[call] = lesson
-        if lessons:
-            steps = _pass(found, reader, lessons)
-            lessons = {call: step for call, step in steps.items() if not isinstance(step, str)}
-            reader = reader.told({call: step for call, step in steps.items() if isinstance(step, str)})
-            done |= steps.keys() - lessons.keys()
-        elif not _ready(reader, done):
-            return reader
-
-
-def _ready(reader: ScanReader, done: set[str]) -> dict[str, tuple[ast.Call, Formula]]:
-    """Return the calls that are not done, all those inside of them being done, each with its formula."""
-    calls = {
-        call: (node, formula)
-        for formula in reversed(reader.formulas)
-        for call, node in stateful_calls(formula, reader.frame).items()
-        if call not in done
-    }
-    return {call: known for call, known in calls.items() if not any(other in call for other in calls if other != call)}
-
-
-def _pass(found: FirstPass, reader: ScanReader, lessons: dict[str, Lesson]) -> dict[str, Lesson | str]:
-    """Make a pass; return the next lesson of each call, or the call with its state."""
-    answers: dict[str, list[Any]] = {call: [] for call in lessons}
-    for rows in reader.blocks((found.read, found.n)):
-        if rows.n:
-            with naming(rows.place.name):
-                scope = _scope(rows)
-                for call, lesson in lessons.items():
-                    answers[call].append(lesson.of(scope))
-    return {call: lesson.after(answers[call]) for call, lesson in lessons.items()}
-
-
-def _scope(rows: KeptRows) -> Scope:
-    """Return what the names of both formulas mean in a block."""
-    given = rows.formulas
+    """Let all stateful functions of the formulas learn from all rows, such as knots."""
+    given = first.formulas
     scopes = [scope for scope in (given.left, given.right, given.assign, given.seen) if scope is not None]
-    return Scope(rows.variables(), {name: value for scope in scopes for name, value in scope.constants.items()})
+    constants = {name: value for scope in scopes for name, value in scope.constants.items()}
+
+    def blocks() -> Iterator[dict[str, pd.Series]]:
+        for rows in found.reader.blocks((found.read, found.n)):
+            if rows.n:
+                yield {
+                    name: values.copy() for name, values in rows.variables().items()
+                }  # without the rest of the block
+
+    return found.reader.taught(learn(found.reader.formulas, constants, blocks))
 
 
 def coder_of(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from causalrisk.design.build import Formulas, check_roles, kept_offset, read_formulas
 from causalrisk.design.dtypes import missing_mask, plain
 from causalrisk.design.encoders import INDICATOR
-from causalrisk.design.formulas.evaluation import Formula
-from causalrisk.design.formulas.stateful import STATEFUL, options_of, stateful_calls
-from causalrisk.design.formulas.terms import codes_of
+from causalrisk.design.formulas.evaluation import STATEFUL, Formula, state_options
 from causalrisk.design.rows import BY_ROW, UNRECORDED, ColumnOptions, Line, by_rows, draw_rows
 from causalrisk.design.scan.files import Place, naming
 from causalrisk.design.scan.source import NamedBlock, Scan
@@ -94,7 +92,7 @@ class KeptRows:
     def variables(self) -> dict[str, pd.Series]:
         """Variables of the models as plain columns; without the outcome, where some are missing."""
         given, names = self.formulas, [str(name) for name in self.table]
-        codes = set().union(*map(codes_of, given.models))
+        codes = set().union(*(formula.coded for formula in given.models))
         if given.seen is not None:
             names = [name for name in names if name not in given.left.variables]
         return {name: plain(self.table[name], name, name in codes) for name in names}
@@ -170,7 +168,7 @@ class ScanReader:
     @property
     def codes(self) -> set[str]:
         """Variables of the formulas that are categories although they may be numbers."""
-        return set().union(*map(codes_of, self.formulas))
+        return set().union(*(formula.coded for formula in self.formulas))
 
     def blocks(self, again: tuple[int, int] | None = None) -> Iterator[KeptRows]:
         """Begin a pass over the data.
@@ -192,10 +190,10 @@ class ScanReader:
                 "Use data that do not change."
             )
 
-    def told(self, calls: Mapping[str, str]) -> ScanReader:
-        """Return a reader whose formulas are told what some of their calls have learnt."""
+    def taught(self, learnt: Mapping[str, Any]) -> ScanReader:
+        """Return a reader whose formulas have what their stateful functions have learnt."""
         taught = copy.copy(self)
-        taught.formulas = [replace(formula, told=(*formula.told, *calls.items())) for formula in self.formulas]
+        taught.formulas = [replace(formula, learnt=learnt) for formula in self.formulas]
         return taught
 
     def _kept(self, block: NamedBlock) -> KeptRows:
@@ -301,13 +299,12 @@ def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[
                 f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows; a scan has "
                 "one block of rows at a time.\nUse powers, such as `x + I(x**2)`, or write its columns to the files."
             )
-    for call in stateful_calls(formula, frame).values():
-        for option in options_of(call):
-            if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
-                raise DesignError(
-                    f"the {formula.model} formula {formula.text!r} computes an option of {ast.unparse(call.func)}() "
-                    f"from columns, {ast.unparse(option)}; with a scan, expected numbers.\nWrite the numbers."
-                )
+    for name, option in state_options(formula, frame):
+        if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} computes an option of {name}() from columns, "
+                f"{ast.unparse(option)}; with a scan, expected numbers.\nWrite the numbers."
+            )
 
 
 def _levels_of_text(frame: pd.DataFrame) -> dict[str, pd.Series]:

@@ -15,7 +15,6 @@ from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Scope, parse
 from causalrisk.design.formulas.scope import resolve
-from causalrisk.design.formulas.terms import codes_of
 from causalrisk.design.tables import as_table
 
 N = 80
@@ -83,7 +82,7 @@ def formula_of(rng, pool):
 def encoder_of(text, data):
     formula = parse(text, "covariates", [])
     scope = resolve(formula, as_table(data, []), {"np": np}, "right")
-    variables = {name: plain(v, name, name in codes_of(formula)) for name, v in scope.variables.items()}
+    variables = {name: plain(v, name, name in formula.coded) for name, v in scope.variables.items()}
     return FormulaEncoder(formula, Scope(variables, scope.constants))
 
 

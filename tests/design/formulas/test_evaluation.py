@@ -219,20 +219,28 @@ def test_numpy_need_not_be_imported(data):
 
 
 def test_columns_named_like_functions(data):
-    frame = data.rename(columns={"g": "C", "x": "Q", "k": "I"}).assign(
-        center=data.x**2, np=data.k + 1.0, Treatment=data.x
-    )
-    shadows = {"C": 3, "I": np.arange(80), "Q": [1], "center": np.ones(80)}
-    design = make("y ~ C(C, Treatment) + Q('Q') + I(I**2) + center(center) + np.log(np)", frame, shadows)
-    assert design.exog_names[:3] == ("Intercept", "C(C, Treatment)[T.b]", "C(C, Treatment)[T.c]")
-    columns = dict(zip(design.exog_names, design.X.T, strict=True))
-    assert np.array_equal(columns["Q('Q')"], data.x)
-    assert np.array_equal(columns["I(I ** 2)"], data.k**2)
-    assert np.allclose(columns["center(center)"], data.x**2 - (data.x**2).mean())
-    assert np.array_equal(columns["np.log(np)"], np.log(data.k + 1.0))
+    frame = data.rename(columns={"g": "C", "x": "Q", "k": "I"}).assign(center=data.x**2, np=data.k + 1.0, Treatment=1.0)
+    shadows = {"C": 3, "I": np.arange(80), "Q": [1], "center": np.ones(80), "log": np.log}
+    design = make("y ~ C + I + center + log(np)", frame, shadows)
+    assert design.exog_names == ("Intercept", "C[T.b]", "C[T.c]", "I", "center", "log(np)")
+    assert np.array_equal(design.X[:, 3:], np.column_stack([data.k, data.x**2, np.log(data.k + 1.0)]))
     frame["Treatment"] = np.nan  # the contrast of that name is meant, so the column is not used
-    assert make("y ~ C(C, Treatment)", frame).n == 80
-    assert make("y ~ Q('C') + C(Q('I'))", frame, shadows).exog_names[1] == "Q('C')[T.b]"
+    assert make("y ~ C(g, Treatment)", frame.assign(g=data.g)).n == 80
+    for formula in ("C(C)", "Q('Q')", "I(I**2)", "center(center)", "np.log(np)", "C(y, Treatment) + Treatment"):
+        with pytest.raises(DesignError, match="as a column and as a function"):
+            make(f"d ~ {formula}", frame, shadows, treat="I" if formula != "I(I**2)" else "C")
+
+
+def test_more_terms_or_levels_than_a_model_can_have(data):
+    for formula in (
+        "y ~ " + " + ".join(f"I(x + {k})" for k in range(2000)),
+        "y ~ (x + k + g + d + y)**9 * (x + k)**99999",
+    ):
+        with pytest.raises(DesignError, match="formula"):
+            make(formula, data)
+    levels = pd.DataFrame({"y": np.sin(np.arange(20_000)), "d": np.arange(20_000) % 2, "g": np.arange(20_000) // 4})
+    with pytest.raises(DesignError, match="'g' alone has 5,000 levels"):
+        make("y ~ C(g)", levels)
 
 
 def test_callers_own_function_may_replace_a_transform(data):
@@ -321,9 +329,7 @@ def test_unseen_codes_are_shown_as_plain_values(data):
     encoder = make("y ~ x + C(k)", data).outcome_encoder
     with pytest.raises(DesignError, match=r"'C\(k\)' in the outcome formula .* has the level 77; expected 1, 2, "):
         encoder.encode(data.assign(k=77))
-    with pytest.raises(
-        DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c'; expected 'a', 'b'\."
-    ):
+    with pytest.raises(DesignError, match=r"'C\(g, levels=order\)' in the outcome .* level 'c'; expected 'a', 'b'\."):
         make("y ~ C(g, levels=order)", data, {"order": ["a", "b"]})
 
 
