@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -67,10 +67,6 @@ class Rows:
         """Values of the rows in the sample, of a Series, Index or array over all; itself where they are all."""
         return values if self.n == len(self.keep) else values[self.keep]
 
-    def with_kept(self, why: str, name: str, count: int) -> Rows:
-        """Return the same rows with a line in the ledger for those that miss a variable and are not dropped."""
-        return replace(self, lines=[*self.lines, (why, name, count, 0)])
-
 
 def complete_rows(
     sources: Sequence[Source],
@@ -107,8 +103,14 @@ def complete_rows(
             ("subpop", f"outside {inside[0] or 'the subpopulation'}", ~inside[1]),
             *((f, n, m & inside[1]) for f, n, m in reasons),
         ]
-    if missing == "raise":
-        _refuse([reason for reason in reasons if reason[0] != "subpop"], index)
+    found = [reason for reason in reasons if reason[0] != "subpop" and reason[2].any()]
+    if missing == "raise" and found:
+        counts = "".join(f"\n    {name!r} ({used_in})  {int(mask.sum())} rows" for used_in, name, mask in found)
+        some = index[np.logical_or.reduce([mask for _, _, mask in found])]
+        raise DesignError(
+            f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}\n'
+            f'First row labels: {listing(some)}.\nUse `missing="drop"` to leave these rows out.'
+        )
     if weights is not None:
         reasons.append((*ZERO, weights == 0))
     for used_in, name, mask in reasons:
@@ -130,24 +132,8 @@ def no_rows_left(lines: Sequence[Line], n: int) -> DesignError:
 
 def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     """Return the ledger of the rows that are not in the sample, from lines as in `Rows`."""
-    rows = [row for row in lines if row[2]]
-    text = None if rows else object  # pandas infers it from the values
-    columns = [
-        pd.Series([row[k] for row in rows], dtype=dtype, name=LEDGER[k])
-        for k, dtype in enumerate((text, text, np.int64, np.int64))
-    ]
-    return pd.DataFrame({column.name: column for column in columns})
-
-
-def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> None:
-    found = [(used_in, name, mask) for used_in, name, mask in reasons if mask.any()]
-    if found:
-        counts = "".join(f"\n    {name!r} ({used_in})  {int(mask.sum())} rows" for used_in, name, mask in found)
-        some = index[np.logical_or.reduce([mask for _, _, mask in found])]
-        raise DesignError(
-            f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}\n'
-            f'First row labels: {listing(some)}.\nUse `missing="drop"` to leave these rows out.'
-        )
+    frame = pd.DataFrame([row for row in lines if row[2]], columns=LEDGER)
+    return frame.astype({"missing": np.int64, "dropped": np.int64})
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
@@ -269,14 +255,9 @@ class ColumnOptions:
             )
         if is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
-        self._check_survey()
-
-    def _check_survey(self) -> None:
+        if self.design is None and self.subpop is not None:
+            raise OptionError("subpop= was given without design=.\nUse `design=Survey(...)`, or choose rows of data.")
         if self.design is None:
-            if self.subpop is not None:
-                raise OptionError(
-                    "subpop= was given without design=.\nUse `design=Survey(...)`, or leave the other rows out of data."
-                )
             return
         if not isinstance(self.design, Survey):
             raise OptionError(
@@ -291,11 +272,6 @@ class ColumnOptions:
         object.__setattr__(self, "weights", self.design.weights)
         object.__setattr__(self, "weight_type", None if self.design.weights is None else "probability")
         object.__setattr__(self, "cluster", self.design.psu)
-
-
-def name_of(given: Source | Score | None) -> str | None:
-    """Return the name of a column, where there is one."""
-    return None if given is None else given.name
 
 
 @dataclass(frozen=True)
@@ -338,16 +314,9 @@ class ByRows:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of `Design` that say what the columns are."""
-        return {
-            "treat_name": self.treat.name,
-            "weight_type": self.weight_type,
-            "weights_name": name_of(self.weights),
-            "cluster_name": name_of(self.cluster),
-            "second_cluster_name": name_of(self.second_cluster),
-            "offset_kind": None if self.offset is None else self.offset.used_in,
-            "offset_name": name_of(self.offset),
-            "score_name": name_of(self.score),
-        }
+        roles = ("treat", "weights", "cluster", "second_cluster", "offset", "score")
+        names = {f"{role}_name": getattr(getattr(self, role), "name", None) for role in roles}
+        return {**names, "weight_type": self.weight_type, "offset_kind": getattr(self.offset, "used_in", None)}
 
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
@@ -361,48 +330,37 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         column, name = find_column(value, role, default or role, table, frame, notes)
         return Source(role, name, column)
 
-    weights = find(given.weights, "weights")
-    if given.design is None:
-        survey, ways = None, ways_of(given.cluster, len(table.index))
-        cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
-    else:
-        survey, second = _survey_columns(given.design, table, frame, notes), None
+    treat, weights = find(given.treat, "treatment", "treat"), find(given.weights, "weights")
+    ways = ways_of(given.cluster if given.design is None else None, len(table.index))
+    cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
+    survey, subpop, own = None, None, given.design
+    if own is not None:
+        replicates, names = None, replicate_names(own, table.names)
+        if names is not None:
+            replicates = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
+        elif own.replicate_weights is not None:
+            replicates = named_columns(own.replicate_weights, "replicate_weights", table.index, notes)
+        columns = {role: getattr(find(getattr(own, role), role), "values", None) for role in ROLES}
+        survey = SurveyColumns(own, replicates=replicates, **columns)
         survey.check_complete(None if weights is None else weights.values.rename(weights.name))
         units = survey.units()
         cluster = None if units is None else Source("cluster", str(units.name), units)
-    treat, treat_name = find_column(given.treat, "treatment", "treat", table, frame, notes)
-    offset = find(given.offset, "offset") or find(given.exposure, "exposure")
-    score, subpop = find_score(given.propensity_score, table, frame, notes), None
     if given.subpop is not None:
         inside, label = find_condition(given.subpop, "subpop", table, frame, notes)
         subpop = Source("subpop", label, inside)
     return ByRows(
-        treat=Source("treatment", treat_name, treat),
+        treat=cast(Source, treat),
         weights=weights,
         weight_type=given.weight_type,
         cluster=cluster,
         second_cluster=second,
-        offset=offset,
-        score=score,
+        offset=find(given.offset, "offset") or find(given.exposure, "exposure"),
+        score=find_score(given.propensity_score, table, frame, notes),
         survey=survey,
         subpop=subpop,
         subpop_label=None if given.subpop is None else given.subpop if isinstance(given.subpop, str) else "",
         period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
     )
-
-
-def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], notes: list[str]) -> SurveyColumns:
-    """Find the columns of a survey design."""
-
-    def find(value: Any, role: str) -> pd.Series | None:
-        return None if value is None else find_column(value, role, role, table, frame, notes)[0]
-
-    replicates, names = None, replicate_names(survey, table.names)
-    if names is not None:
-        replicates = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
-    elif survey.replicate_weights is not None:
-        replicates = named_columns(survey.replicate_weights, "replicate_weights", table.index, notes)
-    return SurveyColumns(survey, replicates=replicates, **{role: find(getattr(survey, role), role) for role in ROLES})
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:
@@ -436,14 +394,10 @@ def check_drawn(lines: Sequence[Line], read: int, n: int, by: ByRows) -> list[st
     if not n:
         raise no_rows_left(lines, read)
     zeros = sum(line[2] for line in lines if line[:2] == ZERO)
-    if not zeros or by.survey is not None:
+    if not zeros or by.weights is None or by.survey is not None:
         return []
-    return [
-        Once(
-            f"weights {name_of(by.weights)!r}: {zeros} rows of weight 0 are left out of the sample. Filter them out "
-            "beforehand to silence this."
-        )
-    ]
+    note = f"weights {by.weights.name!r}: {zeros} rows of weight 0 are left out of the sample."
+    return [Once(f"{note} Filter them out beforehand to silence this.")]
 
 
 def read_offset(given: Source, taken: Sequence[str] = ()) -> np.ndarray:
