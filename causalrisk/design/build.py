@@ -11,7 +11,6 @@ import pandas as pd
 
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
-from causalrisk.design.dtypes import missing_mask, numbers, plain
 from causalrisk.design.encoders import (
     INDICATOR,
     ArrayEncoder,
@@ -25,15 +24,15 @@ from causalrisk.design.formulas.evaluation import (
     Formula,
     Scope,
     coded_names,
+    collect,
     compile_terms,
     evaluate,
     in_formula,
     parse,
     quoted,
+    resolve,
     right_side,
 )
-from causalrisk.design.formulas.scope import collect, resolve
-from causalrisk.design.rank import check_magnitude
 from causalrisk.design.rows import (
     BY_ROW,
     UNRECORDED,
@@ -49,9 +48,9 @@ from causalrisk.design.rows import (
     read_offset,
     relative_weights,
 )
-from causalrisk.design.support import Rules, check_levels, check_size
+from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import Table, align, is_column, named_columns
+from causalrisk.design.tables import Table, align, is_column, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, score_matrix, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.numerics.linalg import all_ones
@@ -82,7 +81,9 @@ def _drawn(
     for level in (level for level in every if level not in kept):
         of_arm = (treat.values == level).to_numpy(dtype=bool, na_value=False)
         lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]
-        text = f"{', '.join(lost)} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
+        text = (
+            f"{', '.join(map(repr, lost))} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
+        )
         if lost and len(kept) < 2:
             raise DesignError(f"{text}, so one arm is left; expected two.\nLeave it out, or fill in its values.")
         if lost:

@@ -13,9 +13,7 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from causalrisk.design.did import Periods
-from causalrisk.design.dtypes import check_complete, listing
 from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder, refuse_filled
-from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import (
     Source,
     check_groups,
@@ -25,9 +23,9 @@ from causalrisk.design.rows import (
     read_offset,
     relative_weights,
 )
-from causalrisk.design.support import ModelColumns, Rules, arm_spans, left_out, supported_columns
+from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
-from causalrisk.design.tables import as_table, needed_column
+from causalrisk.design.tables import as_table, check_complete, listing, needed_column
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of

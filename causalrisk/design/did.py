@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.dtypes import check_complete, listing, missing_mask
 from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, renamed
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
-from causalrisk.design.tables import Table, as_table, find_column
+from causalrisk.design.tables import Table, as_table, check_complete, find_column, listing, missing_mask
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 
@@ -475,11 +474,10 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
         values, periods = _moments(_without_order(first)), _moments(pd.Series(names))
         comparable = values.dtype.kind == periods.dtype.kind
     if not comparable:
-        of_dates = periods.dtype.kind == "M" and values.dtype.kind == "f"
         raise DesignError(
             f"begins {begins!r} has values such as {listing(first[:1])}, and time {time!r} such as "
             f"{listing(names[:1])}; expected the period in which each unit begins.\n"
-            + (f'Use `data["{time}"].dt.year` as time=.' if of_dates else "Give begins= values of the type of time=.")
+            f'Give `time=` and `begins=` in one type, such as `data["{time}"].dt.year`.'
         )
     start = np.searchsorted(periods, values)
     if periods.dtype.kind == "f" and periods[0] > 0:
@@ -494,9 +492,7 @@ def _moments(values: pd.Series) -> NDArray[Any]:
         return values.to_numpy(dtype=np.float64)
     if kind in ("date", "datetime", "datetime64"):
         return pd.to_datetime(values.astype(object), utc=True).to_numpy(dtype="datetime64[us]")
-    if kind == "period":
-        return pd.PeriodIndex(values).to_timestamp().to_numpy()
-    return values.to_numpy(dtype=object)
+    return (pd.PeriodIndex(values).to_timestamp() if kind == "period" else values).to_numpy()
 
 
 def _first_treated(column: str, time: str, unit: str) -> str:

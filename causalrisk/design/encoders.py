@@ -18,9 +18,18 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import check_complete, listing, missing_mask, numbers, plain
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse
-from causalrisk.design.tables import Table, as_pandas, as_table, needed_column
+from causalrisk.design.tables import (
+    Table,
+    as_pandas,
+    as_table,
+    check_complete,
+    listing,
+    missing_mask,
+    needed_column,
+    numbers,
+    plain,
+)
 from causalrisk.errors import DesignError, UnavailableError
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.did import DiD
-from causalrisk.design.dtypes import listing, missing_mask, numbers
-from causalrisk.design.rank import check_magnitude
+from causalrisk.design.support import check_magnitude
 from causalrisk.design.survey import ROLES, Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
-from causalrisk.design.tables import Table, find_column, find_condition, named_columns
+from causalrisk.design.tables import Table, find_column, find_condition, listing, missing_mask, named_columns, numbers
 from causalrisk.design.treatment import Score, find_score, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 

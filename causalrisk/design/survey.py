@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.dtypes import check_complete, listing, numbers
-from causalrisk.design.tables import condition_names
+from causalrisk.design.tables import check_complete, condition_names, listing, numbers
 from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.numerics.linalg import Array
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import listing, numbers, plain
-from causalrisk.design.tables import Table, as_pandas, find_column, named_columns
+from causalrisk.design.tables import Table, as_pandas, find_column, listing, named_columns, numbers, plain
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import Moderators, moderators
 from causalrisk.design.design import rows_not_kept
-from causalrisk.design.dtypes import listing
+from causalrisk.design.tables import listing
 from causalrisk.errors import (
     CausalRiskWarning,
     DesignWarning,

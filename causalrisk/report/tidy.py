@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept, unit_level
-from causalrisk.design.dtypes import listing
 from causalrisk.design.scan.encode import CodedBlock, PassCounter
 from causalrisk.design.scan.files import PARQUET
+from causalrisk.design.tables import listing
 from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
 from causalrisk.estimators.options import OBSERVED, Interval
 from causalrisk.estimators.outcome import predictions

@@ -13,7 +13,6 @@ import numpy as np
 from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
 from causalrisk.design.encoders import Encoder, ExtendedEncoder
 from causalrisk.design.formulas.evaluation import in_formula
-from causalrisk.design.rank import ColumnMoments, check_magnitude
 from causalrisk.design.rows import (
     ColumnOptions,
     check_drawn,
@@ -34,7 +33,16 @@ from causalrisk.design.scan.encode import (
 from causalrisk.design.scan.levels import COPIES, coder_of, first_pass
 from causalrisk.design.scan.reader import ScanReader
 from causalrisk.design.scan.source import Scan
-from causalrisk.design.support import ModelColumns, Rules, Spans, arm_spans, left_out, supported_columns
+from causalrisk.design.support import (
+    ColumnMoments,
+    ModelColumns,
+    Rules,
+    Spans,
+    arm_spans,
+    check_magnitude,
+    left_out,
+    supported_columns,
+)
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.system import one_blas_thread

@@ -15,8 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.csv_files import csv_frames, csv_names
-from causalrisk.design.dtypes import listing
-from causalrisk.design.tables import nearest
+from causalrisk.design.tables import listing, nearest
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
 
 T = TypeVar("T")

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import Rowless
-from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
 from causalrisk.design.formulas.evaluation import Formula, Scope, learn, parsed
 from causalrisk.design.rows import Line, check_exact, check_groups, check_smallest, no_rows_left
@@ -27,6 +26,7 @@ from causalrisk.design.survey import (
     labels_of,
     replication_of,
 )
+from causalrisk.design.tables import plain
 from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError
 from causalrisk.numerics.blocks import add_up

@@ -15,14 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design.build import Formulas, check_roles, kept_offset, read_formulas
-from causalrisk.design.dtypes import missing_mask, plain
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.formulas.evaluation import STATEFUL, Formula, state_options
 from causalrisk.design.rows import BY_ROW, UNRECORDED, ColumnOptions, Line, by_rows, draw_rows
 from causalrisk.design.scan.files import Place, naming
 from causalrisk.design.scan.source import NamedBlock, Scan
 from causalrisk.design.survey import ROLES, replicate_values
-from causalrisk.design.tables import Table, as_table, condition_names, is_column
+from causalrisk.design.tables import Table, as_table, condition_names, is_column, missing_mask, plain
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import taken
 from causalrisk.runtime.workers import progress_bar

@@ -11,11 +11,9 @@ import pyarrow
 import pytest
 
 import causalrisk as cr
-from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas.evaluation import Scope, parse
-from causalrisk.design.formulas.scope import resolve
-from causalrisk.design.tables import as_table
+from causalrisk.design.formulas.evaluation import Scope, parse, resolve
+from causalrisk.design.tables import as_table, plain
 
 N = 80
 NUMBERS = ("x", "z", "i", "I(x**2)", "np.log(z)", "center(x)", "bs(x, df=4)")
