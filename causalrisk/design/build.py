@@ -182,10 +182,7 @@ def design_from_arrays(
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
-        raise OptionError(
-            'missing="indicator" needs formulas.\n'
-            'Use `from_formula("y ~ x1 + x2", data, treat="d", missing="indicator")`.'
-        )
+        raise OptionError('missing="indicator" needs formulas.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
     if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
         raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
     given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in BY_ROW))
@@ -199,10 +196,7 @@ def design_from_arrays(
     for what, design in (("exog", right), ("exog_propensity", assign)):
         for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
             if name in design:
-                raise DesignError(
-                    f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
-                    f'Use `{what}.drop(columns="{name}")`.'
-                )
+                raise DesignError(f"the {kind} {name!r} is a column of {what}; expected covariates.\nTake it out.")
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows, coding = _drawn(sources, by, index, columns, notes)
 
@@ -401,10 +395,7 @@ def _check_data(outcome: Formula, frame: Mapping[str, Any]) -> None:
     """Refuse a formula whose outcome is not in the caller's scope: the data were forgotten."""
     names = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
     if names and not any(is_column(frame.get(name)) for name in names):
-        raise DesignError(
-            f"data= is missing, and the outcome of {outcome.text!r} is no array where the call is made.\n"
-            f"Use `from_formula({show(outcome.text)}, data, ...)`."
-        )
+        raise DesignError(f"data= is missing.\nUse `from_formula({show(outcome.text)}, data, ...)`.")
 
 
 def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
@@ -415,14 +406,10 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     outcome, assigned, left = formulas.outcome, formulas.assigned, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
         raise DesignError(
-            f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left.\n"
-            f'Use `propensity="{assigned.right_text}"`.'
+            f"the propensity formula {assigned.text!r} lacks the treatment {treat!r} on the left.\nLeave the left out."
         )
     if treat in left:
-        raise DesignError(
-            f"treatment {treat!r} is the outcome of {outcome.text!r}; expected the outcome there.\n"
-            f'Use `"<outcome> ~ {outcome.right_text}"`.'
-        )
+        raise DesignError(f"treatment {treat!r} is the outcome of {outcome.text!r}.\nPut the outcome there.")
     earlier = names_before(outcome.text, did) & set(left)
     outcomes = [("outcome", name) for name in left if name not in earlier]
     refused = [("treatment", treat), *outcomes]
@@ -434,10 +421,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     for formula, scope, others in sides:
         for kind, name in others:
             if name in scope.variables:
-                raise DesignError(
-                    f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}; expected covariates only.\n"
-                    f"Take {name} out of it."
-                )
+                raise DesignError(f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}.\nTake it out.")
 
 
 def _formula_models(

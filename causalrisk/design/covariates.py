@@ -103,10 +103,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     coded, several = _coded(design, by, table, data is None)
     for _, values, name in coded:
         if len(values) > MANY_LEVELS:
-            raise DesignError(
-                f"group {name!r} has {len(values)} values; expected at most {MANY_LEVELS} groups.\n"
-                f'Use `effects_by("~ {name}")`, or groups by `pandas.cut`.'
-            )
+            raise DesignError(f'group {name!r} has over {MANY_LEVELS} values.\nUse `by="~ {name}"` or `pandas.cut`.')
     codes = np.stack([codes for codes, _, _ in coded], axis=1)
     found, groups = np.unique(codes, axis=0, return_inverse=True)
     indicators = (groups.reshape(-1)[:, None] == np.arange(len(found))).astype(float)
@@ -367,10 +364,8 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
         if term.factors and keep.any():
             levels = math.prod(v.nunique() for n, v in known.items() if n in codes or v.dtype.kind not in "bif")
             if most is not None and levels > most:
-                raise DesignError(
-                    f"{' * '.join(map(reader_name, known))!r} has {levels:,} levels, each a row of the table; expected "
-                    f"at most {most}.\nLeave it out, or give it fewer levels."
-                )
+                shown = " * ".join(map(reader_name, known))
+                raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
             info = compile_terms([term], formula, Scope(known, scope.constants))
             factors = factor_values(term, info, formula, known)
             found += _products(factors, keep)

@@ -72,10 +72,7 @@ def is_missing(
     """
     for count, own, label in zip(rows, seen, labels, strict=True):
         if not own:
-            raise DesignError(
-                f"outcome {endog_name!r} is missing in all {count} rows of arm {label!r}.\n"
-                "Leave that arm out of the data, or fill in its outcomes."
-            )
+            raise DesignError(f"{endog_name!r} is missing in all {count} rows of arm {label!r}.\nLeave that arm out.")
     if seen.sum() == rows.sum():
         notes.append(
             f"observed={formula!r} does nothing: no outcome {endog_name!r} is missing in the sample. Leave observed= "
@@ -643,7 +640,4 @@ def _check_names(design: Design) -> None:
     for i, name in enumerate(design.exog_names):
         for j, other in enumerate(design.propensity_names):
             if name == other and not np.array_equal(design.X[:, i], design.Z[:, j]):
-                raise DesignError(
-                    f"column {name!r} of exog is not the column {name!r} of exog_propensity, so a target frame cannot "
-                    "give both.\nGive DataFrames with different names."
-                )
+                raise DesignError(f"exog and exog_propensity have different columns {name!r}.\nUse different names.")

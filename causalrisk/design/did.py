@@ -85,16 +85,9 @@ class DiD:
         for name in ("before", "time", "unit"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise TypeError(
-                    f"{name} is of type {type(value).__name__}; expected the name of a column.\n"
-                    f'Use `DiD({name}="<column>")`.'
-                )
+                raise TypeError(f'{name} is of type {type(value).__name__}.\nUse `DiD({name}="<column>")`.')
         if (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None):
-            raise OptionError(
-                "DiD() needs either before=, or time= with or without unit=.\n"
-                'Use `DiD(before="<column>")`, or `DiD(time="<column>", unit="<column>")` for data with a row for each '
-                "unit and period."
-            )
+            raise OptionError("DiD() needs either before=, or time= with or without unit=.\nUse `DiD(time=, unit=)`.")
         if self.cross_sections and not self.normalize:
             raise OptionError(
                 f"normalize=False is not available for repeated cross sections.\nUse `DiD(time={show(self.time)})`."
@@ -140,11 +133,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
-        raise UnavailableError(
-            "long data cannot be a scan, which is read in blocks.\n"
-            'Use `data=data.collect()` if the rows fit into memory, or `did=DiD(before="<column>")` for files with a '
-            "row for each unit."
-        )
+        raise UnavailableError("long data cannot be a scan.\nUse `data=data.collect()` or `did=DiD(before=)`.")
     elif did.cross_sections:
         return formula, data
     else:
@@ -155,16 +144,13 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 def _check_before(before: str, after: str, outcome: Formula) -> None:
     """Refuse the outcome itself, and a column beside an outcome that is a function of one."""
     if before in (after, outcome.left[0].name()):
-        raise DesignError(
-            f"before={show(before)} is the outcome after the treatment; expected the one before it.\n"
-            'Use `did=DiD(before="<column>")`.'
-        )
+        raise DesignError(f"before={show(before)} is the outcome after the treatment.\nName the one before it.")
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     if after.isidentifier() or not before.isidentifier() or len(used) != 1:
         return
     raise DesignError(
-        f"the outcome is {outcome.left[0].name()}, and before={show(before)} a column as it is; expected the same "
-        f"function of it.\nUse `did=DiD(before={show(renamed(after, {used[0]: before}))})`."
+        f"before={show(before)} is a column as it is; expected the same function as in {outcome.left[0].name()}.\n"
+        f"Use `did=DiD(before={show(renamed(after, {used[0]: before}))})`."
     )
 
 
@@ -304,10 +290,7 @@ class Periods:
         cell, names = self.cells(arm, labels)
         absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
         if absent:
-            raise DesignError(
-                f"treatment {treat!r} has no rows of {listing(absent)}; expected both arms in both periods.\n"
-                "Give treat= a column that does not change when the treatment begins."
-            )
+            raise DesignError(f"treatment {treat!r} has no rows of {listing(absent)}.\nUse one that does not change.")
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
         """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""

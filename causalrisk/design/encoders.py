@@ -212,16 +212,10 @@ class ArrayEncoder(Encoder):
         matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
         p, every = len(self.names), len(self._all)
         if matrix.ndim != 2 or matrix.shape[1] not in (p, every):
-            raise DesignError(
-                f"new data for the {self._model} model have shape {matrix.shape}; expected {p} columns: "
-                f"{listing(self.names)}."
-            )
+            raise DesignError(f"new data have shape {matrix.shape}; expected {p} columns: {listing(self.names)}.")
         if not np.isfinite(matrix).all():
             rows = int((~np.isfinite(matrix).all(axis=1)).sum())
-            raise DesignError(
-                f"new data for the {self._model} model are missing or infinite in {rows} rows.\n"
-                "Use `newdata[np.isfinite(newdata).all(axis=1)]`."
-            )
+            raise DesignError(f"new data are missing or infinite in {rows} rows.\nLeave these rows out.")
         return matrix if matrix.shape[1] == p else self._kept(matrix)
 
 
@@ -325,10 +319,7 @@ def _unpacked(name: str, packed: Any) -> Any:
     try:
         return import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
     except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
-        raise DesignError(
-            f"the formula uses {name!r}, which could not be pickled with the design.\n"
-            f"Define {name} at the top level of a module, import it, and fit again."
-        ) from error
+        raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
 
 
 INDICATOR = "indicator"  # the option
@@ -382,10 +373,7 @@ def fill_covariates(
         if leveled:
             columns[name] = _with_level(known, rows, values.index)
         elif indicator in table:
-            raise DesignError(
-                f"{name!r} misses values, and its indicator would be {indicator!r}, which is a column already.\n"
-                f'Use `data=data.rename(columns={{"{indicator}": "{indicator}_0"}})`.'
-            )
+            raise DesignError(f"{indicator!r}, the indicator of {name!r}, is a column already.\nRename that.")
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)
@@ -423,7 +411,5 @@ def without_indicators(text: str, filled: Sequence[Filled]) -> str:
 def refuse_filled(filled: Sequence[Filled], what: str) -> None:
     """Refuse data that would have to be filled in as the sample was."""
     if filled:
-        raise UnavailableError(
-            f'missing="indicator" has filled in {", ".join(one.name for one in filled)}; {what} is not possible.\n'
-            'Use `missing="drop"`, or impute and use `causalrisk.pool`.'
-        )
+        names = ", ".join(one.name for one in filled)
+        raise UnavailableError(f'{what} is not possible where missing {names} are filled in.\nUse `missing="drop"`.')

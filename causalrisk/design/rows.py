@@ -144,10 +144,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
         return None
     values, name = given.values, given.name
     if weight_type is None:
-        raise OptionError(
-            f"weights {name!r} without weight_type, on which standard errors depend.\n"
-            'Add `weight_type="frequency"` for numbers of equal rows, or `weight_type="probability"`.'
-        )
+        raise OptionError(f"weights {name!r} without weight_type.\nAdd `weight_type=` frequency or probability.")
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen].rename(name), f"weights {name!r}")
@@ -156,10 +153,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
         wrong["values that are not whole numbers"] = seen & (weights % 1 != 0)
     for kind, rows in wrong.items():
         if rows.any():
-            raise DesignError(
-                f"weights {name!r} have {int(rows.sum())} {kind}.\n"
-                'Correct them; weights of `weight_type="probability"` need not be whole.'
-            )
+            raise DesignError(f'weights {name!r} have {int(rows.sum())} {kind}.\nUse `weight_type="probability"`.')
     return weights
 
 
@@ -177,10 +171,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
 def check_smallest(low: float, high: float, share: float, name: str | None) -> None:
     """Raise a DesignError where the smallest weight, a share of the mean one, is negligible against the largest."""
     if share < SMALLEST_SHARE:
-        raise DesignError(
-            f"weights {name!r} range from {low:.3g} to {high:.3g}, too far to compute with.\n"
-            "Set the smallest to 0, which leaves their rows out."
-        )
+        raise DesignError(f"weights {name!r} range from {low:.3g} to {high:.3g}.\nSet the smallest to 0.")
 
 
 def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
@@ -196,18 +187,14 @@ def check_exact(groups: Iterable[Any], name: str) -> None:
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
         raise DesignError(
-            f"cluster {name!r} has floats such as {odd:.0f}, which hold 15 digits, so several clusters would count as "
-            f'one; expected text or whole numbers.\nUse `pandas.read_csv(..., dtype={{"{name}": str}})`.'
+            f"cluster {name!r} has floats such as {odd:.0f}, so several would count as one.\nUse text or whole numbers."
         )
 
 
 def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
     """Raise a DesignError unless n rows have at least two clusters."""
     if len(groups) < 2:
-        raise DesignError(
-            f"cluster {name!r} has one group in {n} rows ({listing(groups)}); expected at least two.\n"
-            "Leave cluster= out."
-        )
+        raise DesignError(f"cluster {name!r} has one group, {listing(groups)}; expected more.\nLeave cluster= out.")
 
 
 @dataclass(frozen=True)
@@ -248,10 +235,7 @@ class ColumnOptions:
     def __post_init__(self) -> None:
         one_of("collinear", self.collinear, ("drop", "raise"))
         if self.offset is not None and self.exposure is not None:
-            raise OptionError(
-                "offset= and exposure= were both given; expected one of them.\n"
-                "Use `offset=data[offset] + np.log(data[exposure])` if both are meant."
-            )
+            raise OptionError("offset= and exposure= were both given.\nUse `offset=` with the sum of both.")
         if is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
         if self.design is None and self.subpop is not None:
@@ -259,10 +243,7 @@ class ColumnOptions:
         if self.design is None:
             return
         if not isinstance(self.design, Survey):
-            raise OptionError(
-                f"design is a {type(self.design).__name__}; expected a survey design.\n"
-                'Use `design=causalrisk.Survey(weights="<column>", strata="<column>", psu="<column>")`.'
-            )
+            raise OptionError(f"design is a {type(self.design).__name__}.\nUse `design=Survey(weights=, psu=)`.")
         for name in ("weights", "weight_type", "cluster"):
             if getattr(self, name) is not None:
                 raise OptionError(
@@ -406,18 +387,13 @@ def read_offset(given: Source, taken: Sequence[str] = ()) -> np.ndarray:
     """
     kind, name, what = given.used_in, given.name, f"{given.used_in} {given.name!r}"
     if name in taken:
-        raise DesignError(
-            f"{kind}={name!r} is the {('treatment', 'outcome')[list(taken).index(name)]}.\n"
-            f"Leave {kind}= out, or name its column."
-        )
+        kind_of = ("treatment", "outcome")[list(taken).index(name)]
+        raise DesignError(f"{kind}={name!r} is the {kind_of}.\nLeave {kind}= out, or name its column.")
     values = numbers(given.values.rename(name), what)
     if kind == "offset":
         check_magnitude(values, what)
         return values
     low = values <= 0
     if low.any():
-        raise DesignError(
-            f"{what} has {int(low.sum())} values of zero or less (such as {values[low][0]:g}); expected more.\n"
-            "Correct them, or make them missing to leave these rows out."
-        )
+        raise DesignError(f"{what} has {int(low.sum())} values of zero or less.\nLeave these rows out.")
     return np.log(values)

@@ -32,10 +32,7 @@ def check_magnitude(values: np.ndarray, what: str) -> None:
     """Refuse values, of which `what` is the name, whose squares no float holds."""
     largest = float(np.abs(values).max(initial=0))
     if largest and not SMALLEST <= largest <= LARGEST:
-        raise DesignError(
-            f"{what} has values of the size {largest:.3g}; expected sizes from {SMALLEST:g} to {LARGEST:g}.\n"
-            f"Divide it by {largest:.1g}."
-        )
+        raise DesignError(f"{what} has values of the size {largest:.3g}.\nDivide it by {largest:.1g}.")
 
 
 def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:

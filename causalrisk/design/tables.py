@@ -66,10 +66,8 @@ def check_complete(column: pd.Series, what: str) -> None:
     """Refuse a column that misses values; `what` is its name in the message."""
     absent = missing_mask(column)
     if absent.any():
-        raise DesignError(
-            f"{what} is missing in {int(absent.sum())} rows, such as {listing(column.index[absent])}; expected a value "
-            "in each.\nFill in these values, or leave these rows out with `dropna`."
-        )
+        found = f"{int(absent.sum())} rows, such as {listing(column.index[absent])}"
+        raise DesignError(f"{what} is missing in {found}; expected a value in each.\nFill in these values.")
 
 
 def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
@@ -123,10 +121,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     else:
         result = pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
     if values.dtype.kind == "f" and np.isinf(values).any():
-        raise DesignError(
-            f"column {name!r} has {int(np.isinf(values).sum())} infinite values; expected finite numbers.\n"
-            f'Use `data["{name}"] = data["{name}"].replace([np.inf, -np.inf], np.nan)` to leave them out.'
-        )
+        count = int(np.isinf(values).sum())
+        raise DesignError(f"column {name!r} has {count} infinite values.\nMake them missing to leave these rows out.")
     return result
 
 
@@ -303,10 +299,7 @@ def _from_capsule(value: Any) -> Any:
     try:
         import pyarrow as pa
     except ImportError as error:
-        raise UnavailableError(
-            f"data of type {type(value).__qualname__} are read by pyarrow, which is not installed.\n"
-            "Use `pip install pyarrow`."
-        ) from error
+        raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
     return _from_pyarrow(pa.table(value))
 
 
@@ -358,10 +351,7 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     n, name = len(values), getattr(values, "name", name)
     if not isinstance(values, pd.Series):
         if n != len(index):
-            raise DesignError(
-                f"{what} has {n} values, the data have {len(index)} rows; expected one value per row.\n"
-                "Give values of the same length, or the name of a column."
-            )
+            raise DesignError(f"{what} has {n} values, the data have {len(index)} rows.\nGive one value per row.")
         return pd.Series(values, index=index, name=name)
     if values.index.equals(index):
         return pd.Series(values.array, index=index, name=name)
@@ -374,10 +364,8 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
             )
         return pd.Series(values.array.take(position), index=index, name=name)
     subset = values.index.is_unique and index.isin(values.index).all()
-    raise DesignError(
-        f"{what} has {n} values whose row labels are not those of the data ({len(index)} rows).\n"
-        + ("Use `values.loc[data.index]`." if subset else "Use `.to_numpy()` to match rows by position.")
-    )
+    typed = "values.loc[data.index]" if subset else ".to_numpy()"
+    raise DesignError(f"{what} has {n} values whose row labels are not those of the data.\nUse `{typed}`.")
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
@@ -401,11 +389,9 @@ def _one_column(values: Any, what: str) -> Any:
     shape = getattr(values, "shape", ())
     if len(shape) > 1:
         raise DesignError(f"{what} has shape {tuple(shape)}; expected one value per row.\nPass a single column.")
-    raise TypeError(
-        f"{what} is of type {type(values).__module__}.{type(values).__qualname__}; expected the name of a column, or "
-        "a Series, array or list with one value per row."
-        + ("\nUse `pandas.DataFrame([data])` for one row." if is_scalar(values) else "")
-    )
+    kind = f"{type(values).__module__}.{type(values).__qualname__}"
+    one = "\nUse `pandas.DataFrame([data])` for one row." if is_scalar(values) else ""
+    raise TypeError(f"{what} is of type {kind}; expected a column name, Series, array or list.{one}")
 
 
 @dataclass(frozen=True)
@@ -639,10 +625,7 @@ def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
     array = np.asarray(values)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:
-        raise DesignError(
-            f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix, one row per unit.\n"
-            f"Use `pandas.DataFrame({what})`."
-        )
+        raise DesignError(f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix.")
     names, count = [], 0
     for j in range(array.shape[1]):
         if "const" not in names and len(array) and bool(np.all(array[:, j] == 1)):

@@ -40,10 +40,7 @@ class Arms:
         """Return the arm of each row, shape (n,), of the smallest signed type that has them; codes as found."""
         unknown = [level for level in found if level not in self.levels]
         if unknown:
-            raise DesignError(
-                f"treatment {name!r} has the levels {listing(unknown)}, which the first pass did not see.\n"
-                "Make scan and model anew, from data that do not change."
-            )
+            raise DesignError(f"treatment {name!r} has new levels, {listing(unknown)}.\nMake scan and model anew.")
         arm = [self.levels.index(level) for level in found]
         return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
 
@@ -174,10 +171,7 @@ def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool)
             f'whole numbers; expected 0/1 or bool.\nUse `data["{name}"] = (data["{name}"] > 0.5).astype(int)`.'
         )
     if len(found) == 1:
-        raise DesignError(
-            f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}; expected two arms.\n"
-            "Give treat= a column with rows of both arms; were the others dropped as missing?"
-        )
+        raise DesignError(f"treatment {name!r} is {found[0]!r} in all {int(counts[0])} rows.\nUse another `treat=`.")
 
 
 def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
@@ -263,10 +257,8 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -
         labels = tuple(str(levels[keys[0]]) for keys in match)
     shared = [i for i, label in enumerate(labels) if labels.count(label) > 1]
     if shared:
-        raise DesignError(
-            f"levels {listing(raw[i] for i in shared)} of treatment {name!r} would print as "
-            f"{listing(labels[i] for i in shared)}; expected distinct labels.\nUse `levels={_example(raw)}`."
-        )
+        same = listing(labels[i] for i in shared)
+        raise DesignError(f"levels of treatment {name!r} would print as {same}.\nUse `levels={_example(raw)}`.")
     return labels
 
 
@@ -303,10 +295,7 @@ def is_classifier(value: Any) -> bool:
         return False
     if isinstance(value, type) or not hasattr(value, "predict_proba"):
         found = f"class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__}"
-        raise OptionError(
-            f"propensity_score is the {found}; expected a classifier with predict_proba.\n"
-            "Use `propensity_score=sklearn.linear_model.LogisticRegression()` for example."
-        )
+        raise OptionError(f"propensity_score is the {found}; expected a classifier.\nUse `LogisticRegression()`.")
     return True
 
 

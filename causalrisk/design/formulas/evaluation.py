@@ -263,10 +263,7 @@ def right_side(text: Any, model: str, notes: list[str]) -> Formula:
     """Parse a formula that has nothing on the left."""
     formula = parse(text, model, notes)
     if formula.left:
-        raise DesignError(
-            f"the {model} formula {formula.text!r} has a left-hand side; expected a one-sided formula.\n"
-            f'Use `"{formula.right_text}"`.'
-        )
+        raise DesignError(f"the {model} formula {formula.text!r} has a left-hand side.\nUse `{formula.right_text!r}`.")
     return formula
 
 
@@ -577,8 +574,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
             constants[name] = frame[name]
     for name in sorted(functions & variables.keys()):
         raise DesignError(
-            f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function.\n"
-            f'Use `data.rename(columns={{"{name}": "{name}_"}})`.'
+            f"{name!r} in {formula.text!r} is used as a column and as a function.\nUse `data.rename(columns=)`."
         )
     return Scope(variables, constants)
 
