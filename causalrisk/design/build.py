@@ -342,10 +342,8 @@ def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, An
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
     """Refuse a propensity model without covariates that nobody asked for; the arguments are the caller's."""
     if propensity is None and propensity_score is None and set(design.propensity_names) <= {"Intercept"}:
-        raise DesignError(
-            f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given: the effect would "
-            'be the raw difference.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.'
-        )
+        found = f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given"
+        raise DesignError(f'{found}.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.')
 
 
 def _outcome_formula(text: Any, notes: list[str]) -> Formula:
@@ -385,9 +383,8 @@ def read_formulas(
         ]
         if not retyped or any("`" in text for text in given.values() if isinstance(text, str)):
             raise
-        raise DesignError(
-            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Use {', '.join(retyped)}."
-        ) from error
+        names = f"Names that are not plain words need Q(...). Use {', '.join(retyped)}."
+        raise DesignError(f"{str(error).splitlines()[0]}\n{names}") from error
     return formulas, table
 
 
@@ -405,9 +402,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     """
     outcome, assigned, left = formulas.outcome, formulas.assigned, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
-        raise DesignError(
-            f"the propensity formula {assigned.text!r} lacks the treatment {treat!r} on the left.\nLeave the left out."
-        )
+        raise DesignError(f"{assigned.text!r} lacks the treatment {treat!r} on the left.\nLeave out `~` and its left.")
     if treat in left:
         raise DesignError(f"treatment {treat!r} is the outcome of {outcome.text!r}.\nPut the outcome there.")
     earlier = names_before(outcome.text, did) & set(left)
@@ -479,15 +474,11 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
     info = compile_terms(outcome.left, outcome, Scope(own, left.constants))
     for factor in info.factor_infos.values():
         if factor.categories not in (None, (False, True)):
-            raise DesignError(
-                f"the outcome {term!r} is not numeric; expected numbers or bool.\n"
-                f"Use `I({term} == {factor.categories[0]!r}) ~ {outcome.right_text}`, or the level that is the event."
-            )
+            typed = f"Use `I({term} == {factor.categories[0]!r}) ~ ...`, or the level that is the event."
+            raise DesignError(f"the outcome {term!r} is not numeric; expected numbers or bool.\n{typed}")
     y = evaluate(info, outcome, own, int(seen.sum()))
     flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories
     if y.shape[1] != (2 if flag else 1):
-        raise DesignError(
-            f'outcome {term!r} has {y.shape[1]} columns; expected one.\nUse `"<outcome> ~ {outcome.right_text}"`.'
-        )
+        raise DesignError(f"outcome {term!r} has {y.shape[1]} columns; expected one.\nName one column.")
     values[seen] = y[:, -1]
     return values

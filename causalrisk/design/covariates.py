@@ -152,9 +152,8 @@ def _values_on_sample(
             inside = next((word for word in re.findall(r"\w+", given) if word in table), None)
             typed = f'data["{given}"]' if inside is None else f'by="{inside}"'
             typed = f"by=data.eval({given!r})" if condition_names(given) else typed
-            raise DesignError(
-                f"{role} {given!r} is in neither formula; known are {listing(table.names)}.\nUse `{typed}`."
-            )
+            known = listing(table.names)
+            raise DesignError(f"{role} {given!r} is in neither formula; known are {known}.\nUse `{typed}`.")
         values, name = find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
         own = getattr(given, "name", None)

@@ -74,10 +74,7 @@ def is_missing(
         if not own:
             raise DesignError(f"{endog_name!r} is missing in all {count} rows of arm {label!r}.\nLeave that arm out.")
     if seen.sum() == rows.sum():
-        notes.append(
-            f"observed={formula!r} does nothing: no outcome {endog_name!r} is missing in the sample. Leave observed= "
-            "out to silence this."
-        )
+        notes.append(f"observed={formula!r} does nothing: no outcome {endog_name!r} is missing. Leave it out.")
     return bool(seen.sum() < rows.sum())
 
 
@@ -380,9 +377,8 @@ class Design:
                 raise DesignError("no observations left.")
             yield
         except DesignError as error:
-            raise DesignError(
-                f"trimming ({reason}) leaves {left} of {self.n} rows: {error}\nUse a wider `trim=(low, high)`."
-            ) from error
+            found = f"trimming ({reason}) leaves {left} of {self.n} rows: {error}"
+            raise DesignError(f"{found}\nUse a wider `trim=(low, high)`.") from error
 
     def notes_after(self, notes: Sequence[str]) -> tuple[str, ...]:
         """Warn of notes on the rows that trimming leaves, and return all of them."""
@@ -500,18 +496,12 @@ def _columns(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 def unit_level() -> UnavailableError:
     """Make the error of what a fit says of every row, which can be written to a file."""
-    return UnavailableError(
-        "that is a number for each row, and the rows of a scan are not kept in memory.\n"
-        'Use `res.write_units("units.parquet")` for a file, or `data=data.collect()` if the rows fit into memory.'
-    )
+    return UnavailableError("the rows of a scan are not kept.\nUse `res.write_units(path)`, or `data=data.collect()`.")
 
 
 def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
     """Make the error of what goes by rows that were not kept; it may say what else to type."""
-    return UnavailableError(
-        f"{what} goes by rows, and the rows of a scan are not kept in memory.\n"
-        f"{instead}Use `data=data.collect()` if they fit into memory."
-    )
+    return UnavailableError(f"{what} goes by rows, which a scan does not keep.\n{instead}Use `data=data.collect()`.")
 
 
 class Rowless:
@@ -625,10 +615,7 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     dropped = int((~rows.keep).sum())
     if dropped:
         names = listing(name for _, name, count, _ in rows.lines if count)
-        notes.append(
-            f"target frame: {dropped} of {len(rows.keep)} rows miss a covariate ({names}) and are left out. Fill in "
-            "these values to keep them."
-        )
+        notes.append(f"target frame: {dropped} of {len(rows.keep)} rows miss {names} and are left out. Fill them in.")
     X.flags.writeable = Z.flags.writeable = False
     return TargetRows(X=X, Z=Z, index=frame.index, dropped=dropped, notes=tuple(notes))
 

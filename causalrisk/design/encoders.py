@@ -292,10 +292,8 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
     else:
         odd, expected = [] if numeric or fitted.dtype.kind not in "if" else list(new), "numbers"
     if odd:
-        raise DesignError(
-            f"column {name!r} of the new data has dtype {column.dtype} and values {listing(odd)}; expected {expected}, "
-            "as in the estimation sample.\nLeave these rows out, or convert them."
-        )
+        found = f"dtype {column.dtype} and values {listing(odd)}"
+        raise DesignError(f"column {name!r} of new data has {found}; expected {expected}.\nLeave these rows out.")
     if isinstance(fitted.dtype, pd.CategoricalDtype):
         return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
     return values.astype(fitted.dtype) if "b" in (fitted.dtype.kind, values.dtype.kind) else values

@@ -106,10 +106,8 @@ def complete_rows(
     if missing == "raise" and found:
         counts = "".join(f"\n    {name!r} ({used_in})  {int(mask.sum())} rows" for used_in, name, mask in found)
         some = index[np.logical_or.reduce([mask for _, _, mask in found])]
-        raise DesignError(
-            f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}\n'
-            f'First row labels: {listing(some)}.\nUse `missing="drop"` to leave these rows out.'
-        )
+        text = f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}'
+        raise DesignError(f'{text}\nFirst row labels: {listing(some)}.\nUse `missing="drop"`.')
     if weights is not None:
         reasons.append((*ZERO, weights == 0))
     for used_in, name, mask in reasons:
@@ -123,10 +121,7 @@ def no_rows_left(lines: Sequence[Line], n: int) -> DesignError:
     if not any(missing for _, _, missing, _ in lines):
         return DesignError("no observations left: the data have 0 rows.\nCheck the filter that made them.")
     why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-    return DesignError(
-        f"no observations left: all {n} rows were dropped, because missing:{why}\nLeave that variable out, or fill in "
-        "its values."
-    )
+    return DesignError(f"no observations left: all {n} rows were dropped, because missing:{why}\nFill in its values.")
 
 
 def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
@@ -186,9 +181,7 @@ def check_exact(groups: Iterable[Any], name: str) -> None:
     """Raise a DesignError where clusters are floats so large that distinct whole numbers may coincide."""
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
-        raise DesignError(
-            f"cluster {name!r} has floats such as {odd:.0f}, so several would count as one.\nUse text or whole numbers."
-        )
+        raise DesignError(f"cluster {name!r} has floats such as {odd:.0f}, which are not exact.\nUse text.")
 
 
 def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
@@ -246,9 +239,7 @@ class ColumnOptions:
             raise OptionError(f"design is a {type(self.design).__name__}.\nUse `design=Survey(weights=, psu=)`.")
         for name in ("weights", "weight_type", "cluster"):
             if getattr(self, name) is not None:
-                raise OptionError(
-                    f"{name}= and design= were both given.\nUse `Survey(weights=..., psu=...)`, and leave {name}= out."
-                )
+                raise OptionError(f"{name}= and design= were both given.\nLeave {name}= out, and use `Survey(...)`.")
         object.__setattr__(self, "weights", self.design.weights)
         object.__setattr__(self, "weight_type", None if self.design.weights is None else "probability")
         object.__setattr__(self, "cluster", self.design.psu)

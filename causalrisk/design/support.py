@@ -45,9 +45,7 @@ def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_
     for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
         if count <= coefficients:
             noun = "coefficient" if coefficients == 1 else "coefficients"
-            raise DesignError(
-                f"{found} rows for {coefficients} {model} {noun}; expected more rows.\nUse fewer {model} terms."
-            )
+            raise DesignError(f"{found} rows for {coefficients} {model} {noun}.\nUse fewer {model} terms.")
 
 
 @dataclass(frozen=True)
@@ -313,23 +311,15 @@ class ColumnMoments:
         if dropped:
             cause = "linear combinations of the columns before (a constant column is one of the intercept)"
             if collinear == "raise":
-                raise DesignError(
-                    f'{model} model: {listing(dropped)} in it, {cause}, and collinear="raise".\n'
-                    'Leave them out of the formula, or use `collinear="drop"`.'
-                )
-            notes.append(
-                f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out of the formula to silence this."
-            )
+                found = f'{model} model: {listing(dropped)} in it, {cause}, and collinear="raise"'
+                raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
+            notes.append(f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out to silence this.")
         if not constant:
-            notes.append(
-                f"{model} model: no constant among the columns ({listing(n for n in names if n not in dropped)}). "
-                "Add one, unless a model through the origin is meant."
-            )
+            left = listing(n for n in names if n not in dropped)
+            notes.append(f"{model} model: no constant among the columns ({left}). Add one, unless that is meant.")
         if condition > LARGE_CONDITION:
-            notes.append(
-                f"{model} model: the columns are nearly dependent (condition number {condition:.2g} after centring "
-                "and scaling), so coefficients may be imprecise. Leave out one of the near-duplicates."
-            )
+            why = f"the columns are nearly dependent (condition number {condition:.2g} after centring and scaling)"
+            notes.append(f"{model} model: {why}, and coefficients imprecise. Leave out one of the near-duplicates.")
         return keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
@@ -356,9 +346,8 @@ def _check_memory(needed: float, what: str, fewer: str) -> None:
     """Refuse what needs more bytes than there are; `fewer` says what to have fewer of."""
     there = memory()
     if needed > there:
-        raise DesignError(
-            f"{what} needs {needed / 1e9:,.3g} GB, and this computer has {there / 1e9:,.3g} GB.\nUse fewer {fewer}."
-        )
+        found = f"{what} needs {needed / 1e9:,.3g} GB, and this computer has {there / 1e9:,.3g} GB"
+        raise DesignError(f"{found}.\nUse fewer {fewer}.")
 
 
 def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str = "Use fewer levels") -> None:
@@ -504,21 +493,17 @@ def supported_columns(
         keep, of_x = x.within_arms(keep, n_arms=1 if rules.of_controls else None)
     if of_x and rules.collinear == "raise":
         arm = of_x[0].arm
-        raise DesignError(
-            f"{_causes(outcome, [found for found in of_x if found.arm == arm])}, so the outcome model of arm "
-            f"{outcome.labels[arm]!r} cannot be estimated.\nMerge that level with another, leave out the term or the "
-            'rows, or use `collinear="drop"`.'
-        )
+        why = _causes(outcome, [found for found in of_x if found.arm == arm])
+        what = f"the outcome model of arm {outcome.labels[arm]!r} cannot be estimated"
+        raise DesignError(f'{why}, so {what}.\nMerge that level with another, or use `collinear="drop"`.')
     if rules.collinear == "drop" and rules.scores == "balanced":
         keep_z, of_z = z.within_arms(keep_z)
     elif rules.collinear == "drop" and rules.scores == "likely":
         keep_z, of_z = _without_separating(z, keep_z, spans)
     for what, model, found, kept in (("outcome", outcome, of_x, keep), ("propensity", propensity, of_z, keep_z)):
         if found and not kept.any():
-            raise DesignError(
-                f"{_causes(model, found)}, so the {what} model has no column left that every arm tells apart.\n"
-                "Add a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
-            )
+            left = f"the {what} model has no column left that every arm tells apart"
+            raise DesignError(f"{_causes(model, found)}, so {left}.\nAdd a constant, or merge levels.")
     notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))
     return keep, keep_z
 

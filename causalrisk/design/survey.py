@@ -153,10 +153,8 @@ class Survey:
         }
         for found, broken in wrong.items():
             if broken:
-                raise OptionError(
-                    f'{found}.\nUse `Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")`, with '
-                    '`rho=` for "Fay" and `rscales=` for "JKn".'
-                )
+                typed = 'Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")'
+                raise OptionError(f'{found}.\nUse `{typed}`, with `rho=` for "Fay" and `rscales=` for "JKn".')
 
 
 @dataclass(frozen=True)
@@ -504,9 +502,7 @@ def _fractions(what: str, labels: tuple[str, ...], units: Array, low: Array, hig
         return np.asarray(high)
     h = int(np.argmax(low < units))
     if low[h] < units[h] or low.min() <= 0:
-        raise DesignError(
-            f"{what} has {low[h]:g} units in stratum {labels[h]!r}, and the sample more.\nUse those of the population."
-        )
+        raise DesignError(f"{what} has {low[h]:g} units in stratum {labels[h]!r}, and the sample has more.")
     return units / high
 
 
@@ -609,10 +605,8 @@ def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
     check_complete(values, f"subpop {name!r}")
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():
-        raise DesignError(
-            f"subpop {name!r} has the values {listing(pd.unique(values))}; expected True and False, or 1 and 0.\n"
-            f"Use `subpop={typed} == {pd.unique(values)[0]!r}` for the rows that have this value."
-        )
+        typed = f"subpop={typed} == {pd.unique(values)[0]!r}"
+        raise DesignError(f"subpop {name!r} has {listing(pd.unique(values))}; expected True or False.\nUse `{typed}`.")
     return plain.astype(bool)
 
 

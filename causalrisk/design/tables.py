@@ -108,10 +108,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     elif dtypes.is_float_dtype(dtype):
         values = column.to_numpy(dtype=np.float64)
     elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
-        raise DesignError(
-            f"column {name!r} has dtype {dtype}; expected numbers, bool, text or categories.\n"
-            f"Use `{_converted(name, dtype, codes)}`."
-        )
+        found = f"column {name!r} has dtype {dtype}; expected numbers, bool, text or categories"
+        raise DesignError(f"{found}.\nUse `{_converted(name, dtype, codes)}`.")
     elif isinstance(dtype, pd.StringDtype) or str(dtype) in ARROW_TEXT:
         values = _texts(column, name, dtype, codes)
     else:
@@ -145,10 +143,8 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
         typed = _days(name, f'pd.to_datetime(data["{name}"])')
     elif all(issubclass(k, str | Real | Decimal) for k in kinds):
         typed = f'data["{name}"] = pd.to_numeric(data["{name}"], errors="coerce")'
-    raise DesignError(
-        f"column {name!r} has dtype {dtype} and holds {', '.join(sorted(k.__name__ for k in kinds))}; expected all "
-        f"numbers, all bool or all text.\nUse `{typed}`."
-    )
+    found = f"dtype {dtype} and holds {', '.join(sorted(k.__name__ for k in kinds))}"
+    raise DesignError(f"column {name!r} has {found}; expected numbers, bool or text alone.\nUse `{typed}`.")
 
 
 def _texts(values: Any, name: str, dtype: Any, codes: bool) -> np.ndarray:
@@ -190,10 +186,8 @@ def _refuse_typed(texts: list[str], name: str, dtype: Any) -> None:
         found, advice = f"dates as text (e.g. {texts[0]!r})", f"Use `{_days(name, f'pd.to_datetime({column})')}`."
     else:
         return
-    raise DesignError(
-        f"column {name!r} has dtype {dtype} and holds {found}; expected numbers, or `C({name})` for categories.\n"
-        f"{advice}"
-    )
+    found = f"column {name!r} has dtype {dtype} and holds {found}"
+    raise DesignError(f"{found}; expected numbers, or `C({name})` for categories.\n{advice}")
 
 
 def numbers(column: pd.Series, what: str) -> np.ndarray:
@@ -223,9 +217,7 @@ def as_pandas(value: Any) -> Any:
         return value
     library, kind = _library(value), type(value).__name__
     if library.startswith("dask") and hasattr(value, "get_partition"):
-        raise DesignError(
-            "a Dask data frame is not in memory; only data= of a model may be one.\nUse `data.compute()`."
-        )
+        raise DesignError("only data= of a model may be a Dask data frame.\nUse `data.compute()`.")
     if library == "narwhals" and kind in ("DataFrame", "Series"):
         return as_pandas(value.to_native())
     if library == "polars" and kind == "DataFrame":
@@ -358,10 +350,8 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
     position = matched_rows(values.index, index)
     if position is not None:
         if np.any(position != np.arange(n)):
-            notes.append(
-                f"{what} has the row labels of the data in another order; it was aligned by label. "
-                "Use `.to_numpy()` to match rows by position."
-            )
+            found = f"{what} has the row labels of the data in another order; it was aligned by label"
+            notes.append(f"{found}. Use `.to_numpy()` to match rows by position.")
         return pd.Series(values.array.take(position), index=index, name=name)
     subset = values.index.is_unique and index.isin(values.index).all()
     typed = "values.loc[data.index]" if subset else ".to_numpy()"
@@ -488,11 +478,9 @@ def find_column(
     if is_column(frame.get(value)):
         return align(frame[value], table.index, f"{role} {value!r}", notes), value
     known = table.names if table.frame is not None else [*table.names, *(k for k in frame if is_column(frame[k]))]
-    raise DesignError(
-        (_more_than_a_treatment(value, table) if role == "treatment" else "")
-        or f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
-        + (table.in_index(value) or nearest(value, known))
-    )
+    found = f"{role} {value!r} is neither a column of the data nor an array in the calling scope.\n"
+    more = _more_than_a_treatment(value, table) if role == "treatment" else ""
+    raise DesignError(more or found + (table.in_index(value) or nearest(value, known)))
 
 
 def find_condition(
@@ -564,10 +552,8 @@ def as_table(data: Any, notes: list[str]) -> Table:
     if isinstance(frame, pd.DataFrame):
         return Table(frame.index, frame)
     kind = f"{type(data).__module__}.{type(data).__qualname__}"
-    raise TypeError(
-        f"data is of type {kind}; expected a data frame (pandas, polars, Arrow), a mapping of column names to "
-        f"values, or None (variables from the calling scope).\nUse `{how_to_convert(data)}`."
-    )
+    expected = "a data frame (pandas, polars, Arrow), a mapping of column names to values, or None"
+    raise TypeError(f"data is of type {kind}; expected {expected}.\nUse `{how_to_convert(data)}`.")
 
 
 def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> dict[str, pd.Series]:
@@ -618,10 +604,8 @@ def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
     if hasattr(values, "toarray"):
         values = values.toarray()
     if not isinstance(values, np.ndarray | list | tuple):
-        raise TypeError(
-            f"{what} is of type {type(values).__module__}.{type(values).__qualname__}; expected a pandas DataFrame, a "
-            "NumPy array, a scipy sparse matrix or a list of rows."
-        )
+        kind = f"{type(values).__module__}.{type(values).__qualname__}"
+        raise TypeError(f"{what} is of type {kind}; expected a pandas DataFrame or a NumPy array.")
     array = np.asarray(values)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:

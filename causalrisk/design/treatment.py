@@ -91,11 +91,9 @@ def arms_in_order(
         _check_words(name, found, counts)
     _check_kind(name, found, counts, treated is not None or reference is not None)
     if len(found) > MOST_NUMBERS and not named and isinstance(found[0], int):  # text is levels, however many
-        raise DesignError(
-            f"treatment {name!r} looks like a count or a dose: {len(found)} levels, expected at most {MOST_NUMBERS}:\n"
-            f'{_table(found, counts)}\nUse `data["{name}"] = pd.cut(data["{name}"], 3)`, or, if each number is an arm, '
-            f'`data["{name}"].astype("category")`.'
-        )
+        typed = f'`data["{name}"] = pd.cut(data["{name}"], 3)`, or `.astype("category")` if each is an arm'
+        text = f"treatment {name!r} looks like a count or a dose: {len(found)} levels:\n{_table(found, counts)}"
+        raise DesignError(f"{text}\nUse {typed}.")
     if len(found) > 2 and (treated is not None or reference is None):
         raise _no_reference(name, found, counts, treated, reference)
     first = _reference(name, found=found, counts=counts, treated=treated, reference=reference, binary=binary)
@@ -166,10 +164,9 @@ def _table(found: Sequence[Any], counts: np.ndarray) -> str:
 def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool) -> None:
     """Refuse a constant and a continuous variable."""
     if any(isinstance(v, float) for v in found) and not (explicit and len(found) == 2):
-        raise DesignError(
-            f"treatment {name!r} looks like a dose or a probability: it has values {listing(found, 5)} that are not "
-            f'whole numbers; expected 0/1 or bool.\nUse `data["{name}"] = (data["{name}"] > 0.5).astype(int)`.'
-        )
+        values = f"it has values {listing(found, 5)} that are not whole numbers"
+        typed = f'data["{name}"] = (data["{name}"] > 0.5).astype(int)'
+        raise DesignError(f"treatment {name!r} looks like a dose or a probability: {values}.\nUse `{typed}`.")
     if len(found) == 1:
         raise DesignError(f"treatment {name!r} is {found[0]!r} in all {int(counts[0])} rows.\nUse another `treat=`.")
 
@@ -185,10 +182,8 @@ def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
         what, typed = f"look like missing values, {listing(words)}", f"{column} = {column}.mask({column}.isin({words}))"
     else:
         return
-    raise DesignError(
-        f"treatment {name!r} has levels that {what}:\n{_table(found, counts)}\nUse `{typed}`, or, if they are arms, "
-        "`reference=` with the level that the others are compared with."
-    )
+    text = f"treatment {name!r} has levels that {what}:\n{_table(found, counts)}"
+    raise DesignError(f"{text}\nUse `{typed}`, or, if they are arms, `reference=` with a level.")
 
 
 def _no_reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any) -> Exception:
@@ -213,10 +208,9 @@ def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, re
             continue
         match = [i for i, level in enumerate(found) if _same(level, value, binary)]
         if not match:
-            raise DesignError(
-                f"{option}={show(value)} is not a level of treatment {name!r}; its levels are:\n"
-                f"{_table(found, counts)}\nUse `{option}={show(found[0])}` or `{option}={show(found[1])}`."
-            )
+            typed = f"Use `{option}={show(found[0])}` or `{option}={show(found[1])}`."
+            text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{_table(found, counts)}"
+            raise DesignError(f"{text}\n{typed}")
         places[option] = match[0]
     if len(places) > len(set(places.values())):
         raise OptionError(f"treated= and reference= name the same level, {show(treated)}.\nLeave one of them out.")
@@ -226,10 +220,8 @@ def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, re
         return 1 - places["treated"]
     if binary:
         return found.index(0)
-    raise DesignError(
-        f"treatment {name!r} is not 0/1 or bool, and nothing says which level is treated, on which the sign of the "
-        f"effect depends:\n{_table(found, counts)}\nUse `treated={show(found[1])}` or `treated={show(found[0])}`."
-    )
+    typed = f"Use `treated={show(found[1])}` or `treated={show(found[0])}`."
+    raise DesignError(f"nothing says which level of treatment {name!r} is treated:\n{_table(found, counts)}\n{typed}")
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:
@@ -250,10 +242,8 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -
         if absent or unknown:
             parts = [f"has no label for {listing(absent)}"] if absent else []
             parts += [f"labels {listing(unknown)}, not among the levels"] if unknown else []
-            raise DesignError(
-                f"levels= {' and '.join(parts)}; treatment {name!r} has the levels {listing(raw)}.\n"
-                f"Use `levels={_example(raw)}`."
-            )
+            found = f"levels= {' and '.join(parts)}; treatment {name!r} has the levels {listing(raw)}"
+            raise DesignError(f"{found}.\nUse `levels={_example(raw)}`.")
         labels = tuple(str(levels[keys[0]]) for keys in match)
     shared = [i for i, label in enumerate(labels) if labels.count(label) > 1]
     if shared:
@@ -323,10 +313,8 @@ def score_matrix(score: Score, keep: np.ndarray, coding: Coding) -> np.ndarray:
     total = matrix.sum(axis=1)
     off = np.abs(total - 1) > SUM_TOLERANCE
     if off.any():
-        raise DesignError(
-            f"the propensity scores of the {len(columns)} arms do not sum to 1 in {int(off.sum())} rows (e.g. "
-            f"{total[off][0]:.6g}).\nUse `scores.div(scores.sum(axis=1), axis=0)`."
-        )
+        found = f"do not sum to 1 in {int(off.sum())} rows (e.g. {total[off][0]:.6g})"
+        raise DesignError(f"the propensity scores {found}.\nUse `scores.div(scores.sum(axis=1), axis=0)`.")
     return matrix
 
 
@@ -334,11 +322,9 @@ def _inside(column: pd.Series, arm: str) -> np.ndarray:
     values = numbers(column, f"propensity score {column.name!r}")
     outside = (values <= 0) | (values >= 1)
     if outside.any():
-        raise DesignError(
-            f"propensity score {column.name!r} is outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. "
-            f"{values[outside][0]}); expected the probability of arm {arm!r}.\n"
-            "Use `data[(score > 0) & (score < 1)]`, or divide percentages by 100."
-        )
+        found = f"outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. {values[outside][0]})"
+        expected = f"expected the probability of arm {arm!r}"
+        raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\nDivide percentages by 100.")
     return values
 
 
@@ -352,7 +338,6 @@ def _places(score: Score, coding: Coding) -> list[tuple[str, str]]:
         if sorted(names) == sorted(keys) and len(names) == len(levels):
             return list(zip(names, coding.labels, strict=True))
     found = listing(keys) if score.matched or score.name else f"{len(keys)} columns"
-    raise DesignError(
-        f"the propensity score is {found} for {len(levels)} arms; expected one column per level: "
-        f"{listing(coding.levels)}.\nUse `scores.set_axis([{listing(levels)}], axis=1)`."
-    )
+    expected = f"expected one column per level: {listing(coding.levels)}"
+    typed = f"scores.set_axis([{listing(levels)}], axis=1)"
+    raise DesignError(f"the propensity score is {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")

@@ -241,15 +241,9 @@ def check_alpha(alpha: float) -> None:
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)) or not 0 < alpha < 1:
         percent = isinstance(alpha, (int, float)) and 1 < alpha < 100
         hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
-        raise OptionError(
-            f"alpha={alpha!r}; expected a significance level between 0 and 1 (0.05 gives 95% intervals)."
-            f"\nUse `alpha={hint:.3g}`."
-        )
+        raise OptionError(f"alpha={alpha!r}; expected a level between 0 and 1.\nUse `alpha={hint:.3g}`.")
     if alpha > HALF:
-        raise OptionError(
-            f"alpha={alpha!r} is the significance level, not the confidence level; its intervals would cover "
-            f"{1 - alpha:.0%}.\nUse `alpha={1 - alpha:.3g}` for {alpha:.0%} intervals."
-        )
+        raise OptionError(f"alpha={alpha!r} is the significance level.\nUse `alpha={1 - alpha:.3g}`.")
 
 
 class Failure:

@@ -248,9 +248,8 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         formula.uses()
     except (patsy.PatsyError, SyntaxError) as error:
         reason = f"{error.msg} in {(error.text or '').strip()!r}" if isinstance(error, SyntaxError) else str(error)
-        raise DesignError(
-            f"the {model} formula {text!r} cannot be read: {reason}\nArithmetic is inside `I(...)`."
-        ) from error
+        found = f"the {model} formula {text!r} cannot be read: {reason}"
+        raise DesignError(f"{found}\nArithmetic is inside `I(...)`.") from error
     except (RecursionError, MemoryError) as error:
         raise _too_many(model, f"{text.count('+') + 1} terms, or too many parentheses") from error
     if not formula.right:
@@ -268,10 +267,7 @@ def right_side(text: Any, model: str, notes: list[str]) -> Formula:
 
 
 def _too_many(model: str, found: str) -> DesignError:
-    return DesignError(
-        f"the {model} formula has {found}, more than a formula can have.\n"
-        "Give arrays: `Model(data[outcome], data[covariates].assign(const=1.0), data[treatment])`."
-    )
+    return DesignError(f"the {model} formula has {found}.\nGive arrays: `Model(endog, exog, treat)`.")
 
 
 def _written_out(node: Any) -> int:
@@ -357,10 +353,8 @@ class _Factor(patsy.EvalFactor):
             raise _not_finite(self.code, int((codes < 0).sum()), self.formula)
         if (places < 0).any():
             unseen = listing(np.asarray(distinct, dtype=object)[places < 0][:1])
-            raise DesignError(
-                f"{self.code!r} in the {self.formula.model} formula {self.formula.text!r} has the level {unseen}; "
-                f"expected {listing(levels)}.\nLeave out the rows with {unseen}, or merge it with another level."
-            )
+            where = f"{self.code!r} in the {self.formula.model} formula {self.formula.text!r}"
+            raise DesignError(f"{where} has the level {unseen}; expected {listing(levels)}.\nLeave out these rows.")
         coded = pd.Categorical.from_codes(places[codes], levels)
         return patsy.builtins.C(coded, value.contrast) if boxed and first else coded
 
@@ -406,10 +400,8 @@ def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, p
 
 
 def _not_finite(term: str, count: int, formula: Formula) -> DesignError:
-    return DesignError(
-        f"term {term!r} of the {formula.model} formula {formula.text!r} is NaN or infinite in {count} rows, although "
-        "its variables are not.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out."
-    )
+    found = f"term {term!r} of the {formula.model} formula {formula.text!r} is NaN or infinite in {count} rows"
+    return DesignError(f"{found}.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out.")
 
 
 class FactorValues(NamedTuple):
@@ -452,10 +444,8 @@ def in_words(formula: Formula) -> Iterator[None]:
         message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
         message = re.sub(r"\bnp\.\w+\((.*?)\)", r"\1", message)  # NumPy's repr of a scalar
         where = "" if origin is None else f" in {origin.relevant_code()!r}"
-        raise DesignError(
-            f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}\nArithmetic is inside "
-            "`I(...)`; levels are typed as they are, `C(x, Treatment(1))` or `C(x, Treatment('1'))`."
-        ) from error
+        found = f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
+        raise DesignError(f"{found}\nArithmetic is inside `I(...)`; levels are typed as they are.") from error
 
 
 # --- blocks of rows --------------------------------------------------------------------------------------------------
@@ -526,9 +516,8 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
     except patsy.PatsyError as error:
         nonlinear = "in a linear constraint" in error.message
         advice = f"Use `res.nlcom({text!r})`." if nonlinear else f'Use `"{names[0]} = 0"` for example.'
-        raise DesignError(
-            f"cannot read the hypothesis {text!r}: {error.message}\nThe parameters are {', '.join(names)}. {advice}"
-        ) from error
+        found = f"cannot read the hypothesis {text!r}: {error.message}"
+        raise DesignError(f"{found}\nThe parameters are {', '.join(names)}. {advice}") from error
     return read.coefs, read.constants[:, 0]
 
 
@@ -573,9 +562,7 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
         if meaning == "constant":
             constants[name] = frame[name]
     for name in sorted(functions & variables.keys()):
-        raise DesignError(
-            f"{name!r} in {formula.text!r} is used as a column and as a function.\nUse `data.rename(columns=)`."
-        )
+        raise DesignError(f"{name!r} in {formula.text!r} is a column and a function.\nUse `data.rename(columns=)`.")
     return Scope(variables, constants)
 
 
@@ -616,16 +603,12 @@ def _instead_of(name: str, formula: Formula, table: Table) -> str:
 def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mapping[str, Any]) -> DesignError:
     start = f"the {formula.model} formula {formula.text!r} uses"
     if role == "called":
-        return DesignError(
-            f"{start} the function {name!r}, which is not defined where the model is.\n"
-            + _instead_of(name, formula, table)
-        )
+        typed = _instead_of(name, formula, table)
+        return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{typed}")
     kind = f"; the {type(frame[name]).__name__} of that name has no rows" if name in frame else ""
     there = f"Define {name!r} where the model is made, or give a data frame as data=."
     if table.frame is not None:
         there = table.in_index(name) or nearest(
             name, table.names, lambda n: repr(n) if role == "quoted" or n.isidentifier() else in_formula(n)
         )
-    return DesignError(
-        f"{start} {name!r}, which is neither a column of the data nor an array in the calling scope{kind}.\n{there}"
-    )
+    return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller{kind}.\n{there}")
