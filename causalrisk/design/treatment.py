@@ -52,39 +52,23 @@ class Coding(Arms):
     arm: np.ndarray
 
 
-def code_levels(
-    values: pd.Series,
-    name: str,
-    *,
-    treated: Any = None,
-    reference: Any = None,
-    levels: Mapping[Any, str] | None = None,
-) -> Coding:
-    """Code a treatment's values, none missing, as arms.
-
-    Values 0/1 and bool need neither `treated` nor `reference`; any other two levels need one of them, because the sign
-    of the effect depends on it. More than two levels need `reference`. `levels` are the printed labels of raw levels.
-    """
+def code_levels(values: pd.Series, name: str, **asked: Any) -> Coding:
+    """Code a treatment's values, none missing, as arms; options as of `arms_in_order`."""
     codes, found = treatment_levels(values, name)
     counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
-    arms = arms_in_order(found, counts, name, named=named, treated=treated, reference=reference, levels=levels)
+    arms = arms_in_order(found, counts, name, named=named, **asked)
     return Coding(arms.levels, arms.labels, arms.arm_of(codes, found, name))
 
 
 def arms_in_order(
-    found: list[Any],
-    counts: np.ndarray,
-    name: str,
-    *,
-    named: bool,
-    treated: Any,
-    reference: Any,
-    levels: Mapping[Any, str] | None,
+    found: list[Any], counts: np.ndarray, name: str, *, named: bool, treated: Any, reference: Any, levels: Any
 ) -> Arms:
     """Return the levels, sorted or in the order of their categories, as arms, the reference first.
 
     `counts`, shape (K,), are the rows of each; `named` says whether the treatment has categories, so that many numbers
-    may be levels. The other options are those of `code_levels`.
+    may be levels. Values 0/1 and bool need neither `treated` nor `reference`; any other two levels need one of them,
+    because the sign of the effect depends on it, and more need `reference`. `levels` are the printed labels of raw
+    levels.
     """
     binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
     if reference is None:

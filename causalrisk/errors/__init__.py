@@ -249,16 +249,8 @@ def check_alpha(alpha: float) -> None:
 class Failure:
     """Outcomes of one resample or one propensity replicate: plain integers, as arrays hold them."""
 
-    OK = 0
-    EMPTY_ARM = 1
-    SEPARATION = 2
-    SINGULAR_PROPENSITY = 3
-    NOT_CONVERGED = 4
-    SINGULAR_OUTCOME = 5
-    NO_REPLICATES = 6
-    OUTCOME_SEPARATION = 7
-    OUTCOME_NOT_CONVERGED = 8
-    NO_EFFECT = 9
+    OK, EMPTY_ARM, SEPARATION, SINGULAR_PROPENSITY, NOT_CONVERGED, SINGULAR_OUTCOME, NO_REPLICATES = range(7)
+    OUTCOME_SEPARATION, OUTCOME_NOT_CONVERGED, NO_EFFECT = range(7, 10)
 
 
 TEXT = {  # in the order of their numbers
