@@ -346,15 +346,6 @@ def check_scored(design: Design, propensity: str | None, propensity_score: Any) 
         raise DesignError(f'{found}.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.')
 
 
-def _outcome_formula(text: Any, notes: list[str]) -> Formula:
-    outcome = parse(text, "outcome", notes)
-    if len(outcome.left) != 1 or not outcome.uses("left"):
-        found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
-        typed = f"{outcome.text} ~ 1" if outcome.text.isidentifier() else f"<outcome> ~ {outcome.right_text}"
-        raise DesignError(f'the outcome formula {outcome.text!r} has {found}; expected one outcome.\nUse `"{typed}"`.')
-    return outcome
-
-
 def read_formulas(
     formula: Any, propensity: Any, columns: ColumnOptions, data: Any, frame: Mapping[str, Any], notes: list[str]
 ) -> tuple[Formulas, Table]:
@@ -363,12 +354,16 @@ def read_formulas(
     `propensity` may be None for the outcome's right-hand side; `frame` are the caller's variables.
     """
     try:
-        outcome = _outcome_formula(formula, notes)
+        outcome = parse(formula, "outcome", notes)
+        if len(outcome.left) != 1 or not outcome.uses("left"):
+            found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
+            raise DesignError(f"the outcome formula {outcome.text!r} has {found}.\nUse `<outcome> ~ <covariates>`.")
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
             assigned = parse(propensity, "propensity", notes)
-        if data is None:
-            _check_data(outcome, frame)
+        left = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
+        if data is None and left and not any(is_column(frame.get(name)) for name in left):
+            raise DesignError(f"data= is missing.\nUse `from_formula({show(outcome.text)}, data, ...)`.")
         models = [outcome, assigned]
         if columns.observed is not None:
             models.append(right_side(columns.observed, "observation", notes))
@@ -383,16 +378,9 @@ def read_formulas(
         ]
         if not retyped or any("`" in text for text in given.values() if isinstance(text, str)):
             raise
-        names = f"Names that are not plain words need Q(...). Use {', '.join(retyped)}."
-        raise DesignError(f"{str(error).splitlines()[0]}\n{names}") from error
+        needed = f"Names that are not plain words need Q(...). Use {', '.join(retyped)}."
+        raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from error
     return formulas, table
-
-
-def _check_data(outcome: Formula, frame: Mapping[str, Any]) -> None:
-    """Refuse a formula whose outcome is not in the caller's scope: the data were forgotten."""
-    names = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
-    if names and not any(is_column(frame.get(name)) for name in names):
-        raise DesignError(f"data= is missing.\nUse `from_formula({show(outcome.text)}, data, ...)`.")
 
 
 def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
@@ -405,7 +393,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
         raise DesignError(f"{assigned.text!r} lacks the treatment {treat!r} on the left.\nLeave out `~` and its left.")
     if treat in left:
         raise DesignError(f"treatment {treat!r} is the outcome of {outcome.text!r}.\nPut the outcome there.")
-    earlier = names_before(outcome.text, did) & set(left)
+    earlier = set() if did is None else names_before(outcome.text, did) & set(left)
     outcomes = [("outcome", name) for name in left if name not in earlier]
     refused = [("treatment", treat), *outcomes]
     if did is not None and did.cross_sections:

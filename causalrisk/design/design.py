@@ -473,25 +473,22 @@ class Design:
         propensity = ModelColumns(assigned, self.propensity_encoder, self.labels)
         spans = partial(arm_spans, self.Z, arm, k)
         keep, keep_z = supported_columns(outcome, propensity, size, self.rules, notes, spans)
-        X = _columns(self.X, keep)
-        Z = X if one and np.array_equal(keep, keep_z) else _columns(self.Z, keep_z)
+        X, Z = (
+            np.ascontiguousarray(columns if kept.all() else columns[:, kept])  # row by row in memory
+            for columns, kept in ((self.X, keep), (self.Z, keep_z))
+        )
         lost = [*left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
         encoder, assigning = self.outcome_encoder.keeping(keep), self.propensity_encoder.keeping(keep_z)
         return replace(
             self,
             X=X,
-            Z=X if np.array_equal(X, Z) else Z,  # one array in memory, with one basis
+            Z=X if (one and np.array_equal(keep, keep_z)) or np.array_equal(X, Z) else Z,  # one array, with one basis
             exog_names=encoder.names,
             propensity_names=assigning.names,
             dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost])),
             outcome_encoder=encoder,
             propensity_encoder=assigning,
         )
-
-
-def _columns(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Columns of a matrix, row by row in memory; the same array where they are all of one that is."""
-    return np.ascontiguousarray(X if keep.all() else X[:, keep])
 
 
 def unit_level() -> UnavailableError:

@@ -66,10 +66,12 @@ class Encoder(ABC):
 
     def keeping(self, keep: np.ndarray) -> Self:
         """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""
-        other = copy.copy(self)
-        if not keep.all():
-            other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
-            other._keep[other._keep] = keep
+        if keep.all():
+            return self
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
+        other._keep[other._keep] = keep
         return other
 
     @abstractmethod
@@ -78,11 +80,6 @@ class Encoder(ABC):
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
         return columns if self._keep is None else np.ascontiguousarray(columns[:, self._keep])
-
-    def __copy__(self) -> Self:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        return other
 
 
 class FormulaEncoder(Encoder):

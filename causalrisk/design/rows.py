@@ -326,7 +326,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         cluster=cluster,
         second_cluster=second,
         offset=find(given.offset, "offset") or find(given.exposure, "exposure"),
-        score=find_score(given.propensity_score, table, frame, notes),
+        score=None if given.propensity_score is None else find_score(given.propensity_score, table, frame, notes),
         survey=survey,
         subpop=subpop,
         subpop_label=None if given.subpop is None else given.subpop if isinstance(given.subpop, str) else "",

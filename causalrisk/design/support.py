@@ -504,7 +504,8 @@ def supported_columns(
         if found and not kept.any():
             left = f"the {what} model has no column left that every arm tells apart"
             raise DesignError(f"{_causes(model, found)}, so {left}.\nAdd a constant, or merge levels.")
-    notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))
+    if of_x or of_z:
+        notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))
     return keep, keep_z
 
 
@@ -542,24 +543,19 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
 
 def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
     """Return notes on terms left out for what an arm's rows do not tell; one note where both models lose a term."""
-    (outcome, of_x), (propensity, of_z) = from_outcome, from_propensity
-    names_x, names_z = outcome.encoder.names, propensity.encoder.names
-    both = {names_x[one.column] for one in of_x} & {names_z[one.column] for one in of_z}
-    groups = (
-        ("outcome and propensity models", outcome, [one for one in of_x if names_x[one.column] in both]),
-        ("outcome model", outcome, [one for one in of_x if names_x[one.column] not in both]),
-        ("propensity model", propensity, [one for one in of_z if names_z[one.column] not in both]),
-    )
-    return [_lost_note(what, model, found) for what, model, found in groups if found]
-
-
-def _lost_note(what: str, model: ModelColumns, found: Sequence[Dependence]) -> str:
-    names = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
-    return (
-        f"{what}: dropped {names} in all arms. {_causes(model, found, dropped=True)}. What an arm has no rows "
-        "for is a lack of overlap: its outcome there is extrapolated.\n"
-        "Merge such a level with another, or leave its rows out of the data."
-    )
+    lost = [{model.encoder.names[one.column] for one in found} for model, found in (from_outcome, from_propensity)]
+    both, notes = lost[0] & lost[1], list[str]()
+    cases = (("outcome and propensity models", from_outcome, both), ("outcome model", from_outcome, lost[0] - both))
+    for what, (model, every), names in (*cases, ("propensity model", from_propensity, lost[1] - both)):
+        found = [one for one in every if model.encoder.names[one.column] in names]
+        if found:
+            dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
+            notes.append(
+                f"{what}: dropped {dropped} in all arms. {_causes(model, found, dropped=True)}. What an arm has no "
+                "rows for is a lack of overlap: its outcome there is extrapolated.\n"
+                "Merge such a level with another, or leave its rows out of the data."
+            )
+    return notes
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence], *, dropped: bool = False) -> str:

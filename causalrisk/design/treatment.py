@@ -273,10 +273,8 @@ def is_classifier(value: Any) -> bool:
     return True
 
 
-def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score | None:
+def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score:
     """Find the propensity scores."""
-    if value is None:
-        return None
     matrix = as_pandas(value)
     if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
         found = named_columns(value, "propensity score", table.index, notes)
