@@ -61,7 +61,14 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Coding:
 
 
 def arms_in_order(
-    found: list[Any], counts: np.ndarray, name: str, *, named: bool, treated: Any, reference: Any, levels: Any
+    found: list[Any],
+    counts: np.ndarray,
+    name: str,
+    *,
+    named: bool,
+    treated: Any = None,
+    reference: Any = None,
+    levels: Any = None,
 ) -> Arms:
     """Return the levels, sorted or in the order of their categories, as arms, the reference first.
 
