@@ -231,10 +231,8 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -
         absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
         unknown = [key for key in levels if not any(key in keys for keys in match)]
         if absent or unknown:
-            parts = [f"has no label for {listing(absent)}"] if absent else []
-            parts += [f"labels {listing(unknown)}, not among the levels"] if unknown else []
-            found = f"levels= {' and '.join(parts)}; treatment {name!r} has the levels {listing(raw)}"
-            raise DesignError(f"{found}.\nUse `levels={_example(raw)}`.")
+            odd = listing([*absent, *unknown])
+            raise DesignError(f"levels= and treatment {name!r} differ in {odd}.\nUse `levels={_example(raw)}`.")
         labels = tuple(str(levels[keys[0]]) for keys in match)
     shared = [i for i, label in enumerate(labels) if labels.count(label) > 1]
     if shared:
