@@ -390,7 +390,8 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     """
     outcome, assigned, left = formulas.outcome, formulas.assigned, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
-        raise DesignError(f"{assigned.text!r} lacks the treatment {treat!r} on the left.\nLeave out `~` and its left.")
+        typed = f'propensity="{assigned.right_text}"'
+        raise DesignError(f"{assigned.text!r} lacks the treatment {treat!r} on the left.\nUse `{typed}`.")
     if treat in left:
         raise DesignError(f"treatment {treat!r} is the outcome of {outcome.text!r}.\nPut the outcome there.")
     earlier = set() if did is None else names_before(outcome.text, did) & set(left)
@@ -404,7 +405,9 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     for formula, scope, others in sides:
         for kind, name in others:
             if name in scope.variables:
-                raise DesignError(f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}.\nTake it out.")
+                raise DesignError(
+                    f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}.\nTake {name} out."
+                )
 
 
 def _formula_models(

@@ -139,7 +139,8 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
         return None
     values, name = given.values, given.name
     if weight_type is None:
-        raise OptionError(f"weights {name!r} without weight_type.\nAdd `weight_type=` frequency or probability.")
+        types = 'weight_type="frequency"` or `"probability"'
+        raise OptionError(f"weights {name!r} without weight_type.\nAdd `{types}`.")
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen].rename(name), f"weights {name!r}")

@@ -355,7 +355,9 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
         return pd.Series(values.array.take(position), index=index, name=name)
     subset = values.index.is_unique and index.isin(values.index).all()
     typed = "values.loc[data.index]" if subset else ".to_numpy()"
-    raise DesignError(f"{what} has {n} values whose row labels are not those of the data.\nUse `{typed}`.")
+    raise DesignError(
+        f"{what} has {n} values whose row labels are not those of {len(index)} rows of data.\nUse `{typed}`."
+    )
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:

@@ -155,11 +155,11 @@ def _table(found: Sequence[Any], counts: np.ndarray) -> str:
 def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool) -> None:
     """Refuse a constant and a continuous variable."""
     if any(isinstance(v, float) for v in found) and not (explicit and len(found) == 2):
-        values = f"it has values {listing(found, 5)} that are not whole numbers"
+        values = f"it has values {listing(found, 5)} that are not whole numbers; expected 0/1 or bool"
         typed = f'data["{name}"] = (data["{name}"] > 0.5).astype(int)'
         raise DesignError(f"treatment {name!r} looks like a dose or a probability: {values}.\nUse `{typed}`.")
     if len(found) == 1:
-        raise DesignError(f"treatment {name!r} is {found[0]!r} in all {int(counts[0])} rows.\nUse another `treat=`.")
+        raise DesignError(f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}.\nUse another.")
 
 
 def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
@@ -212,7 +212,8 @@ def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, re
     if binary:
         return found.index(0)
     typed = f"Use `treated={show(found[1])}` or `treated={show(found[0])}`."
-    raise DesignError(f"nothing says which level of treatment {name!r} is treated:\n{_table(found, counts)}\n{typed}")
+    text = f"treatment {name!r} is not 0/1 or bool, and the sign of the effect depends on which level is treated"
+    raise DesignError(f"{text}:\n{_table(found, counts)}\n{typed}")
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:

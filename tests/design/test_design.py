@@ -243,7 +243,7 @@ def test_zero_weights(data):
     assert design.n == N - 4
     assert design.sample_ledger.iloc[-1].tolist() == ["weights", "weights = 0", 4, 3]
     assert (design.weights == 1).all()  # only their ratios count
-    with pytest.raises(DesignError, match="treatment 'd' is 1"):
+    with pytest.raises(DesignError, match="treatment 'd' is constant"):
         make(data.assign(w=data.d), weights="w", weight_type="probability")
 
 
