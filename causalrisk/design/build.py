@@ -393,7 +393,9 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
         typed = f'propensity="{assigned.right_text}"'
         raise DesignError(f"{assigned.text!r} lacks the treatment {treat!r} on the left.\nUse `{typed}`.")
     if treat in left:
-        raise DesignError(f"treatment {treat!r} is the outcome of {outcome.text!r}.\nPut the outcome there.")
+        raise DesignError(
+            f'treatment {treat!r} is the outcome of {outcome.text!r}.\nUse `"<outcome> ~ {outcome.right_text}"`.'
+        )
     earlier = set() if did is None else names_before(outcome.text, did) & set(left)
     outcomes = [("outcome", name) for name in left if name not in earlier]
     refused = [("treatment", treat), *outcomes]

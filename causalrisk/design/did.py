@@ -142,7 +142,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 def _check_before(before: str, after: str, outcome: Formula) -> None:
     """Refuse the outcome itself, and a column beside an outcome that is a function of one."""
     if before in (after, outcome.left[0].name()):
-        raise DesignError(f"before={show(before)} is the outcome after the treatment.\nName the one before it.")
+        raise DesignError(f'before={show(before)} is the outcome after the treatment.\nUse `DiD(before="<column>")`.')
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     if after.isidentifier() or not before.isidentifier() or len(used) != 1:
         return

@@ -227,7 +227,7 @@ class SurveyColumns:
         alone = [label for label, count, f in every if count == 1 and f < 1]
         if alone and lonely == "fail" and survey.replicate_weights is None:
             named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
-            raise DesignError(f"{named} has a single first-stage unit, without variance.\nUse `lonely=`.")
+            raise DesignError(f'{named} has a single first-stage unit, without variance.\nUse `lonely="adjust"`.')
         return {
             "strata": strata,
             "units": units,
@@ -260,7 +260,7 @@ def replicate_names(survey: Survey, known: Sequence[str]) -> list[str] | None:
         own = survey.weights if isinstance(survey.weights, str) else None
         names = [name for name in known if fnmatch.fnmatchcase(name, given) and name != own]
         if len(names) < 2:
-            raise DesignError(f"replicate_weights={given!r} names {len(names)} columns.\nUse a pattern of more.")
+            raise DesignError(f"replicate_weights={given!r} names {len(names)} columns.\nUse a pattern, `repw*`.")
         return names
     if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
         return list(given)
@@ -502,7 +502,9 @@ def _fractions(what: str, labels: tuple[str, ...], units: Array, low: Array, hig
         return np.asarray(high)
     h = int(np.argmax(low < units))
     if low[h] < units[h] or low.min() <= 0:
-        raise DesignError(f"{what} has {low[h]:g} units in stratum {labels[h]!r}, and the sample has more.")
+        raise DesignError(
+            f"{what} has {low[h]:g} units in stratum {labels[h]!r}.\nUse first-stage units in the population."
+        )
     return units / high
 
 

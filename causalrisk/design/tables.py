@@ -67,7 +67,7 @@ def check_complete(column: pd.Series, what: str) -> None:
     absent = missing_mask(column)
     if absent.any():
         found = f"{int(absent.sum())} rows, such as {listing(column.index[absent])}"
-        raise DesignError(f"{what} is missing in {found}; expected a value in each.\nFill in these values.")
+        raise DesignError(f"{what} is missing in {found}; expected a value in each.\nFill them in, or use `dropna`.")
 
 
 def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
