@@ -152,10 +152,7 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
         stratum = np.unique(np.stack([made.stratum, np.where(moved, -1, made.arm)]), axis=1, return_inverse=True)[1]
         made = dataclasses.replace(made, stratum=stratum.reshape(-1), words=words)
     if made.count == 1:
-        raise OptionError(
-            f"there is no other assignment of {made.words}: in each of these all are of one arm.\n"
-            "Leave strata= out, or use coarser ones."
-        )
+        raise OptionError(f"there is no other assignment of {made.words}.\nUse coarser `strata=`, or leave it out.")
     _check_alike(design, made)
     return made
 
@@ -180,16 +177,10 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str) -> Assignme
             )
         return _of_rows(design, within, f"{of}, {name}")
     if several.any():
-        raise OptionError(
-            f"the treatment varies within {int(several.sum())} of {count} clusters of {of!r} and is constant in the "
-            f"others.\nUse `strata={of!r}` to permute within clusters where it varies."
-        )
+        raise OptionError(f"the treatment varies within some clusters of {of!r} only.\nUse `strata={of!r}`.")
     split = _varies_within(cluster, count, codes)
     if split.any():
-        raise OptionError(
-            f"clusters of {of!r} were assigned as a whole, and {int(split.sum())} of {count} are in several strata of "
-            f"{name}.\nLeave strata= out, or give a column that is constant in each cluster."
-        )
+        raise OptionError(f"clusters of {of!r} are in several strata of {name}.\nLeave `strata=` out, or use others.")
     first = np.unique(cluster, return_index=True)[1]
     words = f"the {count} clusters ({of}) as a whole"
     if name:
@@ -211,7 +202,4 @@ def _check_alike(design: Design, made: Assignment) -> None:
     stratum = np.unique(made.stratum, return_inverse=True)[1][made.unit]
     scores = design.score.T[1:].round(SAME_SCORE)
     if any(_varies_within(stratum, int(stratum.max()) + 1, column).any() for column in scores):
-        raise OptionError(
-            f"the known probabilities of treatment ({design.score_name!r}) differ among {made.words}, which are "
-            f'permuted.\nUse `strata="{design.score_name}", data=data`.'
-        )
+        raise OptionError(f"known scores differ among {made.words}.\nUse `strata={design.score_name!r}, data=data`.")

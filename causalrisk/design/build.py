@@ -11,21 +11,28 @@ import pandas as pd
 
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
-from causalrisk.design.dtypes import missing_mask, numbers, plain
 from causalrisk.design.encoders import (
     INDICATOR,
     ArrayEncoder,
-    Encoder,
     Filled,
     FormulaEncoder,
     covariate_names,
     fill_covariates,
     with_indicators,
 )
-from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, parse, right_side
-from causalrisk.design.formulas.scope import collect, resolve
-from causalrisk.design.formulas.terms import codes_of, in_formula, quoted
-from causalrisk.design.rank import check_magnitude
+from causalrisk.design.formulas.evaluation import (
+    Formula,
+    Scope,
+    coded_names,
+    collect,
+    compile_terms,
+    evaluate,
+    in_formula,
+    parse,
+    quoted,
+    resolve,
+    right_side,
+)
 from causalrisk.design.rows import (
     BY_ROW,
     UNRECORDED,
@@ -38,48 +45,16 @@ from causalrisk.design.rows import (
     cluster_codes,
     draw_rows,
     ledger_frame,
-    name_of,
     read_offset,
     relative_weights,
 )
-from causalrisk.design.support import Rules, check_levels, check_size
+from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
 from causalrisk.design.survey import survey_design
-from causalrisk.design.tables import Table, align, is_column, named_columns
+from causalrisk.design.tables import Table, align, is_column, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, score_matrix, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.numerics.linalg import all_ones
 from causalrisk.runtime.system import one_blas_thread
-
-
-@dataclass(frozen=True)
-class Models:
-    """The two models on the estimation sample, all columns.
-
-    Parameters
-    ----------
-    y : ndarray of float64, shape (n,)
-        Outcome.
-    X, Z : ndarray of float64, shape (n, p) and (n, q)
-        Outcome and propensity designs; one array where both are the same.
-    outcome, propensity : Encoder
-        Coding of their columns.
-    endog_name : str
-        Name of the outcome.
-    formula, propensity_formula : str or None
-        As displayed.
-    observation : Observation or None
-        Which outcomes were observed, all columns of the model of that, where it was asked for.
-    """
-
-    y: np.ndarray
-    X: np.ndarray
-    Z: np.ndarray
-    outcome: Encoder
-    propensity: Encoder
-    endog_name: str
-    formula: str | None
-    propensity_formula: str | None
-    observation: Observation | None = None
 
 
 def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.Series]) -> list[Source]:
@@ -95,28 +70,26 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 def _drawn(
     sources: Sequence[Source], by: ByRows, index: pd.Index, columns: ColumnOptions, notes: list[str]
 ) -> tuple[Rows, Coding]:
-    """Draw the sample, and code the treatment of its rows."""
+    """Draw the sample, and code the treatment of its rows.
+
+    A variable that is missing in all rows of an arm is noted, or refused where one arm is left.
+    """
     rows, treat = draw_rows(sources, by, index, columns.missing), by.treat
     notes += check_drawn(rows.lines, len(rows.keep), rows.n, by)
-    _check_arms_left(treat, rows, sources, notes)
-    asked = {"treated": columns.treated, "reference": columns.reference, "levels": columns.levels}
-    return rows, code_levels(rows.of(treat.values), treat.name, **asked)
-
-
-def _check_arms_left(treat: Source, rows: Rows, sources: Sequence[Source], notes: list[str]) -> None:
-    """Say that a variable is missing in all rows of an arm, so that none is left; refuse it where only one arm is."""
-    if rows.n == len(rows.keep):
-        return
-    kept = set(rows.of(treat.values).dropna().unique())
-    for level in treat.values.dropna().unique():
+    every = treat.values.dropna().unique() if rows.n < len(rows.keep) else []
+    kept = set(rows.of(treat.values).dropna().unique()) if len(every) else set()
+    for level in (level for level in every if level not in kept):
         of_arm = (treat.values == level).to_numpy(dtype=bool, na_value=False)
         lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]
-        if level in kept or not lost:
-            continue
-        text = f"{lost[0]!r} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
-        if len(kept) < 2:
-            raise DesignError(f"{text}, so one arm is left; expected two.\nLeave {lost[0]} out, or fill in its values.")
-        notes.append(f"{text}, so this arm is left out. Leave these rows out of the data to silence this.")
+        text = (
+            f"{', '.join(map(repr, lost))} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
+        )
+        if lost and len(kept) < 2:
+            raise DesignError(f"{text}, so one arm is left; expected two.\nLeave it out, or fill in its values.")
+        if lost:
+            notes.append(f"{text}, so this arm is left out. Leave these rows out of the data to silence this.")
+    asked = {"treated": columns.treated, "reference": columns.reference, "levels": columns.levels}
+    return rows, code_levels(rows.of(treat.values), treat.name, **asked)
 
 
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndarray | None:
@@ -126,39 +99,44 @@ def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndar
 
 @one_blas_thread()
 def freeze(
-    models: Models, coding: Coding, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
+    models: dict[str, Any],
+    coding: Coding,
+    by: ByRows,
+    rows: Rows,
+    columns: ColumnOptions,
+    rules: Rules,
+    notes: list[str],
+    filled: tuple[Filled, ...] = (),
 ) -> Design:
-    """Drop dependent columns, also within an arm, and freeze the design."""
-    observation, treat = models.observation, by.treat
+    """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
+    observation, treat, outcome = models["observation"], by.treat, models["endog_name"]
+    weights_name = None if by.weights is None else by.weights.name
     weights = all_ones(rows.n) if rows.weights is None else rows.of(rows.weights)
-    weights = relative_weights(weights, by.weight_type, name_of(by.weights))
-    for model, design in (("outcome", models.X), ("propensity", models.Z)):
+    for model, design in (("outcome", models["X"]), ("propensity", models["Z"])):
         check_size(rows.n, design.shape[1], f"the {model} model")
-    y = models.y if observation is None else models.y[observation.recorded]
-    check_magnitude(y, f"outcome {models.endog_name!r}")
+    y = models["y"] if observation is None else models["y"][observation.recorded]
+    check_magnitude(y, f"outcome {outcome!r}")
     periods = None if by.period is None else Periods.of(by.period.name, rows.of(by.period.values))
     if periods is not None:
         periods.check(coding.arm, coding.labels, treat.name)
-    survey, (cluster, clusters), (second, _) = None, _codes(by.cluster, rows), _codes(by.second_cluster, rows)
+    (cluster, clusters), (second, _) = (
+        (None, None) if given is None else cluster_codes(rows.of(given.values), given.name)
+        for given in (by.cluster, by.second_cluster)
+    )
+    survey = None
     if by.survey is not None:
-        names = {"weights_name": name_of(by.weights), "subpop_name": by.subpop_label}
-        survey = survey_design(by.survey, rows.weights, rows.keep, **names)
+        survey = survey_design(by.survey, rows.weights, rows.keep, weights_name, by.subpop_label)
+        notes += survey.notes
     made = Design(
-        y=models.y,
-        X=models.X,
-        Z=models.Z,
         arm=coding.arm,
-        weights=weights,
+        weights=relative_weights(weights, by.weight_type, weights_name),
         cluster=cluster,
-        offset=kept_offset(by, rows.keep, (treat.name, models.endog_name)),
+        offset=kept_offset(by, rows.keep, (treat.name, outcome)),
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
-        endog_name=models.endog_name,
-        exog_names=models.outcome.names,
-        propensity_names=models.propensity.names,
-        formula=models.formula,
-        propensity_formula=models.propensity_formula,
+        exog_names=models["outcome_encoder"].names,
+        propensity_names=models["propensity_encoder"].names,
         index=rows.of(treat.values.index),
         in_sample=pd.Series(rows.keep, index=treat.values.index, name="in_sample"),
         sample_ledger=ledger_frame(rows.lines),
@@ -166,23 +144,17 @@ def freeze(
         rules=rules,
         missing=columns.missing,
         dropped_terms=(),
-        outcome_encoder=models.outcome,
-        propensity_encoder=models.propensity,
         clusters=clusters,
         survey=survey,
         second_cluster=second,
-        observation=observation,
         periods=periods,
+        filled=filled,
+        **models,
         **by.fields(),
     ).supported(notes)
-    notes += [] if survey is None else survey.notes
     for note in notes:
         warn_user(note, DesignWarning)
     return replace(made, notes=tuple(notes))
-
-
-def _codes(given: Source | None, rows: Rows) -> tuple[np.ndarray | None, pd.Index | None]:
-    return (None, None) if given is None else cluster_codes(rows.of(given.values), given.name)
 
 
 def design_from_arrays(
@@ -210,10 +182,7 @@ def design_from_arrays(
     """
     notes: list[str] = []
     if columns.missing == INDICATOR:
-        raise OptionError(
-            'missing="indicator" needs formulas.\n'
-            'Use `from_formula("y ~ x1 + x2", data, treat="d", missing="indicator")`.'
-        )
+        raise OptionError('missing="indicator" needs formulas.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
     if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
         raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
     given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in BY_ROW))
@@ -227,10 +196,7 @@ def design_from_arrays(
     for what, design in (("exog", right), ("exog_propensity", assign)):
         for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
             if name in design:
-                raise DesignError(
-                    f"the {kind} {name!r} is a column of {what}; expected covariates only.\n"
-                    f'Use `{what}.drop(columns="{name}")`.'
-                )
+                raise DesignError(f"the {kind} {name!r} is a column of {what}; expected covariates.\nTake it out.")
     sources = [Source("outcome", endog_name, y), *merge_sources(right, assign)]
     rows, coding = _drawn(sources, by, index, columns, notes)
 
@@ -238,16 +204,17 @@ def design_from_arrays(
         return np.column_stack([numbers(rows.of(c), f"column {name!r}") for name, c in given.items()])
 
     X = matrix(right)
-    models = Models(
-        y=numbers(rows.of(y).rename(endog_name), f"outcome {endog_name!r}"),
-        X=X,
-        Z=X if assign is right else matrix(assign),
-        outcome=ArrayEncoder(tuple(right), "outcome"),
-        propensity=ArrayEncoder(tuple(assign), "propensity"),
-        endog_name=endog_name,
-        formula=None,
-        propensity_formula=None,
-    )
+    models = {
+        "y": numbers(rows.of(y).rename(endog_name), f"outcome {endog_name!r}"),
+        "X": X,
+        "Z": X if assign is right else matrix(assign),
+        "outcome_encoder": ArrayEncoder(tuple(right), "outcome"),
+        "propensity_encoder": ArrayEncoder(tuple(assign), "propensity"),
+        "endog_name": endog_name,
+        "formula": None,
+        "propensity_formula": None,
+        "observation": None,
+    }
     return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome), notes)
 
 
@@ -351,15 +318,15 @@ def design_from_formula(
         formulas = _filled(formulas, table, by, frame)
     sources = formulas.sources(by.treat.name)
     rows, coding = _drawn(sources, by, table.index, columns, notes)
-    models = formula_models(formulas, by.treat.name, coding, sources, rows)
-    if models.observation is not None:
-        rows = rows.with_kept(UNRECORDED, models.endog_name, int((~models.observation.recorded).sum()))
-    for one in formulas.filled:
-        rows = rows.with_kept(INDICATOR, one.name, int(rows.of(one.rows).sum()))
+    models = _formula_models(formulas, by.treat.name, coding, sources, rows)
+    if models["observation"] is not None:
+        missing = ~models["observation"].recorded
+        rows.lines.append((UNRECORDED, models["endog_name"], int(missing.sum()), 0))
+    rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in formulas.filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    design = freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome, joint_outcome), notes)
-    return replace(design, filled=formulas.filled)
+    rules = Rules.of(columns, constant_outcome, joint_outcome)
+    return freeze(models, coding, by, rows, columns, rules, notes, formulas.filled)
 
 
 def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
@@ -375,19 +342,8 @@ def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, An
 def check_scored(design: Design, propensity: str | None, propensity_score: Any) -> None:
     """Refuse a propensity model without covariates that nobody asked for; the arguments are the caller's."""
     if propensity is None and propensity_score is None and set(design.propensity_names) <= {"Intercept"}:
-        raise DesignError(
-            f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given: the effect would "
-            'be the raw difference.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.'
-        )
-
-
-def _outcome_formula(text: Any, notes: list[str]) -> Formula:
-    outcome = parse(text, "outcome", notes)
-    if len(outcome.left) != 1 or not outcome.uses("left"):
-        found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
-        typed = f"{outcome.text} ~ 1" if outcome.text.isidentifier() else f"<outcome> ~ {outcome.right_text}"
-        raise DesignError(f'the outcome formula {outcome.text!r} has {found}; expected one outcome.\nUse `"{typed}"`.')
-    return outcome
+        found = f"the outcome formula {design.formula!r} has no covariates, and propensity= is not given"
+        raise DesignError(f'{found}.\nUse `propensity="x1 + x2"`, or `propensity="1"` in a randomized trial.')
 
 
 def read_formulas(
@@ -398,12 +354,16 @@ def read_formulas(
     `propensity` may be None for the outcome's right-hand side; `frame` are the caller's variables.
     """
     try:
-        outcome = _outcome_formula(formula, notes)
+        outcome = parse(formula, "outcome", notes)
+        if len(outcome.left) != 1 or not outcome.uses("left"):
+            found = "no left-hand side" if not outcome.left else "a left-hand side that is not one variable"
+            raise DesignError(f"the outcome formula {outcome.text!r} has {found}.\nUse `<outcome> ~ <covariates>`.")
         assigned = Formula("propensity", outcome.right_text, (), outcome.right)
         if propensity is not None:
             assigned = parse(propensity, "propensity", notes)
-        if data is None:
-            _check_data(outcome, frame)
+        left = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
+        if data is None and left and not any(is_column(frame.get(name)) for name in left):
+            raise DesignError(f"data= is missing.\nUse `from_formula({show(outcome.text)}, data, ...)`.")
         models = [outcome, assigned]
         if columns.observed is not None:
             models.append(right_side(columns.observed, "observation", notes))
@@ -418,20 +378,9 @@ def read_formulas(
         ]
         if not retyped or any("`" in text for text in given.values() if isinstance(text, str)):
             raise
-        raise DesignError(
-            f"{str(error).splitlines()[0]}\nNames that are not plain words need Q(...). Use {', '.join(retyped)}."
-        ) from error
+        needed = f"Names that are not plain words need Q(...). Use {', '.join(retyped)}."
+        raise DesignError(f"{str(error).splitlines()[0]}\n{needed}") from error
     return formulas, table
-
-
-def _check_data(outcome: Formula, frame: Mapping[str, Any]) -> None:
-    """Refuse a formula whose outcome is not in the caller's scope: the data were forgotten."""
-    names = [use.name for use in outcome.uses("left") if use.role not in ("called", "base")]
-    if names and not any(is_column(frame.get(name)) for name in names):
-        raise DesignError(
-            f"data= is missing, and the outcome of {outcome.text!r} is no array where the call is made.\n"
-            f"Use `from_formula({show(outcome.text)}, data, ...)`."
-        )
 
 
 def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
@@ -441,16 +390,13 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     """
     outcome, assigned, left = formulas.outcome, formulas.assigned, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
-        raise DesignError(
-            f"the propensity formula {assigned.text!r} has something else than the treatment {treat!r} on the left.\n"
-            f'Use `propensity="{assigned.right_text}"`.'
-        )
+        typed = f'propensity="{assigned.right_text}"'
+        raise DesignError(f"{assigned.text!r} lacks the treatment {treat!r} on the left.\nUse `{typed}`.")
     if treat in left:
         raise DesignError(
-            f"treatment {treat!r} is the outcome of {outcome.text!r}; expected the outcome there.\n"
-            f'Use `"<outcome> ~ {outcome.right_text}"`.'
+            f'treatment {treat!r} is the outcome of {outcome.text!r}.\nUse `"<outcome> ~ {outcome.right_text}"`.'
         )
-    earlier = names_before(outcome.text, did) & set(left)
+    earlier = set() if did is None else names_before(outcome.text, did) & set(left)
     outcomes = [("outcome", name) for name in left if name not in earlier]
     refused = [("treatment", treat), *outcomes]
     if did is not None and did.cross_sections:
@@ -462,53 +408,51 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
         for kind, name in others:
             if name in scope.variables:
                 raise DesignError(
-                    f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}; expected covariates only.\n"
-                    f"Take {name} out of it."
+                    f"{kind} {name!r} is in the {formula.model} formula {formula.text!r}.\nTake {name} out."
                 )
 
 
-def formula_models(formulas: Formulas, treat: str, coding: Coding, sources: Sequence[Source], rows: Rows) -> Models:
+def _formula_models(
+    formulas: Formulas, treat: str, coding: Coding, sources: Sequence[Source], rows: Rows
+) -> dict[str, Any]:
     """Build both models, all columns, on the rows of the estimation sample, and that of the observation."""
     outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
-    codes = codes_of(outcome) | codes_of(assigned)
+    codes = outcome.coded | assigned.coded
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
-    right, assign = (
-        Scope({name: columns[name] for name in scope.variables}, scope.constants)
-        for scope in (formulas.right, formulas.assign)
-    )
+    encoders = []
+    for formula, scope in ((outcome, formulas.right), (assigned, formulas.assign)):
+        own = {name: columns[name] for name in scope.variables}
+        check_levels(n, own, formula.coded, formula.model)
+        encoders.append(FormulaEncoder(formula, Scope(own, scope.constants)))
     left = Scope({name: rows.of(values) for name, values in formulas.left.variables.items()}, formulas.left.constants)
-    seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
-    y = outcome_values(outcome, left, seen)
-    for formula, scope in ((outcome, right), (assigned, assign)):
-        check_levels(n, scope.variables, codes_of(formula), formula.model)
-    encoder, assigning = FormulaEncoder(outcome, right), FormulaEncoder(assigned, assign)
-    X = encoder.sample_matrix(n)
+    recorded = formulas.recorded
+    seen = np.ones(n, dtype=bool) if recorded is None else rows.of(recorded)
+    X = encoders[0].sample_matrix(n)
     same = assigned.right == outcome.right  # in order; so it is where no propensity formula was given
-    return Models(
-        y=y,
-        X=X,
-        Z=X if same else assigning.sample_matrix(n),
-        outcome=encoder,
-        propensity=assigning,
-        endog_name=outcome.left[0].name(),
-        formula=outcome.text,
-        propensity_formula=f"{in_formula(treat)} ~ {assigned.right_text}",
-        observation=_observation(formulas, treat, coding, rows, seen),
-    )
+    return {
+        "y": outcome_values(outcome, left, seen),
+        "X": X,
+        "Z": X if same else encoders[1].sample_matrix(n),
+        "outcome_encoder": encoders[0],
+        "propensity_encoder": encoders[1],
+        "endog_name": outcome.left[0].name(),
+        "formula": outcome.text,
+        "propensity_formula": f"{in_formula(treat)} ~ {assigned.right_text}",
+        "observation": None if formulas.seen is None else _observation(formulas, treat, coding, rows, seen),
+    }
 
 
-def _observation(
-    formulas: Formulas, treat: str, coding: Coding, rows: Rows, recorded: np.ndarray
-) -> Observation | None:
+def _observation(formulas: Formulas, treat: str, coding: Coding, rows: Rows, recorded: np.ndarray) -> Observation:
     """Build the observation model on the rows of the sample; the treatment in it goes by its levels."""
-    formula, scope = formulas.observed, formulas.seen
-    if formula is None or scope is None:
-        return None
-    codes, columns = codes_of(formula), dict[str, pd.Series]()
-    for name, values in scope.variables.items():
-        coded = name == treat
-        columns[name] = pd.Series(coding.coded(coding.arm)) if coded else plain(rows.of(values), name, name in codes)
-    check_levels(rows.n, columns, codes, formula.model)
+    formula: Any = formulas.observed
+    scope: Any = formulas.seen
+    columns = {
+        name: pd.Series(coding.coded(coding.arm))
+        if name == treat
+        else plain(rows.of(values), name, name in formula.coded)
+        for name, values in scope.variables.items()
+    }
+    check_levels(rows.n, columns, formula.coded, formula.model)
     encoder = FormulaEncoder(formula, Scope(columns, scope.constants))
     return Observation(recorded, encoder.sample_matrix(rows.n), encoder.names, formula.right_text, encoder)
 
@@ -518,14 +462,16 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
     values = np.full(len(seen), np.nan)
     if not seen.any():
         return values
-    codes = codes_of(outcome)
+    codes, term = set().union(*map(coded_names, outcome.codes("left"))), outcome.left[0].name()
     own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
-    scope, n = Scope(own, left.constants), int(seen.sum())
-    y = evaluate(compile_terms(outcome.left, outcome, scope, numeric=True), outcome, scope, n)
-    if y.shape[1] != 1:
-        raise DesignError(
-            f"outcome {outcome.left[0].name()!r} has {y.shape[1]} columns; expected one.\n"
-            f'Use `"<outcome> ~ {outcome.right_text}"`.'
-        )
-    values[seen] = y[:, 0]
+    info = compile_terms(outcome.left, outcome, Scope(own, left.constants))
+    for factor in info.factor_infos.values():
+        if factor.categories not in (None, (False, True)):
+            typed = f"Use `I({term} == {factor.categories[0]!r}) ~ ...`, or the level that is the event."
+            raise DesignError(f"the outcome {term!r} is not numeric; expected numbers or bool.\n{typed}")
+    y = evaluate(info, outcome, own, int(seen.sum()))
+    flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories
+    if y.shape[1] != (2 if flag else 1):
+        raise DesignError(f"outcome {term!r} has {y.shape[1]} columns; expected one.\nName one column.")
+    values[seen] = y[:, -1]
     return values

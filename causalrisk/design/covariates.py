@@ -16,22 +16,36 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype, is_scalar
 
 from causalrisk.design.design import Design
-from causalrisk.design.dtypes import check_complete, listing, missing_mask, plain
 from causalrisk.design.encoders import Encoder, FormulaEncoder
-from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, factor_values, parse, right_side
-from causalrisk.design.formulas.scope import resolve
-from causalrisk.design.formulas.terms import coded_names, in_formula, parsed, uses
-from causalrisk.design.rank import ColumnMoments
+from causalrisk.design.formulas.evaluation import (
+    FactorValues,
+    Formula,
+    Scope,
+    coded_names,
+    compile_terms,
+    factor_values,
+    in_formula,
+    parse,
+    parsed,
+    resolve,
+    right_side,
+    uses,
+)
 from causalrisk.design.rows import cluster_codes, ways_of
+from causalrisk.design.support import ColumnMoments
 from causalrisk.design.tables import (
     Table,
     align,
     as_pandas,
     as_table,
+    check_complete,
     condition_names,
     find_column,
+    listing,
     matched_rows,
+    missing_mask,
     nearest,
+    plain,
 )
 from causalrisk.errors import DesignError, OptionError
 
@@ -89,10 +103,7 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     coded, several = _coded(design, by, table, data is None)
     for _, values, name in coded:
         if len(values) > MANY_LEVELS:
-            raise DesignError(
-                f"group {name!r} has {len(values)} values; expected at most {MANY_LEVELS} groups.\n"
-                f'Use `effects_by("~ {name}")`, or groups by `pandas.cut`.'
-            )
+            raise DesignError(f'group {name!r} has over {MANY_LEVELS} values.\nUse `by="~ {name}"` or `pandas.cut`.')
     codes = np.stack([codes for codes, _, _ in coded], axis=1)
     found, groups = np.unique(codes, axis=0, return_inverse=True)
     indicators = (groups.reshape(-1)[:, None] == np.arange(len(found))).astype(float)
@@ -121,13 +132,7 @@ def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[
 
 
 def _coded_variable(design: Design, by: Any, table: Table, only_formulas: bool) -> Coded:
-    if isinstance(by, str):
-        values, name = _named(by, "group", table, only_formulas)
-    else:
-        own = getattr(by, "name", None)
-        name = "group" if own is None else str(own)
-        values = _values_on_sample(design, by, name)
-    check_complete(values, f"group {name!r}")
+    values, name = _values_on_sample(design, by, "group", "group", table, only_formulas)
     codes, levels = pd.factorize(np.asarray(values, dtype=object), sort=True)
     column = plain(values, name, codes=True)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -135,13 +140,31 @@ def _coded_variable(design: Design, by: Any, table: Table, only_formulas: bool) 
     return np.asarray(codes), shown_levels(levels), name
 
 
-def _values_on_sample(design: Design, values: Any, name: str) -> pd.Series:
-    """Put values, one per row of the data or without labels one per row of the sample, on the rows of the sample."""
-    values = as_pandas(values)
-    values = values if isinstance(values, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(values)
-    if not isinstance(values, pd.Series) and len(values) == design.n:
-        return align(values, design.index, f"group {name!r}", [])
-    return align(values, design.in_sample.index, f"group {name!r}", [])[design.in_sample.to_numpy()]
+def _values_on_sample(
+    design: Design, given: Any, role: str, default: str, table: Table, only_formulas: bool = True
+) -> tuple[pd.Series, str]:
+    """Find a variable on the rows of the sample, by name or by its values, and its name.
+
+    Values are one per row of the data, or without labels one per row of the sample.
+    """
+    if isinstance(given, str):
+        if only_formulas and given not in table:
+            inside = next((word for word in re.findall(r"\w+", given) if word in table), None)
+            typed = f'data["{given}"]' if inside is None else f'by="{inside}"'
+            typed = f"by=data.eval({given!r})" if condition_names(given) else typed
+            known = listing(table.names)
+            raise DesignError(f"{role} {given!r} is in neither formula; known are {known}.\nUse `{typed}`.")
+        values, name = find_column(given, role=role, default=role, table=table, frame={}, notes=[])
+    else:
+        own = getattr(given, "name", None)
+        name, values = default if own is None else str(own), as_pandas(given)
+        values = values if isinstance(values, pd.Series | pd.api.extensions.ExtensionArray) else np.asarray(values)
+        if not isinstance(values, pd.Series) and len(values) == design.n:
+            values = align(values, design.index, f"{role} {name!r}", [])
+        else:
+            values = align(values, design.in_sample.index, f"{role} {name!r}", [])[design.in_sample.to_numpy()]
+    check_complete(values, f"{role} {name!r}")
+    return values, name
 
 
 def clustered(design: Design, groups: Any) -> Design:
@@ -153,37 +176,13 @@ def clustered(design: Design, groups: Any) -> Design:
     if design.cluster is not None or design.survey is not None:
         own = "the survey design" if design.survey is not None else f"cluster={design.cluster_name!r}"
         raise OptionError(f"groups and {own} of the model were both given.\nLeave cov_kwds= out.")
-    first, second = ways_of(groups, design.n)
-    cluster, names = _cluster(design, first, "cluster")
+    (first, second), table = ways_of(groups, design.n), data_on_sample(design)
+    cluster, names = cluster_codes(*_values_on_sample(design, first, "groups", "cluster", table))
     design = replace(design, cluster=cluster, cluster_name=str(names.name), clusters=names)
     if second is None:
         return design
-    cluster, names = _cluster(design, second, "second cluster")
+    cluster, names = cluster_codes(*_values_on_sample(design, second, "groups", "second cluster", table))
     return replace(design, second_cluster=cluster, second_cluster_name=str(names.name))
-
-
-def _cluster(design: Design, groups: Any, default: str) -> tuple[np.ndarray, pd.Index]:
-    """Codes of the clusters of the rows, shape (n,), and the clusters under their name."""
-    if isinstance(groups, str):
-        values, name = _named(groups, "groups", data_on_sample(design), True)
-    else:
-        own = getattr(groups, "name", None)
-        name = default if own is None else str(own)
-        values = _values_on_sample(design, groups, name)
-    check_complete(values, f"cluster {name!r}")
-    return cluster_codes(values, name)
-
-
-def _named(name: str, role: str, table: Table, only_formulas: bool) -> tuple[pd.Series, str]:
-    """Find a variable by name."""
-    if only_formulas and name not in table:
-        inside = next((word for word in re.findall(r"\w+", name) if word in table), None)
-        typed = f'data["{name}"]' if inside is None else f'by="{inside}"'
-        typed = f"by=data.eval({name!r})" if condition_names(name) else typed
-        raise DesignError(
-            f"{role} {name!r} is in neither formula of the model; known are {listing(table.names)}.\nUse `{typed}`."
-        )
-    return find_column(name, role=role, default=role, table=table, frame={}, notes=[])
 
 
 def shown_levels(levels: Iterable[Any]) -> tuple[str, ...]:
@@ -362,33 +361,14 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
         codes = set().union(*(coded_names(factor.code) for factor in term.factors))
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if term.factors and keep.any():
-            if most is not None:  # of variables before their levels are coded, of functions of them after
-                _check_listed(_levels_of(term, known, codes), most)
-            factors = factor_values(term, formula, Scope(known, scope.constants))
-            if most is not None:
-                _check_listed({f.code: 1 if f.levels is None else len(f.levels) for f in factors}, most)
+            levels = math.prod(v.nunique() for n, v in known.items() if n in codes or v.dtype.kind not in "bif")
+            if most is not None and levels > most:
+                shown = " * ".join(map(reader_name, known))
+                raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
+            info = compile_terms([term], formula, Scope(known, scope.constants))
+            factors = factor_values(term, info, formula, known)
             found += _products(factors, keep)
     return found
-
-
-def _levels_of(term: Any, variables: Mapping[str, pd.Series], coded: Container[str]) -> dict[str, int]:
-    """Return the number of levels of each factor of a term that is a variable with levels."""
-    names = ((factor.code, variables.get(reader_name(factor.code))) for factor in term.factors)
-    return {
-        code: int(values.nunique())
-        for code, values in names
-        if values is not None and (reader_name(code) in coded or values.dtype.kind not in "bif")
-    }
-
-
-def _check_listed(counts: Mapping[str, int], most: int) -> None:
-    """Refuse a term whose factors, with their levels, have more than a reader can take in."""
-    levels = math.prod(counts.values())
-    if levels > most:
-        raise DesignError(
-            f"{' * '.join(map(reader_name, counts))!r} has {levels:,} levels, each a row of the table; expected at "
-            f"most {most}.\nLeave it out, or give it fewer levels."
-        )
 
 
 def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:
@@ -411,13 +391,13 @@ def covariates_of_block(
     every = np.ones(design.n if variables is None else len(variables), dtype=bool)
     for k, encoder in enumerate(encoders):
         if isinstance(encoder, FormulaEncoder):
-            formula, scope = encoder.sample_terms()
-            new = [term for term in formula.right if term.factors and term.name() not in known]
+            new = [term for term in encoder.formula.right if term.factors and term.name() not in known]
             named = [{use.name for part in term.factors for use in uses(part.code)} for term in new]
             new = [term for term, names in zip(new, named, strict=True) if design.treat_name not in names]
             known.update(term.name() for term in new)
-            rows = None if variables is None else encoder.variables_like(as_table(variables, []))
-            factors = (factor_values(term, formula, scope, rows) for term in new)
+            own = encoder.sample_variables()
+            rows = own if variables is None else encoder.variables_like(as_table(variables, []))
+            factors = (factor_values(term, encoder.info, encoder.formula, rows) for term in new)
             columns = [column for values in factors for column in _products(values, every)]
         else:
             matrix = (design.Z, design.X)[k]

@@ -13,9 +13,7 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from causalrisk.design.did import Periods
-from causalrisk.design.dtypes import check_complete, listing
 from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder, refuse_filled
-from causalrisk.design.rank import ColumnMoments
 from causalrisk.design.rows import (
     Source,
     check_groups,
@@ -25,9 +23,9 @@ from causalrisk.design.rows import (
     read_offset,
     relative_weights,
 )
-from causalrisk.design.support import ModelColumns, Rules, arm_spans, left_out, supported_columns
+from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
-from causalrisk.design.tables import as_table, needed_column
+from causalrisk.design.tables import as_table, check_complete, listing, needed_column
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import all_ones, rows_of
@@ -74,15 +72,9 @@ def is_missing(
     """
     for count, own, label in zip(rows, seen, labels, strict=True):
         if not own:
-            raise DesignError(
-                f"outcome {endog_name!r} is missing in all {count} rows of arm {label!r}.\n"
-                "Leave that arm out of the data, or fill in its outcomes."
-            )
+            raise DesignError(f"{endog_name!r} is missing in all {count} rows of arm {label!r}.\nLeave that arm out.")
     if seen.sum() == rows.sum():
-        notes.append(
-            f"observed={formula!r} does nothing: no outcome {endog_name!r} is missing in the sample. Leave observed= "
-            "out to silence this."
-        )
+        notes.append(f"observed={formula!r} does nothing: no outcome {endog_name!r} is missing. Leave it out.")
     return bool(seen.sum() < rows.sum())
 
 
@@ -385,9 +377,8 @@ class Design:
                 raise DesignError("no observations left.")
             yield
         except DesignError as error:
-            raise DesignError(
-                f"trimming ({reason}) leaves {left} of {self.n} rows: {error}\nUse a wider `trim=(low, high)`."
-            ) from error
+            found = f"trimming ({reason}) leaves {left} of {self.n} rows: {error}"
+            raise DesignError(f"{found}\nUse a wider `trim=(low, high)`.") from error
 
     def notes_after(self, notes: Sequence[str]) -> tuple[str, ...]:
         """Warn of notes on the rows that trimming leaves, and return all of them."""
@@ -481,14 +472,16 @@ class Design:
         propensity = ModelColumns(assigned, self.propensity_encoder, self.labels)
         spans = partial(arm_spans, self.Z, arm, k)
         keep, keep_z = supported_columns(outcome, propensity, size, self.rules, notes, spans)
-        X = _columns(self.X, keep)
-        Z = X if one and np.array_equal(keep, keep_z) else _columns(self.Z, keep_z)
+        X, Z = (
+            np.ascontiguousarray(columns if kept.all() else columns[:, kept])  # row by row in memory
+            for columns, kept in ((self.X, keep), (self.Z, keep_z))
+        )
         lost = [*left_out(self.outcome_encoder, keep), *left_out(self.propensity_encoder, keep_z)]
         encoder, assigning = self.outcome_encoder.keeping(keep), self.propensity_encoder.keeping(keep_z)
         return replace(
             self,
             X=X,
-            Z=X if np.array_equal(X, Z) else Z,  # one array in memory, with one basis
+            Z=X if (one and np.array_equal(keep, keep_z)) or np.array_equal(X, Z) else Z,  # one array, with one basis
             exog_names=encoder.names,
             propensity_names=assigning.names,
             dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost])),
@@ -497,25 +490,14 @@ class Design:
         )
 
 
-def _columns(X: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Columns of a matrix, row by row in memory; the same array where they are all of one that is."""
-    return np.ascontiguousarray(X if keep.all() else X[:, keep])
-
-
 def unit_level() -> UnavailableError:
     """Make the error of what a fit says of every row, which can be written to a file."""
-    return UnavailableError(
-        "that is a number for each row, and the rows of a scan are not kept in memory.\n"
-        'Use `res.write_units("units.parquet")` for a file, or `data=data.collect()` if the rows fit into memory.'
-    )
+    return UnavailableError("the rows of a scan are not kept.\nUse `res.write_units(path)`, or `data=data.collect()`.")
 
 
 def rows_not_kept(what: str = "that", instead: str = "") -> UnavailableError:
     """Make the error of what goes by rows that were not kept; it may say what else to type."""
-    return UnavailableError(
-        f"{what} goes by rows, and the rows of a scan are not kept in memory.\n"
-        f"{instead}Use `data=data.collect()` if they fit into memory."
-    )
+    return UnavailableError(f"{what} goes by rows, which a scan does not keep.\n{instead}Use `data=data.collect()`.")
 
 
 class Rowless:
@@ -629,10 +611,7 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     dropped = int((~rows.keep).sum())
     if dropped:
         names = listing(name for _, name, count, _ in rows.lines if count)
-        notes.append(
-            f"target frame: {dropped} of {len(rows.keep)} rows miss a covariate ({names}) and are left out. Fill in "
-            "these values to keep them."
-        )
+        notes.append(f"target frame: {dropped} of {len(rows.keep)} rows miss {names} and are left out. Fill them in.")
     X.flags.writeable = Z.flags.writeable = False
     return TargetRows(X=X, Z=Z, index=frame.index, dropped=dropped, notes=tuple(notes))
 
@@ -644,7 +623,4 @@ def _check_names(design: Design) -> None:
     for i, name in enumerate(design.exog_names):
         for j, other in enumerate(design.propensity_names):
             if name == other and not np.array_equal(design.X[:, i], design.Z[:, j]):
-                raise DesignError(
-                    f"column {name!r} of exog is not the column {name!r} of exog_propensity, so a target frame cannot "
-                    "give both.\nGive DataFrames with different names."
-                )
+                raise DesignError(f"exog and exog_propensity have different columns {name!r}.\nUse different names.")

@@ -16,12 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.dtypes import check_complete, listing, missing_mask
-from causalrisk.design.formulas.evaluation import Formula, parse
-from causalrisk.design.formulas.terms import in_formula, renamed
+from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, renamed
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
-from causalrisk.design.tables import Table, as_table, find_column
+from causalrisk.design.tables import Table, as_table, check_complete, find_column, listing, missing_mask
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 
@@ -87,20 +85,11 @@ class DiD:
         for name in ("before", "time", "unit"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise TypeError(
-                    f"{name} is of type {type(value).__name__}; expected the name of a column.\n"
-                    f'Use `DiD({name}="<column>")`.'
-                )
+                raise TypeError(f'{name} is of type {type(value).__name__}.\nUse `DiD({name}="<column>")`.')
         if (self.before is None) == (self.time is None) or (self.unit is not None and self.time is None):
-            raise OptionError(
-                "DiD() needs either before=, or time= with or without unit=.\n"
-                'Use `DiD(before="<column>")`, or `DiD(time="<column>", unit="<column>")` for data with a row for each '
-                "unit and period."
-            )
+            raise OptionError("DiD() needs either before=, or time= with or without unit=.\nUse `DiD(time=, unit=)`.")
         if self.cross_sections and not self.normalize:
-            raise OptionError(
-                f"normalize=False is not available for repeated cross sections.\nUse `DiD(time={show(self.time)})`."
-            )
+            raise OptionError("normalize=False is not available for repeated cross sections.\nLeave it out.")
 
     @property
     def cross_sections(self) -> bool:
@@ -142,11 +131,7 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
         _check_before(did.before, after, outcome)
         before = did.before if re.search(r"[(\[]", did.before) else in_formula(did.before)
     elif isinstance(data, Scan):
-        raise UnavailableError(
-            "long data cannot be a scan, which is read in blocks.\n"
-            'Use `data=data.collect()` if the rows fit into memory, or `did=DiD(before="<column>")` for files with a '
-            "row for each unit."
-        )
+        raise UnavailableError("long data cannot be a scan.\nUse `data=data.collect()` or `did=DiD(before=)`.")
     elif did.cross_sections:
         return formula, data
     else:
@@ -157,17 +142,12 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 def _check_before(before: str, after: str, outcome: Formula) -> None:
     """Refuse the outcome itself, and a column beside an outcome that is a function of one."""
     if before in (after, outcome.left[0].name()):
-        raise DesignError(
-            f"before={show(before)} is the outcome after the treatment; expected the one before it.\n"
-            'Use `did=DiD(before="<column>")`.'
-        )
+        raise DesignError(f'before={show(before)} is the outcome after the treatment.\nUse `DiD(before="<column>")`.')
     used = list({use.name for use in outcome.uses("left") if use.role not in ("called", "base")})
     if after.isidentifier() or not before.isidentifier() or len(used) != 1:
         return
-    raise DesignError(
-        f"the outcome is {outcome.left[0].name()}, and before={show(before)} a column as it is; expected the same "
-        f"function of it.\nUse `did=DiD(before={show(renamed(after, {used[0]: before}))})`."
-    )
+    typed = f"Use `did=DiD(before={show(renamed(after, {used[0]: before}))})`."
+    raise DesignError(f"before={show(before)} is a column, and the outcome a function of one.\n{typed}")
 
 
 def without_change(formula: str, did: DiD | None) -> str:
@@ -246,10 +226,8 @@ def _in_order(name: str, values: pd.Series) -> tuple[NDArray[np.intp], pd.Index]
     values = _without_order(values)
     if not isinstance(values.dtype, pd.CategoricalDtype) and pd.api.types.is_string_dtype(values):
         order = '"<first period>", "<second>"' + ", ..." * (values.nunique() > PERIODS)
-        raise DesignError(
-            f"time {name!r} is text, {listing(sorted(values.unique()))}, whose order in time is not known.\n"
-            f'Use `data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)`.'
-        )
+        typed = f'data["{name}"] = pandas.Categorical(data["{name}"], [{order}], ordered=True)'
+        raise DesignError(f"time {name!r} is text, {listing(sorted(values.unique()))}, without order.\nUse `{typed}`.")
     period, periods = pd.factorize(values, sort=True)
     return period, pd.Index(periods)
 
@@ -273,10 +251,7 @@ def _check_two(name: str | None, periods: pd.Index) -> None:
     instead = "Name the column of the periods."
     if len(periods):
         instead = f'Use `data=data[data["{name}"].isin([{listing(periods[[0, -1]])}])]`.'
-    raise DesignError(
-        f"time {name!r} has {len(periods)} periods ({listing(periods)}); expected two, before and after the "
-        f"treatment.\n{instead}"
-    )
+    raise DesignError(f"time {name!r} has {len(periods)} periods ({listing(periods)}); expected two.\n{instead}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,10 +281,7 @@ class Periods:
         cell, names = self.cells(arm, labels)
         absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
         if absent:
-            raise DesignError(
-                f"treatment {treat!r} has no rows of {listing(absent)}; expected both arms in both periods.\n"
-                "Give treat= a column that does not change when the treatment begins."
-            )
+            raise DesignError(f"treatment {treat!r} has no rows of {listing(absent)}.\nUse one that does not change.")
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
         """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""
@@ -346,12 +318,9 @@ def _check_arms(did: DiD, treat: Any, table: Table, halves: tuple[pd.DataFrame, 
     before, after = (half[treat] for half in halves)
     moved = (before != after).to_numpy() & ~(missing_mask(before) | missing_mask(after))
     if moved.any():
-        raise DesignError(
-            f"treatment {treat!r} changes within {int(moved.sum())} of {len(before)} units by {did.unit!r} "
-            f"({listing(before.index[moved])}); expected the arm of the unit in both of its rows.\n"
-            f'Use `data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")` if it says when the '
-            "treatment began."
-        )
+        found = f"treatment {treat!r} changes within {int(moved.sum())} of {len(before)} units by {did.unit!r}"
+        typed = f'data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")'
+        raise DesignError(f"{found} ({listing(before.index[moved])}); expected one arm for each.\nUse `{typed}`.")
 
 
 @dataclass(frozen=True)
@@ -448,11 +417,8 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
     whether = set(first[known].unique()) <= {0, 1} and not set(names[1:]) & {1}
     if several.any():
         instead = f"`{_first_treated(begins, time, unit)}`" if whether else "data without these units"
-        raise DesignError(
-            f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r} "
-            f"({listing(unit_names[several])}); expected the period in which each begins, in all of its rows.\n"
-            f"Use {instead}."
-        )
+        found = f"begins {begins!r} has several values in {int(several.sum())} of {len(several)} units by {unit!r}"
+        raise DesignError(f"{found} ({listing(unit_names[several])}); expected one for each.\nUse {instead}.")
     early = start == 0
     if early.any():
         found = f"not after the first period, {listing(names[:1])}, in {len(set(unit_codes[early]))} units"
@@ -460,9 +426,7 @@ def adoption(data: Any, *, time: str, unit: str, begins: str) -> Adoption:
         if whether:
             found = "0 or 1: whether, not when, units begin"
             instead = f"`{_first_treated('<d>', time, unit)}` of a column <d> that is 1 from then on"
-        raise DesignError(
-            f"begins {begins!r} is {found}; expected the first period with treatment, after another.\nUse {instead}."
-        )
+        raise DesignError(f"begins {begins!r} is {found}; expected the first period of treatment.\nUse {instead}.")
     of_units = pd.Series(start).groupby(unit_codes).first().to_numpy()
     return Adoption(frame, period, unit_codes, of_units, names, pd.Index(unit_names), begins)
 
@@ -476,12 +440,8 @@ def _period_of(first: pd.Series, names: pd.Index, begins: str, time: str) -> NDA
         values, periods = _moments(_without_order(first)), _moments(pd.Series(names))
         comparable = values.dtype.kind == periods.dtype.kind
     if not comparable:
-        of_dates = periods.dtype.kind == "M" and values.dtype.kind == "f"
-        raise DesignError(
-            f"begins {begins!r} has values such as {listing(first[:1])}, and time {time!r} such as "
-            f"{listing(names[:1])}; expected the period in which each unit begins.\n"
-            + (f'Use `data["{time}"].dt.year` as time=.' if of_dates else "Give begins= values of the type of time=.")
-        )
+        found = f"begins {begins!r} has {listing(first[:1])}, and time {time!r} {listing(names[:1])}"
+        raise DesignError(f'{found}.\nGive `time=` and `begins=` in one type, such as `data["{time}"].dt.year`.')
     start = np.searchsorted(periods, values)
     if periods.dtype.kind == "f" and periods[0] > 0:
         start[values == 0] = len(names)  # as csdid and did have it
@@ -495,9 +455,7 @@ def _moments(values: pd.Series) -> NDArray[Any]:
         return values.to_numpy(dtype=np.float64)
     if kind in ("date", "datetime", "datetime64"):
         return pd.to_datetime(values.astype(object), utc=True).to_numpy(dtype="datetime64[us]")
-    if kind == "period":
-        return pd.PeriodIndex(values).to_timestamp().to_numpy()
-    return values.to_numpy(dtype=object)
+    return (pd.PeriodIndex(values).to_timestamp() if kind == "period" else values).to_numpy()
 
 
 def _first_treated(column: str, time: str, unit: str) -> str:

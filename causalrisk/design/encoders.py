@@ -18,17 +18,18 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import check_complete, listing, missing_mask, numbers, plain
-from causalrisk.design.formulas.evaluation import (
-    Formula,
-    Scope,
-    compile_terms,
-    evaluate,
-    parse,
-    parsed_again,
+from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse
+from causalrisk.design.tables import (
+    Table,
+    as_pandas,
+    as_table,
+    check_complete,
+    listing,
+    missing_mask,
+    needed_column,
+    numbers,
+    plain,
 )
-from causalrisk.design.formulas.terms import codes_of, in_formula
-from causalrisk.design.tables import Table, as_pandas, as_table, needed_column
 from causalrisk.errors import DesignError, UnavailableError
 
 
@@ -65,10 +66,12 @@ class Encoder(ABC):
 
     def keeping(self, keep: np.ndarray) -> Self:
         """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""
-        other = copy.copy(self)
-        if not keep.all():
-            other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
-            other._keep[other._keep] = keep
+        if keep.all():
+            return self
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._keep = np.ones(len(keep), dtype=bool) if self._keep is None else self._keep.copy()
+        other._keep[other._keep] = keep
         return other
 
     @abstractmethod
@@ -77,11 +80,6 @@ class Encoder(ABC):
 
     def _kept(self, columns: np.ndarray) -> np.ndarray:
         return columns if self._keep is None else np.ascontiguousarray(columns[:, self._keep])
-
-    def __copy__(self) -> Self:
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        return other
 
 
 class FormulaEncoder(Encoder):
@@ -101,15 +99,21 @@ class FormulaEncoder(Encoder):
     """
 
     def __init__(self, formula: Formula, scope: Scope) -> None:
-        self._model, self._text, self._told = formula.model, formula.text, formula.told
-        self._formula: Formula | None = formula
-        self._variables = dict(scope.variables)
+        self.formula, self._variables = formula, dict(scope.variables)
         self._constants = {name: _own(value) for name, value in scope.constants.items()}
-        self._packed: dict[str, tuple[str, Any]] = {}
-        self._compiled: tuple[Formula, Scope, Any] | None = None
+        self._packed: dict[str, Any] = {}
+        self._info: Any = None
+
+    @property
+    def info(self) -> Any:
+        """The columns, as patsy has them."""
+        if self._info is None:
+            self._constants |= {name: _unpacked(name, packed) for name, packed in self._packed.items()}
+            self._info = compile_terms(self.formula.right, self.formula, Scope(self._variables, self._constants))
+        return self._info
 
     def _every(self) -> tuple[str, ...]:
-        return tuple(self._compile()[2].column_names)
+        return tuple(self.info.column_names)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -122,11 +126,10 @@ class FormulaEncoder(Encoder):
 
     def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
         """Return each treatment-coded factor with its reference level and the columns of the other levels."""
-        info = self._compile()[2]
         found = []
-        for factor, coded in info.factor_infos.items():
+        for factor, coded in self.info.factor_infos.items():
             columns = {level: f"{factor.name()}[T.{level}]" for level in coded.categories or ()}
-            absent = [level for level, column in columns.items() if column not in info.column_names]
+            absent = [level for level, column in columns.items() if column not in self.info.column_names]
             if len(absent) == 1 and len(columns) > 1:
                 others = tuple(column for level, column in columns.items() if level != absent[0])
                 found.append((factor.name(), absent[0], others))
@@ -136,61 +139,32 @@ class FormulaEncoder(Encoder):
         """Return the factor and the level of each column that is one for the rows of a level."""
         return {
             f"{factor.name()}[{coding}{level}]": (factor.name(), level)
-            for factor, coded in self._compile()[2].factor_infos.items()
+            for factor, coded in self.info.factor_infos.items()
             for level in coded.categories or ()
             for coding in ("", "T.")
         }
 
-    def categorical_factors(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """Return the code and the levels of each categorical factor."""
-        infos = self._compile()[2].factor_infos.items()
-        return [(factor.shown, tuple(coded.categories)) for factor, coded in infos if coded.type == "categorical"]
-
-    def sample_terms(self) -> tuple[Formula, Scope]:
-        """Return the formula and the scope of its names on the estimation sample."""
-        return self._compile()[:2]
-
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample of n rows, shape (n, p)."""
-        return self._matrix(self._variables, n)
+        return self._kept(evaluate(self.info, self.formula, self._variables, n))
 
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data, a frame or mapping with the variables of the formula, shape (m, p)."""
         table = as_table(newdata, [])
-        return self._matrix(self.variables_like(table), len(table.index))
+        n, _ = len(table.index), self.info
+        variables = self.variables_like(table)
+        return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
 
     def variables_like(self, table: Table) -> dict[str, pd.Series]:
         """Return the variables on new rows in the storage of the fitted ones; a DesignError as by `encode`."""
-        codes = codes_of(self._compile()[0])
         return {
-            name: _like(_present(table, name, self._model), fitted, name, name in codes)
+            name: _like(_present(table, name, self.formula.model), fitted, name, name in self.formula.coded)
             for name, fitted in self._variables.items()
         }
 
-    def _matrix(self, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
-        formula, scope, info = self._compile()
-        if n == 0:
-            return np.empty((0, len(self.names)))
-        matrix = evaluate(info, formula, Scope(variables, scope.constants), n)
-        return self._kept(matrix)
-
-    def _compile(self) -> tuple[Formula, Scope, Any]:
-        if self._compiled is None:
-            constants = {**self._constants, **{n: _unpack(n, p, self._text) for n, p in self._packed.items()}}
-            formula = self._formula or parsed_again(self._text, self._model, self._told)
-            scope = Scope(self._variables, constants)
-            self._compiled = (formula, scope, compile_terms(formula.right, formula, scope))
-        return self._compiled
-
     def __getstate__(self) -> dict[str, Any]:
-        packed = {**self._packed, **{name: _pack(value) for name, value in self._constants.items()}}
-        return {
-            **self.__dict__,
-            "_constants": {},
-            "_packed": packed,
-            "_formula": None,
-            "_compiled": None,
-        }
+        packed = {**self._packed, **{name: _packed(value) for name, value in self._constants.items()}}
+        return {**self.__dict__, "_constants": {}, "_packed": packed, "_info": None}
 
     def __deepcopy__(self, memo: Any) -> FormulaEncoder:
         return self  # nothing in it changes, and functions need not be picklable for a copy
@@ -235,16 +209,10 @@ class ArrayEncoder(Encoder):
         matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
         p, every = len(self.names), len(self._all)
         if matrix.ndim != 2 or matrix.shape[1] not in (p, every):
-            raise DesignError(
-                f"new data for the {self._model} model have shape {matrix.shape}; expected {p} columns: "
-                f"{listing(self.names)}."
-            )
+            raise DesignError(f"new data have shape {matrix.shape}; expected {p} columns: {listing(self.names)}.")
         if not np.isfinite(matrix).all():
             rows = int((~np.isfinite(matrix).all(axis=1)).sum())
-            raise DesignError(
-                f"new data for the {self._model} model are missing or infinite in {rows} rows.\n"
-                "Use `newdata[np.isfinite(newdata).all(axis=1)]`."
-            )
+            raise DesignError(f"new data are missing or infinite in {rows} rows.\nLeave these rows out.")
         return matrix if matrix.shape[1] == p else self._kept(matrix)
 
 
@@ -322,10 +290,8 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
     else:
         odd, expected = [] if numeric or fitted.dtype.kind not in "if" else list(new), "numbers"
     if odd:
-        raise DesignError(
-            f"column {name!r} of the new data has dtype {column.dtype} and values {listing(odd)}; expected {expected}, "
-            "as in the estimation sample.\nLeave these rows out, or convert them."
-        )
+        found = f"dtype {column.dtype} and values {listing(odd)}"
+        raise DesignError(f"column {name!r} of new data has {found}; expected {expected}.\nLeave these rows out.")
     if isinstance(fitted.dtype, pd.CategoricalDtype):
         return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
     return values.astype(fitted.dtype) if "b" in (fitted.dtype.kind, values.dtype.kind) else values
@@ -335,29 +301,21 @@ def _own(value: Any) -> Any:
     return copy.deepcopy(value) if isinstance(value, np.ndarray | pd.Series | pd.Index | list | tuple | dict) else value
 
 
-def _pack(value: Any) -> tuple[str, Any]:
+def _packed(value: Any) -> Any:
+    """Return a constant of a formula as it is pickled: a module by its name; None where it cannot be."""
     if isinstance(value, ModuleType):
-        return ("module", value.__name__)
+        return value.__name__
     try:
-        return ("pickle", pickle.dumps(value))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        return ("lost", str(error))
+        return pickle.dumps(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
 
 
-def _unpack(name: str, packed: tuple[str, Any], text: str) -> Any:
-    kind, content = packed
-    cause: Exception | None = None
+def _unpacked(name: str, packed: Any) -> Any:
     try:
-        if kind == "module":
-            return import_module(content)
-        if kind == "pickle":
-            return pickle.loads(content)
-    except (ImportError, AttributeError, pickle.UnpicklingError) as error:
-        cause, content = error, str(error)
-    raise DesignError(
-        f"the formula {text!r} uses {name!r}, which could not be pickled with the design ({content}).\n"
-        f"Define {name} at the top level of a module, import it, and fit again."
-    ) from cause
+        return import_module(packed) if isinstance(packed, str) else pickle.loads(packed)
+    except (ImportError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+        raise DesignError(f"{name!r} could not be pickled.\nDefine it in a module, and fit again.") from error
 
 
 INDICATOR = "indicator"  # the option
@@ -397,7 +355,7 @@ def fill_covariates(
     Numbers become their mean, under weights of shape (N,) that are zero outside the sample, and a column is added that
     is 1 there; other covariates get a level of their own for it.
     """
-    codes = set().union(*(codes_of(formula) for formula in formulas))
+    codes = set().union(*(formula.coded for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:
         values = table.column(name)
@@ -411,10 +369,7 @@ def fill_covariates(
         if leveled:
             columns[name] = _with_level(known, rows, values.index)
         elif indicator in table:
-            raise DesignError(
-                f"{name!r} misses values, and its indicator would be {indicator!r}, which is a column already.\n"
-                f'Use `data=data.rename(columns={{"{indicator}": "{indicator}_0"}})`.'
-            )
+            raise DesignError(f"{indicator!r}, the indicator of {name!r}, is a column already.\nRename that.")
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)
@@ -452,7 +407,5 @@ def without_indicators(text: str, filled: Sequence[Filled]) -> str:
 def refuse_filled(filled: Sequence[Filled], what: str) -> None:
     """Refuse data that would have to be filled in as the sample was."""
     if filled:
-        raise UnavailableError(
-            f'missing="indicator" has filled in {", ".join(one.name for one in filled)}; {what} is not possible.\n'
-            'Use `missing="drop"`, or impute and use `causalrisk.pool`.'
-        )
+        names = ", ".join(one.name for one in filled)
+        raise UnavailableError(f'{what} is not possible where missing {names} are filled in.\nUse `missing="drop"`.')

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
 from causalrisk.design.did import DiD
-from causalrisk.design.dtypes import listing, missing_mask, numbers
-from causalrisk.design.rank import check_magnitude
+from causalrisk.design.support import check_magnitude
 from causalrisk.design.survey import ROLES, Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
-from causalrisk.design.tables import Table, find_column, find_condition, named_columns
+from causalrisk.design.tables import Table, find_column, find_condition, listing, missing_mask, named_columns, numbers
 from causalrisk.design.treatment import Score, find_score, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
@@ -67,10 +66,6 @@ class Rows:
         """Values of the rows in the sample, of a Series, Index or array over all; itself where they are all."""
         return values if self.n == len(self.keep) else values[self.keep]
 
-    def with_kept(self, why: str, name: str, count: int) -> Rows:
-        """Return the same rows with a line in the ledger for those that miss a variable and are not dropped."""
-        return replace(self, lines=[*self.lines, (why, name, count, 0)])
-
 
 def complete_rows(
     sources: Sequence[Source],
@@ -107,8 +102,12 @@ def complete_rows(
             ("subpop", f"outside {inside[0] or 'the subpopulation'}", ~inside[1]),
             *((f, n, m & inside[1]) for f, n, m in reasons),
         ]
-    if missing == "raise":
-        _refuse([reason for reason in reasons if reason[0] != "subpop"], index)
+    found = [reason for reason in reasons if reason[0] != "subpop" and reason[2].any()]
+    if missing == "raise" and found:
+        counts = "".join(f"\n    {name!r} ({used_in})  {int(mask.sum())} rows" for used_in, name, mask in found)
+        some = index[np.logical_or.reduce([mask for _, _, mask in found])]
+        text = f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}'
+        raise DesignError(f'{text}\nFirst row labels: {listing(some)}.\nUse `missing="drop"`.')
     if weights is not None:
         reasons.append((*ZERO, weights == 0))
     for used_in, name, mask in reasons:
@@ -122,32 +121,13 @@ def no_rows_left(lines: Sequence[Line], n: int) -> DesignError:
     if not any(missing for _, _, missing, _ in lines):
         return DesignError("no observations left: the data have 0 rows.\nCheck the filter that made them.")
     why = "".join(f"\n    {name!r} ({used_in})  {dropped} rows" for used_in, name, _, dropped in lines if dropped)
-    return DesignError(
-        f"no observations left: all {n} rows were dropped, because missing:{why}\nLeave that variable out, or fill in "
-        "its values."
-    )
+    return DesignError(f"no observations left: all {n} rows were dropped, because missing:{why}\nFill in its values.")
 
 
 def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
     """Return the ledger of the rows that are not in the sample, from lines as in `Rows`."""
-    rows = [row for row in lines if row[2]]
-    text = None if rows else object  # pandas infers it from the values
-    columns = [
-        pd.Series([row[k] for row in rows], dtype=dtype, name=LEDGER[k])
-        for k, dtype in enumerate((text, text, np.int64, np.int64))
-    ]
-    return pd.DataFrame({column.name: column for column in columns})
-
-
-def _refuse(reasons: Sequence[tuple[str, str, np.ndarray]], index: pd.Index) -> None:
-    found = [(used_in, name, mask) for used_in, name, mask in reasons if mask.any()]
-    if found:
-        counts = "".join(f"\n    {name!r} ({used_in})  {int(mask.sum())} rows" for used_in, name, mask in found)
-        some = index[np.logical_or.reduce([mask for _, _, mask in found])]
-        raise DesignError(
-            f'missing values in {len(some)} of {len(index)} rows, and missing="raise":{counts}\n'
-            f'First row labels: {listing(some)}.\nUse `missing="drop"` to leave these rows out.'
-        )
+    frame = pd.DataFrame([row for row in lines if row[2]], columns=LEDGER)
+    return frame.astype({"missing": np.int64, "dropped": np.int64})
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:
@@ -159,10 +139,8 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
         return None
     values, name = given.values, given.name
     if weight_type is None:
-        raise OptionError(
-            f"weights {name!r} without weight_type, on which standard errors depend.\n"
-            'Add `weight_type="frequency"` for numbers of equal rows, or `weight_type="probability"`.'
-        )
+        types = 'weight_type="frequency"` or `"probability"'
+        raise OptionError(f"weights {name!r} without weight_type.\nAdd `{types}`.")
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen].rename(name), f"weights {name!r}")
@@ -171,10 +149,7 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
         wrong["values that are not whole numbers"] = seen & (weights % 1 != 0)
     for kind, rows in wrong.items():
         if rows.any():
-            raise DesignError(
-                f"weights {name!r} have {int(rows.sum())} {kind}.\n"
-                'Correct them; weights of `weight_type="probability"` need not be whole.'
-            )
+            raise DesignError(f'weights {name!r} have {int(rows.sum())} {kind}.\nUse `weight_type="probability"`.')
     return weights
 
 
@@ -192,10 +167,7 @@ def relative_weights(weights: np.ndarray, weight_type: str | None, name: str | N
 def check_smallest(low: float, high: float, share: float, name: str | None) -> None:
     """Raise a DesignError where the smallest weight, a share of the mean one, is negligible against the largest."""
     if share < SMALLEST_SHARE:
-        raise DesignError(
-            f"weights {name!r} range from {low:.3g} to {high:.3g}, too far to compute with.\n"
-            "Set the smallest to 0, which leaves their rows out."
-        )
+        raise DesignError(f"weights {name!r} range from {low:.3g} to {high:.3g}.\nSet the smallest to 0.")
 
 
 def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
@@ -210,19 +182,13 @@ def check_exact(groups: Iterable[Any], name: str) -> None:
     """Raise a DesignError where clusters are floats so large that distinct whole numbers may coincide."""
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
-        raise DesignError(
-            f"cluster {name!r} has floats such as {odd:.0f}, which hold 15 digits, so several clusters would count as "
-            f'one; expected text or whole numbers.\nUse `pandas.read_csv(..., dtype={{"{name}": str}})`.'
-        )
+        raise DesignError(f"cluster {name!r} has floats such as {odd:.0f}, which are not exact.\nUse text.")
 
 
 def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
     """Raise a DesignError unless n rows have at least two clusters."""
     if len(groups) < 2:
-        raise DesignError(
-            f"cluster {name!r} has one group in {n} rows ({listing(groups)}); expected at least two.\n"
-            "Leave cluster= out."
-        )
+        raise DesignError(f"cluster {name!r} has one group, {listing(groups)}; expected more.\nLeave cluster= out.")
 
 
 @dataclass(frozen=True)
@@ -263,39 +229,21 @@ class ColumnOptions:
     def __post_init__(self) -> None:
         one_of("collinear", self.collinear, ("drop", "raise"))
         if self.offset is not None and self.exposure is not None:
-            raise OptionError(
-                "offset= and exposure= were both given; expected one of them.\n"
-                "Use `offset=data[offset] + np.log(data[exposure])` if both are meant."
-            )
+            raise OptionError("offset= and exposure= were both given.\nUse `offset=` with the sum of both.")
         if is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
-        self._check_survey()
-
-    def _check_survey(self) -> None:
+        if self.design is None and self.subpop is not None:
+            raise OptionError("subpop= was given without design=.\nUse `design=Survey(...)`, or choose rows of data.")
         if self.design is None:
-            if self.subpop is not None:
-                raise OptionError(
-                    "subpop= was given without design=.\nUse `design=Survey(...)`, or leave the other rows out of data."
-                )
             return
         if not isinstance(self.design, Survey):
-            raise OptionError(
-                f"design is a {type(self.design).__name__}; expected a survey design.\n"
-                'Use `design=causalrisk.Survey(weights="<column>", strata="<column>", psu="<column>")`.'
-            )
+            raise OptionError(f"design is a {type(self.design).__name__}.\nUse `design=Survey(weights=, psu=)`.")
         for name in ("weights", "weight_type", "cluster"):
             if getattr(self, name) is not None:
-                raise OptionError(
-                    f"{name}= and design= were both given.\nUse `Survey(weights=..., psu=...)`, and leave {name}= out."
-                )
+                raise OptionError(f"{name}= and design= were both given.\nLeave {name}= out, and use `Survey(...)`.")
         object.__setattr__(self, "weights", self.design.weights)
         object.__setattr__(self, "weight_type", None if self.design.weights is None else "probability")
         object.__setattr__(self, "cluster", self.design.psu)
-
-
-def name_of(given: Source | Score | None) -> str | None:
-    """Return the name of a column, where there is one."""
-    return None if given is None else given.name
 
 
 @dataclass(frozen=True)
@@ -338,16 +286,9 @@ class ByRows:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of `Design` that say what the columns are."""
-        return {
-            "treat_name": self.treat.name,
-            "weight_type": self.weight_type,
-            "weights_name": name_of(self.weights),
-            "cluster_name": name_of(self.cluster),
-            "second_cluster_name": name_of(self.second_cluster),
-            "offset_kind": None if self.offset is None else self.offset.used_in,
-            "offset_name": name_of(self.offset),
-            "score_name": name_of(self.score),
-        }
+        roles = ("treat", "weights", "cluster", "second_cluster", "offset", "score")
+        names = {f"{role}_name": getattr(getattr(self, role), "name", None) for role in roles}
+        return {**names, "weight_type": self.weight_type, "offset_kind": getattr(self.offset, "used_in", None)}
 
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
@@ -361,48 +302,37 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         column, name = find_column(value, role, default or role, table, frame, notes)
         return Source(role, name, column)
 
-    weights = find(given.weights, "weights")
-    if given.design is None:
-        survey, ways = None, ways_of(given.cluster, len(table.index))
-        cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
-    else:
-        survey, second = _survey_columns(given.design, table, frame, notes), None
+    treat, weights = find(given.treat, "treatment", "treat"), find(given.weights, "weights")
+    ways = ways_of(given.cluster if given.design is None else None, len(table.index))
+    cluster, second = find(ways[0], "cluster"), find(ways[1], "cluster", "second cluster")
+    survey, subpop, own = None, None, given.design
+    if own is not None:
+        replicates, names = None, replicate_names(own, table.names)
+        if names is not None:
+            replicates = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
+        elif own.replicate_weights is not None:
+            replicates = named_columns(own.replicate_weights, "replicate_weights", table.index, notes)
+        columns = {role: getattr(find(getattr(own, role), role), "values", None) for role in ROLES}
+        survey = SurveyColumns(own, replicates=replicates, **columns)
         survey.check_complete(None if weights is None else weights.values.rename(weights.name))
         units = survey.units()
         cluster = None if units is None else Source("cluster", str(units.name), units)
-    treat, treat_name = find_column(given.treat, "treatment", "treat", table, frame, notes)
-    offset = find(given.offset, "offset") or find(given.exposure, "exposure")
-    score, subpop = find_score(given.propensity_score, table, frame, notes), None
     if given.subpop is not None:
         inside, label = find_condition(given.subpop, "subpop", table, frame, notes)
         subpop = Source("subpop", label, inside)
     return ByRows(
-        treat=Source("treatment", treat_name, treat),
+        treat=cast(Source, treat),
         weights=weights,
         weight_type=given.weight_type,
         cluster=cluster,
         second_cluster=second,
-        offset=offset,
-        score=score,
+        offset=find(given.offset, "offset") or find(given.exposure, "exposure"),
+        score=None if given.propensity_score is None else find_score(given.propensity_score, table, frame, notes),
         survey=survey,
         subpop=subpop,
         subpop_label=None if given.subpop is None else given.subpop if isinstance(given.subpop, str) else "",
         period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
     )
-
-
-def _survey_columns(survey: Survey, table: Table, frame: Mapping[str, Any], notes: list[str]) -> SurveyColumns:
-    """Find the columns of a survey design."""
-
-    def find(value: Any, role: str) -> pd.Series | None:
-        return None if value is None else find_column(value, role, role, table, frame, notes)[0]
-
-    replicates, names = None, replicate_names(survey, table.names)
-    if names is not None:
-        replicates = {name: find_column(name, "replicate weights", name, table, frame, notes)[0] for name in names}
-    elif survey.replicate_weights is not None:
-        replicates = named_columns(survey.replicate_weights, "replicate_weights", table.index, notes)
-    return SurveyColumns(survey, replicates=replicates, **{role: find(getattr(survey, role), role) for role in ROLES})
 
 
 def ways_of(given: Any, n: int) -> tuple[Any, Any]:
@@ -436,14 +366,10 @@ def check_drawn(lines: Sequence[Line], read: int, n: int, by: ByRows) -> list[st
     if not n:
         raise no_rows_left(lines, read)
     zeros = sum(line[2] for line in lines if line[:2] == ZERO)
-    if not zeros or by.survey is not None:
+    if not zeros or by.weights is None or by.survey is not None:
         return []
-    return [
-        Once(
-            f"weights {name_of(by.weights)!r}: {zeros} rows of weight 0 are left out of the sample. Filter them out "
-            "beforehand to silence this."
-        )
-    ]
+    note = f"weights {by.weights.name!r}: {zeros} rows of weight 0 are left out of the sample."
+    return [Once(f"{note} Filter them out beforehand to silence this.")]
 
 
 def read_offset(given: Source, taken: Sequence[str] = ()) -> np.ndarray:
@@ -453,18 +379,13 @@ def read_offset(given: Source, taken: Sequence[str] = ()) -> np.ndarray:
     """
     kind, name, what = given.used_in, given.name, f"{given.used_in} {given.name!r}"
     if name in taken:
-        raise DesignError(
-            f"{kind}={name!r} is the {('treatment', 'outcome')[list(taken).index(name)]}.\n"
-            f"Leave {kind}= out, or name its column."
-        )
+        kind_of = ("treatment", "outcome")[list(taken).index(name)]
+        raise DesignError(f"{kind}={name!r} is the {kind_of}.\nLeave {kind}= out, or name its column.")
     values = numbers(given.values.rename(name), what)
     if kind == "offset":
         check_magnitude(values, what)
         return values
     low = values <= 0
     if low.any():
-        raise DesignError(
-            f"{what} has {int(low.sum())} values of zero or less (such as {values[low][0]:g}); expected more.\n"
-            "Correct them, or make them missing to leave these rows out."
-        )
+        raise DesignError(f"{what} has {int(low.sum())} values of zero or less.\nLeave these rows out.")
     return np.log(values)

@@ -1,22 +1,336 @@
-"""What the rows support: columns that both models can keep, notes on causes of others, and sizes that memory holds."""
+"""What the rows support: columns that both models can keep, their dependence by arm, and sizes that memory holds."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.dtypes import listing
 from causalrisk.design.encoders import Encoder
-from causalrisk.design.rank import ColumnMoments, Dependence, check_arm_sizes
-from causalrisk.design.rows import ColumnOptions
+from causalrisk.design.tables import listing
 from causalrisk.errors import DesignError
-from causalrisk.numerics.linalg import Array, row_blocks
+from causalrisk.numerics.linalg import IN_CACHE, Array, Basis, factored_basis, row_blocks, triangular_factor
 from causalrisk.runtime.system import memory
+
+LARGE_CONDITION = 1e7
+# Sine of the angle of a column to the span of those before it, below which it is one of their combinations, for each
+# unit of the columns, all of length one, in this combination: rounding leaves their errors of it. Of the indicator of
+# 3 rows among 1,600 beside eighty columns it leaves 1e-13, and more the rarer it is; yet x + 1e-12 z is told from x.
+ROUNDING = 1e-13
+NEAR = 1e-8  # sines above this are no rounding: the least of NIST's Filip, a polynomial of degree ten, is 5e-8
+ROUNDED = 1e-8  # share of a column in a combination of unit length that is none
+ROWS_A_COLUMN = 4  # least rows of an arm in a block, for each column: factors are then smaller than the rows
+SMALLEST, LARGEST = 1e-152, 1e152  # sizes of the largest value of a column whose squares are numbers
+
+
+def check_magnitude(values: np.ndarray, what: str) -> None:
+    """Refuse values, of which `what` is the name, whose squares no float holds."""
+    largest = float(np.abs(values).max(initial=0))
+    if largest and not SMALLEST <= largest <= LARGEST:
+        raise DesignError(f"{what} has values of the size {largest:.3g}.\nDivide it by {largest:.1g}.")
+
+
+def check_arm_sizes(size: np.ndarray, labels: Sequence[str], p: int, q: int, of_controls: bool = False) -> None:
+    """Refuse an arm with no more observations than the p coefficients of its outcome model, or rows than q.
+
+    `size`, shape (K,), are the observations of the arms; with `of_controls` only the first has an outcome model.
+    """
+    cases = [(f"arm {label!r} has {n:.0f}", n, p, "outcome") for label, n in zip(labels, size, strict=True)]
+    cases = cases[:1] if of_controls else cases
+    for found, count, coefficients, model in [*cases, (f"{size.sum():.0f}", size.sum(), q, "propensity")]:
+        if count <= coefficients:
+            noun = "coefficient" if coefficients == 1 else "coefficients"
+            raise DesignError(f"{found} rows for {coefficients} {model} {noun}.\nUse fewer {model} terms.")
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """A column that is a linear combination of earlier ones on the rows of an arm.
+
+    Parameters
+    ----------
+    column, arm : int
+        Position of the column, and of the arm.
+    direction : ndarray, shape (p,)
+        Coefficients of a combination of the columns that is zero on these rows; 1 for the column itself.
+    """
+
+    column: int
+    arm: int
+    direction: Array
+
+
+def independent_columns(X: Array) -> NDArray[np.bool_]:
+    """Mark the columns, shape (n, p), that are not linear combinations of earlier ones."""
+    return dependences([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
+
+
+def dependences(
+    factors: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], list[Dependence]]:
+    """Mark the columns that are independent of the earlier ones kept in every arm, and give the others' dependences.
+
+    Parameters
+    ----------
+    factors : sequence of ndarray, shape (r, p)
+        For each arm, rows that have the inner products of its columns.
+    order : sequence of int
+        The columns to look at, in the order in which they are kept.
+    exempt : ndarray of bool, shape (p,)
+        Columns that are kept in any case.
+
+    Returns
+    -------
+    keep : ndarray of bool, shape (p,)
+        Columns to keep, the same in all arms.
+    found : list of Dependence
+        For each other column one for each arm where it depends on the columns before that are kept.
+    """
+    keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(factor) for factor in factors]
+    for j in order:
+        directions = [span.direction(j) for span in spans]
+        keep[j] = exempt[j] or all(direction is None for direction in directions)
+        for k, (span, direction) in enumerate(zip(spans, directions, strict=True)):
+            if direction is None and keep[j]:
+                span.add(j)
+            elif direction is not None and not keep[j]:
+                found.append(Dependence(j, k, direction))
+    return keep, found
+
+
+class _Span:
+    """Span of some columns of a matrix, shape (r, p)."""
+
+    def __init__(self, X: Array) -> None:
+        self.norms = np.linalg.norm(X, axis=0)
+        self.unit = X / np.where(self.norms > 0, self.norms, 1.0)
+        self.columns: list[int] = []
+        self.basis = np.empty((len(X), min(X.shape)), order="F")
+
+    def direction(self, j: int) -> Array | None:
+        """Coefficients of a combination with column j that is zero, shape (p,); None where there is none."""
+        direction = np.zeros(len(self.norms))
+        direction[j] = 1.0
+        if not self.norms[j]:
+            return direction
+        length, full = np.linalg.norm(self._rest(j)), len(self.columns) == len(self.unit)
+        # Clearly independent, without least squares: the residual is longer than any rounding error.
+        if length > NEAR and not full:
+            return None
+        shares = np.linalg.lstsq(self.unit[:, self.columns], self.unit[:, j], rcond=None)[0]
+        # Each column of the combination carries its own rounding error, as many times as it is in it.
+        if length > ROUNDING * (1 + np.abs(shares).sum()) and not full:
+            return None
+        shares[np.abs(shares) < ROUNDED] = 0.0
+        direction[self.columns] = -shares * self.norms[j] / self.norms[self.columns]
+        return direction
+
+    def add(self, j: int) -> None:
+        """Add a column that is no combination of those in the span."""
+        rest = self._rest(j)
+        self.basis[:, len(self.columns)] = rest / np.linalg.norm(rest)
+        self.columns.append(j)
+
+    def _rest(self, j: int) -> Array:
+        """Return the residual of a column, scaled to length one, on the columns of the span."""
+        rest, known = self.unit[:, j], self.basis[:, : len(self.columns)]
+        for _ in range(2):  # twice is enough for orthogonality to working precision
+            rest = rest - known @ (known.T @ rest)
+        return rest
+
+
+def condition_number(columns: Array) -> float:
+    """Ratio of the largest to the smallest singular value of scaled columns, shape (r, p); 1.0 where there is none."""
+    if columns.shape[1] == 0:
+        return 1.0
+    norms = np.linalg.norm(columns, axis=0)
+    return float(np.linalg.cond(columns / norms)) if norms.all() else np.inf
+
+
+@dataclass(frozen=True)
+class ColumnMoments:
+    """Columns of a design over rows: a triangular factor for each arm, and their limits.
+
+    Parameters
+    ----------
+    origin : ndarray, shape (p,)
+        Numbers subtracted from the columns, so that columns far from zero lose no digits.
+    low, high : ndarray, shape (K, p)
+        Limits of the columns in each arm.
+    triangles : tuple of ndarray
+        For each arm the factor of the columns (1, columns - origin), rows times the root of their weights.
+    rows : ndarray of int, shape (K,)
+        Rows of each arm.
+    nonzero : ndarray of int, shape (K, p)
+        Rows in which a column is not zero.
+    """
+
+    origin: Array
+    low: Array
+    high: Array
+    triangles: tuple[Array, ...]
+    rows: NDArray[np.intp]
+    nonzero: NDArray[np.intp]
+
+    @classmethod
+    def of(
+        cls,
+        columns: Array,
+        arm: NDArray[np.signedinteger[Any]] | None = None,
+        n_arms: int = 1,
+        *,
+        origin: Array | None = None,
+        weights: Array | None = None,
+    ) -> ColumnMoments:
+        """Return the moments of columns, shape (n, p).
+
+        Parameters
+        ----------
+        columns : ndarray, shape (n, p)
+            All columns, of finite numbers.
+        arm : ndarray of int, shape (n,), optional
+            Arm of each row; by default there is one.
+        n_arms : int, default 1
+            K.
+        origin : ndarray, shape (p,), optional
+            Zero by default.
+        weights : ndarray, shape (n,), optional
+            Weights of the rows; one by default.
+        """
+        n, p = columns.shape
+        origin = np.zeros(p) if origin is None else origin
+        low, high = np.full((n_arms, p), np.inf), np.full((n_arms, p), -np.inf)
+        count, nonzero = np.zeros(n_arms, dtype=np.intp), np.zeros((n_arms, p), dtype=np.intp)
+        factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(n_arms)]
+        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (p + 1))):
+            for a, found in enumerate(factors):
+                members = slice(None) if arm is None else np.flatnonzero(arm[block] == a)
+                rows = columns[block][members]
+                own = np.ones((p + 1, len(rows)))  # a row of memory for each column
+                own[:p] = rows.T
+                low[a] = np.minimum(low[a], own[:p].min(axis=1, initial=np.inf))
+                high[a] = np.maximum(high[a], own[:p].max(axis=1, initial=-np.inf))
+                count[a] += len(rows)
+                nonzero[a] += np.count_nonzero(own[:p], axis=1)
+                own[:p] -= origin[:, None]
+                if weights is not None:
+                    own *= np.sqrt(weights[block][members])
+                found.append(np.asarray(np.linalg.qr(own.T, mode="r")))
+        # Ones before the others only now: were they first from the start, the rounding error of an equal column would
+        # be a direction of its own among all rows, and a dependent column would differ from the others by a hundred
+        # times the rounding error.
+        last = (triangular_factor(np.concatenate(factor)) for factor in factors)
+        triangles = tuple(triangular_factor(np.roll(factor, 1, axis=1)) for factor in last)
+        return cls(origin, low, high, triangles, count, nonzero)
+
+    def beside(self, other: ColumnMoments) -> ColumnMoments:
+        """Merge with the moments of other rows."""
+        moved = np.r_[0.0, other.origin - self.origin]
+        pairs = [(own, to + to[:, :1] * moved) for own, to in zip(self.triangles, other.triangles, strict=True)]
+        return ColumnMoments(
+            origin=self.origin,
+            low=np.minimum(self.low, other.low),
+            high=np.maximum(self.high, other.high),
+            triangles=tuple(triangular_factor(np.vstack(pair)) for pair in pairs),
+            rows=self.rows + other.rows,
+            nonzero=self.nonzero + other.nonzero,
+        )
+
+    @property
+    def triangle(self) -> Array:
+        """Factor over all arms."""
+        return self.triangles[0] if len(self.triangles) == 1 else triangular_factor(np.vstack(self.triangles))
+
+    @property
+    def limits(self) -> Array:
+        """Smallest and largest value of each column, shape (p, 2)."""
+        return np.column_stack([self.low.min(axis=0), self.high.max(axis=0)])
+
+    @property
+    def steady(self) -> NDArray[np.bool_]:
+        """Mask of the constant columns, shape (p,)."""
+        return np.asarray(self.limits[:, 0] == self.limits[:, 1])
+
+    def arms(self) -> list[Array]:
+        """For each arm, rows that have the inner products of the columns, shape (r, p)."""
+        found = [self._plain(triangle) for triangle in self.triangles]
+        for rows, low, high in zip(found, self.low, self.high, strict=True):
+            rows[:, (low == 0) & (high == 0)] = 0.0  # exactly zero, where adding the origin leaves rounding error
+        return found
+
+    def within_arms(
+        self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None, n_arms: int | None = None
+    ) -> tuple[NDArray[np.bool_], list[Dependence]]:
+        """Mark the columns that are independent within every arm, constants first, and give the others' dependences.
+
+        With `n_arms` only the first arms count.
+        """
+        exempt = np.zeros(len(among), dtype=bool) if exempt is None else exempt
+        order = [*np.flatnonzero(among & self.steady).tolist(), *np.flatnonzero(among & ~self.steady).tolist()]
+        return dependences(self.arms()[:n_arms], order, exempt)
+
+    def _plain(self, triangle: Array) -> Array:
+        """Rows that have the inner products of the columns themselves."""
+        return triangle[:, 1:] + triangle[:, [0]] * self.origin
+
+    def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> NDArray[np.bool_]:
+        """Mark the columns that can have a coefficient, and note odd ones.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Their names.
+        model : {"outcome", "propensity"}
+            For messages.
+        notes : list of str
+            Lines are appended for dependent columns, a missing constant and near-collinearity.
+        collinear : {"drop", "raise"}
+            Whether dependent columns are noted or refused.
+
+        Returns
+        -------
+        ndarray of bool, shape (p,)
+            True for the columns to keep: the earlier ones of dependent columns.
+        """
+        for name, limits in zip(names, self.limits, strict=True):
+            check_magnitude(limits, f"column {name!r} of the {model} model")
+        # Angles among the columns, and to the constant, are those in their factor.
+        triangle, steady = self.triangle, self.steady
+        factor = np.column_stack([triangle[:, 0], self._plain(triangle)])
+        ones, columns = factor[:, :1], factor[:, 1:]
+        keep = independent_columns(columns)
+        constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
+        # The first row of the factor is along the constant: without it the columns are centred.
+        varying = columns[1:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
+        condition = condition_number(varying)
+        dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
+        if dropped:
+            cause = "linear combinations of the columns before (a constant column is one of the intercept)"
+            if collinear == "raise":
+                found = f'{model} model: {listing(dropped)} in it, {cause}, and collinear="raise"'
+                raise DesignError(f'{found}.\nLeave them out of the formula, or use `collinear="drop"`.')
+            notes.append(f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out to silence this.")
+        if not constant:
+            left = listing(n for n in names if n not in dropped)
+            notes.append(f"{model} model: no constant among the columns ({left}). Add one, unless that is meant.")
+        if condition > LARGE_CONDITION:
+            why = f"the columns are nearly dependent (condition number {condition:.2g} after centring and scaling)"
+            notes.append(f"{model} model: {why}, and coefficients imprecise. Leave out one of the near-duplicates.")
+        return keep
+
+    def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
+        """Basis of the columns that are kept, and the constant's coordinates in it, as nearly as they have it."""
+        constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
+        triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
+        basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
+        means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
+        return basis, basis.of_rows(means[None])[0]
+
 
 SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps
 COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows
@@ -33,9 +347,8 @@ def _check_memory(needed: float, what: str, fewer: str) -> None:
     """Refuse what needs more bytes than there are; `fewer` says what to have fewer of."""
     there = memory()
     if needed > there:
-        raise DesignError(
-            f"{what} needs {needed / 1e9:,.3g} GB, and this computer has {there / 1e9:,.3g} GB.\nUse fewer {fewer}."
-        )
+        found = f"{what} needs {needed / 1e9:,.3g} GB, and this computer has {there / 1e9:,.3g} GB"
+        raise DesignError(f"{found}.\nUse fewer {fewer}.")
 
 
 def check_pairs(rows: int, columns: int, what: str, why: str = "", advice: str = "Use fewer levels") -> None:
@@ -84,7 +397,7 @@ class Rules:
     of_controls: bool = False
 
     @classmethod
-    def of(cls, columns: ColumnOptions, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
+    def of(cls, columns: Any, constant_outcome: bool, joint_outcome: bool = False) -> Rules:
         """Return the rules from the options of a call."""
         separated = isinstance(columns.trim, str) and columns.trim == "separated"
         kept = separated or columns.propensity_score is not None
@@ -164,22 +477,19 @@ def supported_columns(
         keep, of_x = x.within_arms(keep, n_arms=1 if rules.of_controls else None)
     if of_x and rules.collinear == "raise":
         arm = of_x[0].arm
-        raise DesignError(
-            f"{_causes(outcome, [found for found in of_x if found.arm == arm])}, so the outcome model of arm "
-            f"{outcome.labels[arm]!r} cannot be estimated.\nMerge that level with another, leave out the term or the "
-            'rows, or use `collinear="drop"`.'
-        )
+        why = _causes(outcome, [found for found in of_x if found.arm == arm])
+        what = f"the outcome model of arm {outcome.labels[arm]!r} cannot be estimated"
+        raise DesignError(f'{why}, so {what}.\nMerge that level with another, or use `collinear="drop"`.')
     if rules.collinear == "drop" and rules.scores == "balanced":
         keep_z, of_z = z.within_arms(keep_z)
     elif rules.collinear == "drop" and rules.scores == "likely":
         keep_z, of_z = _without_separating(z, keep_z, spans)
     for what, model, found, kept in (("outcome", outcome, of_x, keep), ("propensity", propensity, of_z, keep_z)):
         if found and not kept.any():
-            raise DesignError(
-                f"{_causes(model, found)}, so the {what} model has no column left that every arm tells apart.\n"
-                "Add a constant, merge levels that an arm lacks, or leave out the terms that say which arm a row is in."
-            )
-    notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))
+            left = f"the {what} model has no column left that every arm tells apart"
+            raise DesignError(f"{_causes(model, found)}, so {left}.\nAdd a constant, or merge levels.")
+    if of_x or of_z:
+        notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))
     return keep, keep_z
 
 
@@ -217,24 +527,19 @@ def arm_spans(columns: Array, arm: np.ndarray, n_arms: int, directions: Array) -
 
 def _lost_notes(from_outcome: Lost, from_propensity: Lost) -> list[str]:
     """Return notes on terms left out for what an arm's rows do not tell; one note where both models lose a term."""
-    (outcome, of_x), (propensity, of_z) = from_outcome, from_propensity
-    names_x, names_z = outcome.encoder.names, propensity.encoder.names
-    both = {names_x[one.column] for one in of_x} & {names_z[one.column] for one in of_z}
-    groups = (
-        ("outcome and propensity models", outcome, [one for one in of_x if names_x[one.column] in both]),
-        ("outcome model", outcome, [one for one in of_x if names_x[one.column] not in both]),
-        ("propensity model", propensity, [one for one in of_z if names_z[one.column] not in both]),
-    )
-    return [_lost_note(what, model, found) for what, model, found in groups if found]
-
-
-def _lost_note(what: str, model: ModelColumns, found: Sequence[Dependence]) -> str:
-    names = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
-    return (
-        f"{what}: dropped {names} in all arms. {_causes(model, found, dropped=True)}. What an arm has no rows "
-        "for is a lack of overlap: its outcome there is extrapolated.\n"
-        "Merge such a level with another, or leave its rows out of the data."
-    )
+    lost = [{model.encoder.names[one.column] for one in found} for model, found in (from_outcome, from_propensity)]
+    both, notes = lost[0] & lost[1], list[str]()
+    cases = (("outcome and propensity models", from_outcome, both), ("outcome model", from_outcome, lost[0] - both))
+    for what, (model, every), names in (*cases, ("propensity model", from_propensity, lost[1] - both)):
+        found = [one for one in every if model.encoder.names[one.column] in names]
+        if found:
+            dropped = listing(dict.fromkeys(model.encoder.names[one.column] for one in found))
+            notes.append(
+                f"{what}: dropped {dropped} in all arms. {_causes(model, found, dropped=True)}. What an arm has no "
+                "rows for is a lack of overlap: its outcome there is extrapolated.\n"
+                "Merge such a level with another, or leave its rows out of the data."
+            )
+    return notes
 
 
 def _causes(model: ModelColumns, found: Sequence[Dependence], *, dropped: bool = False) -> str:

@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.dtypes import check_complete, listing, numbers
-from causalrisk.design.tables import condition_names
+from causalrisk.design.tables import check_complete, condition_names, listing, numbers
 from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.numerics.linalg import Array
 
@@ -133,10 +132,7 @@ class Survey:
             return
         for name in OF_REPLICATES:
             if getattr(self, name) is not (True if name == "combined" else None):
-                raise OptionError(
-                    f"{name}= was given without replicate weights.\n"
-                    f'Use `Survey(..., replicate_weights="repw*", {name}=...)`, or leave {name}= out.'
-                )
+                raise OptionError(f"{name}= was given without replicate weights.\nAdd `replicate_weights=`.")
         if all(getattr(self, name) is None for name in ("weights", *ROLES)):
             raise OptionError("Survey() has no columns.\nUse `Survey(weights=..., strata=..., psu=...)`.")
 
@@ -157,10 +153,8 @@ class Survey:
         }
         for found, broken in wrong.items():
             if broken:
-                raise OptionError(
-                    f'{found}.\nUse `Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")`, with '
-                    '`rho=` for "Fay" and `rscales=` for "JKn".'
-                )
+                typed = 'Survey(weights=..., replicate_weights="repw*", replicate_type="BRR")'
+                raise OptionError(f'{found}.\nUse `{typed}`, with `rho=` for "Fay" and `rscales=` for "JKn".')
 
 
 @dataclass(frozen=True)
@@ -205,10 +199,7 @@ class SurveyColumns:
         units = pairs.drop_duplicates()["unit"]
         twice = units[units.duplicated()].unique().tolist()
         if twice and self.psu is not None and self.strata is not None:
-            raise DesignError(
-                f"psu {self.psu.name!r} has units in several strata of {self.strata.name!r} ({listing(twice)}); "
-                "expected each in one.\nUse `nest=True` if their numbers begin anew in each stratum."
-            )
+            raise DesignError(f"psu {self.psu.name!r} has {listing(twice)} in several strata.\nUse `nest=True`.")
 
     def drawn(self, units: pd.Series | None, index: pd.Index) -> pd.DataFrame:
         """Return how each row was drawn: columns "stratum", "unit" where rows are not the units, and "fpc"."""
@@ -236,10 +227,7 @@ class SurveyColumns:
         alone = [label for label, count, f in every if count == 1 and f < 1]
         if alone and lonely == "fail" and survey.replicate_weights is None:
             named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
-            raise DesignError(
-                f"{named} has a single first-stage unit, which has no variance; expected at least two.\n"
-                'Merge it with another stratum, or use `lonely="adjust"`, `"average"` or `"certainty"`.'
-            )
+            raise DesignError(f'{named} has a single first-stage unit, without variance.\nUse `lonely="adjust"`.')
         return {
             "strata": strata,
             "units": units,
@@ -272,10 +260,7 @@ def replicate_names(survey: Survey, known: Sequence[str]) -> list[str] | None:
         own = survey.weights if isinstance(survey.weights, str) else None
         names = [name for name in known if fnmatch.fnmatchcase(name, given) and name != own]
         if len(names) < 2:
-            raise DesignError(
-                f"replicate_weights={given!r} names {len(names)} of the columns; expected a pattern of at least two.\n"
-                'Use `replicate_weights="repw*"` for all columns whose names begin with repw.'
-            )
+            raise DesignError(f"replicate_weights={given!r} names {len(names)} columns.\nUse a pattern, `repw*`.")
         return names
     if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
         return list(given)
@@ -512,17 +497,13 @@ def _fractions(what: str, labels: tuple[str, ...], units: Array, low: Array, hig
     """Share of the units of the population that is in the sample, of each stratum; `what` is the column's name."""
     h = int(np.argmax(low != high))
     if low[h] != high[h]:
-        raise DesignError(
-            f"{what} differs within stratum {labels[h]!r}, from {low[h]:g} to {high[h]:g}; expected one number for all "
-            "rows of a stratum.\nName the column of the first stage."
-        )
+        raise DesignError(f"{what} differs within stratum {labels[h]!r}.\nName the column of the first stage.")
     if high.max() <= 1 and low.min() > 0:
         return np.asarray(high)
     h = int(np.argmax(low < units))
     if low[h] < units[h] or low.min() <= 0:
         raise DesignError(
-            f"{what} says that stratum {labels[h]!r} has {low[h]:g} units in the population, and the sample has "
-            f"{units[h]:g} of them.\nGive the number of first-stage units in the population, or the share of them."
+            f"{what} has {low[h]:g} units in stratum {labels[h]!r}.\nUse first-stage units in the population."
         )
     return units / high
 
@@ -566,10 +547,7 @@ def replicate_values(survey: Survey, replicates: Mapping[str, pd.Series], weight
         raise DesignError(f"replicate weights have {int((values < 0).sum())} negative values; expected zero or more.")
     values = values if survey.combined else values * weights[:, None]
     if (values[weights == 0] > 0).any():
-        raise DesignError(
-            "some rows have a weight of 0 and replicate weights above 0.\n"
-            "Name the weights that the replicate weights belong to."
-        )
+        raise DesignError("rows of weight 0 have replicate weights above 0.\nUse the `weights=` that belong to them.")
     return values
 
 
@@ -578,10 +556,7 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
     count = len(sums.replicates)
     ratio = sums.replicates.mean() / sums.weights
     if not 1 / RATIO <= ratio <= RATIO:
-        raise DesignError(
-            f"the replicate weights sum to {ratio:.3g} times the weights on average; expected about one.\n"
-            f"Name the weights that they belong to, or use `combined={not survey.combined}`."
-        )
+        raise DesignError(f"replicate weights are {ratio:.3g} times weights.\nUse `combined={not survey.combined}`.")
     scale = survey.scale
     if scale is None:
         scale = {
@@ -595,10 +570,7 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
         }[str(survey.replicate_type)]
     rscales = np.asarray(1.0 if survey.rscales is None else survey.rscales, dtype=float)
     if rscales.shape not in ((), (count,)) or (rscales < 0).any():
-        raise DesignError(
-            f"rscales= has the shape {rscales.shape}; expected one number for all of {count} replicates or one for "
-            f"each, none negative.\nUse `rscales=[...]` with {count} numbers."
-        )
+        raise DesignError(f"rscales= has the shape {rscales.shape}; expected {count} numbers.\nUse `rscales=[...]`.")
     _check_type(survey, sums)
     size = np.sqrt(np.diag(sums.products))
     size = np.where(size > 0, size, 1.0)
@@ -626,10 +598,7 @@ def _check_type(survey: Survey, sums: ReplicateSums) -> None:
         return
     meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
     said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
-    raise DesignError(
-        f"each replicate weight is {rho:g} or {2 - rho:g} times the weight, which {said} does not make.\n"
-        f"Use `{meant}`, or give `scale=`."
-    )
+    raise DesignError(f"{said} does not make weights of {rho:g} or {2 - rho:g} times.\nUse `{meant}`, or `scale=`.")
 
 
 def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
@@ -638,10 +607,8 @@ def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
     check_complete(values, f"subpop {name!r}")
     plain = values.to_numpy()
     if plain.dtype.kind not in "bif" or not np.isin(plain, (0, 1)).all():
-        raise DesignError(
-            f"subpop {name!r} has the values {listing(pd.unique(values))}; expected True and False, or 1 and 0.\n"
-            f"Use `subpop={typed} == {pd.unique(values)[0]!r}` for the rows that have this value."
-        )
+        typed = f"subpop={typed} == {pd.unique(values)[0]!r}"
+        raise DesignError(f"subpop {name!r} has {listing(pd.unique(values))}; expected True or False.\nUse `{typed}`.")
     return plain.astype(bool)
 
 

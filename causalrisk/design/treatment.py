@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.dtypes import listing, numbers, plain
-from causalrisk.design.tables import Table, as_pandas, find_column, named_columns
+from causalrisk.design.tables import Table, as_pandas, find_column, listing, named_columns, numbers, plain
 from causalrisk.errors import DesignError, OptionError
 
 SHOWN = 12
@@ -41,10 +40,7 @@ class Arms:
         """Return the arm of each row, shape (n,), of the smallest signed type that has them; codes as found."""
         unknown = [level for level in found if level not in self.levels]
         if unknown:
-            raise DesignError(
-                f"treatment {name!r} has the levels {listing(unknown)}, which the first pass did not see.\n"
-                "Make scan and model anew, from data that do not change."
-            )
+            raise DesignError(f"treatment {name!r} has new levels, {listing(unknown)}.\nMake scan and model anew.")
         arm = [self.levels.index(level) for level in found]
         return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
 
@@ -56,22 +52,11 @@ class Coding(Arms):
     arm: np.ndarray
 
 
-def code_levels(
-    values: pd.Series,
-    name: str,
-    *,
-    treated: Any = None,
-    reference: Any = None,
-    levels: Mapping[Any, str] | None = None,
-) -> Coding:
-    """Code a treatment's values, none missing, as arms.
-
-    Values 0/1 and bool need neither `treated` nor `reference`; any other two levels need one of them, because the sign
-    of the effect depends on it. More than two levels need `reference`. `levels` are the printed labels of raw levels.
-    """
+def code_levels(values: pd.Series, name: str, **asked: Any) -> Coding:
+    """Code a treatment's values, none missing, as arms; options as of `arms_in_order`."""
     codes, found = treatment_levels(values, name)
     counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
-    arms = arms_in_order(found, counts, name, named=named, treated=treated, reference=reference, levels=levels)
+    arms = arms_in_order(found, counts, name, named=named, **asked)
     return Coding(arms.levels, arms.labels, arms.arm_of(codes, found, name))
 
 
@@ -81,25 +66,25 @@ def arms_in_order(
     name: str,
     *,
     named: bool,
-    treated: Any,
-    reference: Any,
-    levels: Mapping[Any, str] | None,
+    treated: Any = None,
+    reference: Any = None,
+    levels: Any = None,
 ) -> Arms:
     """Return the levels, sorted or in the order of their categories, as arms, the reference first.
 
     `counts`, shape (K,), are the rows of each; `named` says whether the treatment has categories, so that many numbers
-    may be levels. The other options are those of `code_levels`.
+    may be levels. Values 0/1 and bool need neither `treated` nor `reference`; any other two levels need one of them,
+    because the sign of the effect depends on it, and more need `reference`. `levels` are the printed labels of raw
+    levels.
     """
     binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
     if reference is None:
         _check_words(name, found, counts)
     _check_kind(name, found, counts, treated is not None or reference is not None)
     if len(found) > MOST_NUMBERS and not named and isinstance(found[0], int):  # text is levels, however many
-        raise DesignError(
-            f"treatment {name!r} looks like a count or a dose: {len(found)} levels, expected at most {MOST_NUMBERS}:\n"
-            f'{_table(found, counts)}\nUse `data["{name}"] = pd.cut(data["{name}"], 3)`, or, if each number is an arm, '
-            f'`data["{name}"].astype("category")`.'
-        )
+        typed = f'`data["{name}"] = pd.cut(data["{name}"], 3)`, or `.astype("category")` if each is an arm'
+        text = f"treatment {name!r} looks like a count or a dose: {len(found)} levels:\n{_table(found, counts)}"
+        raise DesignError(f"{text}\nUse {typed}.")
     if len(found) > 2 and (treated is not None or reference is None):
         raise _no_reference(name, found, counts, treated, reference)
     first = _reference(name, found=found, counts=counts, treated=treated, reference=reference, binary=binary)
@@ -170,15 +155,11 @@ def _table(found: Sequence[Any], counts: np.ndarray) -> str:
 def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool) -> None:
     """Refuse a constant and a continuous variable."""
     if any(isinstance(v, float) for v in found) and not (explicit and len(found) == 2):
-        raise DesignError(
-            f"treatment {name!r} looks like a dose or a probability: it has values {listing(found, 5)} that are not "
-            f'whole numbers; expected 0/1 or bool.\nUse `data["{name}"] = (data["{name}"] > 0.5).astype(int)`.'
-        )
+        values = f"it has values {listing(found, 5)} that are not whole numbers; expected 0/1 or bool"
+        typed = f'data["{name}"] = (data["{name}"] > 0.5).astype(int)'
+        raise DesignError(f"treatment {name!r} looks like a dose or a probability: {values}.\nUse `{typed}`.")
     if len(found) == 1:
-        raise DesignError(
-            f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}; expected two arms.\n"
-            "Give treat= a column with rows of both arms; were the others dropped as missing?"
-        )
+        raise DesignError(f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}.\nUse another.")
 
 
 def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
@@ -192,10 +173,8 @@ def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
         what, typed = f"look like missing values, {listing(words)}", f"{column} = {column}.mask({column}.isin({words}))"
     else:
         return
-    raise DesignError(
-        f"treatment {name!r} has levels that {what}:\n{_table(found, counts)}\nUse `{typed}`, or, if they are arms, "
-        "`reference=` with the level that the others are compared with."
-    )
+    text = f"treatment {name!r} has levels that {what}:\n{_table(found, counts)}"
+    raise DesignError(f"{text}\nUse `{typed}`, or, if they are arms, `reference=` with a level.")
 
 
 def _no_reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, reference: Any) -> Exception:
@@ -220,10 +199,9 @@ def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, re
             continue
         match = [i for i, level in enumerate(found) if _same(level, value, binary)]
         if not match:
-            raise DesignError(
-                f"{option}={show(value)} is not a level of treatment {name!r}; its levels are:\n"
-                f"{_table(found, counts)}\nUse `{option}={show(found[0])}` or `{option}={show(found[1])}`."
-            )
+            typed = f"Use `{option}={show(found[0])}` or `{option}={show(found[1])}`."
+            text = f"{option}={show(value)} is not a level of treatment {name!r}:\n{_table(found, counts)}"
+            raise DesignError(f"{text}\n{typed}")
         places[option] = match[0]
     if len(places) > len(set(places.values())):
         raise OptionError(f"treated= and reference= name the same level, {show(treated)}.\nLeave one of them out.")
@@ -233,10 +211,9 @@ def _reference(name: str, found: list[Any], counts: np.ndarray, treated: Any, re
         return 1 - places["treated"]
     if binary:
         return found.index(0)
-    raise DesignError(
-        f"treatment {name!r} is not 0/1 or bool, and nothing says which level is treated, on which the sign of the "
-        f"effect depends:\n{_table(found, counts)}\nUse `treated={show(found[1])}` or `treated={show(found[0])}`."
-    )
+    typed = f"Use `treated={show(found[1])}` or `treated={show(found[0])}`."
+    text = f"treatment {name!r} is not 0/1 or bool, and the sign of the effect depends on which level is treated"
+    raise DesignError(f"{text}:\n{_table(found, counts)}\n{typed}")
 
 
 def _same(level: Any, value: Any, binary: bool) -> bool:
@@ -255,19 +232,13 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -
         absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
         unknown = [key for key in levels if not any(key in keys for keys in match)]
         if absent or unknown:
-            parts = [f"has no label for {listing(absent)}"] if absent else []
-            parts += [f"labels {listing(unknown)}, not among the levels"] if unknown else []
-            raise DesignError(
-                f"levels= {' and '.join(parts)}; treatment {name!r} has the levels {listing(raw)}.\n"
-                f"Use `levels={_example(raw)}`."
-            )
+            odd = listing([*absent, *unknown])
+            raise DesignError(f"levels= and treatment {name!r} differ in {odd}.\nUse `levels={_example(raw)}`.")
         labels = tuple(str(levels[keys[0]]) for keys in match)
     shared = [i for i, label in enumerate(labels) if labels.count(label) > 1]
     if shared:
-        raise DesignError(
-            f"levels {listing(raw[i] for i in shared)} of treatment {name!r} would print as "
-            f"{listing(labels[i] for i in shared)}; expected distinct labels.\nUse `levels={_example(raw)}`."
-        )
+        same = listing(labels[i] for i in shared)
+        raise DesignError(f"levels of treatment {name!r} would print as {same}.\nUse `levels={_example(raw)}`.")
     return labels
 
 
@@ -304,17 +275,12 @@ def is_classifier(value: Any) -> bool:
         return False
     if isinstance(value, type) or not hasattr(value, "predict_proba"):
         found = f"class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__}"
-        raise OptionError(
-            f"propensity_score is the {found}; expected a classifier with predict_proba.\n"
-            "Use `propensity_score=sklearn.linear_model.LogisticRegression()` for example."
-        )
+        raise OptionError(f"propensity_score is the {found}; expected a classifier.\nUse `LogisticRegression()`.")
     return True
 
 
-def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score | None:
+def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score:
     """Find the propensity scores."""
-    if value is None:
-        return None
     matrix = as_pandas(value)
     if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
         found = named_columns(value, "propensity score", table.index, notes)
@@ -335,10 +301,8 @@ def score_matrix(score: Score, keep: np.ndarray, coding: Coding) -> np.ndarray:
     total = matrix.sum(axis=1)
     off = np.abs(total - 1) > SUM_TOLERANCE
     if off.any():
-        raise DesignError(
-            f"the propensity scores of the {len(columns)} arms do not sum to 1 in {int(off.sum())} rows (e.g. "
-            f"{total[off][0]:.6g}).\nUse `scores.div(scores.sum(axis=1), axis=0)`."
-        )
+        found = f"do not sum to 1 in {int(off.sum())} rows (e.g. {total[off][0]:.6g})"
+        raise DesignError(f"the propensity scores {found}.\nUse `scores.div(scores.sum(axis=1), axis=0)`.")
     return matrix
 
 
@@ -346,11 +310,9 @@ def _inside(column: pd.Series, arm: str) -> np.ndarray:
     values = numbers(column, f"propensity score {column.name!r}")
     outside = (values <= 0) | (values >= 1)
     if outside.any():
-        raise DesignError(
-            f"propensity score {column.name!r} is outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. "
-            f"{values[outside][0]}); expected the probability of arm {arm!r}.\n"
-            "Use `data[(score > 0) & (score < 1)]`, or divide percentages by 100."
-        )
+        found = f"outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. {values[outside][0]})"
+        expected = f"expected the probability of arm {arm!r}"
+        raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\nDivide percentages by 100.")
     return values
 
 
@@ -364,7 +326,6 @@ def _places(score: Score, coding: Coding) -> list[tuple[str, str]]:
         if sorted(names) == sorted(keys) and len(names) == len(levels):
             return list(zip(names, coding.labels, strict=True))
     found = listing(keys) if score.matched or score.name else f"{len(keys)} columns"
-    raise DesignError(
-        f"the propensity score is {found} for {len(levels)} arms; expected one column per level: "
-        f"{listing(coding.levels)}.\nUse `scores.set_axis([{listing(levels)}], axis=1)`."
-    )
+    expected = f"expected one column per level: {listing(coding.levels)}"
+    typed = f"scores.set_axis([{listing(levels)}], axis=1)"
+    raise DesignError(f"the propensity score is {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")

@@ -221,10 +221,7 @@ def _label(record: FitRecord, arm: int | None) -> str:
 
 def _check_missing(record: FitRecord) -> None:
     if record.design.observation is None:
-        raise UnavailableError(
-            'between="observed" needs missing outcomes; none is missing in the sample.\n'
-            'Use `from_formula(..., observed="x1 + x2")` to keep rows without an outcome.'
-        )
+        raise UnavailableError('between="observed" needs missing outcomes.\nUse `from_formula(..., observed=)`.')
     _ = record.used_weight_fit
 
 
@@ -245,9 +242,8 @@ def groups_of(design: Design, by: Any, data: Any) -> dict[str, NDArray[np.bool_]
     for name, rows in members.items():
         absent = [label for label, arm in zip(design.labels, design.members, strict=True) if not (rows & arm).any()]
         if absent:
-            raise DesignError(
-                f"{', '.join(found.levels)} = {name} has no rows in arm {absent[0]!r}.\nUse larger groups."
-            )
+            group = f"{', '.join(found.levels)} = {name}"
+            raise DesignError(f"{group} has no rows in arm {absent[0]!r}.\nUse larger groups.")
     return members
 
 

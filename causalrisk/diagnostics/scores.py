@@ -448,10 +448,8 @@ def balance_test(record: FitRecord) -> BalanceTest:
     towards = options.population.name if options.population.by_arm else None
     dependent = record.design.cluster is not None or record.design.survey is not None
     if not (plain and fitted and towards and sample.n_arms == 2 and not dependent):
-        raise UnavailableError(
-            "balance_test() is for a logit of two arms by maximum likelihood, independent rows, and the targets "
-            "all, treated and control.\nUse `res.balance()`."
-        )
+        of = "a logit of two arms by maximum likelihood, independent rows, and the targets all, treated and control"
+        raise UnavailableError(f"balance_test() is for {of}.\nUse `res.balance()`.")
     columns, treated, weights = sample.Z.columns, (sample.arm == 1).astype(float), sample.s
     squared = weights if record.frequency else weights**2
 

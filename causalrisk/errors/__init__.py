@@ -241,30 +241,16 @@ def check_alpha(alpha: float) -> None:
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float, np.number)) or not 0 < alpha < 1:
         percent = isinstance(alpha, (int, float)) and 1 < alpha < 100
         hint = min(alpha, 100 - alpha) / 100 if percent else 0.05  # 95 and 5 both mean 95% intervals
-        raise OptionError(
-            f"alpha={alpha!r}; expected a significance level between 0 and 1 (0.05 gives 95% intervals)."
-            f"\nUse `alpha={hint:.3g}`."
-        )
+        raise OptionError(f"alpha={alpha!r}; expected a level between 0 and 1.\nUse `alpha={hint:.3g}`.")
     if alpha > HALF:
-        raise OptionError(
-            f"alpha={alpha!r} is the significance level, not the confidence level; its intervals would cover "
-            f"{1 - alpha:.0%}.\nUse `alpha={1 - alpha:.3g}` for {alpha:.0%} intervals."
-        )
+        raise OptionError(f"alpha={alpha!r} is the significance level.\nUse `alpha={1 - alpha:.3g}`.")
 
 
 class Failure:
     """Outcomes of one resample or one propensity replicate: plain integers, as arrays hold them."""
 
-    OK = 0
-    EMPTY_ARM = 1
-    SEPARATION = 2
-    SINGULAR_PROPENSITY = 3
-    NOT_CONVERGED = 4
-    SINGULAR_OUTCOME = 5
-    NO_REPLICATES = 6
-    OUTCOME_SEPARATION = 7
-    OUTCOME_NOT_CONVERGED = 8
-    NO_EFFECT = 9
+    OK, EMPTY_ARM, SEPARATION, SINGULAR_PROPENSITY, NOT_CONVERGED, SINGULAR_OUTCOME, NO_REPLICATES = range(7)
+    OUTCOME_SEPARATION, OUTCOME_NOT_CONVERGED, NO_EFFECT = range(7, 10)
 
 
 TEXT = {  # in the order of their numbers

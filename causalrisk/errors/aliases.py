@@ -114,34 +114,19 @@ ANSWERS: dict[str, dict[str, str]] = {
         "atet att": 'Use `target="treated"`.',
         "subset iff if_": 'Choose the rows in the data: `data.query("...")`; `subpop=` is for surveys.',
         "weight aweight iweight var_weights": 'Use `weights=` with `weight_type="frequency"` or `"probability"`.',
-        "strata stratum fpc psu ids": (
-            "A survey design is `design=Survey(strata=, psu=, fpc=)`; strata of a trial are `C(stratum)` in both "
-            "formulas."
-        ),
-        "svydesign svy survey survey_design rep_weights repweights replicate_weights": (
-            "Use `design=Survey(weights=, strata=, psu=)` or `Survey(weights=, replicate_weights=, replicate_type=)`."
-        ),
+        "strata stratum fpc psu ids": "Use `design=Survey(strata=)`; strata of a trial are `C(s)` in the formulas.",
+        "svydesign svy survey survey_design rep_weights repweights replicate_weights": "Use `design=Survey(...)`.",
         "before pre pre_outcome lagged_outcome": 'Use `did=DiD(before="y0")`.',
-        "time tname timevar time_var unit id idname ivar entity panel": (
-            'Use `did=DiD(time="year", unit="id")` for the change between two periods, or `cluster=` for clusters.'
-        ),
+        "time tname timevar time_var unit id idname ivar entity panel": "Use `did=DiD(time=, unit=)`, or `cluster=`.",
         "instrument instruments iv z": INSTRUMENT,
         "time_effects entity_effects fixed_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
-        "ps_trim discard common": (
-            "Use `trim=(0.1, 0.9)` to leave rows out by their score, or `clip=(0.01, 0.99)` to limit the scores."
-        ),
-        "gbound g_bound min_propensity trimming_threshold clipping_threshold ps_processor_config": (
-            "Use `clip=(0.01, 0.99)`."
-        ),
-        "stabilize stabilized normalize_ipw": (
-            "Stabilised weights give the same effect; Hajek and IPWRA normalise their weights. Leave it out."
-        ),
+        "ps_trim discard common": "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=(0.01, 0.99)`.",
+        "gbound g_bound min_propensity trimming_threshold clipping_threshold ps_processor_config": "Use `clip=`.",
+        "stabilize stabilized normalize_ipw": "Stabilised weights give the same effect. Leave it out.",
         "moments int poly": 'Powers and products are terms of the formula: `propensity="x1 + I(x1**2) + x1:x2"`.',
         "ml_m g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
-        "covariates controls confounders common_causes x X W": (
-            'Covariates are in the formula: `from_formula("y ~ x1 + x2", data, treat="d")`.'
-        ),
+        "covariates controls confounders common_causes x X W": 'Covariates are in the formula, `"y ~ x1 + x2"`.',
         "outcome y Y yname": 'The outcome is in the formula: `from_formula("y ~ x1 + x2", data, treat="d")`.',
         "by subgroup subgroups": 'Use `res.effects_by("group")` after the fit.',
         "censoring ipcw delta Delta attrition": 'Use `observed=` with a formula such as `"x1 + x2"`.',
@@ -153,44 +138,28 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "fit": {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
-        "maxiter tol start_params optimizer solver": (
-            "The optimisers run to convergence; see `res.converged`. Leave it out."
-        ),
-        "effect_group pomeans pomean": (
-            'Use `from_formula(..., target="treated")`; `res.params` has the potential-outcome means.'
-        ),
-        "aequations alpha level conf_level": (
-            "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)` after the fit."
-        ),
+        "maxiter tol start_params optimizer solver": "The optimisers run to convergence. Leave it out.",
+        "effect_group pomeans pomean": 'Use `from_formula(..., target="treated")`; `res.params` has the arm means.',
+        "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",
         "robust cov se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
         "n_starts memory bootstrap_replicates": "It is not an option any more. Leave it out.",
         "anchor share objective penalty spread replicates n_replicates method": "It is an option of `JRE` alone.",
     },
     "event_study": {
-        "yname xformla": (
-            'Outcome and covariates are in the formula: `event_study("y ~ x1", data, begins=, time=, unit=)`.'
-        ),
+        "yname xformla": 'Outcome and covariates are in the formula, `event_study("y ~ x1", data, ...)`.',
         "est_method method estMethod": 'Use `estimator="AIPW"`, `"Hajek"` or `"OutcomeRegression"`.',
         "anticipation": "Let `begins=` hold the first period in which units may react.",
         "base base_period long2 reference": "The change is since the last period before the group began. Leave it out.",
-        "panel allow_unbalanced_panel": (
-            "Every unit needs a row in every period; repeated cross sections are not supported here."
-        ),
+        "panel allow_unbalanced_panel": "Every unit needs a row in every period.",
         "treat treated d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
         "did before": "Periods and units are options here: `begins=`, `time=`, `unit=`.",
-        "target effect reference levels quantiles subpop n_repeats": (
-            "The effects are differences of means on the treated of each group. Leave it out."
-        ),
-        "n_boot bootstrap multiplier resamples bstrap boot cband rng seed n_jobs max_failed": (
-            'An event study has no bootstrap. Use `cov_type="jackknife"` for standard errors of refits.'
-        ),
+        "target effect reference levels quantiles subpop n_repeats": "Effects are of the treated. Leave it out.",
+        "n_boot bootstrap multiplier resamples bstrap boot cband rng seed n_jobs max_failed": "Use `cov_type=`.",
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
     "compare": {
-        "cov_type cov_kwds": (
-            'Bootstrap and robust standard errors are both in the table; clusters are `cluster="column"`.'
-        ),
+        "cov_type cov_kwds": 'The table has bootstrap and robust standard errors; clusters are `cluster="column"`.',
     },
     "cov_type": {
         "nonrobust hac": "Standard errors of an effect are always robust; HAC covariances are not supported.",
@@ -209,8 +178,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "results": {
         "resid fittedvalues": "`res.predict()` has the fitted mean in each treatment group.",
         "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model mle_retvals": (
-            "Several models are estimated together, without one likelihood; see `res.outcome_params`, "
-            "`res.calibration()` and `res.converged`."
+            "Several models are estimated together, without one likelihood; see `res.outcome_params`."
         ),
         "compare_lr_test compare_f_test lr_test anova f_test joint_test": 'Use `res.wald_test("ATE = 0")`.',
         "margins get_margeff marginal_effects avg_comparisons comparisons avg_predictions pomeans means": (
@@ -218,9 +186,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         ),
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
         "tost noninferiority equivalence": "Use `res.equivalence_test(-10, 10)` with the limits that matter.",
-        "tukey dunnett pwcompare pairs t_test_pairwise emmeans multipletests": (
-            'Use `res.pairwise(adjust="single-step")`.'
-        ),
+        "tukey dunnett pwcompare pairs t_test_pairwise emmeans multipletests": "Use `res.pairwise(adjust=)`.",
         "ate att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html as_html": "Use `res.summary().as_latex()` or `res.summary().as_html()`.",
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
@@ -238,29 +204,19 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "study": {
         "att att_gt estimates coef": "Use `study.params`, or `study.effects(None)` for a table.",
-        "aggte aggregate dynamic event simple overall": (
-            'Use `study.effects("exposure")`, `"group"`, `"time"` or `"all"`.'
-        ),
+        "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"time"`.',
         "bse tvalues pvalues conf_int tidy table": "Use `study.effects(None)` for every group and period.",
         "balance overlap plot_balance sensitivity predict": "Use `study.fits[group, time]`, one of the fits.",
     },
     "package": {
         "modelsummary esttab estout outreg2 stargazer summary_col texreg": "Use `causalrisk.etable([res1, res2])`.",
-        "TableOne tableone CreateTableOne table1 tbl_summary": (
-            'Use `causalrisk.table_one(["x1", "x2"], data, by="d")`.'
-        ),
+        "TableOne tableone CreateTableOne table1 tbl_summary": 'Use `causalrisk.table_one(["x1"], data, by="d")`.',
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
-        "weightit WeightIt twang PSweight CBPS ebal": (
-            'Use `causalrisk.IPW.from_formula("y ~ 1", data, treat="d", propensity="x1 + x2")`.'
-        ),
+        "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
         "matchit MatchIt psmatch psmatch2 nnmatch Matching Match matching": MATCHING,
         "tmle TMLE": "TMLE is not in this package (R's tmle and zEpid have it); AIPW has the same influence function.",
-        "DoubleML DoubleMLIRM IRM DoubleMLData DRLearner LinearDML DoubleMLPLR telasso": (
-            'Use `causalrisk.AIPW.from_formula("y ~ x1 + x2", data, treat="d", learner="smooth")`.'
-        ),
-        "att_gt csdid hdidregress staggered": (
-            'Use `causalrisk.event_study("y ~ x", data, begins="first", time="year", unit="id")`.'
-        ),
+        "DoubleML DoubleMLIRM IRM DoubleMLData DRLearner LinearDML DoubleMLPLR telasso": "Use `AIPW` with `learner=`.",
+        "att_gt csdid hdidregress staggered": 'Use `causalrisk.event_study("y ~ x", data, begins=, time=, unit=)`.',
         "did drdid DRDID Did DiffInDiff": 'Use `causalrisk.AIPW.from_formula(..., did=causalrisk.DiD(before="y0"))`.',
         "CausalForestDML causal_forest SLearner TLearner XLearner": UNITS,
         "SuperLearner sl3": 'Use `causalrisk.JRE.from_formula(..., learner=["smooth", "lasso"])`.',

@@ -178,10 +178,8 @@ def redone(
                 parts.append(part)
                 advance(part.values.shape[1])
     except BrokenExecutor as error:
-        raise BootstrapError(
-            f"a worker process died, probably for lack of memory; resamples {len(parts) * width} to {n_boot - 1} were "
-            "lost. `err.results` has the estimate with robust standard errors.\nUse `fit(n_jobs=1)`."
-        ) from error
+        lost = f"resamples {len(parts) * width} to {n_boot - 1} were lost; see `err.results`"
+        raise BootstrapError(f"a worker process died, and {lost}.\nUse `fit(n_jobs=1)`.") from error
     return distribution_of(parts)
 
 
@@ -198,11 +196,8 @@ def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
     """Warn of failed resamples, unless all failed."""
     failed, n_boot = int((boot.failures != Failure.OK).sum()), len(boot.failures)
     if failed and failed < n_boot:
-        notes.warn(
-            f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}.\n"
-            "Use a simpler formula; `res.boot_ledger` lists them.",
-            ResampleWarning,
-        )
+        left = f"{failed} of {n_boot} resamples were left out of the standard errors: {failure_text(boot.failures)}"
+        notes.warn(f"{left}.\nUse a simpler formula; `res.boot_ledger` lists them.", ResampleWarning)
 
 
 # --- errors that the resamples give ----------------------------------------------------------------------------------
@@ -339,10 +334,7 @@ def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: 
     found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
     instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
     if left_out.failed_share > inference.max_failed:
-        raise BootstrapError(
-            f"{found}; `max_failed={inference.max_failed:g}` allows fewer. `err.results` has the estimate with robust "
-            f"standard errors.\n{instead}"
-        )
+        raise BootstrapError(f"{found}, more than `max_failed=` allows; see `err.results`.\n{instead}")
     notes.warn(f"{found}; the jackknife uses the others.\n{instead}", ResampleWarning)
     return jackknife_of(record, left_out.values)
 
@@ -377,12 +369,8 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         boot = bootstrap_of(record, inference)
         failed = np.flatnonzero(boot.failures != Failure.OK)
         if failed.size:  # each has a part in the variance
-            raise BootstrapError(
-                f"{len(failed)} of {len(boot.failures)} replicate weights have no estimate (the first is number "
-                f"{failed[0] + 1}): {failure_text(boot.failures)}. `err.results` has the estimate with robust standard "
-                "errors, which ignore the design.\nSimplify the formulas.",
-                robust_record(record),
-            )
+            why = f"{len(failed)} replicate weights have no estimate: {failure_text(boot.failures)}"
+            raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.", robust_record(record))
         return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
         covariance = robust_covariance(record, inference.small_sample, notes)
@@ -420,11 +408,8 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
         if spec.of_controls and fewest == 1:
             advice = 'Use `fit(cov_type="jackknife", use_t=True)`.'
         too_small = 1 - np.sqrt(max(1 - k / counts[fewest], 0))
-        notes.warn(
-            f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome "
-            f"coefficient{'s' * (k > 1)}; robust standard errors are up to {too_small:.0%} too small.\n{advice}",
-            DesignWarning,
-        )
+        found = f"arm {design.labels[fewest]!r} has {counts[fewest]} observations for {k} outcome coefficients"
+        notes.warn(f"{found}; robust standard errors are up to {too_small:.0%} too small.\n{advice}", DesignWarning)
 
 
 def with_bootstrap(record: FitRecord, boot: BootstrapDistribution, notes: Notes) -> FitRecord:
@@ -496,8 +481,5 @@ def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     mc_se, share = mc_ses[shares.argmax()], shares.max()
     if share > NOTICEABLE_MONTE_CARLO:
         needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
-        notes.warn(
-            f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error.\n"
-            f"Use `fit(n_replicates={needed})` to bring it to 5%.",
-            MonteCarloWarning,
-        )
+        found = f"the Monte Carlo error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
+        notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to bring it to 5%.", MonteCarloWarning)

@@ -145,9 +145,7 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
     """Return the outcome coefficients ("values") or their errors ("se"), a row per term, a column per arm."""
     record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
-        raise UnavailableError(
-            "the outcome models are a learner's, and have no coefficients.\nUse `res.outcome_predictions`."
-        )
+        raise UnavailableError("models of a learner have no coefficients.\nUse `res.outcome_predictions`.")
     blocks = zip(record.design.labels, outcome_coefficients(record), strict=True)
     return pd.DataFrame({label: block[field].to_numpy() for label, block in blocks}, index=list(outcome_names(record)))
 
@@ -158,9 +156,7 @@ def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
     if block is None and not record.spec.uses_propensity:
         raise record.without_scores()
     if block is None:
-        raise UnavailableError(
-            "the propensity scores are given or a classifier's, and have no coefficients.\nUse `res.propensity_scores`."
-        )
+        raise UnavailableError("scores given or of a classifier have no coefficients.\nUse `res.propensity_scores`.")
     return block[field].rename(name)
 
 
@@ -208,9 +204,7 @@ class Predictions:
 def check_unit_level(record: FitRecord, what: str) -> None:
     """Raise an UnavailableError for JRE, whose arm models say nothing of single units."""
     if record.joint is not None:
-        raise UnavailableError(
-            f"the arm models of JRE serve the average effect, and do not predict single units.\nUse `res.start.{what}`."
-        )
+        raise UnavailableError(f"JRE does not predict single units.\nUse `res.start.{what}`.")
 
 
 STATISTICS = ("te", "ps", "psxb", "xb", "cmean", "pomean", "lnsigma", "response", "link", "probs")  # in other packages
@@ -221,9 +215,7 @@ def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
     """Refuse a statistic instead of an arm, and warn of a treatment set in all rows: here each arm is predicted."""
     design, name = record.design, record.design.treat_name
     if isinstance(arm, str) and arm in STATISTICS and design.arm_named(arm) is None:
-        raise TypeError(
-            f"arm={arm!r} is a statistic of other packages.\nUse `res.potential_outcomes` or `res.propensity_scores`."
-        )
+        raise TypeError(f"arm={arm!r} is no arm.\nUse `res.potential_outcomes` or `res.propensity_scores`.")
     if arm is not None:
         return
     if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or isinstance(design, ScannedDesign):
@@ -233,11 +225,8 @@ def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
     if position is None or data.index.isin(design.index[design.arm == position]).all():
         return
     if (design.counts[position] / design.nobs) ** len(data) <= BY_CHANCE:
-        warn_user(
-            f"the treatment {name!r} is {levels[0]} in all rows, but the means of every arm are predicted.\n"
-            f"Use `arm={design.labels[position]!r}` for one arm.",
-            DesignWarning,
-        )
+        typed = f"Use `arm={design.labels[position]!r}` for one arm."
+        warn_user(f"{name!r} is {levels[0]} in all rows, but every arm is predicted.\n{typed}", DesignWarning)
 
 
 @of_means
@@ -371,9 +360,7 @@ def used_learned(record: FitRecord) -> Learned:
 def used_stack(record: FitRecord) -> Stack:
     """Return the fits that a fit is an average of; one that is none raises an UnavailableError."""
     if record.stack is None:
-        raise UnavailableError(
-            'this fit is no average of several.\nUse `JRE.from_formula(..., learner="smooth", learner_use="ensemble")`.'
-        )
+        raise UnavailableError('this fit is no average.\nUse `JRE` with `learner="smooth", learner_use="ensemble"`.')
     return record.stack
 
 

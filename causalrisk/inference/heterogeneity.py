@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import Moderators, moderators
 from causalrisk.design.design import rows_not_kept
-from causalrisk.design.dtypes import listing
+from causalrisk.design.tables import listing
 from causalrisk.errors import (
     CausalRiskWarning,
     DesignWarning,
@@ -190,10 +190,7 @@ def effects_by(
     found = _moderators(record, by, data)
     scale, pairs = record.options.effect_scale, _arm_pairs(record, against)
     if not found.groups and scale is not DIFFERENCE:
-        raise OptionError(
-            f'projections are of differences; this fit has effect="{scale.name}".\n'
-            'Use `model.with_options(effect="difference")`.'
-        )
+        raise OptionError(f'projections of effect="{scale.name}" do not exist.\nUse `effect="difference"`.')
     if found.groups and at is not None:
         raise OptionError(f"`at=` is for formulas; {by!r} has groups.\nUse `at=None`, or a formula with ~.")
     effects = _projected(record, found)
@@ -364,11 +361,7 @@ def _untested(found: Moderators, which: NDArray[np.bool_], what: str, count: int
     """Warn that there is no test, and of which groups; return NaN."""
     names = "; ".join(", ".join(_as_tuple(found.names[g])) for g in np.flatnonzero(which))
     by = ", ".join(found.levels)
-    warn_user(
-        f"equality_test is NaN: the groups {names} of {by} {what}.\n"
-        "Use `res.differences_by(...)`, or merge these groups with others.",
-        CausalRiskWarning,
-    )
+    warn_user(f"equality_test is NaN: the groups {names} of {by} {what}.\nMerge these groups.", CausalRiskWarning)
     return joint_test(np.nan, count)
 
 
@@ -387,9 +380,7 @@ def _groups(record: FitRecord, by: Any, data: Any, name: str) -> Moderators:
     if not found.groups:
         raise OptionError(f"{name} is for groups; {by!r} is a formula.\nUse `effects_by`.")
     if len(found.names) < 2:
-        raise OptionError(
-            f"{name} compares groups; {', '.join(found.levels)} has one value, {found.names[0]}.\nUse `effects_by`."
-        )
+        raise OptionError(f"{name} compares groups; {', '.join(found.levels)} has one.\nUse `effects_by`.")
     return found
 
 
@@ -412,10 +403,7 @@ def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str,
     variables = encoder.variables
     if not isinstance(at, Mapping | pd.DataFrame):
         if len(variables) != 1:
-            raise OptionError(
-                f"`at=` has values of one variable; the formula {found.levels[0]!r} has {len(variables)}: "
-                f"{', '.join(variables) or 'none'}.\nUse a DataFrame with a column per variable."
-            )
+            raise OptionError(f"`at=` has one variable, {found.levels[0]!r} has {len(variables)}.\nUse a DataFrame.")
         if isinstance(at, numbers.Integral) and not isinstance(at, bool):
             whole_number("at", at, 2)
             observed = encoder.sample_variables()[variables[0]]
@@ -506,12 +494,8 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns, rcond=None)[0]).max() < SPANNED:
         return
     terms = " ".join(f"+ C({name})" if found.groups else f"+ {name}" for name in unseen)
-    warn_user(
-        f"{listing(unseen)} {'is' if len(unseen) == 1 else 'are'} not in the outcome formula, and "
-        f"{record.spec.name} shows only how the effect changes with the covariates that are.\n"
-        f"Use `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.",
-        DesignWarning,
-    )
+    text = f"{listing(unseen)} is not in the outcome formula, which is all that {record.spec.name} sees"
+    warn_user(f"{text}.\nUse `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.", DesignWarning)
 
 
 def _by_refits(record: FitRecord, values: Array, redone: Array) -> ProjectedEffects:

@@ -51,10 +51,7 @@ def linear_hypotheses(r_matrix: Any, names: Sequence[str]) -> tuple[Array, Array
     left, right = r_matrix if isinstance(r_matrix, tuple) and len(r_matrix) == 2 else (r_matrix, 0.0)
     matrix = np.atleast_2d(np.asarray(left, dtype=float))
     if matrix.shape[1] != len(names):
-        raise OptionError(
-            f"the matrix has {matrix.shape[1]} columns; expected {len(names)}, one for each of {', '.join(names)}.\n"
-            f'Use `res.t_test("{names[-1]} - {names[-2]}")`.'
-        )
+        raise OptionError(f"the matrix has {matrix.shape[1]} columns; expected {len(names)}, of {', '.join(names)}.")
     return matrix, np.broadcast_to(np.asarray(right, dtype=float), len(matrix))
 
 
@@ -64,9 +61,8 @@ def _check_without_direction(text: str, names: Sequence[str]) -> None:
     found = re.search("[<>≤≥]=?", re.sub(known, lambda name: "_" * len(name[0]), text))
     if found is not None:
         side, equal = "smaller" if found[0][0] in "<≤" else "larger", f"{text[: found.start()]}={text[found.end() :]}"
-        raise OptionError(
-            f'{text!r} has the sign {found[0]}; expected =.\nUse `res.t_test("{equal}", alternative="{side}")`.'
-        )
+        typed = f'res.t_test("{equal}", alternative="{side}")'
+        raise OptionError(f"{text!r} has the sign {found[0]}; expected =.\nUse `{typed}`.")
 
 
 def combination_errors(record: FitRecord, left: Array) -> Array:
@@ -367,10 +363,8 @@ class Expressions:
         raise self._unreadable()
 
     def _unreadable(self) -> OptionError:
-        return OptionError(
-            f"cannot read the expression {self.text!r}; expected numbers, + - * / **, log, exp, sqrt and the names "
-            f'{", ".join(self.names)}.\nUse `"{self.names[-1]} / {self.names[-2]} - 1"`, for example.'
-        )
+        known = f"numbers, + - * / **, log, exp, sqrt and the names {', '.join(self.names)}"
+        return OptionError(f"cannot read the expression {self.text!r}; expected {known}.")
 
 
 def nlcom(record: FitRecord, expression: str) -> Any:
@@ -411,11 +405,7 @@ def nlcom(record: FitRecord, expression: str) -> Any:
     values = wanted.values_at(params)
     if not np.isfinite(values).all():
         text = wanted.texts[int(np.argmin(np.isfinite(values)))]
-        raise OptionError(
-            f"{text!r} has no finite value at the estimates "
-            f"{', '.join(f'{name} = {value:.4g}' for name, value in zip(record.names, params, strict=True))}.\n"
-            "Use a difference instead of a ratio or logarithm."
-        )
+        raise OptionError(f"{text!r} has no finite value at the estimates.\nUse a difference instead.")
     if record.joint is not None:
         _check_of_effect(record, wanted, values)
     sd = NonlinearDeltaCov(wanted.values_at, params, parameter_covariance(record)).se_vectorized()
@@ -431,10 +421,8 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     by = 0.1 if np.isfinite(scale.low) else max(float(np.abs(on_scale).max()), 1e-3)
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
     if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
-        raise OptionError(
-            f"{wanted.text!r} depends on the level of the arm means, which JRE estimates up to a common bias.\n"
-            'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
-        )
+        instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
+        raise OptionError(f"{wanted.text!r} depends on the level of the arm means, which JRE does not know.\n{instead}")
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------
@@ -605,9 +593,7 @@ def equivalence_test(
     else:
         left, right = linear_hypotheses(r_matrix, record.names)
         if (right != 0).any():
-            raise OptionError(
-                f"{r_matrix!r} has a value of its own; expected a combination alone.\nUse `low=` and `high=`."
-            )
+            raise OptionError(f"{r_matrix!r} has a value of its own.\nUse `low=` and `high=`.")
     estimate = left @ record.estimate.params
     sd = rounded_se(np.r_[estimate, record.estimate.params], combination_errors(record, left))
     # An effect that stands alone is tested on the scale where effects are differences, everything else as it is.
@@ -684,8 +670,5 @@ def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:
         allowed = plain and np.isfinite(scale.contrast(np.array(given, dtype=float))).all()
     if not given or not allowed or (len(given) == 2 and not low < high):
         example = (0.8, 1.25) if scale.null else (-10, 10)
-        raise OptionError(
-            f"low={low!r}, high={high!r}; expected one or two limits in ascending order, on the scale of "
-            f'effect="{scale.name}", where no effect is {scale.null:g}.\n'
-            f"Use `res.equivalence_test(low={example[0]}, high={example[1]})`."
-        )
+        instead = f"Use `res.equivalence_test(low={example[0]}, high={example[1]})`."
+        raise OptionError(f'low={low!r}, high={high!r} are no limits of effect="{scale.name}".\n{instead}')

@@ -220,11 +220,8 @@ def bias_corrected_interval(estimate: Array, values: Array, acceleration: Array,
         levels = ndtr(z0 + (z0 + z) / (1 - acceleration[:, None] * (z0 + z)))
     defined = np.isfinite(z0[:, 0]) & np.isfinite(levels).all(axis=1)
     if not defined.all():
-        warn_user(
-            "the estimate lies outside the bootstrap distribution, so a bias-corrected interval is NaN.\n"
-            'Use `conf_int(method="percentile")`, or a larger `n_boot=`.',
-            ResampleWarning,
-        )
+        found = "the estimate lies outside the bootstrap distribution, so a bias-corrected interval is NaN"
+        warn_user(f'{found}.\nUse `conf_int(method="percentile")`.', ResampleWarning)
     limits = np.full((len(estimate), 2), np.nan)
     for k in np.flatnonzero(defined):
         limits[k] = np.quantile(values[:, k], levels[k])
@@ -243,11 +240,8 @@ def _check_tail(count: int, level: float) -> None:
     """Warn where a limit rests on fewer than five order statistics."""
     if count * level < TAIL:
         needed = int(np.ceil(TAIL / max(level, 1e-6) / 100) * 100)
-        warn_user(
-            f"{count} resamples leave {count * level:.1f} beyond a limit of the interval, fewer than {TAIL}.\n"
-            f"Use `fit(n_boot={needed})`.",
-            ResampleWarning,
-        )
+        found = f"{count} resamples leave {count * level:.1f} beyond a limit of the interval, fewer than {TAIL}"
+        warn_user(f"{found}.\nUse `fit(n_boot={needed})`.", ResampleWarning)
 
 
 def resample_standard_errors(record: FitRecord, count: int) -> Array:

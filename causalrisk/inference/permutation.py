@@ -437,16 +437,11 @@ def permutation_test(
             functools.partial(_block, under, draw, measure), count, len(arm), WIDTH * together, inference
         )
     if not np.isfinite(observed[0]):
-        raise UnavailableError(
-            'the effect has no sampling error, so it cannot be studentized.\nUse `statistic="difference"`.'
-        )
+        raise UnavailableError('the effect has no sampling error.\nUse `statistic="difference"`.')
     found = Permutations(record, position, statistic, alternative, assignment, exact, float(observed[0]), null)
     if found.failed:
-        warn_user(
-            f"the estimator could not be computed in {found.failed} of {len(null)} permutations, which count as "
-            "extreme.\nUse simpler formulas.",
-            ResampleWarning,
-        )
+        lost = f"{found.failed} of {len(null)} permutations have no estimate, and count as extreme"
+        warn_user(f"{lost}.\nUse simpler formulas.", ResampleWarning)
     return found
 
 
@@ -457,24 +452,16 @@ def _check_fit(record: FitRecord) -> None:
     if record.design.survey is not None:
         raise UnavailableError("permutation_test does not support survey designs.\nUse `res.pvalues`.")
     if record.design.observation is not None:
-        raise UnavailableError(
-            "permutation_test does not support missing outcomes: they may depend on the treatment.\nUse `res.pvalues`."
-        )
+        raise UnavailableError("permutation_test does not support missing outcomes.\nUse `res.pvalues`.")
     if record.joint is not None and record.joint.drawn is not None:
-        raise UnavailableError(
-            "permutation_test draws new propensity replicates; this fit was given its own.\n"
-            "Use `res.model.fit().permutation_test()`."
-        )
+        raise UnavailableError("replicates that were given do not permute.\nUse `res.model.fit().permutation_test()`.")
 
 
 def _check_joint(record: FitRecord, statistic: str, alternative: str) -> None:
     label = record.design.labels[1]
     for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
         if given != only:
-            raise OptionError(
-                f"{name}={given!r} is for one effect; {record.design.n_arms - 1} are tested jointly.\n"
-                f"Use `arm={label!r}, {name}={given!r}`."
-            )
+            raise OptionError(f"{name}={given!r} is for one effect.\nUse `arm={label!r}, {name}={given!r}`.")
 
 
 def _lists_all(assignment: Assignment, n_permutations: int | str) -> bool:

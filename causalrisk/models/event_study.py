@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ColumnOptions, DiD, Scan, Survey, as_scan, design_from_formula, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
-from causalrisk.design.dtypes import listing, numbers
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.survey import Factors, SurveyDesign, labels_of
+from causalrisk.design.tables import listing, numbers
 from causalrisk.errors import (
     CausalRiskError,
     DesignError,

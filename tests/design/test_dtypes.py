@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk.design.dtypes import looks_numeric, missing_mask, numbers, plain
+from causalrisk.design.tables import looks_numeric, missing_mask, numbers, plain
 from causalrisk.errors import DesignError
 
 VALUES = [3.0, 1.0, 2.0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from causalrisk.design.rank import ColumnMoments
+from causalrisk.design.support import ColumnMoments
 from causalrisk.numerics.linalg import IN_CACHE
 
 N, K = 2 * IN_CACHE + 123, 3

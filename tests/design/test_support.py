@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.design.rank import ColumnMoments, independent_columns
+from causalrisk.design.support import ColumnMoments, independent_columns
 from causalrisk.models.estimators import Unadjusted
 from tests.conftest import array_design, formula_design
 

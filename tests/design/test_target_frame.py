@@ -70,7 +70,7 @@ def test_rows_that_miss_a_covariate_are_counted(data, other):
     assert np.array_equal(rows.X, target_rows(make(data), kept).X)
     assert rows.index.equals(kept.index)
     assert rows.dropped == 4
-    assert rows.notes[0].startswith("target frame: 4 of 25 rows miss a covariate ('x', 'g', 'z')")
+    assert rows.notes[0].startswith("target frame: 4 of 25 rows miss 'x', 'g', 'z'")
     with pytest.raises(DesignError, match=r"(?s)the target frame cannot be used: missing values in 4 of 25 rows.*'t1'"):
         target_rows(make(data), other, missing="raise")
     with pytest.raises(OptionError, match="missing='no'"):
@@ -121,5 +121,5 @@ def test_array_designs_take_columns_by_name(data, other):
 def test_array_designs_whose_names_mean_two_things(data):
     X, Z = np.column_stack([np.ones(N), data.x]), np.column_stack([np.ones(N), data.z])
     design = array_design(data.y, X, data.d, exog_propensity=Z)
-    with pytest.raises(DesignError, match="column 'x1' of exog is not the column 'x1' of exog_propensity"):
+    with pytest.raises(DesignError, match="exog and exog_propensity have different columns 'x1'"):
         target_rows(design, pd.DataFrame({"const": [1.0], "x1": [2.0]}))

@@ -78,7 +78,7 @@ TEXT = {
 
 @pytest.mark.parametrize("values", TEXT.values(), ids=TEXT)
 def test_text_needs_a_level(values):
-    with pytest.raises(DesignError, match=r'(?s)nothing says which level is treated.*treated="yes"'):
+    with pytest.raises(DesignError, match=r'(?s)which level is treated.*treated="yes"'):
         code(values)
     coding = code(values, treated="yes")
     assert coding.arm.tolist() == [1, 0, 0]

@@ -490,7 +490,7 @@ def test_an_order_in_time_is_that_of_ordered_categories():
     np.testing.assert_array_equal(study(PANEL.assign(year=seasons, first=first)).params, STUDY.params)
     with pytest.raises(DesignError, match="ordered=True"):
         study(PANEL.assign(year=PANEL.year.map(words).astype("category"), first=first))
-    with pytest.raises(DesignError, match="time 'year' such as 'spring'"):
+    with pytest.raises(DesignError, match="time 'year' 'spring'"):
         study(PANEL.assign(year=seasons))
 
 

@@ -368,3 +368,13 @@ def test_weighted_rates_are_standardised_by_time():
     np.testing.assert_allclose(rates.outcome_params.to_numpy().T, hand.beta, rtol=1e-8)
     standardised = [np.average(hand.mean(beta), weights=DATA.t) for beta in hand.beta]
     np.testing.assert_allclose(rates.params.iloc[1:], standardised, rtol=1e-8)
+
+
+def test_an_exposure_that_cannot_be_is_refused():
+    for t in (0.0, -1.0):
+        with pytest.raises(cr.DesignError, match="exposure"):
+            model(IPWRA, DATA.assign(t=DATA.t.where(DATA.index != DATA.index[3], t)))
+    with pytest.raises(cr.OptionError, match="offset= and exposure="):
+        model(IPWRA, DATA, offset="x1")
+    with pytest.raises(cr.DesignError, match="exposure"):
+        model(IPWRA, DATA, exposure="no such column")

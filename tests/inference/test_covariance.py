@@ -137,7 +137,7 @@ def test_fault_61_strata_and_clusters_together_or_a_stratum_of_one_row():
     with pytest.raises(cr.OptionError, match=r'(?s)bootstrap="stratified" resamples rows.*bootstrap="cluster"'):
         built(cr.IPWRA, frame, cluster="g").fit(bootstrap="stratified")
     alone = frame.drop(index=np.flatnonzero(frame.d == 1)[1:])
-    with pytest.raises(cr.DesignError, match=r"(?s)arm '1' has 1 row.*more rows"):
+    with pytest.raises(cr.DesignError, match="arm '1' has 1 row"):
         cr.Hajek.from_formula("y ~ x1", alone, treat="d").fit(bootstrap="stratified")
 
 

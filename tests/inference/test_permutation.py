@@ -298,7 +298,7 @@ def test_known_scores_that_differ_are_strata():
     data = DATA.assign(chance=np.where(np.arange(N) % 3 > 0, 0.4, 0.6))
     data = data.assign(d=(rng.random(N) < data.chance).astype(int))
     res = cr.AIPW.from_formula("y ~ x1", data, treat="d", propensity_score="chance").fit()
-    with raises_with(cr.OptionError, 'strata="chance", data=data'):
+    with raises_with(cr.OptionError, "strata='chance', data=data"):
         res.permutation_test(9)
     within = cr.AIPW.from_formula("y ~ x1", data, treat="d", propensity_score="chance", cluster="chance")
     with pytest.warns(cr.DesignWarning):

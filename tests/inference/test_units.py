@@ -123,9 +123,7 @@ def test_joint_fits_have_scores_and_weights_and_their_start_has_predictions(birt
 @pytest.mark.parametrize("name", ["propensity_scores", "importance_weights", "potential_outcomes"])
 def test_properties_of_a_scan_say_that_units_can_be_written(births, name):
     res = fitted(IPWRA, in_blocks(cut(births)))
-    with pytest.raises(
-        UnavailableError, match=r"a number for each row[^$]*write_units\(\"units.parquet\"\)[^$]*collect"
-    ):
+    with pytest.raises(UnavailableError, match=r"write_units.*collect"):
         getattr(res, name)
     with pytest.raises(UnavailableError, match=r"that goes by rows[^$]*data=data.collect\(\)"):
         getattr(pickle.loads(pickle.dumps(res)), name)

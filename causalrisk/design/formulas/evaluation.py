@@ -1,39 +1,157 @@
-"""Formulas: parsed, resolved against the data and the caller's scope, and evaluated. The only importer of patsy.
-
-Before patsy evaluates a term, each variable in it is renamed to an alias. A column named C, np or center therefore
-never hides the function of that name, and ``Q("C")`` still reaches the column.
-"""
+"""Formulas: split into terms, their names looked up, and evaluated by patsy, of which this is the only importer."""
 
 from __future__ import annotations
 
+import ast
+import builtins
+import difflib
+import functools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from keyword import iskeyword
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import patsy.builtins
-from patsy import EvalEnvironment
-from patsy.categorical import CategoricalSniffer, categorical_to_int
 from patsy.parse_formula import parse_formula
 
-from causalrisk.design.formulas.foreign import refuse_foreign
-from causalrisk.design.formulas.terms import PARSER, Use, computes, rewrite, uses, with_calls_told
+from causalrisk.design.formulas.foreign import QUOTED, function_here, refuse_foreign
+from causalrisk.design.tables import Table, align, as_table, gather, is_column, listing, nearest
+from causalrisk.design.treatment import show
 from causalrisk.errors import CausalRiskError, DesignError
+from causalrisk.errors.aliases import SURVIVAL
 
 FUNCTIONS = {name: getattr(patsy.builtins, name) for name in patsy.builtins.__all__}
+STATEFUL = {name: known for name, known in FUNCTIONS.items() if hasattr(known, "__patsy_stateful_transform__")}
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 OPTIONS = {"observation": "observed"}  # of the models that go by another name there
 MOST_TERMS = 10_000  # terms that * and ** may be expanded to
-BLOCK = 4096  # rows of a matrix that are filled at a time, which the processor's cache has room for
+PARSER = threading.RLock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
+AS_THEY_ARE = patsy.NAAction("raise", [])  # missing and infinite values have their own errors here
 
 
 def callers_variables(depth: int) -> Any:
     """Return variables that formulas may name, and ``np``: those `depth` calls above the function that asks."""
-    return EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
+    return patsy.EvalEnvironment.capture(depth + 1).with_outer_namespace({"np": np}).namespace
+
+
+# --- names in a term -------------------------------------------------------------------------------------------------
+
+
+def parsed(code: str) -> ast.Expression:
+    """Parse an expression, one thread at a time."""
+    with PARSER:
+        return ast.parse(code, mode="eval")
+
+
+class Use(NamedTuple):
+    """Name and role of a use in a term.
+
+    Roles: "called" (``f(...)``), "quoted" (``Q("...")``), "base" (before a dot), "contrast" (a further argument of
+    ``C``), "option" (the value of a keyword), "term" (the whole term), "plain" (anywhere else).
+    """
+
+    name: str
+    role: str
+
+
+@functools.lru_cache(maxsize=1000)  # one fit asks a dozen times
+def uses(code: str) -> tuple[Use, ...]:
+    """List the names that a term uses, in order, without those it binds itself."""
+    found: list[Use] = []
+    _Renamer(lambda name, role: found.append(Use(name, role))).of(code)
+    return tuple(found)
+
+
+def renamed(code: str, names: Mapping[str, str]) -> str:
+    """Return a term with other variables: `names` are those of the variables, each with the one in its place."""
+    return _Renamer(lambda name, role: None if role == "called" else names.get(name)).of(code)
+
+
+class _Renamer(ast.NodeTransformer):
+    """Replaces each name in a term by what a function of the name and its role returns, if anything."""
+
+    def __init__(self, rename: Callable[[str, str], str | None]) -> None:
+        self._rename = rename
+
+    def of(self, code: str) -> str:
+        tree = parsed(code)
+        self._bound = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+        self._bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        return ast.unparse(self._value(tree.body, "term"))
+
+    def _value(self, node: ast.expr, role: str) -> ast.expr:
+        if not isinstance(node, ast.Name):
+            return self.visit(node)
+        if node.id in self._bound:
+            return node
+        return ast.Name(self._rename(node.id, role) or node.id, ast.Load())
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._value(node, "plain")
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:
+        node.value = self._value(node.value, "base")
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        function = node.func.id if isinstance(node.func, ast.Name) else None
+        if function == "Q":
+            name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
+            if not isinstance(name, str):
+                raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nUse `Q("name of the column")`.')
+            self._rename("Q", "called")
+            new = self._rename(name, "quoted")
+            return node if new is None else ast.Name(new, ast.Load())
+        node.func = self._value(node.func, "called")
+        further = "contrast" if function == "C" else "plain"
+        node.args = [self._value(arg, further if i else "plain") for i, arg in enumerate(node.args)]
+        for keyword in node.keywords:
+            keyword.value = self._value(keyword.value, "contrast" if function == "C" else "option")
+        return node
+
+
+@functools.lru_cache(maxsize=1000)
+def coded_names(code: str) -> frozenset[str]:
+    """List the variables in the first argument of ``C(...)``."""
+    first = (call.args[0] for call in _calls(code) if _function(call) == "C" and call.args)
+    return frozenset(use.name for arg in first for use in uses(ast.unparse(arg)) if use.role != "called")
+
+
+def _calls(code: str) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(parsed(code)) if isinstance(node, ast.Call))
+
+
+def _function(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def in_formula(name: str) -> str:
+    """Return a column's name as a formula has it, such as ``age`` or ``Q("mother's age")``."""
+    return name if name.isidentifier() and not iskeyword(name) else f"Q({show(name)})"
+
+
+def quoted(text: str, names: Iterable[Any]) -> str:
+    """Return a formula with Q() around the names of columns that are no plain words; numbers and operators stay."""
+    columns = set(map(str, names))
+    odd = {
+        name.strip(): code.replace('"', "'") if "'" not in name else code
+        for name in columns
+        if (code := in_formula(name)) != name and re.search(r"[^\W\d_]", name) and name.strip() not in columns - {name}
+    }
+    if not odd:
+        return text
+    found = "|".join(map(re.escape, sorted(odd, key=len, reverse=True)))
+    return re.sub(rf"{QUOTED}|(?<!\w)({found})(?!\w)", lambda m: odd[m[1]] if m[1] else m[0], text)
+
+
+# --- formulas --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -48,34 +166,32 @@ class Formula:
         The formula as given, without superfluous white space.
     left, right : tuple of patsy.Term
         Terms on either side; `left` is empty for a one-sided formula.
-    told : tuple of (str, str), optional
-        Calls of stateful transforms, each with the call that replaces it, its state filled in. Terms keep their
-        names.
+    learnt : mapping, optional
+        State of stateful transforms that learnt it in passes over blocks of rows, as by `learn`.
     """
 
     model: str
     text: str
     left: tuple[Any, ...]
     right: tuple[Any, ...]
-    told: tuple[tuple[str, str], ...] = ()
+    learnt: Mapping[str, Any] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return parsed_again, (self.text, self.model, self.told, bool(self.left))  # patsy's terms do not pickle
+        return _parsed_again, (self.text, self.model, self.learnt, bool(self.left))  # patsy's terms do not pickle
+
+    def codes(self, *sides: str) -> list[str]:
+        """List the factors of the terms on the given sides ("left", "right"; both by default) as they are typed."""
+        terms = [term for side in sides or ("left", "right") for term in getattr(self, side)]
+        return list(dict.fromkeys(factor.code for term in terms for factor in term.factors))
 
     def uses(self, *sides: str) -> list[Use]:
-        """List the names used on the given sides ("left", "right"; both by default) in order, each role once."""
-        terms = [term for side in sides or ("left", "right") for term in getattr(self, side)]
-        found: dict[Use, None] = {}
-        for term in terms:
-            for factor in term.factors:
-                found.update(dict.fromkeys(uses(factor.code)))
-        return list(found)
+        """List the names used on the given sides in order, each role once."""
+        return list(dict.fromkeys(use for code in self.codes(*sides) for use in uses(code)))
 
     @property
-    def computes(self) -> bool:
-        """Whether a term is more than a column or its categories, so that it might depend on other rows."""
-        terms = (*self.left, *self.right)
-        return any(computes(factor.code) for term in terms for factor in term.factors)
+    def coded(self) -> set[str]:
+        """Names of the variables of the right-hand side that are category codes."""
+        return set().union(*map(coded_names, self.codes("right")))
 
     @property
     def right_text(self) -> str:
@@ -83,9 +199,8 @@ class Formula:
         return self.text.split("~", 1)[-1].strip()
 
 
-def parsed_again(text: str, model: str, told: tuple[tuple[str, str], ...], two_sided: bool = True) -> Formula:
-    """Return a formula from its text, its model and the replacements of its stateful calls."""
-    formula = replace(parse(text, model, []), told=told)
+def _parsed_again(text: str, model: str, learnt: Mapping[str, Any], two_sided: bool) -> Formula:
+    formula = replace(parse(text, model, []), learnt=learnt)
     return formula if two_sided else replace(formula, left=())
 
 
@@ -110,11 +225,19 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
 
     Lines are appended to the notes for terms that probably mean something else than they do.
     """
+    typed = '"y ~ {}"' if model == "outcome" else OPTIONS.get(model, model) + '="{}"'
     if not isinstance(text, str):
-        raise _not_text(text, model)
+        if hasattr(text, "predict_proba") or (model == "propensity" and hasattr(text, "__array__")):
+            typed = "propensity_score="
+        found = f"the {model} formula is of type {type(text).__name__}; expected text."
+        raise TypeError(f"{found}\nUse `{typed.format('x1 + x2')}`.")
     text = re.sub(r"(\"[^\"]*\"|'[^']*')|\s+", lambda m: m.group(1) or " ", text).strip()
+    empty = DesignError(
+        f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
+        f"Use `{typed.format(1)}` for a constant only."
+    )
     if not text.split("~", 1)[-1].strip():
-        raise _empty(model, text)
+        raise empty
     refuse_foreign(text, model)
     try:
         tree = parse_formula(text)
@@ -125,15 +248,13 @@ def parse(text: str, model: str, notes: list[str]) -> Formula:
         formula.uses()
     except (patsy.PatsyError, SyntaxError) as error:
         reason = f"{error.msg} in {(error.text or '').strip()!r}" if isinstance(error, SyntaxError) else str(error)
-        raise DesignError(
-            f"the {model} formula {text!r} cannot be read: {reason}\nArithmetic is inside `I(...)`."
-        ) from error
+        found = f"the {model} formula {text!r} cannot be read: {reason}"
+        raise DesignError(f"{found}\nArithmetic is inside `I(...)`.") from error
     except (RecursionError, MemoryError) as error:
         raise _too_many(model, f"{text.count('+') + 1} terms, or too many parentheses") from error
     if not formula.right:
-        raise _empty(model, text)
-    _note_powers(tree, formula, notes)
-    _note_removals(tree, formula, notes)
+        raise empty
+    notes += [note for note in dict.fromkeys(_odd_terms(tree, formula)) if note not in notes]
     return formula
 
 
@@ -141,18 +262,12 @@ def right_side(text: Any, model: str, notes: list[str]) -> Formula:
     """Parse a formula that has nothing on the left."""
     formula = parse(text, model, notes)
     if formula.left:
-        raise DesignError(
-            f"the {model} formula {formula.text!r} has a left-hand side; expected a one-sided formula.\n"
-            f'Use `"{formula.right_text}"`.'
-        )
+        raise DesignError(f"the {model} formula {formula.text!r} has a left-hand side.\nUse `{formula.right_text!r}`.")
     return formula
 
 
 def _too_many(model: str, found: str) -> DesignError:
-    return DesignError(
-        f"the {model} formula has {found}, more than a formula can have.\n"
-        "Give arrays: `Model(data[outcome], data[covariates].assign(const=1.0), data[treatment])`."
-    )
+    return DesignError(f"the {model} formula has {found}.\nGive arrays: `Model(endog, exog, treat)`.")
 
 
 def _written_out(node: Any) -> int:
@@ -160,278 +275,137 @@ def _written_out(node: Any) -> int:
     counts = [_written_out(arg) for arg in node.args]
     if node.type == "**":
         power = node.args[1].origin.relevant_code()
-        steps = range(1, min(counts[0], int(power)) + 1) if power.isdecimal() else ()  # patsy refuses other powers
-        count = 0
-        for step in steps:
-            count += math.comb(counts[0], step)
-            if count > MOST_TERMS:
-                break
-        return count
+        most = min(counts[0], int(power)) if power.isdecimal() else 0  # patsy refuses other powers
+        return sum(math.comb(counts[0], k) for k in range(1, most + 1))
     if node.type in ("*", ":"):
         return math.prod(counts) + (sum(counts) if node.type == "*" else 0)
     return sum(counts) or 1
 
 
-def _not_text(given: Any, model: str) -> TypeError:
-    typed = '"y ~ x1 + x2"' if model == "outcome" else f'{OPTIONS.get(model, model)}="x1 + x2"'
-    if hasattr(given, "predict_proba") or (model == "propensity" and hasattr(given, "__array__")):
-        typed = "propensity_score="
-    return TypeError(f"the {model} formula is of type {type(given).__name__}; expected text.\nUse `{typed}`.")
-
-
-def _empty(model: str, text: str) -> DesignError:
-    typed = '"y ~ 1"' if model == "outcome" else f'{OPTIONS.get(model, model)}="1"'
-    return DesignError(
-        f"the {model} formula {text!r} has an empty right-hand side; expected at least one term.\n"
-        f"Use `{typed}` for a constant only."
-    )
-
-
-def _note_powers(node: Any, formula: Formula, notes: list[str]) -> None:
-    """Note each ``x**2`` or ``x*x``, which the formula language reads as interactions of x with itself, that is x."""
+def _odd_terms(node: Any, formula: Formula) -> Iterator[str]:
+    """Note each ``x**2`` or ``x*x``, which means x alone, and each ``a - b`` that removes a term that is not there."""
+    where = f"in the {formula.model} formula {formula.text!r}"
     names = [arg.token.extra if arg.type == "PYTHON_EXPR" else None for arg in node.args]
     itself = node.type in ("*", ":") and names == names[:1] * 2
     if (node.type == "**" or itself) and names[0] is not None and not names[0].startswith("C("):
-        base, power = names[0], "2" if itself else node.args[1].origin.relevant_code()
-        note = (
-            f"{base}{node.type}{base if itself else power} in the {formula.model} formula {formula.text!r} means just "
-            f"{base}: outside I(), {node.type} builds interactions. For the power use `I({base}**{power})`."
+        power = "2" if itself else node.args[1].origin.relevant_code()
+        yield (
+            f"{names[0]}{node.type}{names[0] if itself else power} {where} means just {names[0]}: outside I(), "
+            f"{node.type} builds interactions. For the power use `I({names[0]}**{power})`."
         )
-        if note not in notes:
-            notes.append(note)
-    for child in node.args:
-        _note_powers(child, formula, notes)
-
-
-def _note_removals(node: Any, formula: Formula, notes: list[str]) -> None:
-    """Note each ``a - b`` that removes a term that is not there: it is no difference, and changes nothing."""
     if node.type == "-" and len(node.args) == 2:
-        left, right = (patsy.desc.Evaluator().eval(side) for side in node.args)
-        if right.terms and not set(right.terms) <= set(left.terms):
-            kept, gone = (side.origin.relevant_code() for side in (_last_term(node.args[0]), node.args[1]))
-            note = (
-                f"- {gone} in the {formula.model} formula {formula.text!r} takes out a term that is not there. For the "
-                f"difference use `I({kept} - {gone})`."
+        kept, gone = (_terms_of(arg.origin.relevant_code()) for arg in node.args)
+        if gone and not set(gone) <= set(kept):
+            removed = node.args[1].origin.relevant_code()
+            yield (
+                f"- {removed} {where} takes out a term that is not there. For the difference use "
+                f"`I({kept[-1].name() if kept else 'x'} - {removed})`."
             )
-            if note not in notes:
-                notes.append(note)
     for child in node.args:
-        _note_removals(child, formula, notes)
+        yield from _odd_terms(child, formula)
 
 
-def _last_term(node: Any) -> Any:
-    return _last_term(node.args[-1]) if node.type in ("+", "~") else node
+def _terms_of(text: str) -> list[Any]:
+    return [term for term in patsy.ModelDesc.from_formula(text).rhs_termlist if term.factors]
 
 
-class _Factor:
-    """Factor of a term for patsy: shown as the user wrote it, evaluated with aliases for the variables."""
+# --- evaluation ------------------------------------------------------------------------------------------------------
 
-    def __init__(self, shown: Any, code: str, formula: Formula, numeric: bool) -> None:
-        self._inner = patsy.EvalFactor(code, origin=shown.origin)
-        self._shown, self._formula, self._numeric = shown.code, formula, numeric
-        self.origin = shown.origin
-        self.memorize_passes_needed = self._inner.memorize_passes_needed
-        self.memorize_chunk = self._inner.memorize_chunk
-        self.memorize_finish = self._inner.memorize_finish
 
-    @property
-    def shown(self) -> str:
-        """The code as the user wrote it."""
-        return str(self._shown)
+class _Factor(patsy.EvalFactor):
+    """Factor of a term whose integers do not overflow, whose levels are coded at once, and which may have learnt."""
+
+    def __init__(self, shown: Any, formula: Formula) -> None:
+        super().__init__(shown.code, shown.origin)
+        nodes = list(ast.walk(parsed(shown.code)))
+        product = any(isinstance(n, ast.BinOp) and isinstance(n.op, ast.Pow | ast.Mult) for n in nodes)
+        self.formula, self.floats = formula, product and not coded_names(shown.code)
 
     def name(self) -> str:
-        # patsy calls its constant Intercept and takes no second column of that name.
-        return "Q('Intercept')" if self._shown == "Intercept" else self._shown
+        return "Q('Intercept')" if self.code == "Intercept" else str(self.code)  # patsy takes no second of that name
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Factor) and self._shown == other._shown
+    def memorize_passes_needed(self, state: Any, eval_env: Any) -> int:
+        passes = super().memorize_passes_needed(state, eval_env)
+        if self.code not in self.formula.learnt:
+            return int(passes)
+        for name, known in self.formula.learnt[self.code].items():
+            vars(state["transforms"][name]).update(known)
+        return 0
 
-    def __hash__(self) -> int:
-        return hash(self._shown)
+    def memorize_chunk(self, state: Any, which_pass: int, data: Any) -> None:
+        super().memorize_chunk(state, which_pass, self._numbers(data))
 
     def eval(self, state: Any, data: Any) -> Any:
-        value = self._inner.eval(state, data)
-        if not self._numeric:
-            if isinstance(value, pd.Series) and value.dtype.kind in "if":
-                return value.to_numpy()  # which goes faster
-            return self._with_codes(value, state)
-        dtype = getattr(value, "dtype", np.asarray(value).dtype if isinstance(value, list | tuple) else None)
-        if getattr(dtype, "kind", "O") not in "bif":
-            boxed = hasattr(value, "contrast")  # C(...)
-            values = pd.Series(value.data if boxed else value)
-            shown = self._shown[2:-1] if boxed else self._shown
-            raise DesignError(
-                f"the outcome {self._shown!r} is not numeric (dtype {values.dtype}); expected numbers or bool.\n"
-                f"Use `I({shown} == {sorted(map(repr, values.unique()))[0]}) ~ {self._formula.right_text}`, or the "
-                "level that is the event."
-            )
-        return np.asarray(value, dtype=np.float64)
-
-    def _with_codes(self, value: Any, state: dict[str, Any]) -> Any:
-        """Return values with levels as a Categorical, coded as patsy codes the distinct ones; others as they are.
-
-        patsy goes through the rows of all but a bare Categorical in Python. The levels are those of the first rows
-        that are evaluated, the sample's, and stay in the state of the factor with the codes of these.
-        """
-        boxed, missing = hasattr(value, "contrast"), _RefuseMissing(self._formula)
+        """Evaluate the factor: numbers as they are, and others as a Categorical, where patsy goes row by row."""
+        value = super().eval(state, self._numbers(data))
+        boxed = hasattr(value, "contrast")  # C(...)
         values = value.data if boxed else value
-        dtype = getattr(values, "dtype", None)
-        if getattr(values, "ndim", 0) != 1 or dtype is None or dtype.kind not in ("iufOU" if boxed else "OU"):
-            return value
-        if state.get("sample") is values:
-            return state["coded"]
-        try:
-            codes, distinct = pd.factorize(values)
-        except TypeError:  # not hashable, which patsy says
-            return value
-        found = list(distinct)
-        if "levels" not in state:
-            listed = isinstance(dtype, pd.CategoricalDtype) and (not boxed or value.levels is None)
-            sniffer = CategoricalSniffer(missing, self.origin)
-            sniffer.sniff(values if listed else patsy.builtins.C(found, levels=value.levels if boxed else None))
-            state["levels"], _ = sniffer.levels_contrast()
-            state["sample"], known = values, False
-        else:
-            known = True
-        places = categorical_to_int(found, state["levels"], missing, self)
+        values = values if hasattr(values, "dtype") else np.asarray(values)
+        if not boxed and values.dtype.kind in "iufc":
+            return np.asarray(values)
+        codes, distinct = pd.factorize(values)
+        first = "levels" not in state
+        if first:  # of the first rows that are evaluated, the sample's
+            state["levels"] = self._levels(values, list(distinct), value.levels if boxed else None)
         levels = pd.Index(state["levels"], dtype=object, tupleize_cols=False)
-        coded = pd.Categorical.from_codes(np.append(places, -1)[codes], levels)
-        if known:
-            return coded
-        state["coded"] = coded
-        return patsy.builtins.C(coded, value.contrast) if boxed else coded
+        places = levels.get_indexer(pd.Index(distinct, dtype=object, tupleize_cols=False))
+        if (codes < 0).any():
+            raise _not_finite(self.code, int((codes < 0).sum()), self.formula)
+        if (places < 0).any():
+            unseen = listing(np.asarray(distinct, dtype=object)[places < 0][:1])
+            where = f"{self.code!r} in the {self.formula.model} formula {self.formula.text!r}"
+            raise DesignError(f"{where} has the level {unseen}; expected {listing(levels)}.\nLeave out these rows.")
+        coded = pd.Categorical.from_codes(places[codes], levels)
+        return patsy.builtins.C(coded, value.contrast) if boxed and first else coded
+
+    def _numbers(self, data: Any) -> Any:
+        if not self.floats:
+            return data
+        names = {use.name for use in uses(self.code)} & set(data)
+        return {**data, **{name: data[name].astype(float) for name in names if data[name].dtype.kind == "i"}}
+
+    @staticmethod
+    def _levels(values: Any, distinct: list[Any], given: Any) -> list[Any]:
+        if given is not None:
+            return list(given)
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            return list(values.dtype.categories)
+        return [False, True] if values.dtype.kind == "b" else sorted(distinct)
 
 
-class _RefuseMissing(patsy.NAAction):
-    """Refuse terms that are NaN or infinite although their variables are not, instead of dropping rows."""
-
-    def __init__(self, formula: Formula) -> None:
-        super().__init__()
-        self._formula = formula
-
-    def is_categorical_NA(self, obj: Any) -> bool:
-        return obj is None or obj is pd.NA or obj is pd.NaT or (isinstance(obj, float) and obj != obj)
-
-    def is_numerical_NA(self, arr: Any) -> np.ndarray:
-        array = np.asarray(arr)
-        return np.asarray(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
-
-    def handle_NA(self, values: list[Any], is_NAs: list[Any], origins: list[Any]) -> list[Any]:
-        for bad, origin in zip(is_NAs, origins, strict=True):
-            if np.any(bad):
-                raise not_finite(origin.relevant_code(), int(np.sum(bad)), self._formula)
-        return values
+def _factors_of(terms: Iterable[Any], formula: Formula) -> list[Any]:
+    return [patsy.Term([_Factor(factor, formula) for factor in term.factors]) for term in terms]
 
 
-def not_finite(term: str, count: int, formula: Formula) -> DesignError:
-    """Make the error of a term that is not finite in some rows."""
-    return DesignError(
-        f"term {term!r} of the {formula.model} formula {formula.text!r} is NaN or infinite in {count} rows, although "
-        "its variables are not.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out."
-    )
-
-
-def check_finite(columns: np.ndarray, term: str, formula: Formula) -> None:
-    """Raise the error of a term whose columns, shape (n, k), are not finite in some rows."""
-    bad = ~np.isfinite(columns).all(axis=1)
-    if bad.any():
-        raise not_finite(term, int(bad.sum()), formula)
-
-
-def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope, numeric: bool = False) -> patsy.DesignInfo:
-    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope.
-
-    `numeric` terms must be numbers, as an outcome must; bool then counts as 0 and 1.
-    """
-    rewritten = [
-        patsy.Term([_Factor(f, _evaluated(f.code, formula, scope), formula, numeric) for f in t.factors]) for t in terms
-    ]
-    data = _aliased(scope.variables)
+def compile_terms(terms: Iterable[Any], formula: Formula, scope: Scope) -> patsy.DesignInfo:
+    """Fix the columns of a matrix, and the state of its stateful transforms, on the variables of the scope."""
     env = patsy.EvalEnvironment([dict(scope.constants)])
-    with in_words(formula, scope), PARSER:
-        return patsy.design_matrix_builders([rewritten], lambda: iter([data]), env, _RefuseMissing(formula))[0]
+    with in_words(formula), PARSER:
+        return patsy.design_matrix_builders(
+            [_factors_of(terms, formula)], lambda: iter([scope.variables]), env, AS_THEY_ARE
+        )[0]
 
 
-def value_of(code: str, formula: Formula, scope: Scope) -> Any:
-    """Evaluate a part of a term, whose stateful calls are replaced as in the formula."""
-    env = patsy.EvalEnvironment([dict(scope.constants), FUNCTIONS])
-    with in_words(formula, scope):
-        return env.eval(_evaluated(code, formula, scope), inner_namespace=_aliased(scope.variables))
-
-
-def _evaluated(code: str, formula: Formula, scope: Scope) -> str:
-    told = with_calls_told(code, dict(formula.told))
-    return rewrite(told, list(scope.variables), scope.constants, FUNCTIONS)
-
-
-def evaluate(info: patsy.DesignInfo, formula: Formula, scope: Scope, n: int) -> np.ndarray:
+def evaluate(info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series], n: int) -> np.ndarray:
     """Make the matrix, shape (n, p) and C-contiguous, of rows of the estimation sample or of new data."""
-    data = _aliased(scope.variables)
-    with in_words(formula, scope):
-        values = {factor: _values(factor, coded, data, formula) for factor, coded in info.factor_infos.items()}
-    for found in values.values():
-        if len(found) != n:
-            raise DesignError(
-                f"the {formula.model} formula {formula.text!r} gives {len(found)} rows for {n} rows of data.\n"
-                "Use functions that keep the number of rows."
-            )
-    matrix, start = np.empty((n, len(info.column_names))), 0
-    for term, subterms in info.term_codings.items():
-        for subterm in subterms:
-            parts = [(subterm.contrast_matrices.get(factor), values[factor]) for factor in subterm.factors]
-            _fill(matrix[:, start : start + subterm.num_columns], parts)
-            start += subterm.num_columns
-        if any(info.factor_infos[factor].type == "numerical" for factor in term.factors):
-            check_finite(matrix[:, info.term_slices[term]], term.name(), formula)
+    data = pd.DataFrame(dict(variables), index=None if variables else range(n), copy=False)
+    with in_words(formula):
+        matrix = np.asarray(patsy.build_design_matrices([info], data, AS_THEY_ARE)[0])
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        for term, columns in info.term_slices.items():
+            if not finite[:, columns].all():
+                raise _not_finite(term.name(), int((~finite[:, columns].all(axis=1)).sum()), formula)
     return matrix
 
 
-def _fill(columns: np.ndarray, parts: Sequence[tuple[Any, np.ndarray]]) -> None:
-    """Write products of factors, the columns of the first changing fastest, block by block: faster than by columns.
-
-    A part is the contrasts of a factor and the codes of its rows, or None and its numbers, shape (n, j).
-    """
-    for start in range(0, len(columns), BLOCK):
-        rows = slice(start, start + BLOCK)
-        with np.errstate(all="ignore"):
-            product = np.ones((1, 1))
-            for contrast, values in parts:
-                part = values[rows] if contrast is None else contrast.matrix[values[rows]]
-                product = (part[:, :, None] * product[:, None, :]).reshape(len(part), -1)
-        columns[rows] = product
+def _not_finite(term: str, count: int, formula: Formula) -> DesignError:
+    found = f"term {term!r} of the {formula.model} formula {formula.text!r} is NaN or infinite in {count} rows"
+    return DesignError(f"{found}.\nChange the term, such as `np.log` to `np.log1p`, or leave these rows out.")
 
 
-def _values(factor: Any, coded: Any, data: Mapping[str, pd.Series], formula: Formula) -> np.ndarray:
-    """Codes of the levels of a factor, shape (n,), or its finite columns of numbers, shape (n, k)."""
-    with np.errstate(all="ignore"):
-        value = factor.eval(coded.state, data)
-    if coded.type == "categorical":
-        codes = np.asarray(categorical_to_int(value, coded.categories, _RefuseMissing(formula), factor))
-        if (codes < 0).any():
-            raise not_finite(factor.shown, int((codes < 0).sum()), formula)
-        return codes
-    columns = np.asarray(value)
-    columns = columns.reshape(-1, 1) if columns.ndim < 2 else columns
-    if columns.dtype.kind not in "iuf" or columns.shape[1:] != (coded.num_columns,):
-        raise patsy.PatsyError(f"{factor.shown} gives {columns.dtype} of shape {columns.shape}", factor)
-    columns = columns.astype(np.float64, copy=False)
-    check_finite(columns, factor.shown, formula)
-    return columns
-
-
-@dataclass(frozen=True)
-class FactorValues:
-    """A factor of a term on the rows of a sample.
-
-    Parameters
-    ----------
-    code : str
-        The factor as the user wrote it.
-    levels : tuple or None
-        Levels of a categorical factor; None for numbers.
-    values : ndarray
-        Position of each row's level, shape (n,), or columns of numbers, shape (n, k).
-    """
+class FactorValues(NamedTuple):
+    """A factor of a term, as typed, with its levels and the place of each row's, (n,), or None and columns (n, k)."""
 
     code: str
     levels: tuple[Any, ...] | None
@@ -439,59 +413,85 @@ class FactorValues:
 
 
 def factor_values(
-    term: Any, formula: Formula, scope: Scope, rows: Mapping[str, pd.Series] | None = None
+    term: Any, info: patsy.DesignInfo, formula: Formula, variables: Mapping[str, pd.Series]
 ) -> list[FactorValues]:
-    """Evaluate the factors of a term, before a contrast codes their levels.
-
-    `rows` are the variables on other rows, with the levels that they have in the scope.
-    """
-    info, data = compile_terms([term], formula, scope), _aliased(scope.variables if rows is None else rows)
+    """Evaluate the factors of a term that was compiled, before a contrast codes their levels."""
     found = []
-    for factor in info.terms[0].factors:
-        coded = info.factor_infos[factor]
-        levels = tuple(coded.categories) if coded.type == "categorical" else None
-        found.append(FactorValues(factor.shown, levels, _values(factor, coded, data, formula)))
+    for factor in term.factors:
+        known = info.factor_infos[factor]
+        with in_words(formula):
+            value = known.factor.eval(known.state, variables)
+        if known.type == "categorical":
+            found.append(FactorValues(factor.code, tuple(known.categories), np.asarray(value.codes)))
+            continue
+        columns = value.reshape(len(value), -1).astype(np.float64)
+        bad = ~np.isfinite(columns).all(axis=1)
+        if bad.any():
+            raise _not_finite(factor.code, int(bad.sum()), formula)
+        found.append(FactorValues(factor.code, None, columns))
     return found
 
 
-def _aliased(variables: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
-    data = {}
-    for i, values in enumerate(variables.values()):
-        data[f"_column_{i}"] = values
-        data[f"_float_{i}"] = values.astype(np.float64) if values.dtype.kind == "i" else values
-    return data
-
-
 @contextmanager
-def in_words(formula: Formula, scope: Scope) -> Iterator[None]:
+def in_words(formula: Formula) -> Iterator[None]:
     """Context in which a formula is evaluated: what its functions and patsy raise becomes a DesignError."""
     try:
         with np.errstate(all="ignore"):
             yield
-    except patsy.PatsyError as error:
-        raise _failed(error, formula, scope) from error
     except CausalRiskError:
         raise
-    except CANNOT as error:  # raised within a spline or a contrast
-        raise _failed(patsy.PatsyError(f"{type(error).__name__}: {error}"), formula, scope) from error
+    except (patsy.PatsyError, *CANNOT) as error:  # others are raised within a spline or a contrast
+        message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
+        message = re.sub(r"\bnp\.\w+\((.*?)\)", r"\1", message)  # NumPy's repr of a scalar
+        where = "" if origin is None else f" in {origin.relevant_code()!r}"
+        found = f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
+        raise DesignError(f"{found}\nArithmetic is inside `I(...)`; levels are typed as they are.") from error
 
 
-def _failed(error: patsy.PatsyError, formula: Formula, scope: Scope) -> DesignError:
-    names = list(scope.variables)
-    message = re.sub(r"_(?:column|float)_(\d+)", lambda m: names[int(m.group(1))], error.message)
-    message = re.sub(r"\bnp\.\w+\((.*?)\)", r"\1", message)  # NumPy's repr of a scalar
-    code = "" if error.origin is None else error.origin.relevant_code()
-    unseen = re.search(r"observation with value (.*) does not match any .*\(expected: .(.*).\)", message)
-    if unseen:
-        return DesignError(
-            f"{code!r} in the {formula.model} formula {formula.text!r} has the level {unseen[1]}; expected {unseen[2]}."
-            f"\nLeave out the rows with {unseen[1]}, or merge it with another level."
-        )
-    where = f" in {code!r}" if code else ""
-    return DesignError(
-        f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}\n"
-        "Arithmetic is inside `I(...)`; levels are typed as they are, `C(x, Treatment(1))` or `C(x, Treatment('1'))`."
-    )
+# --- blocks of rows --------------------------------------------------------------------------------------------------
+
+
+def state_options(formula: Formula, frame: Mapping[str, Any]) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the options of all calls of stateful transforms, such as knots, each with the name of the function.
+
+    `frame` has the caller's own functions, which may stand in the place of these.
+    """
+    own = {name for name in STATEFUL if callable(frame.get(name)) and frame[name] is not STATEFUL[name]}
+    for code in formula.codes():
+        for call in _calls(code):
+            name = _function(call)
+            if name in STATEFUL and name not in own:
+                positional = [] if name == "te" else call.args[1:]
+                for option in (*positional, *(k.value for k in call.keywords if k.arg != "x")):
+                    yield name, option
+
+
+def learn(
+    formulas: Sequence[Formula], constants: Mapping[str, Any], blocks: Callable[[], Iterable[Mapping[str, pd.Series]]]
+) -> dict[str, dict[str, Any]]:
+    """Let the stateful transforms of formulas learn from all rows, in as many passes over blocks as they need.
+
+    Returns the state of each factor that has some, by the names patsy gives its transforms.
+    """
+    env = patsy.EvalEnvironment([dict(constants)])
+    terms = [term for formula in formulas for term in _factors_of((*formula.left, *formula.right), formula)]
+    states: dict[Any, dict[str, Any]] = {factor: {} for term in terms for factor in term.factors}
+    with PARSER:
+        passes = {factor: factor.memorize_passes_needed(state, env) for factor, state in states.items()}
+    for k in range(max(passes.values(), default=0)):
+        waiting = [factor for factor, needed in passes.items() if needed > k]
+        for variables in blocks():
+            for factor in waiting:
+                with in_words(factor.formula):
+                    factor.memorize_chunk(states[factor], k, variables)
+        for factor in waiting:
+            with in_words(factor.formula):
+                factor.memorize_finish(states[factor], k)
+    return {
+        factor.code: {name: vars(transform) for name, transform in states[factor]["transforms"].items()}
+        for factor, needed in passes.items()
+        if needed
+    }
 
 
 def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -516,7 +516,99 @@ def linear_constraint(names: Sequence[str], text: str) -> tuple[np.ndarray, np.n
     except patsy.PatsyError as error:
         nonlinear = "in a linear constraint" in error.message
         advice = f"Use `res.nlcom({text!r})`." if nonlinear else f'Use `"{names[0]} = 0"` for example.'
-        raise DesignError(
-            f"cannot read the hypothesis {text!r}: {error.message}\nThe parameters are {', '.join(names)}. {advice}"
-        ) from error
+        found = f"cannot read the hypothesis {text!r}: {error.message}"
+        raise DesignError(f"{found}\nThe parameters are {', '.join(names)}. {advice}") from error
     return read.coefs, read.constants[:, 0]
+
+
+# --- what names mean -------------------------------------------------------------------------------------------------
+
+
+RESERVED = ("C", "I", "Q")  # the formula language itself; other functions may be replaced by the caller's own
+
+
+def collect(data: Any, frame: Mapping[str, Any], formulas: Sequence[Formula], notes: list[str]) -> Table:
+    """Collect the columns of the data, and the arrays of the caller's scope that have one value per row."""
+    table = None if data is None else as_table(data, notes)
+    used = [use for formula in formulas for use in formula.uses()]
+    roles: dict[str, set[str]] = {}
+    for use in used:
+        if is_column(frame.get(use.name)) and (table is None or use.name not in table) and use.role != "called":
+            roles.setdefault(use.name, set()).add(use.role)
+    if table is None:
+        # The value of a keyword (knots=, levels=) need not go by rows; it joins below if its length is right.
+        firm = [name for name, found in roles.items() if found - {"option", "contrast"}]
+        table = gather({name: frame[name] for name in firm}, notes)
+    extra = dict(table.extra)
+    for name, found in roles.items():
+        if name not in extra and (len(frame[name]) == len(table.index) or "term" in found):
+            extra[name] = align(frame[name], table.index, f"variable {name!r}", notes)
+    return replace(table, extra=extra)
+
+
+def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: str) -> Scope:
+    """Look up each name on the given sides: a variable of the table, or a function or constant of the caller."""
+    variables: dict[str, pd.Series] = {}
+    constants: dict[str, Any] = {}
+    functions = set[str]()
+    for name, role in formula.uses(*sides):
+        meaning = _meaning(name, role, table, frame)
+        if meaning == "unknown":
+            raise _unknown(name, role=role, formula=formula, table=table, frame=frame)
+        if meaning == "variable":
+            variables[name] = table.column(name)
+            continue
+        functions.add(name)
+        if meaning == "constant":
+            constants[name] = frame[name]
+    for name in sorted(functions & variables.keys()):
+        raise DesignError(f"{name!r} in {formula.text!r} is a column and a function.\nUse `data.rename(columns=)`.")
+    return Scope(variables, constants)
+
+
+def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:
+    value = frame.get(name)
+    if role == "called":
+        if name in RESERVED or (name in FUNCTIONS and not callable(value)):
+            return "builtin"
+        if callable(value):
+            return "constant"
+        return "builtin" if hasattr(builtins, name) else "unknown"
+    if role == "contrast" and name in FUNCTIONS:
+        return "builtin"
+    if role == "base" and isinstance(value, ModuleType):
+        return "constant"
+    if name in table:
+        return "variable"
+    if role in ("quoted", "term"):
+        return "unknown"
+    if name in frame:
+        return "constant"
+    return "builtin" if name in FUNCTIONS or hasattr(builtins, name) else "unknown"
+
+
+def _instead_of(name: str, formula: Formula, table: Table) -> str:
+    """Advice for a function that is not defined."""
+    typed = function_here(name, formula.text)
+    if typed:
+        return f"Use `{typed}`."
+    if name in table:
+        return f"To multiply, use `{name} * (...)`."
+    if name == "Surv":
+        return SURVIVAL
+    close = difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
+    return f"Did you mean {close[0]}?" if close else f"Define or import {name} first."
+
+
+def _unknown(name: str, role: str, formula: Formula, table: Table, frame: Mapping[str, Any]) -> DesignError:
+    start = f"the {formula.model} formula {formula.text!r} uses"
+    if role == "called":
+        typed = _instead_of(name, formula, table)
+        return DesignError(f"{start} the function {name!r}, which is not defined where the model is.\n{typed}")
+    kind = f"; the {type(frame[name]).__name__} of that name has no rows" if name in frame else ""
+    there = f"Define {name!r} where the model is made, or give a data frame as data=."
+    if table.frame is not None:
+        there = table.in_index(name) or nearest(
+            name, table.names, lambda n: repr(n) if role == "quoted" or n.isidentifier() else in_formula(n)
+        )
+    return DesignError(f"{start} {name!r}, neither a column of the data nor an array of the caller{kind}.\n{there}")

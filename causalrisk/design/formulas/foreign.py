@@ -10,10 +10,7 @@ QUOTED = r"\"[^\"]*\"|'[^']*'"
 NAME = r"([A-Za-z_]\w*)"
 
 HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in which its groups are filled in
-    (
-        r"^\s*(?:teffects\s+\w+\s*)?\([^()~]*\)\s*\([^()~]*\)",
-        'Stata\'s two models are two formulas: `from_formula("y ~ x1 + x2", data, treat="d", propensity="x1 + x2")`.',
-    ),
+    (r"^\s*(?:teffects\s+\w+\s*)?\([^()~]*\)\s*\([^()~]*\)", 'The second formula is `propensity="x1 + x2"`.'),
     (rf"\b(?:ibn?|i|c)\.\(\s*{NAME}", r"Give each variable by itself: `C(\1)`, or `\1` for numbers."),
     (rf"\bc\.{NAME}##c\.\1\b", r"Stata's `c.\1##c.\1` is `\1 + I(\1**2)`."),
     (rf"\bc\.{NAME}#c\.\1\b", r"Stata's `c.\1#c.\1` is `I(\1**2)`."),
@@ -24,20 +21,11 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
     (rf"\b(?:i|ibn|io)\.{NAME}\b(?!\()", r"Stata's `i.\1` is `C(\1)`."),
     (rf"\bc\.{NAME}\b(?!\()", r"Stata's `c.\1` is `\1`."),
     (rf"(?<![\w.])(\d+)\.(?!e\d){NAME}", r"Stata's `\1.\2` is `I(\2 == \1)`."),
-    (
-        rf"\b[LFDS]\d*\.{NAME}\b(?!\()",
-        r'Make lags and differences columns first: `data["lag"] = data.groupby("unit")["\1"].shift(1)`.',
-    ),
+    (rf"\b[LFDS]\d*\.{NAME}\b(?!\()", r'Make a column of lags: `data.groupby("unit")["\1"].shift(1)`.'),
     (r"\bxi\s*:", "Leave out Stata's `xi:`; factors are `C(x)`."),
-    (
-        r"\[\s*[fpai]w(?:eight)?\s*=\s*(\w*)",
-        r'Weights are options: `weights="\1"` with `weight_type="frequency"` or `"probability"`.',
-    ),
+    (r"\[\s*[fpai]w(?:eight)?\s*=\s*(\w*)", r'Weights are options: `weights="\1"` with `weight_type=`.'),
     (r"^(?!.*\selse\s).*?\sif\s+([^,]+)", r'Choose rows in the data: `data.query("\1")`.'),
-    (
-        r"^(?!.*\b(?:in|and|or|not|is|for)\b)(?:\w+\s*~\s*)?\w+(?:\s+\w+)+\s*(?:,.*)?$",
-        "Variables are joined by `+`: `y ~ x1 + x2`.",
-    ),
+    (r"^(?!.*\b(in|and|or|not|is|for)\b)(\w+\s*~\s*)?\w+(\s+\w+)+\s*(,.*)?$", "Join by `+`: `y ~ x1 + x2`."),
     (r"\bbs\(\s*(\w+)\s*\)", r"Splines need degrees of freedom: `bs(\1, df=4)`."),
     (r"\b(cr|cc)\(\s*(\w+)\s*\)", r"Splines need degrees of freedom: `\1(\2, df=4, constraints='center')`."),
     (r"\bte\(\s*\w+\s*[,)]", "Products of splines are `te(cr(x, df=4), cr(z, df=4), constraints='center')`."),
@@ -48,26 +36,17 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
     (r"\bas\.(?:factor|character)\(\s*(\w+)", r"R's `as.factor(\1)` is `C(\1)`."),
     (r"\bas\.numeric\(\s*(\w+)", r"R's `as.numeric(\1)` is `1.0 * \1`."),
     (r"\bcontr\.(\w+)", r"R's contrasts are `C(x, Treatment)`, `C(x, Sum)`, `C(x, Helmert)` and `C(x, Poly)`."),
-    (
-        r"\boffset\((?:(?:np\.)?log\()?\s*(\w+)",
-        r'An offset is an option: `offset="\1"`, or `exposure="\1"` for its logarithm.',
-    ),
+    (r"\boffset\((?:(?:np\.)?log\()?\s*(\w+)", r'An option: `offset="\1"`, or `exposure="\1"` for its logarithm.'),
     (r"\b[\w.]+::(\w+)\(", r"Functions of R packages are not available. Define `\1` first."),
     (r"\w\s*:\s*[01](?![\w.])", "A product with a number is no term. Leave it out."),
     (rf"(?:^|[~+])\s*{NAME}\s*([*/])\s*(\d[\d.]*)\s*(?:$|[~+])", r"Arithmetic is `I(\1 \2 \3)`."),
     (r"\)\s*\^\s*(\d)", r"R's `^\1` is `**\1`."),
     (rf"\b{NAME}\s*\^\s*(\d+)", r"Powers are `I(\1**\2)`."),
-    (
-        r"(?:^|[~+])\s*\.\s*($|[-+])",
-        'Name the columns, so that none enters by accident: `"y ~ " + " + ".join(data.columns.drop(["y", "d"]))`.',
-    ),
+    (r"(?:^|[~+])\s*\.\s*($|[-+])", 'Name the columns: `" + ".join(data.columns.drop(["y", "d"]))`.'),
     (r"(\w+)\s*%in%", r"R's `%in%` is `I(\1.isin([...]))`."),
     (r"(?<![\w.])c\([-\d.,\s]*\)", "R's `c(1, 2)` is the list `[1, 2]`."),
     (r"\bC\(\s*(\w+)\s*,\s*(?:ref|reference|base|baseline)\s*=\s*(\w*)", r"The base level is `C(\1, Treatment(\2))`."),
-    (
-        r"[<>]\s*[\w.]+\s*[&|]\s*\w+\s*[<>]|==\s*[\w.]+\s*[&|]",
-        "Comparisons are in parentheses: `I((x > 1) & (z < 2))`.",
-    ),
+    (r"[<>]\s*[\w.]+\s*[&|]\s*\w+\s*[<>]|==\s*[\w.]+\s*[&|]", "Use parentheses: `I((x > 1) & (z < 2))`."),
     (r"\(\s*[01]\s*\|\s*(\w+)\s*\)", r'There are no random effects. Use `C(\1)`, or `cluster="\1"` for the errors.'),
     (r"\w\s*\|\s*(\w+)\s*$", r'Fixed effects are `+ C(\1)`; clusters are `cluster="\1"`.'),
     (r"\w\$(\w+)", r"Name the column alone: `\1`."),

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,18 +19,14 @@ from causalrisk.design import rows as drawing
 from causalrisk.design import survey as surveys
 from causalrisk.design.build import Formulas, check_roles, kept_offset, outcome_values, read_formulas
 from causalrisk.design.design import Rowless
-from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import INDICATOR, Encoder, FormulaEncoder
-from causalrisk.design.formulas import stateful
-from causalrisk.design.formulas.evaluation import Formula, Scope
-from causalrisk.design.formulas.terms import codes_of
+from causalrisk.design.formulas.evaluation import STATEFUL, Formula, Scope, learn, state_options
 from causalrisk.design.scan.source import Frame, Scan, naming, using
 from causalrisk.design.support import check_size
-from causalrisk.design.tables import Table, as_table, condition_names, is_column
+from causalrisk.design.tables import Table, as_table, condition_names, is_column, plain
 from causalrisk.design.treatment import Arms, arms_in_order, notes_of_spelling, treatment_levels
 from causalrisk.errors import DesignError, UnavailableError
 from causalrisk.numerics.blocks import add_up, taken
-from causalrisk.runtime.workers import in_order
 
 TRIED = 9  # rows that are coded by themselves, to see whether a formula goes by rows
 VARIABLE = r"\w+|Q\([^()]*\)|C\((\w+|Q\([^()]*\))(,.*)?\)"  # g, Q("g"), C(g), C(g, Treatment("a"))
@@ -110,7 +105,7 @@ class Reader:
         constants = _constants(frame, names, f"{formula} {propensity} {columns.observed}")
         formulas, _ = read_formulas(formula, propensity, columns, empty, constants, self.notes)
         self.part_rows, self.columns, self.formulas = scan.part_rows, columns, formulas.models
-        self.codes = set().union(*map(codes_of, self.formulas))
+        self.codes = set().union(*(formula.coded for formula in self.formulas))
         uses = {use.name for each in self.formulas for use in each.uses()}
         self.frame = {name: value for name, value in constants.items() if name in uses}
         self.scopes = [formulas.left, formulas.right, formulas.assign]
@@ -245,22 +240,17 @@ def _refuse_state(formula: Formula, frame: Mapping[str, Any], columns: Iterable[
     """Refuse functions of the caller that learn from all rows, and options of others that go by rows."""
     for name, role in formula.uses():
         value = frame.get(name)
-        if (
-            role == "called"
-            and hasattr(value, "__patsy_stateful_transform__")
-            and value is not stateful.STATEFUL.get(name)
-        ):
+        if role == "called" and hasattr(value, "__patsy_stateful_transform__") and value is not STATEFUL.get(name):
             raise DesignError(
                 f"the {formula.model} formula {formula.text!r} uses {name}(), which learns from all rows; a scan has "
                 "one block of rows at a time.\nUse powers, such as `x + I(x**2)`, or write its columns to the files."
             )
-    for call in stateful.stateful_calls(formula, frame).values():
-        for option in stateful.options_of(call):
-            if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
-                raise DesignError(
-                    f"the {formula.model} formula {formula.text!r} computes an option of {ast.unparse(call.func)}() "
-                    f"from columns, {ast.unparse(option)}; with a scan, expected numbers.\nWrite the numbers."
-                )
+    for name, option in state_options(formula, frame):
+        if {node.id for node in ast.walk(option) if isinstance(node, ast.Name)} & {*columns, "Q"}:
+            raise DesignError(
+                f"the {formula.model} formula {formula.text!r} computes an option of {name}() from columns, "
+                f"{ast.unparse(option)}; with a scan, expected numbers.\nWrite the numbers."
+            )
 
 
 def _few_rows(found: Sequence[Learnt], name: str, coded: bool) -> pd.Series:
@@ -418,7 +408,7 @@ class Coder:
 
     def check_by_rows(self, rows: Kept, block: CodedBlock) -> None:
         """Raise a DesignError where a formula codes rows differently beside other rows, as with ``x - x.mean()``."""
-        if not any(formula.computes for formula in self.formulas):
+        if all(code.isidentifier() for formula in self.formulas for code in formula.codes()):
             return
         for k in np.unique(np.linspace(0, len(rows.row) - 1, TRIED).astype(int)):
             try:
@@ -473,7 +463,8 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     few = {name: values.iloc[np.resize(np.arange(len(values)), size)] for name, values in few.items()}
     few = {name: values.reset_index(drop=True) for name, values in few.items()}
     constants = {name: value for scope in reader.scopes for name, value in scope.constants.items()}
-    formulas = _taught(reader, Scope(few, constants), [one.path for one in found if one.path])
+    learnt = learn(reader.formulas, constants, lambda: _variables(found))
+    formulas = [dataclasses.replace(formula, learnt=learnt) for formula in reader.formulas]
     few[columns.treat] = pd.Series(arms.coded(np.resize(np.arange(len(levels)), size)))
     scopes = [Scope({name: few[name] for name in scope.variables}, scope.constants) for scope in reader.scopes[1:]]
     encoders = tuple(_encoder(formula, scope) for formula, scope in zip(formulas, scopes, strict=True))
@@ -483,8 +474,9 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
 def _encoder(formula: Formula, scope: Scope) -> FormulaEncoder:
     """Fix the coding of a right-hand side on rows that have every level of every variable."""
     encoder = FormulaEncoder(formula, scope)
-    for code, levels in encoder.categorical_factors():
-        if levels != (False, True) and not re.fullmatch(VARIABLE, code):
+    for factor, known in encoder.info.factor_infos.items():
+        code = factor.code
+        if known.categories not in (None, (False, True)) and not re.fullmatch(VARIABLE, code):
             raise DesignError(
                 f"the {formula.model} formula {formula.text!r} computes categories, {code}, which a scan cannot code.\n"
                 "Make it a column of the files, or 0/1 columns by `I(x > 1)`."
@@ -531,32 +523,9 @@ def _survey(
     return pd.Index(names, dtype=object), ScannedSurvey(replication=replication, **known)
 
 
-def _taught(reader: Reader, scope: Scope, paths: Sequence[str]) -> list[Formula]:
-    """Find the state of all stateful functions of the formulas, such as knots; those inside of others come first."""
-    formulas, lessons, done = reader.formulas, dict[str, stateful.Lesson](), set[str]()
-    while True:
-        calls = {
-            call: (node, formula)
-            for formula in reversed(formulas)
-            for call, node in stateful.stateful_calls(formula, reader.frame).items()
-            if call not in done
-        }
-        ready = [call for call in calls if not any(other in call for other in calls if other != call)]
-        if not ready:
-            return formulas
-        first = {call: lessons.get(call) or stateful.first_lesson(*calls[call], scope) for call in ready}
-        lessons = {call: lesson for call, lesson in first.items() if lesson is not None}
-        answers = list(in_order(partial(_answers, lessons, scope.constants), paths if lessons else [], None))
-        steps = {call: lesson.after([one[call] for one in answers]) for call, lesson in lessons.items()}
-        lessons = {call: step for call, step in steps.items() if not isinstance(step, str)}
-        told = [(call, step) for call, step in steps.items() if isinstance(step, str)]
-        formulas = [dataclasses.replace(formula, told=(*formula.told, *told)) for formula in formulas]
-        done |= first.keys() - lessons.keys()
-
-
-def _answers(lessons: Mapping[str, stateful.Lesson], constants: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return what the next lesson of each call keeps of the rows of a frame."""
-    rows = pd.read_pickle(path)
-    with naming(rows.where):
-        scope = Scope({str(name): values for name, values in rows.table.items()}, constants)
-        return {call: lesson.of(scope) for call, lesson in lessons.items()}
+def _variables(found: Sequence[Learnt]) -> Iterator[dict[str, pd.Series]]:
+    """Yield the variables of the models, one frame at a time."""
+    for path in (one.path for one in found if one.path):
+        rows = pd.read_pickle(path)
+        with naming(rows.where):
+            yield {str(name): values.copy() for name, values in rows.table.items()}  # without the rest of the frame

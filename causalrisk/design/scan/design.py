@@ -21,12 +21,19 @@ from numpy.typing import NDArray
 
 from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
 from causalrisk.design.encoders import Encoder, ExtendedEncoder
-from causalrisk.design.formulas.terms import in_formula
-from causalrisk.design.rank import ColumnMoments, check_magnitude
+from causalrisk.design.formulas.evaluation import in_formula
 from causalrisk.design.rows import ColumnOptions, check_drawn, ledger_frame
 from causalrisk.design.scan.coding import CodedBlock, Coder, Reader, coder_of, read, variable_kinds
 from causalrisk.design.scan.source import Scan, naming, needed_dask, using
-from causalrisk.design.support import ModelColumns, Rules, arm_spans, left_out, supported_columns
+from causalrisk.design.support import (
+    ColumnMoments,
+    ModelColumns,
+    Rules,
+    arm_spans,
+    check_magnitude,
+    left_out,
+    supported_columns,
+)
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Basis, plain_basis

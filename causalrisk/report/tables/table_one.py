@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
-from causalrisk.design.dtypes import missing_mask, plain
 from causalrisk.design.rows import ColumnOptions, Source, read_weights, relative_weights
 from causalrisk.design.survey import Survey, subpopulation
-from causalrisk.design.tables import Table, as_table, find_column, find_condition
+from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask, plain
 from causalrisk.diagnostics.balance import WHEN, ColumnSums, WeightedRows, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.options import WeightType

@@ -11,12 +11,9 @@ import pyarrow
 import pytest
 
 import causalrisk as cr
-from causalrisk.design.dtypes import plain
 from causalrisk.design.encoders import FormulaEncoder
-from causalrisk.design.formulas.evaluation import Scope, parse
-from causalrisk.design.formulas.scope import resolve
-from causalrisk.design.formulas.terms import codes_of
-from causalrisk.design.tables import as_table
+from causalrisk.design.formulas.evaluation import Scope, parse, resolve
+from causalrisk.design.tables import as_table, plain
 
 N = 80
 NUMBERS = ("x", "z", "i", "I(x**2)", "np.log(z)", "center(x)", "bs(x, df=4)")
@@ -83,7 +80,7 @@ def formula_of(rng, pool):
 def encoder_of(text, data):
     formula = parse(text, "covariates", [])
     scope = resolve(formula, as_table(data, []), {"np": np}, "right")
-    variables = {name: plain(v, name, name in codes_of(formula)) for name, v in scope.variables.items()}
+    variables = {name: plain(v, name, name in formula.coded) for name, v in scope.variables.items()}
     return FormulaEncoder(formula, Scope(variables, scope.constants))
 
 
