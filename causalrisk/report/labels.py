@@ -19,7 +19,6 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
-from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import column_format, format_number
 
 RESAMPLES = {
@@ -95,23 +94,55 @@ def comparison_words(record: FitRecord) -> str:
     }[record.options.effect]
 
 
-def population_words(record: FitRecord) -> str:
-    """Return the name of the population that the effect is an average over."""
-    return in_population(record, population_text(record.options.population, "people"))
+POPULATIONS_WORDS = {  # by the name of a target: the rows that means are averages over, and what a row weighs
+    "all": ("all {nobs} {units}", "A row weighs 1 / (probability of its own arm)."),
+    "arm": (
+        "the {in_arm} {units} of {arm}",
+        "Rows of arm {arm} weigh 1; any other row weighs (probability of {arm}) / (probability of its own arm).",
+    ),
+    "overlap": (
+        "{nobs} {units} tilted to where the arms overlap",
+        "A row weighs h / (probability of its own arm), h being 1 over the sum of 1 / probability over the arms.",
+    ),
+    "matching": (
+        "{nobs} {units} tilted to those that one-to-one matching would keep",
+        "A row weighs (probability of its least likely arm) / (probability of its own arm).",
+    ),
+    "entropy": (
+        "{nobs} {units} tilted by the entropy of the propensity score",
+        "A row weighs h / (probability of its own arm), h being the entropy of its scores.",
+    ),
+    "function": (
+        "{nobs} {units} tilted by a function of the propensity score",
+        "A row weighs h(score) / (probability of its own arm), h being the function given as target=.",
+    ),
+    "data_frame": (
+        "the {in_frame} rows of the target frame",
+        "A row weighs r / (probability of its own arm), where r says how much commoner rows like it are in the target "
+        "frame than in the sample.",
+    ),
+}
 
 
-def in_population(record: FitRecord, text: str) -> str:
-    """Fill the fields of a text of a `TargetPopulation`."""
+def rows_words(record: FitRecord) -> str:
+    """Return the rows that means are averages over."""
+    return _in_population(record, 0)
+
+
+def weight_words(record: FitRecord) -> str:
+    """Sentence on what a row weighs."""
+    return _in_population(record, 1)
+
+
+def _in_population(record: FitRecord, which: int) -> str:
     design, toward = record.design, record.options.population.toward
-    in_frame = 0 if record.frame is None else len(record.frame.index)
     counted = design.nobs if toward is None else int(design.counts[toward])
-    return text.format(
+    return POPULATIONS_WORDS[record.options.population.texts][which].format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",
         arm="" if toward is None else design.labels[toward],
         in_arm=counted,
-        in_frame=in_frame,
-        frame_rows=count(in_frame, "row"),
+        in_frame=0 if record.frame is None else len(record.frame.index),
     )
 
 
@@ -207,7 +238,8 @@ def missing_words(record: FitRecord) -> str:
         )
     return (
         f"{rows} are weighted for, not dropped: averages are over all rows, and outcomes are also weighted by 1 / "
-        f"(probability that the outcome is observed), from a logit: {seen.formula}. Standard errors account for it."
+        f"(probability that the outcome is observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). "
+        "Standard errors account for it."
     )
 
 

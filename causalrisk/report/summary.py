@@ -39,7 +39,6 @@ from causalrisk.report.labels import (
     distribution_words,
     filled_words,
     has_converged,
-    in_population,
     ladder_end_words,
     learner_text,
     learner_words,
@@ -48,11 +47,11 @@ from causalrisk.report.labels import (
     outcome_name,
     propensity_text,
     repeats_words,
+    rows_words,
     target_text,
     trend_words,
     variables_of,
 )
-from causalrisk.report.populations import population_text
 from causalrisk.report.tables.stacked import ResultSummary, build_summary
 from causalrisk.report.tables.table import TableContent
 from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
@@ -457,7 +456,7 @@ def _effect_text(record: FitRecord) -> str:
 
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
-    rows, survey = in_population(record, population_text(record.options.population, "rows")), record.design.survey
+    rows, survey = rows_words(record), record.design.survey
     if survey is not None and survey.subpop_name is not None:
         rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike

@@ -14,7 +14,6 @@ from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
 from causalrisk.estimators.joint.anchor import LADDER
-from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
@@ -33,27 +32,20 @@ from causalrisk.report.labels import (
     factor_text,
     filled_counts,
     joined,
+    learner_words,
     left_out_words,
+    missing_words,
     offset_words,
     outcome_text,
-    population_words,
     propensity_text,
-    r_squared_words,
     redone_words,
     resamples_words,
+    rows_words,
     survey_words,
     trend_words,
 )
 from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.tables.text import column_format, format_number, signed_p
-
-
-def _whose_sentence(record: FitRecord) -> str:
-    """Sentence on whose estimator JRE is; empty for others."""
-    if record.joint is None:
-        return ""
-    text = "This version of the estimator is the package's own implementation of that paper's idea"
-    return f"{text}." if record.joint.anchor is None else f"{text}; its default objective is not in any paper."
 
 
 def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
@@ -81,37 +73,22 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     )
 
 
-def _consistency_sentence(record: FitRecord, joint: JointRecord) -> list[str]:
-    """Sentence on double robustness, where the fit has it for the population that was asked for."""
-    options = record.options
-    whole = joint.anchor is not None and joint.options.share in (None, 1)
-    if not whole or not options.population.by_arm or options.clip is not None or options.effect == "odds_ratio":
-        return []
-    models = "the outcome model" if record.stack is None else "the outcome model, and the learner,"
-    weights = "model" if record.design.observation is None else "and the observation model"
-    return [f"The estimate is consistent if the propensity {weights} or {models} is correctly specified."]
-
-
 def _beside_sentence(record: FitRecord) -> str:
     """Sentence with the effects by JRE and by IPWRA, and on the same resamples the differences."""
-    start, boot, words = start_record(record), record.boot, []
-    paired = None if boot is None or boot.start is None else start_difference(record).to_numpy()
+    start, count, words = start_record(record), len(record.effect_names), []
+    paired = None if record.boot is None or record.boot.start is None else start_difference(record).to_numpy()
     errors = start.std_errors if paired is None else paired[:, 1]
     for k, name in enumerate(record.effect_names):
         own, own_se, before = record.estimate.params[k], record.std_errors[k], start.estimate.params[k]
         spec = column_format(rounded_se(np.array([own]), np.array([own_se])), np.array([own, before]))
         text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
         if paired is not None:
-            difference, se, _, p = paired[len(record.effect_names) + k, :4]
-            sign = signed_p(p).replace("< ", "<")
-            text += f", difference {format_number(difference)} ({format_number(se)}), p {sign}"
+            difference, se, _, p = paired[count + k, :4]
+            text += f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p)}"
         words.append(text)
-    same = "robust standard errors" if record.design.survey is None else "standard errors of the design"
-    if paired is not None:
-        same = (
-            f"standard errors from the same {'resamples' if record.design.replication is None else 'replicate weights'}"
-        )
-    return f"With the same models ({same} in parentheses): {'; '.join(words)}."
+    same = "robust" if paired is None else "the same resamples'"
+    same = same if record.design.survey is None else "the survey design's"
+    return f"With the same models ({same} standard errors in parentheses): {'; '.join(words)}."
 
 
 def methods(record: FitRecord) -> str:
@@ -162,12 +139,16 @@ def _model_sentences(record: FitRecord) -> list[str]:
     design, options = record.design, record.options
     parts = [
         f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
-        f"{outcome_text(record)}, over {population_words(record)}, by {record.spec.how}."
+        f"{outcome_text(record)}, over {rows_words(record)}, by {record.spec.how}."
     ]
-    parts += filter(None, [comparison_words(record), _whose_sentence(record)])
+    parts += filter(None, [comparison_words(record)])
+    if record.joint is not None:
+        parts.append("This version of the estimator is the package's own implementation of that paper's idea.")
     parts += [trend_words(record).replace("Zhao", "Zhao (2020)")] if options.did is not None else []
     if record.learned is not None:
-        parts += _learner_sentences(record, record.learned)
+        how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
+        repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
+        parts.append(f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {learner_words(record)}")
     if options.quantiles:
         parts.append(_quantile_sentence(record))
     elif not (record.spec.constants or record.spec.given):
@@ -181,21 +162,29 @@ def _model_sentences(record: FitRecord) -> list[str]:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:
         parts.append(objective_sentence(record, record.joint))
-        parts += _consistency_sentence(record, record.joint)
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
     if options.clip is not None and record.weight_fit is not None:
         parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
-    dropped = design.n_dropped
-    rows = f"The sample has {count(design.nobs, design.unit_name)}"
-    if design.weight_type is not None:
-        rows += f" with {design.weight_type} weights ({design.weights_name})"
-    rows += f"; {dropped} were left out" if dropped else ""
-    if design.n_outside:
-        rows += f"; {design.n_outside} outside of the subpopulation stay in the design for the standard errors"
     filled = filled_counts(record)
-    kept = f" Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
-    return [*parts, f"{rows}.{_missing_sentence(record)}{kept if filled else ''}"]
+    parts += filter(None, [sample_sentence(record), missing_words(record)])
+    if filled:
+        parts.append(
+            f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
+        )
+    return parts
+
+
+def sample_sentence(record: FitRecord) -> str:
+    """Sentence on the rows in the sample, their weights, and those left out."""
+    design = record.design
+    text = f"The sample has {count(design.nobs, design.unit_name)}"
+    if design.weight_type is not None:
+        text += f" with {design.weight_type} weights ({design.weights_name})"
+    text += f"; {design.n_dropped} were left out" if design.n_dropped else ""
+    if design.n_outside:
+        text += f"; {design.n_outside} outside of the subpopulation stay in the design for the standard errors"
+    return f"{text}."
 
 
 def _quantile_sentence(record: FitRecord) -> str:
@@ -208,32 +197,6 @@ def _quantile_sentence(record: FitRecord) -> str:
     return f"{what}; the outcome models were logits of the outcomes up to each quantile: {source}."
 
 
-def _learner_sentences(record: FitRecord, learned: Learned) -> list[str]:
-    """Sentences on the learners, their folds and what is done with the predictions."""
-    names, design, options = joined(learned.names), record.design, record.options
-    how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
-    repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
-    source = f"the terms of {design.formula}" if design.formula else "exog"
-    texts = [
-        f"Mean outcomes of each arm were predicted from {source} by {names}, {how}{repeated} (Chernozhukov et al. "
-        f"2018); {r_squared_words(record, learned)}."
-    ]
-    if record.stack is not None:
-        fits = [f"{name} ({weight:.3f})" for name, weight in zip(record.stack.names, record.stack.weights, strict=True)]
-        texts.append(
-            "The estimate is an average of fits, JRE on the formula, JRE with the predictions as terms of the outcome "
-            "models, and AIPW with the predictions as outcome models, with the weights that minimise its variance: "
-            f"{', '.join(fits)}."
-        )
-    elif record.spec.given:
-        texts.append("The predictions are the outcome models.")
-    else:
-        texts.append("The predictions of every arm are terms of the outcome models.")
-    if repeated:
-        texts.append("The estimate is the median over the folds, with the variance of Chernozhukov et al. (2018).")
-    return texts
-
-
 def _propensity_sentence(record: FitRecord) -> str:
     design, text = record.design, propensity_text(record)
     if design.score is not None:
@@ -244,20 +207,6 @@ def _propensity_sentence(record: FitRecord) -> str:
     if record.options.propensity_score is not None:
         loss = ", cross-fitted (Chernozhukov et al. 2018)"
     return f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."
-
-
-def _missing_sentence(record: FitRecord) -> str:
-    """Sentence on outcomes that are missing; empty where none is."""
-    design, seen = record.design, record.design.observation
-    if seen is None:
-        return ""
-    text = f" The outcome was missing in {design.n_unrecorded} of them"
-    if not record.spec.uses_propensity:
-        return f"{text}; outcome models of the others predict it."
-    return (
-        f"{text}; the others were also weighted by the inverse of the estimated probability that it is observed "
-        f"(Robins, Rotnitzky and Zhao 1995), by logit: {seen.formula}."
-    )
 
 
 def errors_source(record: FitRecord) -> str:

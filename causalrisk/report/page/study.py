@@ -24,12 +24,12 @@ from causalrisk.report.labels import (
     target_text,
     trend_words,
 )
-from causalrisk.report.page.html import blank_figure, figure_html, paragraph
+from causalrisk.report.page.explain import questions
+from causalrisk.report.page.html import figure_html, paragraph
 from causalrisk.report.page.methods import references
 from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.page.sections import (
     Part,
-    assumptions_of,
     assumptions_part,
     check_page,
     methods_part,
@@ -149,15 +149,16 @@ def write_study(
 ) -> Path:
     """Write the page of an event study; `plots` draw each kind of average on Axes."""
     check_page(path, "study")
-    stated = statements(assumptions, assumptions_of(record))
-    blank_figure()  # without matplotlib nothing is drawn
-    captions = {by: f"Effects on {facts.outcome} by {by}, each by itself and all together." for by in plots}
-    figures = [figure_html(draw, captions[by], captions[by]) for by, draw in plots.items()]
-    named = {"treat": f"treatment ({facts.begins})", "outcome": f"change of {facts.outcome}"}
+    asked = questions(record, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
+    stated = statements(assumptions, asked)
+    figures = [
+        figure_html(draw, f"Effects on {facts.outcome} by {by}, each by itself and all together.")
+        for by, draw in plots.items()
+    ]
     cited = sorted({REFERENCES["callaway_2021"], *references(record, False, False, False)})
     parts = [
         summary_part(summary),
-        assumptions_part(record, stated, **named),
+        assumptions_part(asked, stated),
         Part("effects", "Effects", "\n".join(figures)),
         Part("placebos", "Placebos", paragraph(placebos)),
         methods_part(study_methods(record, facts, said), cited),
