@@ -13,8 +13,8 @@ import pandas as pd
 from causalrisk.inference import permutation
 from causalrisk.inference.permutation import Permutations
 from causalrisk.report.plots import draw_permutations
-from causalrisk.report.tables.stacked import ResultSummary, build_summary
-from causalrisk.report.tables.table import TableContent
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import format_number, format_p
 
 STATISTIC_WORDS = {
@@ -144,7 +144,7 @@ class PermutationTest:
         ]
         rows = tuple((*a, *b) for a, b in zip(left, right, strict=True))
         heading = title or "Permutation Test of No Effect"
-        return build_summary([TableContent(rows=rows, aligns="lrlr", title=heading)], self._notes())
+        return ResultSummary([ResultTable(rows, aligns="lrlr", title=heading)], self._notes())
 
     def _notes(self) -> list[str]:
         data = self._data

@@ -231,8 +231,8 @@ def test_summary_with_coefficients(births, ipwra):
     text = str(births.summary(coefficients=True))
     assert "outcome, nonsmoker" in text
     line = next(line for line in text.splitlines() if line.startswith("mage"))
-    own, start = (r.outcome_params.loc["mage", "nonsmoker"] for r in (births, births.start))
-    np.testing.assert_allclose([float(v) for v in line.split()[1:3]], [own, start], atol=6e-4)
+    own, se = (table.loc["mage", "nonsmoker"] for table in (births.outcome_params, births.outcome_bse))
+    np.testing.assert_allclose([float(v) for v in line.split()[1:3]], [own, se], atol=6e-4)
     text = str(ipwra.summary())
     assert "outcome, 0" in text
     assert "propensity" in text

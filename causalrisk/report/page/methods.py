@@ -144,7 +144,8 @@ def _model_sentences(record: FitRecord) -> list[str]:
     parts += filter(None, [comparison_words(record)])
     if record.joint is not None:
         parts.append("This version of the estimator is the package's own implementation of that paper's idea.")
-    parts += [trend_words(record).replace("Zhao", "Zhao (2020)")] if options.did is not None else []
+    if options.did is not None:
+        parts.append(f"{trend_words(record)} The estimators are those of Sant'Anna and Zhao (2020).")
     if record.learned is not None:
         how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
         repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""

@@ -38,11 +38,9 @@ from causalrisk.report.page.sections import (
     summary_part,
     write_page,
 )
-from causalrisk.report.summary import WIDTHS, design_rows, numbers_table
-from causalrisk.report.tables.stacked import ResultSummary, build_summary
-from causalrisk.report.tables.table import TableContent
-
-ADJUSTED = (0, 10, 9, 7, 8, 12, 10, 10)  # widths of the columns of a table with adjusted p-values
+from causalrisk.report.summary import design_rows, numbers_table
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultTable
 
 
 @dataclass(frozen=True)
@@ -92,9 +90,7 @@ def summarize_event_study(
         ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
         *((*row, "", "") for row in drawn),
     )
-    shown = [
-        numbers_table(frame, name, ADJUSTED if "adjusted P" in frame else WIDTHS) for name, frame in tables.items()
-    ]
+    shown = [numbers_table(frame, name) for name, frame in tables.items()]
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
         "The effect on a group in a period compares its change since its last period without treatment with that of "
@@ -107,7 +103,7 @@ def summarize_event_study(
         trend_words(record),
     ]
     heading = title or "Event Study: Difference-in-Differences by Group and Period"
-    return build_summary([TableContent(rows=head, aligns="lrlr", title=heading), *shown], notes)
+    return ResultSummary([ResultTable(head, aligns="lrlr", title=heading), *shown], notes)
 
 
 def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> str:

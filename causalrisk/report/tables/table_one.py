@@ -21,7 +21,7 @@ from causalrisk.estimators.options import WeightType
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.tables.stacked import PaperTable
-from causalrisk.report.tables.table import TableContent
+from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_share
 
 INDENT = "  "
@@ -232,8 +232,8 @@ def table_one(
     said = [NOTE_CELLS] + ["Median [quartiles] where so shown."] * bool(quartiles) + told
     if contrasts:
         said += _note_on_differences(threshold, labels[0], "the root of the mean variance of the groups")
-    content = TableContent(rows=_rows(found, cells, absent), header=header, title=title)
-    return PaperTable(content, [*said, *notes], _numbers(found, list(lines.values()), sets))
+    table = ResultTable(_rows(found, cells, absent), header, title=title)
+    return PaperTable(table, [*said, *notes], _numbers(found, list(lines.values()), sets))
 
 
 def balance_for_paper(
@@ -326,9 +326,9 @@ def balance_for_paper(
     said = ["Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's "
             "effective n."]  # fmt: skip
     said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
-    content = TableContent(rows=_rows(covariates, cells), header=header, title=title)
+    table = ResultTable(_rows(covariates, cells), header, title=title)
     numbers = pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
-    return PaperTable(content, [*said, *notes], numbers, together=half)
+    return PaperTable(table, [*said, *notes], numbers, together=half)
 
 
 def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
