@@ -45,7 +45,8 @@ from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.page.study import StudyFacts, study_methods, summarize_event_study, write_study
-from causalrisk.report.plots import axes_or_new, draw_event_study
+from causalrisk.report.plots.axes import axes_or_new
+from causalrisk.report.plots.fits import draw_event_study
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p
 from causalrisk.report.tidy import printed_whole

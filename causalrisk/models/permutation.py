@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalrisk.inference import permutation
 from causalrisk.inference.permutation import Permutations
-from causalrisk.report.plots import draw_permutations
+from causalrisk.report.plots.fits import draw_permutations
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import format_number, format_p

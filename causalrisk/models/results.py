@@ -49,11 +49,11 @@ from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import SPELLINGS
-from causalrisk.report import plots
 from causalrisk.report.labels import has_converged
 from causalrisk.report.page.explain import explain
 from causalrisk.report.page.methods import methods
 from causalrisk.report.page.sections import report
+from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tidy import (

@@ -12,8 +12,7 @@ from scipy.special import ndtri
 
 from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.plots import axes_or_new, verbatim
-from causalrisk.report.plots.axes import LINE, SERIES, finish, label_rows, log_scale
+from causalrisk.report.plots.axes import LINE, SERIES, axes_or_new, finish, label_rows, log_scale, verbatim
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_number

@@ -26,7 +26,6 @@ from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.inference.intervals import parameter_limits
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
-from causalrisk.report import plots
 from causalrisk.report.labels import (
     effect_words,
     estimand_words,
@@ -42,6 +41,7 @@ from causalrisk.report.page.explain import explain, questions
 from causalrisk.report.page.html import badge, blank_figure, figure_html, formatted, page, paragraph, table_html
 from causalrisk.report.page.methods import call_of, methods, references, sample_sentence, versions_text
 from causalrisk.report.page.verdicts import Reading, by_contrast
+from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_share
