@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.simulation import designs, entries, run_study
+from causalrisk.simulation import designs, run_study
 from causalrisk.simulation import study as module
 from causalrisk.simulation.entries import choose_estimators
 from causalrisk.simulation.results import StudyResults, mse_ratio
@@ -202,14 +202,6 @@ def test_lin_is_the_interacted_regression_with_hc2_errors():
     assert row["estimate"][0] == pytest.approx(row["estimate"][1], rel=1e-9)
 
 
-def test_statsmodels_aipw_is_ours():
-    raw = run_study("strong", n=200, n_sims=3, estimators=["statsmodels AIPW", "AIPW"]).raw
-    wide = raw.pivot(index="sample", columns="estimator", values="estimate")
-    np.testing.assert_allclose(
-        wide["AIPW"], wide["statsmodels AIPW"], rtol=1e-3
-    )  # statsmodels solves its moments by GMM
-
-
 def test_options_of_models_and_fits():
     estimators = {
         "IPWRA": "IPWRA",
@@ -271,14 +263,6 @@ def test_functions_that_cannot_be_sent_are_refused():
 def test_estimators_that_are_refused(estimators, message):
     with pytest.raises(cr.OptionError, match=f"(?s){message}"):
         choose_estimators(estimators)
-
-
-def test_packages_that_are_missing_are_named(monkeypatch):
-    monkeypatch.setattr(entries, "find_spec", lambda name: None)
-    with pytest.raises(
-        cr.UnavailableError, match=r"(?s)needs doubleml and scikit-learn.*pip install doubleml scikit-learn"
-    ):
-        choose_estimators("DoubleML IRM")
 
 
 def test_wrong_options_are_the_callers_mistake_and_no_failure():
