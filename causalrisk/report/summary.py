@@ -25,30 +25,7 @@ from causalrisk.inference.intervals import inference_frame, rounded_se, statisti
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
-from causalrisk.report.labels import (
-    TAKEN,
-    TOTAL_WEIGHT,
-    bootstrap_text,
-    choice_words,
-    clip_text,
-    count,
-    covariance_name,
-    distribution_words,
-    filled_words,
-    has_converged,
-    ladder_end_words,
-    learner_text,
-    learner_words,
-    missing_words,
-    outcome_model_text,
-    outcome_name,
-    propensity_text,
-    repeats_words,
-    rows_words,
-    target_text,
-    trend_words,
-    variables_of,
-)
+from causalrisk.report import labels as words
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
@@ -114,7 +91,7 @@ def summary(
         )
     wanted = record.joint is None if coefficients is None else coefficients
     estimates = summary_frame(record, alpha).set_axis(list(names))
-    outcome = yname or outcome_name(record)
+    outcome = yname or words.outcome_name(record)
     head = title or record.spec.title
     numbers = numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive)
     if slim:
@@ -178,15 +155,15 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         ("Dep. Variable:", outcome),
         ("Treatment:", design.treat_name),
         ("Model:", record.spec.name),
-        ("Target:", target_text(record)),
-        ("Outcome model:", outcome_model_text(record)),
-        *([] if record.learned is None else [("Learner:", learner_text(record))]),
+        ("Target:", words.target_text(record)),
+        ("Outcome model:", words.outcome_model_text(record)),
+        *([] if record.learned is None else [("Learner:", words.learner_text(record))]),
         *_offset_row(record),
     ]
     right = [("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
     if design.n_outside:
         right.append(("Outside subpop.:", f"{design.n_outside}"))
-    inference = [("Propensity:", propensity_text(record)), ("Std. errors:", covariance_name(record))]
+    inference = [("Propensity:", words.propensity_text(record)), ("Std. errors:", words.covariance_name(record))]
     if np.isfinite(record.df):
         inference.append(("Df Residuals:", f"{record.df:.6g}"))
     if record.boot is not None and record.cov_type != "replicates":
@@ -200,13 +177,13 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         left += inference
         right += _joint_head(record, joint)
     right += _unrecorded_row(design)
-    right.append(("Converged:", "yes" if has_converged(record) else "NO"))
+    right.append(("Converged:", "yes" if words.has_converged(record) else "NO"))
     if record.options.effect != "difference":
         left.append(("Effect:", record.options.effect.replace("_", " ")))
     if record.trimmed:
         right.append(("Trimmed:", record.trimmed))
     if record.options.clip is not None and record.weight_fit is not None:
-        right.append(("Clipped:", clip_text(record)))
+        right.append(("Clipped:", words.clip_text(record)))
     if design.weight_type is not None:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     left += design_rows(design)
@@ -307,21 +284,21 @@ def _notes(record: FitRecord) -> list[str]:
     over = "of the outcomes" if record.options.quantiles else "averaged"
     notes = [f"{_effect_text(record)}, {over} over {_target_rows_text(record)}. {_interval_text(record)}"]
     notes += _formulas_note(record)
-    notes += filter(None, [trend_words(record)])
+    notes += filter(None, [words.trend_words(record)])
     notes += record.options.read_as
     notes += _coding_note(design)
     notes += _ledger_notes(record)
-    notes += filter(None, [missing_words(record), filled_words(record)])
+    notes += filter(None, [words.missing_words(record), words.filled_words(record)])
     notes += _short_note(record)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
-        notes.append(f"By arm: {SURVEY_N}; the columns after it use the {TOTAL_WEIGHT}.")
-    notes += filter(None, [learner_words(record), repeats_words(record)])
+        notes.append(f"By arm: {SURVEY_N}; the columns after it use the {words.TOTAL_WEIGHT}.")
+    notes += filter(None, [words.learner_words(record), words.repeats_words(record)])
     notes += _score_notes(record) + _binary_notes([record])
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
         if record.stack is not None:
             notes.append(NOTE_STACK)
-        notes += [NOTE_RISK, *filter(None, [ladder_end_words(record.joint)])]
+        notes += [NOTE_RISK, *filter(None, [words.ladder_end_words(record.joint)])]
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
 
@@ -370,7 +347,7 @@ def _effect_text(record: FitRecord) -> str:
 
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
-    rows, survey = rows_words(record), record.design.survey
+    rows, survey = words.rows_words(record), record.design.survey
     if survey is not None and survey.subpop_name is not None:
         rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike
@@ -389,12 +366,12 @@ def _interval_text(record: FitRecord) -> str:
     }.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
     factor = " with the small-sample factor" if record.small_sample and record.cov_type != "HC1" else ""
-    text = f"Intervals are {distribution_words(record)}, from the {se} standard error{factor}."
+    text = f"Intervals are {words.distribution_words(record)}, from the {se} standard error{factor}."
     if null:
         text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {null:g}."
     if not record.options.effect_scale.additive:
         text += " Interval and test of the effect are those of the logarithm of the ratio, transformed back."
-    return f"{text}{choice_words(record)}"
+    return f"{text}{words.choice_words(record)}"
 
 
 def _short_note(record: FitRecord) -> list[str]:
@@ -434,9 +411,9 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
     """Return notes on rows outside of a subpopulation, and on dropped rows and their reasons."""
     design = record.design
     ledger, dropped, name = design.sample_ledger, design.n_dropped, design.endog_name
-    notes = [] if not design.n_outside else [
-        f"{count(design.n_outside, 'row')} outside of the subpopulation stay in the design for the standard errors."
-    ]  # fmt: skip
+    outside, notes = words.count(design.n_outside, "row"), []
+    if design.n_outside:
+        notes.append(f"{outside} outside of the subpopulation stay in the design for the standard errors.")
     if not dropped:
         return notes
     ledger = ledger[~ledger["formula"].isin([UNRECORDED, INDICATOR, "subpop"])]
@@ -458,22 +435,22 @@ FEW_ESTIMATORS = 3  # up to so many estimators the summary shows every differenc
 def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     records, design = comparison.records, comparison.design
     learned = [record for record in records if record.learned is not None]
-    links = [propensity_text(record) for record in records if record.weight_fit is not None]
+    links = [words.propensity_text(record) for record in records if record.weight_fit is not None]
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
-    kind = bootstrap_text(records[0], comparison.given_resamples)
+    kind = words.bootstrap_text(records[0], comparison.given_resamples)
     left = [
         ("Dep. Variable:", design.endog_name),
         ("Treatment:", design.treat_name),
-        ("Target:", target_text(records[0])),
-        ("Outcome model:", outcome_model_text(next((r for r in records if not r.spec.constants), records[0]))),
-        *([("Learner:", learner_text(learned[0]))] if learned else []),
+        ("Target:", words.target_text(records[0])),
+        ("Outcome model:", words.outcome_model_text(next((r for r in records if not r.spec.constants), records[0]))),
+        *([("Learner:", words.learner_text(learned[0]))] if learned else []),
         *_offset_row(records[0]),
         ("Propensity:", links[0] if links else "none"),
     ]
     right = [
         ("No. Observations:", f"{design.nobs}"),
         ("Rows dropped:", f"{design.n_dropped}"),
-        ("Std. errors:", f"bootstrap ({kind})" if design.replication is None else covariance_name(records[0])),
+        ("Std. errors:", f"bootstrap ({kind})" if design.replication is None else words.covariance_name(records[0])),
         ("Resamples:", f"{used} of {drawn} used by all"),
         ("Seed:", seed_text(records[0].seed)),
     ]
@@ -513,10 +490,10 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
             "for both."
         )
     notes.append(_formulas_text(design, any(record.weight_fit is not None for record in comparison.records)))
-    richest, last = max(comparison.records, key=lambda record: len(variables_of(record))), comparison.records[-1]
-    notes += filter(None, [trend_words(richest)])
-    notes += [TAKEN] if any(record.learned is not None for record in comparison.records) else []
-    notes += filter(None, [missing_words(last), filled_words(last)])
+    richest, last = max(comparison.records, key=lambda record: len(words.variables_of(record))), comparison.records[-1]
+    notes += filter(None, [words.trend_words(richest)])
+    notes += [words.TAKEN] if any(record.learned is not None for record in comparison.records) else []
+    notes += filter(None, [words.missing_words(last), words.filled_words(last)])
     notes += last.options.read_as
     notes += _coding_note(design)
     if design.n_dropped:
@@ -535,16 +512,16 @@ def summarize_pooled(
         ("Dep. Variable:", design.endog_name),
         ("Treatment:", design.treat_name),
         ("Model:", record.spec.name),
-        ("Target:", target_text(record)),
-        ("Outcome model:", outcome_model_text(record)),
+        ("Target:", words.target_text(record)),
+        ("Outcome model:", words.outcome_model_text(record)),
         *_offset_row(record),
         *design_rows(design),
     ]
     right = [
         ("No. Observations:", f"{design.nobs}"),
         ("Imputations:", f"{len(records)}"),
-        ("Propensity:", propensity_text(record)),
-        ("Std. errors:", covariance_name(record)),
+        ("Propensity:", words.propensity_text(record)),
+        ("Std. errors:", words.covariance_name(record)),
         ("Complete-data df:", f"{df_complete:.6g}"),
         *_unrecorded_row(design),
     ]
@@ -558,7 +535,7 @@ def summarize_pooled(
         "Estimates are means over the imputations. Their variance is within + (1 + 1/m) between (Rubin's rules); t has "
         f"the degrees of freedom of Barnard and Rubin.{logs}"
     ]
-    notes += [*_formulas_note(record), *filter(None, [missing_words(record), filled_words(record)])]
+    notes += [*_formulas_note(record), *filter(None, [words.missing_words(record), words.filled_words(record)])]
     return ResultSummary(tables, notes)
 
 

@@ -14,27 +14,7 @@ from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import check_alpha
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
-from causalrisk.report.labels import (
-    choice_words,
-    clip_text,
-    count,
-    effect_words,
-    estimand_words,
-    filled_words,
-    formats,
-    joined,
-    ladder_end_words,
-    learner_words,
-    missing_words,
-    offset_words,
-    outcome_text,
-    outcome_words,
-    propensity_text,
-    repeats_words,
-    rows_words,
-    variables_of,
-    weight_words,
-)
+from causalrisk.report import labels as words
 from causalrisk.report.page.methods import errors_source, objective_sentence, sample_sentence
 from causalrisk.report.tables.text import format_number, signed_p, wrap
 
@@ -183,8 +163,8 @@ def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables."""
     names = {
         "treat": record.design.treat_name,
-        "outcome": outcome_words(record).removeprefix("the "),
-        "covariates": joined(variables_of(record)) or "none",
+        "outcome": words.outcome_words(record).removeprefix("the "),
+        "covariates": words.joined(words.variables_of(record)) or "none",
     } | named
     asked = dict(ASSUMPTIONS)
     if record.options.did is not None:
@@ -195,13 +175,13 @@ def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
 
 def _question(record: FitRecord) -> list[str]:
     labels = record.design.labels
-    arms = joined([f"all in arm {label} instead of arm {labels[0]}" for label in labels[1:]], "or")
-    question = f"What would {outcome_text(record)} be, over {rows_words(record)}, with {arms}?"
+    arms = words.joined([f"all in arm {label} instead of arm {labels[0]}" for label in labels[1:]], "or")
+    question = f"What would {words.outcome_text(record)} be, over {words.rows_words(record)}, with {arms}?"
     return [
-        f"{question} The answer is the {estimand_words(record)}.",
+        f"{question} The answer is the {words.estimand_words(record)}.",
         sample_sentence(record),
-        offset_words(record),
-        filled_words(record),
+        words.offset_words(record),
+        words.filled_words(record),
     ]
 
 
@@ -213,24 +193,24 @@ def _observed(record: FitRecord) -> str:
         mean, weights = "", (members * design.weights)[design.recorded]
         if simple:
             value = np.average(design.y[design.recorded], weights=weights)
-            mean = f", mean {outcome_words(record).removeprefix('the ')} {format_number(value)}"
-        parts.append(f"{label} ({count(int(n), design.unit_name)}{mean})")
+            mean = f", mean {words.outcome_words(record).removeprefix('the ')} {format_number(value)}"
+        parts.append(f"{label} ({words.count(int(n), design.unit_name)}{mean})")
     weighted = "" if design.weight_type is None else ", under the observation weights"
     return (
-        f"As observed{weighted}: {joined(parts)}. The groups may differ in more than the treatment; then their raw "
-        "difference is not an effect."
+        f"As observed{weighted}: {words.joined(parts)}. The groups may differ in more than the treatment. Then their "
+        "raw difference is not an effect."
     )
 
 
 def _weights(record: FitRecord) -> list[str]:
     fit, design = record.weight_fit, record.design
     if fit is None:
-        return [f"{record.spec.name} uses neither.", missing_words(record)]
-    kind = f"The propensity score, the probability of each arm given the covariates, is {propensity_text(record)}"
+        return [f"{record.spec.name} uses neither.", words.missing_words(record)]
+    kind = f"The propensity score, the probability of each arm given the covariates, is {words.propensity_text(record)}"
     formula = "" if design.score is not None or not design.propensity_formula else f": {design.propensity_formula}"
     texts = [f"{kind}{formula}."]
     if record.options.clip is not None:
-        texts.append(f"Scores were clipped: {clip_text(record)}.")
+        texts.append(f"Scores were clipped: {words.clip_text(record)}.")
     if record.trimmed:
         texts.append(
             f"Rows were left out by their score: {record.trimmed}. The effect is that of the rows that remain."
@@ -238,16 +218,16 @@ def _weights(record: FitRecord) -> list[str]:
     if not record.spec.uses_propensity:
         return [*texts, f"{record.spec.name} uses it for the target only."]
     arms = [
-        f"{label}: {count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
+        f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
         f"{format_number(arm.heaviest)}"
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
-    texts += [weight_words(record), f"{'; '.join(arms)}.", missing_words(record)]
+    texts += [words.weight_words(record), f"{'; '.join(arms)}.", words.missing_words(record)]
     return texts + [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
 
 
 def _outcome_models(record: FitRecord) -> list[str]:
-    spec, name, weighted = record.spec, outcome_words(record), "weighted " if record.spec.weighted else ""
+    spec, name, weighted = record.spec, words.outcome_words(record), "weighted " if record.spec.weighted else ""
     each = "" if record.design.periods is None else " and period"
     name = record.design.endog_name if each else name  # the models of each period are of the outcome itself
     if record.options.quantiles:
@@ -256,36 +236,40 @@ def _outcome_models(record: FitRecord) -> list[str]:
     if spec.constants:
         return [f"Each arm{each} has one number, the {weighted}mean of {name}."]
     if spec.given:
-        return [learner_words(record), repeats_words(record)]
-    size = count(record.estimate.theta.shape[1] // (2 if each else 1), "coefficient")
+        return [words.learner_words(record), words.repeats_words(record)]
+    size = words.count(record.estimate.theta.shape[1] // (2 if each else 1), "coefficient")
     model = f"Each arm{each} has a {record.sample.family.label} regression of {name} with {size}"
     joint = record.joint
     if joint is None:
-        return [f"{model}, fitted to its rows only, {spec.trained}.", learner_words(record), repeats_words(record)]
+        return [
+            f"{model}, fitted to its rows only, {spec.trained}.",
+            words.learner_words(record),
+            words.repeats_words(record),
+        ]
     parts = zip(("error", "net bias", "sampling"), root_mean_squares(joint.estimate).T, strict=True)
     found = [f"{what} {format_number(own)} (IPWRA {format_number(start)})" for what, (own, start) in parts]
     return [
-        f"{model}. {objective_sentence(record, joint)} {ladder_end_words(joint)}".rstrip(),
-        f"Root mean squares over these scores, in units of {record.design.endog_name}: {joined(found)}.",
-        learner_words(record),
-        repeats_words(record),
+        f"{model}. {objective_sentence(record, joint)} {words.ladder_end_words(joint)}".rstrip(),
+        f"Root mean squares over these scores, in units of {record.design.endog_name}: {words.joined(found)}.",
+        words.learner_words(record),
+        words.repeats_words(record),
     ]
 
 
 def _effects(record: FitRecord) -> list[str]:
     names = record.names[len(record.effect_names) :]
-    means, (_, spec) = record.estimate.params[record.estimate.block("means")], formats(record)
-    found = joined([f"{name} = {mean:{spec}}" for name, mean in zip(names, means, strict=True)])
+    means, (_, spec) = record.estimate.params[record.estimate.block("means")], words.formats(record)
+    found = words.joined([f"{name} = {mean:{spec}}" for name, mean in zip(names, means, strict=True)])
     what = "quantiles" if record.options.quantiles else "predictions are averaged"
     how = f", {record.spec.averaged}" if record.spec.averaged and record.stack is None else ""
-    effects = "; ".join(effect_words(record, k) for k in range(len(record.effect_names)))
-    return [f"Each arm's {what} over {rows_words(record)}{how}: {found}.", f"{effects}."]
+    effects = "; ".join(words.effect_words(record, k) for k in range(len(record.effect_names)))
+    return [f"Each arm's {what} over {words.rows_words(record)}{how}: {found}.", f"{effects}."]
 
 
 def _standard_error(record: FitRecord, alpha: float) -> list[str]:
-    (spec, _), se, limits = formats(record), record.std_errors, parameter_limits(record, alpha)
+    (spec, _), se, limits = words.formats(record), record.std_errors, parameter_limits(record, alpha)
     (z, p), (symbol, _) = parameter_tests(record), statistic_names(record.df)
-    texts = [f"Standard errors {errors_source(record)}.{choice_words(record)}"]
+    texts = [f"Standard errors {errors_source(record)}.{words.choice_words(record)}"]
     null = record.options.effect_scale.null
     for k, name in enumerate(record.effect_names):
         low, high = (format(v, spec) for v in limits[k])
@@ -298,7 +282,7 @@ def _standard_error(record: FitRecord, alpha: float) -> list[str]:
 
 def _gaps(record: FitRecord) -> str:
     """Sentences on the gap between the effects of JRE and of IPWRA."""
-    starts, (spec, _) = record.joint.start.params, formats(record)  # type: ignore[union-attr]
+    starts, (spec, _) = record.joint.start.params, words.formats(record)  # type: ignore[union-attr]
     gaps = []
     for k, name in enumerate(record.effect_names):
         own, start, se = record.estimate.params[k], starts[k], record.std_errors[k]

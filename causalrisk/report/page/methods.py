@@ -22,28 +22,7 @@ from causalrisk.inference.intervals import rounded_se
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
-from causalrisk.report.labels import (
-    choice_of_anchor,
-    clip_text,
-    comparison_words,
-    count,
-    distribution_words,
-    estimand_words,
-    factor_text,
-    filled_counts,
-    joined,
-    learner_words,
-    left_out_words,
-    missing_words,
-    offset_words,
-    outcome_text,
-    propensity_text,
-    redone_words,
-    resamples_words,
-    rows_words,
-    survey_words,
-    trend_words,
-)
+from causalrisk.report import labels as words
 from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.tables.text import column_format, format_number, signed_p
 
@@ -65,7 +44,7 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
         )
     chosen = "was given"
     if joint.path is not None:
-        chosen = f"was {choice_of_anchor(joint.path, f' between {LADDER[0]:g} and {LADDER[-1]:g}')}"
+        chosen = f"was {words.choice_of_anchor(joint.path, f' between {LADDER[0]:g} and {LADDER[-1]:g}')}"
     return (
         "The arms were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
         f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, {chosen}. Of the "
@@ -75,7 +54,7 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
 
 def _beside_sentence(record: FitRecord) -> str:
     """Sentence with the effects by JRE and by IPWRA, and on the same resamples the differences."""
-    start, count, words = start_record(record), len(record.effect_names), []
+    start, count, texts = start_record(record), len(record.effect_names), []
     paired = None if record.boot is None or record.boot.start is None else start_difference(record).to_numpy()
     errors = start.std_errors if paired is None else paired[:, 1]
     for k, name in enumerate(record.effect_names):
@@ -85,10 +64,10 @@ def _beside_sentence(record: FitRecord) -> str:
         if paired is not None:
             difference, se, _, p = paired[count + k, :4]
             text += f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p)}"
-        words.append(text)
+        texts.append(text)
     same = "robust" if paired is None else "the same resamples'"
     same = same if record.design.survey is None else "the survey design's"
-    return f"With the same models ({same} standard errors in parentheses): {'; '.join(words)}."
+    return f"With the same models ({same} standard errors in parentheses): {'; '.join(texts)}."
 
 
 def methods(record: FitRecord) -> str:
@@ -129,7 +108,7 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.{logs}",
         "Intervals are of the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
-        f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {joined(seeds)}.",
+        f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {words.joined(seeds)}.",
     ]
     return " ".join(parts)
 
@@ -138,18 +117,18 @@ def _model_sentences(record: FitRecord) -> list[str]:
     """Sentences on the effect, the models and the sample."""
     design, options = record.design, record.options
     parts = [
-        f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
-        f"{outcome_text(record)}, over {rows_words(record)}, by {record.spec.how}."
+        f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
+        f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}."
     ]
-    parts += filter(None, [comparison_words(record)])
+    parts += filter(None, [words.comparison_words(record)])
     if record.joint is not None:
         parts.append("This version of the estimator is the package's own implementation of that paper's idea.")
     if options.did is not None:
-        parts.append(f"{trend_words(record)} The estimators are those of Sant'Anna and Zhao (2020).")
+        parts.append(f"{words.trend_words(record)} The estimators are those of Sant'Anna and Zhao (2020).")
     if record.learned is not None:
         how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
         repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
-        parts.append(f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {learner_words(record)}")
+        parts.append(f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}")
     if options.quantiles:
         parts.append(_quantile_sentence(record))
     elif not (record.spec.constants or record.spec.given):
@@ -158,7 +137,7 @@ def _model_sentences(record: FitRecord) -> list[str]:
         formula = design.formula and without_change(design.formula, options.did)
         parts.append(f"{model}: {formula}." if formula else f"{model} in {', '.join(design.exog_names)}.")
     if record.design.offset_kind is not None:
-        parts.append(offset_words(record))
+        parts.append(words.offset_words(record))
     if record.spec.uses_propensity:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:
@@ -166,9 +145,9 @@ def _model_sentences(record: FitRecord) -> list[str]:
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
     if options.clip is not None and record.weight_fit is not None:
-        parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
-    filled = filled_counts(record)
-    parts += filter(None, [sample_sentence(record), missing_words(record)])
+        parts.append(f"Propensity scores were clipped: {words.clip_text(record)}.")
+    filled = words.filled_counts(record)
+    parts += filter(None, [sample_sentence(record), words.missing_words(record)])
     if filled:
         parts.append(
             f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
@@ -179,7 +158,7 @@ def _model_sentences(record: FitRecord) -> list[str]:
 def sample_sentence(record: FitRecord) -> str:
     """Sentence on the rows in the sample, their weights, and those left out."""
     design = record.design
-    text = f"The sample has {count(design.nobs, design.unit_name)}"
+    text = f"The sample has {words.count(design.nobs, design.unit_name)}"
     if design.weight_type is not None:
         text += f" with {design.weight_type} weights ({design.weights_name})"
     text += f"; {design.n_dropped} were left out" if design.n_dropped else ""
@@ -190,7 +169,7 @@ def sample_sentence(record: FitRecord) -> str:
 
 def _quantile_sentence(record: FitRecord) -> str:
     """Sentence on the quantiles, and the models of outcomes up to them."""
-    levels, design = joined([f"{level:g}" for level in record.options.quantiles]), record.design
+    levels, design = words.joined([f"{level:g}" for level in record.options.quantiles]), record.design
     what = f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007)"
     if record.spec.constants:
         return f"{what}, which are weighted quantiles." if record.spec.weighted else f"{what}."
@@ -199,7 +178,7 @@ def _quantile_sentence(record: FitRecord) -> str:
 
 
 def _propensity_sentence(record: FitRecord) -> str:
-    design, text = record.design, propensity_text(record)
+    design, text = record.design, words.propensity_text(record)
     if design.score is not None:
         return f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
     formula = design.propensity_formula
@@ -216,27 +195,27 @@ def errors_source(record: FitRecord) -> str:
     if survey is not None and record.cov_type in ("survey", "replicates"):
         linear = survey.replication is None
         how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
-        return f"are {how} for the survey design, {survey_words(survey)} (Lumley 2010)"
+        return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
     if record.boot is not None:
-        kind = "given resamples" if record.given_resamples else resamples_words(record)
+        kind = "given resamples" if record.given_resamples else words.resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         used = f"are the {what} over {len(record.boot.used)}"
         if record.multiplied:
             return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
-        return f"{used} resamples that redo {redone_words(record)} ({kind})"
+        return f"{used} resamples that redo {words.redone_words(record)} ({kind})"
     if record.cov_type == JACKKNIFE:
-        again = f"redoes {redone_words(record)} without each {left_out_words(record)} in turn"
+        again = f"redoes {words.redone_words(record)} without each {words.left_out_words(record)} in turn"
         return f"are by the jackknife, which {again} (Efron and Stein 1981)"
-    clustered = f", clustered by {joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
+    clustered = f", clustered by {words.joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
     clustered += " (Cameron, Gelbach and Miller 2011)" if record.design.second_cluster is not None else ""
-    clustered += f", with the small-sample factor {factor_text(record)}" if record.small_sample else ""
+    clustered += f", with the small-sample factor {words.factor_text(record)}" if record.small_sample else ""
     taken = "" if record.learned is None else ", at the predictions of the learner"
     return f"are from the stacked estimating equations of all models{clustered} (Stefanski and Boos 2002){taken}"
 
 
 def _intervals_clause(record: FitRecord) -> str:
     """Clause on the intervals; those of a ratio are computed on the logarithmic scale."""
-    text = f"intervals are {distribution_words(record)}"
+    text = f"intervals are {words.distribution_words(record)}"
     if record.options.effect_scale.additive:
         return text
     source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
@@ -264,7 +243,7 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         ("cameron_2011", record.design.second_cluster is not None),
         ("crump_2009" if record.design.n_arms == 2 else "yang_2016", crump or options.trim == "crump"),
         ("imai_2014", balance_test),
-        ("groenwold_2012", bool(filled_counts(record))),
+        ("groenwold_2012", bool(words.filled_counts(record))),
         ("santanna_2020", options.did is not None),
         ("vanderweele_2017", sensitivity),
         ("chernozhukov_2022", sensitivity),

@@ -26,16 +26,7 @@ from causalrisk.estimators.separate import weighed_in_memory
 from causalrisk.inference.intervals import parameter_limits
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
-from causalrisk.report.labels import (
-    effect_words,
-    estimand_words,
-    formats,
-    joined,
-    ladder_end_words,
-    missing_words,
-    outcome_words,
-    rows_words,
-)
+from causalrisk.report import labels as words
 from causalrisk.report.page import verdicts
 from causalrisk.report.page.explain import explain, questions
 from causalrisk.report.page.html import badge, blank_figure, figure_html, formatted, page, paragraph, table_html
@@ -178,13 +169,13 @@ def _attempted(anchor: str, heading: str, make: Callable[[], Body]) -> Part:
 
 def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], open_questions: int) -> list[str]:
     """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
-    se, limits, (spec, _) = record.std_errors, parameter_limits(record, alpha), formats(record)
+    se, limits, (spec, _) = record.std_errors, parameter_limits(record, alpha), words.formats(record)
     answers = [
-        f"{effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
+        f"{words.effect_words(record, k)} (standard error {se[k]:{spec}}, {100 * (1 - alpha):.4g}% interval "
         f"{limits[k, 0]:{spec}} to {limits[k, 1]:{spec}})"
         for k in range(len(record.effect_names))
     ]
-    what = f"The {estimand_words(record)} of {record.design.treat_name} on {outcome_words(record)}, over "
+    what = f"The {words.estimand_words(record)} of {record.design.treat_name} on {words.outcome_words(record)}, over "
     lines = [
         f'<li>{badge(part.reading.verdict)}<a href="#{part.anchor}">{html.escape(part.heading)}</a>: '
         f"{html.escape(part.reading.headline)}</li>"
@@ -200,7 +191,7 @@ def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], 
     return [
         f"<h1>{html.escape(heading)}</h1>",
         f'<div class="answer">{"".join(paragraph(f"{answer}.") for answer in answers)}</div>',
-        paragraph(f"{what}{rows_words(record)}, by {record.spec.title.removesuffix(' Results')}.", "soft"),
+        paragraph(f"{what}{words.rows_words(record)}, by {record.spec.title.removesuffix(' Results')}.", "soft"),
         "<h2>In short</h2>",
         f'<ul class="verdicts">{"".join(lines)}</ul>',
     ]
@@ -264,7 +255,7 @@ def _missing(record: FitRecord) -> Body:
         "Differences of the rows with an outcome and all rows of their arm, before and after weighting; the larger one "
         "of the arms.",
     )
-    return paragraph(missing_words(record)) + figure + _balance_html(table, "Observed and all"), reading
+    return paragraph(words.missing_words(record)) + figure + _balance_html(table, "Observed and all"), reading
 
 
 def _trimming(record: FitRecord) -> Body:
@@ -288,7 +279,7 @@ def _kept(limit: Any, n_arms: int) -> str:
 
 def _anchor(record: FitRecord, alpha: float) -> Body:
     path, joint = anchor_path(record), joint_of(record)
-    reading = verdicts.read_anchor(path, record.std_errors[0], ladder_end_words(joint))
+    reading = verdicts.read_anchor(path, record.std_errors[0], words.ladder_end_words(joint))
     caption = "Effect with intervals from rows held out, over the anchor; the circle is the one chosen."
     figure = figure_html(partial(plots.plot_anchor_path, record, alpha=alpha), caption)
     shown = path.set_axis([f"{anchor:g}" for anchor in path.index]).rename_axis("anchor")
@@ -342,7 +333,7 @@ def _ledgers(record: FitRecord) -> Part:
     ):
         if failures is not None:
             found = failures_frame(failures, what)["reason"].value_counts()
-            counts = joined([f"{number} {reason}" for reason, number in found.items()])
+            counts = words.joined([f"{number} {reason}" for reason, number in found.items()])
             body.append(paragraph(f"{what}: {counts}."))
     body += [paragraph(f"Warning: {note}") for note in record.notes]
     return Part("ledgers", "Rows, resamples and warnings", "\n".join(body))

@@ -15,15 +15,7 @@ import pandas as pd
 from causalrisk.design.did import NEVER
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.multiplicities import JACKKNIFE
-from causalrisk.report.labels import (
-    covariance_name,
-    joined,
-    outcome_model_text,
-    propensity_text,
-    survey_words,
-    target_text,
-    trend_words,
-)
+from causalrisk.report import labels as words
 from causalrisk.report.page.explain import questions
 from causalrisk.report.page.html import figure_html, paragraph
 from causalrisk.report.page.methods import references
@@ -69,7 +61,7 @@ class StudyFacts:
         parts = [
             f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in self.sizes.items()
         ]
-        return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
+        return f"Of {self.sizes.sum()} units by {self.unit}, {words.joined(parts)} ({self.begins})."
 
     @property
     def intervals(self) -> str:
@@ -84,9 +76,9 @@ def summarize_event_study(
     drawn = [row for row in design_rows(record.design) if row[0] not in ("Clusters:", "Subpopulation:")]
     drawn += [("Clusters:", facts.clusters)] if facts.clusters else []
     head = (
-        ("Dep. Variable:", facts.outcome, "Target:", target_text(record)),
-        ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
-        ("Outcome model:", outcome_model_text(record), "Std. errors:", covariance_name(record)),
+        ("Dep. Variable:", facts.outcome, "Target:", words.target_text(record)),
+        ("Model:", record.spec.name, "Propensity:", words.propensity_text(record)),
+        ("Outcome model:", words.outcome_model_text(record), "Std. errors:", words.covariance_name(record)),
         ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
         *((*row, "", "") for row in drawn),
     )
@@ -100,7 +92,7 @@ def summarize_event_study(
         f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
         f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
         *said,
-        trend_words(record),
+        words.trend_words(record),
     ]
     heading = title or "Event Study: Difference-in-Differences by Group and Period"
     return ResultSummary([ResultTable(head, aligns="lrlr", title=heading), *shown], notes)
@@ -109,11 +101,15 @@ def summarize_event_study(
 def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> str:
     """Return the methods paragraph of an event study."""
     survey, right = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip()
-    models = [] if record.spec.constants else [f"outcome models were {outcome_model_text(record)}: {facts.formula}"]
-    models += [] if record.weight_fit is None else [f"the propensity model was {propensity_text(record)}: {right}"]
+    models = (
+        [] if record.spec.constants else [f"outcome models were {words.outcome_model_text(record)}: {facts.formula}"]
+    )
+    models += (
+        [] if record.weight_fit is None else [f"the propensity model was {words.propensity_text(record)}: {right}"]
+    )
     source = "from the influence functions of all fits"
     if survey is not None:
-        source += f" for the survey design, {survey_words(survey)}"
+        source += f" for the survey design, {words.survey_words(survey)}"
     elif record.cov_type == JACKKNIFE:
         left_out = f"cluster of {facts.clusters}" if facts.clusters else "unit"
         source = f"by the jackknife, which makes the whole study again without each {left_out} in turn"
@@ -125,7 +121,7 @@ def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> 
         f"difference-in-differences for each group that begins together in each of {facts.periods} periods "
         f"({facts.time}; Callaway and Sant'Anna 2021): effects on the change since the last period before the group "
         f"began, against {facts.controls}. {facts.groups} Each is by {record.spec.how}"
-        f"{''.join(f'; {text}' for text in models)}. {trend_words(record)} Averages weigh groups by their sizes. The "
+        f"{''.join(f'; {text}' for text in models)}. {words.trend_words(record)} Averages weigh groups by their sizes. The "
         f"joint covariance is {source}, the estimation of the sizes counted; intervals are {facts.intervals}, and "
         "those of several effects hold together." + "".join(f" {note.splitlines()[0]}" for note in said)
     )
