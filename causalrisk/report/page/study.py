@@ -116,15 +116,19 @@ def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> 
     elif facts.clusters:
         source += f", clustered by {facts.clusters}"
     source += ", with the factor for small samples" * record.small_sample
-    return (
+    sentences = [
         f"We estimated effects on {facts.outcome} of a treatment that units begin at different times, by "
         f"difference-in-differences for each group that begins together in each of {facts.periods} periods "
-        f"({facts.time}; Callaway and Sant'Anna 2021): effects on the change since the last period before the group "
-        f"began, against {facts.controls}. {facts.groups} Each is by {record.spec.how}"
-        f"{''.join(f'; {text}' for text in models)}. {words.trend_words(record)} Averages weigh groups by their sizes. The "
-        f"joint covariance is {source}, the estimation of the sizes counted; intervals are {facts.intervals}, and "
-        "those of several effects hold together." + "".join(f" {note.splitlines()[0]}" for note in said)
-    )
+        f"({facts.time}; Callaway and Sant'Anna 2021).",
+        f"Effects are on the change since the last period before the group began, against {facts.controls}.",
+        facts.groups,
+        f"Each is by {record.spec.how}{models}.",
+        words.trend_words(record),
+        "Averages weigh groups by their sizes, whose estimation is counted.",
+        f"The joint covariance is {source}. Intervals are {facts.intervals}; those of several effects hold together.",
+        *(note.splitlines()[0] for note in said),
+    ]
+    return " ".join(sentences)
 
 
 def write_study(
