@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -28,7 +27,7 @@ from causalrisk.design import (
 from causalrisk.design.covariates import clustered
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text
 from causalrisk.errors.aliases import attribute, read, unknown_option
 from causalrisk.estimators.abilities import check_options
 from causalrisk.estimators.fit import fit_joint, fit_separate
@@ -310,9 +309,7 @@ class CausalModel:
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
         return cls._checked(made, model_options(made, given | {"read_as": read_as}))
 
-    def __init__(
-        self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
-    ) -> None:
+    def __init__(self, endog: Any, exog: Any, treat: Any, *, exog_propensity: Any = None, **options: Any) -> None:
         """Make a model from arrays.
 
         Parameters
@@ -328,7 +325,8 @@ class CausalModel:
         **options
             Options of `from_formula`.
         """
-        self._check_arrays(endog, exog, treat)
+        if isinstance(endog, str):
+            raise TypeError(f"endog={endog!r} is text; expected an array.\nUse `from_formula(...)` for formulas.")
         options, read_as = read("model", options, {n: value for n, value in OPTIONS.items() if n not in OF_FORMULAS})
         if options.get("did") is not None:
             raise OptionError(
@@ -344,19 +342,6 @@ class CausalModel:
         )
         self.options = model_options(self.design, options | {"read_as": read_as})
         check_options(self.spec, self.design, self.options)
-
-    def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:
-        """Refuse formulas, with the call of `from_formula`, and missing arguments."""
-        name = type(self).__name__
-        if isinstance(endog, str):
-            raise TypeError(f"{name}() takes arrays, and {endog!r} is text.\nUse `{name}.from_formula(...)`.")
-        given = {"endog": endog, "exog": exog, "treat": treat}
-        missing = [name for name, values in given.items() if values is None]
-        if missing:
-            raise TypeError(
-                f"{name}(endog, exog, treat) misses {listed(missing)}; expected arrays with one row per unit.\n"
-                f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
-            )
 
     @classmethod
     def _checked(cls, design: Design, options: ModelOptions) -> Self:
@@ -644,7 +629,10 @@ def design_of(
         Of a scan a `ScannedDesign`.
     """
     if given.get("treat") is None:
-        raise TypeError(_without_treatment(formula, data))
+        raise TypeError(
+            "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
+            'Use `from_formula("y ~ x1 + x2", data, treat="d")`.'
+        )
     columns, propensity = options_of(ColumnOptions, given), given.get("propensity")
     if columns.did is not None:
         formula, data = with_change(columns.did, formula, data, columns.treat)
@@ -661,18 +649,3 @@ def design_of(
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
         check_scored(made, propensity, given.get("propensity_score"))
     return made
-
-
-def _without_treatment(formula: Any, data: Any) -> str:
-    """Say that the treatment is missing, and which column of the formula it may be."""
-    if not isinstance(formula, str):
-        return (
-            f"the formula is of type {type(formula).__name__}; expected text.\nFits are compared by `etable([a, b])`."
-        )
-    names = re.findall(r"[A-Za-z_]\w*", formula.partition("~")[2])
-    binary = [name for name in names if isinstance(data, pd.DataFrame) and name in data and data[name].nunique() == 2]
-    may_be = f' Maybe it is {binary[0]!r}: leave it out of the formula and use `treat="{binary[0]}"`.' if binary else ""
-    return (
-        "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
-        f'Use `from_formula("y ~ x1 + x2", data, treat="d")`.{may_be}'
-    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from importlib.metadata import version
 from typing import Any
 
@@ -23,7 +25,6 @@ from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
 from causalrisk.report import labels as words
-from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.tables.text import column_format, format_number, signed_p
 
 
@@ -222,7 +223,13 @@ def _intervals_clause(record: FitRecord) -> str:
     return f"{text}, computed on the logarithmic scale{source} and transformed back"
 
 
-def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: bool) -> list[str]:
+def references(
+    record: FitRecord,
+    crump: bool = False,
+    balance_test: bool = False,
+    sensitivity: bool = False,
+    staggered: bool = False,
+) -> list[str]:
     """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
     options, cited = record.options, {record.spec.reference, record.options.population.reference} - {""}
     if record.spec.uses_propensity:
@@ -245,10 +252,12 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         ("imai_2014", balance_test),
         ("groenwold_2012", bool(words.filled_counts(record))),
         ("santanna_2020", options.did is not None),
+        ("callaway_2021", staggered),
         ("vanderweele_2017", sensitivity),
         ("chernozhukov_2022", sensitivity),
     )
-    return sorted(REFERENCES[key] for key in cited | {key for key, holds in wanted if holds})
+    known = json.loads(resources.files(__package__).joinpath("references.json").read_text("utf-8"))
+    return sorted(known[key] for key in cited | {key for key, holds in wanted if holds})
 
 
 SPECIAL = {"learner", "repeat", "read_as", "family", "propensity_score", "target"}  # no plain values

@@ -19,7 +19,6 @@ from causalrisk.report import labels as words
 from causalrisk.report.page.explain import questions
 from causalrisk.report.page.html import figure_html, paragraph
 from causalrisk.report.page.methods import references
-from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.page.sections import (
     Part,
     assumptions_part,
@@ -151,13 +150,12 @@ def write_study(
         figure_html(draw, f"Effects on {facts.outcome} by {by}, each by itself and all together.")
         for by, draw in plots.items()
     ]
-    cited = sorted({REFERENCES["callaway_2021"], *references(record, False, False, False)})
     parts = [
         summary_part(summary),
         assumptions_part(asked, stated),
         Part("effects", "Effects", "\n".join(figures)),
         Part("placebos", "Placebos", paragraph(placebos)),
-        methods_part(study_methods(record, facts, said), cited),
+        methods_part(study_methods(record, facts, said), references(record, staggered=True)),
         repeat_part("", facts.call),
     ]
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
