@@ -402,33 +402,26 @@ def _check_joint(joint: JREOptions, models: Sequence[type[CausalModel]]) -> None
 def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:
     """Warn of failed resamples, or refuse where they are too many."""
     failed, drawn = (comparison.failures != Failure.OK).sum(axis=0), len(comparison.failures)
-    if not failed.any():
-        return comparison
     counts = "; ".join(f"{', '.join(names)} ({text})" for text, names in comparison.failure_counts().items())
     over = failed > max_failed * drawn
     if over.any():
-        worst = failed.max() / drawn
-        more = f", or use `max_failed={worst + 0.01:.2f}`" if worst < 0.9 else ""
-        first = ""
-        if comparison.bare[0].draws_units and not comparison.given_resamples:
-            first = 'Use `bootstrap="bayesian"` for weights none of which is zero. '
-        kept = dataclasses.replace(
-            comparison,
-            distributions=tuple(
-                dataclasses.replace(boot, values=np.full_like(boot.values, np.nan)) if refused else boot
-                for boot, refused in zip(comparison.distributions, over, strict=True)
-            ),
+        distributions = tuple(
+            dataclasses.replace(boot, values=np.full_like(boot.values, np.nan)) if refused else boot
+            for boot, refused in zip(comparison.distributions, over, strict=True)
         )
+        drawn_units = comparison.bare[0].draws_units and not comparison.given_resamples
+        first = 'Use `bootstrap="bayesian"` for weights none of which is zero. ' if drawn_units else ""
         raise BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
             f"The comparison without the bootstrap of these estimators is in err.results. {first}Simplify propensity=, "
-            f"leave them out of estimators={more}.",
-            ComparisonResults(kept),
+            "leave them out of estimators=, or use a larger max_failed=.",
+            ComparisonResults(dataclasses.replace(comparison, distributions=distributions)),
         )
     notes = Notes(comparison.notes)
-    notes.warn(
-        f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
-        "See boot_ledger of the results; a simpler formula would avoid it.",
-        ResampleWarning,
-    )
+    if failed.any():
+        notes.warn(
+            f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
+            "See boot_ledger of the results; a simpler formula would avoid it.",
+            ResampleWarning,
+        )
     return dataclasses.replace(comparison, notes=tuple(notes))

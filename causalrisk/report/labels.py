@@ -77,18 +77,17 @@ def measure_words(record: FitRecord) -> str:
     return names[record.options.effect]
 
 
-def comparison_words(record: FitRecord) -> str:
-    """Sentence on the two means that a ratio compares; empty for differences."""
-    if record.options.effect_scale.additive:
-        return ""
-    labels, treat = record.design.labels, record.design.treat_name
-    treated = f"{treat} = {labels[1]}" if len(labels) == 2 else f"each other level of {treat}"
-    first, second = f"mean outcome under {treated}", f"under {treat} = {labels[0]}"
-    return {
-        "ratio": f"The ratio is the {first} divided by that {second}.",
-        "odds_ratio": f"The odds ratio is the odds, p / (1 - p), of the {first} divided by those {second}.",
-        "percent": f"The change is the {first} less that {second}, in percent of the latter.",
-    }[record.options.effect]
+def effect_formula(record: FitRecord) -> str:
+    """Return the formula of the effects as functions of the arm means."""
+    if record.options.quantiles:
+        label = record.design.labels[1] if record.design.n_arms == 2 else "level"
+        name = record.estimand if record.design.n_arms == 2 else f"{record.estimand}[level]"
+        return f"{name} q = POQ[{label}] q - POQ[{record.design.labels[0]}] q, the differences of the quantiles at q"
+    pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
+    if len(pairs) > 1:
+        pairs = [(f"{record.estimand}[level]", "level")]
+    name, label = pairs[0]
+    return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
 
 
 POPULATIONS_WORDS = {  # by the name of a target: the rows that means are averages over, and what a row weighs

@@ -282,7 +282,7 @@ def _coefficient_tables(record: FitRecord, alpha: float) -> list[ResultTable]:
 def _notes(record: FitRecord) -> list[str]:
     design = record.design
     over = "of the outcomes" if record.options.quantiles else "averaged"
-    notes = [f"{_effect_text(record)}, {over} over {_target_rows_text(record)}. {_interval_text(record)}"]
+    notes = [f"{words.effect_formula(record)}, {over} over {_target_rows_text(record)}. {_interval_text(record)}"]
     notes += _formulas_note(record)
     notes += filter(None, [words.trend_words(record)])
     notes += record.options.read_as
@@ -332,19 +332,6 @@ def _binary_notes(records: Sequence[FitRecord]) -> list[str]:
     return [NOTE_BINARY] if lines and records[0].design.has_binary_outcome else []
 
 
-def _effect_text(record: FitRecord) -> str:
-    """Return the formula of the effects as functions of the arm means."""
-    if record.options.quantiles:
-        label = record.design.labels[1] if record.design.n_arms == 2 else "level"
-        name = record.estimand if record.design.n_arms == 2 else f"{record.estimand}[level]"
-        return f"{name} q = POQ[{label}] q - POQ[{record.design.labels[0]}] q, the differences of the quantiles at q"
-    pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
-    if len(pairs) > 1:
-        pairs = [(f"{record.estimand}[level]", "level")]
-    name, label = pairs[0]
-    return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
-
-
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
     rows, survey = words.rows_words(record), record.design.survey
@@ -356,17 +343,9 @@ def _target_rows_text(record: FitRecord) -> str:
 
 def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
-    se = {
-        "bootstrap": "bootstrap",
-        "jackknife": "jackknife",
-        "cluster": "cluster-robust",
-        "HC1": "robust (HC1)",
-        "survey": "survey design's",
-        "replicates": "replicates'",
-    }.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
-    factor = " with the small-sample factor" if record.small_sample and record.cov_type != "HC1" else ""
-    text = f"Intervals are {words.distribution_words(record)}, from the {se} standard error{factor}."
+    factor = " Standard errors have the small-sample factor." if record.small_sample else ""
+    text = f"Intervals are {words.distribution_words(record)}.{factor}"
     if null:
         text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {null:g}."
     if not record.options.effect_scale.additive:

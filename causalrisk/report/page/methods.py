@@ -121,7 +121,8 @@ def _model_sentences(record: FitRecord) -> list[str]:
         f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
         f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}."
     ]
-    parts += filter(None, [words.comparison_words(record)])
+    if not options.effect_scale.additive:
+        parts.append(f"It is {words.effect_formula(record)}, POM being the mean outcome in an arm.")
     if record.joint is not None:
         parts.append("This version of the estimator is the package's own implementation of that paper's idea.")
     if options.did is not None:

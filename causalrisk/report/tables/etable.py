@@ -121,16 +121,16 @@ def etable(
     ... ]
     >>> etable(fits, keep=["ATE"])
     ==============================================================================
-    bweight                                                    (1)         (2)
-                                                              IPWRA        AIPW
+    bweight                                                   (1)         (2)
+                                                             IPWRA        AIPW
     ------------------------------------------------------------------------------
-    ATE                                                      -256.86     -259.51
-                                                             (24.38)     (24.02)
+    ATE                                                     -256.86     -259.51
+                                                            (24.38)     (24.02)
     ------------------------------------------------------------------------------
-    Estimand                                                   ATE         ATE
-    Standard errors                                           robust      robust
-    Observations                                               4642        4642
-    Effective n by arm                                      3681 / 775  3681 / 775
+    Estimand                                                  ATE         ATE
+    Standard errors                                          robust      robust
+    Observations                                              4642        4642
+    Effective n by arm                                     3681 / 775  3681 / 775
     ==============================================================================
     Notes: Standard errors in parentheses.
     """

@@ -131,11 +131,11 @@ def table_one(
     ...     levels={0: "nonsmoker", 1: "smoker"},
     ... )
     ==============================================================================
-                             nonsmoker                    smoker               SMD
-                                n 3778                     n 864
+                                               nonsmoker          smoker       SMD
+                                                  n 3778           n 864
     ------------------------------------------------------------------------------
-    mage                26.810 (5.645)            25.167 (5.301)           -0.300*
-    mmarried              2839 (75.1%)               409 (47.3%)           -0.596*
+    mage                                  26.810 (5.645)  25.167 (5.301)   -0.300*
+    mmarried                                2839 (75.1%)     409 (47.3%)   -0.596*
     ==============================================================================
     Notes: Mean (SD) of numbers, n (%) of categories. SMD: difference of means to
     nonsmoker over the root of the mean variance of the groups; * above 0.1.
