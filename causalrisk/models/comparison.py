@@ -179,10 +179,6 @@ class ComparisonResults:
             rows = rows.assign(std_errors=f"bootstrap ({kind})")
         return rows.assign(n_boot=len(self._data.boot), n_boot_used=used)
 
-    def plot_compare(self, ax: Any = None, alpha: float = 0.05) -> Any:
-        """Draw `plot`; the name is like the plots of a fit."""
-        return self.plot(ax, alpha)
-
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their intervals.
 

@@ -590,17 +590,13 @@ class CausalModel:
         if record.boot is None or record.boot.failed_share <= inference.max_failed:
             return record
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
-        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
-        remedy = f"Simplify propensity=, or use `fit({more})`."
+        weights = ""
         if record.draws_units and not record.given_resamples:
-            remedy = (
-                f'Use `fit(bootstrap="bayesian")` for weights none of which is zero, or `fit({more})`, or simplify '
-                "propensity=."
-            )
+            weights = 'Use `fit(bootstrap="bayesian")` for weights none of which is zero. '
         raise BootstrapError(
             f"{failed} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
             f"{failure_text(record.boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"{remedy}",
+            f"{weights}Simplify propensity=, or use a larger max_failed=.",
             self._results(robust_record(record)),
         )
 

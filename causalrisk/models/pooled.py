@@ -132,6 +132,14 @@ class PooledResults:
         Observations of each fit.
     estimand : str
         "ATE", "ATT", ...
+    params, bse : Series
+        The effects, then the potential-outcome mean of each arm; and their standard errors.
+    tvalues, pvalues : Series
+        Statistics t of `params`, of ratios on the logarithmic scale, and two-sided p-values from the t distribution.
+    df : Series
+        Degrees of freedom of Barnard and Rubin.
+    fmi : Series
+        Fraction of missing information.
     use_t : bool
         True: p-values and intervals are from the t distribution.
     """
@@ -146,15 +154,11 @@ class PooledResults:
         self._records = [res._record for res in results]
         self._pooled = pooled = _pooled(self._records, df_complete)
         reported, self._slopes = _reported(self._records[0], pooled.estimates)
-        t, p = pooled.t_and_p()
-        columns = {"params": reported, "bse": pooled.std_errors * np.abs(self._slopes), "tvalues": t, "pvalues": p}
-        columns |= {"df": pooled.df, "fmi": pooled.fmi}
-        self._columns = {name: pd.Series(values, self._records[0].names) for name, values in columns.items()}
-
-    @property
-    def params(self) -> pd.Series:
-        """The effects, then the potential-outcome mean of each arm."""
-        return self._columns["params"].rename("estimate")
+        names, (t, p) = self._records[0].names, pooled.t_and_p()
+        self.params = pd.Series(reported, names, name="estimate")
+        self.bse = pd.Series(pooled.std_errors * np.abs(self._slopes), names, name="std err")
+        self.tvalues, self.pvalues = pd.Series(t, names, name="t"), pd.Series(p, names, name="P>|t|")
+        self.df, self.fmi = pd.Series(pooled.df, names, name="df"), pd.Series(pooled.fmi, names, name="fmi")
 
     @property
     def effect(self) -> float:
@@ -165,31 +169,6 @@ class PooledResults:
     def effect_se(self) -> float:
         """Standard error of the effect, of two arms; of several in `bse`."""
         return single_effect(self.bse, self._records[0], "effect_se", "bse")
-
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors of `params`."""
-        return self._columns["bse"].rename("std err")
-
-    @property
-    def tvalues(self) -> pd.Series:
-        """Statistics t of `params`; ratios are tested on the logarithmic scale."""
-        return self._columns["tvalues"].rename("t")
-
-    @property
-    def pvalues(self) -> pd.Series:
-        """Two-sided p-values of `params`, from the t distribution."""
-        return self._columns["pvalues"].rename("P>|t|")
-
-    @property
-    def df(self) -> pd.Series:
-        """Degrees of freedom of Barnard and Rubin."""
-        return self._columns["df"].rename("df")
-
-    @property
-    def fmi(self) -> pd.Series:
-        """Fraction of missing information."""
-        return self._columns["fmi"].rename("fmi")
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""

@@ -15,7 +15,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -510,13 +510,8 @@ class CausalResults:
         clustered = "+".join(self._record.design.cluster_names) or None
         return {"vcov_type": table_maker_statistic(self._record, "se_type"), "clustervar": clustered}
 
-    @property
-    def __maketables_stat_labels__(self) -> dict[str, str]:
-        return dict(STATISTICS)
-
-    @property
-    def __maketables_default_stat_keys__(self) -> list[str]:
-        return list(STATISTICS)
+    __maketables_stat_labels__: ClassVar = STATISTICS
+    __maketables_default_stat_keys__: ClassVar = list(STATISTICS)
 
     write_units = of_record(write_units)
 

@@ -26,18 +26,12 @@ RESAMPLES = {
     "rescaled": "resamples of first-stage units within their strata, rescaled (Rao, Wu and Yue)",
     "replicates": "the replicate weights of the survey",
 }
-MULTIPLIED = {
-    "rademacher": "1 and -1 with equal probability (Rademacher)",
-    "webb": "six values with equal probability (Webb)",
-    "mammen": "two values with third moment one (Mammen)",
-}
 
 
 def resamples_words(record: FitRecord) -> str:
     """Return the description of a resample of the bootstrap, or of the multipliers of one."""
     if record.multiplied:
-        unit = left_out_words(record)
-        return f"random multipliers of the influence of each {unit}, {MULTIPLIED[record.bootstrap]}"
+        return f"{record.bootstrap} multipliers of the influence of each {left_out_words(record)}"
     if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
         return RESAMPLES["bayesian"].replace("rows", "clusters")
     return RESAMPLES[record.bootstrap]
@@ -90,50 +84,22 @@ def effect_formula(record: FitRecord) -> str:
     return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
 
 
-POPULATIONS_WORDS = {  # by the name of a target: the rows that means are averages over, and what a row weighs
-    "all": ("all {nobs} {units}", "A row weighs 1 / (probability of its own arm)."),
-    "arm": (
-        "the {in_arm} {units} of {arm}",
-        "Rows of arm {arm} weigh 1; any other row weighs (probability of {arm}) / (probability of its own arm).",
-    ),
-    "overlap": (
-        "{nobs} {units} tilted to where the arms overlap",
-        "A row weighs h / (probability of its own arm), h being 1 over the sum of 1 / probability over the arms.",
-    ),
-    "matching": (
-        "{nobs} {units} tilted to those that one-to-one matching would keep",
-        "A row weighs (probability of its least likely arm) / (probability of its own arm).",
-    ),
-    "entropy": (
-        "{nobs} {units} tilted by the entropy of the propensity score",
-        "A row weighs h / (probability of its own arm), h being the entropy of its scores.",
-    ),
-    "function": (
-        "{nobs} {units} tilted by a function of the propensity score",
-        "A row weighs h(score) / (probability of its own arm), h being the function given as target=.",
-    ),
-    "data_frame": (
-        "the {in_frame} rows of the target frame",
-        "A row weighs r / (probability of its own arm), where r says how much commoner rows like it are in the target "
-        "frame than in the sample.",
-    ),
+ROWS = {  # by the texts of a target: the rows that means are averages over
+    "all": "all {nobs} {units}",
+    "arm": "the {in_arm} {units} of {arm}",
+    "overlap": "{nobs} {units} tilted to where the arms overlap",
+    "matching": "{nobs} {units} tilted to those that one-to-one matching would keep",
+    "entropy": "{nobs} {units} tilted by the entropy of the propensity score",
+    "function": "{nobs} {units} tilted by a function of the propensity score",
+    "data_frame": "the {in_frame} rows of the target frame",
 }
 
 
 def rows_words(record: FitRecord) -> str:
     """Return the rows that means are averages over."""
-    return _in_population(record, 0)
-
-
-def weight_words(record: FitRecord) -> str:
-    """Sentence on what a row weighs."""
-    return _in_population(record, 1)
-
-
-def _in_population(record: FitRecord, which: int) -> str:
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
-    return POPULATIONS_WORDS[record.options.population.texts][which].format(
+    return ROWS[record.options.population.texts].format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",
         arm="" if toward is None else design.labels[toward],

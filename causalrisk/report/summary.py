@@ -151,15 +151,7 @@ def _beside(left: Pairs, right: Pairs) -> Rows:
 
 def _head(record: FitRecord, outcome: str) -> Rows:
     design, joint = record.design, record.joint
-    left = [
-        ("Dep. Variable:", outcome),
-        ("Treatment:", design.treat_name),
-        ("Model:", record.spec.name),
-        ("Target:", words.target_text(record)),
-        ("Outcome model:", words.outcome_model_text(record)),
-        *([] if record.learned is None else [("Learner:", words.learner_text(record))]),
-        *_offset_row(record),
-    ]
+    left = _models_head(record, outcome)
     right = [("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
     if design.n_outside:
         right.append(("Outside subpop.:", f"{design.n_outside}"))
@@ -188,6 +180,20 @@ def _head(record: FitRecord, outcome: str) -> Rows:
         left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
     left += design_rows(design)
     return _beside(left, right)
+
+
+def _models_head(record: FitRecord, outcome: str) -> Pairs:
+    """Rows on the outcome, the treatment, the target and the outcome models."""
+    learner = [] if record.learned is None else [("Learner:", words.learner_text(record))]
+    return [
+        ("Dep. Variable:", outcome),
+        ("Treatment:", record.design.treat_name),
+        ("Model:", record.spec.name),
+        ("Target:", words.target_text(record)),
+        ("Outcome model:", words.outcome_model_text(record)),
+        *learner,
+        *_offset_row(record),
+    ]
 
 
 def _unrecorded_row(design: Design) -> Pairs:
@@ -413,19 +419,12 @@ FEW_ESTIMATORS = 3  # up to so many estimators the summary shows every differenc
 
 def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     records, design = comparison.records, comparison.design
-    learned = [record for record in records if record.learned is not None]
     links = [words.propensity_text(record) for record in records if record.weight_fit is not None]
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
     kind = words.bootstrap_text(records[0], comparison.given_resamples)
-    left = [
-        ("Dep. Variable:", design.endog_name),
-        ("Treatment:", design.treat_name),
-        ("Target:", words.target_text(records[0])),
-        ("Outcome model:", words.outcome_model_text(next((r for r in records if not r.spec.constants), records[0]))),
-        *([("Learner:", words.learner_text(learned[0]))] if learned else []),
-        *_offset_row(records[0]),
-        ("Propensity:", links[0] if links else "none"),
-    ]
+    richest = max(records, key=lambda record: (record.learned is not None, not record.spec.constants))
+    left = [row for row in _models_head(richest, design.endog_name) if row[0] != "Model:"]
+    left.append(("Propensity:", links[0] if links else "none"))
     right = [
         ("No. Observations:", f"{design.nobs}"),
         ("Rows dropped:", f"{design.n_dropped}"),
@@ -487,15 +486,7 @@ def summarize_pooled(
 ) -> ResultSummary:
     """Compose the summary of pooled results: estimates, and fractions of missing information."""
     record, design = records[0], records[0].design
-    left = [
-        ("Dep. Variable:", design.endog_name),
-        ("Treatment:", design.treat_name),
-        ("Model:", record.spec.name),
-        ("Target:", words.target_text(record)),
-        ("Outcome model:", words.outcome_model_text(record)),
-        *_offset_row(record),
-        *design_rows(design),
-    ]
+    left = [*_models_head(record, design.endog_name), *design_rows(design)]
     right = [
         ("No. Observations:", f"{design.nobs}"),
         ("Imputations:", f"{len(records)}"),

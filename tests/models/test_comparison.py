@@ -239,7 +239,7 @@ def test_too_many_failures(frame, damaged):
         cr.compare(
             FORMULA, frame, treat="d", estimators=["Unadjusted", "Hajek", "AIPW"], resamples=damaged, max_failed=0.03
         )
-    assert "max_failed=0.06" in str(caught.value)
+    assert "max_failed=" in str(caught.value)
     table = caught.value.results.table
     assert table["estimate"].notna().all() and table["robust se"].notna().all()
     assert table["std err"].isna().to_list() == [False, True, True]
@@ -357,7 +357,7 @@ def test_plot_is_a_forest(both):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    axes = both.plot_compare()
+    axes = both.plot()
     assert isinstance(axes, matplotlib.axes.Axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
     points = axes.get_lines()[0]

@@ -222,7 +222,11 @@ def _weights(record: FitRecord) -> list[str]:
         f"{format_number(arm.heaviest)}"
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
-    texts += [words.weight_words(record), f"{'; '.join(arms)}.", words.missing_words(record)]
+    texts += [
+        "A row weighs the tilt of the target over the probability of its own arm.",
+        f"{'; '.join(arms)}.",
+        words.missing_words(record),
+    ]
     return texts + [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
 
 
