@@ -176,7 +176,8 @@ def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
 def _question(record: FitRecord) -> list[str]:
     labels = record.design.labels
     arms = words.joined([f"all in arm {label} instead of arm {labels[0]}" for label in labels[1:]], "or")
-    question = f"What would {words.outcome_text(record)} be, over {words.rows_words(record)}, with {arms}?"
+    what = f"{'quantiles' if record.options.quantiles else 'mean'} of {words.outcome_text(record)}"
+    question = f"How would the {what} differ, over {words.rows_words(record)}, with {arms}?"
     return [
         f"{question} The answer is the {words.estimand_words(record)}.",
         sample_sentence(record),
