@@ -144,42 +144,37 @@ def _line(record: FitRecord, name: str, params: Iterable[float], errors: Iterabl
 Pairs = list[tuple[str, str]]
 
 
-def _beside(left: Pairs, right: Pairs) -> Rows:
-    """Return the rows of a head: two columns of labels and texts."""
-    return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+def _two_columns(pairs: Pairs) -> Rows:
+    """Return the rows of a head: labels and texts in two columns."""
+    half = (len(pairs) + 1) // 2
+    return tuple((*a, *b) for a, b in zip_longest(pairs[:half], pairs[half:], fillvalue=("", "")))
 
 
 def _head(record: FitRecord, outcome: str) -> Rows:
-    design, joint = record.design, record.joint
-    left = _models_head(record, outcome)
-    right = [("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
-    if design.n_outside:
-        right.append(("Outside subpop.:", f"{design.n_outside}"))
-    inference = [("Propensity:", words.propensity_text(record)), ("Std. errors:", words.covariance_name(record))]
-    if np.isfinite(record.df):
-        inference.append(("Df Residuals:", f"{record.df:.6g}"))
-    if record.boot is not None and record.cov_type != "replicates":
-        used = int((record.boot.failures == Failure.OK).sum())
-        inference.append(("Bootstrap:", f"{used} of {len(record.boot.failures)} used"))
-    if (record.boot is not None and record.cov_type != "replicates") or joint is not None:
-        inference.append(("Seed:", seed_text(record.seed)))
-    if joint is None:
-        right += inference
-    else:
-        left += inference
-        right += _joint_head(record, joint)
-    right += _unrecorded_row(design)
-    right.append(("Converged:", "yes" if words.has_converged(record) else "NO"))
+    design, joint, boot = record.design, record.joint, record.boot if record.cov_type != "replicates" else None
+    rows = [*_models_head(record, outcome), ("Propensity:", words.propensity_text(record))]
     if record.options.effect != "difference":
-        left.append(("Effect:", record.options.effect.replace("_", " ")))
-    if record.trimmed:
-        right.append(("Trimmed:", record.trimmed))
-    if record.options.clip is not None and record.weight_fit is not None:
-        right.append(("Clipped:", words.clip_text(record)))
+        rows.append(("Effect:", record.options.effect.replace("_", " ")))
     if design.weight_type is not None:
-        left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    left += design_rows(design)
-    return _beside(left, right)
+        rows.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
+    rows += [*design_rows(design), ("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
+    if design.n_outside:
+        rows.append(("Outside subpop.:", f"{design.n_outside}"))
+    rows += _unrecorded_row(design)
+    if record.trimmed:
+        rows.append(("Trimmed:", record.trimmed))
+    if record.options.clip is not None and record.weight_fit is not None:
+        rows.append(("Clipped:", words.clip_text(record)))
+    rows.append(("Std. errors:", words.covariance_name(record)))
+    if np.isfinite(record.df):
+        rows.append(("Df Residuals:", f"{record.df:.6g}"))
+    if boot is not None:
+        used = int((boot.failures == Failure.OK).sum())
+        rows.append(("Bootstrap:", f"{used} of {len(boot.failures)} used"))
+    rows += [] if joint is None else _joint_head(record, joint)
+    if boot is not None or joint is not None:
+        rows.append(("Seed:", seed_text(record.seed)))
+    return _two_columns([*rows, ("Converged:", "yes" if words.has_converged(record) else "NO")])
 
 
 def _models_head(record: FitRecord, outcome: str) -> Pairs:
@@ -423,19 +418,19 @@ def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
     kind = words.bootstrap_text(records[0], comparison.given_resamples)
     richest = max(records, key=lambda record: (record.learned is not None, not record.spec.constants))
-    left = [row for row in _models_head(richest, design.endog_name) if row[0] != "Model:"]
-    left.append(("Propensity:", links[0] if links else "none"))
-    right = [
+    rows = [row for row in _models_head(richest, design.endog_name) if row[0] != "Model:"]
+    rows.append(("Propensity:", links[0] if links else "none"))
+    if design.weight_type is not None:
+        rows.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
+    rows += [
+        *design_rows(design),
         ("No. Observations:", f"{design.nobs}"),
         ("Rows dropped:", f"{design.n_dropped}"),
         ("Std. errors:", f"bootstrap ({kind})" if design.replication is None else words.covariance_name(records[0])),
         ("Resamples:", f"{used} of {drawn} used by all"),
         ("Seed:", seed_text(records[0].seed)),
     ]
-    if design.weight_type is not None:
-        left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    right += design_rows(design)
-    return _beside(left, right)
+    return _two_columns(rows)
 
 
 def numbers_table(frame: pd.DataFrame, corner: str, one_unit: bool = True) -> ResultTable:
@@ -486,17 +481,18 @@ def summarize_pooled(
 ) -> ResultSummary:
     """Compose the summary of pooled results: estimates, and fractions of missing information."""
     record, design = records[0], records[0].design
-    left = [*_models_head(record, design.endog_name), *design_rows(design)]
-    right = [
+    head = [
+        *_models_head(record, design.endog_name),
+        ("Propensity:", words.propensity_text(record)),
+        *design_rows(design),
         ("No. Observations:", f"{design.nobs}"),
         ("Imputations:", f"{len(records)}"),
-        ("Propensity:", words.propensity_text(record)),
         ("Std. errors:", words.covariance_name(record)),
         ("Complete-data df:", f"{df_complete:.6g}"),
         *_unrecorded_row(design),
     ]
     tables = [
-        ResultTable(_beside(left, right), aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
+        ResultTable(_two_columns(head), aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
         numbers_table(frame, design.endog_name, one_unit=False),
         _missing(missing),
     ]
