@@ -232,18 +232,18 @@ def _sums(block: Block, beta: Beta, s: Array) -> tuple[Array, Array]:
     keys, sums = [], []
     for rows, residuals in block.terms:
         weights = s[rows]
-        for l, r in enumerate(residuals(Point(beta, rows, frozenset([block.name])))):
-            keys.append((l, None))
-            sums.append(block.own[l].X[rows].T @ (weights * value_of(r)))
+        for i, r in enumerate(residuals(Point(beta, rows, frozenset([block.name])))):
+            keys.append((i, None))
+            sums.append(block.own[i].X[rows].T @ (weights * value_of(r)))
             for eta, d in r.by.items() if isinstance(r, Dual) else ():
-                keys.append((l, eta.j))
-                sums.append(gram(block.own[l], eta, rows, weights * d))
+                keys.append((i, eta.j))
+                sums.append(gram(block.own[i], eta, rows, weights * d))
     equations, slope = np.zeros((m, p, R)), np.zeros((R, m, p, m, p))
-    for (l, j), total in zip(keys, totals(sums), strict=True):
+    for (i, j), total in zip(keys, totals(sums), strict=True):
         if j is None:
-            equations[l] += total
+            equations[i] += total
         else:
-            slope[:, l, :, j] -= unpack_symmetric(total, p) if total.ndim == 2 else total
+            slope[:, i, :, j] -= unpack_symmetric(total, p) if total.ndim == 2 else total
     return equations.reshape(m * p, R), slope.reshape(R, m * p, m * p)
 
 
@@ -322,7 +322,7 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
 
 
 def some(beta: Array, columns: Array) -> Array:
-    """Return coefficients, (m, p, R), of some of the resamples; those of the sample, (m, p, 1), are the same for all."""
+    """Return coefficients (m, p, R) of some of the resamples; those of the sample, (m, p, 1), serve all."""
     return beta if beta.shape[2] == 1 else beta[:, :, columns]
 
 
@@ -388,16 +388,16 @@ def _linear(
     parts, keys, sums, slopes = [], [], [], dict[str, Array]()
     for rows, residuals in block.terms:
         columns = []
-        for l, r in enumerate(residuals(Point(beta, rows, by))):
-            columns.append(value_of(r) * block.own[l].X[rows])
+        for i, r in enumerate(residuals(Point(beta, rows, by))):
+            columns.append(value_of(r) * block.own[i].X[rows])
             for eta, d in r.by.items() if isinstance(r, Dual) else ():
-                keys.append((l, eta))
-                sums.append(gram(block.own[l], eta, rows, s[rows] * d)[0])
+                keys.append((i, eta))
+                sums.append(gram(block.own[i], eta, rows, s[rows] * d)[0])
         parts.append((rows, np.concatenate(columns, axis=1) if m > 1 else columns[0]))
-    for (l, eta), of_rows in zip(keys, totals(sums), strict=True):
+    for (i, eta), of_rows in zip(keys, totals(sums), strict=True):
         q = eta.X.shape[1]
         slope = slopes.setdefault(eta.block, np.zeros((m * p, beta[eta.block].shape[0] * q)))
-        slope[l * p : (l + 1) * p, eta.j * q : (eta.j + 1) * q] += of_rows
+        slope[i * p : (i + 1) * p, eta.j * q : (eta.j + 1) * q] += of_rows
     return parts, slopes
 
 

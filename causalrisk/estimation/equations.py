@@ -91,13 +91,13 @@ class Equations:
         return 1.0 if self.target.tilt is None else self.target.tilt(self.probabilities(at))
 
     def probabilities(self, at: Point) -> list[Any]:
-        """The scores e_a of each arm."""
+        """Return the scores e_a of each arm."""
         if self.score is None:
             raise TypeError("there is no propensity score")
         return [1 / self.score.inverse(at, a) for a in range(self.sample.n_arms)]
 
     def measure(self, at: Point) -> Any:
-        """What weights add up to: the tilt, or the density of a target frame relative to the sample."""
+        """Return what weights add up to: the tilt, or the density of a target frame relative to the sample."""
         return self.density(at) if self.target.frame else self.tilt(at)
 
     def density(self, at: Point) -> Any:
@@ -105,7 +105,7 @@ class Equations:
         return exp(at(self.member)) * at.of(self.sample.in_sample)
 
     def weight(self, at: Point, a: int) -> Any:
-        """Importance weight of rows of arm a, h / e_a over the probability that the outcome is observed."""
+        """Weigh rows of arm a, h / e_a over the probability that the outcome is observed."""
         w = self.importance(at, a)
         return w if self.observed is None else w * self.inverse_observed(at)
 
@@ -191,7 +191,7 @@ class Equations:
         return tuple(Linear(f"outcome {a}", columns, 0, offset) for a in range(self.sample.n_arms))
 
     def outcome(self, a: int) -> Block:
-        """Outcome model of an arm: the sum over its rows of u (y - m_a) dm_a / V(m_a) is zero, u = w in IPWRA, else 1."""
+        """Fit an arm: the sum over its rows of u (y - m_a) dm_a / V(m_a) is zero, u = w in IPWRA, else 1."""
         eta, sample = self.own[a], self.sample
 
         def residuals(at: Point) -> list[Any]:
@@ -319,7 +319,7 @@ def overlap_tilt(e: list[Any]) -> Any:
 
 
 def matching_tilt(e: list[Any]) -> Any:
-    """Matching weights, min_k e_k (Li and Greene 2013)."""
+    """Return matching weights, min_k e_k (Li and Greene 2013)."""
     least = e[0]
     for each in e[1:]:
         first = value_of(least) <= value_of(each)

@@ -132,7 +132,7 @@ def link_score(Z: Array, arm: Array, link: str, inside: Array) -> Score:
 
 
 def calibrated_score(Z: Array, arm: Array, n_arms: int, toward: int | None, inside: Array) -> Score:
-    """A model an arm, with weights 1 + exp(-Z gamma_a) that balance the columns exactly (Tan 2020)."""
+    """Fit a model an arm, with weights 1 + exp(-Z gamma_a) that balance the columns exactly (Tan 2020)."""
     arms = [a for a in range(n_arms) if a != toward]
     predictors = {a: Linear("score", Z, j) for j, a in enumerate(arms)}
 

@@ -33,7 +33,7 @@ def is_suspicious(weights: WeightFit, name: str) -> bool:
 
 
 def signed_rows(columns: Array, arm: NDArray[Any], n_arms: int) -> Array:
-    """Derivatives by the coefficients of the log odds of a row's arm to each other one, (K - 1, n, (K - 1) q)."""
+    """Differentiate by the coefficients the log odds of a row's arm to each other one, (K - 1, n, (K - 1) q)."""
     n, q = columns.shape
     signed, rows = np.zeros((n_arms - 1, n, n_arms, q)), np.arange(n)
     for j in range(1, n_arms):

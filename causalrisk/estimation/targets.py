@@ -174,6 +174,7 @@ class FunctionTilt:
     function: Callable[[Array], Any]
 
     def __call__(self, e: list[Any]) -> Any:
+        """Return the tilt at the scores of both arms."""
         return apply(e[1], self.values, self._slopes)
 
     @property
@@ -197,13 +198,14 @@ class FunctionTilt:
         return found
 
     def _slopes(self, e: Array) -> Array:
-        """Derivative by central differences."""
+        """Differentiate by central differences."""
         step = STEP * np.minimum(e, 1 - e)  # both points lie inside (0, 1)
         rise = self.values(e + step) - self.values(e - step)
         return np.divide(rise, 2 * step, out=np.zeros_like(e), where=step > 0)
 
 
 def bad_tilt(name: str, found: str) -> OptionError:
+    """Return the error of a function that is no tilt."""
     return OptionError(
         f"the function {name} given as target= returned {found}; expected a finite number, zero or more, for each "
         "propensity score.\nUse `target=lambda e: ((e > 0.1) & (e < 0.9)) * 1.0`, for example."

@@ -292,7 +292,7 @@ def _sandwich_beyond_memory(
 
 
 def _chunk_sums(values: Array, cluster: Any, stratum: Any, count: int, strata: Factors | None) -> tuple[Array, Array]:
-    """Sums of clusters and the stratum of each, or squares and totals of strata, of a chunk of rows."""
+    """Return sums of clusters and the stratum of each, or squares and totals of strata, of a chunk of rows."""
     if cluster is not None:
         of_cluster = np.zeros(0) if stratum is None else stratum_of_groups(cluster, stratum, count)
         return group_sums(values, cluster, count), of_cluster

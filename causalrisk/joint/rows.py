@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -171,7 +172,7 @@ class Weighed:
         ends = np.cumsum([0, *self.equations.sample.y.chunks[0]])
         return [
             slice(int(first + own.start), int(first + own.stop))
-            for first, last in zip(ends[:-1], ends[1:], strict=True)
+            for first, last in pairwise(ends)
             for own in row_blocks(int(last - first), max(size, PART))
         ]
 
@@ -390,7 +391,7 @@ class Weighed:
         return beside(parts)
 
     def sums(self, theta: Array, start: Array, terms: Terms) -> Sums:
-        """Sums of the objective over all rows, at coefficients of all columns (K, P, R)."""
+        """Add up the objective over all rows, at coefficients of all columns (K, P, R)."""
         if start is theta:
             return self.over(lambda rows, weights, own: sums(rows, weights, own, own, terms), theta)
         return self.over(lambda *of: sums(*of, terms), theta, start)

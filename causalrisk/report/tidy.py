@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept, unit_level
-from causalrisk.design.tables import listing
 from causalrisk.design.scan.source import PARQUET
+from causalrisk.design.tables import listing
 from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
 from causalrisk.estimation.beyond_memory import part_of
 from causalrisk.estimation.fits import SeparateRows, at_estimate, weights_of

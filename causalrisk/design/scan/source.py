@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 
 from causalrisk.design.csv_files import csv_frames, csv_names
-from causalrisk.design.tables import listing
-from causalrisk.design.tables import as_pandas, nearest
+from causalrisk.design.tables import as_pandas, listing, nearest
 from causalrisk.errors import CausalRiskError, DesignError, UnavailableError
 from causalrisk.runtime.system import one_blas_thread
 
