@@ -54,7 +54,7 @@ from causalrisk.estimators.prepare import (
 )
 from causalrisk.estimators.problem import Block, KeptProblem, Problem, ScannedProblem, scanned
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
-from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses, with_robust
+from causalrisk.estimators.record import FitRecord, JointRecord, LaterPasses, robust_covariance, with_robust
 from causalrisk.estimators.refit import refit_passes, refit_propensity
 from causalrisk.estimators.resampling import (
     FullFit,
@@ -76,7 +76,7 @@ from causalrisk.estimators.separate import (
 from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimators.stack import stacked
 from causalrisk.estimators.weights import FittedScan, WeightsInMemory, WeightsOfScan, not_converged, weigh
-from causalrisk.joint.shrinkage import FOLDS
+from causalrisk.joint.shrinkage import FOLDS, raised
 from causalrisk.learners.folds import CutRows, Folds, folds_of
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
@@ -367,7 +367,11 @@ def train_from(
     if replicates is None:
         spread = options.replicate_spread
         replicates = fit_replicates(start.used_weight_fit, resampler, given, options.n_drawn, spread, notes)
-    return dataclasses.replace(train_by(joint_problem(start), replicates, options, notes), drawn=given)
+
+    def covariance(estimate: Estimate, rows: JointEstimateRows) -> Array:
+        return robust_covariance(dataclasses.replace(start, estimate=estimate, robust=None), False)
+
+    return dataclasses.replace(train_by(joint_problem(start), replicates, options, notes, covariance), drawn=given)
 
 
 def joint_problem(start: FitRecord) -> JointProblem:
@@ -423,7 +427,12 @@ def train_scan(
         clusters=problem.n_clusters,
         folds=Folds(count, n_clusters=design.n_clusters, cut=cut),
     )
-    return train_by(of_scan, replicates, options, notes)
+
+    def covariance(estimate: Estimate, rows: JointEstimateRows) -> Array:
+        passes = LaterJointPasses(rows, problem, trained, estimate.values)
+        return robust_covariance(dataclasses.replace(start, estimate=estimate, robust=None, passes=passes), False)
+
+    return train_by(of_scan, replicates, options, notes, covariance)
 
 
 def _cut_rows(block: CodedBlock) -> CutRows:
@@ -445,8 +454,17 @@ def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | No
     return Replicates.of_normal(gamma, covariance)
 
 
-def train_by(problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes) -> JointRecord:
-    """Train the arms jointly; choose the amount of shrinkage unless it is given."""
+def train_by(
+    problem: JointProblem,
+    replicates: Replicates,
+    options: JREOptions,
+    notes: Notes,
+    covariance: Callable[[Estimate, JointEstimateRows], Array],
+) -> JointRecord:
+    """Train the arms jointly; choose the amount of shrinkage unless it is given.
+
+    `covariance` returns the robust covariance of an estimate.
+    """
     risk = options.objective == "risk"
     penalty = None if risk else float(problem.n_units**2 if options.penalty is None else options.penalty)
     trainer = Trainer.of(
@@ -461,6 +479,13 @@ def train_by(problem: JointProblem, replicates: Replicates, options: JREOptions,
     path, alpha = None, options.anchor if risk else 1.0
     if alpha is None:
         path, failures = trainer.choose()
+
+        def variance(anchor: float) -> float:
+            return trainer.variance(covariance(*trainer.solution(trainer.near(anchor), anchor)))
+
+        if problem.covariance is not None:
+            start = trainer.variance(problem.covariance)
+            path = raised(path, variance, start, problem.clusters or problem.n_units)
         alpha = path.anchor
         failed = int((failures != Failure.OK).sum())
         if failed:

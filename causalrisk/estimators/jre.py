@@ -18,7 +18,6 @@ from causalrisk.estimators.jointly import (
     Given,
     Joined,
     Weighed,
-    beside,
     has_predictors,
     kept_passes,
     lifted,
@@ -49,7 +48,7 @@ from causalrisk.joint.influence import (
 )
 from causalrisk.joint.minimum import Minimum, minimize_from, newton, solve_constrained
 from causalrisk.joint.objective import Rows, Sums, Terms, Weights, curvature, expand, risk_of, variance
-from causalrisk.joint.shrinkage import BEYOND, FOLDS, LADDER, HeldOut, Path, choose, compare, held_out
+from causalrisk.joint.shrinkage import FOLDS, LADDER, HeldOut, Path, choose, compare, held_out
 from causalrisk.joint.start import (
     StartSums,
     held_out_scores,
@@ -344,7 +343,7 @@ def _held_out(
 def choose_shrinkage(
     problem: JointProblem, own: Weighed, start: Array, terms: Terms, points: Array
 ) -> tuple[Path, NDArray[np.int8]]:
-    """Choose alpha by cross-validation and the jackknife of its fits; also returns why folds failed.
+    """Choose alpha by cross-validation; also returns why folds failed.
 
     `own` are passes over the sample, `start` (K, P, 1) the models of IPWRA on all columns.
     """
@@ -356,25 +355,15 @@ def choose_shrinkage(
         fits = problem.fit_of(block).refit(_without_folds(problem, block))
     folds, widest = Weighed.of(passes, problem.gamma, points, own.joined, fits)
     starts, failures = starts_of(folds, passes, widest)
-    anchors = (*BEYOND, *LADDER)
-    of_folds, of_all = path_of(folds, starts, terms, anchors), path_of(own, start[:, : starts.shape[1]], terms, anchors)
+    of_folds, of_all = path_of(folds, starts, terms, LADDER), path_of(own, start[:, : starts.shape[1]], terms, LADDER)
     used = (failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
-    wide = [lifted(folds.lift, padded(starts, folds))] + [lifted(folds.lift, m.theta) for m in of_folds]
-    effects = np.einsum("ck,zkr->zcr", terms.contrasts, beside(folds.over(_averages, *wide)))[..., used]
-    jackknife = np.full(1 + len(anchors), np.nan)
-    if used.sum() > 1:
-        spread = (effects - effects.mean(axis=2, keepdims=True)) ** 2
-        jackknife = spread.sum(axis=(1, 2)) * (used.sum() - 1) / used.sum()
-    thetas = np.stack(wide[1 + len(BEYOND) :])
+    thetas = np.stack([lifted(folds.lift, m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
-    inverse = inverse_score(problem)
-    found = add_up(problem.over(functools.partial(_held_out, problem, own.joined, thetas, inverse)))
+    found = add_up(problem.over(functools.partial(_held_out, problem, own.joined, thetas, inverse_score(problem))))
     averages = own.over(_averages, *(lifted(own.lift, m.theta) for m in of_all))[0][..., 0]
     path = choose(
         variances=compare(found, problem.frequency and not problem.clusters),
-        jackknife=jackknife,
         converged=np.array([bool(m.converged.all()) for m in of_all]),
-        units=problem.clusters or problem.n_units,
         effects=np.array([problem.scale.effects(means)[0] for means in averages]),
         unit=problem.problem.total,
     )
@@ -621,35 +610,42 @@ class Trainer:
         evaluate = self.own.evaluate(self.beta, self.terms)
         return minimize_from(evaluate, self.start, alpha, residual if linear else 1.0, self.method, linear)
 
-    def estimate(self, found: Minimum, alpha: float) -> JointEstimate:
-        """Return the estimate of a minimum with its influence function and diagnostics over the replicates."""
+    def near(self, alpha: float) -> Minimum:
+        """Minimise by Newton steps from IPWRA, as resamples do."""
+        return path_of(self.own, self.problem.start.theta[..., None], self.terms, (alpha,))[0]
+
+    def solution(self, found: Minimum, alpha: float) -> tuple[Estimate, JointEstimateRows]:
+        """Return the point estimate of a minimum with its influence function."""
         problem, terms, own = self.problem, self.terms, self.own
         fit = JointFit(found.theta, found.multipliers[0], alpha, terms, self.points, own.joined)
-        beta = lifted(own.lift, found.theta)
-        of, before = own.sums(beta, self.beta, terms), own.sums(self.beta, self.beta, terms)
+        of = own.sums(lifted(own.lift, found.theta), self.beta, terms)
         raw, slopes = of.average[:, 0], problem.scale.g_slope(problem.start.model_means)
         means = net_means(raw, -of.R[:, 0], slopes, problem.scale)
         rows = JointEstimateRows(problem, own, fit, of, self.beta, means)
-        estimate = Estimate(
-            params=np.concatenate([problem.scale.effects(raw), means]),
-            theta=found.theta[:, : problem.start.theta.shape[1], 0],
-            gamma=problem.start.gamma,
-            model_means=raw,
-            rows=rows,
-        )
-        more = 0.0
+        params, theta = np.concatenate([problem.scale.effects(raw), means]), found.theta[..., 0]
+        return Estimate(params, theta[:, : problem.start.theta.shape[1]], problem.start.gamma, raw, rows), rows
+
+    def variance(self, covariance: Array) -> float:
+        """Variance of the effects, summed over the contrasts of the objective, from a covariance of all estimates."""
+        C, means = self.terms.contrasts, self.problem.start.block("means")
+        return float(np.trace(C @ covariance[means, means] @ C.T))
+
+    def estimate(self, found: Minimum, alpha: float) -> JointEstimate:
+        """Return the estimate of a minimum with its diagnostics over the replicates."""
+        (estimate, rows), terms, own = self.solution(found, alpha), self.terms, self.own
+        of, before, more = rows.sums, own.sums(self.beta, self.beta, terms), 0.0
         if terms.share:
             more = float(own.over(functools.partial(_left_out, self.beta, self.sums, terms))[0][0])
-        kept = dataclasses.replace(terms, risk=True)
+        slopes = self.problem.scale.g_slope(self.problem.start.model_means)
         return JointEstimate(
             estimate=estimate,
-            fit=fit,
+            fit=rows.fit,
             bias=of.biases[:, 0],
             start_bias=before.biases[:, 0],
-            variance=float(variance(of, kept.D)[0]) + more,
-            start_variance=float(variance(before, kept.D)[0]) + more,
-            n_units=problem.n_units,
-            mc_se=np.zeros(len(raw) - 1) if self.replicates.cubature else rows.monte_carlo_se(),
+            variance=float(variance(of, terms.D)[0]) + more,
+            start_variance=float(variance(before, terms.D)[0]) + more,
+            n_units=self.problem.n_units,
+            mc_se=np.zeros(len(slopes) - 1) if self.replicates.cubature else rows.monte_carlo_se(),
             result=found.result,
             slopes=slopes / np.sqrt((slopes**2).mean()),
             residual=float(np.sqrt(self.sums.squares)),

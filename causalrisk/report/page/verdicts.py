@@ -210,7 +210,7 @@ def read_anchor(
     texts = (
         f"The anchor is the weight of the fit against the expected risk: the larger, the nearer to IPWRA, which gives "
         f"{format_number(start)}. {held_out:g} was chosen by cross-validation.",
-        *([] if raised_from is None else [f"The jackknife variance there is above IPWRA's, so it is {chosen:g}."]),
+        *([] if raised_from is None else [f"The robust variance there is above IPWRA's, so it is {chosen:g}."]),
         *([end] if end else []),
     )
     return Reading(_moved(size), headline, texts)
