@@ -140,11 +140,11 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     -------
     DataFrame
         One row per amount of shrinkage, the most cautious first: the (first) effect; "std err" by cross-validation, at
-        known outcome models; "jackknife se" of the same fits, which has the errors of these models too; "variance
+        known outcome models; "robust se", which has the errors of these models too, NaN where not needed; "variance
         ratio", the square of "std err" over that at 30, and "ratio se", its standard error over the units; "share", of
         draws of the ratios from the normal distribution of their errors in which this ratio plus half its standard
         error is the least; whether the optimiser converged. The amount of the fit is `res.joint.shrinkage`: the
-        geometric mean by the shares, or if the square of "jackknife se" is above IPWRA's there by more than 2 / sqrt(n)
+        geometric mean by the shares, or if the robust variance is above IPWRA's there by more than 2 / sqrt(n)
         of it, the next at which it is not.
 
     Raises
@@ -160,7 +160,7 @@ def anchor_path(record: FitRecord) -> pd.DataFrame:
     table = {
         "effect": path.effects,
         "std err": path.std_errors,
-        "jackknife se": path.jackknife_errors,
+        "robust se": path.robust_errors,
         "variance ratio": path.ratios,
         "ratio se": path.ratio_errors,
         "share": path.shares,

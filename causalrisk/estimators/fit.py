@@ -33,13 +33,13 @@ from causalrisk.estimators.options import DEFAULT_METHOD, REPLACE, TERMS, Infere
 from causalrisk.estimators.overlap import overlap_of
 from causalrisk.estimators.prepare import Asked, FitData, check_scan, check_size, prepare, with_learner
 from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
-from causalrisk.estimators.record import FitRecord, JointRecord, clusters_of, with_robust
+from causalrisk.estimators.record import FitRecord, JointRecord, clusters_of, robust_covariance, with_robust
 from causalrisk.estimators.resampling import unit_count
 from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimators.stack import stacked
 from causalrisk.joint.fit import JointProblem, Trainer
 from causalrisk.joint.rows import Replicates
-from causalrisk.joint.shrinkage import FOLDS
+from causalrisk.joint.shrinkage import FOLDS, raised
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, WIDTH, seed_sequence
@@ -269,7 +269,7 @@ def train_from(
         cluster=clusters_of(start),
         folds=folds,
     )
-    return dataclasses.replace(train_by(problem, replicates, options, notes), drawn=given)
+    return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=given)
 
 
 def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions, notes: Notes) -> Replicates:
@@ -327,7 +327,9 @@ def replicates_of_many(start: FitRecord, options: JREOptions) -> Replicates | No
     return Replicates.of_normal(weights, covariance) if np.isfinite(covariance).all() else None
 
 
-def train_by(problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes) -> JointRecord:
+def train_by(
+    record: FitRecord, problem: JointProblem, replicates: Replicates, options: JREOptions, notes: Notes
+) -> JointRecord:
     """Train the arms jointly; choose the amount of shrinkage unless it is given."""
     risk = options.objective == "risk"
     penalty = None if risk else float(problem.n_units**2 if options.penalty is None else options.penalty)
@@ -343,6 +345,16 @@ def train_by(problem: JointProblem, replicates: Replicates, options: JREOptions,
     path, alpha = None, options.anchor if risk else 1.0
     if alpha is None:
         path, failures = trainer.choose()
+
+        def variance(anchor: float) -> float:
+            estimate = trainer.solution(trainer.near(anchor), anchor).estimate
+            return trainer.variance(
+                robust_covariance(dataclasses.replace(record, estimate=estimate, robust=None), False)
+            )
+
+        if problem.covariance is not None:
+            units = problem.n_clusters or problem.n_units
+            path = raised(path, variance, trainer.variance(problem.covariance), units)
         alpha = path.anchor
         failed = int((failures != Failure.OK).sum())
         if failed:

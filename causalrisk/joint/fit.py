@@ -32,7 +32,7 @@ from causalrisk.joint.influence import (
 from causalrisk.joint.minimum import Minimum, minimize_from, newton, solve_constrained
 from causalrisk.joint.objective import Rows, Sums, Terms, Weights, curvature, expand, risk_of, variance
 from causalrisk.joint.rows import AT_ONCE, Joined, Replicates, Weighed, flat, lifted, projected, projected_blocks
-from causalrisk.joint.shrinkage import BEYOND, LADDER, Path, choose, compare, held_out
+from causalrisk.joint.shrinkage import LADDER, Path, choose, compare, held_out
 from causalrisk.joint.start import (
     StartSums,
     held_out_scores,
@@ -254,7 +254,7 @@ def _averages(rows: Rows, weights: Weights, *thetas: Array) -> Array:
 def choose_shrinkage(
     problem: JointProblem, own: Weighed, start: Array, terms: Terms, points: Replicates
 ) -> tuple[Path, NDArray[np.int8]]:
-    """Choose alpha by cross-validation and the jackknife of its fits; also returns why folds failed.
+    """Choose alpha by cross-validation; also returns why folds failed.
 
     `own` are the rows of the sample, `start` (K, P, 1) the models of IPWRA on all columns.
     """
@@ -262,19 +262,9 @@ def choose_shrinkage(
     s = sample.s[:, None] - folds
     without, starts, refits = refitted(problem, own.joined, points, s)
     failures = refits.failures
-    anchors = (*BEYOND, *LADDER)
-    of_folds, of_all = (
-        path_of(without, starts, terms, anchors),
-        path_of(own, start[:, : starts.shape[1]], terms, anchors),
-    )
+    of_folds, of_all = path_of(without, starts, terms, LADDER), path_of(own, start[:, : starts.shape[1]], terms, LADDER)
     used = (failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
-    wide = [lifted(without.lift, padded(starts, without))] + [lifted(without.lift, m.theta) for m in of_folds]
-    effects = np.einsum("ck,zkr->zcr", terms.contrasts, without.over(_averages, *wide))[..., used]
-    jackknife = np.full(1 + len(anchors), np.nan)
-    if used.sum() > 1:
-        spread = (effects - effects.mean(axis=2, keepdims=True)) ** 2
-        jackknife = spread.sum(axis=(1, 2)) * (used.sum() - 1) / used.sum()
-    thetas = np.stack(wide[1 + len(BEYOND) :])
+    thetas = np.stack([lifted(without.lift, m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
     found = None
     for place in own.places(1):
@@ -288,9 +278,7 @@ def choose_shrinkage(
     averages = own.over(_averages, *(lifted(own.lift, m.theta) for m in of_all))[..., 0]
     path = choose(
         variances=compare(found, problem.frequency and problem.cluster is None),
-        jackknife=jackknife,
         converged=np.array([bool(m.converged.all()) for m in of_all]),
-        units=problem.n_clusters or problem.n_units,
         effects=np.array([problem.scale.effects(means)[0] for means in averages]),
         unit=sample.total,
     )
@@ -545,35 +533,40 @@ class Trainer:
         evaluate = self.own.evaluate(self.beta, self.terms)
         return minimize_from(evaluate, self.start, alpha, residual if linear else 1.0, self.method, linear)
 
+    def near(self, alpha: float) -> Minimum:
+        """Minimise by Newton steps from IPWRA, as resamples do."""
+        return path_of(self.own, self.start, self.terms, (alpha,))[0]
+
+    def solution(self, found: Minimum, alpha: float) -> JointEstimateRows:
+        """Return a minimum with its rows, of which the influence function is made when asked for."""
+        problem, own = self.problem, self.own
+        fit = JointFit(found.theta, found.multipliers[0], alpha, self.terms, self.points, own.joined)
+        of = own.sums(lifted(own.lift, found.theta), self.beta, self.terms)
+        slopes = problem.scale.g_slope(problem.start.model_means)
+        means = net_means(of.average[:, 0], -of.R[:, 0], slopes, problem.scale)
+        return JointEstimateRows(problem, own, fit, of, self.beta, means)
+
+    def variance(self, covariance: Array) -> float:
+        """Variance of the effects, summed over the contrasts of the objective, from a covariance of all estimates."""
+        C, means = self.terms.contrasts, self.problem.start.block("means")
+        return float(np.trace(C @ covariance[means, means] @ C.T))
+
     def estimate(self, found: Minimum, alpha: float) -> JointEstimate:
-        """Return the estimate of a minimum with its influence function and diagnostics over the replicates."""
-        problem, terms, own = self.problem, self.terms, self.own
-        fit = JointFit(found.theta, found.multipliers[0], alpha, terms, self.points, own.joined)
-        beta = lifted(own.lift, found.theta)
-        of, before = own.sums(beta, self.beta, terms), own.sums(self.beta, self.beta, terms)
-        raw, slopes = of.average[:, 0], problem.scale.g_slope(problem.start.model_means)
-        means = net_means(raw, -of.R[:, 0], slopes, problem.scale)
-        rows = JointEstimateRows(problem, own, fit, of, self.beta, means)
-        estimate = Estimate(
-            params=np.concatenate([problem.scale.effects(raw), means]),
-            theta=found.theta[:, : problem.start.theta.shape[1], 0],
-            gamma=problem.start.gamma,
-            model_means=raw,
-            rows=rows,
-        )
-        more = 0.0
+        """Return the estimate of a minimum with its diagnostics over the replicates."""
+        rows, terms, own = self.solution(found, alpha), self.terms, self.own
+        of, before, more = rows.sums, own.sums(self.beta, self.beta, terms), 0.0
         if terms.share:
             more = float(own.over(functools.partial(_left_out, self.beta, self.sums, terms))[0])
-        kept = dataclasses.replace(terms, risk=True)
+        slopes = self.problem.scale.g_slope(self.problem.start.model_means)
         return JointEstimate(
-            estimate=estimate,
-            fit=fit,
+            estimate=rows.estimate,
+            fit=rows.fit,
             bias=of.biases[:, 0],
             start_bias=before.biases[:, 0],
-            variance=float(variance(of, kept.D)[0]) + more,
-            start_variance=float(variance(before, kept.D)[0]) + more,
-            n_units=problem.n_units,
-            mc_se=np.zeros(len(raw) - 1) if self.replicates.cubature else rows.monte_carlo_se(),
+            variance=float(variance(of, terms.D)[0]) + more,
+            start_variance=float(variance(before, terms.D)[0]) + more,
+            n_units=self.problem.n_units,
+            mc_se=np.zeros(len(slopes) - 1) if self.replicates.cubature else rows.monte_carlo_se(),
             result=found.result,
             slopes=slopes / np.sqrt((slopes**2).mean()),
             residual=float(np.sqrt(self.sums.squares)),
@@ -612,6 +605,18 @@ class JointEstimateRows:
     start: Array
     means: Array
     estimated: int | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        """The estimate."""
+        start, raw = self.problem.start, self.sums.average[:, 0]
+        return Estimate(
+            params=np.concatenate([self.problem.scale.effects(raw), self.means]),
+            theta=self.fit.theta[:, : start.theta.shape[1], 0],
+            gamma=start.gamma,
+            model_means=raw,
+            rows=self,
+        )
 
     @cached_property
     def at(self) -> At:

@@ -4,11 +4,13 @@ The variance of the effect's influence function is measured in each fold at the 
 estimates may be another's in another sample; so alpha is the geometric mean of those of `LADDER` whose variance, and
 `CAUTION` standard errors of its difference to the first, is least when the variances are drawn from the normal
 distribution of their errors. These variances take the coefficients as known. If the score is wrong their errors count
-too: the same ten fits are a jackknife, and where its variance is above IPWRA's by more than `EXCESS`, alpha is raised.
+too: where the robust variance, which has them, is above IPWRA's by more than `EXCESS`, alpha is raised.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -29,23 +31,21 @@ EXCESS = 2.0  # over the root of the number of units: how far above IPWRA's the 
 
 @dataclass(frozen=True)
 class Path:
-    """What each alpha would have given, the most cautious first; chosen by cross-validation and by the jackknife.
+    """What each alpha of the ladder would have given, the most cautious first, and what was chosen.
 
     Parameters
     ----------
     anchors, effects : ndarray, shape (r,)
         alpha, and the (first) effect.
-    std_errors, jackknife_errors : ndarray, shape (r,)
-        Standard error of the effect by cross-validation, NaN where this was not tried, and by the jackknife; for
-        several effects those of the contrasts of the objective.
+    std_errors, robust_errors : ndarray, shape (r,)
+        Standard error of the effect by cross-validation, and the robust one, NaN where this was not needed; for several
+        effects those of the contrasts of the objective.
     ratios, ratio_errors : ndarray, shape (r,)
-        The square of the first over that of the first of the ladder, and the standard error of this ratio.
+        The square of the first over that of the first alpha, and the standard error of this ratio.
     shares : ndarray, shape (r,)
         Share of the draws in which the variance is the least.
     converged : ndarray of bool, shape (r,)
         Whether the fits converged.
-    start_error : float
-        Standard error of IPWRA's effect by the jackknife.
     held_out, anchor : float
         alpha by cross-validation, and that of the fit, which may be raised.
     choice_variance : float
@@ -55,12 +55,11 @@ class Path:
     anchors: Array
     effects: Array
     std_errors: Array
-    jackknife_errors: Array
+    robust_errors: Array
     ratios: Array
     ratio_errors: Array
     shares: Array
     converged: NDArray[np.bool_]
-    start_error: float
     held_out: float
     anchor: float
     choice_variance: float
@@ -172,70 +171,65 @@ def compare(found: HeldOut, frequency: bool) -> Variances:
     return Variances(total, covariance, errors)
 
 
-def choose(
-    variances: Variances, jackknife: Array, converged: NDArray[np.bool_], units: float, effects: Array, unit: float
-) -> Path:
-    """Choose alpha.
+def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, unit: float) -> Path:
+    """Choose alpha from `LADDER` by cross-validation.
 
     Parameters
     ----------
     variances : Variances
-        Those of `LADDER`.
-    jackknife : ndarray, shape (1 + r,)
-        Variance of the effect by the jackknife: of IPWRA, then of `BEYOND` and `LADDER`.
+        Those of each.
     converged : ndarray of bool, shape (r,)
-        Whether the fits of these converged.
-    units : float
-        Number of independent units.
+        Whether the fits converged.
     effects : ndarray, shape (r,)
         Effects of the fits to all rows.
     unit : float
         Weight of all rows, over which squares are summed.
     """
-    every, n_beyond = np.array([*BEYOND, *LADDER]), len(BEYOND)
-    shares = np.full(len(every), np.nan)
-    shares[n_beyond:] = shares_of_winners(variances, converged[n_beyond:])
-    anchor = rounded(np.exp(shares[n_beyond:] @ np.log(LADDER)))
-    start, excess = jackknife[0], jackknife[1:] - (1 + EXCESS / np.sqrt(units)) * jackknife[0]
-    reached = raised(anchor, every, np.where(converged, excess, np.inf)) if np.isfinite(start) else anchor
-    first = variances.squares[0] or np.nan
+    shares = shares_of_winners(variances, converged)
+    anchor = rounded(float(np.exp(shares @ np.log(LADDER))))
+    first, nothing = variances.squares[0] or np.nan, np.full(len(LADDER), np.nan)
     errors = np.sqrt(np.maximum(np.diag(variances.covariance), 0.0))
-    none = np.full(n_beyond, np.nan)
-    factor, at = 1.0, -np.log(np.minimum(reached, LADDER[0]))
-    if reached < LADDER[0] and np.isfinite(variances.squares).all():
-        allowed, own, square = (
-            np.interp(at, -np.log(LADDER), values) for values in (errors, variances.errors, variances.squares)
-        )
+    factor = 1.0
+    if anchor < LADDER[0] and np.isfinite(variances.squares).all():
+        at, ladder = -np.log(anchor), -np.log(LADDER)
+        allowed, own, square = (np.interp(at, ladder, v) for v in (errors, variances.errors, variances.squares))
         factor += min(allowed, own) / square if square > 0 else 0.0
     return Path(
-        anchors=every,
+        anchors=np.array(LADDER),
         effects=effects,
-        std_errors=np.r_[none, np.sqrt(variances.squares) / unit],
-        jackknife_errors=np.sqrt(jackknife[1:]),
-        ratios=np.r_[none, variances.squares / first],
-        ratio_errors=np.r_[none, errors / first],
+        std_errors=np.sqrt(variances.squares) / unit,
+        robust_errors=nothing,
+        ratios=variances.squares / first,
+        ratio_errors=errors / first,
         shares=shares,
         converged=converged,
-        start_error=float(np.sqrt(start)),
         held_out=anchor,
-        anchor=reached,
+        anchor=anchor,
         choice_variance=float(factor),
     )
 
 
-def raised(anchor: float, every: Array, excess: Array) -> float:
-    """Return the least alpha from `anchor` on whose excess of variance is not above zero; between, it is linear."""
-    logs = np.log(every)  # descending
-    at = float(np.interp(-np.log(anchor), -logs, np.where(np.isfinite(excess), excess, 1e300)))
-    here = float(np.log(anchor))
-    for j in np.flatnonzero(logs > here + 1e-12)[::-1]:
-        if not at > 0:
+def raised(path: Path, variance: Callable[[float], float], start: float, units: float) -> Path:
+    """Raise alpha until the robust variance of the effect is not above IPWRA's, `start`, by more than `EXCESS`.
+
+    Between two values of the ladder the excess is taken as linear in log alpha.
+    """
+    limit, here, known = (1 + EXCESS / np.sqrt(units)) * start, path.anchor, dict[float, float]()
+    known[here] = at = variance(here)
+    reached = here
+    for rung in sorted(one for one in (*BEYOND, *LADDER) if one > path.anchor):
+        if not at > limit:
             break
-        if excess[j] <= 0:
-            share = at / (at - excess[j]) if at < 1e300 else 1.0
-            return rounded(np.exp(here + share * (logs[j] - here)))
-        here, at = float(logs[j]), float(excess[j])
-    return rounded(np.exp(here))
+        known[rung] = beyond = variance(rung)
+        if beyond <= limit:
+            share = (at - limit) / (at - beyond)
+            reached = rounded(float(np.exp((1 - share) * np.log(here) + share * np.log(rung))))
+            break
+        reached = here = rung
+        at = beyond
+    robust = np.sqrt([known.get(one, np.nan) for one in path.anchors.tolist()])
+    factor = path.choice_variance if reached < LADDER[0] else 1.0
+    return dataclasses.replace(path, anchor=reached, robust_errors=robust, choice_variance=factor)
 
 
 def rounded(anchor: float) -> float:

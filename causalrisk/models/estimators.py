@@ -146,8 +146,8 @@ class JRE(CausalModel):
             the paper of the class.
         shrinkage : float, optional
             Weight of the importance-weighted fit ("risk" only): the larger, the nearer to IPWRA. By default chosen
-            between 30 and 0.03 by ten-fold cross-validation, and raised where the jackknife variance of the same fits
-            is clearly above IPWRA's (`res.joint.path`).
+            between 30 and 0.03 by ten-fold cross-validation, and raised where the robust variance is
+            clearly above IPWRA's (`res.joint.path`).
         anchor : float, optional
             Another name of `shrinkage`.
         join_score : bool, optional

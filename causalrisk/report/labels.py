@@ -166,7 +166,7 @@ def choice_of_anchor(path: Path, between: str = "") -> str:
     chosen = f"chosen{between} by cross-validation"
     if path.raised_from is None:
         return chosen
-    return f"raised from {path.raised_from:.3g}, {chosen}, as the jackknife variance there is above IPWRA's"
+    return f"raised from {path.raised_from:.3g}, {chosen}, as the robust variance there is above IPWRA's"
 
 
 def ladder_end_words(joint: JointRecord) -> str:

@@ -158,7 +158,7 @@ def read_anchor(path: pd.DataFrame, chosen: float, raised_from: float | None, se
     best = chosen if raised_from is None else raised_from
     texts = [f"{best:g} was chosen by cross-validation. The larger the anchor, the nearer JRE is to IPWRA."]
     if raised_from is not None:
-        texts.append(f"The jackknife variance there is above IPWRA's, so the anchor was raised to {chosen:g}.")
+        texts.append(f"The robust variance there is above IPWRA's, so the anchor was raised to {chosen:g}.")
     return Reading(_judged(size, MOVES, MOVES_MUCH), headline, (*texts, *filter(None, [end])))
 
 

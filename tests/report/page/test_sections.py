@@ -113,7 +113,7 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
         in top
     )
     assert f"{moved / jobs.effect_se:.2f} standard errors" in top
-    path = jobs.joint.path.loc[:0.03, "effect"][2:]
+    path = jobs.joint.path["effect"]
     assert f"the effect moves between {path.min():.2f} and {path.max():.2f}, " in top
     assert "3 are not yet argued for" in top
     assert f"{jobs.start.effect:.2f}" in top
