@@ -80,7 +80,7 @@ def ordered_series(record: FitRecord, wanted: Sequence[int]) -> tuple[list[Array
     return [np.sort(series_of(rows, k)) for k in wanted], ArmLimits.of(rows.scores, rows.arm)
 
 
-def _counts(limits: ArmLimits, cut: float, rows: FittedRows) -> tuple[Array, Array]:
+def _counts(limits: ArmLimits, cut: float, rows: FittedRows) -> tuple[NDArray[Any], NDArray[Any]]:
     """Observations of each arm outside the common support, and outside the limits of Crump et al., shape (K,)."""
     units, count = rows.units * rows.with_outcome, len(rows.scores)
     outside = ~limits.support(rows.scores), ~in_crump(rows.scores, cut)

@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign, TargetRows
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.design.scan.design import Folder
 from causalrisk.design.treatment import Arms
-from causalrisk.estimation.engine import in_memory, totals
+from causalrisk.errors import UnavailableError
+from causalrisk.estimation.engine import chunks_of, in_memory, totals
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimators.estimates import FittedRows
 from causalrisk.estimators.options import ModelOptions
@@ -38,9 +40,9 @@ class ScannedSample(Sample):
         """As in `Sample`."""
         import dask.array as da
 
-        own = da.ones(self.n - self.n_frame, chunks=(self.y.chunks[0],) if not self.n_frame else CHUNK)
+        own = da.ones(self.n - self.n_frame, chunks=(chunks_of(self.y),) if not self.n_frame else CHUNK)
         found = da.concatenate([da.zeros(self.n_frame), own]) if self.n_frame else own
-        return found.rechunk((self.y.chunks[0],))
+        return found.rechunk((chunks_of(self.y),))
 
     def clusters(self, codes: Any) -> Any:
         """Cluster of each row."""
@@ -218,6 +220,10 @@ class ScannedResampler:
         """Row weights of a block of resamples, shape (n, width)."""
         return self._columns(partial(Resampler.draw, stream=stream, block=block, width=width), stream, block, width)
 
+    def given(self, option: str, values: Any) -> Any:
+        """Refuse multiplicities of the rows."""
+        raise UnavailableError(f"{option}= is not available for data on disk.\nUse `n_{option}=200`.")
+
     def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Any]:
         """Fractional weights of a block of propensity replicates."""
         draw = partial(Resampler.perturb, stream=REPLICATE_STREAM, block=block, width=width, spread=spread)
@@ -227,18 +233,19 @@ class ScannedResampler:
         import dask.array as da
 
         sample, first = self.sample, self.sample.n_frame
-        number = (sample.order if sample.cluster is None else sample.cluster[first:])[:, None]
-        s, arm = sample.s[first:, None], sample.arm[first:, None]
+        number: Any = (sample.order if sample.cluster is None else sample.cluster[first:])[:, None]
+        s, arm = sample.s[first:, None], cast("Any", sample.arm[first:, None])
+        chunks = chunks_of(s)
         if self.multiplicities is not None:
-            return s * self.multiplicities[:, block * 32 : block * 32 + width].rechunk({0: s.chunks[0], 1: -1})
+            return s * self.multiplicities[:, block * 32 : block * 32 + width].rechunk({0: chunks, 1: -1})
         drawn = da.map_blocks(
             _drawn,
-            number.rechunk((s.chunks[0], 1)),
+            number.rechunk((chunks, 1)),
             s,
-            arm.rechunk((s.chunks[0], 1)),
+            arm.rechunk((chunks, 1)),
             draw=draw,
             resampler=self.resampler,
-            chunks=(s.chunks[0], (width,)),
+            chunks=(chunks, (width,)),
             dtype=float,
         )
         if self.frame is None:
@@ -249,7 +256,9 @@ class ScannedResampler:
         return da.concatenate([da.from_array(of_frame, chunks=(CHUNK, -1)), drawn])
 
 
-def _drawn(number: Array, s: Array, arm: Array, draw: Callable[..., Array], resampler: Resampler) -> Array:
+def _drawn(
+    number: NDArray[Any], s: Array, arm: NDArray[Any], draw: Callable[..., Array], resampler: Resampler
+) -> Array:
     if not len(number):
         return np.empty((0, 0))
     strata = arm[:, 0] if resampler.kind == "stratified" else None

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
 from causalrisk.numerics.linalg import Array, pairwise_columns, solve_definite, unpack_symmetric
@@ -151,7 +152,8 @@ class Linear:
         if not is_dask(self.X):
             return pairwise_columns(self.X)
         p = self.X.shape[1]
-        return self.X.map_blocks(pairwise_columns, dtype=float, chunks=(self.X.chunks[0], (p * (p + 1) // 2,)))
+        X: Any = self.X
+        return X.map_blocks(pairwise_columns, dtype=float, chunks=(X.chunks[0], (p * (p + 1) // 2,)))
 
 
 Beta = dict[str, Array]  # name of a block: its coefficients, shape (m, p, R)
@@ -199,7 +201,7 @@ class Block:
         return self.own[0].block
 
 
-def totals(arrays: Iterable[Any]) -> list[Array]:
+def totals(arrays: Iterable[Any]) -> list[Any]:
     """Return sums over rows as arrays in memory."""
     arrays = list(arrays)
     if any(map(is_dask, arrays)):
@@ -215,7 +217,12 @@ def ones_of(rows: Array) -> Any:
         return np.ones((len(rows), 1))
     import dask.array as da
 
-    return da.ones((len(rows), 1), chunks=(rows.chunks[0], 1))
+    return da.ones((len(rows), 1), chunks=(chunks_of(rows), 1))
+
+
+def chunks_of(rows: Any) -> tuple[int, ...]:
+    """Return the sizes of the blocks of rows of a Dask array."""
+    return tuple(rows.chunks[0])
 
 
 def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
@@ -229,7 +236,7 @@ def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
 def _sums(block: Block, beta: Beta, s: Array) -> tuple[Array, Array]:
     """Return the equations, shape (m p, R), and minus their derivative by the own coefficients, (R, m p, m p)."""
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
-    keys, sums = [], []
+    keys, sums = list[tuple[int, int | None]](), list[Any]()
     for rows, residuals in block.terms:
         weights = s[rows]
         for i, r in enumerate(residuals(Point(beta, rows, frozenset([block.name])))):
@@ -249,7 +256,7 @@ def _sums(block: Block, beta: Beta, s: Array) -> tuple[Array, Array]:
 
 def solve(
     blocks: Sequence[Block], s: Array, start: Beta | None = None, known: Beta | None = None
-) -> tuple[Beta, dict[str, Array]]:
+) -> tuple[Beta, dict[str, NDArray[np.int8]]]:
     """Solve a stack of blocks.
 
     Parameters
@@ -270,7 +277,7 @@ def solve(
     failures : dict
         For each block what failed, a `Failure` for each resample, shape (R,).
     """
-    beta, failures = dict(known or {}), dict[str, Array]()
+    beta, failures = dict(known or {}), dict[str, NDArray[np.int8]]()
     for block in blocks:
         at = None if start is None else start[block.name]
         with np.errstate(all="ignore"):  # fits without a solution are told by their codes
@@ -278,7 +285,7 @@ def solve(
     return beta, failures
 
 
-def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, Array]:
+def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
     """Solve one block by Newton's method; a step is halved while the equations turn by more than they were."""
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
     first = block.start if start is None else start[..., 0]
@@ -321,12 +328,12 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
     return beta.reshape(m, p, R), codes
 
 
-def some(beta: Array, columns: Array) -> Array:
+def some(beta: Array, columns: NDArray[Any]) -> Array:
     """Return coefficients (m, p, R) of some of the resamples; those of the sample, (m, p, 1), serve all."""
     return beta if beta.shape[2] == 1 else beta[:, :, columns]
 
 
-def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, Array]:
+def _step(block: Block, slope: Array, equations: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Solve for a step; those of singular equations are marked."""
     if not block.least_norm:
         return solve_definite(slope, np.where(np.isfinite(equations), equations, 0.0))
@@ -405,7 +412,7 @@ def _inverse(slope: Array, *, least_norm: bool = False) -> Array:
     if least_norm:
         return np.asarray(np.linalg.pinv(slope, rcond=1e-10, hermitian=True))
     try:
-        return np.linalg.inv(slope)
+        return np.asarray(np.linalg.inv(slope))
     except np.linalg.LinAlgError:
         return np.full_like(slope, np.nan)
 
@@ -414,7 +421,7 @@ def _spread(parts: Sequence[tuple[slice, Array]], n: int) -> Array:
     """Add up values of some rows each, as values of all rows, shape (n, k)."""
     whole = [values for rows, values in parts if rows == ALL]
     some = [(rows, values) for rows, values in parts if rows != ALL]
-    total = sum(whole[1:], whole[0]) if whole else 0.0
+    total: Any = sum(whole[1:], whole[0]) if whole else 0.0
     for rows, values in some:
         first, last, _ = rows.indices(n)
         if is_dask(values):

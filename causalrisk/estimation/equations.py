@@ -121,7 +121,8 @@ class Equations:
 
     def inverse_observed(self, at: Point) -> Any:
         """One over the probability that the outcome is observed, zero where it is not."""
-        return (1.0 + exp(-at(self.observed))) * at.of(self.sample.with_outcome)
+        eta: Any = self.observed
+        return (1.0 + exp(-at(eta))) * at.of(self.sample.with_outcome)
 
     @cached_property
     def constant(self) -> Array:
@@ -222,7 +223,7 @@ class Equations:
         eta = by_row(self.family.start, sample.y[rows]) - offset
         q = self.columns[rows]
         gram, right = totals([(q.T * u) @ q, (q.T * u) @ eta])
-        return np.linalg.lstsq(gram, right, rcond=1e-13)[0][None]
+        return np.asarray(np.linalg.lstsq(gram, right, rcond=1e-13)[0])[None]
 
     def predicted(self, at: Point, a: int) -> Any:
         """Predicted outcomes in an arm, m_a, where the means are taken."""

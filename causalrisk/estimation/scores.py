@@ -67,7 +67,7 @@ class ScoreModel:
     e: Array | None = None
     classifier: Classifier | None = None
 
-    def score(self, Z: Array, arm: Array, n_arms: int, *, toward: int | None, inside: Array) -> Score:
+    def score(self, Z: Array, arm: NDArray[Any], n_arms: int, *, toward: int | None, inside: Array) -> Score:
         """Return the scores of rows, `inside` 1.0 for those of the sample and 0.0 for a target frame."""
         if self.e is not None:
             found = known_score(self.e)
@@ -90,7 +90,7 @@ def fitted(predictors: Sequence[Linear], residuals: Callable[[Point], list[Any]]
     )
 
 
-def logit_score(Z: Array, arm: Array, n_arms: int, inside: Array) -> Score:
+def logit_score(Z: Array, arm: NDArray[Any], n_arms: int, inside: Array) -> Score:
     """Multinomial logit, log e_k / e_0 = Z gamma_k; with two arms the logit."""
     predictors = [Linear("score", Z, j) for j in range(n_arms - 1)]
 
@@ -109,7 +109,7 @@ def logit_score(Z: Array, arm: Array, n_arms: int, inside: Array) -> Score:
     return Score(inverse, odds, fitted(predictors, residuals))
 
 
-def link_score(Z: Array, arm: Array, link: str, inside: Array) -> Score:
+def link_score(Z: Array, arm: NDArray[Any], link: str, inside: Array) -> Score:
     """Two arms under another link, e_1 = F(Z gamma)."""
     eta, of_link = Linear("score", Z), BINARY_LINKS[link]
 
@@ -131,7 +131,7 @@ def link_score(Z: Array, arm: Array, link: str, inside: Array) -> Score:
     return Score(lambda at, a: 1.0 + odds(at, 1 - a, a), odds, fitted([eta], residuals))
 
 
-def calibrated_score(Z: Array, arm: Array, n_arms: int, toward: int | None, inside: Array) -> Score:
+def calibrated_score(Z: Array, arm: NDArray[Any], n_arms: int, toward: int | None, inside: Array) -> Score:
     """Fit a model an arm, with weights 1 + exp(-Z gamma_a) that balance the columns exactly (Tan 2020)."""
     arms = [a for a in range(n_arms) if a != toward]
     predictors = {a: Linear("score", Z, j) for j, a in enumerate(arms)}

@@ -291,7 +291,9 @@ def _sandwich_beyond_memory(
     return np.asarray(factor * (weighted_gram(sums, strata.squares[of_cluster]) - weighted_gram(totals, strata.totals)))
 
 
-def _chunk_sums(values: Array, cluster: Any, stratum: Any, count: int, strata: Factors | None) -> tuple[Array, Array]:
+def _chunk_sums(
+    values: Array, cluster: Any, stratum: Any, count: int, strata: Factors | None
+) -> tuple[Array, NDArray[Any]]:
     """Return sums of clusters and the stratum of each, or squares and totals of strata, of a chunk of rows."""
     if cluster is not None:
         of_cluster = np.zeros(0) if stratum is None else stratum_of_groups(cluster, stratum, count)

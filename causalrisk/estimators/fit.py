@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.errors import (
@@ -252,13 +254,11 @@ def train_from(
         replicates = drawn_replicates(start, given, options, notes)
     design, sample = start.design, start.sample
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
-    folds = (
-        scanned_folds(design, sample, count)
-        if isinstance(sample, ScannedSample)
-        else sample.arrange(
-            np.concatenate([folds_of(design.arm, design.cluster, count), np.arange(sample.n_frame) % count])
-        )
-    )
+    if isinstance(design, ScannedDesign) and isinstance(sample, ScannedSample):
+        folds: Any = scanned_folds(design, sample, count)
+    else:
+        own = folds_of(design.arm, design.cluster, count)
+        folds = sample.arrange(np.concatenate([own, np.arange(sample.n_frame) % count]))
     problem = JointProblem(
         weights=start.used_weight_fit,
         start=start.estimate,
@@ -278,7 +278,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     if not weights.estimated:
         return Replicates.of_normal(weights, None)
     model = weights.equations.model
-    shifts, ratios, failures = dict[str, list[Array]](), list[Array](), list[Array]()
+    shifts, ratios, failures = dict[str, list[Array]](), list[Array](), list[NDArray[np.int8]]()
     for first in range(0, options.n_drawn if given is None else given.shape[1], WIDTH):
         if given is None:
             width = min(WIDTH, options.n_drawn - first)

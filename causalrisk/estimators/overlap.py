@@ -324,8 +324,8 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
     """
     sample, scores = weights.equations.sample, weights.probabilities
     if trim == "separated":
-        told, reason = separated_rows(weights), trim
-        left = np.ones(sample.n, dtype=bool) if told is None else ~told
+        separated, reason = separated_rows(weights), trim
+        left = np.ones(sample.n, dtype=bool) if separated is None else ~separated
     else:
         refuse_separation(weights, design, link)
         limits = trim

@@ -269,13 +269,13 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
         squares.append(w2.T @ own[:, :count] ** 2)
     found = np.concatenate(moved), np.concatenate(squares)
     total = sample.total
-    moved, squares = found[0] / total, found[1] / total**2
+    deviations, variances = found[0] / total, found[1] / total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
-    errors = np.sqrt(np.maximum(squares - moved[:, :count] ** 2 / units, 0.0))
-    values = record.estimate.values + moved
+    errors = np.sqrt(np.maximum(variances - deviations[:, :count] ** 2 / units, 0.0))
+    values = record.estimate.values + deviations
     scale, effects = record.options.effect_scale, slice(0, len(record.effect_names))
     center = scale.contrast(record.estimate.params[effects])
-    on_scale = center + moved[:, effects] / scale.report_slope(center)
+    on_scale = center + deviations[:, effects] / scale.report_slope(center)
     values[:, effects] = scale.report(on_scale)
     errors[:, effects] *= scale.report_slope(on_scale) / scale.report_slope(center)
     return values, errors

@@ -537,7 +537,7 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
     """Effects by columns in each refit, from the coefficients that the refits found."""
     if record.cov_type == JACKKNIFE:
         refits = leave_one_out(record, InferenceOptions())
-        resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
+        resampler: Any = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     else:
         refits = bootstrap_of(record, InferenceOptions()) if record.boot is None else record.boot
         resampler = record.resampler()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.beyond_memory import stored
-from causalrisk.estimation.engine import in_memory, is_dask, totals
+from causalrisk.estimation.engine import chunks_of, in_memory, is_dask, totals
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
 from causalrisk.estimation.fits import Weighed as Scores
@@ -238,7 +238,7 @@ def fold_weights(problem: JointProblem) -> Array:
     if is_dask(s):
         import dask.array as da
 
-        folds = da.from_array(folds, chunks=s.chunks)
+        folds = da.from_array(folds, chunks=(chunks_of(s),))
     if not problem.frequency or problem.cluster is not None:
         return (folds[:, None] == np.arange(count)) * s[:, None]
     later = (np.arange(count) - folds[:, None]) % count
@@ -266,7 +266,7 @@ def choose_shrinkage(
     used = (failures == Failure.OK) & np.array([m.converged for m in of_folds]).all(axis=0)
     thetas = np.stack([lifted(without.lift, m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
-    found = None
+    found: Any = None
     for place in own.places(1):
         part, here = own.loaded(place)
         inside = part.equations.sample.in_sample[here, None]
@@ -666,7 +666,7 @@ class JointEstimateRows:
         own, at = self.own, self.at
         n_arms, p = self.fit.theta.shape[:2]
         lift = np.eye(p) if own.lift is None else own.lift[..., 0]
-        directions = np.kron(np.eye(n_arms), lift.T).T.reshape(n_arms, len(lift), n_arms * p)
+        directions: Any = np.kron(np.eye(n_arms), lift.T).T.reshape(n_arms, len(lift), n_arms * p)
 
         def of_rows(part: Weighed, here: slice, place: slice, rows: Rows, weights: Weights) -> tuple[Any, ...]:
             slopes = part.slopes(here)
@@ -716,7 +716,7 @@ class JointEstimateRows:
         places = self.own.places(AT_ONCE // ROWS)
         if not is_dask(self.own.s):
             return np.concatenate([self.influence_of(place) for place in places])
-        return stored(map(self.influence_of, places), self.own.s.chunks[0])
+        return stored(map(self.influence_of, places), chunks_of(self.own.s))
 
     def influence_of(self, place: slice) -> Array:
         """Influence function of some rows."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
-from causalrisk.estimation.engine import Beta, Dual, Linear, Point, in_memory, is_dask, totals, value_of
+from causalrisk.estimation.engine import Beta, Dual, Linear, Point, chunks_of, in_memory, is_dask, totals, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
 from causalrisk.estimators.sample import Sample
@@ -169,7 +169,7 @@ class Weighed:
         size = max(AT_ONCE // width, FEWEST)
         if not is_dask(self.s):
             return row_blocks(len(self.s), size)
-        ends = np.cumsum([0, *self.equations.sample.y.chunks[0]])
+        ends = np.cumsum([0, *chunks_of(self.equations.sample.y)])
         return [
             slice(int(first + own.start), int(first + own.stop))
             for first, last in pairwise(ends)
@@ -394,7 +394,7 @@ class Weighed:
         """Add up the objective over all rows, at coefficients of all columns (K, P, R)."""
         if start is theta:
             return self.over(lambda rows, weights, own: sums(rows, weights, own, own, terms), theta)
-        return self.over(lambda *of: sums(*of, terms), theta, start)
+        return self.over(lambda rows, weights, own, known: sums(rows, weights, own, known, terms), theta, start)
 
     def evaluate(self, start: Array, terms: Terms) -> Evaluate:
         """Return the objective as a function of theta, (K, p, R); `start` are the models of IPWRA on all columns."""
@@ -422,7 +422,7 @@ def part_of_sample(sample: Sample, place: slice) -> Sample:
     by_row = ("y", "arm", "s", "offset", "mean_offset", "recorded")
     columns = {name: of for name in by_row if (of := getattr(sample, name)) is not None}
     found = totals([*(each[place] for each in columns.values()), *(of.columns[place] for of in bases.values())])
-    values = dict(zip([*columns, *bases], found, strict=True))
+    values: dict[str, Any] = dict(zip([*columns, *bases], found, strict=True))
     values |= {name: dataclasses.replace(of, columns=values[name]) for name, of in bases.items()}
     n = place.stop - place.start
     own = n - min(max(sample.n_frame - place.start, 0), n)
@@ -458,7 +458,7 @@ def added(one: Any, other: Any) -> Any:
         return one if other is None else other
     if isinstance(one, tuple):
         return tuple(added(a, b) for a, b in zip(one, other, strict=True))
-    if dataclasses.is_dataclass(one):
+    if dataclasses.is_dataclass(one) and not isinstance(one, type):
         names = [each.name for each in dataclasses.fields(one)]
         return type(one)(**{name: added(getattr(one, name), getattr(other, name)) for name in names})
     return one + other
