@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import re
 
-import causalrisk.numerics.newton
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
+import causalrisk.estimation.engine
 from tests.conftest import simulate
 from tests.end_to_end.test_faults import BOTH, assert_same, build, clean, finish, fit, raises_with
 
@@ -302,7 +302,7 @@ def test_fault_45_propensity_fit_stopped_early(data, estimator, monkeypatch):
     hard, options = confounded(data), {"n_boot": 20, "n_replicates": 300} if estimator is cr.JRE else {}
     full = build(estimator, hard, FORMULA).fit(**options)
     assert full.converged and re.search(r"Converged: +yes", str(full.summary()))
-    monkeypatch.setattr(causalrisk.numerics.newton, "MAX_ITERATIONS", 6)
+    monkeypatch.setattr(causalrisk.estimation.engine, "MAX_ITERATIONS", 6)
     with pytest.warns(cr.ConvergenceWarning, match=r"propensity model \(logit\).*6 Newton iterations[^$]*res.conv"):
         res = build(estimator, hard, FORMULA).fit(**options)
     assert res.converged is False

@@ -11,7 +11,7 @@ import statsmodels.formula.api as smf
 from statsmodels.treatment.treatment_effects import TreatmentEffect
 
 import causalrisk as cr
-from causalrisk.numerics import newton
+from causalrisk.estimation import engine
 from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, REFERENCE, RHS, our_names, simulate
 
 MODELS = {"ra": cr.OutcomeRegression, "ipw": cr.Hajek, "ipwra": cr.IPWRA, "aipw": cr.AIPW}
@@ -646,6 +646,6 @@ def test_classifiers_that_cannot_be_fitted_are_refused():
 def test_an_outcome_model_that_stops_early_is_not_called_separated(monkeypatch):
     frame = simulate(300).assign(y=lambda f: (f.y > 0).astype(int))
     model = cr.OutcomeRegression.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial")
-    monkeypatch.setattr(newton, "MAX_ITERATIONS", 2)
+    monkeypatch.setattr(engine, "MAX_ITERATIONS", 2)
     with pytest.warns(cr.ConvergenceWarning, match="outcome model"):
         assert not model.fit().converged

@@ -8,7 +8,6 @@ import pytest
 from causalrisk.numerics.linalg import (
     IN_CACHE,
     orthonormal_basis,
-    solve_each,
 )
 
 N = 2 * IN_CACHE + 123
@@ -33,16 +32,3 @@ def test_a_basis_is_orthonormal_however_close_the_columns_are(rows, close):
     centred = design - basis.shift
     centred[:, 0] = 1.0
     np.testing.assert_allclose(basis.columns @ basis.factor, centred, rtol=1e-10, atol=1e-13 * np.abs(centred).max())
-
-
-@pytest.mark.parametrize("size", [1, 3, 6])
-def test_small_systems_are_solved_each_by_itself(size):
-    rng = np.random.default_rng(size)
-    left, right = rng.normal(size=(50, size, size)), rng.normal(size=(50, size))
-    left[:25, 0, 0] = 0.0  # takes another pivot
-    if size == 1:
-        left[:25] = 2.0
-    left[-1] = 0.0
-    found = solve_each(left.transpose(1, 2, 0), right.T, 1e-12).T
-    np.testing.assert_allclose(found[:-1], np.linalg.solve(left[:-1], right[:-1, :, None])[..., 0], rtol=1e-8)
-    np.testing.assert_array_equal(found[-1], right[-1])  # nothing to solve
