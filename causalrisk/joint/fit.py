@@ -46,6 +46,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult
 
 ROWS = 4096  # that the influence function is worked out for at a time
+ROUNDING = 1e-12  # mean squared residual over that of the outcome that is rounding error
 RANK = 1e-9  # share of the variance of a column of the score that outcome columns leave, below which it is rounding
 
 
@@ -529,7 +530,8 @@ class Trainer:
 
     def train(self, alpha: float) -> Minimum:
         """Minimise by scipy, from IPWRA."""
-        linear, residual = self.problem.linear, float(np.sqrt(self.sums.squares)) or 1.0
+        linear, squares = self.problem.linear, max(self.sums.squares, ROUNDING * self.sums.size)
+        residual = float(np.sqrt(squares)) or 1.0
         evaluate = self.own.evaluate(self.beta, self.terms)
         return minimize_from(evaluate, self.start, alpha, residual if linear else 1.0, self.method, linear)
 

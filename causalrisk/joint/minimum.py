@@ -165,7 +165,7 @@ def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, m
     shape, first = start.shape, evaluate(start)
     across = first[0].u_slope[0].T
     along = np.linalg.svd(across, full_matrices=True)[0][:, across.shape[1] :]
-    scale = float(first[0].at(alpha)[0][0]) or 1.0
+    scale = max(float(first[0].at(alpha)[0][0]), unit**2 if linear else 0.0) or 1.0
     origin, known = stack(start)[0], dict[bytes, tuple[float, Array, Array, Array, Array]]()
 
     def expansion(z: Array) -> tuple[Expansion, Callable[[Array], Array] | None]:

@@ -32,6 +32,8 @@ class StartSums:
         Average of the predictions over the target, and its derivatives.
     weight, variance, squares : float
         Sum of the weights, of these times the variance function, and mean squared residual.
+    size : float
+        Mean squared outcome.
     """
 
     bread: Array
@@ -41,6 +43,7 @@ class StartSums:
     weight: float
     variance: float
     squares: float
+    size: float
 
 
 def start_sums(rows: Rows, share: Array, tilt: Array, w: Array, theta: Array) -> StartSums:
@@ -57,6 +60,7 @@ def start_sums(rows: Rows, share: Array, tilt: Array, w: Array, theta: Array) ->
         weight=float(weights.sum()),
         variance=float((weights * rows.family.variance(own)).sum()),
         squares=float((share * (w > 0) * (rows.y - own[:, 0]) ** 2).sum()),
+        size=float((share * (w > 0) * rows.y**2).sum()),
     )
 
 

@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, float]] = {
     "SLSQP": {"ftol": 1e-20, "maxiter": 2000},
 }
 WITH_HESSIAN = ("trust-exact", "trust-ncg", "trust-krylov", "trust-constr", "dogleg", "Newton-CG")
+NEGLIGIBLE = 1e-13  # relative decrease of the objective that Newton's method foretells at a minimum
 WITHOUT_GRADIENT = ("Nelder-Mead", "Powell", "COBYLA")
 SETTLED = 1e-3  # gradient of a statistic below which rounding error ends the search
 MARGIN = 1e-6  # ten times the feasibility tolerance of HiGHS, the solver of the linear programmes
@@ -57,8 +58,10 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
         method=method,
         options=SETTINGS.get(method, {}),
     )
-    if not result.success and np.linalg.norm(parts(result.x)[1]) <= 1e-8:  # stopped by rounding, at the minimum
-        result.success = True
+    if not result.success:  # it may have been stopped by rounding, at the minimum
+        _, gradient, hessian = parts(result.x)
+        decrease = gradient @ np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        result.success = bool(0 <= decrease <= NEGLIGIBLE)
     return result
 
 

@@ -247,7 +247,9 @@ def test_named_tilts_equal_the_same_tilt_as_a_function(model, name, tilt):
 @pytest.mark.parametrize("target", ["all", "overlap"])
 def test_joint_effects_of_several_arms_do_not_depend_on_the_reference(target):
     frame = random_arms()
-    first, other = (fitted(cr.JRE, frame, treat="arm", reference=arm, target=target) for arm in "ac")
+    given = {"treat": "arm", "target": target}
+    models = [cr.JRE.from_formula(f"y ~ {RHS}", frame, reference=arm, **given) for arm in "ac"]
+    first, other = (model.fit(cov_type="robust", n_replicates=20, shrinkage=1) for model in models)
     assert other.params.iloc[0] - other.params.iloc[1] == pytest.approx(-first.params.iloc[0], rel=1e-8)
     assert -other.params.iloc[0] == pytest.approx(first.params.iloc[1], rel=1e-8)
     assert other.bse.iloc[0] == pytest.approx(first.bse.iloc[1], rel=1e-6)
@@ -545,7 +547,7 @@ def test_outcome_models_equal_statsmodels(family, link, made):
         assert res.params.iloc[1 + d] == pytest.approx(glm.predict(frame).mean(), rel=1e-8)
 
 
-@pytest.mark.parametrize("options", [{"objective": "erm", "penalty": 200}, {"objective": "risk"}])
+@pytest.mark.parametrize("options", [{"objective": "erm", "penalty": 200}, {"shrinkage": 1}])
 def test_joint_binary_outcomes_reach_a_minimum_by_any_method(options):
     frame = simulate(200).assign(y=lambda f: (f.y > 1).astype(int))
     model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial")
@@ -555,7 +557,7 @@ def test_joint_binary_outcomes_reach_a_minimum_by_any_method(options):
         for more in ({}, {"method": "BFGS"}, {"method": "trust-ncg"}, {"method": "Newton-CG"})
     ]
     for run in runs:
-        assert run.converged and run.optimize_result.hessian_min > 0
+        assert run.converged
         assert run.effect == pytest.approx(runs[0].effect, rel=1e-6)
 
 
@@ -565,13 +567,6 @@ def test_one_replicate_without_spread_is_ipwra_for_a_binary_outcome():
     res = model.fit(cov_type="robust", objective="erm", replicates=np.ones((300, 1)))
     np.testing.assert_allclose(res.params, res.start.params, rtol=1e-8)
     np.testing.assert_allclose(res.bse, res.start.bse, rtol=1e-6)
-
-
-def test_least_squares_is_for_linear_models():
-    frame = simulate(200).assign(y=lambda f: (f.y > 1).astype(int))
-    model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family="binomial")
-    with pytest.raises(cr.OptionError, match=r"least_squares.*linear outcome models[^$]*trust-exact"):
-        model.fit(method="least_squares", n_boot=20)
 
 
 def test_outcomes_a_family_does_not_know():
