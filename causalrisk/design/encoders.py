@@ -369,7 +369,7 @@ def fill_covariates(
         if leveled:
             columns[name] = _with_level(known, rows, values.index)
         elif indicator in table:
-            raise DesignError(f"{indicator!r}, the indicator of {name!r}, is a column already.\nRename that.")
+            raise DesignError(f"{indicator!r}, the indicator of {name!r}, is a column already.\nName it {indicator}_0.")
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)

@@ -173,7 +173,7 @@ def pairs_against(against: Any, names: Sequence[Any], found: int | None) -> list
     if found is None and against == REFERENCE:
         found = 0
     if found is None:
-        raise OptionError(f"against={against!r} is none of {', '.join(map(str, names))}.\nUse one of them.")
+        raise OptionError(f"against={against!r} is none of {', '.join(map(str, names))}.\nUse `against={names[0]!r}`.")
     return [(k, found) for k in range(len(names)) if k != found]
 
 
@@ -285,8 +285,8 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
         and len({None if survey is None else survey.call for survey in surveys}) == 1
     )
     if not same:
-        names = f"{one.endog_name!r} and {other.endog_name!r}"
-        raise DesignError(f"the fits of {names} differ in rows, weights or clusters.\nUse `dropna` for both.")
+        typed = f"data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])"
+        raise DesignError(f"the fits differ in their rows, weights or clusters.\nUse `{typed}` for both.")
     values, order = record.estimate.influence[:, : len(record.effect_names)], first.sample.order
     if np.array_equal(record.sample.order, order):
         return values

@@ -301,9 +301,9 @@ def test_methods_cite_what_was_used(cattaneo, tmp_path):
 
 
 @pytest.mark.parametrize(("effect", "name", "means"), [
-    ("ratio", "risk ratio", "mean outcome under mbsmoke = 1 divided by that under mbsmoke = 0"),
-    ("odds_ratio", "odds ratio", "odds, p / (1 - p), of the mean outcome under mbsmoke = 1"),
-    ("percent", "percentage change in the mean", "in percent of the latter"),
+    ("ratio", "risk ratio", "= POM[1] / POM[0], POM"),
+    ("odds_ratio", "odds ratio", "(POM[1] / (1 - POM[1])) / (POM[0]"),
+    ("percent", "percentage change in the mean", "POM being the mean outcome"),
 ])  # fmt: skip
 @pytest.mark.usefixtures("unprinted_plots")
 def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, name, means):
