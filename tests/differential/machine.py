@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from causalrisk.propensity.models import BinaryModel, MultinomialModel
-from causalrisk.propensity.weights import WeightModel, fit_weights
 
 import causalrisk as cr
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
@@ -129,23 +127,8 @@ def differences(case: Case, data: Data, res: Any, expected: reference.Answer) ->
         by = res.effects_by(data.frame["g"])
         yield apart("effects in groups", by["estimate"], by_effect(case, expected.groups), by["std err"])
         yield apart("their standard errors", by["std err"], by_effect(case, expected.group_se), by["std err"], ERROR)
-    if case.multinomial and case.arms == 2:
-        yield from as_multinomial(res)
     if case.resamples:
         yield from resamples(case, res, se, lambda counts, values: reference.resampled(expected.stack, counts), {})
-
-
-def as_multinomial(res: Any) -> Iterator[str]:
-    """Compare the weights of two arms under a logit with those of the multinomial logit, which it is."""
-    fit = res._record.weight_fit
-    if fit is None or type(fit.model.propensity) is not BinaryModel or res.model.options.propensity_link != "logit":
-        return
-    columns, arm = fit.model.columns, fit.model.propensity.arm
-    sample = res._record.sample
-    other = fit_weights(WeightModel(MultinomialModel(columns, arm, 2), fit.model.target, fit.model.in_sample), sample.s)
-    yield apart("multinomial coefficients", other.coefficients, fit.coefficients, 1.0)
-    yield apart("multinomial weights", other.w, fit.w, np.abs(fit.w))
-    yield apart("multinomial influence", other.influence, fit.influence, 1.0 + np.abs(fit.influence))
 
 
 def by_effect(case: Case, values: np.ndarray) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from causalrisk.propensity import weights
 
-from causalrisk.estimators import record, specification
+from causalrisk.estimation import engine
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimators import record
 from causalrisk.inference import covariance
 from tests.differential import cases
 from tests.differential.fits import apart
@@ -51,23 +54,20 @@ def test_the_cases_are_of_every_kind():
 
 def sign(monkeypatch):
     """The correction of AIPW is subtracted."""
-    equations = specification.CorrectedMean.equations
+    correction = Equations.correction
 
-    def turned(rows):
-        *plain, residual = equations(rows)
-        return *plain, -residual
+    def turned(equations, a, g):
+        block = correction(equations, a, g)
+        (rows, residuals), *rest = block.terms
+        return dataclasses.replace(block, terms=((rows, lambda at: [-r for r in residuals(at)]), *rest))
 
-    monkeypatch.setattr(specification.CorrectedMean, "equations", turned)
+    monkeypatch.setattr(Equations, "correction", turned)
 
 
 def missing_weight(monkeypatch):
     """The sandwich forgets that probability weights are squared."""
     plain = record.sandwich
-
-    def forgot(blocks, **options):
-        return plain(blocks, **(options | {"frequency": True}))
-
-    monkeypatch.setattr("causalrisk.estimators.record.sandwich", forgot)
+    monkeypatch.setattr(record, "sandwich", lambda *given, **how: plain(*given, **(how | {"frequency": True})))
 
 
 def stale(monkeypatch):
@@ -81,9 +81,14 @@ def stale(monkeypatch):
 
 
 def slope_of_weights(monkeypatch):
-    """The influence of the propensity fit on the weights has the wrong sign."""
-    by = weights._by_coefficients
-    monkeypatch.setattr(weights, "_by_coefficients", lambda *given: -by(*given))
+    """The influence of the propensity fit on what is weighted has the wrong sign."""
+    linear = engine._linear
+
+    def turned(block, *given):
+        parts, slopes = linear(block, *given)
+        return parts, {name: -by if name == "score" != block.name else by for name, by in slopes.items()}
+
+    monkeypatch.setattr(engine, "_linear", turned)
 
 
 @pytest.mark.parametrize("plant, first", [(sign, 0), (missing_weight, 0), (stale, 6), (slope_of_weights, 0)])

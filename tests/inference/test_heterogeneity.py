@@ -2,58 +2,51 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
-from causalrisk.estimators.separate import estimate_separately
-from causalrisk.estimators.weights import row_weights
-from causalrisk.propensity.weights import fit_weights
 
 import causalrisk as cr
-from causalrisk.estimators.specification import AIPW, HAJEK, IPWRA, OUTCOME_REGRESSION
 from causalrisk.inference.heterogeneity import project_effects
 from tests.conftest import RHS, simulate
 from tests.end_to_end.test_faults import raises_with
-from tests.problems import problem
 
 
-class Fit:
-    """What `project_effects` needs of a record, at any weights of the rows."""
-
-    def __init__(self, parts, spec, weights):
-        self.sample, self.spec, self.target = parts.sample.reweighted(weights), spec, parts.target
-        self.stack, self.stated_exposure, self.options = None, None, SimpleNamespace(effect_scale=parts.scale)
-        self.weight_fit = fit_weights(parts.fit.model, weights)
-        self.estimate = estimate_separately(
-            self.sample, spec, row_weights(self.sample, self.weight_fit, self.target), parts.scale
-        )
-
-
-@pytest.mark.parametrize("spec", [OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW])
 @pytest.mark.parametrize(
-    ("n_arms", "family", "model", "target", "effect"),
+    "options",
     [
-        (2, "gaussian", "logit", "all", "difference"),
-        (2, "binomial", "probit", "treated", "odds_ratio"),
-        (2, "poisson", "logit", "overlap", "ratio"),
-        (3, "gaussian", "multinomial", "overlap", "difference"),
+        {},
+        {"family": "binomial", "propensity_link": "probit", "target": "treated", "effect": "odds_ratio"},
+        {"family": "poisson", "target": "overlap", "effect": "ratio"},
+        {"treat": "arm", "reference": "a", "target": "overlap"},
     ],
+    ids=["gaussian", "binomial", "poisson", "three arms"],
 )
 @pytest.mark.parametrize("groups", [True, False])
-def test_influence_of_projections_is_the_derivative_by_the_weights(spec, n_arms, family, model, target, effect, groups):
-    parts = problem(n_arms, family, None, model, target, effect)
-    if not groups and effect != "difference":
+def test_influence_of_projections_is_the_derivative_by_the_weights(model, options, groups):
+    if not groups and "effect" in options:
         return
-    n, x = parts.sample.n, parts.sample.X.columns
-    g = np.column_stack([x[:, 1] > 0, x[:, 1] <= 0]).astype(float) if groups else x[:, :2]
-    _, influence = project_effects(Fit(parts, spec, np.ones(n)), g)
-    for row in range(0, n, 60):
+    rng, n = np.random.default_rng(0), 300
+    frame = simulate(n).assign(arm=lambda f: np.where(f.x1 + rng.normal(size=n) > 1, "c", np.where(f.d, "b", "a")))
+    frame["y"] = {"binomial": (frame.y > 1) * 1, "poisson": rng.poisson(np.exp(frame.y / 4))}.get(
+        options.get("family"), frame.y
+    )
+    side = frame.x1.to_numpy() > 0
+    columns = np.column_stack([side, ~side] if groups else [np.ones(n), frame.x1]).astype(float)
+
+    def projected(weights):
+        given = {"treat": "d", "weights": weights, "weight_type": "probability"} | options
+        record = model.from_formula("y ~ x1 + x2", frame, **given).fit()._record
+        values, influence = project_effects(record, record.sample.arrange(columns))
+        return values, record.sample.restore(influence)
+
+    influence = projected(np.ones(n))[1]
+    for row in range(7, n, 90):
         bump = 1e-4 * (np.arange(n) == row)
-        up, down = (project_effects(Fit(parts, spec, 1 + s * bump), g)[0] for s in (1, -1))
+        up, down = (projected(1 + sign * bump)[0] for sign in (1, -1))
         numeric = (up - down) / 2e-4 * n
         assert np.abs(numeric - influence[row]).max() < 1e-6 * np.abs(influence).max()
 
@@ -230,7 +223,7 @@ def test_what_effects_by_refuses():
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 def test_one_group_of_everybody_is_the_joint_fit_itself(family):
     frame = grouped().assign(y=lambda f: f.y if family == "gaussian" else (f.y > 1).astype(int))
-    jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family=family).fit(n_boot=60, n_replicates=40)
+    jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family=family).fit(shrinkage=1, n_boot=60, n_replicates=40)
     whole = jre.effects_by(np.zeros(400))
     assert whole.estimate.iloc[0] == pytest.approx(jre.effect, abs=1e-3 * jre.effect_se)  # its net bias
     assert whole["std err"].iloc[0] == pytest.approx(jre.effect_se, rel=1e-3)
@@ -238,9 +231,10 @@ def test_one_group_of_everybody_is_the_joint_fit_itself(family):
 
 def test_pairs_of_arms_do_not_depend_on_the_reference():
     rng = np.random.default_rng(3)
-    frame = simulate(500).assign(arm=rng.choice(["a", "b", "c"], 500))
-    first = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="arm", reference="a").fit(n_boot=60, n_replicates=60)
-    other = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="arm", reference="b").fit(n_boot=60, n_replicates=60)
+    frame, options = simulate(500).assign(arm=rng.choice(["a", "b", "c"], 500)), {"cov_type": "robust", "n_replicates": 60}
+    first, other = (
+        cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="arm", reference=arm).fit(shrinkage=1, **options) for arm in "ab"
+    )
     pairs = first.pairwise()
     assert pairs.index.tolist() == [("b", "a"), ("c", "a"), ("c", "b")]
     np.testing.assert_allclose(pairs.estimate.iloc[:2], first.params.iloc[:2], rtol=1e-12)

@@ -11,7 +11,6 @@ import pytest
 import causalrisk as cr
 from causalrisk.inference.covariance import refitter_of
 from causalrisk.simulation.designs import Linear, find_design
-from tests.problems import numeric_influence
 
 QUIET = pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning", "ignore::causalrisk.OverlapWarning")
 
@@ -95,13 +94,18 @@ def test_the_influence_function_is_the_derivative_by_the_weights(data, case):
     options = {name: value(data) if callable(value) else value for name, value in options.items()}
     used = data if formula.startswith("seen") else data.drop(columns="seen")
     record = fit(used, formula, treat, options, **given)._record
-    refit = refitter_of(record)
-    shifts = record.joint.replicates.shifts(record.joint.problem.gamma)
-    refit.fit = dataclasses.replace(refit.fit, shifts=shifts)
-    rows = np.arange(0, record.sample.n, 41)
-    full, numeric = numeric_influence(refit, record.sample, rows)
+    refit, sample = refitter_of(record), record.sample
+    refit = dataclasses.replace(refit, fit=dataclasses.replace(refit.fit, points=record.joint.replicates))
     influence, values = record.estimate.influence, record.estimate.values
-    np.testing.assert_allclose(full, values, rtol=1e-6, atol=1e-7 * np.abs(values).max())
+    np.testing.assert_allclose(values - refit.beside_points, values, rtol=1e-6, atol=1e-7 * np.abs(values).max())
+    rows, size = np.arange(0, sample.n, 41), 1e-4
+    moved = np.repeat(sample.s[:, None], 2 * len(rows), axis=1)
+    moved[rows, np.arange(len(rows))] += size
+    moved[rows, len(rows) + np.arange(len(rows))] -= size
+    refits = refit.refit(moved)
+    assert (refits.failures == 0).all()
+    up, down = np.hsplit(refits.values, 2)
+    numeric = (up - down).T / (2 * size) * sample.total
     assert (np.abs(numeric - influence[rows]) / np.abs(influence).max(axis=0)).max() < 1e-6
 
 
