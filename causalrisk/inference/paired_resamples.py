@@ -256,7 +256,8 @@ def _resampled(comparison: Comparison, inference: InferenceOptions) -> Compariso
     if first.bootstrap in MULTIPLIERS:
         drawn = tuple(multiplier_bootstrap(record, inference.draws) for record in records)
         return dataclasses.replace(comparison, distributions=drawn)
-    stacked = bootstrap(SharedRefitter(comparison.bare), first.resampler(), first.sample, inference_of(first, inference))
+    shared = SharedRefitter(comparison.bare)
+    stacked = bootstrap(shared, first.resampler(), first.sample, inference_of(first, inference))
     ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
     parts, starts = np.split(stacked.values, ends[:-1], axis=1), (stacked.start if r.joint else None for r in records)
     own = [

@@ -32,7 +32,7 @@ def multinomial(columns):
         return (1.0 + exp(at(one)) + exp(at(two))) / exp(at(own))
 
     def residuals(at):
-        return [at.of(ARM == a) * 1.0 - 1 / inverse(at, own) for a, own in ((1, one), (2, two))]
+        return [at.of(a == ARM) * 1.0 - 1 / inverse(at, own) for a, own in ((1, one), (2, two))]
 
     return Block((one, two), ((ALL, residuals),), separated=Failure.SEPARATION), lambda at: inverse(at, two)
 
@@ -53,7 +53,7 @@ def test_least_squares_by_hand():
 def test_logits_of_two_groups_are_logs_of_the_odds_in_each():
     columns = np.column_stack([1 - GROUP, GROUP])
     beta, failures = solve([multinomial(columns)[0]], S[:, None])
-    sums = np.array([[S[(GROUP == g) & (ARM == a)].sum() for g in (0, 1)] for a in (0, 1, 2)])
+    sums = np.array([[S[(g == GROUP) & (a == ARM)].sum() for g in (0, 1)] for a in (0, 1, 2)])
     np.testing.assert_allclose(beta["score"][..., 0], np.log(sums[1:] / sums[0]), rtol=1e-12)
     assert failures["score"] == [Failure.OK]
 

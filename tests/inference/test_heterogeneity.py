@@ -223,7 +223,8 @@ def test_what_effects_by_refuses():
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
 def test_one_group_of_everybody_is_the_joint_fit_itself(family):
     frame = grouped().assign(y=lambda f: f.y if family == "gaussian" else (f.y > 1).astype(int))
-    jre = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family=family).fit(shrinkage=1, n_boot=60, n_replicates=40)
+    model = cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="d", family=family)
+    jre = model.fit(shrinkage=1, n_boot=60, n_replicates=40)
     whole = jre.effects_by(np.zeros(400))
     assert whole.estimate.iloc[0] == pytest.approx(jre.effect, abs=1e-3 * jre.effect_se)  # its net bias
     assert whole["std err"].iloc[0] == pytest.approx(jre.effect_se, rel=1e-3)
@@ -231,10 +232,9 @@ def test_one_group_of_everybody_is_the_joint_fit_itself(family):
 
 def test_pairs_of_arms_do_not_depend_on_the_reference():
     rng = np.random.default_rng(3)
-    frame, options = simulate(500).assign(arm=rng.choice(["a", "b", "c"], 500)), {"cov_type": "robust", "n_replicates": 60}
-    first, other = (
-        cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="arm", reference=arm).fit(shrinkage=1, **options) for arm in "ab"
-    )
+    frame = simulate(500).assign(arm=rng.choice(["a", "b", "c"], 500))
+    models = (cr.JRE.from_formula(f"y ~ {RHS}", frame, treat="arm", reference=arm) for arm in "ab")
+    first, other = (model.fit(shrinkage=1, cov_type="robust", n_replicates=60) for model in models)
     pairs = first.pairwise()
     assert pairs.index.tolist() == [("b", "a"), ("c", "a"), ("c", "b")]
     np.testing.assert_allclose(pairs.estimate.iloc[:2], first.params.iloc[:2], rtol=1e-12)

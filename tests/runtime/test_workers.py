@@ -175,7 +175,6 @@ class Dying:
 
     def __init__(self, refitter):
         self.refitter, self.home = refitter, os.getpid()
-        self.arrays, self.rows_together = refitter.arrays, refitter.rows_together
 
     def refit(self, *given):
         if os.getpid() != self.home:

@@ -164,8 +164,8 @@ def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monke
         given["target"] = target_frame(births)
     fit = {"cov_type": "robust", "n_replicates": 10}
     whole = JRE.from_formula(**given).fit(**fit)
-    monkeypatch.setattr("causalrisk.estimators.sample.PART", 8 * 177)
-    monkeypatch.setattr("causalrisk.estimators.jointly.FEW", 100)
+    for name in ("AT_ONCE", "FEWEST"):
+        monkeypatch.setattr(f"causalrisk.joint.rows.{name}", 150)
     monkeypatch.setattr("causalrisk.numerics.linalg.IN_CACHE", 150)
     parts = JRE.from_formula(**given).fit(**fit)
     np.testing.assert_allclose(parts.params, whole.params, rtol=1e-9)

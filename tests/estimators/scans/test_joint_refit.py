@@ -116,7 +116,7 @@ def test_failures_are_told_alike(births, options):
 
 
 @pytest.mark.parametrize("family", ["gaussian", "binomial"])
-def test_workers_and_groups_change_no_digit_and_blocks_none_but_the_last(births, family, monkeypatch):
+def test_workers_change_no_digit_and_blocks_and_parts_none_but_the_last(births, family, monkeypatch):
     options = {"formula": F if family == "gaussian" else "low ~ mage", "treat": "mbsmoke", "family": family}
     fit = {"anchor": 3.0, "n_replicates": B, "n_boot": M}
 
@@ -126,9 +126,9 @@ def test_workers_and_groups_change_no_digit_and_blocks_none_but_the_last(births,
     first = values((0, 300, 301))
     np.testing.assert_array_equal(values((0, 300, 301), n_jobs=2)._record.boot.values, first._record.boot.values)
     agree(values((0,)), first)
-    monkeypatch.setattr("causalrisk.estimators.joint.refit.AT_ONCE_BYTES", 1)  # a group of resamples at a time
-    alone = values((0, 300, 301))
-    agree(alone, first, tolerance=0 if family == "gaussian" else 1e-9)
+    for name in ("AT_ONCE", "FEWEST", "PART"):
+        monkeypatch.setattr(f"causalrisk.joint.rows.{name}", 100)  # rows at a time
+    agree(values((0, 300, 301)), first)
 
 
 def test_results_of_a_bootstrap(births, tmp_path):

@@ -278,32 +278,6 @@ def test_outcomes_that_a_family_does_not_know_name_the_block(births):
         model.fit()
 
 
-PARTS = {
-    "target frame": (AIPW, {"target": "frame"}),
-    "arms, clusters": (AIPW, {"treat": "dose", "reference": "none", "cluster": "clinic", "target": "overlap"}),
-    "frequencies": (IPWRA, {"weights": "w", "weight_type": "frequency", "target": "treated"}),
-    "exposure": (IPWRA, {"formula": "cigs ~ mage", "family": "poisson", "exposure": "months"}),
-    "no scores": (OutcomeRegression, {}),
-}
-
-
-@pytest.mark.parametrize("name", PARTS)
-def test_parts_of_rows_in_memory_agree_with_all_rows_at_once(births, name, monkeypatch):
-    model, options = PARTS[name]
-    given = {"formula": F, "treat": "mbsmoke", "data": births[:1000]} | options
-    if "target" in options and options["target"] == "frame":
-        given["target"] = births[1000:1500]
-    whole = model.from_formula(**given).fit()._record
-    monkeypatch.setattr("causalrisk.estimators.sample.PART", 77)
-    parts = model.from_formula(**given).fit()._record
-    np.testing.assert_allclose(parts.estimate.params, whole.estimate.params, rtol=1e-12)
-    scale = np.sqrt(np.diag(whole.covariance))
-    np.testing.assert_allclose(parts.covariance / scale, whole.covariance / scale, rtol=1e-10, atol=1e-12 * scale.max())
-    np.testing.assert_allclose(parts.estimate.predicted, whole.estimate.predicted, rtol=1e-12)
-    influence = whole.estimate.influence
-    np.testing.assert_allclose(parts.estimate.influence, influence, atol=1e-12 * np.abs(influence).max())
-
-
 def test_workers_that_die_before_there_are_standard_errors(monkeypatch):
     made = IPWRA.from_formula("y ~ x1", scan([simulate(n=300)]), treat="d")
 
