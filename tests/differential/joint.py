@@ -125,8 +125,12 @@ class JointReference:
         m, over_variance, _ = self._means(theta)
         return ((s * at.w * np.stack(self.stack.inside) * (m - self.problem.y) * over_variance) @ self.X).ravel()
 
-    def gradient(self, theta: Vector, s: Vector, at: Weighted, replicates: list[Weighted], start: Vector) -> Vector:
-        """Gradient of the objective by theta, shape (K p,); `start` is theta of IPWRA."""
+    def equations(self, solved: Vector, s: Vector, at: Weighted, replicates: list[Weighted], start: Vector) -> Vector:
+        """Gradient of the objective by theta, shape (K p,), and net biases at the fitted score, which "erm" has not.
+
+        `solved` are theta and the multipliers of these, (K - 1,), `start` theta of IPWRA.
+        """
+        theta, multipliers = np.split(solved, [len(self.start)])
         case, y, inside = self.case, self.problem.y, np.stack(self.stack.inside)
         share = s / (s @ self.own)
         m, over_variance, slope = self._means(theta)
@@ -144,10 +148,12 @@ class JointReference:
         for weighted in replicates:
             rows = rows + net_bias(weighted, penalty / count)
         if not erm:
-            rows = rows + net_bias(at, n**2)
+            pulled = np.concatenate([-multipliers.sum(keepdims=True), multipliers])
+            rows = rows + pulled[:, None] * relative * inside * at.w * slope * share
             counted = m - self.share * self._means(start)[0]
             rows = rows + self._variance_rows(m, counted, slope, share, replicates)
-        return (rows @ self.X).ravel()
+        bias = relative[:, 0] * ((inside * at.w * (m - y)) @ share)
+        return np.concatenate([(rows @ self.X).ravel(), bias[1:] - bias[0]][: 1 if erm else 2])
 
     def _variance_rows(
         self, m: Vector, counted: Vector, slope: Vector, share: Vector, replicates: list[Weighted]
@@ -167,11 +173,12 @@ class JointReference:
         return total * slope
 
     def params(self, s: Vector, begin: Vector) -> tuple[Vector, Vector]:
-        """Effects and means net of the common bias under row weights, and theta, found by Newton's method."""
+        """Effects and means net of the common bias under row weights, theta and multipliers, by Newton's method."""
         at, replicates = self._all_weights(s, self._propensity(s), self._membership(s))
         start = reference.newton(lambda t: self.start_gradient(t, s, at), self.start, ENOUGH)
-        theta = reference.newton(lambda t: self.gradient(t, s, at, replicates, start), begin, ENOUGH)
-        return self._net(theta, s, at, replicates), theta
+        begin = np.concatenate([begin, np.zeros(0 if self.case.objective == "erm" else self.case.arms - 1)])
+        solved = reference.newton(lambda t: self.equations(t, s, at, replicates, start), begin, ENOUGH)
+        return self._net(solved[: len(self.start)], s, at, replicates), solved
 
     def _net(self, theta: Vector, s: Vector, at: Weighted, replicates: list[Weighted]) -> Vector:
         """Effects and means net of the common bias."""
@@ -187,7 +194,7 @@ class JointReference:
         """Coefficients of the columns, from linear predictors of the rows of the sample, shape (n, K)."""
         return np.linalg.lstsq(self.X[: self.n_own], predictors, rcond=None)[0].T.ravel()
 
-    def moved(self, direction: Vector, theta: Vector) -> Vector:
+    def moved(self, direction: Vector, solved: Vector) -> Vector:
         """Derivative of effects and means where the weight of each row of the sample grows by a share.
 
         A step along the imaginary axis goes through the equations of the propensity score and of theta, each of which
@@ -203,11 +210,12 @@ class JointReference:
         def start_gradient(t: Vector, *weighed: Vector) -> Vector:
             return self.start_gradient(t, weighed[0], self._weighted(*weighed))
 
-        def gradient(t: Vector, start: Vector, *weighed: Vector) -> Vector:
-            return self.gradient(t, weighed[0], *self._all_weights(*weighed), start)
+        def equations(t: Vector, start: Vector, *weighed: Vector) -> Vector:
+            return self.equations(t, weighed[0], *self._all_weights(*weighed), start)
 
         scores = reference.propensity_scores, reference.membership_scores
         moving = (grown, *map(followed, still[1:], scores))
         start = reference.follow(self.start, start_gradient, still, moving)
-        theta = reference.follow(theta, gradient, (self.start, *still), (start, *moving))
+        solved = reference.follow(solved, equations, (self.start, *still), (start, *moving))
+        theta = solved[: len(self.start)]
         return self._net(theta, grown, *self._all_weights(*moving)).imag / reference.STEP

@@ -75,7 +75,7 @@ def check(case: Case) -> Verdict:
 
 
 def joint_differences(case: Case, data: Data, res: Any, joint: JointReference) -> Iterator[str]:
-    """Yield what disagrees of a joint fit: estimates, a derivative by the weights, the sandwich, two resamples."""
+    """Yield what disagrees of a joint fit: estimates, a derivative by the weights, the sandwich."""
     record = res._record
     sample = record.sample
 
@@ -104,13 +104,8 @@ def joint_differences(case: Case, data: Data, res: Any, joint: JointReference) -
     n = total + sample.n_frame if case.weight_type == "frequency" else len(rows)
     wanted = wanted * reference.small_sample(case, joint.problem, joint.stack, n)
     yield apart("covariance", res.cov_params(), wanted, np.sqrt(np.outer(se, se) ** 2), ERROR)
-    if case.resamples:
-        block = record.estimate.block("theta")
-
-        def refit(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
-            return joint.params(counts, near(values[block]))[0]
-
-        yield from resamples(case, res, se, refit, trained(case, joint))
+    if case.resamples:  # their replicates are points that the package chooses
+        yield from resamples(case, res, se, None, trained(case, joint))
 
 
 def differences(case: Case, data: Data, res: Any, expected: reference.Answer) -> Iterator[str]:
@@ -128,7 +123,7 @@ def differences(case: Case, data: Data, res: Any, expected: reference.Answer) ->
         yield apart("effects in groups", by["estimate"], by_effect(case, expected.groups), by["std err"])
         yield apart("their standard errors", by["std err"], by_effect(case, expected.group_se), by["std err"], ERROR)
     if case.resamples:
-        yield from resamples(case, res, se, lambda counts, values: reference.resampled(expected.stack, counts), {})
+        yield from resamples(case, res, se, lambda counts: reference.resampled(expected.stack, counts), {})
 
 
 def by_effect(case: Case, values: np.ndarray) -> np.ndarray:
@@ -147,7 +142,7 @@ def predictions(case: Case, data: Data, res: Any, expected: reference.Answer, se
 
 
 def resamples(
-    case: Case, res: Any, se: np.ndarray, refit: Callable[..., np.ndarray], how: dict[str, Any]
+    case: Case, res: Any, se: np.ndarray, refit: Callable[..., np.ndarray] | None, how: dict[str, Any]
 ) -> Iterator[str]:
     """Compare two resamples with fits under their multiplicities, and check what a kind of resampling promises."""
     record, kind = res._record, case.resamples
@@ -171,8 +166,10 @@ def resamples(
     own = sample.restore(counts)
     if kind != "given":
         yield promise(kind, own if case.weight_type != "probability" else own / design.weights[:, None], design)
+    if refit is None:
+        return
     for b in np.flatnonzero(again.boot_ledger["used"].to_numpy()[:2]):
-        wanted = quietly(refit, np.r_[own[:, b], counts[: sample.n_frame, b]], record.boot.values[b])
+        wanted = quietly(refit, np.r_[own[:, b], counts[: sample.n_frame, b]])
         if wanted is not None:
             yield apart(f"resample {b}", again.boot_params.iloc[b], wanted, se)
 
