@@ -112,7 +112,9 @@ def how(case: Case, joint: JointReference | None) -> dict[str, Any]:
 def trained(case: Case, joint: JointReference) -> dict[str, Any]:
     """Options of the joint estimator: its replicates weigh observations, which frequency weights count."""
     counted = joint.problem.s[: joint.n_own, None] if case.weight_type == "frequency" else 1.0
-    given = {"anchor": case.anchor, "share": case.share} if case.objective == "risk" else {}
+    given: dict[str, Any] = {}
+    if case.objective == "risk":
+        given = {"anchor": case.anchor, "share": case.share, "join_score": False}
     return given | {"objective": case.objective, "replicates": counted * replicate_weights(case, joint.n_own)}
 
 
