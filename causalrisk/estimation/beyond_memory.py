@@ -67,7 +67,7 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
     n_frame, sizes = 0 if frame is None else len(frame.X), [sum(p.stop - p.start for p in own) for own in places]
     ends = np.cumsum(sizes) + n_frame
 
-    def column(name: str, of_frame: Any = None) -> Any:
+    def column(name: str, of_frame: Any = 0) -> Any:
         whole = design.dask(name)
         found = da.concatenate([whole[place] for own in places for place in own])
         if frame is None:

@@ -24,7 +24,7 @@ from causalrisk.estimation.beyond_memory import ScannedResampler, ScannedSample,
 from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.equations import Target
 from causalrisk.estimation.fits import WeightFit
-from causalrisk.estimators.estimates import Estimate, FittedRows, sandwich
+from causalrisk.estimators.estimates import Estimate, FittedRows, one_after_another, sandwich
 from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import JREOptions, ModelOptions
 from causalrisk.estimators.overlap import ArmWeights
@@ -346,8 +346,10 @@ class FitRecord:
 
     @property
     def rows(self) -> FittedRows:
-        """The rows of the design, in memory."""
+        """The rows of the design, in memory; of a scan without their covariates, part after part."""
         weights, design, full = self.used_weight_fit, self.design, self.full_design
+        if isinstance(design, ScannedDesign):
+            return one_after_another(list(fitted_rows(weights, design, self.options)))
         kept, chances = design.in_sample[full.in_sample].to_numpy(), weights.observation_probabilities
         return FittedRows(
             arm=design.arm,

@@ -296,7 +296,9 @@ def refitted(
     """Rows under columns of weights with the scores of each, and IPWRA there: its models (K, p, R), its estimates."""
     refitter = SeparateRefitter(_separate(problem.start), problem.weights)
     scores = scores or problem.weights.refit(s)
-    equations, beta, _ = scores
+    (scored, beta, _), equations = scores, problem.equations
+    if scored.model is not None and scored.model.classifier is not None:  # not in coefficients
+        equations = dataclasses.replace(equations, model=scored.model)
     refits = refitter.refit(s, scores)
     bad = ~np.isfinite(flat(beta)).all(axis=0)
     beta = {name: np.where(bad, problem.weights.beta[name], each) for name, each in beta.items()}
@@ -537,7 +539,7 @@ class Trainer:
 
     def near(self, alpha: float) -> Minimum:
         """Minimise by Newton steps from IPWRA, as resamples do."""
-        return path_of(self.own, self.start, self.terms, (alpha,))[0]
+        return path_of(self.own, self.problem.start.theta[..., None], self.terms, (alpha,))[0]
 
     def solution(self, found: Minimum, alpha: float) -> JointEstimateRows:
         """Return a minimum with its rows, of which the influence function is made when asked for."""
