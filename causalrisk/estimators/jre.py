@@ -903,7 +903,8 @@ def refit_jointly(
             of = weighed.sums(lifted(weighed.lift, found.theta), beta, terms)
             raw, bias = of.average, -of.R
         means = net_means(raw, bias, scale.g_slope(problem.start.model_means), scale)
-    of_minimum = np.where(found.converged, Failure.OK, Failure.OUTCOME_NOT_CONVERGED).astype(np.int8)
+    failed = Failure.SINGULAR_OUTCOME if linear else Failure.OUTCOME_NOT_CONVERGED
+    of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
     failures = first_failure(refits.failures, of_minimum)
     theta = found.theta[:, : problem.start.theta.shape[1]]
     gamma = weighed.weighing.gamma[: len(problem.start.gamma)]
