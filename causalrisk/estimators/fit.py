@@ -358,11 +358,8 @@ def train_by(
         alpha = path.anchor
         failed = int((failures != Failure.OK).sum())
         if failed:
-            notes.warn(
-                f"{failed} of {len(failures)} folds of the cross-validation could not be fitted: "
-                f"{failure_text(failures)}.\nSimplify the formulas, or give `shrinkage=`.",
-                ConvergenceWarning,
-            )
+            told = f"{failed} of {len(failures)} folds of the cross-validation could not be fitted and were left out: "
+            notes.append(f"{told}{failure_text(failures)}.")
         if not path.converged.all():
             anchors = listed(path.anchors[~path.converged].tolist())
             notes.warn(

@@ -302,7 +302,7 @@ def start_difference(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
                  estimate  std err
     estimator
     IPWRA         -256.86    26.61
-    JRE - IPWRA      0.68     0.62
+    JRE - IPWRA      0.80     0.72
     """
     check_alpha(alpha)
     boot = record.used_boot

@@ -827,7 +827,8 @@ class JointRefitter:
                 of = rows.sums(lifted(rows.lift, found.theta), beta, terms)
                 raw, bias = of.average, -of.R
             means = net_means(raw, bias, scale.g_slope(problem.start.model_means), scale)
-        of_minimum = np.where(found.converged, Failure.OK, Failure.OUTCOME_NOT_CONVERGED).astype(np.int8)
+        failed = Failure.SINGULAR_OUTCOME if problem.linear else Failure.OUTCOME_NOT_CONVERGED
+        of_minimum = np.where(found.converged, Failure.OK, failed).astype(np.int8)
         params = np.concatenate([scale.effects(raw), means])
         gamma = refits.values[problem.start.block("gamma")]
         theta = found.theta[:, : problem.start.theta.shape[1]]

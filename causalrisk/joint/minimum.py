@@ -19,7 +19,7 @@ from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import OptimizeResult, minimize
 
 NEWTON_STEPS, SETTLED, HALVINGS, CONVEX = 100, 1e-9, 12, 1e-10
-LARGEST_CONDITION = 1e13
+LARGEST_CONDITION, SINGULAR = 1e14, 1e12
 
 # Evaluates R objectives at theta, shape (K, p, R): the expansion, and the second derivatives of the means in the
 # Hessian (R, K p, K p) given multipliers (R, C), or None of linear models.
@@ -101,10 +101,14 @@ def newton(evaluate: Evaluate, theta: Array, alpha: float, multipliers: Array | 
             whole = hessian + curved(nu)
             convex = _is_convex(whole, at.u_slope)
             hessian = np.where(convex[:, None, None], whole, hessian)
-        move, new = solve_constrained(hessian, -gradient[..., None], at.u_slope, -at.u[..., None])
-        move, new = move[..., 0], new[..., 0]
-        if curved is None:
-            return Minimum(theta + unstack(move, theta.shape), new, np.asarray(np.isfinite(move).all(axis=1)))
+        signs = np.broadcast_to((-1.0) ** np.arange(gradient.shape[1]), gradient.shape)
+        right, u = np.stack([-gradient, signs], axis=2), np.stack([-at.u, np.zeros_like(at.u)], axis=2)
+        moves, multiplied = solve_constrained(hessian, right, at.u_slope, u)
+        move, new = moves[..., 0], multiplied[..., 0]
+        if curved is None:  # what the signs move tells of the condition number
+            size = np.trace(hessian, axis1=1, axis2=2) / gradient.shape[1]
+            known = np.abs(moves[..., 1]).max(axis=1) * size < SINGULAR
+            return Minimum(theta + unstack(move, theta.shape), new, np.asarray(known & np.isfinite(move).all(axis=1)))
         move, length = np.where(settled[:, None], 0.0, move), np.ones(len(move))
         price, error = 2 * np.abs(new).max(axis=1, initial=0.0), _error(at, alpha, nu)
         merit = value + price * np.abs(at.u).sum(axis=1)

@@ -151,7 +151,9 @@ class Variances:
 
 def compare(found: HeldOut, frequency: bool) -> Variances:
     """Sum the squares of influence functions, projected on that of the score, over rows or clusters."""
-    use = np.isfinite(found.psi).all(axis=(1, 2))
+    use, count = np.isfinite(found.psi).all(axis=(1, 2)), found.psi.shape[1]
+    if not use.any():  # no fold could be fitted
+        return Variances(np.full(count, np.nan), np.full((count, count), np.nan), np.full(count, np.nan))
     psi, known, weight = found.psi[use], found.known[use], found.weight[use]
     root, flat = np.sqrt(weight)[:, None], psi.reshape(len(psi), -1)
     scale = np.maximum(np.abs(known).max(axis=0, initial=0.0), np.finfo(float).tiny)

@@ -115,7 +115,7 @@ class JRE(CausalModel):
     ...     n_boot=99
     ... )
     >>> res
-    JRE: ATE -256.18 (26.70), 1 vs 0, n 4642
+    JRE: ATE -256.07 (26.73), 1 vs 0, n 4642
     """
 
     spec = specification.JRE

@@ -50,14 +50,15 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
     OptimizeResult
         Report of scipy.
     """
-    result = scipy.optimize.minimize(
-        lambda v: parts(v)[0],
-        start,
-        jac=(lambda v: parts(v)[1]) if method not in WITHOUT_GRADIENT else None,
-        hess=(lambda v: parts(v)[2]) if method in WITH_HESSIAN else None,
-        method=method,
-        options=SETTINGS.get(method, {}),
-    )
+    with np.errstate(all="ignore"):  # where a step goes too far
+        result = scipy.optimize.minimize(
+            lambda v: parts(v)[0],
+            start,
+            jac=(lambda v: parts(v)[1]) if method not in WITHOUT_GRADIENT else None,
+            hess=(lambda v: parts(v)[2]) if method in WITH_HESSIAN else None,
+            method=method,
+            options=SETTINGS.get(method, {}),
+        )
     if not result.success:  # it may have been stopped by rounding, at the minimum
         _, gradient, hessian = parts(result.x)
         decrease = gradient @ np.linalg.lstsq(hessian, gradient, rcond=None)[0]

@@ -139,7 +139,8 @@ def test_frequency_weights_print_what_repeated_rows_print(estimator, options):
         model = estimator.from_formula(f"y ~ {RHS}", data, treat="d", **own, **options)
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always", cr.CausalRiskWarning)
-            fits.append(model.fit(cov_type="robust", **({"replicates": drawn, "shrinkage": 1} if estimator is cr.JRE else {})))
+            own = {"replicates": drawn, "shrinkage": 1} if estimator is cr.JRE else {}
+            fits.append(model.fit(cov_type="robust", **own))
     one, two = fits
     assert (one.nobs, one.model.design.n, two.nobs) == (total, 150, total)
     assert sorted(numbers_of(str(one.summary()))) == sorted(numbers_of(str(two.summary())))
