@@ -11,6 +11,7 @@ import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import Notes, UnavailableError
+from causalrisk.estimation.engine import in_memory, totals
 from causalrisk.estimation.fits import WeightFit, estimate_means
 from causalrisk.estimators.estimates import Estimate
 from causalrisk.estimators.fit import replicates_of_many, train_from
@@ -93,12 +94,13 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
         name: np.full_like(e.predicted, np.nan) if any(e.failed) else e.predicted for name, e in estimates.items()
     }
     fitted["JRE"] = joint.estimate.estimate.predicted
+    fitted = dict(zip(fitted, totals(fitted.values()), strict=True))
     biases, variances = joint_rows(joint).risks_of(np.stack([*fitted.values()]))
     of_each = dict(zip(fitted, biases, strict=True))
     for spec in SEPARATE:
         if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
             error = (sample.own(fitted[spec.name]) - sample.y) * sample.with_outcome
-            of_each[spec.name] = of_each[spec.name] - (sample.indicators.T @ (share * fit.w * error))[:, None]
+            of_each[spec.name] = of_each[spec.name] - in_memory(sample.indicators.T @ (share * fit.w * error))[:, None]
     spread = {name: value / joint.problem.n_units for name, value in zip(fitted, variances, strict=True)}
     return EstimatorRisks(of_each, spread, joint.estimate.slopes)
 

@@ -18,6 +18,7 @@ from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
 from causalrisk.design.support import check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import scanned_sample
+from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.equations import Equations, Target
 from causalrisk.estimation.fits import WeightFit, fit_weights
 from causalrisk.estimation.scores import Classifier, ScoreModel
@@ -92,7 +93,10 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
         check_target(design, options)
     if design.offset_kind is not None or options.at_exposure is not None:
         check_offset(design, options)
-    if not isinstance(design, ScannedDesign):
+    if isinstance(design, ScannedDesign):
+        y = in_memory(design.dask("y"))
+        options.outcome_family.check(y[~np.isnan(y)], design.endog_name)
+    else:
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
     full_design, trimmed = design, ""
     if options.trim is not None:  # by the scores as they are

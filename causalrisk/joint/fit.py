@@ -635,8 +635,9 @@ class JointEstimateRows:
         return rows.family.mean(rows.predictors(self.at.theta))[..., 0]
 
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
-        """Biases (M, K, B) and V (M,) of M predictions of rows in memory, (M, K, n); as in `JointEstimate`."""
-        own, terms, every = self.own, self.fit.terms, slice(0, self.problem.equations.sample.n)
+        """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n); as in `JointEstimate`."""
+        terms, n = self.fit.terms, self.problem.equations.sample.n
+        own, every = self.own.loaded(slice(0, n))
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
         sums = start_sums(rows, weights.share[:, 0], weights.tilt[:, 0], weights.w[:, 0], self.start[..., 0])
         more = float(_left_out(self.start, sums, terms, rows, weights)[0]) if terms.share else 0.0

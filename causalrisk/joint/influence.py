@@ -40,7 +40,8 @@ class Slopes:
 
     def by_gamma(self, values: Array) -> Array:
         """Sum values (L, n, R) times the columns of each predictor, shape (Q, R)."""
-        return np.concatenate([x.T @ of for x, of in zip(self.columns, values, strict=True)])
+        of_known = np.zeros((0, values.shape[2]))
+        return np.concatenate([of_known, *(x.T @ of for x, of in zip(self.columns, values, strict=True))])
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,9 @@ def tilt_slopes(weights: Weights, slopes: Slopes) -> TiltSlopes | None:
     share = weights.share
     return TiltSlopes(
         slopes.by_gamma(share * slopes.tilt[..., None])[:, 0],
-        np.concatenate([x.T @ (share * of) for x, of in zip(slopes.columns, slopes.tilts, strict=True)]),
+        np.concatenate(
+            [slopes.tilts[:0, 0], *(x.T @ (share * of) for x, of in zip(slopes.columns, slopes.tilts, strict=True))]
+        ),
     )
 
 

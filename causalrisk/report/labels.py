@@ -10,6 +10,7 @@ from causalrisk.design.did import change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
+from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.intervals import rounded_se
@@ -397,5 +398,6 @@ def clip_text(record: FitRecord) -> str:
     low, high = record.options.clip
     if record.weight_fit is None:
         return ""
-    count = int(record.design.units[record.sample.restore(record.weight_fit.clipped)].sum())
+    sample, clipped = record.sample, record.weight_fit.clipped
+    count = int((clipped * (in_memory(sample.s) if record.frequency else 1))[sample.n_frame :].sum())
     return f"{count} to [{low:g}, {high:g}]"
