@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.specification import ESTIMATORS
+from causalrisk.estimation.specification import ESTIMATORS
 from causalrisk.models.estimators import MODELS
 from tests.conftest import LONG, WORDS
 from tests.test_architecture import OPTIONAL, REQUIRED
@@ -44,7 +44,7 @@ def test_no_dependency_is_imported_before_it_is_needed(arguments):
 def test_a_robust_fit_needs_no_optimiser_and_no_distributions():
     """Half of the time that `import statsmodels.api` takes is scipy.stats."""
     modules = imported("-c", USE)
-    assert {"causalrisk.estimators.fit", "pandas"} <= modules
+    assert {"causalrisk.estimation.fit", "pandas"} <= modules
     assert modules & {"scipy.stats", "scipy.optimize", "statsmodels.api", "joblib", "matplotlib"} == set()
 
 

@@ -10,8 +10,8 @@ from typing import get_args
 
 import pytest
 
-from causalrisk.estimators import options
-from causalrisk.estimators.specification import SCALES
+from causalrisk.estimation import options
+from causalrisk.estimation.specification import SCALES
 from causalrisk.inference.hypotheses import ALTERNATIVES
 from causalrisk.inference.simultaneous import ADJUSTMENTS
 from causalrisk.learners.cross_fitting import NAMED, SMOOTH

@@ -16,8 +16,8 @@ from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.covariates import Covariate, further_covariates, moderators, on_rows, renamed, with_products
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
-from causalrisk.estimators.estimates import FittedRows
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimation.estimates import FittedRows
+from causalrisk.estimation.record import FitRecord
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import Cells, Rows, Steps, add_up, sums_at
 from causalrisk.numerics.linalg import Array

@@ -12,10 +12,10 @@ import pandas as pd
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import OptionError, UnavailableError, one_of, whole_number
 from causalrisk.estimation.fits import SeparateRows, weights_of
-from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.record import FitRecord, influence_covariance, of_means, sum_within_units
-from causalrisk.estimators.resampling import unit_count
-from causalrisk.estimators.specification import DIFFERENCE
+from causalrisk.estimation.options import InferenceOptions
+from causalrisk.estimation.record import FitRecord, influence_covariance, of_means, sum_within_units
+from causalrisk.estimation.resampling import unit_count
+from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference.covariance import leave_one_out
 from causalrisk.joint.fit import JointEstimateRows
 from causalrisk.numerics.linalg import Array

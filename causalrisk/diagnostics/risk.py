@@ -12,12 +12,12 @@ import pandas as pd
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import Notes, UnavailableError
 from causalrisk.estimation.engine import in_memory, totals
+from causalrisk.estimation.estimates import Estimate
+from causalrisk.estimation.fit import replicates_of_many, train_from
 from causalrisk.estimation.fits import WeightFit, estimate_means
-from causalrisk.estimators.estimates import Estimate
-from causalrisk.estimators.fit import replicates_of_many, train_from
-from causalrisk.estimators.options import DEFAULT_METHOD, JREOptions, penalty_grid
-from causalrisk.estimators.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
-from causalrisk.estimators.specification import IPWRA, SEPARATE, Specification
+from causalrisk.estimation.options import DEFAULT_METHOD, JREOptions, penalty_grid
+from causalrisk.estimation.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
+from causalrisk.estimation.specification import IPWRA, SEPARATE, Specification
 from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
 from causalrisk.numerics.linalg import Array
 

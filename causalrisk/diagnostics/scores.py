@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, DesignError, UnavailableError, one_of, whole_number
-from causalrisk.estimators.estimates import FittedRows
-from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.overlap import crump_cut, inside, inverse_sum, limits_at
-from causalrisk.estimators.record import FitRecord, of_means
+from causalrisk.estimation.estimates import FittedRows
+from causalrisk.estimation.options import InferenceOptions
+from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
+from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference.covariance import fit_again, with_covariance
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.linalg import Array, weighted_gram

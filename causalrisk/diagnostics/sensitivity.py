@@ -16,8 +16,8 @@ from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimation.engine import ALL, Beta, Block, Linear, Point, influence, solve
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
-from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
-from causalrisk.estimators.specification import IPWRA
+from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimation.specification import IPWRA
 from causalrisk.inference.intervals import critical_value
 from causalrisk.numerics.linalg import Array
 

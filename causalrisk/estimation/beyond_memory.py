@@ -18,11 +18,11 @@ from causalrisk.design.scan.design import Folder
 from causalrisk.design.treatment import Arms
 from causalrisk.errors import UnavailableError
 from causalrisk.estimation.engine import chunks_of, in_memory, totals
+from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.fits import WeightFit
-from causalrisk.estimators.estimates import FittedRows
-from causalrisk.estimators.options import ModelOptions
-from causalrisk.estimators.resampling import FRAME_STREAM, frame_resampler, row_chunks, unit_resampler
-from causalrisk.estimators.sample import Sample, by_arm
+from causalrisk.estimation.options import ModelOptions
+from causalrisk.estimation.resampling import FRAME_STREAM, frame_resampler, row_chunks, unit_resampler
+from causalrisk.estimation.sample import Sample, by_arm
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Basis

@@ -27,9 +27,9 @@ from causalrisk.estimation.engine import (
     totals,
     value_of,
 )
+from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.scores import Score, ScoreModel, fitted
-from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import Specification
+from causalrisk.estimation.specification import Specification
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array
 

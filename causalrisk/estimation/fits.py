@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.engine import Beta, Point, in_memory, influence, solve, totals, value_of
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
-from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specification
+from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
+from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.numerics.linalg import Array
 
 RELATIVE_ROUNDING = 1e-13  # relative size of a mean that is rounding error

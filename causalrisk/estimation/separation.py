@@ -13,7 +13,7 @@ from causalrisk.design import Design, ScannedDesign
 from causalrisk.errors import Failure, SeparationError
 from causalrisk.estimation.engine import totals
 from causalrisk.estimation.fits import WeightFit
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimation.sample import Sample
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import MARGIN, separating_direction

@@ -32,12 +32,12 @@ from causalrisk.errors import (
 )
 from causalrisk.estimation.beyond_memory import ScannedResampler
 from causalrisk.estimation.engine import is_dask
+from causalrisk.estimation.estimates import KnownRows, Refits, Refitter
+from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows
-from causalrisk.estimators.estimates import KnownRows, Refits, Refitter
-from causalrisk.estimators.fit import fit_joint, fit_separate
-from causalrisk.estimators.options import InferenceOptions, ModelOptions
-from causalrisk.estimators.quantiles import QuantileRefitter, QuantileRows
-from causalrisk.estimators.record import (
+from causalrisk.estimation.options import InferenceOptions, ModelOptions
+from causalrisk.estimation.quantiles import QuantileRefitter, QuantileRows
+from causalrisk.estimation.record import (
     SE_ROUNDING,
     BootstrapDistribution,
     FitRecord,
@@ -48,10 +48,10 @@ from causalrisk.estimators.record import (
     robust_covariance,
     sum_within_units,
 )
-from causalrisk.estimators.resampling import SampleResampler, given_block, unit_count
-from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import IPWRA
-from causalrisk.estimators.stack import StackRefitter
+from causalrisk.estimation.resampling import SampleResampler, given_block, unit_count
+from causalrisk.estimation.sample import Sample
+from causalrisk.estimation.specification import IPWRA
+from causalrisk.estimation.stack import StackRefitter
 from causalrisk.joint.fit import JointRefitter
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, RESAMPLE_STREAM, WIDTH, multipliers

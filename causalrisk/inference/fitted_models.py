@@ -17,8 +17,8 @@ from causalrisk.design import ScannedDesign, new_offset
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimation.equations import LINEAR
-from causalrisk.estimators.learned import Learned
-from causalrisk.estimators.record import FitRecord, Repeats, Stack, of_means
+from causalrisk.estimation.learned import Learned
+from causalrisk.estimation.record import FitRecord, Repeats, Stack, of_means
 from causalrisk.inference.intervals import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array

@@ -27,10 +27,10 @@ from causalrisk.errors import (
     whole_number,
 )
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
-from causalrisk.estimators.options import Adjustment, InferenceOptions
-from causalrisk.estimators.record import FitRecord, influence_covariance, of_means
-from causalrisk.estimators.resampling import sample_resampler
-from causalrisk.estimators.specification import DIFFERENCE, EffectScale, Specification
+from causalrisk.estimation.options import Adjustment, InferenceOptions
+from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimation.resampling import sample_resampler
+from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import (
     bootstrap_of,
     jackknife_of,

@@ -20,9 +20,9 @@ from scipy.special import stdtr
 
 from causalrisk.design import linear_constraint
 from causalrisk.errors import OptionError, check_alpha, one_of
-from causalrisk.estimators.options import Alternative
-from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.specification import EffectScale
+from causalrisk.estimation.options import Alternative
+from causalrisk.estimation.record import FitRecord
+from causalrisk.estimation.specification import EffectScale
 from causalrisk.inference.intervals import (
     contrast_errors,
     joint_test,

@@ -19,8 +19,8 @@ from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.errors import Failure, OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.fits import estimate_means, fit_weights, weights_of
-from causalrisk.estimators.options import INTERVALS, Interval
-from causalrisk.estimators.record import (
+from causalrisk.estimation.options import INTERVALS, Interval
+from causalrisk.estimation.record import (
     SE_ROUNDING,
     FitRecord,
     counts_equal_rows,
@@ -29,8 +29,8 @@ from causalrisk.estimators.record import (
     sum_within_units,
     unit_influence,
 )
-from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import DIFFERENCE, EffectScale
+from causalrisk.estimation.sample import Sample
+from causalrisk.estimation.specification import DIFFERENCE, EffectScale
 from causalrisk.inference.covariance import jackknife_contributions, resample_errors
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH

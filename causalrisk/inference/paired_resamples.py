@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import Failure, Notes, OptionError, ResampleWarning, Told, check_alpha, failure_text
-from causalrisk.estimation.fits import weights_of
-from causalrisk.estimators.abilities import check_options, with_change
-from causalrisk.estimators.estimates import Refits, Refitter
-from causalrisk.estimators.fit import (
+from causalrisk.estimation.abilities import check_options, with_change
+from causalrisk.estimation.estimates import Refits, Refitter
+from causalrisk.estimation.fit import (
     check_clusters,
     check_one_way,
     check_range,
@@ -27,10 +26,11 @@ from causalrisk.estimators.fit import (
     fit_separate,
     with_df,
 )
-from causalrisk.estimators.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimators.overlap import overlap_of
-from causalrisk.estimators.record import BootstrapDistribution, FitRecord
-from causalrisk.estimators.specification import IPWRA, JRE, Specification
+from causalrisk.estimation.fits import weights_of
+from causalrisk.estimation.options import BOOTSTRAPS, InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimation.overlap import overlap_of
+from causalrisk.estimation.record import BootstrapDistribution, FitRecord
+from causalrisk.estimation.specification import IPWRA, JRE, Specification
 from causalrisk.inference.covariance import (
     INSTEAD,
     bootstrap,

@@ -40,10 +40,10 @@ from causalrisk.errors import (
 )
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import centred, weights_of
-from causalrisk.estimators.options import Alternative, InferenceOptions
-from causalrisk.estimators.record import SE_ROUNDING, FitRecord, of_means
-from causalrisk.estimators.sample import make_sample
-from causalrisk.estimators.specification import DIFFERENCE
+from causalrisk.estimation.options import Alternative, InferenceOptions
+from causalrisk.estimation.record import SE_ROUNDING, FitRecord, of_means
+from causalrisk.estimation.sample import make_sample
+from causalrisk.estimation.specification import DIFFERENCE
 from causalrisk.inference.covariance import TOGETHER, fit_again, robust_record
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.learners.folds import Arms

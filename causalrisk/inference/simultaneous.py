@@ -19,11 +19,11 @@ from scipy.special import expit, gammaincinv, logit, ndtr, ndtri
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignError, Failure, OptionError, check_alpha, one_of
+from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fits import weights_of
-from causalrisk.estimators.abilities import check_options
-from causalrisk.estimators.quantiles import distribution_at
-from causalrisk.estimators.record import FitRecord, influence_covariance
-from causalrisk.estimators.specification import DIFFERENCE, QUANTILE, EffectScale
+from causalrisk.estimation.quantiles import distribution_at
+from causalrisk.estimation.record import FitRecord, influence_covariance
+from causalrisk.estimation.specification import DIFFERENCE, QUANTILE, EffectScale
 from causalrisk.inference.intervals import (
     contrast_errors,
     inference_frame,

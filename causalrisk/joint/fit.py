@@ -15,10 +15,10 @@ from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.beyond_memory import stored
 from causalrisk.estimation.engine import chunks_of, in_memory, is_dask, totals
 from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
 from causalrisk.estimation.fits import Weighed as Scores
-from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
-from causalrisk.estimators.specification import EffectScale
+from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.influence import (
     At,
     by_score,

@@ -20,7 +20,7 @@ from causalrisk.errors import Failure
 from causalrisk.estimation.engine import Beta, Dual, Linear, Point, chunks_of, in_memory, is_dask, totals, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimation.sample import Sample
 from causalrisk.joint.influence import Slopes
 from causalrisk.joint.minimum import Evaluate
 from causalrisk.joint.objective import Expansion, Rows, Sums, Terms, Weights, curvature, expand, sums

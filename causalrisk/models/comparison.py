@@ -22,7 +22,7 @@ from causalrisk.errors import (
     check_alpha,
 )
 from causalrisk.errors.aliases import read
-from causalrisk.estimators.options import (
+from causalrisk.estimation.options import (
     Adjustment,
     InferenceOptions,
     JREOptions,

@@ -6,14 +6,14 @@ from typing import Any
 
 from causalrisk.errors import OptionError, listed
 from causalrisk.errors.aliases import answer, near
-from causalrisk.estimators import specification
-from causalrisk.estimators.abilities import ABILITIES
-from causalrisk.estimators.options import (
+from causalrisk.estimation import specification
+from causalrisk.estimation.abilities import ABILITIES
+from causalrisk.estimation.options import (
     Method,
     Objective,
 )
-from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.specification import QUANTILE
+from causalrisk.estimation.record import FitRecord
+from causalrisk.estimation.specification import QUANTILE
 from causalrisk.inference.covariance import start_record
 from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults, JREResults

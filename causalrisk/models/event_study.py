@@ -33,9 +33,9 @@ from causalrisk.errors import (
     warn_user,
 )
 from causalrisk.errors.aliases import attribute, read
-from causalrisk.estimators.estimates import sandwich, small_sample_factor
-from causalrisk.estimators.options import InferenceOptions, model_options, options_of
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimation.estimates import sandwich, small_sample_factor
+from causalrisk.estimation.options import InferenceOptions, model_options, options_of
+from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment

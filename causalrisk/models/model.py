@@ -29,9 +29,9 @@ from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text
 from causalrisk.errors.aliases import attribute, read, unknown_option
-from causalrisk.estimators.abilities import check_options
-from causalrisk.estimators.fit import fit_joint, fit_separate
-from causalrisk.estimators.options import (
+from causalrisk.estimation.abilities import check_options
+from causalrisk.estimation.fit import fit_joint, fit_separate
+from causalrisk.estimation.options import (
     Bootstrap,
     CovType,
     Family,
@@ -54,8 +54,8 @@ from causalrisk.estimators.options import (
     named_target,
     options_of,
 )
-from causalrisk.estimators.record import FitRecord
-from causalrisk.estimators.specification import Specification, parameter_names
+from causalrisk.estimation.record import FitRecord
+from causalrisk.estimation.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.models.results import CausalResults, JREResults, stamped

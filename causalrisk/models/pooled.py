@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, check_alpha, warn_user
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests, two_one_sided
 from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
 from causalrisk.models.results import CausalResults, given_results, single_effect

@@ -29,8 +29,8 @@ from causalrisk.diagnostics.scores import balance_test, calibration, calibration
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
+from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import SPELLINGS
-from causalrisk.estimators.record import FitRecord
 from causalrisk.inference import fitted_models
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
 from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test

@@ -11,8 +11,8 @@ from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
 from causalrisk.estimation.engine import in_memory
+from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.targets import POPULATIONS
-from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.joint.shrinkage import LADDER, Path
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS

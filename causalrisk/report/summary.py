@@ -17,11 +17,11 @@ from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.rows import UNRECORDED
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import Failure, OptionError, check_alpha
+from causalrisk.estimation.options import DEFAULT_METHOD
+from causalrisk.estimation.overlap import LARGE_WEIGHT
+from causalrisk.estimation.record import SE_ROUNDING, FitRecord, JointRecord
+from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.targets import ALL
-from causalrisk.estimators.options import DEFAULT_METHOD
-from causalrisk.estimators.overlap import LARGE_WEIGHT
-from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
-from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.fitted_models import outcome_coefficients, propensity_coefficients
 from causalrisk.inference.intervals import inference_frame, rounded_se, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference

@@ -23,9 +23,9 @@ from causalrisk.design.tables import listing
 from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
 from causalrisk.estimation.beyond_memory import part_of
 from causalrisk.estimation.fits import SeparateRows, at_estimate, weights_of
-from causalrisk.estimators.options import OBSERVED, Interval
-from causalrisk.estimators.record import FitRecord, of_means
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimation.options import OBSERVED, Interval
+from causalrisk.estimation.record import FitRecord, of_means
+from causalrisk.estimation.sample import Sample
 from causalrisk.inference import intervals
 from causalrisk.inference.intervals import delta_tests, parameter_tests
 from causalrisk.numerics.linalg import Array

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.overlap import ArmWeights, crump_cut, limits_at, overlap_message
+from causalrisk.estimation.overlap import ArmWeights, crump_cut, limits_at, overlap_message
 from causalrisk.report.page.verdicts import read_overlap
 from tests.conftest import RHS, simulate
 

@@ -60,7 +60,7 @@ def test_risk_table_by_hand(frame):
 
 @pytest.mark.parametrize("large", [20_000, 50], ids=["drawn", "points"])
 def test_risk_table_of_another_estimator_draws_what_jre_would(frame, monkeypatch, large):
-    monkeypatch.setattr("causalrisk.estimators.fit.LARGE", large)
+    monkeypatch.setattr("causalrisk.estimation.fit.LARGE", large)
     own = model(frame, cr.JRE).fit(cov_type="robust").risk_table()
     np.testing.assert_allclose(model(frame, cr.AIPW).fit().risk_table(), own, rtol=1e-6, atol=1e-9)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.overlap import crump_cut, limits_at
+from causalrisk.estimation.overlap import crump_cut, limits_at
 from tests.conftest import RHS, simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")

@@ -7,9 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from causalrisk.estimation import engine
+from causalrisk.estimation import engine, record
 from causalrisk.estimation.equations import Equations
-from causalrisk.estimators import record
 from causalrisk.inference import covariance
 from tests.differential import cases
 from tests.differential.fits import apart

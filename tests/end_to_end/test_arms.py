@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 import causalrisk as cr
-from causalrisk.estimators.overlap import crump_cut, limits_at
+from causalrisk.estimation.overlap import crump_cut, limits_at
 from tests.conftest import RHS
 from tests.end_to_end.test_targets import random_arms
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimation.options import InferenceOptions
 from causalrisk.inference.covariance import leave_one_out
 from tests.conftest import LALONDE_RHS, REFERENCE
 

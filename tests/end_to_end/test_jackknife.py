@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.estimators.options import InferenceOptions
+from causalrisk.estimation.options import InferenceOptions
 from causalrisk.inference.covariance import leave_one_out, refitter_of
 from tests.conftest import REFERENCE, RHS, in_parts, simulate
 

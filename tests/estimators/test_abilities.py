@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
 from causalrisk.errors import UnavailableError
-from causalrisk.estimators import options
-from causalrisk.estimators.abilities import ABILITIES, PLAIN
+from causalrisk.estimation import options
+from causalrisk.estimation.abilities import ABILITIES, PLAIN
 from causalrisk.models.model import CausalModel
 from tests.conftest import in_blocks, simulate
 

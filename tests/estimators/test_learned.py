@@ -13,9 +13,9 @@ from scipy.optimize import minimize
 
 import causalrisk as cr
 from causalrisk import AIPW, IPWRA, JRE, OutcomeRegression, compare
-from causalrisk.estimators.fit import fit_separate
-from causalrisk.estimators.options import InferenceOptions
-from causalrisk.estimators.stack import least_variance_weights
+from causalrisk.estimation.fit import fit_separate
+from causalrisk.estimation.options import InferenceOptions
+from causalrisk.estimation.stack import least_variance_weights
 from causalrisk.inference.covariance import with_covariance
 from tests.learners.toys import Line, Square, sample
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import causalrisk as cr
-from causalrisk.estimators.record import robust_covariance
+from causalrisk.estimation.record import robust_covariance
 from causalrisk.inference.covariance import refitter_of
 from tests.conftest import LALONDE_RHS
 from tests.studies.designs import RHS, kang_schafer, lalonde_redrawn, mild, strong

@@ -12,7 +12,7 @@ from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import check_alpha
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
 from causalrisk.report import labels as words
 from causalrisk.report.page.methods import errors_source, objective_sentence, sample_sentence

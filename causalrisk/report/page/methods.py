@@ -15,10 +15,10 @@ import numpy as np
 from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
+from causalrisk.estimation.options import MULTIPLIER, JREOptions, ModelOptions
+from causalrisk.estimation.record import FitRecord, JointRecord
+from causalrisk.estimation.specification import JRE
 from causalrisk.estimation.targets import TargetPopulation
-from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
-from causalrisk.estimators.record import FitRecord, JointRecord
-from causalrisk.estimators.specification import JRE
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.inference.paired_resamples import start_difference

@@ -20,9 +20,9 @@ from causalrisk.diagnostics.risk import anchor_path, joint_of
 from causalrisk.diagnostics.scores import balance_test, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity
 from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, nearest_name
+from causalrisk.estimation.overlap import populations_that_overlap
+from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
-from causalrisk.estimators.overlap import populations_that_overlap
-from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.intervals import parameter_limits
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words

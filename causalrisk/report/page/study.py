@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.did import NEVER
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report import labels as words
 from causalrisk.report.page.explain import questions

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causalrisk.estimators.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
+from causalrisk.estimation.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
 from causalrisk.report.labels import count, joined
 from causalrisk.report.tables.text import format_number, signed_p
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.errors import UnavailableError
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimation.record import FitRecord
 from causalrisk.report.labels import outcome_name
 
 BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "0.5"

@@ -17,8 +17,8 @@ from causalrisk.diagnostics.influence import influence_method, influence_tables,
 from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.scores import calibration
 from causalrisk.errors import OptionError, check_alpha, one_of, whole_number
-from causalrisk.estimators.options import Adjustment, Interval
-from causalrisk.estimators.record import FitRecord, of_means
+from causalrisk.estimation.options import Adjustment, Interval
+from causalrisk.estimation.record import FitRecord, of_means
 from causalrisk.inference.fitted_models import used_learned
 from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value, delta_errors, effect_interval

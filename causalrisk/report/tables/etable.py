@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalrisk.design.tables import nearest
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
-from causalrisk.estimators.options import Below
+from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import ResultTable

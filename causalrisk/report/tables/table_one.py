@@ -16,8 +16,8 @@ from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask, plain
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError
-from causalrisk.estimators.options import WeightType
-from causalrisk.estimators.record import FitRecord
+from causalrisk.estimation.options import WeightType
+from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import ResultTable

@@ -10,7 +10,7 @@ import pytest
 
 from causalrisk import JRE, UnavailableError
 from causalrisk.design import ScannedDesign
-from causalrisk.estimators.record import robust_covariance
+from causalrisk.estimation.record import robust_covariance
 from causalrisk.numerics.multiplicities import WIDTH
 from tests.conftest import in_blocks, in_parts
 

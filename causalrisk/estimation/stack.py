@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from causalrisk.errors import first_failure
+from causalrisk.estimation.estimates import Estimate, Refits, Refitter, collect_refits
 from causalrisk.estimation.fits import WeightFit
-from causalrisk.estimators.estimates import Estimate, Refits, Refitter, collect_refits
-from causalrisk.estimators.record import FitRecord, Stack, influence_covariance
-from causalrisk.estimators.specification import DIFFERENCE, EffectScale
+from causalrisk.estimation.record import FitRecord, Stack, influence_covariance
+from causalrisk.estimation.specification import DIFFERENCE, EffectScale
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.optimize import non_negative_least_squares
 

@@ -31,10 +31,10 @@ from causalrisk.errors import (
     first_failure,
 )
 from causalrisk.estimation.engine import Point, changes, value_of
+from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit, estimate_means
-from causalrisk.estimators.estimates import Estimate, Refits, collect_refits
-from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import EffectScale, Specification
+from causalrisk.estimation.sample import Sample
+from causalrisk.estimation.specification import EffectScale, Specification
 from causalrisk.numerics.families import outcome_family
 from causalrisk.numerics.linalg import Array
 

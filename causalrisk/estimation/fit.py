@@ -23,22 +23,22 @@ from causalrisk.errors import (
     failure_text,
     listed,
 )
+from causalrisk.estimation.abilities import check_able, use_of_learner, with_change
 from causalrisk.estimation.beyond_memory import ScannedSample, scanned_folds
 from causalrisk.estimation.engine import totals
+from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
+from causalrisk.estimation.learned import Learned, learn
+from causalrisk.estimation.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
+from causalrisk.estimation.overlap import overlap_of
+from causalrisk.estimation.prepare import Asked, FitData, check_scan, check_size, prepare, with_learner
+from causalrisk.estimation.quantiles import check_quantiles, estimate_quantiles
+from causalrisk.estimation.record import FitRecord, JointRecord, clusters_of, robust_covariance, with_robust
+from causalrisk.estimation.resampling import unit_count
 from causalrisk.estimation.separation import check_outcome_fits, gaussian_instead, refuse_other, refuse_separation
+from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
+from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
-from causalrisk.estimators.abilities import check_able, use_of_learner, with_change
-from causalrisk.estimators.estimates import Estimate
-from causalrisk.estimators.learned import Learned, learn
-from causalrisk.estimators.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
-from causalrisk.estimators.overlap import overlap_of
-from causalrisk.estimators.prepare import Asked, FitData, check_scan, check_size, prepare, with_learner
-from causalrisk.estimators.quantiles import check_quantiles, estimate_quantiles
-from causalrisk.estimators.record import FitRecord, JointRecord, clusters_of, robust_covariance, with_robust
-from causalrisk.estimators.resampling import unit_count
-from causalrisk.estimators.specification import AIPW, IPWRA, JRE, Specification
-from causalrisk.estimators.stack import stacked
 from causalrisk.joint.fit import JointProblem, Trainer
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, raised

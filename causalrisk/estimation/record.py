@@ -23,14 +23,14 @@ from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, 
 from causalrisk.estimation.beyond_memory import ScannedResampler, ScannedSample, fitted_rows
 from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.equations import Target
+from causalrisk.estimation.estimates import Estimate, FittedRows, one_after_another, sandwich
 from causalrisk.estimation.fits import WeightFit
-from causalrisk.estimators.estimates import Estimate, FittedRows, one_after_another, sandwich
-from causalrisk.estimators.learned import Learned
-from causalrisk.estimators.options import JREOptions, ModelOptions
-from causalrisk.estimators.overlap import ArmWeights
-from causalrisk.estimators.resampling import SampleResampler, sample_resampler, unit_count
-from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import Specification, effect_names, parameter_names
+from causalrisk.estimation.learned import Learned
+from causalrisk.estimation.options import JREOptions, ModelOptions
+from causalrisk.estimation.overlap import ArmWeights
+from causalrisk.estimation.resampling import SampleResampler, sample_resampler, unit_count
+from causalrisk.estimation.sample import Sample
+from causalrisk.estimation.specification import Specification, effect_names, parameter_names
 from causalrisk.joint.fit import JointEstimate, JointProblem
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import LADDER, Path

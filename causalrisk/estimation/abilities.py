@@ -7,9 +7,9 @@ import itertools
 
 from causalrisk.design import Design, DiD, ScannedDesign
 from causalrisk.errors import OptionError, UnavailableError
+from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
+from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import POPULATIONS
-from causalrisk.estimators.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
-from causalrisk.estimators.specification import Specification
 
 PLAIN = {  # what every estimator can do
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",

@@ -17,11 +17,11 @@ from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.treatment import show
 from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimation.options import ModelOptions
+from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.separation import refuse_separation, separated_rows
+from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import arm_population
-from causalrisk.estimators.options import ModelOptions
-from causalrisk.estimators.sample import Sample
-from causalrisk.estimators.specification import Specification
 from causalrisk.numerics.linalg import Array
 
 TOP_SHARE = 0.01

@@ -12,7 +12,7 @@ import numpy as np
 
 from causalrisk.design import Design
 from causalrisk.design.survey import SurveyDesign
-from causalrisk.estimators.sample import Sample
+from causalrisk.estimation.sample import Sample
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import (
     JACKKNIFE,

@@ -20,7 +20,7 @@ from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.encoders import ExtendedEncoder
 from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
-from causalrisk.estimators.options import InferenceOptions, ModelOptions
+from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.learners.cross_fitting import (
     CrossFitted,
     constant_folds,

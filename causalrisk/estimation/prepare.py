@@ -21,13 +21,13 @@ from causalrisk.estimation.beyond_memory import scanned_sample
 from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.equations import Equations, Target
 from causalrisk.estimation.fits import WeightFit, fit_weights
+from causalrisk.estimation.learned import Learned, with_predictions
+from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOptions, is_frame
+from causalrisk.estimation.overlap import trim_rows
+from causalrisk.estimation.sample import Sample, make_sample
 from causalrisk.estimation.scores import Classifier, ScoreModel
+from causalrisk.estimation.specification import IPWRA, Specification
 from causalrisk.estimation.targets import target_of
-from causalrisk.estimators.learned import Learned, with_predictions
-from causalrisk.estimators.options import REPLACE, InferenceOptions, ModelOptions, is_frame
-from causalrisk.estimators.overlap import trim_rows
-from causalrisk.estimators.sample import Sample, make_sample
-from causalrisk.estimators.specification import IPWRA, Specification
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.multiplicities import JACKKNIFE
 

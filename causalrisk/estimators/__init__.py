@@ -1,1 +1,0 @@
-"""The effect and its influence function; `fit` runs the stages in order."""
