@@ -154,7 +154,6 @@ LONG = (
     "tests/end_to_end/test_studies.py", "tests/end_to_end/test_targets.py::test_joint_binary",
     "tests/end_to_end/test_targets.py::test_transported", "tests/estimators/scans",
     "tests/estimators/test_learned.py::test_terms_are", "tests/estimators/test_quantiles.py::test_intervals_hold",
-    "tests/estimators/test_refits.py::test_joint_influence", "tests/estimators/test_refits.py::test_separable",
     "tests/inference/test_bootstrap.py::test_fault_35",
     "tests/inference/test_bootstrap.py::test_robust_and", "tests/inference/test_intervals.py",
     "tests/inference/test_permutation.py::test_a_permutation_is_a_fit",
