@@ -526,5 +526,5 @@ def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     mc_se, share = mc_ses[shares.argmax()], shares.max()
     if share > NOTICEABLE_MONTE_CARLO:
         needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
-        found = f"the Monte Carlo error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
+        found = f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
         notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to bring it to 5%.", MonteCarloWarning)
