@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
 from collections import Counter
@@ -29,8 +28,6 @@ __all__ = ["calibration_table", "grade", "load_judged", "score", "stated_confide
 REQUIRED = ("id", "category", "answer_type")
 OPTIONAL = ("raw_subject", "image", "answer")
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-LARGEST_FILE, LARGEST_COUNT = 2_000_000_000, 1_000_000  # bytes; rows: the benchmark has 2,500 questions
-CHECK = "Check that this is the file you mean"
 
 
 def __dir__() -> list[str]:
@@ -98,15 +95,6 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     return pd.concat(arms, ignore_index=True)
 
 
-def _path(source: Any, what: str) -> Path:
-    if not isinstance(source, str | os.PathLike):
-        raise DesignError(
-            f"{what} is of type {type(source).__name__}; expected a path.\n"
-            'Use `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions="questions.jsonl")`.'
-        )
-    return Path(source)
-
-
 class _Answer(NamedTuple):
     id: str
     correct: int
@@ -116,8 +104,15 @@ class _Answer(NamedTuple):
 
 def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     """One row per question, answered ones first."""
-    where = f"arm {arm!r} ({_path(path, f'the file of arm {arm!r}')})"
-    entries = _entries(path, where)
+    where = f"arm {arm!r} ({path})"
+    entries = _parsed(Path(path).read_bytes(), where)
+    if not isinstance(entries, dict):
+        raise DesignError(f"{where} holds {_shown(entries)}; expected a JSON object of question id -> entry.")
+    for key, entry in entries.items():
+        if not isinstance(entry, dict) or not {"response", "judge_response"} & set(entry):
+            raise DesignError(
+                f"{where}: entry {key!r} is {_shown(entry)}; expected an object with 'response' or 'judge_response'."
+            )
     unknown = [key for key in entries if key not in questions.index]
     if unknown:
         raise DesignError(
@@ -160,57 +155,35 @@ def _answers(entries: Mapping[str, Any], questions: pd.DataFrame, where: str) ->
 
 
 def _judged(key: str, judgement: Any, place: str) -> _Answer:
-    again = "Judge it again, or remove it from the file: it then counts as not answered."
-    if not isinstance(judgement, dict):
-        raise DesignError(f"{place}: judge_response is {_shown(judgement)}; expected an object.\n{again}")
-    for name, expected in (("correct", "'yes' or 'no'"), ("confidence", "a number from 0 to 100")):
-        if name not in judgement:
-            raise DesignError(f"{place}: judge_response has no {name!r}; expected {expected}.\n{again}")
-    correct, confidence = judgement["correct"], judgement["confidence"]
-    if correct not in ("yes", "no"):
-        raise DesignError(f"{place}: correct is {_shown(correct)}; expected 'yes' or 'no'.\n{again}")
-    number = isinstance(confidence, int | float) and not isinstance(confidence, bool)
-    if not number or not 0 <= confidence <= 100:
-        raise DesignError(f"{place}: confidence is {_shown(confidence)}; expected a number from 0 to 100.\n{again}")
-    return _Answer(key, int(correct == "yes"), float(confidence), "judge")
+    said = judgement if isinstance(judgement, dict) else {}
+    correct, confidence = said.get("correct"), said.get("confidence")
+    number = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 100
+    for name, fine, expected in (
+        ("correct", correct in ("yes", "no"), "'yes' or 'no'"),
+        ("confidence", number, "a number from 0 to 100"),
+    ):
+        if not fine:
+            raise DesignError(
+                f"{place}: {name} of judge_response is {_shown(said.get(name))}; expected {expected}.\n"
+                "Judge it again, or remove it from the file: it then counts as not answered."
+            )
+    return _Answer(key, int(correct == "yes"), float(confidence), "judge")  # type: ignore[arg-type]
 
 
 def _compared(key: str, response: Any, questions: pd.DataFrame, place: str) -> _Answer:
-    if "answer" not in questions:
+    if "answer" not in questions or not isinstance(response, str):
         raise DesignError(
-            f"{place} has no judge_response, and the questions have no column 'answer' to compare it with.\n"
+            f"{place} has no judge_response; expected a text as 'response' and a column 'answer' of the questions.\n"
             "Give judged files, or questions= with the answers."
         )
-    if not isinstance(response, str):
-        raise DesignError(f"{place}: response is {_shown(response)}; expected text.\n{CHECK}, or remove the entry.")
     question = questions.loc[key]
     right = grade(response, question["answer"], question["answer_type"])
     return _Answer(key, int(right), stated_confidence(response), "comparison")
 
 
-def _entries(path: Any, where: str) -> dict[str, dict[str, Any]]:
-    _check_size(Path(path).stat().st_size, LARGEST_FILE, "bytes", where)
-    found = _parsed(Path(path).read_bytes(), where)
-    if not isinstance(found, dict):
-        raise DesignError(f"{where} holds {_shown(found)}; expected a JSON object of question id -> entry.\n{CHECK}.")
-    for key, entry in found.items():
-        if not isinstance(entry, dict):
-            raise DesignError(
-                f"{where}: entry {key!r} is {_shown(entry)}; expected an object with 'response' or 'judge_response'.\n"
-                f"{CHECK}, or remove the entry."
-            )
-        if "response" not in entry and "judge_response" not in entry:
-            raise DesignError(
-                f"{where}: entry {key!r} has neither 'response' nor 'judge_response', but "
-                f"{listed(list(entry)) or 'nothing'}.\n"
-                f"{CHECK}, or remove the entry."
-            )
-    return found
-
-
 def _questions(source: Any) -> pd.DataFrame:
     """Columns of text, and has_image, indexed by the id as text."""
-    where = "questions" if isinstance(source, pd.DataFrame) else f"questions ({_path(source, 'questions')})"
+    where = "questions" if isinstance(source, pd.DataFrame) else f"questions ({source})"
     table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
     missing = [name for name in REQUIRED if name not in table]
     if missing:
@@ -221,78 +194,40 @@ def _questions(source: Any) -> pd.DataFrame:
         )
     table = table[[name for name in (*REQUIRED, *OPTIONAL) if name in table]].astype(object)
     table = table.where(table.notna(), "").astype(str)
-    nameless = np.flatnonzero(table["id"] == "")
-    if len(nameless):
-        raise DesignError(f"{where}: row {nameless[0] + 1} of {len(table)} has no id.\nGive it one, or leave it out.")
-    twice = table["id"][table["id"].duplicated()]
-    if len(twice):
-        raise DesignError(f"{where}: id {twice.iloc[0]!r} stands twice.\nRemove one of the rows.")
-    uncategorised = table["id"][table["category"] == ""]
-    if len(uncategorised):
-        raise DesignError(
-            f"{where}: question {uncategorised.iloc[0]!r} has no category ({len(uncategorised)} of {len(table)} have "
-            'none).\nGive it one, e.g. "Other", or leave it out.'
-        )
-    odd = table[~table["answer_type"].isin(ANSWER_TYPES)]
-    if len(odd):
-        raise DesignError(
-            f"{where}: question {odd['id'].iloc[0]!r} has answer_type {odd['answer_type'].iloc[0]!r}; expected one of "
-            f"{listed(ANSWER_TYPES)}.\nCorrect the row, or leave it out."
-        )
+    for what, rows in (
+        ("no id", table["id"] == ""),
+        ("an id that stands twice", table["id"].duplicated()),
+        ("no category", table["category"] == ""),
+        (f"an answer_type other than {listed(ANSWER_TYPES)}", ~table["answer_type"].isin(ANSWER_TYPES)),
+    ):
+        if rows.any():
+            place = int(rows.to_numpy().argmax())
+            raise DesignError(
+                f"{where}: row {place + 1} of {len(table)}, id {table['id'].iloc[place]!r}, has {what}.\n"
+                "Correct the row, or leave it out."
+            )
     if "image" in table:
         table["has_image"] = table.pop("image") != ""
     return table.set_index("id")
 
 
-def _columns_to_read(path: Path, where: str) -> list[str]:
-    """Names of the columns of a Parquet file that are wanted, unless they would fill the memory."""
-    from pyarrow import parquet
-
-    about = parquet.ParquetFile(path).metadata
-    _check_size(about.num_rows, LARGEST_COUNT, "rows", where)
-    wanted = {*REQUIRED, *OPTIONAL}
-    chunks = (about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns))
-    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in wanted)
-    _check_size(size, LARGEST_FILE, "bytes when unpacked", where)
-    return [name for name in about.schema.to_arrow_schema().names if name in wanted]
-
-
-def _check_size(found: int, most: int, what: str, where: str) -> None:
-    """Refuse contents far larger than any file of this kind, before they are read."""
-    if found > most:
-        raise DesignError(
-            f"{where} has {found:,} {what}; expected at most {most:,}.\n{CHECK}, or split it into smaller ones."
-        )
-
-
 def _table(path: Path, where: str) -> pd.DataFrame:
-    _check_size(path.stat().st_size, LARGEST_FILE, "bytes", where)
+    if path.suffix not in SUFFIXES:
+        raise DesignError(f"{where}: expected a file ending in {listed(SUFFIXES)}.\nConvert it, or rename the file.")
     try:
         if path.suffix == ".csv":
             return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
         if path.suffix == ".parquet":
-            return pd.read_parquet(path, engine="pyarrow", columns=_columns_to_read(path, where))
+            return pd.read_parquet(path, engine="pyarrow")
     except ImportError as error:
         raise UnavailableError(
             f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
             "Use `pip install pyarrow`, or give the questions as .jsonl or .csv."
         ) from error
     except ValueError as error:  # raised by pandas' parser, the decoder and pyarrow
-        kind = "CSV in UTF-8" if path.suffix == ".csv" else "Parquet"
-        raise DesignError(f"{where} cannot be read as {kind}: {error}\n{CHECK}.") from error
-    if path.suffix not in SUFFIXES:
-        raise DesignError(f"{where}: expected a file ending in {listed(SUFFIXES)}.\nConvert it, or rename the file.")
-    if path.read_bytes().lstrip().startswith(b"["):
-        raise DesignError(
-            f"{where} holds a JSON list; expected JSON lines, one object a line.\n"
-            f'Use `pd.read_json("{path.name}").to_json("questions.jsonl", orient="records", lines=True)`.'
-        )
-    lines = [(number, line) for number, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
-    rows = [_parsed(line, f"{where}, line {number}") for number, line in lines]
-    for (number, _), row in zip(lines, rows, strict=True):
-        if not isinstance(row, dict):
-            raise DesignError(f"{where}, line {number}: {_shown(row)}; expected one JSON object a line.\n{CHECK}.")
-    return pd.DataFrame(rows)
+        raise DesignError(f"{where} cannot be read as {path.suffix}: {error}") from error
+    lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+    return pd.DataFrame([_parsed(line, f"{where}, line {number}") for number, line in enumerate(lines, 1)])
 
 
 def _parsed(text: bytes, where: str) -> Any:
@@ -305,8 +240,8 @@ def _parsed(text: bytes, where: str) -> Any:
 
     try:
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=unique)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DesignError(f"{where} is not JSON: {error}.\n{CHECK}, and that it was written to its end.") from error
+    except (ValueError, RecursionError) as error:
+        raise DesignError(f"{where} is not JSON: {error}.\nCheck that the file was written to its end.") from error
 
 
 def _shown(value: Any) -> str:

@@ -43,7 +43,8 @@ from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, given_results, stamped
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
-from causalrisk.report.plots import axes_or_new, draw_forest, verbatim
+from causalrisk.report.plots.axes import axes_or_new, verbatim
+from causalrisk.report.plots.fits import draw_forest
 from causalrisk.report.summary import summarize_comparison
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number
@@ -177,10 +178,6 @@ class ComparisonResults:
         if self._data.design.replication is None:
             rows = rows.assign(std_errors=f"bootstrap ({kind})")
         return rows.assign(n_boot=len(self._data.boot), n_boot_used=used)
-
-    def plot_compare(self, ax: Any = None, alpha: float = 0.05) -> Any:
-        """Draw `plot`; the name is like the plots of a fit."""
-        return self.plot(ax, alpha)
 
     def plot(self, ax: Any = None, alpha: float = 0.05) -> Any:
         """Forest plot of the effects with their intervals.
@@ -401,33 +398,26 @@ def _check_joint(joint: JREOptions, models: Sequence[type[CausalModel]]) -> None
 def _with_failures_told(comparison: Comparison, max_failed: float) -> Comparison:
     """Warn of failed resamples, or refuse where they are too many."""
     failed, drawn = (comparison.failures != Failure.OK).sum(axis=0), len(comparison.failures)
-    if not failed.any():
-        return comparison
     counts = "; ".join(f"{', '.join(names)} ({text})" for text, names in comparison.failure_counts().items())
     over = failed > max_failed * drawn
     if over.any():
-        worst = failed.max() / drawn
-        more = f", or use `max_failed={worst + 0.01:.2f}`" if worst < 0.9 else ""
-        first = ""
-        if comparison.bare[0].draws_units and not comparison.given_resamples:
-            first = 'Use `bootstrap="bayesian"` for weights none of which is zero. '
-        kept = dataclasses.replace(
-            comparison,
-            distributions=tuple(
-                dataclasses.replace(boot, values=np.full_like(boot.values, np.nan)) if refused else boot
-                for boot, refused in zip(comparison.distributions, over, strict=True)
-            ),
+        distributions = tuple(
+            dataclasses.replace(boot, values=np.full_like(boot.values, np.nan)) if refused else boot
+            for boot, refused in zip(comparison.distributions, over, strict=True)
         )
+        drawn_units = comparison.bare[0].draws_units and not comparison.given_resamples
+        first = 'Use `bootstrap="bayesian"` for weights none of which is zero. ' if drawn_units else ""
         raise BootstrapError(
             f"{failed.max()} of {drawn} resamples failed, more than max_failed={max_failed:g} allows: {counts}.\n"
             f"The comparison without the bootstrap of these estimators is in err.results. {first}Simplify propensity=, "
-            f"leave them out of estimators={more}.",
-            ComparisonResults(kept),
+            "leave them out of estimators=, or use a larger max_failed=.",
+            ComparisonResults(dataclasses.replace(comparison, distributions=distributions)),
         )
     notes = Notes(comparison.notes)
-    notes.warn(
-        f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
-        "See boot_ledger of the results; a simpler formula would avoid it.",
-        ResampleWarning,
-    )
+    if failed.any():
+        notes.warn(
+            f"of {drawn} resamples some were left out of the standard errors: {counts}.\n"
+            "See boot_ledger of the results; a simpler formula would avoid it.",
+            ResampleWarning,
+        )
     return dataclasses.replace(comparison, notes=tuple(notes))

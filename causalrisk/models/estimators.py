@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from causalrisk.errors import OptionError, listed
-from causalrisk.errors.aliases import answer, near, read
+from causalrisk.errors.aliases import answer, near
 from causalrisk.estimators import specification
 from causalrisk.estimators.abilities import ABILITIES
-from causalrisk.estimators.fit import fit_joint
 from causalrisk.estimators.options import (
-    Bootstrap,
-    CovType,
-    InferenceOptions,
-    JREOptions,
     Method,
-    ModelOptions,
-    Multiplier,
     Objective,
-    defaults_of,
-    options_of,
 )
 from causalrisk.estimators.record import FitRecord
 from causalrisk.estimators.specification import QUANTILE
 from causalrisk.inference.covariance import start_record
-from causalrisk.models.model import FIT_OPTIONS, CausalModel
+from causalrisk.models.model import CausalModel
 from causalrisk.models.results import CausalResults, JREResults
 
 
@@ -132,19 +122,6 @@ class JRE(CausalModel):
     def fit(
         self,
         *,
-        cov_type: CovType | None = None,
-        cov_kwds: Mapping[str, Any] | None = None,
-        n_boot: int | None = None,
-        bootstrap: Bootstrap | None = None,
-        multiplier: Multiplier | None = None,
-        small_sample: bool = False,
-        use_t: bool | None = None,
-        df: float | None = None,
-        max_failed: float = 0.05,
-        rng: Any = 0,
-        n_jobs: int = 1,
-        progress: bool = False,
-        resamples: Any = None,
         objective: Objective = "risk",
         anchor: float | None = None,
         share: float | None = None,
@@ -159,13 +136,6 @@ class JRE(CausalModel):
 
         Parameters
         ----------
-        cov_type, cov_kwds, n_boot, bootstrap, multiplier, small_sample, use_t, df, max_failed, rng
-            As in `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples fail
-            and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
-            weights as for the replicates, none of which is zero, so no resample separates unless the sample does. If
-            too many of these fail, standard errors are from "multiplier", which refits nothing.
-        n_jobs, progress, resamples
-            As in `IPWRA.fit`.
         objective : {"risk", "erm"}
             "risk": the expected ATE risk over the propensity replicates, squared net bias plus sampling variance, and
             an anchor times the importance-weighted fit, with no net bias at the fitted score. "erm": the
@@ -197,7 +167,10 @@ class JRE(CausalModel):
             default for other outcome models is "trust-exact", begun where steps along the valley of small net biases
             end.
         **others
-            Names of options in other packages, as in `from_formula`.
+            Options of `IPWRA.fit`; by default `cov_type` is "bootstrap". Where more than `max_failed` of the resamples
+            fail and `bootstrap` was not given, a warning says so and standard errors are from "bayesian": fractional
+            weights as for the replicates, none of which is zero, so no resample separates unless the sample does. If
+            too many of these fail, standard errors are from "multiplier", which refits nothing.
 
         Returns
         -------
@@ -209,22 +182,8 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        given, read_as = read(
-            "fit",
+        return self._fit(
             {
-                "cov_type": cov_type,
-                "cov_kwds": cov_kwds,
-                "n_boot": n_boot,
-                "bootstrap": bootstrap,
-                "multiplier": multiplier,
-                "small_sample": small_sample,
-                "use_t": use_t,
-                "df": df,
-                "max_failed": max_failed,
-                "rng": rng,
-                "n_jobs": n_jobs,
-                "progress": progress,
-                "resamples": resamples,
                 "objective": objective,
                 "anchor": anchor,
                 "share": share,
@@ -234,16 +193,8 @@ class JRE(CausalModel):
                 "replicates": replicates,
                 "method": method,
                 **others,
-            },
-            FIT_OPTIONS | defaults_of(JREOptions),
+            }
         )
-        model, given["small_sample"] = self._clustered(given["cov_kwds"], given["small_sample"], read_as)
-        inference, joint = options_of(InferenceOptions, given), options_of(JREOptions, given)
-
-        def fitted(options: ModelOptions) -> FitRecord:
-            return fit_joint(model.design, options, inference, joint)
-
-        return model._repeated(fitted, inference)
 
     def _results(self, record: FitRecord) -> CausalResults:
         return JREResults(self, record, self._start(start_record(record)))

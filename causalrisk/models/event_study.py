@@ -45,7 +45,8 @@ from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.page.study import StudyFacts, study_methods, summarize_event_study, write_study
-from causalrisk.report.plots import axes_or_new, draw_event_study
+from causalrisk.report.plots.axes import axes_or_new
+from causalrisk.report.plots.fits import draw_event_study
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p
 from causalrisk.report.tidy import printed_whole
@@ -429,10 +430,9 @@ def event_study(
     own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
     options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
     begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
-    model, scope = _one_model(estimator), callers_variables(1)
+    model, scope = chosen_models(_one(estimator))[0], callers_variables(1)
     one_of("controls", controls, CONTROLS)
     one_of("cov_type", cov_type, COV_TYPES)
-    one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
     if data is None or not (begins and time and unit):
         raise TypeError(
@@ -491,7 +491,7 @@ def event_study(
         periods=len(units.names),
         controls=CONTROL_WORDS[controls],
         clusters=f"{options['cluster']} ({len(errors['contributions'])})" if options.get("cluster") else "",
-        df=_df(first, len(errors["contributions"]), use_t),
+        df=first._record.df if survey is not None else len(errors["contributions"]) - 1.0 if use_t else np.inf,
         call=_call(
             {"formula": formula, "data": ..., "begins": begins, "time": time, "unit": unit},
             {"estimator": model.spec.name, "controls": controls, "cov_type": cov_type, "small_sample": small_sample}
@@ -533,24 +533,6 @@ def _deviations(left_out: Array, times: Array) -> Array:
     return jackknife_deviations(np.where(np.isnan(left_out), np.nanmean(left_out, axis=0), left_out), times)
 
 
-def _one_model(estimator: Any) -> type[CausalModel]:
-    """Return the class of one estimator that is named."""
-    if isinstance(estimator, str | type):
-        return chosen_models(estimator)[0]
-    raise OptionError(
-        f"estimator is a {type(estimator).__name__}; expected the name of one.\n"
-        'Use `estimator="AIPW"` and call once for each estimator.'
-    )
-
-
-def _df(res: CausalResults, n: int, use_t: bool | None) -> float:
-    """Degrees of freedom: of the survey design, or n units or clusters less one."""
-    survey = res.model.design.survey
-    if survey is not None:
-        return np.inf if use_t is False else survey.df
-    return n - 1.0 if use_t else np.inf
-
-
 def _call(needed: Mapping[str, Any], options: Mapping[str, Any], survey: SurveyDesign | None) -> str:
     """Return the call that repeats a study."""
     usual = STUDIED | {name: option.default for name, option in inspect.signature(event_study).parameters.items()}
@@ -561,28 +543,27 @@ def _call(needed: Mapping[str, Any], options: Mapping[str, Any], survey: SurveyD
     return "\n".join(["study = causalrisk.event_study(", *lines, ")"])
 
 
+def _one(estimator: Any) -> Any:
+    """Return an estimator; refuse several."""
+    if not isinstance(estimator, str | type):
+        raise OptionError(f'estimator is a {type(estimator).__name__}; expected one name.\nUse `estimator="AIPW"`.')
+    return estimator
+
+
 def _check_columns(options: Mapping[str, Any]) -> None:
     """Refuse what goes by rows and is no column: the rows of each fit are others."""
-    for name in ("weights", "cluster", "offset", "exposure", "propensity_score"):
-        value = options.get(name)
+    survey = options.get("design")
+    given = {name: options.get(name) for name in ("weights", "cluster", "offset", "exposure", "propensity_score")}
+    if isinstance(survey, Survey):
+        given |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
+        if survey.replicate_weights is not None:
+            raise OptionError("design= of an event study has no replicate weights.\nUse strata= and psu= instead.")
+    for name, value in given.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
             raise OptionError(
-                f"{name} is a {type(value).__name__}, and each group and period has rows of its own; expected the name "
-                f'of a column.\nUse `{name}="<column>"` with its name in data.'
+                f"{name} is a {type(value).__name__}; expected the name of a column, as each group and period has rows "
+                "of its own."
             )
-    survey = options.get("design")
-    if isinstance(survey, Survey):
-        if survey.replicate_weights is not None:
-            raise OptionError(
-                "design= has replicate weights, under each of which every group and period would be fitted anew.\n"
-                'Use `Survey(weights="<column>", strata="<column>", psu="<column>")`.'
-            )
-        for name in ("weights", "strata", "psu", "fpc"):
-            if not isinstance(getattr(survey, name), str | None):
-                raise OptionError(
-                    f"{name} of design= has values of its own, and each group and period has rows of its own; expected "
-                    f'the name of a column.\nUse `Survey({name}="<column>")` with its name in data.'
-                )
 
 
 def _fit(
@@ -617,15 +598,9 @@ def _fit(
 def _no_effects(units: Adoption, controls: str) -> DesignError:
     """Make the error of data in which no group has a control."""
     if (units.begins == len(units.names)).all():
-        return DesignError(
-            f"no unit begins in a period of the data by {units.column!r}.\nCheck the column: it has the first period "
-            "with treatment."
-        )
-    return DesignError(
-        "no group has a control in any period: every unit begins"
-        + ('.\nUse `controls="not yet"` for those that begin later.' if controls == "never" else " at once.\n")
-        + ("" if controls == "never" else "Give units that begin later or never.")
-    )
+        return DesignError(f"no unit begins in a period of the data by {units.column!r}, the first with treatment.")
+    other = '\nUse `controls="not yet"` to compare with units that begin later.' if controls == "never" else ""
+    return DesignError(f"no group has a control in any period: every unit begins.{other}")
 
 
 def _errors(

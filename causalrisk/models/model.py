@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -27,15 +27,16 @@ from causalrisk.design import (
 from causalrisk.design.covariates import clustered
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
-from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text, listed
+from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text
 from causalrisk.errors.aliases import attribute, read, unknown_option
 from causalrisk.estimators.abilities import check_options
-from causalrisk.estimators.fit import fit_separate
+from causalrisk.estimators.fit import fit_joint, fit_separate
 from causalrisk.estimators.options import (
     Bootstrap,
     CovType,
     Family,
     InferenceOptions,
+    JREOptions,
     Learners,
     LearnerUse,
     Missing,
@@ -308,9 +309,7 @@ class CausalModel:
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
         return cls._checked(made, model_options(made, given | {"read_as": read_as}))
 
-    def __init__(
-        self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
-    ) -> None:
+    def __init__(self, endog: Any, exog: Any, treat: Any, *, exog_propensity: Any = None, **options: Any) -> None:
         """Make a model from arrays.
 
         Parameters
@@ -326,7 +325,8 @@ class CausalModel:
         **options
             Options of `from_formula`.
         """
-        self._check_arrays(endog, exog, treat)
+        if isinstance(endog, str):
+            raise TypeError(f"endog={endog!r} is text; expected an array.\nUse `from_formula(...)` for formulas.")
         options, read_as = read("model", options, {n: value for n, value in OPTIONS.items() if n not in OF_FORMULAS})
         if options.get("did") is not None:
             raise OptionError(
@@ -342,19 +342,6 @@ class CausalModel:
         )
         self.options = model_options(self.design, options | {"read_as": read_as})
         check_options(self.spec, self.design, self.options)
-
-    def _check_arrays(self, endog: Any, exog: Any, treat: Any) -> None:
-        """Refuse formulas, with the call of `from_formula`, and missing arguments."""
-        name = type(self).__name__
-        if isinstance(endog, str):
-            raise TypeError(f"{name}() takes arrays, and {endog!r} is text.\nUse `{name}.from_formula(...)`.")
-        given = {"endog": endog, "exog": exog, "treat": treat}
-        missing = [name for name, values in given.items() if values is None]
-        if missing:
-            raise TypeError(
-                f"{name}(endog, exog, treat) misses {listed(missing)}; expected arrays with one row per unit.\n"
-                f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
-            )
 
     @classmethod
     def _checked(cls, design: Design, options: ModelOptions) -> Self:
@@ -430,9 +417,16 @@ class CausalModel:
         return list(self.design.exog_names)
 
     @property
-    def data(self) -> ModelData:
+    def data(self) -> SimpleNamespace:
         """The data under statsmodels' names: `orig_endog`, `orig_exog`, `xnames`, `param_names` and others."""
-        return ModelData(self)
+        design, options = self.design, self.options
+        names = parameter_names(options.estimand, design.labels, options.effect_scale.quantiles)
+        found = SimpleNamespace(param_names=names, ynames=design.endog_name, xnames=list(design.exog_names))
+        if not isinstance(design, ScannedDesign):
+            found.endog, found.exog = design.y, design.X
+            found.orig_endog = pd.Series(design.y, index=design.index, name=design.endog_name)
+            found.orig_exog = pd.DataFrame(design.X, index=design.index, columns=found.xnames)
+        return found
 
     @property
     def formula(self) -> str | None:
@@ -528,8 +522,7 @@ class CausalModel:
         OptionError
             If an option has a value that is not allowed, or two contradict each other.
         """
-        given, read_as = read(
-            "fit",
+        return self._fit(
             {
                 "cov_type": cov_type,
                 "cov_kwds": cov_kwds,
@@ -545,30 +538,35 @@ class CausalModel:
                 "progress": progress,
                 "resamples": resamples,
                 **others,
-            },
-            FIT_OPTIONS,
+            }
         )
-        model, given["small_sample"] = self._clustered(given["cov_kwds"], given["small_sample"], read_as)
-        inference = options_of(InferenceOptions, given)
 
-        def fitted(options: ModelOptions) -> FitRecord:
-            return fit_separate(model.design, model.spec, options, inference)
+    @one_blas_thread()
+    def _fit(self, options: Mapping[str, Any]) -> CausalResults:
+        """Fit with each choice of folds and return the results of the median."""
+        known = FIT_OPTIONS | (defaults_of(JREOptions) if self.spec.joint else {})
+        given, read_as = read("fit", options, known)
+        model = self._clustered(given, read_as)
+        inference, records = options_of(InferenceOptions, given), []
+        for repeat in range(self.options.n_repeats):
+            chosen = dataclasses.replace(model.options, repeat=repeat)
+            if self.spec.joint:
+                record = fit_joint(model.design, chosen, inference, options_of(JREOptions, given))
+            else:
+                record = fit_separate(model.design, model.spec, chosen, inference)
+            records.append(model._with_errors(record, inference))
+        return model._results(records[0] if len(records) == 1 else median_fit(records))
 
-        return model._repeated(fitted, inference)
-
-    def _clustered(
-        self, found: Mapping[str, Any] | None, small_sample: bool, read_as: tuple[str, ...]
-    ) -> tuple[Self, bool]:
-        """Return the model with the clusters of `cov_kwds`, and whether it asks for the factor of small samples."""
+    def _clustered(self, given: dict[str, Any], read_as: tuple[str, ...]) -> Self:
+        """Return the model with the clusters of `cov_kwds`, which may also ask for the factor of small samples."""
         options = dataclasses.replace(self.options, read_as=self.options.read_as + read_as) if read_as else self.options
+        found, known = given.get("cov_kwds"), ("groups", "use_correction")
         if found is None:
-            return (self._of(self.design, options) if read_as else self), small_sample
-        known = ("groups", "use_correction")
+            return self._of(self.design, options) if read_as else self
         if not isinstance(found, Mapping) or "groups" not in found or any(name not in known for name in found):
             shown = sorted(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
             raise OptionError(
-                f"cov_kwds has {shown}; expected clusters under 'groups', and maybe 'use_correction'. Rows are "
-                "independent, or dependent within clusters; there are no series of time.\n"
+                f"cov_kwds has {shown}; expected clusters under 'groups', and maybe 'use_correction'.\n"
                 'Use `cov_kwds={"groups": data["id"]}`, or leave cov_kwds= out.'
             )
         if isinstance(self.design, ScannedDesign):
@@ -576,16 +574,8 @@ class CausalModel:
                 "clusters of a scan are read with its rows, when the model is made.\n"
                 'Use `from_formula(..., cluster="column")`.'
             )
-        model = self._of(clustered(self.design, found["groups"]), options)
-        return model, bool(found.get("use_correction", small_sample))
-
-    @one_blas_thread()
-    def _repeated(self, fitted: Callable[[ModelOptions], FitRecord], inference: InferenceOptions) -> CausalResults:
-        """Fit with each choice of folds and return the results of the median."""
-        repeats = range(self.options.n_repeats)
-        options = [dataclasses.replace(self.options, repeat=repeat) for repeat in repeats]
-        records = [self._with_errors(fitted(each), inference) for each in options]
-        return self._results(records[0] if len(records) == 1 else median_fit(records))
+        given["small_sample"] = bool(found.get("use_correction", given.get("small_sample", False)))
+        return self._of(clustered(self.design, found["groups"]), options)
 
     def _results(self, record: FitRecord) -> CausalResults:
         return CausalResults(self, record)
@@ -600,17 +590,13 @@ class CausalModel:
         if record.boot is None or record.boot.failed_share <= inference.max_failed:
             return record
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
-        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
-        remedy = f"Simplify propensity=, or use `fit({more})`."
+        weights = ""
         if record.draws_units and not record.given_resamples:
-            remedy = (
-                f'Use `fit(bootstrap="bayesian")` for weights none of which is zero, or `fit({more})`, or simplify '
-                "propensity=."
-            )
+            weights = 'Use `fit(bootstrap="bayesian")` for weights none of which is zero. '
         raise BootstrapError(
             f"{failed} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
             f"{failure_text(record.boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"{remedy}",
+            f"{weights}Simplify propensity=, or use a larger max_failed=.",
             self._results(robust_record(record)),
         )
 
@@ -639,7 +625,10 @@ def design_of(
         Of a scan a `ScannedDesign`.
     """
     if given.get("treat") is None:
-        raise TypeError(_without_treatment(formula, data))
+        raise TypeError(
+            "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
+            'Use `from_formula("y ~ x1 + x2", data, treat="d")`.'
+        )
     columns, propensity = options_of(ColumnOptions, given), given.get("propensity")
     if columns.did is not None:
         formula, data = with_change(columns.did, formula, data, columns.treat)
@@ -656,58 +645,3 @@ def design_of(
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates
         check_scored(made, propensity, given.get("propensity_score"))
     return made
-
-
-def _without_treatment(formula: Any, data: Any) -> str:
-    """Say that the treatment is missing, and which column of the formula it may be."""
-    if not isinstance(formula, str):
-        return (
-            f"the formula is of type {type(formula).__name__}; expected text.\nFits are compared by `etable([a, b])`."
-        )
-    names = re.findall(r"[A-Za-z_]\w*", formula.partition("~")[2])
-    binary = [name for name in names if isinstance(data, pd.DataFrame) and name in data and data[name].nunique() == 2]
-    may_be = f' Maybe it is {binary[0]!r}: leave it out of the formula and use `treat="{binary[0]}"`.' if binary else ""
-    return (
-        "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
-        f'Use `from_formula("y ~ x1 + x2", data, treat="d")`.{may_be}'
-    )
-
-
-class ModelData:
-    """What statsmodels and its tables read of the data of a model.
-
-    Parameters
-    ----------
-    model : CausalModel
-        The model.
-
-    Attributes
-    ----------
-    param_names : list of str
-        Names of the parameters that `fit` estimates.
-    """
-
-    def __init__(self, model: CausalModel) -> None:
-        self._model = model
-        options = model.options
-        self.param_names = parameter_names(options.estimand, model.design.labels, options.effect_scale.quantiles)
-
-    @property
-    def orig_endog(self) -> pd.Series:
-        """Outcome on the estimation sample, under the labels of its rows."""
-        return pd.Series(self._model.endog, index=self._model.design.index, name=self._model.endog_names)
-
-    @property
-    def orig_exog(self) -> pd.DataFrame:
-        """Columns of the outcome models on the estimation sample, with their names and the labels of their rows."""
-        return pd.DataFrame(self._model.exog, index=self._model.design.index, columns=self._model.exog_names)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in OF_MODEL:
-            return getattr(self._model, OF_MODEL[name])
-        if name.startswith("_"):
-            return object.__getattribute__(self, name)
-        raise UnavailableError(attribute("model attribute", "model.data", name, [*dir(self), *OF_MODEL]))
-
-
-OF_MODEL = {"endog": "endog", "exog": "exog", "ynames": "endog_names", "xnames": "exog_names"}  # of `ModelData` too

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from causalrisk.inference import permutation
 from causalrisk.inference.permutation import Permutations
-from causalrisk.report.plots import draw_permutations
-from causalrisk.report.tables.stacked import ResultSummary, build_summary
-from causalrisk.report.tables.table import TableContent
+from causalrisk.report.plots.fits import draw_permutations
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import format_number, format_p
 
 STATISTIC_WORDS = {
@@ -24,7 +22,6 @@ STATISTIC_WORDS = {
 }
 NAMES = {"studentized": "z", "difference": "difference", "wald": "Wald"}
 LEVEL = 0.05
-P = ParamSpec("P")
 
 
 class PermutationTest:
@@ -34,56 +31,37 @@ class PermutationTest:
     ----------
     permutations : Permutations
         The statistic and its distribution.
+
+    Attributes
+    ----------
+    term : str
+        Name of the effect, or of all that are tested jointly.
+    statistic : float
+        The statistic of the fit: the effect over its robust standard error, the effect, or Wald's of several.
+    pvalue : float
+        Share of the assignments whose statistic is at least as extreme; the fit's own counts among them.
+    mc_se : float
+        Monte Carlo standard error of the p-value; zero if every assignment was taken.
+    asymptotic_pvalue : float
+        The p-value of a studentized statistic by its distribution in large samples; NaN of a difference.
+    null_distribution : ndarray, shape (n_permutations,)
+        The statistic under each permutation; NaN where it could not be computed.
+    n_permutations : int
+        Number of permutations; if every assignment was taken, of these.
+    exact : bool
+        Whether every assignment was taken.
+    failed : int
+        Permutations under which the estimator could not be computed; they count as extreme.
     """
 
     def __init__(self, permutations: Permutations) -> None:
-        self._data = permutations
-
-    @property
-    def statistic(self) -> float:
-        """The statistic of the fit: the effect over its robust standard error, the effect, or Wald's of several."""
-        return self._data.observed
-
-    @property
-    def pvalue(self) -> float:
-        """Share of the assignments whose statistic is at least as extreme; the fit's own counts among them."""
-        return self._data.pvalue
-
-    @property
-    def mc_se(self) -> float:
-        """Monte Carlo standard error of the p-value; zero where every assignment was taken."""
-        return self._data.mc_se
-
-    @property
-    def asymptotic_pvalue(self) -> float:
-        """The p-value of a studentized statistic by its distribution in large samples; NaN of a difference."""
-        return self._data.asymptotic_pvalue
-
-    @property
-    def null_distribution(self) -> np.ndarray:
-        """The statistic under each permutation, shape (n_permutations,); NaN where it could not be computed."""
-        return self._data.null.copy()
-
-    @property
-    def n_permutations(self) -> int:
-        """Number of permutations; where every assignment was taken, of these."""
-        return len(self._data.null)
-
-    @property
-    def exact(self) -> bool:
-        """Whether every assignment was taken."""
-        return self._data.exact
-
-    @property
-    def failed(self) -> int:
-        """Permutations under which the estimator could not be computed; they count as extreme."""
-        return self._data.failed
-
-    @property
-    def term(self) -> str:
-        """Name of the effect, or of all that are tested jointly."""
-        names, position = self._data.record.effect_names, self._data.position
-        return ", ".join(names) if position is None else names[position - 1]
+        self._data, names, position = permutations, permutations.record.effect_names, permutations.position
+        self.term = ", ".join(names) if position is None else names[position - 1]
+        self._kind = "wald" if position is None else permutations.kind
+        self.statistic, self.pvalue = permutations.observed, permutations.pvalue
+        self.mc_se, self.asymptotic_pvalue = permutations.mc_se, permutations.asymptotic_pvalue
+        self.null_distribution, self.n_permutations = permutations.null.copy(), len(permutations.null)
+        self.exact, self.failed = permutations.exact, permutations.failed
 
     def tidy(self) -> pd.DataFrame:
         """Return the test as plain data, under the column names of `CausalResults.tidy`.
@@ -93,23 +71,10 @@ class PermutationTest:
         DataFrame
             One row: term, statistic, p_value, mc_std_error, n_permutations, exact, failed, alternative, method.
         """
-        return pd.DataFrame(
-            {
-                "term": [self.term],
-                "statistic": [self.statistic],
-                "p_value": [self.pvalue],
-                "mc_std_error": [self.mc_se],
-                "n_permutations": [self.n_permutations],
-                "exact": [self.exact],
-                "failed": [self.failed],
-                "alternative": [self._data.alternative],
-                "method": [self._kind],
-            }
-        )
-
-    @property
-    def _kind(self) -> str:
-        return "wald" if self._data.position is None else self._data.kind
+        names = ("term", "statistic", "pvalue", "mc_se", "n_permutations", "exact", "failed")
+        row = {name: getattr(self, name) for name in names} | {"alternative": self._data.alternative}
+        row["method"] = self._kind
+        return pd.DataFrame([row]).rename(columns={"pvalue": "p_value", "mc_se": "mc_std_error"})
 
     def summary(self, title: str | None = None) -> ResultSummary:
         """Summary of the test.
@@ -144,35 +109,26 @@ class PermutationTest:
         ]
         rows = tuple((*a, *b) for a, b in zip(left, right, strict=True))
         heading = title or "Permutation Test of No Effect"
-        return build_summary([TableContent(rows=rows, aligns="lrlr", title=heading)], self._notes())
+        return ResultSummary([ResultTable(rows, aligns="lrlr", title=heading)], self._notes())
 
     def _notes(self) -> list[str]:
         data = self._data
-        again = "every step of the estimator is redone in each permutation"
         notes = [
-            f"The treatment is permuted among {data.assignment.words}; {again}. The p-value is exact for the "
-            "hypothesis that the treatment changes no outcome, if the treatment was assigned so."
+            f"The treatment is permuted among {data.assignment.words}; every step of the estimator is redone in each "
+            "permutation. The p-value is exact for the hypothesis that the treatment changes no outcome, if the "
+            "treatment was assigned so."
         ]
         if data.kind == "studentized":
             notes.append(
-                f"In large samples it also holds for no average effect, as the statistic is in robust standard errors. "
+                "In large samples it also holds for no average effect, as the statistic is in robust standard errors. "
                 f"By its distribution there the p-value is {format_p(self.asymptotic_pvalue)}."
             )
-        least = 1 / data.assignment.count
-        if least > LEVEL / 2 and math.isfinite(least):
-            notes.append(
-                f"There are {int(data.assignment.count)} assignments, so that the p-value is never below {least:.2g}."
-            )
+        if 1 / data.assignment.count > LEVEL / 2 and math.isfinite(data.assignment.count):
+            notes.append(f"There are only {int(data.assignment.count)} assignments, so the p-value cannot be small.")
         if data.failed:
-            notes.append(
-                f"In {data.failed} permutations the estimator could not be computed; they count as extreme, so that "
-                "the p-value is too large rather than too small."
-            )
+            notes.append(f"In {data.failed} permutations there was no estimate; they count as extreme.")
         if data.adjusts_treatment:
-            notes.append(
-                "The propensity score was estimated from covariates. For observational data, whose treatment was not "
-                "assigned at random, the test says nothing."
-            )
+            notes.append("The test says nothing for observational data, whose treatment was not assigned at random.")
         return notes
 
     def plot(self, ax: Any = None) -> Any:
@@ -211,14 +167,7 @@ class PermutationTest:
         return self.summary().as_markdown()
 
 
-def _with_summary(function: Callable[P, Permutations]) -> Callable[P, PermutationTest]:
-    """Return a function that lays out what another one found."""
-
-    @functools.wraps(function)
-    def test(*args: P.args, **options: P.kwargs) -> PermutationTest:
-        return PermutationTest(function(*args, **options))
-
-    return test
-
-
-permutation_test = _with_summary(permutation.permutation_test)
+@functools.wraps(permutation.permutation_test)
+def permutation_test(*args: Any, **options: Any) -> PermutationTest:
+    """Lay out what the test found."""
+    return PermutationTest(permutation.permutation_test(*args, **options))

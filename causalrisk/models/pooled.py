@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import FunctionType
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, check_alpha, warn_user
-from causalrisk.estimators.options import is_frame
 from causalrisk.estimators.record import FitRecord
 from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests, two_one_sided
 from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
 from causalrisk.models.results import CausalResults, given_results, single_effect
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.page.methods import pooled_methods
+from causalrisk.report.page.methods import call_of, pooled_methods
 from causalrisk.report.summary import pooled_line, summarize_pooled
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tidy import Frame, glance, tidy_frame
@@ -133,6 +132,14 @@ class PooledResults:
         Observations of each fit.
     estimand : str
         "ATE", "ATT", ...
+    params, bse : Series
+        The effects, then the potential-outcome mean of each arm; and their standard errors.
+    tvalues, pvalues : Series
+        Statistics t of `params`, of ratios on the logarithmic scale, and two-sided p-values from the t distribution.
+    df : Series
+        Degrees of freedom of Barnard and Rubin.
+    fmi : Series
+        Fraction of missing information.
     use_t : bool
         True: p-values and intervals are from the t distribution.
     """
@@ -145,13 +152,13 @@ class PooledResults:
         self.df_complete = df_complete
         self.nobs, self.estimand, self.model = results[0].nobs, results[0].estimand, results[0].model
         self._records = [res._record for res in results]
-        self._pooled = _pooled(self._records, df_complete)
-        self._slopes = _reported(self._records[0], self._pooled.estimates)[1]
-
-    @property
-    def params(self) -> pd.Series:
-        """The effects, then the potential-outcome mean of each arm."""
-        return self._named(self._report(self._pooled.estimates), "estimate")
+        self._pooled = pooled = _pooled(self._records, df_complete)
+        reported, self._slopes = _reported(self._records[0], pooled.estimates)
+        names, (t, p) = self._records[0].names, pooled.t_and_p()
+        self.params = pd.Series(reported, names, name="estimate")
+        self.bse = pd.Series(pooled.std_errors * np.abs(self._slopes), names, name="std err")
+        self.tvalues, self.pvalues = pd.Series(t, names, name="t"), pd.Series(p, names, name="P>|t|")
+        self.df, self.fmi = pd.Series(pooled.df, names, name="df"), pd.Series(pooled.fmi, names, name="fmi")
 
     @property
     def effect(self) -> float:
@@ -162,31 +169,6 @@ class PooledResults:
     def effect_se(self) -> float:
         """Standard error of the effect, of two arms; of several in `bse`."""
         return single_effect(self.bse, self._records[0], "effect_se", "bse")
-
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors of `params`."""
-        return self._named(self._pooled.std_errors * np.abs(self._slopes), "std err")
-
-    @property
-    def tvalues(self) -> pd.Series:
-        """Statistics t of `params`; ratios are tested on the logarithmic scale."""
-        return self._named(self._pooled.t_and_p()[0], "t")
-
-    @property
-    def pvalues(self) -> pd.Series:
-        """Two-sided p-values of `params`, from the t distribution."""
-        return self._named(self._pooled.t_and_p()[1], "P>|t|")
-
-    @property
-    def df(self) -> pd.Series:
-        """Degrees of freedom of Barnard and Rubin."""
-        return self._named(self._pooled.df, "df")
-
-    @property
-    def fmi(self) -> pd.Series:
-        """Fraction of missing information."""
-        return self._named(self._pooled.fmi, "fmi")
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
@@ -208,7 +190,7 @@ class PooledResults:
             Columns 0 and 1, a row a parameter. Intervals of ratios are transformed from the logarithmic scale.
         """
         check_alpha(alpha)
-        limits = np.column_stack([self._report(side) for side in self._pooled.limits(alpha).T])
+        limits = np.column_stack([_reported(self._records[0], side)[0] for side in self._pooled.limits(alpha).T])
         return pd.DataFrame(limits, index=self._records[0].names)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
@@ -367,12 +349,6 @@ class PooledResults:
             )
         return object.__getattribute__(self, name)
 
-    def _named(self, values: Array, name: str) -> pd.Series:
-        return pd.Series(values, index=self._records[0].names, name=name)
-
-    def _report(self, values: Array) -> Array:
-        return _reported(self._records[0], values)[0]
-
 
 def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
@@ -454,58 +430,23 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
 
 
 def _check_alike(records: list[FitRecord]) -> None:
-    """Refuse fits that are not of one model on equally many observations."""
+    """Refuse fits that are not of one model on equally many observations, by the calls that repeat them."""
     first, *others = map(_model_of, records)
-    for what, own in first.items():
-        for value in (other.get(what) for other in others):
-            if value != own:
-                raise DesignError(
-                    f"the results differ in their {what}: {own!r:.80} and {value!r:.80}; expected fits of one model.\n"
-                    + ("Impute every variable of the model, or leave the same rows out of all data sets."
-                       if what == "number of observations" else "Fit the same model to each data set.")
-                )  # fmt: skip
+    for own, value in ((own, value) for other in others for own, value in zip_longest(first, other)):
+        if value != own:
+            raise DesignError(
+                f"the results differ: {own!r:.120} and {value!r:.120}; expected fits of one model.\n"
+                "Fit the same model to each data set. Impute every variable, or leave the same rows out of "
+                "all data sets."
+            )
 
 
-def _model_of(record: FitRecord) -> dict[str, object]:
-    """Return the description of a fit's model, by name: all options, and its design but for the rows."""
-    design = record.design
-    made: dict[str, object] = {
-        "estimator": record.spec.name,
-        "outcome": design.endog_name,
-        "parameters": ", ".join(record.names),
-        "outcome formula": design.formula,
-        "propensity formula": design.propensity_formula,
-        "observation formula": None if design.observation is None else design.observation.formula,
-        "outcome model": (record.sample.family.name, record.sample.family.link),
-        "offset": (design.offset_kind, design.offset_name, record.stated_exposure),
-        "standard errors": record.cov_type,
-        "weights": (design.weight_type, design.weights_name),
-        "survey design": None if design.survey is None else design.survey.call,
-        "subpopulation": None if design.survey is None else design.survey.subpop_name,
-        "clusters": design.cluster_names,
-        "terms of the outcome models": design.exog_names,
-        "terms of the propensity model": design.propensity_names,
-        "propensity scores": design.score_name,
-        "treatment": (design.treat_name, design.labels),
-        "rows of the target frame": None if record.frame is None else tuple(record.frame.index),
-    }
-    options = vars(record.options) | ({} if record.joint is None else vars(record.joint.options))
-    for name, value in options.items():
-        if name not in ("family", "link"):  # one family has several spellings
-            made[f"option {name}="] = _comparable(value)
-    return {**made, "number of observations": design.nobs}
-
-
-def _comparable(value: object) -> object:
-    """Return an option in a form that is equal across data sets: functions and classifiers are made anew for each.
-
-    The values of a target frame may be imputed; its rows are compared elsewhere.
-    """
-    if is_frame(value):
-        return "a data frame"
-    if isinstance(value, FunctionType):
-        return value.__code__, value.__defaults__, repr([cell.cell_contents for cell in value.__closure__ or ()])
-    return (type(value), repr(value)) if is_classifier(value) else value
+def _model_of(record: FitRecord) -> list[object]:
+    """Return the lines of the call that repeats a fit, without the seed; its terms; and the number of observations."""
+    design, call = record.design, re.sub(r"(, )?rng=.*", "", call_of(record))
+    frame = () if record.frame is None else tuple(record.frame.index)
+    terms = [design.exog_names, design.propensity_names, tuple(record.names), design.cluster_names, frame]
+    return [*call.splitlines(), *terms, f"{design.nobs} observations"]
 
 
 def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:

@@ -15,7 +15,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,17 +30,7 @@ from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
 from causalrisk.estimators.record import FitRecord
-from causalrisk.inference.fitted_models import (
-    check_unit_level,
-    estimating_equations,
-    get_prediction,
-    learner_fit,
-    outcome_frame,
-    outcome_predictions,
-    predict,
-    propensity_series,
-    stack_table,
-)
+from causalrisk.inference import fitted_models
 from causalrisk.inference.heterogeneity import differences_by, effects_by, equality_test, pairwise
 from causalrisk.inference.hypotheses import equivalence_test, nlcom, t_test, wald_test
 from causalrisk.inference.intervals import boot_pvalues, conf_int, parameter_tests, statistic_names, summary_frame
@@ -49,11 +39,11 @@ from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
 from causalrisk.propensity.targets import SPELLINGS
-from causalrisk.report import plots
 from causalrisk.report.labels import has_converged
 from causalrisk.report.page.explain import explain
 from causalrisk.report.page.methods import methods
 from causalrisk.report.page.sections import report
+from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.report.tidy import (
@@ -378,22 +368,22 @@ class CausalResults:
 
         Those of JRE serve the effect and are not regression coefficients; `res.start.outcome_params` are.
         """
-        return outcome_frame(self._record, "values")
+        return fitted_models.outcome_frame(self._record, "values")
 
     @property
     def outcome_bse(self) -> pd.DataFrame:
         """Standard errors of `outcome_params`."""
-        return outcome_frame(self._record, "se")
+        return fitted_models.outcome_frame(self._record, "se")
 
     @property
     def propensity_params(self) -> pd.Series:
         """Coefficients of the propensity model."""
-        return propensity_series(self._record, "values", "estimate")
+        return fitted_models.propensity_series(self._record, "values", "estimate")
 
     @property
     def propensity_bse(self) -> pd.Series:
         """Standard errors of `propensity_params`."""
-        return propensity_series(self._record, "se", "std err")
+        return fitted_models.propensity_series(self._record, "se", "std err")
 
     @property
     def propensity_scores(self) -> pd.Series | pd.DataFrame:
@@ -420,7 +410,7 @@ class CausalResults:
     def potential_outcomes(self) -> pd.DataFrame:
         """Predicted outcome of every row in every arm, a column an arm (not for JRE)."""
         record = self._record
-        check_unit_level(record, "potential_outcomes")
+        fitted_models.check_unit_level(record, "potential_outcomes")
         record.check_means("potential_outcomes")
         check_kept(record)
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
@@ -429,21 +419,21 @@ class CausalResults:
     @property
     def outcome_predictions(self) -> pd.DataFrame:
         """Cross-fitted predictions of the learners, a row a row of the sample and a column an arm."""
-        return outcome_predictions(self._record)
+        return fitted_models.outcome_predictions(self._record)
 
     @property
     def learner_fit(self) -> pd.DataFrame:
         """How well the learners predict rows that they were not fitted to, a row a learner and arm."""
-        return learner_fit(self._record)
+        return fitted_models.learner_fit(self._record)
 
     @property
     def stack(self) -> pd.DataFrame:
         """The fits that the estimate is an average of, with their effects and weights."""
-        return stack_table(self._record)
+        return fitted_models.stack_table(self._record)
 
-    estimating_equations = of_record(estimating_equations)
-    predict = of_record(predict)
-    get_prediction = of_record(get_prediction)
+    estimating_equations = of_record(fitted_models.estimating_equations)
+    predict = of_record(fitted_models.predict)
+    get_prediction = of_record(fitted_models.get_prediction)
 
     # --- diagnostics ---------------------------------------------------------------------------------------------
 
@@ -520,13 +510,8 @@ class CausalResults:
         clustered = "+".join(self._record.design.cluster_names) or None
         return {"vcov_type": table_maker_statistic(self._record, "se_type"), "clustervar": clustered}
 
-    @property
-    def __maketables_stat_labels__(self) -> dict[str, str]:
-        return dict(STATISTICS)
-
-    @property
-    def __maketables_default_stat_keys__(self) -> list[str]:
-        return list(STATISTICS)
+    __maketables_stat_labels__: ClassVar = STATISTICS
+    __maketables_default_stat_keys__: ClassVar = list(STATISTICS)
 
     write_units = of_record(write_units)
 

@@ -11,15 +11,11 @@ from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
 from causalrisk.estimators.joint.anchor import AnchorPath
-from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.record import FitRecord, JointRecord
-from causalrisk.estimators.specification import IPWRA
 from causalrisk.inference.intervals import rounded_se
-from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.propensity.targets import POPULATIONS
 from causalrisk.propensity.weights import ScannedWeights
-from causalrisk.report.populations import population_text
 from causalrisk.report.tables.text import column_format, format_number
 
 RESAMPLES = {
@@ -30,18 +26,12 @@ RESAMPLES = {
     "rescaled": "resamples of first-stage units within their strata, rescaled (Rao, Wu and Yue)",
     "replicates": "the replicate weights of the survey",
 }
-MULTIPLIED = {
-    "rademacher": "1 and -1 with equal probability (Rademacher)",
-    "webb": "six values with equal probability (Webb)",
-    "mammen": "two values with third moment one (Mammen)",
-}
 
 
 def resamples_words(record: FitRecord) -> str:
     """Return the description of a resample of the bootstrap, or of the multipliers of one."""
     if record.multiplied:
-        unit = left_out_words(record)
-        return f"random multipliers of the influence of each {unit}, {MULTIPLIED[record.bootstrap]}"
+        return f"{record.bootstrap} multipliers of the influence of each {left_out_words(record)}"
     if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
         return RESAMPLES["bayesian"].replace("rows", "clusters")
     return RESAMPLES[record.bootstrap]
@@ -81,37 +71,40 @@ def measure_words(record: FitRecord) -> str:
     return names[record.options.effect]
 
 
-def comparison_words(record: FitRecord) -> str:
-    """Sentence on the two means that a ratio compares; empty for differences."""
-    if record.options.effect_scale.additive:
-        return ""
-    labels, treat = record.design.labels, record.design.treat_name
-    treated = f"{treat} = {labels[1]}" if len(labels) == 2 else f"each other level of {treat}"
-    first, second = f"mean outcome under {treated}", f"under {treat} = {labels[0]}"
-    return {
-        "ratio": f"The ratio is the {first} divided by that {second}.",
-        "odds_ratio": f"The odds ratio is the odds, p / (1 - p), of the {first} divided by those {second}.",
-        "percent": f"The change is the {first} less that {second}, in percent of the latter.",
-    }[record.options.effect]
+def effect_formula(record: FitRecord) -> str:
+    """Return the formula of the effects as functions of the arm means."""
+    if record.options.quantiles:
+        label = record.design.labels[1] if record.design.n_arms == 2 else "level"
+        name = record.estimand if record.design.n_arms == 2 else f"{record.estimand}[level]"
+        return f"{name} q = POQ[{label}] q - POQ[{record.design.labels[0]}] q, the differences of the quantiles at q"
+    pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
+    if len(pairs) > 1:
+        pairs = [(f"{record.estimand}[level]", "level")]
+    name, label = pairs[0]
+    return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
 
 
-def population_words(record: FitRecord) -> str:
-    """Return the name of the population that the effect is an average over."""
-    return in_population(record, population_text(record.options.population, "people"))
+ROWS = {  # by the texts of a target: the rows that means are averages over
+    "all": "all {nobs} {units}",
+    "arm": "the {in_arm} {units} of {arm}",
+    "overlap": "{nobs} {units} tilted to where the arms overlap",
+    "matching": "{nobs} {units} tilted to those that one-to-one matching would keep",
+    "entropy": "{nobs} {units} tilted by the entropy of the propensity score",
+    "function": "{nobs} {units} tilted by a function of the propensity score",
+    "data_frame": "the {in_frame} rows of the target frame",
+}
 
 
-def in_population(record: FitRecord, text: str) -> str:
-    """Fill the fields of a text of a `TargetPopulation`."""
+def rows_words(record: FitRecord) -> str:
+    """Return the rows that means are averages over."""
     design, toward = record.design, record.options.population.toward
-    in_frame = 0 if record.frame is None else len(record.frame.index)
     counted = design.nobs if toward is None else int(design.counts[toward])
-    return text.format(
+    return ROWS[record.options.population.texts].format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",
         arm="" if toward is None else design.labels[toward],
         in_arm=counted,
-        in_frame=in_frame,
-        frame_rows=count(in_frame, "row"),
+        in_frame=0 if record.frame is None else len(record.frame.index),
     )
 
 
@@ -207,7 +200,8 @@ def missing_words(record: FitRecord) -> str:
         )
     return (
         f"{rows} are weighted for, not dropped: averages are over all rows, and outcomes are also weighted by 1 / "
-        f"(probability that the outcome is observed), from a logit: {seen.formula}. Standard errors account for it."
+        f"(probability that the outcome is observed), from a logit: {seen.formula} (Robins, Rotnitzky and Zhao 1995). "
+        "Standard errors account for it."
     )
 
 
@@ -311,36 +305,19 @@ def propensity_text(record: FitRecord) -> str:
     return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
 
 
-def trend_words(record: FitRecord, compared: bool = False) -> str:
-    """Sentences on what difference-in-differences assumes and, where it is not compared, on whose estimator it is."""
-    options = record.options
+def trend_words(record: FitRecord) -> str:
+    """Sentences on what difference-in-differences assumes; empty for others."""
+    options, periods = record.options, record.design.periods
     if options.did is None:
         return ""
+    kind = ": the outcome is a change" if periods is None else " of repeated cross sections"
     same = " with the same covariates" if variables_of(record) else ""
-    conditional = "conditional " if same else ""
-    sections = options.did.cross_sections
-    of_sections = "of repeated cross sections: the means are changes between the periods, each with models of its own"
     text = (
-        f"Difference-in-differences{f' {of_sections}' if sections else ': the outcome is a change'}. {record.estimand} "
-        f"assumes that without the treatment the treated would have changed as the controls{same} did "
-        f"({conditional}parallel trends), and that the treatment changed nothing before it began"
-        f"{', and the same population in both periods' if sections else ''}."
+        f"Difference-in-differences{kind}. {record.estimand} assumes that without the treatment the treated would have "
+        f"changed as the controls{same} did ({'conditional ' if same else ''}parallel trends), and that the treatment "
+        f"changed nothing before it began{'' if periods is None else ', and the same population in both periods'}."
     )
-    periods, design = record.design.periods, record.design
-    if periods is not None:
-        cells, names = periods.cells(design.arm, design.labels)
-        sizes = np.bincount(cells, design.units, minlength=len(names))
-        text += f" Rows: {joined([f'{size:.0f} of {name}' for size, name in zip(sizes, names, strict=True)])}."
-    if compared:
-        return text
-    improved = record.spec.name == IPWRA.name if sections else record.joint is None and record.spec.uses_propensity
-    if options.propensity_loss == "calibrated" and improved:
-        return f"{text} With calibrated scores this is the improved estimator of Sant'Anna and Zhao."
-    if not record.spec.mean.corrected:
-        return text
-    weights = "normalised, as in DRDID" if options.did.normalize else "not normalised"
-    kind = "locally efficient doubly robust" if sections else "doubly robust"
-    return f"{text} This is the {kind} estimator of Sant'Anna and Zhao, with weights of the controls {weights}."
+    return text
 
 
 def learner_text(record: FitRecord) -> str:
@@ -355,45 +332,19 @@ def learner_text(record: FitRecord) -> str:
 
 
 def learner_words(record: FitRecord) -> str:
-    """Sentences on the learners: what is done with their predictions, and how good these are; empty without any."""
+    """Sentences on the learners, and what is done with their predictions; empty without any."""
     learned = record.learned
     if learned is None:
         return ""
-    quality = f"{r_squared_words(record, learned)}. {TAKEN}"
+    names = joined(learned.names)
     if record.stack is not None:
-        rule = "with the weights under which the effect varies least"
         return (
-            f"The estimates are averages of JRE on the formula, JRE with the predictions of {joined(learned.names)} as "
-            f"terms, and AIPW with the predictions as outcome models, {rule} (res.stack). {quality}"
+            f"The estimates are averages of JRE on the formula, JRE with the predictions of {names} as terms, and AIPW "
+            f"with the predictions as outcome models, with the weights of least variance (res.stack). {TAKEN}"
         )
     if record.spec.given:
-        return f"The outcome models are predictions by {joined(learned.names)}. {quality}"
-    return f"Predictions of every arm by {joined(learned.names)} are terms of the outcome models. {quality}"
-
-
-def compared_learner_words(records: Sequence[FitRecord]) -> list[str]:
-    """Return a note on the learners of several estimators, and what each does with the predictions; none without."""
-    used: dict[str, list[str]] = {}
-    first = next((record.learned for record in records if record.learned is not None), None)
-    if first is None:
-        return []
-    for record in records:
-        if record.learned is not None:
-            use = "in an average with JRE" if record.stack else "outcome models" if record.spec.given else "terms"
-            used.setdefault(use, []).append(record.spec.name)
-    uses = "; ".join(f"{use} ({', '.join(names)})" for use, names in used.items())
-    return [f"Predictions by {joined(first.names)}, {r_squared_words(records[0], first)}, are {uses}. {TAKEN}"]
-
-
-def r_squared_words(record: FitRecord, learned: Learned) -> str:
-    """Clause on the R squared of the learners in each arm."""
-    fits = [
-        f"{_or_none(values)} ({name})" if len(learned.names) > 1 else _or_none(values)
-        for name, values in zip(learned.names, learned.r_squared, strict=True)
-    ]
-    where = "in the sample" if record.options.n_folds == 1 else "out of fold"
-    arms = "arm " + " and ".join(record.design.labels) if len(record.design.labels) == 2 else "each arm"
-    return f"R squared {where} in {arms}: {'; '.join(fits)}"
+        return f"The outcome models are predictions by {names}. {TAKEN}"
+    return f"Predictions of every arm by {names} are terms of the outcome models. {TAKEN}"
 
 
 def redone_words(record: FitRecord) -> str:
@@ -412,10 +363,6 @@ def repeats_words(record: FitRecord) -> str:
         f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. A "
         "variance is the median over the repeats of variance plus squared distance from the estimate."
     )
-
-
-def _or_none(values: Array) -> str:
-    return ", ".join("none" if np.isnan(value) else f"{value:.2f}" for value in values)
 
 
 def target_text(record: FitRecord) -> str:

@@ -5,7 +5,6 @@ Their layout is in `tables`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from math import floor, log10
@@ -21,52 +20,23 @@ from causalrisk.errors import Failure, OptionError, check_alpha
 from causalrisk.estimators.overlap import LARGE_WEIGHT
 from causalrisk.estimators.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.estimators.specification import IPWRA
-from causalrisk.inference.covariance import start_record
-from causalrisk.inference.fitted_models import outcome_coefficients, propensity_coefficients, stack_table
+from causalrisk.inference.fitted_models import outcome_coefficients, propensity_coefficients
 from causalrisk.inference.intervals import inference_frame, rounded_se, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
-from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.propensity.targets import ALL
-from causalrisk.report.labels import (
-    TOTAL_WEIGHT,
-    bootstrap_text,
-    choice_words,
-    clip_text,
-    compared_learner_words,
-    count,
-    covariance_name,
-    distribution_words,
-    filled_words,
-    has_converged,
-    in_population,
-    ladder_end_words,
-    learner_text,
-    learner_words,
-    missing_words,
-    outcome_model_text,
-    outcome_name,
-    propensity_text,
-    repeats_words,
-    target_text,
-    trend_words,
-    variables_of,
-)
-from causalrisk.report.populations import population_text
-from causalrisk.report.tables.stacked import ResultSummary, build_summary
-from causalrisk.report.tables.table import TableContent
+from causalrisk.report import labels as words
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
 
 Rows = tuple[tuple[str, ...], ...]
-WIDTHS = (0, 10, 10, 9, 8, 11, 11)
-BYTES, EASY = 56.0, 1e9  # bytes of a fit in memory for a row and column; bytes that fit easily
 SHORT = 0.5  # share of an arm's effective n left by the weights below which IPWRA's robust intervals are too short
 COVERED_SHORT, COVERED_JACKKNIFE = "69 to 89%", "90 to 97%"
 SURVEY_N = "survey n is the effective n by the probability weights alone"
 NOTE_JOINT = (
-    "JRE is trained to minimise the error of the effect: no net bias at the fitted score, little near it, small "
-    "variance. Read the {estimand}. The bias common to both arms is subtracted from each POM; it cancels out of the "
-    "effect. Unit-level effects and outcome coefficients are not interpretable; use those of res.start."
+    "JRE is trained for the least error of the {estimand}. Unit-level effects and outcome coefficients are not "
+    "interpretable; use those of res.start, the IPWRA fit."
 )
 NOTE_STACK = (
     "Anchor, score replicates and expected ATE risk are those of JRE on the formula; res.start is IPWRA on the formula."
@@ -76,9 +46,8 @@ NOTE_BINARY = (
     '`family="binomial"` do not.'
 )
 NOTE_RISK = (
-    "RMS error is not a standard error. It is the root of the expected ATE risk: squared net bias plus sampling "
-    "variance of the effect, averaged over propensity scores near the estimated one, each treated as known. It is "
-    "measured on the rows that JRE was trained on, and ignores unmeasured confounders and missing overlap."
+    "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance, averaged over the score "
+    "replicates. RMS error is not a standard error."
 )
 
 
@@ -104,8 +73,7 @@ def summary(
     xname : sequence of str, optional
         Names of the rows, one for each of `params`.
     coefficients : bool, optional
-        Whether to print the coefficients of the two models, by default for every estimator but JRE. For JRE they are
-        next to IPWRA's.
+        Whether to print the coefficients of the two models, by default for every estimator but JRE.
     slim : bool, default False
         Only the estimates, with the note that defines them.
 
@@ -121,42 +89,40 @@ def summary(
         raise OptionError(
             f"xname has {len(names)} names; expected {len(record.names)}, one for each of {', '.join(record.names)}."
         )
-    joint = record.joint is not None
-    wanted = not joint if coefficients is None else coefficients
+    wanted = record.joint is None if coefficients is None else coefficients
     estimates = summary_frame(record, alpha).set_axis(list(names))
-    outcome = yname or outcome_name(record)
-    tables = [
-        TableContent(rows=_head(record, outcome), aligns="lrlr", title=title or record.spec.title),
-        numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive),
-        _arms_table(record),
-    ]
+    outcome = yname or words.outcome_name(record)
+    head = title or record.spec.title
+    numbers = numbers_table(estimates, outcome, one_unit=record.options.effect_scale.additive)
     if slim:
-        return build_summary([dataclasses.replace(tables[1], title=title or record.spec.title)], _notes(record)[:1])
-    if record.stack is not None:
-        tables.append(_stack_table(record))
+        numbers.title = head
+        return ResultSummary([numbers], _notes(record)[:1])
+    tables = [ResultTable(_head(record, outcome), aligns="lrlr", title=head), numbers, _arms_table(record)]
     if record.joint is not None:
         tables.append(_risk_table(record.joint))
         if record.boot is not None and record.boot.start is not None:
-            tables.append(_start_table(record, alpha))
+            found = start_difference(record, alpha)
+            found.index = [key if isinstance(key, str) else ", ".join(key) for key in found.index]
+            tables.append(numbers_table(found, "On the same resamples", one_unit=False))
     if wanted:
-        tables += _side_by_side(record) if joint else _coefficient_tables(record, alpha)
-    return build_summary(tables, _notes(record))
+        tables += _coefficient_tables(record, alpha)
+    return ResultSummary(tables, _notes(record))
 
 
 def summarize_comparison(comparison: Comparison, *, alpha: float, title: str | None) -> ResultSummary:
     """Compose the summary of a comparison: the effects, and their differences (of more than three, to the last)."""
     names, several = comparison.names, len(comparison.effect_names) > 1
     effects, differences = effects_frame(comparison, alpha), differences_frame(comparison, alpha)
-    tables = [TableContent(rows=_comparison_head(comparison), aligns="lrlr", title=title or "Comparison of Estimators")]
+    tables = [ResultTable(_comparison_head(comparison), aligns="lrlr", title=title or "Comparison of Estimators")]
     references = names[:0:-1] if len(names) <= FEW_ESTIMATORS else names[-1:]
     for effect in comparison.effect_names:
         own = effects.xs(effect, level="effect") if several else effects
-        tables.append(numbers_table(own, effect, (0, 10, 10, 9, 9, 8, 10, 10)))
+        tables.append(numbers_table(own, effect))
         of_effect = differences.xs(effect, level="effect") if several else differences
         for name in references:
             shown = of_effect.xs(name, level="minus")
-            tables.append(numbers_table(shown, f"Difference to {name}", (0, 11, 9, 9, 8, 10, 10)))
-    return build_summary(tables, _comparison_notes(comparison))
+            tables.append(numbers_table(shown, f"Difference to {name}"))
+    return ResultSummary(tables, _comparison_notes(comparison))
 
 
 def one_line(record: FitRecord) -> str:
@@ -178,50 +144,51 @@ def _line(record: FitRecord, name: str, params: Iterable[float], errors: Iterabl
 Pairs = list[tuple[str, str]]
 
 
-def _beside(left: Pairs, right: Pairs) -> Rows:
-    """Return the rows of a head: two columns of labels and texts."""
-    return tuple((*a, *b) for a, b in zip_longest(left, right, fillvalue=("", "")))
+def _two_columns(pairs: Pairs) -> Rows:
+    """Return the rows of a head: labels and texts in two columns."""
+    half = (len(pairs) + 1) // 2
+    return tuple((*a, *b) for a, b in zip_longest(pairs[:half], pairs[half:], fillvalue=("", "")))
 
 
 def _head(record: FitRecord, outcome: str) -> Rows:
-    design, joint = record.design, record.joint
-    left = [
+    design, joint, boot = record.design, record.joint, record.boot if record.cov_type != "replicates" else None
+    rows = [*_models_head(record, outcome), ("Propensity:", words.propensity_text(record))]
+    if record.options.effect != "difference":
+        rows.append(("Effect:", record.options.effect.replace("_", " ")))
+    if design.weight_type is not None:
+        rows.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
+    rows += [*design_rows(design), ("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
+    if design.n_outside:
+        rows.append(("Outside subpop.:", f"{design.n_outside}"))
+    rows += _unrecorded_row(design)
+    if record.trimmed:
+        rows.append(("Trimmed:", record.trimmed))
+    if record.options.clip is not None and record.weight_fit is not None:
+        rows.append(("Clipped:", words.clip_text(record)))
+    rows.append(("Std. errors:", words.covariance_name(record)))
+    if np.isfinite(record.df):
+        rows.append(("Df Residuals:", f"{record.df:.6g}"))
+    if boot is not None:
+        used = int((boot.failures == Failure.OK).sum())
+        rows.append(("Bootstrap:", f"{used} of {len(boot.failures)} used"))
+    rows += [] if joint is None else _joint_head(record, joint)
+    if boot is not None or joint is not None:
+        rows.append(("Seed:", seed_text(record.seed)))
+    return _two_columns([*rows, ("Converged:", "yes" if words.has_converged(record) else "NO")])
+
+
+def _models_head(record: FitRecord, outcome: str) -> Pairs:
+    """Rows on the outcome, the treatment, the target and the outcome models."""
+    learner = [] if record.learned is None else [("Learner:", words.learner_text(record))]
+    return [
         ("Dep. Variable:", outcome),
-        ("Treatment:", design.treat_name),
+        ("Treatment:", record.design.treat_name),
         ("Model:", record.spec.name),
-        ("Target:", target_text(record)),
-        ("Outcome model:", outcome_model_text(record)),
-        *([] if record.learned is None else [("Learner:", learner_text(record))]),
+        ("Target:", words.target_text(record)),
+        ("Outcome model:", words.outcome_model_text(record)),
+        *learner,
         *_offset_row(record),
     ]
-    right = [("No. Observations:", f"{design.nobs}"), ("Rows dropped:", f"{design.n_dropped}")]
-    if design.n_outside:
-        right.append(("Outside subpop.:", f"{design.n_outside}"))
-    inference = [("Propensity:", propensity_text(record)), ("Std. errors:", covariance_name(record))]
-    if np.isfinite(record.df):
-        inference.append(("Df Residuals:", f"{record.df:.6g}"))
-    if record.boot is not None and record.cov_type != "replicates":
-        used = int((record.boot.failures == Failure.OK).sum())
-        inference.append(("Bootstrap:", f"{used} of {len(record.boot.failures)} used"))
-    if (record.boot is not None and record.cov_type != "replicates") or joint is not None:
-        inference.append(("Seed:", seed_text(record.seed)))
-    if joint is None:
-        right += inference
-    else:
-        left += inference
-        right += _joint_head(record, joint)
-    right += _unrecorded_row(design)
-    right.append(("Converged:", "yes" if has_converged(record) else "NO"))
-    if record.options.effect != "difference":
-        left.append(("Effect:", record.options.effect.replace("_", " ")))
-    if record.trimmed:
-        right.append(("Trimmed:", record.trimmed))
-    if record.options.clip is not None and record.weight_fit is not None:
-        right.append(("Clipped:", clip_text(record)))
-    if design.weight_type is not None:
-        left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    left += design_rows(design)
-    return _beside(left, right)
 
 
 def _unrecorded_row(design: Design) -> Pairs:
@@ -252,9 +219,7 @@ def design_rows(design: Design) -> Pairs:
 def _joint_head(record: FitRecord, joint: JointRecord) -> Pairs:
     """Lines on the objective, the propensity scores it averages over, and the Monte Carlo error of these."""
     mc_se, se = float(joint.estimate.mc_se[0]), float(np.sqrt(record.covariance[0, 0]))
-    share = ""
-    if se > 0 and np.isfinite(mc_se):
-        share = f" ({mc_se / se:.0%} of SE)" if mc_se >= 0.01 * se else " (<1% of SE)"
+    share = f" ({mc_se / se:.2%} of SE)" if se > 0 and np.isfinite(mc_se) else ""
     if joint.anchor is None:  # the usual objective is named by the table of risks
         rows = [("Objective:", "erm"), ("Penalty:", f"{joint.criterion.penalty:.4g}")]
     else:
@@ -269,99 +234,40 @@ def _joint_head(record: FitRecord, joint: JointRecord) -> Pairs:
     ]
 
 
-def _arms_table(record: FitRecord) -> TableContent:
+def _arms_table(record: FitRecord) -> ResultTable:
     labels, overlap = record.design.labels, record.overlap
     if record.weight_fit is None or not record.spec.uses_propensity:
-        counts = tuple((label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True))
-        return TableContent(rows=counts, header=(("By arm", "n"),), widths=(0, 11))
+        return ResultTable([(label, f"{arm.n}") for label, arm in zip(labels, overlap, strict=True)], [("By arm", "n")])
     largest = [arm.heaviest for arm in overlap]
     columns = {
-        ("", "n"): (11, [f"{arm.n}" for arm in overlap]),
-        ("survey", "n"): (10, [f"{arm.alone_n:.1f}" for arm in overlap]),
-        ("effective", "n"): (12, [f"{arm.effective_n:.1f}" for arm in overlap]),
-        ("largest", "weight"): (10, [f"{w:.2f}" if w < LARGE_WEIGHT else f"{w:.3g}" for w in largest]),
-        ("weight in", "top 1%"): (11, [format_share(arm.top_share) for arm in overlap]),
+        ("", "n"): [f"{arm.n}" for arm in overlap],
+        ("survey", "n"): [f"{arm.alone_n:.1f}" for arm in overlap],
+        ("effective", "n"): [f"{arm.effective_n:.1f}" for arm in overlap],
+        ("largest", "weight"): [f"{w:.2f}" if w < LARGE_WEIGHT else f"{w:.3g}" for w in largest],
+        ("weight in", "top 1%"): [format_share(arm.top_share) for arm in overlap],
     }
     if record.design.weight_type != "probability":
         del columns["survey", "n"]
     if np.isnan([arm.top_share for arm in overlap]).any():  # a scan does not know the largest weights in their order
         del columns["weight in", "top 1%"]
-    widths, cells = zip(*columns.values(), strict=True)
-    header = tuple(zip(("", "By arm"), *columns, strict=True))
-    return TableContent(rows=tuple(zip(labels, *cells, strict=True)), header=header, widths=(0, *widths))
+    return ResultTable(
+        list(zip(labels, *columns.values(), strict=True)), list(zip(("", "By arm"), *columns, strict=True))
+    )
 
 
-def _risk_table(joint: JointRecord) -> TableContent:
+def _risk_table(joint: JointRecord) -> ResultTable:
     """Return RMS error, and its parts, of JRE and of IPWRA on the same replicates, in units of the outcome."""
     fit, names = joint.estimate, ("JRE", "IPWRA, same replicates")
     numbers = root_mean_squares(fit)
     noise = SE_ROUNDING * max(joint.criterion.rms_residual, float(np.abs(fit.estimate.params).max()))
     numbers[numbers <= noise] = 0.0  # zero by construction
-    spec = _three_digits(numbers)
-    rows = tuple((name, *(format(v, spec) for v in row)) for name, row in zip(names, numbers, strict=True))
-    header = (("", "RMS", "of it", "of it"), ("Expected ATE risk", "error", "net bias", "sampling"))
-    return TableContent(rows=rows, header=header, widths=(0, 12, 12, 12))
+    digits = max(2 - floor(log10(numbers[numbers > 0].min(initial=1.0))), 2)
+    spec = f".{digits}f" if digits <= 5 else ".2e"
+    rows = [(name, *(format(v, spec) for v in row)) for name, row in zip(names, numbers, strict=True)]
+    return ResultTable(rows, [("", "RMS", "of it", "of it"), ("Expected ATE risk", "error", "net bias", "sampling")])
 
 
-def _stack_table(record: FitRecord) -> TableContent:
-    """Return the fits of a stack with their effects and weights."""
-    found = stack_table(record)
-    spec = column_format(rounded_se(record.estimate.params[:1], record.std_errors[:1]), found.iloc[:, 0].to_numpy())
-    own = found.drop(columns="weight")
-    rows = tuple(
-        (str(name), *(format(value, spec) for value in values), f"{weight:.3f}")
-        for name, values, weight in zip(own.index, own.to_numpy(), found["weight"], strict=True)
-    )
-    header = (("Average of", *own.columns, "weight"),)
-    return TableContent(rows=rows, header=header, widths=(0, *[12] * own.shape[1], 10))
-
-
-def _start_table(record: FitRecord, alpha: float) -> TableContent:
-    """Return IPWRA's effects and the differences to them, with errors on the same resamples."""
-    found = start_difference(record, alpha)
-    names = [key if isinstance(key, str) else ", ".join(key) for key in found.index]
-    return numbers_table(found.set_axis(names), "On the same resamples", one_unit=False)
-
-
-def _three_digits(numbers: Array) -> str:
-    smallest = numbers[numbers > 0].min(initial=1.0)
-    digits = max(2 - floor(log10(smallest)), 2)
-    return f".{digits}f" if digits <= 5 else ".2e"
-
-
-def _bought_text(record: FitRecord, joint: JointRecord) -> str:
-    """Sentence on the change of risk and, where no table has it, IPWRA's effect."""
-    before, after = joint.estimate.start_risk, joint.estimate.expected_risk
-    text = "JRE "
-    if record.boot is None or record.boot.start is None:
-        own, start = float(record.estimate.params[0]), float(joint.start.params[0])
-        spec = column_format(rounded_se(np.array([own]), record.std_errors[:1]), np.array([own, start]))
-        text = f"IPWRA's {record.effect_names[0]} is {format(start, spec)} (res.start)"
-        if not before > 0:
-            return f" {text}."
-        text += "; JRE "
-    if not before > 0:
-        return ""
-    verb = "lowers" if after <= before else "raises"
-    return f" {text}{verb} it by {100 * abs(after / before - 1):.2g}%, which is not a difference of standard errors."
-
-
-def _share_text(joint: JointRecord) -> str:
-    """Sentence on the share of the effect heterogeneity that the risk leaves out; empty for the objective "erm"."""
-    if joint.anchor is None:
-        return ""
-    share = joint.criterion.real_share
-    if joint.options.share is not None:
-        return f"The risk leaves out a share of {share:.3g} of the effect heterogeneity by IPWRA, as given."
-    if share == 0:
-        return "The effect heterogeneity by IPWRA is no larger than its sampling error (res.share is 0)."
-    return (
-        f"A share of {share:.3g} of the effect heterogeneity by IPWRA exceeds sampling error (res.share). The risk "
-        "leaves it out, so in large samples a correctly specified outcome model is enough, whatever the score."
-    )
-
-
-def _coefficient_tables(record: FitRecord, alpha: float) -> list[TableContent]:
+def _coefficient_tables(record: FitRecord, alpha: float) -> list[ResultTable]:
     blocks = zip([f"outcome, {label}" for label in record.design.labels], outcome_coefficients(record), strict=False)
     tables = [] if record.spec.given else list(blocks)  # predictions have no coefficients, nor have quantiles
     propensity = propensity_coefficients(record)
@@ -374,41 +280,26 @@ def _coefficient_tables(record: FitRecord, alpha: float) -> list[TableContent]:
     return [numbers_table(frame, corner, one_unit=False) for corner, frame in frames]
 
 
-def _side_by_side(record: FitRecord) -> list[TableContent]:
-    """Return the outcome coefficients of JRE and of IPWRA where it starts."""
-    tables = []
-    pairs = zip(outcome_coefficients(record), outcome_coefficients(start_record(record)), strict=True)
-    for (own, usual), label in zip(pairs, record.design.labels, strict=True):
-        rows = []
-        for name, numbers in zip(own.index, np.column_stack([own["values"], usual]), strict=True):
-            spec = column_format(numbers[2], numbers[:2])
-            rows.append((name, *(format(x, spec) for x in numbers)))
-        header = ((f"outcome, {label}", "JRE", "IPWRA", "its std err"),)
-        tables.append(TableContent(rows=tuple(rows), header=header, widths=(0, 16, 16, 16)))
-    return tables
-
-
 def _notes(record: FitRecord) -> list[str]:
     design = record.design
     over = "of the outcomes" if record.options.quantiles else "averaged"
-    notes = [f"{_effect_text(record)}, {over} over {_target_rows_text(record)}. {_interval_text(record)}"]
+    notes = [f"{words.effect_formula(record)}, {over} over {_target_rows_text(record)}. {_interval_text(record)}"]
     notes += _formulas_note(record)
-    notes += filter(None, [trend_words(record)])
+    notes += filter(None, [words.trend_words(record)])
     notes += record.options.read_as
     notes += _coding_note(design)
     notes += _ledger_notes(record)
-    notes += filter(None, [missing_words(record), filled_words(record)])
-    notes += _short_note(record) + _fits_note(record.design)
+    notes += filter(None, [words.missing_words(record), words.filled_words(record)])
+    notes += _short_note(record)
     if record.design.weight_type == "probability" and record.spec.uses_propensity:
-        notes.append(f"By arm: {SURVEY_N}; the columns after it use the {TOTAL_WEIGHT}.")
-    notes += filter(None, [learner_words(record), repeats_words(record)])
+        notes.append(f"By arm: {SURVEY_N}; the columns after it use the {words.TOTAL_WEIGHT}.")
+    notes += filter(None, [words.learner_words(record), words.repeats_words(record)])
     notes += _score_notes(record) + _binary_notes([record])
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
         if record.stack is not None:
             notes.append(NOTE_STACK)
-        notes.append(f"{NOTE_RISK}{_bought_text(record, record.joint)}")
-        notes += filter(None, [_share_text(record.joint), ladder_end_words(record.joint)])
+        notes += [NOTE_RISK, *filter(None, [words.ladder_end_words(record.joint)])]
     notes += [note.replace("\n", " ") for note in record.notes]
     return notes
 
@@ -442,22 +333,9 @@ def _binary_notes(records: Sequence[FitRecord]) -> list[str]:
     return [NOTE_BINARY] if lines and records[0].design.has_binary_outcome else []
 
 
-def _effect_text(record: FitRecord) -> str:
-    """Return the formula of the effects as functions of the arm means."""
-    if record.options.quantiles:
-        label = record.design.labels[1] if record.design.n_arms == 2 else "level"
-        name = record.estimand if record.design.n_arms == 2 else f"{record.estimand}[level]"
-        return f"{name} q = POQ[{label}] q - POQ[{record.design.labels[0]}] q, the differences of the quantiles at q"
-    pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
-    if len(pairs) > 1:
-        pairs = [(f"{record.estimand}[level]", "level")]
-    name, label = pairs[0]
-    return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
-
-
 def _target_rows_text(record: FitRecord) -> str:
     """Name of the rows that the arm means are averages over."""
-    rows, survey = in_population(record, population_text(record.options.population, "rows")), record.design.survey
+    rows, survey = words.rows_words(record), record.design.survey
     if survey is not None and survey.subpop_name is not None:
         rows += f" of the subpopulation {survey.subpop_name}".rstrip()
     weighted = record.design.weight_type == "probability" and record.frame is None  # rows of a frame count alike
@@ -466,22 +344,14 @@ def _target_rows_text(record: FitRecord) -> str:
 
 def _interval_text(record: FitRecord) -> str:
     """Sentences on intervals and tests."""
-    se = {
-        "bootstrap": "bootstrap",
-        "jackknife": "jackknife",
-        "cluster": "cluster-robust",
-        "HC1": "robust (HC1)",
-        "survey": "survey design's",
-        "replicates": "replicates'",
-    }.get(record.cov_type, "robust")
     null = record.options.effect_scale.null
-    factor = " with the small-sample factor" if record.small_sample and record.cov_type != "HC1" else ""
-    text = f"Intervals are {distribution_words(record)}, from the {se} standard error{factor}."
+    factor = " Standard errors have the small-sample factor." if record.small_sample else ""
+    text = f"Intervals are {words.distribution_words(record)}.{factor}"
     if null:
         text += f" {statistic_names(record.df)[0]} and P test {record.estimand} = {null:g}."
     if not record.options.effect_scale.additive:
         text += " Interval and test of the effect are those of the logarithm of the ratio, transformed back."
-    return f"{text}{choice_words(record)}"
+    return f"{text}{words.choice_words(record)}"
 
 
 def _short_note(record: FitRecord) -> list[str]:
@@ -502,36 +372,15 @@ def _short_note(record: FitRecord) -> list[str]:
     ]
 
 
-def _fits_note(design: Design) -> list[str]:
-    """Note of a scan whose rows would easily fit into memory."""
-    if not isinstance(design, ScannedDesign):
-        return []
-    one = design.outcome_basis is design.propensity_basis
-    columns = len(design.exog_names) + (0 if one else len(design.propensity_names))
-    needed = BYTES * columns * (design.n + design.n_dropped + design.n_outside)
-    if needed > EASY:
-        return []
-    size = f"{needed / 1e9:.1g} GB" if needed >= 5e7 else "less than 0.1 GB"
-    return [
-        f"The data would take {size} in memory, where a fit is faster and has every method. Use `data=data.collect()`."
-    ]
-
-
 def _score_notes(record: FitRecord) -> list[str]:
     """Note on propensity scores from elsewhere, whose uncertainty standard errors may leave out."""
     if record.weight_fit is None or record.weight_fit.model.propensity.n_coefficients:
         return []
     if record.design.score is not None:
         return ["The propensity scores are treated as known: standard errors ignore their uncertainty."]
-    if record.cov_type == "jackknife":
-        return ["The propensity scores are cross-fitted, again without each unit."]
-    if record.cov_type == "bootstrap" and not record.multiplied:
-        return ["The propensity scores are cross-fitted; each resample fits the classifier again."]
-    if record.spec.mean.corrected and record.target.fixed_tilt:
-        return [
-            "The propensity scores are cross-fitted. The standard error treats them as known, which "
-            f"{record.spec.name} allows."
-        ]
+    again = record.cov_type == "jackknife" or (record.cov_type == "bootstrap" and not record.multiplied)
+    if again or (record.spec.mean.corrected and record.target.fixed_tilt):
+        return ["The propensity scores are cross-fitted."]
     return [
         "The propensity scores are cross-fitted. The standard error treats them as known, which is valid only for AIPW "
         'with a target that does not depend on them. Use `fit(cov_type="bootstrap")`.'
@@ -542,9 +391,9 @@ def _ledger_notes(record: FitRecord) -> Sequence[str]:
     """Return notes on rows outside of a subpopulation, and on dropped rows and their reasons."""
     design = record.design
     ledger, dropped, name = design.sample_ledger, design.n_dropped, design.endog_name
-    notes = [] if not design.n_outside else [
-        f"{count(design.n_outside, 'row')} outside of the subpopulation stay in the design for the standard errors."
-    ]  # fmt: skip
+    outside, notes = words.count(design.n_outside, "row"), []
+    if design.n_outside:
+        notes.append(f"{outside} outside of the subpopulation stay in the design for the standard errors.")
     if not dropped:
         return notes
     ledger = ledger[~ledger["formula"].isin([UNRECORDED, INDICATOR, "subpop"])]
@@ -565,35 +414,26 @@ FEW_ESTIMATORS = 3  # up to so many estimators the summary shows every differenc
 
 def _comparison_head(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     records, design = comparison.records, comparison.design
-    learned = [record for record in records if record.learned is not None]
-    links = [propensity_text(record) for record in records if record.weight_fit is not None]
+    links = [words.propensity_text(record) for record in records if record.weight_fit is not None]
     used, drawn = int((comparison.failures == Failure.OK).all(axis=1).sum()), len(comparison.failures)
-    kind = bootstrap_text(records[0], comparison.given_resamples)
-    left = [
-        ("Dep. Variable:", design.endog_name),
-        ("Treatment:", design.treat_name),
-        ("Target:", target_text(records[0])),
-        ("Outcome model:", outcome_model_text(next((r for r in records if not r.spec.constants), records[0]))),
-        *([("Learner:", learner_text(learned[0]))] if learned else []),
-        *_offset_row(records[0]),
-        ("Propensity:", links[0] if links else "none"),
-    ]
-    right = [
+    kind = words.bootstrap_text(records[0], comparison.given_resamples)
+    richest = max(records, key=lambda record: (record.learned is not None, not record.spec.constants))
+    rows = [row for row in _models_head(richest, design.endog_name) if row[0] != "Model:"]
+    rows.append(("Propensity:", links[0] if links else "none"))
+    if design.weight_type is not None:
+        rows.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
+    rows += [
+        *design_rows(design),
         ("No. Observations:", f"{design.nobs}"),
         ("Rows dropped:", f"{design.n_dropped}"),
-        ("Std. errors:", f"bootstrap ({kind})" if design.replication is None else covariance_name(records[0])),
+        ("Std. errors:", f"bootstrap ({kind})" if design.replication is None else words.covariance_name(records[0])),
         ("Resamples:", f"{used} of {drawn} used by all"),
         ("Seed:", seed_text(records[0].seed)),
     ]
-    if design.weight_type is not None:
-        left.append(("Weights:", f"{design.weights_name} ({design.weight_type})"))
-    right += design_rows(design)
-    return _beside(left, right)
+    return _two_columns(rows)
 
 
-def numbers_table(
-    frame: pd.DataFrame, corner: str, widths: tuple[int, ...] = WIDTHS, one_unit: bool = True
-) -> TableContent:
+def numbers_table(frame: pd.DataFrame, corner: str, one_unit: bool = True) -> ResultTable:
     """Lay out a frame of estimates; its numbers share a format where all are in one unit, else those of a row do."""
     values, names = frame.iloc[:, 0].to_numpy(), [name for name in ("std err", "robust se") if name in frame]
     errors, rows = rounded_se(values, frame[names].to_numpy()), []
@@ -605,7 +445,7 @@ def numbers_table(
         cells = (shown.get(c, f"{{:{spec}}}".format)(v) for c, v in zip(frame.columns, numbers, strict=True))
         rows.append((str(name), *cells))
     heads = (name.replace("robust se", "robust") for name in frame.columns)
-    return TableContent(rows=tuple(rows), header=((corner, *heads),), widths=widths)
+    return ResultTable(rows, [(corner, *heads)])
 
 
 def _comparison_notes(comparison: Comparison) -> list[str]:
@@ -623,10 +463,10 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
             "for both."
         )
     notes.append(_formulas_text(design, any(record.weight_fit is not None for record in comparison.records)))
-    richest, last = max(comparison.records, key=lambda record: len(variables_of(record))), comparison.records[-1]
-    notes += filter(None, [trend_words(richest, compared=True)])
-    notes += compared_learner_words(comparison.records)
-    notes += filter(None, [missing_words(last), filled_words(last)])
+    richest, last = max(comparison.records, key=lambda record: len(words.variables_of(record))), comparison.records[-1]
+    notes += filter(None, [words.trend_words(richest)])
+    notes += [words.TAKEN] if any(record.learned is not None for record in comparison.records) else []
+    notes += filter(None, [words.missing_words(last), words.filled_words(last)])
     notes += last.options.read_as
     notes += _coding_note(design)
     if design.n_dropped:
@@ -641,26 +481,19 @@ def summarize_pooled(
 ) -> ResultSummary:
     """Compose the summary of pooled results: estimates, and fractions of missing information."""
     record, design = records[0], records[0].design
-    left = [
-        ("Dep. Variable:", design.endog_name),
-        ("Treatment:", design.treat_name),
-        ("Model:", record.spec.name),
-        ("Target:", target_text(record)),
-        ("Outcome model:", outcome_model_text(record)),
-        *_offset_row(record),
+    head = [
+        *_models_head(record, design.endog_name),
+        ("Propensity:", words.propensity_text(record)),
         *design_rows(design),
-    ]
-    right = [
         ("No. Observations:", f"{design.nobs}"),
         ("Imputations:", f"{len(records)}"),
-        ("Propensity:", propensity_text(record)),
-        ("Std. errors:", covariance_name(record)),
+        ("Std. errors:", words.covariance_name(record)),
         ("Complete-data df:", f"{df_complete:.6g}"),
         *_unrecorded_row(design),
     ]
     tables = [
-        TableContent(rows=_beside(left, right), aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
-        numbers_table(frame, design.endog_name, (0, 10, 10, 9, 9, 8, 10, 10), one_unit=False),
+        ResultTable(_two_columns(head), aligns="lrlr", title=title or f"{record.spec.title}, Pooled"),
+        numbers_table(frame, design.endog_name, one_unit=False),
         _missing(missing),
     ]
     logs = "" if record.options.effect_scale.additive else " Effects are pooled on the logarithmic scale."
@@ -668,23 +501,24 @@ def summarize_pooled(
         "Estimates are means over the imputations. Their variance is within + (1 + 1/m) between (Rubin's rules); t has "
         f"the degrees of freedom of Barnard and Rubin.{logs}"
     ]
-    notes += [*_formulas_note(record), *filter(None, [missing_words(record), filled_words(record)])]
-    return build_summary(tables, notes)
+    notes += [*_formulas_note(record), *filter(None, [words.missing_words(record), words.filled_words(record)])]
+    return ResultSummary(tables, notes)
 
 
 def _df(value: float) -> str:
     return f"{value:.1f}" if value < 1e5 else f"{value:.3g}"
 
 
-def _missing(missing: pd.DataFrame) -> TableContent:
-    header = (("", "within", "between", "relative", "share of", "missing"),
-              ("Variance", "imputations", "imputations", "increase", "total", "information"))  # fmt: skip
-    rows = tuple(
-        (str(name), format_number(row["within"]), format_number(row["between"]),
-         *(f"{x:.4f}" if np.isfinite(x) else str(x) for x in (row["riv"], row["lambda"], row["fmi"])))
-        for name, row in missing.iterrows()
-    )  # fmt: skip
-    return TableContent(rows, header, widths=(0, 13, 13, 10, 10, 13))
+def _missing(missing: pd.DataFrame) -> ResultTable:
+    header = [
+        ("", "within", "between", "relative", "share of", "missing"),
+        ("Variance", "imputations", "imputations", "increase", "total", "information"),
+    ]
+    rows = [
+        (str(name), *map(format_number, row[:2]), *(f"{x:.4f}" if np.isfinite(x) else str(x) for x in row[2:]))
+        for name, *row in missing[["within", "between", "riv", "lambda", "fmi"]].itertuples()
+    ]
+    return ResultTable(rows, header)
 
 
 def _offset_row(record: FitRecord) -> list[tuple[str, str]]:

@@ -32,14 +32,7 @@ from causalrisk.inference import intervals
 from causalrisk.inference.intervals import delta_tests, parameter_tests
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import seed_text
-from causalrisk.report.labels import (
-    covariance_name,
-    has_converged,
-    learner_text,
-    outcome_model_text,
-    propensity_text,
-    survey_words,
-)
+from causalrisk.report import labels as words
 from causalrisk.runtime.system import whole_file, would_replace
 from causalrisk.runtime.workers import worker_count
 
@@ -118,13 +111,13 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "did": None if record.options.did is None else repr(record.options.did),
         "treatment": design.treat_name,
         "contrast": design.contrast,
-        "outcome_model": outcome_model_text(record),
-        "learner": None if record.learned is None else learner_text(record),
+        "outcome_model": words.outcome_model_text(record),
+        "learner": None if record.learned is None else words.learner_text(record),
         "offset": design.offset_name,
         "at_exposure": record.stated_exposure or (None if design.offset_name is None else OBSERVED),
-        "propensity_model": propensity_text(record),
-        "std_errors": covariance_name(record),
-        "survey": None if design.survey is None else survey_words(design.survey),
+        "propensity_model": words.propensity_text(record),
+        "std_errors": words.covariance_name(record),
+        "survey": None if design.survey is None else words.survey_words(design.survey),
         "df": record.df if np.isfinite(record.df) else np.nan,
         "n_boot": np.nan if boot is None else len(boot.failures),
         "n_boot_used": np.nan if boot is None else int((boot.failures == Failure.OK).sum()),
@@ -138,7 +131,7 @@ def glance(record: FitRecord) -> pd.DataFrame:
         "expected_ate_risk": np.nan if joint is None else joint.estimate.expected_risk,
         "mc_se": np.nan if joint is None else float(joint.estimate.mc_se[0]),
         "seed": seed_text(record.seed),
-        "converged": has_converged(record),
+        "converged": words.has_converged(record),
     }
     return pd.DataFrame([row])
 
@@ -155,7 +148,7 @@ def table_maker_statistic(record: FitRecord, key: str) -> Any:
         "N": record.design.nobs,
         "estimator": record.spec.name,
         "estimand": record.estimand,
-        "se_type": covariance_name(record),
+        "se_type": words.covariance_name(record),
     }
     return known.get(key)
 

@@ -1,38 +1,19 @@
-"""The estimators of a study: names, model classes with options, or functions, as entries that a worker can run.
-
-Beside the models of the package stand Lin's regression and estimators of other packages, where these are installed.
-"""
+"""The estimators of a study: names, model classes with options, or functions, as entries that a worker can run."""
 
 from __future__ import annotations
 
-import inspect
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import OptionError, UnavailableError, listed
+from causalrisk.errors import OptionError, listed
 from causalrisk.errors.aliases import near
 from causalrisk.models.estimators import ALIASES, BY_NAME, OutcomeRegression
-from causalrisk.models.model import CausalModel
-from causalrisk.numerics.linalg import Array
-
-OUTSIDE = {"DoubleML IRM": ("doubleml", "sklearn"), "zEpid TMLE": ("zepid",), "statsmodels AIPW": ("statsmodels",)}
-PROJECTS = {"sklearn": "scikit-learn"}
-
-
-def check_installed(name: str) -> None:
-    """Raise an UnavailableError where an estimator needs a package that is not installed."""
-    missing = [PROJECTS.get(package, package) for package in OUTSIDE.get(name, ()) if find_spec(package) is None]
-    if missing:
-        raise UnavailableError(
-            f"{name} needs {' and '.join(missing)}, which is not installed.\n"
-            f"Use `pip install {' '.join(missing)}`, or leave it out of estimators=."
-        )
+from causalrisk.models.model import OPTIONS, CausalModel
 
 
 def lin(trial: Any) -> tuple[float, float]:
@@ -56,123 +37,14 @@ def lin(trial: Any) -> tuple[float, float]:
     from statsmodels.regression.linear_model import OLS  # here, so that importing causalrisk stays fast
 
     design = trial.model().design
-    treated, centred = design.arm[:, None], _varying(design.X)
+    treated, centred = design.arm[:, None], design.X[:, np.ptp(design.X, axis=0) > 0]
     centred = centred - centred.mean(axis=0)
     columns = np.hstack([np.ones_like(treated), treated, centred, treated * centred])
     fit = OLS(design.y, columns).fit(cov_type="HC2")
     return fit.params[1], fit.bse[1]
 
 
-def doubleml_irm(trial: Any) -> tuple[float, float]:
-    """Interactive regression model of DoubleML: cross-fitted AIPW, here with linear and logistic regressions.
-
-    Parameters
-    ----------
-    trial : Trial
-        The sample.
-
-    Returns
-    -------
-    estimate, se : float
-        Effect and standard error.
-    """
-    from sklearn.linear_model import LinearRegression, LogisticRegression
-
-    return cross_fitted(trial, LinearRegression(), LogisticRegression(C=np.inf, max_iter=1000))
-
-
-def cross_fitted(trial: Any, outcome: Any, score: Any) -> tuple[float, float]:
-    """Interactive regression model of DoubleML with learners of scikit-learn's kind, in five folds.
-
-    Parameters
-    ----------
-    trial : Trial
-        The sample; the learners see the columns of both formulas.
-    outcome, score : estimator
-        Learners of the outcome in each arm and of the treatment.
-
-    Returns
-    -------
-    estimate, se : float
-        Effect and standard error.
-    """
-    import doubleml as dml
-    from sklearn.model_selection import StratifiedKFold
-
-    design = trial.model().design
-    shared = np.unique(np.hstack([_varying(design.X), _varying(design.Z)]), axis=1)
-    folds = StratifiedKFold(5, shuffle=True, random_state=int(trial.seed.generate_state(1)[0]))
-    data = dml.DoubleMLData.from_arrays(shared, design.y, design.arm.astype(float))
-    model = dml.DoubleMLIRM(data, outcome, score, draw_sample_splitting=False)
-    fit = model.set_sample_splitting([list(folds.split(shared, design.arm))]).fit()
-    return float(fit.coef[0]), float(fit.se[0])
-
-
-def zepid_tmle(trial: Any) -> tuple[float, float]:
-    """Targeted maximum likelihood by zEpid, with the formulas as they are; zEpid 0.9 needs pandas 2.
-
-    Parameters
-    ----------
-    trial : Trial
-        The sample.
-
-    Returns
-    -------
-    estimate, se : float
-        Effect and standard error.
-    """
-    from zepid.causal.doublyrobust import TMLE
-
-    rhs = trial.formula.partition("~")[2]
-    products = " + ".join(f"d:{name}" for name in _terms(rhs))
-    fit = TMLE(trial.data, exposure="d", outcome="y")
-    fit.exposure_model(trial.propensity, print_results=False)
-    fit.outcome_model(f"d + {rhs}" + (f" + {products}" if products else ""), print_results=False)
-    fit.fit()
-    return float(fit.average_treatment_effect), float(fit.average_treatment_effect_se)
-
-
-def statsmodels_aipw(trial: Any) -> tuple[float, float]:
-    """AIPW of `statsmodels.treatment`.
-
-    Parameters
-    ----------
-    trial : Trial
-        The sample.
-
-    Returns
-    -------
-    estimate, se : float
-        Effect and standard error.
-    """
-    from statsmodels.discrete.discrete_model import Logit
-    from statsmodels.regression.linear_model import OLS
-    from statsmodels.treatment.treatment_effects import TreatmentEffect
-
-    design = trial.model().design
-    selection = Logit(design.arm, design.Z).fit(disp=0)
-    fit = TreatmentEffect(OLS(design.y, design.X), design.arm, results_select=selection).aipw()
-    return float(fit.effect[0]), float(fit.sd[0])
-
-
-def _varying(columns: Array) -> Array:
-    return columns[:, np.ptp(columns, axis=0) > 0]
-
-
-def _terms(rhs: str) -> list[str]:
-    return [term.strip() for term in rhs.split("+") if term.strip() not in ("", "0", "1")]
-
-
-COMPETITORS: dict[str, Callable[[Any], tuple[float, float]]] = {
-    "Lin": lin,
-    "DoubleML IRM": doubleml_irm,
-    "zEpid TMLE": zepid_tmle,
-    "statsmodels AIPW": statsmodels_aipw,
-}
-
-
 DEFAULT = ("Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE")
-_MODEL_OPTIONS = frozenset(inspect.signature(CausalModel.from_formula).parameters)
 
 
 @dataclass
@@ -254,8 +126,8 @@ class Entry:
         if not isinstance(self.run, type):
             estimate, se = self.run(trial)
             return float(estimate), float(se)
-        model = {name: value for name, value in self.options.items() if name in _MODEL_OPTIONS}
-        fit = {name: value for name, value in self.options.items() if name not in _MODEL_OPTIONS}
+        model = {name: value for name, value in self.options.items() if name in ("formula", *OPTIONS)}
+        fit = {name: value for name, value in self.options.items() if name not in model}
         how = {"cov_type": "bootstrap", "n_boot": n_boot} if n_boot else {"cov_type": "robust"}
         res = trial.model(self.run, **model).fit(**(how | {"rng": trial.seed} | fit))
         return res.effect, res.effect_se
@@ -274,8 +146,8 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     Parameters
     ----------
     estimators : None, name, model class, callable, sequence of these, or mapping
-        A mapping's keys are labels and its values any of the first, or a pair of one and its options. None: those that
-        need nothing else installed.
+        A mapping's keys are labels and its values any of the first, or a pair of one and its options. None: the usual
+        ones.
 
     Returns
     -------
@@ -286,8 +158,6 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
     ------
     OptionError
         If one is not known, two have the same label, or options are given to a function.
-    UnavailableError
-        If one needs a package that is not installed.
 
     Examples
     --------
@@ -323,10 +193,9 @@ def _entry(label: str | None, item: Any) -> Entry:
         return item
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
     if isinstance(what, str):
-        found = (BY_NAME | ALIASES).get(what) or COMPETITORS.get(what)
+        found = lin if what == "Lin" else (BY_NAME | ALIASES).get(what)
         if found is None:
             raise _unknown(what)
-        check_installed(what)
         label = label or (ALIASES[what].spec.name if what in ALIASES else what)
     elif isinstance(what, type) and issubclass(what, CausalModel):
         found, label = what, label or what.spec.name
@@ -345,10 +214,10 @@ def _entry(label: str | None, item: Any) -> Entry:
 
 
 def _unknown(what: Any) -> OptionError:
-    also = f" ({listed(tuple(OUTSIDE))} need other packages), a model class, or a function of a Trial"
-    names = [*BY_NAME, *COMPETITORS]
+    names = [*BY_NAME, "Lin"]
     return OptionError(
-        f"estimator {what!r} is not known; expected one of {listed(names)}{also}.\n{near(str(what), names)}".rstrip()
+        f"estimator {what!r} is not known; expected one of {listed(names)}, a model class, or a function of a Trial.\n"
+        f"{near(str(what), names)}".rstrip()
     )
 
 

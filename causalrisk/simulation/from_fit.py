@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,15 +99,8 @@ def plasmode(
     *,
     misspecification: str | Sequence[str] = "none",
     strength: float = 0.5,
-    n: int | Sequence[int] | None = None,
-    n_sims: int = 200,
     estimators: Any = None,
-    rng: Any = 0,
-    n_jobs: int = 1,
-    progress: bool = False,
-    n_boot: int = 0,
-    path: str | Path | None = None,
-    reference: str = "IPWRA",
+    **options: Any,
 ) -> StudyResults:
     """Simulate samples like the user's own, and compare what each estimator would have made of them.
 
@@ -125,10 +117,10 @@ def plasmode(
         of treatment from their mean, which no linear predictor has, and twice that under treatment.
     strength : float, default 0.5
         Standard deviation of the bend, in standard deviations of the residuals and in units of the log odds.
-    n : int or sequence of int, optional
-        Rows of a sample; by default as many as the fit has.
-    n_sims, estimators, rng, n_jobs, progress, n_boot, path, reference
+    estimators
         As in `run_study`; the models are fitted with the links of `res`.
+    **options
+        Options of `run_study`; by default samples have as many rows as the fit.
 
     Returns
     -------
@@ -156,17 +148,12 @@ def plasmode(
     for kind in kinds:
         one_of("misspecification", kind, WRONG)
     designs = [plasmode_design(res, kind, strength) for kind in kinds]
-    options = res.model.options
-    links = {"propensity_link": options.propensity_link, "propensity_loss": options.propensity_loss}
+    links = {name: getattr(res.model.options, name) for name in ("propensity_link", "propensity_loss")}
     entries = [
         dataclasses.replace(entry, options=links | dict(entry.options)) if isinstance(entry.run, type) else entry
         for entry in choose_estimators(estimators)
     ]
-    size = res.nobs if n is None else n
-    return run_study(
-        designs, n=size, n_sims=n_sims, estimators=entries, rng=rng, n_jobs=n_jobs, progress=progress, n_boot=n_boot,
-        path=path, reference=reference,
-    )  # fmt: skip
+    return run_study(designs, estimators=entries, **({"n": res.nobs} | options))
 
 
 def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:

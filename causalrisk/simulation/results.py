@@ -12,16 +12,14 @@ from scipy.special import ndtri
 
 from causalrisk.errors import OptionError, check_alpha, listed
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.plots import axes_or_new, verbatim
-from causalrisk.report.plots.axes import LINE, SERIES, finish, label_rows, log_scale
-from causalrisk.report.tables.stacked import ResultSummary, build_summary
-from causalrisk.report.tables.table import TableContent
+from causalrisk.report.plots.axes import LINE, SERIES, axes_or_new, finish, label_rows, log_scale, verbatim
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_number
 from causalrisk.report.tidy import Frame
 from causalrisk.simulation.designs import Design
 
 KEYS = ["design", "n", "estimator"]
-WIDTHS = (0, 9, 9, 9, 8, 8, 9, 8, 8)
 
 
 class StudyResults:
@@ -135,7 +133,7 @@ class StudyResults:
             With `as_text`, `as_html`, `as_latex`, `as_csv`.
         """
         table = self.table_at(alpha)
-        tables: list[TableContent] = []
+        tables: list[ResultTable] = []
         head = ("bias", "sd", "RMSE", "ratio", "(MC)", "mean SE", f"{100 * (1 - alpha):.4g}%", "/bound")
         for (name, n), part in table.groupby(level=["design", "n"], sort=False):
             corner = f"{name}, n {n}"
@@ -147,8 +145,8 @@ class StudyResults:
                 for key, row in part.iterrows()
             )  # fmt: skip
             heading = (title or "Monte Carlo Study") if not tables else ""
-            tables.append(TableContent(rows=rows, header=((corner, *head),), title=heading, widths=WIDTHS))
-        return build_summary(tables, self._notes(alpha))
+            tables.append(ResultTable(rows, ((corner, *head),), title=heading))
+        return ResultSummary(tables, self._notes(alpha))
 
     def _notes(self, alpha: float) -> list[str]:
         counts = self.raw.groupby(["design", "n"])["sample"].nunique()

@@ -6,7 +6,6 @@ A study may have a folder with a file for each finished part, which is written w
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -31,7 +30,6 @@ from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.results import StudyResults
 
-LOOK = 0.2  # seconds between looks at the workers
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 ON_A_CLUSTER = "Start workers with more memory, or use `n_jobs=1` to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
@@ -96,9 +94,8 @@ def run_study(
         Samples of each design and size.
     estimators : None, name, model class, callable, sequence of these, or mapping, optional
         By default "Unadjusted", "Lin", "OutcomeRegression", "Hajek", "IPWRA", "AIPW" and "JRE". A mapping from labels
-        gives options of `from_formula` and `fit` too: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. "DoubleML IRM",
-        "zEpid TMLE" and "statsmodels AIPW" use those packages. A callable takes a `Trial` and returns estimate and
-        standard error.
+        gives options of `from_formula` and `fit` too: ``{"JRE erm": ("JRE", {"objective": "erm"})}``. A callable takes
+        a `Trial` and returns estimate and standard error.
     rng : int, Generator, SeedSequence or None, default 0
         Source of randomness. A sample depends on this, the design, n and its own number, on nothing else.
     n_jobs : int, default 1
@@ -125,8 +122,6 @@ def run_study(
     ------
     OptionError
         If an option is not allowed, or `path` holds another study.
-    UnavailableError
-        If an estimator needs a package that is not installed.
     BootstrapError
         If a worker process died, or the cluster is lost.
 
@@ -289,27 +284,15 @@ def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.r
     return np.random.SeedSequence(entropy, spawn_key=(code, n, sample)).spawn(2)
 
 
-def four_cells(
-    design: Any = "doubly_wrong",
-    *,
-    n: int | Sequence[int] = 500,
-    n_sims: int = 200,
-    estimators: Any = None,
-    rng: Any = 0,
-    n_jobs: int = 1,
-    progress: bool = False,
-    n_boot: int = 0,
-    path: str | Path | None = None,
-    reference: str = "IPWRA",
-) -> StudyResults:
+def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     """Fit the same samples with each of the two models right or wrong.
 
     Parameters
     ----------
     design : Design or name, default "doubly_wrong"
         A design of which both formulas are wrong and both right ones are known, such as "kang_schafer".
-    n, n_sims, estimators, rng, n_jobs, progress, n_boot, path, reference
-        As in `run_study`.
+    **options
+        Options of `run_study`.
 
     Returns
     -------
@@ -353,10 +336,7 @@ def four_cells(
             ("both wrong", "wrong", "wrong"),
         )
     ]
-    return run_study(
-        cells, n=n, n_sims=n_sims, estimators=estimators, rng=rng, n_jobs=n_jobs, progress=progress, n_boot=n_boot,
-        path=path, reference=reference,
-    )  # fmt: skip
+    return run_study(cells, **options)
 
 
 SETTINGS = "study.json"
@@ -403,25 +383,22 @@ class Store:
             If the folder holds another study.
         """
         file, wanted = folder / SETTINGS, settings | {"entropy": entropy, "version": __version__}
-        if file.exists():
-            there = _settings(file)
-            ours = wanted | ({"entropy": there.get("entropy")} if fresh else {})
-            for name, value in ours.items():
-                if _comparable(there.get(name)) != _comparable(value):
-                    raise OptionError(
-                        f"path={str(folder)!r} holds a study with another {name}: {there.get(name)!r}, here {value!r}."
-                        "\nGive another path=, or the same settings as then."
-                    )
-            return cls(folder, there["entropy"])
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(wanted, indent=1))
-        return cls(folder, entropy)
-
-    @staticmethod
-    def holds(folder: Path, path: Path) -> bool:
-        """Return True if a file is one that the store of a folder keeps, by its name."""
-        ours = path.name == SETTINGS or re.fullmatch(r".+-[0-9a-f]{8}\.csv", path.name) is not None
-        return ours and path.resolve().parent == folder.resolve()
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(file, json.dumps(wanted, indent=1))
+            return cls(folder, entropy)
+        try:
+            there = json.loads(file.read_text("utf-8"))
+            kept = there["entropy"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(f"{str(file)!r} does not hold the settings of a study.\nGive another path=.") from error
+        for name, value in (wanted | ({"entropy": kept} if fresh else {})).items():
+            if there.get(name) != value:
+                raise OptionError(
+                    f"path={str(folder)!r} holds a study with another {name}: {there.get(name)!r}, here {value!r}."
+                    "\nGive another path=, or the same settings as then."
+                )
+        return cls(folder, kept)
 
     def load(self, key: str, count: int) -> pd.DataFrame | None:
         """Return the stored part of a key, or None unless it has at least so many samples."""
@@ -429,18 +406,8 @@ class Store:
         if not file.exists():
             return None
         exact = {"estimate": float, "se": float}  # pandas' own parser may lose the last digit
-        try:
-            text = file.read_text("utf-8")
-            frame = pd.read_csv(io.StringIO(text), converters=exact, keep_default_na=False, dtype={"sample": "int64"})
-            first, sizes = frame["sample"].min(), frame.groupby("sample").size()
-            if not text.endswith("\n") or sizes.nunique() != 1:
-                raise ValueError("its last sample is not whole")
-        except (KeyError, ValueError) as error:  # pandas' own errors are ValueErrors
-            raise OptionError(
-                f"{str(file)!r} is no finished part of a study ({error!s:.80}); it was cut off or changed.\n"
-                "Delete that file: its samples are computed again, the others are kept."
-            ) from error
-        frame = frame[frame["sample"] < first + count]
+        frame = pd.read_csv(file, converters=exact, keep_default_na=False, dtype={"sample": "int64"})
+        frame = frame[frame["sample"] < frame["sample"].min() + count]
         return frame if frame["sample"].nunique() == count else None
 
     def save(self, key: str, frame: pd.DataFrame) -> None:
@@ -450,24 +417,3 @@ class Store:
     def _file(self, key: str) -> Path:
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", key).strip("-")[:80]
         return self.folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.csv"
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """Read the settings of a study."""
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:  # also raised by the decoder
-        found = error
-    if isinstance(found, dict) and "entropy" in found:
-        return found
-    raise OptionError(
-        f"{str(file)!r} does not hold the settings of a study ({found!s:.80}); it was cut off or changed.\n"
-        "Give another path=, or delete that folder."
-    )
-
-
-def _comparable(value: Any) -> Any:
-    """Return settings without the modules that estimators were defined in: moving them changes no number."""
-    if isinstance(value, list):
-        return [_comparable(item) for item in value]
-    return re.sub(r"(?<=: )[\w.<>]*\.(?=[\w<>]+ \{)", "", value) if isinstance(value, str) else value

@@ -8,11 +8,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import causalrisk as cr
-from causalrisk import hle
 from tests.conftest import simulate
 
 ROOT = Path(__file__).parents[2]
@@ -77,23 +75,3 @@ def _number(text):
     except ValueError:
         return False
     return True
-
-
-def test_a_parquet_file_that_unpacks_to_millions_of_rows_is_refused_before_it_is_read(tmp_path):
-    pytest.importorskip("pyarrow")
-    rows = 1_200_000
-    same = pd.Categorical.from_codes(np.zeros(rows, dtype="int8"), ["exactMatch"])
-    path = tmp_path / "questions.parquet"
-    pd.DataFrame({"id": same, "category": same, "answer_type": same}).to_parquet(path)
-    assert path.stat().st_size < 100_000
-    (tmp_path / "arm.json").write_text("{}")
-    with pytest.raises(cr.DesignError, match=r"has 1,200,000 rows; expected at most 1,000,000\.\n"):
-        hle.load_judged({"arm": tmp_path / "arm.json"}, path)
-
-
-def test_a_file_larger_than_any_of_its_kind_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("causalrisk.hle.LARGEST_FILE", 1000)
-    (tmp_path / "arm.json").write_text("[" * 2000)
-    questions = pd.DataFrame({"id": ["1"], "category": ["a"], "answer_type": ["exactMatch"]})
-    with pytest.raises(cr.DesignError, match=r"has 2,000 bytes; expected at most 1,000\."):
-        hle.load_judged({"arm": tmp_path / "arm.json"}, questions)

@@ -214,7 +214,7 @@ def test_pooled_fits_with_missing_outcomes_and_a_survey():
     assert "No outcome: 40 (20.0%)" in text and "40 rows without an outcome" in text
     assert "Observed: (x1 + x2) * d" in text
     assert "PSUs: psu (20)" in text and "Strata: stratum (4)" in text
-    with pytest.raises(DesignError, match="observation formula"):
+    with pytest.raises(DesignError, match="observed="):
         pool([made[0], fits(data[1:2], observed="x1", design=survey)[0]])
 
 
@@ -259,10 +259,6 @@ def test_summary_and_exports(frames):
         pd.testing.assert_series_equal(other.params, pooled.params)
 
 
-def square(e):
-    return e**2
-
-
 def odds_like(power):
     return lambda e: (e * (1 - e)) ** power
 
@@ -273,8 +269,7 @@ OTHERS = {
     "option propensity_link=": [{}, {"propensity_link": "probit"}],
     "option propensity_loss=": [{}, {"propensity_loss": "calibrated"}],
     "option n_folds=": [{}, {"n_folds": 4}],
-    "option target=": [{"target": square}, {"target": odds_like(1)}],
-    "option target= ": [{"target": odds_like(1)}, {"target": odds_like(2)}],
+    "option target=": [{}, {"target": "treated"}],
     "weights": [{}, {"weights": "w", "weight_type": "probability"}],
     "weights ": [{"weights": "w", "weight_type": "frequency"}, {"weights": "w", "weight_type": "probability"}],
     "outcome model": [{"formula": "count ~ x1"}, {"formula": "count ~ x1", "family": "poisson"}],
@@ -305,7 +300,7 @@ def test_what_differs_is_refused(data, what, model):
     options, own = OTHERS[what], {"cov_type": "cluster" if "cluster" in what else "robust"}
     own |= {"n_replicates": 20} if model is JRE else {}
     made = [fits(data[k : k + 1], model, own, **given)[0] for k, given in enumerate(options)]
-    with pytest.raises(DesignError, match=f"the results differ in their {what.strip()}: "):
+    with pytest.raises(DesignError, match="the results differ: "):
         pool(made)
     if "trim" not in what:  # which leaves other rows of each
         assert pool([made[0], fits(data[1:2], model, own, **options[0])[0]]).n_imputations == 2
@@ -316,7 +311,7 @@ def test_rows_of_another_target_frame(data):
         return fits(data[k : k + 1], target=data[k].loc[rows])[0]
 
     first = fit(0, slice(0, 60))
-    with pytest.raises(DesignError, match="differ in their rows of the target frame"):
+    with pytest.raises(DesignError, match="the results differ: "):
         pool([first, fit(1, slice(60, 120))])
     assert pool([first, fit(1, slice(0, 60))]).n_imputations == 2
 
@@ -324,7 +319,7 @@ def test_rows_of_another_target_frame(data):
 @pytest.mark.parametrize("option", [{"objective": "erm"}, {"anchor": 3.0}, {"spread": 0.7}, {"n_replicates": 100}])
 def test_options_of_the_joint_fit(data, option):
     one, other = (fits(data[k : k + 1], JRE, {"cov_type": "robust", **own})[0] for k, own in ((0, {}), (1, option)))
-    with pytest.raises(DesignError, match="differ in their option "):
+    with pytest.raises(DesignError, match="the results differ: "):
         pool([one, other])
 
 
@@ -344,8 +339,8 @@ def test_refusals(frames):
         "standard errors": fits(frames[:1], cluster="firm")[0],
         "number of observations": shorter,
     }
-    for what, other in others.items():
-        with pytest.raises(DesignError, match=f"the results differ in their {what}: "):
+    for other in others.values():
+        with pytest.raises(DesignError, match="the results differ: "):
             pool([*good, other])
     with pytest.raises(OptionError, match="there are 1 results; expected one for each of at least two"):
         pool(good[:1])

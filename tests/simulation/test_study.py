@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import os
 import signal
@@ -15,10 +14,10 @@ import pytest
 from scipy import stats
 
 import causalrisk as cr
-from causalrisk.simulation import designs, entries, run_study
+from causalrisk.simulation import designs, run_study
 from causalrisk.simulation import study as module
 from causalrisk.simulation.entries import choose_estimators
-from causalrisk.simulation.results import StudyResults, mse_ratio
+from causalrisk.simulation.results import mse_ratio
 
 FAST = ["Unadjusted", "IPWRA", "AIPW"]
 
@@ -202,14 +201,6 @@ def test_lin_is_the_interacted_regression_with_hc2_errors():
     assert row["estimate"][0] == pytest.approx(row["estimate"][1], rel=1e-9)
 
 
-def test_statsmodels_aipw_is_ours():
-    raw = run_study("strong", n=200, n_sims=3, estimators=["statsmodels AIPW", "AIPW"]).raw
-    wide = raw.pivot(index="sample", columns="estimator", values="estimate")
-    np.testing.assert_allclose(
-        wide["AIPW"], wide["statsmodels AIPW"], rtol=1e-3
-    )  # statsmodels solves its moments by GMM
-
-
 def test_options_of_models_and_fits():
     estimators = {
         "IPWRA": "IPWRA",
@@ -271,14 +262,6 @@ def test_functions_that_cannot_be_sent_are_refused():
 def test_estimators_that_are_refused(estimators, message):
     with pytest.raises(cr.OptionError, match=f"(?s){message}"):
         choose_estimators(estimators)
-
-
-def test_packages_that_are_missing_are_named(monkeypatch):
-    monkeypatch.setattr(entries, "find_spec", lambda name: None)
-    with pytest.raises(
-        cr.UnavailableError, match=r"(?s)needs doubleml and scikit-learn.*pip install doubleml scikit-learn"
-    ):
-        choose_estimators("DoubleML IRM")
 
 
 def test_wrong_options_are_the_callers_mistake_and_no_failure():
@@ -431,35 +414,3 @@ def test_plot(small):
     np.testing.assert_allclose(np.asarray(points, dtype=float), small.table.xs("AIPW", level="estimator")["mse_ratio"])
     assert small.plot(ax=ax, estimators=["AIPW"]) is ax
     matplotlib.pyplot.close("all")
-
-
-def test_plot_of_ratios_far_apart_and_not_well_known(small):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    far = StudyResults(small.raw.copy(), small.designs, small.reference, small.entropy, small.n_boot)
-    far.raw.loc[far.raw["estimator"] == "AIPW", "estimate"] *= 80
-    far.raw.loc[far.raw.index[far.raw["estimator"] == "Unadjusted"][0], "estimate"] += 1e4  # most of the squared error
-    table = far.table.drop("IPWRA", level="estimator")
-    assert (table["mse_ratio"] < 2 * table["mse_ratio_mc"]).any()
-    ax = far.plot()
-    ax.figure.canvas.draw()
-    left, right = ax.get_xlim()
-    for bars in ax.collections:
-        ends = np.array([segment[:, 0] for segment in bars.get_segments()])
-        assert (ends > left).all() and (ends < right).all()
-    renderer = ax.figure.canvas.get_renderer()
-    boxes = [tick.label1.get_window_extent(renderer) for tick in ax.xaxis.get_major_ticks()]
-    boxes = [box for box in boxes if box.width > 0 and ax.bbox.x0 <= box.x0 + box.width / 2 <= ax.bbox.x1]
-    assert len(boxes) > 1
-    assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
-    legend = ax.get_legend()
-    if legend is not None:
-        assert legend.get_window_extent(renderer).y0 >= ax.bbox.y1
-    matplotlib.pyplot.close("all")
-
-
-def test_plot_without_matplotlib(small, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.pyplot", None)
-    with pytest.raises(cr.UnavailableError, match="pip install matplotlib"):
-        small.plot()

@@ -28,8 +28,8 @@ from sklearn.linear_model import LogisticRegression
 
 from causalrisk.learners.cross_fitting import NAMED
 from causalrisk.simulation.designs import Design, Population
-from causalrisk.simulation.entries import cross_fitted
 from tests.studies.averages import geometric_mean
+from tests.studies.competitors import cross_fitted
 from tests.studies.groups import run_in_groups
 from tests.studies.study_coverage import mse_ratio, resampled_error
 from tests.studies.study_outside import compared, parser_of, run_benchmarks, wide

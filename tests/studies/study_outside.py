@@ -28,9 +28,10 @@ from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
 
 from causalrisk.simulation.designs import Design, Draw, Population
-from causalrisk.simulation.entries import choose_estimators, cross_fitted
+from causalrisk.simulation.entries import choose_estimators
 from causalrisk.simulation.results import StudyResults, mse_ratio
 from causalrisk.simulation.study import Store, Task, _run
+from tests.studies.competitors import cross_fitted, doubleml_irm
 from tests.studies.groups import run_in_groups
 from tests.studies.study_robust import joint
 
@@ -226,7 +227,7 @@ def estimator_groups(n_replicates):
     groups = {"usual": {name: name for name in ("OutcomeRegression", "IPWRA", "AIPW")}, **joint(n_replicates)}
     groups["usual"]["EB"] = entropy_balancing
     if find_spec("doubleml") and find_spec("lightgbm"):
-        groups["doubleml"] = {"IRM linear": "DoubleML IRM", "IRM boosted": boosted_irm}
+        groups["doubleml"] = {"IRM linear": doubleml_irm, "IRM boosted": boosted_irm}
     else:
         print("Without DoubleML's estimators: type  pip install doubleml lightgbm.")
     return groups

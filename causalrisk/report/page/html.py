@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from causalrisk.errors import UnavailableError
-from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading
+from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD
 from causalrisk.report.tables.text import format_number
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
@@ -53,12 +53,6 @@ def badge(verdict: str) -> str:
     return f'<span class="badge {verdict}">{BADGES[verdict]}</span>' if verdict else ""
 
 
-def reading_html(reading: Reading) -> str:
-    """Return a reading: badge and headline, then the texts."""
-    head = f"<p>{badge(reading.verdict)}<strong>{html.escape(reading.headline)}</strong></p>"
-    return "\n".join([head, *(paragraph(text) for text in reading.texts if text)])
-
-
 def formatted(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> pd.DataFrame:
     """Return a frame of texts: each column by its format, else as usual for numbers; empty where a value is missing."""
     columns = {}
@@ -68,22 +62,11 @@ def formatted(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] |
     return pd.DataFrame(columns, index=frame.index, columns=frame.columns, dtype=object)
 
 
-def table_html(frame: pd.DataFrame, caption: str, texts: Sequence[str] = ()) -> str:
-    """Return a frame of formatted texts as a table; the columns `texts`, of words, are aligned left."""
-    corner = " / ".join(str(name) for name in frame.index.names if name is not None)
-    kinds = [' class="text"' if str(name) in texts else "" for name in frame.columns]
-    names = zip([' class="text"', *kinds], [corner, *map(str, frame.columns)], strict=True)
-    heads = "".join(f'<th scope="col"{kind}>{html.escape(name).replace("[", "<wbr>[")}</th>' for kind, name in names)
-    rows = []
-    for label, values in zip(frame.index, frame.itertuples(index=False), strict=True):
-        shown = ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
-        cells = [f"<td{kind}>{html.escape(str(value))}</td>" for kind, value in zip(kinds, values, strict=True)]
-        rows.append(f'<tr><th scope="row">{html.escape(shown)}</th>{"".join(cells)}</tr>')
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption, quote=True)}">\n'
-        f"<table><caption>{html.escape(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+def table_html(frame: pd.DataFrame, caption: str) -> str:
+    """Return a frame of formatted texts as a table with a caption."""
+    with pd.option_context("display.max_colwidth", None):
+        cells = frame.to_html(border=0).replace("<thead>", f"<caption>{html.escape(caption)}</caption>\n<thead>", 1)
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption)}">\n{cells}</div>'
 
 
 def blank_figure() -> Any:
@@ -95,12 +78,12 @@ def blank_figure() -> Any:
     return figure.Figure(figsize=FIGURE_SIZE, layout="constrained")
 
 
-def figure_html(draw: Callable[[Any], Any], alternative: str, caption: str) -> str:
-    """Return what a function draws on Axes as an image within the page, with a text for readers who do not see it."""
+def figure_html(draw: Callable[[Any], Any], caption: str) -> str:
+    """Return what a function draws on Axes as an image within the page; the caption is also its text for the blind."""
     figure, stream = blank_figure(), io.BytesIO()
     draw(figure.subplots())
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     size = f'width="{round(FIGURE_SIZE[0] * 100)}" height="{round(FIGURE_SIZE[1] * 100)}"'
-    image = f'<img src="data:image/png;base64,{data}" {size} alt="{html.escape(alternative, quote=True)}">'
+    image = f'<img src="data:image/png;base64,{data}" {size} alt="{html.escape(caption)}">'
     return f"<figure>\n{image}\n<figcaption>{html.escape(caption)}</figcaption>\n</figure>"

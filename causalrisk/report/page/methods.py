@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +16,6 @@ from causalrisk._version import __version__
 from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
 from causalrisk.estimators.joint.anchor import LADDER
-from causalrisk.estimators.learned import Learned
 from causalrisk.estimators.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimators.record import FitRecord, JointRecord
 from causalrisk.estimators.specification import JRE
@@ -23,37 +24,8 @@ from causalrisk.inference.intervals import rounded_se
 from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.propensity.targets import TargetPopulation
-from causalrisk.report.labels import (
-    choice_of_anchor,
-    clip_text,
-    comparison_words,
-    count,
-    distribution_words,
-    estimand_words,
-    factor_text,
-    filled_counts,
-    joined,
-    left_out_words,
-    offset_words,
-    outcome_text,
-    population_words,
-    propensity_text,
-    r_squared_words,
-    redone_words,
-    resamples_words,
-    survey_words,
-    trend_words,
-)
-from causalrisk.report.page.references import REFERENCES
+from causalrisk.report import labels as words
 from causalrisk.report.tables.text import column_format, format_number, signed_p
-
-
-def _whose_sentence(record: FitRecord) -> str:
-    """Sentence on whose estimator JRE is; empty for others."""
-    if record.joint is None:
-        return ""
-    text = "This version of the estimator is the package's own implementation of that paper's idea"
-    return f"{text}." if record.joint.anchor is None else f"{text}; its default objective is not in any paper."
 
 
 def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
@@ -73,7 +45,7 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
         )
     chosen = "was given"
     if joint.path is not None:
-        chosen = f"was {choice_of_anchor(joint.path, f' between {LADDER[0]:g} and {LADDER[-1]:g}')}"
+        chosen = f"was {words.choice_of_anchor(joint.path, f' between {LADDER[0]:g} and {LADDER[-1]:g}')}"
     return (
         "The arms were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
         f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, {chosen}. Of the "
@@ -81,37 +53,22 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     )
 
 
-def _consistency_sentence(record: FitRecord, joint: JointRecord) -> list[str]:
-    """Sentence on double robustness, where the fit has it for the population that was asked for."""
-    options = record.options
-    whole = joint.anchor is not None and joint.options.share in (None, 1)
-    if not whole or not options.population.by_arm or options.clip is not None or options.effect == "odds_ratio":
-        return []
-    models = "the outcome model" if record.stack is None else "the outcome model, and the learner,"
-    weights = "model" if record.design.observation is None else "and the observation model"
-    return [f"The estimate is consistent if the propensity {weights} or {models} is correctly specified."]
-
-
 def _beside_sentence(record: FitRecord) -> str:
     """Sentence with the effects by JRE and by IPWRA, and on the same resamples the differences."""
-    start, boot, words = start_record(record), record.boot, []
-    paired = None if boot is None or boot.start is None else start_difference(record).to_numpy()
+    start, count, texts = start_record(record), len(record.effect_names), []
+    paired = None if record.boot is None or record.boot.start is None else start_difference(record).to_numpy()
     errors = start.std_errors if paired is None else paired[:, 1]
     for k, name in enumerate(record.effect_names):
         own, own_se, before = record.estimate.params[k], record.std_errors[k], start.estimate.params[k]
         spec = column_format(rounded_se(np.array([own]), np.array([own_se])), np.array([own, before]))
         text = f"{name} = {own:{spec}} ({own_se:{spec}}) by JRE and {before:{spec}} ({errors[k]:{spec}}) by IPWRA"
         if paired is not None:
-            difference, se, _, p = paired[len(record.effect_names) + k, :4]
-            sign = signed_p(p).replace("< ", "<")
-            text += f", difference {format_number(difference)} ({format_number(se)}), p {sign}"
-        words.append(text)
-    same = "robust standard errors" if record.design.survey is None else "standard errors of the design"
-    if paired is not None:
-        same = (
-            f"standard errors from the same {'resamples' if record.design.replication is None else 'replicate weights'}"
-        )
-    return f"With the same models ({same} in parentheses): {'; '.join(words)}."
+            difference, se, _, p = paired[count + k, :4]
+            text += f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p)}"
+        texts.append(text)
+    same = "robust" if paired is None else "the same resamples'"
+    same = same if record.design.survey is None else "the survey design's"
+    return f"With the same models ({same} standard errors in parentheses): {'; '.join(texts)}."
 
 
 def methods(record: FitRecord) -> str:
@@ -152,7 +109,7 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
         f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.{logs}",
         "Intervals are of the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
-        f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {joined(seeds)}.",
+        f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {words.joined(seeds)}.",
     ]
     return " ".join(parts)
 
@@ -161,13 +118,19 @@ def _model_sentences(record: FitRecord) -> list[str]:
     """Sentences on the effect, the models and the sample."""
     design, options = record.design, record.options
     parts = [
-        f"We estimated the {estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
-        f"{outcome_text(record)}, over {population_words(record)}, by {record.spec.how}."
+        f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
+        f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}."
     ]
-    parts += filter(None, [comparison_words(record), _whose_sentence(record)])
-    parts += [trend_words(record).replace("Zhao", "Zhao (2020)")] if options.did is not None else []
+    if not options.effect_scale.additive:
+        parts.append(f"It is {words.effect_formula(record)}, POM being the mean outcome in an arm.")
+    if record.joint is not None:
+        parts.append("This version of the estimator is the package's own implementation of that paper's idea.")
+    if options.did is not None:
+        parts.append(f"{words.trend_words(record)} The estimators are those of Sant'Anna and Zhao (2020).")
     if record.learned is not None:
-        parts += _learner_sentences(record, record.learned)
+        how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
+        repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
+        parts.append(f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}")
     if options.quantiles:
         parts.append(_quantile_sentence(record))
     elif not (record.spec.constants or record.spec.given):
@@ -176,31 +139,39 @@ def _model_sentences(record: FitRecord) -> list[str]:
         formula = design.formula and without_change(design.formula, options.did)
         parts.append(f"{model}: {formula}." if formula else f"{model} in {', '.join(design.exog_names)}.")
     if record.design.offset_kind is not None:
-        parts.append(offset_words(record))
+        parts.append(words.offset_words(record))
     if record.spec.uses_propensity:
         parts.append(_propensity_sentence(record))
     if record.joint is not None:
         parts.append(objective_sentence(record, record.joint))
-        parts += _consistency_sentence(record, record.joint)
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
     if options.clip is not None and record.weight_fit is not None:
-        parts.append(f"Propensity scores were clipped: {clip_text(record)}.")
-    dropped = design.n_dropped
-    rows = f"The sample has {count(design.nobs, design.unit_name)}"
+        parts.append(f"Propensity scores were clipped: {words.clip_text(record)}.")
+    filled = words.filled_counts(record)
+    parts += filter(None, [sample_sentence(record), words.missing_words(record)])
+    if filled:
+        parts.append(
+            f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
+        )
+    return parts
+
+
+def sample_sentence(record: FitRecord) -> str:
+    """Sentence on the rows in the sample, their weights, and those left out."""
+    design = record.design
+    text = f"The sample has {words.count(design.nobs, design.unit_name)}"
     if design.weight_type is not None:
-        rows += f" with {design.weight_type} weights ({design.weights_name})"
-    rows += f"; {dropped} were left out" if dropped else ""
+        text += f" with {design.weight_type} weights ({design.weights_name})"
+    text += f"; {design.n_dropped} were left out" if design.n_dropped else ""
     if design.n_outside:
-        rows += f"; {design.n_outside} outside of the subpopulation stay in the design for the standard errors"
-    filled = filled_counts(record)
-    kept = f" Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
-    return [*parts, f"{rows}.{_missing_sentence(record)}{kept if filled else ''}"]
+        text += f"; {design.n_outside} outside of the subpopulation stay in the design for the standard errors"
+    return f"{text}."
 
 
 def _quantile_sentence(record: FitRecord) -> str:
     """Sentence on the quantiles, and the models of outcomes up to them."""
-    levels, design = joined([f"{level:g}" for level in record.options.quantiles]), record.design
+    levels, design = words.joined([f"{level:g}" for level in record.options.quantiles]), record.design
     what = f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007)"
     if record.spec.constants:
         return f"{what}, which are weighted quantiles." if record.spec.weighted else f"{what}."
@@ -208,34 +179,8 @@ def _quantile_sentence(record: FitRecord) -> str:
     return f"{what}; the outcome models were logits of the outcomes up to each quantile: {source}."
 
 
-def _learner_sentences(record: FitRecord, learned: Learned) -> list[str]:
-    """Sentences on the learners, their folds and what is done with the predictions."""
-    names, design, options = joined(learned.names), record.design, record.options
-    how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
-    repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
-    source = f"the terms of {design.formula}" if design.formula else "exog"
-    texts = [
-        f"Mean outcomes of each arm were predicted from {source} by {names}, {how}{repeated} (Chernozhukov et al. "
-        f"2018); {r_squared_words(record, learned)}."
-    ]
-    if record.stack is not None:
-        fits = [f"{name} ({weight:.3f})" for name, weight in zip(record.stack.names, record.stack.weights, strict=True)]
-        texts.append(
-            "The estimate is an average of fits, JRE on the formula, JRE with the predictions as terms of the outcome "
-            "models, and AIPW with the predictions as outcome models, with the weights that minimise its variance: "
-            f"{', '.join(fits)}."
-        )
-    elif record.spec.given:
-        texts.append("The predictions are the outcome models.")
-    else:
-        texts.append("The predictions of every arm are terms of the outcome models.")
-    if repeated:
-        texts.append("The estimate is the median over the folds, with the variance of Chernozhukov et al. (2018).")
-    return texts
-
-
 def _propensity_sentence(record: FitRecord) -> str:
-    design, text = record.design, propensity_text(record)
+    design, text = record.design, words.propensity_text(record)
     if design.score is not None:
         return f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
     formula = design.propensity_formula
@@ -246,54 +191,46 @@ def _propensity_sentence(record: FitRecord) -> str:
     return f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."
 
 
-def _missing_sentence(record: FitRecord) -> str:
-    """Sentence on outcomes that are missing; empty where none is."""
-    design, seen = record.design, record.design.observation
-    if seen is None:
-        return ""
-    text = f" The outcome was missing in {design.n_unrecorded} of them"
-    if not record.spec.uses_propensity:
-        return f"{text}; outcome models of the others predict it."
-    return (
-        f"{text}; the others were also weighted by the inverse of the estimated probability that it is observed "
-        f"(Robins, Rotnitzky and Zhao 1995), by logit: {seen.formula}."
-    )
-
-
 def errors_source(record: FitRecord) -> str:
     """Words on the source of the standard errors, behind these two."""
     survey = record.design.survey
     if survey is not None and record.cov_type in ("survey", "replicates"):
         linear = survey.replication is None
         how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
-        return f"are {how} for the survey design, {survey_words(survey)} (Lumley 2010)"
+        return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
     if record.boot is not None:
-        kind = "given resamples" if record.given_resamples else resamples_words(record)
+        kind = "given resamples" if record.given_resamples else words.resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         used = f"are the {what} over {len(record.boot.used)}"
         if record.multiplied:
             return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
-        return f"{used} resamples that redo {redone_words(record)} ({kind})"
+        return f"{used} resamples that redo {words.redone_words(record)} ({kind})"
     if record.cov_type == JACKKNIFE:
-        again = f"redoes {redone_words(record)} without each {left_out_words(record)} in turn"
+        again = f"redoes {words.redone_words(record)} without each {words.left_out_words(record)} in turn"
         return f"are by the jackknife, which {again} (Efron and Stein 1981)"
-    clustered = f", clustered by {joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
+    clustered = f", clustered by {words.joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
     clustered += " (Cameron, Gelbach and Miller 2011)" if record.design.second_cluster is not None else ""
-    clustered += f", with the small-sample factor {factor_text(record)}" if record.small_sample else ""
+    clustered += f", with the small-sample factor {words.factor_text(record)}" if record.small_sample else ""
     taken = "" if record.learned is None else ", at the predictions of the learner"
     return f"are from the stacked estimating equations of all models{clustered} (Stefanski and Boos 2002){taken}"
 
 
 def _intervals_clause(record: FitRecord) -> str:
     """Clause on the intervals; those of a ratio are computed on the logarithmic scale."""
-    text = f"intervals are {distribution_words(record)}"
+    text = f"intervals are {words.distribution_words(record)}"
     if record.options.effect_scale.additive:
         return text
     source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
     return f"{text}, computed on the logarithmic scale{source} and transformed back"
 
 
-def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: bool) -> list[str]:
+def references(
+    record: FitRecord,
+    crump: bool = False,
+    balance_test: bool = False,
+    sensitivity: bool = False,
+    staggered: bool = False,
+) -> list[str]:
     """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
     options, cited = record.options, {record.spec.reference, record.options.population.reference} - {""}
     if record.spec.uses_propensity:
@@ -314,12 +251,14 @@ def references(record: FitRecord, crump: bool, balance_test: bool, sensitivity: 
         ("cameron_2011", record.design.second_cluster is not None),
         ("crump_2009" if record.design.n_arms == 2 else "yang_2016", crump or options.trim == "crump"),
         ("imai_2014", balance_test),
-        ("groenwold_2012", bool(filled_counts(record))),
+        ("groenwold_2012", bool(words.filled_counts(record))),
         ("santanna_2020", options.did is not None),
+        ("callaway_2021", staggered),
         ("vanderweele_2017", sensitivity),
         ("chernozhukov_2022", sensitivity),
     )
-    return sorted(REFERENCES[key] for key in cited | {key for key, holds in wanted if holds})
+    known = json.loads(resources.files(__package__).joinpath("references.json").read_text("utf-8"))
+    return sorted(known[key] for key in cited | {key for key, holds in wanted if holds})
 
 
 SPECIAL = {"learner", "repeat", "read_as", "family", "propensity_score", "target"}  # no plain values

@@ -15,21 +15,12 @@ import pandas as pd
 from causalrisk.design.did import NEVER
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.multiplicities import JACKKNIFE
-from causalrisk.report.labels import (
-    covariance_name,
-    joined,
-    outcome_model_text,
-    propensity_text,
-    survey_words,
-    target_text,
-    trend_words,
-)
-from causalrisk.report.page.html import blank_figure, figure_html, paragraph
+from causalrisk.report import labels as words
+from causalrisk.report.page.explain import questions
+from causalrisk.report.page.html import figure_html, paragraph
 from causalrisk.report.page.methods import references
-from causalrisk.report.page.references import REFERENCES
 from causalrisk.report.page.sections import (
     Part,
-    assumptions_of,
     assumptions_part,
     check_page,
     methods_part,
@@ -38,11 +29,9 @@ from causalrisk.report.page.sections import (
     summary_part,
     write_page,
 )
-from causalrisk.report.summary import WIDTHS, design_rows, numbers_table
-from causalrisk.report.tables.stacked import ResultSummary, build_summary
-from causalrisk.report.tables.table import TableContent
-
-ADJUSTED = (0, 10, 9, 7, 8, 12, 10, 10)  # widths of the columns of a table with adjusted p-values
+from causalrisk.report.summary import design_rows, numbers_table
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultTable
 
 
 @dataclass(frozen=True)
@@ -71,7 +60,7 @@ class StudyFacts:
         parts = [
             f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in self.sizes.items()
         ]
-        return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
+        return f"Of {self.sizes.sum()} units by {self.unit}, {words.joined(parts)} ({self.begins})."
 
     @property
     def intervals(self) -> str:
@@ -86,15 +75,13 @@ def summarize_event_study(
     drawn = [row for row in design_rows(record.design) if row[0] not in ("Clusters:", "Subpopulation:")]
     drawn += [("Clusters:", facts.clusters)] if facts.clusters else []
     head = (
-        ("Dep. Variable:", facts.outcome, "Target:", target_text(record)),
-        ("Model:", record.spec.name, "Propensity:", propensity_text(record)),
-        ("Outcome model:", outcome_model_text(record), "Std. errors:", covariance_name(record)),
+        ("Dep. Variable:", facts.outcome, "Target:", words.target_text(record)),
+        ("Model:", record.spec.name, "Propensity:", words.propensity_text(record)),
+        ("Outcome model:", words.outcome_model_text(record), "Std. errors:", words.covariance_name(record)),
         ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
         *((*row, "", "") for row in drawn),
     )
-    shown = [
-        numbers_table(frame, name, ADJUSTED if "adjusted P" in frame else WIDTHS) for name, frame in tables.items()
-    ]
+    shown = [numbers_table(frame, name) for name, frame in tables.items()]
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
         "The effect on a group in a period compares its change since its last period without treatment with that of "
@@ -104,35 +91,43 @@ def summarize_event_study(
         f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
         f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
         *said,
-        trend_words(record),
+        words.trend_words(record),
     ]
     heading = title or "Event Study: Difference-in-Differences by Group and Period"
-    return build_summary([TableContent(rows=head, aligns="lrlr", title=heading), *shown], notes)
+    return ResultSummary([ResultTable(head, aligns="lrlr", title=heading), *shown], notes)
 
 
 def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> str:
     """Return the methods paragraph of an event study."""
     survey, right = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip()
-    models = [] if record.spec.constants else [f"outcome models were {outcome_model_text(record)}: {facts.formula}"]
-    models += [] if record.weight_fit is None else [f"the propensity model was {propensity_text(record)}: {right}"]
+    models = (
+        [] if record.spec.constants else [f"outcome models were {words.outcome_model_text(record)}: {facts.formula}"]
+    )
+    models += (
+        [] if record.weight_fit is None else [f"the propensity model was {words.propensity_text(record)}: {right}"]
+    )
     source = "from the influence functions of all fits"
     if survey is not None:
-        source += f" for the survey design, {survey_words(survey)}"
+        source += f" for the survey design, {words.survey_words(survey)}"
     elif record.cov_type == JACKKNIFE:
         left_out = f"cluster of {facts.clusters}" if facts.clusters else "unit"
         source = f"by the jackknife, which makes the whole study again without each {left_out} in turn"
     elif facts.clusters:
         source += f", clustered by {facts.clusters}"
     source += ", with the factor for small samples" * record.small_sample
-    return (
+    sentences = [
         f"We estimated effects on {facts.outcome} of a treatment that units begin at different times, by "
         f"difference-in-differences for each group that begins together in each of {facts.periods} periods "
-        f"({facts.time}; Callaway and Sant'Anna 2021): effects on the change since the last period before the group "
-        f"began, against {facts.controls}. {facts.groups} Each is by {record.spec.how}"
-        f"{''.join(f'; {text}' for text in models)}. {trend_words(record)} Averages weigh groups by their sizes. The "
-        f"joint covariance is {source}, the estimation of the sizes counted; intervals are {facts.intervals}, and "
-        "those of several effects hold together." + "".join(f" {note.splitlines()[0]}" for note in said)
-    )
+        f"({facts.time}; Callaway and Sant'Anna 2021).",
+        f"Effects are on the change since the last period before the group began, against {facts.controls}.",
+        facts.groups,
+        f"Each is by {record.spec.how}{models}.",
+        words.trend_words(record),
+        "Averages weigh groups by their sizes, whose estimation is counted.",
+        f"The joint covariance is {source}. Intervals are {facts.intervals}; those of several effects hold together.",
+        *(note.splitlines()[0] for note in said),
+    ]
+    return " ".join(sentences)
 
 
 def write_study(
@@ -149,18 +144,18 @@ def write_study(
 ) -> Path:
     """Write the page of an event study; `plots` draw each kind of average on Axes."""
     check_page(path, "study")
-    stated = statements(assumptions, assumptions_of(record))
-    blank_figure()  # without matplotlib nothing is drawn
-    captions = {by: f"Effects on {facts.outcome} by {by}, each by itself and all together." for by in plots}
-    figures = [figure_html(draw, captions[by], captions[by]) for by, draw in plots.items()]
-    named = {"treat": f"treatment ({facts.begins})", "outcome": f"change of {facts.outcome}"}
-    cited = sorted({REFERENCES["callaway_2021"], *references(record, False, False, False)})
+    asked = questions(record, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
+    stated = statements(assumptions, asked)
+    figures = [
+        figure_html(draw, f"Effects on {facts.outcome} by {by}, each by itself and all together.")
+        for by, draw in plots.items()
+    ]
     parts = [
         summary_part(summary),
-        assumptions_part(record, stated, **named),
+        assumptions_part(asked, stated),
         Part("effects", "Effects", "\n".join(figures)),
         Part("placebos", "Placebos", paragraph(placebos)),
-        methods_part(study_methods(record, facts, said), cited),
+        methods_part(study_methods(record, facts, said), references(record, staggered=True)),
         repeat_part("", facts.call),
     ]
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +13,8 @@ from causalrisk.design import ScannedDesign
 from causalrisk.design.covariates import moderators
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.balance import balance, check_threshold
-from causalrisk.diagnostics.influence import influence_method, influence_tables
-from causalrisk.diagnostics.risk import EstimatorRisks, anchor_path, estimator_risks, joint_of, penalty_path, risk_table
+from causalrisk.diagnostics.influence import influence_method, influence_tables, quick_method
+from causalrisk.diagnostics.risk import anchor_path, estimator_risks, joint_of, penalty_path, risk_table
 from causalrisk.diagnostics.scores import calibration
 from causalrisk.errors import OptionError, check_alpha, one_of, whole_number
 from causalrisk.estimators.options import Adjustment, Interval
@@ -23,12 +24,12 @@ from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value, delta_errors, effect_interval
 from causalrisk.inference.permutation import Permutations
 from causalrisk.inference.simultaneous import distribution
-from causalrisk.numerics.linalg import Array
 from causalrisk.report.plots.axes import (
     BLUE,
     GREY,
     LINE,
     ORANGE,
+    PAGE,
     ROWS,
     SERIES,
     UPRIGHT,
@@ -41,8 +42,10 @@ from causalrisk.report.plots.axes import (
     log_scale,
     mark_if_seen,
     panel_by_arm,
+    pyplot,
     verbatim,
 )
+from causalrisk.report.summary import one_line
 from causalrisk.report.tables.text import format_p
 
 BALANCED = 0.1  # a difference below this is usually taken as balanced
@@ -527,7 +530,7 @@ def draw_permutations(found: Permutations, ax: Any = None) -> Any:
     return finish(ax, 3)
 
 
-REMOTE = 300  # biases smaller than the least root mean square by this factor are drawn at the edge, with their number
+REMOTE = 1000  # parts smaller than the largest error by this factor are not drawn
 
 
 @of_means
@@ -549,35 +552,27 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
         are to the line of no net bias, wherever along it they lie. Results of an estimator other than JRE are drawn in
         place of IPWRA.
     """
-    return cancellation_of(record, estimator_risks(record), arm, ax)
-
-
-def cancellation_of(record: FitRecord, risks: EstimatorRisks, arm: Any = None, ax: Any = None) -> Any:
-    """Draw `plot_cancellation` from risks already computed."""
-    design, names = record.design, _compared(record.spec.name, risks.biases)
+    design, risks = record.design, estimator_risks(record)
+    own = record.spec.name
+    names = [own if own in risks.biases and own != "JRE" else "IPWRA", "JRE"]
 
     def draw(position: int, ax: Any) -> Any:
-        labels = f"{design.treat_name} = {design.labels[0]}", f"{design.treat_name} = {design.labels[position]}"
-        shown = {name: (risks.slopes[:, None] * risks.biases[name])[[0, position]] for name in names}
-        return draw_cancellation(shown, labels, design.endog_name, ax)
+        for name, (marker, colour) in zip(names, (("^", ORANGE), ("o", BLUE)), strict=True):
+            reference, other = (risks.slopes[:, None] * risks.biases[name])[[0, position]]
+            ax.plot(
+                (reference + other) / 2, other - reference, marker, color=colour, markersize=4, alpha=0.6,
+                linestyle="none", markeredgewidth=0, label=name,
+            )  # fmt: skip
+        ax.axhline(0, color=ink(ax), linewidth=1, label="no net bias")
+        extent = 1.1 * max(map(abs, ax.get_ylim()))
+        ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
+        ax.locator_params(nbins=5)
+        ax.set_xlabel(f"bias that both arms share: not in the effect ({verbatim(design.endog_name)})")
+        treated, untreated = (verbatim(f"{design.treat_name} = {design.labels[k]}") for k in (position, 0))
+        ax.set_ylabel(f"net bias of the effect:\n{treated} less {untreated}")
+        return finish(ax, 3)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm)
-
-
-def draw_cancellation(biases: Mapping[str, Array], labels: Sequence[str], unit: str, ax: Any) -> Any:
-    """Draw the net bias of two arms under each replicate against their mean bias, for up to two estimators."""
-    for (name, (reference, other)), (marker, colour) in zip(biases.items(), (("^", ORANGE), ("o", BLUE)), strict=False):
-        ax.plot(
-            (reference + other) / 2, other - reference, marker, color=colour, markersize=4, alpha=0.6,
-            linestyle="none", markeredgewidth=0, label=name,
-        )  # fmt: skip
-    ax.axhline(0, color=ink(ax), linewidth=1, label="no net bias")
-    extent = 1.1 * max(map(abs, ax.get_ylim()))
-    ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
-    ax.locator_params(nbins=5)
-    ax.set_xlabel(f"bias that both arms share: not in the effect ({verbatim(unit)})")
-    ax.set_ylabel(f"net bias of the effect:\n{verbatim(labels[1])} less {verbatim(labels[0])}")
-    return finish(ax, 3)
 
 
 @of_means
@@ -592,34 +587,24 @@ def plot_risk(record: FitRecord, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib Axes
-        The plot of `risk_table`, on a logarithmic scale; an arrow at the edge has a number too small for it.
+        The plot of `risk_table`, on a logarithmic scale; parts far below all errors are not drawn.
     """
-    return draw_risk(risk_table(record), record.design.endog_name, axes_or_new(ax))
-
-
-def draw_risk(table: pd.DataFrame, unit: str, ax: Any) -> Any:
-    """Draw the root of the expected ATE risk of each estimator, and of its parts, on a logarithmic scale."""
+    table, ax = risk_table(record), axes_or_new(ax)
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **ROWS)
-    kinds: tuple[tuple[str, Any, str, Any, Any, int], ...] = (
-        ("RMS error", table["RMS error"], "o", BLUE, BLUE, 9),
-        ("net bias", table["RMS net"], "D", ORANGE, "none", 6),
-        ("sampling", table["sampling SD"], "|", ink(ax), ink(ax), 11),
+    kinds: tuple[tuple[str, str, str, Any, Any, int], ...] = (
+        ("RMS error", "RMS error", "o", BLUE, BLUE, 9),
+        ("net bias", "RMS net", "D", ORANGE, "none", 6),
+        ("sampling", "sampling SD", "|", ink(ax), ink(ax), 11),
     )
-    positive = table["RMS error"][table["RMS error"] > 0]
-    least = positive.min() / REMOTE if len(positive) else 0.0
-    for label, values, marker, edge, face, size in kinds:
-        near, far = (values >= least).to_numpy(), (values < least).to_numpy()
-        ax.plot(values[near], rows[near], marker, color=edge, markerfacecolor=face, markersize=size, label=label)
-        for row, value in zip(rows[far], values[far], strict=True):
-            ax.plot([least], [row], "<", color=edge, markerfacecolor=face)
-            ax.annotate(
-                f"{value:.1g}", (least, row), xytext=(6, 4), textcoords="offset points", fontsize="small", color=edge
-            )
-    if least:
+    least = table["RMS error"].max() / REMOTE
+    for label, column, marker, edge, face, size in kinds:
+        values = table[column].where(table[column] > least)
+        ax.plot(values, rows, marker, color=edge, markerfacecolor=face, markersize=size, label=label)
+    if least > 0:
         log_scale(ax)
     label_rows(ax, rows, [verbatim(name) for name in table.index])
-    ax.set_xlabel(f"root mean square over replicates ({verbatim(unit)})")
+    ax.set_xlabel(f"root mean square over replicates ({verbatim(record.design.endog_name)})")
     return finish(ax, 3)
 
 
@@ -674,13 +659,9 @@ def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     matplotlib Axes
         The plot of the effect with robust intervals; the net bias has the axis on the right.
     """
-    return draw_penalties(record, penalty_path(record, grid), ax, alpha)
-
-
-def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float) -> Any:
-    """Draw a penalty path already computed: no penalty cannot be shown on the logarithmic scale."""
     check_alpha(alpha)
-    joint, scale, path, ax = joint_of(record), record.options.effect_scale, path[path.index > 0], axes_or_new(ax)
+    path, joint, scale = penalty_path(record, grid), joint_of(record), record.options.effect_scale
+    path, ax = path[path.index > 0], axes_or_new(ax)  # the logarithmic scale has no zero
     x, effect = path.index.to_numpy(), path["effect"].to_numpy()
     errors = delta_errors(effect, path["std err"].to_numpy(), scale)
     low, high = effect_interval(effect, errors, scale, alpha, record.df).T
@@ -708,5 +689,47 @@ def draw_penalties(record: FitRecord, path: pd.DataFrame, ax: Any, alpha: float)
     return finish(ax, 2, handles)
 
 
-def _compared(own: str, biases: dict[str, Array]) -> list[str]:
-    return [own if own in biases and own != "JRE" else "IPWRA", "JRE"]
+TITLE_PAD, HEADING, PANEL_LINE = 6, 110, 27  # points above the legends; characters of the heading, and of a label
+
+
+def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
+    """Draw six diagnostics on one page.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure, optional
+        Where to draw; by default a new page, A4 across.
+
+    Returns
+    -------
+    matplotlib Figure
+        Overlap, balance, calibration, net bias, influence; and the bootstrap distribution, or without one the
+        path of the anchor or penalty of JRE, or the risks.
+    """
+    record.check_means("plot_diagnostics()")
+    balance(record)  # an estimator without scores is refused before anything is drawn
+    last: tuple[str, Callable[..., Any]] = ("Risk", plot_risk)
+    if record.cov_type == "bootstrap":
+        last = ("Bootstrap", plot_bootstrap)
+    elif record.joint is not None and record.joint.path is not None:
+        last = ("Anchor", plot_anchor_path)
+    elif record.joint is not None and record.joint.own_penalty is not None:
+        last = ("Penalty", plot_penalty_path)
+    clusters = record.design.cluster is not None
+    influence = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
+    figure = pyplot().figure(figsize=PAGE, layout="constrained") if figure is None else figure
+    plots: tuple[tuple[str, Callable[..., Any]], ...] = (
+        ("Overlap", plot_overlap),
+        ("Balance", plot_balance),
+        ("Calibration", plot_calibration),
+        ("Net bias", plot_cancellation),
+        ("Influence", influence),
+        last,
+    )
+    for (title, plot), ax in zip(plots, figure.subplots(2, 3).flat, strict=True):
+        legend = plot(record, ax).get_legend()
+        ax.set_xlabel(broken(ax.get_xlabel(), PANEL_LINE))
+        above = 0 if legend is None else legend.get_window_extent().height * 72 / figure.dpi
+        ax.set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD + above)
+    figure.suptitle(broken(verbatim(one_line(record)), HEADING))
+    return figure

@@ -15,8 +15,8 @@ from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
 from causalrisk.estimators.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.tables.stacked import PaperTable
-from causalrisk.report.tables.table import TableContent
-from causalrisk.report.tables.text import GAP, column_format, display_width, format_p
+from causalrisk.report.tables.table import ResultTable
+from causalrisk.report.tables.text import column_format, format_p
 
 BELOW = {"se": "Standard errors in parentheses.", "ci": "{level}% confidence intervals in brackets.",
          "z": "Test statistics in parentheses.", "p": "P-values in parentheses."}  # fmt: skip
@@ -121,16 +121,16 @@ def etable(
     ... ]
     >>> etable(fits, keep=["ATE"])
     ==============================================================================
-    bweight                                                    (1)         (2)
-                                                              IPWRA        AIPW
+    bweight                                                   (1)         (2)
+                                                             IPWRA        AIPW
     ------------------------------------------------------------------------------
-    ATE                                                      -256.86     -259.51
-                                                             (24.38)     (24.02)
+    ATE                                                     -256.86     -259.51
+                                                            (24.38)     (24.02)
     ------------------------------------------------------------------------------
-    Estimand                                                   ATE         ATE
-    Standard errors                                           robust      robust
-    Observations                                               4642        4642
-    Effective n by arm                                      3681 / 775  3681 / 775
+    Estimand                                                  ATE         ATE
+    Standard errors                                          robust      robust
+    Observations                                              4642        4642
+    Effective n by arm                                     3681 / 775  3681 / 775
     ==============================================================================
     Notes: Standard errors in parentheses.
     """
@@ -156,12 +156,9 @@ def etable(
         if isinstance(values, str) or len(values) != len(columns):
             raise OptionError(f"extra: {label!r} has {len(values)} values; expected {len(columns)}, one per column.")
         found.append((label, *map(str, values)))
-    header, rows = _header(columns), (*lines, *found)
-    widest = max(display_width(cell) for row in (*header, *rows) for cell in row[1:])
-    content = TableContent(
-        rows=rows,
-        header=header,
-        widths=(0, *[widest + GAP] * len(columns)),
+    table = ResultTable(
+        (*lines, *found),
+        _header(columns),
         aligns="l" + "c" * len(columns),
         title=title,
         rules=(len(lines),) if lines and found else (),
@@ -170,7 +167,7 @@ def etable(
     said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] if stars else []
     stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
     index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])
-    return PaperTable(content, [*said, *notes], pd.DataFrame(stacked, index=index))
+    return PaperTable(table, [*said, *notes], pd.DataFrame(stacked, index=index))
 
 
 def _columns(results: Any, names: Sequence[str] | None, alpha: float, rename: Mapping[str, str]) -> list[Column]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import io
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import pandas as pd
 from statsmodels.iolib.summary import Summary
 
 from causalrisk.errors import OptionError, UnavailableError
-from causalrisk.report.tables.table import LATEX_SIZE, ResultTable, TableContent, stack_text
+from causalrisk.report.tables.table import LATEX_SIZE, ResultTable, stack_text
 from causalrisk.report.tables.text import csv_lines, escape_latex, escape_markdown, flat, latex_label, wrap
 from causalrisk.runtime.system import write_whole
 
@@ -217,40 +216,17 @@ class ResultSummary(Summary):
         return stream.getvalue()
 
 
-def build_summary(tables: Sequence[TableContent], notes: Sequence[str], width: int = 78) -> ResultSummary:
-    """Lay out tables and notes; cells longer than the width widen all tables.
-
-    Examples
-    --------
-    >>> table = TableContent(
-    ...     rows=(("ATE", "-228.50", "27.60"),), header=(("", "estimate", "std err"),)
-    ... )
-    >>> print(build_summary([table], ["Made up."], width=40))
-    ========================================
-                     estimate        std err
-    ----------------------------------------
-    ATE               -228.50          27.60
-    ========================================
-    <BLANKLINE>
-    Notes:
-    [1] Made up.
-    """
-    return ResultSummary([ResultTable(content, width) for content in tables], notes, width)
-
-
 class PaperTable(ResultSummary):
     """A table for a paper.
 
     Parameters
     ----------
-    content : TableContent
+    table : ResultTable
         The cells.
     notes : sequence of str
         Sentences for below the table.
     frame : DataFrame
         The numbers behind the cells.
-    width : int
-        Display width of the text form; columns that do not fit go below the others.
     together : int
         Number of columns that stay together.
 
@@ -260,12 +236,9 @@ class PaperTable(ResultSummary):
         The numbers behind the cells, not rounded.
     """
 
-    def __init__(
-        self, content: TableContent, notes: Sequence[str], frame: pd.DataFrame, width: int = 78, together: int = 1
-    ) -> None:
-        super().__init__([ResultTable(content, width)], notes, width)
-        self.frame = frame
-        self._content, self._together = content, together
+    def __init__(self, table: ResultTable, notes: Sequence[str], frame: pd.DataFrame, together: int = 1) -> None:
+        super().__init__([table], notes, table.width)
+        self.frame, self._together = frame, together
 
     def __repr__(self) -> str:
         return self.as_text()
@@ -291,15 +264,15 @@ class PaperTable(ResultSummary):
 
     def _part(self, columns: Sequence[int]) -> ResultTable:
         """Return the table with the first column and some of the others."""
-        kept, content = [0, *columns], self._content
-        some = dataclasses.replace(
-            content,
-            rows=tuple(tuple(row[j] for j in kept) for row in content.rows),
-            header=tuple(tuple(row[j] for j in kept) for row in content.header),
-            aligns="".join(self.tables[0].aligns[j] for j in kept),
-            widths=tuple(content.widths[j] for j in kept) if content.widths else (),
+        whole, kept = self.tables[0], [0, *columns]
+        return ResultTable(
+            [[row[j] for j in kept] for row in whole.body],
+            [[row[j] for j in kept] for row in whole.heads],
+            aligns="".join(whole.aligns[j] for j in kept),
+            title=whole.title,
+            rules=whole.rules,
+            width=self.width,
         )
-        return ResultTable(some, self.width)
 
     def to_gt(self) -> Any:
         """Return the table as one of great_tables, laid out by maketables.

@@ -9,57 +9,17 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import pandas as pd
 from statsmodels.iolib.table import SimpleTable
 
-from causalrisk.report.tables.text import (
-    LEAST_LABEL,
-    column_widths,
-    csv_lines,
-    display_width,
-    escape_latex,
-    escape_markdown,
-    needed_width,
-    pad,
-    printable,
-    wrap,
-)
+from causalrisk.report.tables.text import csv_lines, display_width, escape_latex, escape_markdown, pad, printable, wrap
 
+FIELD, GAP = 10, 2  # usual width of a column of numbers, and the blanks before it at least
+LEAST_LABEL = 12  # width left to the labels of rows
 RULES = {"l": ":---", "r": "---:", "c": ":---:"}  # alignments of a Markdown table
 LATEX_SIZE = r"\small\setlength{\tabcolsep}{4pt}"  # so that a summary fits a page in 12 point
-
-
-@dataclass(frozen=True)
-class TableContent:
-    """One table of a summary.
-
-    Parameters
-    ----------
-    rows : tuple of tuple of str
-        The cells, formatted.
-    header : tuple of tuple of str
-        None, one or more header lines, each as long as a row.
-    aligns : str
-        One of l, r, c per column; empty: the first column left, the others right. Each l after the first column
-        begins a new group of columns, as in the label-value pairs ``lrlr``, and groups share the width evenly.
-    title : str
-        Title line, centred above the table.
-    widths : tuple of int
-        Width wished for each column with the blanks before it (0: what its cells need); the first column takes what is
-        left, and wishes give way to long cells. Empty: the free space is spread evenly over the gaps.
-    rules : tuple of int
-        Rows, counted from 0, that have a thin rule above them.
-    """
-
-    rows: tuple[tuple[str, ...], ...]
-    header: tuple[tuple[str, ...], ...] = ()
-    aligns: str = ""
-    title: str = ""
-    widths: tuple[int, ...] = ()
-    rules: tuple[int, ...] = ()
 
 
 class ResultTable(SimpleTable):
@@ -67,21 +27,36 @@ class ResultTable(SimpleTable):
 
     Parameters
     ----------
-    content : TableContent
-        Cells, header, alignment and title.
+    rows : sequence of sequence of str
+        The cells, formatted.
+    header : sequence of sequence of str
+        None, one or more header lines, each as long as a row.
+    aligns : str
+        One of l, r, c per column; empty: the first column left, the others right. ``lrlr`` are two label-value pairs.
+    title : str
+        Title line, centred above the table.
+    rules : tuple of int
+        Rows, counted from 0, that have a thin rule above them.
     width : int
         Display width of the text form. A label that does not fit has a line of its own; numbers that need more room
         widen the table.
     """
 
-    def __init__(self, content: TableContent, width: int = 78) -> None:
-        headers = ["\n".join(map(printable, column)) for column in zip(*content.header, strict=True)]
-        super().__init__([list(map(printable, row)) for row in content.rows], headers=headers, title=content.title)
+    def __init__(
+        self,
+        rows: Sequence[Sequence[str]],
+        header: Sequence[Sequence[str]] = (),
+        *,
+        aligns: str = "",
+        title: str = "",
+        rules: tuple[int, ...] = (),
+        width: int = 78,
+    ) -> None:
+        headers = ["\n".join(map(printable, column)) for column in zip(*header, strict=True)]
+        super().__init__([list(map(printable, row)) for row in rows], headers=headers, title=title)
         columns = max((len(row) for row in self), default=0)
-        self.aligns = content.aligns or ("l" + "r" * columns)[:columns]
-        self.widths = content.widths
-        self.rules = content.rules
-        self.width = width
+        self.aligns = aligns or ("l" + "r" * columns)[:columns]
+        self.rules, self.width = rules, width
 
     @property
     def heads(self) -> list[list[str]]:
@@ -96,33 +71,40 @@ class ResultTable(SimpleTable):
     @property
     def natural_width(self) -> int:
         """Display width that the content needs, at least `width`."""
-        widths, gaps = self._columns(self.width)
-        return max(self.width, sum(widths) + sum(gaps))
+        return max(self.width, sum(self._fields(self.width)))
 
     def text_lines(self, width: int) -> list[str]:
         """Return the lines between the upper and the lower rule, at a given width."""
-        widths, gaps = self._columns(width)
+        fields = self._fields(width)
 
         def line(texts: list[str]) -> list[str]:
             alone = []
-            if display_width(texts[0]) > widths[0]:  # a label on a line of its own
+            if display_width(texts[0]) > fields[0]:  # a label on a line of its own
                 alone, texts = [texts[0]], ["", *texts[1:]]
-            cells = zip(texts, widths, gaps, self.aligns, strict=True)
-            return [*alone, "".join(" " * gap + pad(cell, size, align) for cell, size, gap, align in cells).rstrip()]
+            if self.aligns == "lrlr":
+                texts = [*texts[:2], f"   {texts[2]}", texts[3]]
+            cells = zip(texts, fields, self.aligns, strict=True)
+            return [*alone, "".join(pad(cell, size, align) for cell, size, align in cells).rstrip()]
 
         lines = [text for row in self.heads for text in line(row)] + ["-" * width] * bool(self.heads)
         for number, row in enumerate(self.body):
             lines += ["-" * width] * (number in self.rules) + line(row)
         return lines
 
-    def _columns(self, width: int) -> tuple[list[int], list[int]]:
-        content = [0] * len(self.aligns)
-        for row in self:
-            content = [max(w, display_width(str(cell))) for w, cell in zip(content, row, strict=True)]
-        if content and "l" not in self.aligns[1:]:
-            room = width - sum(needed_width(j, 0, content, self.widths) for j in range(1, len(content)))
-            content[0] = min(content[0], max(room, LEAST_LABEL))
-        return column_widths(content, self.aligns, self.widths, width)
+    def _fields(self, width: int) -> list[int]:
+        """Return the width of each column with the blanks before it; the first gets what is left."""
+        content = [max(map(display_width, map(str, column)), default=0) for column in zip(*self, strict=True)]
+        if not content:
+            return []
+        if self.aligns == "lrlr":
+            first, second = content[0] + GAP + content[1], 3 + content[2] + GAP + content[3]
+            first = max(first, min((width - 3) // 2, width - second))
+            return [content[0], first - content[0], 3 + content[2], max(width - first, second) - 3 - content[2]]
+        for least, gap in ((FIELD, GAP), (0, GAP), (0, 1)):
+            fields = [max(least, size + gap) for size in content[1:]]
+            if content[0] + sum(fields) <= width:
+                break
+        return [max(width - sum(fields), min(content[0], LEAST_LABEL)), *fields]
 
     def as_text(self) -> str:
         """Return the table as text.

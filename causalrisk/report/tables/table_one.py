@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,64 +13,36 @@ import pandas as pd
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
 from causalrisk.design.rows import ColumnOptions, Source, read_weights, relative_weights
 from causalrisk.design.survey import Survey, subpopulation
+<<<<<<< HEAD
 from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask, plain
 from causalrisk.diagnostics.balance import WHEN, ColumnSums, WeightedRows, check_threshold, chosen_covariates
+=======
+from causalrisk.design.tables import Table, as_table, find_column, find_condition
+from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
+>>>>>>> trimreport
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.options import WeightType
 from causalrisk.estimators.record import FitRecord
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.tables.stacked import PaperTable
-from causalrisk.report.tables.table import TableContent
+from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_share
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
 NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."
-Cells = Callable[[Covariate], list[str]]
 
 
-@dataclass(frozen=True)
-class Sets:
-    """Sets of rows, one for each column of a table before a fit: the groups, after all rows where these are asked for.
+class Measures(NamedTuple):
+    """A covariate in one column of a table before a fit; mean and standard deviation are weighted, counts are not."""
 
-    `members` has the mask of the rows of each column, `units` the number of equal rows that a row stands for.
-    """
-
-    labels: tuple[str, ...]
-    names: tuple[str, ...]
-    members: list[np.ndarray]
-    weights: Array
-    units: Array
-
-    def counted(self, rows: np.ndarray) -> list[float]:
-        """Count some rows in each column."""
-        return [float(self.units[rows & inside].sum()) for inside in self.members]
-
-    def sums(self, covariate: np.ndarray, known: np.ndarray, levels: int) -> list[ColumnSums]:
-        """Return sums of a covariate (by its codes, of its indicators) over the rows that have it, for each column."""
-        found = []
-        for inside in self.members:
-            some = known & inside
-            weights = np.stack([self.weights[some], self.units[some]])
-            rows, values = WeightedRows(np.zeros(int(some.sum()), int), weights, self.units[some]), covariate[some]
-            found.append(ColumnSums.of_levels(values, levels, rows, 1) if levels else ColumnSums.of(values, rows, 1))
-        return found
-
-
-@dataclass(frozen=True)
-class Line:
-    """A covariate in each column of a table before a fit, shape (C,), and its differences to the reference, (K - 1,).
-
-    Mean and standard deviation are weighted; `ones` counts the rows that have a one, `missing` those without a value.
-    """
-
-    n: Array
-    missing: Array
-    mean: Array
-    sd: Array
-    ones: Array
-    missing_share: Array
-    differences: Array
+    n: float
+    missing: float
+    missing_share: float
+    ones: float
+    mean: float
+    sd: float
+    variance: float
 
 
 def table_one(
@@ -163,11 +135,11 @@ def table_one(
     ...     levels={0: "nonsmoker", 1: "smoker"},
     ... )
     ==============================================================================
-                             nonsmoker                    smoker               SMD
-                                n 3778                     n 864
+                                               nonsmoker          smoker       SMD
+                                                  n 3778           n 864
     ------------------------------------------------------------------------------
-    mage                26.810 (5.645)            25.167 (5.301)           -0.300*
-    mmarried              2839 (75.1%)               409 (47.3%)           -0.596*
+    mage                                  26.810 (5.645)  25.167 (5.301)   -0.300*
+    mmarried                                2839 (75.1%)     409 (47.3%)   -0.596*
     ==============================================================================
     Notes: Mean (SD) of numbers, n (%) of categories. SMD: difference of means to
     nonsmoker over the root of the mean variance of the groups; * above 0.1.
@@ -210,29 +182,43 @@ def table_one(
     if subpop is not None:
         inside, name = find_condition(subpop, "subpop", table, {}, told)
         used &= subpopulation(inside, name)
-        shown = f"the subpopulation {name}" if isinstance(subpop, str) else "a subpopulation"
-        told.append(f"Rows are those of {shown}.")
+        told.append(
+            f"Rows are those of {f'the subpopulation {name}' if isinstance(subpop, str) else 'a subpopulation'}."
+        )
+    names_of_columns = (*whole, *labels)
     members = [*[used] * len(whole), *(used & rows for rows in groups)]
-    sets = Sets(labels=labels, names=(*whole, *labels), members=members, weights=weight, units=units)
-    lines = dict(zip(map(id, found), _lines(found, sets), strict=True))
-
-    def cells(covariate: Covariate) -> list[str]:
-        line, middle = lines[id(covariate)], covariate.term in quartiles and not _counted(covariate)
-        shown = _quartiles(covariate, sets, columns.weight_type) if middle else _shown(covariate, line)
-        return shown + _marked(line.differences, threshold)
-
-    def absent(covariate: Covariate) -> list[str]:
-        line = lines[id(covariate)]
-        return list(map(_count, line.missing, line.missing_share))
-
+    numbers: dict[str, dict[str, float]] = {}
+    shown: dict[str, list[str]] = {}
+    absent: dict[str, list[str]] = {}
+    for c in found:
+        measured = [_measured(c, inside, weight, units) for inside in members]
+        smd = _differences([m.mean for m in measured[len(whole) :]], [m.variance for m in measured[len(whole) :]])
+        texts = [_cell(m, _counted(c)) if m.n else "" for m in measured]
+        if c.term in quartiles and not _counted(c):
+            texts = [_quartiles(c.column[inside], weight[inside], columns.weight_type) for inside in members]
+        shown[c.name] = texts + _marked(smd, threshold)
+        absent[c.name] = [_count(m.missing, m.missing_share) for m in measured]
+        own: dict[str, float] = {}
+        for label, m in zip(names_of_columns, measured, strict=True):
+            own |= {
+                f"n {label}": int(m.n),
+                f"missing {label}": int(m.missing),
+                f"mean {label}": m.mean,
+                f"sd {label}": m.sd,
+            }
+        several = [f"SMD {label}" for label in labels[1:]] if len(labels) > 2 else ["SMD"]
+        numbers[c.name] = own | dict(zip(several, smd, strict=False))
     contrasts = [("SMD", "" if len(labels) == 2 else a) for a in labels[1:]]
-    header = (("", *sets.names, *(c[0] for c in contrasts)),
-              ("", *(f"n {n:.0f}" for n in sets.counted(used)), *(c[1] for c in contrasts)))  # fmt: skip
+    header = (
+        ("", *names_of_columns, *(c[0] for c in contrasts)),
+        ("", *(f"n {units[inside].sum():.0f}" for inside in members), *(c[1] for c in contrasts)),
+    )
     said = [NOTE_CELLS] + ["Median [quartiles] where so shown."] * bool(quartiles) + told
     if contrasts:
         said += _note_on_differences(threshold, labels[0], "the root of the mean variance of the groups")
-    content = TableContent(rows=_rows(found, cells, absent), header=header, title=title)
-    return PaperTable(content, [*said, *notes], _numbers(found, list(lines.values()), sets))
+    table = ResultTable(_rows(found, shown, absent), header, title=title)
+    frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
+    return PaperTable(table, [*said, *notes], frame)
 
 
 def balance_for_paper(
@@ -291,27 +277,25 @@ def balance_for_paper(
     Married           -0.596     -0.003
     """
     check_threshold(threshold)
-    design, fitted, population = record.design, record.rows, record.options.population
-    chosen = chosen_covariates(record, fitted, also=also, data=data, interactions=interactions, names=names)
-    covariates, rows = [_indicator(c) for c in chosen], WeightedRows.of(fitted)
-    denominator = population.balance_denominator if population.toward is None else population.toward
-    sums = ColumnSums.of_covariates(covariates, rows, design.n_arms)
-    every = [sums.some(np.array([j])) for j in range(len(covariates))]
-    found = {
-        c.name: _moments(part, _counted(c), design.labels, denominator)
-        for c, part in zip(covariates, every, strict=True)
-    }
-
-    def cells(covariate: Covariate) -> list[str]:
+    design, population, chosen = record.design, record.options.population, {"also": also, "data": data}
+    whole = balance(record, "std", **chosen, interactions=interactions, means=True, names=names)
+    parts = [whole.xs(contrast) for contrast in record.contrasts] if design.n_arms > 2 else [whole]
+    covariates = chosen_covariates(record, record.rows, **chosen, interactions=interactions, names=names)
+    covariates = [covariate for covariate in covariates if covariate.name in parts[0].index]
+    numbers = parts[0].loc[:, parts[0].columns.str.match("mean |sd ")].iloc[1:]  # the first row is the score's
+    for when in WHEN:
+        for label, part in zip(design.labels[1:], parts, strict=True):
+            name = f"SMD {when}" if design.n_arms == 2 else f"SMD {label} {when}"
+            numbers[name] = part[f"diff {when}"]
+    shown = {}
+    for name, row in numbers.iterrows():
         texts: list[str] = []
         for when in WHEN:
-            mine = {name: value for name, value in found[covariate.name].items() if name.endswith(f" {when}")}
-            for label in design.labels:
-                mean, sd = mine[f"mean {label} {when}"], mine[f"sd {label} {when}"]
-                texts.append(format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd))
-            texts += _marked([value for name, value in mine.items() if name.startswith("SMD ")], threshold)
-        return texts
-
+            pairs = [(row[f"mean {label} {when}"], row[f"sd {label} {when}"]) for label in design.labels]
+            texts += [format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd) for mean, sd in pairs]
+            differences = row[[c for c in numbers if c.startswith("SMD") and c.endswith(when)]]
+            texts += _marked(differences.to_numpy(), threshold)
+        shown[str(name)] = texts
     effective = [f"n {arm.effective_n:.1f}" for arm in record.overlap]
     counts = [f"n {n}" for n in design.counts]
     versus = [""] if design.n_arms == 2 else list(design.labels[1:])
@@ -324,10 +308,10 @@ def balance_for_paper(
     )
     said = ["Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's "
             "effective n."]  # fmt: skip
+    denominator = population.balance_denominator if population.toward is None else population.toward
     said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
-    content = TableContent(rows=_rows(covariates, cells), header=header, title=title)
-    numbers = pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
-    return PaperTable(content, [*said, *notes], numbers, together=half)
+    table = ResultTable(_rows(covariates, shown), header, title=title)
+    return PaperTable(table, [*said, *notes], numbers, together=half)
 
 
 def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
@@ -420,80 +404,55 @@ def _counted(covariate: Covariate) -> bool:
     return covariate.code is not None or (covariate.binary and set(covariate.ends) <= {0.0, 1.0})
 
 
-def _rows(covariates: Sequence[Covariate], cells: Cells, absent: Cells | None = None) -> tuple[tuple[str, ...], ...]:
+def _rows(
+    covariates: Sequence[Covariate], shown: Mapping[str, list[str]], absent: Mapping[str, list[str]] | None = None
+) -> list[tuple[str, ...]]:
     """Lay out one row a covariate, the levels of a factor below its name, and rows that count missing values."""
     rows: list[tuple[str, ...]] = []
-    for place, covariate in enumerate(covariates):
-        texts = cells(covariate)
-        siblings = [c for c in covariates if c.term == covariate.term]
-        if len(siblings) == 1:
-            rows.append((covariate.name, *texts))
-        else:
-            if covariate is siblings[0]:
-                rows.append((covariate.term, *[""] * len(texts)))
-            rows.append((f"{INDENT}{covariate.level or covariate.name}", *texts))
-        last = place + 1 == len(covariates) or covariates[place + 1].term != covariate.term
-        if last and absent is not None and np.isnan(covariate.values).any():
-            counts = absent(covariate)
-            rows.append((f"{INDENT}missing", *counts, *[""] * (len(texts) - len(counts))))
-    return tuple(rows)
-
-
-def _lines(covariates: Sequence[Covariate], sets: Sets) -> list[Line]:
-    """Describe each covariate in each column of the table; the levels of a factor are counted together."""
-    found: list[Line] = []
-    for _, same in groupby(covariates, key=lambda c: id(c.column)):
+    for term, same in groupby(covariates, key=lambda c: c.term):
         siblings = list(same)
-        column, codes = siblings[0].column, siblings[0].code is not None
-        known = column >= 0 if codes else ~np.isnan(column)
-        sums = sets.sums(column, known, int(column.max()) + 1 if codes else 0)
-        n, missing = np.array(sets.counted(known)), np.array(sets.counted(~known))
-        total = np.array([float(sets.weights[inside].sum()) for inside in sets.members])
-        share = 1 - np.array([part.total[0, 0] for part in sums]) / np.where(total > 0, total, np.nan)
-        for covariate in siblings:
-            place, binary = covariate.code or 0, np.array([_counted(covariate)])
-            own = [part.some(np.array([place])) for part in sums]
-            mean, ones = np.array([part.mean[0, :, 0] for part in own]).T
-            variance = np.array([part.variance(binary)[0, 0, 0] for part in own])
-            groups = slice(len(sets.names) - len(sets.labels), None)
-            scale = np.sqrt(variance[groups].mean()) if sets.labels else np.nan
-            gaps = mean[groups][1:] - mean[groups][:1]
-            found.append(
-                Line(
-                    n=n,
-                    missing=missing,
-                    mean=mean,
-                    sd=np.where(binary, np.nan, np.sqrt(variance)),
-                    ones=ones * n,
-                    missing_share=np.where(missing > 0, share, 0.0),
-                    differences=gaps / (scale if scale > 0 else np.nan),
-                )
-            )
-    return found
+        if len(siblings) > 1:
+            rows.append((term, *[""] * len(shown[siblings[0].name])))
+        for c in siblings:
+            rows.append((c.name if len(siblings) == 1 else f"{INDENT}{c.level or c.name}", *shown[c.name]))
+        if absent is not None and np.isnan(siblings[0].values).any():
+            counts = absent[siblings[0].name]
+            rows.append((f"{INDENT}missing", *counts, *[""] * (len(shown[siblings[0].name]) - len(counts))))
+    return rows
 
 
-def _shown(covariate: Covariate, line: Line) -> list[str]:
-    """Print a covariate in each column: count and share of a yes or no, mean and standard deviation of numbers."""
-    numbers = zip(line.ones, line.mean, strict=True) if _counted(covariate) else zip(line.mean, line.sd, strict=True)
-    form = _count if _counted(covariate) else _mean_and_sd
-    return [form(*pair) if n else "" for pair, n in zip(numbers, line.n, strict=True)]
+def _measured(covariate: Covariate, inside: np.ndarray, weights: Array, units: Array) -> Measures:
+    """Describe a covariate in some rows."""
+    values = covariate.values[inside]
+    known = ~np.isnan(values)
+    x, w, u = values[known], weights[inside][known], units[inside][known]
+    n, total, whole = float(u.sum()), w.sum(), weights[inside].sum()
+    missing, share = float(units[inside].sum()) - n, 0.0 if known.all() else 1 - total / whole
+    if not n:
+        return Measures(n, missing, share, 0.0, np.nan, np.nan, np.nan)
+    mean, freedom = w @ x / total, total**2 - (w**2 / u).sum()
+    if _counted(covariate):
+        return Measures(n, missing, share, u @ x, mean, np.nan, mean * (1 - mean))
+    variance = w @ (x - mean) ** 2 * total / freedom if freedom > 0 else np.nan
+    return Measures(n, missing, share, np.nan, mean, np.sqrt(variance), variance)
 
 
-def _quartiles(covariate: Covariate, sets: Sets, weight_type: str | None) -> list[str]:
-    """Print the median and the quartiles of a covariate in each column."""
-    cells = []
-    for inside in sets.members:
-        some = inside & ~np.isnan(covariate.column)
-        if not some.any():
-            cells.append("")
-            continue
-        low, median, high = quantiles(
-            covariate.column[some], sets.weights[some], np.array([0.25, 0.5, 0.75]), weight_type != "probability"
-        )
-        whole = float(low).is_integer() and float(median).is_integer() and float(high).is_integer()
-        spec = ".0f" if whole else column_format(high - low, [low, median, high])
-        cells.append(f"{format(median, spec)} [{format(low, spec)}, {format(high, spec)}]")
-    return cells
+def _differences(means: Sequence[float], variances: Sequence[float]) -> Array:
+    """Return standardized differences of the means of groups to that of the first."""
+    scale = np.sqrt(np.mean(variances)) if means else np.nan
+    return (np.array(means[1:]) - np.array(means[:1])) / (scale if scale > 0 else np.nan)
+
+
+def _quartiles(values: Array, weights: Array, weight_type: str | None) -> str:
+    """Print the median and the quartiles of a covariate."""
+    known = ~np.isnan(values)
+    if not known.any():
+        return ""
+    levels = np.array([0.25, 0.5, 0.75])
+    low, median, high = quantiles(values[known], weights[known], levels, weight_type != "probability")
+    whole = float(low).is_integer() and float(median).is_integer() and float(high).is_integer()
+    spec = ".0f" if whole else column_format(high - low, [low, median, high])
+    return f"{format(median, spec)} [{format(low, spec)}, {format(high, spec)}]"
 
 
 def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Array:
@@ -513,6 +472,11 @@ def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Arr
     return low + (high - low) * (place - below)
 
 
+def _cell(m: Measures, counted: bool) -> str:
+    """Print a covariate: count and share of a yes or no, mean and standard deviation of numbers."""
+    return _count(m.ones, m.mean) if counted else _mean_and_sd(m.mean, m.sd)
+
+
 def _mean_and_sd(mean: float, sd: float) -> str:
     spec = column_format(sd, mean)
     return f"{format(mean, spec)} ({format(sd, spec)})"
@@ -530,31 +494,3 @@ def _marked(differences: Sequence[float] | Array, threshold: float | None) -> li
 def _note_on_differences(threshold: float | None, reference: str, scale: str) -> list[str]:
     note = f"SMD: difference of means to {reference} over {scale}"
     return [f"{note}; * above {threshold:g}." if threshold is not None else f"{note}."]
-
-
-def _numbers(covariates: Sequence[Covariate], lines: Sequence[Line], sets: Sets) -> pd.DataFrame:
-    """Return the numbers behind a table before a fit, a row a covariate."""
-    found = {}
-    for covariate, line in zip(covariates, lines, strict=True):
-        own: dict[str, float] = {}
-        for k, label in enumerate(sets.names):
-            own |= {f"n {label}": int(line.n[k]), f"missing {label}": int(line.missing[k])}
-            own |= {f"mean {label}": line.mean[k], f"sd {label}": line.sd[k]}
-        names = [f"SMD {label}" for label in sets.labels[1:]] if len(sets.labels) > 2 else ["SMD"]
-        found[covariate.name] = own | dict(zip(names, line.differences, strict=False))
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis("covariate")
-
-
-def _moments(sums: ColumnSums, counted: bool, labels: Sequence[str], denominator: str | int) -> dict[str, float]:
-    """Means, standard deviations and standardized differences of a column, of each arm before and after weighting."""
-    binary = np.array([counted])
-    spread, scale = np.sqrt(sums.variance(binary)), sums.standard_deviations(denominator, binary)
-    found: dict[str, float] = {}
-    for k, when in enumerate(WHEN):
-        found |= {f"mean {label} {when}": sums.mean[arm, k, 0] for arm, label in enumerate(labels)}
-        found |= {f"sd {a} {when}": np.nan if binary[0] else spread[arm, k, 0] for arm, a in enumerate(labels)}
-    for k, when in enumerate(WHEN):
-        for arm, label in enumerate(labels[1:], start=1):
-            name = f"SMD {when}" if len(labels) == 2 else f"SMD {label} {when}"
-            found[name] = sums.differences(arm, scale)[k, 0]
-    return found

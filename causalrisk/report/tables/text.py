@@ -72,13 +72,6 @@ def _sizes(values: ArrayLike) -> np.ndarray:
     return sizes[np.isfinite(sizes) & (sizes > 0)]
 
 
-LEAST_LABEL = 12  # width left to the labels of rows
-
-GAP = 2  # blanks between two columns
-
-GROUP_GAP = 3  # blanks between two groups of columns, such as the label-value pairs of a summary's head
-
-
 def display_width(text: str) -> int:
     """Return the number of terminal columns of a text: two for wide characters, none for combining ones."""
     return sum(_char_width(char) for char in text)
@@ -125,72 +118,10 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     return lines
 
 
-def column_widths(
-    content: Sequence[int], aligns: str, preferred: Sequence[int], width: int
-) -> tuple[list[int], list[int]]:
-    """Return the width of each column, and the blanks before it, that make a table as wide as asked.
-
-    Each "l" in `aligns` after the first begins a new group of columns; groups share the width. A preferred width
-    includes the blanks before the column and gives way when the table would be too wide; the first column of a group
-    gets what is left. Without preferred widths, what is left is spread over the gaps. If `content`, the width of the
-    longest cells, needs more, the table is wider.
-    """
-    if not content:
-        return [], []
-    starts = [j for j, align in enumerate(aligns) if j == 0 or align == "l"]
-    groups = [range(start, stop) for start, stop in zip(starts, [*starts[1:], len(aligns)], strict=True)]
-    needs = [[needed_width(j, group.start, content, preferred) for j in group] for group in groups]
-    shares = _shares([sum(need) for need in needs], width - GROUP_GAP * (len(groups) - 1))
-    widths, gaps = list(content), [0] * len(content)
-    for group, need, share in zip(groups, needs, shares, strict=True):
-        wished = [max(n, preferred[j] if preferred else 0) for j, n in zip(group, need, strict=True)]
-        fields = _spread(need, wished, share, to_first=bool(preferred) or len(group) == 1)
-        widths[group.start] = fields[0]
-        gaps[group.start] = GROUP_GAP if group.start else 0
-        for j, field in zip(group[1:], fields[1:], strict=True):
-            gaps[j] = field - content[j]
-    return widths, gaps
-
-
 def _char_width(char: str) -> int:
     if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
-
-
-def needed_width(j: int, start: int, content: Sequence[int], preferred: Sequence[int]) -> int:
-    """Return the least width of column j with the blanks before it; a preferred width may reduce these to one."""
-    if j == start:
-        return content[j]
-    least, usual = content[j] + 1, content[j] + GAP
-    return min(max(preferred[j], least), usual) if preferred else usual
-
-
-def _shares(needs: list[int], width: int) -> list[int]:
-    """Divide a width evenly between groups, but give no group less than it needs."""
-    width, tight = max(width, sum(needs)), set[int]()
-    while True:
-        roomy, left = [g for g in range(len(needs)) if g not in tight], width - sum(needs[g] for g in tight)
-        even = {g: left * (i + 1) // len(roomy) - left * i // len(roomy) for i, g in enumerate(roomy)}
-        more = {g for g, share in even.items() if needs[g] > share}
-        if not more:
-            return [even.get(g, need) for g, need in enumerate(needs)]
-        tight |= more
-
-
-def _spread(need: list[int], wished: list[int], width: int, to_first: bool) -> list[int]:
-    """Return column widths that add up to `width`, between the needs and the wishes as far as possible."""
-    short = sum(wished) - width
-    if short > 0:
-        slack = [w - n for w, n in zip(wished, need, strict=True)]
-        room = width - sum(need)
-        ends = [room * sum(slack[: j + 1]) // sum(slack) for j in range(len(slack))]
-        return [n + end - start for n, end, start in zip(need, ends, [0, *ends[:-1]], strict=True)]
-    if to_first:
-        return [wished[0] - short, *wished[1:]]
-    gaps = len(need) - 1
-    extra = [-short // gaps + (j < -short % gaps) for j in range(gaps)]
-    return [wished[0], *(w + e for w, e in zip(wished[1:], extra, strict=True))]
 
 
 LATEX = {

@@ -20,10 +20,8 @@ from causalrisk.report.page.verdicts import (
     GOOD,
     read_anchor,
     read_balance,
-    read_bootstrap,
     read_influence,
     read_overlap,
-    read_penalty,
     read_sensitivity,
     read_trimming,
 )
@@ -31,8 +29,8 @@ from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, LALONDE_RHS, simul
 from tests.report.page.test_explain import FRAME, KINDS, fitted, matching
 
 VOID = {"meta", "img", "br", "wbr"}
-ANCHORS = ["summary", "assumptions", "overlap", "balance", "trimming", "anchor", "cancellation", "influence",
-           "bootstrap", "sensitivity", "ledgers", "explained", "methods", "repeat"]  # fmt: skip
+ANCHORS = ["summary", "assumptions", "overlap", "balance", "trimming", "anchor", "influence", "sensitivity",
+           "ledgers", "explained", "methods", "repeat"]  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
 
@@ -90,7 +88,7 @@ def test_one_file_that_loads_nothing(jobs_page):
     assert not tags & {"script", "link", "iframe", "object", "video"}
     assert not re.search(r"url\(|@import", jobs_page.read_text("utf-8"))
     images = reader.all("img")
-    assert len(images) == 7
+    assert len(images) == 4
     for image in images:
         kind, data = re.fullmatch(r"data:(image/[\w+]+);base64,(.*)", image["src"]).groups()
         content = base64.b64decode(data)
@@ -117,11 +115,10 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
     assert f"{moved / jobs.effect_se:.2f} standard errors" in top
     path = jobs.anchor_path()["effect"]
     assert f"the effect moves between {path.min():.2f} and {path.max():.2f}, " in top
-    assert "3 of 3 are not yet argued for" in top
+    assert "3 are not yet argued for" in top
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
     assert f"{outside} rows ({outside / 614:.0%}) have scores outside" in text
-    assert "Biases by estimator Unadjusted OutcomeRegression Hajek IPWRA AIPW JRE bias[0]" in text
 
 
 @pytest.mark.usefixtures("unprinted_plots")
@@ -130,7 +127,7 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
     path = jobs.report(tmp_path / "said.html", title="A <title> & more", assumptions=said)
     reader = read(path)
     assert "Caseworkers <saw> only these & nothing else." in reader.text
-    assert "2 of 3 are not yet argued for" in reader.text
+    assert "2 are not yet argued for" in reader.text
     assert reader.text.count("Not yet answered") == 2
     assert reader.text.startswith("A <title> & more A <title> & more")
     with pytest.raises(cr.OptionError, match="no_interference") as caught:
@@ -249,57 +246,34 @@ def test_verdicts_of_the_others():
     balance = pd.DataFrame({"kind": ["continuous"] * 2, "diff before": [0.5, -0.3], "diff after": [0.02, -0.15]},
                            index=["x", "z"])  # fmt: skip
     assert read_balance(balance, 0.001).verdict == CAUTION
-    assert "0.15 (z)" in read_balance(balance, 0.001).texts[0]
-    assert "p = 0.001, the propensity model does not balance" in read_balance(balance, 0.001).texts[1]
+    assert "0.15 (z)" in read_balance(balance, 0.001).headline
     assert read_balance(balance.head(1), None).verdict == GOOD
     rows = pd.DataFrame({"arm": ["b"], "change": [-3.0], "in std errors": [-0.6], "weight share": [0.2]}, index=["r7"])
-    assert read_influence(rows, False).verdict == BAD
-    assert (
-        "Without row r7 the effect would move by -3.000, 0.60 standard errors" in read_influence(rows, False).headline
-    )
-    clinic = rows.assign(n=[30])
+    assert read_influence(rows).verdict == BAD
+    assert "Without row r7 the effect would move by -3.000, 0.60 standard errors" in read_influence(rows).headline
     for number, verdict in ((20, GOOD), (50, CAUTION), (500, BAD)):  # 3 / sqrt(G) is 0.67, 0.42, 0.13
-        assert read_influence(clinic, False, ("clinic", number)).verdict == verdict
+        assert read_influence(rows, ("clinic", number)).verdict == verdict
     curve = pd.DataFrame({"n": [100.0, 80, np.nan], "effect": [10.0, 14.0, np.nan], "std err": [4.0, 5.0, np.nan]},
                          index=["all", "[0.1, 0.9]", "[0.2, 0.8]"])  # fmt: skip
     assert read_trimming(curve, 4.0).verdict == CAUTION
     assert "from 10.00 by up to 4.000, 1.00 standard errors" in read_trimming(curve, 4.0).headline
     few = curve.assign(n=[100.0, 80, 20], effect=[10.0, 10.5, 30.0], **{"std err": 4.0})
     assert read_trimming(few, 4.0).verdict == GOOD  # a fifth of the rows is another population
-    assert "runs from 10.00 to 30.00" in read_trimming(few, 4.0).texts[0]
     assert "At [0.2, 0.8] there is no estimate" in read_trimming(curve, 4.0).texts[0]
-    path = pd.DataFrame({"effect": [50.0, 1.0, 1.1], "RMS net": [9.0, 2.0, 1.0]}, index=[0.0, 10.0, 100.0])
-    assert read_penalty(path, 10.0, 1.0, 1.0).verdict == GOOD
-    assert "between 1.000 and 1.100" in read_penalty(path, 10.0, 1.0, 1.0).headline
-    assert "it would be 50.00" in read_penalty(path, 10.0, 1.0, 1.0).texts[1]
     anchors = pd.DataFrame(
-        {"effect": [1.0, 1.4], "robust se": [1.0, 1.25], "variance ratio": [1.0, 0.8], "chosen": [False, True]},
-        index=[30.0, 0.3],
+        {"effect": [1.0, 1.4], "chosen": [False, True], "held out": [False, True]}, index=[30.0, 0.3]
     )
-    anchors["held out"] = anchors["chosen"]
-    reading = read_anchor(anchors, 1.0, 0.9)
+    reading = read_anchor(anchors, 1.0)
     assert "Over anchors from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
-    assert "0.3 was chosen by rows held out" in reading.texts[0] and "0.8 times that of" in reading.texts[0]
-    assert "raised" not in " ".join(reading.texts)
-    raised = read_anchor(anchors.assign(chosen=[True, False]), 1.0, 0.9).texts
-    assert "0.3 was chosen by rows held out" in raised[0]
-    assert "standard error there, 1.250, is above IPWRA's" in raised[1]
-    assert "raised to 30, where it is 1.000" in raised[1]
-    nearly = anchors.assign(**{"variance ratio": [1.0, 1.004]})
-    assert "is 1.004 times that of" in read_anchor(nearly, 1.0, 0.9).texts[0]
-    values = np.random.default_rng(0).normal(size=500)
-    assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 500, 0.05).verdict == GOOD
-    assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 3])], 500, 0.05).verdict == CAUTION
-    assert read_bootstrap(values, 0.0, [np.array([-2, 2]), np.array([-2, 2])], 600, 0.05).verdict == CAUTION
+    assert "0.3 was chosen by rows held out" in reading.texts[0] and "raised" not in " ".join(reading.texts)
+    assert "raised to 30" in read_anchor(anchors.assign(chosen=[True, False]), 1.0).texts[1]
 
 
-def test_an_effect_that_is_not_clear_is_not_to_be_explained_away(cattaneo):
+def test_an_effect_that_is_not_clear_is_not_to_be_explained_away():
     clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "difference over the SD"})
-    assert read_sensitivity(clear, 0.05).headline.startswith("To explain the effect away, a confounder would need a ")
     assert "2.10 for the 95% interval to include zero" in read_sensitivity(clear, 0.05).headline
     unclear = clear.replace({2.1: 1.0})
-    start = "There is no clear effect to explain away: the 90% interval already includes zero."
-    assert read_sensitivity(unclear, 0.1).headline.startswith(start)
+    assert "the 90% interval already includes zero." in read_sensitivity(unclear, 0.1).headline
     ratio = unclear.replace({"difference over the SD": "ratio of the means"})
     assert "the 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
 
@@ -312,7 +286,6 @@ def test_with_clusters_clusters_are_left_out(tmp_path):
     first = res.influence(top=1, clusters=True)
     assert "Influential clusters" in reader.text and "Influential rows" not in reader.text
     assert f"Without the cluster clinic = {first.index[0]} the effect would move by" in reader.text
-    assert f"holds up to {100 * first['weight share'].iloc[0]:.1f}% of the weight of an arm" in reader.text
 
 
 @pytest.mark.usefixtures("unprinted_plots")
@@ -328,9 +301,9 @@ def test_methods_cite_what_was_used(cattaneo, tmp_path):
 
 
 @pytest.mark.parametrize(("effect", "name", "means"), [
-    ("ratio", "risk ratio", "mean outcome under mbsmoke = 1 divided by that under mbsmoke = 0"),
-    ("odds_ratio", "odds ratio", "odds, p / (1 - p), of the mean outcome under mbsmoke = 1"),
-    ("percent", "percentage change in the mean", "in percent of the latter"),
+    ("ratio", "risk ratio", "= POM[1] / POM[0], POM"),
+    ("odds_ratio", "odds ratio", "(POM[1] / (1 - POM[1])) / (POM[0]"),
+    ("percent", "percentage change in the mean", "POM being the mean outcome"),
 ])  # fmt: skip
 @pytest.mark.usefixtures("unprinted_plots")
 def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, name, means):
@@ -350,18 +323,9 @@ def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, nam
         assert "We estimated the ratio of means on the treated (ATT ratio)" in treated
 
 
-def test_methods_say_whose_estimator_jre_is(cattaneo):
-    model = cr.JRE.from_formula("bweight ~ mage", cattaneo[::8], treat="mbsmoke")
-    assert "its default objective is not in any paper" in model.fit(cov_type="robust").methods()
-    erm = model.fit(cov_type="robust", objective="erm", n_replicates=20).methods()
-    assert "the package's own implementation" in erm and "not in any paper" not in erm
-    assert "own implementation" not in model.fit(cov_type="robust").start.methods()
-
-
 def test_methods_of_jre_have_ipwra_beside(cattaneo):
     model = cr.JRE.from_formula("bweight ~ mage", cattaneo.iloc[::8], treat="mbsmoke")
     res = model.fit(n_boot=29)
-    consistent = "is consistent if the propensity model or the outcome model is correctly specified"
     text, paired = res.methods(), res.start_difference()
     number = r"(-?[\d.]+)"
     beside = re.search(
@@ -372,10 +336,6 @@ def test_methods_of_jre_have_ipwra_beside(cattaneo):
     ours, apart = [res.effect, res.effect_se], paired.loc["JRE - IPWRA", ["estimate", "std err"]]
     np.testing.assert_allclose(shown[:4], [*ours, *paired.loc["IPWRA", ["estimate", "std err"]]], atol=6e-3)
     np.testing.assert_allclose(shown[4:], apart, rtol=1e-3)
-    assert f"a share of {res.share:.3g}" in text and consistent in text
+    assert f"a share of {res.share:.3g}" in text
     robust = model.fit(cov_type="robust", share=0.5).methods()
     assert "by IPWRA." in robust and "difference" not in robust
-    assert consistent not in robust
-    assert consistent not in model.with_options(target="overlap").fit(cov_type="robust").methods()
-    erm = model.fit(cov_type="robust", objective="erm", n_replicates=20).methods()
-    assert "a share of" not in erm and consistent not in erm

@@ -19,7 +19,6 @@ from causalrisk import (
     OutcomeRegression,
     UnavailableError,
     compare,
-    datasets,
     etable,
 )
 from tests.conftest import simulate
@@ -40,34 +39,6 @@ def fits(frame):
 @pytest.fixture(scope="module")
 def ols(frame):
     return smf.ols("y ~ d + x1 + x2", frame).fit(cov_type="HC1")
-
-
-def test_the_layout():
-    births = datasets.load_cattaneo2()
-    fits = [m.from_formula("bweight ~ mage + medu", births, treat="mbsmoke").fit() for m in (IPWRA, AIPW)]
-    ols = smf.ols("bweight ~ mbsmoke + mage + medu", births).fit(cov_type="HC1")
-    table = etable([*fits, ols], keep=["ATE", "mage"], rename={"mbsmoke": "ATE"}, title="Smoking and birth weight")
-    assert str(table) == LAYOUT
-
-
-LAYOUT = """\
-                           Smoking and birth weight
-==============================================================================
-bweight                                        (1)         (2)           (3)
-                                              IPWRA        AIPW          OLS
-------------------------------------------------------------------------------
-ATE                                          -256.86     -259.51       -249.51
-                                             (24.38)     (24.02)       (21.98)
-mage                                                                    6.823
-                                                                       (1.692)
-------------------------------------------------------------------------------
-Estimand                                       ATE         ATE
-Standard errors                               robust      robust         HC1
-Observations                                   4642        4642         4642
-Effective n by arm                          3681 / 775  3681 / 775
-R-squared                                                              0.0434
-==============================================================================
-Notes: Standard errors in parentheses."""
 
 
 def test_numbers_are_those_of_the_results(fits, ols):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrisk.report.tables.text import column_format, format_number, format_p, format_share
+from causalrisk.report.tables.text import column_format, format_number
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,6 @@ from causalrisk.report.tables.text import column_format, format_number, format_p
 )
 def test_format_number(x, text):
     assert format_number(x) == text
-
-
-def test_format_number_digits():
-    assert format_number(25123.456, digits=5) == "25123"
-    assert format_number(0.123456, digits=3) == "0.123"
 
 
 @pytest.mark.parametrize(
@@ -59,17 +54,3 @@ def test_column_format_shows_four_digits_of_the_smallest_standard_error():
 
 def test_column_format_prints_no_negative_zero():
     assert format(-0.0004, column_format([27.6])) == "0.00"
-
-
-@pytest.mark.parametrize(
-    ("p", "text"), [(0.0, "<0.001"), (0.00099, "<0.001"), (0.001, "0.001"), (0.5, "0.500"), (float("nan"), "nan")]
-)
-def test_format_p(p, text):
-    assert format_p(p) == text
-
-
-def test_format_share():
-    assert format_share(0.0234) == "2.3%"
-    assert format_share(1) == "100.0%"
-    assert format_share(float("nan")) == "nan"
-    assert format_share(-1e-9) == "0.0%"
