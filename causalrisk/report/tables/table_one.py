@@ -13,13 +13,8 @@ import pandas as pd
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
 from causalrisk.design.rows import ColumnOptions, Source, read_weights, relative_weights
 from causalrisk.design.survey import Survey, subpopulation
-<<<<<<< HEAD
 from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask, plain
-from causalrisk.diagnostics.balance import WHEN, ColumnSums, WeightedRows, check_threshold, chosen_covariates
-=======
-from causalrisk.design.tables import Table, as_table, find_column, find_condition
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
->>>>>>> trimreport
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimators.options import WeightType
 from causalrisk.estimators.record import FitRecord
