@@ -142,7 +142,7 @@ def test_frequency_weights_print_what_repeated_rows_print(estimator, options):
             fits.append(model.fit(cov_type="robust", **({"replicates": drawn} if estimator is cr.JRE else {})))
     one, two = fits
     assert (one.nobs, one.model.design.n, two.nobs) == (total, 150, total)
-    assert numbers_of(str(one.summary())) == numbers_of(str(two.summary()))
+    assert sorted(numbers_of(str(one.summary()))) == sorted(numbers_of(str(two.summary())))
     assert numbers_of(repr(one)) == numbers_of(repr(two))
     assert numbers_of(str(one.explain())) == numbers_of(str(two.explain()))
     same = ["nobs", "smallest_effective_n", "largest_weight"]
