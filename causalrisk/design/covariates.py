@@ -361,14 +361,22 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
         codes = set().union(*(coded_names(factor.code) for factor in term.factors))
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if term.factors and keep.any():
-            levels = math.prod(v.nunique() for n, v in known.items() if n in codes or v.dtype.kind not in "bif")
-            if most is not None and levels > most:
-                shown = " * ".join(map(reader_name, known))
-                raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
+            named = {reader_name(factor.code) for factor in term.factors} & known.keys()
+            leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
+            _check_listed({name: int(known[name].nunique()) for name in leveled}, most)
             info = compile_terms([term], formula, Scope(known, scope.constants))
             factors = factor_values(term, info, formula, known)
+            _check_listed({reader_name(factor.code): len(factor.levels or (0,)) for factor in factors}, most)
             found += _products(factors, keep)
     return found
+
+
+def _check_listed(counts: Mapping[str, int], most: int | None) -> None:
+    """Refuse a term whose factors, with their levels, have more than a reader can take in."""
+    levels = math.prod(counts.values())
+    if most is not None and levels > most:
+        shown = " * ".join(counts)
+        raise DesignError(f"{shown!r} has {levels:,} levels; expected at most {most}.\nLeave it out.")
 
 
 def covariates_of_design(design: Design, keep: np.ndarray, of_observation: bool = False) -> list[Covariate]:

@@ -369,7 +369,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         boot = bootstrap_of(record, inference)
         failed = np.flatnonzero(boot.failures != Failure.OK)
         if failed.size:  # each has a part in the variance
-            why = f"{len(failed)} replicate weights have no estimate: {failure_text(boot.failures)}"
+            why = f"no estimate with replicate weights number {failed[0] + 1}: {failure_text(boot.failures)}"
             raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.", robust_record(record))
         return with_bootstrap(record, boot, notes)
     if record.cov_type not in ("bootstrap", JACKKNIFE):
@@ -481,5 +481,5 @@ def _check_monte_carlo(record: FitRecord, notes: Notes) -> None:
     mc_se, share = mc_ses[shares.argmax()], shares.max()
     if share > NOTICEABLE_MONTE_CARLO:
         needed = int(np.ceil(count * (share / NOTICEABLE_MONTE_CARLO) ** 2 / 100) * 100)
-        found = f"the Monte Carlo error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
+        found = f"the Monte Carlo standard error of the effect, {mc_se:.3g}, is {share:.0%} of its standard error"
         notes.warn(f"{found}.\nUse `fit(n_replicates={needed})` to bring it to 5%.", MonteCarloWarning)

@@ -426,12 +426,9 @@ def event_study(
     own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
     options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
     begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
-    if not isinstance(estimator, str | type):
-        raise OptionError(f'estimator is a {type(estimator).__name__}; expected one name.\nUse `estimator="AIPW"`.')
-    model, scope = chosen_models(estimator)[0], callers_variables(1)
+    model, scope = chosen_models(_one(estimator))[0], callers_variables(1)
     one_of("controls", controls, CONTROLS)
     one_of("cov_type", cov_type, COV_TYPES)
-    one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
     if data is None or not (begins and time and unit):
         raise TypeError(
@@ -540,6 +537,13 @@ def _call(needed: Mapping[str, Any], options: Mapping[str, Any], survey: SurveyD
     typed = {name: survey.call if name == "design" and survey is not None else repr(given[name]) for name in given}
     lines = [f"    {name}={text}," for name, text in (typed | {"data": "data"}).items()]
     return "\n".join(["study = causalrisk.event_study(", *lines, ")"])
+
+
+def _one(estimator: Any) -> Any:
+    """Return an estimator; refuse several."""
+    if not isinstance(estimator, str | type):
+        raise OptionError(f'estimator is a {type(estimator).__name__}; expected one name.\nUse `estimator="AIPW"`.')
+    return estimator
 
 
 def _check_columns(options: Mapping[str, Any]) -> None:

@@ -319,7 +319,7 @@ def test_a_subpopulation_by_a_condition_as_text():
 @pytest.mark.parametrize(
     ("text", "typed"),
     [
-        ("x1 > -1", "Fill in"),  # missing in a row
+        ("x1 > -1", "Fill them in"),  # missing in a row
         ("x3 > -1", "x2"),
         ("x2 + d", "data.eval('x2 + d') =="),
         ("x1 >", "x1"),
