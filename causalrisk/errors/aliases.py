@@ -45,7 +45,6 @@ NAMES: dict[str, dict[str, str]] = {
         "cov_type": "vce vcov se_type",
         "n_jobs": "n_workers workers num_threads cores",
         "progress": "verbose",
-        "anchor": "shrinkage",
     },
     "run_study": {"n_sims": "reps n_samples", "rng": "seed random_state", "design": "designs", "estimators": "models"},
     "compare": {"estimators": "models estimator methods"},
@@ -144,7 +143,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "robust cov se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
         "n_starts memory bootstrap_replicates": "It is not an option any more. Leave it out.",
-        "anchor share objective penalty spread replicates n_replicates method": "It is an option of `JRE` alone.",
+        "shrinkage anchor join_score share objective penalty spread replicates n_replicates method": "It is an option of `JRE` alone.",
     },
     "event_study": {
         "yname xformla": 'Outcome and covariates are in the formula, `event_study("y ~ x1", data, ...)`.',

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from causalrisk.joint.objective import Rows
 from causalrisk.numerics.linalg import Array, solve_or_nan
@@ -125,4 +125,4 @@ def score_is_missing(step: Array, inverse: Array, meat: Array, count: int) -> bo
     covariance = sandwich(inverse, meat)[np.ix_(last, last)]
     found = step.ravel()[last]
     statistic = float(found @ np.linalg.lstsq(covariance, found, rcond=None)[0]) if np.isfinite(covariance).all() else 0
-    return bool(statistic > chi2.isf(LEVEL, len(last)))
+    return bool(statistic > chdtri(len(last), LEVEL))
