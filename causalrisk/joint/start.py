@@ -49,11 +49,11 @@ class StartSums:
 def start_sums(rows: Rows, share: Array, tilt: Array, w: Array, theta: Array) -> StartSums:
     """Sum over rows with share, tilt and importance weights (n,) at the coefficients theta, shape (K, P)."""
     eta = rows.predictors(theta[..., None])
-    score, _, expected = rows.family.score(rows.y[:, None], rows.own(eta))
+    score, information, _ = rows.family.score(rows.y[:, None], rows.own(eta))
     weights, tilted = (share * w)[:, None], share[:, None] * rows.averaged * tilt[:, None]
     own = rows.family.mean(rows.own(eta))
     return StartSums(
-        bread=rows.own_grams(weights * expected)[:, 0],
+        bread=rows.own_grams(weights * information)[:, 0],
         score=rows.own_slopes(weights * score)[..., 0],
         mean=(tilted * rows.family.mean(eta)).sum(axis=1)[:, 0],
         slope=rows.slopes(tilted * rows.family.mean_deriv(eta))[..., 0],
@@ -70,7 +70,7 @@ def held_out_scores(rows: Rows, w: Array, own: Array, theta: Array, inverse: Arr
     `inverse`, shape (K, P, P), is the inverse of the bread.
     """
     eta = rows.own(rows.predictors(theta[..., None]))[:, 0]
-    score, _, expected = rows.family.score(rows.y, eta)
+    score, information, _ = rows.family.score(rows.y, eta)
     found = np.zeros((len(rows.y), len(theta), theta.shape[1]))
     for a, members in enumerate(rows.slices):
         x, weight = rows.X[members], w[members]

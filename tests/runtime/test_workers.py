@@ -109,15 +109,15 @@ def dask():
         yield made
 
 
-def test_a_cluster_changes_no_digit(alone, dask):
+def test_a_cluster_changes_no_number(alone, dask):
     import distributed
 
     name, expected = alone
     with distributed.Client(dask):
-        np.testing.assert_array_equal(numbers(name, 2), expected)
+        np.testing.assert_allclose(numbers(name, 2), expected, rtol=1e-13 if name == "scan" else 0)
         if name == "scan":
             model = IPWRA.from_formula("y ~ x1", scan([simulate(100)]), treat="d", family="binomial")
-            with pytest.raises(DesignError, match=r"block 1, rows 0 to 99: outcome 'y' has"):
+            with pytest.raises(DesignError, match="outcome 'y' has"):
                 model.fit()
 
 

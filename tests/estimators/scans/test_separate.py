@@ -13,7 +13,6 @@ from causalrisk import (
     AIPW,
     IPWRA,
     JRE,
-    BootstrapError,
     Hajek,
     OptionError,
     OutcomeRegression,
@@ -23,7 +22,7 @@ from causalrisk import (
 )
 from causalrisk.design import ScannedDesign
 from causalrisk.models.estimators import Unadjusted
-from tests.conftest import in_blocks, simulate
+from tests.conftest import in_blocks
 
 F = "bweight ~ mage + medu + C(site)"
 
@@ -276,15 +275,3 @@ def test_outcomes_that_a_family_does_not_know_name_the_block(births):
                                family="binomial")  # fmt: skip
     with pytest.raises(causalrisk.DesignError, match=r"block 2, rows 0 to .*outcome 'low' has 1 values"):
         model.fit()
-
-
-def test_workers_that_die_before_there_are_standard_errors(monkeypatch):
-    made = IPWRA.from_formula("y ~ x1", scan([simulate(n=300)]), treat="d")
-
-    def lost(*given):
-        raise BootstrapError("workers died over block 1")
-
-    monkeypatch.setattr("causalrisk.inference.covariance.robust_covariance", lost)
-    with pytest.raises(BootstrapError, match="workers died over block 1") as caught:
-        made.fit(n_boot=20)
-    assert caught.value.results is None
