@@ -70,7 +70,7 @@ def held_out_scores(rows: Rows, w: Array, own: Array, theta: Array, inverse: Arr
     `inverse`, shape (K, P, P), is the inverse of the bread.
     """
     eta = rows.own(rows.predictors(theta[..., None]))[:, 0]
-    score, information, _ = rows.family.score(rows.y, eta)
+    score, _, expected = rows.family.score(rows.y, eta)
     found = np.zeros((len(rows.y), len(theta), theta.shape[1]))
     for a, members in enumerate(rows.slices):
         x, weight = rows.X[members], w[members]

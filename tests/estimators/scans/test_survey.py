@@ -171,7 +171,7 @@ def test_replicate_weights_that_blocks_disagree_about():
 def test_replicate_weights_without_an_arm_leave_the_point_estimate():
     data = REPLICATED.assign(BRR_2=REPLICATED.BRR_2.where(TWO.d == 1, 0))
     for rows in (scan(cut(data, 50)), data):
-        with pytest.raises(BootstrapError, match="1 replicate weights have no estimate") as caught:
+        with pytest.raises(BootstrapError, match="number 2") as caught:
             IPWRA.from_formula(F, rows, treat="d", design=Survey(**BRR)).fit()
         assert caught.value.results.bse.gt(0).all()
 
