@@ -143,7 +143,8 @@ ANSWERS: dict[str, dict[str, str]] = {
         "robust cov se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
         "n_starts memory bootstrap_replicates": "It is not an option any more. Leave it out.",
-        "shrinkage anchor join_score share objective penalty spread replicates n_replicates method": "It is an option of `JRE` alone.",
+        "shrinkage anchor join_score share objective penalty spread": "It is an option of `JRE` alone.",
+        "replicates n_replicates method": "It is an option of `JRE` alone.",
     },
     "event_study": {
         "yname xformla": 'Outcome and covariates are in the formula, `event_study("y ~ x1", data, ...)`.',

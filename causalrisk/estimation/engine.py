@@ -28,6 +28,7 @@ CONVERGED, LAST = 1e-8, 1e-13  # steps that end Newton's method: a small one, or
 OVERSHOT = 0.9  # share of the equations along a step that may be left, turned, at its end
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
 SPREAD = 100_000  # rows of a chunk of zeros
+LARGEST, LOG_LARGEST = 1e150, 345.0  # odds of a row that is sure of another arm: their square is a number
 FEW = 8  # stacks narrower than this need no products of columns
 
 
@@ -88,8 +89,8 @@ def value_of(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """Exponential of a number with or without derivatives."""
-    value = np.exp(value_of(x))
+    """Exponential of a number with or without derivatives, at the most `LARGEST`."""
+    value = np.exp(np.minimum(value_of(x), LOG_LARGEST))
     return x.chain(value, value) if isinstance(x, Dual) else value
 
 

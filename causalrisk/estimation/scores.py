@@ -10,13 +10,14 @@ import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, OptionError, SeparationError
-from causalrisk.estimation.engine import ALL, Block, Linear, Point, apply, apply_both, exp
+from causalrisk.estimation.engine import ALL, LARGEST, Block, Linear, Point, apply, apply_both, exp
 from causalrisk.learners.cross_fitting import seeded
 from causalrisk.numerics.families import BINARY_LINKS
 from causalrisk.numerics.linalg import Array
@@ -117,7 +118,12 @@ def link_score(Z: Array, arm: NDArray[Any], link: str, inside: Array) -> Score:
         if t == a:
             return 1.0
         own = np.array(float(a))
-        return apply(at(eta), lambda x: of_link.own_odds(x, own), lambda x: of_link.own_odds_slope(x, own))
+
+        def bounded(function: Callable[[Array, Array], Array], x: Array) -> Array:
+            with np.errstate(all="ignore"):  # a row that is sure of the other arm
+                return np.nan_to_num(np.clip(function(x, own), -LARGEST, LARGEST))
+
+        return apply(at(eta), partial(bounded, of_link.own_odds), partial(bounded, of_link.own_odds_slope))
 
     def residuals(at: Point) -> list[Any]:
         treated = at.of(arm == 1) * 1.0
