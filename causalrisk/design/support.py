@@ -324,12 +324,13 @@ class ColumnMoments:
         return keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
-        """Basis of the columns that are kept, and the constant's coordinates in it, as nearly as they have it."""
+        """Basis of the columns that are kept, and the coordinates of the constant in it, zeros where it is not there."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
         means = self.origin[keep] + triangle[0, 1:] / triangle[0, 0]
-        return basis, basis.of_rows(means[None])[0]
+        nearest = basis.of_rows(means[None])[0]  # coordinates of the projection, of length one if nothing is left
+        return basis, nearest if abs(nearest @ nearest - 1) < 1e-9 else np.zeros_like(nearest)
 
 
 SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps

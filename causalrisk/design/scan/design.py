@@ -180,7 +180,7 @@ class ScannedDesign(Rowless, Design):
     outcome_basis, propensity_basis : Basis
         Their bases, without rows.
     constant : ndarray, shape (p,)
-        Coefficients of the outcome basis that give the constant, as nearly as its columns can.
+        Coefficients of the outcome basis that give the constant; zeros where it has none.
     arm_totals : ndarray, shape (K,)
         Sum of the observation weights of each arm.
     outcome_moments : tuple of float
