@@ -324,7 +324,7 @@ class ColumnMoments:
         return keep
 
     def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
-        """Basis of the columns that are kept, and the coordinates of the constant in it, zeros where it is not there."""
+        """Basis of the columns that are kept, and the coordinates of the constant in it, zeros if it is not there."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
         basis = factored_basis(triangle, self.origin[keep], int(constant[0]) if constant.size else None)
