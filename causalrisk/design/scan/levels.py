@@ -300,12 +300,10 @@ def taught(found: FirstPass, first: KeptRows) -> ScanReader:
     scopes = [scope for scope in (given.left, given.right, given.assign, given.seen) if scope is not None]
     constants = {name: value for scope in scopes for name, value in scope.constants.items()}
 
-    def blocks() -> Iterator[dict[str, pd.Series]]:
+    def blocks() -> Iterator[tuple[str, dict[str, pd.Series]]]:
         for rows in found.reader.blocks((found.read, found.n)):
-            if rows.n:
-                yield {
-                    name: values.copy() for name, values in rows.variables().items()
-                }  # without the rest of the block
+            if rows.n:  # copies, so that the rest of the block is freed
+                yield rows.place.name, {name: values.copy() for name, values in rows.variables().items()}
 
     return found.reader.taught(learn(found.reader.formulas, constants, blocks))
 
@@ -322,7 +320,7 @@ def coder_of(found: FirstPass, first: KeptRows, notes: list[str]) -> BlockCoder:
         check_smallest(low, high, low / unit, columns.weights)
     if columns.cluster is not None:
         clusters = pd.Index(list(found.clusters), dtype=object)
-        check_groups(list(clusters), found.n, columns.cluster)
+        check_groups(list(clusters), columns.cluster)
     if reader.by.survey is not None:
         strata, design = scanned_survey(found, reader.by.survey)
         notes += design.notes
