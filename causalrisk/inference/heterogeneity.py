@@ -201,8 +201,8 @@ def effects_by(
     found = _moderators(record, by, data)
     scale, pairs = record.options.effect_scale, _arm_pairs(record, against)
     if not found.groups and scale is not DIFFERENCE:
-        found = f'projections need effect="difference"; here it is {scale.name!r}'
-        raise OptionError(f'{found}.\nUse `model.with_options(effect="difference").fit()`.')
+        text = f'projections need effect="difference"; the model has effect="{scale.name}"'
+        raise OptionError(f'{text}.\nUse `model.with_options(effect="difference").fit()`.')
     if found.groups and at is not None:
         raise OptionError(f"`at=` is for formulas; {by!r} has groups.\nUse `at=None`, or a formula with ~.")
     effects = _projected(record, found)
