@@ -7,6 +7,7 @@ import ast
 import difflib
 import json
 import math
+import os
 import re
 import struct
 import sys
@@ -62,7 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.note:
         print(f"causalrisk: note: {options.note}", file=sys.stderr)
-    print(text)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
+        if not isinstance(error, BrokenPipeError):  # a reader such as head has seen enough
+            print(f"causalrisk: the output was not written: {error.strerror}.", file=sys.stderr)
+            return 2
     return 0
 
 
@@ -79,17 +86,15 @@ def make_parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser("causalrisk", description=about, epilog=EPILOG, formatter_class=raw)
     root.add_argument("--version", action="version", version=f"causalrisk {cr.__version__}")
     root.set_defaults(note="")
-    commands = root.add_subparsers(required=True, metavar="COMMAND")
-    commands.add_parser("demo", help="an example: birth weight and smoking").set_defaults(run=_demo)
+    add = root.add_subparsers(required=True, metavar="COMMAND").add_parser
+    add("demo", help="an example: birth weight and smoking").set_defaults(run=_demo)
     for run, name, about in (
         (_fit, "fit", "fit a model to a data file and print its summary"),
         (_compare, "compare", "several estimators on the same rows and resamples"),
         (_report, "report", "write a page with summary, diagnostics and plots"),
     ):
         usage = f"causalrisk {name} FILE FORMULA --treat COLUMN [options]"
-        command = commands.add_parser(
-            name, help=about, usage=usage, description=f"{about.capitalize()}.", allow_abbrev=False
-        )
+        command = add(name, help=about, usage=usage, description=f"{about.capitalize()}.", allow_abbrev=False)
         command.set_defaults(run=run)
         _add_options(command, name)
     return root
@@ -162,7 +167,6 @@ def _as_spelt(name: str) -> str:
 
 def _with_functions(call: Callable[..., Any], formula: str, data: pd.DataFrame, arguments: Mapping[str, Any]) -> Any:
     """Call where a formula finds the functions that it may name."""
-    import numpy as np  # noqa: F401
     from numpy import exp, log, sqrt  # noqa: F401
 
     return call(formula, data, **arguments)
@@ -171,8 +175,7 @@ def _with_functions(call: Callable[..., Any], formula: str, data: pd.DataFrame, 
 def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
     """Return the options of a model, once its formulas are known to be safe."""
     check_formula(options.formula, data, "outcome")
-    if options.propensity is not None:
-        check_formula(options.propensity, data, "propensity")
+    check_formula(options.propensity or "", data, "propensity")
     same = ("treat", "propensity", "effect", "weights", "weight_type")
     treatment = data.get(options.treat)
     levels = {name: _level(getattr(options, name), treatment) for name in ("treated", "reference", "target")}
@@ -203,6 +206,8 @@ def _check_output(options: argparse.Namespace, endings: Sequence[str]) -> None:
         return
     if path.suffix.lower() not in endings:
         raise cr.OptionError(f"--output {path}: expected a name that ends in {', '.join(endings)}.")
+    if not path.parent.is_dir():
+        raise cr.OptionError(f"--output {path}: there is no folder '{path.parent}'. Make it first.")
     if path.exists() and options.file.exists() and path.samefile(options.file):
         raise cr.OptionError(f"--output {path} is the data file. Use another name.")
 
@@ -293,12 +298,11 @@ def read_file(options: argparse.Namespace) -> pd.DataFrame:
         raise cr.DesignError(f"{str(path)!r} cannot be read as {kind}: {error}.{hint}") from error
 
 
-NUMPY = ("abs", "exp", "expm1", "log", "log10", "log1p", "log2", "sign", "sqrt", "square")
-CONTRASTS = ("Diff", "Helmert", "Poly", "Sum", "Treatment")
-FUNCTIONS = ("I", "abs", "center", "exp", "log", "scale", "sqrt", "standardize", "bs", "cc", "cr", "C", "Q", "np")
-KEYWORDS = {"df", "degree", "knots", "reference"}
+FUNCTION = r"I|abs|center|exp|log|scale|sqrt|standardize|np\.(abs|exp|expm1|log|log10|log1p|log2|sign|sqrt|square)"
+CONTRAST = r"((Diff|Helmert|Poly|Sum|Treatment)(\((reference=)?('[^']*'|\"[^\"]*\"|-?[\d.]+)?\))?)?"
+SIZE = r"(df=|degree=)?([12]?\d|30)|knots=[\[(][-\d., e]{,300}[\])]"
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.FloorDiv, ast.BitAnd, ast.BitOr)
-LARGEST = 10  # exponent
+LARGEST, WIDEST = 10, 1000  # exponent; columns
 
 
 def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
@@ -309,22 +313,24 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
     text : str
         The formula, one- or two-sided.
     data : DataFrame
-        The columns that it may name.
+        The columns that it may name. Inside functions only numbers are allowed, except in comparisons and ``C(...)``.
     model : {"outcome", "propensity"}
         The model it belongs to, for messages.
 
     Raises
     ------
     DesignError
-        If a part is not a column, a number, an operator or a known function.
+        If a part is not a column, a number, an operator or a known function, or the formula has too many columns.
     """
     from causalrisk.design.formulas.foreign import refuse_foreign
 
+    numeric = {str(name): data[name].dtype.kind in "biuf" for name in data}
     try:
         for side in filter(str.strip, text.split("~")):
             # `a:b` is not Python, `a*b` is; what is hostile with one is hostile with the other. Quotes are left alone.
             code = re.sub(r"(\"[^\"]*\"|'[^']*')|:", lambda m: m[1] or "*", side).strip()
-            _check(ast.parse(code, mode="eval").body, [str(name) for name in data])
+            if _width(ast.parse(code, mode="eval").body, numeric) > WIDEST:
+                raise cr.DesignError(f"the {model} formula has more than {WIDEST} columns. Fit the model in Python.")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         refuse_foreign(text, model)  # another package's notation is answered with what to type here
         if isinstance(error, cr.DesignError):
@@ -332,43 +338,44 @@ def check_formula(text: str, data: pd.DataFrame, model: str) -> None:
         raise cr.DesignError(f"the {model} formula {text!r} cannot be read: {getattr(error, 'msg', error)}.") from error
 
 
-def _check(node: ast.AST, columns: Sequence[str]) -> None:
-    """Refuse a part of a formula that is not allowed."""
-    parts: Sequence[ast.AST] = ()
+def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> int:
+    """Refuse a part of a formula that is not allowed, or return at most how many columns it has, levels not counted.
+
+    Inside a function operators are arithmetic, which is refused with text.
+    """
     match node:
-        case ast.Name(name) if name in columns and name in FUNCTIONS:
-            raise cr.DesignError(f"the column {name!r} has the name of a function. Use `Q({name!r})`.")
-        case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in columns:
-            return
-        case ast.Name(name) if name not in (*FUNCTIONS, *CONTRASTS):
-            close = difflib.get_close_matches(name, columns, 1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"The columns are {', '.join(columns[:20])}."
-            raise cr.DesignError(f"{name!r} in a formula is not a column of the file. {hint}")
-        case ast.Name(name) if name in CONTRASTS:
-            return
-        case ast.Constant(int() | float() | str()):
-            return
+        case ast.Name(name) | ast.Call(ast.Name("Q"), [ast.Constant(str(name))], []) if name in numeric:
+            if numeric[name] or not inside:
+                return 1
+        case ast.Name(name):
+            close = ", ".join(difflib.get_close_matches(name, numeric, 5, cutoff=0))
+            raise cr.DesignError(f"{name!r} in a formula is not a column of the file. The closest are {close}.")
+        case ast.Constant(int() | float()):
+            return 0
         case ast.UnaryOp(ast.USub() | ast.UAdd(), part):
-            parts = [part]
-        case ast.BinOp(base, ast.Pow(), ast.Constant(k) | ast.UnaryOp(_, ast.Constant(k))):
-            if isinstance(k, int | float) and k <= LARGEST:  # 9**9**9 has no bound
-                parts = [base]
+            return _width(part, numeric, inside)
+        case ast.BinOp(base, ast.Pow(), ast.Constant(k) | ast.UnaryOp(_, ast.Constant(k))) if isinstance(
+            k, int | float
+        ):
+            width = _width(base, numeric, inside)
+            if width and k <= LARGEST and ast.Pow not in map(type, ast.walk(base)):  # 9**9**9 has no bound
+                return width if inside else sum(math.comb(width, i) for i in range(1, int(k) + 1))
         case ast.BinOp(left, operator, right) if isinstance(operator, ARITHMETIC):
-            parts = [left, right]
+            a, b = (_width(part, numeric, inside or isinstance(operator, ast.Mod)) for part in (left, right))
+            return max(a, b) if inside else a + b + a * b * isinstance(operator, ast.Mult | ast.Div)
         case ast.Compare(left, _, others):
-            parts = [left, *others]
-        case ast.List(elements) | ast.Tuple(elements) if elements:
-            parts = elements
-        case ast.Call(ast.Attribute(ast.Name("np"), name), [part], []) if name in NUMPY:
-            parts = [part]
-        case ast.Call(ast.Name(name), values, keywords) if name in (*FUNCTIONS, *CONTRASTS) and name not in ("Q", "np"):
-            if {keyword.arg for keyword in keywords} <= KEYWORDS:
-                parts = [*values, *(keyword.value for keyword in keywords)]
-    if not parts:
-        raise cr.DesignError(
-            f"`{ast.unparse(node)[:80]}` is not allowed in a formula on the command line, which may hold columns, "
-            f"numbers, operators, comparisons, {', '.join(FUNCTIONS[:-1])} and np.log, np.exp, ...\n"
-            "Make it a column of the file, or fit the model in Python."
-        )
-    for inner in parts:
-        _check(inner, columns)
+            parts = [part for part in (left, *others) if not isinstance(part, ast.Constant)]
+            return sum(_width(part, numeric, isinstance(part, ast.BinOp | ast.UnaryOp)) for part in parts)
+        case ast.Call(function, [part], []) if re.fullmatch(FUNCTION, ast.unparse(function)):
+            return _width(part, numeric, True)
+        case ast.Call(ast.Name("C"), [part, *more], []) if re.fullmatch(CONTRAST, ", ".join(map(ast.unparse, more))):
+            return _width(part, numeric, isinstance(part, ast.BinOp | ast.UnaryOp))
+        case ast.Call(ast.Name("bs" | "cc" | "cr"), [part, *more], keywords) if len(more) < 2:
+            sizes = [re.fullmatch(SIZE, ast.unparse(size)) for size in (*more, *keywords)]
+            if None not in sizes:
+                return _width(part, numeric, True) * sum(int(m[2] or m[0].count(",") + 1) for m in sizes if m)
+    raise cr.DesignError(
+        f"`{ast.unparse(node)[:80]}` is not allowed in a formula on the command line. Make it a column of the file.\n"
+        "Allowed are columns, numbers, operators, comparisons, I, abs, center, exp, log, scale, sqrt, standardize, bs, "
+        "cc, cr, C, Q, np.log, np.log1p and others of numpy, each of one argument, and no arithmetic with text."
+    )

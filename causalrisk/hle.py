@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -95,6 +96,15 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     return pd.concat(arms, ignore_index=True)
 
 
+def _path(source: Any, what: str) -> Path:
+    if isinstance(source, str | os.PathLike):
+        return Path(source)
+    raise DesignError(
+        f"{what} is of type {type(source).__name__}; expected a path.\n"
+        'Use `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions="questions.jsonl")`.'
+    )
+
+
 class _Answer(NamedTuple):
     id: str
     correct: int
@@ -105,7 +115,7 @@ class _Answer(NamedTuple):
 def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     """One row per question, answered ones first."""
     where = f"arm {arm!r} ({path})"
-    entries = _parsed(Path(path).read_bytes(), where)
+    entries = _parsed(_path(path, f"the file of arm {arm!r}").read_bytes(), where)
     if not isinstance(entries, dict):
         raise DesignError(f"{where} holds {_shown(entries)}; expected a JSON object of question id -> entry.")
     for key, entry in entries.items():
@@ -155,8 +165,10 @@ def _answers(entries: Mapping[str, Any], questions: pd.DataFrame, where: str) ->
 
 
 def _judged(key: str, judgement: Any, place: str) -> _Answer:
-    said = judgement if isinstance(judgement, dict) else {}
-    correct, confidence = said.get("correct"), said.get("confidence")
+    again = "Judge it again, or remove it from the file: it then counts as not answered."
+    if not isinstance(judgement, dict):
+        raise DesignError(f"{place}: judge_response is {_shown(judgement)}; expected an object.\n{again}")
+    correct, confidence = judgement.get("correct"), judgement.get("confidence")
     number = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 100
     for name, fine, expected in (
         ("correct", correct in ("yes", "no"), "'yes' or 'no'"),
@@ -164,8 +176,7 @@ def _judged(key: str, judgement: Any, place: str) -> _Answer:
     ):
         if not fine:
             raise DesignError(
-                f"{place}: {name} of judge_response is {_shown(said.get(name))}; expected {expected}.\n"
-                "Judge it again, or remove it from the file: it then counts as not answered."
+                f"{place}: {name} of judge_response is {_shown(judgement.get(name))}; expected {expected}.\n{again}"
             )
     return _Answer(key, int(correct == "yes"), float(confidence), "judge")  # type: ignore[arg-type]
 
@@ -184,7 +195,7 @@ def _compared(key: str, response: Any, questions: pd.DataFrame, place: str) -> _
 def _questions(source: Any) -> pd.DataFrame:
     """Columns of text, and has_image, indexed by the id as text."""
     where = "questions" if isinstance(source, pd.DataFrame) else f"questions ({source})"
-    table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
+    table = source if isinstance(source, pd.DataFrame) else _table(_path(source, "questions"), where)
     missing = [name for name in REQUIRED if name not in table]
     if missing:
         raise DesignError(
@@ -196,7 +207,7 @@ def _questions(source: Any) -> pd.DataFrame:
     table = table.where(table.notna(), "").astype(str)
     for what, rows in (
         ("no id", table["id"] == ""),
-        ("an id that stands twice", table["id"].duplicated()),
+        ("a duplicate id", table["id"].duplicated()),
         ("no category", table["category"] == ""),
         (f"an answer_type other than {listed(ANSWER_TYPES)}", ~table["answer_type"].isin(ANSWER_TYPES)),
     ):
@@ -226,8 +237,19 @@ def _table(path: Path, where: str) -> pd.DataFrame:
         ) from error
     except ValueError as error:  # raised by pandas' parser, the decoder and pyarrow
         raise DesignError(f"{where} cannot be read as {path.suffix}: {error}") from error
-    lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-    return pd.DataFrame([_parsed(line, f"{where}, line {number}") for number, line in enumerate(lines, 1)])
+    text = path.read_bytes()
+    if text.lstrip().startswith(b"["):
+        raise DesignError(
+            f"{where} holds a JSON list; expected one JSON object per line.\n"
+            f'Use `pd.read_json("{path.name}").to_json("questions.jsonl", orient="records", lines=True)`.'
+        )
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            rows.append(_parsed(line, f"{where}, line {number}"))
+            if not isinstance(rows[-1], dict):
+                raise DesignError(f"{where}, line {number}: {_shown(rows[-1])}; expected one JSON object per line.")
+    return pd.DataFrame(rows)
 
 
 def _parsed(text: bytes, where: str) -> Any:

@@ -180,7 +180,9 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str) -> Assignme
         raise OptionError(f"the treatment varies within some clusters of {of!r} only.\nUse `strata={of!r}`.")
     split = _varies_within(cluster, count, codes)
     if split.any():
-        raise OptionError(f"clusters of {of!r} are in several strata of {name}.\nLeave `strata=` out, or use others.")
+        raise OptionError(
+            f"clusters of {of!r} are in several strata of {name}.\nLeave `strata=` out, or give strata of clusters."
+        )
     first = np.unique(cluster, return_index=True)[1]
     words = f"the {count} clusters ({of}) as a whole"
     if name:

@@ -81,9 +81,8 @@ def _drawn(
     for level in (level for level in every if level not in kept):
         of_arm = (treat.values == level).to_numpy(dtype=bool, na_value=False)
         lost = [source.name for source in sources if missing_mask(source.values)[of_arm].all()]
-        text = (
-            f"{', '.join(map(repr, lost))} is missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
-        )
+        names = f"{', '.join(map(repr, lost))} {'is' if len(lost) == 1 else 'are'}"
+        text = f"{names} missing in all {int(of_arm.sum())} rows with {treat.name} = {show(level)}"
         if lost and len(kept) < 2:
             raise DesignError(f"{text}, so one arm is left; expected two.\nLeave it out, or fill in its values.")
         if lost:
@@ -391,7 +390,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     outcome, assigned, left = formulas.outcome, formulas.assigned, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
         typed = f'propensity="{assigned.right_text}"'
-        raise DesignError(f"{assigned.text!r} lacks the treatment {treat!r} on the left.\nUse `{typed}`.")
+        raise DesignError(f"the left side of {assigned.text!r} must be the treatment {treat!r}.\nUse `{typed}`.")
     if treat in left:
         raise DesignError(
             f'treatment {treat!r} is the outcome of {outcome.text!r}.\nUse `"<outcome> ~ {outcome.right_text}"`.'
@@ -467,7 +466,8 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
     info = compile_terms(outcome.left, outcome, Scope(own, left.constants))
     for factor in info.factor_infos.values():
         if factor.categories not in (None, (False, True)):
-            typed = f"Use `I({term} == {factor.categories[0]!r}) ~ ...`, or the level that is the event."
+            event = f"I({next(iter(codes), term)} == {factor.categories[0]!r})"
+            typed = f"Use `{event} ~ {outcome.right_text}`, or the level that is the event."
             raise DesignError(f"the outcome {term!r} is not numeric; expected numbers or bool.\n{typed}")
     y = evaluate(info, outcome, own, int(seen.sum()))
     flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories

@@ -361,8 +361,8 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
         codes = set().union(*(coded_names(factor.code) for factor in term.factors))
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if term.factors and keep.any():
-            named = {reader_name(factor.code) for factor in term.factors} & known.keys()
-            leveled = [name for name in named if name in codes or known[name].dtype.kind not in "bif"]
+            named = dict.fromkeys(reader_name(factor.code) for factor in term.factors)
+            leveled = [n for n in named if n in known and (n in codes or known[n].dtype.kind not in "bif")]
             _check_listed({name: int(known[name].nunique()) for name in leveled}, most)
             info = compile_terms([term], formula, Scope(known, scope.constants))
             factors = factor_values(term, info, formula, known)

@@ -407,12 +407,12 @@ class Design:
         rows = replace(taken(self, keep, "y", "offset", "score", "index"), X=X, Z=Z, arm=arm, weights=weights)
         if self.cluster is not None:
             numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
-            check_groups(numbers.tolist(), len(cluster), str(self.cluster_name))
+            check_groups(numbers.tolist(), str(self.cluster_name))
             clusters = None if self.clusters is None else self.clusters[numbers]
         second = None
         if self.second_cluster is not None:
             left, second = np.unique(self.second_cluster[keep], return_inverse=True)
-            check_groups(left.tolist(), len(second), str(self.second_cluster_name))
+            check_groups(left.tolist(), str(self.second_cluster_name))
         seen = None if self.observation is None else taken(self.observation, keep, "recorded", "columns")
         periods = None if self.periods is None else taken(self.periods, keep, "late")
         rows = replace(

@@ -281,7 +281,9 @@ class Periods:
         cell, names = self.cells(arm, labels)
         absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
         if absent:
-            raise DesignError(f"treatment {treat!r} has no rows of {listing(absent)}.\nUse one that does not change.")
+            raise DesignError(
+                f"treatment {treat!r} has no rows of {listing(absent)}.\nUse a treatment that is constant over time."
+            )
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
         """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""

@@ -151,7 +151,7 @@ class FormulaEncoder(Encoder):
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data, a frame or mapping with the variables of the formula, shape (m, p)."""
         table = as_table(newdata, [])
-        n, _ = len(table.index), self.info
+        n = len(table.index)
         variables = self.variables_like(table)
         return self._kept(evaluate(self.info, self.formula, variables, n)) if n else np.empty((0, len(self.names)))
 
@@ -369,7 +369,7 @@ def fill_covariates(
         if leveled:
             columns[name] = _with_level(known, rows, values.index)
         elif indicator in table:
-            raise DesignError(f"{indicator!r}, the indicator of {name!r}, is a column already.\nName it {indicator}_0.")
+            raise DesignError(f"{indicator!r}, the indicator of {name!r}, is a column already.\nRename that column.")
         else:
             number = np.empty(len(rows))
             number[~rows] = known.to_numpy(dtype=float)

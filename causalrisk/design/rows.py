@@ -144,12 +144,12 @@ def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | 
     seen = ~missing_mask(values)
     weights = np.full(len(values), np.nan)
     weights[seen] = numbers(values[seen].rename(name), f"weights {name!r}")
-    wrong = {"negative values": weights < 0}
-    if weight_type == "frequency":
-        wrong["values that are not whole numbers"] = seen & (weights % 1 != 0)
-    for kind, rows in wrong.items():
-        if rows.any():
-            raise DesignError(f'weights {name!r} have {int(rows.sum())} {kind}.\nUse `weight_type="probability"`.')
+    if (weights < 0).any():
+        raise DesignError(f"weights {name!r} have {int((weights < 0).sum())} negative values.\nCorrect them.")
+    parts = seen & (weights % 1 != 0)
+    if weight_type == "frequency" and parts.any():
+        found = f"weights {name!r} have {int(parts.sum())} values that are not whole numbers"
+        raise DesignError(f'{found}.\nUse `weight_type="probability"`.')
     return weights
 
 
@@ -174,7 +174,7 @@ def cluster_codes(values: pd.Series, name: str) -> tuple[np.ndarray, pd.Index]:
     """Return the number of each row's cluster, 0 .. G-1, and the names of the clusters."""
     codes, groups = pd.factorize(np.asarray(values, dtype=object), sort=False)
     check_exact(groups, name)
-    check_groups(groups, len(codes), name)
+    check_groups(groups, name)
     return codes.astype(np.intp), pd.Index(groups, name=name).infer_objects()
 
 
@@ -182,11 +182,12 @@ def check_exact(groups: Iterable[Any], name: str) -> None:
     """Raise a DesignError where clusters are floats so large that distinct whole numbers may coincide."""
     odd = next((group for group in groups if isinstance(group, float) and abs(group) >= EXACT), None)
     if odd is not None:
-        raise DesignError(f"cluster {name!r} has floats such as {odd:.0f}, which are not exact.\nUse text.")
+        found = f"cluster {name!r} has numbers such as {odd:.0f}, which lose digits as floats"
+        raise DesignError(f'{found}.\nRead it as text: `read_csv(..., dtype={{"{name}": str}})`.')
 
 
-def check_groups(groups: Sequence[Any], n: int, name: str) -> None:
-    """Raise a DesignError unless n rows have at least two clusters."""
+def check_groups(groups: Sequence[Any], name: str) -> None:
+    """Raise a DesignError unless there are at least two clusters."""
     if len(groups) < 2:
         raise DesignError(f"cluster {name!r} has one group, {listing(groups)}; expected more.\nLeave cluster= out.")
 
@@ -229,7 +230,7 @@ class ColumnOptions:
     def __post_init__(self) -> None:
         one_of("collinear", self.collinear, ("drop", "raise"))
         if self.offset is not None and self.exposure is not None:
-            raise OptionError("offset= and exposure= were both given.\nUse `offset=` with the sum of both.")
+            raise OptionError("offset= and exposure= were both given.\nUse `offset=offset + np.log(exposure)`.")
         if is_classifier(self.propensity_score):
             object.__setattr__(self, "propensity_score", None)
         if self.design is None and self.subpop is not None:

@@ -317,7 +317,8 @@ class ColumnMoments:
             notes.append(f"{model} model: dropped {listing(dropped)}, {cause}. Leave them out to silence this.")
         if not constant:
             left = listing(n for n in names if n not in dropped)
-            notes.append(f"{model} model: no constant among the columns ({left}). Add one, unless that is meant.")
+            meant = "Add a constant, unless you want a model through the origin"
+            notes.append(f"{model} model: no constant among the columns ({left}). {meant}.")
         if condition > LARGE_CONDITION:
             why = f"the columns are nearly dependent (condition number {condition:.2g} after centring and scaling)"
             notes.append(f"{model} model: {why}, and coefficients imprecise. Leave out one of the near-duplicates.")
@@ -487,7 +488,7 @@ def supported_columns(
         keep_z, of_z = _without_separating(z, keep_z, spans)
     for what, model, found, kept in (("outcome", outcome, of_x, keep), ("propensity", propensity, of_z, keep_z)):
         if found and not kept.any():
-            left = f"the {what} model has no column left that every arm tells apart"
+            left = f"the {what} model has no column left that varies within every arm"
             raise DesignError(f"{_causes(model, found)}, so {left}.\nAdd a constant, or merge levels.")
     if of_x or of_z:
         notes.extend(_lost_notes((outcome, of_x), (propensity, of_z)))

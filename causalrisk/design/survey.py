@@ -556,7 +556,8 @@ def replication_of(survey: Survey, sums: ReplicateSums) -> dict[str, Any]:
     count = len(sums.replicates)
     ratio = sums.replicates.mean() / sums.weights
     if not 1 / RATIO <= ratio <= RATIO:
-        raise DesignError(f"replicate weights are {ratio:.3g} times weights.\nUse `combined={not survey.combined}`.")
+        found = f"the replicate weights are {ratio:.3g} times the weights; expected about 1"
+        raise DesignError(f"{found}.\nUse `combined={not survey.combined}`.")
     scale = survey.scale
     if scale is None:
         scale = {
@@ -598,7 +599,8 @@ def _check_type(survey: Survey, sums: ReplicateSums) -> None:
         return
     meant = 'replicate_type="BRR"' if abs(rho) <= SAME else f'replicate_type="Fay", rho={rho:g}'
     said = f"replicate_type={survey.replicate_type!r}" + ("" if survey.rho is None else f", rho={survey.rho:g}")
-    raise DesignError(f"{said} does not make weights of {rho:g} or {2 - rho:g} times.\nUse `{meant}`, or `scale=`.")
+    found = f"the replicate weights are {rho:g} or {2 - rho:g} times the weights, which contradicts {said}"
+    raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
 
 
 def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:

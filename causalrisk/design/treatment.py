@@ -159,7 +159,9 @@ def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool)
         typed = f'data["{name}"] = (data["{name}"] > 0.5).astype(int)'
         raise DesignError(f"treatment {name!r} looks like a dose or a probability: {values}.\nUse `{typed}`.")
     if len(found) == 1:
-        raise DesignError(f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}.\nUse another.")
+        raise DesignError(
+            f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}.\nGive rows of both groups."
+        )
 
 
 def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
@@ -232,8 +234,9 @@ def _labels(name: str, raw: tuple[Any, ...], levels: Mapping[Any, str] | None) -
         absent = [level for level, keys in zip(raw, match, strict=True) if not keys]
         unknown = [key for key in levels if not any(key in keys for keys in match)]
         if absent or unknown:
-            odd = listing([*absent, *unknown])
-            raise DesignError(f"levels= and treatment {name!r} differ in {odd}.\nUse `levels={_example(raw)}`.")
+            found = f"levels= has no label for {listing(absent)}" if absent else f"levels= has {listing(unknown)}"
+            found += f" of treatment {name!r}" if absent else f", which treatment {name!r} does not have"
+            raise DesignError(f"{found}.\nUse `levels={_example(raw)}`.")
         labels = tuple(str(levels[keys[0]]) for keys in match)
     shared = [i for i, label in enumerate(labels) if labels.count(label) > 1]
     if shared:

@@ -144,7 +144,8 @@ def effect_parts(record: FitRecord) -> Array:
     estimate, scale = record.estimate, record.options.effect_scale
     if record.stack is not None:
         if scale != DIFFERENCE:
-            raise UnavailableError('a stack has these parts for `effect="difference"` only.\nUse that.')
+            typed = 'model.with_options(effect="difference").fit()'
+            raise UnavailableError(f'a stack has these parts for `effect="difference"` only.\nUse `{typed}`.')
         pairs = zip(record.stack.weights, record.stack.records, strict=True)
         return np.sum([weight * effect_parts(of) for weight, of in pairs], axis=0)
     rows, weights = estimate.rows, weights_of(record)

@@ -84,12 +84,6 @@ def reached(heights: Array, level: Array | float) -> NDArray[np.intp]:
     return np.where(at.any(axis=0), at.argmax(axis=0), len(heights))
 
 
-def raw_quantiles(sample: Sample, levels: Sequence[float]) -> Array:
-    """Return the quantiles of the outcomes of each arm as they are, under the observation weights, shape (K, J)."""
-    heights = [(arm, arm.cumulated(sample.s)) for arm in arm_steps(sample)]
-    return np.array([[arm.values[reached(up / up[-1], level)] for level in levels] for arm, up in heights])
-
-
 def normalised(steps: Array, arms: Sequence[ArmSteps], spec: Specification) -> Array:
     """Return steps, shape (n, ...), that add up to one in each arm if the outcome models are constants."""
     if not spec.constants:

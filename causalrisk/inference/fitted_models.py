@@ -215,7 +215,7 @@ def _check_arm(record: FitRecord, data: Any, arm: Any) -> None:
     """Refuse a statistic instead of an arm, and warn of a treatment set in all rows: here each arm is predicted."""
     design, name = record.design, record.design.treat_name
     if isinstance(arm, str) and arm in STATISTICS and design.arm_named(arm) is None:
-        raise TypeError(f"arm={arm!r} is no arm.\nUse `res.potential_outcomes` or `res.propensity_scores`.")
+        raise TypeError(f"arm={arm!r} is not an arm.\nUse `res.potential_outcomes` or `res.propensity_scores`.")
     if arm is not None:
         return
     if not isinstance(data, pd.DataFrame) or list(data.columns).count(name) != 1 or isinstance(design, ScannedDesign):
@@ -360,7 +360,9 @@ def used_learned(record: FitRecord) -> Learned:
 def used_stack(record: FitRecord) -> Stack:
     """Return the fits that a fit is an average of; one that is none raises an UnavailableError."""
     if record.stack is None:
-        raise UnavailableError('this fit is no average.\nUse `JRE` with `learner="smooth", learner_use="ensemble"`.')
+        raise UnavailableError(
+            'this fit is not an average of fits.\nUse `JRE` with `learner="smooth", learner_use="ensemble"`.'
+        )
     return record.stack
 
 

@@ -195,7 +195,8 @@ def effects_by(
     found = _moderators(record, by, data)
     scale, pairs = record.options.effect_scale, _arm_pairs(record, against)
     if not found.groups and scale is not DIFFERENCE:
-        raise OptionError(f'projections of effect="{scale.name}" do not exist.\nUse `effect="difference"`.')
+        text = f'projections need effect="difference"; the model has effect="{scale.name}"'
+        raise OptionError(f'{text}.\nUse `model.with_options(effect="difference").fit()`.')
     if found.groups and at is not None:
         raise OptionError(f"`at=` is for formulas; {by!r} has groups.\nUse `at=None`, or a formula with ~.")
     effects = _projected(record, found)
@@ -499,7 +500,7 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     if not unseen or np.abs(columns - q @ np.linalg.lstsq(q, columns, rcond=None)[0]).max() < SPANNED:
         return
     terms = " ".join(f"+ C({name})" if found.groups else f"+ {name}" for name in unseen)
-    text = f"{listing(unseen)} is not in the outcome formula, which is all that {record.spec.name} sees"
+    text = f"{record.spec.name} uses the outcome formula alone, which does not have {listing(unseen)}"
     warn_user(f"{text}.\nUse `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.", DesignWarning)
 
 

@@ -422,7 +422,9 @@ def _check_of_effect(record: FitRecord, wanted: Expressions, values: Array) -> N
     moved = np.r_[params[:first], scale.g_inverse(on_scale + by)]
     if not np.allclose(wanted.values_at(moved), values, rtol=TOLD, atol=0):
         instead = 'Use `model.with_options(effect="ratio").fit()`, or `res.start.nlcom(...)`.'
-        raise OptionError(f"{wanted.text!r} depends on the level of the arm means, which JRE does not know.\n{instead}")
+        raise OptionError(
+            f"{wanted.text!r} depends on the level of the arm means, which JRE does not estimate.\n{instead}"
+        )
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
-from causalrisk.models.estimators import chosen_models
+from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
@@ -384,7 +384,7 @@ def event_study(
     -----
     The effect on group g in period t is that of two periods [1]_: of the change since the last period before g, of the
     units of the group against the controls, with covariates of the earlier of the two periods. Before g it is a
-    placebo. Averages weigh groups by their sizes; errors count that the sizes are estimated. Where effects grow with
+    placebo. Averages weight groups by size; standard errors account for the estimated sizes. Where effects grow with
     exposure, a regression with fixed effects of units and periods compares groups with earlier ones, whose effects
     still grow, and these do not.
 
@@ -426,9 +426,10 @@ def event_study(
     own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
     options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
     begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
-    model, scope = chosen_models(_one(estimator))[0], callers_variables(1)
+    model, scope = model_named(estimator), callers_variables(1)
     one_of("controls", controls, CONTROLS)
     one_of("cov_type", cov_type, COV_TYPES)
+    one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
     if data is None or not (begins and time and unit):
         raise TypeError(
@@ -537,13 +538,6 @@ def _call(needed: Mapping[str, Any], options: Mapping[str, Any], survey: SurveyD
     typed = {name: survey.call if name == "design" and survey is not None else repr(given[name]) for name in given}
     lines = [f"    {name}={text}," for name, text in (typed | {"data": "data"}).items()]
     return "\n".join(["study = causalrisk.event_study(", *lines, ")"])
-
-
-def _one(estimator: Any) -> Any:
-    """Return an estimator; refuse several."""
-    if not isinstance(estimator, str | type):
-        raise OptionError(f'estimator is a {type(estimator).__name__}; expected one name.\nUse `estimator="AIPW"`.')
-    return estimator
 
 
 def _check_columns(options: Mapping[str, Any]) -> None:

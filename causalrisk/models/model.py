@@ -25,6 +25,7 @@ from causalrisk.design import (
     with_change,
 )
 from causalrisk.design.covariates import clustered
+from causalrisk.design.design import rows_not_kept
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text
@@ -59,6 +60,7 @@ from causalrisk.estimation.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.models.results import CausalResults, JREResults, stamped
+from causalrisk.report.labels import joined
 from causalrisk.runtime.system import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
@@ -309,7 +311,9 @@ class CausalModel:
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
         return cls._checked(made, model_options(made, given | {"read_as": read_as}))
 
-    def __init__(self, endog: Any, exog: Any, treat: Any, *, exog_propensity: Any = None, **options: Any) -> None:
+    def __init__(
+        self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
+    ) -> None:
         """Make a model from arrays.
 
         Parameters
@@ -327,6 +331,13 @@ class CausalModel:
         """
         if isinstance(endog, str):
             raise TypeError(f"endog={endog!r} is text; expected an array.\nUse `from_formula(...)` for formulas.")
+        missing = [name for name, given in (("endog", endog), ("exog", exog), ("treat", treat)) if given is None]
+        if missing:
+            name = type(self).__name__
+            raise TypeError(
+                f"{name}(endog, exog, treat) has no {joined(missing)}; expected arrays with one row per unit.\n"
+                f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
+            )
         options, read_as = read("model", options, {n: value for n, value in OPTIONS.items() if n not in OF_FORMULAS})
         if options.get("did") is not None:
             raise OptionError(
@@ -417,11 +428,11 @@ class CausalModel:
         return list(self.design.exog_names)
 
     @property
-    def data(self) -> SimpleNamespace:
+    def data(self) -> ModelData:
         """The data under statsmodels' names: `orig_endog`, `orig_exog`, `xnames`, `param_names` and others."""
         design, options = self.design, self.options
         names = parameter_names(options.estimand, design.labels, options.effect_scale.quantiles)
-        found = SimpleNamespace(param_names=names, ynames=design.endog_name, xnames=list(design.exog_names))
+        found = ModelData(param_names=names, ynames=design.endog_name, xnames=list(design.exog_names))
         if not isinstance(design, ScannedDesign):
             found.endog, found.exog = design.y, design.X
             found.orig_endog = pd.Series(design.y, index=design.index, name=design.endog_name)
@@ -590,15 +601,27 @@ class CausalModel:
         if record.boot is None or record.boot.failed_share <= inference.max_failed:
             return record
         failed, drawn = round(record.boot.failed_share * len(record.boot.failures)), len(record.boot.failures)
+        more = f"max_failed={failed / drawn + 0.01:.2f}" if failed < 0.9 * drawn else f'cov_type="{record.robust_type}"'
         weights = ""
         if record.draws_units and not record.given_resamples:
             weights = 'Use `fit(bootstrap="bayesian")` for weights none of which is zero. '
         raise BootstrapError(
             f"{failed} of {drawn} resamples failed, more than max_failed={inference.max_failed:g} allows: "
             f"{failure_text(record.boot.failures)}.\nThe point estimate with robust standard errors is in err.results. "
-            f"{weights}Simplify propensity=, or use a larger max_failed=.",
+            f"{weights}Simplify propensity=, or use `fit({more})`.",
             self._results(robust_record(record)),
         )
+
+
+class ModelData(SimpleNamespace):
+    """The data of a model under statsmodels' names, returned by `CausalModel.data`."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("endog", "exog", "orig_endog", "orig_exog"):  # a model in memory has them
+            raise rows_not_kept(f"model.data.{name}")
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        raise UnavailableError(attribute("model attribute", "model.data", name, dir(self)))
 
 
 def design_of(

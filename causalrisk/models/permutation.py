@@ -123,12 +123,14 @@ class PermutationTest:
                 "In large samples it also holds for no average effect, as the statistic is in robust standard errors. "
                 f"By its distribution there the p-value is {format_p(self.asymptotic_pvalue)}."
             )
-        if 1 / data.assignment.count > LEVEL / 2 and math.isfinite(data.assignment.count):
-            notes.append(f"There are only {int(data.assignment.count)} assignments, so the p-value cannot be small.")
+        least = 1 / data.assignment.count
+        if least > LEVEL / 2 and math.isfinite(data.assignment.count):
+            count = int(data.assignment.count)
+            notes.append(f"There are only {count} assignments, so the p-value cannot be below {least:.2g}.")
         if data.failed:
             notes.append(f"In {data.failed} permutations there was no estimate; they count as extreme.")
         if data.adjusts_treatment:
-            notes.append("The test says nothing for observational data, whose treatment was not assigned at random.")
+            notes.append("The test is not valid for observational data, where the treatment was not randomized.")
         return notes
 
     def plot(self, ax: Any = None) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import zip_longest
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom,
 from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
 from causalrisk.models.results import CausalResults, given_results, single_effect
 from causalrisk.numerics.linalg import Array
-from causalrisk.report.page.methods import call_of, pooled_methods
+from causalrisk.report.page.methods import pooled_methods, typed_options
 from causalrisk.report.summary import pooled_line, summarize_pooled
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tidy import Frame, glance, tidy_frame
@@ -154,11 +153,41 @@ class PooledResults:
         self._records = [res._record for res in results]
         self._pooled = pooled = _pooled(self._records, df_complete)
         reported, self._slopes = _reported(self._records[0], pooled.estimates)
-        names, (t, p) = self._records[0].names, pooled.t_and_p()
-        self.params = pd.Series(reported, names, name="estimate")
-        self.bse = pd.Series(pooled.std_errors * np.abs(self._slopes), names, name="std err")
-        self.tvalues, self.pvalues = pd.Series(t, names, name="t"), pd.Series(p, names, name="P>|t|")
-        self.df, self.fmi = pd.Series(pooled.df, names, name="df"), pd.Series(pooled.fmi, names, name="fmi")
+        (t, p), errors = pooled.t_and_p(), pooled.std_errors * np.abs(self._slopes)
+        self._numbers = pd.DataFrame(
+            {"estimate": reported, "std err": errors, "t": t, "P>|t|": p, "df": pooled.df, "fmi": pooled.fmi},
+            index=self._records[0].names,
+        )
+
+    @property
+    def params(self) -> pd.Series:
+        """The effects, then the potential-outcome mean of each arm."""
+        return self._numbers["estimate"].copy()
+
+    @property
+    def bse(self) -> pd.Series:
+        """Standard errors of `params`."""
+        return self._numbers["std err"].copy()
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """Statistics t of `params`; ratios are tested on the logarithmic scale."""
+        return self._numbers["t"].copy()
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p-values of `params`, from the t distribution."""
+        return self._numbers["P>|t|"].copy()
+
+    @property
+    def df(self) -> pd.Series:
+        """Degrees of freedom of Barnard and Rubin."""
+        return self._numbers["df"].copy()
+
+    @property
+    def fmi(self) -> pd.Series:
+        """Fraction of missing information."""
+        return self._numbers["fmi"].copy()
 
     @property
     def effect(self) -> float:
@@ -429,24 +458,54 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     return PooledResults(given, float(df_complete))
 
 
+NOT_COMPARED = (
+    "rng",
+    "n_boot",
+    "bootstrap",
+    "multiplier",
+    "resamples",
+    "family",
+    "link",
+)  # families have many spellings
+
+
 def _check_alike(records: list[FitRecord]) -> None:
-    """Refuse fits that are not of one model on equally many observations, by the calls that repeat them."""
+    """Refuse fits that are not of one model on equally many observations."""
     first, *others = map(_model_of, records)
-    for own, value in ((own, value) for other in others for own, value in zip_longest(first, other)):
-        if value != own:
-            raise DesignError(
-                f"the results differ: {own!r:.120} and {value!r:.120}; expected fits of one model.\n"
-                "Fit the same model to each data set. Impute every variable, or leave the same rows out of "
-                "all data sets."
-            )
+    for own, value in ((own, value) for other in others for own, value in zip(first, other, strict=True)):
+        for name in dict.fromkeys([*own, *value]):
+            if own.get(name) != value.get(name):
+                a, b = (f"{name}{made[name]}" if name in made else f"no {name}" for made in (own, value))
+                raise DesignError(
+                    f"the results are of different models: {a:.120} and {b:.120}; expected fits of one model.\n"
+                    "Fit the same model to each data set. Impute every variable, or leave the same rows out of "
+                    "all data sets."
+                )
 
 
-def _model_of(record: FitRecord) -> list[object]:
-    """Return the lines of the call that repeats a fit, without the seed; its terms; and the number of observations."""
-    design, call = record.design, re.sub(r"(, )?rng=.*", "", call_of(record))
-    frame = () if record.frame is None else tuple(record.frame.index)
-    terms = [design.exog_names, design.propensity_names, tuple(record.names), design.cluster_names, frame]
-    return [*call.splitlines(), *terms, f"{design.nobs} observations"]
+def _model_of(record: FitRecord) -> tuple[dict[str, object], ...]:
+    """Return the description of a fit's model: its names, its options as they are typed, and its terms."""
+    design, family, target = record.design, record.sample.family, record.options.target
+    names: dict[str, object] = {"estimator ": record.spec.name, "outcome ": design.endog_name}
+    names |= {"formula ": design.formula, "treatment ": f"{design.treat_name}: {', '.join(design.labels)}"}
+    typed = typed_options(record).items()
+    options: dict[str, object] = {f"{name}=": text for name, text in typed if name not in NOT_COMPARED}
+    if isinstance(target, FunctionType):  # made anew for each data set
+        cells = [cell.cell_contents for cell in target.__closure__ or ()]
+        options["function of target= "] = (target.__qualname__, repr(cells), target.__defaults__, target.__code__)
+    elif callable(target):
+        options["function of target= "] = target
+    if record.frame is not None:
+        options["rows of target= "] = tuple(record.frame.index)
+    terms: dict[str, object] = {
+        "outcome model ": family.label,
+        "parameter of family= ": family.parameter,
+        "parameters ": ", ".join(record.names),
+        "terms of the outcome models ": design.exog_names,
+        "terms of the propensity model ": design.propensity_names,
+        "observations ": design.nobs,
+    }
+    return names, options, terms
 
 
 def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:

@@ -312,12 +312,26 @@ def trend_words(record: FitRecord) -> str:
         return ""
     kind = ": the outcome is a change" if periods is None else " of repeated cross sections"
     same = " with the same covariates" if variables_of(record) else ""
-    text = (
+    return (
         f"Difference-in-differences{kind}. {record.estimand} assumes that without the treatment the treated would have "
         f"changed as the controls{same} did ({'conditional ' if same else ''}parallel trends), and that the treatment "
         f"changed nothing before it began{'' if periods is None else ', and the same population in both periods'}."
     )
-    return text
+
+
+def santanna_words(record: FitRecord) -> str:
+    """Sentence that an estimator is one of Sant'Anna and Zhao, with a blank before it; empty for others."""
+    did = record.options.did
+    if did is None:
+        return ""
+    sections, corrected = did.cross_sections, record.spec.corrected
+    improved = record.spec.name == "IPWRA" if sections else record.joint is None and record.spec.uses_propensity
+    if record.options.propensity_loss == "calibrated" and improved:
+        return " With calibrated scores this is the improved estimator of Sant'Anna and Zhao (2020)."
+    kind = "locally efficient doubly robust" if sections else "doubly robust"
+    weights = "normalised, as in DRDID" if did.normalize else "not normalised"
+    text = f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with weights of the controls {weights}."
+    return text if corrected else ""
 
 
 def learner_text(record: FitRecord) -> str:

@@ -48,7 +48,8 @@ NOTE_BINARY = (
 )
 NOTE_RISK = (
     "RMS error is the root of the expected ATE risk: squared net bias plus sampling variance, averaged over the score "
-    "replicates. RMS error is not a standard error."
+    "replicates. RMS error is not a standard error. It is measured on the rows that JRE was trained on and ignores "
+    "unmeasured confounders."
 )
 
 
@@ -301,6 +302,10 @@ def _notes(record: FitRecord) -> list[str]:
     notes += _score_notes(record) + _binary_notes([record])
     if record.joint is not None:
         notes.append(NOTE_JOINT.format(estimand=record.estimand))
+        if record.boot is None or record.boot.start is None:  # else a table has them
+            starts, (spec, _) = record.joint.start.params, words.formats(record)
+            pairs = zip(record.effect_names, starts, strict=False)
+            notes.append(f"IPWRA's {words.joined([f'{name} is {value:{spec}}' for name, value in pairs])} (res.start).")
         if record.stack is not None:
             notes.append(NOTE_STACK)
         notes += [NOTE_RISK, *filter(None, [words.ladder_end_words(record.joint)])]
@@ -469,7 +474,7 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
     notes.append(_formulas_text(design, any(record.weight_fit is not None for record in comparison.records)))
     richest, last = max(comparison.records, key=lambda record: len(words.variables_of(record))), comparison.records[-1]
     notes += filter(None, [words.trend_words(richest)])
-    notes += [words.TAKEN] if any(record.learned is not None for record in comparison.records) else []
+    notes += _learners_note(comparison.records)
     notes += filter(None, [words.missing_words(last), words.filled_words(last)])
     notes += last.options.read_as
     notes += _coding_note(design)
@@ -478,6 +483,18 @@ def _comparison_notes(comparison: Comparison) -> list[str]:
         notes.append(f"{design.n_dropped} rows dropped for all estimators. See {ledger}.")
     notes += _binary_notes(comparison.records)
     return notes + [note.replace("\n", " ") for note in comparison.notes]
+
+
+def _learners_note(records: Sequence[FitRecord]) -> list[str]:
+    """Note on what each of several estimators does with the predictions of learners."""
+    uses: dict[str, list[str]] = {}
+    for record in records:
+        if record.learned is not None:
+            use = "as the outcome models" if record.spec.given else "as terms of the outcome models"
+            use = "in an ensemble" if record.stack else use
+            uses.setdefault(use, []).append(record.spec.name)
+    used = words.joined([f"{use} ({', '.join(names)})" for use, names in uses.items()])
+    return [f"Predictions of the learner are used {used}. {words.TAKEN}"] if uses else []
 
 
 def summarize_pooled(

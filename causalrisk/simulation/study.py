@@ -6,6 +6,7 @@ A study may have a folder with a file for each finished part, which is written w
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -406,7 +407,16 @@ class Store:
         if not file.exists():
             return None
         exact = {"estimate": float, "se": float}  # pandas' own parser may lose the last digit
-        frame = pd.read_csv(file, converters=exact, keep_default_na=False, dtype={"sample": "int64"})
+        try:
+            text = file.read_text("utf-8")
+            frame = pd.read_csv(io.StringIO(text), converters=exact, keep_default_na=False, dtype={"sample": "int64"})
+            if not text.endswith("\n") or frame.groupby("sample").size().nunique() != 1:
+                raise ValueError("its last sample is incomplete")
+        except (KeyError, ValueError) as error:  # pandas' own errors are ValueErrors
+            raise OptionError(
+                f"{str(file)!r} is not a finished part of a study ({error!s:.80}); it was cut off or changed.\n"
+                "Delete that file. Its samples are computed again; the others are kept."
+            ) from error
         frame = frame[frame["sample"] < frame["sample"].min() + count]
         return frame if frame["sample"].nunique() == count else None
 

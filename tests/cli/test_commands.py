@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import os
 import subprocess
 import sys
 
@@ -187,9 +188,10 @@ WRONG = [
     (["fit", "trial.csv", *FIT, "--alpha", "95"], "alpha"),
     (["fit", "trial.csv", *FIT, "--cluster", "town"], "town"),
     (["fit", "trial.csv", *FIT, "-o", "table.doc"], ".docx"),
-    (["compare", "trial.csv", *FIT, "-o", "no/table.txt"], "No such file"),
+    (["compare", "trial.csv", *FIT, "-o", "no/table.txt"], "no folder"),
     (["report", "trial.csv", *FIT, "-o", "report.txt"], ".html"),
-    (["report", "trial.csv", *FIT, "-o", "no/report.html"], "No such file"),
+    (["report", "trial.csv", *FIT, "-o", "no/report.html"], "no folder"),
+    (["fit", "trial.csv", "y ~ x9", "--treat", "d", "-o", "no/table.html"], "no folder"),  # before the formula is read
 ]
 
 
@@ -242,3 +244,21 @@ def test_help_fits_one_screen_and_options_are_few(capsys):
 def run(*arguments, **options):
     command = [sys.executable, "-m", "causalrisk", *arguments]
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_full_disk_is_one_message(csv):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("only Linux has /dev/full")
+    with open("/dev/full", "w") as full:
+        done = run("fit", csv, *FIT, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr.startswith("causalrisk: ") and done.stderr.count("\n") == 1 and "space" in done.stderr
+
+
+def test_a_reader_that_stops_early(csv):
+    """As in `causalrisk fit ... | head -1`, though this reader has always gone when the table comes."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run("fit", csv, *FIT, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Formulas of strangers on the command line: they compute with columns and do nothing else."""
+"""Formulas of strangers on the command line: they compute with columns, within bounds, and do nothing else."""
 
 from __future__ import annotations
 
@@ -63,23 +63,59 @@ HOSTILE = [
     "np",
     "np.log",
     "exp",
-    "cr",
+    "bs",
 ]
-LONG = [  # none may be run: the work of some has no end
+LONG = [  # none may be run: the work of some has no end, others fill the memory
     "np.sign(" + "np.square(" * 40 + "k" + ", dtype='O')" * 40 + ")",
     "np.exp(x2, out=x1)",
     "np.exp(x2, x1)",
     "np.log(x1, where=x2)",
+    "np.log(x1, x2)",
+    "log(x1, x2)",
+    "center()",
     "exit(k)",
     "bytes(100000000000)",
     "np.zeros(100000000000)",
     "np.diag(k)",
-    "I(9**99)",
+    "C(x1, x2, k)",
+    "C(g, Treatment, Sum)",
+    "C(g, x1)",
+    "I(9**9)",
+    "I(abs(9)**9)",
+    "I(np.abs(9)**9)",
+    "I(x1**11)",
+    "I(g * 1000000000)",
+    "I(Q('g') * 1000000000)",
+    "C(g * 1000000000)",
+    "I(g * 1000000000 == 'a')",
+    "I('a' * 1000000000 == g)",
+    "g % 1000000000",
+    "'%1000000000d' % k",
     "I(9**9**9**9)",
+    "I(((((((((9**10)**10)**10)**10)**10)**10)**10)**10)**10)",
+    "I((x1**10)**10)",
+    "I((abs(9)**9)**9)",
+    "I((abs(('x1' == 'x1') + 9)**9)**9)",
     "I(x1**1e9)",
     "I(x1**k)",
+    "I([1] * 10**9)",
     "I(1 << 10**9)",
     "I(x1 @ x1)",
+    "bs(x1, df=31)",
+    "bs(x1, df=4, degree=31)",
+    "bs(x1, df=2.5)",
+    "bs(x1, df=100000)",
+    "bs(x1, 100000)",
+    "bs(x1, df=10**5)",
+    "bs(x1, df=x1)",
+    "bs(x1, knots=[" + ",".join(map(str, range(2000))) + "])",
+    "bs(x1, df=50):bs(x2, df=50)",
+    "bs(x1, df=12):bs(x2, df=12):bs(k, df=12)",
+    "(bs(x1, df=25) + bs(x2, df=25))**2",
+    "(" + "+".join(["x1", "x2", "k", "g"] * 25) + ")**50",
+    "*".join(["x1", "x2", "k", "g"] * 5),
+    "x1" + " + x2" * 5000,
+    "I(" + "-" * 9000 + "x1)",
     "(" * 5000 + "x1" + ")" * 5000,
 ]
 FINE = [
@@ -88,8 +124,10 @@ FINE = [
     "np.log(k) + log(k + 1) + np.sqrt(abs(x1)) + exp(-x2)",
     "C(g, Treatment(reference='b')) + C(k > 2) + center(x1) + standardize(x2)",
     "bs(x1, df=4, degree=3) + cr(x2, 3)",
+    "abs + cr + I(abs**2)",
     "Q(\"mother's age: years\") + I((x1 > 0) & (x2 < 1)) + I((g == 'a') * x1)",
     "bs(x1, knots=[-0.5, 0.5]):g",
+    "bs(x1, df=4):bs(x2, df=4) + C(g, Treatment) + C(k, Sum) + C(g, Treatment('b')):x1 + np.log1p(k) + I(x1**0.0)",
 ]
 
 

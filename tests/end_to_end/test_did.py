@@ -569,6 +569,29 @@ def test_a_summary_has_the_p_values_of_its_intervals():
     assert row[5] == f"{table.loc[-2, 'adjusted P']:.3f}" and row[4] == f"{table.loc[-2, 'P>|z|']:.3f}"
 
 
+@pytest.mark.parametrize(("estimator", "options", "said"), [
+    (AIPW, {}, "This is the doubly robust estimator of Sant'Anna and Zhao (2020), with weights of the controls "
+     "normalised, as in DRDID."),
+    (AIPW, {"did": DiD(before="y0", normalize=False)}, "controls not normalised."),
+    (AIPW, {"propensity_loss": "calibrated"}, "With calibrated scores this is the improved estimator of Sant'Anna and"),
+    (AIPW, {"did": DiD(time="year"), "data": LONG, "formula": "y ~ x1"}, "This is the locally efficient doubly robust"),
+    (IPWRA, {}, ""),
+    (OutcomeRegression, {}, ""),
+])  # fmt: skip
+def test_methods_name_sant_anna_and_zhao_where_the_estimator_is_theirs(estimator, options, said):
+    text = fit(estimator, **options).methods()
+    assert said in text if said else "Sant'Anna" not in text
+
+
+def test_methods_of_a_study_name_its_models():
+    text = study(estimator="IPWRA").methods()
+    assert "Each is by inverse probability weighted regression adjustment" in text and "[" not in text
+    assert "; outcome models were linear: y ~ x; the propensity model was logit: x." in text
+    assert "Averages weight groups by size; standard errors account for the estimated sizes." in text
+    plain = study(estimator="Unadjusted").methods()
+    assert "[" not in plain and "outcome models" not in plain
+
+
 def test_a_study_is_printed_drawn_and_kept(unprinted_plots):
     text = " ".join(str(STUDY.summary()).split())
     assert "parallel trends" in text and "exposure" in text and "units that never begin" in text
@@ -589,10 +612,11 @@ def test_errors_of_a_study_are_in_its_own_words():
     for refused, kind, said in (
         (lambda: study(formula="y ~ z"), DesignError, "'y ~ z'"),
         (lambda: study(formula="y ~ x + y"), DesignError, "Take y out"),
-        (lambda: study(estimator=["AIPW", "IPWRA"]), OptionError, 'estimator="AIPW"'),
+        (lambda: study(estimator=["AIPW", "IPWRA"]), OptionError, "expected one of"),
         (lambda: study(controls="none"), OptionError, "controls="),
         (lambda: STUDY.effects("year"), OptionError, "by="),
         (lambda: study(data=None), TypeError, "event_study("),
+        (lambda: study(use_t="yes"), OptionError, "use_t='yes'"),
         (lambda: study(data=in_blocks([PANEL])), cr.UnavailableError, "data.collect()"),
         (lambda: study(design=Survey(weights="w", replicate_weights=["w"], replicate_type="BRR")), OptionError, "psu="),
         (lambda: study(design=Survey(weights=PANEL.w)), OptionError, "weights of design"),

@@ -140,6 +140,10 @@ MALFORMED = {
     "nothing in it": ({"q0": {"model": "m"}}, r"entry 'q0' is .*; expected an object with 'response'"),
     "twice": ('{"q0": {"response": "a"}, "q0": {"response": "b"}}', r"'q0' stands twice"),
     "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, the first 'x9'"),
+    "no object": (
+        {"q1": {"judge_response": "yes"}},
+        r"entry 'q1': judge_response is 'yes'; expected an object\.\nJudge it again",
+    ),
     "no verdict": ({"q1": {"judge_response": {"confidence": 5}}}, r"entry 'q1': correct of judge_response is None"),
     "odd verdict": ({"q1": judged("Yes!")}, r"entry 'q1': correct .* is 'Yes!'; expected 'yes' or 'no'\.\nJudge it"),
     "text": ({"q1": judged("no", "80")}, r"entry 'q1': confidence .* is '80'; expected a number from 0 to 100"),
@@ -164,7 +168,7 @@ def test_malformed_files_are_refused_by_entry(write, case):
             lambda table: table.drop(columns="category"),
             r"no column 'category'; expected 'id', 'category', 'answer_type'",
         ),
-        (lambda table: table.assign(id="q0"), r"id 'q0', has an id that stands twice"),
+        (lambda table: table.assign(id="q0"), r"id 'q0', has a duplicate id"),
         (lambda table: table.assign(answer_type="open"), r"id 'q0', has an answer_type other than"),
         (
             lambda table: table.drop(columns="answer"),
@@ -179,8 +183,14 @@ def test_malformed_questions(write, change, message):
 
 def test_malformed_question_files(write):
     answers = write({})
-    with pytest.raises(DesignError, match=r"questions\.jsonl\), line 2 is not JSON"):
+    with pytest.raises(DesignError, match=r"questions\.jsonl\), line 3 is not JSON"):
         hle.load_judged({"arm": answers}, write('{"id": "q0"}\n\n{"id":\n', "questions.jsonl"))
+    for odd in ("7", "null", '"abc"'):
+        with pytest.raises(DesignError, match=rf"line 3: {odd if odd == '7' else '.*'}; expected one JSON object per"):
+            hle.load_judged({"arm": answers}, write(f'{{"id": "q0"}}\n\n{odd}\n', "questions.jsonl"))
+    for text in ('\n[{"id": "q0"}]', '[\n{"id": "q0"},\n{"id": "q1"}\n]\n'):
+        with pytest.raises(DesignError, match=r"holds a JSON list; expected one JSON object per line\.\nUse `pd"):
+            hle.load_judged({"arm": answers}, write(text, "q.json"))
     with pytest.raises(DesignError, match=r"expected a file ending in '\.jsonl', '\.json', '\.csv', '\.parquet'"):
         hle.load_judged({"arm": answers}, write("", "questions.xlsx"))
 
@@ -208,6 +218,13 @@ def test_shares_for_confidences_are_told_of(write):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load(write, {"q0": judged("yes", 1), "q1": judged("no", 0)})
+
+
+def test_paths_must_be_paths(write):
+    with pytest.raises(DesignError, match=r"questions is of type NoneType; expected a path\.\nUse `load_judged"):
+        hle.load_judged({"arm": write({})}, None)
+    with pytest.raises(DesignError, match=r"the file of arm 'arm' is of type float; expected a path\.\nUse `load_j"):
+        hle.load_judged({"arm": 3.5}, questions(2))
 
 
 @pytest.mark.parametrize(("files", "found"), [({}, "empty"), ("judged.json", "a str"), (["judged.json"], "a list")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -259,26 +260,35 @@ def test_summary_and_exports(frames):
         pd.testing.assert_series_equal(other.params, pooled.params)
 
 
+def square(e):
+    return e**2
+
+
 def odds_like(power):
     return lambda e: (e * (1 - e)) ** power
 
 
 OTHERS = {
-    "option clip=": [{}, {"clip": (0.2, 0.8)}],
-    "option trim=": [{"trim": (0.01, 0.99)}, {"trim": (0.02, 0.98)}],
-    "option propensity_link=": [{}, {"propensity_link": "probit"}],
-    "option propensity_loss=": [{}, {"propensity_loss": "calibrated"}],
-    "option n_folds=": [{}, {"n_folds": 4}],
-    "option target=": [{}, {"target": "treated"}],
-    "weights": [{}, {"weights": "w", "weight_type": "probability"}],
-    "weights ": [{"weights": "w", "weight_type": "frequency"}, {"weights": "w", "weight_type": "probability"}],
-    "outcome model": [{"formula": "count ~ x1"}, {"formula": "count ~ x1", "family": "poisson"}],
-    "outcome model ": [
+    "no clip= and clip=": [{}, {"clip": (0.2, 0.8)}],
+    "trim=(0.01, 0.99) and trim=": [{"trim": (0.01, 0.99)}, {"trim": (0.02, 0.98)}],
+    "no propensity_link= and propensity_link=": [{}, {"propensity_link": "probit"}],
+    "no propensity_loss= and propensity_loss=": [{}, {"propensity_loss": "calibrated"}],
+    "no n_folds= and n_folds=4": [{}, {"n_folds": 4}],
+    "no target= and target='treated'": [{}, {"target": "treated"}],
+    "function of target= ": [{"target": square}, {"target": odds_like(1)}],
+    "function of target=": [{"target": odds_like(1)}, {"target": odds_like(2)}],
+    "no weights= and weights=": [{}, {"weights": "w", "weight_type": "probability"}],
+    "weight_type=": [{"weights": "w", "weight_type": "frequency"}, {"weights": "w", "weight_type": "probability"}],
+    "outcome model linear and outcome model poisson": [
+        {"formula": "count ~ x1"},
+        {"formula": "count ~ x1", "family": "poisson"},
+    ],
+    "outcome model binomial (logit) and outcome model binomial (probit)": [
         {"formula": "binary ~ x1", "family": "binomial"},
         {"formula": "binary ~ x1", "family": "binomial", "link": "probit"},
     ],
-    "clusters": [{"cluster": "firm"}, {"cluster": "town"}],
-    "option propensity_score=": [
+    "cluster='firm' and cluster='town'": [{"cluster": "firm"}, {"cluster": "town"}],
+    "propensity_score=": [
         {"propensity_score": LogisticRegression()},
         {"propensity_score": LogisticRegression(C=0.1)},
     ],
@@ -300,7 +310,7 @@ def test_what_differs_is_refused(data, what, model):
     options, own = OTHERS[what], {"cov_type": "cluster" if "cluster" in what else "robust"}
     own |= {"n_replicates": 20} if model is JRE else {}
     made = [fits(data[k : k + 1], model, own, **given)[0] for k, given in enumerate(options)]
-    with pytest.raises(DesignError, match="the results differ: "):
+    with pytest.raises(DesignError, match=re.escape(f"the results are of different models: {what.strip()}")):
         pool(made)
     if "trim" not in what:  # which leaves other rows of each
         assert pool([made[0], fits(data[1:2], model, own, **options[0])[0]]).n_imputations == 2
@@ -311,7 +321,7 @@ def test_rows_of_another_target_frame(data):
         return fits(data[k : k + 1], target=data[k].loc[rows])[0]
 
     first = fit(0, slice(0, 60))
-    with pytest.raises(DesignError, match="the results differ: "):
+    with pytest.raises(DesignError, match="different models: rows of target="):
         pool([first, fit(1, slice(60, 120))])
     assert pool([first, fit(1, slice(0, 60))]).n_imputations == 2
 
@@ -319,8 +329,27 @@ def test_rows_of_another_target_frame(data):
 @pytest.mark.parametrize("option", [{"objective": "erm"}, {"anchor": 3.0}, {"spread": 0.7}, {"n_replicates": 100}])
 def test_options_of_the_joint_fit(data, option):
     one, other = (fits(data[k : k + 1], JRE, {"cov_type": "robust", **own})[0] for k, own in ((0, {}), (1, option)))
-    with pytest.raises(DesignError, match="the results differ: "):
+    with pytest.raises(DesignError, match=f"different models: .*{next(iter(option))}="):
         pool([one, other])
+
+
+def test_fits_that_differ_in_their_resamples_only(data):
+    plain = {"cov_type": "bootstrap", "max_failed": 0.5}
+    others = [{"n_boot": 20, "rng": 3}, {"n_boot": 25}, {"n_boot": 20, "bootstrap": "bayesian"}]
+    made = [fits(data[k : k + 1], fit=plain | own)[0] for k, own in enumerate(others)]
+    assert pool(made).n_imputations == 3
+    with pytest.raises(DesignError, match="different models: no use_t= and use_t=True"):
+        pool([made[0], fits(data[1:2], fit=plain | {"n_boot": 20, "rng": 3, "use_t": True})[0]])
+
+
+def test_estimates_are_copies(data):
+    pooled = pool(fits(data[:2]))
+    before = pooled.effect, pooled.effect_se, pooled.summary_frame()
+    for name in ("params", "bse", "tvalues", "pvalues", "df", "fmi"):
+        mine = getattr(pooled, name)
+        mine["ATE"] = 0.0
+    assert (pooled.effect, pooled.effect_se) == before[:2]
+    pd.testing.assert_frame_equal(pooled.summary_frame(), before[2])
 
 
 def test_functions_and_classifiers_made_anew_are_the_same(frames):
@@ -333,14 +362,14 @@ def test_refusals(frames):
     good = fits(frames[:2])
     shorter = IPWRA.from_formula("y ~ x1 + x2", frames[0][:200], treat="d").fit()
     others = {
-        "estimator": fits(frames[:1], AIPW)[0],
-        "parameters": fits(frames[:1], target="treated")[0],
-        "outcome formula": fits(frames[:1], formula="y ~ x1")[0],
-        "standard errors": fits(frames[:1], cluster="firm")[0],
-        "number of observations": shorter,
+        "estimator IPWRA and estimator AIPW": fits(frames[:1], AIPW)[0],
+        "no target= and target='treated'": fits(frames[:1], target="treated")[0],
+        "formula y ~ x1 + x2 and formula y ~ x1;": fits(frames[:1], formula="y ~ x1")[0],
+        "cov_type='robust' and cov_type='cluster'": fits(frames[:1], cluster="firm")[0],
+        "observations 250 and observations 200": shorter,
     }
-    for other in others.values():
-        with pytest.raises(DesignError, match="the results differ: "):
+    for what, other in others.items():
+        with pytest.raises(DesignError, match=f"the results are of different models: {re.escape(what)}"):
             pool([*good, other])
     with pytest.raises(OptionError, match="there are 1 results; expected one for each of at least two"):
         pool(good[:1])

@@ -12,7 +12,7 @@ import pytest
 from statsmodels.iolib.summary import Summary
 
 import causalrisk as cr
-from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, RHS, simulate
+from tests.conftest import CATTANEO_PROPENSITY, CATTANEO_RHS, RHS, in_blocks, simulate
 
 CLASSIC = [cr.OutcomeRegression, cr.Hajek, cr.IPWRA, cr.AIPW]
 JOINT_ONLY = [
@@ -218,6 +218,33 @@ def test_summary_of_jre(births):
     net = np.sqrt((births.replicate_bias["net"] ** 2).mean())
     risk = next(line for line in lines if line.startswith("JRE ")).split()[1:]
     np.testing.assert_allclose([float(v) for v in risk[:2]], [np.sqrt(births.expected_ate_risk), net], atol=6e-4)
+
+
+def test_summary_of_jre_names_ipwra_once_and_what_the_risk_leaves_out(births):
+    robust = births.model.fit(cov_type="robust", n_replicates=60)
+    text = " ".join(str(robust.summary()).split())
+    shown = re.search(r"IPWRA's ATE is (-[\d.]+) \(res\.start\)\.", text).group(1)
+    np.testing.assert_allclose(float(shown), robust.start.effect, atol=6e-3)
+    assert "measured on the rows that JRE was trained on and ignores unmeasured confounders" in text
+    assert "IPWRA's ATE is" not in str(births.summary())  # its table on the same resamples has both
+
+
+def test_arrays_that_are_missing_are_named(frame):
+    X = frame[["x1", "x2"]].assign(const=1.0)
+    for given, missing in (((), "endog, exog and treat"), ((frame.y, X, None), "treat"), ((None, X, frame.d), "endog")):
+        with pytest.raises(TypeError, match=rf"^IPWRA\(endog, exog, treat\) has no {missing};") as told:
+            cr.IPWRA(*given)
+        assert "`IPWRA(y, X, d)`" in str(told.value)
+
+
+def test_data_of_a_model_under_the_names_of_statsmodels(frame):
+    with pytest.raises(cr.UnavailableError, match=r"model\.data has no attribute `foo`"):
+        _ = cr.IPWRA.from_formula("y ~ x1", frame, treat="d").data.foo
+    scanned = cr.IPWRA.from_formula("y ~ x1", in_blocks([frame]), treat="d")
+    assert scanned.data.xnames == ["Intercept", "x1"]
+    for name in ("endog", "exog", "orig_endog", "orig_exog"):
+        with pytest.raises(cr.UnavailableError, match=r"data\.collect\(\)"):
+            getattr(scanned.data, name)
 
 
 def test_summary_with_coefficients(births, ipwra):

@@ -1,4 +1,4 @@
-"""The folder of a study: another study is refused, parts are whole, dead workers are told."""
+"""The folder of a study: parts that were cut off and other studies are refused, dead workers are told."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ def finished(tmp_path_factory):
 def folder(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
     return tmp_path
+
+
+@pytest.mark.parametrize("cut", [0, 1, 60, 400, -30, -3, -1, "other,columns\n1,2\n", "some text\n"])
+def test_a_part_that_was_cut_off_or_changed(finished, folder, cut):
+    part = next(p for p in folder.glob("*.csv") if "sample-0" in p.name)
+    whole = part.read_bytes()
+    part.write_bytes(cut.encode() if isinstance(cut, str) else whole[:cut])
+    with pytest.raises(cr.OptionError, match=rf"{part.name}' is not a finished part .*\nDelete that file"):
+        run_study("strong", path=folder, **SETTINGS)
+    part.unlink()
+    again = run_study("strong", path=folder, **SETTINGS)
+    assert part.read_bytes() == whole
+    pd.testing.assert_frame_equal(again.raw, finished[1], check_exact=True)
 
 
 @pytest.mark.parametrize("text", ["", '{"estimators": [', "[]", "{}", "\xff\xfe"])

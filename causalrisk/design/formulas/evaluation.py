@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from keyword import iskeyword
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -275,8 +275,13 @@ def _written_out(node: Any) -> int:
     counts = [_written_out(arg) for arg in node.args]
     if node.type == "**":
         power = node.args[1].origin.relevant_code()
-        most = min(counts[0], int(power)) if power.isdecimal() else 0  # patsy refuses other powers
-        return sum(math.comb(counts[0], k) for k in range(1, most + 1))
+        most = min(counts[0], int(power[:9])) if power.isdecimal() else 0  # patsy refuses other powers
+        count = 0
+        for k in range(1, most + 1):
+            count += math.comb(counts[0], k)
+            if count > MOST_TERMS:
+                break
+        return count
     if node.type in ("*", ":"):
         return math.prod(counts) + (sum(counts) if node.type == "*" else 0)
     return sum(counts) or 1
@@ -296,10 +301,10 @@ def _odd_terms(node: Any, formula: Formula) -> Iterator[str]:
     if node.type == "-" and len(node.args) == 2:
         kept, gone = (_terms_of(arg.origin.relevant_code()) for arg in node.args)
         if gone and not set(gone) <= set(kept):
-            removed = node.args[1].origin.relevant_code()
+            minuend, removed = (arg.origin.relevant_code().rpartition("~")[2].strip() for arg in node.args)
             yield (
                 f"- {removed} {where} takes out a term that is not there. For the difference use "
-                f"`I({kept[-1].name() if kept else 'x'} - {removed})`."
+                f"`I({kept[-1].name() if kept else minuend} - {removed})`."
             )
     for child in node.args:
         yield from _odd_terms(child, formula)
@@ -313,7 +318,7 @@ def _terms_of(text: str) -> list[Any]:
 
 
 class _Factor(patsy.EvalFactor):
-    """Factor of a term whose integers do not overflow, whose levels are coded at once, and which may have learnt."""
+    """Factor of a term. Its integers do not overflow; its levels are coded at once; its state may be given."""
 
     def __init__(self, shown: Any, formula: Formula) -> None:
         super().__init__(shown.code, shown.origin)
@@ -341,7 +346,8 @@ class _Factor(patsy.EvalFactor):
         boxed = hasattr(value, "contrast")  # C(...)
         values = value.data if boxed else value
         values = values if hasattr(values, "dtype") else np.asarray(values)
-        if not boxed and values.dtype.kind in "iufc":
+        self._check(values, boxed, data)
+        if not boxed and values.dtype.kind in "iuf":
             return np.asarray(values)
         codes, distinct = pd.factorize(values)
         first = "levels" not in state
@@ -358,6 +364,18 @@ class _Factor(patsy.EvalFactor):
         coded = pd.Categorical.from_codes(places[codes], levels)
         return patsy.builtins.C(coded, value.contrast) if boxed and first else coded
 
+    def _check(self, values: Any, boxed: bool, data: Any) -> None:
+        """Refuse other than one value a row, several columns of categories, and dtypes that are no numbers."""
+        rows = max((len(column) for column in dict(data).values()), default=None)
+        size = len(values) if values.ndim else 1
+        if not values.ndim or size != (size if rows is None else rows):
+            where = f"{self.code!r} of the {self.formula.model} formula has length {size}; expected one value a row"
+            raise DesignError(f"{where}.\nUse functions that keep the number of rows.")
+        if values.ndim > 1 and (boxed or values.dtype.kind not in "iuf"):
+            raise DesignError(f"{self.code!r} has {values.shape[1]} columns of categories.\nUse one term for each.")
+        if values.dtype.kind in "cm":
+            raise DesignError(f"{self.code!r} has the dtype {values.dtype}; expected numbers.\nConvert it to float.")
+
     def _numbers(self, data: Any) -> Any:
         if not self.floats:
             return data
@@ -367,10 +385,18 @@ class _Factor(patsy.EvalFactor):
     @staticmethod
     def _levels(values: Any, distinct: list[Any], given: Any) -> list[Any]:
         if given is not None:
+            twice = [level for k, level in enumerate(given) if level in given[:k]]
+            if twice:
+                raise DesignError(f"levels= has {twice[0]!r} twice.\nList each level once.")
             return list(given)
         if isinstance(values.dtype, pd.CategoricalDtype):
             return list(values.dtype.categories)
-        return [False, True] if values.dtype.kind == "b" else sorted(distinct)
+        if values.dtype.kind == "b":
+            return [False, True]
+        try:
+            return sorted(distinct)
+        except TypeError:  # of several types
+            return sorted(distinct, key=lambda level: (type(level).__name__, str(level)))
 
 
 def _factors_of(terms: Iterable[Any], formula: Formula) -> list[Any]:
@@ -433,8 +459,8 @@ def factor_values(
 
 
 @contextmanager
-def in_words(formula: Formula) -> Iterator[None]:
-    """Context in which a formula is evaluated: what its functions and patsy raise becomes a DesignError."""
+def in_words(formula: Formula, place: str = "") -> Iterator[None]:
+    """Turn what patsy and the functions of a formula raise into a DesignError that begins with the place."""
     try:
         with np.errstate(all="ignore"):
             yield
@@ -444,8 +470,9 @@ def in_words(formula: Formula) -> Iterator[None]:
         message, origin = getattr(error, "message", f"{type(error).__name__}: {error}"), getattr(error, "origin", None)
         message = re.sub(r"\bnp\.\w+\((.*?)\)", r"\1", message)  # NumPy's repr of a scalar
         where = "" if origin is None else f" in {origin.relevant_code()!r}"
-        found = f"the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
-        raise DesignError(f"{found}\nArithmetic is inside `I(...)`; levels are typed as they are.") from error
+        found = f"{place}the {formula.model} formula {formula.text!r} cannot be evaluated{where}: {message}"
+        levels = "a level that is a number is `Treatment(1)`, one that is text `Treatment('1')`"
+        raise DesignError(f"{found}\nArithmetic is inside `I(...)`; {levels}.") from error
 
 
 # --- blocks of rows --------------------------------------------------------------------------------------------------
@@ -454,9 +481,9 @@ def in_words(formula: Formula) -> Iterator[None]:
 def state_options(formula: Formula, frame: Mapping[str, Any]) -> Iterator[tuple[str, ast.expr]]:
     """Yield the options of all calls of stateful transforms, such as knots, each with the name of the function.
 
-    `frame` has the caller's own functions, which may stand in the place of these.
+    `frame` has the caller's own functions, which may replace these.
     """
-    own = {name for name in STATEFUL if callable(frame.get(name)) and frame[name] is not STATEFUL[name]}
+    own = {name for name in STATEFUL if is_function(frame.get(name)) and frame[name] is not STATEFUL[name]}
     for code in formula.codes():
         for call in _calls(code):
             name = _function(call)
@@ -467,9 +494,11 @@ def state_options(formula: Formula, frame: Mapping[str, Any]) -> Iterator[tuple[
 
 
 def learn(
-    formulas: Sequence[Formula], constants: Mapping[str, Any], blocks: Callable[[], Iterable[Mapping[str, pd.Series]]]
+    formulas: Sequence[Formula],
+    constants: Mapping[str, Any],
+    blocks: Callable[[], Iterable[tuple[str, Mapping[str, pd.Series]]]],
 ) -> dict[str, dict[str, Any]]:
-    """Let the stateful transforms of formulas learn from all rows, in as many passes over blocks as they need.
+    """Let the stateful transforms of formulas learn from all rows, in as many passes over named blocks as they need.
 
     Returns the state of each factor that has some, by the names patsy gives its transforms.
     """
@@ -480,10 +509,11 @@ def learn(
         passes = {factor: factor.memorize_passes_needed(state, env) for factor, state in states.items()}
     for k in range(max(passes.values(), default=0)):
         waiting = [factor for factor, needed in passes.items() if needed > k]
-        for variables in blocks():
+        for place, variables in blocks():
             for factor in waiting:
-                with in_words(factor.formula):
-                    factor.memorize_chunk(states[factor], k, variables)
+                used = [use.name for use in uses(factor.code) if use.role != "called" and use.name not in constants]
+                with in_words(factor.formula, f"{place}: "):
+                    factor.memorize_chunk(states[factor], k, {n: variables[n] for n in used if n in variables})
         for factor in waiting:
             with in_words(factor.formula):
                 factor.memorize_finish(states[factor], k)
@@ -562,14 +592,22 @@ def resolve(formula: Formula, table: Table, frame: Mapping[str, Any], *sides: st
         if meaning == "constant":
             constants[name] = frame[name]
     for name in sorted(functions & variables.keys()):
-        raise DesignError(f"{name!r} in {formula.text!r} is a column and a function.\nUse `data.rename(columns=)`.")
+        typed = f"`data.rename(columns={{{name!r}: {name + '_1'!r}}})`, and the new name in the formula"
+        raise DesignError(
+            f"the {formula.model} formula {formula.text!r} uses {name!r} as a column and as a function.\nUse {typed}."
+        )
     return Scope(variables, constants)
+
+
+def is_function(value: Any) -> bool:
+    """Return True if a caller's variable replaces a function of formulas; a class or module of that name does not."""
+    return isinstance(value, FunctionType | BuiltinFunctionType) or hasattr(value, "__patsy_stateful_transform__")
 
 
 def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:
     value = frame.get(name)
     if role == "called":
-        if name in RESERVED or (name in FUNCTIONS and not callable(value)):
+        if name in RESERVED or (name in FUNCTIONS and not is_function(value)):
             return "builtin"
         if callable(value):
             return "constant"

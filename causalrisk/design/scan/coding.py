@@ -446,7 +446,7 @@ def coder_of(reader: Reader, found: Sequence[Learnt], notes: list[str]) -> Coder
     clusters = pd.Index(pd.unique(np.concatenate([np.asarray(one.clusters, dtype=object) for one in found])))
     if columns.cluster is not None:
         _check_alike(clusters, f"cluster {columns.cluster!r}")
-        drawing.check_groups(list(clusters), n, columns.cluster)
+        drawing.check_groups(list(clusters), columns.cluster)
     strata, survey = (pd.Index([]), None) if reader.by.survey is None else _survey(reader.by.survey, columns, found)
     notes += [] if survey is None else survey.notes
     treat = [one.treat for one in found if one.treat is not None]
@@ -523,9 +523,8 @@ def _survey(
     return pd.Index(names, dtype=object), ScannedSurvey(replication=replication, **known)
 
 
-def _variables(found: Sequence[Learnt]) -> Iterator[dict[str, pd.Series]]:
-    """Yield the variables of the models, one frame at a time."""
+def _variables(found: Sequence[Learnt]) -> Iterator[tuple[str, dict[str, pd.Series]]]:
+    """Yield the name and the variables of the models of one frame at a time."""
     for path in (one.path for one in found if one.path):
         rows = pd.read_pickle(path)
-        with naming(rows.where):
-            yield {str(name): values.copy() for name, values in rows.table.items()}  # without the rest of the frame
+        yield rows.where, {str(name): values.copy() for name, values in rows.table.items()}  # without the rest

@@ -13,6 +13,7 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.risk import root_mean_squares
 from causalrisk.errors import check_alpha
 from causalrisk.estimation.record import FitRecord
+from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
 from causalrisk.report import labels as words
 from causalrisk.report.page.methods import errors_source, objective_sentence, sample_sentence
@@ -36,6 +37,12 @@ TRENDS = {
         "react before {treat} began?",
     )
 }
+MISSING = {
+    "missing_at_random": (
+        "Outcomes are missing at random",
+        "Why does whether {outcome} is missing not depend on its value, given {formula}?",
+    )
+}
 SECTIONS = {
     "same_population": (
         "The units of both periods are of the same population",
@@ -43,8 +50,8 @@ SECTIONS = {
     )
 }
 IF_THEY_DISAGREE = (
-    'compare(..., estimators=["IPWRA", "JRE"]).differences tests the difference on the same resamples. Two '
-    "overlapping intervals do not.",
+    'compare(..., estimators=["IPWRA", "JRE"]).differences tests the difference on the same resamples. Overlapping '
+    "intervals are no test of the difference.",
     'If few rows carry the weight, choose a target that the data can answer: target="overlap" or trim="crump".',
     "If a formula is too simple, add squares and interactions to both.",
     "If the difference stays, report both estimates. Do not choose the estimator by its result.",
@@ -152,7 +159,9 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         Section(f"{k}. {title}", tuple(filter(None, texts))) for k, (title, texts) in enumerate(steps.items(), 1)
     ]
     if record.joint is not None:
-        sections.append(Section("If JRE and IPWRA disagree", (_gaps(record),), IF_THEY_DISAGREE))
+        other = "" if record.options.did is None else 'target="overlap" or '  # a change has one target
+        advice = tuple(text.replace(other, "") for text in IF_THEY_DISAGREE)
+        sections.append(Section("If JRE and IPWRA disagree", (_gaps(record),), advice))
     asked = questions(record)
     items = tuple(f"{heading}. {question}" for heading, question in asked.values())
     sections.append(Section("What no test answers", ("The effect is causal only if all of these hold:",), items))
@@ -161,15 +170,21 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 
 def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables."""
+    design, seen = record.design, record.design.observation
+    variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
+    given = f"{design.treat_name} and the covariates of the outcome formula"
+    if seen is not None and record.spec.uses_propensity:
+        given = seen.formula
     names = {
-        "treat": record.design.treat_name,
+        "treat": design.treat_name,
         "outcome": words.outcome_words(record).removeprefix("the "),
-        "covariates": words.joined(words.variables_of(record)) or "none",
+        "covariates": words.joined(variables) or "none",
+        "formula": given,
     } | named
-    asked = dict(ASSUMPTIONS)
+    asked = ASSUMPTIONS | ({} if seen is None else MISSING)
     if record.options.did is not None:
         del asked["unconfoundedness"]
-        asked = TRENDS | ({} if record.design.periods is None else SECTIONS) | asked
+        asked = TRENDS | ({} if design.periods is None else SECTIONS) | asked
     return {key: (heading, question.format(**names)) for key, (heading, question) in asked.items()}
 
 
@@ -206,7 +221,7 @@ def _observed(record: FitRecord) -> str:
 def _weights(record: FitRecord) -> list[str]:
     fit, design = record.weight_fit, record.design
     if fit is None:
-        return [f"{record.spec.name} uses neither.", words.missing_words(record)]
+        return [f"{record.spec.name} uses no propensity score and no weights.", words.missing_words(record)]
     kind = f"The propensity score, the probability of each arm given the covariates, is {words.propensity_text(record)}"
     formula = "" if design.score is not None or not design.propensity_formula else f": {design.propensity_formula}"
     texts = [f"{kind}{formula}."]
@@ -223,8 +238,11 @@ def _weights(record: FitRecord) -> list[str]:
         f"{format_number(arm.heaviest)}"
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
+    weight, own = "the target's weight function divided by", "the row's"
+    if record.options.population is ALL:
+        weight, own = "1 /", "its"
     texts += [
-        "A row weighs the tilt of the target over the probability of its own arm.",
+        f"Each row's weight is {weight} the probability of {own} own group.",
         f"{'; '.join(arms)}.",
         words.missing_words(record),
     ]

@@ -122,15 +122,21 @@ def _model_sentences(record: FitRecord) -> list[str]:
         f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}."
     ]
     if not options.effect_scale.additive:
-        parts.append(f"It is {words.effect_formula(record)}, POM being the mean outcome in an arm.")
+        parts.append(f"It is {words.effect_formula(record)}; POM is the potential-outcome mean of a group.")
     if record.joint is not None:
-        parts.append("This version of the estimator is the package's own implementation of that paper's idea.")
+        text = "This version of the estimator is the package's own implementation of that paper's idea"
+        parts.append(f"{text}{'' if record.joint.anchor is None else '; its default objective is not in any paper'}.")
     if options.did is not None:
-        parts.append(f"{words.trend_words(record)} The estimators are those of Sant'Anna and Zhao (2020).")
+        parts.append(words.trend_words(record) + words.santanna_words(record))
     if record.learned is not None:
         how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
         repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
         parts.append(f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}")
+        if record.stack is not None:
+            pairs = zip(record.stack.weights, record.stack.names, strict=True)
+            parts.append(f"The weights are {words.joined([f'{weight:.3f} ({name})' for weight, name in pairs])}.")
+        if repeated:
+            parts.append("The estimate is the median over the folds, with the variance of Chernozhukov et al. (2018).")
     if options.quantiles:
         parts.append(_quantile_sentence(record))
     elif not (record.spec.constants or record.spec.given):
@@ -252,7 +258,7 @@ def references(
         ("crump_2009" if record.design.n_arms == 2 else "yang_2016", crump or options.trim == "crump"),
         ("imai_2014", balance_test),
         ("groenwold_2012", bool(words.filled_counts(record))),
-        ("santanna_2020", options.did is not None),
+        ("santanna_2020", bool(words.santanna_words(record))),
         ("callaway_2021", staggered),
         ("vanderweele_2017", sensitivity),
         ("chernozhukov_2022", sensitivity),
@@ -281,6 +287,11 @@ def call_of(record: FitRecord) -> str:
     lines += [*head, *(f"    {name}={value}," for name, value in given.items()), ")"]
     fit = ", ".join(f"{name}={value}" for name, value in _fit_options(record).items())
     return "\n".join([*lines, f"res = model.fit({fit})"])
+
+
+def typed_options(record: FitRecord) -> dict[str, str]:
+    """Return the options of the call that repeats a fit, as they are typed."""
+    return _data_options(record) | _model_options(record) | _fit_options(record)
 
 
 def _data_options(record: FitRecord) -> dict[str, str]:

@@ -79,7 +79,8 @@ def report(
     assumptions : mapping, optional
         Your statements on "unconfoundedness", "no_post_treatment" and "no_interference", the assumptions that no data
         can check; with `did`, "parallel_trends" instead of the first, and with repeated cross sections also
-        "same_population". The page shows those you leave out as open questions.
+        "same_population"; with `observed`, also "missing_at_random". The page shows those you leave out as open
+        questions.
 
     Returns
     -------
@@ -186,7 +187,8 @@ def front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], 
         gap = by_contrast({contrast: verdicts.read_gap(own, start, error) for contrast, own, start, error in pairs})
         lines.append(f"<li>{badge(gap.verdict)}{html.escape(gap.headline)}</li>")
     if open_questions:
-        lines.append(f'<li><a href="#assumptions">Assumptions</a>: {open_questions} are not yet argued for.</li>')
+        have = f"{words.count(open_questions, 'assumption')} {'has' if open_questions == 1 else 'have'} no argument yet"
+        lines.append(f'<li><a href="#assumptions">Assumptions</a>: {have}.</li>')
     return [
         f"<h1>{html.escape(heading)}</h1>",
         f'<div class="answer">{"".join(paragraph(f"{answer}.") for answer in answers)}</div>',

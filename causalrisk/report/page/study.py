@@ -121,9 +121,9 @@ def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> 
         f"({facts.time}; Callaway and Sant'Anna 2021).",
         f"Effects are on the change since the last period before the group began, against {facts.controls}.",
         facts.groups,
-        f"Each is by {record.spec.how}{models}.",
-        words.trend_words(record),
-        "Averages weigh groups by their sizes, whose estimation is counted.",
+        f"Each is by {record.spec.how}{''.join(f'; {model}' for model in models)}.",
+        words.trend_words(record) + words.santanna_words(record),
+        "Averages weight groups by size; standard errors account for the estimated sizes.",
         f"The joint covariance is {source}. Intervals are {facts.intervals}; those of several effects hold together.",
         *(note.splitlines()[0] for note in said),
     ]

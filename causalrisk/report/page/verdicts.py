@@ -167,16 +167,16 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     interval, none = f"{100 * (1 - alpha):.4g}% interval", "1" if first["basis"] == "ratio of the means" else "zero"
     needed = f"a risk ratio of {first['E-value']:.2f} with both treatment and outcome, beyond the covariates (E-value)"
     of = f"{interval} of the {first['basis']}" if none == "1" else interval
-    clear = f"{first['E-value of limit']:.2f} for the {interval} to include {none}."
-    if first["E-value of limit"] == 1:
-        clear = f"the {of} already includes {none}."
     texts = ["Compare it with the strongest covariate you have (VanderWeele and Ding 2017)."]
     if "robustness value" in first:
         texts.append(
             f"By the robustness value, a confounder would have to account for {first['robustness value']:.1%} of what "
             "is left of both the outcome and the weights (Chernozhukov et al. 2022)."
         )
+    clear = f"{first['E-value of limit']:.2f} for the {interval} to include {none}."
     headline = f"To explain the effect away, a confounder would need {needed}; {clear}"
+    if first["E-value of limit"] == 1:
+        headline = f"The {of} already includes {none}. To explain the estimate away, a confounder would need {needed}."
     return Reading(UNJUDGED, headline, tuple(texts))
 
 

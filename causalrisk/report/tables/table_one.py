@@ -19,6 +19,7 @@ from causalrisk.errors import DesignError, OptionError
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
+from causalrisk.report.labels import joined
 from causalrisk.report.tables.stacked import PaperTable
 from causalrisk.report.tables.table import ResultTable
 from causalrisk.report.tables.text import column_format, format_share
@@ -276,12 +277,14 @@ def balance_for_paper(
     whole = balance(record, "std", **chosen, interactions=interactions, means=True, names=names)
     parts = [whole.xs(contrast) for contrast in record.contrasts] if design.n_arms > 2 else [whole]
     covariates = chosen_covariates(record, record.rows, **chosen, interactions=interactions, names=names)
+    constant = [covariate.name for covariate in covariates if covariate.name not in parts[0].index]
     covariates = [covariate for covariate in covariates if covariate.name in parts[0].index]
     numbers = parts[0].loc[:, parts[0].columns.str.match("mean |sd ")].iloc[1:]  # the first row is the score's
     for when in WHEN:
         for label, part in zip(design.labels[1:], parts, strict=True):
             name = f"SMD {when}" if design.n_arms == 2 else f"SMD {label} {when}"
             numbers[name] = part[f"diff {when}"]
+    numbers = numbers.rename(index={covariate.name: _indicator(covariate).name for covariate in covariates})
     shown = {}
     for name, row in numbers.iterrows():
         texts: list[str] = []
@@ -305,7 +308,10 @@ def balance_for_paper(
             "effective n."]  # fmt: skip
     denominator = population.balance_denominator if population.toward is None else population.toward
     said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
-    table = ResultTable(_rows(covariates, shown), header, title=title)
+    if constant:
+        verb = "is" if len(constant) == 1 else "are"
+        said.append(f"{joined(constant)} {verb} constant and {verb} left out.")
+    table = ResultTable(_rows(list(map(_indicator, covariates)), shown), header, title=title)
     return PaperTable(table, [*said, *notes], numbers, together=half)
 
 

@@ -88,7 +88,7 @@ def test_transformed_and_bool_outcomes(data):
         ("y ~ np.sqrt(x)", r"term 'np.sqrt\(x\)' .* is NaN or infinite"),
         ("y ~ x.missing", "cannot be evaluated in 'x.missing': Error evaluating factor: AttributeError"),
         ("y ~ I(g + x)", "cannot be evaluated"),
-        ("y ~ x[:5]", "cannot be evaluated|gives 5 rows"),
+        ("y ~ x[:5]", "length 5; expected one value a row"),
         ("y ~ d + x", "treatment 'd' is in the outcome formula"),
         ("d ~ x", "treatment 'd' is the outcome of 'd ~ x'"),
         ("y ~ I(d * x)", "treatment 'd' is in the outcome formula"),
@@ -107,7 +107,7 @@ def test_outcome_formula_errors(data, formula, message):
         ("", "propensity formula '' has an empty right-hand side"),
         ("x +", r"propensity formula 'x \+' cannot be read"),
         ("x + z", "propensity formula 'x .* uses 'z'"),
-        ("y ~ x", "lacks the treatment 'd'"),
+        ("y ~ x", "must be the treatment 'd'"),
         ("x + d", "treatment 'd' is in the propensity formula"),
         ("x + y", "outcome 'y' is in the propensity formula"),
         ("np.log(x)", "of the propensity formula .* is NaN or infinite"),
@@ -227,7 +227,7 @@ def test_columns_named_like_functions(data):
     frame["Treatment"] = np.nan  # the contrast of that name is meant, so the column is not used
     assert make("y ~ C(g, Treatment)", frame.assign(g=data.g)).n == 80
     for formula in ("C(C)", "Q('Q')", "I(I**2)", "center(center)", "np.log(np)", "C(y, Treatment) + Treatment"):
-        with pytest.raises(DesignError, match="a column and a function"):
+        with pytest.raises(DesignError, match="as a column and as a function"):
             make(f"d ~ {formula}", frame, shadows, treat="I" if formula != "I(I**2)" else "C")
 
 
@@ -369,3 +369,39 @@ def test_encoder_holds_nothing_of_the_callers(data):
     data["x"] = 0.0
     data["g"] = "a"
     assert np.array_equal(pickle.loads(pickle.dumps(design)).outcome_encoder.encode(fresh), expected)
+
+
+@pytest.mark.parametrize(
+    ("term", "told"),
+    [
+        ("C(g, levels=['a', 'a', 'b', 'c'])", "levels= has 'a' twice"),
+        ("str(x)", "one value a row"),
+        ("I(5)", "one value a row"),
+        ("x.mean()", "one value a row"),
+        ("x * 1j", "expected numbers"),
+        ("pd.to_timedelta(k)", "expected numbers"),
+    ],
+)
+def test_terms_that_are_no_columns_of_numbers_are_refused(data, term, told):
+    with pytest.raises(DesignError, match=told):
+        make(f"y ~ I({term})" if term == "x * 1j" else f"y ~ {term}", data, frame={"pd": pd})
+
+
+def test_powers_beyond_counting_are_refused_at_once(data):
+    with pytest.raises(DesignError, match="terms"):
+        make(f"y ~ (({' + '.join(f'x{k}' for k in range(14))})**14)**99999999999999999999", data)
+
+
+def test_a_class_in_the_scope_does_not_replace_a_spline(data):
+    expected = make("y ~ bs(x, df=4)", data).X
+    np.testing.assert_array_equal(make("y ~ bs(x, df=4)", data, frame={"bs": dict}).X, expected)
+
+
+def test_advice_has_the_number_that_is_subtracted_from(data):
+    with pytest.warns(DesignWarning, match=r"`I\(1 - x\)`"):
+        make("y ~ 1 - x", data)
+
+
+def test_levels_of_several_types_are_levels(data):
+    made = make("y ~ mixed(x)", data, frame={"mixed": lambda x: [1 if v > 0 else "a" for v in x]})
+    np.testing.assert_array_equal(made.X[:, 1], data.x <= 0)

@@ -129,3 +129,16 @@ def test_functions_and_options_that_a_scan_cannot_let_learn(births):
     refused([births], "bs(mage, knots=np.quantile(mage, [0.3]))", option + r"np.quantile\(mage, \[0.3\]\)")
     refused([births], "bs(mage, 4, lower_bound=Q('z').min())", option + r"Q\('z'\).min\(\)")
     refused(parts(births, 900), "bs(mage - mage.mean(), df=4)", "codes a row differently beside other rows")
+
+
+def test_a_column_of_the_propensity_model_named_like_a_module_is_no_matter(births):
+    options = {"treat": "mbsmoke", "propensity": 'medu + Q("np")'}
+    frame = births.assign(np=births.mage / 10)
+    one, other = (
+        IPWRA.from_formula("bweight ~ center(np.log(mage))", source, **options) for source in (frame, scan([frame]))
+    )
+    assert other.fit().effect == pytest.approx(one.fit().effect, rel=1e-10)
+
+
+def test_errors_while_learning_name_the_block(births):
+    refused(parts(births, 900), "bs(prenatal + '', df=4)", "block 1, rows 0 to")

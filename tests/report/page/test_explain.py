@@ -36,13 +36,16 @@ def matching(e):
 FRAME = prepared()
 THREE = {"treat": "three", "reference": "a"}
 KINDS = {
-    "outcome regression": (cr.OutcomeRegression, FORMULA, {}, ["uses neither", "without weights", "all 240 rows"]),
+    "outcome regression": (
+        cr.OutcomeRegression, FORMULA, {},
+        ["OutcomeRegression uses no propensity score and no weights.", "without weights", "all 240 rows"],
+    ),
     "hajek": (cr.Hajek, FORMULA, {}, ["the weighted mean of y"]),
-    "ipwra": (cr.IPWRA, FORMULA, {}, ["under these weights", "logit"]),
+    "ipwra": (cr.IPWRA, FORMULA, {}, ["under these weights", "logit", "1 / the probability of its own group"]),
     "aipw": (cr.AIPW, FORMULA, {}, ["its average errors are corrected", "plus the weighted mean of the residuals"]),
     "jre": (cr.JRE, FORMULA, {}, ["trained together", "40 propensity replicates", "less the bias that the arms share"]),
     "treated": (cr.IPWRA, FORMULA, {"target": "treated"}, ["on the treated (ATT)"]),
-    "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)"]),
+    "control": (cr.JRE, FORMULA, {"target": "control"}, ["untreated (ATC)", "target's weight function divided by"]),
     "overlap": (cr.AIPW, FORMULA, {"target": "overlap"}, ["overlap population (ATO)", "where the arms overlap"]),
     "overlap without weights": (cr.OutcomeRegression, FORMULA, {"target": "overlap"}, ["for the target only"]),
     "frame": (cr.IPWRA, FORMULA, {"target": FRAME.iloc[:50]}, ["the 50 rows of the target frame"]),
@@ -101,6 +104,7 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
     control, smoker = res.params["POM[nonsmoker]"], res.params["POM[smoker]"]
     assert "nonsmoker (3778 rows, mean bweight 3412.91) and smoker (864 rows, mean bweight 3137.66)" in text
     assert f"ATE = {smoker:.2f} - {control:.2f} = {res.effect:.2f}." in text
+    assert f"POM[nonsmoker] = {control:.2f} and POM[smoker] = {smoker:.2f}" in text
     net = np.sqrt((res.replicate_bias["net"] ** 2).mean())
     assert f"net bias {format_number(net)} (IPWRA" in text
     table = res.risk_table()
@@ -147,3 +151,27 @@ def test_unadjusted_in_a_comparison():
     together = cr.compare(FORMULA, FRAME, treat="d", estimators=["Unadjusted"], n_boot=20)
     assert "Covariates: none" in " ".join(str(together.results["Unadjusted"].explain()).split())
     assert isinstance(together.table, pd.DataFrame)
+
+
+def test_offset_and_exposure_are_covariates():
+    res = cr.IPWRA.from_formula("count ~ x1", FRAME, treat="d", family="poisson", exposure="positive").fit()
+    assert "Covariates: x1 and positive." in " ".join(str(res.explain()).split())
+
+
+def test_a_change_has_one_target():
+    frame = FRAME.assign(before=FRAME.x3)
+    res = cr.JRE.from_formula("y ~ x1", frame, treat="d", did=cr.DiD(before="before")).fit(n_boot=20, n_replicates=40)
+    text = " ".join(str(res.explain()).split())
+    assert 'trim="crump"' in text and 'target="overlap"' not in text
+
+
+@pytest.mark.parametrize("model", [cr.OutcomeRegression, cr.IPWRA])
+def test_missing_outcomes_are_an_assumption(model, tmp_path):
+    frame = FRAME.assign(y=FRAME.y.mask(FRAME.index % 6 == 0))
+    res = model.from_formula(FORMULA, frame, treat="d", observed="x1 * d").fit()
+    given = "x1 * d" if model is cr.IPWRA else "d and the covariates of the outcome formula"
+    question = f"Why does whether y is missing not depend on its value, given {given}?"
+    assert f"Outcomes are missing at random. {question}" in " ".join(str(res.explain()).split())
+    path = res.report(tmp_path / "report.html", assumptions={"missing_at_random": "Lost by the post."})
+    page = path.read_text("utf-8")
+    assert "Lost by the post." in page and question in page

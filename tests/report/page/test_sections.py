@@ -115,7 +115,7 @@ def test_lalonde_is_told_that_overlap_is_bad_and_what_moves_the_effect(jobs, job
     assert f"{moved / jobs.effect_se:.2f} standard errors" in top
     path = jobs.joint.path["effect"]
     assert f"the effect moves between {path.min():.2f} and {path.max():.2f}, " in top
-    assert "3 are not yet argued for" in top
+    assert "3 assumptions have no argument yet." in top
     assert f"{jobs.start.effect:.2f}" in top
     outside = int(jobs.overlap()["outside crump"].sum())
     assert f"{outside} rows ({outside / 614:.0%}) have scores outside" in text
@@ -127,7 +127,7 @@ def test_assumptions_are_the_authors(jobs, tmp_path):
     path = jobs.report(tmp_path / "said.html", title="A <title> & more", assumptions=said)
     reader = read(path)
     assert "Caseworkers <saw> only these & nothing else." in reader.text
-    assert "2 are not yet argued for" in reader.text
+    assert "2 assumptions have no argument yet." in reader.text
     assert reader.text.count("Not yet answered") == 2
     assert reader.text.startswith("A <title> & more A <title> & more")
     with pytest.raises(cr.OptionError, match="no_interference") as caught:
@@ -273,9 +273,10 @@ def test_an_effect_that_is_not_clear_is_not_to_be_explained_away():
     clear = pd.Series({"E-value": 2.4, "E-value of limit": 2.1, "ratio": 1.5, "basis": "difference over the SD"})
     assert "2.10 for the 95% interval to include zero" in read_sensitivity(clear, 0.05).headline
     unclear = clear.replace({2.1: 1.0})
-    assert "the 90% interval already includes zero." in read_sensitivity(unclear, 0.1).headline
+    headline = read_sensitivity(unclear, 0.1).headline
+    assert headline.startswith("The 90% interval already includes zero. To explain the estimate away, a confounder")
     ratio = unclear.replace({"difference over the SD": "ratio of the means"})
-    assert "the 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
+    assert "The 90% interval of the ratio of the means already includes 1." in read_sensitivity(ratio, 0.1).headline
 
 
 @pytest.mark.usefixtures("unprinted_plots")
@@ -301,9 +302,9 @@ def test_methods_cite_what_was_used(cattaneo, tmp_path):
 
 
 @pytest.mark.parametrize(("effect", "name", "means"), [
-    ("ratio", "risk ratio", "= POM[1] / POM[0], POM"),
+    ("ratio", "risk ratio", "= POM[1] / POM[0]; POM"),
     ("odds_ratio", "odds ratio", "(POM[1] / (1 - POM[1])) / (POM[0]"),
-    ("percent", "percentage change in the mean", "POM being the mean outcome"),
+    ("percent", "percentage change in the mean", "POM is the potential-outcome mean of a group."),
 ])  # fmt: skip
 @pytest.mark.usefixtures("unprinted_plots")
 def test_methods_name_the_effect_that_is_a_ratio(cattaneo, tmp_path, effect, name, means):
@@ -339,3 +340,16 @@ def test_methods_of_jre_have_ipwra_beside(cattaneo):
     assert f"a share of {res.share:.3g}" in text
     robust = model.fit(cov_type="robust", share=0.5).methods()
     assert "by IPWRA." in robust and "difference" not in robust
+    assert "implementation of that paper's idea; its default objective is not in any paper." in robust
+    assert "not in any paper" not in model.fit(cov_type="robust", objective="erm", n_replicates=40).methods()
+
+
+def test_methods_of_learners_have_the_weights_of_a_stack_and_the_median_of_repeats():
+    options = {"treat": "d", "learner": "smooth", "n_folds": 2}
+    stack = cr.JRE.from_formula("y ~ x1 + x2", simulate(200), **options).fit(cov_type="robust", n_replicates=40)
+    text = stack.methods()
+    for weight in stack.stack["weight"]:
+        assert f"{weight:.3f} (" in text
+    repeated = cr.AIPW.from_formula("y ~ x1 + x2", simulate(200), **options, n_repeats=3).fit().methods()
+    assert "The estimate is the median over the folds, with the variance of Chernozhukov et al. (2018)." in repeated
+    assert "median" not in text

@@ -95,6 +95,16 @@ def test_agrees_with_the_balance_of_a_fit(frame):
     assert max(map(len, str(table).splitlines())) <= 78
 
 
+def test_of_a_fit_two_values_are_named_and_constants_noted(frame):
+    res = IPWRA.from_formula("y ~ x1 + sex", frame.assign(k=3.0), treat="d").fit()
+    table = res.table_one(also=["k"], data=frame.assign(k=3.0))
+    assert f"{100 * (frame.sex == 2)[frame.d == 1].mean():.1f}%" in cells(table)["sex: 2"]
+    assert list(table.frame.index) == ["x1", "sex: 2"]
+    assert "k is constant and is left out." in table.notes
+    named = res.table_one(names={"sex": "Sex"})
+    assert "Sex: 2" in cells(named) and "constant" not in " ".join(named.notes)
+
+
 def test_groups_in_the_order_asked_for(frame):
     table = table_one("~ x1", frame, by="arm", reference="none")
     assert table.tables[0].heads[0] == ["", "none", "high", "low", "SMD", "SMD"]
