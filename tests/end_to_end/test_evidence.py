@@ -10,7 +10,7 @@ import pytest
 import causalrisk as cr
 from causalrisk.simulation.designs import Strong
 from tests.studies import evidence, evidence_pages
-from tests.studies.study_defaults import Rows, fractional_weights, solve
+from tests.studies.study_defaults import Rows, fractional_weights, orthonormal, solve
 
 
 def test_pages_are_those_of_the_stored_tables(tmp_path):
@@ -29,8 +29,8 @@ def test_pages_are_those_of_the_stored_tables(tmp_path):
 def test_prototype_and_package_agree(anchor, share):
     rng = np.random.default_rng(0)
     data, weights = Strong().draw(150, rng).data, fractional_weights(150, 60, 0.5, rng)
-    covariates = ["x1", "x2", "x3", "x4"]
-    rows = Rows(data, covariates, covariates, weights, share)
+    x = orthonormal(data[["x1", "x2", "x3", "x4"]])
+    rows = Rows(x, x, data["y"].to_numpy(), data["d"].to_numpy(), weights, share=share)
     model = cr.JRE.from_formula(Strong().formula, data, treat="d")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cr.CausalRiskWarning)

@@ -5,14 +5,15 @@ that settings which the package does not offer can be tried, and those that it o
 u_b the net bias under propensity replicate b and u the one at the fitted score, L the importance-weighted fit at the
 fitted score and psi_b the influence function of the effect under replicate b, every setting minimises
 
-    anchor L + (n / 2) mean_b u_b^2 + mean_ib (psi'_ib - mean psi')^2 / 2 + (n^2 / 2) u^2
+    anchor L + (n / 2) mean_b u_b^2 + mean_ib (psi'_ib - mean psi')^2 / 2    under u = 0
 
-with psi' = psi less a share of the effect of the unit at IPWRA's fit, for anchors from a ladder, and chooses one: psi
-at the fitted score of each row, at the solution without it, less its projection on the score of the propensity model,
-which is what estimating that by maximum likelihood does to the variance. The anchor with the least variance of that
-wins over the first rung, if it is better by more than `caution` standard errors of the paired difference; the variances
-are drawn many times from the normal distribution of their errors, and the anchor of the fit is the geometric mean of
-the winners. The package raises it where the robust variance is above IPWRA's, which the prototype does not have.
+with psi' = psi less a share of the effect of the unit at IPWRA's fit, for anchors from a ladder, and chooses one by
+ten-fold cross-validation: psi of each row at the fit without its fold, less its projection on the score of the
+propensity model, which is what estimating that by maximum likelihood does to the variance. The anchor with the least
+variance of that wins over the first rung, if it is better by more than `caution` standard errors of the paired
+difference; the variances are drawn many times from the normal distribution of their errors, and the anchor of the fit
+is the geometric mean of the winners. The package raises it where the robust variance is above IPWRA's, and may add the
+predictor of the score to the outcome columns; the prototype does neither.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ SETTINGS = {
     "share 0": Setting(share=0.0),
     "share 1": Setting(share=1.0),
 }
+FOLDS = 10
 DRAWS = 4000  # of the errors of the variances
 
 
@@ -92,12 +94,14 @@ class Rows:
 
     Parameters
     ----------
-    data : DataFrame
-        Outcome y, treatment d, covariates.
-    outcome, propensity : list of str
-        Covariates of the models.
-    weights : ndarray, shape (n, B)
+    x, z : ndarray, shape (n, p) and (n, q)
+        Columns of the outcome models and of the propensity model.
+    y, d : ndarray, shape (n,)
+        Outcome and treatment.
+    weights : ndarray, shape (n, B), optional
         Weights of the propensity replicates.
+    shifts : ndarray, shape (q, B), optional
+        In the place of weights, coefficients of the replicates less those of the fitted score.
     share : float, optional
         As in `Setting`.
 
@@ -107,116 +111,79 @@ class Rows:
         IPWRA's effect.
     """
 
-    def __init__(self, data, outcome, propensity, weights, share=None):
-        x, z = orthonormal(data[outcome]), orthonormal(data[propensity])
-        y, d = data["y"].to_numpy(float), data["d"].to_numpy(int)
-        gamma = logit_fits(z, d, np.ones((len(data), 1)))
-        self._set(x, z, y, d, gamma, logit_fits(z, d, weights, gamma) - gamma)
-        self.share = self.real_share() if share is None else share
-
-    def _set(self, x, z, y, d, gamma, shifts):
+    def __init__(self, x, z, y, d, weights=None, shifts=None, share=None):
         n = self.n = len(y)
-        self.x, self.z, self.y, self.d, self.shifts = x, z, y, d, shifts
+        gamma = logit_fits(z, d, np.ones((n, 1)))
+        self.shifts = logit_fits(z, d, weights, gamma) - gamma if shifts is None else shifts
+        self.x, self.z, self.y, self.d = x, z, y, d
         p, self.sign = x.shape[1], np.where(d == 1, 1.0, -1.0)
-        index = (self.z @ gamma)[:, 0]
+        index = (z @ gamma)[:, 0]
         self.weight = 1 + np.exp(-self.sign * index)
-        self.own = 1 + np.exp(-self.sign[:, None] * (self.z @ (gamma + shifts)))
-        self.scores = (d - expit(index))[:, None] * self.z
+        self.own = 1 + np.exp(-self.sign[:, None] * (z @ (gamma + self.shifts)))
+        self.scores = (d - expit(index))[:, None] * z
         self.block = np.zeros((n, 2 * p))
         self.block[d == 0, :p], self.block[d == 1, p:] = x[d == 0], x[d == 1]
-        theta = np.stack([weighted_fit(x[d == arm], y[d == arm], self.weight[d == arm]) for arm in (0, 1)])
-        fitted = x @ theta.T
+        self.theta = np.stack([weighted_fit(x[d == arm], y[d == arm], self.weight[d == arm]) for arm in (0, 1)])
+        fitted = x @ self.theta.T
         residual, effect = y - fitted[np.arange(n), d], fitted[:, 1] - fitted[:, 0]
         self.start, self.scale = effect.mean(), np.sqrt((residual**2).mean())
         self.residual, self.tau = residual / self.scale, (effect - self.start) / self.scale
         self.difference = np.hstack([-x, x])
         self.contrast = self.difference.mean(axis=0)
-
-    def moved_start(self):
-        """How IPWRA's fit, in z, moves without each row at known scores: shape (n, 2 p)."""
-        without = np.zeros_like(self.block)
+        self.share = self.real_share() if share is None else share
+        self.fold = np.empty(n, dtype=int)
         for arm in (0, 1):
-            own, part = self.d == arm, np.array_split(np.arange(self.block.shape[1]), 2)[arm]
+            self.fold[d == arm] = np.arange((d == arm).sum()) % FOLDS
+
+    @functools.cached_property
+    def parts(self):
+        """The rows outside of each fold, with a score of their own."""
+        kept = [self.fold != fold for fold in range(FOLDS)]
+        return [Rows(self.x[k], self.z[k], self.y[k], self.d[k], None, self.shifts, self.share) for k in kept]
+
+    def real_share(self):
+        """1 - 2 N / S: N the mean sampling variance of the centred effects of units, S their mean square."""
+        without = np.zeros_like(self.block)  # how IPWRA's fit moves without each row at known scores
+        for arm, part in enumerate(np.array_split(np.arange(self.block.shape[1]), 2)):
+            own = self.d == arm
             x, weight = self.x[own], self.weight[own]
             step = x @ np.linalg.inv((weight[:, None] * x).T @ x)
             leverage = np.minimum(weight * (step * x).sum(axis=1), 0.9)
             without[np.ix_(own, part)] = -(weight * self.residual[own] / (1 - leverage))[:, None] * step
-        return without
-
-    def real_share(self):
-        """1 - 2 N / S: N the mean sampling variance of the centred effects of units, S their mean square."""
-        moves = (self.difference - self.contrast) @ self.moved_start().T
+        moves = (self.difference - self.contrast) @ without.T
         return max(0.0, 1 - 2 * (moves**2).sum(axis=1).mean() / (self.tau**2).mean())
-
-    def psi(self, weight):
-        """Slopes of psi by z, shape (n, 2 p), and minus psi at z = 0, under one weight a row."""
-        signed = self.sign * weight
-        return self.difference - signed[:, None] * self.block, -(self.tau + signed * self.residual)
-
-    def project(self, rows):
-        """Centre rows and take their projection on the propensity scores from them."""
-        centred = rows - rows.mean(axis=0)
-        return centred - self.scores @ np.linalg.lstsq(self.scores, centred, rcond=None)[0]
 
     def effect(self, z):
         """Effect at z."""
         return self.start + self.scale * (self.contrast @ z)
 
 
-@dataclass(frozen=True)
-class Equations:
-    """The normal equations of the objective at an anchor, and the part of each row in them.
-
-    Parameters
-    ----------
-    hessian, right : ndarray, shape (2 p, 2 p) and (2 p,)
-        The system for z.
-    lost, lost_right : ndarray, shape (n, 2 p, 2 p) and (n, 2 p)
-        What the system loses without each row.
-    """
-
-    hessian: np.ndarray
-    right: np.ndarray
-    lost: np.ndarray
-    lost_right: np.ndarray
-
-
-def equations(rows, anchor):
-    """Normal equations at an anchor; psi_ib is its mean over b plus what varies, which is a weighted fit too."""
+def solve(rows, anchor):
+    """Minimise the objective at an anchor; psi_ib is its mean over b plus what varies, which is a weighted fit too."""
     n, block, residual, n_replicates = rows.n, rows.block, rows.residual, rows.own.shape[1]
     fit = anchor * rows.weight + rows.own.var(axis=1)
-    slope, psi = rows.psi(rows.own.mean(axis=1))
+    signed = rows.sign * rows.own.mean(axis=1)
+    slope, psi = rows.difference - signed[:, None] * block, -(rows.tau + signed * residual)
     slope, psi = slope - slope.mean(axis=0), psi + rows.share * rows.tau - psi.mean()
     weights = rows.sign[:, None] * np.column_stack([rows.weight, rows.own])
-    penalties = np.r_[n**2, np.full(n_replicates, n / n_replicates)]
     net, net_right = weights.T @ block / n, weights.T @ residual / n
-    hessian = (fit[:, None] * block).T @ block / n + slope.T @ slope / n + net.T @ (penalties[:, None] * net)
-    right = (fit * residual) @ block / n + psi @ slope / n + net.T @ (penalties * net_right)
-    pull, pull_right = weights @ (penalties[:, None] * net), weights @ (penalties * net_right)
-    squares = weights**2 @ penalties / n
-    cross = np.einsum("ni,nj->nij", block, pull)
-    lost = np.einsum("n,ni,nj->nij", fit - squares, block, block) + np.einsum("ni,nj->nij", slope, slope)
-    lost = (lost + cross + cross.transpose(0, 2, 1)) / n
-    lost_right = ((fit - squares) * residual)[:, None] * block + psi[:, None] * slope
-    lost_right = (lost_right + residual[:, None] * pull + pull_right[:, None] * block) / n
-    if rows.share:  # the effects of the other units at IPWRA's fit move too
-        moved = rows.moved_start() @ (rows.difference - rows.contrast).T  # of each unit's effect, without each row
-        lost_right -= rows.share * (moved @ slope - np.diag(moved)[:, None] * slope) / n
-    return Equations(hessian, right, lost, lost_right)
-
-
-def solve(rows, anchor):
-    """Minimise the objective at an anchor."""
-    found = equations(rows, anchor)
-    return np.linalg.solve(found.hessian, found.right)
+    (u, u_right), (net, net_right) = (net[0], net_right[0]), (net[1:], net_right[1:])
+    hessian = (fit[:, None] * block).T @ block / n + slope.T @ slope / n + net.T @ net * n / n_replicates
+    right = (fit * residual) @ block / n + psi @ slope / n + net.T @ net_right * n / n_replicates
+    system = np.block([[hessian, u[:, None]], [u[None], np.zeros((1, 1))]])
+    return np.linalg.solve(system, np.append(right, u_right))[:-1]
 
 
 def held_out(rows, anchor):
-    """Psi of each row at the solution without it, projected."""
-    found = equations(rows, anchor)
-    without = np.linalg.solve(found.hessian - found.lost, (found.right - found.lost_right)[..., None])[..., 0]
-    slope, right = rows.psi(rows.weight)
-    return rows.project((slope * without).sum(axis=1) - right)
+    """Psi of each row at the solution without its fold, projected."""
+    psi = np.empty(rows.n)
+    for fold, part in enumerate(rows.parts):
+        out = rows.fold == fold
+        means = rows.x[out] @ (part.theta + part.scale * solve(part, anchor).reshape(2, -1)).T
+        own = means[np.arange(out.sum()), rows.d[out]]
+        psi[out] = means[:, 1] - means[:, 0] + (rows.sign * rows.weight)[out] * (rows.y[out] - own)
+    psi -= psi.mean()
+    return psi - rows.scores @ np.linalg.lstsq(rows.scores, psi, rcond=None)[0]
 
 
 def winners(squares, caution):
@@ -243,7 +210,7 @@ def anchor_of(rows, setting):
 def choose(rows, setting):
     """Effect by the choice from a ladder, and its standard error from psi held out."""
     anchor = anchor_of(rows, setting) if len(setting.ladder) > 1 else setting.ladder[0]
-    error = rows.scale * np.sqrt((held_out(rows, anchor) ** 2).mean() / rows.n)
+    error = np.sqrt((held_out(rows, anchor) ** 2).mean() / rows.n)
     return rows.effect(solve(rows, anchor)), error
 
 
@@ -297,8 +264,10 @@ def run(name, n, sims, n_replicates, seed, settings):
                 spread: fractional_weights(n, n_replicates, spread, rng)
                 for spread in dict.fromkeys(setting.spread for setting in settings.values())
             }
+            x, z = orthonormal(data[outcome]), orthonormal(data[propensity])
+            arrays = [x, z, data["y"].to_numpy(float), data["d"].to_numpy(int)]
             drawn = {
-                key: Rows(data, outcome, propensity, weights[key[0]], key[1])
+                key: Rows(*arrays, weights[key[0]], share=key[1])
                 for key in dict.fromkeys((s.spread, s.share) for s in settings.values())
             }
             found = [choose(drawn[s.spread, s.share], s) for s in settings.values()]
