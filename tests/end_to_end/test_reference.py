@@ -154,16 +154,3 @@ def test_the_share_of_the_formula(jre_model, name):
     model, weights = jre_model(name, "share")
     share = float(jre_reference(name, "share")["results"][0]["share"])
     assert model.fit(cov_type="robust", replicates=weights).share == pytest.approx(share, abs=1e-8)
-
-
-@pytest.mark.filterwarnings("ignore::causalrisk.MonteCarloWarning")
-@pytest.mark.parametrize("objective", ["risk", "erm"])
-@pytest.mark.parametrize("name", ["lalonde", "cattaneo2"])
-def test_jre_reference_replicates(jre_model, name, objective):
-    """First and last propensity replicate of the reference."""
-    model, weights = jre_model(name, objective)
-    record = model.fit(cov_type="robust", replicates=weights)._record
-    gamma = record.sample.Z.coefficients(record.joint.replicates.gamma)
-    for column, key in ((0, "gamma_first"), (-1, "gamma_last")):
-        expected = np.array(jre_reference(name, objective)[key], dtype=float)
-        np.testing.assert_allclose(gamma[:, column], expected, rtol=1e-9)
