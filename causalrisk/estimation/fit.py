@@ -39,7 +39,7 @@ from causalrisk.estimation.separation import check_outcome_fits, gaussian_instea
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
 from causalrisk.estimation.stack import stacked
 from causalrisk.estimation.targets import FunctionTilt, bad_tilt
-from causalrisk.joint.fit import JointProblem, Trainer
+from causalrisk.joint.fit import JointProblem, Trainer, points_about
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, raised
 from causalrisk.learners.folds import folds_of
@@ -333,13 +333,14 @@ def train_by(
     """Train the arms jointly; choose the amount of shrinkage unless it is given."""
     risk = options.objective == "risk"
     penalty = None if risk else float(problem.n_units**2 if options.penalty is None else options.penalty)
+    given = options.replicates is not None
     trainer = Trainer.of(
         problem,
         replicates,
+        replicates if given else points_about(problem, options.replicate_spread),
         options.method or DEFAULT_METHOD,
         penalty=penalty,
         share=options.share,
-        spread=options.replicate_spread,
         join=options.join_score,
     )
     path, alpha = None, options.anchor if risk else 1.0

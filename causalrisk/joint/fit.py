@@ -281,7 +281,7 @@ def choose_shrinkage(
         variances=compare(found, problem.frequency and problem.cluster is None),
         converged=np.array([bool(m.converged.all()) for m in of_all]),
         effects=np.array([problem.scale.effects(means)[0] for means in averages]),
-        unit=sample.total,
+        total=sample.total,
     )
     return path, failures
 
@@ -493,8 +493,8 @@ class Trainer:
 
     @classmethod
     def of(
-        cls, problem: JointProblem, replicates: Replicates, method: str, *, penalty: float | None, share: float | None,
-        spread: float, join: bool | None,
+        cls, problem: JointProblem, replicates: Replicates, points: Replicates, method: str, *, penalty: float | None,
+        share: float | None, join: bool | None,
     ) -> Trainer:  # fmt: skip
         """Decide what the objective holds fixed; with a penalty it is "erm"."""
         theta, own = problem.start.theta, problem.weighed(replicates)
@@ -513,7 +513,6 @@ class Trainer:
             risk=risk,
             level=(1 - c) * sums.mean,
         )
-        points = points_about(problem, spread)
         return cls(problem, replicates, method, terms, dataclasses.replace(own, joined=joined), sums, points)
 
     @property

@@ -142,11 +142,15 @@ def held_out(
 
 @dataclass(frozen=True)
 class Variances:
-    """Variances of the effect by cross-validation, (A,), the covariance of differences to the first, own errors."""
+    """Variances of the effect by cross-validation, (A,), the covariance of differences to the first, own errors.
+
+    They are those of influence functions over `unit`: squares of squares of large or small outcomes would not be finite.
+    """
 
     squares: Array
     covariance: Array
     errors: Array
+    unit: float = 1.0
 
 
 def compare(found: HeldOut, frequency: bool) -> Variances:
@@ -154,7 +158,8 @@ def compare(found: HeldOut, frequency: bool) -> Variances:
     use, count = np.isfinite(found.psi).all(axis=(1, 2)), found.psi.shape[1]
     if not use.any():  # no fold could be fitted
         return Variances(np.full(count, np.nan), np.full((count, count), np.nan), np.full(count, np.nan))
-    psi, known, weight = found.psi[use], found.known[use], found.weight[use]
+    unit = float(np.abs(found.psi[use]).max()) or 1.0
+    psi, known, weight = found.psi[use] / unit, found.known[use], found.weight[use]
     root, flat = np.sqrt(weight)[:, None], psi.reshape(len(psi), -1)
     scale = np.maximum(np.abs(known).max(axis=0, initial=0.0), np.finfo(float).tiny)
     rest = flat - (known / scale) @ np.linalg.lstsq(root * known / scale, root * flat, rcond=None)[0]
@@ -170,10 +175,10 @@ def compare(found: HeldOut, frequency: bool) -> Variances:
     total, moved = times @ squares, times @ differences
     covariance = (times[:, None] * differences).T @ differences - np.outer(moved, moved) / n
     errors = np.sqrt(np.maximum(times @ squares**2 - total**2 / n, 0.0))
-    return Variances(total, covariance, errors)
+    return Variances(total, covariance, errors, unit)
 
 
-def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, unit: float) -> Path:
+def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, total: float) -> Path:
     """Choose alpha from `LADDER` by cross-validation.
 
     Parameters
@@ -184,7 +189,7 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, u
         Whether the fits converged.
     effects : ndarray, shape (r,)
         Effects of the fits to all rows.
-    unit : float
+    total : float
         Weight of all rows, over which squares are summed.
     """
     shares = shares_of_winners(variances, converged)
@@ -199,7 +204,7 @@ def choose(variances: Variances, converged: NDArray[np.bool_], effects: Array, u
     return Path(
         anchors=np.array(LADDER),
         effects=effects,
-        std_errors=np.sqrt(variances.squares) / unit,
+        std_errors=np.sqrt(variances.squares) * (variances.unit / total),
         robust_errors=nothing,
         ratios=variances.squares / first,
         ratio_errors=errors / first,

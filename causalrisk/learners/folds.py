@@ -3,6 +3,7 @@
 Rows may come all together or block by block. In each chunk of `CHUNK` rows that follow one another the rows of an arm
 are dealt out, in the order that `numpy.random.default_rng([r, k])` shuffles them into, r = 0, 1, ... the repeat and
 k = 0, 1, ... the chunk; the first of them goes to fold k, or what is left of k after division by the number of folds.
+The largest arm is first, of equal ones that of the first row, so that the names of the arms do not matter.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class Folds:
     def _dealt(self, chunk: int, arm: Arms) -> Numbers:
         """Deal all rows of a chunk out, in the order of their numbers."""
         rng, fold = np.random.default_rng([self.repeat, chunk]), np.empty(len(arm), dtype=np.intp)
-        for a in np.unique(arm):
+        arms, first, count = np.unique(arm, return_index=True, return_counts=True)
+        for a in arms[np.lexsort((first, -count))]:
             rows = np.flatnonzero(arm == a)
             fold[rng.permutation(rows)] = (chunk + np.arange(len(rows))) % self.n_folds
         return fold
