@@ -222,8 +222,8 @@ def test_replicates_of_jre_go_over_both_models():
     fit = {"cov_type": "robust", "anchor": 1.0, "share": 1.0, "n_replicates": 20, "spread": 0.01}
     weights = ROWS.pw / ROWS.pw.mean()
     res = model(JRE, weights=weights, weight_type="probability").fit(**fit)
-    gamma = res._record.joint.replicates.gamma
-    assert len(gamma) == 3 + 6 and (gamma.std(axis=1) > 0).all()
+    shifts = np.concatenate([each[0] for each in res._record.joint.replicates.shifts.values()])
+    assert len(shifts) == 3 + 6 and (shifts.std(axis=1) > 0).all()
     influence = res.estimating_equations().iloc[:, 0]
     for row in (0, 1):
         step = np.where(np.arange(len(ROWS)) == row, 1e-3, 0.0)

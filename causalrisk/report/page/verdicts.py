@@ -148,7 +148,7 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
 
 def read_anchor(path: pd.DataFrame, chosen: float, raised_from: float | None, se: float, end: str = "") -> Reading:
     """Read the table of `anchor_path()`: how far the effect moves with the anchor; `end` of `ladder_end_words`."""
-    used = path[path["share"].notna()]
+    used = path[path["converged"]]
     low, high = float(used["effect"].min()), float(used["effect"].max())
     size = (high - low) / se if se > 0 else 0.0
     headline = (

@@ -260,13 +260,12 @@ def test_verdicts_of_the_others():
     few = curve.assign(n=[100.0, 80, 20], effect=[10.0, 10.5, 30.0], **{"std err": 4.0})
     assert read_trimming(few, 4.0).verdict == GOOD  # a fifth of the rows is another population
     assert "At [0.2, 0.8] there is no estimate" in read_trimming(curve, 4.0).texts[0]
-    anchors = pd.DataFrame(
-        {"effect": [1.0, 1.4], "chosen": [False, True], "held out": [False, True]}, index=[30.0, 0.3]
-    )
-    reading = read_anchor(anchors, 1.0)
+    anchors = pd.DataFrame({"effect": [1.0, 1.4, 9.0], "converged": [True, True, False]}, index=[30.0, 0.3, 0.1])
+    reading = read_anchor(anchors, 0.5, None, 1.0)
     assert "Over anchors from 30 to 0.3, the effect moves between 1.000 and 1.400, 0.40" in reading.headline
-    assert "0.3 was chosen by rows held out" in reading.texts[0] and "raised" not in " ".join(reading.texts)
-    assert "raised to 30" in read_anchor(anchors.assign(chosen=[True, False]), 1.0).texts[1]
+    assert "0.5 was chosen by cross-validation" in reading.texts[0] and "raised" not in " ".join(reading.texts)
+    raised = read_anchor(anchors, 30.0, 0.5, 1.0).texts
+    assert "0.5 was chosen by cross-validation" in raised[0] and "raised to 30" in raised[1]
 
 
 def test_an_effect_that_is_not_clear_is_not_to_be_explained_away():
