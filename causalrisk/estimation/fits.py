@@ -19,6 +19,7 @@ from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specifi
 from causalrisk.numerics.linalg import Array
 
 RELATIVE_ROUNDING = 1e-13  # relative size of a mean that is rounding error
+FAR = 100  # standard deviations between the outcomes and zero: nearer, their level costs no digits
 WEIGHT_NAMES = ("score", "member", "observed")
 
 
@@ -228,12 +229,14 @@ def means_of(equations: Equations, beta: Beta) -> Array:
 
 
 def params_of(equations: Equations, means: Array, scale: EffectScale) -> Array:
-    """Effects and arm means, shape (2 K - 1, R), of arm means less the height, (K, R)."""
-    params = scale.params(means + equations.height)
+    """Effects and arm means, shape (2 K - 1, R), of arm means less the height, (K, R).
+
+    A mean that is zero, or one, to rounding has no ratio, or odds ratio, which would be a large number.
+    """
+    levels = means + equations.height
     if scale.additive:  # the height cancels
-        effects = len(means) - scale.per_arm
-        params[:effects] = scale.params(means)[:effects]
-    return params
+        return np.concatenate([scale.effects(means), levels])
+    return scale.params(scale.on_bounds(levels, RELATIVE_ROUNDING * np.abs(levels).max(axis=0)))
 
 
 def theta_of(equations: Equations, beta: Beta) -> Array:
@@ -246,7 +249,7 @@ def theta_of(equations: Equations, beta: Beta) -> Array:
 
 
 def centred(equations: Equations) -> Equations:
-    """Return the equations with outcomes less their mean, where linear models with a constant do not see it."""
+    """Return the equations with outcomes far from zero less their mean, which linear models with a constant ignore."""
     sample, spec = equations.sample, equations.spec
     # changes between cross sections have no level, and predictions that are given are of outcomes as they are
     if spec.given or not equations.family.linear or sample.late is not None:
@@ -255,8 +258,10 @@ def centred(equations: Equations) -> Equations:
         return equations
     y = sample.y if sample.offset is None else sample.y - sample.offset
     u = sample.s * sample.with_outcome
-    total, weight = totals([y @ u, u.sum()])
-    height = float(total / weight)
+    total, squares, weight = map(float, totals([y @ u, (y * y) @ u, u.sum()]))
+    height = total / weight
+    if height**2 * (1 + FAR**2) <= FAR**2 * squares / weight:  # and an arm of zeros has a mean of zero
+        return equations
     return dataclasses.replace(equations, sample=dataclasses.replace(sample, y=sample.y - height), height=height)
 
 
@@ -310,14 +315,10 @@ class SeparateRefitter:
     def refit(self, s: Array, weighed: Weighed | None = None) -> Refits:
         """Return the estimates under row weights (n, R); `weighed` is what `WeightFit.refit` found for them."""
         equations, beta, failures = self.solved(s, weighed)
-        means, scale = means_of(equations, beta), self.rows.scale
-        if scale != DIFFERENCE:
-            error = RELATIVE_ROUNDING * np.abs(means_of(equations, self.rows.beta) + equations.height)
-            means = scale.on_bounds(means + equations.height, error) - equations.height
         used = {block.name for block in equations.blocks}
         theta = theta_of(equations, beta)
         return collect_refits(
-            params_of(equations, means, scale),
+            params_of(equations, means_of(equations, beta), self.rows.scale),
             np.broadcast_to(theta, (*theta.shape[:2], s.shape[1])),
             np.concatenate([np.empty((0, s.shape[1])), *(_flat(beta[name]) for name in WEIGHT_NAMES if name in used)]),
             failures,

@@ -135,7 +135,8 @@ def test_membership_of_a_narrow_frame(cattaneo, below):
     frame, formula = cattaneo[cattaneo.mage < below], "mage + I(mage**2)"
     res = cr.IPWRA.from_formula(f"bweight ~ {formula}", cattaneo, treat="mbsmoke", target=frame).fit()
     assert res.converged
-    sample, eta = res._record.sample, res._record.weight_fit.eta[-1].ravel()
+    sample, gamma = res._record.sample, res._record.weight_fit.beta["member"]
+    eta = sample.Z.columns @ gamma[0, :, 0]
     assert eta.min() < -40
     score = sample.Z.columns.T @ ((sample.in_sample == 0) - scipy.special.expit(eta))
     np.testing.assert_allclose(score / sample.n, 0, atol=1e-10)
@@ -608,6 +609,15 @@ def test_fault_47_an_arm_of_zeros(model, family):
         fitted(model, frame, family=family)
     with pytest.warns(cr.DesignWarning, match="does not vary within an arm"):
         assert fitted(cr.Hajek, frame, family=family).params.loc["POM[0]"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:the outcome does not vary within an arm:causalrisk.DesignWarning")
+@pytest.mark.parametrize("model", [cr.Hajek, cr.OutcomeRegression, cr.IPWRA, cr.AIPW])
+@pytest.mark.parametrize(("constant", "effect"), [(0, "ratio"), (0, "odds_ratio"), (1, "odds_ratio")])
+def test_means_on_a_bound_of_the_scale_are_refused_whatever_the_rounding(model, constant, effect):
+    frame = simulate(200).assign(y=lambda f: abs((f.y > 1) * f.d - constant))
+    with pytest.raises(cr.CausalRiskError, match=rf"POM\[0\] is {constant}\."):
+        fitted(model, frame, effect=effect)
 
 
 def test_fault_47_separation_within_an_arm():
