@@ -228,14 +228,18 @@ class Equations:
     def predicted(self, at: Point, a: int) -> Any:
         """Predicted outcomes in an arm, m_a, where the means are taken."""
         if self.spec.given:
-            return at.of(self.sample.X.columns[:, a])
+            return self._given(at, a)
         return apply(at(self.at_means[a]), self.family.mean, self.family.mean_deriv)
 
     def fitted(self, at: Point, a: int) -> Any:
         """Predicted outcomes of the rows of an arm as these were observed."""
         if self.spec.given:
-            return at.of(self.sample.X.columns[:, a])
+            return self._given(at, a)
         return apply(at(self.own[a]), self.family.mean, self.family.mean_deriv)
+
+    def _given(self, at: Point, a: int) -> Any:
+        """Return the predictions that are given, which are stored as linear predictors."""
+        return by_row(self.family.mean, at.of(self.sample.X.columns[:, a]))
 
     # --- means -------------------------------------------------------------------------------------------------------
 

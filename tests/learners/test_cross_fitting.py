@@ -115,6 +115,8 @@ def test_predictions_outside_of_the_range_are_moved_inside_with_a_warning():
         res = fitted(AIPW, frame, Line(), family="binomial")
     used = res.potential_outcomes.to_numpy()
     np.testing.assert_allclose(used, np.clip(res.outcome_predictions, 1e-3, 1 - 1e-3), atol=1e-12)
+    left, e = (frame["y"] - used[:, 1]) * (frame["d"] == 1), res.propensity_scores
+    assert res.params["POM[1]"] == pytest.approx((used[:, 1] + left / e).mean(), rel=1e-9)
 
 
 def test_a_learner_that_fails_says_where():
