@@ -218,7 +218,7 @@ def minimize_from(evaluate: Evaluate, start: Array, alpha: float, unit: float, m
         raise CausalRiskError(
             f"the joint objective does not determine the outcome models: condition number {condition:.1e}, expected "
             f"less than {LARGEST_CONDITION:.0e}.\n"
-            "Simplify the outcome formula, or give a larger `shrinkage=` or a smaller `penalty=`."
+            "Use a larger `shrinkage=` or a smaller `penalty=`, or simplify the outcome formula."
         )
     result = minimize(lambda x: at_free(x)[:3], none, method)
     _, _, _, z, nu = at_free(result.x)

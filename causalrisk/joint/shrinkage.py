@@ -144,7 +144,7 @@ def held_out(
 class Variances:
     """Variances of the effect by cross-validation, (A,), the covariance of differences to the first, own errors.
 
-    They are those of influence functions over `unit`: squares of squares of large or small outcomes would not be finite.
+    They are those of influence functions over `unit`: squares of squares of large outcomes would not be finite.
     """
 
     squares: Array

@@ -245,6 +245,7 @@ def poor_overlap():
 
 
 @pytest.mark.filterwarnings("ignore:the mean of arm")
+@pytest.mark.filterwarnings("ignore:the joint objective did not converge")  # squared weights of 1e15
 @pytest.mark.parametrize("estimator", WEIGHTED)
 def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):
     extreme = poor_overlap()
@@ -256,7 +257,7 @@ def test_fault_44_extreme_weights_are_told_and_never_clipped(estimator):
     with pytest.warns(cr.OverlapWarning, match=told):
         res = build(estimator, extreme, "y ~ x1").fit(cov_type="robust", **options)
     assert res.importance_weights.max() == pytest.approx(largest, rel=1e-6)
-    assert "poor overlap" in str(res.summary())
+    assert res.converged and "poor overlap" in str(res.summary())
 
 
 TILTS = ["overlap", "matching", "entropy", lambda e: e**2 * (1 - e)]
@@ -389,7 +390,7 @@ def test_fault_68_replicates_that_cannot_be_fitted(data):
 
 
 def test_fault_69_ill_conditioned_joint_system_is_refused(data):
-    words = ["joint objective", "condition number", "expected less than", "a larger anchor= or a smaller penalty="]
+    words = ["joint objective", "condition number", "expected less than", "a larger shrinkage= or a smaller penalty="]
     with raises_with(cr.CausalRiskError, *words) as caught:
         build(cr.JRE, data, FORMULA).fit(objective="erm", penalty=1e29, replicates=ONES, cov_type="robust")
     assert float(re.search(r"condition number ([\d.e+]+)", str(caught.value))[1]) > 1e12
@@ -397,13 +398,16 @@ def test_fault_69_ill_conditioned_joint_system_is_refused(data):
 
 @pytest.mark.parametrize("penalty", [1e10, 1e12, 1e14, 1e16, 1e18, 1e20, 1e22, 1e24, 1e26])
 def test_fault_69_standard_errors_are_right_or_refused(data, penalty):
-    """IPWRA's exactly, whatever the penalty (fault 68), until the condition number is too large."""
+    """IPWRA's, whatever the penalty (fault 68), but for rounding error that it multiplies; refused before that counts.
+
+    Net bias is zero here but for rounding, and what a row adds to the equations is the penalty times net bias.
+    """
     ipwra = fit(cr.IPWRA, data, FORMULA)
     try:
         res = build(cr.JRE, data, FORMULA).fit(objective="erm", penalty=penalty, replicates=ONES, cov_type="robust")
     except cr.CausalRiskError as error:
         assert "condition number" in str(error)
-        assert penalty >= 1e16
+        assert penalty >= 1e14
         return
-    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-8)
-    np.testing.assert_allclose(res.bse, ipwra.bse, rtol=1e-6)
+    np.testing.assert_allclose(res.params, ipwra.params, rtol=1e-12)
+    np.testing.assert_allclose(res.bse, ipwra.bse, rtol=1e-17 * penalty)
