@@ -130,7 +130,8 @@ def risk_table(record: FitRecord) -> pd.DataFrame:
     -----
     All but "risk" are in units of the outcome. The replicates are the fit's; for an estimator that draws none,
     the ones that JRE draws with the same seed. AIPW has subtracted the biases under the fitted score, so that what
-    is left is how they vary with it. JRE's risk is never above IPWRA's (objective "risk", canonical link).
+    is left is how they vary with it. JRE's risk is not above IPWRA's (objective "risk", canonical link, intercept)
+    unless the score's linear predictor joined its outcome columns, where IPWRA lacks a column.
     """
     return estimator_risks(record).frame(record.design.labels)
 

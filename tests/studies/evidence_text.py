@@ -47,7 +47,7 @@ is right and effects differ, {scores_samples} samples
 
 {scores}
 
-The last had 1.744 at n = 2000 before the robust variance [raised anchors](method.md#an-anchor-chosen-by-rows-held-out).
+The last had 1.744 at n = 2000 before the robust variance [raised the shrinkage](jre.md#the-shrinkage).
 
 ## Coverage
 
@@ -150,9 +150,8 @@ The share of intervals that hold the effect differs from the default's by {cover
 
 - **Spread.** Replicates of full spread lose where overlap is poor (`lalonde_like`) and fail with forty covariates;
   half the spread does neither. 0.35 is as good as 0.5 on most designs.
-- **Caution.** With each unit left out exactly, half a standard error of caution gains what a whole one does or more;
-  one and a half gives away a part of the gain. A single Newton step with leverage understated the variance of small
-  anchors on `lalonde_like` samples by up to a half.
+- **Caution.** Half a standard error of caution gains what a whole one does or more; one and a half gives away a part
+  of the gain.
 - **No fixed anchor is right.** 0.3 gains most where models are wrong and loses on `lalonde_like` and `heavy_tails`;
   3 is safe and gains half.
 
