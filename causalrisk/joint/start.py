@@ -70,11 +70,11 @@ def held_out_scores(rows: Rows, w: Array, own: Array, theta: Array, inverse: Arr
     `inverse`, shape (K, P, P), is the inverse of the bread.
     """
     eta = rows.own(rows.predictors(theta[..., None]))[:, 0]
-    score, _, expected = rows.family.score(rows.y, eta)
+    score, information, _ = rows.family.score(rows.y, eta)
     found = np.zeros((len(rows.y), len(theta), theta.shape[1]))
     for a, members in enumerate(rows.slices):
         x, weight = rows.X[members], w[members]
-        leverage = own[members] * weight * expected[members] * ((x @ inverse[a]) * x).sum(axis=1)
+        leverage = own[members] * weight * information[members] * ((x @ inverse[a]) * x).sum(axis=1)
         kept = 1 - np.minimum(leverage, LARGEST_LEVERAGE)
         found[members, a] = (weight * score[members] / kept)[:, None] * x
     return found.reshape(len(rows.y), -1)
