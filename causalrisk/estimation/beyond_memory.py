@@ -6,22 +6,21 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign, TargetRows
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.coding import CodedBlock
-from causalrisk.design.scan.design import Folder
+from causalrisk.design.scan.design import Folder, StoredPart
 from causalrisk.design.treatment import Arms
 from causalrisk.errors import UnavailableError
-from causalrisk.estimation.engine import chunks_of, in_memory, totals
+from causalrisk.estimation.engine import chunks_of, totals
 from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
-from causalrisk.estimation.resampling import FRAME_STREAM, frame_resampler, row_chunks, unit_resampler
+from causalrisk.estimation.resampling import FRAME_STREAM, frame_resampler, given_block, row_chunks, unit_resampler
 from causalrisk.estimation.sample import Sample, by_arm
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.blocks import add_up
@@ -53,23 +52,37 @@ class ScannedSample(Sample):
         return self.stratum
 
 
+Places = list[list[tuple[int, slice]]]  # for each arm the numbers of parts, and its rows in them
+
+
+def arm_places(design: ScannedDesign) -> Places:
+    """Return where the rows of each arm are."""
+    places: Places = [[] for _ in design.labels]
+    for k, part in enumerate(design.parts):
+        ends = np.cumsum(np.bincount(part.array("arm"), minlength=design.n_arms)).tolist()
+        for own, low, high in zip(places, [0, *ends], ends, strict=False):
+            if high > low:
+                own.append((k, slice(low, high)))
+    return places
+
+
+def rows_by_arm(design: ScannedDesign, name: str, places: Places) -> Any:
+    """Return an array of all rows as `ScannedDesign.dask`, sorted by arm; a chunk for each arm of each part."""
+    import dask.array as da
+
+    whole = design.dask(name)
+    return da.concatenate([whole.blocks[k][rows] for own in places for k, rows in own])
+
+
 def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRows | None) -> ScannedSample:
     """Return the rows of a scan, those of a target frame first."""
     import dask.array as da
 
-    parts, first, places = design.parts, 0, [list[slice]() for _ in design.labels]
-    for part in parts:
-        ends = np.cumsum(np.bincount(part.array("arm"), minlength=design.n_arms))
-        for a, (low, high) in enumerate(zip(np.r_[0, ends[:-1]], ends, strict=True)):
-            if high > low:
-                places[a].append(slice(int(first + low), int(first + high)))
-        first += part.n
-    n_frame, sizes = 0 if frame is None else len(frame.X), [sum(p.stop - p.start for p in own) for own in places]
-    ends = np.cumsum(sizes) + n_frame
+    places, n_frame = arm_places(design), 0 if frame is None else len(frame.X)
+    ends = np.cumsum([sum(rows.stop - rows.start for _, rows in own) for own in places]) + n_frame
 
     def column(name: str, of_frame: Any = 0) -> Any:
-        whole = design.dask(name)
-        found = da.concatenate([whole[place] for own in places for place in own])
+        found = rows_by_arm(design, name, places)
         if frame is None:
             return found
         before = np.broadcast_to(np.asarray(of_frame, dtype=found.dtype), (n_frame, *found.shape[1:]))
@@ -79,7 +92,7 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
         columns = column(name, of_frame)
         return dataclasses.replace(of, columns=columns.map_blocks(of.of_rows, dtype=float))
 
-    names, R, offset = parts[0].names, design.observation_basis, None
+    names, R, offset = design.parts[0].names, design.observation_basis, None
     X = basis("X", design.outcome_basis, None if frame is None else frame.X)
     Z = X if "Z" not in names else basis("Z", design.propensity_basis, None if frame is None else frame.Z)
     y, recorded = column("y", design.outcome_limits.mean()), None
@@ -195,11 +208,16 @@ def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
 
 @dataclass(frozen=True)
 class ScannedResampler:
-    """The random part of a fit to a scan: row weights as Dask arrays, in the order of the sample."""
+    """The random part of a fit to a scan: row weights as Dask arrays, in the order of the sample.
+
+    `multiplicities` are replicate weights over the weights, where resamples are these.
+    """
 
     resampler: Resampler
     frame: Resampler | None
-    sample: ScannedSample
+    design: ScannedDesign
+    n_frame: int
+    places: Places
     multiplicities: Any = None
 
     @classmethod
@@ -207,18 +225,19 @@ class ScannedResampler:
         cls, design: ScannedDesign, sample: ScannedSample, kind: str, seed: np.random.SeedSequence
     ) -> ScannedResampler:
         """Make that of a design: of its clusters where it has any, of arms for "stratified"."""
+        places, multiplicities = arm_places(design), None
         if kind == "replicates":
-            places = in_memory(sample.order)
-            back = np.empty(len(places), dtype=np.intp)
-            back[in_memory(design.dask("position"))] = np.arange(len(places))
-            return cls(Resampler.of("pairs", seed, design.n), None, sample, design.dask("multiplicities")[back[places]])
-        chunks = partial(_chunks_of, design, kind)
+            kind = "cluster" if design.n_clusters else "pairs"
+            multiplicities = rows_by_arm(design, "multiplicities", places) * sample.s[:, None]
         frame = frame_resampler(design, kind, seed, sample.n_frame) if sample.n_frame else None
-        return cls(unit_resampler(design, kind, seed, design.n, chunks), frame, sample)
+        resampler = unit_resampler(design, kind, seed, design.n, partial(_chunks_of, design, kind))
+        return cls(resampler, frame, design, sample.n_frame, places, multiplicities)
 
     def draw(self, stream: int, block: int, width: int) -> Any:
         """Row weights of a block of resamples, shape (n, width)."""
-        return self._columns(partial(Resampler.draw, stream=stream, block=block, width=width), stream, block, width)
+        if self.multiplicities is not None:
+            return given_block(self.multiplicities, block, width)
+        return self._columns(Resampler.draw, stream, block, width)
 
     def given(self, option: str, values: Any) -> Any:
         """Refuse multiplicities of the rows."""
@@ -226,49 +245,38 @@ class ScannedResampler:
 
     def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Any]:
         """Fractional weights of a block of propensity replicates."""
-        draw = partial(Resampler.perturb, stream=REPLICATE_STREAM, block=block, width=width, spread=spread)
-        yield self._columns(draw, REPLICATE_STREAM, block, width)
+        yield self._columns(partial(Resampler.perturb, spread=spread), REPLICATE_STREAM, block, width)
 
     def _columns(self, draw: Callable[..., Array], stream: int, block: int, width: int) -> Any:
+        """Draw the rows of each part whole, whose chunks of units are then cut at the ends of parts only."""
+        import dask
         import dask.array as da
 
-        sample, first = self.sample, self.sample.n_frame
-        number: Any = (sample.order if sample.cluster is None else sample.cluster[first:])[:, None]
-        s, arm = sample.s[first:, None], cast("Any", sample.arm[first:, None])
-        chunks = chunks_of(s)
-        if self.multiplicities is not None:
-            return s * self.multiplicities[:, block * 32 : block * 32 + width].rechunk({0: chunks, 1: -1})
-        drawn = da.map_blocks(
-            _drawn,
-            number.rechunk((chunks, 1)),
-            s,
-            arm.rechunk((chunks, 1)),
-            draw=draw,
-            resampler=self.resampler,
-            chunks=(chunks, (width,)),
-            dtype=float,
-        )
-        if self.frame is None:
-            return drawn
-        units = Units(np.arange(first), np.ones(first))
-        own = {**draw.keywords, "stream": stream + FRAME_STREAM}  # type: ignore[attr-defined]
-        of_frame = draw.func(self.frame, units=units, **own)  # type: ignore[attr-defined]
-        return da.concatenate([da.from_array(of_frame, chunks=(CHUNK, -1)), drawn])
+        design, found, resampler = self.design, list[Any](), dask.delayed(self.resampler, traverse=False)
+        if self.frame is not None:
+            units = Units(np.arange(self.n_frame), np.ones(self.n_frame))
+            of_frame = draw(self.frame, stream + FRAME_STREAM, block, width, units)
+            found.append(da.from_array(of_frame, chunks=(CHUNK, -1)))
+        for k, rows in (place for own in self.places for place in own):
+            task = dask.delayed(partial(_drawn, draw, design.parts[k], rows, design.n_clusters > 0), traverse=False)
+            drawn = task(resampler, stream, block, width)
+            found.append(da.from_delayed(drawn, (rows.stop - rows.start, width), float))
+        return da.concatenate(found)
 
 
 def _drawn(
-    number: NDArray[Any], s: Array, arm: NDArray[Any], draw: Callable[..., Array], resampler: Resampler
+    draw: Callable[..., Array], part: StoredPart, rows: slice, clusters: bool, resampler: Resampler, *which: int
 ) -> Array:
-    if not len(number):
-        return np.empty((0, 0))
-    strata = arm[:, 0] if resampler.kind == "stratified" else None
-    return draw(resampler, units=Units(number[:, 0], s[:, 0], strata))
+    """Draw some rows of a part."""
+    return draw(resampler, *which, _units(part, resampler.kind, clusters))[rows]
+
+
+def _units(part: StoredPart, kind: str, clusters: bool = False) -> Units:
+    """Return the rows of a part, or their clusters, as they are drawn."""
+    number, weights = (np.asarray(part.array(name)) for name in ("cluster" if clusters else "position", "weights"))
+    return Units(number, weights, np.asarray(part.array("arm")) if kind == "stratified" else None)
 
 
 def _chunks_of(design: ScannedDesign, kind: str) -> Any:
     """Count the units in each chunk of rows that one generator draws."""
-    parts = (
-        Units(np.asarray(b.position), np.asarray(b.weights), np.asarray(b.arm) if kind == "stratified" else None)
-        for b in design.blocks()
-    )
-    return add_up(row_chunks(design, units, design.n) for units in parts)
+    return add_up(row_chunks(design, _units(part, kind), design.n) for part in design.parts)

@@ -208,6 +208,12 @@ def make_sample(
     def beside(of_frame: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([of_frame, own]) if n_frame else own
 
+    def basis(own: Array, k: int) -> Basis:
+        found = orthonormal_basis(own, s[n_frame:], order)
+        if frame is None:
+            return found
+        return dataclasses.replace(found, columns=beside(found.of_rows(frame[k]), found.columns))
+
     s = beside(np.ones(n_frame), rows_of(weights, order))
     arms = beside(np.zeros(n_frame, dtype=arm.dtype), arm[order])
     R, recorded = None, None
@@ -215,18 +221,16 @@ def make_sample(
         seen, columns = observation.recorded, observation.columns
         y = np.where(seen, y, y[seen].mean())
         recorded = beside(np.zeros(n_frame), seen[order].astype(float))
-        R = orthonormal_basis(beside(np.zeros((n_frame, columns.shape[1])), columns[order]), s)
+        R = orthonormal_basis(columns, s[n_frame:], order)
+        R = dataclasses.replace(R, columns=beside(np.zeros((n_frame, columns.shape[1])), R.columns))
     y_all = beside(np.full(n_frame, y.mean()), y[order])
     offset, mean_offset = None, None
     if offsets is not None:
         offset = np.concatenate([np.zeros(n_frame), offsets[0][order]])
         mean_offset = np.concatenate([np.full(n_frame, offsets[1][0]), offsets[1][order]])
 
-    at: NDArray[np.intp] | None = order
-    if frame is not None:
-        X, Z, at = np.vstack([frame[0], X[order]]), np.vstack([frame[1], Z[order]]), None
-    outcome = plain_basis(X if at is None else X[at]) if given else orthonormal_basis(X, s, at)
-    propensity = outcome if Z is X else orthonormal_basis(Z, s, at)
+    outcome = plain_basis(X[order] if frame is None else np.vstack([frame[0], X[order]])) if given else basis(X, 0)
+    propensity = outcome if Z is X else basis(Z, 1)
     return Sample(
         y=y_all,
         X=outcome,

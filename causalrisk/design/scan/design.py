@@ -92,6 +92,8 @@ class Moments:
     ----------
     X, Z : ColumnMoments
         Of both designs.
+    every : ColumnMoments
+        Of the outcome design in all rows.
     y : ColumnMoments
         Of the outcome, and of the outcome less its offset.
     totals : ndarray, shape (K,)
@@ -106,6 +108,7 @@ class Moments:
 
     X: ColumnMoments
     Z: ColumnMoments
+    every: ColumnMoments
     y: ColumnMoments
     totals: Array
     members: np.ndarray
@@ -136,10 +139,14 @@ def _moments_of(k: int, n_clusters: int, block: CodedBlock) -> Moments:
 
     X, y = (of(columns[seen], arm, k, weights=weights) for columns in (block.X, outcomes))
     Z = of(block.Z, block.arm, k, weights=block.weights)
-    R = None if block.R is None else of(block.R, weights=block.weights)
+    R, every = None, X
+    if block.R is not None:
+        R = of(block.R, weights=block.weights)
+        every = Z if block.Z is block.X else of(block.X, weights=block.weights)
     return Moments(
         X=X,
         Z=Z,
+        every=every,
         y=y,
         totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
         members=np.bincount(
@@ -331,7 +338,7 @@ class ScannedDesign(Rowless, Design):
         if not (keep.all() and keep_z.all() and (keep_seen is None or keep_seen.all())):
             step = partial(_of_columns, keep, keep_z, keep_seen)
             made = made._with(rows=self._rewritten(step, [part.n for part in self.rows], workers)[0])
-        basis, constant = seen.X.basis(keep)
+        basis, constant = seen.every.basis(keep)
         one, n = "Z" not in made.rows[0].names, int(seen.Z.rows.sum())
         return made._with(
             n=n,
