@@ -16,6 +16,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,8 @@ from causalrisk.errors import (
     failure_text,
 )
 from causalrisk.estimation.beyond_memory import ScannedResampler
-from causalrisk.estimation.engine import is_dask
-from causalrisk.estimation.estimates import KnownRows, Refits, Refitter
+from causalrisk.estimation.engine import chunks_of, is_dask
+from causalrisk.estimation.estimates import KnownRows, Refits, Refitter, group_sums
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
@@ -258,16 +259,13 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     design, sample, count = record.design, record.sample, len(record.names)
     counts_rows = counts_equal_rows(record)
     own = record.estimate.influence if counts_rows else record.estimate.influence * sample.s[:, None]
-    own = sum_within_units(record, own)
-    sizes = equal_units(record) if counts_rows else None
     units = (design.nobs if counts_rows else unit_count(design)) + in_frame(record)
-    moved, squares = [], []
-    for first in range(0, n_boot, WIDTH):
-        width = min(WIDTH, n_boot - first)
-        w, w2 = multipliers(record.bootstrap, record.seed, first // WIDTH, width, np.arange(len(own)), sizes)
-        moved.append(w.T @ own)
-        squares.append(w2.T @ own[:, :count] ** 2)
-    found = np.concatenate(moved), np.concatenate(squares)
+    drawn = functools.partial(_multiplied, record.bootstrap, record.seed, n_boot, count)
+    if is_dask(own):
+        found = _multiplied_by_chunks(record, own, drawn)
+    else:
+        own = sum_within_units(record, own)
+        found = drawn(own, np.arange(len(own)), equal_units(record) if counts_rows else None)
     total = sample.total
     deviations, variances = found[0] / total, found[1] / total**2
     # Contributions under multipliers have a mean of their own, as those of a sample have at its estimate.
@@ -279,6 +277,48 @@ def _drawn(record: FitRecord, n_boot: int) -> tuple[Array, Array]:
     values[:, effects] = scale.report(on_scale)
     errors[:, effects] *= scale.report_slope(on_scale) / scale.report_slope(center)
     return values, errors
+
+
+def _multiplied(
+    law: str,
+    seed: np.random.SeedSequence,
+    n_boot: int,
+    count: int,
+    own: Array,
+    number: NDArray[np.intp],
+    sizes: Array | None = None,
+) -> tuple[Array, Array]:
+    """Return sums of multipliers times contributions (n, d) of units, and of squares of the first columns."""
+    moved, squares = [], []
+    for first in range(0, n_boot, WIDTH):
+        w, w2 = multipliers(law, seed, first // WIDTH, min(WIDTH, n_boot - first), number, sizes)
+        moved.append(w.T @ own)
+        squares.append(w2.T @ own[:, :count] ** 2)
+    return np.concatenate(moved), np.concatenate(squares)
+
+
+def _multiplied_by_chunks(
+    record: FitRecord, own: Any, drawn: Callable[..., tuple[Array, Array]]
+) -> tuple[Array, Array]:
+    """As `_multiplied` for the rows of a scan, in which those of a target frame have the last numbers."""
+    import dask
+    import dask.array as da
+
+    def over(function: Callable[..., Any], *columns: Any) -> list[Any]:
+        parts = (each.rechunk({0: chunks_of(own)}).to_delayed().ravel() for each in columns)
+        rows = own.rechunk({1: -1}).to_delayed().ravel()
+        return list(dask.compute(*map(dask.delayed(function), rows, *parts)))
+
+    design, sample, n_frame = record.design, record.sample, in_frame(record)
+    if design.n_clusters:
+        units = design.n_clusters + n_frame
+        sums = sum(over(functools.partial(group_sums, n_groups=units), sample.cluster))
+        return drawn(sums, np.arange(units))
+    number: Any = sample.order
+    if n_frame:
+        number = da.concatenate([da.arange(design.n, design.n + n_frame), number])
+    found = over(drawn, number, *([sample.s] if counts_equal_rows(record) else []))
+    return sum(moved for moved, _ in found), sum(squares for _, squares in found)
 
 
 # --- the jackknife ---------------------------------------------------------------------------------------------------
