@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
+from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import scanned_sample
-from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.equations import Equations, Target
 from causalrisk.estimation.fits import WeightFit, fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
@@ -94,8 +94,9 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
     if design.offset_kind is not None or options.at_exposure is not None:
         check_offset(design, options)
     if isinstance(design, ScannedDesign):
-        y = in_memory(design.dask("y"))
-        options.outcome_family.check(y[~np.isnan(y)], design.endog_name)
+        for block in design.blocks():
+            with naming(block.where):
+                options.outcome_family.check(block.y[block.recorded], design.endog_name)
     else:
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
     full_design, trimmed = design, ""

@@ -378,17 +378,16 @@ class Weighed:
         Arrays have the columns as their last axis. With `places` the function takes first what `loaded` returns, and
         the slice of the rows.
         """
-        width, parts = self.count if self.separable else 1, list[Any]()
-        for first in range(0, self.count, width):
-            columns, found = slice(first, first + width), None
-            for place in self.places(max(width, self.replicates.count)):
-                part, here = self.loaded(place)
-                given = [part, here, place] if places else []
+        width = self.count if self.separable else 1
+        groups = [slice(first, first + width) for first in range(0, self.count, width)]
+        found: list[Any] = [None] * len(groups)
+        for place in self.places(max(width, self.replicates.count)):
+            part, here = self.loaded(place)
+            given = [*([part, here, place] if places else []), part.rows(here)]
+            for k, columns in enumerate(groups):
                 weights = part.weights(here, columns)
-                one = function(*given, part.rows(here), weights, *(each[..., columns] for each in arrays))
-                found = one if found is None else added(found, one)
-            parts.append(found)
-        return beside(parts)
+                found[k] = added(found[k], function(*given, weights, *(each[..., columns] for each in arrays)))
+        return beside(found)
 
     def sums(self, theta: Array, start: Array, terms: Terms) -> Sums:
         """Add up the objective over all rows, at coefficients of all columns (K, P, R)."""

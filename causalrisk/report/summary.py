@@ -253,8 +253,6 @@ def _arms_table(record: FitRecord) -> ResultTable:
     }
     if record.design.weight_type != "probability":
         del columns["survey", "n"]
-    if np.isnan([arm.top_share for arm in overlap]).any():  # a scan does not know the largest weights in their order
-        del columns["weight in", "top 1%"]
     return ResultTable(
         list(zip(labels, *columns.values(), strict=True)), list(zip(("", "By arm"), *columns, strict=True))
     )

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from causalrisk import JRE, UnavailableError, scan
-from causalrisk.design import ScannedDesign
 from causalrisk.numerics.multiplicities import WIDTH
 from causalrisk.simulation.designs import Linear
 from tests.conftest import in_blocks
@@ -130,7 +129,7 @@ def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch):
     options, fit = FRAMES[name]
     options = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options
     fit = {"cov_type": "robust", "spread": 0.5, "n_replicates": B} | fit
-    monkeypatch.setattr(ScannedDesign, "block_rows", 70)  # the frame comes in several blocks
+    monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", 70)  # the frame comes in several blocks
     whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
     agree(blocks, whole)
@@ -140,7 +139,7 @@ def test_blocks_of_a_target_frame_agree_with_memory(births, name, monkeypatch):
 def test_shrinkage_is_chosen_with_a_target_frame_as_in_memory(births, monkeypatch):
     """Scores of folds are refitted to eight digits."""
     given = {"treat": "mbsmoke", "target": target_frame(births), "cluster": "clinic"}
-    monkeypatch.setattr(ScannedDesign, "block_rows", 70)
+    monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", 70)
     frames = births, in_blocks(cut(births))
     whole, blocks = (JRE.from_formula(F, data, **given).fit(cov_type="cluster", n_replicates=B) for data in frames)
     for column, digits in (("effect", 1e-9), ("std err", 1e-6)):

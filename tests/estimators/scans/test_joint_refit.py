@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from causalrisk import JRE, UnavailableError
-from causalrisk.design import ScannedDesign
 from causalrisk.estimation.record import robust_covariance
 from causalrisk.numerics.multiplicities import WIDTH
 from tests.conftest import in_blocks, in_parts
@@ -89,20 +88,13 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     options = {"formula": F, "treat": "mbsmoke", "target": target} | FRAMES[name]
     fit = {"anchor": 1.0, "max_failed": 0.9, "n_replicates": B, "spread": SPREAD, "n_boot": M} | options.pop("fit", {})
     fit["bootstrap"] = options.pop("kind", "pairs")
-    monkeypatch.setattr(ScannedDesign, "block_rows", 70)  # the frame comes in several blocks
+    monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", 70)  # the frame comes in several blocks
     whole = JRE.from_formula(data=births, **options).fit(**fit)
     blocks = JRE.from_formula(data=in_blocks(cut(births)), **options).fit(**fit)
-    agree_outside_of_bases(blocks, whole)
-
-
-def agree_outside_of_bases(ours, theirs):
-    """As `agree`; the bases of the coefficients are in memory those of all rows."""
-    np.testing.assert_array_equal(ours._record.boot.failures, theirs._record.boot.failures)
-    spread = theirs.boot_params.std().to_numpy()
-    np.testing.assert_allclose(ours.boot_params / spread, theirs.boot_params / spread, rtol=0, atol=1e-9)
+    agree(blocks, whole)
     for name in ("params", "bse", "outcome_params", "outcome_bse", "propensity_params", "propensity_bse"):
-        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-7)
-    np.testing.assert_allclose(ours.start.bse, theirs.start.bse, rtol=1e-9)
+        np.testing.assert_allclose(getattr(blocks, name), getattr(whole, name), rtol=1e-7)
+    np.testing.assert_allclose(blocks.start.bse, whole.start.bse, rtol=1e-9)
 
 
 @pytest.mark.parametrize("options", [{"target": "overlap"}, {"formula": "low ~ mage", "family": "binomial"}])

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from causalrisk import AIPW, IPWRA, BootstrapError, Hajek, OutcomeRegression, UnavailableError
-from causalrisk.design import ScannedDesign
 from causalrisk.errors import Failure
 from causalrisk.numerics.multiplicities import WIDTH
 from tests.conftest import in_blocks
@@ -104,7 +103,7 @@ def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeyp
     model, options = FRAMES[name]
     given = {"formula": F, "treat": "mbsmoke", "target": target_frame(births)} | options
     fit = {"n_boot": M, "bootstrap": given.pop("kind", "pairs")}
-    monkeypatch.setattr(ScannedDesign, "block_rows", 90)  # the frame comes in several blocks
+    monkeypatch.setattr("causalrisk.estimation.beyond_memory.CHUNK", 90)  # the frame comes in several blocks
     whole = model.from_formula(data=births, **given).fit(**fit)
     blocks = model.from_formula(data=in_blocks(cut(births)), **given).fit(**fit)
     agree_on_frame(blocks, whole)
