@@ -46,7 +46,7 @@ def declared(kind):
 
 
 def test_names_that_do_not_exist_are_found():
-    for name in ("estimators.sample.Sample.weight", "estimators.sampling", "propensity.replicates.Replicates.gamma.b"):
+    for name in ("estimation.sample.Sample.weight", "estimation.sampling", "joint.rows.Replicates.shifts.b"):
         assert not exists(name)
 
 

@@ -252,11 +252,7 @@ def estimate_quantiles(
 
     Returns
     -------
-    trained : Trained
-        The rows under the models of the indicators at the first level.
-    at : SolvedMeans
-        The distribution functions at the first level.
-    estimate : Estimate
+    Estimate
         The quantiles, with their influence function.
 
     Raises

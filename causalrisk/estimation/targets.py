@@ -32,8 +32,8 @@ class TargetPopulation:
         Other spellings, in lower case.
     toward : int or None
         The arm whose rows are the target.
-    tilt : type of TiltTarget, or None
-        Tilt as a function of the scores, where it is one.
+    tilt : callable, or None
+        Tilt as a function of the list of the scores, where it is one.
     balance_denominator : {"pooled", "toward", "weighted"}
         Denominator of standardized mean differences, as in R's cobalt.
     reference : str

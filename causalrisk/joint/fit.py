@@ -597,7 +597,7 @@ class JointEstimateRows:
         Models of IPWRA on all columns.
     means : ndarray, shape (K,)
         Arm means net of the common bias.
-    known : int, optional
+    estimated : int, optional
         Number of predictors of the score whose estimation counts; by default all.
     """
 
