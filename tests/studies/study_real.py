@@ -55,12 +55,12 @@ def compare_on_real_data(n_boot=999):
     for name, (data, formula, treat, propensity) in cases().items():
         model = cr.JRE.from_formula(formula, data, treat=treat, propensity=propensity)
         jre = model.fit(bootstrap="pairs", n_boot=n_boot)
-        path, boot, start = jre.anchor_path(), jre._record.boot, jre.start_difference().loc["IPWRA"]
+        boot, start = jre._record.boot, jre.start_difference().loc["IPWRA"]
         rows[name] = {
             "JRE": jre.effect,
             "IPWRA": start["estimate"],
             "SE": jre.effect_se,
-            "anchor": path.index[path["chosen"]].item(),
+            "anchor": jre.joint.shrinkage,
             "factor": np.sqrt(jre._record.choice_variance),
             **resampled_ratio(boot.values[:, 0], boot.start[:, 0]),
             "SE ratio": jre.effect_se / start["std err"],
