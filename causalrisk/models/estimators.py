@@ -167,8 +167,9 @@ class JRE(CausalModel):
             Spread of the replicates relative to sampling; by default 0.5 for "risk" and 1 for "erm".
         replicates : array_like, shape (n, B), optional
             Weights of the replicates to use in place of random ones, whole or fractional, rows as in the estimation
-            sample. Weight of a row there: with frequency weights the total of the equal rows it stands for, of mean
-            about its weight; else about 1, and probability weights are multiplied in by the fit.
+            sample; folds and resamples have these replicates too, about their own score. Weight of a row there: with
+            frequency weights the total of the equal rows it stands for, of mean about its weight; else about 1, and
+            probability weights are multiplied in by the fit.
         method : str, optional
             A method of `scipy.optimize.minimize`, which begins at IPWRA; by default "trust-exact".
         **others

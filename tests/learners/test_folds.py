@@ -40,3 +40,8 @@ def test_clusters_stay_together():
     arm, clusters = np.repeat([0, 1, 2], [40, 30, 20]), np.arange(90) // 6
     fold = folds_of(arm, clusters, 5)
     assert all(len(set(fold[clusters == g])) == 1 for g in range(15)) and len(set(fold)) == 5
+
+
+def test_the_names_of_the_arms_do_not_matter():
+    _, arm = drawn()
+    np.testing.assert_array_equal(folds_of(2 - arm, None, 5), folds_of(arm, None, 5))
