@@ -92,7 +92,7 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
         columns = column(name, of_frame)
         return dataclasses.replace(of, columns=columns.map_blocks(of.of_rows, dtype=float))
 
-    names, R, offset = design.parts[0].names, design.observation_basis, None
+    names, R, offset = design.parts[0].kinds, design.observation_basis, None
     X = basis("X", design.outcome_basis, None if frame is None else frame.X)
     Z = X if "Z" not in names else basis("Z", design.propensity_basis, None if frame is None else frame.Z)
     y, recorded = column("y", design.outcome_limits.mean()), None

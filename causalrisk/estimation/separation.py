@@ -80,7 +80,7 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     told, strongest = found
     sample = weights.equations.sample
     if isinstance(design, ScannedDesign):
-        name = "row" if "row" in design.parts[0].names else "position"
+        name = "row" if "row" in design.parts[0].kinds else "position"
         Z, arm, place, number, labels = totals([
             *(design.dask(each) for each in ("Z", "arm", "position")), sample.order, design.dask(name)
         ])  # fmt: skip

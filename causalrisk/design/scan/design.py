@@ -54,11 +54,11 @@ class Folder:
 
 
 class StoredPart(NamedTuple):
-    """Coded rows on disk, sorted by arm: how many, the names of their arrays, and the folder and name of the files."""
+    """Coded rows on disk, sorted by arm: how many, dtype and shape of each array, and folder and name of the files."""
 
     where: str
     n: int
-    names: tuple[str, ...]
+    kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
     folder: Folder
     name: str
 
@@ -68,16 +68,20 @@ class StoredPart(NamedTuple):
         order, arrays = np.argsort(block.arm, kind="stable"), block.arrays
         with using(f"{folder.path}/{name}"):
             for array, values in arrays.items():
-                np.save(f"{folder.path}/{name}-{array}.npy", values[order])
-        return cls(block.where, len(block.y), tuple(arrays), folder, name)
+                values[order].tofile(f"{folder.path}/{name}-{array}")
+        kinds = {array: (values.dtype, values.shape) for array, values in arrays.items()}
+        return cls(block.where, len(block.y), kinds, folder, name)
 
     def array(self, name: str) -> NDArray[Any]:
-        """Map an array from its file."""
-        return np.load(f"{self.folder.path}/{self.name}-{name}.npy", mmap_mode="r")
+        """Map an array from its file, which has no header: Python 3.11 cannot parse those of numpy in many threads."""
+        dtype, shape = self.kinds[name]
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(f"{self.folder.path}/{self.name}-{name}", dtype, "r", shape=shape)
 
     def load(self) -> CodedBlock:
         """Return the rows."""
-        arrays = {name: self.array(name) for name in self.names}
+        arrays = {name: self.array(name) for name in self.kinds}
         return CodedBlock(where=self.where, **{"Z": arrays["X"], **arrays})
 
 
@@ -233,8 +237,8 @@ class ScannedDesign(Rowless, Design):
         import dask.array as da
 
         dask, found, parts = needed_dask(), [], self._known_rows()
-        name = "X" if name == "Z" and name not in parts[0].names else name
-        if name not in parts[0].names:
+        name = "X" if name == "Z" and name not in parts[0].kinds else name
+        if name not in parts[0].kinds:
             raise rows_not_kept(f"{name!r}, which these rows do not have,")
         for part in parts:
             known, load = part.array(name), dask.delayed(partial(StoredPart.array, part, name), traverse=False)
@@ -339,7 +343,7 @@ class ScannedDesign(Rowless, Design):
             step = partial(_of_columns, keep, keep_z, keep_seen)
             made = made._with(rows=self._rewritten(step, [part.n for part in self.rows], workers)[0])
         basis, constant = seen.every.basis(keep)
-        one, n = "Z" not in made.rows[0].names, int(seen.Z.rows.sum())
+        one, n = "Z" not in made.rows[0].kinds, int(seen.Z.rows.sum())
         return made._with(
             n=n,
             nobs=int(size.sum()),
