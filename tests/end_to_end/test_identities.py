@@ -213,9 +213,6 @@ def assert_monte_carlo(cattaneo, lalonde, data, seeds, low, high):
     assert low < spread / np.mean([res.mc_se for res in fits]) < high
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.errors.MonteCarloWarning")
-
-
 def model(frame, kind=cr.IPWRA, **options):
     return kind.from_formula(f"y ~ {RHS}", frame, treat="d", **options)
 

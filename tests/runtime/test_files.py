@@ -13,9 +13,6 @@ import causalrisk as cr
 from causalrisk.runtime.system import write_whole
 from tests.conftest import simulate
 
-ROOT = Path(__file__).parents[2]
-CALL = ["y ~ x1 + x2", "--treat", "d", "--estimator", "IPWRA"]
-
 
 @pytest.fixture(scope="module")
 def res():
