@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
 from causalrisk.estimation.beyond_memory import stored
-from causalrisk.estimation.engine import chunks_of, in_memory, is_dask, totals
+from causalrisk.estimation.engine import chunks_of, in_memory, is_dask
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
@@ -268,10 +268,8 @@ def choose_shrinkage(
     thetas = np.stack([lifted(without.lift, m.theta) for m in of_folds])
     thetas[..., ~used] = np.nan
     found: Any = None
-    for place in own.places(1):
-        part, here = own.loaded(place)
+    for part, here, place, score, fold, cluster in own.pieces(1, problem.score_influence, folds, problem.cluster):
         inside = part.equations.sample.in_sample[here, None]
-        score, fold, cluster = totals([problem.score_influence[place], folds[place], *_cluster(problem, place)])
         known = np.hstack([score, inside, *([1 - inside] if problem.equations.target.frame else [])])
         tilt, w = problem.weights.tilt[place], problem.weights.w[place]
         one = held_out(part.rows(here), tilt, w, fold, thetas, problem.contrasts, known, cluster)
@@ -284,10 +282,6 @@ def choose_shrinkage(
         total=sample.total,
     )
     return path, failures
-
-
-def _cluster(problem: JointProblem, place: slice) -> list[Any]:
-    return [None if problem.cluster is None else problem.cluster[place]]
 
 
 def refitted(
@@ -636,7 +630,7 @@ class JointEstimateRows:
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n); as in `JointEstimate`."""
         terms, n = self.fit.terms, self.problem.equations.sample.n
-        own, every = self.own.loaded(slice(0, n))
+        own, every = self.own.loaded(slice(0, n)), slice(0, n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
         sums = start_sums(rows, weights.share[:, 0], weights.tilt[:, 0], weights.w[:, 0], self.start[..., 0])
         more = float(_left_out(self.start, sums, terms, rows, weights)[0]) if terms.share else 0.0
@@ -717,22 +711,20 @@ class JointEstimateRows:
     @cached_property
     def influence(self) -> Array:
         """As in `EstimateRows`."""
-        places = self.own.places(AT_ONCE // ROWS)
-        if not is_dask(self.own.s):
-            return np.concatenate([self.influence_of(place) for place in places])
-        return stored(map(self.influence_of, places), chunks_of(self.own.s))
+        problem = self.problem
+        pieces = self.own.pieces(AT_ONCE // ROWS, problem.score_influence, problem.start.influence)
+        found = (self.influence_of(part, here, *given) for part, here, _, *given in pieces)
+        return stored(found, chunks_of(self.own.s)) if is_dask(self.own.s) else np.concatenate(list(found))
 
-    def influence_of(self, place: slice) -> Array:
-        """Influence function of some rows."""
+    def influence_of(self, own: Weighed, here: slice, score: Array, started: Array) -> Array:
+        """Influence function of some rows, from those of the score and of the start."""
         directions, of_theta, means, by_theta, by_means, by_start = self.parts
-        problem, at, terms = self.problem, self.at, self.fit.terms
-        (own, here), n_arms = self.own.loaded(place), len(self.means)
+        problem, at, terms, n_arms = self.problem, self.at, self.fit.terms, len(self.means)
         rows, weights, slopes = own.rows(here), own.weights(here, slice(0, 1)), own.slopes(here)
         inside = own.equations.sample.in_sample[here, None]
         moved = contributions(phi(rows, weights, slopes, at, directions).value, of_theta, rows, weights, inside)
         value = linear_parts(rows, weights, slopes, at).value
         found = np.hstack([moved, contributions(value, means, rows, weights, inside)])
-        score, started = totals([problem.score_influence[place], problem.start.influence[place]])
         n, size = len(found), directions.shape[2]
         equations, direct = found[:, :size] + score @ by_theta, found[:, size:] + score @ by_means
         if terms.share:

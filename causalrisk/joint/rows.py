@@ -7,7 +7,7 @@ from the score of each. Rows are worked on some at a time, so that arrays with a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -164,27 +164,36 @@ class Weighed:
         """Sum of the weights of the sample's rows, shape (R,)."""
         return np.asarray(in_memory(self.equations.sample.in_sample @ self.s))
 
-    def places(self, width: int) -> list[slice]:
-        """Rows that are worked on at a time, for so many columns or replicates."""
-        size = max(AT_ONCE // width, FEWEST)
-        if not is_dask(self.s):
-            return row_blocks(len(self.s), size)
-        ends = np.cumsum([0, *chunks_of(self.equations.sample.y)])
-        return [
-            slice(int(first + own.start), int(first + own.stop))
-            for first, last in pairwise(ends)
-            for own in row_blocks(int(last - first), max(size, PART))
-        ]
+    def pieces(self, width: int, *arrays: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield rows that are worked on at a time, for so many columns or replicates.
 
-    def loaded(self, place: slice) -> tuple[Weighed, slice]:
-        """Return rows in memory that have those of `place`, and where."""
+        Yields
+        ------
+        part : Weighed
+            Rows in memory that have them.
+        here, place : slice
+            Where in these, and where among all.
+        *own : ndarray
+            The same rows of arrays of all rows; None of None.
+        """
+        size, ends = max(AT_ONCE // width, FEWEST), [0, len(self.s)]
+        if is_dask(self.s):
+            size, ends = max(size, PART), np.cumsum([0, *chunks_of(self.equations.sample.y)]).tolist()
+        for first, last in pairwise(ends):
+            chunk = slice(first, last)
+            part, given = self.loaded(chunk), totals(None if each is None else each[chunk] for each in arrays)
+            for here in row_blocks(last - first, size):
+                own = (None if each is None else each[here] for each in given)
+                yield part, here, slice(first + here.start, first + here.stop), *own
+
+    def loaded(self, place: slice) -> Weighed:
+        """Return some rows of those beyond memory, in memory; all of those that are there."""
         if not is_dask(self.s):
-            return self, place
-        sample = part_of_sample(self.equations.sample, place)
-        own = dataclasses.replace(self.equations, sample=sample)
+            return self
+        own = dataclasses.replace(self.equations, sample=part_of_sample(self.equations.sample, place))
         part = dataclasses.replace(self, equations=own, s=in_memory(self.s[place]))
         part.__dict__.update(total=self.total, divisors=self.divisors)
-        return part, slice(0, sample.n)
+        return part
 
     @cached_property
     def lift(self) -> Array | None:
@@ -375,14 +384,12 @@ class Weighed:
     def over(self, function: Callable[..., Any], *arrays: Array, places: bool = False) -> Any:
         """Add up function(rows, weights, *arrays) over the rows, some at a time, for all columns.
 
-        Arrays have the columns as their last axis. With `places` the function takes first what `loaded` returns, and
-        the slice of the rows.
+        Arrays have the columns as their last axis. With `places` the function takes first what `pieces` yields.
         """
         width = self.count if self.separable else 1
         groups = [slice(first, first + width) for first in range(0, self.count, width)]
         found: list[Any] = [None] * len(groups)
-        for place in self.places(max(width, self.replicates.count)):
-            part, here = self.loaded(place)
+        for part, here, place in self.pieces(max(width, self.replicates.count)):
             given = [*([part, here, place] if places else []), part.rows(here)]
             for k, columns in enumerate(groups):
                 weights = part.weights(here, columns)
