@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 from causalrisk.errors import Failure
 from causalrisk.estimation.engine import Beta, Dual, Linear, Point, chunks_of, in_memory, is_dask, totals, value_of
@@ -59,10 +60,11 @@ class Replicates:
 
     @classmethod
     def of_normal(cls, weights: WeightFit, covariance: Array | None) -> Replicates:
-        """Return 2 Q points that stand for a normal distribution about the score with a covariance, (Q, Q).
+        """Return points that stand for a normal distribution about the score with a covariance, (Q, Q).
 
         Means over them of polynomials of third degree are those of the distribution: the spherical-radial rule [1]_.
-        The score alone, if there is no covariance.
+        They are 2 Q; of several arms, whose coefficients are taken about their mean over the arms so that no reference
+        matters, K / (K - 1) times as many. The score alone, if there is no covariance.
 
         References
         ----------
@@ -71,9 +73,16 @@ class Replicates:
         """
         if covariance is None or not covariance.size or not np.isfinite(covariance).all():
             return cls({name: np.zeros((*each.shape[:2], 1)) for name, each in weights.beta.items()})
-        root = np.sqrt(len(covariance)) * symmetric_root(covariance)
+        every = [weights.beta[name] for name in WEIGHT_NAMES if name in weights.beta]
+        wide = block_diag(*[np.kron(_about_mean(len(each)), np.eye(each.shape[1])) for each in every])
+        root = np.linalg.pinv(wide) @ symmetric_root(wide @ covariance @ wide.T) * np.sqrt(len(wide))
         away = np.hstack([root, -root])
         return cls(weights.beta_of(away), np.full(away.shape[1], Failure.OK, dtype=np.int8), cubature=True)
+
+
+def _about_mean(m: int) -> Array:
+    """Matrix from the m coefficients of a column, of the arms but the reference, to those of all about their mean."""
+    return np.eye(1) if m == 1 else np.eye(m + 1, m, -1) - 1 / (m + 1)
 
 
 @dataclass(frozen=True)
