@@ -210,14 +210,14 @@ def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
 class ScannedResampler:
     """The random part of a fit to a scan: row weights as Dask arrays, in the order of the sample.
 
-    `multiplicities` are replicate weights over the weights, where resamples are these.
+    `rows` are those of each arm in each part. `multiplicities` are replicate weights, where resamples are these.
     """
 
     resampler: Resampler
     frame: Resampler | None
-    design: ScannedDesign
     n_frame: int
-    places: Places
+    rows: list[tuple[StoredPart, slice]]
+    clusters: bool
     multiplicities: Any = None
 
     @classmethod
@@ -231,7 +231,8 @@ class ScannedResampler:
             multiplicities = rows_by_arm(design, "multiplicities", places) * sample.s[:, None]
         frame = frame_resampler(design, kind, seed, sample.n_frame) if sample.n_frame else None
         resampler = unit_resampler(design, kind, seed, design.n, partial(_chunks_of, design, kind))
-        return cls(resampler, frame, design, sample.n_frame, places, multiplicities)
+        rows = [(design.parts[k], place) for own in places for k, place in own]
+        return cls(resampler, frame, sample.n_frame, rows, design.n_clusters > 0, multiplicities)
 
     def draw(self, stream: int, block: int, width: int) -> Any:
         """Row weights of a block of resamples, shape (n, width)."""
@@ -252,13 +253,13 @@ class ScannedResampler:
         import dask
         import dask.array as da
 
-        design, found, resampler = self.design, list[Any](), dask.delayed(self.resampler, traverse=False)
+        found, resampler = list[Any](), dask.delayed(self.resampler, traverse=False)
         if self.frame is not None:
             units = Units(np.arange(self.n_frame), np.ones(self.n_frame))
             of_frame = draw(self.frame, stream + FRAME_STREAM, block, width, units)
             found.append(da.from_array(of_frame, chunks=(CHUNK, -1)))
-        for k, rows in (place for own in self.places for place in own):
-            task = dask.delayed(partial(_drawn, draw, design.parts[k], rows, design.n_clusters > 0), traverse=False)
+        for part, rows in self.rows:
+            task = dask.delayed(partial(_drawn, draw, part, rows, self.clusters), traverse=False)
             drawn = task(resampler, stream, block, width)
             found.append(da.from_delayed(drawn, (rows.stop - rows.start, width), float))
         return da.concatenate(found)
