@@ -159,6 +159,12 @@ def test_replicate_weights_are_those_of_memory(name):
     agree_replicated(IPWRA, data, survey, **options)
 
 
+def test_the_score_of_a_joint_fit_is_drawn_as_in_memory():
+    """Replicate weights are for the resamples: those of the score are drawn."""
+    data, survey, options = REPLICATIONS["trimmed"]
+    agree_replicated(JRE, data, survey, **options)
+
+
 def test_replicate_weights_that_blocks_disagree_about():
     refused(cut(REPLICATED, 50), "combined=True", BRR | {"combined": False})
     refused(cut(REPLICATED.assign(BRR_2=-REPLICATED.BRR_2), 50), "negative", BRR)
