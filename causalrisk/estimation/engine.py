@@ -360,18 +360,19 @@ def influence(
 ) -> dict[str, Array]:
     """Return the influence function of the coefficients of each block, shape (n, m p).
 
-    The covariance of the coefficients is the sum of the outer products of s_i psi_i, over `total` squared. `known` are
-    the influence functions of earlier blocks; coefficients that have none count as known.
+    That of a block whose rows have equations g_i is -G^-1 (g_i + sum over earlier blocks of their G times theirs), each
+    G the mean derivative of the equations. The covariance of the coefficients is the sum of the outer products of s_i
+    times it, over `total` squared. `known` are those of earlier blocks; coefficients that have none count as known.
     """
     found = dict(known or {})
     by = frozenset([*found, *(block.name for block in blocks)])
     for block in blocks:
         parts, slopes = _linear(block, s, beta, by)
-        moved = _spread(parts, len(s))
+        g = _spread(parts, len(s))
         inverse = _inverse(slopes.pop(block.name) / total, least_norm=block.least_norm)
         for name, slope in slopes.items():
-            moved = moved + found[name] @ (slope / total).T
-        found[block.name] = -(moved @ inverse.T)
+            g = g + found[name] @ (slope / total).T
+        found[block.name] = -(g @ inverse.T)
     return found
 
 

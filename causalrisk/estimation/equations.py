@@ -1,7 +1,8 @@
 """The estimating equations of each estimator, from the blocks that they share.
 
 Letters are those of the page "The method": e the propensity scores, h the tilt that makes the sample the target
-population, w = h / e the importance weight of a row in its own arm, m_a the outcome model of arm a, mu_a its mean.
+population, w = h / e the importance weight of a row in its own arm (of an ATT e_t / e_a), m_a the outcome model of arm
+a, mu_a its mean. `at` are coefficients: `at(eta)` is a linear predictor there, `at.of(values)` are values in the rows.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Equations:
     # --- importance weights ------------------------------------------------------------------------------------------
 
     def tilt(self, at: Point) -> Any:
-        """Share of each row in the target population, h."""
+        """Part t of each row in the target population: 1{A = t} for an ATT, 1 in the rows of a frame, else h."""
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:

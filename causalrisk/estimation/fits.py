@@ -297,7 +297,7 @@ def _model_means(equations: Equations, beta: Beta) -> Array:
 # --- refits ----------------------------------------------------------------------------------------------------------
 
 
-Weighed = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit`
+RefittedScores = tuple[Equations, Beta, NDArray[np.int8]]  # by `WeightFit.refit`
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ class SeparateRefitter:
         """The importance weights; without a score those that only missing outcomes and the target make."""
         return self.weights or WeightFit(self.rows.equations, {})
 
-    def refit(self, s: Array, weighed: Weighed | None = None) -> Refits:
+    def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """Return the estimates under row weights (n, R); `weighed` is what `WeightFit.refit` found for them."""
         equations, beta, failures = self.solved(s, weighed)
         used = {block.name for block in equations.blocks}
@@ -324,7 +324,7 @@ class SeparateRefitter:
             failures,
         )
 
-    def solved(self, s: Array, weighed: Weighed | None = None) -> Weighed:
+    def solved(self, s: Array, weighed: RefittedScores | None = None) -> RefittedScores:
         """Return equations and coefficients under row weights, and failures."""
         sample = self.rows.equations.sample
         sums = totals(s[max(rows.start, sample.n_frame) : rows.stop].sum(axis=0) for rows in sample.slices)
@@ -337,7 +337,7 @@ class SeparateRefitter:
         beta, failures = solve(rest, s, self.rows.beta, known=beta)
         return equations, beta, first_failure(empty, codes, *failures.values())
 
-    def steps(self, s: Array, weighed: Weighed) -> Array:
+    def steps(self, s: Array, weighed: RefittedScores) -> Array:
         """Return what each row adds to weighted means under row weights, shape (n, R)."""
         equations, beta, _ = weighed
         equations, sample = dataclasses.replace(equations, spec=self.rows.equations.spec), equations.sample

@@ -16,8 +16,7 @@ from causalrisk.estimation.beyond_memory import stored
 from causalrisk.estimation.engine import chunks_of, in_memory, is_dask
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
-from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
-from causalrisk.estimation.fits import Weighed as Scores
+from causalrisk.estimation.fits import RefittedScores, SeparateRefitter, SeparateRows, WeightFit
 from causalrisk.estimation.specification import EffectScale
 from causalrisk.joint.influence import (
     At,
@@ -285,7 +284,7 @@ def choose_shrinkage(
 
 
 def refitted(
-    problem: JointProblem, joined: Joined | None, points: Replicates, s: Array, scores: Scores | None = None
+    problem: JointProblem, joined: Joined | None, points: Replicates, s: Array, scores: RefittedScores | None = None
 ) -> tuple[Weighed, Array, Refits]:
     """Rows under columns of weights with the scores of each, and IPWRA there: its models (K, p, R), its estimates."""
     refitter = SeparateRefitter(_separate(problem.start), problem.weights)
@@ -795,12 +794,12 @@ class JointRefitter:
         found = self._refit(self.problem.equations.sample.s[:, None]).values[:, 0]
         return np.where(np.isfinite(found), self.values - found, 0.0)
 
-    def refit(self, s: Array, weighed: Scores | None = None) -> Refits:
+    def refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         """Return the estimates under row weights (n, R)."""
         found = self._refit(s, weighed)
         return dataclasses.replace(found, values=found.values + self.beside_points[:, None])
 
-    def _refit(self, s: Array, weighed: Scores | None = None) -> Refits:
+    def _refit(self, s: Array, weighed: RefittedScores | None = None) -> Refits:
         problem, fit, terms, scale = self.problem, self.fit, self.fit.terms, self.problem.scale
         rows, start, refits = refitted(problem, fit.joined, fit.points, s, weighed)
         start = padded(start, rows)

@@ -5,7 +5,8 @@ averages over the target written as sums of `share` times what a row has,
 
     B_a = - sum_i share_i 1{arm_i = a} w_i (y_i - m_a)               bias of arm a under a score
     psi_a = t (d_a - mean d_a) + 1{arm = a} w (y - m_a) - t R_a      d_a = m_a - c m_a of IPWRA; R_a centres, as -B_a
-    J = alpha sigma_0^2 sum_a L_a + V / 2 + (n / 2) mean_b |C B_b|^2 V = mean_b sum_i share_i |C psi_ib|^2
+    J = alpha sigma_0^2 sum_a L_a + V / 2 + (n / 2) mean_b |C B_b|^2
+    V = mean_b sum_i share_i |C psi_ib|^2
 
 minimised under C B = 0 at the fitted score. C has the contrasts of the arms, b = 1 .. B are replicates of the score,
 L_a is the loss of IPWRA. "erm" has alpha = 1, losses averaged over the replicates, no V and no constraint.

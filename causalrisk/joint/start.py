@@ -100,7 +100,7 @@ def inverse_of(bread: Array) -> Array:
 
 
 def real_share(spread: tuple[float, Array], inverse: Array, meat: Array, C: Array) -> float:
-    """C = max(0, 1 - 2 N / S), N the sampling variance of the effects over the target."""
+    """Share c = max(0, 1 - 2 N / S), N the sampling variance of the effects over the target."""
     squares, slopes = spread
     p = inverse.shape[1]
     products = np.kron(C.T @ C, np.ones((p, p))) * slopes

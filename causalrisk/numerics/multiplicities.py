@@ -188,7 +188,8 @@ class Resampler:
     Parameters
     ----------
     kind : {"pairs", "bayesian", "cluster", "stratified", "jackknife"}
-        How rows are drawn; of a "jackknife" column j is without unit j.
+        "bayesian" draws fractional weights, and of a "jackknife" column j is without unit j; the others draw units with
+        replacement, which `Units.number` and `Units.strata` tell of.
     seed : SeedSequence
         Root of the random streams.
     chunks : Chunks
@@ -222,7 +223,7 @@ class Resampler:
         return cls(kind, seed, Chunks(np.diff(np.r_[0:n:CHUNK, n]).astype(float)[None]))
 
     def draw(self, stream: int, block: int, width: int, units: Units) -> Array:
-        """Draw multiplicities.
+        """Draw multiplicities of rows, times their weights.
 
         Parameters
         ----------
