@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.design import rows_not_kept
-from causalrisk.errors import Notes, UnavailableError
+from causalrisk.errors import Notes, OptionError, UnavailableError
+from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.engine import in_memory, totals
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fit import replicates_of_many, train_from
 from causalrisk.estimation.fits import WeightFit, estimate_means
-from causalrisk.estimation.options import DEFAULT_METHOD, JREOptions, penalty_grid
+from causalrisk.estimation.options import DEFAULT_METHOD, TERMS, JREOptions, penalty_grid
 from causalrisk.estimation.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
 from causalrisk.estimation.specification import IPWRA, SEPARATE, Specification
 from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
@@ -39,6 +40,16 @@ def root_mean_squares(fit: JointEstimate) -> Array:
 def separate_estimate(record: FitRecord, fit: WeightFit, spec: Specification) -> Estimate:
     """Another estimator on the data of a fit, with the same importance weights."""
     return estimate_means(fit, spec, record.options.effect_scale)
+
+
+def is_able(record: FitRecord, spec: Specification) -> bool:
+    """Return True if an estimator has the options of a record, predictions of a learner as terms."""
+    options = dataclasses.replace(record.options, learner_use=None if record.options.learner is None else TERMS)
+    try:
+        check_options(spec, record.design, options_used(spec, options))
+    except (OptionError, UnavailableError):
+        return False
+    return True
 
 
 def joint_of(record: FitRecord) -> JointRecord:
@@ -89,7 +100,8 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     fit, joint = record.used_weight_fit, joint_of(record)
     sample = record.sample
     share = sample.s / sample.total
-    estimates = {spec.name: separate_estimate(record, fit, spec) for spec in SEPARATE}
+    able = [spec for spec in SEPARATE if is_able(record, spec)]
+    estimates = {spec.name: separate_estimate(record, fit, spec) for spec in able}
     fitted = {
         name: np.full_like(e.predicted, np.nan) if any(e.failed) else e.predicted for name, e in estimates.items()
     }
@@ -97,7 +109,7 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     fitted = dict(zip(fitted, totals(fitted.values()), strict=True))
     biases, variances = joint_rows(joint).risks_of(np.stack([*fitted.values()]))
     of_each = dict(zip(fitted, biases, strict=True))
-    for spec in SEPARATE:
+    for spec in able:
         if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
             error = (sample.own(fitted[spec.name]) - sample.y) * sample.with_outcome
             of_each[spec.name] = of_each[spec.name] - in_memory(sample.indicators.T @ (share * fit.w * error))[:, None]

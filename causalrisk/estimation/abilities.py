@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 from causalrisk.design import Design, DiD, ScannedDesign
 from causalrisk.errors import OptionError, UnavailableError
 from causalrisk.estimation.options import REPLACE, STACK, TERMS, ModelOptions, is_frame
 from causalrisk.estimation.specification import Specification
 from causalrisk.estimation.targets import POPULATIONS
+from causalrisk.numerics.families import FAMILIES
 
 PLAIN = {  # what every estimator can do
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",
     "propensity_loss": "ml", "cov_type": "robust",
 }  # fmt: skip
-EVERY = {  # what all estimators of the package can do
+EVERY: dict[str, tuple[Any, ...]] = {  # what all estimators of the package can do
     "effect": ("ratio", "odds_ratio", "percent"),
     "target": ("treated", "control", "overlap", "matching", "entropy", "level", "function", "data frame"),
     "family": ("binomial", "poisson", "gamma", "inversegaussian", "negativebinomial", "tweedie"),
@@ -33,6 +35,7 @@ EVERY = {  # what all estimators of the package can do
     "data": ("scan",),
     "cov_type": ("HC1", "cluster", "jackknife", "bootstrap", "survey", "replicates"),
     "bootstrap": ("pairs", "bayesian", "cluster", "stratified", "rescaled", "rademacher", "webb", "mammen"),
+    "small_sample": (True,),
 }
 WITH_QUANTILES = EVERY | {"effect": (*EVERY["effect"], "quantile")}
 ABILITIES = {  # of an option with several values the first is what is done where none is named
@@ -51,7 +54,7 @@ QUANTILES = EVERY | {  # what goes with quantiles: they are of no model of the o
 }
 
 
-def check_able(spec: Specification, quantiles: bool = False, **asked: str | None) -> None:
+def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
     """Refuse options that an estimator, or quantiles, do not have; None where one is not asked for."""
     rows = {spec.name: ABILITIES.get(spec.name, {})} | ({"quantiles": QUANTILES} if quantiles else {})
     for (name, row), (option, value) in itertools.product(rows.items(), asked.items()):
@@ -63,8 +66,11 @@ def check_able(spec: Specification, quantiles: bool = False, **asked: str | None
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
         typed = option.removesuffix("_use").removeprefix("at_")  # what the option goes with
         instead = f'Use `{option}="{other}"`' if other else f"Leave `{typed}=` out"
+        if option == "link" and (family := asked["family"]) != "gaussian":  # which alone has the identity
+            instead = "Leave `link=` out" + ', and use `family="gaussian"`' * (FAMILIES[family].links[0] not in own)
         kind, instead = (UnavailableError, "Use `data.collect()`") if option == "data" else (OptionError, instead)
-        raise kind(f'{option}="{value}" is not available for {name}{only}.\n{instead}.')
+        shown = f'"{value}"' if isinstance(value, str) else value
+        raise kind(f"{option}={shown} is not available for {name}{only}.\n{instead}.")
 
 
 def check_options(spec: Specification, design: Design, options: ModelOptions) -> None:
@@ -97,6 +103,11 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         weights=design.weight_type,
         data="scan" if isinstance(design, ScannedDesign) else None,
     )
+
+
+def options_used(spec: Specification, options: ModelOptions) -> ModelOptions:
+    """Return the options less a learner for which constants have no use."""
+    return dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1) if spec.constants else options
 
 
 def use_of_learner(spec: Specification, options: ModelOptions) -> str | None:

@@ -74,7 +74,8 @@ def asked_for(design: Design, spec: Specification, options: ModelOptions, infere
     """Refuse what cannot be; else what is asked for, with the notes of the data."""
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     kind = bootstrap if cov_type == "bootstrap" else None
-    check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind)
+    factor = inference.small_sample or None
+    check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)
     if cov_type in ("bootstrap", JACKKNIFE):
         check_one_way(design, 'fit(cov_type="cluster")')
     if options.quantiles:

@@ -273,7 +273,7 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
     rest = [block for block in equations.blocks if block.name not in weights.beta]
     beta, failures = solve(rest, equations.sample.s[:, None], known=weights.beta)
     arms = range(equations.sample.n_arms)
-    failed = (Failure.OK,) * len(arms) if spec.given else tuple(int(failures[f"outcome {a}"][0]) for a in arms)
+    of_arms = [[codes for name, codes in failures.items() if name.endswith(f" {a}")] for a in arms]
     used = {block.name for block in equations.blocks}
     return Estimate(
         params=params_of(equations, means_of(equations, beta), scale)[:, 0],
@@ -281,7 +281,7 @@ def estimate_means(weights: WeightFit, spec: Specification, scale: EffectScale =
         gamma=np.concatenate([np.empty(0), *(beta[name].ravel() for name in WEIGHT_NAMES if name in used)]),
         model_means=_model_means(equations, beta),
         rows=SeparateRows(equations, beta, scale),
-        failed=failed,
+        failed=tuple(int(first_failure(*codes)[0]) for codes in of_arms),
     )
 
 

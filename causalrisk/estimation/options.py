@@ -110,7 +110,7 @@ def options_of(kind: type[Options], given: Mapping[str, Any]) -> Options:
 
 
 COV_TYPES = get_args(CovType)
-OF_ROWS, OF_CLUSTERS = ("robust", "HC0", "HC1", "HC3"), ("cluster", "CR3")
+OF_CLUSTERS, WITH_CLUSTERS = ("cluster", "CR3"), (None, "cluster", "CR3", "jackknife", "bootstrap")
 CANONICAL = {"HC0": "robust", "HC3": "jackknife", "CR3": "jackknife"}
 
 
@@ -314,9 +314,10 @@ def named_target(value: Any, design: Design) -> Any:
 def _target(value: Any) -> Any:
     """Check a target: a population, a known name in any case, a data frame, or a function."""
     if not isinstance(value, str):
-        if isinstance(value, TargetPopulation):
-            return value.name if value.name in POPULATIONS else value
-        if callable(value) or is_frame(value):
+        if isinstance(value, TargetPopulation) and POPULATIONS.get(value.name) == value:
+            return value.name
+        of_arm = isinstance(value, TargetPopulation) and value.toward is not None and value.tilt is None
+        if of_arm or callable(value) or is_frame(value):
             return value
         raise OptionError(
             f"target is of type {type(value).__name__} and no level of the treatment; expected "
@@ -477,7 +478,7 @@ class InferenceOptions:
 
     def _check_clustered(self) -> None:
         """Refuse options that treat rows as independent where a cluster was given."""
-        if self.cov_type in OF_ROWS:
+        if self.cov_type not in WITH_CLUSTERS:
             instead = "CR3" if self.cov_type == "HC3" else "cluster"
             raise OptionError(
                 f'cov_type="{self.cov_type}" treats rows as independent, but cluster= was given.\n'

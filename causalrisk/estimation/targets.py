@@ -26,8 +26,8 @@ class TargetPopulation:
         As the option is spelled and the summary prints it.
     estimand, full_name : str
         Name of the effect, short and in words.
-    texts : str
-        Key of its texts in the report.
+    rows : str
+        The rows that means are averages over, in the report.
     aliases : tuple of str
         Other spellings, in lower case.
     toward : int or None
@@ -45,7 +45,7 @@ class TargetPopulation:
     name: str
     estimand: str
     full_name: str
-    texts: str
+    rows: str
     aliases: tuple[str, ...] = ()
     toward: int | None = None
     tilt: Callable[[list[Any]], Any] | None = None
@@ -64,7 +64,7 @@ ALL = TargetPopulation(
     aliases=("ate",),
     estimand="ATE",
     full_name="average treatment effect (ATE)",
-    texts="all",
+    rows="all {nobs} {units}",
     balance_denominator="pooled",
 )
 TREATED = TargetPopulation(
@@ -72,7 +72,7 @@ TREATED = TargetPopulation(
     aliases=("att", "atet", "atte"),
     estimand="ATT",
     full_name="average treatment effect on the treated (ATT)",
-    texts="arm",
+    rows="the {in_arm} {units} of {arm}",
     toward=1,
     balance_denominator="toward",
     two_arms_only=True,
@@ -82,7 +82,7 @@ CONTROL = TargetPopulation(
     aliases=("atc", "atu", "untreated", "controls"),
     estimand="ATC",
     full_name="average treatment effect on the untreated (ATC)",
-    texts="arm",
+    rows="the {in_arm} {units} of {arm}",
     toward=0,
     balance_denominator="toward",
 )
@@ -91,7 +91,7 @@ OVERLAP = TargetPopulation(
     aliases=("ato",),
     estimand="ATO",
     full_name="average treatment effect in the overlap population (ATO)",
-    texts="overlap",
+    rows="{nobs} {units} tilted to where the arms overlap",
     tilt=overlap_tilt,
     reference="li_2018",
 )
@@ -100,7 +100,7 @@ MATCHING = TargetPopulation(
     aliases=("atm",),
     estimand="ATM",
     full_name="average treatment effect in the matching population (ATM)",
-    texts="matching",
+    rows="{nobs} {units} tilted to those that one-to-one matching would keep",
     tilt=matching_tilt,
     reference="li_2013",
 )
@@ -109,7 +109,7 @@ ENTROPY = TargetPopulation(
     aliases=("aten",),
     estimand="ATEN",
     full_name="average treatment effect in the entropy-weighted population (ATEN)",
-    texts="entropy",
+    rows="{nobs} {units} tilted by the entropy of the propensity score",
     tilt=entropy_tilt,
     reference="zhou_2020",
 )
@@ -117,14 +117,14 @@ FUNCTION = TargetPopulation(
     name="function of the propensity",
     estimand="WATE",
     full_name="weighted average treatment effect (WATE)",
-    texts="function",
+    rows="{nobs} {units} tilted by a function of the propensity score",
     two_arms_only=True,
 )
 DATA_FRAME = TargetPopulation(
     name="data frame",
     estimand="transported ATE",
     full_name="average treatment effect in another population (transported ATE)",
-    texts="data_frame",
+    rows="the {in_frame} rows of the target frame",
     balance_denominator="pooled",
 )
 POPULATIONS = {population.name: population for population in (ALL, TREATED, CONTROL, OVERLAP, MATCHING, ENTROPY)}

@@ -28,9 +28,11 @@ from causalrisk.errors import (
     Failure,
     MonteCarloWarning,
     Notes,
+    OptionError,
     ResampleWarning,
     failure_text,
 )
+from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.beyond_memory import ScannedResampler
 from causalrisk.estimation.engine import chunks_of, is_dask
 from causalrisk.estimation.estimates import KnownRows, Refits, Refitter, group_sums
@@ -394,6 +396,7 @@ NOTICEABLE_MONTE_CARLO = 0.05  # Monte Carlo error as a share of the standard er
 
 def fit_again(record: FitRecord, design: Design, options: ModelOptions, inference: InferenceOptions) -> FitRecord:
     """Fit the estimator of a record to a design under options of the model, without standard errors."""
+    check_options(record.spec, design, options_used(record.spec, options))
     if record.joint is None:
         return fit_separate(design, record.spec, options, inference)
     return fit_joint(design, options, inference, record.joint.options)
@@ -412,13 +415,15 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
             why = f"no estimate with replicate weights number {failed[0] + 1}: {failure_text(boot.failures)}"
             raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.", robust_record(record))
         return with_bootstrap(record, boot, notes)
-    if record.cov_type not in ("bootstrap", JACKKNIFE):
+    if record.cov_type in ("robust", "HC1", "cluster", "survey"):
         covariance = robust_covariance(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
         covariance = record.choice_variance * covariance
         return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor), notes)
+    if record.cov_type not in ("bootstrap", JACKKNIFE):
+        raise OptionError(f'no standard errors are known for cov_type="{record.cov_type}".\nUse `cov_type="robust"`.')
     try:
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)

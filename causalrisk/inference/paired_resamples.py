@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design
 from causalrisk.errors import Failure, Notes, OptionError, ResampleWarning, Told, check_alpha, failure_text
-from causalrisk.estimation.abilities import check_options, with_change
+from causalrisk.estimation.abilities import check_options, options_used, with_change
 from causalrisk.estimation.estimates import Refits, Refitter
 from causalrisk.estimation.fit import (
+    asked_for,
     check_clusters,
     check_one_way,
     check_range,
@@ -169,9 +170,8 @@ def fit_estimators(
     joint_options: JREOptions,
 ) -> Comparison:
     """Fit estimators to one sample, with one propensity fit and robust errors, not yet resampled."""
-    no_learner = dataclasses.replace(options, learner=None, learner_use=None, n_repeats=1)
-    for spec in specs:  # constants have no use for a learner, which the others take
-        check_options(spec, design, no_learner if spec.constants else options)
+    for spec in specs:
+        check_options(spec, design, options_used(spec, options))
     specs = specs if options.did is None else [with_change(spec, options.did) for spec in specs]
     if options.n_repeats > 1:
         raise OptionError(f"n_repeats={options.n_repeats}; compare has one fit per estimator.\nUse `n_repeats=1`.")
@@ -181,6 +181,9 @@ def fit_estimators(
     robust = dataclasses.replace(
         inference, cov_type=cov_type, bootstrap=None, n_boot=None, resamples=None, multiplier=None
     )
+    for spec in specs:  # refuses what one of them does not have
+        asked_for(design, spec, options, inference)
+        asked_for(design, spec, options, robust)
     if JRE in specs:
         of_replicates = kind if kind in BOOTSTRAPS and design.survey is None else None
         robust_joint = dataclasses.replace(robust, bootstrap=of_replicates)

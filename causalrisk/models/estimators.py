@@ -240,8 +240,10 @@ def model_named(given: Any) -> type[CausalModel]:
 
 
 def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]]:
-    """Return the model classes that were named, by default all that have the effect."""
-    having = [name for name, model in BY_NAME.items() if effect != QUANTILE.name or effect in ABILITIES[name]["effect"]]
+    """Return the model classes that were named, by default all that have the effect and resamples."""
+    needed = {("cov_type", "bootstrap")} | ({("effect", effect)} if effect == QUANTILE.name else set())
+    rows = {name: ABILITIES.get(name, {}) for name in BY_NAME}
+    having = [name for name, row in rows.items() if all(value in row.get(option, ()) for option, value in needed)]
     given = [estimators] if isinstance(estimators, type) else having if estimators is None else estimators
     given = given.split() if isinstance(given, str) else list(given)
     models: list[type[CausalModel]] = []

@@ -84,22 +84,11 @@ def effect_formula(record: FitRecord) -> str:
     return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
 
 
-ROWS = {  # by the texts of a target: the rows that means are averages over
-    "all": "all {nobs} {units}",
-    "arm": "the {in_arm} {units} of {arm}",
-    "overlap": "{nobs} {units} tilted to where the arms overlap",
-    "matching": "{nobs} {units} tilted to those that one-to-one matching would keep",
-    "entropy": "{nobs} {units} tilted by the entropy of the propensity score",
-    "function": "{nobs} {units} tilted by a function of the propensity score",
-    "data_frame": "the {in_frame} rows of the target frame",
-}
-
-
 def rows_words(record: FitRecord) -> str:
     """Return the rows that means are averages over."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
-    return ROWS[record.options.population.texts].format(
+    return record.options.population.rows.format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",
         arm="" if toward is None else design.labels[toward],

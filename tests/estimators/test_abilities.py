@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk as cr
-from causalrisk.errors import UnavailableError
+from causalrisk.errors import Failure, UnavailableError
 from causalrisk.estimation import options
 from causalrisk.estimation.abilities import ABILITIES, PLAIN
+from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.targets import OVERLAP
+from causalrisk.models.estimators import BY_NAME
 from causalrisk.models.model import CausalModel
 from tests.conftest import in_blocks, simulate
 
@@ -68,6 +72,7 @@ CASES = {  # what it takes to have an option with a value
     ("cov_type", "jackknife"): fit(cov_type="HC3"),
     ("cov_type", "survey"): model(design=cr.Survey(psu="k")),
     ("cov_type", "bootstrap"): fit(n_boot=5),
+    ("small_sample", True): fit(small_sample=True),
     ("bootstrap", "mammen"): fit(n_boot=5, bootstrap="multiplier", multiplier="mammen"),
 }
 WITH = {"did": {"target": ("treated",)}, "link": {"family": ("poisson",)}, "family": {"link": ("log",)}} | {
@@ -99,3 +104,94 @@ def test_every_option_of_a_model_is_in_the_table():
     known = {option for row in (*ABILITIES.values(), PLAIN) for option in row}
     assert {option for option, _ in CASES} == known
     assert set(options.model_option_names()) - COMPANIONS <= known
+
+
+# --- what an extension that forgets a declaration meets ----------------------------------------------------------
+
+
+def test_every_estimator_of_a_comparison_needs_its_resamples_and_clusters(monkeypatch):
+    def compared(**given):
+        return cr.compare("y ~ x1", DATA, treat="d", estimators=[cr.AIPW, New], n_boot=5, **given)
+
+    monkeypatch.setitem(BY_NAME, "New", New)
+    monkeypatch.setitem(ABILITIES, "New", {})
+    with pytest.raises(cr.OptionError, match='cov_type="bootstrap" is not available for New'):
+        compared()
+    monkeypatch.setitem(ABILITIES, "New", {"cov_type": ("bootstrap",), "bootstrap": ("pairs", "cluster")})
+    with pytest.raises(cr.OptionError, match='bootstrap="mammen" is not available for New'):
+        compared(bootstrap="multiplier", multiplier="mammen")
+    with pytest.raises(cr.OptionError, match='cov_type="cluster" is not available for New'):
+        compared(cluster="k")
+    with pytest.raises(cr.OptionError, match="small_sample=True is not available for New"):
+        compared(small_sample=True)
+    compared()
+
+
+@pytest.mark.parametrize("effect", ["difference", "quantile"])
+def test_a_comparison_leaves_out_by_default_what_declares_nothing(effect, monkeypatch):
+    monkeypatch.setitem(BY_NAME, "New", New)
+    names = cr.compare("y ~ x1", DATA, treat="d", effect=effect, n_boot=5, max_failed=0.9).table.index
+    assert "AIPW" in names.get_level_values(0) and "New" not in names.get_level_values(0)
+
+
+def test_a_trim_curve_needs_trimming(monkeypatch):
+    monkeypatch.setitem(ABILITIES, "New", {})
+    curve = fitted(New).trim_curve([0, 0.1])
+    np.testing.assert_array_equal(curve["effect"].isna(), [False, True])
+    assert 'trim="limits" is not available for New' in curve["note"].iloc[1]
+    both = cr.compare("y ~ x1", DATA, treat="d", estimators=["Hajek", "IPWRA"], learner="smooth", n_boot=5)
+    assert both.results["Hajek"].trim_curve([0, 0.1])["effect"].notna().all()  # constants have no use for a learner
+
+
+def test_a_risk_table_has_the_estimators_that_can_do_what_the_fit_does(monkeypatch):
+    res, with_learner = fitted(cr.IPWRA, target="overlap"), fitted(cr.IPWRA, learner="smooth")
+    own, predicted = res.risk_table(), with_learner.risk_table()
+    assert (
+        list(own.index) == list(predicted.index) == ["Unadjusted", "OutcomeRegression", "Hajek", "IPWRA", "AIPW", "JRE"]
+    )
+    monkeypatch.setitem(ABILITIES, "AIPW", {})
+    pd.testing.assert_frame_equal(res.risk_table(), own.drop("AIPW"))
+    pd.testing.assert_frame_equal(with_learner.risk_table(), predicted.drop("AIPW"))
+
+
+def test_a_kind_of_standard_error_without_a_formula_is_refused(monkeypatch):
+    monkeypatch.setattr(options, "COV_TYPES", (*options.COV_TYPES, "HC4"))
+    monkeypatch.setitem(ABILITIES, "New", {"cov_type": ("HC4", "cluster")})
+    with pytest.raises(cr.OptionError, match='no standard errors are known for cov_type="HC4"'):
+        fitted(New, fit={"cov_type": "HC4"})
+    with pytest.raises(cr.OptionError, match='cov_type="HC4" treats rows as independent'):
+        fitted(New, fit={"cov_type": "HC4"}, cluster="k")
+
+
+@pytest.mark.parametrize("name", ["correction", "mean"])
+def test_any_block_that_does_not_settle_is_told(name, monkeypatch):
+    own = getattr(Equations, name)
+
+    def without_root(equations, a, g):
+        block = own(equations, a, g)
+        (eta,) = block.own
+        terms = ((equations.sample.slices[a], lambda at: [at(eta) * at(eta) - at(eta) + 1.0]),)
+        return replace(block, terms=terms if a else block.terms, linear=False, singular=Failure.SINGULAR_OUTCOME)
+
+    monkeypatch.setattr(Equations, name, without_root)
+    with pytest.warns(cr.ConvergenceWarning, match="of 1 stopped before it converged"):
+        res = fitted(cr.AIPW)
+    assert not res.converged
+
+
+def test_a_population_that_is_not_of_the_package_is_refused():
+    with pytest.raises(cr.OptionError, match="target is of type TargetPopulation"):
+        fitted(cr.AIPW, target=replace(OVERLAP, name="mine"))
+    with pytest.raises(cr.OptionError, match="target is of type TargetPopulation"):
+        fitted(cr.AIPW, target=replace(OVERLAP, tilt=None))
+    np.testing.assert_allclose(fitted(cr.AIPW, target=OVERLAP).params, fitted(cr.AIPW, target="overlap").params)
+
+
+@pytest.mark.parametrize("links", [(), ("logit",)])
+def test_the_advice_on_a_link_is_of_the_family(links, monkeypatch):
+    monkeypatch.setitem(ABILITIES, "New", {"family": ("binomial",), "link": links})
+    data = DATA.assign(y=(DATA.y > 0).astype(float))
+    with pytest.raises(cr.OptionError, match="Leave `link=` out") as told:
+        fitted(New, data, family="binomial", link="probit")
+    assert ('use `family="gaussian"`' in str(told.value)) == (not links)
+    assert np.isfinite(fitted(New, data, family="binomial" if links else "gaussian").effect)
