@@ -16,8 +16,8 @@ from causalrisk import (
     scan,
 )
 from tests.conftest import in_blocks
-from tests.estimators.scans import test_joint, test_refit
-from tests.estimators.scans.test_separate import agree, shuffled
+from tests.estimation.scans import test_joint, test_refit
+from tests.estimation.scans.test_separate import agree, shuffled
 
 F = "bweight ~ mage + medu + fbaby"
 pytestmark = pytest.mark.filterwarnings(
