@@ -131,7 +131,8 @@ def simulate(n=400, p=3, seed=0, strength=0.8):
 
 RHS = "x1 + x2 + x3"
 
-# What `pytest -m quick` leaves out besides the examples of pages and docstrings: tests whose names begin like this.
+# What `pytest -m quick` leaves out besides the examples of pages and docstrings: tests of scans, and those whose names
+# begin like this.
 WORDS = (
     "tests/cli", "tests/test_aliases.py", "tests/end_to_end/test_as_seen.py", "tests/end_to_end/test_commands.py",
     "tests/end_to_end/test_evidence.py", "tests/end_to_end/test_faults", "tests/end_to_end/test_habits.py",
@@ -139,30 +140,27 @@ WORDS = (
     "tests/report", "tests/test_lessons.py",
 )  # fmt: skip
 LONG = (
-    "tests/design/scan", "tests/design/test_frames.py::test_polars_without",
-    "tests/design/test_frames.py::test_same_digits", "tests/design/test_support.py::test_a_scan",
-    "tests/design/test_support.py::test_raise_refuses", "tests/diagnostics/test_balance_of_scans.py",
-    "tests/diagnostics/test_influence.py", "tests/diagnostics/test_overlap.py", "tests/differential",
-    "tests/end_to_end/test_boot_reference.py", "tests/end_to_end/test_did.py", "tests/end_to_end/test_hypotheses.py",
+    "tests/design/test_frames.py::test_polars_without", "tests/design/test_frames.py::test_same_digits",
+    "tests/design/test_support.py::test_raise_refuses", "tests/diagnostics/test_influence.py",
+    "tests/diagnostics/test_overlap.py", "tests/differential", "tests/end_to_end/test_boot_reference.py",
+    "tests/end_to_end/test_did.py", "tests/end_to_end/test_hypotheses.py",
     "tests/end_to_end/test_identities.py::test_monte_carlo", "tests/end_to_end/test_jackknife.py",
     "tests/end_to_end/test_missing_covariates.py::test_in_a_trial",
-    "tests/end_to_end/test_missing_outcomes.py::test_a_scan",
     "tests/end_to_end/test_missing_outcomes.py::test_intervals_cover",
     "tests/end_to_end/test_missing_outcomes.py::test_it_is_right",
     "tests/end_to_end/test_missing_outcomes.py::test_the_jackknife", "tests/end_to_end/test_one_path.py",
     "tests/end_to_end/test_reference.py::test_jre_reference_by_other_methods", "tests/end_to_end/test_same_draws.py",
     "tests/end_to_end/test_studies.py", "tests/end_to_end/test_targets.py::test_joint_binary",
-    "tests/end_to_end/test_targets.py::test_transported", "tests/estimation/scans",
-    "tests/estimation/test_learned.py::test_terms_are", "tests/estimation/test_quantiles.py::test_intervals_hold",
-    "tests/inference/test_bootstrap.py::test_fault_35",
-    "tests/inference/test_bootstrap.py::test_robust_and", "tests/inference/test_intervals.py",
+    "tests/end_to_end/test_targets.py::test_transported",
+    "tests/estimation/test_fit.py::test_a_model_that_extrapolates", "tests/estimation/test_learned.py::test_terms_are",
+    "tests/estimation/test_quantiles.py::test_intervals_hold", "tests/inference/test_bootstrap.py::test_fault_35",
+    "tests/inference/test_bootstrap.py::test_jre", "tests/inference/test_bootstrap.py::test_robust_and",
+    "tests/inference/test_intervals.py", "tests/inference/test_multiplied.py",
     "tests/inference/test_permutation.py::test_a_permutation_is_a_fit",
-    "tests/inference/test_permutation.py::test_digits",
-    "tests/inference/test_units.py",
-    "tests/learners/test_smooth.py::test_equals_a_plain",
-    "tests/models/test_comparison.py", "tests/models/test_pooled.py",
-    "tests/numerics/test_multiplicities.py::test_halves", "tests/runtime", "tests/simulation",
-    "tests/test_architecture.py", "tests/test_package.py",
+    "tests/inference/test_permutation.py::test_digits", "tests/inference/test_units.py",
+    "tests/learners/test_smooth.py::test_equals_a_plain", "tests/models/test_comparison.py",
+    "tests/models/test_pooled.py", "tests/numerics/test_multiplicities.py::test_halves", "tests/runtime",
+    "tests/simulation", "tests/test_architecture.py", "tests/test_package.py",
 )  # fmt: skip
 
 collect_ignore = ["benchmarks", "studies"]  # scripts without tests; `test_package.py` imports them
@@ -194,5 +192,5 @@ def pytest_collection_modifyitems(items):
         if {"lalonde", "lalonde_model", "frames"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(mark)
         slow = isinstance(item, pytest.DoctestItem) or item.get_closest_marker("slow")
-        if not slow and not item.nodeid.startswith(WORDS + LONG):
+        if not slow and "scan" not in item.nodeid and not item.nodeid.startswith(WORDS + LONG):
             item.add_marker(pytest.mark.quick)
