@@ -1,6 +1,7 @@
 """Every word of other packages in the table is read with a note, or refused with its sentence."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -140,6 +141,29 @@ def test_a_name_given_twice_and_an_unknown_one():
         model(rng=1)
     with pytest.raises(TypeError, match=r"from_formula\(cluster="):
         model().fit(cluster="site")
+
+
+@pytest.mark.parametrize(("options", "what"), [
+    ({"pweights": "w", "weight_type": "frequency"}, "weight_type='probability'"),
+    ({"fweights": "w", "weight_type": "probability"}, "weight_type='frequency'"),
+    ({"formula": "ill ~ x1", "family": "probit", "link": "logit"}, "link='probit'"),
+])  # fmt: skip
+def test_a_word_that_says_two_options_is_not_contradicted(options, what):
+    with pytest.raises(TypeError, match=what):
+        model(**options)
+    assert model(pweights="w", weight_type="pw").fit().effect == model(pweights="w").fit().effect
+
+
+def test_words_of_event_studies():
+    frame = pd.DataFrame({"unit": np.repeat(np.arange(90), 4), "year": np.tile([1, 2, 3, 4], 90)})
+    frame["first"] = np.array([0, 3, 4])[frame.unit % 3]
+    begun = (frame["first"] > 0) & (frame.year >= frame["first"])
+    frame["y"] = np.random.default_rng(0).normal(size=len(frame)) + begun
+    options = {"begins": "first", "time": "year", "unit": "unit"}
+    plain = causalrisk.event_study("y ~ 1", frame, **options, controls="not yet").effects()
+    read = causalrisk.event_study("y ~ 1", frame, **options, control_group="notyettreated")
+    pd.testing.assert_frame_equal(read.effects(), plain)
+    assert "`control_group` was read as `controls`." in " ".join(str(read.summary()).split())
 
 
 def test_estimators_by_other_names():

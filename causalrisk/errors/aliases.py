@@ -187,7 +187,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
         "tost noninferiority equivalence": "Use `res.equivalence_test(-10, 10)` with the limits that matter.",
         "tukey dunnett pwcompare pairs t_test_pairwise emmeans multipletests": "Use `res.pairwise(adjust=)`.",
-        "ate att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
+        "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html as_html": "Use `res.summary().as_latex()` or `res.summary().as_html()`.",
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
         "to_gt gt great_tables": "Use `causalrisk.etable([res]).to_gt()`.",
@@ -226,7 +226,7 @@ ANSWERS: dict[str, dict[str, str]] = {
 
 ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name here
     "params": "coef coef_ coefficients estimate estimates",
-    "effect": "ate_ effect_",
+    "effect": "effect_",
     "bse": "se std_errors std_error std_err stderr",
     "tvalues": "zvalues zstats t_values",
     "pvalues": "pvalue p_values pval",
@@ -318,15 +318,23 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
         found[name] = value
         notes.append(f"`{word}` was read as `{name}`.")
         if word in ALSO:
-            found[ALSO[word][0]] = ALSO[word][1]
+            _say_also(f"`{word}`", *ALSO[word], found, defaults)
     for name, value in list(found.items()):
         meant = value_meant(name, value)
         if meant is not value and not (isinstance(value, list | tuple) and list(meant) == list(value)):
             found[name] = meant
             notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
             if isinstance(value, str) and value.casefold() in ALSO:
-                found[ALSO[value.casefold()][0]] = ALSO[value.casefold()][1]
+                _say_also(f"`{name}={value!r}`", *ALSO[value.casefold()], found, defaults)
     return found, tuple(notes)
+
+
+def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Set an option that a word says too; refuse another value of it."""
+    given = found.get(name)
+    if given not in (None, defaults.get(name)) and value_meant(name, given) != value:
+        raise TypeError(f"{what} says `{name}={value!r}`, and `{name}={given!r}` was given.\nLeave one of them out.")
+    found[name] = value
 
 
 def unknown_option(place: str, word: str, names: Iterable[str]) -> str:

@@ -320,6 +320,8 @@ class EventStudy:
 
 
 NOT_STUDIED = ["treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"]
+OWN: dict[str, Any] = {"begins": "", "time": "", "unit": "", "estimator": "AIPW", "controls": "never"}
+OWN |= {"cov_type": None, "small_sample": False, "use_t": None}
 STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
 
 
@@ -424,7 +426,7 @@ def event_study(
     """
     own: dict[str, Any] = {"begins": begins, "time": time, "unit": unit, "estimator": estimator, "controls": controls}
     own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
-    options, read_as = read("event_study", own | options, dict.fromkeys(own, "") | STUDIED)
+    options, read_as = read("event_study", own | options, OWN | STUDIED)
     begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
     model, scope = model_named(estimator), callers_variables(1)
     one_of("controls", controls, CONTROLS)
@@ -461,7 +463,7 @@ def event_study(
             fits[cell] = _fit(model, formula, part, {**given, "treat": treat}, inference | failing, scope, cell)
         said = [(f"{cell[0]} in {cell[1]}", str(one.message), one.category) for one in caught]
         warned += [one for one in said if not (group in alone and re.search(OF_ONE, one[1]))]
-    notes = _warn_once(warned)
+    notes = [*read_as, *_warn_once(warned)]
     if alone:
         notes.append(
             f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}: how it varies is "
