@@ -60,7 +60,7 @@ FUNCTIONS = {  # functions of R and Stata by their names; x is the first argumen
     "ln log exp sqrt abs log10 log2 log1p": "np.{name}({x})",
     "ns rcs s": "cr({x}, df=4, constraints='center')",
     "poly": "{x} + I({x}**2)",
-    "ifelse": "np.where({x}, 1, 0)",
+    "ifelse": "np.where(condition, 1, 0)",
     "interaction": "C(a):C(b)",
     "cut": "C(pd.cut({x}, bins))",
     "relevel": "C({x}, Treatment(level))",
