@@ -53,7 +53,6 @@ from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import Table, align, is_column, missing_mask, named_columns, numbers, plain
 from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, score_matrix, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
-from causalrisk.numerics.linalg import all_ones
 from causalrisk.runtime.system import one_blas_thread
 
 
@@ -110,7 +109,7 @@ def freeze(
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
     observation, treat, outcome = models["observation"], by.treat, models["endog_name"]
     weights_name = None if by.weights is None else by.weights.name
-    weights = all_ones(rows.n) if rows.weights is None else rows.of(rows.weights)
+    weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     for model, design in (("outcome", models["X"]), ("propensity", models["Z"])):
         check_size(rows.n, design.shape[1], f"the {model} model")
     y = models["y"] if observation is None else models["y"][observation.recorded]

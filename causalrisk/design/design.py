@@ -28,7 +28,6 @@ from causalrisk.design.survey import Factors, Replication, SurveyDesign
 from causalrisk.design.tables import as_table, check_complete, listing, needed_column
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
-from causalrisk.numerics.linalg import all_ones, rows_of
 
 T = TypeVar("T")
 
@@ -229,7 +228,7 @@ class Design:
     @property
     def units(self) -> np.ndarray:
         """Number of observations of each row: its frequency weight, else one; shape (n,)."""
-        return self.weights if self.weight_type == "frequency" else all_ones(self.n)
+        return self.weights if self.weight_type == "frequency" else np.ones(self.n)
 
     @property
     def nobs(self) -> int:
@@ -402,7 +401,7 @@ class Design:
         """Arrays and encoders of the rows kept."""
         arm, cluster, clusters = self.arm[keep], None, None
         X = self.X[keep]
-        weights = relative_weights(rows_of(self.weights, np.flatnonzero(keep)), self.weight_type, self.weights_name)
+        weights = relative_weights(self.weights[keep], self.weight_type, self.weights_name)
         Z = X if self.Z is self.X else self.Z[keep]
         rows = replace(taken(self, keep, "y", "offset", "score", "index"), X=X, Z=Z, arm=arm, weights=weights)
         if self.cluster is not None:

@@ -334,7 +334,6 @@ class ColumnMoments:
         return basis, nearest if abs(nearest @ nearest - 1) < 1e-9 else np.zeros_like(nearest)
 
 
-SUMS = 6  # matrices of a resample (or cluster) at a time: a block's, the sum before, and copies within the steps
 COPIES = 6  # copies of a design: columns as given and as coded, both bases, and arrays of a fit over some rows
 SHOWN = 5  # causes named in a message
 SIDE = 1e-8  # values of a combination this far beyond zero, relative to the largest, are rounding error

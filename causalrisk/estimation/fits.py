@@ -260,7 +260,8 @@ def centred(equations: Equations) -> Equations:
     u = sample.s * sample.with_outcome
     total, squares, weight = map(float, totals([y @ u, (y * y) @ u, u.sum()]))
     height = total / weight
-    if height**2 * (1 + FAR**2) <= FAR**2 * squares / weight:  # and an arm of zeros has a mean of zero
+    variance = squares / weight - height**2
+    if height**2 <= FAR**2 * variance:  # and an arm of zeros has a mean of zero
         return equations
     return dataclasses.replace(equations, sample=dataclasses.replace(sample, y=sample.y - height), height=height)
 

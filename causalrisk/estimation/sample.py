@@ -16,10 +16,8 @@ from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import (
     Array,
     Basis,
-    all_ones,
     orthonormal_basis,
     plain_basis,
-    rows_of,
 )
 
 
@@ -94,7 +92,7 @@ class Sample:
     @property
     def in_sample(self) -> Array:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
-        return (np.arange(self.n) >= self.n_frame).astype(float) if self.n_frame else all_ones(self.n)
+        return (np.arange(self.n) >= self.n_frame).astype(float)
 
     @property
     def with_outcome(self) -> Array:
@@ -155,8 +153,6 @@ class Sample:
 
     def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of the design's rows, then of the target frame's, shape (n, ...), in the order of the sample."""
-        if not self.n_frame:
-            return rows_of(values, self.order)
         return np.concatenate([values[len(self.order) :], values[self.order]])
 
     def reweighted(self, weights: Array) -> Sample:
@@ -214,7 +210,7 @@ def make_sample(
             return found
         return dataclasses.replace(found, columns=beside(found.of_rows(frame[k]), found.columns))
 
-    s = beside(np.ones(n_frame), rows_of(weights, order))
+    s = beside(np.ones(n_frame), weights[order])
     arms = beside(np.zeros(n_frame, dtype=arm.dtype), arm[order])
     R, recorded = None, None
     if observation is not None:

@@ -412,7 +412,7 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
         boot = bootstrap_of(record, inference)
         failed = np.flatnonzero(boot.failures != Failure.OK)
         if failed.size:  # each has a part in the variance
-            why = f"no estimate with replicate weights number {failed[0] + 1}: {failure_text(boot.failures)}"
+            why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
             raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.", robust_record(record))
         return with_bootstrap(record, boot, notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):

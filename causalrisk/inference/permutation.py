@@ -48,7 +48,7 @@ from causalrisk.inference.covariance import TOGETHER, fit_again, robust_record
 from causalrisk.inference.fitted_models import median_fit
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
-from causalrisk.numerics.linalg import Array, all_ones, column_blocks, gram_matrices, pairwise_columns, solve_definite
+from causalrisk.numerics.linalg import Array, column_blocks, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
 from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
@@ -190,7 +190,7 @@ class Linear:
         if n_frame:
             return np.r_[np.full(n_frame, total / n_frame), np.zeros(len(self.rows))][:, None]
         if self.record.target.toward is None:
-            return all_ones(len(self.q))[:, None]
+            return np.ones((len(self.q), 1))
         inside = (arm == self.record.target.toward).astype(float)
         return inside * (total / (self.s @ inside))
 

@@ -34,7 +34,7 @@ from causalrisk.learners.folds import LearnerRows, Training, without_training
 from causalrisk.learners.ridge import PENALTIES, Choice, Kinds, RidgeRows, RidgeSums, coefficients_of
 from causalrisk.numerics.blocks import add_up, spread_evenly
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
-from causalrisk.numerics.linalg import Array, all_ones, row_blocks
+from causalrisk.numerics.linalg import Array, row_blocks
 from causalrisk.runtime.workers import ordered_map
 
 LINEAR = OutcomeFamily("gaussian", "identity")
@@ -233,7 +233,7 @@ class Smooth:
             outcomes are none of the family, or their mean is not above zero where the link is logarithmic.
         """
         X, y = _numbers("X", X, 2), _numbers("y", y, 1)
-        weights = all_ones(len(y)) if sample_weight is None else _numbers("sample_weight", sample_weight, 1)
+        weights = np.ones(len(y)) if sample_weight is None else _numbers("sample_weight", sample_weight, 1)
         if not len(X) == len(y) == len(weights):
             raise DesignError(f"X, y and sample_weight have {len(X)}, {len(y)} and {len(weights)} rows.")
         used = weights > 0

@@ -424,10 +424,9 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    own: dict[str, Any] = {"begins": begins, "time": time, "unit": unit, "estimator": estimator, "controls": controls}
-    own |= {"cov_type": cov_type, "small_sample": small_sample, "use_t": use_t}
+    own = dict(zip(OWN, (begins, time, unit, estimator, controls, cov_type, small_sample, use_t), strict=True))
     options, read_as = read("event_study", own | options, OWN | STUDIED)
-    begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in own)
+    begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in OWN)
     model, scope = model_named(estimator), callers_variables(1)
     one_of("controls", controls, CONTROLS)
     one_of("cov_type", cov_type, COV_TYPES)

@@ -14,7 +14,6 @@ from causalrisk.numerics.linalg import Array
 
 T = TypeVar("T")
 Rows = slice | NDArray[np.intp]  # which rows
-KEPT = 2**27  # bytes that are kept between passes
 GOLDEN = (np.sqrt(5) - 1) / 2
 CUTS = 4096  # distinct values kept of a column in blocks; about so many cuts replace them where it has more
 COUNTED = 2**16  # whole numbers within less than this of one another are counted

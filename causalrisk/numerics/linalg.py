@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,6 @@ from scipy.linalg.blas import dtrsm
 
 Array = NDArray[np.float64]
 IN_CACHE = 4096  # rows of a block that stays in the processor's cache
-_ONES: WeakValueDictionary[int, Array] = WeakValueDictionary()
-UNDER_RESAMPLES = 1024  # rows of a block that does, of arrays with a column for each resample of a block
 NUMBERS_IN_CACHE = 131_072  # numbers of an array that stays in the cache
 WELL_CONDITIONED = 1e8  # condition number up to which triangular factors serve, half of the digits left
 STEEP = 100.0  # condition number above which one pass does not make columns orthonormal to rounding error
@@ -275,21 +272,6 @@ def solve_definite(matrices: Array, right: Array) -> tuple[Array, NDArray[np.boo
 def _finite(stack: Array) -> NDArray[np.bool_]:
     """Mask of the matrices of a stack, shape (m, r, c), that are finite throughout, shape (m, 1, 1)."""
     return np.asarray(np.isfinite(stack).all(axis=(1, 2), keepdims=True))
-
-
-def all_ones(n: int) -> Array:
-    """Ones, shape (n,), cached: equal n share one read-only array while it is alive."""
-    found = _ONES.get(n)
-    if found is None:
-        found = np.ones(n)
-        found.flags.writeable = False
-        _ONES[n] = found
-    return found
-
-
-def rows_of(values: NDArray[Any], order: NDArray[np.intp]) -> NDArray[Any]:
-    """Values of some rows in an order; the shared `all_ones` stay shared."""
-    return all_ones(len(order)) if values is _ONES.get(len(values)) else values[order]
 
 
 def row_blocks(n: int, size: int | None = None) -> list[slice]:
