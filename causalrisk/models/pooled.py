@@ -458,15 +458,8 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     return PooledResults(given, float(df_complete))
 
 
-NOT_COMPARED = (
-    "rng",
-    "n_boot",
-    "bootstrap",
-    "multiplier",
-    "resamples",
-    "family",
-    "link",
-)  # families have many spellings
+# Resamples may differ; family and link have many spellings, and are compared by their labels.
+NOT_COMPARED = ("rng", "n_boot", "bootstrap", "multiplier", "resamples", "family", "link")
 
 
 def _check_alike(records: list[FitRecord]) -> None:

@@ -313,14 +313,15 @@ def santanna_words(record: FitRecord) -> str:
     did = record.options.did
     if did is None:
         return ""
-    sections, corrected = did.cross_sections, record.spec.corrected
+    sections = did.cross_sections
     improved = record.spec.name == "IPWRA" if sections else record.joint is None and record.spec.uses_propensity
     if record.options.propensity_loss == "calibrated" and improved:
         return " With calibrated scores this is the improved estimator of Sant'Anna and Zhao (2020)."
+    if not record.spec.corrected:
+        return ""
     kind = "locally efficient doubly robust" if sections else "doubly robust"
     weights = "normalised, as in DRDID" if did.normalize else "not normalised"
-    text = f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with weights of the controls {weights}."
-    return text if corrected else ""
+    return f" This is the {kind} estimator of Sant'Anna and Zhao (2020), with weights of the controls {weights}."
 
 
 def learner_text(record: FitRecord) -> str:
