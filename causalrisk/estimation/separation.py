@@ -44,7 +44,7 @@ def signed_rows(columns: Array, arm: NDArray[Any], n_arms: int) -> Array:
 
 def direction_of(signed: Array) -> Array | None:
     """Direction along which no row contradicts its arm and some are told for certain; None where the arms overlap."""
-    return separating_direction(lambda function: [function(signed.reshape(-1, signed.shape[2]))], signed.shape[2])
+    return separating_direction(signed.reshape(-1, signed.shape[2]))
 
 
 def _signed(weights: WeightFit) -> tuple[Array, NDArray[np.bool_]]:
@@ -250,7 +250,7 @@ def _separating_terms(design: Design, sample: Sample, arm: int) -> list[str]:
         return []
     inside = columns[~(low | high)]
     signed = np.vstack([-columns[low], columns[high], inside, -inside])
-    direction = separating_direction(lambda function: [function(signed)], columns.shape[1])
+    direction = separating_direction(signed)
     if direction is None:
         return []
     strength = np.abs(sample.X.coefficients(direction)) * design.X[design.arm == arm].std(axis=0)

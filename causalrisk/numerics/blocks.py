@@ -90,37 +90,6 @@ def spread_evenly(numbers: NDArray[np.intp], share: float) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Means of columns and sums of squares about them, of a block or of all rows.
-
-    Parameters
-    ----------
-    n : int
-        Rows.
-    mean, squares : ndarray of longdouble, shape (k,)
-        Means, and sums of squared differences from them.
-    """
-
-    n: int
-    mean: NDArray[np.longdouble]
-    squares: NDArray[np.longdouble]
-
-    @classmethod
-    def of(cls, columns: Array) -> Spread:
-        """Return the spread of the rows of a block, shape (n, k); of a constant it is exact."""
-        first = columns[0].astype(np.longdouble)
-        away = columns - first
-        mean = away.mean(axis=0)
-        return cls(len(columns), first + mean, ((away - mean) ** 2).sum(axis=0))
-
-    def beside(self, other: Spread) -> Spread:
-        """Merge with the spread of other rows, by the formula of Chan, Golub and LeVeque."""
-        n, apart = self.n + other.n, other.mean - self.mean
-        squares = self.squares + other.squares + apart**2 * (self.n * other.n / n)
-        return Spread(n, self.mean + apart * (other.n / n), squares)
-
-
-@dataclass(frozen=True)
 class Steps:
     """Step functions: the distribution functions of K samples, each under m weights.
 

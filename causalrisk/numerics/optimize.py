@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,37 +64,13 @@ def minimize(parts: Callable[[Array], tuple[float, Array, Array]], start: Array,
     return result
 
 
-@dataclass(frozen=True)
-class _Tried:
-    """What rows say of some directions."""
-
-    rest: Array
-    n_rest: int
-    against: Array
-
-    @classmethod
-    def of(cls, directions: Array, signed: Array) -> _Tried:
-        """Try directions of shape (q, k) on rows (n, q)."""
-        moves = signed @ directions
-        rest = signed[(moves <= MARGIN).all(axis=1)]
-        against = np.unique(signed[moves[:, -1] < -WRONG], axis=0)
-        return cls(rest.sum(axis=0), len(rest), against[np.argsort(against @ directions[:, -1])[:CUTS]])
-
-    def beside(self, other: _Tried, direction: Array) -> _Tried:
-        """Merge with what other rows say."""
-        against = np.unique(np.concatenate([self.against, other.against]), axis=0)
-        farthest = np.argsort(against @ direction, kind="stable")[:CUTS]
-        return _Tried(self.rest + other.rest, self.n_rest + other.n_rest, against[farthest])
-
-
-def separating_direction(over: Callable[[Callable[[Array], _Tried]], Iterable[_Tried]], size: int) -> Array | None:
+def separating_direction(signed: Array) -> Array | None:
     """Find a direction along which the linear predictor never contradicts the observed arms.
 
     Parameters
     ----------
-    over : callable
-        Begins a pass over the rows: what a function makes of those of each block, of shape (n, q). They are rows of the
-        design in an orthonormal basis, negated in the reference arm.
+    signed : ndarray, shape (n, q)
+        Rows of the design in an orthonormal basis, negated in the reference arm.
 
     Returns
     -------
@@ -108,30 +82,27 @@ def separating_direction(over: Callable[[Callable[[Array], _Tried]], Iterable[_T
     -----
     The linear programme of Konis (2007): maximise sum_i signed_i'b subject to signed_i'b >= 0 and |b_j| <= 1; again for
     the rows its solution leaves at zero, until none can be moved. The sum of the solutions is the direction. Of the
-    constraints those are stated that solutions broke so far, which are few beside many rows: a pass a solution.
+    constraints those are stated that solutions broke so far, which are few beside many rows.
     """
-
-    def tried(*directions: Array) -> _Tried:
-        parts = over(functools.partial(_Tried.of, np.column_stack(directions)))
-        return functools.reduce(lambda one, other: one.beside(other, directions[-1]), parts)
-
-    found, rows = [np.zeros(size)], np.empty((0, size))
-    last = tried(*found)
-    while last.n_rest:
+    total, rest, stated = np.zeros(signed.shape[1]), np.ones(len(signed), dtype=bool), np.empty((0, signed.shape[1]))
+    while rest.any():
         solved = scipy.optimize.linprog(
-            -last.rest, A_ub=-rows, b_ub=np.zeros(len(rows)), bounds=(-1, 1), method="highs"
+            -signed[rest].sum(axis=0), A_ub=-stated, b_ub=np.zeros(len(stated)), bounds=(-1, 1), method="highs"
         )
         if solved.status != 0:
             break
-        now = tried(*found, solved.x)
-        stated = np.unique(np.concatenate([rows, now.against]), axis=0)
-        if len(stated) > len(rows):
-            rows = stated
-        elif now.n_rest < last.n_rest:
-            found, last = [*found, solved.x], now
+        moves = signed @ solved.x
+        broken = np.unique(signed[moves < -WRONG], axis=0)
+        broken = broken[np.argsort(broken @ solved.x)[:CUTS]]
+        more = np.unique(np.concatenate([stated, broken]), axis=0)
+        told = rest & (moves > MARGIN)
+        if len(more) > len(stated):
+            stated = more
+        elif told.any():
+            total, rest = total + solved.x, rest & ~told
         else:
             break
-    return np.sum(found, axis=0) if len(found) > 1 else None
+    return total if total.any() else None
 
 
 def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) -> tuple[float, bool]:
