@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from causalrisk.design import ScannedDesign, TargetRows
+from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.design.scan.design import Folder, StoredPart
@@ -22,7 +22,7 @@ from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
 from causalrisk.estimation.resampling import FRAME_STREAM, frame_resampler, given_block, row_chunks, unit_resampler
 from causalrisk.estimation.sample import Sample, by_arm
-from causalrisk.learners.folds import folds_of
+from causalrisk.learners.folds import Numbers, folds_of
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Basis
 from causalrisk.numerics.multiplicities import REPLICATE_STREAM, Resampler, Units
@@ -175,15 +175,14 @@ def _covariates(design: ScannedDesign, block: CodedBlock, of_observation: bool =
     return covariates_of_block(design, variables, of_observation)
 
 
-def scanned_folds(design: ScannedDesign, sample: ScannedSample, n_folds: int) -> Array:
-    """Return the fold of each row, in the order of the sample."""
-    number, arm, cluster = totals([sample.order, sample.arm[sample.n_frame :], sample.cluster])
-    by_number = np.empty((2, len(number)), dtype=np.intp)
-    by_number[0, number] = arm
-    if cluster is not None:
-        by_number[1, number] = cluster[sample.n_frame :]
-    folds = folds_of(by_number[0], None if cluster is None else by_number[1], n_folds)
-    return np.concatenate([np.arange(sample.n_frame) % n_folds, folds[number]])
+def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:
+    """Return the fold of each row of a design, in memory or not, by its position."""
+    if not isinstance(design, ScannedDesign):
+        return folds_of(design.arm, design.cluster, n_folds, repeat)
+    names = ("position", "arm", "cluster") if design.n_clusters else ("position", "arm")
+    position, arm, *cluster = totals(design.dask(name) for name in names)
+    order = np.argsort(position)
+    return folds_of(arm[order], cluster[0][order] if cluster else None, n_folds, repeat)
 
 
 def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,8 @@ from causalrisk.errors import (
     listed,
 )
 from causalrisk.estimation.abilities import check_able, use_of_learner, with_change
-from causalrisk.estimation.beyond_memory import ScannedSample, scanned_folds
-from causalrisk.estimation.engine import totals
+from causalrisk.estimation.beyond_memory import folds_by_position
+from causalrisk.estimation.engine import in_memory, totals
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
@@ -42,7 +41,6 @@ from causalrisk.estimation.targets import FunctionTilt, bad_tilt
 from causalrisk.joint.fit import JointProblem, Trainer, points_about
 from causalrisk.joint.rows import Replicates
 from causalrisk.joint.shrinkage import FOLDS, raised
-from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS, WIDTH, seed_sequence
 
@@ -255,11 +253,7 @@ def train_from(
         replicates = drawn_replicates(start, given, options, notes)
     design, sample = start.design, start.sample
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
-    if isinstance(design, ScannedDesign) and isinstance(sample, ScannedSample):
-        folds: Any = scanned_folds(design, sample, count)
-    else:
-        own = folds_of(design.arm, design.cluster, count)
-        folds = sample.arrange(np.concatenate([own, np.arange(sample.n_frame) % count]))
+    own = folds_by_position(design, count)[in_memory(sample.order)]
     problem = JointProblem(
         weights=start.used_weight_fit,
         start=start.estimate,
@@ -268,7 +262,7 @@ def train_from(
         n_units=float(design.nobs),
         frequency=start.frequency,
         cluster=clusters_of(start),
-        folds=folds,
+        folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
     )
     return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=given)
 

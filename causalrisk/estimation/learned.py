@@ -20,6 +20,7 @@ from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.encoders import ExtendedEncoder
 from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.errors import ConvergenceWarning, DesignWarning, Notes, OptionError, UnavailableError
+from causalrisk.estimation.beyond_memory import folds_by_position
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.learners.cross_fitting import (
     CrossFitted,
@@ -28,7 +29,7 @@ from causalrisk.learners.cross_fitting import (
     learners_of,
     on_predictor_scale,
 )
-from causalrisk.learners.folds import CutRows, Folds, LearnerRows, Numbers, Training
+from causalrisk.learners.folds import LearnerRows, Numbers, Training
 from causalrisk.learners.smooth import Smooth
 from causalrisk.numerics.blocks import add_up, of_made
 from causalrisk.numerics.families import OutcomeFamily
@@ -51,13 +52,13 @@ class Learned:
     quality : ndarray, shape (L, K, 3)
         Of each learner in each arm, by rows it was not fitted to: R squared, and intercept and slope of the outcomes on
         the predictions.
-    folds : Folds
-        Folds of the rows.
+    folds : ndarray of int, shape (n,)
+        Fold of each row, by its position in the data.
     """
 
     fits: tuple[CrossFitted, ...]
     quality: Array
-    folds: Folds
+    folds: Numbers
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,8 +124,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
     workers = worker_count(inference.n_jobs, design.block_bytes)
-    cut = add_up(design.over(_cut_rows, workers))
-    folds = Folds(options.n_folds, options.repeat, design.n_clusters, cut)
+    folds = folds_by_position(design, options.n_folds, options.repeat)
     made = functools.partial(_rows_of_block, features, folds, design.weight_type)
     if isinstance(design, ScannedDesign):
         for learner in learners:
@@ -167,17 +167,13 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
     return Learned(fits, _quality(products, origin), folds)
 
 
-def _cut_rows(block: CodedBlock | Design) -> CutRows:
-    return CutRows.of(block.position, block.arm)
-
-
-def _rows_of_block(features: Array, folds: Folds, weight_type: str | None, block: CodedBlock | Design) -> LearnerRows:
+def _rows_of_block(features: Array, folds: Numbers, weight_type: str | None, block: CodedBlock | Design) -> LearnerRows:
     """Return the rows of a block of a scan, or of a design in memory, with the columns that are learnt from."""
     return LearnerRows(
         features=block.X[:, features],
         y=block.y,
         arm=block.arm,
-        fold=folds.of(block.position, block.arm, block.cluster),
+        fold=folds[block.position],
         weights=None if weight_type is None else block.weights,
         counts=weight_type == "frequency",
         number=block.position,
@@ -297,7 +293,7 @@ def with_predictions(
     return extended, dataclasses.replace(frame, X=columns)
 
 
-def _with_predictions(make: Predictors, folds: Folds, given: bool, block: Rows) -> Rows:
+def _with_predictions(make: Predictors, folds: Numbers, given: bool, block: Rows) -> Rows:
     """Put the cross-fitted predictions of a block of rows after its columns, or in their place."""
-    columns = make.of_rows(block.X, folds.of(block.position, block.arm, block.cluster))
+    columns = make.of_rows(block.X, folds[block.position])
     return dataclasses.replace(block, X=columns if given else np.hstack([block.X, columns]))

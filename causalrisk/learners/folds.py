@@ -1,6 +1,6 @@
-"""Rows that learners are fitted to, and their folds: for each row a function of a seed, its number and its neighbours.
+"""Rows that learners are fitted to, and their folds.
 
-Rows may come all together or block by block. In each chunk of `CHUNK` rows that follow one another the rows of an arm
+In each chunk of `CHUNK` rows that follow one another the rows of an arm
 are dealt out, in the order that `numpy.random.default_rng([r, k])` shuffles them into, r = 0, 1, ... the repeat and
 k = 0, 1, ... the chunk; the first of them goes to fold k, or what is left of k after division by the number of folds.
 The largest arm is first, of equal ones that of the first row, so that the names of the arms do not matter.
@@ -9,7 +9,7 @@ The largest arm is first, of equal ones that of the first row, so that the names
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,80 +24,27 @@ Arms = NDArray[np.signedinteger[Any]]
 Numbers = NDArray[np.intp]
 
 
-@dataclass(frozen=True)
-class CutRows:
-    """Numbers and arms of the rows of chunks that are not whole in a block."""
-
-    number: Numbers
-    arm: Arms
-
-    @classmethod
-    def of(cls, number: Numbers, arm: Arms) -> CutRows:
-        """Return those of a block."""
-        _, chunk, size = np.unique(number // CHUNK, return_inverse=True, return_counts=True)
-        few = np.flatnonzero(size[chunk] < CHUNK)
-        return cls(number[few], arm[few])
-
-    def beside(self, other: CutRows) -> CutRows:
-        """Return these and those of another block."""
-        return CutRows(np.concatenate([self.number, other.number]), np.concatenate([self.arm, other.arm]))
-
-
-@dataclass(frozen=True)
-class Folds:
-    """Folds of rows, dealt out within each arm; or of whole clusters, if `n_clusters` is not 0.
-
-    `cut` has, where rows come in blocks, the rows of chunks that are not whole in one.
+def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0) -> Numbers:
+    """Return the fold of each row, shape (n,): dealt out within each arm, or of whole clusters.
 
     Examples
     --------
     >>> import numpy as np
-    >>> Folds(n_folds=2).of(np.arange(6), np.array([0, 0, 0, 0, 1, 1])).tolist()
+    >>> folds_of(np.array([0, 0, 0, 0, 1, 1]), None, n_folds=2).tolist()
     [1, 0, 0, 1, 1, 0]
     """
-
-    n_folds: int
-    repeat: int = 0
-    n_clusters: int = 0
-    cut: CutRows | None = None
-
-    def of(self, number: Numbers, arm: Arms, cluster: Numbers | None = None) -> Numbers:
-        """Return the fold of each row, by its number, arm and cluster; whole chunks, or those cut."""
-        if self.n_clusters and cluster is not None:
-            of_cluster = np.empty(self.n_clusters, dtype=np.intp)
-            order = np.random.default_rng(self.repeat).permutation(self.n_clusters)
-            of_cluster[order] = np.arange(self.n_clusters) % self.n_folds
-            return of_cluster[cluster]
-        beyond = np.zeros(0, dtype=bool)
-        if self.cut is not None:
-            beyond = np.isin(self.cut.number // CHUNK, number // CHUNK) & ~np.isin(self.cut.number, number)
-        if beyond.any() or (np.diff(number) < 0).any():
-            every = np.concatenate([number, self.cut.number[beyond]]) if self.cut is not None else number
-            arms = np.concatenate([arm, self.cut.arm[beyond]]) if self.cut is not None else arm
-            order = np.argsort(every)
-            found = np.empty(len(every), dtype=np.intp)
-            found[order] = replace(self, cut=None).of(every[order], arms[order])
-            return found[: len(number)]
-        fold = np.empty(len(number), dtype=np.intp)
-        for chunk in np.unique(number // CHUNK):
-            own = slice(*np.searchsorted(number, [chunk * CHUNK, (chunk + 1) * CHUNK]))
-            fold[own] = self._dealt(int(chunk), arm[own])
-        return fold
-
-    def _dealt(self, chunk: int, arm: Arms) -> Numbers:
-        """Deal all rows of a chunk out, in the order of their numbers."""
-        rng, fold = np.random.default_rng([self.repeat, chunk]), np.empty(len(arm), dtype=np.intp)
-        arms, first, count = np.unique(arm, return_index=True, return_counts=True)
-        for a in arms[np.lexsort((first, -count))]:
-            rows = np.flatnonzero(arm == a)
-            fold[rng.permutation(rows)] = (chunk + np.arange(len(rows))) % self.n_folds
-        return fold
-
-
-def folds_of(arm: Arms, clusters: Numbers | None, n_folds: int, repeat: int = 0) -> Numbers:
-    """Return the fold of each of all rows of a sample, from their arms and clusters, shape (n,)."""
-    folds = Folds(n_folds, repeat, 0 if clusters is None else int(clusters.max()) + 1)
-    return folds.of(np.arange(len(arm)), arm, clusters)
+    if clusters is not None:
+        of_cluster = np.empty(int(clusters.max()) + 1, dtype=np.intp)
+        of_cluster[np.random.default_rng(repeat).permutation(len(of_cluster))] = np.arange(len(of_cluster)) % n_folds
+        return of_cluster[clusters]
+    fold = np.empty(len(arm), dtype=np.intp)
+    for chunk, first in enumerate(range(0, len(arm), CHUNK)):
+        rng, own = np.random.default_rng([repeat, chunk]), arm[first : first + CHUNK]
+        arms, place, count = np.unique(own, return_index=True, return_counts=True)
+        for a in arms[np.lexsort((place, -count))]:
+            rows = first + np.flatnonzero(own == a)
+            fold[rng.permutation(rows)] = (chunk + np.arange(len(rows))) % n_folds
+    return fold
 
 
 @dataclass(frozen=True)

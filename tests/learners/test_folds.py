@@ -1,26 +1,14 @@
-"""Folds of rows that come in blocks."""
+"""Folds of rows."""
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
-import pytest
 
-from causalrisk.learners.folds import CutRows, Folds, folds_of
+from causalrisk.learners.folds import folds_of
 
 
 def drawn(n=5000, n_arms=3, seed=0):
     return np.arange(n), np.random.default_rng(seed).integers(0, n_arms, n)
-
-
-@pytest.mark.parametrize("edges", [[1024, 3072], [700, 1300, 3000, 3001]])
-def test_blocks_have_the_folds_of_all_rows(edges):
-    number, arm = drawn()
-    blocks = np.split(number, edges)
-    cut = functools.reduce(CutRows.beside, (CutRows.of(block, arm[block]) for block in blocks))
-    found = [Folds(5, 2, cut=cut).of(block, arm[block]) for block in blocks]
-    np.testing.assert_array_equal(np.concatenate(found), folds_of(arm, None, 5, 2))
 
 
 def test_a_rare_arm_has_rows_in_all_folds():
