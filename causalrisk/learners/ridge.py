@@ -1,4 +1,4 @@
-"""Ridge regression whose penalties maximise the restricted likelihood, from sums of squares and products, or from rows.
+"""Ridge regression whose penalties maximise the restricted likelihood, from sums of squares and products.
 
 The coefficients of standardised columns are penalised; those of curves and products as much as those of the covariates
 or more, or they are left out, so that many columns of which few matter do not hide a straight line. Penalties maximise
@@ -15,9 +15,7 @@ References
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -53,34 +51,7 @@ class RidgeSums:
         centred = self.products[1:, 1:] - total * np.outer(mean, mean)
         unit = _units(np.diag(centred)[:-1] / total) if unit is None else unit
         gram, inner = centred[:-1, :-1] * np.outer(unit, unit), centred[:-1, -1] * unit
-        return SumsProblem(total, self.count, mean, unit, kinds, float(centred[-1, -1]), gram, inner)
-
-
-@dataclass(frozen=True)
-class RidgeRows:
-    """Columns (n, q), outcomes and weights themselves, which take less where there are more columns than rows."""
-
-    columns: Array
-    y: Array
-    weights: Array
-    count: float
-
-    def beside(self, other: RidgeRows) -> RidgeRows:
-        """Return these and other rows."""
-        columns, y, weights = (
-            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("columns", "y", "weights")
-        )
-        return RidgeRows(columns, y, weights, self.count + other.count)
-
-    def problem(self, kinds: Kinds, unit: Array | None = None) -> RidgeProblem:
-        """As of `RidgeSums`."""
-        total, root = float(self.weights.sum()), np.sqrt(self.weights)
-        mean = self.weights @ np.column_stack([self.columns, self.y]) / total
-        rows = self.columns - mean[:-1]
-        unit = _units(self.weights @ rows**2 / total) if unit is None else unit
-        rows *= unit * root[:, None]
-        outcome = root * (self.y - mean[-1])
-        return RowsProblem(total, self.count, mean, unit, kinds, float(outcome @ outcome), rows, outcome)
+        return RidgeProblem(total, self.count, mean, unit, kinds, float(centred[-1, -1]), gram, inner)
 
 
 def _units(squares: Array) -> Array:
@@ -89,12 +60,12 @@ def _units(squares: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class RidgeProblem(ABC):
+class RidgeProblem:
     """Ridge regressions on standardised columns, each row times the root of its weight.
 
     `total` is the sum of the weights, `count` the number of rows they stand for, `mean` (q + 1,) the means of columns
     and outcome, `unit` (q,) the factors of the columns, `kinds` as in `SmoothBasis`, `square` the outcome's sum of
-    squares about its mean.
+    squares about its mean, `gram` (q, q) and `inner` (q,) products of the columns and with the outcome.
     """
 
     total: float
@@ -103,14 +74,25 @@ class RidgeProblem(ABC):
     unit: Array
     kinds: Kinds
     square: float
+    gram: Array
+    inner: Array
 
-    @abstractmethod
     def spectrum(self, shares: tuple[float, float]) -> Spectrum:
         """Return the ridge regressions of every penalty, with given shares of curves and products."""
+        factors = self.factors(shares)
+        used = factors > 0
+        values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
+        known = values > values.max(initial=0.0) * NO_INFORMATION
+        values = np.where(known, values, 0.0)
+        along = vectors.T @ (self.inner * factors)[used]
+        along = np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
+        return Spectrum(values, vectors, along, max(self.square - float(along @ along), 0.0))
 
-    @abstractmethod
     def slopes(self, choice: Choice) -> Array:
         """Return the slopes of the columns in their units, shape (q,)."""
+        found, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
+        found[found > 0] *= spectrum.vectors @ (np.sqrt(spectrum.values) * spectrum.shrunk(choice.penalty))
+        return found
 
     def factors(self, shares: tuple[float, float]) -> Array:
         """Return factors of the columns, shape (q,), under which the penalty of all is the same."""
@@ -146,56 +128,6 @@ class Choice(NamedTuple):
 
     shares: tuple[float, float]
     penalty: float
-
-
-@dataclass(frozen=True)
-class SumsProblem(RidgeProblem):
-    """The problem given by products of the columns, `gram`, and with the outcome, `inner`."""
-
-    gram: Array
-    inner: Array
-
-    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
-        """As in `RidgeProblem`, from the eigenvectors of the sums."""
-        factors = self.factors(shares)
-        used = factors > 0
-        values, vectors = np.linalg.eigh((self.gram * np.outer(factors, factors))[np.ix_(used, used)])
-        known = values > values.max(initial=0.0) * NO_INFORMATION
-        values = np.where(known, values, 0.0)
-        along = vectors.T @ (self.inner * factors)[used]
-        along = np.divide(along, np.sqrt(values), out=np.zeros_like(along), where=known)
-        return Spectrum(values, vectors, along, max(self.square - float(along @ along), 0.0))
-
-    def slopes(self, choice: Choice) -> Array:
-        """As in `RidgeProblem`."""
-        found, spectrum = self.factors(choice.shares), self.spectrum(choice.shares)
-        found[found > 0] *= spectrum.vectors @ (np.sqrt(spectrum.values) * spectrum.shrunk(choice.penalty))
-        return found
-
-
-@dataclass(frozen=True)
-class RowsProblem(RidgeProblem):
-    """The problem given by its rows (n, q) and outcomes."""
-
-    rows: Array
-    outcome: Array
-
-    def spectrum(self, shares: tuple[float, float]) -> Spectrum:
-        """As in `RidgeProblem`, from the eigenvectors of the products of the rows."""
-        squares = np.square([1.0, *shares])
-        values, vectors = np.linalg.eigh(np.tensordot(squares, self.kernels, axes=1))
-        return Spectrum(np.maximum(values, 0.0), vectors, vectors.T @ self.outcome, 0.0)
-
-    @cached_property
-    def kernels(self) -> Array:
-        """Products of the rows in the columns of each kind, shape (3, n, n)."""
-        parts = [self.rows[:, self.kinds == kind] for kind in range(3)]
-        return np.stack([part @ part.T for part in parts])
-
-    def slopes(self, choice: Choice) -> Array:
-        """As in `RidgeProblem`."""
-        spectrum = self.spectrum(choice.shares)
-        return self.factors(choice.shares) ** 2 * (self.rows.T @ (spectrum.vectors @ spectrum.shrunk(choice.penalty)))
 
 
 @dataclass(frozen=True)

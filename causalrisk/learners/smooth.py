@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from causalrisk.errors import DesignError, one_of
 from causalrisk.learners.folds import LearnerRows, Training, without_training
-from causalrisk.learners.ridge import PENALTIES, Choice, Kinds, RidgeRows, RidgeSums, coefficients_of
+from causalrisk.learners.ridge import PENALTIES, Choice, Kinds, RidgeSums, coefficients_of
 from causalrisk.numerics.blocks import add_up, spread_evenly
 from causalrisk.numerics.families import LARGEST, OutcomeFamily
 from causalrisk.numerics.linalg import Array, row_blocks
@@ -48,8 +48,7 @@ HALVINGS = 30
 SETTLED = 1e-12  # decrease of the penalised loss, relative to it, at which iterations end
 ROWS = 1024  # rows of a block of basis columns
 Fit: TypeAlias = tuple[int, int]  # to an arm, outside of a fold
-Products: TypeAlias = RidgeSums | RidgeRows
-Answer: TypeAlias = tuple[Products, float]
+Answer: TypeAlias = tuple[RidgeSums, float]
 Steps: TypeAlias = Generator[Array, Answer, tuple[Array, Choice]]
 
 
@@ -113,21 +112,19 @@ class SmoothBasis:
             np.multiply(found[j], found[j + 1 : p], out=found[at : at + p - 1 - j])
             at += p - 1 - j
 
-    def products(self, X: Array, y: Array, weights: Array, counts: Array, *, few: bool = False) -> Products:
-        """Return what ridge regression needs of rows: sums, or if there are `few` rows, no more than columns, these.
+    def products(self, X: Array, y: Array, weights: Array, counts: Array) -> RidgeSums:
+        """Return the sums that ridge regression needs of rows.
 
         Outcomes are best about a number near their mean, so that no digits are lost; `counts` says how many rows each
         one stands for.
         """
-        if few:
-            return RidgeRows(self.columns(X), y, weights, float(counts.sum()))
-        return add_up(self._sums(X[rows], y[rows], weights[rows], counts[rows]) for rows in row_blocks(len(y), ROWS))
-
-    def _sums(self, X: Array, y: Array, weights: Array, counts: Array) -> RidgeSums:
-        beside = np.empty((self.n_columns + 2, len(y)))
-        beside[0], beside[-1] = 1.0, y
-        self._write(X, beside[1:-1])
-        return RidgeSums((beside * weights) @ beside.T, float(counts.sum()))
+        total = np.zeros((self.n_columns + 2, self.n_columns + 2))
+        for rows in row_blocks(len(y), ROWS):
+            beside = np.empty((self.n_columns + 2, rows.stop - rows.start))
+            beside[0], beside[-1] = 1.0, y[rows]
+            self._write(X[rows], beside[1:-1])
+            total += (beside * weights[rows]) @ beside.T
+        return RidgeSums(total, float(counts.sum()))
 
     def predictors(self, X: Array, coefficients: Array) -> Array:
         """Linear predictors, shape (n,), of rows of covariates by coefficients, shape (q + 1,), the constant first."""
@@ -315,7 +312,6 @@ def smooth_fits(models: Mapping[int, Smooth], training: Training, workers: int =
     shares = {a: PLACED / max(int(seen[0, a].sum()), 1) for a in models}
     parts = list(training.over(functools.partial(_thinned, shares)))
     bases = {a: smooth_basis(*(np.concatenate([part[a][k] for part in parts]) for k in (0, 1))) for a in models}
-    few = {a for a, basis in bases.items() if count[a].min() <= basis.n_columns}
     means, found = sums / total, dict[Fit, tuple[Array, Choice | None]]()
     linear, others = list[Fit](), list[Fit]()
     for a, f in itertools.product(models, range(n_folds)):
@@ -324,7 +320,7 @@ def smooth_fits(models: Mapping[int, Smooth], training: Training, workers: int =
         else:
             (linear if models[a].family.linear else others).append((a, f))
     families = {a: model.family for a, model in models.items()}
-    wanted = functools.partial(_Wanted, bases=bases, families=families, few=few, means=means, n_folds=n_folds)
+    wanted = functools.partial(_Wanted, bases=bases, families=families, means=means, n_folds=n_folds)
     if linear:
         found |= _linear_fits(wanted(tuple(linear)), training, workers)
     found |= _reweighted_fits(wanted(tuple(others)), training)
@@ -349,7 +345,7 @@ def _thinned(shares: Mapping[int, float], rows: LearnerRows) -> dict[int, tuple[
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Fits to be made, by arm and fold, with the basis and family of each arm; `few` has arms of few rows.
+    """Fits to be made, by arm and fold, with the basis and family of each arm.
 
     `means` (K, F) are the mean outcomes outside of each fold, `n_folds` is F.
     """
@@ -357,7 +353,6 @@ class _Wanted:
     fits: tuple[Fit, ...]
     bases: Mapping[int, SmoothBasis]
     families: Mapping[int, OutcomeFamily]
-    few: set[int]
     means: Array
     n_folds: int
 
@@ -373,23 +368,20 @@ def _linear_fits(wanted: _Wanted, training: Training, workers: int) -> dict[Fit,
         return dict(zip(wanted.fits, results, strict=True))
 
 
-def _linear_fit(wanted: _Wanted, every: Mapping[int, list[Products]], number: int) -> tuple[Array, Choice]:
+def _linear_fit(wanted: _Wanted, every: Mapping[int, list[RidgeSums]], number: int) -> tuple[Array, Choice]:
     a, f = wanted.fits[number]
     others = [cell for g, cell in enumerate(every[a]) if g != f or wanted.n_folds == 1]
     return add_up(others).problem(wanted.bases[a].kinds).fit(wanted.origin(a))
 
 
-def _cells(wanted: _Wanted, rows: LearnerRows) -> dict[int, list[Products]]:
+def _cells(wanted: _Wanted, rows: LearnerRows) -> dict[int, list[RidgeSums]]:
     """Products of each arm in each fold, of outcomes about the mean of the arm."""
     found = {}
     for a in {arm for arm, _ in wanted.fits}:
         basis = wanted.bases[a]
         trained, origin = rows.trained(a), wanted.origin(a)
         cells = [trained[rows.fold[trained] == f] for f in range(wanted.n_folds)]
-        found[a] = [
-            basis.products(rows.features[own], rows.y[own] - origin, *rows.weights_of(own), few=a in wanted.few)
-            for own in cells
-        ]
+        found[a] = [basis.products(rows.features[own], rows.y[own] - origin, *rows.weights_of(own)) for own in cells]
     return found
 
 
@@ -424,7 +416,7 @@ def _working(wanted: _Wanted, fit: Fit, coefficients: Array, rows: LearnerRows) 
     with np.errstate(all="ignore"):  # of a step that is too long
         score, _, expected = family.score(y, eta)
         step = np.divide(score, expected, out=np.zeros_like(eta), where=expected > 0)
-        products = basis.products(X, eta + step, weights * expected, counts, few=a in wanted.few)
+        products = basis.products(X, eta + step, weights * expected, counts)
         return products, float(weights @ family.loss(y, eta))
 
 
