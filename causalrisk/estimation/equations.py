@@ -7,7 +7,6 @@ a, mu_a its mean. `at` are coefficients: `at(eta)` is a linear predictor there, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,32 +25,15 @@ from causalrisk.estimation.engine import (
     exp,
     ones_of,
     totals,
-    value_of,
 )
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.scores import Score, ScoreModel, fitted
 from causalrisk.estimation.specification import Specification
+from causalrisk.estimation.targets import TargetPopulation
 from causalrisk.numerics.families import OutcomeFamily, outcome_family
 from causalrisk.numerics.linalg import Array
 
 LINEAR = outcome_family("gaussian", None)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A target population: everybody, the rows of one arm, a tilt of the propensity scores, or a data frame.
-
-    `tilt` is a function of the list of the K scores of the rows.
-    """
-
-    toward: int | None = None
-    tilt: Callable[[list[Any]], Any] | None = None
-    frame: bool = False
-
-    @property
-    def everybody(self) -> bool:
-        """Whether the target is the sample as it is."""
-        return self.toward is None and self.tilt is None and not self.frame
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,7 @@ class Equations:
 
     sample: Sample
     spec: Specification
-    target: Target
+    target: TargetPopulation
     model: ScoreModel | None = None
     height: float = 0.0
 
@@ -314,25 +296,3 @@ def logit_block(eta: Linear, event: Array, among: Array) -> Block:
         return [at.of(among) * (at.of(event) - 1 / (1.0 + exp(-at(eta))))]
 
     return fitted([eta], residuals)
-
-
-# --- tilts of the propensity scores ----------------------------------------------------------------------------------
-
-
-def overlap_tilt(e: list[Any]) -> Any:
-    """Overlap weights, 1 / sum_k 1 / e_k (Li, Morgan and Zaslavsky 2018)."""
-    return 1 / sum(1 / each for each in e)
-
-
-def matching_tilt(e: list[Any]) -> Any:
-    """Return matching weights, min_k e_k (Li and Greene 2013)."""
-    least = e[0]
-    for each in e[1:]:
-        first = value_of(least) <= value_of(each)
-        least = least * first + each * ~first
-    return least
-
-
-def entropy_tilt(e: list[Any]) -> Any:
-    """Entropy weights, -sum_k e_k log e_k (Zhou, Matsouaka and Thomas 2020)."""
-    return -sum(each * apply(each, np.log, lambda v: 1 / v) for each in e)

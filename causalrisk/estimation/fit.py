@@ -118,7 +118,6 @@ def separate_record(data: FitData, asked: Asked) -> FitRecord:
         spec=equations.spec,
         options=options,
         sample=equations.sample,
-        target=equations.target,
         frame=data.frame,
         trimmed=data.trimmed,
         weight_fit=weight_fit,

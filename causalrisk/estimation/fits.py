@@ -359,7 +359,7 @@ def _flat(beta: Array) -> Array:
 
 def weights_of(record: Any) -> WeightFit:
     """Return the importance weights of a fit, of an estimator without any those of its target."""
-    return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.target), {})
+    return record.weight_fit or WeightFit(Equations(record.sample, record.spec, record.options.population), {})
 
 
 def projected_means(weights: WeightFit, spec: Specification, found: Estimate, columns: Array) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import scanned_sample
-from causalrisk.estimation.equations import Equations, Target
+from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import WeightFit, fit_weights
 from causalrisk.estimation.learned import Learned, with_predictions
 from causalrisk.estimation.options import REPLACE, InferenceOptions, ModelOptions, is_frame
@@ -27,7 +27,7 @@ from causalrisk.estimation.overlap import trim_rows
 from causalrisk.estimation.sample import Sample, make_sample
 from causalrisk.estimation.scores import Classifier, ScoreModel
 from causalrisk.estimation.specification import IPWRA, Specification
-from causalrisk.estimation.targets import target_of
+from causalrisk.estimation.targets import ALL, TargetPopulation
 from causalrisk.learners.folds import folds_of
 from causalrisk.numerics.multiplicities import JACKKNIFE
 
@@ -107,7 +107,7 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
                 "Leave trim= out, and drop the rows of the frame that have no like in the sample."
             )
         unclipped = dataclasses.replace(asked, options=dataclasses.replace(options, clip=None))
-        first = fit_weights(equations_of(design, IPWRA, unclipped.options, target=Target()))
+        first = fit_weights(equations_of(design, IPWRA, unclipped.options, target=ALL))
         design, trimmed = trim_rows(design, first, options.trim, options.propensity_link)
     if is_frame(options.target):
         check_target_frame(design)
@@ -142,7 +142,7 @@ def equations_of(
     spec: Specification,
     options: ModelOptions,
     frame: TargetRows | None = None,
-    target: Target | None = None,
+    target: TargetPopulation | None = None,
 ) -> Equations:
     """Return what is estimated; the target is that of the options, unless it is given."""
     if isinstance(design, ScannedDesign):
@@ -172,10 +172,10 @@ def _equations(
     spec: Specification,
     design: Design,
     options: ModelOptions,
-    target: Target | None,
+    target: TargetPopulation | None,
     frame: TargetRows | None,
 ) -> Equations:
-    own = target or target_of(options.target)
+    own = target or options.population
     needed = spec.uses_propensity or own.tilt is not None
     return Equations(sample, spec, own, score_model(design, sample, options, frame) if needed else None)
 

@@ -22,7 +22,6 @@ from causalrisk.design.covariates import covariates_of_design
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
 from causalrisk.estimation.beyond_memory import ScannedResampler, ScannedSample, fitted_rows
 from causalrisk.estimation.engine import in_memory
-from causalrisk.estimation.equations import Target
 from causalrisk.estimation.estimates import Estimate, FittedRows, one_after_another, sandwich
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.learned import Learned
@@ -134,8 +133,6 @@ class FitRecord:
         What was estimated.
     sample : Sample
         The data as numbers, rows sorted by arm.
-    target : Target
-        The target population.
     frame : TargetRows or None
         Rows of a target frame.
     trimmed : str
@@ -181,7 +178,6 @@ class FitRecord:
     spec: Specification
     options: ModelOptions
     sample: Sample
-    target: Target
     frame: TargetRows | None
     trimmed: str
     weight_fit: WeightFit | None

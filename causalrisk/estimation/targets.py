@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.errors import OptionError
-from causalrisk.estimation.engine import apply
-from causalrisk.estimation.equations import Target, entropy_tilt, matching_tilt, overlap_tilt
+from causalrisk.estimation.engine import apply, value_of
 from causalrisk.numerics.linalg import Array
 
 STEP = 1e-6  # relative step of the numerical derivative of a tilt given as a function
@@ -33,7 +32,9 @@ class TargetPopulation:
     toward : int or None
         The arm whose rows are the target.
     tilt : callable, or None
-        Tilt as a function of the list of the scores, where it is one.
+        Tilt as a function of the list of the K scores of the rows, where it is one.
+    frame : bool
+        Whether the target is the rows of a data frame.
     balance_denominator : {"pooled", "toward", "weighted"}
         Denominator of standardized mean differences, as in R's cobalt.
     reference : str
@@ -49,6 +50,7 @@ class TargetPopulation:
     aliases: tuple[str, ...] = ()
     toward: int | None = None
     tilt: Callable[[list[Any]], Any] | None = None
+    frame: bool = False
     balance_denominator: str = "weighted"
     reference: str = ""
     two_arms_only: bool = False
@@ -56,7 +58,31 @@ class TargetPopulation:
     @property
     def by_arm(self) -> bool:
         """True if the target is the whole sample or one arm, whatever the propensity score."""
-        return self.name == "all" or self.toward is not None
+        return self.everybody or self.toward is not None
+
+    @property
+    def everybody(self) -> bool:
+        """Whether the target is the sample as it is."""
+        return self.toward is None and self.tilt is None and not self.frame
+
+
+def overlap_tilt(e: list[Any]) -> Any:
+    """Overlap weights, 1 / sum_k 1 / e_k (Li, Morgan and Zaslavsky 2018)."""
+    return 1 / sum(1 / each for each in e)
+
+
+def matching_tilt(e: list[Any]) -> Any:
+    """Return matching weights, min_k e_k (Li and Greene 2013)."""
+    least = e[0]
+    for each in e[1:]:
+        first = value_of(least) <= value_of(each)
+        least = least * first + each * ~first
+    return least
+
+
+def entropy_tilt(e: list[Any]) -> Any:
+    """Entropy weights, -sum_k e_k log e_k (Zhou, Matsouaka and Thomas 2020)."""
+    return -sum(each * apply(each, np.log, lambda v: 1 / v) for each in e)
 
 
 ALL = TargetPopulation(
@@ -122,6 +148,7 @@ FUNCTION = TargetPopulation(
 )
 DATA_FRAME = TargetPopulation(
     name="data frame",
+    frame=True,
     estimand="transported ATE",
     full_name="average treatment effect in another population (transported ATE)",
     rows="the {in_frame} rows of the target frame",
@@ -156,15 +183,7 @@ def population_of(target: Any) -> TargetPopulation:
         return target
     if isinstance(target, str):
         return POPULATIONS[target]
-    return FUNCTION if callable(target) else DATA_FRAME
-
-
-def target_of(option: Any) -> Target:
-    """Return the target that a checked option `target` asks for."""
-    population = population_of(option)
-    if population is DATA_FRAME:
-        return Target(frame=True)
-    return Target(toward=population.toward, tilt=FunctionTilt(option) if population is FUNCTION else population.tilt)
+    return replace(FUNCTION, tilt=FunctionTilt(target)) if callable(target) else DATA_FRAME
 
 
 @dataclass(frozen=True)

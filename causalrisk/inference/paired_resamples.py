@@ -216,7 +216,7 @@ def fit_estimators(
 
 
 def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
-    needed = spec.uses_propensity or lead.target.tilt is not None
+    needed = spec.uses_propensity or lead.options.population.tilt is not None
     used, weights = weights_of(lead), lead.weight_fit if needed else None
     overlap, message = overlap_of(lead.sample, spec, weights, lead.design, lead.options)
     notes = Notes([*lead.design.notes, message] if message else lead.design.notes)

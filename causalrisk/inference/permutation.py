@@ -148,7 +148,7 @@ class Linear:
             edges = np.flatnonzero(np.diff(design.cluster[order])) + 1
             starts = np.r_[np.arange(n_frame), n_frame, n_frame + edges]
         every = np.r_[np.arange(n_frame), n_frame + order]
-        equations = centred(Equations(sample, record.spec, record.target))
+        equations = centred(Equations(sample, record.spec, record.options.population))
         height = equations.height
         return cls(
             record=record,
@@ -189,9 +189,9 @@ class Linear:
         """Tilt towards the target, of mean one; shape (n, m) or (n, 1)."""
         if n_frame:
             return np.r_[np.full(n_frame, total / n_frame), np.zeros(len(self.rows))][:, None]
-        if self.record.target.toward is None:
+        if self.record.options.population.toward is None:
             return np.ones((len(self.q), 1))
-        inside = (arm == self.record.target.toward).astype(float)
+        inside = (arm == self.record.options.population.toward).astype(float)
         return inside * (total / (self.s @ inside))
 
     def _mean(

@@ -386,7 +386,7 @@ def _score_notes(record: FitRecord) -> list[str]:
     if record.design.score is not None:
         return ["The propensity scores are treated as known: standard errors ignore their uncertainty."]
     again = record.cov_type == "jackknife" or (record.cov_type == "bootstrap" and not record.multiplied)
-    if again or (record.spec.corrected and record.target.tilt is None and not record.target.frame):
+    if again or (record.spec.corrected and record.options.population.by_arm):
         return ["The propensity scores are cross-fitted."]
     return [
         "The propensity scores are cross-fitted. The standard error treats them as known, which is valid only for AIPW "
