@@ -253,8 +253,8 @@ def sandwich(
         return _sandwich_beyond_memory(
             influence, weights, factor / total**2, frequency, cluster, n_clusters, stratum, strata
         )
-    if cluster is None and frequency and strata is None:
-        return np.asarray(factor * weighted_gram(influence, weights) / total**2)
+    if cluster is None and strata is None:
+        return np.asarray(factor * weighted_gram(influence, weights if frequency else weights**2) / total**2)
     sums = influence * weights[:, None]
     if cluster is not None:
         if stratum is not None:
