@@ -29,6 +29,7 @@ _HOMES = {
     "simultaneous": "causalrisk.models.comparison",
     "table_one": "causalrisk.report.tables.table_one",
     "AIPW": "causalrisk.models.estimators",
+    "TMLE": "causalrisk.models.estimators",
     "IPW": "causalrisk.models.estimators",
     "IPWRA": "causalrisk.models.estimators",
     "JRE": "causalrisk.models.estimators",

@@ -27,6 +27,7 @@ from causalrisk.models.estimators import AIPW as AIPW
 from causalrisk.models.estimators import IPW as IPW
 from causalrisk.models.estimators import IPWRA as IPWRA
 from causalrisk.models.estimators import JRE as JRE
+from causalrisk.models.estimators import TMLE as TMLE
 from causalrisk.models.estimators import Hajek as Hajek
 from causalrisk.models.estimators import OutcomeRegression as OutcomeRegression
 from causalrisk.models.event_study import EventStudy as EventStudy

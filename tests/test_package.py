@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import causalrisk as cr
-from causalrisk.estimation.specification import ESTIMATORS
 from causalrisk.models.estimators import MODELS
 from tests.conftest import LONG, WORDS
 from tests.test_architecture import OPTIONAL, REQUIRED
@@ -61,9 +60,8 @@ def test_public_names_are_all_there_is():
 
 
 def test_an_estimator_is_a_specification_a_class_and_a_public_name():
-    assert [model.spec for model in MODELS] == list(ESTIMATORS)
-    assert [model.__name__ for model in MODELS] == [spec.name for spec in ESTIMATORS]
-    assert {spec.name for spec in ESTIMATORS} - set(cr.__all__) == {"Unadjusted"}
+    assert [model.__name__ for model in MODELS] == [model.spec.name for model in MODELS]
+    assert {model.spec.name for model in MODELS} - set(cr.__all__) == {"Unadjusted"}
 
 
 def test_type_checkers_find_the_names_where_they_are_imported_from():

@@ -215,7 +215,6 @@ ANSWERS: dict[str, dict[str, str]] = {
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
         "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
         "matchit MatchIt psmatch psmatch2 nnmatch Matching Match matching": MATCHING,
-        "tmle TMLE": "TMLE is not in this package (R's tmle and zEpid have it); AIPW has the same influence function.",
         "DoubleML DoubleMLIRM IRM DoubleMLData DRLearner LinearDML DoubleMLPLR telasso": "Use `AIPW` with `learner=`.",
         "att_gt csdid hdidregress staggered": 'Use `causalrisk.event_study("y ~ x", data, begins=, time=, unit=)`.',
         "did drdid DRDID Did DiffInDiff": 'Use `causalrisk.AIPW.from_formula(..., did=causalrisk.DiD(before="y0"))`.',

@@ -45,6 +45,7 @@ ABILITIES = {  # of an option with several values the first is what is done wher
     "IPWRA": EVERY | {"learner_use": (TERMS,)},
     "AIPW": WITH_QUANTILES
     | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)},
+    "TMLE": EVERY | {"learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",)},
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
 }
 QUANTILES = EVERY | {  # what goes with quantiles: they are of no model of the outcome, and move in steps

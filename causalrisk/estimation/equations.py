@@ -208,34 +208,32 @@ class Equations:
         gram, right = totals([(q.T * u) @ q, (q.T * u) @ eta])
         return np.asarray(np.linalg.lstsq(gram, right, rcond=1e-13)[0])[None]
 
-    def predicted(self, at: Point, a: int) -> Any:
-        """Predicted outcomes in an arm, m_a, where the means are taken."""
-        if self.spec.given:
-            return self._given(at, a)
-        return apply(at(self.at_means[a]), self.family.mean, self.family.mean_deriv)
+    def predicted(self, at: Point, a: int, shift: Any = 0.0) -> Any:
+        """Predicted outcomes in an arm, m_a, where the means are taken; TMLE shifts their linear predictors."""
+        return self._mean(at, a, self.at_means[a], shift)
 
-    def fitted(self, at: Point, a: int) -> Any:
+    def fitted(self, at: Point, a: int, shift: Any = 0.0) -> Any:
         """Predicted outcomes of the rows of an arm as these were observed."""
-        if self.spec.given:
-            return self._given(at, a)
-        return apply(at(self.own[a]), self.family.mean, self.family.mean_deriv)
+        return self._mean(at, a, self.own[a], shift)
 
-    def _given(self, at: Point, a: int) -> Any:
-        """Return the predictions that are given, which are stored as linear predictors."""
-        return by_row(self.family.mean, at.of(self.sample.X.columns[:, a]))
+    def _mean(self, at: Point, a: int, eta: Linear, shift: Any) -> Any:
+        """Return the mean; predictions that are given are stored as linear predictors."""
+        x = at.of(self.sample.X.columns[:, a]) if self.spec.given else at(eta)
+        return apply(x + shift, self.family.mean, self.family.mean_deriv)
 
     # --- means -------------------------------------------------------------------------------------------------------
 
     def correction(self, a: int, g: Array) -> Block:
         """Mean residual of an arm, delta: the sum of w (y - m_a) over its rows, less h delta over all, is zero.
 
-        Normalised weights: the sum of w (y - m_a - delta) over the rows of the arm is zero.
+        Normalised weights: the sum of w (y - m_a - delta) over the rows of the arm is zero. TMLE: likewise, with delta
+        in the linear predictor of m_a.
         """
-        sample, normalized = self.sample, self.spec.normalized
+        sample, normalized, targeted = self.sample, self.spec.normalized, self.spec.targeted
         delta = Linear(f"correction {a}", sample.in_periods(g) if normalized else g)
 
         def weighted(at: Point) -> list[Any]:
-            left = at.of(sample.y) - self.fitted(at, a)
+            left = at.of(sample.y) - self.fitted(at, a, at(delta) if targeted else 0.0)
             if normalized:
                 left = left - at(delta) * at.of(self._relative_exposure)
             return [self.weight(at, a) * at.of(sample.with_outcome) * left]
@@ -243,17 +241,18 @@ class Equations:
         def divided(at: Point) -> list[Any]:
             return [-(at(delta) * self.measure(at))]
 
-        terms = ((sample.slices[a], weighted),) if normalized else ((sample.slices[a], weighted), (ALL, divided))
-        return Block((delta,), terms, linear=True, singular=Failure.OK)
+        own = (sample.slices[a], weighted)
+        terms = (own,) if normalized or targeted else (own, (ALL, divided))
+        return Block((delta,), terms, linear=not targeted or self.family.linear, singular=Failure.OK)
 
     def mean(self, a: int, g: Array) -> Block:
-        """Mean of an arm: the sum of h (m_a + delta - mu_a) is zero, delta for AIPW only."""
+        """Mean of an arm: the sum of h (m_a + delta - mu_a) is zero, delta for AIPW and TMLE only."""
         sample, mu = self.sample, Linear(f"mean {a}", g)
         delta = Linear(f"correction {a}", sample.at_means(g) if self.spec.normalized else g)
 
         def residuals(at: Point) -> list[Any]:
-            m = self.predicted(at, a)
-            if self.spec.corrected:
+            m = self.predicted(at, a, at(delta) if self.spec.targeted else 0.0)
+            if self.spec.corrected and not self.spec.targeted:
                 m = m + at(delta)
             return [(m - at(mu)) * self.tilt(at)]
 
@@ -283,7 +282,7 @@ class Equations:
         """All equations of the estimator.
 
         Unadjusted and OutcomeRegression: outcome models, means. Hajek: score, weighted constants, means. IPWRA: score,
-        weighted outcome models, means. AIPW: score, outcome models, corrections, means.
+        weighted outcome models, means. AIPW and TMLE: score, outcome models, corrections, means.
         """
         outcome = [] if self.spec.given else [self.outcome(a) for a in range(self.sample.n_arms)]
         return (*self.weight_blocks, *outcome, *self.arm_blocks())

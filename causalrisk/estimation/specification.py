@@ -52,6 +52,8 @@ class Specification:
         Whether the mean of an arm is that of its predictions plus the weighted mean of its residuals.
     normalized : bool
         Whether the weights of these residuals add up to one.
+    targeted : bool
+        Whether the linear predictors are shifted until the weighted residuals add up to zero, instead.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Specification:
     of_controls: bool = False
     corrected: bool = False
     normalized: bool = False
+    targeted: bool = False
 
     @property
     def uses_propensity(self) -> bool:
@@ -117,6 +120,16 @@ AIPW = Specification(
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
     corrected=True,
 )
+TMLE = Specification(
+    name="TMLE",
+    title="Targeted Maximum Likelihood (TMLE) Results",
+    how="targeted maximum likelihood estimation (van der Laan and Rubin 2006)",
+    reference="van_der_laan_2006",
+    trained="without weights; its linear predictor is then shifted until its weighted residuals add up to zero",
+    aliases=("targeted",),
+    corrected=True,
+    targeted=True,
+)
 JRE = Specification(
     name="JRE",
     title="Joint Robust Estimator (JRE) Results",
@@ -129,8 +142,7 @@ JRE = Specification(
     weighted=True,
     joint=True,
 )
-ESTIMATORS = (UNADJUSTED, OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW, JRE)
-SEPARATE = tuple(spec for spec in ESTIMATORS if not spec.joint)
+SEPARATE = (UNADJUSTED, OUTCOME_REGRESSION, HAJEK, IPWRA, AIPW)  # which JRE is compared with
 
 
 @dataclass(frozen=True)
