@@ -30,6 +30,7 @@ _HOMES = {
     "table_one": "causalrisk.report.tables.table_one",
     "AIPW": "causalrisk.models.estimators",
     "TMLE": "causalrisk.models.estimators",
+    "Matching": "causalrisk.models.estimators",
     "IPW": "causalrisk.models.estimators",
     "IPWRA": "causalrisk.models.estimators",
     "JRE": "causalrisk.models.estimators",

@@ -29,6 +29,7 @@ from causalrisk.models.estimators import IPWRA as IPWRA
 from causalrisk.models.estimators import JRE as JRE
 from causalrisk.models.estimators import TMLE as TMLE
 from causalrisk.models.estimators import Hajek as Hajek
+from causalrisk.models.estimators import Matching as Matching
 from causalrisk.models.estimators import OutcomeRegression as OutcomeRegression
 from causalrisk.models.event_study import EventStudy as EventStudy
 from causalrisk.models.event_study import event_study as event_study

@@ -15,7 +15,7 @@ from causalrisk.numerics.families import FAMILIES
 
 PLAIN = {  # what every estimator can do
     "effect": "difference", "target": "all", "family": "gaussian", "link": "identity", "propensity_link": "logit",
-    "propensity_loss": "ml", "cov_type": "robust",
+    "propensity_loss": "ml", "cov_type": "robust", "metric": "mahalanobis",
 }  # fmt: skip
 EVERY: dict[str, tuple[Any, ...]] = {  # what all estimators of the package can do
     "effect": ("ratio", "odds_ratio", "percent"),
@@ -46,6 +46,18 @@ ABILITIES = {  # of an option with several values the first is what is done wher
     "AIPW": WITH_QUANTILES
     | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)},
     "TMLE": EVERY | {"learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",)},
+    "Matching": {
+        "effect": EVERY["effect"],
+        "target": ("treated", "control", "level"),
+        "propensity_link": EVERY["propensity_link"],
+        "propensity_score": ("values",),
+        "trim": EVERY["trim"],
+        "n_neighbors": ("number",),
+        "metric": ("inverse_variance", "propensity"),
+        "exact": ("names",),
+        "caliper": ("distance",),
+        "bias_adjust": ("names",),
+    },
     "JRE": EVERY | {"learner_use": (STACK, TERMS), "did": ("panel",), "at_exposure": ("observed",)},
 }
 QUANTILES = EVERY | {  # what goes with quantiles: they are of no model of the outcome, and move in steps
@@ -102,6 +114,11 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         offset="column" if design.offset_kind == "offset" else None,
         at_exposure=stated,
         weights=design.weight_type,
+        n_neighbors="number" if options.n_neighbors > 1 else None,
+        metric=options.metric,
+        exact="names" if options.exact else None,
+        caliper=None if options.caliper is None else "distance",
+        bias_adjust="names" if options.bias_adjust else None,
         data="scan" if isinstance(design, ScannedDesign) else None,
     )
 

@@ -28,6 +28,7 @@ from causalrisk.estimation.engine import in_memory, totals
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
+from causalrisk.estimation.matching import estimate_matched
 from causalrisk.estimation.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import overlap_of
 from causalrisk.estimation.prepare import Asked, FitData, check_scan, check_size, prepare, with_learner
@@ -72,6 +73,11 @@ def asked_for(design: Design, spec: Specification, options: ModelOptions, infere
     """Refuse what cannot be; else what is asked for, with the notes of the data."""
     cov_type, bootstrap = inference.resolved(design, joint=spec.joint)
     kind = bootstrap if cov_type == "bootstrap" else None
+    if spec.matched and kind:
+        raise OptionError(
+            "the bootstrap is not valid for matching (Abadie and Imbens 2008).\n"
+            "Leave cov_type=, bootstrap= and n_boot= out for Abadie and Imbens' standard errors."
+        )
     factor = inference.small_sample or None
     check_able(spec, bool(options.quantiles), cov_type=cov_type, bootstrap=kind, small_sample=factor)
     if cov_type in ("bootstrap", JACKKNIFE):
@@ -105,12 +111,15 @@ def separate_record(data: FitData, asked: Asked) -> FitRecord:
     equations, design, options, inference, notes = (
         data.equations, data.design, asked.options, asked.inference, asked.notes
     )  # fmt: skip
-    weights = data.weights or weigh(data, options, notes)
+    weights, robust = data.weights or weigh(data, options, notes), None
+    if equations.spec.matched:
+        found, weights, robust = estimate_matched(weights, design, options, notes)
     weight_fit = None if equations.model is None else weights
     overlap, message = overlap_of(equations.sample, equations.spec, weight_fit, design, options)
     if message:
         notes.warn(message, OverlapWarning)
-    found = estimate_of(weights, equations.spec, design, options, notes)
+    if not equations.spec.matched:
+        found = estimate_of(weights, equations.spec, design, options, notes)
     size = len(found.values)
     record = FitRecord(
         design=design,
@@ -131,6 +140,7 @@ def separate_record(data: FitData, asked: Asked) -> FitRecord:
         given_resamples=inference.resamples is not None,
         seed=seed_sequence(inference.rng),
         notes=design.notes,
+        robust=robust,
     )
     return with_df(record, inference)
 

@@ -45,6 +45,7 @@ LearnerName = Literal["smooth", "hist-gradient-boosting", "random-forest", "lass
 FamilyName = Literal[
     "gaussian", "normal", "binomial", "logistic", "bernoulli", "poisson", "gamma", "inversegaussian", "inverse_gaussian"
 ]
+Metric = Literal["mahalanobis", "inverse_variance", "propensity"]
 Missing = Literal["drop", "raise", "indicator"]
 Below = Literal["se", "ci", "z", "p"]
 
@@ -76,6 +77,7 @@ DEFAULT_REPLICATES = {"risk": 200, "erm": 500}
 METHODS = get_args(Method)
 DEFAULT_METHOD = "trust-exact"
 N_BOOT = 999
+METRICS = get_args(Metric)
 OBSERVED = "observed"  # exposures
 MULTIPLIER = "multiplier"  # the bootstrap that estimates nothing again
 BOOTSTRAPS = get_args(Bootstrap)
@@ -130,9 +132,9 @@ class ModelOptions:
 
     Parameters
     ----------
-    family, ..., did
-        Those of the same name of `causalrisk.JRE.from_formula`; of `propensity_score` only a classifier: scores that
-        are given belong to the data, and become None.
+    family, ..., bias_adjust
+        Those of the same name of `causalrisk.JRE.from_formula` and `causalrisk.Matching`; of `propensity_score` only a
+        classifier: scores that are given belong to the data, and become None.
     repeat : int
         Of `n_repeats` the one that the folds are of.
     read_as : tuple of str
@@ -156,6 +158,11 @@ class ModelOptions:
     effect: str = "difference"
     quantiles: Any = None
     did: DiD | None = None
+    n_neighbors: int = 1
+    metric: str = "mahalanobis"
+    exact: Any = None
+    caliper: float | None = None
+    bias_adjust: Any = None
     read_as: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -190,6 +197,13 @@ class ModelOptions:
             self._check_calibrated()
         if self.did is not None:
             self._check_change(self.did)
+        whole_number("n_neighbors", self.n_neighbors, 1)
+        one_of("metric", self.metric, METRICS)
+        if self.caliper is not None:
+            expected = "the largest distance of a match, a positive number"
+            _check_number("caliper", self.caliper, lambda given: given > 0, expected, "Use `caliper=0.25`")
+        for name in ("exact", "bias_adjust"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
         if self.trim is not None and not (isinstance(self.trim, str) and self.trim in TRIMS):
             object.__setattr__(self, "trim", _limits("trim", self.trim, (0.1, 0.9), TRIMS))
         if self.clip is not None:
@@ -245,6 +259,17 @@ class ModelOptions:
     def outcome_family(self) -> OutcomeFamily:
         """Family of the outcome models."""
         return outcome_family(self.family, self.link)
+
+
+def _names(option: str, given: Any) -> Any:
+    """Return names of variables, from a list or a text with + between them; True stands for all."""
+    if given is None or given is False or (given is True and option == "bias_adjust"):
+        return given or None
+    given = given.split("+") if isinstance(given, str) else given
+    names = [name.strip() for name in given if isinstance(name, str)] if isinstance(given, list | tuple) else []
+    if not names or not all(names) or len(names) < len(given):
+        raise OptionError(f'{option}={given!r}; expected names of variables.\nUse `{option}="x1 + x2"`, for example.')
+    return tuple(names)
 
 
 def _levels(given: Any, effect: str) -> tuple[float, ...]:

@@ -52,6 +52,8 @@ class Specification:
         Whether the mean of an arm is that of its predictions plus the weighted mean of its residuals.
     normalized : bool
         Whether the weights of these residuals add up to one.
+    matched : bool
+        Whether units are matched, and there are no outcome models.
     targeted : bool
         Whether the linear predictors are shifted until the weighted residuals add up to zero, instead.
     """
@@ -71,11 +73,12 @@ class Specification:
     corrected: bool = False
     normalized: bool = False
     targeted: bool = False
+    matched: bool = False
 
     @property
     def uses_propensity(self) -> bool:
         """Whether the estimator needs a propensity model."""
-        return self.weighted or self.corrected or self.joint
+        return self.weighted or self.corrected or self.joint or self.matched
 
 
 UNADJUSTED = Specification(
@@ -129,6 +132,14 @@ TMLE = Specification(
     aliases=("targeted",),
     corrected=True,
     targeted=True,
+)
+MATCHING = Specification(
+    name="Matching",
+    title="Nearest-Neighbour Matching Results",
+    how="nearest-neighbour matching with replacement (Abadie and Imbens 2006)",
+    reference="abadie_imbens_2006",
+    aliases=("nnmatch", "psmatch", "match"),
+    matched=True,
 )
 JRE = Specification(
     name="JRE",

@@ -440,7 +440,7 @@ def _check_coefficients(record: FitRecord, notes: Notes) -> None:
     With k coefficients for n observations squared residuals are 1 - k / n of squared errors on average.
     """
     design, spec = record.design, record.spec
-    if spec.constants or spec.given or design.survey is not None:
+    if spec.constants or spec.given or spec.matched or design.survey is not None:
         return
     of_arms = np.full(design.n_arms, record.n_coefficients // design.n_arms)
     if spec.of_controls:

@@ -27,8 +27,8 @@ from causalrisk.numerics.linalg import Array
 
 
 def outcome_names(record: FitRecord) -> tuple[str, ...]:
-    """Return the names of the terms of the outcome models; none of quantiles."""
-    if record.options.quantiles:
+    """Return the names of the terms of the outcome models; none of quantiles and of matching."""
+    if record.options.quantiles or record.spec.matched:
         return ()
     names = ("Intercept",) if record.spec.constants else record.design.exog_names
     periods = record.design.periods

@@ -29,6 +29,7 @@ from causalrisk.diagnostics.scores import balance_test, calibration, calibration
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
 from causalrisk.errors.aliases import ATTRIBUTES, attribute
+from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import SPELLINGS
 from causalrisk.inference import fitted_models
@@ -629,6 +630,15 @@ class JointView:
     def optimize_result(self) -> Any:
         """What scipy reported of the minimisation; it is free of units."""
         return copy.copy(self._joint.estimate.result)
+
+
+class MatchingResults(CausalResults):
+    """Results of `Matching`, with the matches."""
+
+    @property
+    def matches(self) -> pd.DataFrame:
+        """The matches: "unit" and "match", labels of rows, "weight" (one over the matches of the unit), "distance"."""
+        return matched_pairs(self._record)
 
 
 class JREResults(CausalResults):

@@ -1,0 +1,371 @@
+"""Nearest-neighbour matching with replacement, and its standard errors (Abadie and Imbens 2006, 2011, 2016).
+
+With J(i) the matches of unit i in another arm, Y_i(a) its outcome or the mean of its matches in arm a, and K_i how
+often it is itself a match, each time over the number of matches, the mean of an arm is the average of Y_i(a) over the
+target. The covariance of the means is
+
+    1 / N^2 [sum_i (Y_i(.) - mu)(Y_i(.) - mu)' + diag_a sum_{i in arm a} ((t_i + K_i)^2 - t_i - K2_i) s2_i],
+
+t_i = 1 in the target, K2_i the sum of squares instead of K_i, and s2_i the variance of the outcome among the unit and
+the nearest ones of its arm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from causalrisk.design import Design
+from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, UnavailableError, listed
+from causalrisk.estimation.estimates import Estimate
+from causalrisk.estimation.fits import WeightFit
+from causalrisk.estimation.options import ModelOptions
+from causalrisk.estimation.sample import Sample
+from causalrisk.numerics.families import BINARY_LINKS
+from causalrisk.numerics.linalg import Array
+
+TIED = 1e-9  # distances that differ by less, relative to the spread of the columns, are equal
+FAR = 1e6  # spreads of the columns by which strata of exact matching are apart
+PROPENSITY = "propensity"  # the metric
+WITHIN = 2  # units of the own arm by which the variance of an outcome is measured; with the unit itself for the score
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Units with the same columns.
+
+    Parameters
+    ----------
+    points : ndarray, shape (c, p)
+        Their columns.
+    of_unit : ndarray of int, shape (n,)
+        Cell of each unit.
+    """
+
+    points: Array
+    of_unit: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, columns: Array) -> Cells:
+        """Group units by their columns, shape (n, p)."""
+        points, of_unit = np.unique(columns, axis=0, return_inverse=True)
+        return cls(points, of_unit.ravel())
+
+    def sums(self, values: Array) -> Array:
+        """Sum values of the units, shape (n,), in each cell."""
+        return np.bincount(self.of_unit, values, len(self.points)).astype(float)
+
+    @cached_property
+    def counts(self) -> Array:
+        """Units in each cell."""
+        return self.sums(np.ones(len(self.of_unit)))
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The matches of units in another arm, or of their own.
+
+    Parameters
+    ----------
+    of, among : Cells
+        The units, and those that they are matched with.
+    near : csr_array, shape (cells, cells)
+        One where the units of a cell are matched with those of another.
+    """
+
+    of: Cells
+    among: Cells
+    near: Any
+
+    @cached_property
+    def count(self) -> Array:
+        """Number of matches of each unit; 0 where none is near enough."""
+        return (self.near @ self.among.counts)[self.of.of_unit]
+
+    def mean(self, values: Array) -> Array:
+        """Mean of values over the matches of each unit; NaN without any."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self.near @ self.among.sums(values))[self.of.of_unit] / self.count)
+
+    def variance(self, values: Array) -> Array:
+        """Variance of values among the matches of each unit."""
+        centre = values.mean()
+        mean, square = self.mean(values - centre), self.mean((values - centre) ** 2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.maximum(square - mean**2, 0.0) * self.count / (self.count - 1)
+
+    def used(self, power: int, inside: Any = 1.0) -> Array:
+        """Sum over units, those inside, of a power of 1 / their number of matches, for each of their matches."""
+        share = np.divide(1.0, self.count**power, out=np.zeros(len(self.count)), where=self.count > 0)
+        own = self.of.sums(share * inside)
+        return np.asarray((self.near.T @ own)[self.among.of_unit])
+
+
+def match(of: Cells, among: Cells, least: int, tied: float, caliper: float | None = None) -> Matches:
+    """Match units with at least so many nearest others; all those that are equally far are matches.
+
+    Parameters
+    ----------
+    tied : float
+        Difference below which distances are equal.
+    caliper : float, optional
+        Distance beyond which nothing is a match.
+    """
+    tree, wanted = cKDTree(among.points), min(least, len(among.points))
+    distance, place = tree.query(of.points, k=np.arange(1, wanted + 1))
+    enough = (np.cumsum(among.counts[place], axis=1) >= least).argmax(axis=1)
+    radius = distance[np.arange(len(place)), enough] + tied
+    if caliper is not None:
+        radius = np.where(radius <= caliper + 2 * tied, radius, -1.0)
+    near = tree.query_ball_point(of.points, radius)
+    ends = np.cumsum([0, *map(len, near)])
+    shape = len(of.points), len(among.points)
+    return Matches(of, among, sparse.csr_array((np.ones(ends[-1]), np.concatenate(near).astype(np.intp), ends), shape))
+
+
+# --- the estimate ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MatchedWeights(WeightFit):
+    """Importance weights of matching: one in the target, and how often a unit is a match."""
+
+    times: Array = dataclasses.field(default_factory=lambda: np.empty(0))
+
+    @property
+    def undivided(self) -> Array:
+        """As in `WeightFit`."""
+        return self.times
+
+
+@dataclass(frozen=True)
+class MatchedRows:
+    """What an estimate by matching has of every row, in the order of the sample.
+
+    Parameters
+    ----------
+    predicted : ndarray, shape (K, n)
+        Outcome of each unit in its own arm, the mean of its matches in another; NaN where it has none.
+    matches : list of tuple
+        For each two arms that are matched the arm of the units, that of their matches, and the `Matches`.
+    """
+
+    predicted: Array
+    matches: list[tuple[int, int, Matches]]
+
+    @property
+    def influence(self) -> Array:
+        """Refuse: matching is no sum over rows."""
+        raise UnavailableError(
+            "matching has no influence function (Abadie and Imbens 2006).\nUse `AIPW.from_formula(...).fit()`."
+        )
+
+
+def metric_columns(weights: WeightFit, design: Design, options: ModelOptions) -> Array:
+    """Columns whose Euclidean distance is the metric, shape (n, p), rows in the order of the sample."""
+    sample = weights.equations.sample
+    if options.metric == PROPENSITY:
+        return weights.probabilities[1][:, None]
+    X = sample.arrange(design.X)
+    X = X[:, np.ptp(X, axis=0) > 0]
+    if options.metric == "inverse_variance":
+        return (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
+    basis = sample.X.columns  # orthonormal: distances are Mahalanobis'
+    return basis[:, np.ptp(basis, axis=0) > TIED] * np.sqrt((len(basis) - 1) / len(basis))
+
+
+def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
+    """Columns of the outcome design that variables have, shape (n, q)."""
+    found = list[int]()
+    for name in names:
+        begins = (f"{name}[", f"C({name})[")
+        own = [k for k, column in enumerate(design.exog_names) if column == name or column.startswith(begins)]
+        if not own:
+            known = listed([column for column in design.exog_names if column != "Intercept"])
+            raise OptionError(
+                f"{option}={name!r} is not in the outcome formula; its columns are {known}.\n"
+                f"Use one of them, or add {name} to the formula."
+            )
+        found += own
+    return design.X[:, found]
+
+
+def estimate_matched(
+    weights: WeightFit, design: Design, options: ModelOptions, notes: Notes
+) -> tuple[Estimate, WeightFit, Array]:
+    """Match the arms; return the estimate, the weights that matching gives, and the covariance of the estimate."""
+    sample, scale, toward, least = (
+        weights.equations.sample, options.effect_scale, weights.equations.target.toward, options.n_neighbors
+    )  # fmt: skip
+    fewest = min(own.stop - own.start for own in sample.slices)
+    needed = max(least, WITHIN + 1)
+    if fewest < needed:
+        raise CausalRiskError(
+            f"an arm has {fewest} rows; matching with standard errors needs {needed}.\nUse fewer arms, or `IPWRA`."
+        )
+    columns = metric_columns(weights, design, options)
+    matches = matches_of(columns, sample, options, design)
+    predicted = np.full((sample.n_arms, sample.n), np.nan)
+    terms = options.bias_adjust
+    Z = (
+        design.X
+        if terms is True
+        else np.empty((design.n, 0))
+        if terms is None
+        else named_columns(design, terms, "bias_adjust")
+    )
+    Z = sample.arrange(Z)
+    for a, own in enumerate(sample.slices):
+        predicted[a, own] = sample.y[own]
+    for a, b, found in matches:
+        own, others = sample.slices[a], sample.slices[b]
+        predicted[b, own] = found.mean(sample.y[others])
+        if terms:
+            apart = Z[own] - np.stack([found.mean(z) for z in Z[others].T], axis=1)
+            predicted[b, own] += apart @ fitted_slopes(Z[others], sample.y[others], found.used(1))
+    target = np.ones(sample.n, dtype=bool) if toward is None else sample.arm == toward
+    inside = target & np.isfinite(predicted).all(axis=0)
+    if not inside.any():
+        raise CausalRiskError("no unit has a match.\nUse a larger `caliper=`, or fewer variables in `exact=`.")
+    if (left := int(target.sum() - inside.sum())) > 0:
+        notes.warn(
+            f"{left} of {int(target.sum())} rows of the target have no match and are left out of it.\n"
+            "Use a larger `caliper=`, or fewer variables in `exact=`.",
+            DesignWarning,
+        )
+    times, squares = np.zeros(sample.n), np.zeros(sample.n)
+    for a, b, found in matches:
+        own, others = sample.slices[a], sample.slices[b]
+        times[others] += found.used(1, inside[own])
+        squares[others] += found.used(2, inside[own])
+    means, count = predicted[:, inside].mean(axis=1), inside.sum()
+    apart = predicted[:, inside] - means[:, None]
+    noise, times = (inside + times) ** 2 - inside - squares, inside + times
+    spread = [variance_within(columns[own], sample.y[own], options.metric) @ noise[own] for own in sample.slices]
+    covariance = (apart @ apart.T + np.diag(spread)) / count**2
+    if options.metric == PROPENSITY and weights.estimated:
+        covariance = covariance + score_correction(weights, options, means)
+    jacobian = scale.jacobian(means)
+    estimate = Estimate(
+        params=scale.params(means),
+        theta=np.empty((sample.n_arms, 0)),
+        gamma=np.empty(0),
+        model_means=means,
+        rows=MatchedRows(predicted, matches),
+    )
+    found_weights = MatchedWeights(weights.equations, weights.beta, weights.converged, times)
+    return estimate, found_weights, jacobian @ covariance @ jacobian.T
+
+
+def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
+    """Match the arms of the target with the others; what is to be equal is a column whose values are far apart."""
+    far, caliper, toward = FAR * float(columns.std(axis=0).max()), options.caliper, options.population.toward
+    if options.exact:
+        named = named_columns(design, options.exact, "exact")
+        stratum = sample.arrange(np.unique(named, axis=0, return_inverse=True)[1].ravel())
+        columns, caliper = np.column_stack([columns, far * stratum]), min(caliper or far / 2, far / 2)
+    cells = [Cells.of(columns[own]) for own in sample.slices]
+    tied = TIED * far / FAR
+    return [
+        (a, b, match(cells[a], cells[b], options.n_neighbors, tied, caliper))
+        for a in (range(sample.n_arms) if toward is None else [toward])
+        for b in range(sample.n_arms)
+        if a != b
+    ]
+
+
+def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
+    """Slopes of a regression of y on the columns Z and a constant, each unit as often as it is a match."""
+    root = np.sqrt(times)[:, None]
+    columns = np.column_stack([np.ones(len(Z)), Z])
+    return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])
+
+
+def variance_within(columns: Array, y: Array, metric: str) -> Array:
+    """Variance of the outcome of each unit of an arm, shape (n,), among it and its nearest."""
+    cells = Cells.of(columns)
+    tied = TIED * float(columns.std(axis=0).max())
+    return match(cells, cells, WITHIN + (metric != PROPENSITY), tied).variance(y)
+
+
+# --- the estimated score ---------------------------------------------------------------------------------------------
+
+
+def score_correction(weights: WeightFit, options: ModelOptions, means: Array) -> Array:
+    """Return what the estimation of the score adds to the covariance of the means, shape (2, 2) [1]_.
+
+    References
+    ----------
+    .. [1] Abadie, A. and Imbens, G. W. (2016). Matching on the estimated propensity score. Econometrica 84, 781-807.
+    """
+    sample, toward = weights.equations.sample, weights.equations.target.toward
+    e, Z, link = weights.probabilities, sample.Z.columns, BINARY_LINKS[options.propensity_link]
+    steep = e[1] * link.score(Z @ weights.gamma, np.array(1.0))[0]  # of the score by its linear predictor
+    inverse = np.linalg.inv((Z * (steep**2 / (e[0] * e[1]))[:, None]).T @ Z)
+    score, tied = e[1][:, None], TIED * float(e[1].std())
+    moved = [steep[:, None] * local_covariance(score, sample, a, tied) for a in (0, 1)]
+    if toward is None:
+        C = np.stack([-(moved[0] / e[0][:, None]).mean(axis=0), (moved[1] / e[1][:, None]).mean(axis=0)])
+        return np.asarray(-C @ inverse @ C.T)
+    other, sign = 1 - toward, 1.0 if toward else -1.0
+    rising = sign * steep[:, None] * Z  # of the score of the target
+    X = sample.X.columns
+    near_score, near_X = (
+        np.stack([nearest_outcomes(columns, sample, a) for a in (0, 1)]) - means[:, None] for columns in (score, X)
+    )
+    count = float((sample.arm == toward).sum())
+    C, D = near_score @ rising / count, near_X @ rising / count
+    C[toward] += sign * moved[toward].sum(axis=0) / count
+    C[other] -= sign * (moved[other] * (e[toward] / e[other])[:, None]).sum(axis=0) / count
+    return np.asarray(D @ inverse @ D.T - C @ inverse @ C.T)
+
+
+def local_covariance(score: Array, sample: Sample, a: int, tied: float) -> Array:
+    """Covariance of the columns of the score and the outcome in an arm, among the nearest of each unit, (n, q)."""
+    own = sample.slices[a]
+    found = match(Cells.of(score), Cells.of(score[own]), WITHIN, tied)
+    y, Z = sample.y[own] - sample.y[own].mean(), sample.Z.columns[own]
+    products = np.stack([found.mean(z * y) - found.mean(z) * found.mean(y) for z in Z.T], axis=1)
+    return np.asarray(products * (found.count / (found.count - 1))[:, None])
+
+
+def nearest_outcomes(columns: Array, sample: Sample, a: int) -> Array:
+    """Outcome of each unit in an arm: its own, or the mean of its nearest there, shape (n,)."""
+    own = sample.slices[a]
+    found = match(Cells.of(columns), Cells.of(columns[own]), 1, TIED * float(columns.std(axis=0).max()))
+    outcomes = found.mean(sample.y[own])
+    outcomes[own] = sample.y[own]
+    return outcomes
+
+
+# --- the pairs -------------------------------------------------------------------------------------------------------
+
+
+def matched_pairs(record: Any) -> pd.DataFrame:
+    """Return the matches of each unit of the target, by the labels of the rows."""
+    sample, parts = record.sample, list[pd.DataFrame]()
+    labels = record.design.index[sample.order]
+    for a, b, found in record.estimate.rows.matches:
+        of, among = (
+            sparse.csr_array((np.ones(len(cells.of_unit)), (np.arange(len(cells.of_unit)), cells.of_unit)))
+            for cells in (found.of, found.among)
+        )
+        pairs = (of @ found.near @ among.T).tocoo()
+        apart = found.of.points[found.of.of_unit[pairs.row]] - found.among.points[found.among.of_unit[pairs.col]]
+        own, others = sample.slices[a].start, sample.slices[b].start
+        columns = {
+            "unit": labels[own + pairs.row],
+            "match": labels[others + pairs.col],
+            "weight": 1 / found.count[pairs.row],
+            "distance": np.linalg.norm(apart, axis=1),
+        }
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
