@@ -16,6 +16,7 @@ from causalrisk.errors import OptionError, check_alpha
 from causalrisk.estimation.engine import ALL, Beta, Block, Linear, Point, influence, solve
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
+from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.inference.intervals import critical_value
@@ -162,7 +163,7 @@ def _residual_models(record: FitRecord, fit: WeightFit) -> tuple[Equations, Beta
         found = estimate_means(fit, IPWRA)
     rows = found.rows
     if not isinstance(rows, SeparateRows):
-        raise TypeError("these residuals are of separate models")
+        raise no_influence()
     return rows.equations, rows.beta, dict(rows.of_blocks)
 
 
@@ -221,8 +222,8 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
         A row for each arm against the reference: the effect as a difference; the risk ratio behind the E-value and
         its "basis"; "E-value" and the E-value of the nearer limit of the interval; "scale" S and the "robustness
         value", the strength cf_y = cf_d at which the bias is as large as the effect, and that at which the interval
-        holds zero. The last three columns need rows and a propensity score: data on disk and `OutcomeRegression` do not
-        have them.
+        holds zero. The last three columns need rows and a propensity score: data on disk, `Matching` and
+        `OutcomeRegression` do not have them.
 
     Notes
     -----
@@ -261,7 +262,7 @@ def sensitivity(record: FitRecord, alpha: float = 0.05) -> pd.DataFrame:
     """
     check_alpha(alpha)
     record.check_observed(CONFOUNDER)
-    bounded = record.spec.uses_propensity and not isinstance(record.design, ScannedDesign)
+    bounded = record.spec.uses_propensity and not (record.spec.matched or isinstance(record.design, ScannedDesign))
     scales = bias_scales(record, record.used_weight_fit) if bounded else None
     z, rows, labels = float(critical_value(alpha, record.df)), [], record.design.labels
     means = record.estimate.params[record.estimate.block("means")]

@@ -35,7 +35,9 @@ from causalrisk.numerics.linalg import Array
 TIED = 1e-9  # distances that differ by less, relative to the spread of the columns, are equal
 FAR = 1e6  # spreads of the columns by which strata of exact matching are apart
 PROPENSITY = "propensity"  # the metric
-WITHIN = 2  # units of the own arm by which the variance of an outcome is measured; with the unit itself for the score
+WITHIN = (
+    2  # units of the own arm by which the variance of an outcome is measured; for an estimated score one is the unit
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Cells:
     @classmethod
     def of(cls, columns: Array) -> Cells:
         """Group units by their columns, shape (n, p)."""
-        points, of_unit = np.unique(columns, axis=0, return_inverse=True)
+        points, of_unit = np.unique(columns + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
         return cls(points, of_unit.ravel())
 
     def sums(self, values: Array) -> Array:
@@ -123,9 +125,9 @@ def match(of: Cells, among: Cells, least: int, tied: float, caliper: float | Non
     distance, place = tree.query(of.points, k=np.arange(1, wanted + 1))
     enough = (np.cumsum(among.counts[place], axis=1) >= least).argmax(axis=1)
     radius = distance[np.arange(len(place)), enough] + tied
-    if caliper is not None:
-        radius = np.where(radius <= caliper + 2 * tied, radius, -1.0)
     near = tree.query_ball_point(of.points, radius)
+    if caliper is not None:
+        near = [found if most <= caliper + 2 * tied else [] for found, most in zip(near, radius, strict=True)]
     ends = np.cumsum([0, *map(len, near)])
     shape = len(of.points), len(among.points)
     return Matches(of, among, sparse.csr_array((np.ones(ends[-1]), np.concatenate(near).astype(np.intp), ends), shape))
@@ -146,6 +148,14 @@ class MatchedWeights(WeightFit):
         return self.times
 
 
+def no_influence() -> UnavailableError:
+    """Return the error of what needs an influence function or refits."""
+    return UnavailableError(
+        "matching has no influence function, and its rows cannot be resampled (Abadie and Imbens 2006, 2008).\n"
+        "Use `AIPW.from_formula(...).fit()`."
+    )
+
+
 @dataclass(frozen=True)
 class MatchedRows:
     """What an estimate by matching has of every row, in the order of the sample.
@@ -164,15 +174,17 @@ class MatchedRows:
     @property
     def influence(self) -> Array:
         """Refuse: matching is no sum over rows."""
-        raise UnavailableError(
-            "matching has no influence function (Abadie and Imbens 2006).\nUse `AIPW.from_formula(...).fit()`."
-        )
+        raise no_influence()
 
 
 def metric_columns(weights: WeightFit, design: Design, options: ModelOptions) -> Array:
     """Columns whose Euclidean distance is the metric, shape (n, p), rows in the order of the sample."""
     sample = weights.equations.sample
     if options.metric == PROPENSITY:
+        if sample.n_arms > 2:
+            raise OptionError(
+                f'metric="propensity" is for two arms; here are {sample.n_arms}.\nUse `metric="mahalanobis"`.'
+            )
         return weights.probabilities[1][:, None]
     X = sample.arrange(design.X)
     X = X[:, np.ptp(X, axis=0) > 0]
@@ -249,9 +261,12 @@ def estimate_matched(
     means, count = predicted[:, inside].mean(axis=1), inside.sum()
     apart = predicted[:, inside] - means[:, None]
     noise, times = (inside + times) ** 2 - inside - squares, inside + times
-    spread = [variance_within(columns[own], sample.y[own], options.metric) @ noise[own] for own in sample.slices]
+    estimated = options.metric == PROPENSITY and weights.estimated
+    spread = [
+        variance_within(columns[own], sample.y[own], WITHIN + (not estimated)) @ noise[own] for own in sample.slices
+    ]
     covariance = (apart @ apart.T + np.diag(spread)) / count**2
-    if options.metric == PROPENSITY and weights.estimated:
+    if estimated:
         covariance = covariance + score_correction(weights, options, means)
     jacobian = scale.jacobian(means)
     estimate = Estimate(
@@ -270,7 +285,7 @@ def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: De
     far, caliper, toward = FAR * float(columns.std(axis=0).max()), options.caliper, options.population.toward
     if options.exact:
         named = named_columns(design, options.exact, "exact")
-        stratum = sample.arrange(np.unique(named, axis=0, return_inverse=True)[1].ravel())
+        stratum = sample.arrange(np.unique(named + 0.0, axis=0, return_inverse=True)[1].ravel())
         columns, caliper = np.column_stack([columns, far * stratum]), min(caliper or far / 2, far / 2)
     cells = [Cells.of(columns[own]) for own in sample.slices]
     tied = TIED * far / FAR
@@ -289,11 +304,11 @@ def fitted_slopes(Z: Array, y: Array, times: Array) -> Array:
     return np.asarray(np.linalg.lstsq(columns * root, y * root[:, 0], rcond=None)[0][1:])
 
 
-def variance_within(columns: Array, y: Array, metric: str) -> Array:
-    """Variance of the outcome of each unit of an arm, shape (n,), among it and its nearest."""
+def variance_within(columns: Array, y: Array, least: int) -> Array:
+    """Variance of the outcome of each unit of an arm, shape (n,), among at least so many nearest, itself among them."""
     cells = Cells.of(columns)
     tied = TIED * float(columns.std(axis=0).max())
-    return match(cells, cells, WITHIN + (metric != PROPENSITY), tied).variance(y)
+    return match(cells, cells, least, tied).variance(y)
 
 
 # --- the estimated score ---------------------------------------------------------------------------------------------

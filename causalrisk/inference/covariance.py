@@ -38,6 +38,7 @@ from causalrisk.estimation.engine import chunks_of, is_dask
 from causalrisk.estimation.estimates import KnownRows, Refits, Refitter, group_sums
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.fits import SeparateRefitter, SeparateRows
+from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.quantiles import QuantileRefitter, QuantileRows
 from causalrisk.estimation.record import (
@@ -86,7 +87,7 @@ def refitter_of(record: FitRecord) -> Refitter:
     if isinstance(rows, SeparateRows):
         return SeparateRefitter(rows, record.weight_fit)
     if record.joint is None:
-        raise TypeError("these rows cannot be refitted")
+        raise no_influence()
     return JointRefitter(record.joint.problem, record.joint.estimate.fit, record.estimate.values)
 
 

@@ -1,0 +1,176 @@
+"""Matching beside R's Matching and Stata's teffects psmatch, and beside loops over all pairs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalrisk import AIPW, Matching, OptionError, UnavailableError
+from tests.conftest import REFERENCE, simulate
+
+KNOWN = json.loads((REFERENCE / "matching.json").read_text())
+BIRTHS = "bweight ~ mmarried + mage + fage + medu + prenatal1"
+SCORE = {"metric": "propensity", "propensity": "mmarried + mage + I(mage**2) + fbaby + medu"}
+JOBS = {"age": "re78 ~ age", "4": "re78 ~ age + educ + re74 + re75"}
+CASES = {
+    "catt nn": (BIRTHS, {}),
+    "catt nn invvar": (BIRTHS, {"metric": "inverse_variance"}),
+    "catt nn bias": (BIRTHS, {"bias_adjust": "mage + fage"}),
+    "lal nn age": (JOBS["age"], {"metric": "inverse_variance"}),
+    "lal nn 4": (JOBS["4"], {"metric": "inverse_variance"}),
+}
+pytestmark = pytest.mark.filterwarnings("ignore::causalrisk.OverlapWarning")
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    from causalrisk.datasets import load_lalonde
+
+    return load_lalonde()
+
+
+BY_COVARIATES = [name for name in KNOWN["cases"] if " ps " not in name and name != "catt nn invvar ATE"]
+
+
+@pytest.mark.parametrize("name", BY_COVARIATES)
+def test_estimates_and_errors_are_those_of_r(name, cattaneo, experiment):
+    """But for one case, in which R's default tolerance counts distances as equal that differ."""
+    known, (case, target) = KNOWN["cases"][name], name.rsplit(" ", 1)
+    formula, options = CASES[case]
+    data, treat = (cattaneo, "mbsmoke") if case.startswith("catt") else (experiment, "treat")
+    target = "treated" if target == "ATT" else "all"
+    res = Matching.from_formula(formula, data, treat=treat, target=target, **options).fit()
+    np.testing.assert_allclose([res.effect, res.effect_se], [known["estimate"], known["se"]], rtol=1e-10)
+
+
+def test_estimated_score_is_that_of_stata(cattaneo):
+    res = Matching.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", **SCORE).fit()
+    np.testing.assert_allclose([res.effect, res.effect_se], [-210.9683, 32.021], rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["ATE", "ATT"])
+def test_a_known_score_is_that_of_r(target, cattaneo):
+    fitted = AIPW.from_formula("bweight ~ 1", cattaneo, treat="mbsmoke", propensity=SCORE["propensity"]).fit()
+    data, known = cattaneo.assign(e=fitted.propensity_scores), KNOWN["cases"][f"catt ps fixed {target}"]
+    options = {"metric": "propensity", "propensity_score": "e", "target": "treated" if target == "ATT" else "all"}
+    res = Matching.from_formula("bweight ~ 1", data, treat="mbsmoke", **options).fit()
+    np.testing.assert_allclose([res.effect, res.effect_se], [known["estimate"], known["se"]], rtol=1e-6)
+
+
+def drawn(n=80, arms=2, seed=0):
+    """Few values of the covariates, so that many distances are equal."""
+    data = simulate(n, seed=seed).round({"x1": 0, "x2": 0, "x3": 1})
+    return data if arms == 2 else data.assign(d=np.random.default_rng(seed).integers(0, 3, n))
+
+
+def by_hand(data, n_neighbors, caliper=np.inf, exact=()):
+    """Potential outcomes (n, K) as means over all units of an arm that are as near as the n_neighbors-th."""
+    X = data[["x1", "x2", "x3"]].to_numpy()
+    root = np.linalg.cholesky(np.linalg.inv(np.cov(X.T)))
+    found = np.full((len(data), data["d"].nunique()), np.nan)
+    for a, level in enumerate(sorted(data["d"].unique())):
+        arm = np.flatnonzero(data["d"] == level)
+        for i in range(len(data)):
+            apart = np.linalg.norm((X[arm] - X[i]) @ root, axis=1)
+            for name in exact:
+                apart[data[name].to_numpy()[arm] != data[name].iloc[i]] = np.inf
+            limit = min(np.sort(apart)[n_neighbors - 1], caliper) + 1e-9
+            near = arm[(apart <= limit) & np.isfinite(apart)]
+            if data["d"].iloc[i] == level:
+                found[i, a] = data["y"].iloc[i]
+            elif np.isfinite(np.sort(apart)[n_neighbors - 1]) and len(near) >= n_neighbors:
+                found[i, a] = data["y"].iloc[near].mean()
+    return found
+
+
+@pytest.mark.parametrize("arms", [2, 3])
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+def test_means_are_those_of_all_pairs(arms, n_neighbors):
+    data = drawn(arms=arms)
+    res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", reference=0, n_neighbors=n_neighbors).fit()
+    np.testing.assert_allclose(res.params.iloc[-arms:], by_hand(data, n_neighbors).mean(axis=0), rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+def test_units_without_a_match_are_left_out(recwarn):
+    data = drawn()
+    means = by_hand(data, 1, caliper=0.5, exact=["x1"])
+    kept = np.isfinite(means).all(axis=1)
+    model = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", caliper=0.5, exact="x1")
+    with pytest.warns(match=f"{(~kept).sum()} of 80 rows of the target have no match"):
+        res = model.fit()
+    assert 0 < kept.sum() < len(data)
+    np.testing.assert_allclose(res.params.iloc[1:], means[kept].mean(axis=0), rtol=1e-12)
+    pairs = res.matches
+    assert (data["x1"][pairs["unit"]].to_numpy() == data["x1"][pairs["match"]].to_numpy()).all()
+    assert pairs["distance"].max() <= 0.5
+
+
+def test_matches_give_the_means_and_weights():
+    data = drawn().set_index(pd.Index([f"unit {i}" for i in range(80)]))
+    res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", target="treated", n_neighbors=2).fit()
+    pairs = res.matches
+    own = data["y"].loc[pairs["match"]].to_numpy() * pairs["weight"]
+    controls = own.groupby(pairs["unit"]).sum()
+    assert sorted(controls.index) == sorted(data.index[data["d"] == 1])
+    np.testing.assert_allclose(res.params["POM[0]"], controls.mean(), rtol=1e-12)
+    used = pairs.groupby("match")["weight"].sum().reindex(data.index[data["d"] == 0], fill_value=0.0)
+    np.testing.assert_allclose(res.importance_weights[used.index], used, atol=1e-12)
+
+
+def test_bias_adjustment_on_a_line_leaves_the_outcomes_of_the_line():
+    data = drawn(300)
+    data = data.assign(y=3 + data[["x1", "x2", "x3"]] @ [1.0, -2.0, 0.5] + 5 * data["d"])
+    res = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", bias_adjust=True).fit()
+    np.testing.assert_allclose(res.effect, 5.0, rtol=1e-9)
+
+
+def test_units_do_not_matter():
+    data = drawn(200)
+    scaled = data.assign(x1=1000 * data["x1"] + 7, x2=data["x2"] / 50)
+    for metric in ("mahalanobis", "inverse_variance", "propensity"):
+        one, other = (
+            Matching.from_formula("y ~ x1 + x2 + x3", frame, treat="d", metric=metric, n_neighbors=2).fit()
+            for frame in (data, scaled)
+        )
+        np.testing.assert_allclose(one.params, other.params, rtol=1e-9)
+        np.testing.assert_allclose(one.bse, other.bse, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "fit", "match"),
+    [
+        ({}, {"n_boot": 9}, "bootstrap is not valid for matching"),
+        ({}, {"cov_type": "HC1"}, "HC1"),
+        ({"n_neighbors": 0}, {}, "n_neighbors=0"),
+        ({"metric": "euclid"}, {}, "metric='euclid'"),
+        ({"caliper": -1}, {}, "caliper=-1"),
+        ({"exact": "age"}, {}, "exact='age' is not in the outcome formula"),
+        ({"bias_adjust": 3}, {}, "bias_adjust=3"),
+        ({"target": "overlap"}, {}, 'target="overlap"'),
+        ({"family": "poisson"}, {}, 'family="poisson"'),
+    ],
+)
+def test_what_it_cannot_do_is_refused(options, fit, match):
+    with pytest.raises(OptionError, match=match):
+        Matching.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d", **options).fit(**fit)
+
+
+def test_the_score_of_several_arms_is_refused():
+    with pytest.raises(OptionError, match=r"metric=.*two arms"):
+        Matching.from_formula("y ~ x1 + x2 + x3", drawn(arms=3), treat="d", reference=0, metric="propensity").fit()
+
+
+@pytest.mark.parametrize("method", ["sensitivity_bounds", "influence"])
+def test_what_needs_an_influence_function_says_so(method):
+    res = Matching.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d").fit()
+    with pytest.raises(UnavailableError, match="matching has no influence function"):
+        getattr(res, method)()
+
+
+def test_options_of_matching_are_of_matching_alone():
+    with pytest.raises(OptionError, match=r"n_neighbors.*only for Matching"):
+        AIPW.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d", n_neighbors=2)
