@@ -169,7 +169,7 @@ def test_words_of_event_studies():
 def test_estimators_by_other_names():
     both = compare("y ~ x1", DATA, treat="d", models=["iptw", "dr"], reps=19)
     assert list(both.table.index) == ["Hajek", "AIPW"]
-    with pytest.raises(causalrisk.OptionError, match="psmatch"):
+    with pytest.raises(causalrisk.OptionError, match="bootstrap is not valid for matching"):
         compare("y ~ x1", DATA, treat="d", estimators=["psmatch"])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 COMING_FROM = "docs/howto/coming_from_stata_r_statsmodels.md"
-MATCHING = "Matching is not in this package; R's MatchIt has it."
+MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
 INSTRUMENT = "Instruments are not in this package; linearmodels and DoubleML have them."
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
 UNITS = "Effects of single units are not in this package (EconML and grf have them); see `res.effects_by`."
@@ -130,7 +130,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "outcome y Y yname": 'The outcome is in the formula: `from_formula("y ~ x1 + x2", data, treat="d")`.',
         "by subgroup subgroups": 'Use `res.effects_by("group")` after the fit.',
         "censoring ipcw delta Delta attrition": 'Use `observed=` with a formula such as `"x1 + x2"`.',
-        "caliper ratio nearest exact neighbor nneighbor biasadj replace distance": MATCHING,
+        "ratio nearest neighbor nneighbor biasadj replace distance": MATCHING,
         "dose dosage": "A treatment has levels here; causal-curve and R's causaldrf have continuous doses.",
         "estimator method": "The estimator is the class: `IPWRA.from_formula(...)`, `AIPW.from_formula(...)`.",
         "aequations alpha level": "Use `res.summary(alpha=, coefficients=)` after the fit.",
@@ -214,7 +214,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "TableOne tableone CreateTableOne table1 tbl_summary": 'Use `causalrisk.table_one(["x1"], data, by="d")`.',
         "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
         "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
-        "matchit MatchIt psmatch psmatch2 nnmatch Matching Match matching": MATCHING,
+        "matchit MatchIt psmatch psmatch2 nnmatch Match matching": MATCHING,
         "DoubleML DoubleMLIRM IRM DoubleMLData DRLearner LinearDML DoubleMLPLR telasso": "Use `AIPW` with `learner=`.",
         "att_gt csdid hdidregress staggered": 'Use `causalrisk.event_study("y ~ x", data, begins=, time=, unit=)`.',
         "did drdid DRDID Did DiffInDiff": 'Use `causalrisk.AIPW.from_formula(..., did=causalrisk.DiD(before="y0"))`.',
