@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -168,10 +168,6 @@ def points_about(problem: JointProblem, spread: float) -> Replicates:
     return Replicates.of_normal(problem.weights, spread**2 * problem.covariance[block, block])
 
 
-def _start_sums(theta: Array, rows: Rows, weights: Weights) -> StartSums:
-    return start_sums(rows, weights.share[:, 0], weights.tilt[:, 0], weights.w[:, 0], theta)
-
-
 def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Array) -> Array:
     """Sum of squares of the scores held out, within clusters, shape (K P, K P)."""
     sample, clusters = problem.equations.sample, problem.n_clusters
@@ -188,10 +184,6 @@ def meat_of(problem: JointProblem, weighed: Weighed, theta: Array, inverse: Arra
 
     found = weighed.over(squares, places=True)
     return found.T @ found if clusters else found
-
-
-def _heterogeneity(theta: Array, sums: StartSums, C: Array, rows: Rows, weights: Weights) -> tuple[float, Array]:
-    return heterogeneity(rows, weights.share[:, 0], weights.tilt[:, 0], theta, sums, C)
 
 
 def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: bool | None) -> Joined | None:
@@ -217,7 +209,7 @@ def joined_score(problem: JointProblem, weighed: Weighed, theta: Array, asked: b
     tried = dataclasses.replace(weighed, joined=joined)
     wide = np.pad(theta, ((0, 0), (0, joined.of_score.shape[0])))
     lift = joined.lift(weighed.beta["score"], p)[..., 0]
-    sums = tried.over(functools.partial(_start_sums, wide))
+    sums = tried.over(partial(start_sums, theta=wide))
     inverse = inverse_of(lift.T @ sums.bread @ lift)
     step = np.einsum("kpq,kq->kp", inverse, sums.score @ lift)
     at = wide + step @ lift.T
@@ -245,7 +237,7 @@ def fold_weights(problem: JointProblem) -> Array:
     return s[:, None] // count + (later < (s % count)[:, None])
 
 
-def _averages(rows: Rows, weights: Weights, *thetas: Array) -> Array:
+def _averages(rows: Rows, weights: Weights, thetas: Sequence[Array]) -> Array:
     """Averages over the target under A coefficients, shape (A, K, R)."""
     tilted = weights.share * rows.averaged * weights.tilt
     return np.stack([(tilted * rows.family.mean(rows.predictors(theta))).sum(axis=1) for theta in thetas])
@@ -273,7 +265,7 @@ def choose_shrinkage(
         tilt, w = problem.weights.tilt[place], problem.weights.w[place]
         one = held_out(part.rows(here), tilt, w, fold, thetas, problem.contrasts, known, cluster)
         found = one if found is None else found.beside(one)
-    averages = own.over(_averages, *(lifted(own.lift, m.theta) for m in of_all))[..., 0]
+    averages = own.over(partial(_averages, thetas=[lifted(own.lift, m.theta) for m in of_all]))[..., 0]
     path = choose(
         variances=compare(found, problem.frequency and problem.cluster is None),
         converged=np.array([bool(m.converged.all()) for m in of_all]),
@@ -491,11 +483,11 @@ class Trainer:
     ) -> Trainer:  # fmt: skip
         """Decide what the objective holds fixed; with a penalty it is "erm"."""
         theta, own = problem.start.theta, problem.weighed(replicates)
-        sums = own.over(functools.partial(_start_sums, theta))
+        sums = own.over(partial(start_sums, theta=theta))
         risk, C, c = penalty is None, problem.contrasts, 0.0 if penalty is not None else share
         if c is None:
             inverse = inverse_of(sums.bread)
-            spreads = own.over(functools.partial(_heterogeneity, theta, sums, C))
+            spreads = own.over(partial(heterogeneity, theta=theta, sums=sums, C=C))
             c = real_share(spreads, inverse, meat_of(problem, own, theta, inverse), C)
         joined = joined_score(problem, own, theta, join) if risk else None
         terms = Terms(
@@ -552,7 +544,7 @@ class Trainer:
         rows, terms, own = self.solution(found, alpha), self.terms, self.own
         of, before, more = rows.sums, own.sums(self.beta, self.beta, terms), 0.0
         if terms.share:
-            more = float(own.over(functools.partial(_left_out, self.beta, self.sums, terms))[0])
+            more = float(own.over(partial(_left_out, self.beta, self.sums, terms))[0])
         slopes = self.problem.scale.g_slope(self.problem.start.model_means)
         return JointEstimate(
             estimate=rows.estimate,
@@ -631,7 +623,7 @@ class JointEstimateRows:
         terms, n = self.fit.terms, self.problem.equations.sample.n
         own, every = self.own.loaded(slice(0, n)), slice(0, n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
-        sums = start_sums(rows, weights.share[:, 0], weights.tilt[:, 0], weights.w[:, 0], self.start[..., 0])
+        sums = start_sums(rows, weights, self.start[..., 0])
         more = float(_left_out(self.start, sums, terms, rows, weights)[0]) if terms.share else 0.0
         found = [risk_of(rows, weights, mean[..., None], self.start, terms) for mean in predicted]
         return np.stack([biases for biases, _ in found]), more + np.array([value for _, value in found])
@@ -639,7 +631,7 @@ class JointEstimateRows:
     def under_penalty(self, penalty: float, replicates: Replicates, method: str) -> tuple[JointEstimate, float]:
         """Train again with another penalty of "erm"; also returns the loss."""
         terms, theta = dataclasses.replace(self.fit.terms, n_units=penalty), self.problem.start.theta
-        sums = self.own.over(functools.partial(_start_sums, theta))
+        sums = self.own.over(partial(start_sums, theta=theta))
         trainer = Trainer(self.problem, replicates, method, terms, self.own, sums, self.fit.points)
         found = trainer.train(1.0)
         return trainer.estimate(found, 1.0), float(self.own.sums(found.theta, self.start, terms).loss[0])
@@ -652,7 +644,9 @@ class JointEstimateRows:
         of = projected(wide, own.lift, len(at.theta))
         whole, every = of.at(fit.alpha)[2], wide.at(fit.alpha)[2]
         if not self.problem.linear:
-            parts = own.over(functools.partial(_curvature_at, at))
+            parts = own.over(
+                lambda rows, weights: curvature(rows, weights, at.theta, at.start, at.terms, at.sums, at.nu[:, None])
+            )
             whole = whole + projected_blocks(parts, own.lift)
             every = every + projected_blocks(parts, None)
         return whole, of.u_slope, dataclasses.replace(wide, hessian=every)
@@ -755,7 +749,7 @@ class JointEstimateRows:
 
         gradients = np.zeros((n_arms, p, count))
         if terms.risk:
-            gradients = narrow(own.over(functools.partial(_variance_gradients, at)))
+            gradients = narrow(own.over(partial(variance_gradients, at=at)))
         hessian, u_slope, _ = self.hessian
         size = n_arms * p
         inverse = solve_constrained(hessian, np.eye(size)[None], u_slope, np.zeros((1, u_slope.shape[1], size)))[0][0]
@@ -767,14 +761,6 @@ class JointEstimateRows:
         wide = narrow(self.sums.biases_slope[:, :, 0])
         U_slope = (terms.contrasts[:, :, None, None] * wide).reshape(len(U), size, count)
         return monte_carlo_se(gradients.reshape(size, count).T, contrasts, U, U_slope, terms.n_units, inverse)
-
-
-def _curvature_at(at: At, rows: Rows, weights: Weights) -> Array:
-    return curvature(rows, weights, at.theta, at.start, at.terms, at.sums, at.nu[:, None])
-
-
-def _variance_gradients(at: At, rows: Rows, weights: Weights) -> Array:
-    return variance_gradients(rows, weights, at)
 
 
 # --- resamples -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ with a logit the odds of each resample are terms, and what a shift of the score 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -240,6 +241,15 @@ class Sums:
     biases_slope: Array
     average: Array
     average_slope: Array
+
+    def some(self, columns: slice) -> Sums:
+        """Return the sums under some of the columns of weights."""
+        every = {name: getattr(self, name).swapaxes(at, -1) for name, at in COLUMNS.items()}
+        return Sums(**{name: values[..., columns].swapaxes(COLUMNS[name], -1) for name, values in every.items()})
+
+
+COLUMNS = {field.name: -1 for field in dataclasses.fields(Sums)}  # axis of the columns of weights
+COLUMNS |= {"hessian": 2, "loss_hessian": 1, "biases": 1, "biases_slope": 2}
 
 
 def sums(rows: Rows, weights: Weights, theta: Array, start: Array, terms: Terms) -> Sums:

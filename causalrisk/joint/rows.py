@@ -24,12 +24,12 @@ from causalrisk.estimation.fits import WEIGHT_NAMES, WeightFit
 from causalrisk.estimation.sample import Sample
 from causalrisk.joint.influence import Slopes
 from causalrisk.joint.minimum import Evaluate
-from causalrisk.joint.objective import Expansion, Rows, Sums, Terms, Weights, curvature, expand, sums
+from causalrisk.joint.objective import COLUMNS, Expansion, Rows, Sums, Terms, Weights, curvature, expand, sums
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, row_blocks, symmetric_root
 
 AT_ONCE = 32_768  # rows times columns of weights that are worked on at a time
 FEWEST, PART = 256, 4096  # rows that are at the least; of rows beyond memory
-AXES = {"hessian": 2, "loss_hessian": 1, "biases": 1, "biases_slope": 2}  # of the columns of weights, if not the last
 
 
 @dataclass(frozen=True)
@@ -390,26 +390,28 @@ class Weighed:
 
     # --- sums over the rows ------------------------------------------------------------------------------------------
 
-    def over(self, function: Callable[..., Any], *arrays: Array, places: bool = False) -> Any:
-        """Add up function(rows, weights, *arrays) over the rows, some at a time, for all columns.
+    def over(self, function: Callable[..., Any], *, places: bool = False, columns: bool = False) -> Any:
+        """Add up function(rows, weights) over the rows, some at a time, for all columns.
 
-        Arrays have the columns as their last axis. With `places` the function takes first what `pieces` yields.
+        With `places` the function takes first what `pieces` yields; with `columns` last which columns these are.
         """
         width = self.count if self.separable else 1
         groups = [slice(first, first + width) for first in range(0, self.count, width)]
-        found: list[Any] = [None] * len(groups)
-        for part, here, place in self.pieces(max(width, self.replicates.count)):
+
+        def of_piece(part: Weighed, here: slice, place: slice) -> list[Any]:
             given = [*([part, here, place] if places else []), part.rows(here)]
-            for k, columns in enumerate(groups):
-                weights = part.weights(here, columns)
-                found[k] = added(found[k], function(*given, weights, *(each[..., columns] for each in arrays)))
-        return beside(found)
+            return [function(*given, part.weights(here, own), *([own] if columns else [])) for own in groups]
+
+        return beside(add_up(of_piece(*piece) for piece in self.pieces(max(width, self.replicates.count))))
 
     def sums(self, theta: Array, start: Array, terms: Terms) -> Sums:
         """Add up the objective over all rows, at coefficients of all columns (K, P, R)."""
-        if start is theta:
-            return self.over(lambda rows, weights, own: sums(rows, weights, own, own, terms), theta)
-        return self.over(lambda rows, weights, own, known: sums(rows, weights, own, known, terms), theta, start)
+
+        def of_rows(rows: Rows, weights: Weights, some: slice) -> Sums:
+            own = theta[..., some]
+            return sums(rows, weights, own, own if start is theta else start[..., some], terms)
+
+        return self.over(of_rows, columns=True)
 
     def evaluate(self, start: Array, terms: Terms) -> Evaluate:
         """Return the objective as a function of theta, (K, p, R); `start` are the models of IPWRA on all columns."""
@@ -422,9 +424,10 @@ class Weighed:
                 return expansion, None
 
             def curved(nu: Array) -> Array:
-                known = (of.M, of.R, of.t_psi, of.h_psi, of.tt, of.th, of.hh, of.biases.transpose(0, 2, 1), nu.T)
-                parts = self.over(lambda *each: _curvature(terms, *each), beta, start, *known)
-                return projected_blocks(parts, self.lift)
+                def of_rows(rows: Rows, weights: Weights, some: slice) -> Array:
+                    return curvature(rows, weights, beta[..., some], start[..., some], terms, of.some(some), nu[some].T)
+
+                return projected_blocks(self.over(of_rows, columns=True), self.lift)
 
             return expansion, curved
 
@@ -467,34 +470,13 @@ def _fill(found: Array, value: Any, predictors: list[Linear]) -> None:
         found[place[eta.block, eta.j]] += d
 
 
-def added(one: Any, other: Any) -> Any:
-    """Add sums over rows: arrays and numbers, tuples of them, and records; None stands for nothing."""
-    if one is None or other is None:
-        return one if other is None else other
-    if isinstance(one, tuple):
-        return tuple(added(a, b) for a, b in zip(one, other, strict=True))
-    if dataclasses.is_dataclass(one) and not isinstance(one, type):
-        names = [each.name for each in dataclasses.fields(one)]
-        return type(one)(**{name: added(getattr(one, name), getattr(other, name)) for name in names})
-    return one + other
-
-
 def beside(parts: list[Any]) -> Any:
     """Put sums of groups of columns of weights beside each other."""
     if len(parts) == 1:
         return parts[0]
     if not isinstance(parts[0], Sums):
-        return np.concatenate(parts, axis=-1 if parts[0].ndim == 3 else 1)
-    names = [each.name for each in dataclasses.fields(Sums)]
-    return Sums(**{n: np.concatenate([getattr(p, n) for p in parts], axis=AXES.get(n, -1)) for n in names})
-
-
-def _curvature(terms: Terms, rows: Rows, weights: Weights, theta: Array, start: Array, *given: Array) -> Array:
-    M, R, t_psi, h_psi, tt, th, hh, biases, nu = given
-    none = dict.fromkeys((each.name for each in dataclasses.fields(Sums)), np.empty(0))
-    known = {"M": M, "R": R, "t_psi": t_psi, "h_psi": h_psi, "tt": tt, "th": th, "hh": hh}
-    of = Sums(**none | known | {"biases": biases.transpose(0, 2, 1)})
-    return curvature(rows, weights, theta, start, terms, of, nu)
+        return np.concatenate(parts, axis=1)
+    return Sums(**{n: np.concatenate([getattr(p, n) for p in parts], axis=at) for n, at in COLUMNS.items()})
 
 
 def projected_blocks(blocks: Array, lift: Array | None) -> Array:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri
 
-from causalrisk.joint.objective import Rows
+from causalrisk.joint.objective import Rows, Weights
 from causalrisk.numerics.linalg import Array, solve_or_nan
 
 LARGEST_LEVERAGE = 0.9  # of a row: beyond, its residual says nothing of the others
@@ -46,8 +46,9 @@ class StartSums:
     size: float
 
 
-def start_sums(rows: Rows, share: Array, tilt: Array, w: Array, theta: Array) -> StartSums:
-    """Sum over rows with share, tilt and importance weights (n,) at the coefficients theta, shape (K, P)."""
+def start_sums(rows: Rows, weighed: Weights, theta: Array) -> StartSums:
+    """Sum over rows at the coefficients theta, shape (K, P)."""
+    share, tilt, w = weighed.share[:, 0], weighed.tilt[:, 0], weighed.w[:, 0]
     eta = rows.predictors(theta[..., None])
     score, information, _ = rows.family.score(rows.y[:, None], rows.own(eta))
     weights, tilted = (share * w)[:, None], share[:, None] * rows.averaged * tilt[:, None]
@@ -80,12 +81,10 @@ def held_out_scores(rows: Rows, w: Array, own: Array, theta: Array, inverse: Arr
     return found.reshape(len(rows.y), -1)
 
 
-def heterogeneity(
-    rows: Rows, share: Array, tilt: Array, theta: Array, sums: StartSums, C: Array
-) -> tuple[float, Array]:
+def heterogeneity(rows: Rows, weighed: Weights, theta: Array, sums: StartSums, C: Array) -> tuple[float, Array]:
     """S, the spread of the effects over the target, and the spread of their derivatives, (K P, K P); sums over rows."""
     eta = rows.predictors(theta[..., None])[..., 0]
-    tilted = share * np.broadcast_to(np.ravel(rows.averaged), share.shape) * tilt
+    tilted = (weighed.share * rows.averaged * weighed.tilt)[:, 0]
     tau = C @ (rows.family.mean(eta) - sums.mean[:, None])
     slopes = [
         deriv[:, None] * rows.X - mean for deriv, mean in zip(rows.family.mean_deriv(eta), sums.slope, strict=True)
