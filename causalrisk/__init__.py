@@ -31,6 +31,8 @@ _HOMES = {
     "AIPW": "causalrisk.models.estimators",
     "TMLE": "causalrisk.models.estimators",
     "Matching": "causalrisk.models.estimators",
+    "LATE": "causalrisk.models.late",
+    "LATEResults": "causalrisk.models.late",
     "IPW": "causalrisk.models.estimators",
     "IPWRA": "causalrisk.models.estimators",
     "JRE": "causalrisk.models.estimators",

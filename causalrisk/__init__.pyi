@@ -33,6 +33,8 @@ from causalrisk.models.estimators import Matching as Matching
 from causalrisk.models.estimators import OutcomeRegression as OutcomeRegression
 from causalrisk.models.event_study import EventStudy as EventStudy
 from causalrisk.models.event_study import event_study as event_study
+from causalrisk.models.late import LATE as LATE
+from causalrisk.models.late import LATEResults as LATEResults
 from causalrisk.models.permutation import PermutationTest as PermutationTest
 from causalrisk.models.pooled import PooledResults as PooledResults
 from causalrisk.models.pooled import pool as pool

@@ -1,0 +1,338 @@
+"""Instruments: the local average treatment effect as the ratio of an instrument's effects on outcome and treatment."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalrisk.design.covariates import covariates_of_design
+from causalrisk.design.tables import as_pandas
+from causalrisk.errors import (
+    CausalRiskError,
+    CausalRiskWarning,
+    DesignError,
+    DesignWarning,
+    OptionError,
+    check_alpha,
+    one_of,
+    warn_user,
+)
+from causalrisk.estimation.record import influence_covariance
+from causalrisk.inference.covariance import resample_covariance
+from causalrisk.inference.intervals import critical_value, inference_frame, wald_interval
+from causalrisk.models.estimators import model_named
+from causalrisk.models.model import CausalModel
+from causalrisk.models.results import CausalResults
+from causalrisk.report.summary import numbers_table
+from causalrisk.report.tables.stacked import ResultSummary
+from causalrisk.report.tables.table import ResultTable
+
+WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
+METHODS = ("AIPW", "IPWRA", "Hajek", "IPW", "OutcomeRegression")
+NOT_HERE = ("effect", "quantiles", "did", "observed", "target", "trim", "family", "link", "exposure", "offset")
+
+
+class LATE:
+    """The local average treatment effect: of a 0/1 treatment on those whose treatment a 0/1 instrument changes.
+
+    It is the effect of the instrument on the outcome over its effect on the treatment, each by the same estimator with
+    the same propensity score of the instrument [1]_ [2]_. It is the average effect on compliers if the instrument is as
+    good as randomly assigned given the covariates, affects the outcome through the treatment only, and moves nobody's
+    treatment the other way (monotonicity).
+
+    Parameters
+    ----------
+    outcome, first_stage : CausalModel
+        Models of the effect of the instrument on the outcome and on the treatment, of the same rows.
+    treat, instrument : str
+        Names of the two columns.
+
+    References
+    ----------
+    .. [1] Imbens, G. W. and Angrist, J. D. (1994). Identification and estimation of local average treatment effects.
+       Econometrica 62, 467-475.
+    .. [2] Tan, Z. (2006). Regression and weighting methods for causal inference using instrumental variables. Journal
+       of the American Statistical Association 101, 1607-1618.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from causalrisk import LATE
+    >>> rng = np.random.default_rng(0)
+    >>> z, complier = rng.integers(0, 2, 500), rng.random(500) < 0.6
+    >>> data = pd.DataFrame({"z": z, "d": z * complier, "x": rng.normal(size=500)})
+    >>> data["y"] = 2 * data["d"] + data["x"] + complier + rng.normal(size=500)
+    >>> LATE.from_formula("y ~ x", data, treat="d", instrument="z").fit()
+    LATE by AIPW: 2.187 (0.1863), first-stage F 345.1, n 500
+    """
+
+    def __init__(self, outcome: CausalModel, first_stage: CausalModel, treat: str, instrument: str) -> None:
+        self.outcome, self.first_stage, self.treat, self.instrument = outcome, first_stage, treat, instrument
+
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str,
+        data: Any,
+        treat: str,
+        instrument: str,
+        *,
+        propensity: str | None = None,
+        method: str = "AIPW",
+        **options: Any,
+    ) -> LATE:
+        """Make the model.
+
+        Parameters
+        ----------
+        formula : str
+            Outcome and covariates, ``"y ~ x1 + x2"``.
+        data : DataFrame
+            One row per unit.
+        treat, instrument : str
+            Columns of 0 and 1.
+        propensity : str, optional
+            Covariates of the propensity score of the instrument; by default those of the formula, ``"1"`` for an
+            instrument that was randomly assigned.
+        method : {"AIPW", "IPWRA", "Hajek", "OutcomeRegression"}
+            Estimator of both effects.
+        **options
+            Options of `AIPW.from_formula` for both, such as `cluster`, `weights`, `design` and `propensity_link`.
+
+        Returns
+        -------
+        LATE
+            The model.
+
+        Raises
+        ------
+        DesignError
+            If treatment or instrument are not columns of 0 and 1.
+        OptionError
+            If an option is not one of the ratio.
+        """
+        for name in NOT_HERE:
+            if name in options:
+                raise OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
+        model = model_named(one_of("method", method, METHODS))
+        frame = as_pandas(data).reset_index(drop=True)
+        for role, name in (("treat", treat), ("instrument", instrument)):
+            if not isinstance(name, str) or name not in frame:
+                raise DesignError(
+                    f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {list(frame)}."
+                )
+            found = pd.unique(frame[name].dropna())
+            if not set(found.tolist()) <= {0, 1}:
+                raise DesignError(
+                    f"{role}={name!r} has the values {sorted(found.tolist(), key=str)[:5]}; expected 0 and 1.\n"
+                    f'Use `data["{name}"] = (data["{name}"] == ...).astype(int)`.'
+                )
+        options |= {"treat": instrument, "propensity": propensity}
+        right = formula.partition("~")[2]
+        outcome = model.from_formula(formula, frame[frame[treat].notna()], **options)
+        rows = frame.loc[outcome.design.index].astype({treat: float})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CausalRiskWarning)  # given for the outcome already
+            first_stage = model.from_formula(f"Q({treat!r}) ~ {right}", rows, **options)
+        return cls(outcome, first_stage, treat, instrument)
+
+    def fit(self, **options: Any) -> LATEResults:
+        """Estimate the effect.
+
+        Parameters
+        ----------
+        **options
+            Options of `AIPW.fit`: `cov_type`, `n_boot`, `bootstrap`, `rng` and others.
+
+        Returns
+        -------
+        LATEResults
+            The effect, the first stage, and the interval of Anderson and Rubin.
+
+        Raises
+        ------
+        CausalRiskError
+            If the instrument has no effect on the treatment.
+        """
+        outcome = self.outcome.fit(**options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CausalRiskWarning)
+            found = LATEResults(self, outcome, self.first_stage.fit(**options))
+        if found.first_stage_f < WEAK:
+            warn_user(
+                f"the instrument is weak: its first-stage F is {found.first_stage_f:.1f}, less than {WEAK:g}. Normal "
+                'intervals may be far too short.\nUse `res.conf_int(method="anderson-rubin")`.',
+                DesignWarning,
+            )
+        return found
+
+    def __repr__(self) -> str:
+        design = self.outcome.design
+        return f"LATE: {design.formula}, {self.treat} by {self.instrument}, n {design.nobs}"
+
+
+class LATEResults:
+    """The local average treatment effect with its inference; what `LATE.fit` returns.
+
+    Attributes
+    ----------
+    outcome, first_stage : CausalResults
+        Effects of the instrument on the outcome (the reduced form) and on the treatment.
+    params, bse : Series
+        The effect, "LATE", and its standard error.
+    first_stage_f : float
+        Squared ratio of the first stage to its standard error.
+    complier_share : float
+        Share of compliers, the effect of the instrument on the treatment.
+    nobs : int
+        Observations.
+    """
+
+    def __init__(self, model: LATE, outcome: CausalResults, first_stage: CausalResults) -> None:
+        self.model, self.outcome, self.first_stage, self.nobs = model, outcome, first_stage, outcome.nobs
+        self._effects, record = np.array([outcome.effect, first_stage.effect]), outcome._record
+        if self._effects[1] == 0:
+            raise CausalRiskError(
+                f"{model.instrument!r} has no effect on {model.treat!r}, so there are no compliers.\n"
+                "Use another instrument."
+            )
+        late = self._effects[0] / self._effects[1]
+        boots = [res._record.boot for res in (outcome, first_stage)]
+        if record.boot is not None and record.boot.errors is None:
+            draws = np.stack([boot.values[:, 0] for boot in boots if boot is not None], axis=1)
+            draws = draws[np.isfinite(draws).all(axis=1)]
+            draws = np.column_stack([draws, draws[:, 0] / draws[:, 1]])
+            self._covariance = resample_covariance(record, draws, np.append(self._effects, late))
+        else:
+            psi = np.stack([res._record.estimate.influence[:, 0] for res in (outcome, first_stage)], axis=1)
+            every = np.column_stack([psi, (psi[:, 0] - late * psi[:, 1]) / self._effects[1]])
+            self._covariance = influence_covariance(record, every)
+        self.params = pd.Series([late], index=["LATE"], name="estimate")
+        self.bse = pd.Series(np.sqrt(np.diag(self._covariance)[2:]), index=["LATE"], name="std err")
+        self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
+        self.complier_share = float(self._effects[1])
+
+    @property
+    def effect(self) -> float:
+        """The effect."""
+        return float(self.params.iloc[0])
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """Two-sided p-value of no effect."""
+        return self._frame(0.05).iloc[:1, 3]
+
+    def _frame(self, alpha: float) -> pd.DataFrame:
+        values = np.array([self.effect, *self._effects[::-1]])
+        errors = np.sqrt(np.diag(self._covariance))[[2, 1, 0]]
+        names = ["LATE", f"first stage: {self.model.instrument} on {self.model.treat}", "reduced form"]
+        return inference_frame(values, errors, alpha, pd.Index(names), df=self.outcome._record.df)
+
+    def conf_int(self, alpha: float = 0.05, method: str = "normal") -> pd.DataFrame:
+        """Return a confidence interval of the effect.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level.
+        method : {"normal", "anderson-rubin"}
+            "anderson-rubin" keeps its level however weak the instrument is [1]_: it holds the effects t under which the
+            effect of the instrument on y - t d is not significant. It may be the whole line, or two half-lines, of
+            which each has a row.
+
+        Returns
+        -------
+        DataFrame
+            Columns 0 and 1, the limits.
+
+        References
+        ----------
+        .. [1] Anderson, T. W. and Rubin, H. (1949). Estimation of the parameters of a single equation in a complete
+           system of stochastic equations. Annals of Mathematical Statistics 20, 46-63.
+        """
+        check_alpha(alpha)
+        df = self.outcome._record.df
+        if one_of("method", method, ("normal", "anderson-rubin")) == "normal":
+            limits = wald_interval(self.params.to_numpy(), self.bse.to_numpy(), alpha, df)
+            return pd.DataFrame(limits, index=["LATE"])
+        (y, d), V, z2 = self._effects, self._covariance, float(critical_value(alpha, df)) ** 2
+        # a t^2 - 2 b t + c <= 0
+        a, b, c = d * d - z2 * V[1, 1], y * d - z2 * V[0, 1], y * y - z2 * V[0, 0]
+        if b * b < a * c:
+            limits = np.array([[-np.inf, np.inf]])
+        else:
+            low, high = sorted((b + sign * np.sqrt(b * b - a * c)) / a for sign in (-1, 1))
+            limits = np.array([[low, high]] if a > 0 else [[-np.inf, low], [high, np.inf]])
+        return pd.DataFrame(limits, index=["LATE"] * len(limits))
+
+    def compliers(self) -> pd.DataFrame:
+        """Describe the compliers: means of the covariates among all and among compliers, and their ratio.
+
+        Returns
+        -------
+        DataFrame
+            A row for each covariate. The mean among compliers is the ratio of the instrument's effects on treatment
+            times covariate and on the treatment (Abadie 2003).
+        """
+        first, rows = self.model.first_stage, {}
+        design, options = first.design, self.first_stage.model.options
+        weights = design.weights / design.weights.sum()
+        for covariate in covariates_of_design(design, np.ones(design.n, dtype=bool)):
+            x = np.asarray(covariate.values, dtype=float)
+            moved = type(first)._of(replace(design, y=design.y * x), options).fit(cov_type="robust")
+            among, mean = moved.effect / self.complier_share, float(weights @ x)
+            rows[covariate.name] = {"all": mean, "compliers": among, "ratio": among / mean if mean else np.nan}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
+        """Return a regression-style summary.
+
+        Parameters
+        ----------
+        alpha : float, default 0.05
+            Significance level of the intervals.
+        title : str, optional
+            Heading.
+
+        Returns
+        -------
+        ResultSummary
+            With `as_text`, `as_html`, `as_latex`, `as_csv`.
+        """
+        design, model = self.outcome._record.design, self.model
+        head = [
+            ("Dep. Variable:", design.endog_name, "No. Observations:", f"{self.nobs}"),
+            ("Treatment:", model.treat, "Rows dropped:", f"{len(design.in_sample) - design.n}"),
+            ("Instrument:", model.instrument, "Std. errors:", self.outcome.cov_type),
+            ("Model:", f"LATE by {self.outcome._record.spec.name}", "First-stage F:", f"{self.first_stage_f:.1f}"),
+        ]
+        heading = title or "Local Average Treatment Effect (LATE) Results"
+        ends = [
+            " to ".join(f"{limit:.4g}" for limit in row)
+            for row in self.conf_int(alpha, "anderson-rubin").to_numpy().tolist()
+        ]
+        notes = [
+            f"LATE = reduced form / first stage, the average effect on compliers: {self.complier_share:.1%} of the "
+            "sample.",
+            f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {' and '.join(ends)}.",
+            f"Outcome: {design.formula}   Propensity: {design.propensity_formula}",
+            f"It is causal only if {model.instrument} is as good as random given the covariates, affects "
+            f"{design.endog_name} through {model.treat} only, and moves nobody's {model.treat} the other way.",
+        ]
+        tables = [
+            ResultTable(head, aligns="lrlr", title=heading),
+            numbers_table(self._frame(alpha), "", one_unit=False),
+        ]
+        return ResultSummary(tables, notes)
+
+    def __repr__(self) -> str:
+        shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self.first_stage_f:.1f}, n {self.nobs}"
+        return f"LATE by {self.outcome._record.spec.name}: {shown}"
+
+    def _repr_html_(self) -> str:
+        return str(self.summary().as_html())

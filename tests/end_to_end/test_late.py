@@ -1,0 +1,124 @@
+"""LATE beside two-stage least squares, ratios by hand and tests at given effects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+from causalrisk import AIPW, LATE, CausalRiskError, DesignError, DesignWarning, OptionError
+
+
+def drawn(n=600, strength=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    x1, x2, kind = rng.normal(size=n), rng.normal(size=n), rng.random(n)
+    z = (rng.random(n) < 1 / (1 + np.exp(-0.5 * x1))).astype(int)
+    always, complier = kind < 0.2, (kind >= 0.2) & (kind < 0.2 + 0.5 * strength)
+    d = np.where(always, 1, np.where(complier, z, 0))
+    y = 1.5 * d + x1 + always + rng.normal(size=n)
+    return pd.DataFrame({"y": y, "d": d, "z": z, "x1": x1, "x2": x2, "group": np.arange(n) // 6})
+
+
+def scores(values, data):
+    """Augmented values of each row under both values of the instrument, less each other."""
+    X, z = sm.add_constant(data[["x1", "x2"]]).to_numpy(), data["z"].to_numpy()
+    e, found = sm.Logit(z, X).fit(disp=0, tol=1e-13).predict(X), []
+    for a, score in enumerate((1 - e, e)):
+        predicted = X @ np.linalg.lstsq(X[z == a], values[z == a], rcond=None)[0]
+        found.append(predicted + (z == a) / score * (values - predicted))
+    return found[1] - found[0]
+
+
+def test_the_ratio_of_two_augmented_effects():
+    data = drawn()
+    res = LATE.from_formula("y ~ x1 + x2", data, treat="d", instrument="z").fit()
+    y, d = (scores(data[name].to_numpy(dtype=float), data).mean() for name in ("y", "d"))
+    np.testing.assert_allclose([res.effect, res.complier_share], [y / d, d], rtol=1e-10)
+    np.testing.assert_allclose([res.outcome.effect, res.first_stage.effect], [y, d], rtol=1e-10)
+
+
+def test_two_stage_least_squares_where_nothing_is_adjusted():
+    data = drawn()
+    res = LATE.from_formula("y ~ 1", data, treat="d", instrument="z", propensity="1", method="IPWRA").fit()
+    y, d, z = (data[name] - data[name].mean() for name in ("y", "d", "z"))
+    effect = (y @ z) / (d @ z)
+    se = np.sqrt(((z * (y - effect * d)) ** 2).sum()) / (d @ z)
+    np.testing.assert_allclose([res.effect, res.bse.iloc[0]], [effect, se], rtol=1e-8)
+
+
+def at_effect(data, effect, **options):
+    """Statistic of the effect of the instrument on y less a given effect of d."""
+    res = AIPW.from_formula("I(y - effect * d) ~ x1 + x2", data.assign(effect=effect), treat="z", **options).fit()
+    return res.effect / res.bse.iloc[0]
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.25])
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+def test_ends_of_the_interval_of_anderson_and_rubin(strength):
+    data = drawn(strength=strength)
+    res = LATE.from_formula("y ~ x1 + x2", data, treat="d", instrument="z").fit()
+    ends = res.conf_int(method="anderson-rubin").to_numpy().ravel()
+    ends = ends[np.isfinite(ends)]
+    assert len(ends) == 2
+    np.testing.assert_allclose([abs(at_effect(data, end)) for end in ends], 1.959963984540054, rtol=1e-8)
+
+
+def test_an_instrument_without_effect_gives_the_whole_line_and_a_warning():
+    data = drawn().assign(z=np.random.default_rng(3).integers(0, 2, 600))
+    with pytest.warns(DesignWarning, match="weak"):
+        res = LATE.from_formula("y ~ x1 + x2", data, treat="d", instrument="z").fit()
+    limits = res.conf_int(method="anderson-rubin").to_numpy()
+    assert np.isinf(limits).any()
+    assert (abs(at_effect(data, 100.0)) < 1.96) == bool(((limits[:, 0] < 100) & (limits[:, 1] > 100)).any())
+
+
+def test_clusters_and_resamples():
+    data = drawn()
+    make = LATE.from_formula
+    plain = make("y ~ x1 + x2", data, treat="d", instrument="z")
+    clustered = make("y ~ x1 + x2", data, treat="d", instrument="z", cluster="group").fit()
+    psi = [scores(data[name].to_numpy(dtype=float), data) for name in ("y", "d")]
+    rows = psi[0] - clustered.effect * psi[1]
+    by_hand = np.sqrt((pd.Series(rows).groupby(data["group"]).sum() ** 2).sum()) / psi[1].sum()
+    assert abs(clustered.bse.iloc[0] / by_hand - 1) < 0.02  # which takes the score as known
+    np.testing.assert_allclose(plain.fit(n_boot=400).bse, plain.fit().bse, rtol=0.1)
+
+
+def test_rows_that_miss_the_treatment_or_the_outcome_are_left_out():
+    data = drawn()
+    some = data.assign(y=data["y"].where(data.index % 7 > 0), d=data["d"].where(data.index % 5 > 0))
+    res = LATE.from_formula("y ~ x1 + x2", some, treat="d", instrument="z").fit()
+    whole = LATE.from_formula("y ~ x1 + x2", some.dropna(), treat="d", instrument="z").fit()
+    np.testing.assert_allclose([res.effect, res.bse.iloc[0]], [whole.effect, whole.bse.iloc[0]], rtol=1e-12)
+
+
+def test_means_among_compliers():
+    data = drawn()
+    res = LATE.from_formula("y ~ x1 + x2", data, treat="d", instrument="z").fit()
+    d = scores(data["d"].to_numpy(dtype=float), data).mean()
+    among = [scores((data["d"] * data[name]).to_numpy(), data).mean() / d for name in ("x1", "x2")]
+    found = res.compliers()
+    np.testing.assert_allclose(found.loc[["x1", "x2"], "compliers"], among, rtol=1e-10)
+    np.testing.assert_allclose(found.loc[["x1", "x2"], "all"], data[["x1", "x2"]].mean(), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error", "match"),
+    [
+        ({"d": lambda data: data["d"].map({0: "no", 1: "yes"})}, {}, DesignError, "expected 0 and 1"),
+        ({}, {"treat": "dose"}, DesignError, "treat='dose' is not a column"),
+        ({}, {"target": "treated"}, OptionError, "target= is not available for LATE"),
+        ({}, {"method": "JRE"}, OptionError, "method='JRE'"),
+        ({"d": 1}, {}, CausalRiskError, "no effect on 'd'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+def test_what_cannot_be_is_refused(change, options, error, match):
+    with pytest.raises(error, match=match):
+        LATE.from_formula("y ~ x1", drawn().assign(**change), **{"treat": "d", "instrument": "z"} | options).fit()
+
+
+def test_the_summary_says_what_is_assumed():
+    text = " ".join(str(LATE.from_formula("y ~ x1", drawn(), treat="d", instrument="z").fit().summary()).split())
+    assert "First-stage F:" in text and "Anderson and Rubin's 95% interval" in text and "through d only" in text
