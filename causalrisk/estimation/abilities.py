@@ -44,7 +44,8 @@ ABILITIES = {  # of an option with several values the first is what is done wher
     "Hajek": WITH_QUANTILES,
     "IPWRA": EVERY | {"learner_use": (TERMS,)},
     "AIPW": WITH_QUANTILES
-    | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)},
+    | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)}
+    | {"normalize": (True,)},
     "TMLE": EVERY | {"learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",)},
     "Matching": {
         "effect": EVERY["effect"],
@@ -114,6 +115,7 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         offset="column" if design.offset_kind == "offset" else None,
         at_exposure=stated,
         weights=design.weight_type,
+        normalize=options.normalize or None,
         n_neighbors="number" if options.n_neighbors > 1 else None,
         metric=options.metric,
         exact="names" if options.exact else None,

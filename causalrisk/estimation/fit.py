@@ -60,7 +60,11 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     """Fit one of the estimators that train each arm by itself."""
     if options.did is not None:
         spec = with_change(spec, options.did)
+    if options.normalize:
+        spec = dataclasses.replace(spec, normalized=True)
     use, asked = use_of_learner(spec, options), asked_for(design, spec, options, inference)
+    if options.normalize:
+        asked.notes.append("The weights of the residuals add up to one in each arm.")
     data = prepare(design, spec, asked)
     if use is None:
         return checked(separate_record(data, asked), asked.notes)

@@ -158,6 +158,7 @@ class ModelOptions:
     effect: str = "difference"
     quantiles: Any = None
     did: DiD | None = None
+    normalize: bool = False
     n_neighbors: int = 1
     metric: str = "mahalanobis"
     exact: Any = None
@@ -197,6 +198,7 @@ class ModelOptions:
             self._check_calibrated()
         if self.did is not None:
             self._check_change(self.did)
+        one_of("normalize", self.normalize, (False, True))
         whole_number("n_neighbors", self.n_neighbors, 1)
         one_of("metric", self.metric, METRICS)
         if self.caliper is not None:

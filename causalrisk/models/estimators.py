@@ -71,6 +71,13 @@ class IPWRA(CausalModel):
 class AIPW(CausalModel):
     """Augmented inverse probability weighting: outcome regression less its estimated bias in each arm.
 
+    Parameters
+    ----------
+    normalize : bool, default False
+        Whether the weights of the residuals add up to one in each group, which helps with large weights.
+    **options
+        Options of `from_formula`.
+
     Examples
     --------
     >>> from causalrisk import AIPW, datasets

@@ -43,6 +43,29 @@ def test_means_are_those_of_a_fluctuation_by_statsmodels(family, target):
     np.testing.assert_allclose(res.params.iloc[1:], means_by_hand(data, family, target), rtol=1e-9)
 
 
+def test_of_a_linear_model_it_is_aipw_with_normalised_weights():
+    data = drawn("gaussian")
+    targeted, normalised = (
+        model.from_formula(f"y ~ {RHS}", data, treat="d", **options).fit()
+        for model, options in ((TMLE, {}), (AIPW, {"normalize": True}))
+    )
+    np.testing.assert_allclose(targeted.params, normalised.params, rtol=1e-10)
+    np.testing.assert_allclose(targeted.bse, normalised.bse, rtol=1e-8)
+
+
+def test_normalised_weights_of_residuals_by_hand():
+    data = drawn("binomial")
+    X, d, y = sm.add_constant(data[["x1", "x2", "x3"]]).to_numpy(), data["d"].to_numpy(), data["y"].to_numpy()
+    e, means = sm.Logit(d, X).fit(disp=0, tol=1e-13).predict(X), []
+    for a, score in enumerate((1 - e, e)):
+        predicted = sm.GLM(y[d == a], X[d == a], family=sm.families.Binomial()).fit(tol=1e-14).predict(X)
+        w = (d == a) / score
+        means.append(predicted.mean() + w @ (y - predicted) / w.sum())
+    res = AIPW.from_formula(f"y ~ {RHS}", data, treat="d", family="binomial", normalize=True).fit()
+    np.testing.assert_allclose(res.params.iloc[1:], means, rtol=1e-10)
+    assert "add up to one in each arm" in " ".join(str(res.summary()).split())
+
+
 def test_robust_errors_are_those_of_leaving_each_row_out():
     data = drawn("binomial", 3000)
     model = TMLE.from_formula(f"y ~ {RHS}", data, treat="d", family="binomial")

@@ -61,6 +61,7 @@ CASES = {  # what it takes to have an option with a value
     ("trim", "crump"): model(trim="crump"),
     ("clip", "limits"): model(clip=(0.1, 0.9)),
     ("learner_use", "terms"): model(learner="smooth", learner_use="terms"),
+    ("normalize", True): model(normalize=True),
     ("n_neighbors", "number"): model(n_neighbors=2),
     ("metric", "propensity"): model(metric="propensity"),
     ("exact", "names"): model(exact="x1"),
