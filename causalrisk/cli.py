@@ -12,7 +12,7 @@ import re
 import struct
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 TEXT = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".txt": ","}
 OTHERS = {".dta": "read_stata", ".parquet": "read_parquet", ".xlsx": "read_excel"}
-ESTIMATORS = ("OutcomeRegression", "Hajek", "IPW", "IPWRA", "AIPW", "JRE")
 FORMATS = (".txt", ".md", ".html", ".tex", ".csv", ".docx", ".json")
 EPILOG = """examples:
   causalrisk demo
@@ -57,12 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = options.run(options)
     except (cr.CausalRiskError, OSError) as error:
         print(f"causalrisk: {error}", file=sys.stderr)
-        for name in dict.fromkeys(re.findall(r"\b(\w+)=", str(error))):
-            if name in vars(options):
-                print(f"`{name}=` of Python is `--{name.replace('_', '-')}` here.", file=sys.stderr)
+        for name in sorted(vars(options).keys() & re.findall(r"\b(\w+)=", str(error))):
+            print(f"`{name}=` of Python is `--{name.replace('_', '-')}` here.", file=sys.stderr)
         return 2
-    if options.note:
-        print(f"causalrisk: note: {options.note}", file=sys.stderr)
     try:
         print(text, flush=True)
     except OSError as error:
@@ -81,11 +77,9 @@ def make_parser() -> argparse.ArgumentParser:
     ArgumentParser
         The parser; `run` of what it parses is the function of the command.
     """
-    raw = argparse.RawDescriptionHelpFormatter
-    about = "Average treatment effects from the command line."
-    root = argparse.ArgumentParser("causalrisk", description=about, epilog=EPILOG, formatter_class=raw)
+    root = argparse.ArgumentParser("causalrisk", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root.description = "Average treatment effects from the command line."
     root.add_argument("--version", action="version", version=f"causalrisk {cr.__version__}")
-    root.set_defaults(note="")
     add = root.add_subparsers(required=True, metavar="COMMAND").add_parser
     add("demo", help="an example: birth weight and smoking").set_defaults(run=_demo)
     for run, name, about in (
@@ -117,7 +111,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "compare":
         add("--estimator", metavar="NAMES", help="such as AIPW,JRE (default: all)")
     else:
-        add("--estimator", default="AIPW", metavar="NAME", help=f"{', '.join(ESTIMATORS)} (default AIPW)")
+        add("--estimator", default="AIPW", metavar="NAME", help="OutcomeRegression, IPW, IPWRA, AIPW or JRE")
         add("--cov-type", metavar="TYPE", help="robust (default; bootstrap for JRE), HC1, jackknife, bootstrap")
     add("--n-boot", type=int, metavar="N", help="bootstrap resamples (default 999); asks for the bootstrap")
     add("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default 0)")
@@ -139,10 +133,11 @@ def _fit(options: argparse.Namespace) -> str:
 
 def _compare(options: argparse.Namespace) -> str:
     _check_output(options, FORMATS)
-    data = read_file(options)
-    names = options.estimator and [_as_spelt(name.strip()) for name in options.estimator.split(",")]
+    from numpy import exp, log, sqrt  # noqa: F401 functions that formulas may name
+
+    data, names = read_file(options), options.estimator and options.estimator.replace(",", " ")
     arguments = {"estimators": names, "n_boot": options.n_boot, "rng": options.seed} | _arguments(options, data)
-    res = _with_functions(cr.compare, options.formula, data, arguments)
+    res = cr.compare(options.formula, data, **arguments)
     return _shown(options, res, res.summary(options.alpha))
 
 
@@ -153,40 +148,29 @@ def _report(options: argparse.Namespace) -> str:
 
 
 def _fitted(options: argparse.Namespace) -> cr.CausalResults:
-    name = _as_spelt(options.estimator)
-    if name not in ESTIMATORS:
-        raise cr.OptionError(f"estimator={name!r}: expected one of {', '.join(ESTIMATORS)}.")
-    data = read_file(options)
-    model = _with_functions(getattr(cr, name).from_formula, options.formula, data, _arguments(options, data))
+    from numpy import exp, log, sqrt  # noqa: F401 functions that formulas may name
+
+    from causalrisk.models.estimators import model_named
+
+    chosen, data = model_named(options.estimator), read_file(options)
+    model = chosen.from_formula(options.formula, data, **_arguments(options, data))
     return model.fit(cov_type=options.cov_type, n_boot=options.n_boot, rng=options.seed)
-
-
-def _as_spelt(name: str) -> str:
-    return {known.casefold(): known for known in ESTIMATORS}.get(name.casefold(), name)
-
-
-def _with_functions(call: Callable[..., Any], formula: str, data: pd.DataFrame, arguments: Mapping[str, Any]) -> Any:
-    """Call where a formula finds the functions that it may name."""
-    from numpy import exp, log, sqrt  # noqa: F401
-
-    return call(formula, data, **arguments)
 
 
 def _arguments(options: argparse.Namespace, data: pd.DataFrame) -> dict[str, Any]:
     """Return the options of a model, once its formulas are known to be safe."""
     check_formula(options.formula, data, "outcome")
     check_formula(options.propensity or "", data, "propensity")
-    same = ("treat", "propensity", "effect", "weights", "weight_type")
+    same = ("treat", "propensity", "effect", "weights", "weight_type", "cluster", "family")
     treatment = data.get(options.treat)
-    levels = {name: _level(getattr(options, name), treatment) for name in ("treated", "reference", "target")}
-    clusters = options.cluster
-    if clusters is not None and "," in clusters and clusters not in data:
-        clusters = clusters.split(",")
-    given = {name: getattr(options, name) for name in same} | levels | {"cluster": clusters, "family": options.family}
+    given = {name: getattr(options, name) for name in same}
+    given |= {name: _level(getattr(options, name), treatment) for name in ("treated", "reference", "target")}
+    if options.cluster not in data and "," in (options.cluster or ""):
+        given["cluster"] = options.cluster.split(",")
     if options.family is None:
         outcome = data.get(options.formula.partition("~")[0].strip())
         if outcome is not None and set(outcome.dropna().unique()) == {0, 1}:
-            options.note = "the outcome is 0/1, so its model is a logit (--family binomial)."
+            print("causalrisk: note: the outcome is 0/1, so its model is a logit (--family binomial).", file=sys.stderr)
             given["family"] = "binomial"
     return {name: value for name, value in given.items() if value is not None}
 
@@ -354,10 +338,8 @@ def _width(node: ast.AST, numeric: Mapping[str, bool], inside: bool = False) -> 
             return 0
         case ast.UnaryOp(ast.USub() | ast.UAdd(), part):
             return _width(part, numeric, inside)
-        case ast.BinOp(base, ast.Pow(), ast.Constant(k) | ast.UnaryOp(_, ast.Constant(k))) if isinstance(
-            k, int | float
-        ):
-            width = _width(base, numeric, inside)
+        case ast.BinOp(base, ast.Pow(), power) if re.fullmatch(r"[-+]?[\d.]+", ast.unparse(power)):
+            width, k = _width(base, numeric, inside), abs(float(ast.unparse(power)))
             if width and k <= LARGEST and ast.Pow not in map(type, ast.walk(base)):  # 9**9**9 has no bound
                 return width if inside else sum(math.comb(width, i) for i in range(1, int(k) + 1))
         case ast.BinOp(left, operator, right) if isinstance(operator, ARITHMETIC):

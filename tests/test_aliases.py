@@ -6,8 +6,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, compare
-from causalrisk.errors.aliases import ANSWERS, ATTRIBUTES, NAMES, VALUES
+from causalrisk import AIPW, IPWRA, JRE, DiD, Survey, compare, etable, pool, simulation, table_one
+from causalrisk.errors.aliases import ANSWERS, ATTRIBUTES, NAMES, OF_VALUES, VALUES
 from tests.conftest import simulate
 
 ROWS = np.arange(120)
@@ -20,6 +20,7 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "propensity": ("x1", {}),
     "propensity_score": ("score", {}),
     "target": ("treated", {}),
+    "family": ("gaussian", {}),
     "cluster": ("site", {}),
     "weights": ("w", {}),
     "offset": ("x2", {}),
@@ -81,7 +82,7 @@ def test_values(word, option, value):
     of_fit = option in ("cov_type", "bootstrap")
     options = {"formula": "ill ~ x1", "family": "binomial"} if option in ("effect", "family") else {}
     options = {} if value == "quantile" else options
-    options |= {"cluster": "site"} if value == "cluster" else {}
+    options |= {"cluster": "site"} if value in ("cluster", "CR3") else {}
     if option == "learner_use":
         options |= {"learner": "smooth", "model_class": JRE if value == "stack" else AIPW}
     fit = {"n_boot": 19} if "boot" in (option, value) or value in ("bootstrap", "pairs", "bayesian") else {}
@@ -90,7 +91,8 @@ def test_values(word, option, value):
     link = {"link": "probit"} if word == "probit" and option == "family" else {}
     got = model(**options | ({} if of_fit else said)).fit(**fit | (said if of_fit else {}))
     wanted = model(**options | link | ({} if of_fit else meant)).fit(**fit | (meant if of_fit else {}))
-    assert np.array_equal(got.bse, wanted.bse) and f"`{option}={word!r}` was read as" in str(got.summary())
+    noted = f"`{option}={word!r}` was read as" in str(got.summary())
+    assert np.array_equal(got.bse, wanted.bse) and noted == (word != value.casefold())
 
 
 @pytest.mark.parametrize("word", " ".join(ANSWERS["model"]).split())
@@ -173,6 +175,151 @@ def test_estimators_by_other_names():
         compare("y ~ x1", DATA, treat="d", estimators=["psmatch"])
 
 
-def test_a_classifier_for_the_score_is_named():
+def test_a_classifier_for_the_score_is_read():
+    score = LogisticRegression()
+    assert model(ml_m=score).fit().effect == model(propensity_score=score).fit().effect
     with pytest.raises(TypeError, match="propensity_score="):
-        model(ml_m=LogisticRegression())
+        model(g_SL_library=["glm"])
+
+
+@pytest.mark.parametrize(
+    ("word", "text"), [(word, text) for word, (_, texts) in OF_VALUES.items() for text in texts.split()]
+)
+def test_a_word_whose_value_names_another_option(word, text):
+    options = {"formula": "ill ~ x1"} if text in ("logit", "probit", "poisson") else {}
+    option = {OF_VALUES[word][0]: text}
+    got, wanted = model(**options, **{word: text}).fit(), model(**options, **option).fit()
+    assert np.array_equal(got.bse, wanted.bse)
+    assert f"`{word}` was read as `{OF_VALUES[word][0]}`." in " ".join(str(got.summary()).split())
+
+
+@pytest.mark.parametrize("option", ["weights", "cluster"])
+def test_a_column_after_a_tilde(option):
+    more = {"weight_type": "probability"} if option == "weights" else {}
+    assert model(**{option: "~w"}, **more).fit().effect_se == model(**{option: "w"}, **more).fit().effect_se
+
+
+@pytest.mark.parametrize("word", [word for word in " ".join(ANSWERS["model"]).split() if "=" in word])
+def test_the_value_of_an_option_decides_what_to_use(word):
+    option, value = word.split("=")
+    sentence = next(text for words, text in ANSWERS["model"].items() if word in words.split())
+    with pytest.raises(TypeError) as caught:
+        model(**{option: value.upper()})
+    assert sentence in str(caught.value)
+
+
+CALLS = {  # option of methods and functions: a call, and a value
+    "alpha": (lambda res, **options: res.conf_int(**options), 0.1),
+    "data": (lambda res, **options: res.predict(**options), DATA.head()),
+    "arm": (lambda res, **options: res.predict(DATA.head(), **options), 1),
+    "coefficients": (lambda res, **options: res.summary(**options), True),
+    "threshold": (lambda res, **options: res.balance(**options), 0.1),
+    "also": (lambda res, **options: res.balance(data=DATA, **options), "w"),
+    "n_permutations": (lambda res, **options: res.permutation_test(**options), 19),
+    "rng": (lambda res, **options: res.permutation_test(19, **options), 1),
+    "median": (lambda _, **options: table_one(["x1"], DATA, by="d", **options), ["x1"]),
+    "names": (lambda res, **options: etable([res], **options), ["a"]),
+    "rename": (lambda res, **options: etable([res], **options), {"ATE": "a"}),
+    "df_complete": (lambda res, **options: pool([res, res], **options), 50),
+    "by": (lambda _, **options: table_one(["x1"], DATA, **options), "d"),
+    "covariates": (lambda _, **options: table_one(data=DATA, by="d", **options), ["x1"]),
+}
+
+
+@pytest.fixture(scope="module")
+def res():
+    return model().fit()
+
+
+@pytest.mark.parametrize(("word", "option"), [*words(NAMES["method"]), *words(NAMES["table_one"])])
+@pytest.mark.filterwarnings("ignore::causalrisk.CausalRiskWarning")
+def test_options_of_methods_and_functions(res, word, option):
+    call, value = CALLS[option]
+    given = 0.9 if option == "alpha" else value
+    assert str(call(res, **{word: given})) == str(call(res, **{option: value}))
+    with pytest.raises(TypeError, match=word):
+        call(res, **{option: value, word: value})
+
+
+@pytest.mark.parametrize("level", [0.9, 90])
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
+def test_a_level_of_confidence_is_one_less_alpha(res, level):
+    pd.testing.assert_frame_equal(res.confint(level=level), res.conf_int(0.1))
+    both = pool([res, res]) if level == 90 else res
+    pd.testing.assert_frame_equal(both.conf_int(conf_level=level), both.conf_int(0.1))
+    with pytest.raises(causalrisk.OptionError, match=r"alpha=0\.05"):
+        res.conf_int(level=0.05)
+
+
+@pytest.mark.parametrize(("word", "option"), words(NAMES["Survey"]))
+def test_words_of_surveys(word, option):
+    values = {"lonely": "adjust", "replicate_type": "BRR", "replicate_weights": "r*"}
+    base = {"weights": "w", "replicate_weights": "r*", "replicate_type": "BRR"} if option[:3] == "rep" else {"psu": "u"}
+    base = {"weights": "w"} if option == "psu" else base
+    wanted = base | {option: values.get(option, "c")}
+    given = {name: value for name, value in wanted.items() if name != option} | {word: values.get(option, "~c")}
+    assert repr(Survey(**given)) == repr(Survey(**wanted))
+
+
+def test_what_happens_to_lonely_units_is_read():
+    assert Survey(psu="u", lonely="centered").lonely == "adjust"
+    assert Survey(psu="u", lonely_psu="remove").lonely == "certainty"
+
+
+@pytest.mark.parametrize(("word", "option"), words(NAMES["DiD"]))
+def test_words_of_differences_in_differences(word, option):
+    base = {"unit": "i"} if option == "time" else {"time": "s"} if option == "unit" else {}
+    assert DiD(**base, **{word: "c"}) == DiD(**base, **{option: "c"})
+
+
+@pytest.mark.parametrize(("word", "option"), words(NAMES["run_study"]))
+def test_words_of_studies(word, option):
+    given = {"n_sims": 2, "rng": 1, "design": "linear", "estimators": "IPWRA"}
+    wanted = simulation.run_study(**given, n=60).raw
+    value = given.pop(option)
+    if option != "design":
+        pd.testing.assert_frame_equal(simulation.run_study(**given, n=60, **{word: value}).raw, wanted)
+
+
+REFUSED = {  # the calls whose words are in a table of answers
+    "Survey": lambda _, **options: Survey(psu="u", **options),
+    "DiD": lambda _, **options: DiD(time="t", **options),
+    "effects_by": lambda res, **options: res.effects_by("x1", **options),
+    "method": lambda res, **options: res.balance(**options),
+}
+
+
+@pytest.mark.parametrize(("place", "word"), [(p, word) for p in REFUSED for word in " ".join(ANSWERS[p]).split()])
+def test_options_that_methods_do_not_have(res, place, word):
+    sentence = next(text for words, text in ANSWERS[place].items() if word in words.split())
+    with pytest.raises(TypeError) as caught:
+        REFUSED[place](res, **{word: 1})
+    assert f"unknown option `{word}`" in str(caught.value) and sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("call", [
+    lambda res: res.summary(colour="red"), lambda res: res.plot_overlap(tresh=1), lambda res: res.nlcom("ATE", tol=1),
+    lambda res: etable([res], colour="red"), lambda res: pool([res, res], frac=1), lambda res: Survey(stratta="s"),
+    lambda res: table_one(["x1"], DATA, colour="red"), lambda res: simulation.run_study("linear", sims=3),
+])  # fmt: skip
+def test_other_options_name_the_nearest_or_all(res, call):
+    with pytest.raises(TypeError, match=r"Did you mean `|The options are `") as caught:
+        call(res)
+    assert "`self`" not in str(caught.value) and "`record`" not in str(caught.value)
+
+
+def test_a_table_of_results_that_are_not_in_a_list(res):
+    assert str(etable(res, res)) == str(etable([res, res]))
+    with pytest.raises(TypeError, match="table_one"):
+        table_one(DATA, by="d")
+
+
+def test_the_group_of_the_effect_may_be_named_twice():
+    with pytest.raises(TypeError, match=r"Use `target=1` alone\."):
+        model(estimand="ATT", focal=1)
+
+
+def test_options_of_a_changed_model_are_read(res):
+    changed = res.model.with_options(estimand="ATT").fit()
+    assert changed.effect == model(target="treated").fit().effect
+    assert "`estimand` was read as `target`." in " ".join(str(changed.summary()).split())

@@ -22,6 +22,7 @@ from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import Table, as_table, check_complete, find_column, listing, missing_mask
 from causalrisk.design.treatment import show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
+from causalrisk.errors.aliases import call_here
 
 PERIODS = 2
 NEVER = "never"
@@ -29,7 +30,7 @@ FEW_GAPS = 0.1  # share of units without a row in some period above which the da
 COMPARED = "group or control"  # name of a column of the units of a group and their controls
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, init=False, repr=False)
 class DiD:
     """Outcomes before and after the treatment, for difference-in-differences.
 
@@ -45,6 +46,8 @@ class DiD:
     normalize : bool, default True
         Whether the weights of the controls' residuals add up to one, as in R's DRDID (AIPW; the other estimators
         have no other weights). False is AIPW on the change as it is; repeated cross sections have no such.
+    **others
+        Names of options in other packages, such as ``id="unit"``.
 
     Notes
     -----
@@ -80,7 +83,12 @@ class DiD:
     unit: str | None = None
     normalize: bool = True
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, *, before: str | None = None, time: str | None = None, unit: str | None = None, normalize: bool = True,
+        **others: Any,
+    ) -> None:  # fmt: skip
+        for name, given in call_here("DiD", type(self), locals()).items():
+            object.__setattr__(self, name, given)
         one_of("normalize", self.normalize, (True, False))
         for name in ("before", "time", "unit"):
             value = getattr(self, name)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from causalrisk.design.tables import check_complete, condition_names, listing, numbers
 from causalrisk.errors import DesignError, OptionError, one_of
+from causalrisk.errors.aliases import call_here, value_meant
 from causalrisk.numerics.linalg import Array
 
 ROLES = ("strata", "psu", "fpc")  # columns of the design itself
@@ -37,7 +38,7 @@ LEVEL = 0.1  # how far their mean is from one where half of them are above and h
 RATIO = 2.0  # of the mean replicate weights to the weights, beyond which these are not of one sample
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, init=False)
 class Survey:
     """How a sample was drawn, for standard errors that know of it.
 
@@ -75,6 +76,8 @@ class Survey:
         "SDR".
     combined : bool, default True
         Whether replicate weights are weights, or factors of `weights`.
+    **others
+        Names of options in other packages, such as ``ids="clinic"``.
 
     Notes
     -----
@@ -121,12 +124,15 @@ class Survey:
     mse: bool | None = None
     combined: bool = True
 
-    def __post_init__(self) -> None:
-        for name in ("weights", *ROLES):  # R has "~stratum"
-            value = getattr(self, name)
-            if isinstance(value, str) and value.startswith("~"):
-                object.__setattr__(self, name, value.lstrip("~ "))
-        one_of("lonely", "certainty" if self.lonely == "remove" else self.lonely, LONELY)
+    def __init__(
+        self, *, weights: Any = None, strata: Any = None, psu: Any = None, fpc: Any = None, nest: bool = False,
+        lonely: str = "fail", replicate_weights: Any = None, replicate_type: str | None = None,
+        rho: float | None = None, scale: float | None = None, rscales: Any = None, mse: bool | None = None,
+        combined: bool = True, **others: Any,
+    ) -> None:  # fmt: skip
+        for name, given in call_here("Survey", type(self), locals()).items():
+            object.__setattr__(self, name, value_meant(name, given))
+        one_of("lonely", self.lonely, LONELY)
         if self.replicate_weights is not None:
             self._check_replicates()
             return
@@ -222,17 +228,16 @@ class SurveyColumns:
         survey, fractions = self.survey, np.zeros(len(units))
         if limits is not None:
             fractions = _fractions(f"fpc {_name(self.fpc)!r}", strata, units, *limits)
-        lonely = "certainty" if survey.lonely == "remove" else survey.lonely
         every = zip(strata, units, fractions, strict=True)
         alone = [label for label, count, f in every if count == 1 and f < 1]
-        if alone and lonely == "fail" and survey.replicate_weights is None:
+        if alone and survey.lonely == "fail" and survey.replicate_weights is None:
             named = "the sample" if self.strata is None else f"stratum {listing(alone)} of {self.strata.name!r}"
             raise DesignError(f'{named} has a single first-stage unit, without variance.\nUse `lonely="adjust"`.')
         return {
             "strata": strata,
             "units": units,
             "fractions": fractions,
-            "lonely": lonely,
+            "lonely": survey.lonely,
             **{f"{role}_name": _name(getattr(self, role)) for role in ROLES},
             "subpop_name": subpop_name,
             "call": _call(self, weights_name),

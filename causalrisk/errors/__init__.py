@@ -21,20 +21,10 @@ from numpy.typing import NDArray
 from causalrisk.errors.aliases import answer, near, value_meant
 
 __all__ = [
-    "BootstrapError",
-    "CausalRiskError",
-    "CausalRiskWarning",
-    "ConvergenceWarning",
-    "DesignError",
-    "DesignWarning",
-    "LearnerError",
-    "MonteCarloWarning",
-    "OptionError",
-    "OverlapWarning",
-    "ResampleWarning",
-    "SeparationError",
+    "BootstrapError", "CausalRiskError", "CausalRiskWarning", "ConvergenceWarning", "DesignError", "DesignWarning",
+    "LearnerError", "MonteCarloWarning", "OptionError", "OverlapWarning", "ResampleWarning", "SeparationError",
     "UnavailableError",
-]
+]  # fmt: skip
 
 
 def __dir__() -> list[str]:
@@ -221,7 +211,8 @@ def one_of(name: str, value: Any, allowed: Sequence[object]) -> Any:
     value = value_meant(name, value)
     if any(value is a or (isinstance(value, str) and value == a) for a in allowed):
         return value
-    why = answer(name, str(value).casefold()) or near(str(value), [a for a in allowed if isinstance(a, str)])
+    nearest = near(str(value), [a for a in allowed if isinstance(a, str)])
+    why = answer(name, str(value).casefold()) or nearest or answer(name, "*")
     raise OptionError(f"{name}={value!r} is not known; expected one of {listed(allowed)}.\n{why or 'Use one of them.'}")
 
 

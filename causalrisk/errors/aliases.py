@@ -7,42 +7,45 @@ no counterpart of the same meaning to a sentence that says what to use.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 COMING_FROM = "docs/howto/coming_from_stata_r_statsmodels.md"
 MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
 INSTRUMENT = "Instruments are not in this package; linearmodels and DoubleML have them."
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
+MEANS = "The potential-outcome means are estimated with every effect: `res.params`. Leave it out."
 UNITS = "Effects of single units are not in this package (EconML and grf have them); see `res.effects_by`."
 
 NAMES: dict[str, dict[str, str]] = {
     "model": {
         "treat": "treatment treatment_name treat_name zname d D A",
         "propensity": "ps_formula propensity_formula treatment_formula gform ps_model propensity_model tmodel",
-        "propensity_score": "ps pscore propensity_scores",
-        "target": "estimand population focal",
+        "propensity_score": "ps pscore propensity_scores ml_m model_propensity model_t",
+        "target": "estimand population stat focal",
+        "family": "omodel",
         "cluster": "clusters cluster_var cluster_cols clustervar clustervars",
         "weights": "freq_weights fweights fweight frequency_weights sample_weight sample_weights s_weights "
-        "sampling_weights pweights pweight survey_weights",
+        "sampling_weights pweights pweight survey_weights weightsname",
         "offset": "log_exposure offsets",
         "exposure": "person_time person_years time_at_risk",
         "observed": "missing_model cens_formula response_model ipmw",
-        "learner": "ml_g ml_l Q_SL_library SL_library model_regression model_outcome omodel outcome_model",
+        "learner": "ml_g ml_l Q_SL_library SL_library model_regression model_outcome model_y outcome_model",
         "n_folds": "cv n_splits nfolds kfolds k_folds k_split xfolds V",
-        "n_repeats": "n_rep",
+        "n_repeats": "n_rep mc_iters",
         "reference": "control_level ref base baseline control",
         "treated": "treated_level treatment_level tlevel",
-        "effect": "measure scale contrast estimate_type",
+        "effect": "measure scale contrast comparison estimate_type",
         "quantiles": "quantile tau taus probs",
         "trim": "trimming",
         "clip": "ps_bounds bounds",
-        "missing": "na_action",
+        "missing": "na_action dropna na_rm",
     },
     "fit": {
         "rng": "seed random_state rseed",
         "n_boot": "reps n_bootstrap n_bootstraps bootstrap_reps nboot n_resamples biters B R",
-        "cov_type": "vce vcov se_type",
+        "cov_type": "vce vcov cov se_type",
         "n_jobs": "n_workers workers num_threads cores",
         "progress": "verbose",
     },
@@ -52,11 +55,20 @@ NAMES: dict[str, dict[str, str]] = {
         "begins": "gname gvar cohort cohort_name first_treat first_treated treatment_time treat_time",
         "time": "tname timevar time_name period year t",
         "unit": "idname id ivar unit_name panel_id entity i",
-        "controls": "control_group",
-        "weights": "weightsname",
-        "cluster": "clustervars clustervar",
+        "controls": "control_group comparison control",
     },
-}
+    "Survey": {
+        "psu": "id ids cluster clusters", "strata": "stratum", "weights": "weight pweight pweights pw",
+        "lonely": "lonely_psu singleunit", "replicate_weights": "repweights rep_weights", "replicate_type": "type",
+    },
+    "DiD": {"before": "pre", "unit": "id idname ivar entity", "time": "tname timevar period year t"},
+    "table_one": {"by": "strata groupby group treat treatment", "covariates": "vars columns variables"},
+    "method": {  # of results, studies and tables, where they have the option
+        "alpha": "level conf_level ci", "data": "newdata X", "arm": "treatment", "coefficients": "coef",
+        "threshold": "thresholds", "also": "addl", "n_permutations": "reps nperm n_perm", "rng": "seed random_state",
+        "median": "nonnormal", "names": "model_names headers", "rename": "coef_map coef_rename", "df_complete": "dfcom",
+    },
+}  # fmt: skip
 
 VALUES: dict[str, dict[str, str]] = {
     "effect": {
@@ -64,7 +76,8 @@ VALUES: dict[str, dict[str, str]] = {
         "difference": "rd risk_difference", "quantile": "qte quantiles",
     },
     "cov_type": {
-        "robust": "sandwich hc", "bootstrap": "boot", "cluster": "clustered", "jackknife": "jack jk loo leave_one_out",
+        "robust": "sandwich hc", "HC0": "hc0", "HC1": "hc1 stata", "HC3": "hc3", "CR3": "cr3", "bootstrap": "boot",
+        "cluster": "clustered cr0", "jackknife": "jack jk loo leave_one_out",
     },
     "bootstrap": {"pairs": "rows nonparametric", "bayesian": "bayes", "multiplier": "score"},
     "multiplier": {"rademacher": "rad", "webb": "six_point", "mammen": "two_point"},
@@ -74,102 +87,131 @@ VALUES: dict[str, dict[str, str]] = {
         "frequency": "freq freq_weights fw fweight fweights",
         "probability": "prob pw pweight pweights sampling survey",
     },
-    "family": {
-        "gaussian": "ols linear", "binomial": "logit probit binary fractional fracreg", "poisson": "count",
-    },
+    "family": {"gaussian": "ols linear", "binomial": "logit probit binary fractional fracreg", "poisson": "count"},
     "learner": {
-        "smooth": "splines spline gam", "random-forest": "random_forest randomforest forest rf",
+        "smooth": "splines spline gam", "lasso": "glmnet sl.glmnet",
+        "random-forest": "random_forest randomforest forest rf ranger",
         "hist-gradient-boosting": "hist_gradient_boosting histgradientboosting boosting gradient_boosting",
     },
+    "missing": {"drop": "omit na.omit na.exclude listwise"},
     "learner_use": {"terms": "features", "replace": "outcome_model", "stack": "ensemble"},
     "at_exposure": {"observed": "asobserved"},
-    "controls": {
-        "never": "nevertreated never_treated", "not yet": "notyettreated not_yet_treated notyet not_yet",
-    },
-    "lonely": {"adjust": "centered", "average": "scaled", "certainty": "removed"},
+    "controls": {"never": "nevertreated never_treated", "not yet": "notyettreated not_yet_treated notyet not_yet"},
+    "lonely": {"adjust": "centered", "average": "scaled", "certainty": "remove removed"},
     "alternative": {"larger": "greater", "smaller": "less", "two-sided": "two_sided twosided"},
     "by": {"exposure": "dynamic event event_time relative", "time": "calendar", "group": "cohort", "all": "overall"},
     "method": {"percentile": "perc", "normal": "wald", "studentized": "stud"},
     "below": {"z": "t tstat", "se": "std_error", "p": "pvalue", "ci": "confint"},
 }  # fmt: skip
 
-PLACES = {  # the tables of a call, the first counts most
-    "model": ["model"],
-    "fit": ["fit"],
-    "event_study": ["event_study", "model"],
-    "compare": ["compare", "model", "fit"],
+COLUMNS = ("cluster", "weights", "offset", "exposure", "strata", "psu", "fpc")  # R writes "~column"
+
+OF_VALUES = {  # words that name another option where their value is one of these
+    "tmodel": ("propensity_link", "logit logistic probit cloglog"),
+    "outcome_model": ("family", "linear logit probit poisson"),
 }
+
+# The tables of a call after its own; those of other calls are "method".
+FURTHER = {"model": ["fit"], "fit": ["model"], "event_study": ["model", "fit"], "compare": ["model", "fit"]}
 
 ALSO: dict[str, tuple[str, str]] = {  # a word that says a second option too
     **dict.fromkeys(NAMES["model"]["weights"].split()[:4], ("weight_type", "frequency")),
     **dict.fromkeys(NAMES["model"]["weights"].split()[4:], ("weight_type", "probability")),
-    "weightsname": ("weight_type", "probability"),
     "probit": ("link", "probit"),
 }
 
 ANSWERS: dict[str, dict[str, str]] = {
     "model": {
-        "pomeans pomean": "The potential-outcome means are estimated with every effect: `res.params`.",
-        "atet att": 'Use `target="treated"`.',
+        "pomeans pomean": MEANS,
+        "atet att effect_group weight=att score=atte": 'Use `target="treated"`.',
         "subset iff if_": 'Choose the rows in the data: `data.query("...")`; `subpop=` is for surveys.',
-        "weight aweight iweight var_weights": 'Use `weights=` with `weight_type="frequency"` or `"probability"`.',
-        "strata stratum fpc psu ids": "Use `design=Survey(strata=)`; strata of a trial are `C(s)` in the formulas.",
-        "svydesign svy survey survey_design rep_weights repweights replicate_weights": "Use `design=Survey(...)`.",
+        "weight aweight aweights iweight var_weights": 'Use `weights=` with `weight_type="probability"`.',
+        "strata stratum fpc psu ids svydesign svy survey survey_design rep_weights repweights replicate_weights": (
+            "Use `design=Survey(strata=)`; strata of a trial are `C(s)` in the formulas."
+        ),
         "before pre pre_outcome lagged_outcome": 'Use `did=DiD(before="y0")`.',
-        "time tname timevar time_var unit id idname ivar entity panel": "Use `did=DiD(time=, unit=)`, or `cluster=`.",
+        "time tname timevar time_var unit id idname ivar entity panel post": "Use `did=DiD(time=, unit=)`, `cluster=`.",
         "instrument instruments iv z": INSTRUMENT,
         "time_effects entity_effects fixed_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
-        "ps_trim discard common": "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=(0.01, 0.99)`.",
-        "gbound g_bound min_propensity trimming_threshold clipping_threshold ps_processor_config": "Use `clip=`.",
+        "ps_trim discard common gbound g_bound min_propensity trimming_threshold clipping_threshold": (
+            "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=(0.01, 0.99)`."
+        ),
         "stabilize stabilized": "Stabilised weights give the same effect. Leave it out.",
         "normalize_ipw": "The weights of Hajek and IPWRA are normalised, those of AIPW are not. Leave it out.",
         "moments int poly": 'Powers and products are terms of the formula: `propensity="x1 + I(x1**2) + x1:x2"`.',
-        "ml_m g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
+        "g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',
-        "covariates controls confounders common_causes x X W": 'Covariates are in the formula, `"y ~ x1 + x2"`.',
-        "outcome y Y yname": 'The outcome is in the formula: `from_formula("y ~ x1 + x2", data, treat="d")`.',
+        "covariates controls confounders common_causes drop_cols x X W": 'Covariates are in the formula, `"y ~ x1"`.',
+        "outcome y Y yname xformla": 'Outcome and covariates are in the formula, `"y ~ x1 + x2"`.',
         "by subgroup subgroups": 'Use `res.effects_by("group")` after the fit.',
         "censoring ipcw delta Delta attrition": 'Use `observed=` with a formula such as `"x1 + x2"`.',
-        "ratio nearest neighbor nneighbor biasadj replace distance": MATCHING,
+        "ratio nearest neighbor nneighbor biasadj replace distance method=nearest": MATCHING,
+        "distance=glm distance=logit distance=probit": 'Use `propensity_link=`, or `Matching` with `metric="propensity"`.',
+        "method=ps method=glm": "The propensity score is a logit. Leave it out.",
+        "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, whose weights balance.',
         "dose dosage": "A treatment has levels here; causal-curve and R's causaldrf have continuous doses.",
         "estimator method": "The estimator is the class: `IPWRA.from_formula(...)`, `AIPW.from_formula(...)`.",
-        "aequations alpha level": "Use `res.summary(alpha=, coefficients=)` after the fit.",
-        "penalty": 'Use `learner="lasso"` for penalised regression.',
+        "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",
+        "penalty selection": 'Use `learner="lasso"` for penalised regression.',
+        "pstolerance osample": "Poor overlap gives a warning, and `res.overlap()` a table. Leave it out.",
+        "featurizer": UNITS,
+        "discrete_treatment discrete_outcome eval_env": "The data and the call say it. Leave it out.",
     },
     "fit": {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
-        "maxiter tol start_params optimizer solver": "The optimisers run to convergence. Leave it out.",
-        "effect_group pomeans pomean": 'Use `from_formula(..., target="treated")`; `res.params` has the arm means.',
-        "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",
-        "robust cov se": 'Use `cov_type="robust"`.',
+        "maxiter tol start_params optimizer solver disp n_starts memory": "Fits run to convergence. Leave it out.",
+        "robust se": 'Use `cov_type="robust"`.',
         "boot bootstrapped": 'Use `cov_type="bootstrap"` or `n_boot=999`.',
-        "n_starts memory bootstrap_replicates": "It is not an option any more. Leave it out.",
         "shrinkage anchor join_score share objective penalty spread": "It is an option of `JRE` alone.",
-        "replicates n_replicates method": "It is an option of `JRE` alone.",
+        "replicates n_replicates method": "It is an option of `JRE` alone. Leave it out.",
     },
     "event_study": {
-        "yname xformla": 'Outcome and covariates are in the formula, `event_study("y ~ x1", data, ...)`.',
         "est_method method estMethod": 'Use `estimator="AIPW"`, `"Hajek"` or `"OutcomeRegression"`.',
         "anticipation": "Let `begins=` hold the first period in which units may react.",
         "base base_period long2 reference": "The change is since the last period before the group began. Leave it out.",
-        "panel allow_unbalanced_panel": "Every unit needs a row in every period.",
+        "panel allow_unbalanced_panel": "Every unit needs a row in every period. Leave it out.",
+        "notyet": 'Use `controls="not yet"`.',
         "treat treated d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
         "did before": "Periods and units are options here: `begins=`, `time=`, `unit=`.",
         "target effect reference levels quantiles subpop n_repeats": "Effects are of the treated. Leave it out.",
-        "n_boot bootstrap multiplier resamples bstrap boot cband rng seed n_jobs max_failed": "Use `cov_type=`.",
+        "n_boot bootstrap multiplier resamples bstrap boot biters cband rng seed n_jobs max_failed": (
+            "Intervals are simultaneous without resamples. Leave it out."
+        ),
         "alp alpha level": "Use `study.effects(alpha=)`.",
     },
-    "compare": {
-        "cov_type cov_kwds": 'The table has bootstrap and robust standard errors; clusters are `cluster="column"`.',
+    "compare": {"cov_type cov_kwds": 'Errors are robust and of the bootstrap; clusters are `cluster="column"`.'},
+    "Survey": {"probs": "Use `weights=`, one over the probability.", "data": "Use `data=` of the model. Leave it out."},
+    "DiD": {"post": "Use `time=`, a column of two periods.", "gname gvar": "Use `event_study(..., begins=)`."},
+    "method": {  # of results, studies and tables
+        "figsize": "Use `ax=plt.subplots(figsize=(6, 4))[1]`.",
+        "exponentiate transform": 'Use `res.model.with_options(effect="ratio").fit()`.',
+        "statistic type which": "Use `res.potential_outcomes` or `res.propensity_scores`.",
+        "un abs stats disp smd test pval pvalue": "Tables have all differences, and no p-values. Leave it out.",
+        "digits fmt decimals float_format": "Numbers have the digits of their standard errors. Leave it out.",
+        "output file filename": 'Use `table.save("table.docx")` or `table.as_latex()`.',
+        "coefs coef_omit gof_omit gof_map se": 'Use `keep=`, `drop=`, `statistics=["nobs"]` or `below="se"`.',
     },
+    "effects_by": {"test": 'Use `res.equality_test("column")`.'},
     "cov_type": {
-        "nonrobust hac": "Standard errors of an effect are always robust; HAC covariances are not supported.",
-        "hc2 hc4 cr2": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
-        "cr1": "Use `small_sample=True` with clusters.",
+        "nonrobust oim opg hac newey-west": 'Errors are always robust, and never HAC. Use `cov_type="robust"`.',
+        "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
+        "cr1 crv1": "Use `small_sample=True` with clusters.",
+        "*": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
     },
-    "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": "`res.params` has the potential-outcome means."},
+    "target": {"late": INSTRUMENT, "cate": UNITS, "pomeans": MEANS, "rd rr or": 'Use `effect="difference"`.'},
+    "effect": {"pomeans": MEANS},
+    "missing": {"*": 'Use `missing="drop"`, `"raise"` or `"indicator"`.'},
+    "bootstrap": {"*": 'Use `n_boot=999`, or `cov_type="bootstrap"`.'},
+    "by": {"simple": 'Use `by="all"`, the average over groups.'},
+    "weight_type": {"aweight aweights analytic": 'Use `weight_type="probability"`.'},
+    "learner": {
+        "xgboost xgb lightgbm gbm": 'Use `learner="hist-gradient-boosting"`, or a regressor of that package.',
+        "ridge elasticnet linear": 'Use `learner="lasso"`, or a regressor such as `RidgeCV()`.',
+    },
     "family": {
         "cox survival weibull hazard": SURVIVAL,
+        "nbinomial nbreg negbin nb": "Use `family=sm.families.NegativeBinomial(alpha=1.0)`.",
+        "cloglog": 'Use `family="binomial"` with `link="cloglog"`.',
         "multinomial mlogit ordinal ologit oprobit": "R's WeightIt has ordinal and multinomial outcomes.",
     },
     "adjust": {
@@ -177,12 +219,15 @@ ANSWERS: dict[str, dict[str, str]] = {
         "bh fdr benjamini-hochberg": 'Use `adjust="fdr_bh"`.',
     },
     "results": {
-        "resid fittedvalues": "`res.predict()` has the fitted mean in each treatment group.",
-        "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model mle_retvals": (
+        "resid fittedvalues plot_residuals": "`res.predict()` has the fitted mean in each treatment group.",
+        "get_weights match_data predict_proba": "Use `res.importance_weights` or `res.propensity_scores`, without ().",
+        "ess effective_n": "Use `res.overlap()`.",
+        "outlier_test get_influence": "Use `res.influence()`.",
+        "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model mle_retvals iterations": (
             "Several models are estimated together, without one likelihood; see `res.outcome_params`."
         ),
         "compare_lr_test compare_f_test lr_test anova f_test joint_test": 'Use `res.wald_test("ATE = 0")`.',
-        "margins get_margeff marginal_effects avg_comparisons comparisons avg_predictions pomeans means": (
+        "margins get_margeff marginal_effects avg_comparisons comparisons avg_predictions pomeans means slopes": (
             '`res.params` has effects and potential-outcome means; `res.effects_by("x")` has effects by group.'
         ),
         "lincom hypotheses": "Use `res.t_test(...)` or `res.nlcom(...)`.",
@@ -191,11 +236,12 @@ ANSWERS: dict[str, dict[str, str]] = {
         "ate ate_ att atc ato": "Use `res.effect`, or `res.model.with_options(target=)` for another population.",
         "to_latex as_latex to_html as_html": "Use `res.summary().as_latex()` or `res.summary().as_html()`.",
         "to_csv to_excel to_dict to_markdown": "Use `res.tidy()`, a data frame.",
-        "to_gt gt great_tables": "Use `causalrisk.etable([res]).to_gt()`.",
-        "outreg2 esttab etable modelsummary stargazer estimates_table": "Use `causalrisk.etable([res])`.",
+        "outreg2 esttab etable modelsummary stargazer estimates_table to_gt gt": "Use `causalrisk.etable([res])`.",
         "remove_data": "Results compute from their data; `res.tidy()` has the numbers alone.",
         "plot": "Use `res.plot_diagnostics()`, `res.plot_balance()` or `res.plot_overlap()`.",
-        "fit refit bootstrap get_robustcov_results": "Use `res.model.fit(cov_type=)`.",
+        "fit refit bootstrap get_robustcov_results HC0_se HC1_se HC2_se HC3_se cov_HC0 cov_HC1 cov_HC2 cov_HC3": (
+            'Use `res.model.fit(cov_type="HC1")`, for example.'
+        ),
         "augment": "Use `data.assign(score=res.propensity_scores, weight=res.importance_weights)`.",
     },
     "model attribute": {
@@ -204,23 +250,30 @@ ANSWERS: dict[str, dict[str, str]] = {
         "fit_regularized": 'Use `model.with_options(learner="lasso").fit()`.',
     },
     "study": {
-        "att att_gt estimates coef": "Use `study.params`, or `study.effects(None)` for a table.",
         "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"time"`.',
-        "bse tvalues pvalues conf_int tidy table": "Use `study.effects(None)` for every group and period.",
+        "att att_gt estimates coef bse tvalues pvalues conf_int tidy table": (
+            "Use `study.params`, or `study.effects(None)` for a table of every group and period."
+        ),
+        "vcov cov": "Use `study.cov_params()`.",
+        "ggdid iplot event_plot": "Use `study.plot()`.",
+        "to_latex as_latex to_html as_html": "Use `study.summary().as_latex()` or `study.summary().as_html()`.",
         "balance overlap plot_balance sensitivity predict": "Use `study.fits[group, time]`, one of the fits.",
     },
     "package": {
         "modelsummary esttab estout outreg2 stargazer summary_col texreg": "Use `causalrisk.etable([res1, res2])`.",
         "TableOne tableone CreateTableOne table1 tbl_summary": 'Use `causalrisk.table_one(["x1"], data, by="d")`.',
-        "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
+        "bal_tab cobalt love_plot summary tidy": "It is a method of results: `res.balance()`, `res.summary()`.",
+        "svydesign svyset": "Use `causalrisk.Survey(...)`.",
+        "teffects": "Use `OutcomeRegression`, `IPW`, `IPWRA` or `AIPW`, and `.from_formula(...).fit()`.",
         "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
         "matchit MatchIt psmatch psmatch2 nnmatch Match matching": MATCHING,
-        "DoubleML DoubleMLIRM IRM DoubleMLData DRLearner LinearDML DoubleMLPLR telasso": "Use `AIPW` with `learner=`.",
-        "att_gt csdid hdidregress staggered": 'Use `causalrisk.event_study("y ~ x", data, begins=, time=, unit=)`.',
-        "did drdid DRDID Did DiffInDiff": 'Use `causalrisk.AIPW.from_formula(..., did=causalrisk.DiD(before="y0"))`.',
+        "DoubleML doubleml DoubleMLIRM IRM DoubleMLData DRLearner LinearDML telasso SuperLearner sl3": (
+            "Use `AIPW` with `learner=`, or `JRE` with a list of learners."
+        ),
+        "att_gt csdid hdidregress staggered CallawaySantAnna": "Use `causalrisk.event_study(begins=, time=, unit=)`.",
+        "did drdid DRDID Did DiffInDiff DifferenceInDifferences": 'Use `AIPW` with `did=causalrisk.DiD(before="y0")`.',
         "CausalForestDML causal_forest SLearner TLearner XLearner": UNITS,
-        "SuperLearner sl3": 'Use `causalrisk.JRE.from_formula(..., learner=["smooth", "lasso"])`.',
-        "OLS GLM ols": "Use `causalrisk.OutcomeRegression`, a regression in each treatment group.",
+        "OLS GLM ols ra RA GFormula": "Use `causalrisk.OutcomeRegression`, a regression in each treatment group.",
     },
 }
 
@@ -234,13 +287,12 @@ ATTRIBUTES: dict[str, str] = {  # attributes of results that have another name h
     "cov_params": "vcov cov",
     "nobs": "n n_obs N",
     "summary": "summary2",
-    "importance_weights": "weights ipw_weights get_weights",
-    "propensity_scores": "propensity propensity_score ps pscore predict_proba",
+    "importance_weights": "weights ipw_weights",
+    "propensity_scores": "propensity propensity_score ps pscore",
     "wald_test": "wald test",
-    "balance": "smd bal_tab tebalance balance_table",
+    "balance": "smd bal_tab tebalance tebalance_summarize balance_table",
     "plot_balance": "love_plot plot_love loveplot",
     "plot_overlap": "plot_propensity plot_ps plot_weights teoverlap",
-    "overlap": "ess effective_n",
     "sensitivity": "evalue e_value evalues",
     "effects_by": "cate gate",
     "permutation_test": "ritest permute randomization_test fisher_test",
@@ -278,7 +330,70 @@ def value_meant(option: str, value: Any) -> Any:
         return type(value)(value_meant(option, each) for each in value)
     if type(value).__module__.endswith("families.links"):  # of statsmodels
         return type(value).__name__.lower()
-    return _by_word(VALUES.get(option, {})).get(value.casefold(), value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if option in COLUMNS and value.startswith("~"):
+        return value.lstrip("~ ")
+    known = VALUES.get(option, {})
+    return ({name.casefold(): name for name in known} | _by_word(known)).get(value.casefold(), value)
+
+
+def tables_of(place: str) -> list[str]:
+    """Return the tables of a call, the first counts most."""
+    return [place, *FURTHER.get(place, ["method"])]
+
+
+def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options of a call under their names here, and a note on each other name; as `read` otherwise."""
+    tables, notes = [NAMES.get(table, {}) for table in reversed(tables_of(place))], list[str]()
+    words = {word: name for table in tables for word, name in _by_word(table).items() if name in defaults}
+    found = {name: value for name, value in given.items() if name in defaults}
+    for word in [word for word in given if word not in found]:
+        value = given[word]
+        if word not in words:
+            raise TypeError(unknown_option(place, word, defaults, value))
+        name, (other, values) = words[word], OF_VALUES.get(word, ("", ""))
+        if isinstance(value, str) and value.casefold() in values.split():
+            name = other
+        now = found.get(name)
+        if now is not None and now is not defaults[name] and not (isinstance(now, str | int) and now == defaults[name]):
+            use = f"Use `{name}={value!r}` alone." if isinstance(value, str | int | float) else "Leave one of them out."
+            raise TypeError(f"`{word}` is another name of `{name}`, and both were given.\n{use}")
+        if name == "alpha" and isinstance(value, int | float):
+            value = round(1 - value / (100 if value > 1 else 1), 12)
+        found[name] = value
+        notes.append(f"`{word}` was read as `{name}`.")
+        if word in ALSO:
+            _say_also(f"`{word}`", *ALSO[word], found, defaults)
+    return found, notes
+
+
+def call_here(call: str, function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a function or method under their names here.
+
+    Parameters
+    ----------
+    call : str
+        Its name in the tables.
+    function : callable
+        The function.
+    given : dict
+        The arguments that were given, those of other names maybe as "others".
+
+    Returns
+    -------
+    dict
+        The arguments.
+
+    Raises
+    ------
+    TypeError
+        If one has no meaning here, or is given twice; the message says what to use.
+    """
+    parameters = inspect.signature(function).parameters.items()
+    defaults = {name: one.default for name, one in parameters if name not in ("more", "others")}
+    typed = {name: value for name, value in given.items() if name in defaults}
+    return named_here(call, typed | given.get("others", {}), defaults)[0]
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -305,25 +420,13 @@ def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> t
     TypeError
         If an option has no meaning here, or is given twice.
     """
-    notes: list[str] = []
-    words = {word: name for table in PLACES[place] for word, name in _by_word(NAMES[table]).items() if name in defaults}
-    found = {name: value for name, value in given.items() if name in defaults}
-    for word in [word for word in given if word not in found]:
-        if word not in words:
-            raise TypeError(unknown_option(place, word, defaults))
-        name, value = words[word], given[word]
-        now = found.get(name)
-        if now is not None and not (isinstance(now, str | int) and now == defaults[name]):
-            raise TypeError(f"`{word}` is another name of `{name}`, and both were given.\nLeave one of them out.")
-        found[name] = value
-        notes.append(f"`{word}` was read as `{name}`.")
-        if word in ALSO:
-            _say_also(f"`{word}`", *ALSO[word], found, defaults)
+    found, notes = named_here(place, given, defaults)
     for name, value in list(found.items()):
         meant = value_meant(name, value)
-        if meant is not value and not (isinstance(value, list | tuple) and list(meant) == list(value)):
+        if meant is not value and meant != value:
             found[name] = meant
-            notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
+            if str(meant).casefold() != str(value).casefold():
+                notes.append(f"`{name}={value!r}` was read as `{name}={meant!r}`.")
             if isinstance(value, str) and value.casefold() in ALSO:
                 _say_also(f"`{name}={value!r}`", *ALSO[value.casefold()], found, defaults)
     return found, tuple(notes)
@@ -337,14 +440,14 @@ def _say_also(what: str, name: str, value: str, found: dict[str, Any], defaults:
     found[name] = value
 
 
-def unknown_option(place: str, word: str, names: Iterable[str]) -> str:
+def unknown_option(place: str, word: str, names: Iterable[str], value: Any = None) -> str:
     """Return the message for an option that a call does not have."""
-    advice = next((found for table in PLACES[place] if (found := answer(table, word))), "")
-    elsewhere = {"model": "fit", "fit": "model"}.get(place, "")
-    if elsewhere and not advice and (word in NAMES[elsewhere] or word in _by_word(NAMES[elsewhere])):
-        option = _by_word(NAMES[elsewhere]).get(word, word)
-        advice = f"Use `{'from_formula(...).fit' if elsewhere == 'fit' else 'from_formula'}({option}=...)`."
-    if not advice and elsewhere:
-        advice = answer(elsewhere, word)
-    advice = advice or near(word, names) or f"The options are {', '.join(f'`{name}`' for name in names)}."
+    tables, elsewhere = tables_of(place), {"model": "from_formula(...).fit", "fit": "from_formula"}.get(place)
+    words = [f"{word}={value.casefold()}", word] if isinstance(value, str) else [word]
+    advice = next((found for each in words for table in tables if (found := answer(table, each))), "")
+    named = (name for name, others in NAMES.get(tables[1], {}).items() if word in (name, *others.split()))
+    if elsewhere and (option := next(named, None)):
+        advice = f"Use `{elsewhere}({option}=...)`."
+    advice = advice or near(word, names)
+    advice = advice or f"The options are {', '.join(f'`{name}`' for name in names if name not in ('self', 'record'))}."
     return f"unknown option `{word}`.\n{advice} Options of other packages: {COMING_FROM}."

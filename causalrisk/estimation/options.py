@@ -354,7 +354,7 @@ def _target(value: Any) -> Any:
     name = SPELLINGS.get(value.lower())
     if name is None:
         close = nearest_name(value, SPELLINGS)
-        advice = f'Use `target="{SPELLINGS[close]}"`.' if close else answer("target", value.lower())
+        advice = answer("target", value.lower()) or (f'Use `target="{SPELLINGS[close]}"`.' if close else "")
         if re.search("[<>]|[=!]=", value):
             advice = f"Use `target=data.query({value!r})`."
         raise OptionError(

@@ -364,7 +364,8 @@ class Expressions:
 
     def _unreadable(self) -> OptionError:
         known = f"numbers, + - * / **, log, exp, sqrt and the names {', '.join(self.names)}"
-        return OptionError(f"cannot read the expression {self.text!r}; expected {known}.")
+        use = f'Use `res.nlcom("{" / ".join(self.names[:-3:-1])}")`, for example.'
+        return OptionError(f"cannot read the expression {self.text!r}; expected {known}.\n{use}")
 
 
 def nlcom(record: FitRecord, expression: str) -> Any:

@@ -32,7 +32,7 @@ from causalrisk.errors import (
     one_of,
     warn_user,
 )
-from causalrisk.errors.aliases import attribute, read
+from causalrisk.errors.aliases import attribute, call_here, read
 from causalrisk.estimation.estimates import sandwich, small_sample_factor
 from causalrisk.estimation.options import InferenceOptions, model_options, options_of
 from causalrisk.estimation.record import FitRecord
@@ -121,7 +121,9 @@ class EventStudy:
         stratum, factors = self.strata
         return sandwich(errors, np.ones(len(errors)), n=len(errors), total=1.0, stratum=stratum, strata=factors)
 
-    def effects(self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step") -> Any:
+    def effects(
+        self, by: str | None = "exposure", alpha: float = 0.05, *, adjust: str | None = "single-step", **others: Any
+    ) -> Any:
         """Effects by exposure, group or time, or of each group in each period.
 
         Parameters
@@ -135,12 +137,16 @@ class EventStudy:
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
             Adjusts p-values and makes the intervals simultaneous, as in `CausalResults.pairwise`; None for each by
             itself.
+        **others
+            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         DataFrame
             A row an effect: estimate, std err, z, P>|z|, adjusted P and limits; of t where it has degrees of freedom.
         """
+        if others:
+            return EventStudy.effects(**call_here("effects", EventStudy.effects, locals()))
         check_alpha(alpha)
         check_adjustment(adjust)
         index, values, errors = self._averages(by)

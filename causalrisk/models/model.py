@@ -29,7 +29,7 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text
-from causalrisk.errors.aliases import attribute, read, unknown_option
+from causalrisk.errors.aliases import attribute, read
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fit import fit_joint, fit_separate
 from causalrisk.estimation.options import (
@@ -383,13 +383,12 @@ class CausalModel:
             given_score = name == "propensity_score" and value is not None and not is_classifier(value)
             if name in OPTIONS and (name not in known or given_score):
                 raise TypeError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
-            if name not in known:
-                raise TypeError(unknown_option("model", name, known))
+        changes, read_as = read("model", changes, {name: OPTIONS[name] for name in known})
         if "target" in changes:
             changes["target"] = named_target(changes["target"], self.design)
         if "effect" in changes:  # levels of quantiles go with their effect
             changes.setdefault("quantiles", None)
-        options = dataclasses.replace(self.options, **changes)
+        options = dataclasses.replace(self.options, **changes, read_as=self.options.read_as + read_as)
         return self._checked(self.design, options)
 
     def __reduce__(self) -> tuple[Any, ...]:

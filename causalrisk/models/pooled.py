@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError, check_alpha, warn_user
+from causalrisk.errors.aliases import call_here
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests, two_one_sided
 from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
@@ -205,19 +206,23 @@ class PooledResults:
         values = self._pooled.total * np.outer(self._slopes, self._slopes)
         return pd.DataFrame(values, index=names, columns=names)
 
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+    def conf_int(self, alpha: float = 0.05, **others: Any) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
 
         Parameters
         ----------
         alpha : float, default 0.05
             Significance level.
+        **others
+            Names of options in other packages, such as ``level=0.9``.
 
         Returns
         -------
         DataFrame
             Columns 0 and 1, a row a parameter. Intervals of ratios are transformed from the logarithmic scale.
         """
+        if others:
+            return PooledResults.conf_int(**call_here("conf_int", PooledResults.conf_int, locals()))
         check_alpha(alpha)
         limits = np.column_stack([_reported(self._records[0], side)[0] for side in self._pooled.limits(alpha).T])
         return pd.DataFrame(limits, index=self._records[0].names)
@@ -379,7 +384,7 @@ class PooledResults:
         return object.__getattribute__(self, name)
 
 
-def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) -> PooledResults:
+def pool(results: Iterable[CausalResults], *, df_complete: float | None = None, **others: Any) -> PooledResults:
     """Pool the fits to several imputed data sets by Rubin's rules.
 
     Parameters
@@ -390,6 +395,8 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
         Degrees of freedom had nothing been missing (mice's ``dfcom``); by default those of the first fit, or what
         ``fit(use_t=True)`` takes: the clusters less one, or the observations less the coefficients of the outcome
         models. ``numpy.inf`` gives Rubin's own degrees of freedom.
+    **others
+        Names of options in other packages, such as ``dfcom=100``.
 
     Returns
     -------
@@ -440,6 +447,8 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None) 
     >>> bool(0 < pooled.fmi["ATE"] < 0.1)
     True
     """
+    if others:
+        return pool(**call_here("pool", pool, locals()))
     given = given_results(results, "pool([model.fit() for model in models])")
     if len(given) < 2:
         raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"

@@ -28,7 +28,7 @@ from causalrisk.diagnostics.risk import anchor_path, joint_of, penalty_path, ris
 from causalrisk.diagnostics.scores import balance_test, calibration, calibration_error, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity, sensitivity_bounds
 from causalrisk.errors import CausalRiskError, DesignError, Failure, UnavailableError, failures_frame, listed
-from causalrisk.errors.aliases import ATTRIBUTES, attribute
+from causalrisk.errors.aliases import ATTRIBUTES, attribute, call_here
 from causalrisk.estimation.matching import matched_pairs
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import SPELLINGS
@@ -215,8 +215,11 @@ def of_record(
 
     @functools.wraps(function)
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
+        named: Any = keywords
+        if not keywords.keys() <= signature.parameters.keys():
+            named = call_here(function.__name__, function, {"others": keywords})
         with one_blas_thread():
-            made = function(self._record, *args, **keywords)
+            made = function(self._record, *args, **named)
             return made if plain else printed_whole(made)
 
     method.__qualname__ = f"CausalResults.{function.__name__}"

@@ -400,7 +400,7 @@ def _unknown(given: Any, name: str) -> OptionError:
     names = [known for known in FAMILIES if known not in PARAMETERS]
     shown = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
     close = nearest_name(name.partition("(")[0], SPELLINGS)
-    advice = f"Use `family={SPELLINGS[close]!r}`." if close else answer("family", name) or "Use one of them."
+    advice = answer("family", name) or (f"Use `family={SPELLINGS[close]!r}`." if close else "Use one of them.")
     return OptionError(
         f"family={shown} is not known; expected one of {', '.join(map(repr, names))}, or a family of statsmodels "
         f"such as sm.families.NegativeBinomial(alpha=1.0).\n{advice}"

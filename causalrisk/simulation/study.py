@@ -24,6 +24,7 @@ import pandas as pd
 
 from causalrisk._version import __version__
 from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
+from causalrisk.errors.aliases import call_here
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
 from causalrisk.runtime.workers import active_client, on_cluster, progress_bar, worker_processes
@@ -82,6 +83,7 @@ def run_study(
     n_boot: int = 0,
     path: str | Path | None = None,
     reference: str = "IPWRA",
+    **others: Any,
 ) -> StudyResults:
     """Draw samples of designs whose effect is known, and compare what estimators make of them.
 
@@ -113,6 +115,8 @@ def run_study(
         asked for.
     reference : str, default "IPWRA"
         Label of the estimator that mean squared errors are compared with.
+    **others
+        Names of options in other packages, such as ``reps=200``.
 
     Returns
     -------
@@ -144,6 +148,8 @@ def run_study(
     strong 200 Unadjusted  1.55  1.57      64.34
                IPWRA       0.03  0.20       1.00
     """
+    if others:
+        return run_study(**call_here("run_study", run_study, locals()))
     designs = _designs(design)
     sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)
     for size in sizes:

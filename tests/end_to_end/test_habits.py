@@ -64,10 +64,8 @@ AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", learner="smooth", n_rep=
     AIPW: bweight ~ mage, mbsmoke: 1 vs 0, n 4642
 IPWRA.from_formula("bweight ~ mage", b, treat="(mbsmoke mage medu, probit)").fit()
     ! treat="mbsmoke", propensity="mage + medu
-AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", weights="~medu", weight_type="probability").fit()
-    ! medu
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", cluster="~mage").fit()
-    ! mage
+    AIPW: ATE
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", trim=0.1).fit()
     ! trim=(0.1, 0.9)
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", clip=0.025).fit()
@@ -87,7 +85,9 @@ fit.model.aipw()
 IPWRA.from_formula("bweight ~ mage", b, treat="mbsmoke", family=sm.families.Tweedie(var_power=4))
     ! family=sm.families.Tweedie(var_power=1.5
 fit.model.fit(vcov={"CRV1": "mage"})
-    ! Use one of them
+    ! from_formula(..., cluster="column")
+fit.model.fit(vcov="~mage")
+    ! from_formula(..., cluster="column")
 IPWRA.from_formula("bweight ~ mage", b.set_index(["mage", "medu"]), treat="mbsmoke").fit()
     ! data=data.reset_index()
 AIPW.from_formula("bweight ~ mage", b, treat="mbsmoke", propensity=LogisticRegression())

@@ -26,7 +26,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
     (r"\[\s*[fpai]w(?:eight)?\s*=\s*(\w*)", r'Weights are options: `weights="\1"` with `weight_type=`.'),
     (r"^(?!.*\selse\s).*?\sif\s+([^,]+)", r'Choose rows in the data: `data.query("\1")`.'),
     (r"^(?!.*\b(in|and|or|not|is|for)\b)(\w+\s*~\s*)?\w+(\s+\w+)+\s*(,.*)?$", "Join by `+`: `y ~ x1 + x2`."),
-    (r"\bbs\(\s*(\w+)\s*\)", r"Splines need degrees of freedom: `bs(\1, df=4)`."),
+    (r"\bbs\(\s*(\w+)\s*(?:,\s*degree\s*=\s*\d\s*)?\)", r"Splines need degrees of freedom: `bs(\1, df=3)`, as in R."),
     (r"\b(cr|cc)\(\s*(\w+)\s*\)", r"Splines need degrees of freedom: `\1(\2, df=4, constraints='center')`."),
     (r"\bte\(\s*\w+\s*[,)]", "Products of splines are `te(cr(x, df=4), cr(z, df=4), constraints='center')`."),
     (rf"(?:^|[~+])\s*{NAME}\s*&\s*{NAME}\s*(?:$|\+)", r"An interaction is `\1:\2`."),
@@ -37,7 +37,7 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
     (r"\bas\.numeric\(\s*(\w+)", r"R's `as.numeric(\1)` is `1.0 * \1`."),
     (r"\bcontr\.(\w+)", r"R's contrasts are `C(x, Treatment)`, `C(x, Sum)`, `C(x, Helmert)` and `C(x, Poly)`."),
     (r"\boffset\((?:(?:np\.)?log\()?\s*(\w+)", r'An option: `offset="\1"`, or `exposure="\1"` for its logarithm.'),
-    (r"\b[\w.]+::(\w+)\(", r"Functions of R packages are not available. Define `\1` first."),
+    (r"\b[\w.]+::(\w+)\(", r"Packages are not named in formulas: `\1(...)`."),
     (r"\w\s*:\s*[01](?![\w.])", "A product with a number is no term. Leave it out."),
     (rf"(?:^|[~+])\s*{NAME}\s*([*/])\s*(\d[\d.]*)\s*(?:$|[~+])", r"Arithmetic is `I(\1 \2 \3)`."),
     (r"\)\s*\^\s*(\d)", r"R's `^\1` is `**\1`."),
@@ -52,14 +52,17 @@ HABITS: tuple[tuple[str, str], ...] = (  # a pattern, and the sentence on it, in
     (r"\w\$(\w+)", r"Name the column alone: `\1`."),
     ("[\u223c\u02dc\uff5e]", "Use the sign `~` of the keyboard."),
     (r"^\s*\w+\s*=(?!=)[^~]*$", "Use `~` between the outcome and the covariates, not `=`."),
-    (r"^(?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+,", "Options are not part of the formula."),
+    (
+        r"^((?:[^,()\[\]]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)|\[[^\]]*\])+),",
+        r'Options are not part of the formula. Use `"\1"`.',
+    ),
 )
 
-FUNCTIONS = {  # functions of R and Stata by their names; x is the first argument
+FUNCTIONS = {  # functions of R and Stata by their names; x is the first argument, df the number after it
     "factor as_factor ordered fe": "C({x})",
     "ln log exp sqrt abs log10 log2 log1p": "np.{name}({x})",
-    "ns rcs s": "cr({x}, df=4, constraints='center')",
-    "poly": "{x} + I({x}**2)",
+    "ns rcs s": "cr({x}, df={df}, constraints='center')",
+    "poly": "{powers}",
     "ifelse": "np.where(condition, 1, 0)",
     "interaction": "C(a):C(b)",
     "cut": "C(pd.cut({x}, bins))",
@@ -79,6 +82,9 @@ def refuse_foreign(text: str, model: str) -> None:
 
 def function_here(name: str, text: str) -> str:
     """Return what to write for a function of R or Stata, or of NumPy without its prefix; empty for others."""
-    found = re.search(rf"\b{re.escape(name)}\(\s*([\w.]+)", text)
+    found = re.search(rf"\b{re.escape(name)}\(\s*([\w.]+)(?:\s*,\s*(?:df|degree)?\s*=?\s*(\d+))?", text)
+    x, number = (found[1], int(found[2] or 0)) if found else ("x", 0)
+    df = (number - 1 if name == "rcs" else number) or 4  # R's rcs counts knots
+    powers = " + ".join([x, *(f"I({x}**{k})" for k in range(2, (number or 2) + 1))])
     typed = next((typed for names, typed in FUNCTIONS.items() if name in names.split()), "")
-    return typed.format(x=found[1] if found else "x", name={"ln": "log"}.get(name, name))
+    return typed.format(x=x, df=df, powers=powers, name={"ln": "log"}.get(name, name))

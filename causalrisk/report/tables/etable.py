@@ -12,6 +12,7 @@ import pandas as pd
 
 from causalrisk.design.tables import nearest
 from causalrisk.errors import OptionError, UnavailableError, check_alpha, one_of
+from causalrisk.errors.aliases import call_here
 from causalrisk.estimation.options import Below
 from causalrisk.inference.intervals import rounded_se
 from causalrisk.report.tables.stacked import PaperTable
@@ -47,7 +48,7 @@ class Column:
 
 def etable(
     results: Any,
-    *,
+    *more: Any,
     names: Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
     drop: Sequence[str] = (),
@@ -59,6 +60,7 @@ def etable(
     extra: Mapping[str, Sequence[Any]] | None = None,
     title: str = "",
     notes: Sequence[str] = (),
+    **others: Any,
 ) -> PaperTable:
     """Put results side by side in a table for a paper.
 
@@ -67,6 +69,8 @@ def etable(
     results : sequence or mapping of results, or one of them
         Results of this package, of `pool` or of statsmodels, one column each, and comparisons, one column per
         estimator. A mapping names them.
+    *more : results
+        Further results: ``etable(first, second)`` is ``etable([first, second])``.
     names : sequence of str, optional
         Heads of the columns; by default the estimators.
     keep, drop : sequence of str, optional
@@ -90,6 +94,8 @@ def etable(
         Heading.
     notes : sequence of str
         Sentences to add to the notes.
+    **others
+        Names of options in other packages, such as ``model_names=["a"]``.
 
     Returns
     -------
@@ -134,6 +140,9 @@ def etable(
     ==============================================================================
     Notes: Standard errors in parentheses.
     """
+    results = [results, *more] if more else results
+    if others:
+        return etable(**call_here("etable", etable, locals()))
     check_alpha(alpha)
     below = one_of("below", below, (*BELOW, None))
     one_of("stars", stars, (True, False))

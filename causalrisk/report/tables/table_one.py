@@ -16,6 +16,7 @@ from causalrisk.design.survey import Survey, subpopulation
 from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask, plain
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError
+from causalrisk.errors.aliases import call_here
 from causalrisk.estimation.options import WeightType
 from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.linalg import Array
@@ -42,8 +43,8 @@ class Measures(NamedTuple):
 
 
 def table_one(
-    covariates: Any,
-    data: Any,
+    covariates: Any = None,
+    data: Any = None,
     *,
     by: Any = None,
     treated: Any = None,
@@ -59,6 +60,7 @@ def table_one(
     names: Mapping[str, str] | None = None,
     title: str = "",
     notes: Sequence[str] = (),
+    **others: Any,
 ) -> PaperTable:
     """Describe the rows of each treatment group: the first table of a paper, before anything is fitted.
 
@@ -96,6 +98,8 @@ def table_one(
         Heading.
     notes : sequence of str
         Sentences to add to the notes.
+    **others
+        Names of options in other packages, such as ``strata="d"``.
 
     Returns
     -------
@@ -140,8 +144,10 @@ def table_one(
     Notes: Mean (SD) of numbers, n (%) of categories. SMD: difference of means to
     nonsmoker over the root of the mean variance of the groups; * above 0.1.
     """
-    if hasattr(covariates, "columns") and isinstance(data, str | list | tuple):
-        raise TypeError("covariates is a frame and data is not.\nUse `table_one(covariates, data)`.")
+    if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
+        raise TypeError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
+    if others:
+        return table_one(**call_here("table_one", table_one, locals()))
     if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
         left, group = (part.strip() for part in covariates.split("|"))
         raise OptionError(

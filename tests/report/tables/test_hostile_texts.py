@@ -71,7 +71,7 @@ TABLES = {  # function: argument -> a table with a text there
 }
 NO_TEXTS = {  # arguments that are numbers, or names of what is there
     "keep", "drop", "below", "stars", "alpha", "statistics", "covariates", "treated", "reference", "weight_type",
-    "overall", "median", "threshold", "interactions", "coefficients", "slim",
+    "overall", "median", "threshold", "interactions", "coefficients", "slim", "more", "others",
 }  # fmt: skip
 
 
