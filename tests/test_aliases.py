@@ -107,10 +107,23 @@ def test_options_that_fits_do_not_have(word):
         model().fit(**{word: 1})
 
 
-@pytest.mark.parametrize("word", ["nonrobust", "hac", "hc2", "cr1"])
-def test_standard_errors_that_would_be_others_are_refused(word):
-    with pytest.raises(causalrisk.OptionError, match="cov_type"):
-        model().fit(cov_type=word)
+ANSWERED = ["cov_type", "bootstrap", "target", "effect", "missing", "weight_type", "learner", "family", "adjust"]
+
+
+@pytest.mark.parametrize(
+    ("option", "word"), [(option, word) for option in ANSWERED for word in " ".join(ANSWERS[option]).split()]
+)
+def test_values_that_have_no_counterpart(option, word):
+    sentence = next(text for words, text in ANSWERS[option].items() if word in words.split())
+    given, more = {option: word.replace("*", "qq").upper()}, {"weights": "w"} if option == "weight_type" else {}
+    with pytest.raises(causalrisk.OptionError) as caught:
+        if option in ("cov_type", "bootstrap"):
+            model().fit(**given)
+        elif option == "adjust":
+            model().fit().pairwise(**given)
+        else:
+            model(**given, **more)
+    assert str(caught.value).endswith(sentence)
 
 
 @pytest.mark.parametrize(("word", "name"), words(ATTRIBUTES))
@@ -166,6 +179,11 @@ def test_words_of_event_studies():
     read = causalrisk.event_study("y ~ 1", frame, **options, control_group="notyettreated")
     pd.testing.assert_frame_equal(read.effects(), plain)
     assert "`control_group` was read as `controls`." in " ".join(str(read.summary()).split())
+    pd.testing.assert_frame_equal(read.effects(level=0.9), read.effects(alpha=0.1))
+    with pytest.raises(causalrisk.OptionError, match='by="all"'):
+        read.effects("simple")
+    with pytest.raises(TypeError, match="already|both|alone"):
+        read.effects(alpha=0.1, level=0.9)
 
 
 def test_estimators_by_other_names():
@@ -310,6 +328,7 @@ def test_other_options_name_the_nearest_or_all(res, call):
 
 def test_a_table_of_results_that_are_not_in_a_list(res):
     assert str(etable(res, res)) == str(etable([res, res]))
+    assert str(etable(res, res, model_names=["a", "b"])) == str(etable([res, res], names=["a", "b"]))
     with pytest.raises(TypeError, match="table_one"):
         table_one(DATA, by="d")
 

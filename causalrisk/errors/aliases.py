@@ -130,7 +130,7 @@ ANSWERS: dict[str, dict[str, str]] = {
             "Use `design=Survey(strata=)`; strata of a trial are `C(s)` in the formulas."
         ),
         "before pre pre_outcome lagged_outcome": 'Use `did=DiD(before="y0")`.',
-        "time tname timevar time_var unit id idname ivar entity panel post": "Use `did=DiD(time=, unit=)`, `cluster=`.",
+        "time tname timevar unit id idname ivar entity panel post": "Use `did=DiD(time=, unit=)`, or `cluster=`.",
         "instrument instruments iv z": INSTRUMENT,
         "time_effects entity_effects fixed_effects absorb fe": "Fixed effects are `C(group)` in the formulas.",
         "ps_trim discard common gbound g_bound min_propensity trimming_threshold clipping_threshold": (
@@ -155,7 +155,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "penalty selection": 'Use `learner="lasso"` for penalised regression.',
         "pstolerance osample": "Poor overlap gives a warning, and `res.overlap()` a table. Leave it out.",
         "featurizer": UNITS,
-        "discrete_treatment discrete_outcome eval_env": "The data and the call say it. Leave it out.",
+        "discrete_treatment discrete_outcome eval_env": "It is known from the data. Leave it out.",
     },
     "fit": {
         "groups": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
@@ -193,7 +193,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "effects_by": {"test": 'Use `res.equality_test("column")`.'},
     "cov_type": {
-        "nonrobust oim opg hac newey-west": 'Errors are always robust, and never HAC. Use `cov_type="robust"`.',
+        "nonrobust oim opg hac newey-west": 'They are always robust; HAC is not supported. Use `cov_type="robust"`.',
         "hc2 hc4 cr2 crv3": 'Use `"jackknife"`: leverages of one regression ignore the other equations.',
         "cr1 crv1": "Use `small_sample=True` with clusters.",
         "*": 'Clusters belong to the model: `from_formula(..., cluster="column")`.',
@@ -220,10 +220,12 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "results": {
         "resid fittedvalues plot_residuals": "`res.predict()` has the fitted mean in each treatment group.",
-        "get_weights match_data predict_proba": "Use `res.importance_weights` or `res.propensity_scores`, without ().",
+        "get_weights match_data": "Use `res.importance_weights`, without ().",
+        "predict_proba": "Use `res.propensity_scores`, without ().",
         "ess effective_n": "Use `res.overlap()`.",
+        "mle_retvals iterations": "Use `res.converged`.",
         "outlier_test get_influence": "Use `res.influence()`.",
-        "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model mle_retvals iterations": (
+        "llf aic bic rsquared rsquared_adj prsquared deviance scale ssr fvalue df_model": (
             "Several models are estimated together, without one likelihood; see `res.outcome_params`."
         ),
         "compare_lr_test compare_f_test lr_test anova f_test joint_test": 'Use `res.wald_test("ATE = 0")`.',
@@ -262,7 +264,8 @@ ANSWERS: dict[str, dict[str, str]] = {
     "package": {
         "modelsummary esttab estout outreg2 stargazer summary_col texreg": "Use `causalrisk.etable([res1, res2])`.",
         "TableOne tableone CreateTableOne table1 tbl_summary": 'Use `causalrisk.table_one(["x1"], data, by="d")`.',
-        "bal_tab cobalt love_plot summary tidy": "It is a method of results: `res.balance()`, `res.summary()`.",
+        "bal_tab cobalt love_plot": "Use `res.balance()` and `res.plot_balance()`.",
+        "summary tidy": "Use `res.summary()` or `res.tidy()`.",
         "svydesign svyset": "Use `causalrisk.Survey(...)`.",
         "teffects": "Use `OutcomeRegression`, `IPW`, `IPWRA` or `AIPW`, and `.from_formula(...).fit()`.",
         "weightit WeightIt twang PSweight CBPS ebal": 'Use `causalrisk.IPW.from_formula(..., propensity="x1 + x2")`.',
