@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import causalrisk
-from causalrisk import AIPW, IPWRA, JRE, DiD, Survey, compare, etable, pool, simulation, table_one
+from causalrisk import AIPW, IPWRA, JRE, DiD, Matching, Survey, compare, etable, pool, simulation, table_one
 from causalrisk.errors.aliases import ANSWERS, ATTRIBUTES, NAMES, OF_VALUES, VALUES
 from tests.conftest import simulate
 
@@ -36,6 +36,8 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "trim": ((0.01, 0.99), {}),
     "clip": ((0.01, 0.99), {}),
     "missing": ("drop", {}),
+    "n_neighbors": (2, {"model_class": Matching}),
+    "bias_adjust": (True, {"model_class": Matching}),
 }
 OF_FIT = {"rng": 1, "n_boot": 19, "cov_type": "robust", "n_jobs": 1, "progress": False}
 
@@ -182,7 +184,7 @@ def test_words_of_event_studies():
     pd.testing.assert_frame_equal(read.effects(level=0.9), read.effects(alpha=0.1))
     with pytest.raises(causalrisk.OptionError, match='by="all"'):
         read.effects("simple")
-    with pytest.raises(TypeError, match="already|both|alone"):
+    with pytest.raises(TypeError, match="`level` is another name"):
         read.effects(alpha=0.1, level=0.9)
 
 
