@@ -13,7 +13,7 @@ from typing import Any
 
 COMING_FROM = "docs/howto/coming_from_stata_r_statsmodels.md"
 MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
-INSTRUMENT = "Instruments are not in this package; linearmodels and DoubleML have them."
+INSTRUMENT = 'Use `causalrisk.LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."
 MEANS = "The potential-outcome means are estimated with every effect: `res.params`. Leave it out."
 UNITS = "Effects of single units are not in this package (EconML and grf have them); see `res.effects_by`."
