@@ -87,8 +87,9 @@ class DiD:
         self, *, before: str | None = None, time: str | None = None, unit: str | None = None, normalize: bool = True,
         **others: Any,
     ) -> None:  # fmt: skip
-        for name, given in call_here("DiD", type(self), locals()).items():
-            object.__setattr__(self, name, given)
+        typed = {"before": before, "time": time, "unit": unit, "normalize": normalize}
+        for name, value in call_here("DiD", type(self), typed, others).items():
+            object.__setattr__(self, name, value)
         one_of("normalize", self.normalize, (True, False))
         for name in ("before", "time", "unit"):
             value = getattr(self, name)

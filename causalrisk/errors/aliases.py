@@ -373,7 +373,9 @@ def named_here(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
     return found, notes
 
 
-def call_here(call: str, function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+def call_here(
+    call: str, function: Callable[..., Any], given: dict[str, Any], others: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the arguments of a function or method under their names here.
 
     Parameters
@@ -383,7 +385,9 @@ def call_here(call: str, function: Callable[..., Any], given: dict[str, Any]) ->
     function : callable
         The function.
     given : dict
-        The arguments that were given, those of other names maybe as "others".
+        The arguments by their names here.
+    others : mapping
+        Those by other names.
 
     Returns
     -------
@@ -397,8 +401,7 @@ def call_here(call: str, function: Callable[..., Any], given: dict[str, Any]) ->
     """
     parameters = inspect.signature(function).parameters.items()
     defaults = {name: one.default for name, one in parameters if name not in ("more", "others")}
-    typed = {name: value for name, value in given.items() if name in defaults}
-    return named_here(call, typed | given.get("others", {}), defaults)[0]
+    return named_here(call, given | dict(others), defaults)[0]
 
 
 def read(place: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

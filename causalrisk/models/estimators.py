@@ -155,7 +155,9 @@ class Matching(CausalModel):
     >>> from causalrisk import Matching, datasets
     >>> births = datasets.load_cattaneo2()
     >>> Matching.from_formula(
-    ...     "bweight ~ mmarried + mage + fage + medu + prenatal1", births, treat="mbsmoke"
+    ...     "bweight ~ mmarried + mage + fage + medu + prenatal1",
+    ...     births,
+    ...     treat="mbsmoke",
     ... ).fit()
     Matching: ATE -210.54 (29.33), 1 vs 0, n 4642
     """

@@ -146,7 +146,8 @@ class EventStudy:
             A row an effect: estimate, std err, z, P>|z|, adjusted P and limits; of t where it has degrees of freedom.
         """
         if others:
-            return EventStudy.effects(**call_here("effects", EventStudy.effects, locals()))
+            typed = {"by": by, "alpha": alpha, "adjust": adjust}
+            return EventStudy.effects(self, **call_here("effects", EventStudy.effects, typed, others))
         check_alpha(alpha)
         check_adjustment(adjust)
         index, values, errors = self._averages(by)

@@ -222,7 +222,7 @@ class PooledResults:
             Columns 0 and 1, a row a parameter. Intervals of ratios are transformed from the logarithmic scale.
         """
         if others:
-            return PooledResults.conf_int(**call_here("conf_int", PooledResults.conf_int, locals()))
+            return self.conf_int(**call_here("conf_int", PooledResults.conf_int, {"alpha": alpha}, others))
         check_alpha(alpha)
         limits = np.column_stack([_reported(self._records[0], side)[0] for side in self._pooled.limits(alpha).T])
         return pd.DataFrame(limits, index=self._records[0].names)
@@ -448,7 +448,7 @@ def pool(results: Iterable[CausalResults], *, df_complete: float | None = None, 
     True
     """
     if others:
-        return pool(**call_here("pool", pool, locals()))
+        return pool(results, **call_here("pool", pool, {"df_complete": df_complete}, others))
     given = given_results(results, "pool([model.fit() for model in models])")
     if len(given) < 2:
         raise OptionError(f"there are {len(given)} results; expected one for each of at least two imputed data sets.\n"

@@ -217,7 +217,7 @@ def of_record(
     def method(self: Any, *args: P.args, **keywords: P.kwargs) -> R:
         named: Any = keywords
         if not keywords.keys() <= signature.parameters.keys():
-            named = call_here(function.__name__, function, {"others": keywords})
+            named = call_here(function.__name__, function, {}, keywords)
         with one_blas_thread():
             made = function(self._record, *args, **named)
             return made if plain else printed_whole(made)

@@ -149,7 +149,11 @@ def run_study(
                IPWRA       0.03  0.20       1.00
     """
     if others:
-        return run_study(**call_here("run_study", run_study, locals()))
+        typed = {
+            "design": design, "n": n, "n_sims": n_sims, "estimators": estimators, "rng": rng, "n_jobs": n_jobs,
+            "progress": progress, "n_boot": n_boot, "path": path, "reference": reference,
+        }  # fmt: skip
+        return run_study(**call_here("run_study", run_study, typed, others))
     designs = _designs(design)
     sizes = [n] if not isinstance(n, (list, tuple, range, np.ndarray)) else list(n)
     for size in sizes:

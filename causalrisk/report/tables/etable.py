@@ -142,7 +142,11 @@ def etable(
     """
     results = [results, *more] if more else results
     if others:
-        return etable(**call_here("etable", etable, locals()))
+        typed = {
+            "results": results, "names": names, "keep": keep, "drop": drop, "rename": rename, "below": below,
+            "stars": stars, "alpha": alpha, "statistics": statistics, "extra": extra, "title": title, "notes": notes,
+        }  # fmt: skip
+        return etable(**call_here("etable", etable, typed, others))
     check_alpha(alpha)
     below = one_of("below", below, (*BELOW, None))
     one_of("stars", stars, (True, False))

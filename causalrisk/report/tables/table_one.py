@@ -147,7 +147,13 @@ def table_one(
     if hasattr(covariates, "columns") and (data is None or isinstance(data, str | list | tuple)):
         raise TypeError('covariates is a frame and data is not.\nUse `table_one(["x1", "x2"], data, by="d")`.')
     if others:
-        return table_one(**call_here("table_one", table_one, locals()))
+        typed = {
+            "covariates": covariates, "data": data, "by": by, "treated": treated, "reference": reference,
+            "levels": levels, "weights": weights, "weight_type": weight_type, "design": design, "subpop": subpop,
+            "overall": overall, "median": median, "threshold": threshold, "names": names, "title": title,
+            "notes": notes,
+        }  # fmt: skip
+        return table_one(**call_here("table_one", table_one, typed, others))
     if isinstance(covariates, str) and covariates.count("|") == 1 and "(" not in covariates:
         left, group = (part.strip() for part in covariates.split("|"))
         raise OptionError(
