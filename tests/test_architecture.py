@@ -211,7 +211,7 @@ def test_oldest_dependencies_are_tested(setup):
 
 
 def test_commands_of_the_site_agree():
-    for name in ("docs/howto/contributing.md", ".ci/run"):
+    for name in ("docs/development/contributing.md", ".ci/run"):
         text = (ROOT / name).read_text("utf-8")
         assert text.replace("sphinx -q", "sphinx").count(SITE_COMMAND) == 1, name
 

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = (ROOT / "docs/explanation/notation_in_code.md").read_text("utf-8")
-CONTRIBUTING = (ROOT / "docs/howto/contributing.md").read_text("utf-8")
+CONTRIBUTING = (ROOT / "docs/development/contributing.md").read_text("utf-8")
 ROWS = [line for line in TABLE.splitlines() if line.startswith("| ") and not line.startswith("| symbol")]
 NAMES = [name for row in ROWS for name in re.findall(r"`([\w.]+)`", row)]
 

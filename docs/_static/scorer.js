@@ -10,7 +10,6 @@ var Scorer = {
   // The first prefix of the name of a page counts.
   pages: {
     "howto/coming_from": 3.5,
-    "howto/contributing": -1,
     "howto/cite": 0,
     "howto/": 3,
     "tutorials/problem_set": -1,
@@ -21,6 +20,7 @@ var Scorer = {
     "reference/command_line": 1,
     "reference/datasets": 1,
     "reference/": -1,
+    "development/": -2,
     "changes": -3,
   },
 

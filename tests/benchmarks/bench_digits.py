@@ -78,7 +78,7 @@ def worst_digits(name: str) -> list[float]:
 def table() -> str:
     """The table, in Markdown."""
     lines = [
-        "| data set | coefficients | `OutcomeRegression` | `IPWRA` | arm means | numpy `lstsq` | statsmodels OLS, QR |",
+        "| data set | coefficients | `OutcomeRegression` | `IPWRA` | means | numpy `lstsq` | statsmodels OLS, QR |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in SETS:

@@ -16,7 +16,7 @@ from tests.studies.study_defaults import Rows, fractional_weights, orthonormal, 
 def test_pages_are_those_of_the_stored_tables(tmp_path):
     """The pages in the documentation are written by the command, not by hand, and the losses stand first."""
     evidence_pages.write_pages(evidence_pages.TABLES, tmp_path, tmp_path)
-    for folder, name in (("explanation", "evidence.md"), ("reference", "evidence_notebook.md")):
+    for folder, name in (("explanation", "evidence.md"), ("development", "evidence_notebook.md")):
         assert (tmp_path / name).read_text("utf-8") == (evidence.DOCS / folder / name).read_text("utf-8")
     lines = (tmp_path / "evidence.md").read_text("utf-8").splitlines()
     rows = [line for line in lines if "(0." in line and line.count("|") == 9]

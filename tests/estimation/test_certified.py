@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks import bench_digits
 from tests.conftest import REFERENCE
 
-PAGE = REFERENCE.parents[1] / "docs" / "reference" / "digits.md"
+PAGE = REFERENCE.parents[1] / "docs" / "development" / "digits.md"
 ONE = 1.0  # digit that the arithmetic of a processor may cost
 
 

@@ -170,7 +170,7 @@ def main():
     args, begun = arguments(), time.perf_counter()
     if not args.pages:
         store_tables(args, args.tables)
-    write_pages(args.tables, args.out / "explanation", args.out / "reference")
+    write_pages(args.tables, args.out / "explanation", args.out / "development")
     print(f"{args.out}: {time.perf_counter() - begun:.0f} s")
 
 
