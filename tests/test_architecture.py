@@ -56,6 +56,7 @@ PACKAGES = {module_name(path) for path in PACKAGE.rglob("__init__.py")}
 LATE = {  # imported inside a function: help needs no data
     ("causalrisk.cli", "causalrisk.design.csv_files"),
     ("causalrisk.cli", "causalrisk.design.formulas.foreign"),
+    ("causalrisk.cli", "causalrisk.models.estimators"),
 }
 
 
