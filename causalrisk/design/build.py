@@ -222,41 +222,31 @@ class Formulas:
 
     Parameters
     ----------
-    outcome, assigned : Formula
-        Outcome formula and propensity formula.
+    models : list of Formula
+        Outcome formula, propensity formula, and where there is one, the formula of whether the outcome is observed.
     left, right, assign : Scope
         Names on the left and right of the outcome formula, and on the right of the propensity formula.
-    observed : Formula, optional
-        Formula of the model of whether the outcome is observed.
     seen : Scope, optional
-        Names on its right.
+        Names on the right of the formula of the observation.
     filled : tuple of Filled
         Covariates whose missing values were replaced.
     """
 
-    outcome: Formula
-    assigned: Formula
+    models: list[Formula]
     left: Scope
     right: Scope
     assign: Scope
-    observed: Formula | None = None
     seen: Scope | None = None
     filled: tuple[Filled, ...] = ()
 
     @classmethod
     def of(
-        cls, models: Sequence[Formula], table: Table, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
+        cls, models: list[Formula], table: Table, frame: Mapping[str, Any], filled: tuple[Filled, ...] = ()
     ) -> Formulas:
-        """Look up the names of both formulas, and that of the observation, in a table and the caller's variables."""
+        """Look up the names of the formulas in a table and the caller's variables."""
         left = resolve(models[0], table, frame, "left")
         right, assign, *seen = (resolve(model, table, frame, "right") for model in models)
-        found = cls(models[0], models[1], left, right, assign, filled=filled)
-        return replace(found, observed=models[2], seen=seen[0]) if seen else found
-
-    @property
-    def models(self) -> list[Formula]:
-        """The formulas there are."""
-        return [self.outcome, self.assigned, *([] if self.observed is None else [self.observed])]
+        return cls(models, left, right, assign, seen[0] if seen else None, filled)
 
     def sources(self, treat: str) -> list[Source]:
         """List the variables that rows of the sample must have; not the outcome, where its observation has a model."""
@@ -386,7 +376,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 
     Outcomes before the treatment, which `did` says, may be covariates.
     """
-    outcome, assigned, left = formulas.outcome, formulas.assigned, formulas.left.variables
+    (outcome, assigned, *observed), left = formulas.models, formulas.left.variables
     if assigned.left and [use.name for use in assigned.uses("left") if use.role != "called"] != [treat]:
         typed = f'propensity="{assigned.right_text}"'
         raise DesignError(f"the left side of {assigned.text!r} must be the treatment {treat!r}.\nUse `{typed}`.")
@@ -399,9 +389,8 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
     refused = [("treatment", treat), *outcomes]
     if did is not None and did.cross_sections:
         refused.append(("time", str(did.time)))
-    sides = [(outcome, formulas.right, refused), (assigned, formulas.assign, refused)]
-    if formulas.observed is not None and formulas.seen is not None:
-        sides.append((formulas.observed, formulas.seen, outcomes))
+    sides: list[Any] = [(outcome, formulas.right, refused), (assigned, formulas.assign, refused)]
+    sides += [(formula, formulas.seen, outcomes) for formula in observed]
     for formula, scope, others in sides:
         for kind, name in others:
             if name in scope.variables:
@@ -413,20 +402,24 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 def _formula_models(
     formulas: Formulas, treat: str, coding: Coding, sources: Sequence[Source], rows: Rows
 ) -> dict[str, Any]:
-    """Build both models, all columns, on the rows of the estimation sample, and that of the observation."""
-    outcome, assigned, n = formulas.outcome, formulas.assigned, rows.n
-    codes = outcome.coded | assigned.coded
+    """Build the models, all columns, on the rows of the estimation sample; the treatment in them goes by its levels."""
+    outcome, assigned, n = formulas.models[0], formulas.models[1], rows.n
+    codes = set().union(*(formula.coded for formula in formulas.models))
     columns = {s.name: plain(rows.of(s.values), s.name, s.name in codes) for s in sources}
-    encoders = []
-    for formula, scope in ((outcome, formulas.right), (assigned, formulas.assign)):
+    columns[treat] = pd.Series(coding.coded(coding.arm))
+    encoders, scopes = list[FormulaEncoder](), [formulas.right, formulas.assign, formulas.seen]
+    for formula, scope in zip(formulas.models, filter(None, scopes), strict=True):
         own = {name: columns[name] for name in scope.variables}
         check_levels(n, own, formula.coded, formula.model)
         encoders.append(FormulaEncoder(formula, Scope(own, scope.constants)))
     left = Scope({name: rows.of(values) for name, values in formulas.left.variables.items()}, formulas.left.constants)
-    recorded = formulas.recorded
-    seen = np.ones(n, dtype=bool) if recorded is None else rows.of(recorded)
+    seen = np.ones(n, dtype=bool) if formulas.recorded is None else rows.of(formulas.recorded)
     X = encoders[0].sample_matrix(n)
     same = assigned.right == outcome.right  # in order; so it is where no propensity formula was given
+    observation = [
+        Observation(seen, encoder.sample_matrix(n), encoder.names, encoder.formula.right_text, encoder)
+        for encoder in encoders[2:]
+    ]
     return {
         "y": outcome_values(outcome, left, seen),
         "X": X,
@@ -436,23 +429,8 @@ def _formula_models(
         "endog_name": outcome.left[0].name(),
         "formula": outcome.text,
         "propensity_formula": f"{in_formula(treat)} ~ {assigned.right_text}",
-        "observation": None if formulas.seen is None else _observation(formulas, treat, coding, rows, seen),
+        "observation": observation[0] if observation else None,
     }
-
-
-def _observation(formulas: Formulas, treat: str, coding: Coding, rows: Rows, recorded: np.ndarray) -> Observation:
-    """Build the observation model on the rows of the sample; the treatment in it goes by its levels."""
-    formula: Any = formulas.observed
-    scope: Any = formulas.seen
-    columns = {
-        name: pd.Series(coding.coded(coding.arm))
-        if name == treat
-        else plain(rows.of(values), name, name in formula.coded)
-        for name, values in scope.variables.items()
-    }
-    check_levels(rows.n, columns, formula.coded, formula.model)
-    encoder = FormulaEncoder(formula, Scope(columns, scope.constants))
-    return Observation(recorded, encoder.sample_matrix(rows.n), encoder.names, formula.right_text, encoder)
 
 
 def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarray:

@@ -15,38 +15,14 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype, is_scalar
 
+from causalrisk.design import tables
 from causalrisk.design.design import Design
 from causalrisk.design.encoders import Encoder, FormulaEncoder
-from causalrisk.design.formulas.evaluation import (
-    FactorValues,
-    Formula,
-    Scope,
-    coded_names,
-    compile_terms,
-    factor_values,
-    in_formula,
-    parse,
-    parsed,
-    resolve,
-    right_side,
-    uses,
-)
+from causalrisk.design.formulas import evaluation
+from causalrisk.design.formulas.evaluation import FactorValues, Formula, Scope, parse, resolve, uses
 from causalrisk.design.rows import cluster_codes, ways_of
 from causalrisk.design.support import ColumnMoments
-from causalrisk.design.tables import (
-    Table,
-    align,
-    as_pandas,
-    as_table,
-    check_complete,
-    condition_names,
-    find_column,
-    listing,
-    matched_rows,
-    missing_mask,
-    nearest,
-    plain,
-)
+from causalrisk.design.tables import Table, align, as_pandas, as_table, check_complete, listing, missing_mask, plain
 from causalrisk.errors import DesignError, OptionError
 
 MANY_LEVELS = 20
@@ -97,47 +73,43 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
     Moderators
         The columns on the estimation sample.
     """
-    table = data_on_sample(design, data)
     if isinstance(by, str) and by.lstrip().startswith("~"):
-        return _projection(design, by, table)
-    coded, several = _coded(design, by, table, data is None)
-    for _, values, name in coded:
-        if len(values) > MANY_LEVELS:
+        return _projection(design, by, data_on_sample(design, data))
+    found, groups, coded, several = _coded(design, by, data)
+    for levels, name in coded:
+        if len(levels) > MANY_LEVELS:
             raise DesignError(f'group {name!r} has over {MANY_LEVELS} values.\nUse `by="~ {name}"` or `pandas.cut`.')
-    codes = np.stack([codes for codes, _, _ in coded], axis=1)
-    found, groups = np.unique(codes, axis=0, return_inverse=True)
-    indicators = (groups.reshape(-1)[:, None] == np.arange(len(found))).astype(float)
-    combined = [tuple(values[k] for k, (_, values, _) in zip(row, coded, strict=True)) for row in found]
+    indicators = (groups[:, None] == np.arange(len(found))).astype(float)
+    combined = [tuple(levels[k] for k, (levels, _) in zip(row, coded, strict=True)) for row in found]
     names = tuple(combined) if several else tuple(row[0] for row in combined)
-    levels = tuple(name for _, _, name in coded)
-    return Moderators(indicators, names, levels, True)
+    return Moderators(indicators, names, tuple(name for _, name in coded), True)
 
 
 def strata(design: Design, by: Any, data: Any = None) -> tuple[np.ndarray, str]:
     """Return the number of the stratum of each row, (n,), by variables as in `moderators`, and their names."""
-    coded, _ = _coded(design, by, data_on_sample(design, data), data is None)
-    codes = np.stack([codes for codes, _, _ in coded], axis=1)
-    return np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1), ", ".join(name for _, _, name in coded)
+    _, groups, coded, _ = _coded(design, by, data)
+    return groups, ", ".join(name for _, name in coded)
 
 
-Coded = tuple[np.ndarray, tuple[str, ...], str]  # codes of the rows, (n,), names of the values, name of the variable
+def _coded(
+    design: Design, by: Any, data: Any
+) -> tuple[np.ndarray, np.ndarray, list[tuple[tuple[str, ...], str]], bool]:
+    """Code the combinations of one grouping variable, or several.
 
-
-def _coded(design: Design, by: Any, table: Table, only_formulas: bool) -> tuple[list[Coded], bool]:
-    """Code one grouping variable, or several; return whether there are several."""
+    Returns the codes of each combination, the combination of each row, levels and name of each variable, and whether
+    there are several.
+    """
     # A list names several variables, unless it has one value per row.
     listed = isinstance(by, (list, tuple)) and len(by) not in (0, design.n, len(design.in_sample))
     several = listed and all(isinstance(part, str) or not is_scalar(part) for part in by)
-    return [_coded_variable(design, part, table, only_formulas) for part in (by if several else [by])], several
-
-
-def _coded_variable(design: Design, by: Any, table: Table, only_formulas: bool) -> Coded:
-    values, name = _values_on_sample(design, by, "group", "group", table, only_formulas)
-    codes, levels = pd.factorize(np.asarray(values, dtype=object), sort=True)
-    column = plain(values, name, codes=True)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes, levels = column.cat.codes.to_numpy(), column.cat.categories
-    return np.asarray(codes), shown_levels(levels), name
+    table, codes, coded = data_on_sample(design, data), list[np.ndarray](), list[tuple[tuple[str, ...], str]]()
+    for part in by if several else [by]:
+        values, name = _values_on_sample(design, part, "group", "group", table, data is None)
+        levels = plain(values, name, codes=True).astype("category").cat
+        codes.append(levels.codes.to_numpy())
+        coded.append((shown_levels(levels.categories), name))
+    found, groups = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    return found, groups.reshape(-1), coded, several
 
 
 def _values_on_sample(
@@ -151,10 +123,10 @@ def _values_on_sample(
         if only_formulas and given not in table:
             inside = next((word for word in re.findall(r"\w+", given) if word in table), None)
             typed = f'data["{given}"]' if inside is None else f'by="{inside}"'
-            typed = f"by=data.eval({given!r})" if condition_names(given) else typed
+            typed = f"by=data.eval({given!r})" if tables.condition_names(given) else typed
             known = listing(table.names)
             raise DesignError(f"{role} {given!r} is in neither formula; known are {known}.\nUse `{typed}`.")
-        values, name = find_column(given, role=role, default=role, table=table, frame={}, notes=[])
+        values, name = tables.find_column(given, role=role, default=role, table=table, frame={}, notes=[])
     else:
         own = getattr(given, "name", None)
         name, values = default if own is None else str(own), as_pandas(given)
@@ -207,32 +179,24 @@ def data_on_sample(design: Design, data: Any = None) -> Table:
     Rows are matched by their labels where these are the fit's, else by position; either way variables that the data and
     the formulas share have to be equal.
     """
-    return _known(design) if data is None else _on_sample(design, as_table(data, []))
-
-
-def _known(design: Design) -> Table:
-    """Return the variables of both formulas, where the design still has all their rows."""
-    columns: dict[str, pd.Series] = {}
+    known = dict[str, pd.Series]()
     filled = {name for one in design.filled for name in (one.name, one.indicator)}
-    for encoder in (design.propensity_encoder, design.outcome_encoder):
+    for encoder in (design.propensity_encoder, design.outcome_encoder):  # after trimming they have other rows
         own = encoder.sample_variables()
-        columns |= {k: v for k, v in own.items() if len(v) == design.n and k not in filled}
-    return Table(design.index, None, columns)
-
-
-def _on_sample(design: Design, table: Table) -> Table:
-    """Return the rows of the data that are in the sample."""
+        known |= {k: v for k, v in own.items() if len(v) == design.n and k not in filled}
+    if data is None:
+        return Table(design.index, None, known)
+    table = as_table(data, [])
     if len(table.index) != len(design.in_sample):
         raise _other_data(f"data has {len(table.index)} rows, and the model was made from {len(design.in_sample)}")
     rows = np.flatnonzero(design.in_sample)
-    position = matched_rows(table.index, design.in_sample.index)
+    position = tables.matched_rows(table.index, design.in_sample.index)
     rows = rows if position is None else position[rows]
     found = {str(name): pd.Series(table.column(name).array.take(rows), index=design.index) for name in table.names}
-    known = _known(design).extra
     if design.endog_name in found and is_numeric_dtype(found[design.endog_name]) and design.observation is None:
-        known = {**known, design.endog_name: pd.Series(design.y)}
-    shared = {name: values for name, values in known.items() if name in found}
-    changed = [name for name, values in shared.items() if not _same(values, found[name])]
+        known[design.endog_name] = pd.Series(design.y)
+    shared = [name for name in known if name in found]
+    changed = [name for name in shared if not _same(known[name], found[name])]
     if changed:
         raise _other_data(f"{listing(changed)} of data differ from what the model was made from")
     if position is None and not shared and not isinstance(table.index, pd.RangeIndex):
@@ -303,24 +267,19 @@ class Covariate:
     @cached_property
     def ends(self) -> tuple[float, float]:
         """Smallest and largest number that is known; infinity and its negative where there is none."""
-        numbers = self.column if self.code is None else self.values
+        numbers = self.values
         return float(np.fmin.reduce(numbers, initial=np.inf)), float(np.fmax.reduce(numbers, initial=-np.inf))
 
-    @cached_property
+    @property
     def varies(self) -> bool:
         """True if the column takes more than one value."""
-        if self.code is None:
-            return self.ends[0] < self.ends[1]
-        inside = self.column == self.code
-        return bool(inside.any()) and not bool((inside | (self.column < 0)).all())
+        return self.ends[0] < self.ends[1]
 
     @cached_property
     def binary(self) -> bool:
         """True if the column takes no more than two values, and at least one."""
-        if self.code is not None:
-            return bool((self.column >= 0).any())
-        low, high = self.ends
-        return low <= high and bool(((self.column == low) | (self.column == high) | np.isnan(self.column)).all())
+        (low, high), numbers = self.ends, self.values
+        return low <= high and bool(((numbers == low) | (numbers == high) | np.isnan(numbers)).all())
 
 
 def reader_name(code: str) -> str:
@@ -340,7 +299,7 @@ def reader_name(code: str) -> str:
     ... ]
     ['mage', 'race', 'Lohn 74', 'mage^2', 'log(x)']
     """
-    tree = parsed(code).body
+    tree = evaluation.parsed(code).body
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.args and tree.func.id in ("C", "Q", "I"):
         inner = tree.args[0]
         return str(inner.value) if isinstance(inner, ast.Constant) else reader_name(ast.unparse(inner))
@@ -358,14 +317,14 @@ def covariates_of(formula: Formula, scope: Scope, n: int, most: int | None = Non
         names = {use.name for factor in term.factors for use in uses(factor.code)}
         used = {name: values for name, values in scope.variables.items() if name in names}
         keep = ~np.logical_or.reduce([np.zeros(n, dtype=bool), *map(missing_mask, used.values())])
-        codes = set().union(*(coded_names(factor.code) for factor in term.factors))
+        codes = set().union(*(evaluation.coded_names(factor.code) for factor in term.factors))
         known = {name: plain(values[keep], name, name in codes) for name, values in used.items()}
         if term.factors and keep.any():
             named = dict.fromkeys(reader_name(factor.code) for factor in term.factors)
             leveled = [n for n in named if n in known and (n in codes or known[n].dtype.kind not in "bif")]
             _check_listed({name: int(known[name].nunique()) for name in leveled}, most)
-            info = compile_terms([term], formula, Scope(known, scope.constants))
-            factors = factor_values(term, info, formula, known)
+            info = evaluation.compile_terms([term], formula, Scope(known, scope.constants))
+            factors = evaluation.factor_values(term, info, formula, known)
             _check_listed({reader_name(factor.code): len(factor.levels or (0,)) for factor in factors}, most)
             found += _products(factors, keep)
     return found
@@ -405,7 +364,7 @@ def covariates_of_block(
             known.update(term.name() for term in new)
             own = encoder.sample_variables()
             rows = own if variables is None else encoder.variables_like(as_table(variables, []))
-            factors = (factor_values(term, encoder.info, encoder.formula, rows) for term in new)
+            factors = (evaluation.factor_values(term, encoder.info, encoder.formula, rows) for term in new)
             columns = [column for values in factors for column in _products(values, every)]
         else:
             matrix = (design.Z, design.X)[k]
@@ -430,9 +389,9 @@ def covariates_in(covariates: Any, table: Table, most: int | None = None) -> lis
         names = [str(name) for name in (table.names if covariates is None else covariates)]
         for name in names:
             if name not in table:
-                raise DesignError(f"{name!r} is not a column of the data.\n{nearest(name, table.names)}")
-        text = " + ".join(map(in_formula, names))
-    formula = right_side(text, "covariates", [])
+                raise DesignError(f"{name!r} is not a column of the data.\n{tables.nearest(name, table.names)}")
+        text = " + ".join(map(evaluation.in_formula, names))
+    formula = evaluation.right_side(text, "covariates", [])
     return covariates_of(formula, resolve(formula, table, {"np": np}, "right"), len(table.index), most)
 
 

@@ -56,13 +56,33 @@ class Encoder(ABC):
         """Return the variables on the estimation sample; arrays have none but their columns."""
         return {}
 
+    @property
+    def info(self) -> Any:
+        """The columns of a formula, as patsy has them; None of arrays."""
+        return None
+
     def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
         """Return each treatment-coded factor with its reference level and the columns of the other levels."""
-        return []
+        found = []
+        for factor, coded in self._factors().items():
+            columns = {level: f"{factor.name()}[T.{level}]" for level in coded.categories or ()}
+            absent = [level for level, column in columns.items() if column not in self.info.column_names]
+            if len(absent) == 1 and len(columns) > 1:
+                others = tuple(column for level, column in columns.items() if level != absent[0])
+                found.append((factor.name(), absent[0], others))
+        return found
 
     def level_columns(self) -> dict[str, tuple[str, Any]]:
         """Return the factor and the level of each column that is one for the rows of a level."""
-        return {}
+        return {
+            f"{factor.name()}[{coding}{level}]": (factor.name(), level)
+            for factor, coded in self._factors().items()
+            for level in coded.categories or ()
+            for coding in ("", "T.")
+        }
+
+    def _factors(self) -> dict[Any, Any]:
+        return {} if self.info is None else self.info.factor_infos
 
     def keeping(self, keep: np.ndarray) -> Self:
         """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""
@@ -123,26 +143,6 @@ class FormulaEncoder(Encoder):
     def sample_variables(self) -> dict[str, pd.Series]:
         """Return the variables on the estimation sample."""
         return dict(self._variables)
-
-    def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
-        """Return each treatment-coded factor with its reference level and the columns of the other levels."""
-        found = []
-        for factor, coded in self.info.factor_infos.items():
-            columns = {level: f"{factor.name()}[T.{level}]" for level in coded.categories or ()}
-            absent = [level for level, column in columns.items() if column not in self.info.column_names]
-            if len(absent) == 1 and len(columns) > 1:
-                others = tuple(column for level, column in columns.items() if level != absent[0])
-                found.append((factor.name(), absent[0], others))
-        return found
-
-    def level_columns(self) -> dict[str, tuple[str, Any]]:
-        """Return the factor and the level of each column that is one for the rows of a level."""
-        return {
-            f"{factor.name()}[{coding}{level}]": (factor.name(), level)
-            for factor, coded in self.info.factor_infos.items()
-            for level in coded.categories or ()
-            for coding in ("", "T.")
-        }
 
     def sample_matrix(self, n: int) -> np.ndarray:
         """Return the matrix of the estimation sample of n rows, shape (n, p)."""
@@ -252,13 +252,10 @@ class ExtendedEncoder(Encoder):
         """Return the variables on the estimation sample."""
         return self._encoder.sample_variables()
 
-    def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
-        """Return the factors as `Encoder.reference_levels`."""
-        return self._encoder.reference_levels()
-
-    def level_columns(self) -> dict[str, tuple[str, Any]]:
-        """Return the columns of levels as `Encoder.level_columns`."""
-        return self._encoder.level_columns()
+    @property
+    def info(self) -> Any:
+        """The columns of the formula, as patsy has them."""
+        return self._encoder.info
 
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data, as the encoder of the columns does."""

@@ -215,7 +215,7 @@ def as_pandas(value: Any) -> Any:
     """
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index | Mapping | str):
         return value
-    library, kind = _library(value), type(value).__name__
+    library, kind = _library_and_kind(value)
     if library.startswith("dask") and hasattr(value, "get_partition"):
         raise DesignError("only data= of a model may be a Dask data frame.\nUse `data.compute()`.")
     if library == "narwhals" and kind in ("DataFrame", "Series"):
@@ -224,17 +224,25 @@ def as_pandas(value: Any) -> Any:
         return pd.DataFrame({name: _polars_column(value[name]) for name in value.columns}, index=range(len(value)))
     if library == "polars":
         return _polars_column(value) if kind == "Series" else value
-    if library == "pyarrow":
-        return _from_pyarrow(value)
-    if callable(getattr(value, "to_pandas", None)):
+    if library != "pyarrow" and callable(getattr(value, "to_pandas", None)):
         return value.to_pandas()
-    return _from_capsule(value) if hasattr(value, "__arrow_c_stream__") else value
+    if library != "pyarrow" and not hasattr(value, "__arrow_c_stream__"):
+        return value
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
+    value = value if library == "pyarrow" else pa.table(value)
+    if not isinstance(value, pa.Table | pa.RecordBatch | pa.Array | pa.ChunkedArray):
+        return value
+    read = value.to_pandas(types_mapper=lambda kind: None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind))
+    return read.array if isinstance(read, pd.Series) else read
 
 
 def is_foreign_column(value: Any) -> bool:
     """Return True if a value is a column of polars, pyarrow or narwhals."""
     columns = {"polars": ("Series",), "narwhals": ("Series",), "pyarrow": ("ChunkedArray",)}
-    library, kind = _library(value), type(value).__name__
+    library, kind = _library_and_kind(value)
     return kind in columns.get(library, ()) or (library == "pyarrow" and kind.endswith("Array"))
 
 
@@ -253,46 +261,21 @@ def how_to_convert(data: Any) -> str:
     return "data=data.to_pandas()" if hasattr(data, "to_pandas") else "data=pandas.DataFrame(data)"
 
 
-def _library(value: Any) -> str:
-    return type(value).__module__.partition(".")[0]
+def _library_and_kind(value: Any) -> tuple[str, str]:
+    return type(value).__module__.partition(".")[0], type(value).__name__
 
 
 def _polars_column(column: Any) -> Any:
     """Values of a polars Series: text through Arrow where pyarrow is there, else by NumPy, as numbers are."""
     dtype, kind = column.dtype, type(column.dtype).__name__
     if kind == "Enum":
-        codes = column.to_physical().fill_null(0).to_numpy().astype(np.int64)
-        return pd.Categorical.from_codes(
-            np.where(column.is_null(), -1, codes), categories=list(dtype.categories), ordered=True
-        )
+        codes = column.to_physical().cast(int).fill_null(-1).to_numpy()
+        return pd.Categorical.from_codes(codes, categories=list(dtype.categories), ordered=True)
     if kind in ("String", "Categorical") and find_spec("pyarrow"):
-        return _from_pyarrow(column.cast(str).to_arrow())
-    whole, yes_no = dtype.is_integer(), str(dtype) == "Boolean"
-    if not column.null_count() or not (whole or yes_no):
+        return as_pandas(column.cast(str).to_arrow())
+    if not column.null_count() or not (dtype.is_integer() or kind == "Boolean"):
         return column.to_numpy()
-    known, absent = column.fill_null(0 if whole else False).to_numpy().copy(), column.is_null().to_numpy().copy()
-    return (pd.arrays.IntegerArray if whole else pd.arrays.BooleanArray)(known, absent)
-
-
-def _from_pyarrow(value: Any) -> Any:
-    import pyarrow as pa
-
-    def exact(kind: Any) -> Any:
-        return None if pa.types.is_dictionary(kind) else pd.ArrowDtype(kind)
-
-    if isinstance(value, pa.Table | pa.RecordBatch):
-        return value.to_pandas(types_mapper=exact)
-    if isinstance(value, pa.Array | pa.ChunkedArray):
-        return value.to_pandas(types_mapper=exact).array
-    return value
-
-
-def _from_capsule(value: Any) -> Any:
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise UnavailableError("such data are read by pyarrow.\nUse `pip install pyarrow`.") from error
-    return _from_pyarrow(pa.table(value))
+    return pd.array(column.to_list(), dtype="boolean" if kind == "Boolean" else kind)
 
 
 def nearest(name: Any, names: Iterable[Any], show: Callable[[str], str] = repr) -> str:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import patsy.builtins
+from patsy.categorical import CategoricalSniffer
 from patsy.parse_formula import parse_formula
 
 from causalrisk.design.formulas.foreign import QUOTED, function_here, refuse_foreign
@@ -64,72 +65,59 @@ class Use(NamedTuple):
 @functools.lru_cache(maxsize=1000)  # one fit asks a dozen times
 def uses(code: str) -> tuple[Use, ...]:
     """List the names that a term uses, in order, without those it binds itself."""
-    found: list[Use] = []
-    _Renamer(lambda name, role: found.append(Use(name, role))).of(code)
-    return tuple(found)
+    return tuple(use for _, use in _named(code))
 
 
 def renamed(code: str, names: Mapping[str, str]) -> str:
     """Return a term with other variables: `names` are those of the variables, each with the one in its place."""
-    return _Renamer(lambda name, role: None if role == "called" else names.get(name)).of(code)
+    text = code.encode()  # positions in the tree count bytes
+    for node, use in sorted(_named(code), key=lambda found: found[0].col_offset, reverse=True):
+        if use.role != "called" and use.name in names:
+            text = text[: node.col_offset] + names[use.name].encode() + text[node.end_col_offset :]
+    return text.decode()
 
 
-class _Renamer(ast.NodeTransformer):
-    """Replaces each name in a term by what a function of the name and its role returns, if anything."""
+def _named(code: str) -> list[tuple[Any, Use]]:
+    """List the places in a term that name something, in order, and their uses."""
+    tree = parsed(code)
+    bound = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+    bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    found = list[tuple[Any, Use]]()
 
-    def __init__(self, rename: Callable[[str, str], str | None]) -> None:
-        self._rename = rename
-
-    def of(self, code: str) -> str:
-        tree = parsed(code)
-        self._bound = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-        self._bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        return ast.unparse(self._value(tree.body, "term"))
-
-    def _value(self, node: ast.expr, role: str) -> ast.expr:
-        if not isinstance(node, ast.Name):
-            return self.visit(node)
-        if node.id in self._bound:
-            return node
-        return ast.Name(self._rename(node.id, role) or node.id, ast.Load())
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self._value(node, "plain")
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.Attribute:
-        node.value = self._value(node.value, "base")
-        return node
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        function = node.func.id if isinstance(node.func, ast.Name) else None
-        if function == "Q":
+    def look(node: Any, role: str) -> None:
+        function = _function(node)
+        if isinstance(node, ast.Name):
+            found.extend([] if node.id in bound else [(node, Use(node.id, role))])
+        elif function == "Q":
             name = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
             if not isinstance(name, str):
                 raise DesignError(f'{ast.unparse(node)!r} does not quote a name.\nUse `Q("name of the column")`.')
-            self._rename("Q", "called")
-            new = self._rename(name, "quoted")
-            return node if new is None else ast.Name(new, ast.Load())
-        node.func = self._value(node.func, "called")
-        further = "contrast" if function == "C" else "plain"
-        node.args = [self._value(arg, further if i else "plain") for i, arg in enumerate(node.args)]
-        for keyword in node.keywords:
-            keyword.value = self._value(keyword.value, "contrast" if function == "C" else "option")
-        return node
+            found.extend([(node.func, Use("Q", "called")), (node, Use(name, "quoted"))])
+        elif isinstance(node, ast.Call):
+            look(node.func, "called")
+            for k, argument in enumerate(node.args):
+                look(argument, "contrast" if function == "C" and k else "plain")
+            for keyword in node.keywords:
+                look(keyword.value, "contrast" if function == "C" else "option")
+        else:
+            for child in ast.iter_child_nodes(node):
+                look(child, "base" if isinstance(node, ast.Attribute) else "plain")
+
+    look(tree.body, "term")
+    return found
 
 
 @functools.lru_cache(maxsize=1000)
 def coded_names(code: str) -> frozenset[str]:
     """List the variables in the first argument of ``C(...)``."""
-    first = (call.args[0] for call in _calls(code) if _function(call) == "C" and call.args)
-    return frozenset(use.name for arg in first for use in uses(ast.unparse(arg)) if use.role != "called")
+    calls: Any = (node for node in ast.walk(parsed(code)) if _function(node) == "C")
+    every = (use for call in calls for argument in call.args[:1] for use in uses(ast.unparse(argument)))
+    return frozenset(use.name for use in every if use.role != "called")
 
 
-def _calls(code: str) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(parsed(code)) if isinstance(node, ast.Call))
-
-
-def _function(call: ast.Call) -> str:
-    return call.func.id if isinstance(call.func, ast.Name) else ""
+def _function(node: Any) -> str:
+    """Return the name of the function that a node calls; empty where it is no call of a name."""
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 
 def in_formula(name: str) -> str:
@@ -352,8 +340,12 @@ class _Factor(patsy.EvalFactor):
         codes, distinct = pd.factorize(values)
         first = "levels" not in state
         if first:  # of the first rows that are evaluated, the sample's
-            state["levels"] = self._levels(values, list(distinct), value.levels if boxed else None)
+            sniffer = CategoricalSniffer(AS_THEY_ARE, self.origin)
+            sniffer.sniff(patsy.builtins.C(distinct, levels=value.levels if boxed else None))
+            state["levels"] = list(sniffer.levels_contrast()[0])
         levels = pd.Index(state["levels"], dtype=object, tupleize_cols=False)
+        if levels.has_duplicates:
+            raise DesignError(f"levels= has {levels[levels.duplicated()][0]!r} twice.\nList each level once.")
         places = levels.get_indexer(pd.Index(distinct, dtype=object, tupleize_cols=False))
         if (codes < 0).any():
             raise _not_finite(self.code, int((codes < 0).sum()), self.formula)
@@ -381,22 +373,6 @@ class _Factor(patsy.EvalFactor):
             return data
         names = {use.name for use in uses(self.code)} & set(data)
         return {**data, **{name: data[name].astype(float) for name in names if data[name].dtype.kind == "i"}}
-
-    @staticmethod
-    def _levels(values: Any, distinct: list[Any], given: Any) -> list[Any]:
-        if given is not None:
-            twice = [level for k, level in enumerate(given) if level in given[:k]]
-            if twice:
-                raise DesignError(f"levels= has {twice[0]!r} twice.\nList each level once.")
-            return list(given)
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            return list(values.dtype.categories)
-        if values.dtype.kind == "b":
-            return [False, True]
-        try:
-            return sorted(distinct)
-        except TypeError:  # of several types
-            return sorted(distinct, key=lambda level: (type(level).__name__, str(level)))
 
 
 def _factors_of(terms: Iterable[Any], formula: Formula) -> list[Any]:
@@ -485,7 +461,8 @@ def state_options(formula: Formula, frame: Mapping[str, Any]) -> Iterator[tuple[
     """
     own = {name for name in STATEFUL if is_function(frame.get(name)) and frame[name] is not STATEFUL[name]}
     for code in formula.codes():
-        for call in _calls(code):
+        calls: Any = ast.walk(parsed(code))
+        for call in calls:
             name = _function(call)
             if name in STATEFUL and name not in own:
                 positional = [] if name == "te" else call.args[1:]
