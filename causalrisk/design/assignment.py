@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
@@ -145,7 +146,11 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
     Assignment
         Of rows or of clusters.
     """
-    made = _of_rows(design, codes, name) if design.cluster is None else _of_clusters(design, codes, name)
+    within = f" within {len(np.unique(codes))} strata ({name})" if name else ""
+    if design.cluster is None:
+        made = Assignment(design.arm, codes, np.arange(design.n), f"the {design.n} {design.unit_name}s{within}")
+    else:
+        made = _of_clusters(design, codes, name, within)
     if arm is not None and design.n_arms > 2:  # other arms stay where they are: a stratum each
         moved = np.isin(made.arm, (0, arm))
         words = f"{made.words}, of arms {design.labels[0]} and {design.labels[arm]}"
@@ -157,51 +162,35 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
     return made
 
 
-def _of_rows(design: Design, codes: NDArray[np.intp], name: str) -> Assignment:
-    words = f"the {design.n} {design.unit_name}s"
-    if name:
-        words = f"{words} within {len(np.unique(codes))} strata ({name})"
-    return Assignment(design.arm, codes, np.arange(design.n), words)
-
-
-def _of_clusters(design: Design, codes: NDArray[np.intp], name: str) -> Assignment:
-    """Permute whole clusters or rows within clusters."""
+def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str) -> Assignment:
+    """Permute whole clusters or rows within clusters; `strata` are the words that say within which strata."""
     cluster, count, of = np.asarray(design.cluster), design.n_clusters, str(design.cluster_name)
-    several = _varies_within(cluster, count, design.arm)
-    within = np.unique(np.stack([cluster, codes]), axis=1, return_inverse=True)[1].reshape(-1)
-    nested = not _varies_within(codes, int(codes.max()) + 1, cluster).any()  # each stratum is of one cluster
-    if several.all() or (several.any() and nested):
-        if name in ("", of):
-            return Assignment(
-                design.arm, within, np.arange(design.n), f"the {design.n} rows within {count} clusters ({of})"
-            )
-        return _of_rows(design, within, f"{of}, {name}")
+    several = _varies_within(cluster, design.arm)
+    if several.all() or (several.any() and not _varies_within(codes, cluster).any()):  # each stratum is of one cluster
+        words = f"the {design.n} rows within {count} clusters ({of})"
+        within = np.unique(np.stack([cluster, codes]), axis=1, return_inverse=True)[1].reshape(-1)
+        if name not in ("", of):
+            words = f"the {design.n} {design.unit_name}s within {within.max() + 1} strata ({of}, {name})"
+        return Assignment(design.arm, within, np.arange(design.n), words)
     if several.any():
         raise OptionError(f"the treatment varies within some clusters of {of!r} only.\nUse `strata={of!r}`.")
-    split = _varies_within(cluster, count, codes)
-    if split.any():
+    if _varies_within(cluster, codes).any():
         raise OptionError(
             f"clusters of {of!r} are in several strata of {name}.\nLeave `strata=` out, or give strata of clusters."
         )
     first = np.unique(cluster, return_index=True)[1]
-    words = f"the {count} clusters ({of}) as a whole"
-    if name:
-        words = f"{words} within {len(np.unique(codes))} strata ({name})"
-    return Assignment(design.arm[first], codes[first], cluster, words)
+    return Assignment(design.arm[first], codes[first], cluster, f"the {count} clusters ({of}) as a whole{strata}")
 
 
-def _varies_within(group: NDArray[np.intp], count: int, values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether values differ within each of the groups, which are numbered."""
-    first = np.zeros(count, dtype=np.intp)
-    first[group[::-1]] = np.arange(len(group))[::-1]
-    return np.bincount(group, values != values[first[group]], minlength=count) > 0
+def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether values differ within each of the groups."""
+    return pd.Series(values).groupby(group).nunique().to_numpy() > 1
 
 
 def _check_alike(design: Design, made: Assignment) -> None:
     """Refuse known scores that differ between rows that would change places."""
     if design.score is None:
         return
-    stratum = np.unique(made.stratum, return_inverse=True)[1][made.unit]
     scores = design.score.T[1:].round(SAME_SCORE)
-    if any(_varies_within(stratum, int(stratum.max()) + 1, column).any() for column in scores):
+    if any(_varies_within(made.stratum[made.unit], column).any() for column in scores):
         raise OptionError(f"known scores differ among {made.words}.\nUse `strata={design.score_name!r}, data=data`.")

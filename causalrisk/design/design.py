@@ -427,13 +427,7 @@ class Design:
         return replace(self, arm=arm).supported([])
 
     def extended(
-        self,
-        step: Callable[[Any], Any],
-        encoder: ExtendedEncoder,
-        notes: list[str],
-        workers: int,
-        *,
-        given: bool,
+        self, step: Callable[[Any], Any], encoder: ExtendedEncoder, notes: list[str], workers: int, *, given: bool
     ) -> Design:
         """Return the same rows with other columns in the outcome design, as `ScannedDesign.extended`."""
         X = np.ascontiguousarray(step(self).X)

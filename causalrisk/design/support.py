@@ -432,12 +432,7 @@ Lost = tuple[ModelColumns, Sequence[Dependence]]
 
 
 def supported_columns(
-    outcome: ModelColumns,
-    propensity: ModelColumns,
-    size: np.ndarray,
-    rules: Rules,
-    notes: list[str],
-    spans: Spans,
+    outcome: ModelColumns, propensity: ModelColumns, size: np.ndarray, rules: Rules, notes: list[str], spans: Spans
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Mark the columns of both models that can have coefficients, the same in all arms.
 
