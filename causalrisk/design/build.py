@@ -9,45 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import rows as drawing
 from causalrisk.design.design import Design, Observation
 from causalrisk.design.did import DiD, Periods, names_before
-from causalrisk.design.encoders import (
-    INDICATOR,
-    ArrayEncoder,
-    Filled,
-    FormulaEncoder,
-    covariate_names,
-    fill_covariates,
-    with_indicators,
-)
-from causalrisk.design.formulas.evaluation import (
-    Formula,
-    Scope,
-    coded_names,
-    collect,
-    compile_terms,
-    evaluate,
-    in_formula,
-    parse,
-    quoted,
-    resolve,
-    right_side,
-)
-from causalrisk.design.rows import (
-    BY_ROW,
-    UNRECORDED,
-    ByRows,
-    ColumnOptions,
-    Rows,
-    Source,
-    by_rows,
-    check_drawn,
-    cluster_codes,
-    draw_rows,
-    ledger_frame,
-    read_offset,
-    relative_weights,
-)
+from causalrisk.design.encoders import INDICATOR, ArrayEncoder, Filled, FormulaEncoder, fill_covariates, with_indicators
+from causalrisk.design.formulas import evaluation
+from causalrisk.design.formulas.evaluation import Formula, Scope, coded_names, in_formula, parse, resolve
+from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
 from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import Table, align, is_column, missing_mask, named_columns, numbers, plain
@@ -73,8 +41,8 @@ def _drawn(
 
     A variable that is missing in all rows of an arm is noted, or refused where one arm is left.
     """
-    rows, treat = draw_rows(sources, by, index, columns.missing), by.treat
-    notes += check_drawn(rows.lines, len(rows.keep), rows.n, by)
+    rows, treat = drawing.draw_rows(sources, by, index, columns.missing), by.treat
+    notes += drawing.check_drawn(rows.lines, len(rows.keep), rows.n, by)
     every = treat.values.dropna().unique() if rows.n < len(rows.keep) else []
     kept = set(rows.of(treat.values).dropna().unique()) if len(every) else set()
     for level in (level for level in every if level not in kept):
@@ -92,7 +60,7 @@ def _drawn(
 
 def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndarray | None:
     """Return the offset of the rows to keep; `roles` are the names of treatment and outcome."""
-    return None if by.offset is None else read_offset(by.offset._replace(values=by.offset.values[keep]), roles)
+    return None if by.offset is None else drawing.read_offset(by.offset._replace(values=by.offset.values[keep]), roles)
 
 
 @one_blas_thread()
@@ -118,7 +86,7 @@ def freeze(
     if periods is not None:
         periods.check(coding.arm, coding.labels, treat.name)
     (cluster, clusters), (second, _) = (
-        (None, None) if given is None else cluster_codes(rows.of(given.values), given.name)
+        (None, None) if given is None else drawing.cluster_codes(rows.of(given.values), given.name)
         for given in (by.cluster, by.second_cluster)
     )
     survey = None
@@ -127,7 +95,7 @@ def freeze(
         notes += survey.notes
     made = Design(
         arm=coding.arm,
-        weights=relative_weights(weights, by.weight_type, weights_name),
+        weights=drawing.relative_weights(weights, by.weight_type, weights_name),
         cluster=cluster,
         offset=kept_offset(by, rows.keep, (treat.name, outcome)),
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
@@ -137,7 +105,7 @@ def freeze(
         propensity_names=models["propensity_encoder"].names,
         index=rows.of(treat.values.index),
         in_sample=pd.Series(rows.keep, index=treat.values.index, name="in_sample"),
-        sample_ledger=ledger_frame(rows.lines),
+        sample_ledger=drawing.ledger_frame(rows.lines),
         notes=(),
         rules=rules,
         missing=columns.missing,
@@ -183,14 +151,14 @@ def design_from_arrays(
         raise OptionError('missing="indicator" needs formulas.\nUse `from_formula("y ~ x1 + x2", data, treat="d")`.')
     if getattr(columns.treat, "ndim", 1) == 2 and columns.treat.shape[1] > 1:  # other packages have it second
         raise DesignError("treat has several columns; expected one.\nUse `endog=y, exog=X, treat=d`.")
-    given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in BY_ROW))
+    given = (endog, exog, exog_propensity, *(getattr(columns, name) for name in drawing.BY_ROW))
     plain_index = pd.RangeIndex(len(endog) if hasattr(endog, "__len__") else 0)
     index = next((values.index for values in given if isinstance(values, pd.Series | pd.DataFrame)), plain_index)
     y = align(endog, index, "endog", notes)
     endog_name = "y" if y.name is None else str(y.name)
     right = named_columns(exog, "exog", index, notes)
     assign = right if exog_propensity is None else named_columns(exog_propensity, "exog_propensity", index, notes)
-    by = by_rows(Table(index), columns, {}, notes)
+    by = drawing.by_rows(Table(index), columns, {}, notes)
     for what, design in (("exog", right), ("exog_propensity", assign)):
         for kind, name in (("treatment", by.treat.name), ("outcome", None if y.name is None else endog_name)):
             if name in design:
@@ -300,7 +268,7 @@ def design_from_formula(
     """
     notes: list[str] = []
     formulas, table = read_formulas(formula, propensity, columns, data, frame, notes)
-    by = by_rows(table, columns, frame, notes)
+    by = drawing.by_rows(table, columns, frame, notes)
     check_roles(formulas, by.treat.name, columns.did)
     if columns.missing == INDICATOR:
         formulas = _filled(formulas, table, by, frame)
@@ -309,7 +277,7 @@ def design_from_formula(
     models = _formula_models(formulas, by.treat.name, coding, sources, rows)
     if models["observation"] is not None:
         missing = ~models["observation"].recorded
-        rows.lines.append((UNRECORDED, models["endog_name"], int(missing.sum()), 0))
+        rows.lines.append((drawing.UNRECORDED, models["endog_name"], int(missing.sum()), 0))
     rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in formulas.filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
@@ -318,10 +286,11 @@ def design_from_formula(
 
 
 def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
-    """Fill in the covariates, which no row of the sample has to have, and add indicators to the formulas."""
-    names = covariate_names(formulas.models, by.treat.name, table)
+    """Fill in the covariates on the right of formulas, which no row has to have, and add indicators to these."""
+    used = dict.fromkeys(use.name for model in formulas.models for use in model.uses("right") if use.role != "called")
+    names = [name for name in used if name != by.treat.name and name in table]
     needed = [source for source in formulas.sources(by.treat.name) if source.name not in names]
-    rows = draw_rows(needed, by, table.index, INDICATOR)
+    rows = drawing.draw_rows(needed, by, table.index, INDICATOR)
     weights = rows.keep.astype(float) if rows.weights is None else np.where(rows.keep, rows.weights, 0.0)
     whole, filled = fill_covariates(table, formulas.models, names, weights)
     return Formulas.of([with_indicators(model, filled) for model in formulas.models], whole, frame, filled)
@@ -354,13 +323,13 @@ def read_formulas(
             raise DesignError(f"data= is missing.\nUse `from_formula({show(outcome.text)}, data, ...)`.")
         models = [outcome, assigned]
         if columns.observed is not None:
-            models.append(right_side(columns.observed, "observation", notes))
-        table = collect(data, frame, models, notes)
+            models.append(evaluation.right_side(columns.observed, "observation", notes))
+        table = evaluation.collect(data, frame, models, notes)
         formulas = Formulas.of(models, table, frame)
     except DesignError as error:
         names = data if isinstance(data, Mapping) else getattr(data, "columns", ())
         given = {"": formula, "propensity=": propensity, "observed=": columns.observed}
-        typed = {name: quoted(text, names) for name, text in given.items() if isinstance(text, str)}
+        typed = {name: evaluation.quoted(text, names) for name, text in given.items() if isinstance(text, str)}
         retyped = [
             name + (repr(text) if '"' in text else f'"{text}"') for name, text in typed.items() if text != given[name]
         ]
@@ -440,13 +409,13 @@ def outcome_values(outcome: Formula, left: Scope, seen: np.ndarray) -> np.ndarra
         return values
     codes, term = set().union(*map(coded_names, outcome.codes("left"))), outcome.left[0].name()
     own = {name: plain(column[seen], name, name in codes) for name, column in left.variables.items()}
-    info = compile_terms(outcome.left, outcome, Scope(own, left.constants))
+    info = evaluation.compile_terms(outcome.left, outcome, Scope(own, left.constants))
     for factor in info.factor_infos.values():
         if factor.categories not in (None, (False, True)):
             event = f"I({next(iter(codes), term)} == {factor.categories[0]!r})"
             typed = f"Use `{event} ~ {outcome.right_text}`, or the level that is the event."
             raise DesignError(f"the outcome {term!r} is not numeric; expected numbers or bool.\n{typed}")
-    y = evaluate(info, outcome, own, int(seen.sum()))
+    y = evaluation.evaluate(info, outcome, own, int(seen.sum()))
     flag = len(outcome.left[0].factors) == 1 and info.factor_infos[outcome.left[0].factors[0]].categories
     if y.shape[1] != (2 if flag else 1):
         raise DesignError(f"outcome {term!r} has {y.shape[1]} columns; expected one.\nName one column.")

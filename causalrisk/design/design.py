@@ -506,28 +506,17 @@ class Rowless:
         self.__dict__.update(known)
 
     def __getattr__(self, name: str) -> Any:
-        known = {field.name for field in fields(self)}  # type: ignore[arg-type]
-        if name not in known and not hasattr(type(self), name):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         made = getattr(type(self), name, None)
         if isinstance(made, property) and made.fget is not None:
             return made.fget(self)  # its own error, in whose place Python asks here
-        raise rows_not_kept()
+        if name in {field.name for field in fields(self)}:  # type: ignore[arg-type]
+            raise rows_not_kept()
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.__getstate__())
-
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+    __reduce__ = object.__reduce__  # by its state
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self  # nothing in it changes
-
-
-def _restore(kind: type, state: dict[str, Any]) -> Any:
-    made: Any = object.__new__(kind)
-    made.__dict__.update(state)
-    return made
 
 
 def new_offset(design: Design, data: Any) -> np.ndarray:

@@ -19,17 +19,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse
-from causalrisk.design.tables import (
-    Table,
-    as_pandas,
-    as_table,
-    check_complete,
-    listing,
-    missing_mask,
-    needed_column,
-    numbers,
-    plain,
-)
+from causalrisk.design.tables import Table, as_pandas, as_table, listing, missing_mask, new_column, numbers, plain
 from causalrisk.errors import DesignError, UnavailableError
 
 
@@ -120,7 +110,8 @@ class FormulaEncoder(Encoder):
 
     def __init__(self, formula: Formula, scope: Scope) -> None:
         self.formula, self._variables = formula, dict(scope.variables)
-        self._constants = {name: _own(value) for name, value in scope.constants.items()}
+        own = np.ndarray | pd.Series | pd.Index | list | tuple | dict  # which the caller may change
+        self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
         self._packed: dict[str, Any] = {}
         self._info: Any = None
 
@@ -158,7 +149,7 @@ class FormulaEncoder(Encoder):
     def variables_like(self, table: Table) -> dict[str, pd.Series]:
         """Return the variables on new rows in the storage of the fitted ones; a DesignError as by `encode`."""
         return {
-            name: _like(_present(table, name, self.formula.model), fitted, name, name in self.formula.coded)
+            name: _like(new_column(table, name, self.formula.model), fitted, name, name in self.formula.coded)
             for name, fitted in self._variables.items()
         }
 
@@ -204,7 +195,7 @@ class ArrayEncoder(Encoder):
         newdata = as_pandas(newdata)
         if isinstance(newdata, pd.DataFrame | Mapping):
             table = as_table(newdata, [])
-            columns = [numbers(_present(table, name, self._model), f"column {name!r}") for name in self.names]
+            columns = [numbers(new_column(table, name, self._model), f"column {name!r}") for name in self.names]
             return np.column_stack(columns) if columns else np.empty((len(table.index), 0))
         matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
         p, every = len(self.names), len(self._all)
@@ -263,20 +254,12 @@ class ExtendedEncoder(Encoder):
         return self._kept(np.hstack([columns, self._make(columns)]))
 
 
-def _present(table: Table, name: str, model: str) -> pd.Series:
-    column = needed_column(table, name, "the new data have", f"the {model} model uses")
-    check_complete(column, f"column {name!r} of the new data")
-    return column.rename(name)
-
-
 def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Series:
     """Bring new values to the storage of the fitted ones, so that categories stand in the same order."""
     if not len(column):  # no rows: whatever their storage, there is nothing to convert
         return fitted.iloc[:0]
     values = plain(column, name, codes=codes or fitted.dtype.kind not in "bif")
     if isinstance(values.dtype, pd.CategoricalDtype):
-        if isinstance(fitted.dtype, pd.CategoricalDtype) and set(values.cat.categories) <= set(fitted.cat.categories):
-            return values.cat.set_categories(fitted.cat.categories).rename(name)
         values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
     numeric = values.dtype.kind in "bif"
     new = [] if numeric and fitted.dtype.kind in "if" else pd.unique(values)
@@ -292,10 +275,6 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
     if isinstance(fitted.dtype, pd.CategoricalDtype):
         return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
     return values.astype(fitted.dtype) if "b" in (fitted.dtype.kind, values.dtype.kind) else values
-
-
-def _own(value: Any) -> Any:
-    return copy.deepcopy(value) if isinstance(value, np.ndarray | pd.Series | pd.Index | list | tuple | dict) else value
 
 
 def _packed(value: Any) -> Any:
@@ -336,12 +315,6 @@ class Filled:
     name: str
     indicator: str | None
     rows: np.ndarray
-
-
-def covariate_names(formulas: Sequence[Formula], treat: str, table: Table) -> list[str]:
-    """Return the columns of a table that are covariates: on the right of a formula, and not the treatment."""
-    used = dict.fromkeys(use.name for formula in formulas for use in formula.uses("right") if use.role != "called")
-    return [name for name in used if name != treat and name in table]
 
 
 def fill_covariates(
