@@ -19,7 +19,7 @@ from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
 from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import Table, align, is_column, missing_mask, named_columns, numbers, plain
-from causalrisk.design.treatment import Coding, code_levels, notes_of_spelling, score_matrix, show
+from causalrisk.design.treatment import Arms, code_levels, notes_of_spelling, score_matrix, show
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime.system import one_blas_thread
 
@@ -36,7 +36,7 @@ def merge_sources(outcome: Mapping[str, pd.Series], propensity: Mapping[str, pd.
 
 def _drawn(
     sources: Sequence[Source], by: ByRows, index: pd.Index, columns: ColumnOptions, notes: list[str]
-) -> tuple[Rows, Coding]:
+) -> tuple[Rows, Arms]:
     """Draw the sample, and code the treatment of its rows.
 
     A variable that is missing in all rows of an arm is noted, or refused where one arm is left.
@@ -66,7 +66,7 @@ def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndar
 @one_blas_thread()
 def freeze(
     models: dict[str, Any],
-    coding: Coding,
+    coding: Arms,
     by: ByRows,
     rows: Rows,
     columns: ColumnOptions,
@@ -76,7 +76,7 @@ def freeze(
 ) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
     observation, treat, outcome = models["observation"], by.treat, models["endog_name"]
-    weights_name = None if by.weights is None else by.weights.name
+    weights_name = getattr(by.weights, "name", None)
     weights = np.ones(rows.n) if rows.weights is None else rows.of(rows.weights)
     for model, design in (("outcome", models["X"]), ("propensity", models["Z"])):
         check_size(rows.n, design.shape[1], f"the {model} model")
@@ -91,7 +91,7 @@ def freeze(
     )
     survey = None
     if by.survey is not None:
-        survey = survey_design(by.survey, rows.weights, rows.keep, weights_name, by.subpop_label)
+        survey = survey_design(by.survey, rows.weights, rows.keep, weights_name, getattr(by.subpop, "name", None))
         notes += survey.notes
     made = Design(
         arm=coding.arm,
@@ -369,7 +369,7 @@ def check_roles(formulas: Formulas, treat: str, did: DiD | None = None) -> None:
 
 
 def _formula_models(
-    formulas: Formulas, treat: str, coding: Coding, sources: Sequence[Source], rows: Rows
+    formulas: Formulas, treat: str, coding: Arms, sources: Sequence[Source], rows: Rows
 ) -> dict[str, Any]:
     """Build the models, all columns, on the rows of the estimation sample; the treatment in them goes by its levels."""
     outcome, assigned, n = formulas.models[0], formulas.models[1], rows.n

@@ -25,7 +25,7 @@ from causalrisk.design.rows import (
 )
 from causalrisk.design.support import ColumnMoments, ModelColumns, Rules, arm_spans, left_out, supported_columns
 from causalrisk.design.survey import Factors, Replication, SurveyDesign
-from causalrisk.design.tables import as_table, check_complete, listing, needed_column
+from causalrisk.design.tables import as_table, listing, needed_column, new_column
 from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn_user
 from causalrisk.numerics.blocks import taken
 
@@ -394,8 +394,10 @@ class Design:
     @property
     def strata(self) -> Factors | None:
         """Weights of strata in the variance, the last of rows of a target frame; None of replicate weights too."""
-        survey = self.survey
-        return None if survey is None or survey.replication is not None else survey.factors.beside_others()
+        if self.survey is None or self.survey.replication is not None:
+            return None
+        own = self.survey.factors
+        return Factors(np.append(own.squares, 1.0), np.append(own.totals, 0.0))
 
     def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
         """Arrays and encoders of the rows kept."""
@@ -524,9 +526,7 @@ def new_offset(design: Design, data: Any) -> np.ndarray:
     kind, name = str(design.offset_kind), str(design.offset_name)
     table = as_table(data if hasattr(data, "columns") or hasattr(data, "keys") else {}, [])
     use = f"is the {kind} of the fit" + (" (`at_exposure=1` replaces it)" if kind == "exposure" else "")
-    column = needed_column(table, name, "the new data have", use)
-    check_complete(column, f"column {name!r} of the new data")
-    return read_offset(Source(kind, name, column))
+    return read_offset(Source(kind, name, new_column(table, name, use)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,8 +115,8 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
 
     Parameters
     ----------
-    did : DiD or None
-        Where the outcomes before the treatment are; None leaves everything as it is.
+    did : DiD
+        Where the outcomes before the treatment are.
     formula, data, treat
         As in `causalrisk.AIPW.from_formula`; data that are a scan stay one.
 
@@ -127,8 +127,6 @@ def with_change(did: Any, formula: Any, data: Any, treat: Any) -> tuple[Any, Any
     data : Scan, DataFrame or object
         Long data with a row for each unit; repeated cross sections and others as they are.
     """
-    if did is None:
-        return formula, data
     if not isinstance(did, DiD):
         before = show(did) if isinstance(did, str) else '"<column>"'
         raise OptionError(f"did is a {type(did).__name__}; expected a DiD.\nUse `did=DiD(before={before})`.")

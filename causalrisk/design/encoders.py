@@ -148,8 +148,9 @@ class FormulaEncoder(Encoder):
 
     def variables_like(self, table: Table) -> dict[str, pd.Series]:
         """Return the variables on new rows in the storage of the fitted ones; a DesignError as by `encode`."""
+        use = f"the {self.formula.model} model uses"
         return {
-            name: _like(new_column(table, name, self.formula.model), fitted, name, name in self.formula.coded)
+            name: _like(new_column(table, name, use), fitted, name, name in self.formula.coded)
             for name, fitted in self._variables.items()
         }
 
@@ -195,7 +196,10 @@ class ArrayEncoder(Encoder):
         newdata = as_pandas(newdata)
         if isinstance(newdata, pd.DataFrame | Mapping):
             table = as_table(newdata, [])
-            columns = [numbers(new_column(table, name, self._model), f"column {name!r}") for name in self.names]
+            columns = [
+                numbers(new_column(table, name, f"the {self._model} model uses"), f"column {name!r}")
+                for name in self.names
+            ]
             return np.column_stack(columns) if columns else np.empty((len(table.index), 0))
         matrix = np.array(newdata.toarray() if hasattr(newdata, "toarray") else newdata, dtype=np.float64, order="C")
         p, every = len(self.names), len(self._all)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from causalrisk.design.did import DiD
 from causalrisk.design.support import check_magnitude
-from causalrisk.design.survey import ROLES, Survey, SurveyColumns, nobody_inside, replicate_names, subpopulation
+from causalrisk.design.survey import ROLES, Survey, SurveyColumns, replicate_names, subpopulation
 from causalrisk.design.tables import Table, find_column, find_condition, listing, missing_mask, named_columns, numbers
 from causalrisk.design.treatment import Score, find_score, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
@@ -266,9 +266,7 @@ class ByRows:
     survey : SurveyColumns or None
         Survey design.
     subpop : Source or None
-        Whether a row is in the subpopulation.
-    subpop_label : str or None
-        Its name; empty where it was given by values, as of a condition, whose name is that of a column in it.
+        Whether a row is in the subpopulation; its name is empty where it was given by values.
     period : Source or None
         Period of each row of repeated cross sections.
     """
@@ -281,7 +279,6 @@ class ByRows:
     score: Score | None
     survey: SurveyColumns | None
     subpop: Source | None
-    subpop_label: str | None
     second_cluster: Source | None = None
     period: Source | None = None
 
@@ -294,8 +291,6 @@ class ByRows:
 
 def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes: list[str]) -> ByRows:
     """Find treatment, weights, cluster, offset and propensity score, each by name or as one value per row."""
-    if given.treat is None:
-        raise TypeError('treat is None; expected a column name or one value per row.\nUse `treat="d"`.')
 
     def find(value: Any, role: str, default: str | None = None) -> Source | None:
         if value is None:
@@ -319,8 +314,8 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         units = survey.units()
         cluster = None if units is None else Source("cluster", str(units.name), units)
     if given.subpop is not None:
-        inside, label = find_condition(given.subpop, "subpop", table, frame, notes)
-        subpop = Source("subpop", label, inside)
+        inside, _ = find_condition(given.subpop, "subpop", table, frame, notes)
+        subpop = Source("subpop", given.subpop if isinstance(given.subpop, str) else "", inside)
     return ByRows(
         treat=cast(Source, treat),
         weights=weights,
@@ -331,7 +326,6 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         score=None if given.propensity_score is None else find_score(given.propensity_score, table, frame, notes),
         survey=survey,
         subpop=subpop,
-        subpop_label=None if given.subpop is None else given.subpop if isinstance(given.subpop, str) else "",
         period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
     )
 
@@ -351,8 +345,8 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: s
     """Return the rows of some data, maybe a block of a scan, that miss nothing and have a weight."""
     weights, inside = read_weights(by.weights, by.weight_type), None
     if by.subpop is not None:
-        label = by.subpop_label or ""
-        inside = label, subpopulation(by.subpop.values, label or by.subpop.name)
+        name = by.subpop.name or by.subpop.values.name
+        inside = by.subpop.name, subpopulation(by.subpop.values, "subpop" if name is None else str(name))
     others = (by.treat, by.weights, by.cluster, by.second_cluster, by.offset)
     used = [*sources, *(other for other in others if other is not None)]
     if by.score is not None:
@@ -362,8 +356,9 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: s
 
 def check_drawn(lines: Sequence[Line], read: int, n: int, by: ByRows) -> list[str]:
     """Refuse a sample without rows, and return notes on what was left out."""
-    if by.subpop_label is not None and any(line[0] == "subpop" and line[2] == read for line in lines):
-        raise nobody_inside(by.subpop_label)
+    if by.subpop is not None and any(line[0] == "subpop" and line[2] == read for line in lines):
+        name = f" {by.subpop.name!r}" if by.subpop.name else ""
+        raise DesignError(f"no row is in the subpopulation{name}.\nCheck its condition.")
     if not n:
         raise no_rows_left(lines, read)
     zeros = sum(line[2] for line in lines if line[:2] == ZERO)

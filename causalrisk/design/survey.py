@@ -21,16 +21,13 @@ from numpy.typing import NDArray
 from causalrisk.design.tables import check_complete, condition_names, listing, numbers
 from causalrisk.errors import DesignError, OptionError, one_of
 from causalrisk.errors.aliases import call_here, value_meant
+from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array
 
 ROLES = ("strata", "psu", "fpc")  # columns of the design itself
 LONELY = ("fail", "certainty", "adjust", "average")
 REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
 OF_REPLICATES = ("replicate_type", "rho", "scale", "rscales", "mse", "combined")
-CENSUS = (
-    "fpc {!r} says that every first-stage unit of the population is in the sample, so that there is no sampling error. "
-    "Leave fpc= out for a population that the units are a sample of."
-)
 DEPENDENT = 1e-5  # singular value of replicate weights, relative, that counts as none; as R's survey has it
 ALL = "all"  # the stratum where there are none
 SAME = 0.02  # ratios of replicate weights to weights that differ by no more are the same
@@ -357,8 +354,10 @@ class SurveyDesign:
     @property
     def notes(self) -> list[str]:
         """What there is to warn of: a sample of the whole population has no sampling error."""
+        found = f"fpc {self.fpc_name!r} says that every first-stage unit of the population is in the sample, so that"
+        advice = "Leave fpc= out for a population that the units are a sample of."
         whole = self.replication is None and bool((self.fractions == 1).all())
-        return [CENSUS.format(self.fpc_name)] if whole else []
+        return [f"{found} there is no sampling error. {advice}"] if whole else []
 
     @property
     def df(self) -> float:
@@ -422,10 +421,8 @@ class SurveyDesign:
 
     def of(self, which: Any) -> SurveyDesign:
         """Return the design of some of the rows."""
-        replication = self.replication
-        if replication is not None:
-            replication = dataclasses.replace(replication, multiplicities=replication.multiplicities[which])
-        return dataclasses.replace(self, stratum=self.stratum[which], unit=self.unit[which], replication=replication)
+        replication = None if self.replication is None else taken(self.replication, which, "multiplicities")
+        return dataclasses.replace(taken(self, which, "stratum", "unit"), replication=replication)
 
 
 @dataclass(frozen=True, eq=False)
@@ -440,10 +437,6 @@ class Factors:
 
     squares: Array
     totals: Array
-
-    def beside_others(self) -> Factors:
-        """Return them with those of one more stratum, of rows that were drawn by themselves, after them."""
-        return Factors(np.append(self.squares, 1.0), np.append(self.totals, 0.0))
 
 
 def survey_design(
@@ -620,8 +613,3 @@ def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
         typed = f"subpop={typed} == {pd.unique(values)[0]!r}"
         raise DesignError(f"subpop {name!r} has {listing(pd.unique(values))}; expected True or False.\nUse `{typed}`.")
     return plain.astype(bool)
-
-
-def nobody_inside(name: str) -> DesignError:
-    """Make the error of a subpopulation without rows."""
-    return DesignError(f"no row is in the subpopulation{f' {name!r}' if name else ''}.\nCheck its condition.")

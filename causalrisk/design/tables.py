@@ -421,9 +421,9 @@ def needed_column(table: Table, name: str, where: str, use: str) -> pd.Series:
     return table.column(name)
 
 
-def new_column(table: Table, name: str, model: str) -> pd.Series:
-    """Return a column of new rows that misses no value; `model` is the one that uses it."""
-    column = needed_column(table, name, "the new data have", f"the {model} model uses")
+def new_column(table: Table, name: str, use: str) -> pd.Series:
+    """Return a column of new rows that misses no value; `use` as in `needed_column`."""
+    column = needed_column(table, name, "the new data have", use)
     check_complete(column, f"column {name!r} of the new data")
     return column.rename(name)
 

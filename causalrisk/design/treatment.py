@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,13 @@ class Arms:
         Raw treatment levels, reference first.
     labels : tuple of str
         Printed labels, reference first.
+    arm : ndarray of int, shape (n,), optional
+        Arm of each row, where rows were coded.
     """
 
     levels: tuple[Any, ...]
     labels: tuple[str, ...]
+    arm: Any = None
 
     def coded(self, arm: np.ndarray) -> pd.Categorical:
         """Return the treatment of rows by its levels, as the observation model has it; arms of shape (n,)."""
@@ -45,19 +48,12 @@ class Arms:
         return np.array(arm, dtype=np.min_scalar_type(-len(self.levels)))[codes]
 
 
-@dataclass(frozen=True)
-class Coding(Arms):
-    """Arms of a treatment, and the arm of each row."""
-
-    arm: np.ndarray
-
-
-def code_levels(values: pd.Series, name: str, **asked: Any) -> Coding:
+def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
     """Code a treatment's values, none missing, as arms; options as of `arms_in_order`."""
     codes, found = treatment_levels(values, name)
     counts, named = np.bincount(codes, minlength=len(found)), isinstance(values.dtype, pd.CategoricalDtype)
     arms = arms_in_order(found, counts, name, named=named, **asked)
-    return Coding(arms.levels, arms.labels, arms.arm_of(codes, found, name))
+    return replace(arms, arm=arms.arm_of(codes, found, name))
 
 
 def arms_in_order(
@@ -92,13 +88,13 @@ def arms_in_order(
     return Arms(raw, _labels(name, raw, levels))
 
 
-def alike(levels: Iterable[Any]) -> list[list[str]]:
-    """Return the levels of text that differ in nothing but case and blanks at their ends, in groups."""
+def alike(levels: Iterable[Any]) -> list[str]:
+    """Return the levels of text that differ from another in nothing but case and blanks at their ends."""
     groups: dict[str, list[str]] = {}
     for level in levels:
         if isinstance(level, str):
             groups.setdefault(level.strip().casefold(), []).append(level)
-    return [sorted(group) for group in groups.values() if len(group) > 1]
+    return [level for group in groups.values() if len(group) > 1 for level in sorted(group)]
 
 
 def cleaned(name: str, levels: Iterable[str]) -> str:
@@ -109,7 +105,7 @@ def cleaned(name: str, levels: Iterable[str]) -> str:
 
 def notes_of_spelling(levels: Mapping[str, Iterable[Any]]) -> list[str]:
     """Return a note for each variable that has levels which are `alike`."""
-    found = {name: [level for group in alike(values) for level in group] for name, values in levels.items()}
+    found = {name: alike(values) for name, values in levels.items()}
     return [
         f"column {name!r} has levels that differ only in blanks or case, {listing(twins)}; they are kept as different "
         f"ones. If they mean the same, use `{cleaned(name, twins)}`."
@@ -167,7 +163,7 @@ def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool)
 def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
     """Refuse levels that are the same but for blanks and case, or words for missing values, before one is proposed."""
     column = f'data["{name}"]'
-    twins = [level for group in alike(found) for level in group]
+    twins = alike(found)
     words = [level for level in found if isinstance(level, str) and level.strip().casefold() in MISSING]
     if twins:
         what, typed = f"differ only in blanks or case, {listing(twins)}", cleaned(name, twins)
@@ -295,7 +291,7 @@ def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[s
     return Score(name, {name: column.rename(name)}, False)
 
 
-def score_matrix(score: Score, keep: np.ndarray, coding: Coding) -> np.ndarray:
+def score_matrix(score: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
     """Return the probability of each arm, shape (n, K), of the rows to keep; rows sum to one, up to rounding."""
     columns = [_inside(score.columns[key][keep], arm) for key, arm in _places(score, coding)]
     if len(columns) == 1:
@@ -319,7 +315,7 @@ def _inside(column: pd.Series, arm: str) -> np.ndarray:
     return values
 
 
-def _places(score: Score, coding: Coding) -> list[tuple[str, str]]:
+def _places(score: Score, coding: Arms) -> list[tuple[str, str]]:
     """Column and arm of each score, in the order of the arms; only the treated arm if there is one column."""
     keys, levels = list(score.columns), [str(level) for level in coding.levels]
     if len(keys) == 1 and len(levels) == 2:

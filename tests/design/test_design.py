@@ -212,8 +212,6 @@ def test_treat_as_array(data):
         make(data, treat=np.ones(5))
     with pytest.raises(DesignError, match=r"treatment 'dd' is neither a column .*\nDid you mean 'd'"):
         make(data, treat="dd")
-    with pytest.raises(TypeError, match="treat is None"):
-        make(data, treat=None)
 
 
 def test_weights(data):

@@ -287,7 +287,8 @@ def _odd_terms(node: Any, formula: Formula) -> Iterator[str]:
             f"{node.type} builds interactions. For the power use `I({names[0]}**{power})`."
         )
     if node.type == "-" and len(node.args) == 2:
-        kept, gone = (_terms_of(arg.origin.relevant_code()) for arg in node.args)
+        sides = (patsy.ModelDesc.from_formula(arg.origin.relevant_code()).rhs_termlist for arg in node.args)
+        kept, gone = ([term for term in side if term.factors] for side in sides)
         if gone and not set(gone) <= set(kept):
             minuend, removed = (arg.origin.relevant_code().rpartition("~")[2].strip() for arg in node.args)
             yield (
@@ -296,10 +297,6 @@ def _odd_terms(node: Any, formula: Formula) -> Iterator[str]:
             )
     for child in node.args:
         yield from _odd_terms(child, formula)
-
-
-def _terms_of(text: str) -> list[Any]:
-    return [term for term in patsy.ModelDesc.from_formula(text).rhs_termlist if term.factors]
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
