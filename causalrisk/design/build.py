@@ -65,14 +65,7 @@ def kept_offset(by: ByRows, keep: np.ndarray, roles: tuple[str, str]) -> np.ndar
 
 @one_blas_thread()
 def freeze(
-    models: dict[str, Any],
-    coding: Arms,
-    by: ByRows,
-    rows: Rows,
-    columns: ColumnOptions,
-    rules: Rules,
-    notes: list[str],
-    filled: tuple[Filled, ...] = (),
+    models: dict[str, Any], coding: Arms, by: ByRows, rows: Rows, columns: ColumnOptions, rules: Rules, notes: list[str]
 ) -> Design:
     """Drop dependent columns, also within an arm, and freeze the design; `models` are its fields of both models."""
     observation, treat, outcome = models["observation"], by.treat, models["endog_name"]
@@ -114,7 +107,6 @@ def freeze(
         survey=survey,
         second_cluster=second,
         periods=periods,
-        filled=filled,
         **models,
         **by.fields(),
     ).supported(notes)
@@ -281,8 +273,7 @@ def design_from_formula(
     rows.lines.extend((INDICATOR, one.name, int(rows.of(one.rows).sum()), 0) for one in formulas.filled)
     texts = {s.name: rows.of(s.values) for s in sources} | {by.treat.name: rows.of(by.treat.values)}
     notes += notes_of_spelling({n: v.unique() for n, v in texts.items() if v.dtype.kind not in "bif"})
-    rules = Rules.of(columns, constant_outcome, joint_outcome)
-    return freeze(models, coding, by, rows, columns, rules, notes, formulas.filled)
+    return freeze(models, coding, by, rows, columns, Rules.of(columns, constant_outcome, joint_outcome), notes)
 
 
 def _filled(formulas: Formulas, table: Table, by: ByRows, frame: Mapping[str, Any]) -> Formulas:
@@ -330,9 +321,8 @@ def read_formulas(
         names = data if isinstance(data, Mapping) else getattr(data, "columns", ())
         given = {"": formula, "propensity=": propensity, "observed=": columns.observed}
         typed = {name: evaluation.quoted(text, names) for name, text in given.items() if isinstance(text, str)}
-        retyped = [
-            name + (repr(text) if '"' in text else f'"{text}"') for name, text in typed.items() if text != given[name]
-        ]
+        changed = [(name, text) for name, text in typed.items() if text != given[name]]
+        retyped = [name + (repr(text) if '"' in text else f'"{text}"') for name, text in changed]
         if not retyped or any("`" in text for text in given.values() if isinstance(text, str)):
             raise
         needed = f"Names that are not plain words need Q(...). Use {', '.join(retyped)}."
@@ -399,6 +389,7 @@ def _formula_models(
         "formula": outcome.text,
         "propensity_formula": f"{in_formula(treat)} ~ {assigned.right_text}",
         "observation": observation[0] if observation else None,
+        "filled": formulas.filled,
     }
 
 

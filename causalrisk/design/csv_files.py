@@ -6,6 +6,7 @@ import csv
 import gzip
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -17,8 +18,10 @@ MISSING = (
     "", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null",
     "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 )  # fmt: skip
-
-
+# Without `index_col=False` a longer first row shifts all columns.
+OPTIONS: dict[str, Any] = {
+    "engine": "c", "index_col": False, "keep_default_na": False, "na_values": list(MISSING), "low_memory": False,
+}  # fmt: skip
 PANDAS = int(pd.__version__.partition(".")[0])
 
 
@@ -48,33 +51,27 @@ def read_csv(
         All rows. Empty cells and the words of `MISSING` are missing in every column; "None" is text.
     """
     csv_names(path, sep=sep, encoding=encoding)
-    try:
-        return pd.read_csv(
-            path, sep=sep, decimal=decimal, thousands=thousands, encoding=encoding, **_options(na_values)
-        )  # fmt: skip
-    except pd.errors.ParserError as error:
-        raise _misfit(path, sep, error) from error
+    options = OPTIONS | {"decimal": decimal, "thousands": thousands, "na_values": [*MISSING, *na_values]}
+    with _in_words(path, sep):
+        return pd.read_csv(path, sep=sep, encoding=encoding, **options)
 
 
-def csv_frames(path: str, rows: int, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
-    """Read a CSV file, some rows at a time; with `columns` pandas skips its check of the number of fields."""
+def csv_frames(path: str, rows: int) -> Iterator[pd.DataFrame]:
+    """Read all columns of a CSV file, some rows at a time; of some columns pandas would not check their number."""
     names = csv_names(path)
-    if columns is None and PANDAS < 3:  # which does not check the first row of a chunk
-        _check_fields(path, len(names))
-    try:
-        with pd.read_csv(path, usecols=columns, chunksize=rows, **_options()) as frames:
+    with _in_words(path, ","):
+        if PANDAS < 3:  # which does not check the first row of a chunk
+            _check_fields(path, len(names))
+        with pd.read_csv(path, chunksize=rows, **OPTIONS) as frames:
             yield from frames
-    except pd.errors.ParserError as error:
-        raise _misfit(path, ",", error) from error
 
 
 def csv_names(path: str | os.PathLike[str], *, sep: str = ",", encoding: str = "utf-8") -> list[str]:
     """Return the names of the columns, if the first row of data fits them: the one row that pandas does not check."""
-    try:
-        how = {"sep": sep, "encoding": encoding, "engine": "c"}
-        head = pd.read_csv(path, header=None, nrows=2, dtype=str, na_filter=False, **how)
-    except pd.errors.ParserError as error:
-        raise _misfit(path, sep, error) from error
+    with _in_words(path, sep):
+        head = pd.read_csv(
+            path, header=None, nrows=2, dtype=str, na_filter=False, sep=sep, encoding=encoding, engine="c"
+        )
     names = head.iloc[0]
     twice = names[names.duplicated() & (names != "")]
     if len(twice):
@@ -89,20 +86,17 @@ def _check_fields(path: str, count: int) -> None:
     with opened(path, "rt", encoding="utf-8", errors="replace", newline="") as file:
         for line, row in enumerate(csv.reader(file), 1):
             if len(row) > count:
-                found = f"C error: Expected {count} fields in line {line}, saw {len(row)}"
-                raise _misfit(path, ",", pd.errors.ParserError(found))
+                raise pd.errors.ParserError(f"C error: Expected {count} fields in line {line}, saw {len(row)}")
 
 
-def _options(na_values: Sequence[str] = ()) -> dict[str, Any]:
-    """Options of `pandas.read_csv`; without `index_col=False` a longer first row shifts all columns."""
-    missing = [*MISSING, *na_values]
-    return {"engine": "c", "index_col": False, "keep_default_na": False, "na_values": missing, "low_memory": False}
-
-
-def _misfit(path: str | os.PathLike[str], sep: str, error: pd.errors.ParserError) -> DesignError:
+@contextmanager
+def _in_words(path: str | os.PathLike[str], sep: str) -> Iterator[None]:
     """Name the file and the line that has more fields than the header."""
-    found = str(error).rpartition("C error: ")[2].strip()
-    advice = f"Put text that contains {sep!r} in quotes, or remove the {sep!r} too many."
-    if "Expected 1 fields" in found:
-        advice = 'Use `sep=";"` if another sign separates them.'
-    return DesignError(f"{path} cannot be read as columns separated by {sep!r}: {found}.\n{advice}")
+    try:
+        yield
+    except pd.errors.ParserError as error:
+        found = str(error).rpartition("C error: ")[2].strip()
+        advice = f"Put text that contains {sep!r} in quotes, or remove the {sep!r} too many."
+        if "Expected 1 fields" in found:
+            advice = 'Use `sep=";"` if another sign separates them.'
+        raise DesignError(f"{path} cannot be read as columns separated by {sep!r}: {found}.\n{advice}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -401,25 +402,24 @@ class Design:
 
     def _checked_subset(self, keep: np.ndarray, notes: list[str]) -> Design:
         """Arrays and encoders of the rows kept."""
-        arm, cluster, clusters = self.arm[keep], None, None
-        X = self.X[keep]
-        weights = relative_weights(self.weights[keep], self.weight_type, self.weights_name)
-        Z = X if self.Z is self.X else self.Z[keep]
-        rows = replace(taken(self, keep, "y", "offset", "score", "index"), X=X, Z=Z, arm=arm, weights=weights)
+        cluster, clusters, second = None, None, None
         if self.cluster is not None:
             numbers, cluster = np.unique(self.cluster[keep], return_inverse=True)  # which stay in their order
             check_groups(numbers.tolist(), str(self.cluster_name))
             clusters = None if self.clusters is None else self.clusters[numbers]
-        second = None
         if self.second_cluster is not None:
-            left, second = np.unique(self.second_cluster[keep], return_inverse=True)
-            check_groups(left.tolist(), str(self.second_cluster_name))
-        seen = None if self.observation is None else taken(self.observation, keep, "recorded", "columns")
-        periods = None if self.periods is None else taken(self.periods, keep, "late")
-        rows = replace(
-            rows, cluster=cluster, clusters=clusters, second_cluster=second, observation=seen, periods=periods
-        )
-        return replace(rows, survey=None if self.survey is None else self.survey.of(keep)).supported(notes)
+            numbers, second = np.unique(self.second_cluster[keep], return_inverse=True)
+            check_groups(numbers.tolist(), str(self.second_cluster_name))
+        return replace(
+            taken(self, keep, "y", "X", "Z", "arm", "offset", "score", "index"),
+            weights=relative_weights(self.weights[keep], self.weight_type, self.weights_name),
+            cluster=cluster,
+            clusters=clusters,
+            second_cluster=second,
+            survey=None if self.survey is None else self.survey.of(keep),
+            observation=None if self.observation is None else taken(self.observation, keep, "recorded", "columns"),
+            periods=None if self.periods is None else taken(self.periods, keep, "late"),
+        ).supported(notes)
 
     def under(self, arm: np.ndarray) -> Design:
         """Return the same rows under another assignment of the treatment: arms 0 .. K-1 of shape (n,).
@@ -575,7 +575,10 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     notes: list[str] = []
     table = as_table(data, notes)
     models = {"outcome": design.outcome_encoder, "propensity": design.propensity_encoder}
-    _check_names(design)
+    if design.formula is None:
+        for (i, name), (j, other) in itertools.product(*map(enumerate, (design.exog_names, design.propensity_names))):
+            if name == other and not np.array_equal(design.X[:, i], design.Z[:, j]):
+                raise DesignError(f"exog and exog_propensity have different columns {name!r}.\nUse different names.")
     sources = {}
     for model, encoder in models.items():
         for name in encoder.variables:
@@ -596,13 +599,3 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
         notes.append(f"target frame: {dropped} of {len(rows.keep)} rows miss {names} and are left out. Fill them in.")
     X.flags.writeable = Z.flags.writeable = False
     return TargetRows(X=X, Z=Z, index=frame.index, dropped=dropped, notes=tuple(notes))
-
-
-def _check_names(design: Design) -> None:
-    """Refuse arrays in which a name stands for different columns of the two models."""
-    if design.formula is not None:
-        return
-    for i, name in enumerate(design.exog_names):
-        for j, other in enumerate(design.propensity_names):
-            if name == other and not np.array_equal(design.X[:, i], design.Z[:, j]):
-                raise DesignError(f"exog and exog_propensity have different columns {name!r}.\nUse different names.")

@@ -26,16 +26,13 @@ from causalrisk.errors import DesignError, UnavailableError
 class Encoder(ABC):
     """Coding of a model's columns, of which some may have been left out; one of a formula has variables and factors."""
 
+    _all: tuple[str, ...]  # names of all columns
     _keep: np.ndarray | None = None
-
-    @abstractmethod
-    def _every(self) -> tuple[str, ...]:
-        """Names of all columns."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return self._every() if self._keep is None else tuple(itertools.compress(self._every(), self._keep))
+        return self._all if self._keep is None else tuple(itertools.compress(self._all, self._keep))
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -51,28 +48,17 @@ class Encoder(ABC):
         """The columns of a formula, as patsy has them; None of arrays."""
         return None
 
-    def reference_levels(self) -> list[tuple[str, Any, tuple[str, ...]]]:
-        """Return each treatment-coded factor with its reference level and the columns of the other levels."""
-        found = []
-        for factor, coded in self._factors().items():
-            columns = {level: f"{factor.name()}[T.{level}]" for level in coded.categories or ()}
-            absent = [level for level, column in columns.items() if column not in self.info.column_names]
-            if len(absent) == 1 and len(columns) > 1:
-                others = tuple(column for level, column in columns.items() if level != absent[0])
-                found.append((factor.name(), absent[0], others))
+    def levels(self) -> dict[str, dict[Any, str]]:
+        """Return for each factor its levels and their columns, of which a reference level has none: ""."""
+        if self.info is None:
+            return {}
+        known, found = set(self.info.column_names), dict[str, dict[Any, str]]()
+        for factor, coded in self.info.factor_infos.items():
+            columns = found[factor.name()] = {}
+            for level in coded.categories or ():
+                names = (f"{factor.name()}[T.{level}]", f"{factor.name()}[{level}]")
+                columns[level] = next((name for name in names if name in known), "")
         return found
-
-    def level_columns(self) -> dict[str, tuple[str, Any]]:
-        """Return the factor and the level of each column that is one for the rows of a level."""
-        return {
-            f"{factor.name()}[{coding}{level}]": (factor.name(), level)
-            for factor, coded in self._factors().items()
-            for level in coded.categories or ()
-            for coding in ("", "T.")
-        }
-
-    def _factors(self) -> dict[Any, Any]:
-        return {} if self.info is None else self.info.factor_infos
 
     def keeping(self, keep: np.ndarray) -> Self:
         """Return an encoder of some of the columns; `keep`, of bool, is over those of this encoder."""
@@ -104,8 +90,8 @@ class FormulaEncoder(Encoder):
 
     Notes
     -----
-    patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them when
-    first needed: modules travel by name, functions by pickle.
+    patsy's own object does not pickle. The formula, the variables and the constants do, and it is made from them again
+    when needed: modules travel by name, functions by pickle.
     """
 
     def __init__(self, formula: Formula, scope: Scope) -> None:
@@ -114,6 +100,7 @@ class FormulaEncoder(Encoder):
         self._constants = {n: copy.deepcopy(v) if isinstance(v, own) else v for n, v in scope.constants.items()}
         self._packed: dict[str, Any] = {}
         self._info: Any = None
+        self._all = tuple(self.info.column_names)
 
     @property
     def info(self) -> Any:
@@ -122,9 +109,6 @@ class FormulaEncoder(Encoder):
             self._constants |= {name: _unpacked(name, packed) for name, packed in self._packed.items()}
             self._info = compile_terms(self.formula.right, self.formula, Scope(self._variables, self._constants))
         return self._info
-
-    def _every(self) -> tuple[str, ...]:
-        return tuple(self.info.column_names)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -175,9 +159,6 @@ class ArrayEncoder(Encoder):
 
     def __init__(self, names: Sequence[str], model: str) -> None:
         self._all, self._model = tuple(names), model
-
-    def _every(self) -> tuple[str, ...]:
-        return self._all
 
     def encode(self, newdata: Any) -> np.ndarray:
         """Code new data.
@@ -233,10 +214,8 @@ class ExtendedEncoder(Encoder):
         make: Callable[[np.ndarray], np.ndarray],
         keep: np.ndarray | None = None,
     ) -> None:
-        self._encoder, self._more, self._make, self._keep = encoder, tuple(more), make, keep
-
-    def _every(self) -> tuple[str, ...]:
-        return (*self._encoder.names, *self._more)
+        self._encoder, self._make, self._keep = encoder, make, keep
+        self._all = (*encoder.names, *more)
 
     @property
     def variables(self) -> tuple[str, ...]:

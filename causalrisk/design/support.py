@@ -144,14 +144,6 @@ class _Span:
         return rest
 
 
-def condition_number(columns: Array) -> float:
-    """Ratio of the largest to the smallest singular value of scaled columns, shape (r, p); 1.0 where there is none."""
-    if columns.shape[1] == 0:
-        return 1.0
-    norms = np.linalg.norm(columns, axis=0)
-    return float(np.linalg.cond(columns / norms)) if norms.all() else np.inf
-
-
 @dataclass(frozen=True)
 class ColumnMoments:
     """Columns of a design over rows: a triangular factor for each arm, and their limits.
@@ -181,7 +173,7 @@ class ColumnMoments:
     def of(
         cls,
         columns: Array,
-        arm: NDArray[np.signedinteger[Any]] | None = None,
+        arm: Any = None,
         n_arms: int = 1,
         *,
         origin: Array | None = None,
@@ -307,7 +299,8 @@ class ColumnMoments:
         constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
         # The first row of the factor is along the constant: without it the columns are centred.
         varying = columns[1:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
-        condition = condition_number(varying)
+        norms = np.linalg.norm(varying, axis=0)
+        condition = np.inf if not norms.all() else np.linalg.cond(varying / norms) if norms.size else 1.0
         dropped = [name for name, kept in zip(names, keep, strict=True) if not kept]
         if dropped:
             cause = "linear combinations of the columns before (a constant column is one of the intercept)"
@@ -548,24 +541,27 @@ def _causes(model: ModelColumns, found: Sequence[Dependence], *, dropped: bool =
 def _cause(model: ModelColumns, found: Dependence, dropped: bool) -> str:
     """Say why the rows of an arm do not tell a column from the ones before: a level, a constant, a combination."""
     seen, names, labels, j, k = model.seen, model.encoder.names, model.labels, found.column, found.arm
-    nonzero, value, references = seen.nonzero[:, j], seen.low[k, j] + 0.0, model.encoder.reference_levels()
-    factor, level = model.encoder.level_columns().get(names[j], ("", None))
-    plain = re.sub(r"^C\((\w+)\)$", r"\1", factor)
+    nonzero, value = seen.nonzero[:, j], seen.low[k, j] + 0.0
+    every = ((factor, level, columns) for factor, columns in model.encoder.levels().items() for level in columns)
+    factor, level, of = next((found for found in every if found[2][found[1]] == names[j]), ("", None, {}))
+    plain, coded = re.sub(r"^C\((\w+)\)$", r"\1", factor), [column for column in of.values() if column]
+    reference = [other for other, column in of.items() if not column] if len(coded) == len(of) - 1 else []
     if factor and not nonzero[k]:
-        others = [other for of, other, _ in references if of == factor]
-        like = f"as those of {plain} = {listing(others)}" if others else f"with 0 for {plain}, as there is no constant"
+        like = (
+            f"as those of {plain} = {listing(reference)}"
+            if reference
+            else f"with 0 for {plain}, as there is no constant"
+        )
         like = f", and they are predicted {like}" if dropped else ""
         return f"{plain} = {listing([level])} has rows only in {_arms(nonzero, labels)}{like}"
     if value == seen.high[k, j]:
         elsewhere = "" if value else f", and is not in {_arms(nonzero, labels)}"
         return f"{names[j]} is {value:g} in all {seen.rows[k]} rows of arm {labels[k]!r}{elsewhere}"
-    for of, reference, columns in references:
-        if of == factor and set(columns) <= set(names):
-            rows = seen.rows - seen.nonzero[:, [names.index(column) for column in columns]].sum(axis=1)
-            if not rows[k]:
-                like = f", and they are predicted as those of {plain} = {listing([level])}" if dropped else ""
-                of_level = f"{plain} = {listing([reference])}, the reference level,"
-                return f"{of_level} has rows only in {_arms(rows, labels)}{like}"
+    if reference and set(coded) <= set(names):
+        rows = seen.rows - seen.nonzero[:, [names.index(column) for column in coded]].sum(axis=1)
+        if not rows[k]:
+            like = f", and they are predicted as those of {plain} = {listing([level])}" if dropped else ""
+            return f"{plain} = {listing(reference)}, the reference level, has rows only in {_arms(rows, labels)}{like}"
     combined = [name for name, share in zip(names, found.direction, strict=True) if share and name != names[j]]
     return f"{names[j]} is a linear combination of {listing(combined)} in arm {labels[k]!r}"
 

@@ -196,7 +196,10 @@ class SurveyColumns:
         if self.psu is None or self.strata is None:
             return self.psu
         if self.survey.nest:
-            return _pairs(self.strata, self.psu)
+            texts = [
+                np.array(labels_of(names), dtype=object)[k] for k, names in map(pd.factorize, (self.strata, self.psu))
+            ]
+            return pd.Series(texts[0] + "/" + texts[1], index=self.psu.index, name=self.psu.name)
         self.check_nested(pd.DataFrame({"stratum": self.strata.to_numpy(), "unit": self.psu.to_numpy()}))
         return self.psu
 
@@ -242,15 +245,6 @@ class SurveyColumns:
             "subpop_name": subpop_name,
             "call": _call(self, weights_name),
         }
-
-
-def _pairs(strata: pd.Series, units: pd.Series) -> pd.Series:
-    """Name each row's unit by its stratum too."""
-    (stratum, names), (unit, own) = pd.factorize(strata), pd.factorize(units)
-    pairs, place = np.unique(stratum * len(own) + unit, return_inverse=True)
-    texts = labels_of(names), labels_of(own)
-    both = [f"{texts[0][pair // len(own)]}/{texts[1][pair % len(own)]}" for pair in pairs]
-    return pd.Series(np.array(both, dtype=object)[place], index=units.index, name=units.name)
 
 
 def labels_of(names: Iterable[Any]) -> tuple[str, ...]:

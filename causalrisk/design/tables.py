@@ -576,10 +576,8 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
         raise _named_twice(f"{what} has several columns named {listing(twice)}")
     if frame.shape[1] == 0:
         raise DesignError(f"{what} has no columns; expected at least one.\nUse `np.ones((n, 1))` for a constant.")
-    return {
-        name: pd.Series(column.array.take(position) if moved else column.array, index=index, name=name, copy=False)
-        for name, column in frame.items()
-    }
+    frame = (frame.take(position) if moved else frame).set_axis(index)
+    return {str(name): column for name, column in frame.items()}
 
 
 def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:

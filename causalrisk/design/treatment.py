@@ -57,14 +57,7 @@ def code_levels(values: pd.Series, name: str, **asked: Any) -> Arms:
 
 
 def arms_in_order(
-    found: list[Any],
-    counts: np.ndarray,
-    name: str,
-    *,
-    named: bool,
-    treated: Any = None,
-    reference: Any = None,
-    levels: Any = None,
+    found: list[Any], counts: np.ndarray, name: str, *, named: bool, treated: Any, reference: Any, levels: Any
 ) -> Arms:
     """Return the levels, sorted or in the order of their categories, as arms, the reference first.
 

@@ -178,12 +178,13 @@ class Predicted:
 
 def _references(design: Design) -> list[tuple[str, list[int]]]:
     """Return the reference levels of the factors, each with the columns that are zero there."""
-    names = list(design.propensity_names)
-    return [
-        (f"{factor} = {level}", [names.index(other) for other in others])
-        for factor, level, others in design.propensity_encoder.reference_levels()
-        if set(others) <= set(names)
-    ]
+    names, found = list(design.propensity_names), list[tuple[str, list[int]]]()
+    for factor, columns in design.propensity_encoder.levels().items():
+        others = [column for column in columns.values() if column]
+        if others and len(others) == len(columns) - 1 and set(others) <= set(names):
+            reference = next(level for level, column in columns.items() if not column)
+            found.append((f"{factor} = {reference}", [names.index(other) for other in others]))
+    return found
 
 
 def separation_error(design: Design, found: Predicted, coefficients: Array, link: str) -> SeparationError:

@@ -9,7 +9,7 @@ from causalrisk.errors import DesignError, OptionError
 
 
 def code(values, **options):
-    return code_levels(pd.Series(values), "d", **options)
+    return code_levels(pd.Series(values), "d", **{"treated": None, "reference": None, "levels": None} | options)
 
 
 def advice(values, **options):

@@ -33,6 +33,7 @@ STATEFUL = {name: known for name, known in FUNCTIONS.items() if hasattr(known, "
 CANNOT = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 OPTIONS = {"observation": "observed"}  # of the models that go by another name there
 MOST_TERMS = 10_000  # terms that * and ** may be expanded to
+MOST_FACTORS = 20  # of more terms, products of up to so many are more than these
 PARSER = threading.RLock()  # Python 3.11 may fail to parse in two threads at once (recursion depth mismatch)
 AS_THEY_ARE = patsy.NAAction("raise", [])  # missing and infinite values have their own errors here
 
@@ -263,13 +264,8 @@ def _written_out(node: Any) -> int:
     counts = [_written_out(arg) for arg in node.args]
     if node.type == "**":
         power = node.args[1].origin.relevant_code()
-        most = min(counts[0], int(power[:9])) if power.isdecimal() else 0  # patsy refuses other powers
-        count = 0
-        for k in range(1, most + 1):
-            count += math.comb(counts[0], k)
-            if count > MOST_TERMS:
-                break
-        return count
+        most = min(counts[0], int(power[:9]), MOST_FACTORS) if power.isdecimal() else 0  # patsy refuses other powers
+        return min(sum(math.comb(counts[0], k) for k in range(1, most + 1)), MOST_TERMS + 1)
     if node.type in ("*", ":"):
         return math.prod(counts) + (sum(counts) if node.type == "*" else 0)
     return sum(counts) or 1
@@ -422,12 +418,11 @@ def factor_values(
             value = known.factor.eval(known.state, variables)
         if known.type == "categorical":
             found.append(FactorValues(factor.code, tuple(known.categories), np.asarray(value.codes)))
-            continue
-        columns = value.reshape(len(value), -1).astype(np.float64)
-        bad = ~np.isfinite(columns).all(axis=1)
-        if bad.any():
-            raise _not_finite(factor.code, int(bad.sum()), formula)
-        found.append(FactorValues(factor.code, None, columns))
+        else:
+            found.append(FactorValues(factor.code, None, value.reshape(len(value), -1).astype(np.float64)))
+            bad = ~np.isfinite(found[-1].values).all(axis=1)
+            if bad.any():
+                raise _not_finite(factor.code, int(bad.sum()), formula)
     return found
 
 
@@ -581,11 +576,9 @@ def is_function(value: Any) -> bool:
 def _meaning(name: str, role: str, table: Table, frame: Mapping[str, Any]) -> str:
     value = frame.get(name)
     if role == "called":
-        if name in RESERVED or (name in FUNCTIONS and not is_function(value)):
-            return "builtin"
-        if callable(value):
+        if callable(value) and name not in RESERVED and (name not in FUNCTIONS or is_function(value)):
             return "constant"
-        return "builtin" if hasattr(builtins, name) else "unknown"
+        return "builtin" if name in FUNCTIONS or hasattr(builtins, name) else "unknown"
     if role == "contrast" and name in FUNCTIONS:
         return "builtin"
     if role == "base" and isinstance(value, ModuleType):
