@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, renamed
+from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, parsed, renamed, uses
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import Table, as_table, check_complete, find_column, listing, missing_mask
@@ -161,17 +161,16 @@ def without_change(formula: str, did: DiD | None) -> str:
     """Return the formula that `with_change` had: with the outcome after the treatment."""
     if did is None or did.cross_sections:
         return formula
-    return f"{ast.unparse(_change_of(formula).left)} ~{formula.partition('~')[2]}"
+    return f"{_change_of(formula)[0]} ~{formula.partition('~')[2]}"
 
 
 def change_words(formula: str, did: DiD) -> str:
     """Return what `with_change` made of the outcome, in words: "the change of y since 2010"."""
-    change = _change_of(formula)
-    after = ast.unparse(change.left)
+    after, before = _change_of(formula)
     if did.before is not None:
-        return f"the change from {ast.unparse(change.right)} to {after}"
-    pairs = ((name, early) for name in _names_in(change.left) for early in _names_in(change.right) if name != early)
-    early = next(early.removeprefix(f"{name}_").rstrip("_") for name, early in pairs if early.startswith(f"{name}_"))
+        return f"the change from {before} to {after}"
+    pairs = ((f"{late.name}_", early.name) for late in uses(after) for early in uses(before))
+    early = next(early.removeprefix(stem).rstrip("_") for stem, early in pairs if early.startswith(stem))
     return f"the change of {after} since {early}"
 
 
@@ -179,21 +178,14 @@ def names_before(formula: str, did: DiD | None) -> set[str]:
     """Return the variables of an outcome before the treatment, which are covariates like others."""
     if did is None or did.cross_sections:
         return set()
-    change = _change_of(formula)
-    return set(_names_in(change.right)) - set(_names_in(change.left))
+    after, before = _change_of(formula)
+    return {use.name for use in uses(before)} - {use.name for use in uses(after)}
 
 
-def _change_of(formula: str) -> ast.BinOp:
-    """Return the change on the left of a formula as `with_change` returns it."""
-    call: Any = ast.parse(formula.partition("~")[0].strip(), mode="eval").body
-    change: ast.BinOp = call.args[0]
-    return change
-
-
-def _names_in(code: ast.expr) -> list[str]:
-    """Return the names of variables in code, quoted ones too."""
-    found = ((getattr(node, "id", None), getattr(node, "value", None)) for node in ast.walk(code))
-    return [name for pair in found for name in pair if isinstance(name, str)]
+def _change_of(formula: str) -> tuple[str, str]:
+    """Return the outcome after and before the treatment, of a formula as `with_change` returns it."""
+    call: Any = parsed(formula.partition("~")[0].strip()).body
+    return ast.unparse(call.args[0].left), ast.unparse(call.args[0].right)
 
 
 def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd.DataFrame, str]:

@@ -241,23 +241,23 @@ def _like(column: pd.Series, fitted: pd.Series, name: str, codes: bool) -> pd.Se
     """Bring new values to the storage of the fitted ones, so that categories stand in the same order."""
     if not len(column):  # no rows: whatever their storage, there is nothing to convert
         return fitted.iloc[:0]
-    values = plain(column, name, codes=codes or fitted.dtype.kind not in "bif")
+    kind, levels = fitted.dtype.kind, getattr(fitted.dtype, "categories", None)
+    values = plain(column, name, codes=codes or kind not in "bif")
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = plain(pd.Series(values.to_numpy(), dtype=object), name, codes=True)
-    numeric = values.dtype.kind in "bif"
-    new = [] if numeric and fitted.dtype.kind in "if" else pd.unique(values)
-    if isinstance(fitted.dtype, pd.CategoricalDtype):
-        odd, expected = [v for v in new if v not in set(fitted.cat.categories)], listing(fitted.cat.categories)
-    elif fitted.dtype.kind == "b":
-        odd, expected = [v for v in new if v not in (0, 1)], "True and False, or 1 and 0"
-    else:
-        odd, expected = [] if numeric or fitted.dtype.kind not in "if" else list(new), "numbers"
+    odd, expected = list[Any](), "numbers"
+    if levels is not None or kind == "b":
+        known = {0, 1} if levels is None else set(levels)
+        odd = [v for v in pd.unique(values) if v not in known]
+        expected = "True and False, or 1 and 0" if levels is None else listing(levels)
+    elif kind in "if" and values.dtype.kind not in "bif":
+        odd = list(pd.unique(values))
     if odd:
         found = f"dtype {column.dtype} and values {listing(odd)}"
         raise DesignError(f"column {name!r} of new data has {found}; expected {expected}.\nLeave these rows out.")
-    if isinstance(fitted.dtype, pd.CategoricalDtype):
+    if levels is not None:
         return pd.Series(pd.Categorical(values, dtype=fitted.dtype), name=name)
-    return values.astype(fitted.dtype) if "b" in (fitted.dtype.kind, values.dtype.kind) else values
+    return values.astype(fitted.dtype) if "b" in (kind, values.dtype.kind) else values
 
 
 def _packed(value: Any) -> Any:
@@ -329,8 +329,7 @@ def fill_covariates(
             number[rows] = np.average(number[~rows], weights=weights[~rows])
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
         found.append(Filled(name, None if leveled else indicator, rows))
-    others = None if table.frame is None else table.frame.loc[:, [n not in columns for n in table.frame.columns]]
-    return replace(table, frame=others, extra={**table.extra, **columns}), tuple(found)
+    return replace(table, extra={**table.extra, **columns}), tuple(found)
 
 
 def _with_level(known: pd.Series, rows: np.ndarray, index: pd.Index) -> pd.Series:

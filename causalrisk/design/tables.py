@@ -102,9 +102,8 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     if dtypes.is_bool_dtype(dtype):
         values = column.to_numpy(dtype=bool)
     elif dtypes.is_integer_dtype(dtype):
-        values = column.to_numpy(dtype=np.uint64 if getattr(dtype, "kind", "i") == "u" else np.int64)
-        too_large = values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max
-        values = values.astype(np.float64 if too_large else np.int64)
+        too_large = len(column) and column.max() > np.iinfo(np.int64).max
+        values = column.to_numpy(dtype=np.float64 if too_large else np.int64)
     elif dtypes.is_float_dtype(dtype):
         values = column.to_numpy(dtype=np.float64)
     elif getattr(dtype, "kind", "O") in "mMc" or isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype):
@@ -328,19 +327,17 @@ def align(values: Any, index: pd.Index, what: str, notes: list[str]) -> pd.Serie
         if n != len(index):
             raise DesignError(f"{what} has {n} values, the data have {len(index)} rows.\nGive one value per row.")
         return pd.Series(values, index=index, name=name)
-    if values.index.equals(index):
-        return pd.Series(values.array, index=index, name=name)
     position = matched_rows(values.index, index)
-    if position is not None:
-        if np.any(position != np.arange(n)):
-            found = f"{what} has the row labels of the data in another order; it was aligned by label"
-            notes.append(f"{found}. Use `.to_numpy()` to match rows by position.")
-        return pd.Series(values.array.take(position), index=index, name=name)
-    subset = values.index.is_unique and index.isin(values.index).all()
-    typed = "values.loc[data.index]" if subset else ".to_numpy()"
-    raise DesignError(
-        f"{what} has {n} values whose row labels are not those of {len(index)} rows of data.\nUse `{typed}`."
-    )
+    if position is None:
+        subset = values.index.is_unique and index.isin(values.index).all()
+        typed = "values.loc[data.index]" if subset else ".to_numpy()"
+        found = f"{what} has {n} values whose row labels are not those of {len(index)} rows of data"
+        raise DesignError(f"{found}.\nUse `{typed}`.")
+    if np.any(position != np.arange(n)):
+        found = f"{what} has the row labels of the data in another order; it was aligned by label"
+        notes.append(f"{found}. Use `.to_numpy()` to match rows by position.")
+        values = values.take(position)
+    return pd.Series(values.array, index=index, name=name)
 
 
 def matched_rows(labels: pd.Index, wanted: pd.Index) -> np.ndarray | None:
@@ -380,7 +377,7 @@ class Table:
     frame : DataFrame or None
         The caller's data; never changed.
     extra : dict of str to Series
-        Variables from elsewhere, on `index`.
+        Variables from elsewhere, on `index`, and in the place of columns of the data with their names.
     """
 
     index: pd.Index
@@ -401,13 +398,12 @@ class Table:
 
     def column(self, name: str) -> pd.Series:
         """Return the column of that name."""
-        if self.frame is not None:
-            found = [i for i, n in enumerate(self.frame.columns) if isinstance(n, str) and n == name]
-            if len(found) > 1:
-                raise _named_twice(f"the data have {len(found)} columns named {name!r}")
-            if found:
-                return self.frame.iloc[:, found[0]]
-        return self.extra[name]
+        if name in self.extra or self.frame is None:
+            return self.extra[name]
+        found = [i for i, n in enumerate(self.frame.columns) if isinstance(n, str) and n == name]
+        if len(found) > 1:
+            raise _named_twice(f"the data have {len(found)} columns named {name!r}")
+        return self.frame.iloc[:, found[0]]
 
 
 def _named_twice(found: str) -> DesignError:
@@ -600,11 +596,7 @@ def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:
         raise DesignError(f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix.")
-    names, count = [], 0
-    for j in range(array.shape[1]):
-        if "const" not in names and len(array) and bool(np.all(array[:, j] == 1)):
-            names.append("const")
-        else:
-            count += 1
-            names.append(f"x{count}")
-    return pd.DataFrame(array, columns=names, copy=False), False
+    constant = [j for j in range(array.shape[1]) if len(array) and (array[:, j] == 1).all()][:1]
+    others = (j for j in range(array.shape[1]) if j not in constant)
+    names = {j: f"x{k}" for k, j in enumerate(others, 1)} | dict.fromkeys(constant, "const")
+    return pd.DataFrame(array, columns=[names[j] for j in range(array.shape[1])], copy=False), False

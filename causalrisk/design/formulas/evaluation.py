@@ -327,7 +327,14 @@ class _Factor(patsy.EvalFactor):
         boxed = hasattr(value, "contrast")  # C(...)
         values = value.data if boxed else value
         values = values if hasattr(values, "dtype") else np.asarray(values)
-        self._check(values, boxed, data)
+        rows, size = [len(column) for column in dict(data).values()], len(values) if values.ndim else 1
+        if not values.ndim or size != max(rows, default=size):
+            where = f"{self.code!r} of the {self.formula.model} formula has length {size}; expected one value a row"
+            raise DesignError(f"{where}.\nUse functions that keep the number of rows.")
+        if values.ndim > 1 and (boxed or values.dtype.kind not in "iuf"):
+            raise DesignError(f"{self.code!r} has {values.shape[1]} columns of categories.\nUse one term for each.")
+        if values.dtype.kind in "cm":
+            raise DesignError(f"{self.code!r} has the dtype {values.dtype}; expected numbers.\nConvert it to float.")
         if not boxed and values.dtype.kind in "iuf":
             return np.asarray(values)
         codes, distinct = pd.factorize(values)
@@ -348,18 +355,6 @@ class _Factor(patsy.EvalFactor):
             raise DesignError(f"{where} has the level {unseen}; expected {listing(levels)}.\nLeave out these rows.")
         coded = pd.Categorical.from_codes(places[codes], levels)
         return patsy.builtins.C(coded, value.contrast) if boxed and first else coded
-
-    def _check(self, values: Any, boxed: bool, data: Any) -> None:
-        """Refuse other than one value a row, several columns of categories, and dtypes that are no numbers."""
-        rows = max((len(column) for column in dict(data).values()), default=None)
-        size = len(values) if values.ndim else 1
-        if not values.ndim or size != (size if rows is None else rows):
-            where = f"{self.code!r} of the {self.formula.model} formula has length {size}; expected one value a row"
-            raise DesignError(f"{where}.\nUse functions that keep the number of rows.")
-        if values.ndim > 1 and (boxed or values.dtype.kind not in "iuf"):
-            raise DesignError(f"{self.code!r} has {values.shape[1]} columns of categories.\nUse one term for each.")
-        if values.dtype.kind in "cm":
-            raise DesignError(f"{self.code!r} has the dtype {values.dtype}; expected numbers.\nConvert it to float.")
 
     def _numbers(self, data: Any) -> Any:
         if not self.floats:
