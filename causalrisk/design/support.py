@@ -17,6 +17,7 @@ from causalrisk.errors import DesignError
 from causalrisk.numerics.linalg import IN_CACHE, Array, Basis, factored_basis, row_blocks, triangular_factor
 from causalrisk.runtime.system import memory
 
+Mask = NDArray[np.bool_]
 LARGE_CONDITION = 1e7
 # Sine of the angle of a column to the span of those before it, below which it is one of their combinations, for each
 # unit of the columns, all of length one, in this combination: rounding leaves their errors of it. Of the indicator of
@@ -65,14 +66,12 @@ class Dependence:
     direction: Array
 
 
-def independent_columns(X: Array) -> NDArray[np.bool_]:
+def independent_columns(X: Array) -> Mask:
     """Mark the columns, shape (n, p), that are not linear combinations of earlier ones."""
     return dependences([X], range(X.shape[1]), np.zeros(X.shape[1], dtype=bool))[0]
 
 
-def dependences(
-    factors: Sequence[Array], order: Sequence[int], exempt: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], list[Dependence]]:
+def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) -> tuple[Mask, list[Dependence]]:
     """Mark the columns that are independent of the earlier ones kept in every arm, and give the others' dependences.
 
     Parameters
@@ -174,7 +173,7 @@ class ColumnMoments:
         cls,
         columns: Array,
         arm: Any = None,
-        n_arms: int = 1,
+        arms: int = 1,
         *,
         origin: Array | None = None,
         weights: Array | None = None,
@@ -187,7 +186,7 @@ class ColumnMoments:
             All columns, of finite numbers.
         arm : ndarray of int, shape (n,), optional
             Arm of each row; by default there is one.
-        n_arms : int, default 1
+        arms : int, default 1
             K.
         origin : ndarray, shape (p,), optional
             Zero by default.
@@ -196,10 +195,10 @@ class ColumnMoments:
         """
         n, p = columns.shape
         origin = np.zeros(p) if origin is None else origin
-        low, high = np.full((n_arms, p), np.inf), np.full((n_arms, p), -np.inf)
-        count, nonzero = np.zeros(n_arms, dtype=np.intp), np.zeros((n_arms, p), dtype=np.intp)
-        factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(n_arms)]
-        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (p + 1))):
+        low, high = np.full((arms, p), np.inf), np.full((arms, p), -np.inf)
+        count, nonzero = np.zeros(arms, dtype=np.intp), np.zeros((arms, p), dtype=np.intp)
+        factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(arms)]
+        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * arms * (p + 1))):
             for a, found in enumerate(factors):
                 members = slice(None) if arm is None else np.flatnonzero(arm[block] == a)
                 rows = columns[block][members]
@@ -244,7 +243,7 @@ class ColumnMoments:
         return np.column_stack([self.low.min(axis=0), self.high.max(axis=0)])
 
     @property
-    def steady(self) -> NDArray[np.bool_]:
+    def steady(self) -> Mask:
         """Mask of the constant columns, shape (p,)."""
         return np.asarray(self.limits[:, 0] == self.limits[:, 1])
 
@@ -256,8 +255,8 @@ class ColumnMoments:
         return found
 
     def within_arms(
-        self, among: NDArray[np.bool_], exempt: NDArray[np.bool_] | None = None, n_arms: int | None = None
-    ) -> tuple[NDArray[np.bool_], list[Dependence]]:
+        self, among: Mask, exempt: Mask | None = None, n_arms: int | None = None
+    ) -> tuple[Mask, list[Dependence]]:
         """Mark the columns that are independent within every arm, constants first, and give the others' dependences.
 
         With `n_arms` only the first arms count.
@@ -270,7 +269,7 @@ class ColumnMoments:
         """Rows that have the inner products of the columns themselves."""
         return triangle[:, 1:] + triangle[:, [0]] * self.origin
 
-    def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> NDArray[np.bool_]:
+    def usable(self, names: Sequence[str], model: str, notes: list[str], collinear: str = "drop") -> Mask:
         """Mark the columns that can have a coefficient, and note odd ones.
 
         Parameters
@@ -317,7 +316,7 @@ class ColumnMoments:
             notes.append(f"{model} model: {why}, and coefficients imprecise. Leave out one of the near-duplicates.")
         return keep
 
-    def basis(self, keep: NDArray[np.bool_]) -> tuple[Basis, Array]:
+    def basis(self, keep: Mask) -> tuple[Basis, Array]:
         """Basis of the columns that are kept, and the coordinates of the constant in it, zeros if it is not there."""
         constant = np.flatnonzero((self.steady & (self.origin != 0))[keep])
         triangle = triangular_factor(self.triangle[:, np.r_[True, keep]])
@@ -426,7 +425,7 @@ Lost = tuple[ModelColumns, Sequence[Dependence]]
 
 def supported_columns(
     outcome: ModelColumns, propensity: ModelColumns, size: np.ndarray, rules: Rules, notes: list[str], spans: Spans
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[Mask, Mask]:
     """Mark the columns of both models that can have coefficients, the same in all arms.
 
     Parameters
@@ -482,9 +481,7 @@ def supported_columns(
     return keep, keep_z
 
 
-def _without_separating(
-    seen: ColumnMoments, among: NDArray[np.bool_], spans: Spans
-) -> tuple[NDArray[np.bool_], list[Dependence]]:
+def _without_separating(seen: ColumnMoments, among: Mask, spans: Spans) -> tuple[Mask, list[Dependence]]:
     """Drop the columns that depend on others within an arm and separate it from the other arms; return both."""
     exempt = np.zeros(len(among), dtype=bool)
     while True:
@@ -572,6 +569,6 @@ def _arms(rows: np.ndarray, labels: Sequence[str]) -> str:
     return f"arm{'s' if len(there) > 1 else ''} {names} ({sum(count for _, count in there)})"
 
 
-def left_out(encoder: Encoder, keep: NDArray[np.bool_]) -> list[str]:
+def left_out(encoder: Encoder, keep: Mask) -> list[str]:
     """Names of the columns that are not kept."""
     return [name for name, kept in zip(encoder.names, keep, strict=True) if not kept]

@@ -24,6 +24,7 @@ from causalrisk.errors.aliases import call_here, value_meant
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array
 
+Mask = NDArray[np.bool_]
 ROLES = ("strata", "psu", "fpc")  # columns of the design itself
 LONELY = ("fail", "certainty", "adjust", "average")
 REPLICATE_TYPES = ("BRR", "Fay", "JK1", "JKn", "bootstrap", "ACS", "SDR")
@@ -434,11 +435,7 @@ class Factors:
 
 
 def survey_design(
-    columns: SurveyColumns,
-    weights: Array | None,
-    keep: NDArray[np.bool_],
-    weights_name: str | None,
-    subpop_name: str | None,
+    columns: SurveyColumns, weights: Array | None, keep: Mask, weights_name: str | None, subpop_name: str | None
 ) -> SurveyDesign:
     """Make the survey design of the rows in the sample."""
     n = len(keep)
@@ -458,10 +455,8 @@ def survey_design(
     if columns.replicates is not None:
         weights = np.ones(n) if weights is None else weights
         values = replicate_values(columns.survey, columns.replicates, weights)
-        sums = ReplicateSums.of(values, weights)
-        replication = Replication(
-            multiplicities=values[keep] / weights[keep, None], **replication_of(columns.survey, sums)
-        )
+        known_of = replication_of(columns.survey, ReplicateSums.of(values, weights))
+        replication = Replication(multiplicities=values[keep] / weights[keep, None], **known_of)
     return SurveyDesign(
         stratum=stratum[keep].astype(np.intp), unit=within[units_of[keep]], replication=replication, **known
     )
@@ -598,7 +593,7 @@ def _check_type(survey: Survey, sums: ReplicateSums) -> None:
     raise DesignError(f"{found}.\nUse `{meant}`, or `scale=`.")
 
 
-def subpopulation(values: pd.Series, name: str) -> NDArray[np.bool_]:
+def subpopulation(values: pd.Series, name: str) -> Mask:
     """Return which rows are in a subpopulation, from a column of True and False or of 1 and 0."""
     typed = f"data.eval({name!r})" if condition_names(name) else f'data["{name}"]'
     check_complete(values, f"subpop {name!r}")
