@@ -170,13 +170,7 @@ class ColumnMoments:
 
     @classmethod
     def of(
-        cls,
-        columns: Array,
-        arm: Any = None,
-        arms: int = 1,
-        *,
-        origin: Array | None = None,
-        weights: Array | None = None,
+        cls, columns: Array, arm: Any = None, n_arms: int = 1, *, origin: Any = None, weights: Array | None = None
     ) -> ColumnMoments:
         """Return the moments of columns, shape (n, p).
 
@@ -186,7 +180,7 @@ class ColumnMoments:
             All columns, of finite numbers.
         arm : ndarray of int, shape (n,), optional
             Arm of each row; by default there is one.
-        arms : int, default 1
+        n_arms : int, default 1
             K.
         origin : ndarray, shape (p,), optional
             Zero by default.
@@ -195,10 +189,10 @@ class ColumnMoments:
         """
         n, p = columns.shape
         origin = np.zeros(p) if origin is None else origin
-        low, high = np.full((arms, p), np.inf), np.full((arms, p), -np.inf)
-        count, nonzero = np.zeros(arms, dtype=np.intp), np.zeros((arms, p), dtype=np.intp)
-        factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(arms)]
-        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * arms * (p + 1))):
+        low, high = np.full((n_arms, p), np.inf), np.full((n_arms, p), -np.inf)
+        count, nonzero = np.zeros(n_arms, dtype=np.intp), np.zeros((n_arms, p), dtype=np.intp)
+        factors: list[list[Array]] = [[np.empty((0, p + 1))] for _ in range(n_arms)]
+        for block in row_blocks(n, max(IN_CACHE, ROWS_A_COLUMN * n_arms * (p + 1))):
             for a, found in enumerate(factors):
                 members = slice(None) if arm is None else np.flatnonzero(arm[block] == a)
                 rows = columns[block][members]
