@@ -116,12 +116,8 @@ def show(level: Any) -> str:
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
     """Codes and the sorted levels as plain Python values; whole numbers and bool as int, intervals as text."""
-    column = plain(values, name, codes=True)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        found = [_python(v) for v in column.cat.categories]
-        return column.cat.codes.to_numpy(dtype=np.intp), found
-    codes, unique = pd.factorize(column.to_numpy(), sort=True)
-    return codes.astype(np.intp), [_python(v) for v in unique]
+    levels = plain(values, name, codes=True).astype("category").cat
+    return levels.codes.to_numpy(dtype=np.intp), [_python(v) for v in levels.categories]
 
 
 def _python(value: Any) -> Any:
