@@ -357,15 +357,15 @@ def covariates_of_block(
         encoders.append(design.observation.encoder)
     every = np.ones(design.n if variables is None else len(variables), dtype=bool)
     for k, encoder in enumerate(encoders):
+        columns = list[Covariate]()
         if isinstance(encoder, FormulaEncoder):
-            new = [term for term in encoder.formula.right if term.factors and term.name() not in known]
-            named = [{use.name for part in term.factors for use in uses(part.code)} for term in new]
-            new = [term for term, names in zip(new, named, strict=True) if design.treat_name not in names]
-            known.update(term.name() for term in new)
             own = encoder.sample_variables()
             rows = own if variables is None else encoder.variables_like(as_table(variables, []))
-            factors = (evaluation.factor_values(term, encoder.info, encoder.formula, rows) for term in new)
-            columns = [column for values in factors for column in _products(values, every)]
+            for term in encoder.formula.right:
+                names = {use.name for part in term.factors for use in uses(part.code)}
+                if term.factors and term.name() not in known and design.treat_name not in names:
+                    known.add(term.name())
+                    columns += _products(evaluation.factor_values(term, encoder.info, encoder.formula, rows), every)
         else:
             matrix = (design.Z, design.X)[k]
             columns = [Covariate(name, "", matrix[:, j]) for j, name in enumerate(encoder.names)]
@@ -463,16 +463,11 @@ def _columns(factor: FactorValues, keep: np.ndarray) -> list[Covariate]:
     """Return the columns of a factor, given on the rows that are kept, on all rows."""
     name = reader_name(factor.code)
     if factor.levels is None:
-        many = factor.values.shape[1] > 1
-        columns = factor.values.T
-        if not keep.all():
-            columns = np.full((factor.values.shape[1], len(keep)), np.nan)
-            columns[:, keep] = factor.values.T
-        return [Covariate(f"{name}[{j}]" if many else name, "", column) for j, column in enumerate(columns)]
-    codes = np.asarray(factor.values)
-    if not keep.all():
-        codes = np.full(len(keep), -1)
-        codes[keep] = factor.values
+        columns = np.full((factor.values.shape[1], len(keep)), np.nan)
+        columns[:, keep] = factor.values.T
+        return [Covariate(f"{name}[{j}]" if len(columns) > 1 else name, "", own) for j, own in enumerate(columns)]
+    codes = np.full(len(keep), -1, dtype=factor.values.dtype)
+    codes[keep] = factor.values
     indicators = [Covariate(name, shown, codes, k) for k, shown in enumerate(shown_levels(factor.levels))]
     if len(indicators) == 2:
         plain_name = {indicator.level for indicator in indicators} in PLAIN_LEVELS
