@@ -95,6 +95,9 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
     column = column.reset_index(drop=True)
     if isinstance(column.dtype, pd.SparseDtype):
         column = column.sparse.to_dense()
+    if column.dtype == object:
+        inferred = column.infer_objects()
+        column = inferred if inferred.dtype.kind in "bif" else column  # dates as objects have advice of their own
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         used = column.cat.remove_unused_categories()
@@ -128,14 +131,7 @@ def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.
     kinds = {type(v) for v in values}
     if all(issubclass(k, str) for k in kinds):
         return _texts(values, name, dtype, codes)
-    if all(issubclass(k, bool | np.bool_) for k in kinds):
-        return values.astype(bool)
-    if all(issubclass(k, int | np.integer) and k is not bool for k in kinds):
-        largest = max(abs(int(v)) for v in values)
-        return values.astype(np.int64 if largest <= np.iinfo(np.int64).max else np.float64)
-    if all(
-        issubclass(k, Real | Decimal | np.number | np.bool_) and not issubclass(k, np.complexfloating) for k in kinds
-    ):
+    if all(issubclass(k, Real | Decimal | np.bool_) for k in kinds):
         return values.astype(np.float64)
     typed = f'data["{name}"] = data["{name}"].astype(str)'
     if all(issubclass(k, datetime.date) for k in kinds):  # datetimes and pandas' are dates too
@@ -451,15 +447,12 @@ def find_column(
     name : str
         Its name.
     """
-    if (
-        isinstance(value, list | tuple)
-        and 0 < len(value) != len(table.index)
-        and all(isinstance(name, str) and name in table for name in value)
-    ):
-        raise DesignError(_several_columns(role, value))
+    named = isinstance(value, list | tuple) and all(isinstance(name, str) and name in table for name in value)
+    if named and 0 < len(value) != len(table.index):
+        raise _several_columns(role, value)
     if not isinstance(value, str):
-        own = getattr(value, "name", None)
-        own = default if own is None else str(own)
+        name = getattr(value, "name", None)
+        own = default if name is None else str(name)
         return align(value, table.index, f"{role} {own!r}", notes), own
     if value in table:
         return table.column(value), value
@@ -513,15 +506,15 @@ def _more_than_a_treatment(text: str, table: Table) -> str:
     return f"treat={text!r} is {found}; expected the treatment alone. Use `{typed}`."
 
 
-def _several_columns(role: str, names: Sequence[str]) -> str:
-    """Message and advice for a list of columns where one is expected."""
+def _several_columns(role: str, names: Sequence[str]) -> DesignError:
+    """Make the error of a list of columns where one is expected."""
     typed = repr(names[0])
     if role == "cluster" and len(names) > 1:
         typed = repr(list(names[:2]))  # two-way
     elif role in ("treatment", "strata", "psu") and len(names) > 1:
         typed = ' + "/" + '.join(f'data["{name}"].astype(str)' for name in names)
     option = "treat" if role == "treatment" else role
-    return f"{role} is a list, {listing(names)}; expected one column.\nUse `{option}={typed}`."
+    return DesignError(f"{role} is a list, {listing(names)}; expected one column.\nUse `{option}={typed}`.")
 
 
 def gather(columns: Mapping[str, Any], notes: list[str]) -> Table:
