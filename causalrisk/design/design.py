@@ -515,7 +515,8 @@ class Rowless:
             raise rows_not_kept()
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    __reduce__ = object.__reduce__  # by its state
+    def __reduce__(self) -> tuple[Any, ...]:
+        return object.__new__, (type(self),), self.__getstate__()
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self  # nothing in it changes
