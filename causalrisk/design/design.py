@@ -14,7 +14,7 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from causalrisk.design.did import Periods
-from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder, refuse_filled
+from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder
 from causalrisk.design.rows import (
     Source,
     check_groups,
@@ -572,7 +572,10 @@ def target_rows(design: Design, data: Any, missing: str = "drop") -> TargetRows:
     TargetRows
         Coded with the levels, the means of ``center()`` and so on of the estimation sample.
     """
-    refuse_filled(design.filled, "an average over the rows of a target frame")
+    if design.filled:
+        found = f"where missing {', '.join(one.name for one in design.filled)} are filled in"
+        text = f"an average over the rows of a target frame is not possible {found}"
+        raise UnavailableError(f'{text}.\nUse `missing="drop"`.')
     notes: list[str] = []
     table = as_table(data, notes)
     models = {"outcome": design.outcome_encoder, "propensity": design.propensity_encoder}

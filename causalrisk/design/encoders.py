@@ -20,7 +20,7 @@ import pandas as pd
 
 from causalrisk.design.formulas.evaluation import Formula, Scope, compile_terms, evaluate, in_formula, parse
 from causalrisk.design.tables import Table, as_pandas, as_table, listing, missing_mask, new_column, numbers, plain
-from causalrisk.errors import DesignError, UnavailableError
+from causalrisk.errors import DesignError
 
 
 class Encoder(ABC):
@@ -308,7 +308,7 @@ def fill_covariates(
     Numbers become their mean, under weights of shape (N,) that are zero outside the sample, and a column is added that
     is 1 there; other covariates get a level of their own for it.
     """
-    codes = set().union(*(formula.coded for formula in formulas))
+    coded = set().union(*(formula.coded for formula in formulas))
     columns, found = dict[str, pd.Series](), list[Filled]()
     for name in names:
         values = table.column(name)
@@ -317,10 +317,15 @@ def fill_covariates(
             continue
         if not weights[~rows].any():
             raise DesignError(f"covariate {name!r} is missing in all rows.\nTake {name} out of the formulas.")
-        known, indicator = plain(values[~rows], name, name in codes), f"{name}_missing"
-        leveled = name in codes or known.dtype.kind not in "if"
+        known, indicator = plain(values[~rows], name, name in coded), f"{name}_missing"
+        leveled = name in coded or known.dtype.kind not in "if"
         if leveled:
-            columns[name] = _with_level(known, rows, values.index)
+            whole = known.dtype.kind == "f" and (known % 1 == 0).all()  # as pandas keeps them beside missing ones
+            own = known.astype(int if whole else known.dtype).astype("category")
+            levels = pd.Index([*own.cat.categories, LEVEL], dtype=object)
+            codes = np.full(len(rows), len(levels) - 1)
+            codes[~rows] = own.cat.codes
+            columns[name] = pd.Series(pd.Categorical.from_codes(codes, categories=levels), values.index)
         elif indicator in table:
             raise DesignError(f"{indicator!r}, the indicator of {name!r}, is a column already.\nRename that column.")
         else:
@@ -330,16 +335,6 @@ def fill_covariates(
             columns |= {name: pd.Series(number, values.index), indicator: pd.Series(rows.astype(int), values.index)}
         found.append(Filled(name, None if leveled else indicator, rows))
     return replace(table, extra={**table.extra, **columns}), tuple(found)
-
-
-def _with_level(known: pd.Series, rows: np.ndarray, index: pd.Index) -> pd.Series:
-    """Return categories, with a level for the rows that miss one."""
-    whole = known.dtype.kind == "f" and (known % 1 == 0).all()  # as pandas keeps whole numbers beside missing ones
-    own = known.astype(int if whole else known.dtype).astype("category")
-    levels = [*own.cat.categories, LEVEL]
-    codes = np.full(len(rows), len(levels) - 1)
-    codes[~rows] = own.cat.codes
-    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(levels, dtype=object)), index)
 
 
 def with_indicators(formula: Formula, filled: Sequence[Filled]) -> Formula:
@@ -354,10 +349,3 @@ def without_indicators(text: str, filled: Sequence[Filled]) -> str:
     for one in reversed(filled):
         text = text.removesuffix(f" + {in_formula(one.indicator)}" if one.indicator is not None else "")
     return text
-
-
-def refuse_filled(filled: Sequence[Filled], what: str) -> None:
-    """Refuse data that would have to be filled in as the sample was."""
-    if filled:
-        names = ", ".join(one.name for one in filled)
-        raise UnavailableError(f'{what} is not possible where missing {names} are filled in.\nUse `missing="drop"`.')

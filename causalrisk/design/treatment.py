@@ -69,7 +69,14 @@ def arms_in_order(
     binary = all(isinstance(v, int | float) and v in (0, 1) for v in found)
     if reference is None:
         _check_words(name, found, counts)
-    _check_kind(name, found, counts, treated is not None or reference is not None)
+    explicit = len(found) == 2 and (treated is not None or reference is not None)
+    if any(isinstance(v, float) for v in found) and not explicit:
+        values = f"it has values {listing(found, 5)} that are not whole numbers; expected 0/1 or bool"
+        typed = f'data["{name}"] = (data["{name}"] > 0.5).astype(int)'
+        raise DesignError(f"treatment {name!r} looks like a dose or a probability: {values}.\nUse `{typed}`.")
+    if len(found) == 1:
+        text = f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}"
+        raise DesignError(f"{text}.\nGive rows of both groups.")
     if len(found) > MOST_NUMBERS and not named and isinstance(found[0], int):  # text is levels, however many
         typed = f'`data["{name}"] = pd.cut(data["{name}"], 3)`, or `.astype("category")` if each is an arm'
         text = f"treatment {name!r} looks like a count or a dose: {len(found)} levels:\n{_table(found, counts)}"
@@ -135,18 +142,6 @@ def _table(found: Sequence[Any], counts: np.ndarray) -> str:
     if len(found) > SHOWN:
         lines.append(f"    and {len(found) - SHOWN} more levels")
     return "\n".join(lines)
-
-
-def _check_kind(name: str, found: list[Any], counts: np.ndarray, explicit: bool) -> None:
-    """Refuse a constant and a continuous variable."""
-    if any(isinstance(v, float) for v in found) and not (explicit and len(found) == 2):
-        values = f"it has values {listing(found, 5)} that are not whole numbers; expected 0/1 or bool"
-        typed = f'data["{name}"] = (data["{name}"] > 0.5).astype(int)'
-        raise DesignError(f"treatment {name!r} looks like a dose or a probability: {values}.\nUse `{typed}`.")
-    if len(found) == 1:
-        raise DesignError(
-            f"treatment {name!r} is constant: {int(counts[0])} rows have {found[0]!r}.\nGive rows of both groups."
-        )
 
 
 def _check_words(name: str, found: list[Any], counts: np.ndarray) -> None:
