@@ -532,26 +532,23 @@ def _causes(model: ModelColumns, found: Sequence[Dependence], *, dropped: bool =
 def _cause(model: ModelColumns, found: Dependence, dropped: bool) -> str:
     """Say why the rows of an arm do not tell a column from the ones before: a level, a constant, a combination."""
     seen, names, labels, j, k = model.seen, model.encoder.names, model.labels, found.column, found.arm
-    nonzero, value = seen.nonzero[:, j], seen.low[k, j] + 0.0
-    every = ((factor, level, columns) for factor, columns in model.encoder.levels().items() for level in columns)
-    factor, level, of = next((found for found in every if found[2][found[1]] == names[j]), ("", None, {}))
-    plain, coded = re.sub(r"^C\((\w+)\)$", r"\1", factor), [column for column in of.values() if column]
-    reference = [other for other, column in of.items() if not column] if len(coded) == len(of) - 1 else []
+    nonzero, value, levels = seen.nonzero[:, j], seen.low[k, j] + 0.0, model.encoder.levels()
+    factor = next((name for name, columns in levels.items() if names[j] in columns.values()), "")
+    columns, plain = levels.get(factor, {}), re.sub(r"^C\((\w+)\)$", r"\1", factor)
+    level, coded = [own for own, name in columns.items() if name == names[j]], list(filter(None, columns.values()))
+    reference = [own for own, name in columns.items() if not name] if len(coded) == len(columns) - 1 else []
     if factor and not nonzero[k]:
-        like = (
-            f"as those of {plain} = {listing(reference)}"
-            if reference
-            else f"with 0 for {plain}, as there is no constant"
-        )
+        zero = f"with 0 for {plain}, as there is no constant"
+        like = f"as those of {plain} = {listing(reference)}" if reference else zero
         like = f", and they are predicted {like}" if dropped else ""
-        return f"{plain} = {listing([level])} has rows only in {_arms(nonzero, labels)}{like}"
+        return f"{plain} = {listing(level)} has rows only in {_arms(nonzero, labels)}{like}"
     if value == seen.high[k, j]:
         elsewhere = "" if value else f", and is not in {_arms(nonzero, labels)}"
         return f"{names[j]} is {value:g} in all {seen.rows[k]} rows of arm {labels[k]!r}{elsewhere}"
     if reference and set(coded) <= set(names):
         rows = seen.rows - seen.nonzero[:, [names.index(column) for column in coded]].sum(axis=1)
         if not rows[k]:
-            like = f", and they are predicted as those of {plain} = {listing([level])}" if dropped else ""
+            like = f", and they are predicted as those of {plain} = {listing(level)}" if dropped else ""
             return f"{plain} = {listing(reference)}, the reference level, has rows only in {_arms(rows, labels)}{like}"
     combined = [name for name, share in zip(names, found.direction, strict=True) if share and name != names[j]]
     return f"{names[j]} is a linear combination of {listing(combined)} in arm {labels[k]!r}"
