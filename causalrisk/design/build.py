@@ -75,9 +75,9 @@ def freeze(
         check_size(rows.n, design.shape[1], f"the {model} model")
     y = models["y"] if observation is None else models["y"][observation.recorded]
     check_magnitude(y, f"outcome {outcome!r}")
-    periods = None if by.period is None else Periods.of(by.period.name, rows.of(by.period.values))
-    if periods is not None:
-        periods.check(coding.arm, coding.labels, treat.name)
+    periods = None
+    if by.period is not None:
+        periods = Periods.of(by.period.name, rows.of(by.period.values), coding, treat.name)
     (cluster, clusters), (second, _) = (
         (None, None) if given is None else drawing.cluster_codes(rows.of(given.values), given.name)
         for given in (by.cluster, by.second_cluster)

@@ -20,7 +20,7 @@ from causalrisk.design.formulas.evaluation import Formula, in_formula, parse, pa
 from causalrisk.design.scan.source import Scan
 from causalrisk.design.survey import labels_of
 from causalrisk.design.tables import Table, as_table, check_complete, find_column, listing, missing_mask
-from causalrisk.design.treatment import show
+from causalrisk.design.treatment import Arms, show
 from causalrisk.errors import DesignError, OptionError, UnavailableError, one_of
 from causalrisk.errors.aliases import call_here
 
@@ -269,20 +269,17 @@ class Periods:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, values: pd.Series) -> Periods:
-        """Read the periods of the rows; a DesignError where there are not two, or their order is not known."""
+    def of(cls, name: str, values: pd.Series, arms: Arms, treat: str) -> Periods:
+        """Read the periods of the rows; a DesignError unless there are two in a known order, with rows of every arm."""
         period, periods = _in_order(name, values)
         _check_two(name, periods)
-        return cls(period == 1, _shown(periods))
-
-    def check(self, arm: NDArray[Any], labels: tuple[str, ...], treat: str) -> None:
-        """Refuse an arm without rows in a period, as of a treatment that is told from when it began only."""
-        cell, names = self.cells(arm, labels)
+        found = cls(period == 1, _shown(periods))
+        cell, names = found.cells(arms.arm, arms.labels)
         absent = [name for name, rows in zip(names, np.bincount(cell, minlength=len(names)), strict=True) if not rows]
         if absent:
-            raise DesignError(
-                f"treatment {treat!r} has no rows of {listing(absent)}.\nUse a treatment that is constant over time."
-            )
+            text = f"treatment {treat!r} has no rows of {listing(absent)}"
+            raise DesignError(f"{text}.\nUse a treatment that is constant over time.")
+        return found
 
     def cells(self, arm: NDArray[Any], labels: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
         """Return the cell of each row, arms of the earlier period first, shape (n,), and the names of the cells."""
@@ -294,10 +291,8 @@ def _check_rows(
     time: str | None, name: str | None, period: NDArray[np.intp], unit: pd.Series, cross_sections: str
 ) -> None:
     """Refuse units without a row, or with several, in a period; many are no panel: `cross_sections` says what then."""
-    codes, names = pd.factorize(unit, sort=True)
-    periods = int(period.max()) + 1
-    rows = np.bincount(codes * periods + period, minlength=len(names) * periods).reshape(len(names), periods)
-    twice, few = names[(rows > 1).any(axis=1)], names[(rows == 0).any(axis=1)]
+    rows = pd.crosstab(unit.to_numpy(), period)
+    twice, few = rows.index[(rows > 1).any(axis=1)], rows.index[(rows == 0).any(axis=1)]
     if len(twice):
         found = f"{len(twice)} of {len(rows)} units by {name!r} have several rows in one period ({listing(twice)})"
         instead = f'Use `data=data.drop_duplicates(["{name}", "{time}"])` if they are copies.'
@@ -305,7 +300,7 @@ def _check_rows(
         found = f"{len(few)} of {len(rows)} units by {name!r} have no row in some period ({listing(few)})"
         instead = cross_sections
         if len(few) <= FEW_GAPS * len(rows):
-            instead = f'Use `data=data[data.groupby("{name}")["{time}"].transform("nunique") == {periods}]`.'
+            instead = f'Use `data=data[data.groupby("{name}")["{time}"].transform("nunique") == {rows.shape[1]}]`.'
     else:
         return
     raise DesignError(f"{found}; expected one.\n{instead}")
