@@ -158,7 +158,9 @@ def assignment_of(design: Design, codes: NDArray[np.intp], name: str, arm: int |
         made = dataclasses.replace(made, stratum=stratum.reshape(-1), words=words)
     if made.count == 1:
         raise OptionError(f"there is no other assignment of {made.words}.\nUse coarser `strata=`, or leave it out.")
-    _check_alike(design, made)
+    scores = [] if design.score is None else design.score.T[1:].round(SAME_SCORE)
+    if any(_varies_within(made.stratum[made.unit], column).any() for column in scores):
+        raise OptionError(f"known scores differ among {made.words}.\nUse `strata={design.score_name!r}, data=data`.")
     return made
 
 
@@ -185,12 +187,3 @@ def _of_clusters(design: Design, codes: NDArray[np.intp], name: str, strata: str
 def _varies_within(group: NDArray[np.intp], values: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether values differ within each of the groups."""
     return pd.Series(values).groupby(group).nunique().to_numpy() > 1
-
-
-def _check_alike(design: Design, made: Assignment) -> None:
-    """Refuse known scores that differ between rows that would change places."""
-    if design.score is None:
-        return
-    scores = design.score.T[1:].round(SAME_SCORE)
-    if any(_varies_within(made.stratum[made.unit], column).any() for column in scores):
-        raise OptionError(f"known scores differ among {made.words}.\nUse `strata={design.score_name!r}, data=data`.")

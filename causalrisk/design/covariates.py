@@ -74,7 +74,15 @@ def moderators(design: Design, by: Any, data: Any = None) -> Moderators:
         The columns on the estimation sample.
     """
     if isinstance(by, str) and by.lstrip().startswith("~"):
-        return _projection(design, by, data_on_sample(design, data))
+        formula = parse(by.lstrip().removeprefix("~"), "effects_by", [])
+        scope = resolve(formula, data_on_sample(design, data), {}, "right")
+        for name, values in scope.variables.items():
+            check_complete(values, f"group {name!r}")
+        encoder = FormulaEncoder(formula, scope)
+        matrix = encoder.sample_matrix(design.n)
+        keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
+        kept = encoder.keeping(keep)
+        return Moderators(matrix[:, keep], kept.names, (f"~ {formula.right_text}",), False, kept)
     found, groups, coded, several = _coded(design, by, data)
     for levels, name in coded:
         if len(levels) > MANY_LEVELS:
@@ -215,19 +223,6 @@ def _same(values: pd.Series, others: pd.Series) -> bool:
     numeric = is_numeric_dtype(values) and is_numeric_dtype(others)
     kind = float if numeric else object
     return np.array_equal(values.to_numpy(dtype=kind), others.to_numpy(dtype=kind))
-
-
-def _projection(design: Design, text: str, table: Table) -> Moderators:
-    """Code a one-sided formula on the sample."""
-    formula = parse(text.lstrip().removeprefix("~"), "effects_by", [])
-    scope = resolve(formula, table, {}, "right")
-    for name, values in scope.variables.items():
-        check_complete(values, f"group {name!r}")
-    encoder = FormulaEncoder(formula, scope)
-    matrix = encoder.sample_matrix(design.n)
-    keep = ColumnMoments.of(matrix).usable(encoder.names, "effects_by", [])
-    kept = encoder.keeping(keep)
-    return Moderators(matrix[:, keep], kept.names, (f"~ {formula.right_text}",), False, kept)
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,15 @@ def _one_row_each(did: DiD, outcome: Formula, data: Any, treat: Any) -> tuple[pd
     _check_rows(did.time, did.unit, period, unit, cross_sections)
     halves = [frame[period == k].set_axis(pd.Index(unit[period == k], name=did.unit)) for k in range(PERIODS)]
     early, late = halves[0], halves[1].loc[halves[0].index]
-    _check_arms(did, treat, table, (early, late))
+    if not isinstance(treat, str):
+        raise DesignError('treat is not the name of a column, which did= needs.\nUse `treat="d"`.')
+    find_column(treat, "treatment", "treat", table, {}, [])
+    missing = missing_mask(early[treat]) | missing_mask(late[treat])
+    moved = (early[treat] != late[treat]).to_numpy() & ~missing
+    if moved.any():
+        found = f"treatment {treat!r} changes within {int(moved.sum())} of {len(early)} units by {did.unit!r}"
+        typed = f'data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")'
+        raise DesignError(f"{found} ({listing(early.index[moved])}); expected one arm for each.\nUse `{typed}`.")
     names = {use.name for use in outcome.uses("left") if use.role != "called" and use.name in early}
     earlier: dict[str, str] = {}
     for name in sorted(names):
@@ -304,19 +312,6 @@ def _check_rows(
     else:
         return
     raise DesignError(f"{found}; expected one.\n{instead}")
-
-
-def _check_arms(did: DiD, treat: Any, table: Table, halves: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    """Refuse a treatment that is no column, and units in another arm after than before."""
-    if not isinstance(treat, str):
-        raise DesignError('treat is not the name of a column, which did= needs.\nUse `treat="d"`.')
-    find_column(treat, "treatment", "treat", table, {}, [])
-    before, after = (half[treat] for half in halves)
-    moved = (before != after).to_numpy() & ~(missing_mask(before) | missing_mask(after))
-    if moved.any():
-        found = f"treatment {treat!r} changes within {int(moved.sum())} of {len(before)} units by {did.unit!r}"
-        typed = f'data["{treat}"] = data.groupby("{did.unit}")["{treat}"].transform("max")'
-        raise DesignError(f"{found} ({listing(before.index[moved])}); expected one arm for each.\nUse `{typed}`.")
 
 
 @dataclass(frozen=True)

@@ -197,10 +197,9 @@ class SurveyColumns:
         if self.psu is None or self.strata is None:
             return self.psu
         if self.survey.nest:
-            texts = [
-                np.array(labels_of(names), dtype=object)[k] for k, names in map(pd.factorize, (self.strata, self.psu))
-            ]
-            return pd.Series(texts[0] + "/" + texts[1], index=self.psu.index, name=self.psu.name)
+            coded = (pd.factorize(column) for column in (self.strata, self.psu))
+            strata, units = (np.array(labels_of(names), dtype=object)[codes] for codes, names in coded)
+            return pd.Series(strata + "/" + units, index=self.psu.index, name=self.psu.name)
         self.check_nested(pd.DataFrame({"stratum": self.strata.to_numpy(), "unit": self.psu.to_numpy()}))
         return self.psu
 

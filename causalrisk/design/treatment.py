@@ -277,7 +277,16 @@ def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[s
 
 def score_matrix(score: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
     """Return the probability of each arm, shape (n, K), of the rows to keep; rows sum to one, up to rounding."""
-    columns = [_inside(score.columns[key][keep], arm) for key, arm in _places(score, coding)]
+    columns = []
+    for key, arm in _places(score, coding):
+        column = score.columns[key][keep]
+        values = numbers(column, f"propensity score {column.name!r}")
+        outside = (values <= 0) | (values >= 1)
+        if outside.any():
+            found = f"outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. {values[outside][0]})"
+            expected = f"expected the probability of arm {arm!r}"
+            raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\nDivide percentages by 100.")
+        columns.append(values)
     if len(columns) == 1:
         return np.column_stack([1 - columns[0], columns[0]])
     matrix = np.column_stack(columns)
@@ -287,16 +296,6 @@ def score_matrix(score: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
         found = f"do not sum to 1 in {int(off.sum())} rows (e.g. {total[off][0]:.6g})"
         raise DesignError(f"the propensity scores {found}.\nUse `scores.div(scores.sum(axis=1), axis=0)`.")
     return matrix
-
-
-def _inside(column: pd.Series, arm: str) -> np.ndarray:
-    values = numbers(column, f"propensity score {column.name!r}")
-    outside = (values <= 0) | (values >= 1)
-    if outside.any():
-        found = f"outside the open interval (0, 1) in {int(outside.sum())} rows (e.g. {values[outside][0]})"
-        expected = f"expected the probability of arm {arm!r}"
-        raise DesignError(f"propensity score {column.name!r} is {found}; {expected}.\nDivide percentages by 100.")
-    return values
 
 
 def _places(score: Score, coding: Arms) -> list[tuple[str, str]]:
