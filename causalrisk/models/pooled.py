@@ -18,7 +18,7 @@ from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
 from causalrisk.models.results import CausalResults, given_results, single_effect
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.methods import pooled_methods, typed_options
-from causalrisk.report.summary import pooled_line, summarize_pooled
+from causalrisk.report.summary import one_line, summarize_pooled
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tidy import Frame, glance, tidy_frame
 
@@ -367,7 +367,7 @@ class PooledResults:
         return glance(self._records[0]).assign(imputations=self.n_imputations)
 
     def __repr__(self) -> str:
-        return pooled_line(self._records[0], self.params, self.bse, self.n_imputations)
+        return one_line(self._records[0], (self.params, self.bse), self.n_imputations)
 
     def _repr_html_(self) -> str:
         return self.summary().as_html()

@@ -29,7 +29,7 @@ from causalrisk.report.page.sections import (
     summary_part,
     write_page,
 )
-from causalrisk.report.summary import design_rows, numbers_table
+from causalrisk.report.summary import head_texts, numbers_table
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
 
@@ -72,14 +72,14 @@ def summarize_event_study(
     record: FitRecord, facts: StudyFacts, tables: Mapping[str, pd.DataFrame], said: Sequence[str], title: str | None
 ) -> ResultSummary:
     """Compose the summary of an event study from its effects by heading, and notes on groups and controls."""
-    drawn = [row for row in design_rows(record.design) if row[0] not in ("Clusters:", "Subpopulation:")]
-    drawn += [("Clusters:", facts.clusters)] if facts.clusters else []
+    texts = head_texts(record) | ({"Clusters:": facts.clusters} if facts.clusters else {})
+    labels = ("Strata:", "PSUs:", "Population:", "Replicates:", *(["Clusters:"] if facts.clusters else []))
     head = (
         ("Dep. Variable:", facts.outcome, "Target:", words.target_text(record)),
         ("Model:", record.spec.name, "Propensity:", words.propensity_text(record)),
         ("Outcome model:", words.outcome_model_text(record), "Std. errors:", words.covariance_name(record)),
         ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
-        *((*row, "", "") for row in drawn),
+        *((label, texts[label], "", "") for label in labels if label in texts),
     )
     shown = [numbers_table(frame, name) for name, frame in tables.items()]
     right = str(record.design.propensity_formula).partition("~")[2].strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ import pandas as pd
 from causalrisk.design.covariates import MANY_LEVELS, Covariate, covariates_in, renamed, shown_levels
 from causalrisk.design.rows import ColumnOptions, Source, read_weights, relative_weights
 from causalrisk.design.survey import Survey, subpopulation
-from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask, plain
+from causalrisk.design.tables import Table, as_table, find_column, find_condition, missing_mask
+from causalrisk.design.treatment import treatment_levels
 from causalrisk.diagnostics.balance import WHEN, balance, check_threshold, chosen_covariates
 from causalrisk.errors import DesignError, OptionError
 from causalrisk.errors.aliases import call_here
@@ -27,19 +28,12 @@ from causalrisk.report.tables.text import column_format, format_share
 
 INDENT = "  "
 MOST_LEVELS = 200  # levels of a variable, each a row of the table
+NUMBERS = ("n", "missing", "mean", "sd")
 NOTE_CELLS = "Mean (SD) of numbers, n (%) of categories."
-
-
-class Measures(NamedTuple):
-    """A covariate in one column of a table before a fit; mean and standard deviation are weighted, counts are not."""
-
-    n: float
-    missing: float
-    missing_share: float
-    ones: float
-    mean: float
-    sd: float
-    variance: float
+NOTE_OF_FIT = (
+    "Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's effective"
+    " n."
+)
 
 
 def table_one(
@@ -163,70 +157,55 @@ def table_one(
     check_threshold(threshold)
     told: list[str] = []
     table = as_table(data, [])
-    columns, given = ColumnOptions(by, weights=weights, weight_type=weight_type, design=design, subpop=subpop), None
-    weights = columns.weights
-    if weights is not None:
-        column, name = find_column(weights, role="weights", default="weights", table=table, frame={}, notes=told)
-        given = Source("weights", name, column)
-    weight, units = _weighing(given, columns.weight_type, len(table.index), told)
+    columns = ColumnOptions(by, weights=weights, weight_type=weight_type, design=design, subpop=subpop)
+    weight, units, weights_name = _weighing(columns, table, told)
     labels: tuple[str, ...] = ()
     groups: list[np.ndarray] = []
     grouping = None
     if by is not None:
-        options = {"treated": treated, "reference": reference}
-        labels, groups, grouping = _groups(by, table=table, options=options, levels=levels or {}, told=told)
+        labels, groups, grouping = _groups(by, table, {"treated": treated, "reference": reference}, levels or {}, told)
     elif treated is not None or reference is not None:
         option = "reference" if treated is None else "treated"
         raise OptionError(f'{option}= needs the groups.\nUse `by="..."` with the name of their column.')
     if covariates is None:
-        covariates = [str(name) for name in table.names if name not in (grouping, given and given.name)]
+        covariates = [str(name) for name in table.names if name not in (grouping, weights_name)]
     found = renamed(map(_indicator, covariates_in(covariates, table, MOST_LEVELS)), names)
     quartiles = [(names or {}).get(name, name) for name in median]
     unknown = [name for name in quartiles if name not in {c.term for c in found}]
     if unknown:
         raise OptionError(f"median: {unknown[0]!r} is not among the covariates.")
-    whole = ["overall"] if overall or by is None else []
     used = weight > 0
     if subpop is not None:
         inside, name = find_condition(subpop, "subpop", table, {}, told)
         used &= subpopulation(inside, name)
-        told.append(
-            f"Rows are those of {f'the subpopulation {name}' if isinstance(subpop, str) else 'a subpopulation'}."
-        )
-    names_of_columns = (*whole, *labels)
-    members = [*[used] * len(whole), *(used & rows for rows in groups)]
+        which = f"the subpopulation {name}" if isinstance(subpop, str) else "a subpopulation"
+        told.append(f"Rows are those of {which}.")
+    whole = ["overall"] if overall or by is None else []
+    heads, members = (*whole, *labels), [*[used] * len(whole), *(used & rows for rows in groups)]
+    contrasts = [("SMD", "" if len(labels) == 2 else label) for label in labels[1:]]
     numbers: dict[str, dict[str, float]] = {}
     shown: dict[str, list[str]] = {}
     absent: dict[str, list[str]] = {}
+    exact = columns.weight_type != "probability"
     for c in found:
-        measured = [_measured(c, inside, weight, units) for inside in members]
-        smd = _differences([m.mean for m in measured[len(whole) :]], [m.variance for m in measured[len(whole) :]])
-        texts = [_cell(m, _counted(c)) if m.n else "" for m in measured]
-        if c.term in quartiles and not _counted(c):
-            texts = [_quartiles(c.column[inside], weight[inside], columns.weight_type) for inside in members]
-        shown[c.name] = texts + _marked(smd, threshold)
-        absent[c.name] = [_count(m.missing, m.missing_share) for m in measured]
-        own: dict[str, float] = {}
-        for label, m in zip(names_of_columns, measured, strict=True):
-            own |= {
-                f"n {label}": int(m.n),
-                f"missing {label}": int(m.missing),
-                f"mean {label}": m.mean,
-                f"sd {label}": m.sd,
-            }
-        several = [f"SMD {label}" for label in labels[1:]] if len(labels) > 2 else ["SMD"]
-        numbers[c.name] = own | dict(zip(several, smd, strict=False))
-    contrasts = [("SMD", "" if len(labels) == 2 else a) for a in labels[1:]]
+        parts = [_described(c, rows, weight, units, exact if c.term in quartiles else None) for rows in members]
+        compared = parts[len(whole) :]
+        scale = np.sqrt(np.mean([part["variance"] for part in compared])) if compared else np.nan
+        smd = [(part["mean"] - compared[0]["mean"]) / (scale if scale > 0 else np.nan) for part in compared[1:]]
+        shown[c.name] = [*(part["text"] for part in parts), *_marked(smd, threshold)]
+        absent[c.name] = [part["absent"] for part in parts]
+        named = zip(heads, parts, strict=True)
+        numbers[c.name] = {f"{key} {label}": part[key] for label, part in named for key in NUMBERS}
+        numbers[c.name] |= {" ".join(filter(None, contrast)): d for contrast, d in zip(contrasts, smd, strict=True)}
     header = (
-        ("", *names_of_columns, *(c[0] for c in contrasts)),
-        ("", *(f"n {units[inside].sum():.0f}" for inside in members), *(c[1] for c in contrasts)),
+        ("", *heads, *(smd for smd, _ in contrasts)),
+        ("", *(f"n {units[rows].sum():.0f}" for rows in members), *(label for _, label in contrasts)),
     )
     said = [NOTE_CELLS] + ["Median [quartiles] where so shown."] * bool(quartiles) + told
     if contrasts:
-        said += _note_on_differences(threshold, labels[0], "the root of the mean variance of the groups")
-    table = ResultTable(_rows(found, shown, absent), header, title=title)
+        said.append(_note_on_differences(threshold, labels[0], "the root of the mean variance of the groups"))
     frame = pd.DataFrame.from_dict(numbers, orient="index").rename_axis("covariate")
-    return PaperTable(table, [*said, *notes], frame)
+    return PaperTable(ResultTable(_rows(found, shown, absent), header, title=title), [*said, *notes], frame)
 
 
 def balance_for_paper(
@@ -288,38 +267,34 @@ def balance_for_paper(
     design, population, chosen = record.design, record.options.population, {"also": also, "data": data}
     whole = balance(record, "std", **chosen, interactions=interactions, means=True, names=names)
     parts = [whole.xs(contrast) for contrast in record.contrasts] if design.n_arms > 2 else [whole]
-    covariates = chosen_covariates(record, record.rows, **chosen, interactions=interactions, names=names)
-    constant = [covariate.name for covariate in covariates if covariate.name not in parts[0].index]
-    covariates = [covariate for covariate in covariates if covariate.name in parts[0].index]
+    every = chosen_covariates(record, record.rows, **chosen, interactions=interactions, names=names)
+    constant = [covariate.name for covariate in every if covariate.name not in parts[0].index]
+    covariates = [covariate for covariate in every if covariate.name in parts[0].index]
     numbers = parts[0].loc[:, parts[0].columns.str.match("mean |sd ")].iloc[1:]  # the first row is the score's
+    versus = [""] if design.n_arms == 2 else list(design.labels[1:])
+    smd = {when: [" ".join(filter(None, ("SMD", label, when))) for label in versus] for when in WHEN}
     for when in WHEN:
-        for label, part in zip(design.labels[1:], parts, strict=True):
-            name = f"SMD {when}" if design.n_arms == 2 else f"SMD {label} {when}"
+        for name, part in zip(smd[when], parts, strict=True):
             numbers[name] = part[f"diff {when}"]
     numbers = numbers.rename(index={covariate.name: _indicator(covariate).name for covariate in covariates})
-    shown = {}
+    shown: dict[str, list[str]] = {str(name): [] for name in numbers.index}
     for name, row in numbers.iterrows():
-        texts: list[str] = []
         for when in WHEN:
             pairs = [(row[f"mean {label} {when}"], row[f"sd {label} {when}"]) for label in design.labels]
-            texts += [format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd) for mean, sd in pairs]
-            differences = row[[c for c in numbers if c.startswith("SMD") and c.endswith(when)]]
-            texts += _marked(differences.to_numpy(), threshold)
-        shown[str(name)] = texts
-    effective = [f"n {arm.effective_n:.1f}" for arm in record.overlap]
-    counts = [f"n {n}" for n in design.counts]
-    versus = [""] if design.n_arms == 2 else list(design.labels[1:])
-    smd = ["SMD"] * (design.n_arms - 1)
-    half = design.n_arms + len(smd)
+            texts = [format_share(mean) if np.isnan(sd) else _mean_and_sd(mean, sd) for mean, sd in pairs]
+            shown[str(name)] += [*texts, *_marked(row[smd[when]].to_numpy(), threshold)]
+    half, effective = design.n_arms + len(versus), [f"n {arm.effective_n:.1f}" for arm in record.overlap]
     header = (
         ("", *["before"] * half, *["after"] * half),
-        ("", *(*design.labels, *smd) * 2),
-        ("", *counts, *versus, *effective, *versus),
+        ("", *(*design.labels, *["SMD"] * len(versus)) * 2),
+        ("", *(f"n {n}" for n in design.counts), *versus, *effective, *versus),
     )
-    said = ["Mean (SD) of numbers, percentages of categories, before and after weighting; n after weighting is Kish's "
-            "effective n."]  # fmt: skip
-    denominator = population.balance_denominator if population.toward is None else population.toward
-    said += _note_on_differences(threshold, design.labels[0], _scale_text(denominator, design.labels))
+    scale = "the root of the mean variance of the arms before weighting"
+    if population.toward is not None:
+        scale = f"the standard deviation of arm {design.labels[population.toward]} before weighting"
+    elif population.balance_denominator == "weighted":
+        scale = "the standard deviation of all rows after weighting"
+    said = [NOTE_OF_FIT, _note_on_differences(threshold, design.labels[0], scale)]
     if constant:
         verb = "is" if len(constant) == 1 else "are"
         said.append(f"{joined(constant)} {verb} constant and {verb} left out.")
@@ -327,32 +302,27 @@ def balance_for_paper(
     return PaperTable(table, [*said, *notes], numbers, together=half)
 
 
-def _scale_text(denominator: str | int, labels: Sequence[str]) -> str:
-    """Name of the denominator of standardized differences."""
-    if isinstance(denominator, int):
-        return f"the standard deviation of arm {labels[denominator]} before weighting"
-    if denominator == "weighted":
-        return "the standard deviation of all rows after weighting"
-    return "the root of the mean variance of the arms before weighting"
-
-
-def _weighing(given: Source | None, weight_type: str | None, n: int, told: list[str]) -> tuple[Array, Array]:
-    """Return the weight of each row, 0 for none, and the rows it stands for; note the weighting."""
-    weights = read_weights(given, weight_type)
+def _weighing(columns: ColumnOptions, table: Table, told: list[str]) -> tuple[Array, Array, str | None]:
+    """Return the weight of each row, 0 for none, the rows it stands for, and their name; note the weighting."""
+    given = None
+    if columns.weights is not None:
+        column, name = find_column(columns.weights, "weights", "weights", table, {}, told)
+        given = Source("weights", name, column)
+    weights = read_weights(given, columns.weight_type)
     if weights is None or given is None:
-        return np.ones(n), np.ones(n)
+        return np.ones(len(table.index)), np.ones(len(table.index)), None
     weights = np.where(np.isnan(weights), 0.0, weights)
     used = weights > 0
     if not used.any():
         raise DesignError(f"weights {given.name!r} are 0 or missing in all rows.")
     if not used.all():
         told.append(f"{int((~used).sum())} rows without a weight are left out.")
-    weights[used] = relative_weights(weights[used], weight_type, given.name)
-    if weight_type == "frequency":
+    weights[used] = relative_weights(weights[used], columns.weight_type, given.name)
+    if columns.weight_type == "frequency":
         told.append(f"A row counts as {given.name} rows.")
-        return weights, weights
+        return weights, weights, given.name
     told.append(f"Means, SDs, percentages and SMDs are weighted by {given.name}; n is not.")
-    return weights, used.astype(float)
+    return weights, used.astype(float), given.name
 
 
 def _groups(
@@ -361,29 +331,13 @@ def _groups(
     """Return labels of the groups, the reference first, their rows and name; note rows in none."""
     column, name = find_column(by, role="group", default="group", table=table, frame={}, notes=[])
     known = ~missing_mask(column)
-    values = plain(column[known], name, codes=True)
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        codes, found = values.cat.codes.to_numpy(), list(values.cat.categories)
-    else:
-        codes, unique = pd.factorize(values, sort=True)
-        found = list(unique)
+    codes, found = treatment_levels(column[known], name)
     if not 2 <= len(found) <= MANY_LEVELS:
         raise DesignError(
             f"group {name!r} has {len(found)} values; expected two to {MANY_LEVELS} groups.\n"
             "Leave out by= for one table of all rows, or cut it into groups with pandas.cut."
         )
     labels = [levels.get(level, shown) for level, shown in zip(found, shown_levels(found), strict=True)]
-    first = _first(options, found, labels, name)
-    order = [first, *(k for k in range(len(found)) if k != first)]
-    members = np.zeros((len(found), len(known)), dtype=bool)
-    members[:, known] = codes == np.array(order)[:, None]
-    if not known.all():
-        told.append(f"{int((~known).sum())} rows without {name} are in no group.")
-    return tuple(labels[k] for k in order), list(members), name
-
-
-def _first(options: Mapping[str, Any], found: Sequence[Any], labels: Sequence[str], name: str) -> int:
-    """Return the position of the reference group; by default the first."""
     places: dict[str, int] = {}
     for option, value in options.items():
         match = [k for k, level in enumerate(found) if value == level or value == labels[k]]
@@ -398,23 +352,22 @@ def _first(options: Mapping[str, Any], found: Sequence[Any], labels: Sequence[st
             f"treated={options['treated']!r}: {name!r} has {len(found)} groups, and each is compared with the "
             "reference.\nUse `reference=` alone."
         )
-    return places.get("reference", 1 - places["treated"] if "treated" in places else 0)
+    first = places.get("reference", 1 - places.get("treated", 1))
+    order = [first, *(k for k in range(len(found)) if k != first)]
+    members = np.zeros((len(found), len(known)), dtype=bool)
+    members[:, known] = codes == np.array(order)[:, None]
+    if not known.all():
+        told.append(f"{int((~known).sum())} rows without {name} are in no group.")
+    return tuple(labels[k] for k in order), list(members), name
 
 
 def _indicator(covariate: Covariate) -> Covariate:
     """Return a covariate of two values as an indicator of the larger, with that in its name unless they are 0 and 1."""
-    if covariate.code is not None:
-        return covariate
-    low, high = covariate.ends
-    if not (covariate.varies and covariate.binary) or (low, high) == (0.0, 1.0):
+    low, high = covariate.ends if covariate.code is None else (0.0, 1.0)
+    if (low, high) == (0.0, 1.0) or not (covariate.varies and covariate.binary):
         return covariate
     indicator = np.where(np.isnan(covariate.column), np.nan, (covariate.column == high).astype(float))
     return replace(covariate, level=covariate.level or f"{high:g}", column=indicator)
-
-
-def _counted(covariate: Covariate) -> bool:
-    """Return True if a covariate is a yes or no."""
-    return covariate.code is not None or (covariate.binary and set(covariate.ends) <= {0.0, 1.0})
 
 
 def _rows(
@@ -424,48 +377,40 @@ def _rows(
     rows: list[tuple[str, ...]] = []
     for term, same in groupby(covariates, key=lambda c: c.term):
         siblings = list(same)
+        first, width = siblings[0], len(shown[siblings[0].name])
         if len(siblings) > 1:
-            rows.append((term, *[""] * len(shown[siblings[0].name])))
+            rows.append((term, *[""] * width))
         for c in siblings:
             rows.append((c.name if len(siblings) == 1 else f"{INDENT}{c.level or c.name}", *shown[c.name]))
-        if absent is not None and np.isnan(siblings[0].values).any():
-            counts = absent[siblings[0].name]
-            rows.append((f"{INDENT}missing", *counts, *[""] * (len(shown[siblings[0].name]) - len(counts))))
+        if absent is not None and np.isnan(first.values).any():
+            counts = absent[first.name]
+            rows.append((f"{INDENT}missing", *counts, *[""] * (width - len(counts))))
     return rows
 
 
-def _measured(covariate: Covariate, inside: np.ndarray, weights: Array, units: Array) -> Measures:
-    """Describe a covariate in some rows."""
-    values = covariate.values[inside]
+def _described(c: Covariate, rows: np.ndarray, weights: Array, units: Array, exact: bool | None) -> dict[str, Any]:
+    """Describe a covariate in some rows, in numbers and as texts; by quartiles where `exact` is given."""
+    values = c.values[rows]
     known = ~np.isnan(values)
-    x, w, u = values[known], weights[inside][known], units[inside][known]
-    n, total, whole = float(u.sum()), w.sum(), weights[inside].sum()
-    missing, share = float(units[inside].sum()) - n, 0.0 if known.all() else 1 - total / whole
+    x, w, u = values[known], weights[rows][known], units[rows][known]
+    n, total = float(u.sum()), w.sum()
+    missing, share = float(units[rows].sum()) - n, 0.0 if known.all() else 1 - total / weights[rows].sum()
+    found: dict[str, Any] = dict.fromkeys(("mean", "sd", "variance"), np.nan)
+    found |= {"n": int(n), "missing": int(missing), "text": "", "absent": f"{missing:.0f} ({format_share(share)})"}
     if not n:
-        return Measures(n, missing, share, 0.0, np.nan, np.nan, np.nan)
-    mean, freedom = w @ x / total, total**2 - (w**2 / u).sum()
-    if _counted(covariate):
-        return Measures(n, missing, share, u @ x, mean, np.nan, mean * (1 - mean))
-    variance = w @ (x - mean) ** 2 * total / freedom if freedom > 0 else np.nan
-    return Measures(n, missing, share, np.nan, mean, np.sqrt(variance), variance)
-
-
-def _differences(means: Sequence[float], variances: Sequence[float]) -> Array:
-    """Return standardized differences of the means of groups to that of the first."""
-    scale = np.sqrt(np.mean(variances)) if means else np.nan
-    return (np.array(means[1:]) - np.array(means[:1])) / (scale if scale > 0 else np.nan)
-
-
-def _quartiles(values: Array, weights: Array, weight_type: str | None) -> str:
-    """Print the median and the quartiles of a covariate."""
-    known = ~np.isnan(values)
-    if not known.any():
-        return ""
-    levels = np.array([0.25, 0.5, 0.75])
-    low, median, high = quantiles(values[known], weights[known], levels, weight_type != "probability")
-    whole = float(low).is_integer() and float(median).is_integer() and float(high).is_integer()
+        return found
+    found["mean"] = mean = w @ x / total
+    if c.code is not None or (c.binary and set(c.ends) <= {0.0, 1.0}):  # yes or no
+        return found | {"variance": mean * (1 - mean), "text": f"{u @ x:.0f} ({format_share(mean)})"}
+    freedom = total**2 - (w**2 / u).sum()
+    found["variance"] = w @ (x - mean) ** 2 * total / freedom if freedom > 0 else np.nan
+    found["sd"] = np.sqrt(found["variance"])
+    if exact is None:
+        return found | {"text": _mean_and_sd(mean, found["sd"])}
+    low, median, high = quantiles(x, w, np.array([0.25, 0.5, 0.75]), exact)
+    whole = all(float(value).is_integer() for value in (low, median, high))
     spec = ".0f" if whole else column_format(high - low, [low, median, high])
-    return f"{format(median, spec)} [{format(low, spec)}, {format(high, spec)}]"
+    return found | {"text": f"{format(median, spec)} [{format(low, spec)}, {format(high, spec)}]"}
 
 
 def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Array:
@@ -485,18 +430,9 @@ def quantiles(values: Array, weights: Array, levels: Array, counts: bool) -> Arr
     return low + (high - low) * (place - below)
 
 
-def _cell(m: Measures, counted: bool) -> str:
-    """Print a covariate: count and share of a yes or no, mean and standard deviation of numbers."""
-    return _count(m.ones, m.mean) if counted else _mean_and_sd(m.mean, m.sd)
-
-
 def _mean_and_sd(mean: float, sd: float) -> str:
     spec = column_format(sd, mean)
     return f"{format(mean, spec)} ({format(sd, spec)})"
-
-
-def _count(some: float, share: float) -> str:
-    return f"{some:.0f} ({format_share(share)})"
 
 
 def _marked(differences: Sequence[float] | Array, threshold: float | None) -> list[str]:
@@ -504,6 +440,6 @@ def _marked(differences: Sequence[float] | Array, threshold: float | None) -> li
     return ["" if np.isnan(d) else f"{d:z.3f}{mark}" for d, mark in zip(differences, marks, strict=True)]
 
 
-def _note_on_differences(threshold: float | None, reference: str, scale: str) -> list[str]:
-    note = f"SMD: difference of means to {reference} over {scale}"
-    return [f"{note}; * above {threshold:g}." if threshold is not None else f"{note}."]
+def _note_on_differences(threshold: float | None, reference: str, scale: str) -> str:
+    starred = "" if threshold is None else f"; * above {threshold:g}"
+    return f"SMD: difference of means to {reference} over {scale}{starred}."
