@@ -43,7 +43,7 @@ from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, given_results, stamped
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
-from causalrisk.report.plots.axes import axes_or_new, verbatim
+from causalrisk.report.plots.axes import axes_or_new
 from causalrisk.report.plots.fits import draw_forest
 from causalrisk.report.summary import summarize_comparison
 from causalrisk.report.tables.stacked import ResultSummary
@@ -202,11 +202,9 @@ class ComparisonResults:
         check_alpha(alpha)
         design, frame = self._data.design, effects_frame(self._data, alpha)
         estimand, ax = self._data.records[0].estimand, axes_or_new(ax, len(frame))
-        ax.set_xlabel(
-            verbatim(f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval")
-        )
         labels = [row if isinstance(row, str) else ": ".join(row) for row in frame.index]
-        return draw_forest(frame.set_axis(labels), ax)
+        what = f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
+        return draw_forest(frame.set_axis(labels), what, ax)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return stamped(self)

@@ -14,7 +14,7 @@ from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.inference.intervals import rounded_se
-from causalrisk.joint.shrinkage import LADDER, Path
+from causalrisk.joint.shrinkage import LADDER
 from causalrisk.numerics.multiplicities import JACKKNIFE, MULTIPLIERS
 from causalrisk.report.tables.text import column_format, format_number
 
@@ -26,15 +26,6 @@ RESAMPLES = {
     "rescaled": "resamples of first-stage units within their strata, rescaled (Rao, Wu and Yue)",
     "replicates": "the replicate weights of the survey",
 }
-
-
-def resamples_words(record: FitRecord) -> str:
-    """Return the description of a resample of the bootstrap, or of the multipliers of one."""
-    if record.multiplied:
-        return f"{record.bootstrap} multipliers of the influence of each {left_out_words(record)}"
-    if record.bootstrap == "bayesian" and record.design.cluster_name is not None:
-        return RESAMPLES["bayesian"].replace("rows", "clusters")
-    return RESAMPLES[record.bootstrap]
 
 
 def survey_words(survey: SurveyDesign) -> str:
@@ -151,14 +142,6 @@ def offset_words(record: FitRecord) -> str:
     return f"The outcome models have the offset {design.offset_name}; means are at {at}."
 
 
-def choice_of_anchor(path: Path, between: str = "") -> str:
-    """Clause on how the anchor was chosen, between which ones."""
-    chosen = f"chosen{between} by cross-validation"
-    if path.raised_from is None:
-        return chosen
-    return f"raised from {path.raised_from:.3g}, {chosen}, as the robust variance there is above IPWRA's"
-
-
 def ladder_end_words(joint: JointRecord) -> str:
     """Sentences on an anchor at an end of the ladder; empty for others."""
     if joint.path is None or not joint.anchor_at_end:
@@ -234,11 +217,6 @@ def left_out_words(record: FitRecord) -> str:
     """Return the noun for one of the units that the jackknife leaves out."""
     name = record.design.cluster_name
     return record.design.unit_name if name is None else f"cluster of {name}"
-
-
-def factor_text(record: FitRecord) -> str:
-    """Return the small-sample factor of the sandwich as a formula."""
-    return "G / (G - 1) (n - 1) / (n - k)" if record.cov_type == "cluster" else "n / (n - k)"
 
 
 def distribution_words(record: FitRecord) -> str:
@@ -349,11 +327,6 @@ def learner_words(record: FitRecord) -> str:
     if record.spec.given:
         return f"The outcome models are predictions by {names}. {TAKEN}"
     return f"Predictions of every arm by {names} are terms of the outcome models. {TAKEN}"
-
-
-def redone_words(record: FitRecord) -> str:
-    """Return what resamples do again."""
-    return "every step" if record.learned is None else "every step but the learner's (its predictions are kept)"
 
 
 def repeats_words(record: FitRecord) -> str:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept, unit_level
@@ -238,36 +237,25 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     """
     if n_jobs != -1:
         whole_number("n_jobs", n_jobs, 1)
-    _check_path(record, os.fspath(path))
-    arrow = _arrow(os.fspath(path))
-    with whole_file(path) as stream, closing(unit_frames(record, n_jobs)) as frames, ExitStack() as opened:
+    name = os.fspath(path)
+    if not name.lower().endswith(PARQUET):
+        expected = f"expected a name that ends in {listing(PARQUET)}"
+        raise OptionError(f'path={name!r}: {expected}.\nUse `res.write_units("units.parquet")`.')
+    if isinstance(record.design, ScannedDesign) and record.design.reads(name):
+        raise would_replace(f"path={name!r}", "one of the files of the scan", 'res.write_units("units.parquet").')
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet
+    except ImportError as error:
+        text = f"{name!r}: a Parquet file needs pyarrow, which is not installed.\nUse `pip install pyarrow`."
+        raise UnavailableError(text) from error
+    with whole_file(path) as stream, closing(_unit_frames(record)) as frames, ExitStack() as opened:
         writer = None
         for frame in frames:
             table = arrow.Table.from_pandas(frame, preserve_index=False)
-            if writer is None:
-                writer = opened.enter_context(arrow.parquet.ParquetWriter(stream, table.schema))
+            writer = writer or opened.enter_context(pyarrow.parquet.ParquetWriter(stream, table.schema))
             writer.write_table(table)
     return Path(path)
-
-
-def _check_path(record: FitRecord, path: str) -> None:
-    """Refuse names of other kinds of files, and to replace the data."""
-    if not path.lower().endswith(PARQUET):
-        raise OptionError(
-            f'path={path!r}: expected a name that ends in {listing(PARQUET)}.\nUse `res.write_units("units.parquet")`.'
-        )
-    if isinstance(record.design, ScannedDesign) and record.design.reads(path):
-        raise would_replace(f"path={path!r}", "one of the files of the scan", 'res.write_units("units.parquet").')
-
-
-def _arrow(path: str) -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UnavailableError(
-            f"{path!r}: a Parquet file needs pyarrow, which is not installed.\nUse `pip install pyarrow`."
-        ) from error
-    return pyarrow
 
 
 def check_kept(record: FitRecord) -> None:
@@ -276,53 +264,37 @@ def check_kept(record: FitRecord) -> None:
         raise unit_level() if record.design.knows_scan else rows_not_kept()
 
 
-def _frame(
-    sample: Sample,
-    labels: tuple[str, ...],
-    position: NDArray[np.intp],
-    probabilities: Array | None,
-    weights: Array,
-    predicted: Array | None,
-) -> pd.DataFrame:
-    """Return a table of the rows of a sample; `position` has their numbers in the data."""
-
-    def by_arm(name: str, values: Array) -> dict[str, Array]:
-        return {f"{name}[{label}]": sample.restore(own) for label, own in zip(labels, values, strict=True)}
-
-    columns = {"row": position, "arm": pd.Categorical.from_codes(sample.restore(sample.arm), list(labels))}
-    if probabilities is not None and len(labels) == 2:
-        columns["propensity"] = sample.restore(probabilities[1])
-    elif probabilities is not None:
-        columns |= by_arm("propensity", probabilities)
-    columns["weight"] = sample.restore(weights)
-    return pd.DataFrame(columns | ({} if predicted is None else by_arm("potential_outcome", predicted)))
-
-
-def unit_frames(record: FitRecord, n_jobs: int) -> Generator[pd.DataFrame]:
+def _unit_frames(record: FitRecord) -> Generator[pd.DataFrame]:
     """Yield scores, weights and predictions of every row: one frame in memory, one per block with data on disk."""
-    design, fit = record.design, record.weight_fit
+    for sample, rows, fit, predicted in _unit_parts(record):
+
+        def by_arm(name: str, values: Array, sample: Sample = sample) -> dict[str, Array]:
+            named = zip(record.design.labels, values, strict=True)
+            return {f"{name}[{label}]": sample.restore(own) for label, own in named}
+
+        arm = pd.Categorical.from_codes(sample.restore(sample.arm), list(record.design.labels))
+        columns = {"row": rows, "arm": arm}
+        if fit is not None:
+            scores = by_arm("propensity", fit.probabilities)
+            columns |= scores if len(scores) > 2 else {"propensity": sample.restore(fit.probabilities[1])}
+        weighted = fit is not None and record.spec.uses_propensity
+        columns["weight"] = sample.restore(fit.undivided if weighted else np.ones(sample.n))
+        columns |= {} if predicted is None else by_arm("potential_outcome", predicted)
+        yield pd.DataFrame(columns).sort_values("row", ignore_index=True)
+
+
+def _unit_parts(record: FitRecord) -> Iterator[tuple[Sample, Any, Any, Array | None]]:
+    """Yield the sample, the numbers of its rows, its weights and its predictions: all at once, or by blocks."""
+    design, predicts = record.design, record.joint is None
     if not isinstance(design, ScannedDesign):
-        yield _frame(
-            record.sample,
-            design.labels,
-            np.flatnonzero(design.in_sample),
-            probabilities=None if fit is None else fit.probabilities,
-            weights=np.ones(record.sample.n) if fit is None or not record.spec.uses_propensity else fit.undivided,
-            predicted=None if record.joint is not None else record.estimate.predicted,
-        )
+        predicted = record.estimate.predicted if predicts else None
+        yield record.sample, np.flatnonzero(design.in_sample), record.weight_fit, predicted
         return
-    weights, theta = weights_of(record), None if record.joint is not None else record.estimate.theta
+    weights, theta, fit = weights_of(record), record.estimate.theta if predicts else None, record.weight_fit
     for block in design.blocks():
-        part = part_of(weights, design, record.options, block)
-        sample, predicted = part.equations.sample, None
+        part, predicted = part_of(weights, design, record.options, block), None
         if theta is not None:
             equations, beta, _ = at_estimate(part, record.spec, theta)
             predicted = SeparateRows(equations, beta, record.options.effect_scale).predicted
-        yield _frame(
-            sample,
-            design.labels,
-            np.arange(0) if block.row is None else np.asarray(block.row),
-            probabilities=None if fit is None else part.probabilities,
-            weights=part.undivided if record.spec.uses_propensity else np.ones(sample.n),
-            predicted=predicted,
-        ).sort_values("row", ignore_index=True)
+        rows = np.arange(0) if block.row is None else np.asarray(block.row)
+        yield part.equations.sample, rows, None if fit is None else part, predicted

@@ -201,10 +201,10 @@ class StudyResults:
             marker, colour, _ = SERIES[k % len(SERIES)]
             ax.errorbar(ratio, rows, xerr=spread, fmt=marker, color=colour, ms=4, lw=1, label=verbatim(label))
         ax.axvline(1, **LINE)
-        label_rows(ax, range(len(cells)), [verbatim(f"{design}, n {n}") for design, n in reversed(cells)])
+        label_rows(ax, range(len(cells)), [f"{design}, n {n}" for design, n in reversed(cells)])
         log_scale(ax)
-        ax.set_xlabel(verbatim(f"mean squared error relative to {self.reference}"))
-        return finish(ax, len(shown) if len(shown) > 1 else 0)
+        columns = len(shown) if len(shown) > 1 else 0
+        return finish(ax, f"mean squared error relative to {self.reference}", columns=columns)
 
     def __repr__(self) -> str:
         names = ", ".join(design.name for design in self.designs)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from causalrisk.errors import UnavailableError
-from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD
-from causalrisk.report.tables.text import format_number
+from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading
+from causalrisk.report.tables.text import format_number, format_share
+from causalrisk.runtime.system import write_whole
 
 FIGURE_SIZE = (5.4, 3.9)  # inches
 DPI = 150
+WHOLE = ("n", "outside support", "outside crump")  # columns of whole numbers
 BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -37,10 +42,37 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """Return a page with a title for the window. Its content policy forbids it to load anything."""
+@dataclass(frozen=True)
+class Part:
+    """A part of a page: anchor, heading, HTML below it, and its reading in the overview."""
+
+    anchor: str
+    heading: str
+    body: str
+    reading: Reading | None = None
+
+    def html(self) -> str:
+        """Return the part as HTML."""
+        said = ""
+        if self.reading is not None:
+            headline = f"{badge(self.reading)}<strong>{html.escape(self.reading.headline)}</strong>"
+            said = "\n".join([f"<p>{headline}</p>", *map(paragraph, self.reading.texts)])
+        return f'<section id="{self.anchor}">\n<h2>{html.escape(self.heading)}</h2>\n{said}\n{self.body}\n</section>'
+
+
+def write_page(path: str | os.PathLike[str], title: str, top: Sequence[str], parts: Sequence[Part]) -> Path:
+    """Write the top of a page, links to its parts, and the parts; return the path of the file."""
+    links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
+    contents = f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>'
+    body = "\n".join([*top, contents, *(part.html() for part in parts)])
     style = resources.files(__package__).joinpath("style.css").read_text("utf-8")
-    return PAGE.format(title=html.escape(title), style=style, body="\n".join(parts))
+    return write_whole(path, PAGE.format(title=html.escape(title), style=style, body=body))
+
+
+def badge(reading: Reading) -> str:
+    """Return a verdict as a word on a coloured ground; nothing where there is none."""
+    verdict = reading.verdict
+    return f'<span class="badge {verdict}">{BADGES[verdict]}</span>' if verdict else ""
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -48,25 +80,24 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
 
 
-def badge(verdict: str) -> str:
-    """Return a verdict as a word on a coloured ground; nothing where there is none."""
-    return f'<span class="badge {verdict}">{BADGES[verdict]}</span>' if verdict else ""
+def table_html(frame: pd.DataFrame, caption: str, three: Container[str] = (), turned: bool = False) -> str:
+    """Return a frame as a table with a caption; columns `three` have three decimals, empty cells no value."""
 
+    def cell(name: str, value: Any) -> str:
+        if pd.isna(value):
+            return ""
+        if name in WHOLE or not isinstance(value, float):
+            return f"{value:.0f}" if name in WHOLE else str(value)
+        if name.endswith(" share"):
+            return format_share(value)
+        return f"{value:.3f}" if name in three and abs(value) < 1000 else format_number(value)
 
-def formatted(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]] | None = None) -> pd.DataFrame:
-    """Return a frame of texts: each column by its format, else as usual for numbers; empty where a value is missing."""
-    columns = {}
-    for name in frame:
-        form = (formats or {}).get(str(name), lambda value: format_number(value) if isinstance(value, float) else value)
-        columns[name] = ["" if pd.isna(value) else str(form(value)) for value in frame[name]]
-    return pd.DataFrame(columns, index=frame.index, columns=frame.columns, dtype=object)
-
-
-def table_html(frame: pd.DataFrame, caption: str) -> str:
-    """Return a frame of formatted texts as a table with a caption."""
+    texts = {name: [cell(str(name), value) for value in frame[name]] for name in frame}
+    shown = pd.DataFrame(texts, index=frame.index, columns=frame.columns, dtype=object)
+    shown, label = shown.T.rename_axis(None) if turned else shown, html.escape(caption)
     with pd.option_context("display.max_colwidth", None):
-        cells = frame.to_html(border=0).replace("<thead>", f"<caption>{html.escape(caption)}</caption>\n<thead>", 1)
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{html.escape(caption)}">\n{cells}</div>'
+        cells = shown.to_html(border=0).replace("<thead>", f"<caption>{label}</caption>\n<thead>", 1)
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n{cells}</div>'
 
 
 def blank_figure() -> Any:
@@ -78,12 +109,12 @@ def blank_figure() -> Any:
     return figure.Figure(figsize=FIGURE_SIZE, layout="constrained")
 
 
-def figure_html(draw: Callable[[Any], Any], caption: str) -> str:
-    """Return what a function draws on Axes as an image within the page; the caption is also its text for the blind."""
-    figure, stream = blank_figure(), io.BytesIO()
-    draw(figure.subplots())
+def figure_html(caption: str, plot: Callable[..., Any], *given: Any, **options: Any) -> str:
+    """Return a plot as an image within the page; the caption is also its text for the blind."""
+    figure, stream, label = blank_figure(), io.BytesIO(), html.escape(caption)
+    plot(*given, ax=figure.subplots(), **options)
     figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     size = f'width="{round(FIGURE_SIZE[0] * 100)}" height="{round(FIGURE_SIZE[1] * 100)}"'
-    image = f'<img src="data:image/png;base64,{data}" {size} alt="{html.escape(caption)}">'
-    return f"<figure>\n{image}\n<figcaption>{html.escape(caption)}</figcaption>\n</figure>"
+    image = f'<img src="data:image/png;base64,{data}" {size} alt="{label}">'
+    return f"<figure>\n{image}\n<figcaption>{label}</figcaption>\n</figure>"

@@ -27,25 +27,30 @@ from causalrisk.numerics.multiplicities import JACKKNIFE, repeating, seed_text
 from causalrisk.report import labels as words
 from causalrisk.report.tables.text import column_format, format_number, signed_p
 
+OWN_VERSION = "This version of the estimator is the package's own implementation of that paper's idea"
+NOT_THE_LEARNER = "every step but the learner's (its predictions are kept)"
+
 
 def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
     """Sentence on the objective that was minimised."""
-    units = "rows"
-    if record.design.cluster_name is not None:
-        units = "clusters" if record.design.survey is None else "first-stage units"
+    design, path = record.design, joint.path
+    units = "rows" if design.cluster_name is None else "clusters" if design.survey is None else "first-stage units"
     how = f"random weights of the {units}"
     if joint.replicates.cubature:
         how = "points that represent the normal distribution of its coefficients"
-    over = f"{joint.replicates.count} propensity replicates ({how}, spread "
-    over += f"{joint.options.replicate_spread:g})" if joint.drawn is None else "as given)"
+    spread = f"{joint.options.replicate_spread:g}" if joint.drawn is None else "as given"
+    over = f"{joint.replicates.count} propensity replicates ({how}, spread {spread})"
     if joint.anchor is None:
         return (
             f"The arms were trained together by weighted fit plus {joint.own_penalty:.4g} times the squared net "
             f"bias over {over}."
         )
     chosen = "was given"
-    if joint.path is not None:
-        chosen = f"was {words.choice_of_anchor(joint.path, f' between {LADDER[0]:g} and {LADDER[-1]:g}')}"
+    if path is not None:
+        chosen = f"was chosen between {LADDER[0]:g} and {LADDER[-1]:g} by cross-validation"
+        if path.raised_from is not None:
+            chosen = chosen.replace("was", f"was raised from {path.raised_from:.3g},")
+            chosen += ", as the robust variance there is above IPWRA's"
     return (
         "The arms were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
         f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, {chosen}. Of the "
@@ -89,12 +94,14 @@ def methods(record: FitRecord) -> str:
     >>> res.methods()[:58]
     'We estimated the average treatment effect (ATE) of mbsmoke'
     """
-    parts = _model_sentences(record)
-    parts.append(f"Standard errors {errors_source(record)}; {_intervals_clause(record)}.")
+    text = f"intervals are {words.distribution_words(record)}"
+    if not record.options.effect_scale.additive:
+        source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
+        text += f", computed on the logarithmic scale{source} and transformed back"
+    parts = [*_model_sentences(record), f"Standard errors {errors_source(record)}; {text}."]
     if record.joint is not None:
         parts.append(_beside_sentence(record))
-    parts.append(f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}.")
-    return " ".join(parts)
+    return " ".join([*parts, f"Computed by causalrisk {__version__} from seed {seed_text(record.seed)}."])
 
 
 def pooled_methods(records: Sequence[FitRecord]) -> str:
@@ -103,64 +110,81 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
     parts = [*_model_sentences(first), f"The models were fitted to each of {len(records)} imputed data sets."]
     if first.joint is not None or first.learned is not None or first.trimmed or first.options.clip is not None:
         parts.append("Numbers above that differ between the data sets are those of the first.")
-    logs = "" if first.options.effect_scale.additive else " Effects were pooled on the logarithmic scale."
     parts += [
         f"In each, standard errors {errors_source(first)}.",
         "Estimates were pooled by Rubin's rules (Rubin 1987): they are means over the data sets, and their variance is "
-        f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.{logs}",
+        f"the mean variance plus 1 + 1/{len(records)} times the variance between the data sets.",
+        "" if first.options.effect_scale.additive else "Effects were pooled on the logarithmic scale.",
         "Intervals are of the t distribution with the degrees of freedom of Barnard and Rubin (1999).",
         f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {words.joined(seeds)}.",
     ]
-    return " ".join(parts)
+    return " ".join(filter(None, parts))
 
 
 def _model_sentences(record: FitRecord) -> list[str]:
     """Sentences on the effect, the models and the sample."""
-    design, options = record.design, record.options
+    design, options, joint = record.design, record.options, record.joint
     parts = [
         f"We estimated the {words.estimand_words(record)} of {design.treat_name} ({design.contrast}) on "
         f"{words.outcome_text(record)}, over {words.rows_words(record)}, by {record.spec.how}."
     ]
     if not options.effect_scale.additive:
         parts.append(f"It is {words.effect_formula(record)}; POM is the potential-outcome mean of a group.")
-    if record.joint is not None:
-        text = "This version of the estimator is the package's own implementation of that paper's idea"
-        parts.append(f"{text}{'' if record.joint.anchor is None else '; its default objective is not in any paper'}.")
-    if options.did is not None:
-        parts.append(words.trend_words(record) + words.santanna_words(record))
-    if record.learned is not None:
-        how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
-        repeated = f", {options.n_repeats} times with other folds" if options.n_repeats > 1 else ""
-        parts.append(f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}")
-        if record.stack is not None:
-            pairs = zip(record.stack.weights, record.stack.names, strict=True)
-            parts.append(f"The weights are {words.joined([f'{weight:.3f} ({name})' for weight, name in pairs])}.")
-        if repeated:
-            parts.append("The estimate is the median over the folds, with the variance of Chernozhukov et al. (2018).")
-    if options.quantiles:
-        parts.append(_quantile_sentence(record))
-    elif not (record.spec.constants or record.spec.given):
-        whose = "" if options.did is None else " of the change" if design.periods is None else " of each period"
-        model = f"Outcome models{whose} were {record.sample.family.label}"
-        formula = design.formula and without_change(design.formula, options.did)
-        parts.append(f"{model}: {formula}." if formula else f"{model} in {', '.join(design.exog_names)}.")
-    if record.design.offset_kind is not None:
-        parts.append(words.offset_words(record))
-    if record.spec.uses_propensity:
-        parts.append(_propensity_sentence(record))
-    if record.joint is not None:
-        parts.append(objective_sentence(record, record.joint))
+    if joint is not None:
+        unpublished = "" if joint.anchor is None else "; its default objective is not in any paper"
+        parts.append(f"{OWN_VERSION}{unpublished}.")
+    parts += [
+        words.trend_words(record) + words.santanna_words(record),
+        *_learner_sentences(record),
+        _outcome_sentence(record),
+        words.offset_words(record),
+        _propensity_sentence(record),
+        "" if joint is None else objective_sentence(record, joint),
+    ]
     if record.trimmed:
         parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
     if options.clip is not None and record.weight_fit is not None:
         parts.append(f"Propensity scores were clipped: {words.clip_text(record)}.")
+    parts += [sample_sentence(record), words.missing_words(record)]
     filled = words.filled_counts(record)
-    parts += filter(None, [sample_sentence(record), words.missing_words(record)])
     if filled:
         parts.append(
             f"Missing covariates ({filled}) were set to a constant, with an indicator (Groenwold et al. 2012)."
         )
+    return [*filter(None, parts)]
+
+
+def _learner_sentences(record: FitRecord) -> list[str]:
+    options = record.options
+    if record.learned is None:
+        return []
+    how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
+    repeated = f", {options.n_repeats} times with other folds" * (options.n_repeats > 1)
+    parts = [f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}"]
+    if record.stack is not None:
+        pairs = zip(record.stack.weights, record.stack.names, strict=True)
+        parts.append(f"The weights are {words.joined([f'{weight:.3f} ({name})' for weight, name in pairs])}.")
+    if repeated:
+        parts.append("The estimate is the median over the folds, with the variance of Chernozhukov et al. (2018).")
     return parts
+
+
+def _outcome_sentence(record: FitRecord) -> str:
+    """Sentence on the outcome models, or on the quantiles and the models of outcomes up to them."""
+    design, options, spec = record.design, record.options, record.spec
+    formula = design.formula and without_change(design.formula, options.did)
+    if options.quantiles:
+        levels = words.joined([f"{level:g}" for level in options.quantiles])
+        models = "; the outcome models were logits of the outcomes up to each quantile: "
+        models += formula or ", ".join(design.exog_names)
+        if spec.constants:
+            models = ", which are weighted quantiles" * spec.weighted
+        return f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007){models}."
+    if spec.constants or spec.given:
+        return ""
+    whose = "" if options.did is None else " of the change" if design.periods is None else " of each period"
+    what = f": {formula}" if formula else f" in {', '.join(design.exog_names)}"
+    return f"Outcome models{whose} were {record.sample.family.label}{what}."
 
 
 def sample_sentence(record: FitRecord) -> str:
@@ -175,18 +199,10 @@ def sample_sentence(record: FitRecord) -> str:
     return f"{text}."
 
 
-def _quantile_sentence(record: FitRecord) -> str:
-    """Sentence on the quantiles, and the models of outcomes up to them."""
-    levels, design = words.joined([f"{level:g}" for level in record.options.quantiles]), record.design
-    what = f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007)"
-    if record.spec.constants:
-        return f"{what}, which are weighted quantiles." if record.spec.weighted else f"{what}."
-    source = design.formula if design.formula else ", ".join(design.exog_names)
-    return f"{what}; the outcome models were logits of the outcomes up to each quantile: {source}."
-
-
 def _propensity_sentence(record: FitRecord) -> str:
     design, text = record.design, words.propensity_text(record)
+    if not record.spec.uses_propensity:
+        return ""
     if design.score is not None:
         return f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
     formula = design.propensity_formula
@@ -199,35 +215,34 @@ def _propensity_sentence(record: FitRecord) -> str:
 
 def errors_source(record: FitRecord) -> str:
     """Words on the source of the standard errors, behind these two."""
-    survey = record.design.survey
+    design, survey = record.design, record.design.survey
     if survey is not None and record.cov_type in ("survey", "replicates"):
         linear = survey.replication is None
         how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
+    again = "every step" if record.learned is None else NOT_THE_LEARNER
     if record.boot is not None:
-        kind = "given resamples" if record.given_resamples else words.resamples_words(record)
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
+        kind = "given resamples" if record.given_resamples else words.RESAMPLES.get(record.bootstrap)
+        if record.bootstrap == "bayesian" and design.cluster_name is not None and not record.given_resamples:
+            kind = words.RESAMPLES["bayesian"].replace("rows", "clusters")
         used = f"are the {what} over {len(record.boot.used)}"
         if record.multiplied:
+            kind = f"{record.bootstrap} multipliers of the influence of each {words.left_out_words(record)}"
             return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
-        return f"{used} resamples that redo {words.redone_words(record)} ({kind})"
+        return f"{used} resamples that redo {again} ({kind})"
     if record.cov_type == JACKKNIFE:
-        again = f"redoes {words.redone_words(record)} without each {words.left_out_words(record)} in turn"
-        return f"are by the jackknife, which {again} (Efron and Stein 1981)"
-    clustered = f", clustered by {words.joined(record.design.cluster_names)}" if record.cov_type == "cluster" else ""
-    clustered += " (Cameron, Gelbach and Miller 2011)" if record.design.second_cluster is not None else ""
-    clustered += f", with the small-sample factor {words.factor_text(record)}" if record.small_sample else ""
-    taken = "" if record.learned is None else ", at the predictions of the learner"
-    return f"are from the stacked estimating equations of all models{clustered} (Stefanski and Boos 2002){taken}"
-
-
-def _intervals_clause(record: FitRecord) -> str:
-    """Clause on the intervals; those of a ratio are computed on the logarithmic scale."""
-    text = f"intervals are {words.distribution_words(record)}"
-    if record.options.effect_scale.additive:
-        return text
-    source = "" if record.boot is None else ", with the variation of the logarithms over the resamples,"
-    return f"{text}, computed on the logarithmic scale{source} and transformed back"
+        left_out = f"redoes {again} without each {words.left_out_words(record)} in turn"
+        return f"are by the jackknife, which {left_out} (Efron and Stein 1981)"
+    text = "are from the stacked estimating equations of all models"
+    if record.cov_type == "cluster":
+        text += f", clustered by {words.joined(design.cluster_names)}"
+    text += " (Cameron, Gelbach and Miller 2011)" * (design.second_cluster is not None)
+    if record.small_sample:
+        factor = "G / (G - 1) (n - 1) / (n - k)" if record.cov_type == "cluster" else "n / (n - k)"
+        text += f", with the small-sample factor {factor}"
+    taken = ", at the predictions of the learner" * (record.learned is not None)
+    return f"{text} (Stefanski and Boos 2002){taken}"
 
 
 def references(
@@ -238,117 +253,102 @@ def references(
     staggered: bool = False,
 ) -> list[str]:
     """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
-    options, cited = record.options, {record.spec.reference, record.options.population.reference} - {""}
-    if record.spec.uses_propensity:
-        cited |= {"rosenbaum_1983", JRE.reference}
-    weighted = record.bootstrap == "bayesian" and not record.given_resamples
-    survey = record.cov_type in ("survey", "replicates")
-    if survey:
-        cited |= {"lumley_2010"} if record.cov_type == "replicates" else {"binder_1983", "lumley_2010"}
-    elif record.boot is None:
-        cited.add("efron_1981" if record.cov_type == JACKKNIFE else "stefanski_2002")
-    else:
-        cited.add("kline_2012" if record.multiplied else "rubin_1981" if weighted else "efron_1993")
-    wanted = (
-        ("firpo_2007", bool(options.quantiles)),
-        ("tan_2020", options.propensity_loss == "calibrated"),
-        ("robins_1995", record.design.observation is not None and record.spec.uses_propensity),
-        ("chernozhukov_2018", options.propensity_score is not None or record.learned is not None),
-        ("cameron_2011", record.design.second_cluster is not None),
-        ("crump_2009" if record.design.n_arms == 2 else "yang_2016", crump or options.trim == "crump"),
-        ("imai_2014", balance_test),
-        ("groenwold_2012", bool(words.filled_counts(record))),
-        ("santanna_2020", bool(words.santanna_words(record))),
-        ("callaway_2021", staggered),
-        ("vanderweele_2017", sensitivity),
-        ("chernozhukov_2022", sensitivity),
-    )
+    options, design, survey = record.options, record.design, record.cov_type in ("survey", "replicates")
+    jackknife, boot, scored = record.cov_type == JACKKNIFE, record.boot, record.spec.uses_propensity
+    bayesian = record.bootstrap == "bayesian" and not record.given_resamples
+    resampled = "kline_2012" if record.multiplied else "rubin_1981" if bayesian else "efron_1993"
+    wanted = {
+        record.spec.reference: True,
+        record.options.population.reference: True,
+        "rosenbaum_1983": scored,
+        JRE.reference: scored or record.spec is JRE,
+        "lumley_2010": survey,
+        "binder_1983": record.cov_type == "survey",
+        "efron_1981": jackknife and not survey and boot is None,
+        "stefanski_2002": not (survey or jackknife) and boot is None,
+        resampled: boot is not None and not survey,
+        "firpo_2007": bool(options.quantiles),
+        "tan_2020": options.propensity_loss == "calibrated",
+        "robins_1995": design.observation is not None and scored,
+        "chernozhukov_2018": options.propensity_score is not None or record.learned is not None,
+        "cameron_2011": design.second_cluster is not None,
+        "crump_2009" if design.n_arms == 2 else "yang_2016": crump or options.trim == "crump",
+        "imai_2014": balance_test,
+        "groenwold_2012": bool(words.filled_counts(record)),
+        "santanna_2020": bool(words.santanna_words(record)),
+        "callaway_2021": staggered,
+        "vanderweele_2017": sensitivity,
+        "chernozhukov_2022": sensitivity,
+    }
     known = json.loads(resources.files(__package__).joinpath("references.json").read_text("utf-8"))
-    return sorted(known[key] for key in cited | {key for key, holds in wanted if holds})
+    return sorted(known[key] for key, holds in wanted.items() if key and holds)
 
 
-SPECIAL = {"learner", "repeat", "read_as", "family", "propensity_score", "target"}  # no plain values
+SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target"}  # no plain values
 SPELLED = [field.name for field in dataclasses.fields(ModelOptions) if field.name not in SPECIAL]
 
 
 def call_of(record: FitRecord) -> str:
     """Return the Python call that repeats a fit. Objects that cannot be spelled out get a name with a comment."""
-    names = ", ".join(sorted([record.spec.name, *(["DiD"] if record.options.did is not None else [])]))
-    numpy = "" if isinstance(repeating(record.seed), int) else "\nimport numpy as np"
-    design, lines = record.design, [f"from causalrisk import {names}{numpy}", ""]
-    given = _data_options(record) | _model_options(record)
+    design, name = record.design, record.spec.name
+    names = ", ".join(sorted([name, *["DiD"] * (record.options.did is not None)]))
+    numpy = [] if isinstance(repeating(record.seed), int) else ["import numpy as np"]
+    call, head = name, ["y, X, treat,  # outcome, outcome design, treatment"]
     if design.formula is not None:
         formula = without_change(without_indicators(design.formula, design.filled), record.options.did)
-        head = [f"    {formula!r},", "    data,", f"    treat={design.treat_name!r},"]
-        lines.append(f"model = {record.spec.name}.from_formula(")
-    else:
-        head = ["    y, X, treat,  # outcome, outcome design, treatment"]
-        lines.append(f"model = {record.spec.name}(")
-    lines += [*head, *(f"    {name}={value}," for name, value in given.items()), ")"]
-    fit = ", ".join(f"{name}={value}" for name, value in _fit_options(record).items())
-    return "\n".join([*lines, f"res = model.fit({fit})"])
+        call, head = f"{name}.from_formula", [f"{formula!r},", "data,", f"treat={design.treat_name!r},"]
+    options = [f"{key}={value}," for key, value in _model_options(record).items()]
+    fit = ", ".join(f"{key}={value}" for key, value in _fit_options(record).items())
+    lines = [f"from causalrisk import {names}", *numpy, "", f"model = {call}("]
+    return "\n".join([*lines, *(f"    {line}" for line in head + options), ")", f"res = model.fit({fit})"])
 
 
 def typed_options(record: FitRecord) -> dict[str, str]:
     """Return the options of the call that repeats a fit, as they are typed."""
-    return _data_options(record) | _model_options(record) | _fit_options(record)
-
-
-def _data_options(record: FitRecord) -> dict[str, str]:
-    """Return the options that describe the data."""
-    design, given = record.design, {}
-    if design.formula is None:
-        given["exog_propensity"] = "Z"
-    elif design.propensity_formula is not None:
-        outcome, propensity = (text.partition("~")[2].strip() for text in (design.formula, design.propensity_formula))
-        if outcome.replace(" ", "") != propensity.replace(" ", ""):
-            given["propensity"] = repr(without_indicators(propensity, design.filled))
-    if tuple(design.levels) not in ((0, 1), (False, True)):
-        given["reference"] = _plain(design.levels[0])
-    if any(str(level) != label for level, label in zip(design.levels, design.labels, strict=True)):
-        pairs = zip(design.levels, design.labels, strict=True)
-        given["levels"] = "{" + ", ".join(f"{_plain(level)}: {label!r}" for level, label in pairs) + "}"
-    if design.survey is not None:
-        given["design"] = design.survey.call
-        if design.survey.subpop_name is not None:
-            given["subpop"] = repr(design.survey.subpop_name) if design.survey.subpop_name else "condition"
-    elif design.weight_type is not None:
-        given |= {"weights": repr(design.weights_name), "weight_type": repr(design.weight_type)}
-    if design.cluster_name is not None and design.survey is None:
-        names = list(design.cluster_names)
-        given["cluster"] = repr(names if len(names) > 1 else design.cluster_name)
-    if design.offset_kind is not None:
-        given[design.offset_kind] = repr(design.offset_name)
-    if design.score is not None:
-        given["propensity_score"] = repr(design.score_name) if design.score_name else "scores"
-    if design.observation is not None:
-        given["observed"] = repr(without_indicators(design.observation.formula, design.filled))
-    if design.missing != "drop":
-        given["missing"] = repr(design.missing)
-    if design.rules.collinear != "drop":
-        given["collinear"] = repr(design.rules.collinear)
-    return given
+    return _model_options(record) | _fit_options(record)
 
 
 def _model_options(record: FitRecord) -> dict[str, str]:
-    """Return the options of the model that are not the default."""
-    options, usual, given = record.options, ModelOptions(), {}
-    if record.sample.family.name != "gaussian":
-        text = isinstance(options.family, str)
-        given["family"] = repr(options.family) if text else f"family,  # {type(options.family).__name__}"
+    """Return the options that describe the data, and those of the model that are not the default."""
+    design, options, usual = record.design, record.options, ModelOptions()
+    survey, seen, given, target = design.survey, design.observation, without_indicators, options.target
+    outcome, propensity = (
+        str(formula or "").partition("~")[2].strip() for formula in (design.formula, design.propensity_formula)
+    )
+    other = design.formula is not None and outcome.replace(" ", "") != propensity.replace(" ", "")
+    coded = zip(design.levels, design.labels, strict=True)
+    labels = ", ".join(f"{_plain(level)}: {label!r}" for level, label in coded if str(level) != label)
+    weighted, clusters = survey is None and design.weight_type, survey is None and list(design.cluster_names)
+    own = not isinstance(options.family, str) and f"family,  # {type(options.family).__name__}"
+    subpop = survey and survey.subpop_name  # empty where it was given by values
+    texts: dict[str, Any] = {
+        "exog_propensity": design.formula is None and "Z",
+        "propensity": other and propensity and repr(given(propensity, design.filled)),
+        "reference": tuple(design.levels) not in ((0, 1), (False, True)) and _plain(design.levels[0]),
+        "levels": labels and f"{{{labels}}}",
+        "design": survey and survey.call,
+        "subpop": subpop and repr(subpop) if subpop != "" else "condition",
+        "weights": weighted and repr(design.weights_name),
+        "weight_type": weighted and repr(design.weight_type),
+        "cluster": clusters and repr(clusters if len(clusters) > 1 else clusters[0]),
+        str(design.offset_kind): design.offset_kind and repr(design.offset_name),
+        "propensity_score": design.score is not None and (repr(design.score_name) if design.score_name else "scores"),
+        "observed": seen and repr(given(seen.formula, design.filled)),
+        "missing": design.missing != "drop" and repr(design.missing),
+        "collinear": design.rules.collinear != "drop" and repr(design.rules.collinear),
+        "family": record.sample.family.name != "gaussian" and (own or repr(options.family)),
+    }
     for name in SPELLED:
-        if getattr(options, name) != getattr(usual, name):
-            given[name] = repr(getattr(options, name))
-    if options.learner is not None:
-        given["learner"] = repr(options.learner).replace("\n", " ")
-    if options.propensity_score is not None:
-        given["propensity_score"] = repr(options.propensity_score).replace("\n", " ")
-    if isinstance(options.target, (str, TargetPopulation)):
-        given |= {} if options.target == "all" or options.did is not None else {"target": repr(options.population.name)}
-    else:
-        frame = isinstance(options.target, Mapping) or hasattr(options.target, "columns")
-        given["target"] = "target_frame" if frame else "tilt"
-    return given
+        texts[name] = getattr(options, name) != getattr(usual, name) and repr(getattr(options, name))
+    for name in ("learner", "propensity_score"):
+        if getattr(options, name) is not None:
+            texts[name] = repr(getattr(options, name)).replace("\n", " ")
+    if not isinstance(target, (str, TargetPopulation)):
+        frame = isinstance(target, Mapping) or hasattr(target, "columns")
+        texts["target"] = "target_frame" if frame else "tilt"
+    elif target != "all" and options.did is None:
+        texts["target"] = repr(options.population.name)
+    return {name: text for name, text in texts.items() if text}
 
 
 def _plain(level: Any) -> str:
@@ -357,32 +357,33 @@ def _plain(level: Any) -> str:
 
 def _fit_options(record: FitRecord) -> dict[str, str]:
     """Return the options of `fit`: the kind of standard errors and the seed, then options other than defaults."""
+    boot, joint, survey = record.boot, record.joint, record.design.survey
     given = {} if record.cov_type in ("survey", "replicates") else {"cov_type": repr(record.cov_type)}
-    if record.boot is not None and record.cov_type != "replicates":
+    if boot is not None and record.cov_type != "replicates":
         given["bootstrap"] = repr(record.bootstrap)
         if record.multiplied:
             given |= {"bootstrap": repr(MULTIPLIER), "multiplier": repr(record.bootstrap)}
-        given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(record.boot.failures))}
+        given |= {"resamples": "resamples"} if record.given_resamples else {"n_boot": str(len(boot.failures))}
     elif record.small_sample and record.cov_type != "HC1":
         given["small_sample"] = "True"
-    by_design = record.design.survey is not None
-    if by_design and np.isinf(record.df):
-        given["use_t"] = "False"
-    elif np.isfinite(record.df) and not (by_design and record.df == record.residual_df):
-        given |= {"use_t": "True"} if record.df == record.residual_df else {"df": f"{record.df!r}"}
-    if record.joint is not None:
-        own, usual = record.joint.options, JREOptions(objective=record.joint.options.objective)
+    if np.isinf(record.df):
+        given |= {} if survey is None else {"use_t": "False"}
+    elif record.df != record.residual_df:
+        given["df"] = f"{record.df!r}"
+    elif survey is None:
+        given["use_t"] = "True"
+    if joint is not None:
+        usual = JREOptions(objective=joint.options.objective)
         for field in dataclasses.fields(JREOptions):
-            value = getattr(own, field.name)
+            value = getattr(joint.options, field.name)
             if value != getattr(usual, field.name) or field.name == "objective":
                 given[field.name] = repr(value)
-        if len(record.joint.replicates.failures) != own.n_drawn:
+        if len(joint.replicates.failures) != joint.options.n_drawn:
             given["replicates"] = "replicates"
-        if record.boot is None and record.bootstrap == "stratified":  # its replicates are stratified
+        if boot is None and record.bootstrap == "stratified":  # its replicates are stratified
             given["bootstrap"] = repr(record.bootstrap)
     module = "" if isinstance(repeating(record.seed), int) else "np.random."
-    given["rng"] = f"{module}{seed_text(record.seed)}"
-    return given
+    return given | {"rng": f"{module}{seed_text(record.seed)}"}
 
 
 LIBRARIES = ("numpy", "scipy", "pandas", "patsy", "statsmodels")

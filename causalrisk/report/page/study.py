@@ -17,21 +17,21 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report import labels as words
 from causalrisk.report.page.explain import questions
-from causalrisk.report.page.html import figure_html, paragraph
+from causalrisk.report.page.html import Part, figure_html, paragraph, write_page
 from causalrisk.report.page.methods import references
 from causalrisk.report.page.sections import (
-    Part,
     assumptions_part,
     check_page,
     methods_part,
     repeat_part,
     statements,
     summary_part,
-    write_page,
 )
 from causalrisk.report.summary import head_texts, numbers_table
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
+
+TITLE = "Event Study: Difference-in-Differences by Group and Period"
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,14 @@ def summarize_event_study(
 ) -> ResultSummary:
     """Compose the summary of an event study from its effects by heading, and notes on groups and controls."""
     texts = head_texts(record) | ({"Clusters:": facts.clusters} if facts.clusters else {})
-    labels = ("Strata:", "PSUs:", "Population:", "Replicates:", *(["Clusters:"] if facts.clusters else []))
+    labels = ["Strata:", "PSUs:", "Population:", "Replicates:", *["Clusters:"] * bool(facts.clusters)]
     head = (
-        ("Dep. Variable:", facts.outcome, "Target:", words.target_text(record)),
-        ("Model:", record.spec.name, "Propensity:", words.propensity_text(record)),
-        ("Outcome model:", words.outcome_model_text(record), "Std. errors:", words.covariance_name(record)),
+        ("Dep. Variable:", facts.outcome, "Target:", texts["Target:"]),
+        ("Model:", texts["Model:"], "Propensity:", texts["Propensity:"]),
+        ("Outcome model:", texts["Outcome model:"], "Std. errors:", texts["Std. errors:"]),
         ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
         *((label, texts[label], "", "") for label in labels if label in texts),
     )
-    shown = [numbers_table(frame, name) for name, frame in tables.items()]
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
         "The effect on a group in a period compares its change since its last period without treatment with that of "
@@ -93,19 +92,18 @@ def summarize_event_study(
         *said,
         words.trend_words(record),
     ]
-    heading = title or "Event Study: Difference-in-Differences by Group and Period"
-    return ResultSummary([ResultTable(head, aligns="lrlr", title=heading), *shown], notes)
+    heading = ResultTable(head, aligns="lrlr", title=title or TITLE)
+    return ResultSummary([heading, *(numbers_table(frame, name) for name, frame in tables.items())], notes)
 
 
 def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> str:
     """Return the methods paragraph of an event study."""
     survey, right = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip()
-    models = (
-        [] if record.spec.constants else [f"outcome models were {words.outcome_model_text(record)}: {facts.formula}"]
-    )
-    models += (
-        [] if record.weight_fit is None else [f"the propensity model was {words.propensity_text(record)}: {right}"]
-    )
+    models = ""
+    if not record.spec.constants:
+        models += f"; outcome models were {words.outcome_model_text(record)}: {facts.formula}"
+    if record.weight_fit is not None:
+        models += f"; the propensity model was {words.propensity_text(record)}: {right}"
     source = "from the influence functions of all fits"
     if survey is not None:
         source += f" for the survey design, {words.survey_words(survey)}"
@@ -121,7 +119,7 @@ def study_methods(record: FitRecord, facts: StudyFacts, said: Sequence[str]) -> 
         f"({facts.time}; Callaway and Sant'Anna 2021).",
         f"Effects are on the change since the last period before the group began, against {facts.controls}.",
         facts.groups,
-        f"Each is by {record.spec.how}{''.join(f'; {model}' for model in models)}.",
+        f"Each is by {record.spec.how}{models}.",
         words.trend_words(record) + words.santanna_words(record),
         "Averages weight groups by size; standard errors account for the estimated sizes.",
         f"The joint covariance is {source}. Intervals are {facts.intervals}; those of several effects hold together.",
@@ -146,14 +144,11 @@ def write_study(
     check_page(path, "study")
     asked = questions(record, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
     stated = statements(assumptions, asked)
-    figures = [
-        figure_html(draw, f"Effects on {facts.outcome} by {by}, each by itself and all together.")
-        for by, draw in plots.items()
-    ]
+    caption = f"Effects on {facts.outcome} by {{}}, each by itself and all together."
     parts = [
         summary_part(summary),
         assumptions_part(asked, stated),
-        Part("effects", "Effects", "\n".join(figures)),
+        Part("effects", "Effects", "\n".join(figure_html(caption.format(by), draw) for by, draw in plots.items())),
         Part("placebos", "Placebos", paragraph(placebos)),
         methods_part(study_methods(record, facts, said), references(record, staggered=True)),
         repeat_part("", facts.call),

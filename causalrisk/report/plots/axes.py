@@ -7,7 +7,7 @@ have the colour of the Axes, which may be dark.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,10 +64,10 @@ def axes_or_new(ax: Any, rows: int | None = None) -> Any:
     return plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def finish(ax: Any, columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
-    """Break long labels of axes into lines, put a legend in this many columns above, and return the axes."""
-    ax.set_xlabel(broken(ax.get_xlabel(), ACROSS))
-    ax.set_ylabel(broken(ax.get_ylabel(), UPRIGHT))
+def finish(ax: Any, across: str, upright: str = "", columns: int = 0, handles: Sequence[Any] | None = None) -> Any:
+    """Label the axes in lines of words, put a legend in this many columns above, and return the axes."""
+    ax.set_xlabel(broken(verbatim(across), ACROSS))
+    ax.set_ylabel(broken(verbatim(upright), UPRIGHT))
     if columns:
         ax.legend(handles=handles, ncols=columns, **ABOVE)
     return ax
@@ -86,9 +86,9 @@ def mark_if_seen(ax: Any, value: float, across: bool = False) -> None:
         (ax.axhline if across else ax.axvline)(value, **LINE)
 
 
-def label_rows(ax: Any, rows: Any, names: Sequence[str]) -> None:
+def label_rows(ax: Any, rows: Any, names: Iterable[object]) -> None:
     """Name rows on the left."""
-    ax.set_yticks(rows, [broken(name, ROW) for name in names])
+    ax.set_yticks(rows, [broken(verbatim(name), ROW) for name in names])
     ax.set_ylim(min(rows) - 0.6, max(rows) + 0.6)
 
 
@@ -115,18 +115,18 @@ def panel_by_arm(
     if arm is not None:
         return draw(record.contrast_position(arm) if effect else record.arm_position(arm), axes_or_new(ax))
     count = record.design.n_arms - 1
-    if ax is None and count > 1:
-        across = min(count, 3)
-        down = -(-count // across)
-        size = (PANEL[0] * across, PANEL[1] * down)
-        axes = pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
-        for empty in axes.flat[count:]:
-            empty.remove()
-        return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])
-    ax = draw(1, axes_or_new(ax))
-    if count > 1:
-        ax.set_xlabel(f"{ax.get_xlabel()}\n(1 of {count} comparisons)")
-    return ax
+    if ax is not None or count == 1:
+        ax = draw(1, axes_or_new(ax))
+        if count > 1:
+            ax.set_xlabel(f"{ax.get_xlabel()}\n(1 of {count} comparisons)")
+        return ax
+    across = min(count, 3)
+    down = -(-count // across)
+    size = (PANEL[0] * across, PANEL[1] * down)
+    axes = pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)[1]
+    for empty in axes.flat[count:]:
+        empty.remove()
+    return np.array([draw(position, axes.flat[position - 1]) for position in range(1, count + 1)])
 
 
 def effect_label(record: FitRecord, position: int = 1) -> str:

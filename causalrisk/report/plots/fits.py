@@ -52,6 +52,12 @@ BALANCED = 0.1  # a difference below this is usually taken as balanced
 
 BINS = 30
 
+BAR: dict[str, Any] = {"ecolor": GREY, "markersize": 5}
+
+DOTS: dict[str, Any] = {"markersize": 4, "alpha": 0.6, "linestyle": "none", "markeredgewidth": 0}
+
+BESIDE: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small"}
+
 
 def plot_balance(
     record: FitRecord,
@@ -85,30 +91,24 @@ def plot_balance(
         The plot.
     """
     check_threshold(threshold)
-    table = balance(
-        record, binary, between=between, also=also, data=data, by=by, interactions=interactions, names=names
-    )
-    ax = axes_or_new(ax, table.index.get_level_values("covariate").nunique())
+    asked: dict[str, Any] = {"between": between, "also": also, "data": data, "by": by, "interactions": interactions}
+    table = balance(record, binary, **asked, names=names)
     several = isinstance(table.index, pd.MultiIndex)
-    sizes = table[["diff before", "diff after"]].abs()
-    raw = table["unit"] == "raw"
+    sizes, raw = table[["diff before", "diff after"]].abs(), table["unit"] == "raw"
     if several:
         sizes, raw = (values.groupby(level="covariate", sort=False).max() for values in (sizes, raw))
     order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
-    sizes, raw = sizes.iloc[order], raw.iloc[order]
-    rows = np.arange(len(sizes))
+    sizes, raw, rows = sizes.iloc[order], raw.iloc[order], np.arange(len(sizes))
+    ax = axes_or_new(ax, len(sizes))
     ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), **ROWS)
     paper = ax.get_facecolor()
     ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label="before weighting")
     ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
     ax.axvline(0, color=ink(ax), linewidth=0.8, zorder=0)
     ax.axvline(threshold, **LINE)
-    label_rows(ax, rows, [f"{verbatim(name)}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
-    ax.set_xlabel(
-        f"{'largest ' if several else ''}absolute mean difference, standardized"
-        + ("\n(* binary: difference of proportions)" if raw.any() else "")
-    )
-    return finish(ax, 2)
+    label_rows(ax, rows, [f"{name}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
+    label = f"{'largest ' * several}absolute mean difference, standardized"
+    return finish(ax, label + "\n(* binary: difference of proportions)" * bool(raw.any()), columns=2)
 
 
 def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
@@ -134,24 +134,20 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
         score = record.scores[position, rows]
         members = [(design.arm == a)[rows] for a in (position, 0)]
         labels = [f"{design.treat_name} = {design.labels[a]}" for a in (position, 0)]
-        scores, weights = ([values[m] for m in members] for values in (score, weight))
-        low, high = min(s.min() for s in scores), max(s.max() for s in scores)
+        used = score[members[0] | members[1]]
+        low, high = used.min(), used.max()
         edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
-        widths = np.diff(edges)
         handles = []
-        for sign, own, label, colour in zip((1, -1), scores, labels, (BLUE, ORANGE), strict=True):
-            share = sign * np.histogram(own, edges)[0] / len(own)
-            shown = f"{verbatim(label)} (n {len(own)})"
-            handles.append(ax.bar(edges[:-1], share, widths, align="edge", color=colour, alpha=0.4, label=shown))
-        for sign, own, weights_of in zip((1, -1), scores, weights, strict=True):
-            weighted, _ = np.histogram(own, edges, weights=weights_of)
-            share = sign * weighted / weighted.sum()
-            outline = ax.stairs(share, edges, color=ink(ax), linewidth=1.1, label="after weighting")
+        for sign, inside, label, colour in zip((1, -1), members, labels, (BLUE, ORANGE), strict=True):
+            shares = [np.histogram(score[inside], edges, weights=w)[0] for w in (None, weight[inside])]
+            bars, line = (sign * share / share.sum() for share in shares)
+            shown = f"{verbatim(label)} (n {inside.sum()})"
+            bar = ax.bar(edges[:-1], bars, np.diff(edges), align="edge", color=colour, alpha=0.4, label=shown)
+            handles += [bar, ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label="after weighting")]
         ax.axhline(0, color=ink(ax), linewidth=0.8)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
-        ax.set_xlabel(verbatim(f"propensity score of {labels[0]}"))
-        ax.set_ylabel("share of the arm")
-        return finish(ax, 2, [*handles, outline])
+        across = f"propensity score of {labels[0]}"
+        return finish(ax, across, "share of the arm", columns=2, handles=[handles[0], *handles[2:]])
 
     return panel_by_arm(record, draw, ax=ax, arm=arm)
 
@@ -176,21 +172,15 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
     design, table = record.design, calibration(record, bins)
 
     def draw(position: int, ax: Any) -> Any:
-        label = verbatim(f"{design.treat_name} = {design.labels[position]}")
+        label = f"{design.treat_name} = {design.labels[position]}"
         own = table.loc[design.labels[position]] if design.n_arms > 2 else table
         spread = 1.96 * own["std err"]
         top = 1.05 * max(own["predicted"].max(), (own["observed"] + spread).max())
         limits = 0.0, min(1.0, top) if top > 0 else 1.0
         ax.plot(limits, limits, label="calibrated", **LINE)
-        ax.errorbar(
-            own["predicted"], own["observed"], spread, fmt="o", color=BLUE, ecolor=GREY, markersize=5,
-            label="95% interval",
-        )  # fmt: skip
-        ax.set_xlim(-0.02 * limits[1], limits[1])
-        ax.set_ylim(-0.02 * limits[1], limits[1])
-        ax.set_xlabel(f"propensity score of {label}")
-        ax.set_ylabel(f"share with {label}")
-        return finish(ax, 2)
+        ax.errorbar(own["predicted"], own["observed"], spread, fmt="o", color=BLUE, label="95% interval", **BAR)
+        ax.set(xlim=(-0.02 * limits[1], limits[1]), ylim=(-0.02 * limits[1], limits[1]))
+        return finish(ax, f"propensity score of {label}", f"share with {label}", columns=2)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm)
 
@@ -236,43 +226,47 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
             squared = weights if record.frequency else weights**2
             spread = 1.96 * np.sqrt(squared @ (design.y[part] - mean) ** 2) / weights.sum()
             points.append((np.average(values[a, part], weights=weights), mean, spread))
-        centres, means, spreads = np.transpose(points)
-        marker, colour, _ = SERIES[a % len(SERIES)]
-        ax.errorbar(
-            centres, means, spreads, fmt=marker, color=colour, ecolor=GREY, markersize=5,
-            label=verbatim(f"{design.treat_name} = {label}"),
-        )  # fmt: skip
+        (marker, colour, _), name = SERIES[a % len(SERIES)], verbatim(f"{design.treat_name} = {label}")
+        ax.errorbar(*np.transpose(points), fmt=marker, color=colour, label=name, **BAR)
     low, high = ax.get_xlim()
     ax.plot((low, high), (low, high), label="calibrated", **LINE)
-    ax.set_xlabel(verbatim(f"prediction of {design.endog_name} by {fit.name}"))
-    ax.set_ylabel(verbatim(f"mean of {design.endog_name}"))
-    return finish(ax, design.n_arms + 1)
+    across = f"prediction of {design.endog_name} by {fit.name}"
+    return finish(ax, across, f"mean of {design.endog_name}", columns=design.n_arms + 1)
 
 
-def draw_forest(frame: pd.DataFrame, ax: Any) -> Any:
+def draw_forest(frame: pd.DataFrame, label: str, ax: Any) -> Any:
     """Draw effects and intervals (the last two columns) from the top down, and a line at no effect."""
     rows = np.arange(len(frame))[::-1]
     ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=GREY)
     ax.plot(frame.iloc[:, 0], rows, "o", color=ink(ax))
-    label_rows(ax, rows, [verbatim(name) for name in frame.index])
+    label_rows(ax, rows, frame.index)
     mark_if_seen(ax, 0)
-    return finish(ax)
+    return finish(ax, label)
+
+
+def draw_intervals(
+    draw: Callable[..., Any], places: Any, each: pd.DataFrame, joint: pd.DataFrame, at: str = "", filled: bool = False
+) -> None:
+    """Draw the intervals that hold together, and over them each by itself, as lines or filled."""
+    for frame, colour, width, alpha, label in (
+        (joint, ORANGE, 1.2, 0.25, "all together"),
+        (each, BLUE, 4, 0.35, "each by itself"),
+    ):
+        look = {"linewidth": 0, "alpha": alpha} if filled else {"linewidth": width}
+        draw(places, frame.iloc[:, -2], frame.iloc[:, -1], color=colour, label=f"{label}{at}", **look)
 
 
 def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, label: str, ax: Any) -> Any:
     """Draw effects from left to right, with each interval by itself and those that hold together."""
     numbers = pd.api.types.is_numeric_dtype(each.index)
     places = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each))
-    ax.vlines(places, joint.iloc[:, -2], joint.iloc[:, -1], color=ORANGE, linewidth=1.2, label="all together")
-    ax.vlines(places, each.iloc[:, -2], each.iloc[:, -1], color=BLUE, linewidth=4, label="each by itself")
+    draw_intervals(ax.vlines, places, each, joint)
     ax.plot(places, each["estimate"], "o", color=ink(ax))
     if each.index.name == "exposure":
         ax.plot(-1, 0, "o", color=ink(ax), fillstyle="none")  # what all others are compared with
     ax.set_xticks(places, [verbatim(name) for name in each.index])
-    ax.set_xlabel(verbatim(each.index.name))
-    ax.set_ylabel(verbatim(label))
     ax.axhline(0, **LINE)
-    return finish(ax, 2)
+    return finish(ax, str(each.index.name), label, columns=2)
 
 
 GRID = 101  # values at which a curve is drawn
@@ -324,34 +318,26 @@ def plot_effects_by(
             f"the formula {by!r} has {len(variables)} variables; expected one.\n"
             'Use `res.plot_effects_by("~ bs(x, df=4)")` with its name.'
         )
-    each, joint = (effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust))
+    frames = [effects_by(record, by, data, alpha, at=at if along else None, adjust=how) for how in (None, adjust)]
+    covered = f", {100 * (1 - alpha):.4g}%"
 
     def draw(position: int, ax: Any) -> Any:
-        own, wide = (
-            frame.xs(record.effect_names[position - 1]) if record.design.n_arms > 2 else frame
-            for frame in (each, joint)
-        )
-        covered = f"{100 * (1 - alpha):.4g}%"
-        names = f"each by itself, {covered}", f"all together, {covered}"
-        label = verbatim(effect_label(record, position))
-        if not along:
-            rows = np.arange(len(own))[::-1]
-            ax.hlines(rows, wide.iloc[:, -2], wide.iloc[:, -1], color=ORANGE, linewidth=1.2, label=names[1])
-            ax.hlines(rows, own.iloc[:, -2], own.iloc[:, -1], color=BLUE, linewidth=4, label=names[0])
-            ax.plot(own["estimate"], rows, "o", color=ink(ax))
-            texts = [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index]
-            label_rows(ax, rows, [verbatim(text) for text in texts])
-            ax.set_xlabel(label)
-            ax.set_ylabel(verbatim(", ".join(map(str, own.index.names))))
-        else:
+        name, several = record.effect_names[position - 1], record.design.n_arms > 2
+        own, wide = (frame.xs(name) if several else frame for frame in frames)
+        label = effect_label(record, position)
+        if along:
             values = own.index.to_numpy(dtype=float)
-            ax.fill_between(values, wide.iloc[:, -2], wide.iloc[:, -1], color=ORANGE, alpha=0.25, lw=0, label=names[1])
-            ax.fill_between(values, own.iloc[:, -2], own.iloc[:, -1], color=BLUE, alpha=0.35, lw=0, label=names[0])
+            draw_intervals(ax.fill_between, values, own, wide, covered, filled=True)
             ax.plot(values, own["estimate"], color=ink(ax), linewidth=1.5)
-            ax.set_xlabel(verbatim(own.index.name))
-            ax.set_ylabel(label)
+            label, upright = own.index.name, label
+        else:
+            rows = np.arange(len(own))[::-1]
+            draw_intervals(ax.hlines, rows, own, wide, covered)
+            ax.plot(own["estimate"], rows, "o", color=ink(ax))
+            label_rows(ax, rows, [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index])
+            upright = ", ".join(map(str, own.index.names))
         mark_if_seen(ax, record.options.effect_scale.null, across=along)
-        return finish(ax, 2)
+        return finish(ax, label, upright, columns=2)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
@@ -395,25 +381,20 @@ def plot_bootstrap(
 
     def draw(position: int, ax: Any) -> Any:
         k = position - 1
-        estimate, drawn = float(record.estimate.params[k]), {name: both.iloc[k] for name, both in limits.items()}
-        paper = ax.get_facecolor()
-        counts, _, _ = ax.hist(boot.used[:, k], bins="auto", color=BLUE, alpha=0.35, edgecolor=paper, linewidth=0.5)
-        top, step = counts.max(), 0.14 * counts.max()
+        look = {"color": BLUE, "alpha": 0.35, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
+        counts, _, _ = ax.hist(boot.used[:, k], bins="auto", **look)
+        estimate, top, step = float(record.estimate.params[k]), counts.max(), 0.14 * counts.max()
         ax.plot([estimate, estimate], [0, top], color=ink(ax), label="estimate")
-        places = [-place * step for place in range(1, len(drawn) + 1)]
-        for place, ends in zip(places, drawn.values(), strict=True):
-            ax.plot(ends, [place, place], "|-", color=ink(ax), markersize=7)
-        ax.set_ylim(-(len(drawn) + 0.8) * step, 1.12 * top)
+        places = [-place * step for place in range(1, len(limits) + 1)]
+        for place, both in zip(places, limits.values(), strict=True):
+            ax.plot(both.iloc[k], [place, place], "|-", color=ink(ax), markersize=7)
+        ax.set_ylim(-(len(limits) + 0.8) * step, 1.12 * top)
         ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top]
-        ax.set_yticks([*places, *ticks], [*drawn, *(f"{tick:g}" for tick in ticks)])
+        ax.set_yticks([*places, *ticks], [*limits, *(f"{tick:g}" for tick in ticks)])
         mark_if_seen(ax, 0)
-        ax.annotate(
-            "estimate", (estimate, top), xytext=(4, 2), va="bottom", textcoords="offset points", fontsize="small"
-        )
+        ax.annotate("estimate", (estimate, top), xytext=(4, 2), va="bottom", **BESIDE)
         ax.locator_params(axis="x", nbins=5)
-        ax.set_xlabel(verbatim(effect_label(record, position)))
-        ax.set_ylabel("resamples")
-        return finish(ax)
+        return finish(ax, effect_label(record, position), "resamples")
 
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
@@ -440,9 +421,8 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
         own, (_, colour, line) = table.loc[label], SERIES[k % len(SERIES)]
         ax.plot(own.index, own["estimate"], line, color=colour, label=verbatim(f"{record.design.treat_name} = {label}"))
         ax.fill_between(own.index, own["band low"], own["band high"], color=colour, alpha=0.2, linewidth=0)
-    ax.set_xlabel(verbatim(record.design.endog_name))
-    ax.set_ylabel(f"share of outcomes up to it, with {100 * (1 - alpha):.4g}% bands")
-    return finish(ax, record.design.n_arms)
+    upright = f"share of outcomes up to it, with {100 * (1 - alpha):.4g}% bands"
+    return finish(ax, record.design.endog_name, upright, columns=record.design.n_arms)
 
 
 @of_means
@@ -471,8 +451,7 @@ def plot_influence(
     tables = influence_tables(record, influence_method(record, method, clusters), clusters)
 
     def draw(position: int, ax: Any) -> Any:
-        table = tables[position - 1]
-        return draw_changes(record, table=table, ax=ax, top=top, position=position, clusters=clusters)
+        return draw_changes(record, tables[position - 1], ax, top, position, clusters)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
@@ -484,23 +463,17 @@ def draw_changes(
     ax = axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
         rows, (marker, colour, _) = table[table["arm"] == label], SERIES[k % len(SERIES)]
-        ax.plot(
-            100 * rows["weight share"], rows["change"], marker, color=colour, markersize=4, alpha=0.6, linestyle="none",
-            label=verbatim(f"{record.design.treat_name} = {label}"), markeredgewidth=0,
-        )  # fmt: skip
+        name = verbatim(f"{record.design.treat_name} = {label}")
+        ax.plot(100 * rows["weight share"], rows["change"], marker, color=colour, label=name, **DOTS)
     ax.axhline(0, **LINE)
     order = table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:top]
-    middle = 50 * table["weight share"].max()
-    for row_name, row in table.iloc[order].iterrows():
-        x, right = 100 * row["weight share"], 100 * row["weight share"] > middle
-        ax.annotate(
-            verbatim(row_name), (x, row["change"]), xytext=(-5 if right else 5, 0), textcoords="offset points",
-            va="center", ha="right" if right else "left", fontsize="small",
-        )  # fmt: skip
-    ax.set_xlabel(f"{'largest share of the weight of an' if clusters else 'share of the weight of its'} arm (%)")
+    for name, row in table.iloc[order].iterrows():
+        right = row["weight share"] > table["weight share"].max() / 2
+        place = {"xytext": (-5, 0), "ha": "right"} if right else {"xytext": (5, 0), "ha": "left"}
+        ax.annotate(verbatim(name), (100 * row["weight share"], row["change"]), va="center", **place, **BESIDE)
+    across = f"{'largest share of the weight of an' if clusters else 'share of the weight of its'} arm (%)"
     left_out = "cluster" if clusters else "row"
-    ax.set_ylabel(verbatim(f"change of {record.effect_names[position - 1]} without the {left_out}"))
-    return finish(ax, 3)
+    return finish(ax, across, f"change of {record.effect_names[position - 1]} without the {left_out}", columns=3)
 
 
 BARS = 60
@@ -516,18 +489,16 @@ def draw_permutations(found: Permutations, ax: Any = None) -> Any:
     counts, _, _ = ax.hist(null, bins=edges, alpha=0.35, label="permutations", **look)
     ax.hist(null[extreme], bins=edges, label=f"as extreme (p {format_p(found.pvalue)})", **look)
     ax.plot([observed] * 2, [0, 1.05 * counts.max()], color=ink(ax), label="the fit")
-    effect = f"{record.estimand} on {record.design.endog_name}"
+    across = f"{record.estimand} on {record.design.endog_name}"
     if record.design.n_arms > 2 and found.position is not None:
-        effect = f"{effect}, {record.contrasts[found.position - 1]}"
+        across += f", {record.contrasts[found.position - 1]}"
     if found.position is None:
-        ax.set_xlabel(verbatim(f"Wald's statistic of the effects on {record.design.endog_name}"))
+        across = f"Wald's statistic of the effects on {record.design.endog_name}"
     elif found.kind == "studentized":
-        ax.set_xlabel(verbatim(f"z of the {effect}"))
-    else:
-        logarithm = "" if record.options.effect == "difference" else "log of the "
-        ax.set_xlabel(verbatim(f"{logarithm}{effect}"))
-    ax.set_ylabel("permutations")
-    return finish(ax, 3)
+        across = f"z of the {across}"
+    elif record.options.effect != "difference":
+        across = f"log of the {across}"
+    return finish(ax, across, "permutations", columns=3)
 
 
 REMOTE = 1000  # parts smaller than the largest error by this factor are not drawn
@@ -553,24 +524,19 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
         place of IPWRA.
     """
     design, risks = record.design, estimator_risks(record)
-    own = record.spec.name
-    names = [own if own in risks.biases and own != "JRE" else "IPWRA", "JRE"]
+    other = record.spec.name if record.spec.name in risks.biases and record.spec.name != "JRE" else "IPWRA"
 
     def draw(position: int, ax: Any) -> Any:
-        for name, (marker, colour) in zip(names, (("^", ORANGE), ("o", BLUE)), strict=True):
-            reference, other = (risks.slopes[:, None] * risks.biases[name])[[0, position]]
-            ax.plot(
-                (reference + other) / 2, other - reference, marker, color=colour, markersize=4, alpha=0.6,
-                linestyle="none", markeredgewidth=0, label=name,
-            )  # fmt: skip
+        for name, marker, colour in ((other, "^", ORANGE), ("JRE", "o", BLUE)):
+            untreated, treated = (risks.slopes[:, None] * risks.biases[name])[[0, position]]
+            ax.plot((untreated + treated) / 2, treated - untreated, marker, color=colour, label=name, **DOTS)
         ax.axhline(0, color=ink(ax), linewidth=1, label="no net bias")
         extent = 1.1 * max(map(abs, ax.get_ylim()))
         ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
         ax.locator_params(nbins=5)
-        ax.set_xlabel(f"bias that both arms share: not in the effect ({verbatim(design.endog_name)})")
-        treated, untreated = (verbatim(f"{design.treat_name} = {design.labels[k]}") for k in (position, 0))
-        ax.set_ylabel(f"net bias of the effect:\n{treated} less {untreated}")
-        return finish(ax, 3)
+        arms = " less ".join(f"{design.treat_name} = {design.labels[a]}" for a in (position, 0))
+        across = f"bias that both arms share: not in the effect ({design.endog_name})"
+        return finish(ax, across, f"net bias of the effect:\n{arms}", columns=3)
 
     return panel_by_arm(record, draw, ax=ax, arm=arm)
 
@@ -592,20 +558,28 @@ def plot_risk(record: FitRecord, ax: Any = None) -> Any:
     table, ax = risk_table(record), axes_or_new(ax)
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **ROWS)
-    kinds: tuple[tuple[str, str, str, Any, Any, int], ...] = (
+    least = table["RMS error"].max() / REMOTE
+    for label, column, marker, edge, face, size in (
         ("RMS error", "RMS error", "o", BLUE, BLUE, 9),
         ("net bias", "RMS net", "D", ORANGE, "none", 6),
         ("sampling", "sampling SD", "|", ink(ax), ink(ax), 11),
-    )
-    least = table["RMS error"].max() / REMOTE
-    for label, column, marker, edge, face, size in kinds:
+    ):
         values = table[column].where(table[column] > least)
         ax.plot(values, rows, marker, color=edge, markerfacecolor=face, markersize=size, label=label)
     if least > 0:
         log_scale(ax)
-    label_rows(ax, rows, [verbatim(name) for name in table.index])
-    ax.set_xlabel(f"root mean square over replicates ({verbatim(record.design.endog_name)})")
-    return finish(ax, 3)
+    label_rows(ax, rows, table.index)
+    return finish(ax, f"root mean square over replicates ({record.design.endog_name})", columns=3)
+
+
+def _draw_path(ax: Any, path: pd.DataFrame, start: float, intervals: tuple[Any, Any, str] | None) -> None:
+    """Draw the effect of JRE along a logarithmic axis, maybe with intervals and their name, and IPWRA's."""
+    if intervals is not None:
+        low, high, name = intervals
+        ax.fill_between(path.index, low, high, color=BLUE, alpha=0.25, linewidth=0, label=name)
+    ax.plot(path.index, path["effect"], "o-", color=BLUE, markersize=4, label="JRE")
+    ax.axhline(start, color=GREY, linestyle=":", label="IPWRA")
+    ax.set_xscale("log")
 
 
 def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> Any:
@@ -624,22 +598,18 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
         The plot of `anchor_path`, for a single difference with intervals from the influence functions held out.
     """
     check_alpha(alpha)
-    path, joint = anchor_path(record), joint_of(record)
-    ax, x, effect = axes_or_new(ax), path.index.to_numpy(), path["effect"].to_numpy()
+    path, joint, ax = anchor_path(record), joint_of(record), axes_or_new(ax)
+    intervals = None
     if record.options.effect == "difference" and record.design.n_arms == 2:
-        half, name = critical_value(alpha, record.df) * path["std err"].to_numpy(), f"{100 * (1 - alpha):.4g}% interval"
-        ax.fill_between(x, effect - half, effect + half, color=BLUE, alpha=0.25, linewidth=0, label=name)
-    ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
+        half = critical_value(alpha, record.df) * path["std err"]
+        intervals = path["effect"] - half, path["effect"] + half, f"{100 * (1 - alpha):.4g}% interval"
+    _draw_path(ax, path, joint.start.params[0], intervals)
     chosen, own = float(joint.anchor or 0.0), joint.estimate.estimate.params[0]
     ax.plot([chosen], [own], "o", color=ink(ax), markersize=9, markerfacecolor="none", label=f"chosen: {chosen:g}")
-    ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA")
-    ax.set_xscale("log")
     rungs = path.index[path["share"].notna()]
     ax.set_xticks(rungs, [f"{anchor:g}" for anchor in rungs])
-    ax.minorticks_off()
-    ax.set_xlabel("anchor: weight of the fit (logarithmic)")  # the most cautious is on the right, next to IPWRA
-    ax.set_ylabel(verbatim(effect_label(record)))
-    return finish(ax, 2)
+    ax.minorticks_off()  # the most cautious is on the right, next to IPWRA
+    return finish(ax, "anchor: weight of the fit (logarithmic)", effect_label(record), columns=2)
 
 
 def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -662,31 +632,24 @@ def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     check_alpha(alpha)
     path, joint, scale = penalty_path(record, grid), joint_of(record), record.options.effect_scale
     path, ax = path[path.index > 0], axes_or_new(ax)  # the logarithmic scale has no zero
-    x, effect = path.index.to_numpy(), path["effect"].to_numpy()
+    effect = path["effect"].to_numpy()
     errors = delta_errors(effect, path["std err"].to_numpy(), scale)
     low, high = effect_interval(effect, errors, scale, alpha, record.df).T
-    name = f"robust {100 * (1 - alpha):.4g}% interval"
-    ax.fill_between(x, low, high, color=BLUE, alpha=0.25, linewidth=0, label=name)
-    ax.plot(x, effect, "o-", color=BLUE, markersize=4, label="JRE")
-    ax.axhline(joint.start.params[0], color=GREY, linestyle=":", label="IPWRA (its start)")
+    _draw_path(ax, path, joint.start.params[0], (low, high, f"robust {100 * (1 - alpha):.4g}% interval"))
     own = float(joint.own_penalty or 0.0)
     ax.axvline(own, **LINE)
-    left = own > np.sqrt(x[0] * x[-1])  # the half of the axis that has room
-    ax.annotate(
-        "this fit", (own, 1), xycoords=("data", "axes fraction"), xytext=(-3 if left else 3, -3),
-        textcoords="offset points", ha="right" if left else "left", va="top", fontsize="small", color=GREY,
-    )  # fmt: skip
+    left = own > np.sqrt(path.index[0] * path.index[-1])  # the half of the axis that has room
+    place = {"xytext": (-3, -3), "ha": "right"} if left else {"xytext": (3, -3), "ha": "left"}
+    ax.annotate("this fit", (own, 1), xycoords=("data", "axes fraction"), va="top", color=GREY, **place, **BESIDE)
     bias = ax.twinx()
-    bias.plot(x, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
+    bias.plot(path.index, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
     bias.set_ylim(bottom=0)
-    bias.set_ylabel(broken(verbatim(f"RMS net bias ({record.design.endog_name})"), UPRIGHT), color=ORANGE)
-    bias.tick_params(axis="y", colors=ORANGE)
-    ax.set_xscale("log")
-    ax.set_xlabel("penalty λ (logarithmic)")
-    ax.set_ylabel(verbatim(effect_label(record)), color=BLUE)
-    ax.tick_params(axis="y", colors=BLUE)
+    bias.set_ylabel(broken(verbatim(f"RMS net bias ({record.design.endog_name})"), UPRIGHT))
+    for axes, colour in ((ax, BLUE), (bias, ORANGE)):
+        axes.yaxis.label.set_color(colour)
+        axes.tick_params(axis="y", colors=colour)
     handles = [handle for axes in (ax, bias) for handle in axes.get_legend_handles_labels()[0]]
-    return finish(ax, 2, handles)
+    return finish(ax, "penalty λ (logarithmic)", effect_label(record), 2, handles)
 
 
 TITLE_PAD, HEADING, PANEL_LINE = 6, 110, 27  # points above the legends; characters of the heading, and of a label
@@ -708,25 +671,24 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
     """
     record.check_means("plot_diagnostics()")
     balance(record)  # an estimator without scores is refused before anything is drawn
-    last: tuple[str, Callable[..., Any]] = ("Risk", plot_risk)
+    joint, clusters = record.joint, record.design.cluster is not None
+    plots: dict[str, Callable[..., Any]] = {
+        "Overlap": plot_overlap,
+        "Balance": plot_balance,
+        "Calibration": plot_calibration,
+        "Net bias": plot_cancellation,
+        "Influence": partial(plot_influence, method=quick_method(record, clusters), clusters=clusters),
+    }
     if record.cov_type == "bootstrap":
-        last = ("Bootstrap", plot_bootstrap)
-    elif record.joint is not None and record.joint.path is not None:
-        last = ("Anchor", plot_anchor_path)
-    elif record.joint is not None and record.joint.own_penalty is not None:
-        last = ("Penalty", plot_penalty_path)
-    clusters = record.design.cluster is not None
-    influence = partial(plot_influence, method=quick_method(record, clusters), clusters=clusters)
+        plots["Bootstrap"] = plot_bootstrap
+    elif joint is not None and joint.path is not None:
+        plots["Anchor"] = plot_anchor_path
+    elif joint is not None and joint.own_penalty is not None:
+        plots["Penalty"] = plot_penalty_path
+    else:
+        plots["Risk"] = plot_risk
     figure = pyplot().figure(figsize=PAGE, layout="constrained") if figure is None else figure
-    plots: tuple[tuple[str, Callable[..., Any]], ...] = (
-        ("Overlap", plot_overlap),
-        ("Balance", plot_balance),
-        ("Calibration", plot_calibration),
-        ("Net bias", plot_cancellation),
-        ("Influence", influence),
-        last,
-    )
-    for (title, plot), ax in zip(plots, figure.subplots(2, 3).flat, strict=True):
+    for (title, plot), ax in zip(plots.items(), figure.subplots(2, 3).flat, strict=True):
         legend = plot(record, ax).get_legend()
         ax.set_xlabel(broken(ax.get_xlabel(), PANEL_LINE))
         above = 0 if legend is None else legend.get_window_extent().height * 72 / figure.dpi

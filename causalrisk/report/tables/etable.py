@@ -156,7 +156,13 @@ def etable(
             raise OptionError(f"{option}={given!r} is one text; expected a list.\nUse `{option}=[{given!r}]`.")
     rename = rename or {}
     columns = _columns(results, names, alpha, rename)
-    terms = _chosen(columns, keep, drop, rename)
+    terms = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
+    for option, given in (("keep", keep), ("drop", drop)):
+        for term in given or ():
+            if rename.get(term, term) not in terms:
+                raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, terms)}")
+    left_out = {rename.get(term, term) for term in drop}
+    terms = [term for term in (terms if keep is None else [rename.get(t, t) for t in keep]) if term not in left_out]
     lines = [line for term in terms for line in _estimate_lines(term, columns, below, stars)]
     if statistics is None:
         named = names is not None or isinstance(results, Mapping)
@@ -169,15 +175,15 @@ def etable(
         if isinstance(values, str) or len(values) != len(columns):
             raise OptionError(f"extra: {label!r} has {len(values)} values; expected {len(columns)}, one per column.")
         found.append((label, *map(str, values)))
-    table = ResultTable(
-        (*lines, *found),
-        _header(columns),
-        aligns="l" + "c" * len(columns),
-        title=title,
-        rules=(len(lines),) if lines and found else (),
-    )
+    outcomes = [column.outcome for column in columns]
+    same = len(set(outcomes)) == 1
+    header = [(outcomes[0] if same else "", *(f"({i})" for i in range(1, len(columns) + 1)))]
+    header += [] if same else [("", *outcomes)]
+    header.append(("", *(column.name for column in columns)))
+    rules = (len(lines),) if lines and found else ()
+    table = ResultTable((*lines, *found), header, aligns="l" + "c" * len(columns), title=title, rules=rules)
     said = [] if below is None else [BELOW[below].format(level=f"{100 * (1 - alpha):.4g}")]
-    said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] if stars else []
+    said += ["* p < 0.1, ** p < 0.05, *** p < 0.01."] * stars
     stacked = {f"({i}) {column.name}": column.estimates.reindex(terms).stack() for i, column in enumerate(columns, 1)}
     index = pd.MultiIndex.from_product([terms, list(NUMBERS)], names=["term", "number"])
     return PaperTable(table, [*said, *notes], pd.DataFrame(stacked, index=index))
@@ -236,45 +242,23 @@ def _column(res: Any, name: str | None, alpha: float, rename: Mapping[str, str])
     return Column(statistics["estimator"] if name is None else name, outcome, estimates, statistics)
 
 
-def _chosen(
-    columns: Sequence[Column], keep: Sequence[str] | None, drop: Sequence[str], rename: Mapping[str, str]
-) -> list[str]:
-    """Return the parameters to show, by their printed names."""
-    there = list(dict.fromkeys(str(term) for column in columns for term in column.estimates.index))
-    for option, given in (("keep", keep), ("drop", drop)):
-        for term in given or ():
-            if rename.get(term, term) not in there:
-                raise OptionError(f"{option}: {term!r} is not a parameter of any column.\n{nearest(term, there)}")
-    shown = there if keep is None else [rename.get(term, term) for term in keep]
-    return [term for term in shown if term not in {rename.get(t, t) for t in drop}]
-
-
-def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, stars: bool) -> list[tuple[str, ...]]:
+def _estimate_lines(term: str, columns: Sequence[Column], below: str | None, stars: bool) -> list[list[str]]:
     """Return the line of the estimates of a parameter, and the line below."""
-    above_cells, below_cells = [term], [""]
+    lines = [[term], *[[""]] * (below is not None)]
     for column in columns:
-        if term not in column.estimates.index:
-            above_cells.append("")
-            below_cells.append("")
-            continue
-        row = column.estimates.loc[term]
-        errors = rounded_se(row[["estimate"]].to_numpy(), row[["std err"]].to_numpy())
-        spec = column_format(errors, row["estimate"])
-        mark = next((mark for level, mark in STARS if row["P"] < level), "") if stars else ""
-        above_cells.append(f"{format(row['estimate'], spec)}{mark}")
-        shown = {
-            "se": f"({format(row['std err'], spec)})",
-            "ci": f"[{format(row['lower'], spec)}, {format(row['upper'], spec)}]",
-            "z": f"({row['z']:.2f})",
-            "p": f"({format_p(row['P'])})",
-        }
-        below_cells.append("" if below is None else shown[below])
-    return [tuple(above_cells), *([] if below is None else [tuple(below_cells)])]
-
-
-def _header(columns: Sequence[Column]) -> tuple[tuple[str, ...], ...]:
-    outcomes = [column.outcome for column in columns]
-    same = len(set(outcomes)) == 1
-    lines = [(outcomes[0] if same else "", *(f"({i})" for i in range(1, len(columns) + 1)))]
-    lines += [] if same else [("", *outcomes)]
-    return (*lines, ("", *(column.name for column in columns)))
+        cells = ["", ""]
+        if term in column.estimates.index:
+            row = column.estimates.loc[term]
+            errors = rounded_se(row[["estimate"]].to_numpy(), row[["std err"]].to_numpy())
+            spec = column_format(errors, row["estimate"])
+            mark = next((mark for level, mark in STARS if row["P"] < level), "") if stars else ""
+            under = {
+                "se": f"({format(row['std err'], spec)})",
+                "ci": f"[{format(row['lower'], spec)}, {format(row['upper'], spec)}]",
+                "z": f"({row['z']:.2f})",
+                "p": f"({format_p(row['P'])})",
+            }
+            cells = [f"{format(row['estimate'], spec)}{mark}", under.get(below or "", "")]
+        for line, cell in zip(lines, cells, strict=False):
+            line.append(cell)
+    return lines

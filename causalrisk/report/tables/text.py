@@ -39,16 +39,16 @@ def column_format(standard_errors: ArrayLike, estimates: ArrayLike = ()) -> str:
     Without a standard error that is finite and not zero, the estimates decide. The format has 2 to 8 decimals, or is
     scientific where the numbers are too small or too far apart for that.
     """
-    errors, others = _sizes(standard_errors), _sizes(estimates)
+    sizes = [np.abs(np.asarray(values, dtype=float)).ravel() for values in (standard_errors, estimates)]
+    errors, others = (values[np.isfinite(values) & (values > 0)] for values in sizes)
     leading = errors if errors.size else others
     if not leading.size:
         return "z.2f"
     decimals = max(2, SIGNIFICANT - 1 - floor(log10(leading.min())))
     largest = float(np.concatenate([errors, others]).max())
     whole = max(floor(log10(largest)) + 1, 1)
-    if decimals > 8 or largest >= LARGEST or whole + decimals > 15:
-        return f"z.{SIGNIFICANT - 1}e"
-    return f"z.{decimals}f"
+    scientific = decimals > 8 or largest >= LARGEST or whole + decimals > 15
+    return f"z.{SIGNIFICANT - 1}e" if scientific else f"z.{decimals}f"
 
 
 def format_p(p: float) -> str:
@@ -67,24 +67,17 @@ def format_share(x: float) -> str:
     return f"{100 * value:z.1f}%" if isfinite(value) else str(value)
 
 
-def _sizes(values: ArrayLike) -> np.ndarray:
-    sizes = np.abs(np.asarray(values, dtype=float)).ravel()
-    return sizes[np.isfinite(sizes) & (sizes > 0)]
-
-
 def display_width(text: str) -> int:
     """Return the number of terminal columns of a text: two for wide characters, none for combining ones."""
-    return sum(_char_width(char) for char in text)
+    shown = [c for c in text if not unicodedata.combining(c) and unicodedata.category(c) not in ("Mn", "Me", "Cf")]
+    return len(shown) + sum(unicodedata.east_asian_width(char) in ("W", "F") for char in shown)
 
 
 def pad(text: str, width: int, align: str) -> str:
     """Return the text filled with blanks to a display width; a longer text is returned as it is."""
     free = max(width - display_width(text), 0)
-    if align == "l":
-        return text + " " * free
-    if align == "r":
-        return " " * free + text
-    return " " * (free // 2) + text + " " * (free - free // 2)
+    left = {"l": 0, "r": free, "c": free // 2}[align]
+    return " " * left + text + " " * (free - left)
 
 
 def printable(text: str) -> str:
@@ -116,12 +109,6 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
         lines.append(line.rstrip())
         start = rest
     return lines
-
-
-def _char_width(char: str) -> int:
-    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
 
 
 LATEX = {
