@@ -32,47 +32,37 @@ def survey_words(survey: SurveyDesign) -> str:
     """Return the parts of a survey design."""
     if survey.replication is not None:
         return f"{len(survey.replication.scales)} replicate weights ({survey.replication.kind})"
-    units = "rows" if survey.psu_name is None else f"first-stage units ({survey.psu_name})"
-    parts = [f"{survey.units.sum():.0f} {units}"]
+    text = f"{survey.units.sum():.0f} "
+    text += "rows" if survey.psu_name is None else f"first-stage units ({survey.psu_name})"
     if survey.strata_name is not None:
-        parts.append(
-            f"in {len(survey.strata)} {'stratum' if len(survey.strata) == 1 else 'strata'} ({survey.strata_name})"
-        )
-    if survey.fpc_name is not None:
-        parts.append(f"of a finite population ({survey.fpc_name})")
-    return " ".join(parts)
+        strata = "stratum" if len(survey.strata) == 1 else "strata"
+        text += f" in {len(survey.strata)} {strata} ({survey.strata_name})"
+    return text if survey.fpc_name is None else f"{text} of a finite population ({survey.fpc_name})"
 
 
 def estimand_words(record: FitRecord) -> str:
     """Return the full name of the effect."""
-    name, survey, scale = record.options.population.full_name, record.design.survey, record.options.effect_scale
-    if record.options.quantiles:
+    options, survey, scale = record.options, record.design.survey, record.options.effect_scale
+    name = options.population.full_name
+    if options.quantiles:
         name = name.replace("average", "quantile").replace("AT", "QT")
     if not scale.additive:
-        name = f"{name.removesuffix(')').replace('average treatment effect', measure_words(record))}{scale.label})"
+        ratio = "risk ratio" if record.design.has_binary_outcome else "ratio of means"
+        names = {"ratio": ratio, "odds_ratio": "odds ratio", "percent": "percentage change in the mean"}
+        name = f"{name.removesuffix(')').replace('average treatment effect', names[options.effect])}{scale.label})"
     if survey is not None and survey.subpop_name is not None:
         name += f" in the subpopulation {survey.subpop_name}".rstrip()
     return f"{name} among the rows left by trimming" if record.trimmed else name
 
 
-def measure_words(record: FitRecord) -> str:
-    """Return the name of an effect that is a ratio, such as "risk ratio"."""
-    ratio = "risk ratio" if record.design.has_binary_outcome else "ratio of means"
-    names = {"ratio": ratio, "odds_ratio": "odds ratio", "percent": "percentage change in the mean"}
-    return names[record.options.effect]
-
-
 def effect_formula(record: FitRecord) -> str:
     """Return the formula of the effects as functions of the arm means."""
+    labels, several = record.design.labels, record.design.n_arms > 2
+    name, label = (f"{record.estimand}[level]", "level") if several else (record.effect_names[0], labels[1])
     if record.options.quantiles:
-        label = record.design.labels[1] if record.design.n_arms == 2 else "level"
-        name = record.estimand if record.design.n_arms == 2 else f"{record.estimand}[level]"
-        return f"{name} q = POQ[{label}] q - POQ[{record.design.labels[0]}] q, the differences of the quantiles at q"
-    pairs = list(zip(record.effect_names, record.design.labels[1:], strict=True))
-    if len(pairs) > 1:
-        pairs = [(f"{record.estimand}[level]", "level")]
-    name, label = pairs[0]
-    return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{record.design.labels[0]}]')}"
+        name = name if several else record.estimand
+        return f"{name} q = POQ[{label}] q - POQ[{labels[0]}] q, the differences of the quantiles at q"
+    return f"{name} = {record.options.effect_scale.formula(f'POM[{label}]', f'POM[{labels[0]}]')}"
 
 
 def rows_words(record: FitRecord) -> str:
@@ -113,10 +103,9 @@ def outcome_words(record: FitRecord) -> str:
 
 def outcome_text(record: FitRecord) -> str:
     """Return the outcome in a sentence, with the exposure of its means where that is stated."""
-    design, stated = record.design, record.stated_exposure
-    if stated is None:
-        return outcome_words(record)
-    return f"{design.endog_name} at {design.offset_name} = {stated:g}"
+    stated = record.stated_exposure
+    at = f"{record.design.endog_name} at {record.design.offset_name} = {stated:g}" if stated is not None else ""
+    return at or outcome_words(record)
 
 
 def outcome_model_text(record: FitRecord) -> str:
@@ -131,15 +120,14 @@ def outcome_model_text(record: FitRecord) -> str:
 
 def offset_words(record: FitRecord) -> str:
     """Sentence on the offset of the outcome models and the exposure of the means; empty without an offset."""
-    design, stated = record.design, record.stated_exposure
-    if design.offset_kind is None:
+    design, stated, kind = record.design, record.stated_exposure, record.design.offset_kind
+    if kind is None:
         return ""
-    at = f"the observed {design.offset_kind}s" if stated is None else f"{design.offset_name} = {stated:g}"
-    if design.offset_kind == "exposure":
-        return (
-            f"The outcome models have the logarithm of the exposure {design.offset_name} as offset; means are at {at}."
-        )
-    return f"The outcome models have the offset {design.offset_name}; means are at {at}."
+    at = f"the observed {kind}s" if stated is None else f"{design.offset_name} = {stated:g}"
+    what = f"the offset {design.offset_name}"
+    if kind == "exposure":
+        what = f"the logarithm of the exposure {design.offset_name} as offset"
+    return f"The outcome models have {what}; means are at {at}."
 
 
 def ladder_end_words(joint: JointRecord) -> str:
@@ -223,14 +211,13 @@ def distribution_words(record: FitRecord) -> str:
     """Return what intervals are: normal, or of the t distribution, with the source of its degrees of freedom."""
     if np.isinf(record.df):
         return "normal"
-    text = f"of the t distribution with {record.df:.6g} degrees of freedom"
-    if record.df != record.residual_df:
-        return text
+    source = f" (observations less {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
     if record.design.survey is not None:
-        return f"{text} ({'units less strata' if record.design.replication is None else 'of the replicate weights'})"
-    if record.design.cluster_name is not None:
-        return f"{text} (clusters less one)"
-    return f"{text} (observations less {'one' if record.cov_type == JACKKNIFE else 'outcome coefficients'})"
+        source = " (units less strata)" if record.design.replication is None else " (of the replicate weights)"
+    elif record.design.cluster_name is not None:
+        source = " (clusters less one)"
+    text = f"of the t distribution with {record.df:.6g} degrees of freedom"
+    return text + source * (record.df == record.residual_df)
 
 
 def choice_words(record: FitRecord) -> str:
@@ -261,14 +248,14 @@ def has_converged(record: FitRecord) -> bool:
 
 def propensity_text(record: FitRecord) -> str:
     """Return the name of the propensity model, or the source of the scores."""
+    design, options = record.design, record.options
     if record.weight_fit is None:
         return "none"
-    if record.design.score is not None:
-        return f"known ({record.design.score_name or 'given'})"
-    options = record.options
+    if design.score is not None:
+        return f"known ({design.score_name or 'given'})"
     if options.propensity_score is not None:
         return f"{type(options.propensity_score).__name__}, {options.n_folds} folds"
-    link = options.propensity_link if record.design.n_arms == 2 else "multinomial logit"
+    link = options.propensity_link if design.n_arms == 2 else "multinomial logit"
     return f"calibrated {link}" if options.propensity_loss == "calibrated" else link
 
 
@@ -304,29 +291,27 @@ def santanna_words(record: FitRecord) -> str:
 
 def learner_text(record: FitRecord) -> str:
     """Return the names of the learners, with the number of folds and what is done with the predictions."""
-    learned, options = record.learned, record.options
-    if learned is None:
+    options = record.options
+    if record.learned is None:
         return "none"
     folds = "in-sample" if options.n_folds == 1 else f"{options.n_folds} folds"
-    if options.n_repeats > 1:
-        folds += f" x {options.n_repeats}"
-    return f"{', '.join(learned.names)} ({folds})"
+    return f"{', '.join(record.learned.names)} ({folds}{f' x {options.n_repeats}' * (options.n_repeats > 1)})"
 
 
 def learner_words(record: FitRecord) -> str:
     """Sentences on the learners, and what is done with their predictions; empty without any."""
-    learned = record.learned
-    if learned is None:
+    if record.learned is None:
         return ""
-    names = joined(learned.names)
+    names = joined(record.learned.names)
+    how = f"Predictions of every arm by {names} are terms of the outcome models."
     if record.stack is not None:
-        return (
+        how = (
             f"The estimates are averages of JRE on the formula, JRE with the predictions of {names} as terms, and AIPW "
-            f"with the predictions as outcome models, with the weights of least variance (res.stack). {TAKEN}"
+            "with the predictions as outcome models, with the weights of least variance (res.stack)."
         )
-    if record.spec.given:
-        return f"The outcome models are predictions by {names}. {TAKEN}"
-    return f"Predictions of every arm by {names} are terms of the outcome models. {TAKEN}"
+    elif record.spec.given:
+        how = f"The outcome models are predictions by {names}."
+    return f"{how} {TAKEN}"
 
 
 def repeats_words(record: FitRecord) -> str:

@@ -16,7 +16,7 @@ from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
 from causalrisk.report import labels as words
-from causalrisk.report.page.methods import errors_source, objective_sentence, sample_sentence
+from causalrisk.report.page.methods import errors_source, objective_sentence, sample_sentence, score_sentences
 from causalrisk.report.tables.text import format_number, signed_p, wrap
 
 ASSUMPTIONS = {
@@ -97,12 +97,9 @@ class Prose:
         """
         blocks = [f"{self.title}\n{'=' * len(self.title)}"]
         for section in self.sections:
-            lines = [section.title, "-" * len(section.title)]
-            for paragraph in section.paragraphs:
-                lines += wrap(paragraph, width)
-            for item in section.items:
-                lines += wrap(item, width, first="  - ", rest="    ")
-            blocks.append("\n".join(lines))
+            lines = [line for text in section.paragraphs for line in wrap(text, width)]
+            lines += [line for item in section.items for line in wrap(item, width, first="  - ", rest="    ")]
+            blocks.append("\n".join([section.title, "-" * len(section.title), *lines]))
         return "\n\n".join(blocks)
 
     def as_html(self) -> str:
@@ -155,15 +152,18 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
         "The effect": _effects(record),
         "The standard error": _standard_error(record, alpha),
     }
-    sections = [
-        Section(f"{k}. {title}", tuple(filter(None, texts))) for k, (title, texts) in enumerate(steps.items(), 1)
-    ]
+    sections = [Section(f"{k}. {title}", (*filter(None, texts),)) for k, (title, texts) in enumerate(steps.items(), 1)]
     if record.joint is not None:
+        spec, gaps = words.formats(record)[0], []
+        for name, own, start, se in zip(
+            record.effect_names, record.estimate.params, record.joint.start.params, record.std_errors, strict=False
+        ):
+            apart = f", {abs(own - start) / se:.2f} standard errors apart" if se > 0 else ""
+            gaps.append(f"{name}: JRE {format(own, spec)}, IPWRA (res.start) {format(start, spec)}{apart}.")
         other = "" if record.options.did is None else 'target="overlap" or '  # a change has one target
         advice = tuple(text.replace(other, "") for text in IF_THEY_DISAGREE)
-        sections.append(Section("If JRE and IPWRA disagree", (_gaps(record),), advice))
-    asked = questions(record)
-    items = tuple(f"{heading}. {question}" for heading, question in asked.values())
+        sections.append(Section("If JRE and IPWRA disagree", (" ".join(gaps),), advice))
+    items = tuple(f"{heading}. {question}" for heading, question in questions(record).values())
     sections.append(Section("What no test answers", ("The effect is causal only if all of these hold:",), items))
     return Prose(f"How {record.spec.name} came to its estimate", tuple(sections))
 
@@ -172,20 +172,19 @@ def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables."""
     design, seen = record.design, record.design.observation
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
-    given = f"{design.treat_name} and the covariates of the outcome formula"
-    if seen is not None and record.spec.uses_propensity:
-        given = seen.formula
     names = {
         "treat": design.treat_name,
         "outcome": words.outcome_words(record).removeprefix("the "),
         "covariates": words.joined(variables) or "none",
-        "formula": given,
-    } | named
+        "formula": f"{design.treat_name} and the covariates of the outcome formula",
+    }
+    if seen is not None and record.spec.uses_propensity:
+        names["formula"] = seen.formula
     asked = ASSUMPTIONS | ({} if seen is None else MISSING)
     if record.options.did is not None:
         del asked["unconfoundedness"]
         asked = TRENDS | ({} if design.periods is None else SECTIONS) | asked
-    return {key: (heading, question.format(**names)) for key, (heading, question) in asked.items()}
+    return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
 
 
 def _question(record: FitRecord) -> list[str]:
@@ -205,11 +204,12 @@ def _observed(record: FitRecord) -> str:
     """Sentence on the sizes of the arms, and their raw means where these are averages of the outcome."""
     design, parts = record.design, []
     simple = not record.options.quantiles and design.offset is None and design.periods is None
+    outcome = words.outcome_words(record).removeprefix("the ")
     for label, n, members in zip(design.labels, design.counts, design.members, strict=True):
-        mean, weights = "", (members * design.weights)[design.recorded]
+        mean = ""
         if simple:
-            value = np.average(design.y[design.recorded], weights=weights)
-            mean = f", mean {words.outcome_words(record).removeprefix('the ')} {format_number(value)}"
+            value = np.average(design.y[design.recorded], weights=(members * design.weights)[design.recorded])
+            mean = f", mean {outcome} {format_number(value)}"
         parts.append(f"{label} ({words.count(int(n), design.unit_name)}{mean})")
     weighted = "" if design.weight_type is None else ", under the observation weights"
     return (
@@ -219,64 +219,48 @@ def _observed(record: FitRecord) -> str:
 
 
 def _weights(record: FitRecord) -> list[str]:
-    fit, design = record.weight_fit, record.design
-    if fit is None:
-        return [f"{record.spec.name} uses no propensity score and no weights.", words.missing_words(record)]
-    kind = f"The propensity score, the probability of each arm given the covariates, is {words.propensity_text(record)}"
-    formula = "" if design.score is not None or not design.propensity_formula else f": {design.propensity_formula}"
-    texts = [f"{kind}{formula}."]
-    if record.options.clip is not None:
-        texts.append(f"Scores were clipped: {words.clip_text(record)}.")
-    if record.trimmed:
-        texts.append(
-            f"Rows were left out by their score: {record.trimmed}. The effect is that of the rows that remain."
-        )
+    name, design, missing = record.spec.name, record.design, words.missing_words(record)
+    if record.weight_fit is None:
+        return [f"{name} uses no propensity score and no weights.", missing]
+    texts = ["The propensity score is the probability of each arm given the covariates.", *score_sentences(record)]
+    texts += ["The effect is that of the rows that remain."] * bool(record.trimmed)
     if not record.spec.uses_propensity:
-        return [*texts, f"{record.spec.name} uses it for the target only."]
+        return [*texts, f"{name} uses it for the target only."]
+    weight = "the target's weight function divided by the probability of the row's own group"
+    if record.options.population is ALL:
+        weight = "1 / the probability of its own group"
     arms = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
         f"{format_number(arm.heaviest)}"
         for label, arm in zip(design.labels, record.overlap, strict=True)
     ]
-    weight, own = "the target's weight function divided by", "the row's"
-    if record.options.population is ALL:
-        weight, own = "1 /", "its"
-    texts += [
-        f"Each row's weight is {weight} the probability of {own} own group.",
-        f"{'; '.join(arms)}.",
-        words.missing_words(record),
-    ]
+    texts += [f"Each row's weight is {weight}.", f"{'; '.join(arms)}.", missing]
     return texts + [note.replace("\n", " ") for note in record.notes if note.startswith("poor overlap")]
 
 
 def _outcome_models(record: FitRecord) -> list[str]:
-    spec, name, weighted = record.spec, words.outcome_words(record), "weighted " if record.spec.weighted else ""
-    each = "" if record.design.periods is None else " and period"
-    name = record.design.endog_name if each else name  # the models of each period are of the outcome itself
+    spec, design, joint, texts = record.spec, record.design, record.joint, []
+    each = "" if design.periods is None else " and period"
+    name = design.endog_name if each else words.outcome_words(record)  # models of a period are of the outcome itself
+    weighted = "weighted " * spec.weighted
     if record.options.quantiles:
         model = f"the {weighted}share of outcomes up to it" if spec.constants else f"a logit of {name} <= quantile"
         return [f"For each quantile and arm: {model}."]
     if spec.constants:
-        return [f"Each arm{each} has one number, the {weighted}mean of {name}."]
-    if spec.given:
-        return [words.learner_words(record), words.repeats_words(record)]
-    size = words.count(record.estimate.theta.shape[1] // (2 if each else 1), "coefficient")
-    model = f"Each arm{each} has a {record.sample.family.label} regression of {name} with {size}"
-    joint = record.joint
-    if joint is None:
-        return [
-            f"{model}, fitted to its rows only, {spec.trained}.",
-            words.learner_words(record),
-            words.repeats_words(record),
-        ]
-    parts = zip(("error", "net bias", "sampling"), root_mean_squares(joint.estimate).T, strict=True)
-    found = [f"{what} {format_number(own)} (IPWRA {format_number(start)})" for what, (own, start) in parts]
-    return [
-        f"{model}. {objective_sentence(record, joint)} {words.ladder_end_words(joint)}".rstrip(),
-        f"Root mean squares over these scores, in units of {record.design.endog_name}: {words.joined(found)}.",
-        words.learner_words(record),
-        words.repeats_words(record),
-    ]
+        texts.append(f"Each arm{each} has one number, the {weighted}mean of {name}.")
+    elif not spec.given:
+        size = words.count(record.estimate.theta.shape[1] // (2 if each else 1), "coefficient")
+        model = f"Each arm{each} has a {record.sample.family.label} regression of {name} with {size}"
+        if joint is None:
+            texts.append(f"{model}, fitted to its rows only, {spec.trained}.")
+        else:
+            parts = zip(("error", "net bias", "sampling"), root_mean_squares(joint.estimate).T, strict=True)
+            found = [f"{what} {format_number(own)} (IPWRA {format_number(start)})" for what, (own, start) in parts]
+            texts += [
+                f"{model}. {objective_sentence(record, joint)} {words.ladder_end_words(joint)}".rstrip(),
+                f"Root mean squares over these scores, in units of {design.endog_name}: {words.joined(found)}.",
+            ]
+    return [*texts, words.learner_words(record), words.repeats_words(record)]
 
 
 def _effects(record: FitRecord) -> list[str]:
@@ -290,25 +274,11 @@ def _effects(record: FitRecord) -> list[str]:
 
 
 def _standard_error(record: FitRecord, alpha: float) -> list[str]:
-    (spec, _), se, limits = words.formats(record), record.std_errors, parameter_limits(record, alpha)
+    (spec, _), null, limits = words.formats(record), record.options.effect_scale.null, parameter_limits(record, alpha)
     (z, p), (symbol, _) = parameter_tests(record), statistic_names(record.df)
     texts = [f"Standard errors {errors_source(record)}.{words.choice_words(record)}"]
-    null = record.options.effect_scale.null
     for k, name in enumerate(record.effect_names):
-        low, high = (format(v, spec) for v in limits[k])
+        se, low, high = (format(value, spec) for value in (record.std_errors[k], *limits[k]))
         test = f" Against no effect ({null:g}): {symbol} = {z[k]:.2f}, p {signed_p(p[k])}." if z[k] == z[k] else ""
-        texts.append(
-            f"{name}: standard error {format(se[k], spec)}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}"
-        )
+        texts.append(f"{name}: standard error {se}, {100 * (1 - alpha):.4g}% interval {low} to {high}.{test}")
     return [*texts, "The interval accounts for sampling error, not for a wrong assumption."]
-
-
-def _gaps(record: FitRecord) -> str:
-    """Sentences on the gap between the effects of JRE and of IPWRA."""
-    starts, (spec, _) = record.joint.start.params, words.formats(record)  # type: ignore[union-attr]
-    gaps = []
-    for k, name in enumerate(record.effect_names):
-        own, start, se = record.estimate.params[k], starts[k], record.std_errors[k]
-        apart = f", {abs(own - start) / se:.2f} standard errors apart" if se > 0 else ""
-        gaps.append(f"{name}: JRE {format(own, spec)}, IPWRA (res.start) {format(start, spec)}{apart}.")
-    return " ".join(gaps)

@@ -138,13 +138,9 @@ def _model_sentences(record: FitRecord) -> list[str]:
         *_learner_sentences(record),
         _outcome_sentence(record),
         words.offset_words(record),
-        _propensity_sentence(record),
+        *score_sentences(record),
         "" if joint is None else objective_sentence(record, joint),
     ]
-    if record.trimmed:
-        parts.append(f"Rows were left out by their propensity score: {record.trimmed}.")
-    if options.clip is not None and record.weight_fit is not None:
-        parts.append(f"Propensity scores were clipped: {words.clip_text(record)}.")
     parts += [sample_sentence(record), words.missing_words(record)]
     filled = words.filled_counts(record)
     if filled:
@@ -199,18 +195,25 @@ def sample_sentence(record: FitRecord) -> str:
     return f"{text}."
 
 
-def _propensity_sentence(record: FitRecord) -> str:
-    design, text = record.design, words.propensity_text(record)
-    if not record.spec.uses_propensity:
-        return ""
+def score_sentences(record: FitRecord) -> list[str]:
+    """Sentences on the propensity model, and on rows that were trimmed and scores that were clipped."""
+    design, options, text = record.design, record.options, words.propensity_text(record)
+    if record.weight_fit is None:
+        return []
     if design.score is not None:
-        return f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."
-    formula = design.propensity_formula
-    what = f": {formula}" if formula else f" in {', '.join(design.propensity_names)}"
-    loss = " (Tan 2020)" if record.options.propensity_loss == "calibrated" else ""
-    if record.options.propensity_score is not None:
-        loss = ", cross-fitted (Chernozhukov et al. 2018)"
-    return f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."
+        sentences = [f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."]
+    else:
+        formula = design.propensity_formula
+        what = f": {formula}" if formula else f" in {', '.join(design.propensity_names)}"
+        loss = " (Tan 2020)" if options.propensity_loss == "calibrated" else ""
+        if options.propensity_score is not None:
+            loss = ", cross-fitted (Chernozhukov et al. 2018)"
+        sentences = [f"The propensity score (Rosenbaum and Rubin 1983) was estimated by {text}{loss}{what}."]
+    if record.trimmed:
+        sentences.append(f"Rows were left out by their propensity score: {record.trimmed}.")
+    if options.clip is not None:
+        sentences.append(f"Propensity scores were clipped: {words.clip_text(record)}.")
+    return sentences
 
 
 def errors_source(record: FitRecord) -> str:
@@ -260,7 +263,7 @@ def references(
     wanted = {
         record.spec.reference: True,
         record.options.population.reference: True,
-        "rosenbaum_1983": scored,
+        "rosenbaum_1983": record.weight_fit is not None,
         JRE.reference: scored or record.spec is JRE,
         "lumley_2010": survey,
         "binder_1983": record.cov_type == "survey",
