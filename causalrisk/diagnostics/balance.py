@@ -24,7 +24,6 @@ from causalrisk.numerics.linalg import Array
 
 DISTANCE, CHANCE = "propensity score", "probability of an outcome"
 ARMS, OBSERVED = "arms", "observed"  # what is compared
-STATISTICS = ("diff", "var ratio", "KS")
 SHORT = "KS short by"  # attribute of a table
 
 
@@ -47,18 +46,19 @@ def balance_table(
         sums = sums.indicating(binary)
         scale = np.where(binary & raw_binary, 1.0, sums.standard_deviations(denominator, binary))
         scale = np.where(sums.varying, scale, np.nan)  # scores may all be the same
-        variances, distances = sums.variance(binary), found.distances[which, arm - 1].T
-        numbers: dict[str, Array] = {}
+        variances = sums.variance(binary)
+        numbers: dict[str, Any] = {}
         for (k, when), (a, label) in product(enumerate(WHEN), enumerate(labels)) if means else ():
             numbers[f"mean {label} {when}"] = sums.mean[a, k]
             numbers[f"sd {label} {when}"] = np.where(binary, np.nan, np.sqrt(variances[a, k]))
         with np.errstate(divide="ignore", invalid="ignore"):
+            differences = (sums.mean[arm] - sums.mean[0]) / scale
             ratios = np.where(binary | ~sums.varying, np.nan, variances[arm] / variances[0])
-        statistics = zip(STATISTICS, (sums.differences(arm, scale), ratios, distances), strict=True)
-        numbers |= {f"{name} {when}": values[k] for name, values in statistics for k, when in enumerate(WHEN)}
-        kinds = ["distance", *np.where(binary[1:], "binary", "continuous")]
-        units = ["raw" if b and raw_binary else "std" for b in binary]
-        tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame({**numbers, "kind": kinds, "unit": units}, index=index)
+        statistics = {"diff": differences, "var ratio": ratios, "KS": found.distances[which, arm - 1].T}
+        numbers |= {f"{name} {when}": values[k] for name, values in statistics.items() for k, when in enumerate(WHEN)}
+        numbers["kind"] = ["distance", *np.where(binary[1:], "binary", "continuous")]
+        numbers["unit"] = ["raw" if b and raw_binary else "std" for b in binary]
+        tables[f"{labels[arm]} vs {labels[0]}"] = pd.DataFrame(numbers, index=index)
     if len(tables) == 1:
         return next(iter(tables.values()))
     return pd.concat(tables, names=["contrast", "covariate"])
@@ -180,49 +180,35 @@ def balance(
     one_of("binary", binary, ("raw", "std"))
     one_of("between", between, (ARMS, OBSERVED))
     check_threshold(threshold)
-    population, labels = record.options.population, record.design.labels
-    arms: Sequence[int | None] = (None,)
+    design, population, labels = record.design, record.options.population, record.design.labels
     denominator = population.balance_denominator if population.toward is None else population.toward
+    arms: dict[str, int | None] = {"": None}
     if between == OBSERVED:
-        _check_missing(record)
-        labels, denominator, arms = ("all", OBSERVED), 0, range(record.design.n_arms)
+        if design.observation is None:
+            raise UnavailableError('between="observed" needs missing outcomes.\nUse `from_formula(..., observed=)`.')
+        _ = record.used_weight_fit  # refuses estimators without one
+        arms, labels, denominator = {label: a for a, label in enumerate(labels)}, ("all", OBSERVED), 0
     measures: dict[tuple[str, ...], Measured] = {}
-    if isinstance(record.design, ScannedDesign):
+    if isinstance(design, ScannedDesign):
         for name, given in (("also", also), ("by", by)):
             if given is not None:
                 raise rows_not_kept(f"{name}=")
-        for arm in arms:
-            measures["", _label(record, arm)] = measured_by_block(record, names or {}, interactions, arm)
+        for label, arm in arms.items():
+            measures["", label] = measured_by_block(record, names or {}, interactions, arm)
     else:
-        fitted = record.rows
-        covariates = chosen_covariates(
-            record, fitted, also=also, data=data, interactions=interactions, names=names,
-            of_observation=between == OBSERVED,
-        )  # fmt: skip
-        groups = {"": None} if by is None else groups_of(record.design, by, data)
-        for (group, members), arm in product(groups.items(), arms):
-            rows = compared(fitted, arm, members)
-            measures[group, _label(record, arm)] = measured(covariates, rows)
-    tables = {
-        key: balance_table(labels, denominator, found, raw_binary=binary == "raw", means=means)
-        for key, found in measures.items()
-    }
+        fitted, chosen = record.rows, {"also": also, "data": data, "interactions": interactions, "names": names}
+        covariates = chosen_covariates(record, fitted, **chosen, of_observation=between == OBSERVED)
+        groups = {"": None} if by is None else groups_of(design, by, data)
+        for (group, members), (label, arm) in product(groups.items(), arms.items()):
+            measures[group, label] = measured(covariates, compared(fitted, arm, members))
     levels = [k for k, asked in enumerate((by is not None, between == OBSERVED)) if asked]
-    keyed = {tuple(key[k] for k in levels): table for key, table in tables.items()}
-    table = pd.concat(keyed, names=[("group", "arm")[k] for k in levels]) if levels else keyed[()]
-    if isinstance(record.design, ScannedDesign):
+    raw, tables = binary == "raw", {}
+    for key, found in measures.items():
+        tables[tuple(key[k] for k in levels)] = balance_table(labels, denominator, found, raw_binary=raw, means=means)
+    table = pd.concat(tables, names=[("group", "arm")[k] for k in levels]) if levels else tables[()]
+    if isinstance(design, ScannedDesign):
         table.attrs[SHORT] = max(found.short for found in measures.values())
     return table if threshold is None else table.assign(balanced=table["diff after"].abs() <= threshold)
-
-
-def _label(record: FitRecord, arm: int | None) -> str:
-    return "" if arm is None else record.design.labels[arm]
-
-
-def _check_missing(record: FitRecord) -> None:
-    if record.design.observation is None:
-        raise UnavailableError('between="observed" needs missing outcomes.\nUse `from_formula(..., observed=)`.')
-    _ = record.used_weight_fit
 
 
 def check_threshold(threshold: float | None) -> None:
@@ -335,15 +321,8 @@ class ColumnSums:
                 if total[a, when] > 0:
                     mean[a, when] = weights[members] @ own / total[a, when]
                     spread[a, when] = weights[members] @ (own - mean[a, when]) ** 2
-        return cls(
-            np.array([low]),
-            np.array([high]),
-            np.array([further]),
-            total=total,
-            squared=squared,
-            mean=mean[:, :, None],
-            spread=spread[:, :, None],
-        )
+        ends = np.array([low]), np.array([high]), np.array([further])
+        return cls(*ends, total, squared, mean[:, :, None], spread[:, :, None])
 
     @classmethod
     def of_levels(cls, codes: NDArray[np.integer], q: int, rows: WeightedRows, n_arms: int) -> ColumnSums:
@@ -422,14 +401,9 @@ class ColumnSums:
 
     def arms_together(self) -> ColumnSums:
         """Return the moments of all arms merged into one."""
-        whole = self._arm(0)
-        for a in range(1, len(self.total)):
-            whole = whole.beside(self._arm(a))
-        return whole
-
-    def _arm(self, a: int) -> ColumnSums:
-        own = {name: getattr(self, name)[[a]] for name in ("total", "squared", "mean", "spread")}
-        return replace(self, **own)
+        names = ("total", "squared", "mean", "spread")
+        arms = ({name: getattr(self, name)[[a]] for name in names} for a in range(len(self.total)))
+        return reduce(ColumnSums.beside, (replace(self, **own) for own in arms))
 
     def variance(self, binary: NDArray[np.bool_]) -> Array:
         """Weighted variances (K, 2, q) as cobalt defines them; p (1 - p) for binary columns.
@@ -450,11 +424,6 @@ class ColumnSums:
             return np.sqrt(self.arms_together().variance(binary)[0, 1])
         variances = self.variance(binary)[:, 0]
         return np.sqrt(variances[denominator] if isinstance(denominator, int) else variances.mean(axis=0))
-
-    def differences(self, arm: int, scale: Array) -> Array:
-        """Differences of the means of an arm and of the reference arm over a scale, shape (2, q)."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (self.mean[arm] - self.mean[0]) / scale
 
 
 SCORE_DECIMALS = 10  # scores that differ by less are the same: rounding differs between equal rows
@@ -542,10 +511,8 @@ class BlockMeasured:
 
     def beside(self, other: BlockMeasured) -> BlockMeasured:
         """Merge with the measures of other rows."""
-        pairs = zip(self.steps, other.steps, strict=True)
-        return replace(
-            self, sums=self.sums.beside(other.sums), steps=tuple(one.beside(two).joined() for one, two in pairs)
-        )
+        steps = tuple(one.beside(two).joined() for one, two in zip(self.steps, other.steps, strict=True))
+        return replace(self, sums=self.sums.beside(other.sums), steps=steps)
 
 
 def measured_by_block(
@@ -556,8 +523,13 @@ def measured_by_block(
     Distances of columns with more distinct values than `CUTS` are looked for at so many cuts.
     """
     columns = Columns(names, arm)
-    if interactions:
-        columns = _with_products(columns, _pass(record, Columns({}, arm), False))
+    if interactions:  # products of those covariates that vary
+        found = _pass(record, Columns({}, arm), False)
+        first = len(found.sums.low) - len(found.names)
+        kinds = zip(found.names, found.sums.varying[first:], found.sums.binary[first:], strict=True)
+        base = {name: bool(binary) for name, varying, binary in kinds if varying}
+        squared = frozenset(name for name, binary in base.items() if not binary)
+        columns = Columns(names, arm, frozenset(base), squared)
     found = _pass(record, columns, True)
     cuts = {j: steps.values for j, steps in enumerate(found.steps) if not steps.exact}
     distances, short = [steps.distances() for steps in found.steps], 0.0
@@ -571,15 +543,6 @@ def measured_by_block(
 
 def _pass(record: FitRecord, columns: Columns, with_steps: bool) -> BlockMeasured:
     return reduce(BlockMeasured.beside, record.over(partial(BlockMeasured.of, columns, with_steps)))
-
-
-def _with_products(columns: Columns, found: BlockMeasured) -> Columns:
-    """Return the columns with products of those covariates that vary."""
-    first = len(found.sums.low) - len(found.names)
-    kinds = zip(found.names, found.sums.varying[first:], found.sums.binary[first:], strict=True)
-    base = {name: bool(binary) for name, varying, binary in kinds if varying}
-    squared = frozenset(name for name, binary in base.items() if not binary)
-    return replace(columns, base=frozenset(base), squared=squared)
 
 
 def _cells(columns: Columns, cuts: Mapping[int, Array], rows: FittedRows) -> tuple[Cells, ...]:

@@ -83,7 +83,8 @@ def influence_method(record: FitRecord, method: str | None, clusters: bool) -> s
 def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> list[pd.DataFrame]:
     """Return the table of `influence` for the effect of each arm but the reference, from one computation."""
     design, fit = record.design, record.weight_fit if record.spec.uses_propensity else None
-    weight = design.weights * (1.0 if fit is None else record.sample.restore(fit.undivided))
+    sample, count = record.sample, len(record.effect_names)
+    weight = design.weights * (1.0 if fit is None else sample.restore(fit.undivided))
     share, arm, index = weight / np.bincount(design.arm, weight)[design.arm], design.arm, design.index
     common = {}
     if clusters and design.cluster is not None:
@@ -93,25 +94,21 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
         index = pd.RangeIndex(design.n_clusters) if design.clusters is None else design.clusters
         common["n"] = np.bincount(design.cluster, design.units).astype(int)
     common["arm"] = np.array(design.labels)[arm]
+    if method == "influence":
+        sums, weights = sample.s[:, None] * record.estimate.influence[:, :count], sample.s[:, None]
+        if clusters:
+            sums, weights = (sum_within_units(record, part)[: design.n_clusters] for part in (sums, weights))
+        changes = -sums / (sample.total - weights)
+        changes = changes if clusters else sample.restore(changes)
+    else:  # rows in the order of the design
+        at = dataclasses.replace(record, design=design if clusters else dataclasses.replace(design, cluster=None))
+        left_out = leave_one_out(at, InferenceOptions(), whole=True)
+        changes = left_out.values[: unit_count(at.design), :count] - record.estimate.params[:count]
     tables = []
-    for change, se in zip(effect_changes(record, method, clusters).T, record.std_errors, strict=False):
+    for change, se in zip(changes.T, record.std_errors, strict=False):
         moved = {"change": change, "in std errors": change / se if se > 0 else np.nan, "weight share": share}
         tables.append(pd.DataFrame({**common, **moved}, index=index))
     return tables
-
-
-def effect_changes(record: FitRecord, method: str, clusters: bool = False) -> Array:
-    """Effects without each row, in the order of the design, or cluster, less the effects; (units, K - 1)."""
-    sample, count = record.sample, len(record.effect_names)
-    if method == "influence":
-        share, weight = sample.s[:, None] * record.estimate.influence[:, :count], sample.s[:, None]
-        if clusters:
-            share, weight = (sum_within_units(record, part)[: record.design.n_clusters] for part in (share, weight))
-            return -share / (sample.total - weight)
-        return -sample.restore(share / (sample.total - weight))
-    design = record.design if clusters else dataclasses.replace(record.design, cluster=None)
-    left_out = leave_one_out(dataclasses.replace(record, design=design), InferenceOptions(), whole=True)
-    return left_out.values[: unit_count(design), :count] - record.estimate.params[:count]
 
 
 def most_influential(frame: pd.DataFrame, top: int) -> pd.DataFrame:

@@ -13,21 +13,13 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import Notes, OptionError, UnavailableError
 from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.engine import in_memory, totals
-from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fit import replicates_of_many, train_from
-from causalrisk.estimation.fits import WeightFit, estimate_means
+from causalrisk.estimation.fits import estimate_means
 from causalrisk.estimation.options import DEFAULT_METHOD, TERMS, JREOptions, penalty_grid
 from causalrisk.estimation.record import FitRecord, JointRecord, of_means, robust_covariance, with_robust
-from causalrisk.estimation.specification import IPWRA, SEPARATE, Specification
+from causalrisk.estimation.specification import IPWRA, SEPARATE
 from causalrisk.joint.fit import JointEstimate, JointEstimateRows, ate_risk
 from causalrisk.numerics.linalg import Array
-
-
-def correlation(first: Array, second: Array) -> float:
-    """Correlation over the replicates; NaN where a bias does not vary."""
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return np.nan
-    return float(np.corrcoef(first, second)[0, 1])
 
 
 def root_mean_squares(fit: JointEstimate) -> Array:
@@ -37,29 +29,14 @@ def root_mean_squares(fit: JointEstimate) -> Array:
     return np.sqrt(np.stack([net + sampling, net, sampling], axis=1))
 
 
-def separate_estimate(record: FitRecord, fit: WeightFit, spec: Specification) -> Estimate:
-    """Another estimator on the data of a fit, with the same importance weights."""
-    return estimate_means(fit, spec, record.options.effect_scale)
-
-
-def is_able(record: FitRecord, spec: Specification) -> bool:
-    """Return True if an estimator has the options of a record, predictions of a learner as terms."""
-    options = dataclasses.replace(record.options, learner_use=None if record.options.learner is None else TERMS)
-    try:
-        check_options(spec, record.design, options_used(spec, options))
-    except (OptionError, UnavailableError):
-        return False
-    return True
-
-
 def joint_of(record: FitRecord) -> JointRecord:
     """Return the joint part of a fit; for another estimator, of JRE with default options on the same data."""
     if record.joint is not None:
         return record.joint
     record.check_observed("The risks of the estimators")
-    ipwra = (
-        record.estimate if record.spec.name == IPWRA.name else separate_estimate(record, record.used_weight_fit, IPWRA)
-    )
+    ipwra = record.estimate
+    if record.spec.name != IPWRA.name:
+        ipwra = estimate_means(record.used_weight_fit, IPWRA, record.options.effect_scale)
     start, options = with_robust(dataclasses.replace(record, spec=IPWRA, estimate=ipwra, robust=None)), JREOptions()
     return train_from(start, options, Notes(()), replicates_of_many(start, options))
 
@@ -83,28 +60,33 @@ class EstimatorRisks:
         for name, bias in self.biases.items():
             mean = bias.mean(axis=1)
             scaled, squared_net = self.slopes * mean, float(ate_risk(self.slopes[:, None] * bias).mean())
+            risk = squared_net + self.variances[name]
             row = {f"bias[{label}]": value for label, value in zip(labels, mean, strict=True)}
             for a, label in enumerate(labels[1:], start=1):
                 row[f"net[{label}]" if several else "net"] = scaled[a] - scaled[0]
-            risk = squared_net + self.variances[name]
             row |= {"RMS net": np.sqrt(squared_net), "sampling SD": np.sqrt(self.variances[name])}
             row |= {"RMS error": np.sqrt(risk), "risk": risk}
             for a, label in enumerate(labels[1:], start=1):
-                row[f"correlation[{label}]" if several else "correlation"] = correlation(bias[a], bias[0])
+                varies = bias.shape[1] > 1 and np.ptp(bias[a]) and np.ptp(bias[0])
+                correlation = float(np.corrcoef(bias[a], bias[0])[0, 1]) if varies else np.nan
+                row[f"correlation[{label}]" if several else "correlation"] = correlation
             rows.append(row)
         return pd.DataFrame(rows, index=pd.Index(self.biases, name="estimator"))
 
 
 def estimator_risks(record: FitRecord) -> EstimatorRisks:
     """Return the biases and variances of every estimator under the replicates of JRE on the data of a fit."""
-    fit, joint = record.used_weight_fit, joint_of(record)
-    sample = record.sample
-    share = sample.s / sample.total
-    able = [spec for spec in SEPARATE if is_able(record, spec)]
-    estimates = {spec.name: separate_estimate(record, fit, spec) for spec in able}
-    fitted = {
-        name: np.full_like(e.predicted, np.nan) if any(e.failed) else e.predicted for name, e in estimates.items()
-    }
+    fit, joint, sample, able, fitted = record.used_weight_fit, joint_of(record), record.sample, [], {}
+    # Predictions of a learner are terms of the outcome models here.
+    options = dataclasses.replace(record.options, learner_use=None if record.options.learner is None else TERMS)
+    for spec in SEPARATE:
+        try:
+            check_options(spec, record.design, options_used(spec, options))
+        except (OptionError, UnavailableError):
+            continue
+        estimate = estimate_means(fit, spec, record.options.effect_scale)
+        able.append(spec)
+        fitted[spec.name] = np.full_like(estimate.predicted, np.nan) if any(estimate.failed) else estimate.predicted
     fitted["JRE"] = joint.estimate.estimate.predicted
     fitted = dict(zip(fitted, totals(fitted.values()), strict=True))
     biases, variances = joint_rows(joint).risks_of(np.stack([*fitted.values()]))
@@ -112,7 +94,8 @@ def estimator_risks(record: FitRecord) -> EstimatorRisks:
     for spec in able:
         if spec.corrected:  # the estimator has subtracted the bias under the fitted propensity score
             error = (sample.own(fitted[spec.name]) - sample.y) * sample.with_outcome
-            of_each[spec.name] = of_each[spec.name] - in_memory(sample.indicators.T @ (share * fit.w * error))[:, None]
+            own = in_memory(sample.indicators.T @ (sample.s / sample.total * fit.w * error))
+            of_each[spec.name] = of_each[spec.name] - own[:, None]
     spread = {name: value / joint.problem.n_units for name, value in zip(fitted, variances, strict=True)}
     return EstimatorRisks(of_each, spread, joint.estimate.slopes)
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, expit
 
 from causalrisk.errors import CausalRiskError, CausalRiskWarning, DesignError, UnavailableError, one_of, whole_number
-from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.options import InferenceOptions
 from causalrisk.estimation.overlap import crump_cut, inside, inverse_sum, limits_at
 from causalrisk.estimation.record import FitRecord, of_means
@@ -31,67 +30,18 @@ QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 EQUAL = 1e-10  # relative difference up to which a score is within limits: rounding differs between equal rows
 
 
-def compared_scores(scores: Array) -> Array:
-    """Scores by which supports are compared, shape (J, n): of two arms the score of the treated alone."""
-    return scores[1:] if len(scores) == 2 else scores
-
-
-@dataclass(frozen=True)
-class ArmLimits:
-    """Smallest and largest scores of J arms in the rows of each arm, shape (K, J); infinite without rows."""
-
-    low: Array
-    high: Array
-
-    @classmethod
-    def of(cls, scores: Array, arm: Arms) -> ArmLimits:
-        """Return the limits of scores of shape (K, n)."""
-        members = [compared_scores(scores)[:, arm == a] for a in range(len(scores))]
-        low = np.stack([m.min(axis=1, initial=np.inf) for m in members])
-        return cls(low, np.stack([m.max(axis=1, initial=-np.inf) for m in members]))
-
-    def support(self, scores: Array) -> NDArray[np.bool_]:
-        """Mask of the rows in the common support, shape (n,): above all minima of the arms, below all maxima."""
-        low, high = self.low.max(axis=0) * (1 - EQUAL), self.high.min(axis=0) * (1 + EQUAL)
-        return inside(compared_scores(scores), low, high)
+def common_support(scores: Array, arm: Arms) -> NDArray[np.bool_]:
+    """Mask of the rows whose scores, shape (K, n), lie above the minima of all arms and below all their maxima."""
+    compared = scores[1:] if len(scores) == 2 else scores  # of two arms the score of the treated alone
+    members = [compared[:, arm == a] for a in range(len(scores))]
+    low = np.max([own.min(axis=1, initial=np.inf) for own in members], axis=0)
+    high = np.min([own.max(axis=1, initial=-np.inf) for own in members], axis=0)
+    return inside(compared, low * (1 - EQUAL), high * (1 + EQUAL))
 
 
 def in_crump(scores: Array, cut: float) -> NDArray[np.bool_]:
     """Mask of the rows within the limits of Crump et al., shape (n,), for scores of all arms, shape (K, n)."""
     return np.asarray(inverse_sum(scores) <= cut) if len(scores) > 2 else inside(scores[1:], *limits_at(cut))
-
-
-def series_of(rows: FittedRows, k: int) -> Array:
-    """Values of observations with an outcome: of arm k the scores that are tabulated; from K on its weights."""
-    n_arms = len(rows.scores)
-    members = np.flatnonzero((rows.arm == k % n_arms) & rows.with_outcome)
-    own = rows.scores[1 if n_arms == 2 else k % n_arms, members] if k < n_arms else held(rows, members)
-    return np.repeat(own, rows.units[members].astype(int))
-
-
-def held(rows: FittedRows, members: NDArray[np.intp]) -> Array:
-    """Return the weight of one observation of each of some rows: importance times probability weight."""
-    return rows.importance[members] * rows.weights[members] / rows.units[members]
-
-
-def ordered_series(record: FitRecord, wanted: Sequence[int]) -> tuple[list[Array], ArmLimits]:
-    """Return some series of `series_of`, each in ascending order, and the limits of the scores."""
-    rows = record.rows
-    return [np.sort(series_of(rows, k)) for k in wanted], ArmLimits.of(rows.scores, rows.arm)
-
-
-def _counts(limits: ArmLimits, cut: float, rows: FittedRows) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Observations of each arm outside the common support, and outside the limits of Crump et al., shape (K,)."""
-    units, count = rows.units * rows.with_outcome, len(rows.scores)
-    outside = ~limits.support(rows.scores), ~in_crump(rows.scores, cut)
-    unsupported, beyond = (np.bincount(rows.arm, units * mask, count) for mask in outside)
-    return unsupported, beyond
-
-
-def _least_chances(rows: FittedRows) -> Array:
-    """Smallest probability of an outcome in the rows of each arm, shape (K,)."""
-    chances = np.ones(len(rows.arm)) if rows.chances is None else rows.chances
-    return np.array([chances[rows.arm == a].min(initial=1.0) for a in range(len(rows.scores))])
 
 
 def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
@@ -131,39 +81,38 @@ def overlap(record: FitRecord, by: str = "arm") -> pd.DataFrame:
     1     864       774.72       0.20                0
     """
     one_of("by", by, ("arm", "unit"))
-    design = record.design
+    design, rows, n_arms = record.design, record.rows, record.design.n_arms
+    cut = crump_cut(rows.scores, rows.weights)
+    support, crump = common_support(rows.scores, rows.arm), in_crump(rows.scores, cut)
+    own = rows.scores[rows.arm, np.arange(len(rows.arm))]
     if by == "unit":
-        rows = record.rows
         columns = {
             "arm": np.array(design.labels)[rows.arm],
-            "score": rows.scores[rows.arm, np.arange(len(rows.arm))],
+            "score": own,
             "weight": record.per_row(record.used_weight_fit.undivided, "weight"),
-            "in support": ArmLimits.of(rows.scores, rows.arm).support(rows.scores),
-            "in crump": in_crump(rows.scores, crump_cut(rows.scores, rows.weights)),
+            "in support": support,
+            "in crump": crump,
         }
-        if rows.chances is not None:
-            columns["observed"] = rows.chances
-        return pd.DataFrame(columns, index=design.index)
-    n_arms, rows = design.n_arms, record.rows
-    cut = crump_cut(rows.scores, rows.weights)
-    values, limits = ordered_series(record, range(n_arms))
-    unsupported, outside = _counts(limits, cut, rows)
-    chances = _least_chances(rows)
-    low_and_high = dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
+        return pd.DataFrame(columns | ({} if rows.chances is None else {"observed": rows.chances}), index=design.index)
+    limits = {"crump cut": cut} if n_arms > 2 else dict(zip(("crump low", "crump high"), limits_at(cut), strict=True))
+    shown, units = own if n_arms > 2 else rows.scores[1], rows.units * rows.with_outcome
     tables = []
-    for a, summary in enumerate(record.overlap):
+    for a, found in enumerate(record.overlap):
+        members = rows.arm == a
+        scores = np.repeat(shown[members], units[members].astype(int))
+        quantiles = np.percentile(scores, [100 * q for q in QUANTILES])
         tables.append({
-            "n": summary.n,
-            **({"survey n": summary.alone_n} if design.weight_type == "probability" else {}),
-            "effective n": summary.effective_n,
-            "largest weight": summary.heaviest,
-            "largest share": summary.largest_share,
-            "top 1% share": summary.top_share,
-            **{f"score {q:.0%}": np.percentile(values[a], 100 * q) for q in QUANTILES},
-            "outside support": int(unsupported[a]),
-            **({"crump cut": cut} if n_arms > 2 else low_and_high),
-            "outside crump": int(outside[a]),
-            **({"least chance": chances[a]} if rows.chances is not None else {}),
+            "n": found.n,
+            **({"survey n": found.alone_n} if design.weight_type == "probability" else {}),
+            "effective n": found.effective_n,
+            "largest weight": found.heaviest,
+            "largest share": found.largest_share,
+            "top 1% share": found.top_share,
+            **{f"score {q:.0%}": value for q, value in zip(QUANTILES, quantiles, strict=True)},
+            "outside support": int(units[members & ~support].sum()),
+            **limits,
+            "outside crump": int(units[members & ~crump].sum()),
+            **({} if rows.chances is None else {"least chance": rows.chances[members].min(initial=1.0)}),
         })  # fmt: skip
     return pd.DataFrame(tables, index=pd.Index(design.labels, name="arm"))
 
@@ -222,25 +171,17 @@ BINNINGS = ("all", "published")
 BIN_SIZE = 100
 
 
-@dataclass(frozen=True)
-class CalibrationBins:
-    """Rows `n` of each bin, increasing mean prediction and observed frequency, each of shape (b,)."""
-
-    n: NDArray[np.intp]
-    predicted: Array
-    observed: Array
-
-
-def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> CalibrationBins:
+def calibration_bins(predicted: Array, observed: Array, size: int = BIN_SIZE) -> pd.DataFrame:
     """Average predictions (m,) and 0/1 outcomes in bins of `size` rows, sorted by prediction.
 
     There are m // size bins, at least one; the last also takes what is left over. Ties stay in the order given.
+    Columns are the rows `n` of each bin, and its mean prediction and observed frequency.
     """
     order = np.argsort(predicted, kind="stable")
     starts = _starts(len(order), size)
     n = np.diff(starts, append=len(order))
     means = np.add.reduceat(np.stack([predicted, observed])[:, order], starts, axis=1) / n
-    return CalibrationBins(n, means[0], means[1])
+    return pd.DataFrame({"n": n, "predicted": means[0], "observed": means[1]})
 
 
 def rms_calibration_error(predicted: Array, observed: Array, binning: str = "all", size: int = BIN_SIZE) -> float:
@@ -345,9 +286,8 @@ def calibration(record: FitRecord, bins: int = 10) -> pd.DataFrame:
     tables = {}
     for label, pair in pairs.items():
         found = calibration_bins(*pair, size)
-        error = np.sqrt(found.observed * (1 - found.observed) / found.n)
-        columns = {"n": found.n, "predicted": found.predicted, "observed": found.observed, "std err": error}
-        tables[label] = pd.DataFrame(columns, index=pd.RangeIndex(1, len(found.n) + 1, name="bin"))
+        found["std err"] = np.sqrt(found["observed"] * (1 - found["observed"]) / found["n"])
+        tables[label] = found.set_axis(pd.RangeIndex(1, len(found) + 1, name="bin"))
     return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["arm", "bin"])
 
 
@@ -394,15 +334,6 @@ class BalanceTest:
     def __str__(self) -> str:
         left = "" if self.converged else " (the minimisation did not settle)"
         return f"Balance: chi2({self.df}) = {self.statistic:.4f}, p = {self.pvalue:.4f}{left}"
-
-
-def _balance_factor(p: Array, target: str) -> tuple[Array, Array]:
-    """Return the factor of treated - p in a balance condition, and its slope by the linear predictor."""
-    if target == "treated":
-        return 1 / (1 - p), p / (1 - p)
-    if target == "control":
-        return 1 / p, -(1 - p) / p
-    return 1 / (p * (1 - p)), (2 * p - 1) / (p * (1 - p))
 
 
 def balance_test(record: FitRecord) -> BalanceTest:
@@ -459,7 +390,9 @@ def balance_test(record: FitRecord) -> BalanceTest:
     def value(step: Array) -> tuple[float, Array]:
         p = expit(columns @ (start + unit * step))
         pq = p * (1 - p)
-        factor, slope = _balance_factor(p, towards)
+        # The factor of treated - p in a balance condition, and its slope by the linear predictor.
+        factors = {"treated": (1 / (1 - p), p / (1 - p)), "control": (1 / p, -(1 - p) / p)}
+        factor, slope = factors.get(towards, (1 / (p * (1 - p)), (2 * p - 1) / (p * (1 - p))))
         moments = np.concatenate([columns.T @ (weights * (treated - p) * k) for k in (1.0, factor)])
         first, both, second = (weighted_gram(columns, squared * pq * k) for k in (1.0, factor, factor**2))
         solved = np.linalg.solve(np.block([[first, both], [both, second]]), moments)

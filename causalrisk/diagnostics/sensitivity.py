@@ -13,8 +13,7 @@ from scipy.special import ndtri
 
 from causalrisk.design import ScannedDesign
 from causalrisk.errors import OptionError, check_alpha
-from causalrisk.estimation.engine import ALL, Beta, Block, Linear, Point, influence, solve
-from causalrisk.estimation.equations import Equations
+from causalrisk.estimation.engine import ALL, Block, Linear, Point, influence, solve
 from causalrisk.estimation.fits import SeparateRows, WeightFit, estimate_means
 from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
@@ -120,7 +119,13 @@ def confounding_strength(cf_y: float, cf_d: float, rho: float) -> float:
 
 def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     """Scale of the bias of each arm's effect against the reference."""
-    equations, beta, psi = _residual_models(record, fit)
+    found = record.estimate if record.joint is None else record.joint.start
+    if record.joint is None and record.spec.constants:
+        found = estimate_means(fit, IPWRA)  # residuals of Hajek are measured about those models
+    rows = found.rows
+    if not isinstance(rows, SeparateRows):
+        raise no_influence()
+    equations, beta, psi = rows.equations, rows.beta, dict(rows.of_blocks)
     sample, ones, n_arms = equations.sample, np.ones((record.sample.n, 1)), record.sample.n_arms
     inside = sample.in_sample
     sigma, measure = Linear("sigma", ones), Linear("measure", ones)
@@ -154,17 +159,6 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
         of_scale = (nu * moved["sigma"] + variance * moved[f"nu {arm}"])[:, 0] / (2 * size) if size else 0 * sample.s
         scales.append(BiasScale(means[arm] - means[0], size, mean_influence[:, arm] - mean_influence[:, 0], of_scale))
     return scales
-
-
-def _residual_models(record: FitRecord, fit: WeightFit) -> tuple[Equations, Beta, dict[str, Array]]:
-    """Return outcome models whose residuals are measured: those of the fit, of Hajek and JRE those of IPWRA."""
-    found = record.estimate if record.joint is None else record.joint.start
-    if record.joint is None and record.spec.constants:
-        found = estimate_means(fit, IPWRA)
-    rows = found.rows
-    if not isinstance(rows, SeparateRows):
-        raise no_influence()
-    return rows.equations, rows.beta, dict(rows.of_blocks)
 
 
 def _ratio_with_limits(record: FitRecord, arm: int, z: float) -> tuple[float, float, float, str]:

@@ -33,8 +33,8 @@ def answers():
 def test_bins_by_hand():
     bins = calibration_bins(np.array([0.9, 0.1, 0.5, 0.3, 0.7]), np.array([1.0, 0.0, 1.0, 0.0, 0.0]), size=2)
     assert bins.n.tolist() == [2, 3]
-    assert bins.predicted == pytest.approx([0.2, 0.7])
-    assert bins.observed == pytest.approx([0.0, 2 / 3])
+    assert bins.predicted.tolist() == pytest.approx([0.2, 0.7])
+    assert bins.observed.tolist() == pytest.approx([0.0, 2 / 3])
 
 
 def test_error_by_hand():
