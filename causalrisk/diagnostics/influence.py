@@ -175,11 +175,8 @@ def se_decomposition(record: FitRecord) -> pd.DataFrame:
     rows = dict(zip(names, np.diag(covariance), strict=True))
     for (i, first), (j, second) in combinations(enumerate(names), 2):
         rows[f"2 cov({first}, {second})"] = 2 * covariance[i, j]
-    total = float(covariance.sum())
-    variance = np.array([*rows.values(), total])
-    with np.errstate(invalid="ignore"):
-        errors = np.where(np.arange(len(variance)) < len(names), np.sqrt(variance), np.nan)
-    errors[-1] = np.sqrt(total)
-    share = variance / total if total > 0 else np.full(len(variance), np.nan)
-    index = pd.Index([*rows, "total"], name="part")
-    return pd.DataFrame({"variance": variance, "std err": errors, "share": share}, index=index)
+    rows["total"] = total = float(covariance.sum())
+    table = pd.DataFrame({"variance": pd.Series(rows)}).rename_axis("part")
+    table["std err"] = np.sqrt(table["variance"].loc[[*names, "total"]])
+    table["share"] = table["variance"] / total if total > 0 else np.nan
+    return table

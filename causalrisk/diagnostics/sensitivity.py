@@ -112,11 +112,6 @@ class BiasScale:
         return self.effect + strength * self.size, float(error)
 
 
-def confounding_strength(cf_y: float, cf_d: float, rho: float) -> float:
-    """Return the bias in units of S: abs(rho) sqrt(cf_y cf_d / (1 - cf_d))."""
-    return float(abs(rho) * np.sqrt(cf_y * cf_d / (1 - cf_d)))
-
-
 def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     """Scale of the bias of each arm's effect against the reference."""
     found = record.estimate if record.joint is None else record.joint.start
@@ -186,7 +181,7 @@ def _limit_robustness(record: FitRecord, scale: BiasScale, z: float) -> float:
     sign = np.sign(scale.effect) or 1.0
 
     def margin(r: float) -> float:
-        bound, error = scale.bound(record, -sign * confounding_strength(r, r, 1.0))
+        bound, error = scale.bound(record, -sign * r / np.sqrt(1 - r))  # both strengths are r
         return sign * bound - z * error
 
     if margin(0.0) <= 0:
@@ -325,7 +320,7 @@ def sensitivity_bounds(
     scales = bias_scales(record, record.used_weight_fit)
     z, rows, keys = critical_value(alpha, record.df), [], []
     for (label, scale), y, d in product(zip(record.design.labels[1:], scales, strict=True), *shares):
-        strength = confounding_strength(float(y), float(d), rho)
+        strength = abs(rho) * float(np.sqrt(y * d / (1 - d)))
         (low, low_se), (high, high_se) = (scale.bound(record, sign * strength) for sign in (-1, 1))
         rows.append((low, high, low - z * low_se, high + z * high_se))
         keys.append((label, float(y), float(d)))

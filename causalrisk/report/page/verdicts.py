@@ -38,10 +38,10 @@ def by_contrast(readings: Mapping[str, Reading]) -> Reading:
     found = list(readings.values())
     if len(found) == 1:
         return found[0]
-    order = (BAD, CAUTION, GOOD, UNJUDGED)
     headline = " ".join(f"{contrast}: {reading.headline}" for contrast, reading in readings.items())
-    texts = dict.fromkeys(text for reading in found for text in reading.texts)
-    return Reading(min((reading.verdict for reading in found), key=order.index), headline, tuple(texts))
+    texts = tuple(dict.fromkeys(text for reading in found for text in reading.texts))
+    worst = min((reading.verdict for reading in found), key=[BAD, CAUTION, GOOD, UNJUDGED].index)
+    return Reading(worst, headline, texts)
 
 
 def _judged(size: float, some: float, much: float) -> str:
@@ -58,15 +58,14 @@ def read_overlap(
     """
     surveyed, rows = "survey n" in table, int(table["n"].sum())
     kept = table["effective n"] / table["survey n" if surveyed else "n"]
-    worst = kept.idxmin()
     outside = int(table["outside crump"].sum()) if everybody and "outside crump" in table else 0
     lonely = int(table["outside support"].sum())
-    verdict, word = GOOD, "good"
-    if kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
-        verdict, word = CAUTION, "thin"
     few = kept.min() < (SMALL_FOR_ALL if everybody else SMALL_EFFECTIVE)  # the limits at which the fit warns
+    verdict, word = GOOD, "good"
     if warned or few or outside > MANY_OUTSIDE * rows:
         verdict, word = BAD, "bad"
+    elif kept.min() < SOME_LEFT or max(outside, lonely) > SOME_OUTSIDE * rows:
+        verdict, word = CAUTION, "thin"
     texts = [f"{count(lonely, unit_name)} of {rows} have a propensity score that does not occur in some arm."]
     if outside:
         source = "Yang et al. (2016)" if "crump cut" in table else "Crump et al. (2009)"
@@ -75,13 +74,11 @@ def read_overlap(
             "average over everybody costs more precision than it is worth."
         )
     if verdict != GOOD:
-        texts.append(
-            f"Without counterparts the outcome models extrapolate. Consider another population: "
-            f"{populations_text(instead)}."
-        )
+        others = populations_text(instead)
+        texts.append(f"Without counterparts the outcome models extrapolate. Consider another population: {others}.")
     left = "what the probability weights alone leave of its" if surveyed else "its"
-    headline = f"Overlap is {word}: weighting leaves arm {worst} with {kept.min():.0%} of {left} {unit_name}s."
-    return Reading(verdict, headline, tuple(texts))
+    arm = f"weighting leaves arm {kept.idxmin()} with {kept.min():.0%} of {left} {unit_name}s"
+    return Reading(verdict, f"Overlap is {word}: {arm}.", tuple(texts))
 
 
 def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = False) -> Reading:
@@ -94,11 +91,10 @@ def read_balance(table: pd.DataFrame, pvalue: float | None, observed: bool = Fal
     if not len(covariates):
         return Reading(GOOD, "There is no covariate to balance.")
     worst = ", ".join(map(str, np.atleast_1d(np.array(after.idxmax(), dtype=object))))
-    left = int((after > BALANCED).sum())
+    left, many = int((after > BALANCED).sum()), count(len(covariates), "covariate")
     headline = (
-        f"{left} of {count(len(covariates), 'covariate')} differ by more than {BALANCED:g} after weighting, "
-        f"{int((before > BALANCED).sum())} before. The largest difference was {before.max():.2f} and is "
-        f"{after.max():.2f} ({worst})."
+        f"{left} of {many} differ by more than {BALANCED:g} after weighting, {int((before > BALANCED).sum())} before. "
+        f"The largest difference was {before.max():.2f} and is {after.max():.2f} ({worst})."
     )
     texts = ["Differences are in standard deviations, of 0/1 columns in proportions."]
     if pvalue is not None:
@@ -133,16 +129,14 @@ def read_trimming(table: pd.DataFrame, se: float) -> Reading:
     trimmed = done[done["n"] < done["n"].max()]
     if not len(trimmed):
         return Reading(CAUTION if failed else GOOD, "No row was trimmed at any of the limits.", tuple(texts))
-    start = float(done["effect"].iloc[0])
     most = trimmed[trimmed["n"] >= done["n"].max() / 2]
-    moved = ((most if len(most) else trimmed)["effect"] - start).abs().max()
+    start, used = float(done["effect"].iloc[0]), most if len(most) else trimmed
+    moved = (used["effect"] - start).abs().max()
     size = float(moved / se) if se > 0 else 0.0
     half = "Trimming that keeps half of the rows or more" if len(most) else "Trimming"
-    headline = (
-        f"{half} moves the effect from {format_number(start)} by up to {format_number(moved)}, {size:.2f} standard "
-        "errors."
-    )
+    apart = f"by up to {format_number(moved)}, {size:.2f} standard errors"
     texts.append("Trimming changes the population. An effect that moves may differ between people.")
+    headline = f"{half} moves the effect from {format_number(start)} {apart}."
     return Reading(_judged(size, MOVES, MOVES_MUCH), headline, tuple(texts))
 
 

@@ -50,6 +50,11 @@ def verbatim(text: object) -> str:
     return str(text).replace("$", r"\$")
 
 
+def series(record: FitRecord, a: int) -> tuple[str, str, str, str]:
+    """Return marker, colour, line and name of an arm."""
+    return *SERIES[a % len(SERIES)], verbatim(f"{record.design.treat_name} = {record.design.labels[a]}")
+
+
 def ink(ax: Any) -> Any:
     """Return the colour of the texts of axes, which is light on a dark page."""
     return ax.xaxis.label.get_color()

@@ -24,27 +24,7 @@ from causalrisk.inference.heterogeneity import effects_by
 from causalrisk.inference.intervals import conf_int, critical_value, delta_errors, effect_interval
 from causalrisk.inference.permutation import Permutations
 from causalrisk.inference.simultaneous import distribution
-from causalrisk.report.plots.axes import (
-    BLUE,
-    GREY,
-    LINE,
-    ORANGE,
-    PAGE,
-    ROWS,
-    SERIES,
-    UPRIGHT,
-    axes_or_new,
-    broken,
-    effect_label,
-    finish,
-    ink,
-    label_rows,
-    log_scale,
-    mark_if_seen,
-    panel_by_arm,
-    pyplot,
-    verbatim,
-)
+from causalrisk.report.plots import axes as style
 from causalrisk.report.summary import one_line
 from causalrisk.report.tables.text import format_p
 
@@ -52,7 +32,7 @@ BALANCED = 0.1  # a difference below this is usually taken as balanced
 
 BINS = 30
 
-BAR: dict[str, Any] = {"ecolor": GREY, "markersize": 5}
+BAR: dict[str, Any] = {"ecolor": style.GREY, "markersize": 5}
 
 DOTS: dict[str, Any] = {"markersize": 4, "alpha": 0.6, "linestyle": "none", "markeredgewidth": 0}
 
@@ -99,16 +79,16 @@ def plot_balance(
         sizes, raw = (values.groupby(level="covariate", sort=False).max() for values in (sizes, raw))
     order = np.argsort(sizes["diff before"].to_numpy(), kind="stable")
     sizes, raw, rows = sizes.iloc[order], raw.iloc[order], np.arange(len(sizes))
-    ax = axes_or_new(ax, len(sizes))
-    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), **ROWS)
+    ax = style.axes_or_new(ax, len(sizes))
+    ax.hlines(rows, sizes.min(axis=1), sizes.max(axis=1), **style.ROWS)
     paper = ax.get_facecolor()
-    ax.plot(sizes["diff before"], rows, "o", color=ORANGE, markerfacecolor=paper, label="before weighting")
-    ax.plot(sizes["diff after"], rows, "o", color=BLUE, label="after weighting")
-    ax.axvline(0, color=ink(ax), linewidth=0.8, zorder=0)
-    ax.axvline(threshold, **LINE)
-    label_rows(ax, rows, [f"{name}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
+    ax.plot(sizes["diff before"], rows, "o", color=style.ORANGE, markerfacecolor=paper, label="before weighting")
+    ax.plot(sizes["diff after"], rows, "o", color=style.BLUE, label="after weighting")
+    ax.axvline(0, color=style.ink(ax), linewidth=0.8, zorder=0)
+    ax.axvline(threshold, **style.LINE)
+    style.label_rows(ax, rows, [f"{name}{'*' * star}" for name, star in zip(sizes.index, raw, strict=True)])
     label = f"{'largest ' * several}absolute mean difference, standardized"
-    return finish(ax, label + "\n(* binary: difference of proportions)" * bool(raw.any()), columns=2)
+    return style.finish(ax, label + "\n(* binary: difference of proportions)" * bool(raw.any()), columns=2)
 
 
 def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
@@ -138,18 +118,18 @@ def plot_overlap(record: FitRecord, ax: Any = None, arm: Any = None) -> Any:
         low, high = used.min(), used.max()
         edges = np.linspace(low, high if high > low else low + 1e-9, BINS + 1)
         handles = []
-        for sign, inside, label, colour in zip((1, -1), members, labels, (BLUE, ORANGE), strict=True):
+        for sign, inside, label, colour in zip((1, -1), members, labels, (style.BLUE, style.ORANGE), strict=True):
             shares = [np.histogram(score[inside], edges, weights=w)[0] for w in (None, weight[inside])]
             bars, line = (sign * share / share.sum() for share in shares)
-            shown = f"{verbatim(label)} (n {inside.sum()})"
+            shown = f"{style.verbatim(label)} (n {inside.sum()})"
             bar = ax.bar(edges[:-1], bars, np.diff(edges), align="edge", color=colour, alpha=0.4, label=shown)
-            handles += [bar, ax.stairs(line, edges, color=ink(ax), linewidth=1.1, label="after weighting")]
-        ax.axhline(0, color=ink(ax), linewidth=0.8)
+            handles += [bar, ax.stairs(line, edges, color=style.ink(ax), linewidth=1.1, label="after weighting")]
+        ax.axhline(0, color=style.ink(ax), linewidth=0.8)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g}%")
         across = f"propensity score of {labels[0]}"
-        return finish(ax, across, "share of the arm", columns=2, handles=[handles[0], *handles[2:]])
+        return style.finish(ax, across, "share of the arm", columns=2, handles=[handles[0], *handles[2:]])
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm)
+    return style.panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any = None) -> Any:
@@ -177,12 +157,12 @@ def plot_calibration(record: FitRecord, ax: Any = None, bins: int = 10, arm: Any
         spread = 1.96 * own["std err"]
         top = 1.05 * max(own["predicted"].max(), (own["observed"] + spread).max())
         limits = 0.0, min(1.0, top) if top > 0 else 1.0
-        ax.plot(limits, limits, label="calibrated", **LINE)
-        ax.errorbar(own["predicted"], own["observed"], spread, fmt="o", color=BLUE, label="95% interval", **BAR)
+        ax.plot(limits, limits, label="calibrated", **style.LINE)
+        ax.errorbar(own["predicted"], own["observed"], spread, fmt="o", color=style.BLUE, label="95% interval", **BAR)
         ax.set(xlim=(-0.02 * limits[1], limits[1]), ylim=(-0.02 * limits[1], limits[1]))
-        return finish(ax, f"propensity score of {label}", f"share with {label}", columns=2)
+        return style.finish(ax, f"propensity score of {label}", f"share with {label}", columns=2)
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm)
+    return style.panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str | None = None) -> Any:
@@ -215,8 +195,8 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
     fit = learned.fits[0 if learner is None else learned.names.index(learner)]
     if isinstance(design, ScannedDesign):
         raise rows_not_kept("the plot of a learner", "res.learner_fit  has its fit outside of the folds. ")
-    values, ax = fit.kept_predictions(), axes_or_new(ax)
-    for a, label in enumerate(design.labels):
+    values, ax = fit.kept_predictions(), style.axes_or_new(ax)
+    for a in range(design.n_arms):
         own = np.flatnonzero((design.arm == a) & design.recorded)
         order = own[np.argsort(values[a, own], kind="stable")]
         points = []
@@ -226,22 +206,22 @@ def plot_learner(record: FitRecord, ax: Any = None, bins: int = 10, learner: str
             squared = weights if record.frequency else weights**2
             spread = 1.96 * np.sqrt(squared @ (design.y[part] - mean) ** 2) / weights.sum()
             points.append((np.average(values[a, part], weights=weights), mean, spread))
-        (marker, colour, _), name = SERIES[a % len(SERIES)], verbatim(f"{design.treat_name} = {label}")
+        marker, colour, _, name = style.series(record, a)
         ax.errorbar(*np.transpose(points), fmt=marker, color=colour, label=name, **BAR)
     low, high = ax.get_xlim()
-    ax.plot((low, high), (low, high), label="calibrated", **LINE)
+    ax.plot((low, high), (low, high), label="calibrated", **style.LINE)
     across = f"prediction of {design.endog_name} by {fit.name}"
-    return finish(ax, across, f"mean of {design.endog_name}", columns=design.n_arms + 1)
+    return style.finish(ax, across, f"mean of {design.endog_name}", columns=design.n_arms + 1)
 
 
 def draw_forest(frame: pd.DataFrame, label: str, ax: Any) -> Any:
     """Draw effects and intervals (the last two columns) from the top down, and a line at no effect."""
     rows = np.arange(len(frame))[::-1]
-    ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=GREY)
-    ax.plot(frame.iloc[:, 0], rows, "o", color=ink(ax))
-    label_rows(ax, rows, frame.index)
-    mark_if_seen(ax, 0)
-    return finish(ax, label)
+    ax.hlines(rows, frame.iloc[:, -2], frame.iloc[:, -1], color=style.GREY)
+    ax.plot(frame.iloc[:, 0], rows, "o", color=style.ink(ax))
+    style.label_rows(ax, rows, frame.index)
+    style.mark_if_seen(ax, 0)
+    return style.finish(ax, label)
 
 
 def draw_intervals(
@@ -249,8 +229,8 @@ def draw_intervals(
 ) -> None:
     """Draw the intervals that hold together, and over them each by itself, as lines or filled."""
     for frame, colour, width, alpha, label in (
-        (joint, ORANGE, 1.2, 0.25, "all together"),
-        (each, BLUE, 4, 0.35, "each by itself"),
+        (joint, style.ORANGE, 1.2, 0.25, "all together"),
+        (each, style.BLUE, 4, 0.35, "each by itself"),
     ):
         look = {"linewidth": 0, "alpha": alpha} if filled else {"linewidth": width}
         draw(places, frame.iloc[:, -2], frame.iloc[:, -1], color=colour, label=f"{label}{at}", **look)
@@ -261,12 +241,12 @@ def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, label: str, ax: An
     numbers = pd.api.types.is_numeric_dtype(each.index)
     places = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each))
     draw_intervals(ax.vlines, places, each, joint)
-    ax.plot(places, each["estimate"], "o", color=ink(ax))
+    ax.plot(places, each["estimate"], "o", color=style.ink(ax))
     if each.index.name == "exposure":
-        ax.plot(-1, 0, "o", color=ink(ax), fillstyle="none")  # what all others are compared with
-    ax.set_xticks(places, [verbatim(name) for name in each.index])
-    ax.axhline(0, **LINE)
-    return finish(ax, str(each.index.name), label, columns=2)
+        ax.plot(-1, 0, "o", color=style.ink(ax), fillstyle="none")  # what all others are compared with
+    ax.set_xticks(places, [style.verbatim(name) for name in each.index])
+    ax.axhline(0, **style.LINE)
+    return style.finish(ax, str(each.index.name), label, columns=2)
 
 
 GRID = 101  # values at which a curve is drawn
@@ -324,22 +304,22 @@ def plot_effects_by(
     def draw(position: int, ax: Any) -> Any:
         name, several = record.effect_names[position - 1], record.design.n_arms > 2
         own, wide = (frame.xs(name) if several else frame for frame in frames)
-        label = effect_label(record, position)
+        label = style.effect_label(record, position)
         if along:
             values = own.index.to_numpy(dtype=float)
             draw_intervals(ax.fill_between, values, own, wide, covered, filled=True)
-            ax.plot(values, own["estimate"], color=ink(ax), linewidth=1.5)
+            ax.plot(values, own["estimate"], color=style.ink(ax), linewidth=1.5)
             label, upright = own.index.name, label
         else:
             rows = np.arange(len(own))[::-1]
             draw_intervals(ax.hlines, rows, own, wide, covered)
-            ax.plot(own["estimate"], rows, "o", color=ink(ax))
-            label_rows(ax, rows, [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index])
+            ax.plot(own["estimate"], rows, "o", color=style.ink(ax))
+            style.label_rows(ax, rows, [row if isinstance(row, str) else ", ".join(map(str, row)) for row in own.index])
             upright = ", ".join(map(str, own.index.names))
-        mark_if_seen(ax, record.options.effect_scale.null, across=along)
-        return finish(ax, label, upright, columns=2)
+        style.mark_if_seen(ax, record.options.effect_scale.null, across=along)
+        return style.finish(ax, label, upright, columns=2)
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return style.panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 @of_means
@@ -381,22 +361,22 @@ def plot_bootstrap(
 
     def draw(position: int, ax: Any) -> Any:
         k = position - 1
-        look = {"color": BLUE, "alpha": 0.35, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
+        look = {"color": style.BLUE, "alpha": 0.35, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
         counts, _, _ = ax.hist(boot.used[:, k], bins="auto", **look)
         estimate, top, step = float(record.estimate.params[k]), counts.max(), 0.14 * counts.max()
-        ax.plot([estimate, estimate], [0, top], color=ink(ax), label="estimate")
+        ax.plot([estimate, estimate], [0, top], color=style.ink(ax), label="estimate")
         places = [-place * step for place in range(1, len(limits) + 1)]
         for place, both in zip(places, limits.values(), strict=True):
-            ax.plot(both.iloc[k], [place, place], "|-", color=ink(ax), markersize=7)
+            ax.plot(both.iloc[k], [place, place], "|-", color=style.ink(ax), markersize=7)
         ax.set_ylim(-(len(limits) + 0.8) * step, 1.12 * top)
         ticks = [tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top]
         ax.set_yticks([*places, *ticks], [*limits, *(f"{tick:g}" for tick in ticks)])
-        mark_if_seen(ax, 0)
+        style.mark_if_seen(ax, 0)
         ax.annotate("estimate", (estimate, top), xytext=(4, 2), va="bottom", **BESIDE)
         ax.locator_params(axis="x", nbins=5)
-        return finish(ax, effect_label(record, position), "resamples")
+        return style.finish(ax, style.effect_label(record, position), "resamples")
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return style.panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -416,13 +396,13 @@ def plot_distribution(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     matplotlib Axes
         The plot.
     """
-    table, ax = distribution(record, grid, alpha), axes_or_new(ax)
+    table, ax = distribution(record, grid, alpha), style.axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
-        own, (_, colour, line) = table.loc[label], SERIES[k % len(SERIES)]
-        ax.plot(own.index, own["estimate"], line, color=colour, label=verbatim(f"{record.design.treat_name} = {label}"))
+        own, (_, colour, line, name) = table.loc[label], style.series(record, k)
+        ax.plot(own.index, own["estimate"], line, color=colour, label=name)
         ax.fill_between(own.index, own["band low"], own["band high"], color=colour, alpha=0.2, linewidth=0)
     upright = f"share of outcomes up to it, with {100 * (1 - alpha):.4g}% bands"
-    return finish(ax, record.design.endog_name, upright, columns=record.design.n_arms)
+    return style.finish(ax, record.design.endog_name, upright, columns=record.design.n_arms)
 
 
 @of_means
@@ -453,27 +433,26 @@ def plot_influence(
     def draw(position: int, ax: Any) -> Any:
         return draw_changes(record, tables[position - 1], ax, top, position, clusters)
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
+    return style.panel_by_arm(record, draw, ax=ax, arm=arm, effect=True)
 
 
 def draw_changes(
     record: FitRecord, table: pd.DataFrame, ax: Any, top: int, position: int = 1, clusters: bool = False
 ) -> Any:
     """Draw the table of the influences of the rows, or of the clusters, on the effect of an arm."""
-    ax = axes_or_new(ax)
+    ax = style.axes_or_new(ax)
     for k, label in enumerate(record.design.labels):
-        rows, (marker, colour, _) = table[table["arm"] == label], SERIES[k % len(SERIES)]
-        name = verbatim(f"{record.design.treat_name} = {label}")
+        rows, (marker, colour, _, name) = table[table["arm"] == label], style.series(record, k)
         ax.plot(100 * rows["weight share"], rows["change"], marker, color=colour, label=name, **DOTS)
-    ax.axhline(0, **LINE)
+    ax.axhline(0, **style.LINE)
     order = table["change"].abs().fillna(-1).to_numpy().argsort()[::-1][:top]
     for name, row in table.iloc[order].iterrows():
         right = row["weight share"] > table["weight share"].max() / 2
         place = {"xytext": (-5, 0), "ha": "right"} if right else {"xytext": (5, 0), "ha": "left"}
-        ax.annotate(verbatim(name), (100 * row["weight share"], row["change"]), va="center", **place, **BESIDE)
+        ax.annotate(style.verbatim(name), (100 * row["weight share"], row["change"]), va="center", **place, **BESIDE)
     across = f"{'largest share of the weight of an' if clusters else 'share of the weight of its'} arm (%)"
     left_out = "cluster" if clusters else "row"
-    return finish(ax, across, f"change of {record.effect_names[position - 1]} without the {left_out}", columns=3)
+    return style.finish(ax, across, f"change of {record.effect_names[position - 1]} without the {left_out}", columns=3)
 
 
 BARS = 60
@@ -481,14 +460,14 @@ BARS = 60
 
 def draw_permutations(found: Permutations, ax: Any = None) -> Any:
     """Draw a histogram of a statistic over permutations, and that of the fit; infinite values are left out."""
-    ax, observed, record = axes_or_new(ax), found.observed, found.record
+    ax, observed, record = style.axes_or_new(ax), found.observed, found.record
     null = found.null[np.isfinite(found.null)]
     edges = np.histogram_bin_edges(np.r_[null, observed], bins=min(BARS, max(len(null) // 5, 10)))
     extreme = found.are_extreme(null)
-    look: dict[str, Any] = {"color": BLUE, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
+    look: dict[str, Any] = {"color": style.BLUE, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
     counts, _, _ = ax.hist(null, bins=edges, alpha=0.35, label="permutations", **look)
     ax.hist(null[extreme], bins=edges, label=f"as extreme (p {format_p(found.pvalue)})", **look)
-    ax.plot([observed] * 2, [0, 1.05 * counts.max()], color=ink(ax), label="the fit")
+    ax.plot([observed] * 2, [0, 1.05 * counts.max()], color=style.ink(ax), label="the fit")
     across = f"{record.estimand} on {record.design.endog_name}"
     if record.design.n_arms > 2 and found.position is not None:
         across += f", {record.contrasts[found.position - 1]}"
@@ -498,7 +477,7 @@ def draw_permutations(found: Permutations, ax: Any = None) -> Any:
         across = f"z of the {across}"
     elif record.options.effect != "difference":
         across = f"log of the {across}"
-    return finish(ax, across, "permutations", columns=3)
+    return style.finish(ax, across, "permutations", columns=3)
 
 
 REMOTE = 1000  # parts smaller than the largest error by this factor are not drawn
@@ -527,18 +506,18 @@ def plot_cancellation(record: FitRecord, ax: Any = None, arm: Any = None) -> Any
     other = record.spec.name if record.spec.name in risks.biases and record.spec.name != "JRE" else "IPWRA"
 
     def draw(position: int, ax: Any) -> Any:
-        for name, marker, colour in ((other, "^", ORANGE), ("JRE", "o", BLUE)):
+        for name, marker, colour in ((other, "^", style.ORANGE), ("JRE", "o", style.BLUE)):
             untreated, treated = (risks.slopes[:, None] * risks.biases[name])[[0, position]]
             ax.plot((untreated + treated) / 2, treated - untreated, marker, color=colour, label=name, **DOTS)
-        ax.axhline(0, color=ink(ax), linewidth=1, label="no net bias")
+        ax.axhline(0, color=style.ink(ax), linewidth=1, label="no net bias")
         extent = 1.1 * max(map(abs, ax.get_ylim()))
         ax.set_ylim(-extent, extent)  # the line in the middle, and both sides alike
         ax.locator_params(nbins=5)
         arms = " less ".join(f"{design.treat_name} = {design.labels[a]}" for a in (position, 0))
         across = f"bias that both arms share: not in the effect ({design.endog_name})"
-        return finish(ax, across, f"net bias of the effect:\n{arms}", columns=3)
+        return style.finish(ax, across, f"net bias of the effect:\n{arms}", columns=3)
 
-    return panel_by_arm(record, draw, ax=ax, arm=arm)
+    return style.panel_by_arm(record, draw, ax=ax, arm=arm)
 
 
 @of_means
@@ -555,30 +534,30 @@ def plot_risk(record: FitRecord, ax: Any = None) -> Any:
     matplotlib Axes
         The plot of `risk_table`, on a logarithmic scale; parts far below all errors are not drawn.
     """
-    table, ax = risk_table(record), axes_or_new(ax)
+    table, ax = risk_table(record), style.axes_or_new(ax)
     rows = np.arange(len(table))[::-1]
-    ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **ROWS)
+    ax.hlines(rows, 0, 1, transform=ax.get_yaxis_transform(), **style.ROWS)
     least = table["RMS error"].max() / REMOTE
     for label, column, marker, edge, face, size in (
-        ("RMS error", "RMS error", "o", BLUE, BLUE, 9),
-        ("net bias", "RMS net", "D", ORANGE, "none", 6),
-        ("sampling", "sampling SD", "|", ink(ax), ink(ax), 11),
+        ("RMS error", "RMS error", "o", style.BLUE, style.BLUE, 9),
+        ("net bias", "RMS net", "D", style.ORANGE, "none", 6),
+        ("sampling", "sampling SD", "|", style.ink(ax), style.ink(ax), 11),
     ):
         values = table[column].where(table[column] > least)
         ax.plot(values, rows, marker, color=edge, markerfacecolor=face, markersize=size, label=label)
     if least > 0:
-        log_scale(ax)
-    label_rows(ax, rows, table.index)
-    return finish(ax, f"root mean square over replicates ({record.design.endog_name})", columns=3)
+        style.log_scale(ax)
+    style.label_rows(ax, rows, table.index)
+    return style.finish(ax, f"root mean square over replicates ({record.design.endog_name})", columns=3)
 
 
 def _draw_path(ax: Any, path: pd.DataFrame, start: float, intervals: tuple[Any, Any, str] | None) -> None:
     """Draw the effect of JRE along a logarithmic axis, maybe with intervals and their name, and IPWRA's."""
     if intervals is not None:
         low, high, name = intervals
-        ax.fill_between(path.index, low, high, color=BLUE, alpha=0.25, linewidth=0, label=name)
-    ax.plot(path.index, path["effect"], "o-", color=BLUE, markersize=4, label="JRE")
-    ax.axhline(start, color=GREY, linestyle=":", label="IPWRA")
+        ax.fill_between(path.index, low, high, color=style.BLUE, alpha=0.25, linewidth=0, label=name)
+    ax.plot(path.index, path["effect"], "o-", color=style.BLUE, markersize=4, label="JRE")
+    ax.axhline(start, color=style.GREY, linestyle=":", label="IPWRA")
     ax.set_xscale("log")
 
 
@@ -598,18 +577,18 @@ def plot_anchor_path(record: FitRecord, ax: Any = None, alpha: float = 0.05) -> 
         The plot of `anchor_path`, for a single difference with intervals from the influence functions held out.
     """
     check_alpha(alpha)
-    path, joint, ax = anchor_path(record), joint_of(record), axes_or_new(ax)
+    path, joint, ax = anchor_path(record), joint_of(record), style.axes_or_new(ax)
     intervals = None
     if record.options.effect == "difference" and record.design.n_arms == 2:
         half = critical_value(alpha, record.df) * path["std err"]
         intervals = path["effect"] - half, path["effect"] + half, f"{100 * (1 - alpha):.4g}% interval"
     _draw_path(ax, path, joint.start.params[0], intervals)
-    chosen, own = float(joint.anchor or 0.0), joint.estimate.estimate.params[0]
-    ax.plot([chosen], [own], "o", color=ink(ax), markersize=9, markerfacecolor="none", label=f"chosen: {chosen:g}")
+    chosen, own, empty = float(joint.anchor or 0.0), joint.estimate.estimate.params[0], {"markerfacecolor": "none"}
+    ax.plot([chosen], [own], "o", color=style.ink(ax), markersize=9, label=f"chosen: {chosen:g}", **empty)
     rungs = path.index[path["share"].notna()]
     ax.set_xticks(rungs, [f"{anchor:g}" for anchor in rungs])
     ax.minorticks_off()  # the most cautious is on the right, next to IPWRA
-    return finish(ax, "anchor: weight of the fit (logarithmic)", effect_label(record), columns=2)
+    return style.finish(ax, "anchor: weight of the fit (logarithmic)", style.effect_label(record), columns=2)
 
 
 def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha: float = 0.05) -> Any:
@@ -631,25 +610,25 @@ def plot_penalty_path(record: FitRecord, ax: Any = None, grid: Any = None, alpha
     """
     check_alpha(alpha)
     path, joint, scale = penalty_path(record, grid), joint_of(record), record.options.effect_scale
-    path, ax = path[path.index > 0], axes_or_new(ax)  # the logarithmic scale has no zero
+    path, ax = path[path.index > 0], style.axes_or_new(ax)  # the logarithmic scale has no zero
     effect = path["effect"].to_numpy()
     errors = delta_errors(effect, path["std err"].to_numpy(), scale)
     low, high = effect_interval(effect, errors, scale, alpha, record.df).T
     _draw_path(ax, path, joint.start.params[0], (low, high, f"robust {100 * (1 - alpha):.4g}% interval"))
     own = float(joint.own_penalty or 0.0)
-    ax.axvline(own, **LINE)
+    ax.axvline(own, **style.LINE)
     left = own > np.sqrt(path.index[0] * path.index[-1])  # the half of the axis that has room
     place = {"xytext": (-3, -3), "ha": "right"} if left else {"xytext": (3, -3), "ha": "left"}
-    ax.annotate("this fit", (own, 1), xycoords=("data", "axes fraction"), va="top", color=GREY, **place, **BESIDE)
+    ax.annotate("this fit", (own, 1), xycoords=("data", "axes fraction"), va="top", color=style.GREY, **place, **BESIDE)
     bias = ax.twinx()
-    bias.plot(path.index, path["RMS net"], "s--", color=ORANGE, markersize=4, label="net bias")
+    bias.plot(path.index, path["RMS net"], "s--", color=style.ORANGE, markersize=4, label="net bias")
     bias.set_ylim(bottom=0)
-    bias.set_ylabel(broken(verbatim(f"RMS net bias ({record.design.endog_name})"), UPRIGHT))
-    for axes, colour in ((ax, BLUE), (bias, ORANGE)):
+    bias.set_ylabel(style.broken(style.verbatim(f"RMS net bias ({record.design.endog_name})"), style.UPRIGHT))
+    for axes, colour in ((ax, style.BLUE), (bias, style.ORANGE)):
         axes.yaxis.label.set_color(colour)
         axes.tick_params(axis="y", colors=colour)
     handles = [handle for axes in (ax, bias) for handle in axes.get_legend_handles_labels()[0]]
-    return finish(ax, "penalty λ (logarithmic)", effect_label(record), 2, handles)
+    return style.finish(ax, "penalty λ (logarithmic)", style.effect_label(record), 2, handles)
 
 
 TITLE_PAD, HEADING, PANEL_LINE = 6, 110, 27  # points above the legends; characters of the heading, and of a label
@@ -687,11 +666,11 @@ def plot_diagnostics(record: FitRecord, figure: Any = None) -> Any:
         plots["Penalty"] = plot_penalty_path
     else:
         plots["Risk"] = plot_risk
-    figure = pyplot().figure(figsize=PAGE, layout="constrained") if figure is None else figure
+    figure = style.pyplot().figure(figsize=style.PAGE, layout="constrained") if figure is None else figure
     for (title, plot), ax in zip(plots.items(), figure.subplots(2, 3).flat, strict=True):
         legend = plot(record, ax).get_legend()
-        ax.set_xlabel(broken(ax.get_xlabel(), PANEL_LINE))
+        ax.set_xlabel(style.broken(ax.get_xlabel(), PANEL_LINE))
         above = 0 if legend is None else legend.get_window_extent().height * 72 / figure.dpi
         ax.set_title(title, loc="left", fontweight="bold", pad=TITLE_PAD + above)
-    figure.suptitle(broken(verbatim(one_line(record)), HEADING))
+    figure.suptitle(style.broken(style.verbatim(one_line(record)), HEADING))
     return figure
