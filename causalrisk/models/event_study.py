@@ -44,9 +44,12 @@ from causalrisk.models.model import OPTIONS, CausalModel
 from causalrisk.models.results import CausalResults
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
-from causalrisk.report.page.study import StudyFacts, study_methods, summarize_event_study, write_study
+from causalrisk.report.labels import StudyFacts
+from causalrisk.report.page.methods import study_methods
+from causalrisk.report.page.sections import write_study
 from causalrisk.report.plots.axes import axes_or_new
 from causalrisk.report.plots.fits import draw_event_study
+from causalrisk.report.summary import summarize_event_study
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p
 from causalrisk.report.tidy import printed_whole
@@ -300,10 +303,10 @@ class EventStudy:
             self._first,
             self.facts,
             title=title or f"Report: {self!r}",
-            summary=self.summary(alpha),
+            summary=self.summary(alpha).as_html(),
             plots={by: functools.partial(self.plot, by, alpha=alpha) for by in BY[:3]},
             placebos=placebos,
-            assumptions=assumptions or {},
+            assumptions=assumptions,
             said=self.notes,
         )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from causalrisk.design.did import change_words
+from causalrisk.design.did import NEVER, change_words
 from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
@@ -363,3 +365,37 @@ def clip_text(record: FitRecord) -> str:
     sample, clipped = record.sample, record.weight_fit.clipped
     count = int((clipped * (in_memory(sample.s) if record.frequency else 1))[sample.n_frame :].sum())
     return f"{count} to [{low:g}, {high:g}]"
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """The data of an event study in words: formula, columns, sizes of the groups, controls, clusters, df, its call."""
+
+    formula: str
+    begins: str
+    time: str
+    unit: str
+    sizes: pd.Series
+    periods: int
+    controls: str
+    clusters: str
+    df: float
+    call: str
+
+    @property
+    def outcome(self) -> str:
+        """Name of the outcome."""
+        return self.formula.partition("~")[0].strip()
+
+    @property
+    def groups(self) -> str:
+        """Sizes of the groups in a sentence."""
+        parts = [
+            f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in self.sizes.items()
+        ]
+        return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
+
+    @property
+    def intervals(self) -> str:
+        """Distribution of tests and intervals."""
+        return "normal" if np.isinf(self.df) else f"of the t distribution with {self.df:.6g} degrees of freedom"

@@ -37,6 +37,7 @@ SHORT = 0.5  # share of an arm's effective n left by the weights below which IPW
 COVERED_SHORT, COVERED_JACKKNIFE = "69 to 89%", "90 to 97%"
 SURVEY_N = "survey n is the effective n by the probability weights alone"
 FEW_ESTIMATORS = 3  # up to so many estimators the summary of a comparison shows every difference
+STUDY_TITLE = "Event Study: Difference-in-Differences by Group and Period"
 MISSING_HEADS = (
     ("", "within", "between", "relative", "share of", "missing"),
     ("Variance", "imputations", "imputations", "increase", "total", "information"),
@@ -44,6 +45,10 @@ MISSING_HEADS = (
 NOTE_JOINT = (
     "JRE is trained for the least error of the {estimand}. Unit-level effects and outcome coefficients are not "
     "interpretable; use those of res.start, the IPWRA fit."
+)
+NOTE_SOURCES = (
+    "All estimators use the same {units} and the same resamples. Intervals and tests use the std err, from the "
+    "bootstrap; the robust one is from the stacked estimating equations{linearised}."
 )
 NOTE_PAIRED = (
     "Tests of differences are paired: their std err is that of the difference within each resample that worked for "
@@ -363,15 +368,14 @@ def _interval_text(record: FitRecord) -> str:
 def _short_note(record: FitRecord) -> str:
     """Note where the weights leave so little of an arm that IPWRA's sandwich is known to be too small."""
     asked = record.options.population is ALL and record.options.did is None and not record.options.quantiles
-    worst = min(range(record.design.n_arms), key=lambda a: record.overlap[a].kept)
-    arm = record.overlap[worst]
-    sandwich = record.cov_type in ("robust", "HC1", "cluster")
-    if not (record.spec is IPWRA and asked and sandwich and arm.kept < SHORT):
+    sandwich = record.spec is IPWRA and record.cov_type in ("robust", "HC1", "cluster")
+    arm, label = min(zip(record.overlap, record.design.labels, strict=True), key=lambda pair: pair[0].kept)
+    if not (asked and sandwich and arm.kept < SHORT):
         return ""
     jackknife = not isinstance(record.design, ScannedDesign) and record.design.second_cluster is None
     remedy = 'Use `fit(cov_type="jackknife", use_t=True)`, which covered' if jackknife else "The jackknife's covered"
     return (
-        f"The effective n of arm {record.design.labels[worst]!r}, {arm.effective_n:.1f}, is less than half of the "
+        f"The effective n of arm {label!r}, {arm.effective_n:.1f}, is less than half of the "
         f"{arm.alone_n:.6g} without weights. In simulations of such data, IPWRA's 95% intervals were too short and "
         f"covered {COVERED_SHORT}. {remedy} {COVERED_JACKKNIFE}. AIPW's covered 88 to 93%, with a larger error."
     )
@@ -436,16 +440,11 @@ def numbers_table(frame: pd.DataFrame, corner: str, one_unit: bool = True) -> Re
 def _comparison_notes(comparison: Comparison) -> list[str]:
     design, records = comparison.design, comparison.records
     last = records[-1]
+    sources = f"All estimators use the same {design.nobs} rows. Both errors are from the survey's replicate weights."
     if design.replication is None:
-        linearised = "" if design.survey is None else ", linearised for the survey design"
-        sources = (
-            f"All estimators use the same {design.nobs} {design.unit_name}s and the same resamples. Intervals and "
-            "tests use the std err, from the bootstrap; the robust one is from the stacked estimating equations"
-            f"{linearised}."
-        )
-    else:
-        sources = (
-            f"All estimators use the same {design.nobs} rows. Both errors are from the survey's replicate weights."
+        sources = NOTE_SOURCES.format(
+            units=f"{design.nobs} {design.unit_name}s",
+            linearised="" if design.survey is None else ", linearised for the survey design",
         )
     uses: dict[str, list[str]] = {}  # what each estimator does with the predictions of learners
     for record in records:
@@ -496,3 +495,31 @@ def summarize_pooled(
         words.filled_words(record),
     ]
     return ResultSummary(tables, [*filter(None, notes)])
+
+
+def summarize_event_study(
+    record: FitRecord, facts: words.StudyFacts, tables: Mapping[str, Any], said: Sequence[str], title: str | None
+) -> ResultSummary:
+    """Compose the summary of an event study from its effects by heading, and notes on groups and controls."""
+    texts = head_texts(record) | ({"Clusters:": facts.clusters} if facts.clusters else {})
+    labels = ["Strata:", "PSUs:", "Population:", "Replicates:", *["Clusters:"] * bool(facts.clusters)]
+    head = (
+        ("Dep. Variable:", facts.outcome, "Target:", texts["Target:"]),
+        ("Model:", texts["Model:"], "Propensity:", texts["Propensity:"]),
+        ("Outcome model:", texts["Outcome model:"], "Std. errors:", texts["Std. errors:"]),
+        ("Units:", f"{facts.unit} ({facts.sizes.sum()})", "Periods:", f"{facts.time} ({facts.periods})"),
+        *((label, texts[label], "", "") for label in labels if label in texts),
+    )
+    right = str(record.design.propensity_formula).partition("~")[2].strip()
+    notes = [
+        "The effect on a group in a period compares its change since its last period without treatment with that of "
+        "the controls; averages weight groups by size. Exposure is the number of periods since treatment began; "
+        "effects before it are placebos. The intervals of a table are simultaneous and match its adjusted p-values; P "
+        "is for each test alone.",
+        f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
+        f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
+        *said,
+        words.trend_words(record),
+    ]
+    heading = ResultTable(head, aligns="lrlr", title=title or STUDY_TITLE)
+    return ResultSummary([heading, *(numbers_table(frame, name) for name, frame in tables.items())], notes)

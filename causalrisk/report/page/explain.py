@@ -17,9 +17,19 @@ from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
 from causalrisk.report import labels as words
 from causalrisk.report.page.methods import errors_source, objective_sentence, sample_sentence, score_sentences
+from causalrisk.report.page.verdicts import read_gaps
 from causalrisk.report.tables.text import format_number, signed_p, wrap
 
 ASSUMPTIONS = {
+    "parallel_trends": (
+        "Untreated, the treated would have changed as the controls did (conditional parallel trends)",
+        "Why would the {outcome} have been alike without {treat} in both arms given the covariates, and why did nobody "
+        "react before {treat} began?",
+    ),
+    "same_population": (
+        "The units of both periods are of the same population",
+        "How were they found in each period, and why are neither the {covariates} nor {treat} distributed otherwise?",
+    ),
     "unconfoundedness": (
         "No common cause is missing (unconfoundedness)",
         "Why do the covariates hold every common cause of {treat} and {outcome}?",
@@ -29,25 +39,10 @@ ASSUMPTIONS = {
         "When was each covariate measured, and why can {treat} not have changed it? Covariates: {covariates}.",
     ),
     "no_interference": ("No interference", "Why does the {outcome} of one row not depend on the {treat} of another?"),
-}
-TRENDS = {
-    "parallel_trends": (
-        "Untreated, the treated would have changed as the controls did (conditional parallel trends)",
-        "Why would the {outcome} have been alike without {treat} in both arms given the covariates, and why did nobody "
-        "react before {treat} began?",
-    )
-}
-MISSING = {
     "missing_at_random": (
         "Outcomes are missing at random",
         "Why does whether {outcome} is missing not depend on its value, given {formula}?",
-    )
-}
-SECTIONS = {
-    "same_population": (
-        "The units of both periods are of the same population",
-        "How were they found in each period, and why are neither the {covariates} nor {treat} distributed otherwise?",
-    )
+    ),
 }
 IF_THEY_DISAGREE = (
     'compare(..., estimators=["IPWRA", "JRE"]).differences tests the difference on the same resamples. Overlapping '
@@ -154,15 +149,9 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     }
     sections = [Section(f"{k}. {title}", (*filter(None, texts),)) for k, (title, texts) in enumerate(steps.items(), 1)]
     if record.joint is not None:
-        spec, gaps = words.formats(record)[0], []
-        for name, own, start, se in zip(
-            record.effect_names, record.estimate.params, record.joint.start.params, record.std_errors, strict=False
-        ):
-            apart = f", {abs(own - start) / se:.2f} standard errors apart" if se > 0 else ""
-            gaps.append(f"{name}: JRE {format(own, spec)}, IPWRA (res.start) {format(start, spec)}{apart}.")
         other = "" if record.options.did is None else 'target="overlap" or '  # a change has one target
         advice = tuple(text.replace(other, "") for text in IF_THEY_DISAGREE)
-        sections.append(Section("If JRE and IPWRA disagree", (" ".join(gaps),), advice))
+        sections.append(Section("If JRE and IPWRA disagree", (read_gaps(record, record.joint).headline,), advice))
     items = tuple(f"{heading}. {question}" for heading, question in questions(record).values())
     sections.append(Section("What no test answers", ("The effect is causal only if all of these hold:",), items))
     return Prose(f"How {record.spec.name} came to its estimate", tuple(sections))
@@ -170,7 +159,7 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
 
 def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
     """Return heading and question of each assumption that no data can check; `named` renames the variables."""
-    design, seen = record.design, record.design.observation
+    design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
     names = {
         "treat": design.treat_name,
@@ -180,11 +169,14 @@ def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
     }
     if seen is not None and record.spec.uses_propensity:
         names["formula"] = seen.formula
-    asked = ASSUMPTIONS | ({} if seen is None else MISSING)
-    if record.options.did is not None:
-        del asked["unconfoundedness"]
-        asked = TRENDS | ({} if design.periods is None else SECTIONS) | asked
-    return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
+    other = {"unconfoundedness"} if did else {"parallel_trends"}
+    other |= {"same_population"} if design.periods is None else set()
+    other |= {"missing_at_random"} if seen is None else set()
+    return {
+        key: (heading, question.format(**names | named))
+        for key, (heading, question) in ASSUMPTIONS.items()
+        if key not in other
+    }
 
 
 def _question(record: FitRecord) -> list[str]:

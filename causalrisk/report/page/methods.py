@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.metadata import version
@@ -17,7 +18,6 @@ from causalrisk.design.did import without_change
 from causalrisk.design.encoders import without_indicators
 from causalrisk.estimation.options import MULTIPLIER, JREOptions, ModelOptions
 from causalrisk.estimation.record import FitRecord, JointRecord
-from causalrisk.estimation.specification import JRE
 from causalrisk.estimation.targets import TargetPopulation
 from causalrisk.inference.covariance import start_record
 from causalrisk.inference.intervals import rounded_se
@@ -119,6 +119,38 @@ def pooled_methods(records: Sequence[FitRecord]) -> str:
         f"Computed by causalrisk {__version__} from seed{'s' * (len(seeds) > 1)} {words.joined(seeds)}.",
     ]
     return " ".join(filter(None, parts))
+
+
+def study_methods(record: FitRecord, facts: words.StudyFacts, said: Sequence[str]) -> str:
+    """Return the methods paragraph of an event study."""
+    survey, right = record.design.survey, str(record.design.propensity_formula).partition("~")[2].strip()
+    models = ""
+    if not record.spec.constants:
+        models += f"; outcome models were {words.outcome_model_text(record)}: {facts.formula}"
+    if record.weight_fit is not None:
+        models += f"; the propensity model was {words.propensity_text(record)}: {right}"
+    source = "from the influence functions of all fits"
+    if survey is not None:
+        source += f" for the survey design, {words.survey_words(survey)}"
+    elif record.cov_type == JACKKNIFE:
+        left_out = f"cluster of {facts.clusters}" if facts.clusters else "unit"
+        source = f"by the jackknife, which makes the whole study again without each {left_out} in turn"
+    elif facts.clusters:
+        source += f", clustered by {facts.clusters}"
+    source += ", with the factor for small samples" * record.small_sample
+    sentences = [
+        f"We estimated effects on {facts.outcome} of a treatment that units begin at different times, by "
+        f"difference-in-differences for each group that begins together in each of {facts.periods} periods "
+        f"({facts.time}; Callaway and Sant'Anna 2021).",
+        f"Effects are on the change since the last period before the group began, against {facts.controls}.",
+        facts.groups,
+        f"Each is by {record.spec.how}{models}.",
+        words.trend_words(record) + words.santanna_words(record),
+        "Averages weight groups by size; standard errors account for the estimated sizes.",
+        f"The joint covariance is {source}. Intervals are {facts.intervals}; those of several effects hold together.",
+        *(note.splitlines()[0] for note in said),
+    ]
+    return " ".join(sentences)
 
 
 def _model_sentences(record: FitRecord) -> list[str]:
@@ -226,14 +258,16 @@ def errors_source(record: FitRecord) -> str:
     again = "every step" if record.learned is None else NOT_THE_LEARNER
     if record.boot is not None:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
+        weighted = record.bootstrap == "bayesian" and not record.given_resamples
         kind = "given resamples" if record.given_resamples else words.RESAMPLES.get(record.bootstrap)
-        if record.bootstrap == "bayesian" and design.cluster_name is not None and not record.given_resamples:
+        if weighted and design.cluster_name is not None:
             kind = words.RESAMPLES["bayesian"].replace("rows", "clusters")
         used = f"are the {what} over {len(record.boot.used)}"
+        source = "Rubin 1981" if weighted else "Efron and Tibshirani 1993"
         if record.multiplied:
             kind = f"{record.bootstrap} multipliers of the influence of each {words.left_out_words(record)}"
             return f"{used} draws of the multiplier bootstrap (Kline and Santos 2012): {kind}"
-        return f"{used} resamples that redo {again} ({kind})"
+        return f"{used} resamples that redo {again} ({kind}; {source})"
     if record.cov_type == JACKKNIFE:
         left_out = f"redoes {again} without each {words.left_out_words(record)} in turn"
         return f"are by the jackknife, which {left_out} (Efron and Stein 1981)"
@@ -248,43 +282,15 @@ def errors_source(record: FitRecord) -> str:
     return f"{text} (Stefanski and Boos 2002){taken}"
 
 
-def references(
-    record: FitRecord,
-    crump: bool = False,
-    balance_test: bool = False,
-    sensitivity: bool = False,
-    staggered: bool = False,
-) -> list[str]:
-    """Return the references that the methods paragraph and the readings cite, in alphabetical order."""
-    options, design, survey = record.options, record.design, record.cov_type in ("survey", "replicates")
-    jackknife, boot, scored = record.cov_type == JACKKNIFE, record.boot, record.spec.uses_propensity
-    bayesian = record.bootstrap == "bayesian" and not record.given_resamples
-    resampled = "kline_2012" if record.multiplied else "rubin_1981" if bayesian else "efron_1993"
-    wanted = {
-        record.spec.reference: True,
-        record.options.population.reference: True,
-        "rosenbaum_1983": record.weight_fit is not None,
-        JRE.reference: scored or record.spec is JRE,
-        "lumley_2010": survey,
-        "binder_1983": record.cov_type == "survey",
-        "efron_1981": jackknife and not survey and boot is None,
-        "stefanski_2002": not (survey or jackknife) and boot is None,
-        resampled: boot is not None and not survey,
-        "firpo_2007": bool(options.quantiles),
-        "tan_2020": options.propensity_loss == "calibrated",
-        "robins_1995": design.observation is not None and scored,
-        "chernozhukov_2018": options.propensity_score is not None or record.learned is not None,
-        "cameron_2011": design.second_cluster is not None,
-        "crump_2009" if design.n_arms == 2 else "yang_2016": crump or options.trim == "crump",
-        "imai_2014": balance_test,
-        "groenwold_2012": bool(words.filled_counts(record)),
-        "santanna_2020": bool(words.santanna_words(record)),
-        "callaway_2021": staggered,
-        "vanderweele_2017": sensitivity,
-        "chernozhukov_2022": sensitivity,
-    }
+def references(text: str, *keys: str) -> list[str]:
+    """Return the references that a text cites by author and year, and others by their keys, in alphabetical order."""
     known = json.loads(resources.files(__package__).joinpath("references.json").read_text("utf-8"))
-    return sorted(known[key] for key, holds in wanted.items() if key and holds)
+    found = []
+    for key, reference in known.items():
+        author, year = reference.partition(",")[0], reference.partition("(")[2][:4]
+        if key in keys or re.search(rf"\b{author}\b[^()\d]*\(?{year}", text):
+            found.append(reference)
+    return sorted(found)
 
 
 SPECIAL = {"learner", "propensity_score", "repeat", "read_as", "family", "target"}  # no plain values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ from causalrisk.report import labels as words
 from causalrisk.report.page import verdicts
 from causalrisk.report.page.explain import explain, questions
 from causalrisk.report.page.html import Part, badge, blank_figure, figure_html, paragraph, table_html, write_page
-from causalrisk.report.page.methods import call_of, methods, references, sample_sentence, versions_text
+from causalrisk.report.page.methods import call_of, methods, references, sample_sentence, study_methods, versions_text
 from causalrisk.report.page.verdicts import Reading, by_contrast
 from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
-from causalrisk.report.tables.stacked import ResultSummary
 
+SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
 
@@ -74,12 +74,11 @@ def report(
     check_page(path)
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
-    asked = questions(record)
-    stated = statements(assumptions or {}, asked)
+    asked, unanswered = assumptions_part(questions(record), assumptions)
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
-    parts = _parts(record, alpha, assumptions_part(asked, stated))
-    return write_page(path, heading, _front(record, heading, alpha, parts, len(asked) - len(stated)), parts)
+    parts = _parts(record, alpha, asked)
+    return write_page(path, heading, _front(record, heading, alpha, parts, unanswered), parts)
 
 
 def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
@@ -90,18 +89,6 @@ def check_page(path: str | os.PathLike[str], variable: str = "res") -> None:
             f"the report is a web page (a browser prints it as PDF); {os.fspath(path)!r} is another kind of file.\n"
             f'Use `{variable}.report("{page_path}")`.'
         )
-
-
-def statements(assumptions: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
-    """Return the statements on assumptions that are not empty; an OptionError for unknown ones."""
-    for name in assumptions:
-        if name not in known:
-            close = nearest_name(name, known)
-            raise OptionError(
-                f"assumptions: {name!r} is not known; expected any of {listed(tuple(known))}."
-                + (f'\nUse `assumptions={{"{close}": "..."}}`.' if close else "")
-            )
-    return {name: text for name, text in assumptions.items() if str(text).strip()}
 
 
 def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
@@ -125,8 +112,10 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
             except CausalRiskError as error:
                 reason = f"Not available for this fit: {str(error).splitlines()[0]}"
                 found.append(Part(anchor, heading, paragraph(reason, "soft")))
-    done = {part.anchor for part in found if part.reading is not None}
-    crump = "overlap" in done and record.options.population is ALL
+    readings = [part.reading for part in found if part.reading is not None]
+    text = methods(record)
+    read = [" ".join([reading.headline, *reading.texts]) for reading in readings]
+    cited = references(" ".join([text, *read]), record.options.population.reference)
     ledger, rows = design.sample_ledger, [paragraph(sample_sentence(record))]
     if len(ledger):
         rows.append(table_html(ledger, "Rows that were left out, and why"))
@@ -137,17 +126,16 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
             rows.append(paragraph(f"{what}: {words.joined([f'{number} {reason}' for reason, number in reasons])}."))
     rows += [paragraph(f"Warning: {note}") for note in record.notes]
     return [
-        summary_part(summary(record, alpha)),
+        Part("summary", "Summary", SUMMARY.format(summary(record, alpha).as_html())),
         assumptions,
         *found,
         Part("ledgers", "Rows, resamples and warnings", "\n".join(rows)),
         Part("explained", "How the estimate came about", explain(record, alpha).as_html().partition("\n")[2]),
-        methods_part(methods(record), references(record, crump, "balance" in done, "sensitivity" in done)),
-        repeat_part(f"Seed {seed_text(record.seed)}. ", call_of(record)),
+        *written_parts(text, cited, f"Seed {seed_text(record.seed)}. ", call_of(record)),
     ]
 
 
-def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], open_questions: int) -> list[str]:
+def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part], unanswered: int) -> list[str]:
     """Return the top of the page: heading, answer in a sentence, and headlines of all diagnostics."""
     se, limits, (spec, _) = record.std_errors, parameter_limits(record, alpha), words.formats(record)
     answers = [
@@ -163,11 +151,10 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
         if part.reading is not None
     ]
     if record.joint is not None:
-        pairs = zip(record.contrasts, record.estimate.params, record.joint.start.params, se, strict=False)
-        gap = by_contrast({contrast: verdicts.read_gap(own, start, error) for contrast, own, start, error in pairs})
+        gap = verdicts.read_gaps(record, record.joint)
         lines.append(f"{badge(gap)}{html.escape(gap.headline)}")
-    if open_questions:
-        have = f"{words.count(open_questions, 'assumption')} {'has' if open_questions == 1 else 'have'} no argument yet"
+    if unanswered:
+        have = f"{words.count(unanswered, 'assumption')} {'has' if unanswered == 1 else 'have'} no argument yet"
         lines.append(f'<a href="#assumptions">Assumptions</a>: {have}.')
     return [
         f"<h1>{html.escape(heading)}</h1>",
@@ -176,12 +163,6 @@ def _front(record: FitRecord, heading: str, alpha: float, parts: Sequence[Part],
         "<h2>In short</h2>",
         f'<ul class="verdicts">{"".join(f"<li>{line}</li>" for line in lines)}</ul>',
     ]
-
-
-def summary_part(found: ResultSummary) -> Part:
-    """Return the summary."""
-    start = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">'
-    return Part("summary", "Summary", f"{start}{found.as_html()}</div>")
 
 
 def _overlap(record: FitRecord, alpha: float) -> Body:
@@ -278,8 +259,16 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
     return table_html(table, "Sensitivity to an omitted confounder", three=three, turned=True), reading
 
 
-def assumptions_part(asked: Mapping[str, tuple[str, str]], stated: Mapping[str, str]) -> Part:
-    """Return the author's statements on the assumptions, and open questions."""
+def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> tuple[Part, int]:
+    """Return the author's statements on the assumptions with open questions, and their number."""
+    stated = {name: text for name, text in (given or {}).items() if str(text).strip()}
+    for name in given or ():
+        if name not in asked:
+            close = nearest_name(name, asked)
+            raise OptionError(
+                f"assumptions: {name!r} is not known; expected any of {listed(tuple(asked))}."
+                + (f'\nUse `assumptions={{"{close}": "..."}}`.' if close else "")
+            )
     blocks = [paragraph("No data can check these. The author of the report has to argue for each of them.")]
     for key, (heading, question) in asked.items():
         title = f"<h3>{html.escape(heading)}</h3>{paragraph(question)}"
@@ -289,20 +278,45 @@ def assumptions_part(asked: Mapping[str, tuple[str, str]], stated: Mapping[str, 
         field = f'<div contenteditable="true" role="textbox" aria-multiline="true" aria-label="{html.escape(heading)}">'
         hint = paragraph(f'Not yet answered. Write here and print, or pass assumptions={{"{key}": "..."}}.', "soft")
         blocks.append(f'<div class="open">{title}{field}</div>{hint}</div>')
-    return Part("assumptions", "Assumptions", "\n".join(blocks))
+    return Part("assumptions", "Assumptions", "\n".join(blocks)), len(asked) - len(stated)
 
 
-def methods_part(text: str, cited: Sequence[str]) -> Part:
-    """Return the methods paragraph and the references."""
+def written_parts(text: str, cited: Sequence[str], said: str, call: str) -> list[Part]:
+    """Return the methods paragraph with references, and the call that repeats the results with the versions."""
     items = "".join(f"<li>{html.escape(reference)}</li>" for reference in cited)
-    return Part("methods", "Methods", f"{paragraph(text)}\n<h3>References</h3>\n<ul>{items}</ul>")
-
-
-def repeat_part(said: str, call: str) -> Part:
-    """Return the call that repeats the results, and the versions."""
-    body = [
+    repeat = [
         paragraph(f"{said}{versions_text()}."),
         f"<pre><code>{html.escape(call)}</code></pre>",
         paragraph("data is the data frame that was used; the same versions give the same digits.", "soft"),
     ]
-    return Part("repeat", "Repeat it", "\n".join(body))
+    return [
+        Part("methods", "Methods", f"{paragraph(text)}\n<h3>References</h3>\n<ul>{items}</ul>"),
+        Part("repeat", "Repeat it", "\n".join(repeat)),
+    ]
+
+
+def write_study(
+    path: str | os.PathLike[str],
+    record: FitRecord,
+    facts: words.StudyFacts,
+    *,
+    title: str,
+    summary: str,
+    plots: Mapping[str, Callable[..., Any]],
+    placebos: str,
+    assumptions: Mapping[str, str] | None,
+    said: Sequence[str],
+) -> Path:
+    """Write the page of an event study with its summary in HTML; `plots` draw each kind of average on Axes."""
+    check_page(path, "study")
+    asked = questions(record, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
+    text = study_methods(record, facts, said)
+    caption = f"Effects on {facts.outcome} by {{}}, each by itself and all together."
+    parts = [
+        Part("summary", "Summary", SUMMARY.format(summary)),
+        assumptions_part(asked, assumptions)[0],
+        Part("effects", "Effects", "\n".join(figure_html(caption.format(by), draw) for by, draw in plots.items())),
+        Part("placebos", "Placebos", paragraph(placebos)),
+        *written_parts(text, references(text), "", facts.call),
+    ]
+    return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)

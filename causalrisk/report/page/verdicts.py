@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalrisk.estimation.overlap import SMALL_EFFECTIVE, SMALL_FOR_ALL, populations_text
+from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.report.labels import count, joined
 from causalrisk.report.tables.text import format_number, signed_p
 
@@ -174,8 +175,11 @@ def read_sensitivity(first: pd.Series, alpha: float) -> Reading:
     return Reading(UNJUDGED, headline, tuple(texts))
 
 
-def read_gap(own: float, start: float, se: float) -> Reading:
+def read_gaps(record: FitRecord, joint: JointRecord) -> Reading:
     """Read the gap between JRE and the IPWRA fit it started from."""
-    size = abs(own - start) / se if se > 0 else 0.0
-    headline = f"JRE gives {format_number(own)}, IPWRA {format_number(start)}: {size:.2f} standard errors apart."
-    return Reading(_judged(size, MOVES, MOVES_MUCH), headline)
+    readings, effects = {}, (record.estimate.params, joint.start.params, record.std_errors)
+    for contrast, own, start, se in zip(record.contrasts, *effects, strict=False):
+        size = abs(own - start) / se if se > 0 else 0.0
+        gap = f"JRE gives {format_number(own)}, IPWRA {format_number(start)}: {size:.2f} standard errors apart."
+        readings[contrast] = Reading(_judged(size, MOVES, MOVES_MUCH), gap)
+    return by_contrast(readings)
