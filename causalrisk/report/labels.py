@@ -242,10 +242,10 @@ def count(number: int, noun: str) -> str:
 
 def has_converged(record: FitRecord) -> bool:
     """Return True if the propensity model, the outcome models and, for a joint fit, the joint objective converged."""
-    propensity = record.weight_fit is None or record.weight_fit.converged
+    scores = record.weight_fit is None or record.weight_fit.converged
+    joint = record.joint is None or bool(record.joint.estimate.result.success)
     separate = record.estimate if record.joint is None else record.joint.start
-    outcome = all(reason == Failure.OK for reason in separate.failed)
-    return propensity and outcome and (record.joint is None or bool(record.joint.estimate.result.success))
+    return scores and joint and all(reason == Failure.OK for reason in separate.failed)
 
 
 def propensity_text(record: FitRecord) -> str:
@@ -263,15 +263,17 @@ def propensity_text(record: FitRecord) -> str:
 
 def trend_words(record: FitRecord) -> str:
     """Sentences on what difference-in-differences assumes; empty for others."""
-    options, periods = record.options, record.design.periods
-    if options.did is None:
+    periods = record.design.periods
+    if record.options.did is None:
         return ""
-    kind = ": the outcome is a change" if periods is None else " of repeated cross sections"
-    same = " with the same covariates" if variables_of(record) else ""
+    kind, same = " of repeated cross sections", ", and the same population in both periods"
+    if periods is None:
+        kind, same = ": the outcome is a change", ""
+    given, name = ("", "") if not variables_of(record) else (" with the same covariates", "conditional ")
     return (
         f"Difference-in-differences{kind}. {record.estimand} assumes that without the treatment the treated would have "
-        f"changed as the controls{same} did ({'conditional ' if same else ''}parallel trends), and that the treatment "
-        f"changed nothing before it began{'' if periods is None else ', and the same population in both periods'}."
+        f"changed as the controls{given} did ({name}parallel trends), and that the treatment changed nothing before it "
+        f"began{same}."
     )
 
 
@@ -318,10 +320,9 @@ def learner_words(record: FitRecord) -> str:
 
 def repeats_words(record: FitRecord) -> str:
     """Sentence on repeats with other folds; empty where there is one."""
-    repeats = record.repeats
-    if repeats is None:
+    if record.repeats is None:
         return ""
-    effects = repeats.params[:, 0]
+    effects = record.repeats.params[:, 0]
     return (
         f"The folds were drawn {len(effects)} times, and the fit with the median effect is shown; "
         f"{record.effect_names[0]} ranges from {format_number(effects.min())} to {format_number(effects.max())}. A "

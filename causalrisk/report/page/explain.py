@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept
 from causalrisk.diagnostics.risk import root_mean_squares
-from causalrisk.errors import check_alpha
+from causalrisk.errors import OptionError, check_alpha, listed, nearest_name
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
 from causalrisk.inference.intervals import parameter_limits, parameter_tests, statistic_names
@@ -157,8 +157,11 @@ def explain(record: FitRecord, alpha: float = 0.05) -> Prose:
     return Prose(f"How {record.spec.name} came to its estimate", tuple(sections))
 
 
-def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
-    """Return heading and question of each assumption that no data can check; `named` renames the variables."""
+def questions(record: FitRecord, stated: Iterable[str] | None = None, **named: str) -> Mapping[str, tuple[str, str]]:
+    """Return heading and question of each assumption that no data can check; `named` renames the variables.
+
+    The assumptions that the author has `stated` must be among them.
+    """
     design, seen, did = record.design, record.design.observation, record.options.did is not None
     variables = words.variables_of(record) + ([] if design.offset_name is None else [design.offset_name])
     names = {
@@ -172,11 +175,14 @@ def questions(record: FitRecord, **named: str) -> Mapping[str, tuple[str, str]]:
     other = {"unconfoundedness"} if did else {"parallel_trends"}
     other |= {"same_population"} if design.periods is None else set()
     other |= {"missing_at_random"} if seen is None else set()
-    return {
-        key: (heading, question.format(**names | named))
-        for key, (heading, question) in ASSUMPTIONS.items()
-        if key not in other
-    }
+    asked = {key: texts for key, texts in ASSUMPTIONS.items() if key not in other}
+    for name in stated or ():
+        if name not in asked:
+            close = nearest_name(name, asked)
+            typed = f'\nUse `assumptions={{"{close}": "..."}}`.' if close else ""
+            expected = f"expected any of {listed(tuple(asked))}"
+            raise OptionError(f"assumptions: {name!r} is not known; {expected}.{typed}")
+    return {key: (heading, question.format(**names | named)) for key, (heading, question) in asked.items()}
 
 
 def _question(record: FitRecord) -> list[str]:

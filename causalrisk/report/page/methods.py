@@ -72,7 +72,8 @@ def _beside_sentence(record: FitRecord) -> str:
             text += f", difference {format_number(difference)} ({format_number(se)}), p {signed_p(p)}"
         texts.append(text)
     same = "robust" if paired is None else "the same resamples'"
-    same = same if record.design.survey is None else "the survey design's"
+    if record.design.survey is not None:
+        same = "the survey design's"
     return f"With the same models ({same} standard errors in parentheses): {'; '.join(texts)}."
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from causalrisk.design import ScannedDesign
 from causalrisk.design.design import rows_not_kept
@@ -15,7 +21,7 @@ from causalrisk.diagnostics.influence import influence_tables, most_influential,
 from causalrisk.diagnostics.risk import anchor_path, joint_of
 from causalrisk.diagnostics.scores import balance_test, overlap, trim_curve
 from causalrisk.diagnostics.sensitivity import sensitivity
-from causalrisk.errors import CausalRiskError, OptionError, check_alpha, failures_frame, listed, nearest_name
+from causalrisk.errors import CausalRiskError, OptionError, UnavailableError, check_alpha, failures_frame
 from causalrisk.estimation.overlap import populations_that_overlap
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.targets import ALL
@@ -24,15 +30,55 @@ from causalrisk.numerics.multiplicities import seed_text
 from causalrisk.report import labels as words
 from causalrisk.report.page import verdicts
 from causalrisk.report.page.explain import explain, questions
-from causalrisk.report.page.html import Part, badge, blank_figure, figure_html, paragraph, table_html, write_page
 from causalrisk.report.page.methods import call_of, methods, references, sample_sentence, study_methods, versions_text
-from causalrisk.report.page.verdicts import Reading, by_contrast
+from causalrisk.report.page.verdicts import BAD, CAUTION, GOOD, Reading, by_contrast
 from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
+from causalrisk.report.tables.text import format_number, format_share
+from causalrisk.runtime.system import write_whole
 
+FIGURE_SIZE = (5.4, 3.9)  # inches
+DPI = 150
+WHOLE = ("n", "outside support", "outside crump")  # columns of whole numbers
+BADGES = {GOOD: "Fine", CAUTION: "Look closely", BAD: "Problem"}
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
 SUMMARY = '<div class="scroll summary" role="region" tabindex="0" aria-label="Summary">{}</div>'
 TOP, NAMED = 10, 5  # influential rows of the table, and of the plot
 Body = tuple[str, Reading | None]  # HTML below a heading, and what is said in the overview
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a page: anchor, heading, HTML below it, and its reading in the overview."""
+
+    anchor: str
+    heading: str
+    body: str
+    reading: Reading | None = None
+
+    def html(self) -> str:
+        """Return the part as HTML."""
+        said = ""
+        if self.reading is not None:
+            headline = f"{badge(self.reading)}<strong>{html.escape(self.reading.headline)}</strong>"
+            said = "\n".join([f"<p>{headline}</p>", *map(paragraph, self.reading.texts)])
+        return f'<section id="{self.anchor}">\n<h2>{html.escape(self.heading)}</h2>\n{said}\n{self.body}\n</section>'
 
 
 def report(
@@ -74,7 +120,7 @@ def report(
     check_page(path)
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("the report", "Use `res.methods()`, `res.summary()` and `res.balance()`. ")
-    asked, unanswered = assumptions_part(questions(record), assumptions)
+    asked, unanswered = assumptions_part(questions(record, assumptions), assumptions)
     blank_figure()  # without matplotlib nothing is computed
     heading = title or f"Report: {one_line(record)}"
     parts = _parts(record, alpha, asked)
@@ -262,13 +308,6 @@ def _sensitivity(record: FitRecord, alpha: float) -> Body:
 def assumptions_part(asked: Mapping[str, tuple[str, str]], given: Mapping[str, str] | None) -> tuple[Part, int]:
     """Return the author's statements on the assumptions with open questions, and their number."""
     stated = {name: text for name, text in (given or {}).items() if str(text).strip()}
-    for name in given or ():
-        if name not in asked:
-            close = nearest_name(name, asked)
-            raise OptionError(
-                f"assumptions: {name!r} is not known; expected any of {listed(tuple(asked))}."
-                + (f'\nUse `assumptions={{"{close}": "..."}}`.' if close else "")
-            )
     blocks = [paragraph("No data can check these. The author of the report has to argue for each of them.")]
     for key, (heading, question) in asked.items():
         title = f"<h3>{html.escape(heading)}</h3>{paragraph(question)}"
@@ -309,7 +348,7 @@ def write_study(
 ) -> Path:
     """Write the page of an event study with its summary in HTML; `plots` draw each kind of average on Axes."""
     check_page(path, "study")
-    asked = questions(record, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
+    asked = questions(record, assumptions, treat=f"treatment ({facts.begins})", outcome=f"change of {facts.outcome}")
     text = study_methods(record, facts, said)
     caption = f"Effects on {facts.outcome} by {{}}, each by itself and all together."
     parts = [
@@ -320,3 +359,63 @@ def write_study(
         *written_parts(text, references(text), "", facts.call),
     ]
     return write_page(path, title, [f"<h1>{html.escape(title)}</h1>"], parts)
+
+
+def write_page(path: str | os.PathLike[str], title: str, top: Sequence[str], parts: Sequence[Part]) -> Path:
+    """Write the top of a page, links to its parts, and the parts; return the path of the file."""
+    links = "".join(f'<li><a href="#{part.anchor}">{html.escape(part.heading)}</a></li>' for part in parts)
+    contents = f'<nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>'
+    body = "\n".join([*top, contents, *(part.html() for part in parts)])
+    style = resources.files(__package__).joinpath("style.css").read_text("utf-8")
+    return write_whole(path, PAGE.format(title=html.escape(title), style=style, body=body))
+
+
+def badge(reading: Reading) -> str:
+    """Return a verdict as a word on a coloured ground; nothing where there is none."""
+    verdict = reading.verdict
+    return f'<span class="badge {verdict}">{BADGES[verdict]}</span>' if verdict else ""
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Return a text as a paragraph, escaped."""
+    return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
+
+
+def table_html(frame: pd.DataFrame, caption: str, three: Container[str] = (), turned: bool = False) -> str:
+    """Return a frame as a table with a caption; columns `three` have three decimals, empty cells no value."""
+
+    def cell(name: str, value: Any) -> str:
+        if pd.isna(value):
+            return ""
+        if name in WHOLE or not isinstance(value, float):
+            return f"{value:.0f}" if name in WHOLE else str(value)
+        if name.endswith(" share"):
+            return format_share(value)
+        return f"{value:.3f}" if name in three and abs(value) < 1000 else format_number(value)
+
+    texts = {name: [cell(str(name), value) for value in frame[name]] for name in frame}
+    shown = pd.DataFrame(texts, index=frame.index, columns=frame.columns, dtype=object)
+    shown, label = shown.T.rename_axis(None) if turned else shown, html.escape(caption)
+    with pd.option_context("display.max_colwidth", None):
+        cells = shown.to_html(border=0).replace("<thead>", f"<caption>{label}</caption>\n<thead>", 1)
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n{cells}</div>'
+
+
+def blank_figure() -> Any:
+    """Return a figure that no other part of a program has."""
+    try:
+        from matplotlib import figure
+    except ImportError as error:
+        raise UnavailableError("the report needs matplotlib.\nUse `pip install matplotlib`.") from error
+    return figure.Figure(figsize=FIGURE_SIZE, layout="constrained")
+
+
+def figure_html(caption: str, plot: Callable[..., Any], *given: Any, **options: Any) -> str:
+    """Return a plot as an image within the page; the caption is also its text for the blind."""
+    figure, stream, label = blank_figure(), io.BytesIO(), html.escape(caption)
+    plot(*given, ax=figure.subplots(), **options)
+    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    size = f'width="{round(FIGURE_SIZE[0] * 100)}" height="{round(FIGURE_SIZE[1] * 100)}"'
+    image = f'<img src="data:image/png;base64,{data}" {size} alt="{label}">'
+    return f"<figure>\n{image}\n<figcaption>{label}</figcaption>\n</figure>"

@@ -111,20 +111,15 @@ class ResultSummary(Summary):
         OptionError
             If the label has other characters.
         """
-        notes = [
-            rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {escape_latex(note)}\end{{minipage}}"
-            for note in self._note_texts()
-        ]
+        texts = [escape_latex(note) for note in self._note_texts()]
+        notes = [rf"\par\medskip\begin{{minipage}}{{\linewidth}}\footnotesize {text}\end{{minipage}}" for text in texts]
         titles = [table.title for table in self.tables]
         begin, end = [rf"\begin{{center}}{LATEX_SIZE * (len(titles) > 1)}"], r"\end{center}"
         if label is not None or caption is not None:
-            caption, titles = caption or next(filter(None, titles), ""), ["", *titles[1:]]
-            begin, end = (
-                [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escape_latex(caption)}}}"],
-                r"\end{table}",
-            )
-            begin += [] if label is None else [rf"\label{{{latex_label(label)}}}"]
-            begin.append(r"\smallskip")
+            caption, titles = escape_latex(caption or next(filter(None, titles), "")), ["", *titles[1:]]
+            named = [] if label is None else [rf"\label{{{latex_label(label)}}}"]
+            begin = [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}", *named, r"\smallskip"]
+            end = r"\end{table}"
         heads = [rf"\textbf{{{escape_latex(title)}}}\par\medskip" + "\n" if title else "" for title in titles]
         tabulars = [head + table.as_latex_tabular(False) for head, table in zip(heads, self.tables, strict=True)]
         return "\n".join([*begin, "\\par\\medskip\n".join(tabulars), *notes, end])
@@ -177,12 +172,20 @@ class ResultSummary(Summary):
             return write_whole(file, f"{texts[kind]()}\n")
         if kind == ".html":
             return write_whole(file, PAGE.format("\n".join(table.make("gt").as_raw_html() for table in self._made())))
-        if kind == ".docx":
-            return write_whole(file, self._word())
-        raise OptionError(
-            f"the ending {file.suffix!r} is not known; expected .txt, .tex, .md, .csv, .docx or .html.\n"
-            f'Use `save("{file.with_suffix(".docx").as_posix()}")`.'
-        )
+        if kind != ".docx":
+            typed = file.with_suffix(".docx").as_posix()
+            raise OptionError(
+                f"the ending {file.suffix!r} is not known; expected .txt, .tex, .md, .csv, .docx or .html.\n"
+                f'Use `save("{typed}")`.'
+            )
+        whole, *others = [table.make("docx") for table in self._made()]
+        for other in others:  # one below the other
+            whole.add_paragraph()  # Word would merge tables that touch
+            for element in list(other.element.body)[:-1]:  # the last has the size of the page
+                whole.element.body.insert(len(whole.element.body) - 1, element)
+        stream = io.BytesIO()
+        whole.save(stream)
+        return write_whole(file, stream.getvalue())
 
     def _note_texts(self) -> list[str]:
         return [f"[{i}] {flat(note)}" for i, note in enumerate(self.notes, 1)]
@@ -195,25 +198,12 @@ class ResultSummary(Summary):
             raise UnavailableError(
                 'Word and HTML tables need maketables, which is not installed.\nUse `pip install "causalrisk[tables]"`.'
             ) from error
-        notes = ["" for _ in self.tables[1:]] + ["\n".join(self._note_texts())]
-        captions = [
-            ": ".join(filter(None, [flat(table.title), *(head[0] for head in table.heads)])) for table in self.tables
-        ]
-        return [
-            MTable(table.grouped(), notes=note, caption=caption or None, rgroup_sep="t", rgroup_display=False)
-            for table, note, caption in zip(self.tables, notes, captions, strict=True)
-        ]
-
-    def _word(self) -> bytes:
-        """Return a Word document with all tables, one below the other."""
-        whole, *others = [table.make("docx") for table in self._made()]
-        for other in others:
-            whole.add_paragraph()  # Word would merge tables that touch
-            for element in list(other.element.body)[:-1]:  # the last has the size of the page
-                whole.element.body.insert(len(whole.element.body) - 1, element)
-        stream = io.BytesIO()
-        whole.save(stream)
-        return stream.getvalue()
+        made = []
+        for table in self.tables:
+            notes = "\n".join(self._note_texts()) if table is self.tables[-1] else ""
+            caption = ": ".join(filter(None, [flat(table.title), *(head[0] for head in table.heads)])) or None
+            made.append(MTable(table.grouped(), notes=notes, caption=caption, rgroup_sep="t", rgroup_display=False))
+        return made
 
 
 class PaperTable(ResultSummary):
@@ -265,14 +255,9 @@ class PaperTable(ResultSummary):
     def _part(self, columns: Sequence[int]) -> ResultTable:
         """Return the table with the first column and some of the others."""
         whole, kept = self.tables[0], [0, *columns]
-        return ResultTable(
-            [[row[j] for j in kept] for row in whole.body],
-            [[row[j] for j in kept] for row in whole.heads],
-            aligns="".join(whole.aligns[j] for j in kept),
-            title=whole.title,
-            rules=whole.rules,
-            width=self.width,
-        )
+        rows, heads = ([[row[j] for j in kept] for row in lines] for lines in (whole.body, whole.heads))
+        aligns = "".join(whole.aligns[j] for j in kept)
+        return ResultTable(rows, heads, aligns=aligns, title=whole.title, rules=whole.rules, width=self.width)
 
     def to_gt(self) -> Any:
         """Return the table as one of great_tables, laid out by maketables.

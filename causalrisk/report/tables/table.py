@@ -125,8 +125,7 @@ class ResultTable(SimpleTable):
             The element. Cells of the header and of left-aligned columns are ``th``.
         """
         sides, lines = {"l": "left", "r": "right", "c": "center"}, ['<table class="simpletable">']
-        if self.title:
-            lines.append(f"<caption>{html.escape(self.title)}</caption>")
+        lines += [f"<caption>{html.escape(self.title)}</caption>"] * bool(self.title)
         for row in self:
             cells = ""
             for text, align in zip(map(str, row), self.aligns, strict=True):
@@ -148,10 +147,9 @@ class ResultTable(SimpleTable):
         str
             The environment.
         """
-        heads = [_latex_spans(row) for row in self.heads[:-1]] + [_latex_row(row) for row in self.heads[-1:]]
-        rows = [r"\midrule" + "\n" if i in self.rules else "" for i in range(len(self.body))]
-        rows = [rule + _latex_row(row) for rule, row in zip(rows, self.body, strict=True)]
-        body = [r"\toprule", *heads, *([r"\midrule"] if heads else []), *rows, r"\bottomrule"]
+        heads = [*map(_latex_spans, self.heads[:-1]), *map(_latex_row, self.heads[-1:])]
+        rows = ["\\midrule\n" * (i in self.rules) + _latex_row(row) for i, row in enumerate(self.body)]
+        body = [r"\toprule", *heads, *[r"\midrule"] * bool(heads), *rows, r"\bottomrule"]
         tabular = "\n".join([rf"\begin{{tabular}}{{{self.aligns}}}", *body, r"\end{tabular}"])
         return "\n".join([r"\begin{center}", tabular, r"\end{center}"]) if center else tabular
 

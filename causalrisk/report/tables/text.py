@@ -29,8 +29,7 @@ def format_number(x: float, digits: int = 7) -> str:
     if not SMALLEST <= abs(value) < LARGEST:
         return f"{value:.{SIGNIFICANT - 1}e}"
     exponent = floor(log10(abs(value)))
-    decimals = min(max(2, SIGNIFICANT - 1 - exponent), max(digits - 1 - exponent, 0))
-    return f"{value:.{decimals}f}"
+    return f"{value:.{min(max(2, SIGNIFICANT - 1 - exponent), max(digits - 1 - exponent, 0))}f}"
 
 
 def column_format(standard_errors: ArrayLike, estimates: ArrayLike = ()) -> str:
