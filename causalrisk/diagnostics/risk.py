@@ -193,19 +193,17 @@ def penalty_path(record: FitRecord, grid: Sequence[float] | None = None) -> pd.D
     chosen = np.r_[0.0, np.geomspace(n / 10, n**2, 9)] if grid is None else penalty_grid(grid)
     if grid is None and not np.isclose(chosen, own).any():
         chosen = np.sort(np.r_[chosen, own])
-    rows = joint_rows(joint)
-    found = []
+    rows, found = joint_rows(joint), []
     for penalty in chosen:
         estimate, loss = rows.under_penalty(float(penalty), joint.replicates, joint.options.method or DEFAULT_METHOD)
         at = dataclasses.replace(record, estimate=estimate.estimate, cov_type=record.robust_type)
-        found.append(
-            {
-                "effect": float(estimate.estimate.params[0]),
-                "std err": float(np.sqrt(robust_covariance(at, False)[0, 0])),
-                "fit loss": loss,
-                "risk": estimate.squared_net_bias,
-                "RMS net": np.sqrt(estimate.squared_net_bias),
-                "converged": bool(estimate.result.success),
-            }
-        )
+        numbers = {
+            "effect": float(estimate.estimate.params[0]),
+            "std err": float(np.sqrt(robust_covariance(at, False)[0, 0])),
+            "fit loss": loss,
+            "risk": estimate.squared_net_bias,
+            "RMS net": np.sqrt(estimate.squared_net_bias),
+            "converged": bool(estimate.result.success),
+        }
+        found.append(numbers)
     return pd.DataFrame(found, index=pd.Index(chosen, name="penalty"))

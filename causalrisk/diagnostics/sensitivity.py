@@ -60,9 +60,7 @@ def e_value(ratio: float) -> float:
 
 def limit_e_value(low: float, high: float) -> float:
     """Return the E-value of the limit of an interval nearer to 1; 1 if the interval holds 1."""
-    if low <= 1 <= high:
-        return 1.0
-    return e_value(low if low > 1 else high)
+    return 1.0 if low <= 1 <= high else e_value(low if low > 1 else high)
 
 
 def robustness_value(ratio: float) -> float:
@@ -130,9 +128,6 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
         parts = sum((at.of(sample.y) - equations.fitted(at, a)) ** 2 * at.of(sample.arm == a) for a in range(n_arms))
         return [parts * at.of(sample.with_outcome) - at(sigma) * at.of(inside)]
 
-    def mass(at: Point) -> list[Any]:
-        return [(equations.measure(at) - at(measure)) * at.of(sample.in_sample)]
-
     def squares(arm: int) -> Block:
         def residuals(at: Point) -> list[Any]:
             w = sum(equations.weight(at, a) * at.of(sample.arm == a) for a in (0, arm))
@@ -140,7 +135,8 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
 
         return Block((scaled[arm - 1],), ((ALL, residuals),), linear=True)
 
-    blocks = [Block((sigma,), ((ALL, spread),), linear=True), Block((measure,), ((ALL, mass),), linear=True)]
+    mass = ALL, lambda at: [(equations.measure(at) - at(measure)) * at.of(inside)]
+    blocks = [Block((sigma,), ((ALL, spread),), linear=True), Block((measure,), (mass,), linear=True)]
     blocks += [squares(arm) for arm in range(1, n_arms)]
     s = sample.s[:, None]
     beta, _ = solve(blocks, s, known=beta)

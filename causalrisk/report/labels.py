@@ -205,8 +205,8 @@ def effect_words(record: FitRecord, k: int) -> str:
 
 def left_out_words(record: FitRecord) -> str:
     """Return the noun for one of the units that the jackknife leaves out."""
-    name = record.design.cluster_name
-    return record.design.unit_name if name is None else f"cluster of {name}"
+    design = record.design
+    return design.unit_name if design.cluster_name is None else f"cluster of {design.cluster_name}"
 
 
 def distribution_words(record: FitRecord) -> str:
