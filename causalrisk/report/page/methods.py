@@ -45,16 +45,14 @@ def objective_sentence(record: FitRecord, joint: JointRecord) -> str:
             f"The arms were trained together by weighted fit plus {joint.own_penalty:.4g} times the squared net "
             f"bias over {over}."
         )
-    chosen = "was given"
-    if path is not None:
-        chosen = f"was chosen between {LADDER[0]:g} and {LADDER[-1]:g} by cross-validation"
-        if path.raised_from is not None:
-            chosen = chosen.replace("was", f"was raised from {path.raised_from:.3g},")
-            chosen += ", as the robust variance there is above IPWRA's"
+    chosen = "given" if path is None else f"chosen between {LADDER[0]:g} and {LADDER[-1]:g} by cross-validation"
+    if path is not None and path.raised_from is not None:
+        why = "as the robust variance there is above IPWRA's"
+        chosen = f"raised from {path.raised_from:.3g}, {chosen}, {why}"
     return (
         "The arms were trained together to minimise the expected ATE risk (squared net bias plus sampling variance) "
-        f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, {chosen}. Of the "
-        f"effect heterogeneity at the start, a share of {joint.share:.3g} was left out of the variance."
+        f"over {over}, with no net bias at the fitted score. The weight of the fit, {joint.anchor:g}, was {chosen}. Of "
+        f"the effect heterogeneity at the start, a share of {joint.share:.3g} was left out of the variance."
     )
 
 
@@ -326,8 +324,9 @@ def _model_options(record: FitRecord) -> dict[str, str]:
         str(formula or "").partition("~")[2].strip() for formula in (design.formula, design.propensity_formula)
     )
     other = design.formula is not None and outcome.replace(" ", "") != propensity.replace(" ", "")
-    coded = zip(design.levels, design.labels, strict=True)
-    labels = ", ".join(f"{_plain(level)}: {label!r}" for level, label in coded if str(level) != label)
+    coded = dict(zip(design.levels, design.labels, strict=True))
+    labelled = any(str(level) != label for level, label in coded.items())
+    labels = ", ".join(f"{_plain(level)}: {label!r}" for level, label in coded.items())
     weighted, clusters = survey is None and design.weight_type, survey is None and list(design.cluster_names)
     own = not isinstance(options.family, str) and f"family,  # {type(options.family).__name__}"
     subpop = survey and survey.subpop_name  # empty where it was given by values
@@ -335,7 +334,7 @@ def _model_options(record: FitRecord) -> dict[str, str]:
         "exog_propensity": design.formula is None and "Z",
         "propensity": other and propensity and repr(given(propensity, design.filled)),
         "reference": tuple(design.levels) not in ((0, 1), (False, True)) and _plain(design.levels[0]),
-        "levels": labels and f"{{{labels}}}",
+        "levels": labelled and f"{{{labels}}}",
         "design": survey and survey.call,
         "subpop": subpop and repr(subpop) if subpop != "" else "condition",
         "weights": weighted and repr(design.weights_name),
