@@ -158,10 +158,10 @@ def _parts(record: FitRecord, alpha: float, assumptions: Part) -> list[Part]:
             except CausalRiskError as error:
                 reason = f"Not available for this fit: {str(error).splitlines()[0]}"
                 found.append(Part(anchor, heading, paragraph(reason, "soft")))
-    readings = [part.reading for part in found if part.reading is not None]
-    text = methods(record)
-    read = [" ".join([reading.headline, *reading.texts]) for reading in readings]
-    cited = references(" ".join([text, *read]), record.options.population.reference)
+    text, crump = methods(record), "crump_2009" if design.n_arms == 2 else "yang_2016"
+    said = [line for part in found if part.reading for line in (part.reading.headline, *part.reading.texts)]
+    keys = [record.options.population.reference, *[crump] * (scored and record.options.population is ALL)]
+    cited = references(" ".join([text, *said]), *keys)
     ledger, rows = design.sample_ledger, [paragraph(sample_sentence(record))]
     if len(ledger):
         rows.append(table_html(ledger, "Rows that were left out, and why"))
