@@ -28,8 +28,6 @@ class Specification:
         Name in tables and heading of the summary.
     how : str
         What it is, for the methods paragraph.
-    reference : str
-        Where it comes from, a key of the references of the report; empty for the usual ones.
     trained : str
         How the outcome models are trained, for the explanation.
     averaged : str
@@ -61,7 +59,6 @@ class Specification:
     name: str
     title: str
     how: str
-    reference: str = ""
     trained: str = "without weights"
     averaged: str = ""
     aliases: tuple[str, ...] = ()
@@ -97,7 +94,6 @@ HAJEK = Specification(
     name="Hajek",
     title="Hajek (Normalised IPW) Results",
     how="inverse probability weighting with normalised weights (Hajek 1971)",
-    reference="hajek_1971",
     aliases=("iptw",),
     constants=True,
     weighted=True,
@@ -106,7 +102,6 @@ IPWRA = Specification(
     name="IPWRA",
     title="IPW Regression Adjustment (IPWRA) Results",
     how="inverse probability weighted regression adjustment (Wooldridge 2007)",
-    reference="wooldridge_2007",
     trained="under these weights, so that it fits best where the target population lies",
     aliases=("ipw_ra", "wra"),
     weighted=True,
@@ -117,7 +112,6 @@ AIPW = Specification(
     name="AIPW",
     title="Augmented IPW (AIPW) Results",
     how="augmented inverse probability weighting (Robins, Rotnitzky and Zhao 1994)",
-    reference="robins_1994",
     trained="without weights; its average errors are corrected in the next step",
     averaged="plus the weighted mean of the residuals",
     aliases=("dr", "doubly_robust", "doublyrobust", "eif"),
@@ -127,7 +121,6 @@ TMLE = Specification(
     name="TMLE",
     title="Targeted Maximum Likelihood (TMLE) Results",
     how="targeted maximum likelihood estimation (van der Laan and Rubin 2006)",
-    reference="van_der_laan_2006",
     trained="without weights; its linear predictor is then shifted until its weighted residuals add up to zero",
     aliases=("targeted",),
     corrected=True,
@@ -137,7 +130,6 @@ MATCHING = Specification(
     name="Matching",
     title="Nearest-Neighbour Matching Results",
     how="nearest-neighbour matching with replacement (Abadie and Imbens 2006)",
-    reference="abadie_imbens_2006",
     aliases=("nnmatch", "psmatch", "match"),
     matched=True,
 )
@@ -148,7 +140,6 @@ JRE = Specification(
         "the joint robust estimator, which trains the outcome models of all arms together for the least error of the "
         "effect (after Zhang 2025)"
     ),
-    reference="zhang_2025",
     averaged="less the bias that the arms share",
     weighted=True,
     joint=True,
