@@ -105,9 +105,8 @@ def outcome_words(record: FitRecord) -> str:
 
 def outcome_text(record: FitRecord) -> str:
     """Return the outcome in a sentence, with the exposure of its means where that is stated."""
-    stated = record.stated_exposure
-    at = f"{record.design.endog_name} at {record.design.offset_name} = {stated:g}" if stated is not None else ""
-    return at or outcome_words(record)
+    design, stated = record.design, record.stated_exposure
+    return outcome_words(record) if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
 
 
 def outcome_model_text(record: FitRecord) -> str:

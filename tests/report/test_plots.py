@@ -179,7 +179,7 @@ def test_penalty_path(res, ax):
     band = ax.collections[0].get_paths()[0].vertices
     half = 1.959963984540054 * path["std err"]
     np.testing.assert_allclose(band[:, 1].min(), (path["effect"] - half).min())
-    np.testing.assert_allclose(drawn["IPWRA (its start)"][1], res.start.effect)
+    np.testing.assert_allclose(drawn["IPWRA"][1], res.start.effect)
 
 
 def test_dollars_in_a_name_begin_no_formula(ax):
