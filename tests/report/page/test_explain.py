@@ -113,7 +113,8 @@ def test_the_numbers_are_those_of_the_fit(cattaneo):
     low, high = res.conf_int(0.1).loc["ATE"]
     assert f"90% interval {low:.2f} to {high:.2f}" in text
     gap = abs(res.effect - res.start.effect) / res.effect_se
-    assert f"JRE {res.effect:.2f}, IPWRA (res.start) {res.start.effect:.2f}, {gap:.2f} standard" in text
+    ours, theirs = map(format_number, (res.effect, res.start.effect))
+    assert f"JRE gives {ours}, IPWRA {theirs}: {gap:.2f} standard errors apart." in text
     assert "prenatal1, mmarried, mage, fbaby and medu" in text
 
 
