@@ -109,9 +109,33 @@ def outcome_text(record: FitRecord) -> str:
     return outcome_words(record) if stated is None else f"{design.endog_name} at {design.offset_name} = {stated:g}"
 
 
+def matching_words(record: FitRecord) -> str:
+    """Sentence on how units are matched; empty for other estimators."""
+    options = record.options
+    if not record.spec.matched:
+        return ""
+    names = {
+        "mahalanobis": "the Mahalanobis distance of the covariates",
+        "inverse_variance": "the distance of the covariates in standard deviations",
+        "propensity": "the distance of the propensity scores",
+    }
+    nearest = "nearest unit" if options.n_neighbors == 1 else f"{options.n_neighbors} nearest units"
+    text = f"Each unit is compared with the {nearest} of the other arm by {names[options.metric]}"
+    if options.exact:
+        text += f", with equal {joined(options.exact)}"
+    if options.caliper is not None:
+        text += f", at a distance of at most {options.caliper:g}"
+    text += "; units that are equally near all count."
+    if options.bias_adjust:
+        text += " Remaining differences are corrected by a regression (Abadie and Imbens 2011)."
+    return text
+
+
 def outcome_model_text(record: FitRecord) -> str:
-    """Return the name of the outcome models."""
+    """Return the name of the outcome models; empty where there are none."""
     label = record.sample.family.label
+    if record.spec.matched:
+        return ""
     if record.spec.given:
         return "predictions of a learner"
     if not record.spec.constants:

@@ -168,7 +168,17 @@ def one_line(record: FitRecord, pooled: tuple[Any, Any] | None = None, imputatio
 
 
 # The lines of the heads, in their order; a line without a text is left out.
-MODELS = ("Treatment:", "Model:", "Target:", "Outcome model:", "Learner:", "Exposure:", "Offset:", "Propensity:")
+MODELS = (
+    "Treatment:",
+    "Model:",
+    "Target:",
+    "Outcome model:",
+    "Matching:",
+    "Learner:",
+    "Exposure:",
+    "Offset:",
+    "Propensity:",
+)
 DESIGN = ("Clusters:", "Strata:", "PSUs:", "Population:", "Replicates:", "Subpopulation:")
 
 
@@ -183,6 +193,7 @@ def head_texts(record: FitRecord) -> dict[str, str]:
         "Model:": record.spec.name,
         "Target:": words.target_text(record),
         "Outcome model:": words.outcome_model_text(record),
+        "Matching:": f"{options.n_neighbors} nearest, {options.metric.replace('_', ' ')}" * record.spec.matched,
         "Learner:": record.learned and words.learner_text(record),
         "Exposure:": f"{design.offset_name} (means {'as observed' if stated is None else f'at {stated:g}'})" * exposed,
         "Offset:": None if exposed else design.offset_name,
@@ -308,6 +319,7 @@ def _notes(record: FitRecord) -> list[str]:
         words.filled_words(record),
         _short_note(record),
         f"By arm: {SURVEY_N}; the columns after it use the {words.TOTAL_WEIGHT}." * surveyed,
+        words.matching_words(record),
         words.learner_words(record),
         words.repeats_words(record),
         _score_note(record),

@@ -174,3 +174,16 @@ def test_what_needs_an_influence_function_says_so(method):
 def test_options_of_matching_are_of_matching_alone():
     with pytest.raises(OptionError, match=r"n_neighbors.*only for Matching"):
         AIPW.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d", n_neighbors=2)
+
+
+def test_reports_say_how_units_are_matched(tmp_path, unprinted_plots):
+    options = {"n_neighbors": 2, "exact": "x1", "bias_adjust": True}
+    res = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", **options).fit()
+    text = " ".join(str(res.summary()).split())
+    assert "2 nearest, mahalanobis" in text and "with equal x1" in text and "Outcome model" not in text
+    assert "Standard errors are those of Abadie and Imbens (2006)" in res.methods()
+    page = res.report(tmp_path / "report.html").read_text("utf-8")
+    assert "Bias-corrected matching estimators" in page and "n_neighbors=2," in page
+    assert "how often it is a match" in str(res.explain())
+    score = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", metric="propensity").fit()
+    assert "Abadie and Imbens 2016" in score.methods()

@@ -227,6 +227,8 @@ def _weights(record: FitRecord) -> list[str]:
     weight = "the target's weight function divided by the probability of the row's own group"
     if record.options.population is ALL:
         weight = "1 / the probability of its own group"
+    if record.spec.matched:
+        weight = "one if it is in the target, plus how often it is a match"
     arms = [
         f"{label}: {words.count(arm.n, design.unit_name)}, effective n {arm.effective_n:.1f}, largest weight "
         f"{format_number(arm.heaviest)}"
@@ -244,7 +246,9 @@ def _outcome_models(record: FitRecord) -> list[str]:
     if record.options.quantiles:
         model = f"the {weighted}share of outcomes up to it" if spec.constants else f"a logit of {name} <= quantile"
         return [f"For each quantile and arm: {model}."]
-    if spec.constants:
+    if spec.matched:
+        texts.append(words.matching_words(record))
+    elif spec.constants:
         texts.append(f"Each arm{each} has one number, the {weighted}mean of {name}.")
     elif not spec.given:
         size = words.count(record.estimate.theta.shape[1] // (2 if each else 1), "coefficient")
@@ -266,6 +270,7 @@ def _effects(record: FitRecord) -> list[str]:
     means, (_, spec) = record.estimate.params[record.estimate.block("means")], words.formats(record)
     found = words.joined([f"{name} = {mean:{spec}}" for name, mean in zip(names, means, strict=True)])
     what = "quantiles" if record.options.quantiles else "predictions are averaged"
+    what = "outcomes, and the means of the matches, are averaged" if record.spec.matched else what
     how = f", {record.spec.averaged}" if record.spec.averaged and record.stack is None else ""
     effects = "; ".join(words.effect_words(record, k) for k in range(len(record.effect_names)))
     return [f"Each arm's {what} over {words.rows_words(record)}{how}: {found}.", f"{effects}."]

@@ -207,6 +207,8 @@ def _outcome_sentence(record: FitRecord) -> str:
         if spec.constants:
             models = ", which are weighted quantiles" * spec.weighted
         return f"Effects are differences of the quantiles {levels} of the potential outcomes (Firpo 2007){models}."
+    if spec.matched:
+        return words.matching_words(record)
     if spec.constants or spec.given:
         return ""
     whose = "" if options.did is None else " of the change" if design.periods is None else " of each period"
@@ -270,6 +272,9 @@ def errors_source(record: FitRecord) -> str:
     if record.cov_type == JACKKNIFE:
         left_out = f"redoes {again} without each {words.left_out_words(record)} in turn"
         return f"are by the jackknife, which {left_out} (Efron and Stein 1981)"
+    if record.spec.matched:
+        score = " and account for the estimated propensity score (Abadie and Imbens 2016)"
+        return "are those of Abadie and Imbens (2006)" + score * (record.options.metric == "propensity")
     text = "are from the stacked estimating equations of all models"
     if record.cov_type == "cluster":
         text += f", clustered by {words.joined(design.cluster_names)}"
