@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
@@ -14,63 +13,18 @@ from causalrisk.errors import DesignError, DesignWarning, OptionError, Unavailab
 from causalrisk.errors.aliases import call_here
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.hypotheses import EquivalenceTest, Expressions, nlcom, single_tests, two_one_sided
-from causalrisk.inference.intervals import limit_names, two_sided, wald_interval
-from causalrisk.models.results import CausalResults, given_results, single_effect
+from causalrisk.inference.intervals import limit_names, ratio_and_p, wald_interval
+from causalrisk.models.results import CausalResults, Estimates, given_results
 from causalrisk.numerics.linalg import Array
 from causalrisk.report.page.methods import pooled_methods, typed_options
 from causalrisk.report.summary import one_line, summarize_pooled
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tidy import Frame, glance, tidy_frame
 
-
-@dataclass(frozen=True)
-class Pooled:
-    """Estimates over m completed data sets, pooled.
-
-    Parameters
-    ----------
-    estimates : ndarray, shape (d,)
-        Means of the estimates.
-    within, between : ndarray, shape (d, d)
-        Mean of the covariances, and covariance of the estimates, divisor m - 1.
-    total : ndarray, shape (d, d)
-        within + (1 + 1/m) between.
-    increase : ndarray, shape (d,)
-        Relative increase of the variance due to what is missing, (1 + 1/m) between / within.
-    share : ndarray, shape (d,)
-        Share of the total variance due to what is missing, lambda = (1 + 1/m) between / total.
-    df : ndarray, shape (d,)
-        Degrees of freedom of Barnard and Rubin.
-    fmi : ndarray, shape (d,)
-        Fraction of missing information, (increase + 2 / (df + 3)) / (increase + 1).
-    """
-
-    estimates: Array
-    within: Array
-    between: Array
-    total: Array
-    increase: Array
-    share: Array
-    df: Array
-    fmi: Array
-
-    @property
-    def std_errors(self) -> Array:
-        """Roots of the total variances, shape (d,)."""
-        return np.sqrt(np.diag(self.total))
-
-    def t_and_p(self) -> tuple[Array, Array]:
-        """Return t statistics against zero and their two-sided p-values; NaN where the standard error is zero."""
-        errors = self.std_errors
-        ratios = np.divide(self.estimates, errors, out=np.full(len(errors), np.nan), where=errors > 0)
-        return ratios, two_sided(ratios, self.df)
-
-    def limits(self, alpha: float) -> Array:
-        """Limits of the t intervals, shape (d, 2)."""
-        return wald_interval(self.estimates, self.std_errors, alpha, self.df)
+TESTED = ["estimate", "std err", "df"]  # columns of `rubin` that tests and intervals are made from
 
 
-def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:
+def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.DataFrame, Array]:
     """Pool estimates by Rubin's rules.
 
     Parameters
@@ -84,8 +38,11 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:
 
     Returns
     -------
-    Pooled
-        Estimates, covariance, degrees of freedom and the fraction of missing information.
+    pooled : DataFrame
+        A row an estimate: "estimate", the mean; the columns of `PooledResults.missing_information`; and "std err", the
+        root of "total".
+    total : ndarray, shape (d, d)
+        Covariance of the means: that within, and (1 + 1/m) times that between the data sets.
 
     Notes
     -----
@@ -93,8 +50,7 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:
     them: with nu = (m - 1) / lambda^2 and nu_obs = (nu_com + 1) / (nu_com + 3) nu_com (1 - lambda), the degrees of
     freedom are nu nu_obs / (nu + nu_obs), or nu where nu_com is infinite.
     """
-    m = len(estimates)
-    mean, within = estimates.mean(axis=0), covariances.mean(axis=0)
+    m, within = len(estimates), covariances.mean(axis=0)
     between = np.atleast_2d(np.cov(estimates, rowvar=False))
     total = within + (1 + 1 / m) * between
     # Without missing information b is 0 and nu infinite, without sampling variance u is 0: limits that numpy reaches.
@@ -105,12 +61,11 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> Pooled:
         shrunk = (df_complete + 1) / (df_complete + 3) if np.isfinite(df_complete) else 1.0
         df = 1 / (1 / old + 1 / (shrunk * df_complete * (1 - share)))
         fmi = np.where(np.isinf(increase), 1.0, (increase + 2 / (df + 3)) / (increase + 1))
-    return Pooled(
-        estimates=mean, within=within, between=between, total=total, increase=increase, share=share, df=df, fmi=fmi
-    )
+    numbers = {"within": u, "between": b, "total": t, "riv": increase, "lambda": share, "df": df, "fmi": fmi}
+    return pd.DataFrame({"estimate": estimates.mean(axis=0), **numbers, "std err": np.sqrt(t)}), total
 
 
-class PooledResults:
+class PooledResults(Estimates):
     """Effects pooled over imputations, returned by `pool`.
 
     Parameters
@@ -152,13 +107,13 @@ class PooledResults:
         self.df_complete = df_complete
         self.nobs, self.estimand, self.model = results[0].nobs, results[0].estimand, results[0].model
         self._records = [res._record for res in results]
-        self._pooled = pooled = _pooled(self._records, df_complete)
-        reported, self._slopes = _reported(self._records[0], pooled.estimates)
-        (t, p), errors = pooled.t_and_p(), pooled.std_errors * np.abs(self._slopes)
-        self._numbers = pd.DataFrame(
-            {"estimate": reported, "std err": errors, "t": t, "P>|t|": p, "df": pooled.df, "fmi": pooled.fmi},
-            index=self._records[0].names,
-        )
+        self._record = self._records[0]
+        self._pooled, self._total = _pooled(self._records, df_complete)
+        reported, self._slopes = _reported(self._record, self._pooled["estimate"].to_numpy())
+        values, errors, df = self._pooled[TESTED].to_numpy().T
+        t, p = ratio_and_p(values, errors, df=df)
+        numbers = {"estimate": reported, "std err": errors * np.abs(self._slopes), "t": t, "df": df, "P>|t|": p}
+        self._numbers = pd.DataFrame(numbers, index=self._record.names)
 
     @property
     def params(self) -> pd.Series:
@@ -188,23 +143,12 @@ class PooledResults:
     @property
     def fmi(self) -> pd.Series:
         """Fraction of missing information."""
-        return self._numbers["fmi"].copy()
-
-    @property
-    def effect(self) -> float:
-        """The effect, of two arms; of several there is one an arm but the reference, in `params`."""
-        return single_effect(self.params, self._records[0], "effect", "params")
-
-    @property
-    def effect_se(self) -> float:
-        """Standard error of the effect, of two arms; of several in `bse`."""
-        return single_effect(self.bse, self._records[0], "effect_se", "bse")
+        return self._pooled["fmi"].copy()
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
-        names = self._records[0].names
-        values = self._pooled.total * np.outer(self._slopes, self._slopes)
-        return pd.DataFrame(values, index=names, columns=names)
+        names = self._record.names
+        return pd.DataFrame(self._total * np.outer(self._slopes, self._slopes), index=names, columns=names)
 
     def conf_int(self, alpha: float = 0.05, **others: Any) -> pd.DataFrame:
         """Return confidence intervals from the t distribution.
@@ -224,8 +168,10 @@ class PooledResults:
         if others:
             return self.conf_int(**call_here("conf_int", PooledResults.conf_int, {"alpha": alpha}, others))
         check_alpha(alpha)
-        limits = np.column_stack([_reported(self._records[0], side)[0] for side in self._pooled.limits(alpha).T])
-        return pd.DataFrame(limits, index=self._records[0].names)
+        values, errors, df = self._pooled[TESTED].to_numpy().T
+        limits = wald_interval(values, errors, alpha, df)
+        reported = np.column_stack([_reported(self._record, side)[0] for side in limits.T])
+        return pd.DataFrame(reported, index=self._record.names)
 
     def summary_frame(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return the table of estimates as a DataFrame.
@@ -241,7 +187,7 @@ class PooledResults:
             Columns estimate, std err, t, df, P>|t| and the limits of the interval.
         """
         limits = self.conf_int(alpha).set_axis(limit_names(alpha), axis=1)
-        return Frame(pd.concat([self.params, self.bse, self.tvalues, self.df, self.pvalues, limits], axis=1))
+        return Frame(self._numbers.join(limits))
 
     @property
     def missing_information(self) -> pd.DataFrame:
@@ -251,11 +197,7 @@ class PooledResults:
         "lambda", the share of the total due to what is missing; "df"; and "fmi", the fraction of missing information.
         The columns of ratios are on the logarithmic scale.
         """
-        pooled = self._pooled
-        variances = [np.diag(matrix) for matrix in (pooled.within, pooled.between, pooled.total)]
-        columns = [*variances, pooled.increase, pooled.share, pooled.df, pooled.fmi]
-        names = ["within", "between", "total", "riv", "lambda", "df", "fmi"]
-        return pd.DataFrame(dict(zip(names, columns, strict=True)), index=self._records[0].names)
+        return self._pooled.drop(columns=["estimate", "std err"])
 
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
@@ -304,10 +246,11 @@ class PooledResults:
             Estimates, t tests and intervals; `df_denom` are the degrees of freedom of Barnard and Rubin.
         """
         found = [nlcom(record, expression) for record in self._records]
-        wanted = Expressions(expression, self._records[0].names)
+        wanted = Expressions(expression, self._record.names)
         variances = np.array([np.diag(test.sd**2) for test in found])
-        pooled = rubin(np.array([test.effect for test in found]), variances, self.df_complete)
-        tested = single_tests(pooled.estimates, wanted.null, pooled.std_errors, pooled.df)
+        pooled, _ = rubin(np.array([test.effect for test in found]), variances, self.df_complete)
+        values, errors, df = pooled[TESTED].to_numpy().T
+        tested = single_tests(values, wanted.null, errors, df)
         tested.c_names = wanted.texts
         return tested
 
@@ -328,15 +271,16 @@ class PooledResults:
         EquivalenceTest
             Tests of all effects, with the degrees of freedom of Barnard and Rubin.
         """
-        record, effects = self._records[0], slice(len(self._records[0].effect_names))
+        names = self._record.effect_names
+        pooled, numbers = self._pooled[: len(names)], self._numbers[: len(names)]
         return two_one_sided(
-            record.effect_names,
-            self.params.to_numpy()[effects],
-            self.bse.to_numpy()[effects],
-            tested=self._pooled.estimates[effects],
-            errors=self._pooled.std_errors[effects],
-            scale=record.options.effect_scale,
-            df=self._pooled.df[effects],
+            names,
+            numbers["estimate"].to_numpy(),
+            numbers["std err"].to_numpy(),
+            tested=pooled["estimate"].to_numpy(),
+            errors=pooled["std err"].to_numpy(),
+            scale=self._record.options.effect_scale,
+            df=pooled["df"].to_numpy(),
             low=low,
             high=high,
             alpha=alpha,
@@ -358,22 +302,16 @@ class PooledResults:
             One row a parameter: term, estimate, std_error, statistic (t), p_value, conf_low, conf_high, df, fmi.
         """
         limits = self.conf_int(alpha).to_numpy() if conf_int else None
-        numbers = [s.to_numpy() for s in (self.params, self.bse, self.tvalues, self.pvalues)]
-        frame = tidy_frame(self._records[0].names, numbers, limits)
+        numbers = self._numbers[["estimate", "std err", "t", "P>|t|"]].to_numpy().T
+        frame = tidy_frame(self._record.names, numbers, limits)
         return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
 
     def glance(self) -> pd.DataFrame:
         """Return `CausalResults.glance` of the fits as one row, with their number as "imputations"."""
-        return glance(self._records[0]).assign(imputations=self.n_imputations)
+        return glance(self._record).assign(imputations=self.n_imputations)
 
     def __repr__(self) -> str:
-        return one_line(self._records[0], (self.params, self.bse), self.n_imputations)
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
-
-    def _repr_markdown_(self) -> str:
-        return self.summary().as_markdown()
+        return one_line(self._record, (self.params, self.bse), self.n_imputations)
 
     def __getattr__(self, name: str) -> Any:
         if name[:1] != "_" and not hasattr(type(self), name) and hasattr(type(self.results[0]), name):
@@ -510,8 +448,8 @@ def _model_of(record: FitRecord) -> tuple[dict[str, object], ...]:
     return names, options, terms
 
 
-def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:
-    """Pool on the scale on which effects are differences."""
+def _pooled(records: list[FitRecord], df_complete: float) -> tuple[pd.DataFrame, Array]:
+    """Pool on the scale on which effects are differences, as `rubin` does."""
     estimates, covariances = [], []
     for record in records:
         scale, count = record.options.effect_scale, len(record.names)
@@ -520,7 +458,8 @@ def _pooled(records: list[FitRecord], df_complete: float) -> Pooled:
         slopes = _reported(record, values)[1]
         estimates.append(values)
         covariances.append(record.covariance[:count, :count] / np.outer(slopes, slopes))
-    return rubin(np.array(estimates), np.array(covariances), df_complete)
+    pooled, total = rubin(np.array(estimates), np.array(covariances), df_complete)
+    return pooled.set_axis(records[0].names), total
 
 
 def _reported(record: FitRecord, values: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
@@ -60,9 +61,6 @@ from causalrisk.report.tidy import (
 )
 from causalrisk.runtime.system import one_blas_thread, would_replace, write_whole
 
-# What reading a pickle may raise, by the objects that it names and how it was cut off.
-NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
-             RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -103,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         results = pickle.loads(content)
     except CausalRiskError:  # the pickle of a newer version was refused
         raise
-    except NO_PICKLE as error:
+    except Exception as error:  # by the objects that it names and how it was cut off
         raise DesignError(
             f"{str(path)!r} does not hold saved results ({error}).\nUse `res.save({str(path)!r})` to write some."
         ) from error
@@ -121,29 +119,14 @@ class Stamp:
     def __reduce__(self) -> tuple[Any, ...]:
         return read_stamp, (__version__,)
 
-    def __deepcopy__(self, memo: Any) -> Stamp:
-        return self
-
 
 def read_stamp(version: str) -> Stamp:
-    """Refuse a pickle of a newer version.
-
-    Parameters
-    ----------
-    version : str
-        The version that wrote it.
-
-    Returns
-    -------
-    Stamp
-        The stamp of this version.
-
-    Raises
-    ------
-    CausalRiskError
-        If the version is newer than this one.
-    """
-    if _release(version) > _release(__version__):
+    """Return the stamp of this version; refuse a pickle of a newer one."""
+    written, own = (
+        tuple(map(int, re.match(r"[0-9]+(?:\.[0-9]+)*", text)[0].split(".")))  # type: ignore[index]
+        for text in (version, __version__)
+    )
+    if written > own:
         raise CausalRiskError(
             f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which cannot know what "
             f"is in it.\nUse `pip install 'causalrisk>={version}'`."
@@ -163,34 +146,43 @@ def stamped(thing: Any) -> tuple[Any, ...]:
     return restore, (Stamp(), type(thing), thing.__dict__)
 
 
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.match(r"[0-9]+(?:\.[0-9]+)*", version)[0].split("."))  # type: ignore[index]
+class Shown:
+    """Results that a notebook shows by their summary, and whose pickles begin with the version."""
+
+    summary: Callable[..., Any]
+    __reduce__ = stamped
+
+    def _repr_html_(self) -> str:
+        return str(self.summary().as_html())
+
+    def _repr_markdown_(self) -> str:
+        return str(self.summary().as_markdown())
 
 
-def single_effect(values: pd.Series, record: FitRecord, name: str, instead: str) -> float:
-    """Return the value of the only effect; of several an UnavailableError says how to pick one.
+class Estimates(Shown):
+    """Estimates by the names of the parameters of a fit, `_record`."""
 
-    Parameters
-    ----------
-    values : Series
-        A value for each parameter.
-    record : FitRecord
-        The fit.
-    name, instead : str
-        Attributes: the one asked for, and the one that has the values of all effects.
+    _record: FitRecord
 
-    Returns
-    -------
-    float
-        The value.
-    """
-    effects = record.effect_names
-    if len(effects) > 1:
-        raise UnavailableError(
-            f"{name} is of a single effect; there are {len(effects)} effects here, {listed(effects)}.\n"
-            f"Use `res.{instead}[{effects[0]!r}]`."
-        )
-    return float(values.iloc[0])
+    @property
+    def effect(self) -> float:
+        """The effect, of two arms; of several there is one an arm but the reference, in `params`."""
+        return self._single("effect", "params")
+
+    @property
+    def effect_se(self) -> float:
+        """Standard error of the effect, of two arms; of several in `bse`."""
+        return self._single("effect_se", "bse")
+
+    def _single(self, name: str, instead: str) -> float:
+        """Return the value of the only effect; of several an UnavailableError says how to pick one."""
+        effects = self._record.effect_names
+        if len(effects) > 1:
+            raise UnavailableError(
+                f"{name} is of a single effect; there are {len(effects)} effects here, {listed(effects)}.\n"
+                f"Use `res.{instead}[{effects[0]!r}]`."
+            )
+        return float(getattr(self, instead).iloc[0])
 
 
 def of_record(
@@ -228,7 +220,7 @@ def of_record(
     return method
 
 
-class CausalResults:
+class CausalResults(Estimates):
     """Estimated effects with their uncertainty; what `fit` returns.
 
     Parameters
@@ -270,16 +262,6 @@ class CausalResults:
         return self._by_name(self._record.estimate.params.copy(), "estimate")
 
     @property
-    def effect(self) -> float:
-        """The effect, of two arms; of several there is one an arm but the reference, in `params`."""
-        return single_effect(self.params, self._record, "effect", "params")
-
-    @property
-    def effect_se(self) -> float:
-        """Standard error of the effect, of two arms; of several in `bse`."""
-        return single_effect(self.bse, self._record, "effect_se", "bse")
-
-    @property
     def bse(self) -> pd.Series:
         """Standard errors of `params`."""
         return self._by_name(self._record.std_errors, "std err")
@@ -287,14 +269,12 @@ class CausalResults:
     @property
     def tvalues(self) -> pd.Series:
         """Statistics z of `params`, or t, of ratios on the logarithmic scale; NaN where the standard error is zero."""
-        record = self._record
-        return self._by_name(parameter_tests(record)[0], statistic_names(record.df)[0])
+        return self._by_name(parameter_tests(self._record)[0], statistic_names(self._record.df)[0])
 
     @property
     def pvalues(self) -> pd.Series:
         """Two-sided p-values of `params`; NaN where the standard error is zero."""
-        record = self._record
-        return self._by_name(parameter_tests(record)[1], statistic_names(record.df)[1])
+        return self._by_name(parameter_tests(self._record)[1], statistic_names(self._record.df)[1])
 
     @property
     def use_t(self) -> bool:
@@ -477,17 +457,8 @@ class CausalResults:
     tidy = of_record(tidy, plain=True)
     glance = of_record(glance, plain=True)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return stamped(self)
-
     def __repr__(self) -> str:
         return one_line(self._record)
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
-
-    def _repr_markdown_(self) -> str:
-        return self.summary().as_markdown()
 
     @property
     def default_model_infos(self) -> dict[str, Callable[[Any], str]]:
@@ -588,25 +559,21 @@ class JointView:
     ----------
     record : FitRecord
         The fit.
+
+    Attributes
+    ----------
+    shrinkage : float or None
+        Weight of the importance-weighted fit, given or chosen; None for the objective "erm".
+    share : float
+        Share of the effect heterogeneity at the start that the risk leaves out; 0 for the objective "erm".
+    score_joined : bool
+        Whether the linear predictor of the propensity score is a further outcome column.
     """
 
     def __init__(self, record: FitRecord) -> None:
         self._record, self._joint = record, joint_of(record)
-
-    @property
-    def shrinkage(self) -> float | None:
-        """Weight of the importance-weighted fit, given or chosen; None for the objective "erm"."""
-        return self._joint.anchor
-
-    @property
-    def share(self) -> float:
-        """Share of the effect heterogeneity at the start that the risk leaves out; 0 for the objective "erm"."""
-        return self._joint.share
-
-    @property
-    def score_joined(self) -> bool:
-        """Whether the linear predictor of the propensity score is a further outcome column."""
-        return self._joint.score_joined
+        self.shrinkage, self.share = self._joint.anchor, self._joint.share
+        self.score_joined = self._joint.score_joined
 
     @property
     def path(self) -> pd.DataFrame:
@@ -671,15 +638,9 @@ class JREResults(CausalResults):
         """How the arms were trained: shrinkage, share, path, risk, replicates and scipy's report (JRE)."""
         return JointView(self._record)
 
-    @property
-    def optimize_result(self) -> Any:
-        """What scipy reported of the joint objective (JRE): `joint.optimize_result`."""
-        return self.joint.optimize_result
-
-    @property
-    def share(self) -> float:
-        """Share of the effect heterogeneity at the start that the risk leaves out (JRE): `joint.share`."""
-        return self._joint.share
+    share = property(attrgetter("joint.share"), doc="Heterogeneity that the risk leaves out: `joint.share`.")
+    optimize_result = property(attrgetter("joint.optimize_result"), doc="Scipy's report: `joint.optimize_result`.")
+    replicate_bias = property(attrgetter("joint.replicates"), doc="Bias of each arm, and net: `joint.replicates`.")
 
     @property
     def model_means(self) -> pd.Series:
@@ -694,11 +655,6 @@ class JREResults(CausalResults):
         Squared net bias plus sampling variance for the objective "risk", squared net bias alone for "erm".
         """
         return self._joint.estimate.expected_risk
-
-    @property
-    def replicate_bias(self) -> pd.DataFrame:
-        """Bias of each arm and net of one another under each replicate used (JRE): `joint.replicates`."""
-        return self.joint.replicates
 
     @property
     def replicate_ledger(self) -> pd.DataFrame:
