@@ -40,7 +40,7 @@ from causalrisk.inference.paired_resamples import (
 from causalrisk.inference.simultaneous import check_adjustment, simultaneous_frame
 from causalrisk.models.estimators import JRE, chosen_models, results_of
 from causalrisk.models.model import FIT_OPTIONS, OPTIONS, CausalModel, design_of
-from causalrisk.models.results import CausalResults, given_results, stamped
+from causalrisk.models.results import CausalResults, Shown, given_results
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.labels import bootstrap_text
 from causalrisk.report.plots.axes import axes_or_new
@@ -51,23 +51,23 @@ from causalrisk.report.tables.text import format_number
 from causalrisk.report.tidy import Frame, glance, tidy_comparison
 
 
-class ComparisonResults:
+class ComparisonResults(Shown):
     """Estimators side by side, returned by `compare`.
 
     Parameters
     ----------
     comparison : Comparison
         Everything the comparison produced.
+
+    Attributes
+    ----------
+    results : dict of str to CausalResults
+        The fit of each estimator by name, with robust standard errors.
     """
 
     def __init__(self, comparison: Comparison) -> None:
         self._data = comparison
-        self._results = {record.spec.name: results_of(record) for record in comparison.records}
-
-    @property
-    def results(self) -> dict[str, CausalResults]:
-        """The fit of each estimator by name, with robust standard errors."""
-        return dict(self._results)
+        self.results = {record.spec.name: results_of(record) for record in comparison.records}
 
     @property
     def bootstrapped(self) -> dict[str, CausalResults]:
@@ -109,10 +109,7 @@ class ComparisonResults:
     @property
     def cov(self) -> pd.DataFrame:
         """Joint covariance of the effects over the resamples that worked for all estimators."""
-        used = self._data.boot[~np.isnan(self._data.boot).any(axis=1)]
-        size = (len(self._data.rows),) * 2
-        values = np.cov(used, rowvar=False).reshape(size) if len(used) > 1 else np.full(size, np.nan)
-        return pd.DataFrame(values, index=list(self._data.rows), columns=list(self._data.rows))
+        return self.boot_effects.dropna().cov(min_periods=2)
 
     @property
     def boot_effects(self) -> pd.DataFrame:
@@ -206,9 +203,6 @@ class ComparisonResults:
         what = f"{estimand} of {design.treat_name} on {design.endog_name}, {100 * (1 - alpha):.4g}% interval"
         return draw_forest(frame.set_axis(labels), what, ax)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return stamped(self)
-
     def __repr__(self) -> str:
         design, count = self._data.design, len(self._data.names)
         effects = self._data.effects.reshape(count, -1)
@@ -217,12 +211,6 @@ class ComparisonResults:
             for name, low, high in zip(self._data.effect_names, effects.min(axis=0), effects.max(axis=0), strict=True)
         )
         return f"{count} estimator{'s' * (count > 1)}: {ranges}, {design.contrast}, n {design.nobs}"
-
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
-
-    def _repr_markdown_(self) -> str:
-        return self.summary().as_markdown()
 
 
 def simultaneous(

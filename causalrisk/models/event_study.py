@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import re
 import warnings
@@ -11,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalrisk.design import ColumnOptions, DiD, Scan, Survey, as_scan, design_from_formula, with_change
+from causalrisk.design import DiD, Scan, Survey, as_scan, with_change
 from causalrisk.design.did import COMPARED, Adoption, adoption
 from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.survey import Factors, SurveyDesign, labels_of
@@ -34,14 +33,14 @@ from causalrisk.errors import (
 )
 from causalrisk.errors.aliases import attribute, call_here, read
 from causalrisk.estimation.estimates import sandwich, small_sample_factor
-from causalrisk.estimation.options import InferenceOptions, model_options, options_of
+from causalrisk.estimation.options import InferenceOptions, model_options
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.models.estimators import model_named
-from causalrisk.models.model import OPTIONS, CausalModel
-from causalrisk.models.results import CausalResults
+from causalrisk.models.model import OPTIONS, CausalModel, design_of
+from causalrisk.models.results import CausalResults, Shown
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 from causalrisk.report.labels import StudyFacts
@@ -60,12 +59,9 @@ CONTROLS = tuple(CONTROL_WORDS)
 OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
 COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
 
-Strata: TypeAlias = tuple[NDArray[np.intp], Factors]
-LeftOut: TypeAlias = tuple[Array, Array, Array]
-
 
 @dataclass(frozen=True, eq=False)
-class EventStudy:
+class EventStudy(Shown):
     """Effects of a treatment that units begin at different times; what `event_study` returns.
 
     Parameters
@@ -98,8 +94,8 @@ class EventStudy:
     exposure: NDArray[np.intp]
     facts: StudyFacts
     notes: tuple[str, ...]
-    strata: Strata | None = None
-    left_out: LeftOut | None = None
+    strata: tuple[NDArray[np.intp], Factors] | None = None
+    left_out: tuple[Array, Array, Array] | None = None
 
     @property
     def df(self) -> float:
@@ -325,9 +321,6 @@ class EventStudy:
         text = f"ATT {format_number(overall['estimate'])} ({format_number(overall['std err'])})"
         return f"EventStudy: {text}, {groups} groups, {len(self.fits)} fits"
 
-    def _repr_html_(self) -> str:
-        return self.summary().as_html()
-
 
 NOT_STUDIED = ["treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"]
 OWN: dict[str, Any] = {"begins": "", "time": "", "unit": "", "estimator": "AIPW", "controls": "never"}
@@ -434,9 +427,10 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    own = dict(zip(OWN, (begins, time, unit, estimator, controls, cov_type, small_sample, use_t), strict=True))
-    options, read_as = read("event_study", own | options, OWN | STUDIED)
-    begins, time, unit, estimator, controls, cov_type, small_sample, use_t = (options.pop(name) for name in OWN)
+    named = dict(zip(OWN, (begins, time, unit, estimator, controls, cov_type, small_sample, use_t), strict=True))
+    options, read_as = read("event_study", named | options, OWN | STUDIED)
+    own = {name: options.pop(name) for name in OWN}
+    begins, time, unit, estimator, controls, cov_type, small_sample, use_t = own.values()
     model, scope = model_named(estimator), callers_variables(1)
     one_of("controls", controls, CONTROLS)
     one_of("cov_type", cov_type, COV_TYPES)
@@ -456,7 +450,8 @@ def event_study(
     survey, cluster = options.get("design"), options.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
     inference = {"cov_type": cov_type or usual, "small_sample": small_sample, "use_t": use_t}
-    given = {**options, "did": DiD(time=time, unit=unit), "read_as": read_as}
+    given = options | {"did": DiD(time=time, unit=unit), "read_as": read_as}
+    given |= {} if survey is None else {"subpop": COMPARED}
     alone = units.alone(getattr(survey, "psu", None) or cluster)
     fits: dict[tuple[Any, Any], CausalResults] = {}
     places, without, warned = [], list[str](), list[tuple[str, str, type[Warning]]]()
@@ -469,7 +464,7 @@ def event_study(
         failing = {"max_failed": 0.9} if group in alone else {}  # nobody is left of the group without its only cluster
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fits[cell] = _fit(model, formula, part, {**given, "treat": treat}, inference | failing, scope, cell)
+            fits[cell] = _fit(model, formula, part, given | {"treat": treat}, inference | failing, scope, cell)
         said = [(f"{cell[0]} in {cell[1]}", str(one.message), one.category) for one in caught]
         warned += [one for one in said if not (group in alone and re.search(OF_ONE, one[1]))]
     notes = [*read_as, *_warn_once(warned)]
@@ -500,20 +495,9 @@ def event_study(
         controls=CONTROL_WORDS[controls],
         clusters=f"{options['cluster']} ({len(errors['contributions'])})" if options.get("cluster") else "",
         df=first._record.df if survey is not None else len(errors["contributions"]) - 1.0 if use_t else np.inf,
-        call=_call(
-            {"formula": formula, "data": ..., "begins": begins, "time": time, "unit": unit},
-            {"estimator": model.spec.name, "controls": controls, "cov_type": cov_type, "small_sample": small_sample}
-            | {"use_t": use_t, **options},
-            first.model.design.survey,
-        ),
+        call=_call(formula, own | {"estimator": model.spec.name} | options, first.model.design.survey),
     )
-    return EventStudy(
-        fits=fits,
-        **errors,
-        exposure=exposure,
-        facts=facts,
-        notes=tuple(notes),
-    )
+    return EventStudy(fits=fits, **errors, exposure=exposure, facts=facts, notes=tuple(notes))
 
 
 def _warn_once(warned: Sequence[tuple[str, str, type[Warning]]]) -> list[str]:
@@ -541,13 +525,13 @@ def _deviations(left_out: Array, times: Array) -> Array:
     return jackknife_deviations(np.where(np.isnan(left_out), np.nanmean(left_out, axis=0), left_out), times)
 
 
-def _call(needed: Mapping[str, Any], options: Mapping[str, Any], survey: SurveyDesign | None) -> str:
+def _call(formula: str, options: Mapping[str, Any], survey: SurveyDesign | None) -> str:
     """Return the call that repeats a study."""
-    usual = STUDIED | {name: option.default for name, option in inspect.signature(event_study).parameters.items()}
-    given = dict(needed)
-    given |= {name: value for name, value in options.items() if value is not usual[name]}
-    typed = {name: survey.call if name == "design" and survey is not None else repr(given[name]) for name in given}
-    lines = [f"    {name}={text}," for name, text in (typed | {"data": "data"}).items()]
+    lines, usual = [f"    formula={formula!r},", "    data=data,"], OWN | STUDIED
+    for name, value in options.items():
+        if value is not usual[name]:
+            text = survey.call if name == "design" and survey is not None else repr(value)
+            lines.append(f"    {name}={text},")
     return "\n".join(["study = causalrisk.event_study(", *lines, ")"])
 
 
@@ -577,22 +561,11 @@ def _fit(
     cell: tuple[Any, Any],
 ) -> CausalResults:
     """Fit the change of one group between two periods, a cell."""
-    changed, wide = with_change(given["did"], formula, part, given["treat"])
-    surveyed, propensity = given.get("design") is not None, given.get("propensity")
-    columns = options_of(ColumnOptions, {**given, "subpop": COMPARED if surveyed else None})
     try:
-        design = design_from_formula(
-            changed,
-            wide,
-            columns,
-            propensity=propensity,
-            frame=scope,
-            constant_outcome=model.spec.constants,
-            joint_outcome=model.spec.joint,
-        )
-        made = model._checked(design, model_options(design, given))
-        return made.fit(**inference)
+        design = design_of(formula, part, given, scope, [model.spec])
+        return model._checked(design, model_options(design, given)).fit(**inference)
     except CausalRiskError as error:
+        changed, _ = with_change(given["did"], formula, part, given["treat"])
         raise type(error)(f"group {cell[0]} in {cell[1]}: {str(error).replace(changed, formula)}") from error
 
 
