@@ -25,11 +25,11 @@ from causalrisk.errors import (
     CausalRiskError,
     DesignError,
     DesignWarning,
+    Notes,
     OptionError,
     UnavailableError,
     check_alpha,
     one_of,
-    warn_user,
 )
 from causalrisk.errors.aliases import attribute, call_here, read
 from causalrisk.estimation.estimates import sandwich, small_sample_factor
@@ -55,7 +55,6 @@ from causalrisk.report.tidy import printed_whole
 
 BY = ("exposure", "group", "time", "all")
 CONTROL_WORDS = {"never": "units that never begin", "not yet": "units that begin later than both periods, or never"}
-CONTROLS = tuple(CONTROL_WORDS)
 OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
 COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
 
@@ -432,7 +431,7 @@ def event_study(
     own = {name: options.pop(name) for name in OWN}
     begins, time, unit, estimator, controls, cov_type, small_sample, use_t = own.values()
     model, scope = model_named(estimator), callers_variables(1)
-    one_of("controls", controls, CONTROLS)
+    one_of("controls", controls, tuple(CONTROL_WORDS))
     one_of("cov_type", cov_type, COV_TYPES)
     one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
@@ -449,12 +448,12 @@ def event_study(
     units = adoption(data, time=time, unit=unit, begins=begins)
     survey, cluster = options.get("design"), options.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
-    inference = {"cov_type": cov_type or usual, "small_sample": small_sample, "use_t": use_t}
+    inference: dict[str, Any] = {"cov_type": cov_type or usual, "small_sample": small_sample, "use_t": use_t}
     given = options | {"did": DiD(time=time, unit=unit), "read_as": read_as}
     given |= {} if survey is None else {"subpop": COMPARED}
     alone = units.alone(getattr(survey, "psu", None) or cluster)
     fits: dict[tuple[Any, Any], CausalResults] = {}
-    places, without, warned = [], list[str](), list[tuple[str, str, type[Warning]]]()
+    places, without, warned = [], list[str](), list[tuple[str, str, Any]]()
     for group, period, part, treat in units.cells(controls == "not yet", survey is not None):
         cell = units.names[group], units.names[period]
         if part is None:
@@ -464,24 +463,30 @@ def event_study(
         failing = {"max_failed": 0.9} if group in alone else {}  # nobody is left of the group without its only cluster
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fits[cell] = _fit(model, formula, part, given | {"treat": treat}, inference | failing, scope, cell)
+            try:
+                design = design_of(formula, part, given | {"treat": treat}, scope, [model.spec])
+                fits[cell] = model._checked(design, model_options(design, given)).fit(**inference | failing)
+            except CausalRiskError as error:
+                changed, _ = with_change(given["did"], formula, part, treat)
+                text = str(error).replace(changed, formula)
+                raise type(error)(f"group {cell[0]} in {cell[1]}: {text}") from error
         said = [(f"{cell[0]} in {cell[1]}", str(one.message), one.category) for one in caught]
         warned += [one for one in said if not (group in alone and re.search(OF_ONE, one[1]))]
-    notes = [*read_as, *_warn_once(warned)]
+    notes = Notes(read_as)
+    _warn_once(warned, notes)
     if alone:
-        notes.append(
+        notes.warn(
             f"Only one {'cluster' if cluster else 'unit'} begins in {listing(units.names[alone])}: how it varies is "
-            "not known, and standard errors of these groups are those of the controls alone, too small."
+            "not known, and standard errors of these groups are those of the controls alone, too small.",
+            DesignWarning,
         )
-        warn_user(notes[-1], DesignWarning)
     if not fits:
         raise _no_effects(units, controls)
     left_out = max(res.model.design.n_dropped for res in fits.values())
     if left_out:
         notes.append(f"Up to {left_out} units are left out of a fit, because a variable is missing.")
     if without:
-        notes.append(f"No unit is a control of these groups and periods: {', '.join(without)}.")
-        warn_user(notes[-1], DesignWarning)
+        notes.warn(f"No unit is a control of these groups and periods: {', '.join(without)}.", DesignWarning)
     groups, periods = np.array(places).T
     exposure, first = periods - groups, next(iter(fits.values()))
     errors = _errors(fits, units, groups, np.where(exposure < 0, -1.0, 1.0), options)
@@ -500,18 +505,15 @@ def event_study(
     return EventStudy(fits=fits, **errors, exposure=exposure, facts=facts, notes=tuple(notes))
 
 
-def _warn_once(warned: Sequence[tuple[str, str, type[Warning]]]) -> list[str]:
-    """Warn once of what several fits say with other numbers, and return the texts; `warned` has fit, text, category."""
-    alike: dict[str, list[tuple[str, str, type[Warning]]]] = {}
+def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: Notes) -> None:
+    """Warn once of what several fits say with other numbers; `warned` has fit, text and category."""
+    alike: dict[str, list[tuple[str, str, Any]]] = {}
     for one in warned:
         alike.setdefault(re.sub(r"(?<![\w.])[-\d.]+(e[-+]\d+)?", "", one[1]), []).append(one)
-    notes = []
     for (fit, text, category), *others in alike.values():
         said, *advice = re.sub(r"\bfit\((?=use_t|small_sample|cov_type)", "event_study(..., ", text).split("\n")
         where = f" (Group {fit}{f', and {len(others)} more' if others else ''}.)"
-        notes.append("\n".join([said + where, *advice]))
-        warn_user(notes[-1], category)
-    return notes
+        notes.warn("\n".join([said + where, *advice]), category)
 
 
 def _averages(counted: Array, shares: Array, effects: Array) -> Array:
@@ -549,24 +551,6 @@ def _check_columns(options: Mapping[str, Any]) -> None:
                 f"{name} is a {type(value).__name__}; expected the name of a column, as each group and period has rows "
                 "of its own."
             )
-
-
-def _fit(
-    model: type[CausalModel],
-    formula: str,
-    part: pd.DataFrame,
-    given: Mapping[str, Any],
-    inference: Mapping[str, Any],
-    scope: Mapping[str, Any],
-    cell: tuple[Any, Any],
-) -> CausalResults:
-    """Fit the change of one group between two periods, a cell."""
-    try:
-        design = design_of(formula, part, given, scope, [model.spec])
-        return model._checked(design, model_options(design, given)).fit(**inference)
-    except CausalRiskError as error:
-        changed, _ = with_change(given["did"], formula, part, given["treat"])
-        raise type(error)(f"group {cell[0]} in {cell[1]}: {str(error).replace(changed, formula)}") from error
 
 
 def _no_effects(units: Adoption, controls: str) -> DesignError:
