@@ -8,10 +8,7 @@ from causalrisk.errors import OptionError, listed
 from causalrisk.errors.aliases import answer, near
 from causalrisk.estimation import specification
 from causalrisk.estimation.abilities import ABILITIES
-from causalrisk.estimation.options import (
-    Method,
-    Objective,
-)
+from causalrisk.estimation.options import Method, Objective
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import QUANTILE
 from causalrisk.inference.covariance import start_record
@@ -291,10 +288,8 @@ class JRE(CausalModel):
         )
 
     def _results(self, record: FitRecord) -> CausalResults:
-        return JREResults(self, record, self._start(start_record(record)))
-
-    def _start(self, record: FitRecord) -> CausalResults:
-        return CausalResults(IPWRA._of(self.design, self.options), record)
+        start = CausalResults(IPWRA._of(self.design, self.options), start_record(record))
+        return JREResults(self, record, start)
 
 
 class Unadjusted(CausalModel):

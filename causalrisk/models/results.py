@@ -96,32 +96,21 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> again
     IPWRA: ATE -256.86 (24.38), 1 vs 0, n 4642
     """
-    content = Path(path).read_bytes()
+    content, shown = Path(path).read_bytes(), repr(str(path))
+    typed = f"Use `res.save({shown})` to write some."
     try:
         results = pickle.loads(content)
     except CausalRiskError:  # the pickle of a newer version was refused
         raise
     except Exception as error:  # by the objects that it names and how it was cut off
-        raise DesignError(
-            f"{str(path)!r} does not hold saved results ({error}).\nUse `res.save({str(path)!r})` to write some."
-        ) from error
+        raise DesignError(f"{shown} does not hold saved results ({error}).\n{typed}") from error
     if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
-        raise DesignError(
-            f"{str(path)!r} holds a {type(results).__name__}; expected results.\n"
-            f"Use `res.save({str(path)!r})` to write some."
-        )
+        raise DesignError(f"{shown} holds a {type(results).__name__}; expected results.\n{typed}")
     return results
 
 
-class Stamp:
-    """Version that wrote a pickle; checked on reading, before the content."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return read_stamp, (__version__,)
-
-
-def read_stamp(version: str) -> Stamp:
-    """Return the stamp of this version; refuse a pickle of a newer one."""
+def restore(version: str, kind: type) -> Any:
+    """Return an object without its state; refuse the pickle of a newer version before the state is read."""
     written, own = (
         tuple(map(int, re.match(r"[0-9]+(?:\.[0-9]+)*", text)[0].split(".")))  # type: ignore[index]
         for text in (version, __version__)
@@ -131,19 +120,12 @@ def read_stamp(version: str) -> Stamp:
             f"the pickle was written by causalrisk {version}; this is causalrisk {__version__}, which cannot know what "
             f"is in it.\nUse `pip install 'causalrisk>={version}'`."
         )
-    return Stamp()
-
-
-def restore(stamp: Stamp, kind: type, state: dict[str, Any]) -> Any:
-    """Make an object from the arguments of `stamped`."""
-    made: Any = object.__new__(kind)
-    made.__dict__.update(state)
-    return made
+    return object.__new__(kind)
 
 
 def stamped(thing: Any) -> tuple[Any, ...]:
     """Return the value of an object's `__reduce__` that lets its pickle begin with the version."""
-    return restore, (Stamp(), type(thing), thing.__dict__)
+    return restore, (__version__, type(thing)), thing.__dict__
 
 
 class Shown:
@@ -339,10 +321,7 @@ class CausalResults(Estimates):
         """Whether each resample was used, and why not."""
         return failures_frame(self._record.used_boot.failures, "resample")
 
-    @property
-    def converged(self) -> bool:
-        """Whether every optimiser converged."""
-        return has_converged(self._record)
+    converged = property(of_record(has_converged))
 
     # --- the fitted models ---------------------------------------------------------------------------------------
 
@@ -400,21 +379,9 @@ class CausalResults(Estimates):
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
         return pd.DataFrame(fitted, index=record.design.index, columns=list(record.design.labels))
 
-    @property
-    def outcome_predictions(self) -> pd.DataFrame:
-        """Cross-fitted predictions of the learners, a row a row of the sample and a column an arm."""
-        return fitted_models.outcome_predictions(self._record)
-
-    @property
-    def learner_fit(self) -> pd.DataFrame:
-        """How well the learners predict rows that they were not fitted to, a row a learner and arm."""
-        return fitted_models.learner_fit(self._record)
-
-    @property
-    def stack(self) -> pd.DataFrame:
-        """The fits that the estimate is an average of, with their effects and weights."""
-        return fitted_models.stack_table(self._record)
-
+    outcome_predictions = property(of_record(fitted_models.outcome_predictions, plain=True))
+    learner_fit = property(of_record(fitted_models.learner_fit, plain=True))
+    stack = property(of_record(fitted_models.stack_table, plain=True))
     estimating_equations = of_record(fitted_models.estimating_equations)
     predict = of_record(fitted_models.predict)
     get_prediction = of_record(fitted_models.get_prediction)
