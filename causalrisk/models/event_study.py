@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -96,10 +97,7 @@ class EventStudy(Shown):
     strata: tuple[NDArray[np.intp], Factors] | None = None
     left_out: tuple[Array, Array, Array] | None = None
 
-    @property
-    def df(self) -> float:
-        """Degrees of freedom of tests and intervals; infinite for normal ones."""
-        return self.facts.df
+    df = property(attrgetter("facts.df"), doc="Degrees of freedom of tests and intervals; infinite for normal ones.")
 
     @cached_property
     def params(self) -> pd.Series:

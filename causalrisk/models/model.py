@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import pandas as pd
 
 from causalrisk.design import (
@@ -406,20 +406,10 @@ class CausalModel:
             raise UnavailableError(f"a model has no `{name}`; its results have.\nUse `model.fit().{name}`.")
         raise UnavailableError(attribute("model attribute", "model", name, dir(self)))
 
-    @property
-    def endog(self) -> np.ndarray:
-        """Outcome on the estimation sample, shape (n,)."""
-        return self.design.y
-
-    @property
-    def exog(self) -> np.ndarray:
-        """Columns of the outcome models on the estimation sample, shape (n, p)."""
-        return self.design.X
-
-    @property
-    def endog_names(self) -> str:
-        """Name of the outcome."""
-        return self.design.endog_name
+    endog = property(attrgetter("design.y"), doc="Outcome on the estimation sample, shape (n,).")
+    exog = property(attrgetter("design.X"), doc="Columns of the outcome models on the estimation sample, shape (n, p).")
+    endog_names = property(attrgetter("design.endog_name"), doc="Name of the outcome.")
+    formula = property(attrgetter("design.formula"), doc="The outcome formula; None for a model made from arrays.")
 
     @property
     def exog_names(self) -> list[str]:
@@ -437,11 +427,6 @@ class CausalModel:
             found.orig_endog = pd.Series(design.y, index=design.index, name=design.endog_name)
             found.orig_exog = pd.DataFrame(design.X, index=design.index, columns=found.xnames)
         return found
-
-    @property
-    def formula(self) -> str | None:
-        """The outcome formula; None for a model made from arrays."""
-        return self.design.formula
 
     def fit(
         self,

@@ -214,13 +214,8 @@ class PooledResults(Estimates):
         ResultSummary
             Summary like a fit's.
         """
-        return summarize_pooled(
-            self._records,
-            frame=self.summary_frame(alpha),
-            missing=self.missing_information,
-            df_complete=self.df_complete,
-            title=title,
-        )
+        frame, missing = self.summary_frame(alpha), self.missing_information
+        return summarize_pooled(self._records, frame, missing, self.df_complete, title)
 
     def methods(self) -> str:
         """Return the methods paragraph: that of the fits, and how they were pooled.

@@ -287,10 +287,7 @@ class CausalResults(Estimates):
     permutation_test = of_record(permutation_test)
     distribution = of_record(distribution)
 
-    @property
-    def cov_type(self) -> str:
-        """Kind of standard errors, as `fit` takes it."""
-        return self._record.cov_type
+    cov_type = property(attrgetter("_record.cov_type"), doc="Kind of standard errors, as `fit` takes it.")
 
     # --- sample and resampling -----------------------------------------------------------------------------------
 
@@ -436,16 +433,9 @@ class CausalResults(Estimates):
             "Std. errors": lambda res: table_maker_statistic(res._record, "se_type"),
         }
 
-    @property
-    def __maketables_coef_table__(self) -> pd.DataFrame:
-        return table_maker_coefficients(self._record)
-
-    def __maketables_stat__(self, key: str) -> Any:
-        return table_maker_statistic(self._record, key)
-
-    @property
-    def __maketables_depvar__(self) -> str:
-        return self._record.design.endog_name
+    __maketables_coef_table__ = property(of_record(table_maker_coefficients, plain=True))
+    __maketables_stat__ = of_record(table_maker_statistic)
+    __maketables_depvar__ = property(attrgetter("_record.design.endog_name"))
 
     @property
     def __maketables_vcov_info__(self) -> dict[str, Any]:
@@ -542,15 +532,8 @@ class JointView:
         self.shrinkage, self.share = self._joint.anchor, self._joint.share
         self.score_joined = self._joint.score_joined
 
-    @property
-    def path(self) -> pd.DataFrame:
-        """What other amounts of shrinkage would have given: `anchor_path`."""
-        return printed_whole(anchor_path(self._record))
-
-    @property
-    def risk(self) -> pd.DataFrame:
-        """The expected ATE risk of every estimator on the same propensity replicates: `risk_table`."""
-        return printed_whole(risk_table(self._record))
+    path = property(of_record(anchor_path))
+    risk = property(of_record(risk_table))
 
     @property
     def replicates(self) -> pd.DataFrame:
