@@ -33,7 +33,7 @@ from causalrisk.errors import (
     one_of,
 )
 from causalrisk.errors.aliases import attribute, call_here, read
-from causalrisk.estimation.estimates import sandwich, small_sample_factor
+from causalrisk.estimation.estimates import sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options
 from causalrisk.estimation.record import FitRecord
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
@@ -81,7 +81,7 @@ class EventStudy(Shown):
         The data in words.
     notes : tuple of str
         What is to be said of the groups and periods.
-    strata : tuple of (ndarray of int, shape (n,), and Factors), optional
+    strata : tuple of (ndarray of int, shape (n,), and Factors)
         Of a survey design the stratum of each unit or cluster, and the weights of the strata in the variance.
     left_out : tuple of (ndarray, shape (n, m), ndarray, shape (n, m), and ndarray, shape (n,)), optional
         Of the jackknife the effects without each unit or cluster, the shares, and how many equal units it stands for.
@@ -94,7 +94,7 @@ class EventStudy(Shown):
     exposure: NDArray[np.intp]
     facts: StudyFacts
     notes: tuple[str, ...]
-    strata: tuple[NDArray[np.intp], Factors] | None = None
+    strata: tuple[NDArray[np.intp] | None, Factors | None] = (None, None)
     left_out: tuple[Array, Array, Array] | None = None
 
     df = property(attrgetter("facts.df"), doc="Degrees of freedom of tests and intervals; infinite for normal ones.")
@@ -112,8 +112,6 @@ class EventStudy(Shown):
 
     def _covariance(self, errors: Array) -> Array:
         """Return the covariance of what units or clusters add errors to, shape (d, d)."""
-        if self.strata is None:
-            return errors.T @ errors
         stratum, factors = self.strata
         return sandwich(errors, np.ones(len(errors)), n=len(errors), total=1.0, stratum=stratum, strata=factors)
 
@@ -573,9 +571,9 @@ def _errors(
     if survey is not None:
         cluster, weights = survey.psu, survey.weights
     everybody = np.arange(len(units.units))
-    code, stratum = everybody, np.zeros(len(everybody), dtype=np.intp)
-    if first.design.survey is not None and survey is not None and survey.strata is not None:
-        stratum = pd.Index(first.design.survey.strata).get_indexer(labels_of(units.of_units(survey.strata)))
+    code, stratum, drawn = everybody, np.zeros(len(everybody), dtype=np.intp), first.design.survey
+    if drawn is not None and survey is not None and survey.strata is not None:
+        stratum = pd.Index(drawn.strata).get_indexer(labels_of(units.of_units(survey.strata)))
     if cluster is not None:
         code = pd.factorize(pd.MultiIndex.from_arrays([stratum, units.of_units(cluster)]))[0]
     count = int(code.max()) + 1
@@ -605,17 +603,12 @@ def _errors(
         own = sample.restore(record.estimate.influence[:, :1]) / sample.total
         place = units.units.get_indexer(record.design.index)
         added.append(total_of(own, sample.restore(sample.s), place, record.design.nobs, k))
-    strata = None
-    if first.design.survey is not None:
-        of_code = np.zeros(count, dtype=np.intp)
-        of_code[code] = stratum
-        strata = of_code, first.design.survey.factors
     n = of.sum() if alike else len(of)
     return {
         "contributions": sign * np.column_stack(added),
         "shares": shares,
         "of_shares": total_of((member - shares) / of.sum(), of, everybody, n, int(first.small_sample)),
-        "strata": strata,
+        "strata": (None, None) if drawn is None else (stratum_of_groups(code, stratum, count), drawn.factors),
     }
 
 

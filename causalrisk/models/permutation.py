@@ -89,25 +89,16 @@ class PermutationTest:
         ResultSummary
             With `as_text`, `as_html`, `as_latex`, `as_csv`.
         """
-        data, record = self._data, self._data.record
-        drawn = f"{self.n_permutations:,}"
-        left = [
-            ("Dep. variable:", record.design.endog_name),
-            ("Estimator:", record.spec.name),
-            ("Effect:", self.term),
-            ("Contrast:", record.design.contrast if data.position is None else record.contrasts[data.position - 1]),
-            ("Statistic:", STATISTIC_WORDS[self._kind]),
-            ("Alternative:", data.alternative),
-        ]
-        right = [
-            ("No. observations:", f"{record.design.nobs}"),
-            ("Value of the statistic:", format_number(self.statistic, 5)),
-            ("Permutations:", f"all {drawn}" if self.exact else drawn),
-            ("As extreme:", f"{data.extreme:,}"),
-            ("P-value:", format_p(self.pvalue)),
-            ("Its Monte Carlo SE:", "none" if self.exact else f"{self.mc_se:.2g}"),
-        ]
-        rows = tuple((*a, *b) for a, b in zip(left, right, strict=True))
+        data, record, drawn = self._data, self._data.record, f"{self.n_permutations:,}"
+        contrast = record.design.contrast if data.position is None else record.contrasts[data.position - 1]
+        rows = (
+            ("Dep. variable:", record.design.endog_name, "No. observations:", f"{record.design.nobs}"),
+            ("Estimator:", record.spec.name, "Value of the statistic:", format_number(self.statistic, 5)),
+            ("Effect:", self.term, "Permutations:", f"all {drawn}" if self.exact else drawn),
+            ("Contrast:", contrast, "As extreme:", f"{data.extreme:,}"),
+            ("Statistic:", STATISTIC_WORDS[self._kind], "P-value:", format_p(self.pvalue)),
+            ("Alternative:", data.alternative, "Its Monte Carlo SE:", "none" if self.exact else f"{self.mc_se:.2g}"),
+        )
         heading = title or "Permutation Test of No Effect"
         return ResultSummary([ResultTable(rows, aligns="lrlr", title=heading)], self._notes())
 
