@@ -30,31 +30,9 @@ from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.treatment import is_classifier
 from causalrisk.errors import BootstrapError, OptionError, UnavailableError, failure_text
 from causalrisk.errors.aliases import attribute, read
+from causalrisk.estimation import options as kinds
 from causalrisk.estimation.abilities import check_options
 from causalrisk.estimation.fit import fit_joint, fit_separate
-from causalrisk.estimation.options import (
-    Bootstrap,
-    CovType,
-    Family,
-    InferenceOptions,
-    JREOptions,
-    Learners,
-    LearnerUse,
-    Missing,
-    ModelOptions,
-    Multiplier,
-    OutcomeLink,
-    PropensityLink,
-    PropensityLoss,
-    Scale,
-    Trim,
-    WeightType,
-    defaults_of,
-    model_option_names,
-    model_options,
-    named_target,
-    options_of,
-)
 from causalrisk.estimation.record import FitRecord
 from causalrisk.estimation.specification import Specification, parameter_names
 from causalrisk.inference.covariance import robust_record, with_covariance
@@ -64,11 +42,9 @@ from causalrisk.report.labels import joined
 from causalrisk.runtime.system import one_blas_thread
 
 OF_RESULTS_ONLY = frozenset(dir(JREResults)) | {"params", "nobs"}
-OF_FORMULAS = ("treat", "propensity", "observed")
-OWN = ("repeat", "read_as")  # of `ModelOptions`, which no caller gives
-OF_CALL = {"treat": None, "propensity": None, "smooth": False}
-OPTIONS = OF_CALL | {name: value for name, value in defaults_of(ColumnOptions, ModelOptions).items() if name not in OWN}
-FIT_OPTIONS = {"cov_kwds": None} | defaults_of(InferenceOptions)
+OPTIONS = {"treat": None, "propensity": None, "smooth": False} | kinds.defaults_of(ColumnOptions, kinds.ModelOptions)
+del OPTIONS["repeat"], OPTIONS["read_as"]  # which no caller gives
+FIT_OPTIONS = {"cov_kwds": None} | kinds.defaults_of(kinds.InferenceOptions)
 
 
 class CausalModel:
@@ -97,7 +73,7 @@ class CausalModel:
 
     spec: ClassVar[Specification]
     design: Design
-    options: ModelOptions
+    options: kinds.ModelOptions
 
     @classmethod
     def from_formula(
@@ -107,14 +83,14 @@ class CausalModel:
         treat: Any = None,
         *,
         propensity: str | None = None,
-        family: Family = "gaussian",
-        link: OutcomeLink | None = None,
-        propensity_link: PropensityLink = "logit",
-        propensity_loss: PropensityLoss = "ml",
+        family: kinds.Family = "gaussian",
+        link: kinds.OutcomeLink | None = None,
+        propensity_link: kinds.PropensityLink = "logit",
+        propensity_loss: kinds.PropensityLoss = "ml",
         propensity_score: Any = None,
-        learner: Learners | None = None,
+        learner: kinds.Learners | None = None,
         smooth: bool = False,
-        learner_use: LearnerUse | None = None,
+        learner_use: kinds.LearnerUse | None = None,
         n_folds: int = 5,
         n_repeats: int = 1,
         target: Any = None,
@@ -122,21 +98,21 @@ class CausalModel:
         reference: Any = None,
         levels: Mapping[Any, str] | None = None,
         weights: Any = None,
-        weight_type: WeightType | None = None,
+        weight_type: kinds.WeightType | None = None,
         cluster: Any = None,
         offset: Any = None,
         exposure: Any = None,
         at_exposure: Any = None,
-        trim: Trim | Sequence[float] | None = None,
+        trim: kinds.Trim | Sequence[float] | None = None,
         clip: Sequence[float] | None = None,
-        effect: Scale = "difference",
+        effect: kinds.Scale = "difference",
         quantiles: float | Sequence[float] | None = None,
         design: Survey | None = None,
         subpop: Any = None,
         did: DiD | None = None,
         observed: str | None = None,
-        missing: Missing = "drop",
-        collinear: Missing = "drop",
+        missing: kinds.Missing = "drop",
+        collinear: kinds.Missing = "drop",
         **others: Any,
     ) -> Self:
         """Make a model from formulas.
@@ -309,7 +285,7 @@ class CausalModel:
             OPTIONS,
         )
         made = design_of(formula, as_scan(data), given, callers_variables(1), [cls.spec])
-        return cls._checked(made, model_options(made, given | {"read_as": read_as}))
+        return cls._checked(made, kinds.model_options(made, given | {"read_as": read_as}))
 
     def __init__(
         self, endog: Any = None, exog: Any = None, treat: Any = None, *, exog_propensity: Any = None, **options: Any
@@ -338,7 +314,8 @@ class CausalModel:
                 f"{name}(endog, exog, treat) has no {joined(missing)}; expected arrays with one row per unit.\n"
                 f'Use `{name}(y, X, d)` or `{name}.from_formula("y ~ x1 + x2", data, treat="d")`.'
             )
-        options, read_as = read("model", options, {n: value for n, value in OPTIONS.items() if n not in OF_FORMULAS})
+        known = {name: value for name, value in OPTIONS.items() if name not in ("treat", "propensity", "observed")}
+        options, read_as = read("model", options, known)
         if options.get("did") is not None:
             raise OptionError(
                 "did= names columns of data, and arrays have none.\n"
@@ -347,20 +324,20 @@ class CausalModel:
         self.design = design_from_arrays(
             endog,
             exog,
-            options_of(ColumnOptions, {**options, "treat": treat}),
+            kinds.options_of(ColumnOptions, {**options, "treat": treat}),
             exog_propensity=exog_propensity,
             constant_outcome=self.spec.constants,
         )
-        self.options = model_options(self.design, options | {"read_as": read_as})
+        self.options = kinds.model_options(self.design, options | {"read_as": read_as})
         check_options(self.spec, self.design, self.options)
 
     @classmethod
-    def _checked(cls, design: Design, options: ModelOptions) -> Self:
+    def _checked(cls, design: Design, options: kinds.ModelOptions) -> Self:
         check_options(cls.spec, design, options)
         return cls._of(design, options)
 
     @classmethod
-    def _of(cls, design: Design, options: ModelOptions) -> Self:
+    def _of(cls, design: Design, options: kinds.ModelOptions) -> Self:
         model = cls.__new__(cls)
         model.design, model.options = design, options
         return model
@@ -378,14 +355,14 @@ class CausalModel:
         CausalModel
             A new model.
         """
-        known = model_option_names()
+        known = kinds.model_option_names()
         for name, value in changes.items():
             given_score = name == "propensity_score" and value is not None and not is_classifier(value)
             if name in OPTIONS and (name not in known or given_score):
                 raise TypeError(f"`{name}` belongs to the data.\nMake a new model with `from_formula`.")
         changes, read_as = read("model", changes, {name: OPTIONS[name] for name in known})
         if "target" in changes:
-            changes["target"] = named_target(changes["target"], self.design)
+            changes["target"] = kinds.named_target(changes["target"], self.design)
         if "effect" in changes:  # levels of quantiles go with their effect
             changes.setdefault("quantiles", None)
         options = dataclasses.replace(self.options, **changes, read_as=self.options.read_as + read_as)
@@ -431,11 +408,11 @@ class CausalModel:
     def fit(
         self,
         *,
-        cov_type: CovType | None = None,
+        cov_type: kinds.CovType | None = None,
         cov_kwds: Mapping[str, Any] | None = None,
         n_boot: int | None = None,
-        bootstrap: Bootstrap | None = None,
-        multiplier: Multiplier | None = None,
+        bootstrap: kinds.Bootstrap | None = None,
+        multiplier: kinds.Multiplier | None = None,
         small_sample: bool = False,
         use_t: bool | None = None,
         df: float | None = None,
@@ -539,14 +516,14 @@ class CausalModel:
     @one_blas_thread()
     def _fit(self, options: Mapping[str, Any]) -> CausalResults:
         """Fit with each choice of folds and return the results of the median."""
-        known = FIT_OPTIONS | (defaults_of(JREOptions) if self.spec.joint else {})
+        known = FIT_OPTIONS | (kinds.defaults_of(kinds.JREOptions) if self.spec.joint else {})
         given, read_as = read("fit", options, known)
         model = self._clustered(given, read_as)
-        inference, records = options_of(InferenceOptions, given), []
+        inference, records = kinds.options_of(kinds.InferenceOptions, given), []
         for repeat in range(self.options.n_repeats):
             chosen = dataclasses.replace(model.options, repeat=repeat)
             if self.spec.joint:
-                record = fit_joint(model.design, chosen, inference, options_of(JREOptions, given))
+                record = fit_joint(model.design, chosen, inference, kinds.options_of(kinds.JREOptions, given))
             else:
                 record = fit_separate(model.design, model.spec, chosen, inference)
             records.append(model._with_errors(record, inference))
@@ -575,7 +552,7 @@ class CausalModel:
     def _results(self, record: FitRecord) -> CausalResults:
         return CausalResults(self, record)
 
-    def _with_errors(self, record: FitRecord, inference: InferenceOptions) -> FitRecord:
+    def _with_errors(self, record: FitRecord, inference: kinds.InferenceOptions) -> FitRecord:
         """Add the standard errors, unless too many resamples failed."""
         try:
             record = with_covariance(record, inference)
@@ -636,7 +613,7 @@ def design_of(
             "`treat` is missing: the column of the treatment, which is not part of the formula.\n"
             'Use `from_formula("y ~ x1 + x2", data, treat="d")`.'
         )
-    columns, propensity = options_of(ColumnOptions, given), given.get("propensity")
+    columns, propensity = kinds.options_of(ColumnOptions, given), given.get("propensity")
     if columns.did is not None:
         formula, data = with_change(columns.did, formula, data, columns.treat)
     make = design_from_scan if isinstance(data, Scan) else design_from_formula

@@ -65,6 +65,11 @@ def rubin(estimates: Array, covariances: Array, df_complete: float) -> tuple[pd.
     return pd.DataFrame({"estimate": estimates.mean(axis=0), **numbers, "std err": np.sqrt(t)}), total
 
 
+def _column(name: str, doc: str) -> property:
+    """Return a property of pooled results: a copy of a column of their numbers."""
+    return property(lambda pooled: pooled._numbers[name].copy(), doc=doc)
+
+
 class PooledResults(Estimates):
     """Effects pooled over imputations, returned by `pool`.
 
@@ -113,37 +118,14 @@ class PooledResults(Estimates):
         values, errors, df = self._pooled[TESTED].to_numpy().T
         t, p = ratio_and_p(values, errors, df=df)
         numbers = {"estimate": reported, "std err": errors * np.abs(self._slopes), "t": t, "df": df, "P>|t|": p}
-        self._numbers = pd.DataFrame(numbers, index=self._record.names)
+        self._numbers = pd.DataFrame(numbers, index=self._record.names).join(self._pooled["fmi"])
 
-    @property
-    def params(self) -> pd.Series:
-        """The effects, then the potential-outcome mean of each arm."""
-        return self._numbers["estimate"].copy()
-
-    @property
-    def bse(self) -> pd.Series:
-        """Standard errors of `params`."""
-        return self._numbers["std err"].copy()
-
-    @property
-    def tvalues(self) -> pd.Series:
-        """Statistics t of `params`; ratios are tested on the logarithmic scale."""
-        return self._numbers["t"].copy()
-
-    @property
-    def pvalues(self) -> pd.Series:
-        """Two-sided p-values of `params`, from the t distribution."""
-        return self._numbers["P>|t|"].copy()
-
-    @property
-    def df(self) -> pd.Series:
-        """Degrees of freedom of Barnard and Rubin."""
-        return self._numbers["df"].copy()
-
-    @property
-    def fmi(self) -> pd.Series:
-        """Fraction of missing information."""
-        return self._pooled["fmi"].copy()
+    params = _column("estimate", "The effects, then the potential-outcome mean of each arm.")
+    bse = _column("std err", "Standard errors of `params`.")
+    tvalues = _column("t", "Statistics t of `params`; ratios are tested on the logarithmic scale.")
+    pvalues = _column("P>|t|", "Two-sided p-values of `params`, from the t distribution.")
+    df = _column("df", "Degrees of freedom of Barnard and Rubin.")
+    fmi = _column("fmi", "Fraction of missing information.")
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`."""
@@ -187,7 +169,7 @@ class PooledResults(Estimates):
             Columns estimate, std err, t, df, P>|t| and the limits of the interval.
         """
         limits = self.conf_int(alpha).set_axis(limit_names(alpha), axis=1)
-        return Frame(self._numbers.join(limits))
+        return Frame(self._numbers.drop(columns="fmi").join(limits))
 
     @property
     def missing_information(self) -> pd.DataFrame:
@@ -298,8 +280,8 @@ class PooledResults(Estimates):
         """
         limits = self.conf_int(alpha).to_numpy() if conf_int else None
         numbers = self._numbers[["estimate", "std err", "t", "P>|t|"]].to_numpy().T
-        frame = tidy_frame(self._record.names, numbers, limits)
-        return frame.assign(df=self.df.to_numpy(), fmi=self.fmi.to_numpy())
+        own = self._numbers[["df", "fmi"]].reset_index(drop=True)
+        return tidy_frame(self._record.names, numbers, limits).join(own)
 
     def glance(self) -> pd.DataFrame:
         """Return `CausalResults.glance` of the fits as one row, with their number as "imputations"."""

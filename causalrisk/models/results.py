@@ -41,6 +41,7 @@ from causalrisk.inference.paired_resamples import start_difference
 from causalrisk.inference.simultaneous import distribution
 from causalrisk.models.permutation import permutation_test
 from causalrisk.numerics.multiplicities import repeating
+from causalrisk.report import tidy as frames
 from causalrisk.report.labels import has_converged
 from causalrisk.report.page.explain import explain
 from causalrisk.report.page.methods import methods
@@ -48,17 +49,6 @@ from causalrisk.report.page.sections import report
 from causalrisk.report.plots import fits as plots
 from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
-from causalrisk.report.tidy import (
-    STATISTICS,
-    Values,
-    check_kept,
-    glance,
-    printed_whole,
-    table_maker_coefficients,
-    table_maker_statistic,
-    tidy,
-    write_units,
-)
 from causalrisk.runtime.system import one_blas_thread, would_replace, write_whole
 
 P = ParamSpec("P")
@@ -194,7 +184,7 @@ def of_record(
             named = call_here(function.__name__, function, {}, keywords)
         with one_blas_thread():
             made = function(self._record, *args, **named)
-            return made if plain else printed_whole(made)
+            return made if plain else frames.printed_whole(made)
 
     method.__qualname__ = f"CausalResults.{function.__name__}"
     own = self.replace(name="self", annotation=inspect.Parameter.empty)
@@ -235,7 +225,7 @@ class CausalResults(Estimates):
 
     def _by_name(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of the parameters; of a model of arrays they go by position too, as those of statsmodels do."""
-        kind = Values if self._record.design.formula is None else pd.Series
+        kind = frames.Values if self._record.design.formula is None else pd.Series
         return kind(values, index=self._record.names, name=name)
 
     @property
@@ -351,7 +341,7 @@ class CausalResults(Estimates):
         record = self._record
         if record.weight_fit is None:
             raise record.without_scores()
-        check_kept(record)
+        frames.check_kept(record)
         probabilities = record.weight_fit.probabilities
         if len(probabilities) == 2:
             return record.per_row(probabilities[1], "propensity")
@@ -362,7 +352,7 @@ class CausalResults(Estimates):
     def importance_weights(self) -> pd.Series:
         """Tilt of the target over the probability of a unit's own arm; ones where the estimator uses no score."""
         record = self._record
-        check_kept(record)
+        frames.check_kept(record)
         fit = record.weight_fit if record.spec.uses_propensity else None
         return record.per_row(np.ones(record.sample.n) if fit is None else fit.undivided, "weight")
 
@@ -372,7 +362,7 @@ class CausalResults(Estimates):
         record = self._record
         fitted_models.check_unit_level(record, "potential_outcomes")
         record.check_means("potential_outcomes")
-        check_kept(record)
+        frames.check_kept(record)
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
         return pd.DataFrame(fitted, index=record.design.index, columns=list(record.design.labels))
 
@@ -418,8 +408,8 @@ class CausalResults(Estimates):
     explain = of_record(explain)
     report = of_record(report)
     methods = of_record(methods)
-    tidy = of_record(tidy, plain=True)
-    glance = of_record(glance, plain=True)
+    tidy = of_record(frames.tidy, plain=True)
+    glance = of_record(frames.glance, plain=True)
 
     def __repr__(self) -> str:
         return one_line(self._record)
@@ -429,23 +419,23 @@ class CausalResults(Estimates):
         """What statsmodels' `summary_col` prints below the column."""
         return {
             "N": lambda res: f"{res.nobs}",
-            "Estimator": lambda res: table_maker_statistic(res._record, "estimator"),
-            "Std. errors": lambda res: table_maker_statistic(res._record, "se_type"),
+            "Estimator": lambda res: frames.table_maker_statistic(res._record, "estimator"),
+            "Std. errors": lambda res: frames.table_maker_statistic(res._record, "se_type"),
         }
 
-    __maketables_coef_table__ = property(of_record(table_maker_coefficients, plain=True))
-    __maketables_stat__ = of_record(table_maker_statistic)
+    __maketables_coef_table__ = property(of_record(frames.table_maker_coefficients, plain=True))
+    __maketables_stat__ = of_record(frames.table_maker_statistic)
     __maketables_depvar__ = property(attrgetter("_record.design.endog_name"))
 
     @property
     def __maketables_vcov_info__(self) -> dict[str, Any]:
         clustered = "+".join(self._record.design.cluster_names) or None
-        return {"vcov_type": table_maker_statistic(self._record, "se_type"), "clustervar": clustered}
+        return {"vcov_type": frames.table_maker_statistic(self._record, "se_type"), "clustervar": clustered}
 
-    __maketables_stat_labels__: ClassVar = STATISTICS
-    __maketables_default_stat_keys__: ClassVar = list(STATISTICS)
+    __maketables_stat_labels__: ClassVar = frames.STATISTICS
+    __maketables_default_stat_keys__: ClassVar = list(frames.STATISTICS)
 
-    write_units = of_record(write_units)
+    write_units = of_record(frames.write_units)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the results to a file that `causalrisk.load` reads.
@@ -578,10 +568,7 @@ class JREResults(CausalResults):
         super().__init__(model, record)
         self._start, self._joint = start, joint_of(record)
 
-    @property
-    def start(self) -> CausalResults:
-        """The IPWRA results JRE started from, with robust standard errors."""
-        return self._start
+    start = property(attrgetter("_start"), doc="The IPWRA results JRE started from, with robust standard errors.")
 
     @property
     def joint(self) -> JointView:
