@@ -328,12 +328,10 @@ def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]
     having = [name for name, row in rows.items() if all(value in row.get(option, ()) for option, value in needed)]
     given = [estimators] if isinstance(estimators, type) else having if estimators is None else estimators
     given = given.split() if isinstance(given, str) else list(given)
-    models: list[type[CausalModel]] = []
-    for item in given:
-        model = model_named(item)
-        if model in models:
-            raise OptionError(f"estimators: {model.spec.name!r} is named twice.\nName each estimator once.")
-        models.append(model)
+    models = [model_named(item) for item in given]
+    twice = [model.spec.name for model in models if models.count(model) > 1]
+    if twice:
+        raise OptionError(f"estimators: {twice[0]!r} is named twice.\nName each estimator once.")
     if not models:
         raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
     return models

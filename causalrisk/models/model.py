@@ -368,8 +368,7 @@ class CausalModel:
         options = dataclasses.replace(self.options, **changes, read_as=self.options.read_as + read_as)
         return self._checked(self.design, options)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return stamped(self)
+    __reduce__ = stamped
 
     def __repr__(self) -> str:
         design = self.design
