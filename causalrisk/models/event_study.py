@@ -33,9 +33,9 @@ from causalrisk.errors import (
     one_of,
 )
 from causalrisk.errors.aliases import attribute, call_here, read
-from causalrisk.estimation.estimates import sandwich, small_sample_factor, stratum_of_groups
+from causalrisk.estimation.estimates import group_sums, sandwich, small_sample_factor, stratum_of_groups
 from causalrisk.estimation.options import InferenceOptions, model_options
-from causalrisk.estimation.record import FitRecord
+from causalrisk.estimation.record import FitRecord, unit_influence
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
 from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
@@ -570,51 +570,43 @@ def _errors(
     cluster, weights = (options.get(name) for name in ("cluster", "weights"))
     if survey is not None:
         cluster, weights = survey.psu, survey.weights
-    everybody = np.arange(len(units.units))
-    code, stratum, drawn = everybody, np.zeros(len(everybody), dtype=np.intp), first.design.survey
+    n, drawn = len(units.units), first.design.survey
+    code, stratum = np.arange(n), np.zeros(n, dtype=np.intp)
     if drawn is not None and survey is not None and survey.strata is not None:
         stratum = pd.Index(drawn.strata).get_indexer(labels_of(units.of_units(survey.strata)))
     if cluster is not None:
         code = pd.factorize(pd.MultiIndex.from_arrays([stratum, units.of_units(cluster)]))[0]
     count = int(code.max()) + 1
-    of = np.ones(len(code)) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
+    of = np.ones(n) if weights is None else numbers(units.of_units(weights), f"weights {weights!r}")
     alike = options.get("weight_type") == "frequency" and cluster is None  # rows that stand for several units
     member = (units.begins[:, None] == groups).astype(float)
     shares = of @ member / of.sum()
 
-    def summed(values: Array, place: NDArray[np.intp]) -> Array:
-        return np.stack([np.bincount(code[place], column, count) for column in values.T], axis=1)
+    def of_all(record: FitRecord, values: Array, otherwise: float) -> Array:
+        """Return values of the units or clusters of a fit for those of the study."""
+        found, own = np.full(count, otherwise), record.design.cluster
+        found[code[units.units.get_indexer(record.design.index)]] = values if own is None else values[own]
+        return found
 
     if first.cov_type == JACKKNIFE:
-        without = sign * np.column_stack([_without_each(record, units.units, code, count) for record in records])
-        gone = (np.ones(len(code)) if alike else of)[:, None]
-        left = (of @ member - summed(gone * member, everybody)) / (of.sum() - summed(gone, everybody))
+        left_out = [leave_one_out(record, InferenceOptions()).values[:, 0] for record in records]
+        pairs = zip(records, left_out, strict=True)
+        effects = [of_all(record, values, record.estimate.params[0]) for record, values in pairs]
+        without, gone = sign * np.column_stack(effects), (np.ones(n) if alike else of)[:, None]
+        left = (of @ member - group_sums(gone * member, code, count)) / (of.sum() - group_sums(gone, code, count))
         times = of if alike else np.ones(count)
         found = {"left_out": (without, left, times), "contributions": _deviations(without, times)}
         return found | {"shares": shares, "of_shares": jackknife_deviations(left, times)}
-
-    def total_of(influence: Array, of: Array, place: NDArray[np.intp], n: float, k: int) -> Array:
-        factor = small_sample_factor(n, k, len(np.unique(code[place])) if cluster is not None else None)
-        return np.sqrt(factor) * summed(influence * (np.sqrt(of) if alike else of)[:, None], place)
-
     added = []
     for record in records:
-        sample, k = record.sample, record.n_coefficients if record.small_sample else 0
-        own = sample.restore(record.estimate.influence[:, :1]) / sample.total
-        place = units.units.get_indexer(record.design.index)
-        added.append(total_of(own, sample.restore(sample.s), place, record.design.nobs, k))
-    n = of.sum() if alike else len(of)
+        k = record.n_coefficients if record.small_sample else 0
+        factor = small_sample_factor(record.design.nobs, k, record.design.n_clusters)
+        added.append(of_all(record, np.sqrt(factor) * unit_influence(record, 1)[:, 0] / record.sample.total, 0.0))
+    factor = small_sample_factor(of.sum() if alike else n, int(first.small_sample), count * (cluster is not None))
+    of_shares = np.sqrt(factor) * (member - shares) * (np.sqrt(of) if alike else of)[:, None] / of.sum()
     return {
-        "contributions": sign * np.column_stack(added),
+        "contributions": sign * np.column_stack(added) * (np.sqrt(of)[:, None] if alike else 1.0),
         "shares": shares,
-        "of_shares": total_of((member - shares) / of.sum(), of, everybody, n, int(first.small_sample)),
+        "of_shares": group_sums(of_shares, code, count),
         "strata": (None, None) if drawn is None else (stratum_of_groups(code, stratum, count), drawn.factors),
     }
-
-
-def _without_each(record: FitRecord, units: pd.Index, code: NDArray[np.intp], count: int) -> Array:
-    """Return the effect of a fit without each of all units or clusters: that of the fit without those not in it."""
-    design, left_out = record.design, leave_one_out(record, InferenceOptions()).values[:, 0]
-    effects = np.full(count, record.estimate.params[0])
-    effects[code[units.get_indexer(design.index)]] = left_out if design.cluster is None else left_out[design.cluster]
-    return effects

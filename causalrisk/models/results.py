@@ -363,8 +363,7 @@ class CausalResults(Estimates):
         fitted_models.check_unit_level(record, "potential_outcomes")
         record.check_means("potential_outcomes")
         frames.check_kept(record)
-        fitted = record.sample.restore(record.estimate.predicted.T.copy())
-        return pd.DataFrame(fitted, index=record.design.index, columns=list(record.design.labels))
+        return fitted_models.predict(record)
 
     outcome_predictions = property(of_record(fitted_models.outcome_predictions, plain=True))
     learner_fit = property(of_record(fitted_models.learner_fit, plain=True))
