@@ -22,14 +22,7 @@ from causalrisk.errors import (
     check_alpha,
 )
 from causalrisk.errors.aliases import read
-from causalrisk.estimation.options import (
-    Adjustment,
-    InferenceOptions,
-    JREOptions,
-    defaults_of,
-    model_options,
-    options_of,
-)
+from causalrisk.estimation import options as kinds
 from causalrisk.inference.paired_resamples import (
     Comparison,
     differences_frame,
@@ -84,7 +77,9 @@ class ComparisonResults(Shown):
         """Differences of the effects, a row a pair (the first less the second), with paired standard errors."""
         return Frame(differences_frame(self._data, 0.05))
 
-    def pairwise(self, alpha: float = 0.05, *, adjust: Adjustment | None = None, against: Any = None) -> pd.DataFrame:
+    def pairwise(
+        self, alpha: float = 0.05, *, adjust: kinds.Adjustment | None = None, against: Any = None
+    ) -> pd.DataFrame:
         """Differences of the effects, adjusted for their number if wanted.
 
         Parameters
@@ -216,7 +211,7 @@ class ComparisonResults(Shown):
 def simultaneous(
     results: Iterable[CausalResults],
     *,
-    adjust: Adjustment = "single-step",
+    adjust: kinds.Adjustment = "single-step",
     alpha: float = 0.05,
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
@@ -279,10 +274,8 @@ def simultaneous(
     return Frame(simultaneous_frame(records, distinct if names is None else list(names), adjust, alpha))
 
 
-NOT_COMPARED = ("cov_type", "cov_kwds", "replicates", "method", "treat")
-COMPARED = {
-    name: value for name, value in (OPTIONS | FIT_OPTIONS | defaults_of(JREOptions)).items() if name not in NOT_COMPARED
-}
+COMPARED = {"estimators": None} | OPTIONS | FIT_OPTIONS | kinds.defaults_of(kinds.JREOptions)
+del COMPARED["cov_type"], COMPARED["cov_kwds"], COMPARED["replicates"], COMPARED["method"], COMPARED["treat"]
 
 
 def compare(
@@ -346,14 +339,13 @@ def compare(
     estimator  minus
     Unadjusted IPWRA     -18.4     10.8
     """
-    options, read_as = read("compare", options, {"estimators": None, **COMPARED})
+    options, read_as = read("compare", options, COMPARED)
     options["read_as"] = read_as
     models = chosen_models(options.pop("estimators", estimators), options.get("effect"))
-    inference = options_of(InferenceOptions, {**options, "cov_type": "bootstrap"})
+    inference = kinds.options_of(kinds.InferenceOptions, {**options, "cov_type": "bootstrap"})
     inference = dataclasses.replace(inference, rng=seed_sequence(inference.rng))  # one seed for all
-    joint = options_of(JREOptions, options)
+    joint = kinds.options_of(kinds.JREOptions, options)
     _check_joint(joint, models)
-    scope = callers_variables(1)
     if isinstance(as_scan(data), Scan):
         raise UnavailableError(
             "compare draws the same resamples for all estimators at once, of rows in memory; fits to a scan under one "
@@ -362,8 +354,8 @@ def compare(
             "rng=0)])` or, if the rows fit into memory, `data=data.collect()`."
         )
     specs = [model.spec for model in models]
-    design = design_of(formula, data, {**options, "treat": treat}, scope, specs)
-    fitted = fit_estimators(design, specs, model_options(design, options), inference, joint)
+    design = design_of(formula, data, options | {"treat": treat}, callers_variables(1), specs)
+    fitted = fit_estimators(design, specs, kinds.model_options(design, options), inference, joint)
     try:
         resampled = resample_estimators(fitted, inference)
     except BootstrapError as error:  # a worker died
@@ -371,9 +363,10 @@ def compare(
     return ComparisonResults(_with_failures_told(resampled, inference.max_failed))
 
 
-def _check_joint(joint: JREOptions, models: Sequence[type[CausalModel]]) -> None:
+def _check_joint(joint: kinds.JREOptions, models: Sequence[type[CausalModel]]) -> None:
     """Refuse options of JRE where it is not among the estimators."""
-    changed = [f.name for f in dataclasses.fields(joint) if getattr(joint, f.name) != getattr(JREOptions(), f.name)]
+    usual = kinds.defaults_of(kinds.JREOptions)
+    changed = [name for name, value in usual.items() if getattr(joint, name) != value]
     if JRE not in models and changed:
         raise OptionError(
             f"{changed[0]}= is an option of JRE, which estimators= leaves out.\n"

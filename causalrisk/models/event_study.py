@@ -280,7 +280,6 @@ class EventStudy(Shown):
         OptionError
             If an assumption is not one of these, or the file is not named as a web page.
         """
-        check_alpha(alpha)
         try:
             p = format_p(float(self.pretrend_test().pvalue))
             placebos = (
