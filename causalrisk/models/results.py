@@ -51,6 +51,9 @@ from causalrisk.report.summary import one_line, summary
 from causalrisk.report.tables.table_one import balance_for_paper
 from causalrisk.runtime.system import one_blas_thread, would_replace, write_whole
 
+# What reading a pickle may raise, by the objects that it names and how it was cut off.
+NO_PICKLE = (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
+             RuntimeError, SyntaxError, TypeError, ValueError)  # fmt: skip
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -92,7 +95,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         results = pickle.loads(content)
     except CausalRiskError:  # the pickle of a newer version was refused
         raise
-    except Exception as error:  # by the objects that it names and how it was cut off
+    except NO_PICKLE as error:
         raise DesignError(f"{shown} does not hold saved results ({error}).\n{typed}") from error
     if not (type(results).__module__.startswith("causalrisk.models.") and hasattr(results, "params")):
         raise DesignError(f"{shown} holds a {type(results).__name__}; expected results.\n{typed}")
