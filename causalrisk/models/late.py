@@ -26,7 +26,7 @@ from causalrisk.inference.covariance import resample_covariance
 from causalrisk.inference.intervals import critical_value, inference_frame, wald_interval
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import CausalModel
-from causalrisk.models.results import CausalResults
+from causalrisk.models.results import CausalResults, Shown
 from causalrisk.report.summary import numbers_table
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
@@ -176,7 +176,7 @@ class LATE:
         return f"LATE: {design.formula}, {self.treat} by {self.instrument}, n {design.nobs}"
 
 
-class LATEResults:
+class LATEResults(Shown):
     """The local average treatment effect with its inference; what `LATE.fit` returns.
 
     Attributes
@@ -333,6 +333,3 @@ class LATEResults:
     def __repr__(self) -> str:
         shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self.first_stage_f:.1f}, n {self.nobs}"
         return f"LATE by {self.outcome._record.spec.name}: {shown}"
-
-    def _repr_html_(self) -> str:
-        return str(self.summary().as_html())
