@@ -176,6 +176,7 @@ def test_options_of_matching_are_of_matching_alone():
         AIPW.from_formula("y ~ x1 + x2 + x3", drawn(), treat="d", n_neighbors=2)
 
 
+@pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
 def test_reports_say_how_units_are_matched(tmp_path, unprinted_plots):
     options = {"n_neighbors": 2, "exact": "x1", "bias_adjust": True}
     res = Matching.from_formula("y ~ x1 + x2 + x3", drawn(200), treat="d", **options).fit()
