@@ -217,12 +217,7 @@ class Design:
         """Number of each row in the sample, shape (n,)."""
         return np.arange(self.n)
 
-    @property
-    def block_bytes(self) -> float:
-        """Memory of the outcome design."""
-        return self.X.nbytes
-
-    def over(self, function: Callable[[Any], T], workers: int = 1) -> Iterator[T]:
+    def over(self, function: Callable[[Any], T]) -> Iterator[T]:
         """Begin a pass over the rows, as `ScannedDesign.over`: in memory they are one block, the design itself."""
         return iter([function(self)])
 
@@ -429,7 +424,7 @@ class Design:
         return replace(self, arm=arm).supported([])
 
     def extended(
-        self, step: Callable[[Any], Any], encoder: ExtendedEncoder, notes: list[str], workers: int, *, given: bool
+        self, step: Callable[[Any], Any], encoder: ExtendedEncoder, notes: list[str], *, given: bool
     ) -> Design:
         """Return the same rows with other columns in the outcome design, as `ScannedDesign.extended`."""
         X = np.ascontiguousarray(step(self).X)

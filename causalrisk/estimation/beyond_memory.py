@@ -1,57 +1,31 @@
-"""Rows beyond memory: the coded rows of a scan as a sample of Dask arrays, and some of them as a sample in memory."""
+"""The coded rows of a scan as a sample: in memory where they are few, as Dask arrays where they are not."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.covariates import Covariate, covariates_of_block
 from causalrisk.design.scan.coding import CodedBlock
 from causalrisk.design.scan.design import Folder, StoredPart
 from causalrisk.design.treatment import Arms
-from causalrisk.errors import UnavailableError
-from causalrisk.estimation.engine import chunks_of, totals
+from causalrisk.estimation.engine import by_row, in_memory, is_dask
 from causalrisk.estimation.estimates import FittedRows
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
-from causalrisk.estimation.resampling import FRAME_STREAM, frame_resampler, given_block, row_chunks, unit_resampler
-from causalrisk.estimation.sample import Sample, by_arm
+from causalrisk.estimation.sample import Sample
 from causalrisk.learners.folds import Numbers, folds_of
-from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Basis
-from causalrisk.numerics.multiplicities import REPLICATE_STREAM, Resampler, Units
+from causalrisk.numerics.multiplicities import Resampler, Units
 
-T = TypeVar("T")
 CHUNK = 100_000  # rows of a target frame that are worked on at a time
-
-
-class ScannedSample(Sample):
-    """A sample whose columns are Dask arrays, rows sorted by arm; `order` has the position of each among the data."""
-
-    @cached_property
-    def in_sample(self) -> Any:
-        """As in `Sample`."""
-        import dask.array as da
-
-        own = da.ones(self.n - self.n_frame, chunks=(chunks_of(self.y),) if not self.n_frame else CHUNK)
-        found = da.concatenate([da.zeros(self.n_frame), own]) if self.n_frame else own
-        return found.rechunk((chunks_of(self.y),))
-
-    def clusters(self, codes: Any) -> Any:
-        """Cluster of each row."""
-        return self.cluster
-
-    def strata(self, survey: Any) -> Any:
-        """Stratum of each row."""
-        return self.stratum
-
-
+FEW = 2**23  # numbers in the columns of both designs, up to which the rows are worked on in memory
 Places = list[list[tuple[int, slice]]]  # for each arm the numbers of parts, and its rows in them
 
 
@@ -59,64 +33,68 @@ def arm_places(design: ScannedDesign) -> Places:
     """Return where the rows of each arm are."""
     places: Places = [[] for _ in design.labels]
     for k, part in enumerate(design.parts):
-        ends = np.cumsum(np.bincount(part.array("arm"), minlength=design.n_arms)).tolist()
+        ends = np.cumsum(part.counts).tolist()
         for own, low, high in zip(places, [0, *ends], ends, strict=False):
             if high > low:
                 own.append((k, slice(low, high)))
     return places
 
 
-def rows_by_arm(design: ScannedDesign, name: str, places: Places) -> Any:
-    """Return an array of all rows as `ScannedDesign.dask`, sorted by arm; a chunk for each arm of each part."""
+def rows_by_arm(design: ScannedDesign, name: str) -> Any:
+    """Return an array of all rows, sorted by arm; beyond memory a Dask array with a chunk for each arm of each part."""
+    places = [place for own in arm_places(design) for place in own]
+    if design.n * (len(design.exog_names) + len(design.propensity_names)) <= FEW:
+        return np.concatenate([np.asarray(design.parts[k].array(name))[rows] for k, rows in places])
     import dask.array as da
 
     whole = design.dask(name)
-    return da.concatenate([whole.blocks[k][rows] for own in places for k, rows in own])
+    return da.concatenate([whole.blocks[k][rows] for k, rows in places])
 
 
-def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRows | None) -> ScannedSample:
-    """Return the rows of a scan, those of a target frame first."""
+def chunked(rows: Array) -> Any:
+    """Return rows of a target frame as a Dask array."""
     import dask.array as da
 
-    places, n_frame = arm_places(design), 0 if frame is None else len(frame.X)
-    ends = np.cumsum([sum(rows.stop - rows.start for _, rows in own) for own in places]) + n_frame
+    return da.from_array(rows, chunks=(CHUNK, *rows.shape[1:]))
 
-    def column(name: str, of_frame: Any = 0) -> Any:
-        found = rows_by_arm(design, name, places)
+
+def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRows | None) -> Sample:
+    """Return the rows of a scan, those of a target frame first."""
+    n_frame, names = 0 if frame is None else len(frame.X), design.parts[0].kinds
+
+    def column(name: str, of_frame: Any = 0.0) -> Any:
+        found = rows_by_arm(design, name)
         if frame is None:
             return found
-        before = np.broadcast_to(np.asarray(of_frame, dtype=found.dtype), (n_frame, *found.shape[1:]))
-        return da.concatenate([da.from_array(np.array(before), chunks=(CHUNK, *found.shape[1:])), found])
+        before = np.array(np.broadcast_to(np.asarray(of_frame, dtype=found.dtype), (n_frame, *found.shape[1:])))
+        return np.concatenate([chunked(before) if is_dask(found) else before, found])
 
     def basis(name: str, of: Basis, of_frame: Any) -> Basis:
-        columns = column(name, of_frame)
-        return dataclasses.replace(of, columns=columns.map_blocks(of.of_rows, dtype=float))
+        return dataclasses.replace(of, columns=by_row(of.of_rows, column(name, of_frame)))
 
-    names, R, offset = design.parts[0].kinds, design.observation_basis, None
     X = basis("X", design.outcome_basis, None if frame is None else frame.X)
     Z = X if "Z" not in names else basis("Z", design.propensity_basis, None if frame is None else frame.Z)
-    y, recorded = column("y", design.outcome_limits.mean()), None
+    y, arm, R, recorded = column("y", design.outcome_limits.mean()), column("arm"), design.observation_basis, None
     if R is not None:
-        recorded = da.where(da.isnan(column("y", np.nan)), 0.0, 1.0)
-        y = da.where(da.isnan(y), design.outcome_limits.mean(), y)
-    if "offset" in names:
-        offset = column("offset", 0.0)
-    stated = options.stated_exposure(design)
-    sample = ScannedSample(
+        recorded = np.where(np.isnan(column("y", np.nan)), 0.0, 1.0)
+        y = np.where(np.isnan(y), design.outcome_limits.mean(), y)
+    offset, stated = column("offset") if "offset" in names else None, options.stated_exposure(design)
+    last = 0 if design.survey is None else len(design.survey.units)
+    sizes = [sum(rows.stop - rows.start for _, rows in own) for own in arm_places(design)]
+    ends = n_frame + np.cumsum(sizes)
+    sample = Sample(
         y=y,
         X=X,
         Z=Z,
-        arm=column("arm", 0),
+        arm=arm,
         s=column("weights", 1.0),
         slices=tuple(slice(int(a), int(b)) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True)),
-        order=column("position")[n_frame:],
+        order=in_memory(rows_by_arm(design, "position")),
         family=options.outcome_family,
         offset=offset,
-        mean_offset=offset if stated is None or offset is None else da.full_like(offset, np.log(stated)),
+        mean_offset=offset if stated is None or offset is None else np.full_like(offset, np.log(stated)),
         cluster=column("cluster", design.n_clusters + np.arange(n_frame)) if design.n_clusters else None,
-        stratum=column("stratum", 0 if design.survey is None else len(design.survey.units))
-        if "stratum" in names
-        else None,
+        stratum=column("stratum", last) if "stratum" in names else None,
         R=None if R is None else basis("R", R, 0.0),
         recorded=recorded,
         constant=design.constant,
@@ -125,52 +103,35 @@ def scanned_sample(design: ScannedDesign, options: ModelOptions, frame: TargetRo
     return sample
 
 
-def part_of(weights: WeightFit, design: ScannedDesign, options: ModelOptions, block: CodedBlock) -> WeightFit:
-    """Return the importance weights of some rows of a scan, in memory."""
-    order, slices = by_arm(block.arm, design.n_arms, 0)
-    stated, R = options.stated_exposure(design), design.observation_basis
-    offset = None if block.offset is None else np.asarray(block.offset)[order]
-    y, seen = np.asarray(block.y)[order], block.recorded[order]
-    x = design.outcome_basis.of(block.X, order)
-    sample = Sample(
-        y=y if R is None else np.where(seen, y, design.outcome_limits.mean()),
-        X=x,
-        Z=x if block.Z is block.X else design.propensity_basis.of(block.Z, order),
-        arm=np.asarray(block.arm)[order],
-        s=np.asarray(block.weights)[order],
-        slices=slices,
-        order=order,
-        family=options.outcome_family,
-        offset=offset,
-        mean_offset=offset if stated is None or offset is None else np.full_like(offset, np.log(stated)),
-        R=None if R is None or block.R is None else R.of(block.R, order),
-        recorded=None if R is None else seen.astype(float),
-    )
-    return dataclasses.replace(weights, equations=dataclasses.replace(weights.equations, sample=sample))
+def places_of_parts(design: ScannedDesign, sample: Sample) -> Iterator[tuple[StoredPart, NDArray[np.intp]]]:
+    """Yield the parts of a scan, and where their rows are in the sample."""
+    place = sample.restore(np.arange(sample.n))
+    for part in design.parts:
+        yield part, place[part.array("position")]
 
 
-def fitted_rows(weights: WeightFit, design: ScannedDesign, options: ModelOptions) -> Iterator[FittedRows]:
+def fitted_rows(weights: WeightFit, design: ScannedDesign) -> Iterator[FittedRows]:
     """Yield the rows of a fit to a scan, a part after the other."""
-    for block in design.blocks():
-        part = part_of(weights, design, options, block)
-        restore, chances = part.equations.sample.restore, part.observation_probabilities
+    sample, chances = weights.equations.sample, weights.observation_probabilities
+    for part, place in places_of_parts(design, sample):
+        rows = part.load()
         yield FittedRows(
-            arm=np.asarray(block.arm),
-            weights=np.asarray(block.weights),
-            units=np.asarray(block.weights) if design.weight_type == "frequency" else np.ones(len(block.arm)),
-            importance=restore(part.undivided),
-            scores=restore(part.probabilities.T).T,
-            covariates=partial(_covariates, design, block),
-            chances=None if chances is None else restore(chances),
-            recorded=None if chances is None else block.recorded,
+            arm=np.asarray(rows.arm),
+            weights=np.asarray(rows.weights),
+            units=np.asarray(rows.weights) if design.weight_type == "frequency" else np.ones(len(place)),
+            importance=weights.undivided[place],
+            scores=weights.probabilities[:, place],
+            covariates=partial(_covariates, design, rows),
+            chances=None if chances is None else chances[place],
+            recorded=None if chances is None else rows.recorded,
         )
 
 
-def _covariates(design: ScannedDesign, block: CodedBlock, of_observation: bool = False) -> list[Covariate]:
+def _covariates(design: ScannedDesign, rows: CodedBlock, of_observation: bool = False) -> list[Covariate]:
     """Return the covariates of some rows as in `FittedRows`."""
-    variables = design.variables(block)
+    variables = design.variables(rows)
     if of_observation:
-        treat = Arms(design.levels, design.labels).coded(np.asarray(block.arm))
+        treat = Arms(design.levels, design.labels).coded(np.asarray(rows.arm))
         variables = variables.assign(**{design.treat_name: treat})
     return covariates_of_block(design, variables, of_observation)
 
@@ -180,7 +141,7 @@ def folds_by_position(design: Design, n_folds: int, repeat: int = 0) -> Numbers:
     if not isinstance(design, ScannedDesign):
         return folds_of(design.arm, design.cluster, n_folds, repeat)
     names = ("position", "arm", "cluster") if design.n_clusters else ("position", "arm")
-    position, arm, *cluster = totals(design.dask(name) for name in names)
+    position, arm, *cluster = (np.concatenate([part.array(name) for part in design.parts]) for name in names)
     order = np.argsort(position)
     return folds_of(arm[order], cluster[0][order] if cluster else None, n_folds, repeat)
 
@@ -205,78 +166,30 @@ def stored(values: Iterable[Array], chunks: tuple[int, ...]) -> Any:
 # --- resamples -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ScannedResampler:
-    """The random part of a fit to a scan: row weights as Dask arrays, in the order of the sample.
-
-    `rows` are those of each arm in each part. `multiplicities` are replicate weights, where resamples are these.
-    """
-
-    resampler: Resampler
-    frame: Resampler | None
-    n_frame: int
-    rows: list[tuple[StoredPart, slice]]
-    clusters: bool
-    multiplicities: Any = None
-
-    @classmethod
-    def of(
-        cls, design: ScannedDesign, sample: ScannedSample, kind: str, seed: np.random.SeedSequence
-    ) -> ScannedResampler:
-        """Make that of a design: of its clusters where it has any, of arms for "stratified"."""
-        places, multiplicities = arm_places(design), None
-        if kind == "replicates":
-            kind = "cluster" if design.n_clusters else "pairs"
-            multiplicities = rows_by_arm(design, "multiplicities", places) * sample.s[:, None]
-        frame = frame_resampler(design, kind, seed, sample.n_frame) if sample.n_frame else None
-        resampler = unit_resampler(design, kind, seed, design.n, partial(_chunks_of, design, kind))
-        rows = [(design.parts[k], place) for own in places for k, place in own]
-        return cls(resampler, frame, sample.n_frame, rows, design.n_clusters > 0, multiplicities)
-
-    def draw(self, stream: int, block: int, width: int) -> Any:
-        """Row weights of a block of resamples, shape (n, width)."""
-        if self.multiplicities is not None:
-            return given_block(self.multiplicities, block, width)
-        return self._columns(Resampler.draw, stream, block, width)
-
-    def given(self, option: str, values: Any) -> Any:
-        """Refuse multiplicities of the rows."""
-        raise UnavailableError(f"{option}= is not available for data on disk.\nUse `n_{option}=200`.")
-
-    def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Any]:
-        """Fractional weights of a block of propensity replicates."""
-        yield self._columns(partial(Resampler.perturb, spread=spread), REPLICATE_STREAM, block, width)
-
-    def _columns(self, draw: Callable[..., Array], stream: int, block: int, width: int) -> Any:
-        """Draw the rows of each part whole, whose chunks of units are then cut at the ends of parts only."""
-        import dask
-        import dask.array as da
-
-        found, resampler = list[Any](), dask.delayed(self.resampler, traverse=False)
-        if self.frame is not None:
-            units = Units(np.arange(self.n_frame), np.ones(self.n_frame))
-            of_frame = draw(self.frame, stream + FRAME_STREAM, block, width, units)
-            found.append(da.from_array(of_frame, chunks=(CHUNK, -1)))
-        for part, rows in self.rows:
-            task = dask.delayed(partial(_drawn, draw, part, rows, self.clusters), traverse=False)
-            drawn = task(resampler, stream, block, width)
-            found.append(da.from_delayed(drawn, (rows.stop - rows.start, width), float))
-        return da.concatenate(found)
+def multiplicities_of(design: Design, sample: Sample) -> Any:
+    """Return replicate weights of a survey design over its weights, rows in the order of the sample."""
+    if isinstance(design, ScannedDesign):
+        return rows_by_arm(design, "multiplicities")
+    return None if design.replication is None else design.replication.multiplicities[sample.order]
 
 
-def _drawn(
-    draw: Callable[..., Array], part: StoredPart, rows: slice, clusters: bool, resampler: Resampler, *which: int
-) -> Array:
-    """Draw some rows of a part."""
-    return draw(resampler, *which, _units(part, resampler.kind, clusters))[rows]
+def units_of_parts(design: ScannedDesign, kind: str) -> list[Any]:
+    """Return the rows of each part as they are drawn, delayed."""
+    import dask
+
+    names = ["cluster" if design.n_clusters else "position", "weights", *(["arm"] if kind == "stratified" else [])]
+    columns = (design.dask(name).to_delayed() for name in names)
+    return [dask.delayed(Units)(*own) for own in zip(*columns, strict=True)]
 
 
-def _units(part: StoredPart, kind: str, clusters: bool = False) -> Units:
-    """Return the rows of a part, or their clusters, as they are drawn."""
-    number, weights = (np.asarray(part.array(name)) for name in ("cluster" if clusters else "position", "weights"))
-    return Units(number, weights, np.asarray(part.array("arm")) if kind == "stratified" else None)
+def drawn_by_parts(
+    draw: Callable[..., Array], resampler: Resampler, which: tuple[int, ...], parts: list[Any], places: Places
+) -> Any:
+    """Draw the rows of each part; `which` are stream, block and width. Return them as `rows_by_arm`."""
+    import dask
+    import dask.array as da
 
-
-def _chunks_of(design: ScannedDesign, kind: str) -> Any:
-    """Count the units in each chunk of rows that one generator draws."""
-    return add_up(row_chunks(design, _units(part, kind), design.n) for part in design.parts)
+    known = dask.delayed(resampler, traverse=False)
+    drawn = [dask.delayed(draw, pure=False)(known, *which, units) for units in parts]
+    shapes = ((drawn[k][rows], (rows.stop - rows.start, which[-1])) for own in places for k, rows in own)
+    return da.concatenate([da.from_delayed(values, shape, float) for values, shape in shapes])

@@ -19,12 +19,13 @@ from causalrisk.errors import (
     ResampleWarning,
     SeparationError,
     Told,
+    UnavailableError,
     failure_text,
     listed,
 )
 from causalrisk.estimation.abilities import check_able, use_of_learner, with_change
 from causalrisk.estimation.beyond_memory import folds_by_position
-from causalrisk.estimation.engine import in_memory, totals
+from causalrisk.estimation.engine import totals
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
@@ -33,7 +34,7 @@ from causalrisk.estimation.options import DEFAULT_METHOD, REPLACE, TERMS, Infere
 from causalrisk.estimation.overlap import overlap_of
 from causalrisk.estimation.prepare import Asked, FitData, check_scan, check_size, prepare, with_learner
 from causalrisk.estimation.quantiles import check_quantiles, estimate_quantiles
-from causalrisk.estimation.record import FitRecord, JointRecord, clusters_of, robust_covariance, with_robust
+from causalrisk.estimation.record import FitRecord, JointRecord, robust_covariance, with_robust
 from causalrisk.estimation.resampling import unit_count
 from causalrisk.estimation.separation import check_outcome_fits, gaussian_instead, refuse_other, refuse_separation
 from causalrisk.estimation.specification import AIPW, IPWRA, JRE, Specification
@@ -261,12 +262,14 @@ def train_from(
     start: FitRecord, options: JREOptions, notes: Notes, replicates: Replicates | None = None
 ) -> JointRecord:
     """Draw the propensity replicates, unless they are drawn already, and train the arms jointly."""
+    if options.replicates is not None and isinstance(start.design, ScannedDesign):
+        raise UnavailableError("replicates= is not available for data on disk.\nUse `n_replicates=200`.")
     given = None if options.replicates is None else start.resampler().given("replicates", options.replicates)
     if replicates is None:
         replicates = drawn_replicates(start, given, options, notes)
     design, sample = start.design, start.sample
     count = min(FOLDS, design.n_clusters) if design.n_clusters else FOLDS
-    own = folds_by_position(design, count)[in_memory(sample.order)]
+    own = folds_by_position(design, count)[sample.order]
     problem = JointProblem(
         weights=start.used_weight_fit,
         start=start.estimate,
@@ -274,7 +277,7 @@ def train_from(
         scale=start.options.effect_scale,
         n_units=float(design.nobs),
         frequency=start.frequency,
-        cluster=clusters_of(start),
+        cluster=sample.cluster,
         folds=np.concatenate([np.arange(sample.n_frame) % count, own]),
     )
     return dataclasses.replace(train_by(start, problem, replicates, options, notes), drawn=given)
@@ -290,7 +293,7 @@ def drawn_replicates(start: FitRecord, given: Array | None, options: JREOptions,
     for first in range(0, options.n_drawn if given is None else given.shape[1], WIDTH):
         if given is None:
             width = min(WIDTH, options.n_drawn - first)
-            s = next(resampler.perturbations(first // WIDTH, width, options.replicate_spread, width))
+            s = resampler.perturb(first // WIDTH, width, options.replicate_spread)
         else:
             s = given[:, first : first + WIDTH]
         equations, beta, codes = weights.refit(s)

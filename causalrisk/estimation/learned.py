@@ -123,7 +123,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         )
     smooth = Smooth(options.outcome_family, design.weight_type or "frequency")
     learners = learners_of(options.learner, design.labels, design.levels, smooth, design.has_binary_outcome)
-    workers = worker_count(inference.n_jobs, design.block_bytes)
+    workers = worker_count(inference.n_jobs, 1.0 if isinstance(design, ScannedDesign) else design.X.nbytes)
     folds = folds_by_position(design, options.n_folds, options.repeat)
     made = functools.partial(_rows_of_block, features, folds, design.weight_type)
     if isinstance(design, ScannedDesign):
@@ -136,7 +136,7 @@ def learn(design: Design, options: ModelOptions, inference: InferenceOptions, no
         rows = None
 
         def over(function: Callable[[LearnerRows], T]) -> Iterator[T]:
-            return design.over(functools.partial(of_made, function, made), workers)
+            return design.over(functools.partial(of_made, function, made))
 
     else:
         rows = made(design)
@@ -252,7 +252,6 @@ def with_predictions(
     frame: TargetRows | None,
     learned: Learned,
     family: OutcomeFamily,
-    workers: int,
     notes: Notes,
     *,
     given: bool,
@@ -280,7 +279,7 @@ def with_predictions(
     kept = np.repeat([not given, True], [len(design.exog_names), len(names)])
     encoder = ExtendedEncoder(design.outcome_encoder, names, make, kept)
     step = functools.partial(_with_predictions, make, learned.folds, given)
-    extended = design.extended(step, encoder, before, workers, given=given)
+    extended = design.extended(step, encoder, before, given=given)
     for note in before:
         if note not in design.notes:
             notes.warn(note, DesignWarning)

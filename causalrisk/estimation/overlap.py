@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalrisk.design import Design, ScannedDesign
+from causalrisk.design import Design
 from causalrisk.design.treatment import show
 from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.fits import WeightFit
@@ -338,10 +338,5 @@ def trim_rows(design: Design, weights: WeightFit, trim: Any, link: str) -> tuple
             left = inside(scores[1:] if len(scores) == 2 else scores, *limits)
             reason = "outside [{:.3g}, {:.3g}]".format(*limits)
     told = f"propensity score {reason}"
-    if isinstance(design, ScannedDesign):
-        place = np.empty(len(left), dtype=np.intp)
-        place[in_memory(sample.order)] = np.arange(len(left))
-        trimmed: Design = design.trimmed(lambda block: left[place[np.asarray(block.position)]], told, 1)
-    else:
-        trimmed = design.subset(sample.restore(left), told)
+    trimmed = design.subset(sample.restore(left), told)
     return trimmed, f"{design.n - trimmed.n} {reason}"

@@ -94,9 +94,10 @@ def prepare(design: Design, spec: Specification, asked: Asked) -> FitData:
     if design.offset_kind is not None or options.at_exposure is not None:
         check_offset(design, options)
     if isinstance(design, ScannedDesign):
-        for block in design.blocks():
-            with naming(block.where):
-                options.outcome_family.check(block.y[block.recorded], design.endog_name)
+        for part in design.parts:
+            with naming(part.where):
+                y = part.array("y")
+                options.outcome_family.check(y[~np.isnan(y)], design.endog_name)
     else:
         options.outcome_family.check(design.y[design.recorded], design.endog_name)
     full_design, trimmed = design, ""
@@ -130,7 +131,7 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
     """
     given = use == REPLACE
     design, frame = with_predictions(
-        data.design, data.frame, learned, asked.options.outcome_family, 1, asked.notes, given=given
+        data.design, data.frame, learned, asked.options.outcome_family, asked.notes, given=given
     )
     spec = dataclasses.replace(spec, given=True) if given else spec
     equations = equations_of(design, spec, asked.options, frame)
@@ -164,6 +165,7 @@ def equations_of(
         observation=design.observation,
         late=None if design.periods is None else design.periods.late,
     )
+    sample = dataclasses.replace(sample, cluster=sample.clusters(design.cluster), stratum=sample.strata(design.survey))
     return _equations(sample, spec, design, options, target, frame)
 
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from causalrisk.design import Design, ScannedDesign, TargetRows
 from causalrisk.design.covariates import covariates_of_design
+from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, Failure, Notes, Once, OptionError, UnavailableError
-from causalrisk.estimation.beyond_memory import ScannedResampler, ScannedSample, fitted_rows
+from causalrisk.estimation.beyond_memory import fitted_rows
 from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.estimates import Estimate, FittedRows, one_after_another, sandwich
 from causalrisk.estimation.fits import WeightFit
@@ -338,14 +339,14 @@ class FitRecord:
         weights = self.used_weight_fit
         if not isinstance(self.design, ScannedDesign):
             return iter([function(self.rows)])
-        return map(function, fitted_rows(weights, self.design, self.options))
+        return map(function, fitted_rows(weights, self.design))
 
     @property
     def rows(self) -> FittedRows:
         """The rows of the design, in memory; of a scan without their covariates, part after part."""
         weights, design, full = self.used_weight_fit, self.design, self.full_design
         if isinstance(design, ScannedDesign):
-            return one_after_another(list(fitted_rows(weights, design, self.options)))
+            return one_after_another(list(fitted_rows(weights, design)))
         kept, chances = design.in_sample[full.in_sample].to_numpy(), weights.observation_probabilities
         return FittedRows(
             arm=design.arm,
@@ -392,9 +393,9 @@ class FitRecord:
             )
         return position
 
-    def resampler(self) -> SampleResampler | ScannedResampler:
+    def resampler(self) -> SampleResampler:
         """Return the random part of the fit, to draw its replicates and resamples again."""
-        return resampler_of(self, self.bootstrap)
+        return sample_resampler(self.design, self.sample, self.bootstrap, self.seed)
 
 
 @dataclass(frozen=True)
@@ -500,7 +501,7 @@ def influence_covariance(record: FitRecord, influence: Array) -> Array:
         return replication.covariance((replication.multiplicities - 1).T @ own, np.zeros(own.shape[1]))
     if record.design.second_cluster is not None:
         return _two_way(record, influence, 0, [slice(0, influence.shape[1])], Notes())
-    return covariance_of(record, influence, clusters_of(record))
+    return covariance_of(record, influence, sample.cluster)
 
 
 def covariance_of(
@@ -517,7 +518,7 @@ def covariance_of(
         cluster=cluster,
         n_clusters=0 if cluster is None else int(in_memory(cluster.max())) + 1,
         n_coefficients=n_coefficients,
-        stratum=sample.strata(design.survey),
+        stratum=sample.stratum,
         strata=design.strata,
     )
 
@@ -564,7 +565,7 @@ def robust_covariance(record: FitRecord, small_sample: bool, notes: Notes | None
         arms = [estimate.block("theta", arm) for arm in range(record.design.n_arms)]
         blocks = [slice(0, len(estimate.params)), *arms, estimate.block("gamma")]
         return _two_way(record, estimate.influence, n_coefficients, blocks, Notes() if notes is None else notes)
-    return covariance_of(record, estimate.influence, clusters_of(record), n_coefficients)
+    return covariance_of(record, estimate.influence, record.sample.cluster, n_coefficients)
 
 
 def counts_equal_rows(record: FitRecord) -> bool:
@@ -579,34 +580,23 @@ def in_frame(record: FitRecord) -> int:
 
 def equal_units(record: FitRecord) -> Array:
     """Return the number of equal units of each unit, shape (units,)."""
-    own = record.design.weights if counts_equal_rows(record) else np.ones(unit_count(record.design))
+    own = record.sample.restore(record.sample.s) if counts_equal_rows(record) else np.ones(unit_count(record.design))
     return np.concatenate([own, np.ones(in_frame(record))])
 
 
 def sum_within_units(record: FitRecord, contributions: Array) -> Array:
     """Add contributions of the rows of the sample, shape (n, d), within units, shape (units, d)."""
-    sample, cluster = record.sample, record.design.cluster
-    if cluster is None:
+    sample = record.sample
+    if sample.cluster is None:
         return np.concatenate([sample.restore(contributions), contributions[: sample.n_frame]])
-    codes = np.asarray(sample.clusters(cluster))
-    groups = np.zeros((int(codes.max()) + 1, contributions.shape[1]))
-    np.add.at(groups, codes, contributions)
+    groups = np.zeros((int(sample.cluster.max()) + 1, contributions.shape[1]))
+    np.add.at(groups, sample.cluster, contributions)
     return groups
 
 
 def unit_influence(record: FitRecord, count: int) -> Array:
     """Influence of each unit, or of one of its equal units, on the first estimates, shape (units, count)."""
+    if isinstance(record.design, ScannedDesign):
+        raise rows_not_kept()
     own = np.ones(record.sample.n) if counts_equal_rows(record) else record.sample.s
     return sum_within_units(record, record.estimate.influence[:, :count] * own[:, None])
-
-
-def resampler_of(record: FitRecord, kind: str) -> SampleResampler | ScannedResampler:
-    """Return what draws resamples of a kind."""
-    if isinstance(record.design, ScannedDesign) and isinstance(record.sample, ScannedSample):
-        return ScannedResampler.of(record.design, record.sample, kind, record.seed)
-    return sample_resampler(record.design, record.sample, kind, record.seed)
-
-
-def clusters_of(record: FitRecord) -> Any:
-    """Cluster of each row of the sample, shape (n,); None without clusters."""
-    return record.sample.clusters(None if isinstance(record.design, ScannedDesign) else record.design.cluster)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from causalrisk.design import Design
+from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.survey import SurveyDesign
+from causalrisk.estimation.beyond_memory import (
+    Places,
+    arm_places,
+    chunked,
+    drawn_by_parts,
+    multiplicities_of,
+    units_of_parts,
+)
+from causalrisk.estimation.engine import is_dask, totals
 from causalrisk.estimation.sample import Sample
+from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import (
     JACKKNIFE,
@@ -26,44 +36,11 @@ from causalrisk.numerics.multiplicities import (
 )
 
 FRAME_STREAM = 16  # added to a stream for the rows of a target frame
-BY_DESIGN = ("rescaled", "replicates")  # kinds of resamples that a survey design has
 
 
 def unit_count(design: Design) -> int:
     """Return the number of clusters of a design, or of its rows where it has none."""
     return design.n_clusters or design.n
-
-
-def frame_resampler(design: Design, kind: str, seed: np.random.SeedSequence, n_frame: int) -> Resampler:
-    """Make what draws the rows of a target frame, which have neither clusters nor arms, or leaves them out last."""
-    own = Resampler.of(kind if kind in ("bayesian", JACKKNIFE) else "pairs", seed, n_frame)
-    return dataclasses.replace(own, first=unit_count(design))
-
-
-def unit_resampler(
-    design: Design, kind: str, seed: np.random.SeedSequence, n: int, chunks: Callable[[], Chunks]
-) -> Resampler:
-    """Make the resampler of the n rows of a design, or of its clusters.
-
-    Parameters
-    ----------
-    kind, seed
-        As in `Resampler`.
-    chunks : callable
-        Returns the chunks of all rows; called where rows are drawn one by one or within their arms.
-    """
-    one_by_one = design.weight_type == "frequency"
-    if design.n_clusters:
-        return Resampler.of(kind, seed, design.n_clusters)
-    if one_by_one or kind == "stratified":
-        return Resampler(kind, seed, chunks(), one_by_one)
-    return Resampler.of(kind, seed, n)
-
-
-def row_chunks(design: Design, units: Units, n: int) -> Chunks:
-    """Return what some rows of a design add to the chunks of its n rows: one each, or what frequency weights count."""
-    sizes = units.weights if design.weight_type == "frequency" else np.ones(len(units.number))
-    return dataclasses.replace(units, weights=sizes).chunks(n, design.n_arms)
 
 
 @dataclass(frozen=True)
@@ -76,49 +53,43 @@ class SampleResampler:
         Draws the rows of the design.
     frame : Resampler or None
         Draws those of a target frame, which are a sample of their own.
-    units : Units
-        The rows of the design.
+    units : Units or list
+        The rows of the design; of rows beyond memory delayed ones, for each part.
     sample : Sample
         Whose rows are drawn.
     frequency : bool
         Whether weights count repeated rows.
     survey : SurveyDesign, optional
-        The survey design that resamples are drawn by.
+        The survey design whose rescaled bootstrap gives the resamples.
+    replicates : ndarray, shape (n, R), optional
+        Replicate weights over the weights, where these are the resamples.
+    places : list, optional
+        Where the rows of each arm are in the parts, as `arm_places`.
     """
 
     resampler: Resampler
     frame: Resampler | None
-    units: Units
+    units: Any
     sample: Sample
     frequency: bool
     survey: SurveyDesign | None = None
+    replicates: Any = None
+    places: Places | None = None
 
     def draw(self, stream: int, block: int, width: int) -> Array:
         """Multiplicities of a block, times the weights of the rows."""
+        weights = self.sample.s[self.sample.n_frame :, None]
+        if self.replicates is not None:
+            return np.asanyarray(given_block(self.replicates, block, width) * weights)
         if self.survey is None:
-            drawn = self.resampler.draw(stream, block, width, self.units)
-        else:
-            drawn = self._survey_columns(self.survey, stream, block, width)[self.sample.order]
-            drawn *= self.units.weights[:, None]
-        if self.frame is None:
-            return drawn
-        return np.concatenate([self.frame.draw(stream + FRAME_STREAM, block, width, self._frame_units), drawn])
+            return self._columns(Resampler.draw, stream, block, width)
+        generator = functools.partial(stream_generator, self.resampler.seed, stream, block)
+        drawn = self.survey.resampled(generator, width)[self.sample.order] * weights
+        return self._after_frame(drawn, Resampler.draw, stream, block, width)
 
-    def _survey_columns(self, survey: SurveyDesign, stream: int, block: int, width: int) -> Array:
-        """Multiplicities of a block by replicate weights, or by the rescaled bootstrap, rows as in the design."""
-        if survey.replication is not None:
-            return given_block(survey.replication.multiplicities, block, width)
-        return survey.resampled(functools.partial(stream_generator, self.resampler.seed, stream, block), width)
-
-    def perturbations(self, block: int, width: int, spread: float, at_once: int) -> Iterator[Array]:
-        """Draw fractional weights of a block of propensity replicates, in groups of `at_once` columns."""
-        drawn = self.resampler.perturbations(REPLICATE_STREAM, block, width, self.units, spread=spread, at_once=at_once)
-        if self.frame is None:
-            return drawn
-        of_frame = self.frame.perturbations(
-            REPLICATE_STREAM + FRAME_STREAM, block, width, self._frame_units, spread=spread, at_once=at_once
-        )
-        return map(np.concatenate, zip(of_frame, drawn, strict=True))
+    def perturb(self, block: int, width: int, spread: float) -> Array:
+        """Fractional weights of a block of propensity replicates, times the weights of the rows."""
+        return self._columns(functools.partial(Resampler.perturb, spread=spread), REPLICATE_STREAM, block, width)
 
     def given(self, option: str, values: Any) -> Array:
         """Check multiplicities that the caller gave, (n_design, m), and arrange them as the sample.
@@ -130,22 +101,55 @@ class SampleResampler:
         ones = np.ones((self.sample.n_frame, multiplicities.shape[1]))
         return self.sample.arrange(np.concatenate([multiplicities, ones])) * scale[:, None]
 
-    @property
-    def _frame_units(self) -> Units:
-        return Units(np.arange(self.sample.n_frame), np.ones(self.sample.n_frame))
+    def _columns(self, draw: Callable[..., Array], *which: int) -> Array:
+        if self.places is None:
+            drawn = draw(self.resampler, *which, self.units)
+        else:
+            drawn = drawn_by_parts(draw, self.resampler, which, self.units, self.places)
+        return self._after_frame(drawn, draw, *which)
+
+    def _after_frame(self, drawn: Array, draw: Callable[..., Array], stream: int, *which: int) -> Array:
+        """Put the rows of a target frame first."""
+        if self.frame is None:
+            return drawn
+        n_frame = self.sample.n_frame
+        of_frame = draw(self.frame, stream + FRAME_STREAM, *which, Units(np.arange(n_frame), np.ones(n_frame)))
+        return np.concatenate([chunked(of_frame) if is_dask(drawn) else of_frame, drawn])
 
 
 def sample_resampler(design: Design, sample: Sample, kind: str, seed: np.random.SeedSequence) -> SampleResampler:
     """Make the resampler of a design: of its clusters where it has any, of arms for "stratified"."""
+    survey = design.survey if kind == "rescaled" else None
+    replicates = multiplicities_of(design, sample) if kind == "replicates" else None
+    if survey is not None or replicates is not None:  # fractional weights are drawn by units or rows
+        kind = "cluster" if design.n_clusters else "pairs"
     own, frequency = slice(sample.n_frame, None), design.weight_type == "frequency"
-    number = sample.order if design.cluster is None else design.cluster[sample.order]
-    strata = sample.arm[own] if kind == "stratified" else None
-    units, survey = Units(number, sample.s[own], strata), None
-    if kind in BY_DESIGN:  # fractional weights are drawn by units or rows
-        kind, survey = "cluster" if design.n_clusters else "pairs", design.survey
-    resampler = unit_resampler(design, kind, seed, design.n, functools.partial(row_chunks, design, units, design.n))
-    frame = frame_resampler(design, kind, seed, sample.n_frame) if sample.n_frame else None
-    return SampleResampler(resampler, frame, units, sample, frequency, survey)
+    units: Any = None
+    places = None
+    if isinstance(design, ScannedDesign) and is_dask(sample.y):
+        units, places = units_of_parts(design, kind), arm_places(design)
+    else:
+        number = sample.order if sample.cluster is None else sample.cluster[own]
+        units = Units(number, sample.s[own], sample.arm[own] if kind == "stratified" else None)
+    if design.n_clusters:
+        resampler = Resampler.of(kind, seed, design.n_clusters)
+    elif frequency or kind == "stratified":  # one by one, or within arms
+        parts = [units] if places is None else totals(units)
+        chunks = add_up(_chunks(part, frequency, design) for part in parts)
+        resampler = Resampler(kind, seed, chunks, frequency)
+    else:
+        resampler = Resampler.of(kind, seed, design.n)
+    frame = None
+    if sample.n_frame:  # its rows have neither clusters nor arms, and are left out last
+        frame = Resampler.of(kind if kind in ("bayesian", JACKKNIFE) else "pairs", seed, sample.n_frame)
+        frame = dataclasses.replace(frame, first=unit_count(design))
+    return SampleResampler(resampler, frame, units, sample, frequency, survey, replicates, places)
+
+
+def _chunks(units: Units, frequency: bool, design: Design) -> Chunks:
+    """Return what some rows add to the chunks of all: one each, or what frequency weights count."""
+    sizes = units.weights if frequency else np.ones(len(units.number))
+    return dataclasses.replace(units, weights=sizes).chunks(design.n, design.n_arms)
 
 
 def given_block(given: Array, block: int, width: int) -> Array:

@@ -59,7 +59,7 @@ class Sample:
     constant : ndarray, shape (p,), optional
         Of rows beyond memory the coefficients of X that give the constant.
     cluster, stratum : ndarray of int, shape (n,), optional
-        Of rows beyond memory cluster and stratum of each row.
+        Cluster and stratum of each row, of a survey design without replicate weights.
     """
 
     y: Array
@@ -92,7 +92,11 @@ class Sample:
     @property
     def in_sample(self) -> Array:
         """1.0 for the rows of the sample, 0.0 for those of a target frame, shape (n,)."""
-        return (np.arange(self.n) >= self.n_frame).astype(float)
+        if not hasattr(self.y, "chunks"):
+            return (np.arange(self.n) >= self.n_frame).astype(float)
+        import dask.array as da
+
+        return (da.arange(self.n, chunks=self.y.chunks) >= self.n_frame).astype(float)
 
     @property
     def with_outcome(self) -> Array:

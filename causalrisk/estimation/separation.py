@@ -80,13 +80,8 @@ def refuse_separation(weights: WeightFit, design: Design, link: str) -> None:
     told, strongest = found
     sample = weights.equations.sample
     if isinstance(design, ScannedDesign):
-        name = "row" if "row" in design.parts[0].kinds else "position"
-        Z, arm, place, number, labels = totals([
-            *(design.dask(each) for each in ("Z", "arm", "position")), sample.order, design.dask(name)
-        ])  # fmt: skip
-        by_number = np.empty(len(told) - sample.n_frame, dtype=bool)
-        by_number[number] = told[sample.n_frame :]
-        predicted = Predicted.of(design, Z, arm, by_number[place], labels)
+        Z, arm, place, labels = totals(map(design.dask, ("Z", "arm", "position", "row")))
+        predicted = Predicted.of(design, Z, arm, sample.restore(told)[place], labels)
     else:
         predicted = Predicted.of(design, design.Z, design.arm, sample.restore(told), design.index)
     raise separation_error(design, predicted, sample.Z.coefficients(strongest), link)

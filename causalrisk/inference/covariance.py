@@ -33,7 +33,6 @@ from causalrisk.errors import (
     failure_text,
 )
 from causalrisk.estimation.abilities import check_options, options_used
-from causalrisk.estimation.beyond_memory import ScannedResampler
 from causalrisk.estimation.engine import chunks_of, is_dask
 from causalrisk.estimation.estimates import KnownRows, Refits, Refitter, group_sums
 from causalrisk.estimation.fit import fit_joint, fit_separate
@@ -48,11 +47,10 @@ from causalrisk.estimation.record import (
     counts_equal_rows,
     equal_units,
     in_frame,
-    resampler_of,
     robust_covariance,
     sum_within_units,
 )
-from causalrisk.estimation.resampling import SampleResampler, given_block, unit_count
+from causalrisk.estimation.resampling import SampleResampler, given_block, sample_resampler, unit_count
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.stack import StackRefitter
@@ -146,7 +144,7 @@ def inference_of(record: FitRecord, inference: InferenceOptions) -> InferenceOpt
 
 
 def bootstrap(
-    refitter: Refitter, resampler: SampleResampler | ScannedResampler, sample: Sample, inference: InferenceOptions
+    refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions
 ) -> BootstrapDistribution:
     """Run the bootstrap in memory."""
     n_boot, draw = inference.draws, functools.partial(resampler.draw, RESAMPLE_STREAM)
@@ -317,9 +315,8 @@ def _multiplied_by_chunks(
         units = design.n_clusters + n_frame
         sums = sum(over(functools.partial(group_sums, n_groups=units), sample.cluster))
         return drawn(sums, np.arange(units))
-    number: Any = sample.order
-    if n_frame:
-        number = da.concatenate([da.arange(design.n, design.n + n_frame), number])
+    number = np.concatenate([np.arange(design.n, design.n + n_frame), sample.order])
+    number = da.from_array(number, chunks=(chunks_of(own),))
     found = over(drawn, number, *([sample.s] if counts_equal_rows(record) else []))
     return sum(moved for moved, _ in found), sum(squares for _, squares in found)
 
@@ -339,8 +336,8 @@ def leave_one_out(
     With `whole` a row is left out with all its frequency weight, not one of the equal units it stands for.
     """
     total = unit_count(record.design) + in_frame(record)
-    resampler = resampler_of(record, JACKKNIFE)
-    if whole and isinstance(resampler, SampleResampler):
+    resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
+    if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
     refitter = refitter or refitter_of(record)
     return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)

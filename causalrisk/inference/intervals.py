@@ -317,8 +317,7 @@ def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
         squares = times @ (influence * own[:, None]) ** 2
     else:
         sums = sum_within_units(record, influence * own[:, None])
-        codes = np.asarray(sample.clusters(record.design.cluster))
-        squares = times[np.unique(codes, return_index=True)[1]] @ sums**2
+        squares = times[np.unique(sample.cluster, return_index=True)[1]] @ sums**2
     return np.sqrt(squares) / sample.total
 
 

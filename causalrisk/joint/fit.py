@@ -621,7 +621,7 @@ class JointEstimateRows:
     def risks_of(self, predicted: Array) -> tuple[Array, Array]:
         """Biases (M, K, B) and V (M,) of M predictions in memory, (M, K, n); as in `JointEstimate`."""
         terms, n = self.fit.terms, self.problem.equations.sample.n
-        own, every = self.own.loaded(slice(0, n)), slice(0, n)
+        (own, _), every = self.own.loaded(slice(0, n)), slice(0, n)
         rows, weights = own.rows(every), own.weights(every, slice(0, 1))
         sums = start_sums(rows, weights, self.start[..., 0])
         more = float(_left_out(self.start, sums, terms, rows, weights)[0]) if terms.share else 0.0

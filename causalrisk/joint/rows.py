@@ -189,20 +189,19 @@ class Weighed:
         if is_dask(self.s):
             size, ends = max(size, PART), np.cumsum([0, *chunks_of(self.equations.sample.y)]).tolist()
         for first, last in pairwise(ends):
-            chunk = slice(first, last)
-            part, given = self.loaded(chunk), totals(None if each is None else each[chunk] for each in arrays)
+            part, given = self.loaded(slice(first, last), *arrays)
             for here in row_blocks(last - first, size):
                 own = (None if each is None else each[here] for each in given)
                 yield part, here, slice(first + here.start, first + here.stop), *own
 
-    def loaded(self, place: slice) -> Weighed:
-        """Return some rows of those beyond memory, in memory; all of those that are there."""
+    def loaded(self, place: slice, *arrays: Any) -> tuple[Weighed, list[Any]]:
+        """Return some rows of those beyond memory, and of arrays, in memory; all of those that are there."""
         if not is_dask(self.s):
-            return self
-        own = dataclasses.replace(self.equations, sample=part_of_sample(self.equations.sample, place))
-        part = dataclasses.replace(self, equations=own, s=in_memory(self.s[place]))
+            return self, [None if each is None else each[place] for each in arrays]
+        sample, (s, *given) = part_of_sample(self.equations.sample, place, self.s, *arrays)
+        part = dataclasses.replace(self, equations=dataclasses.replace(self.equations, sample=sample), s=s)
         part.__dict__.update(total=self.total, divisors=self.divisors)
-        return part
+        return part, given
 
     @cached_property
     def lift(self) -> Array | None:
@@ -434,13 +433,14 @@ class Weighed:
         return at
 
 
-def part_of_sample(sample: Sample, place: slice) -> Sample:
-    """Return some rows of a sample beyond memory, in memory."""
+def part_of_sample(sample: Sample, place: slice, *arrays: Any) -> tuple[Sample, list[Any]]:
+    """Return some rows of a sample beyond memory, and of arrays, in memory."""
     bases = {name: of for name in ("X", "Z", "R") if (of := getattr(sample, name)) is not None}
     by_row = ("y", "arm", "s", "offset", "mean_offset", "recorded")
     columns = {name: of for name in by_row if (of := getattr(sample, name)) is not None}
-    found = totals([*(each[place] for each in columns.values()), *(of.columns[place] for of in bases.values())])
-    values: dict[str, Any] = dict(zip([*columns, *bases], found, strict=True))
+    every = [*columns.values(), *(of.columns for of in bases.values()), *arrays]
+    found = totals(None if each is None else each[place] for each in every)
+    values: dict[str, Any] = dict(zip([*columns, *bases], found, strict=False))
     values |= {name: dataclasses.replace(of, columns=values[name]) for name, of in bases.items()}
     n = place.stop - place.start
     own = n - min(max(sample.n_frame - place.start, 0), n)
@@ -452,7 +452,7 @@ def part_of_sample(sample: Sample, place: slice) -> Sample:
         **values,
     )
     part.__dict__["total"] = sample.total
-    return part
+    return part, found[len(values) :]
 
 
 def within(slices: tuple[slice, ...], place: slice) -> tuple[slice, ...]:

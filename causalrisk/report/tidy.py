@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +20,10 @@ from causalrisk.design.design import rows_not_kept, unit_level
 from causalrisk.design.scan.source import PARQUET
 from causalrisk.design.tables import listing
 from causalrisk.errors import Failure, OptionError, UnavailableError, whole_number
-from causalrisk.estimation.beyond_memory import part_of
-from causalrisk.estimation.fits import SeparateRows, at_estimate, weights_of
+from causalrisk.estimation.beyond_memory import places_of_parts
+from causalrisk.estimation.engine import in_memory
 from causalrisk.estimation.options import OBSERVED, Interval
 from causalrisk.estimation.record import FitRecord, of_means
-from causalrisk.estimation.sample import Sample
 from causalrisk.inference import intervals
 from causalrisk.inference.intervals import delta_tests, parameter_tests
 from causalrisk.numerics.linalg import Array
@@ -244,9 +243,9 @@ def write_units(record: FitRecord, path: str | os.PathLike[str], *, n_jobs: int 
     except ImportError as error:
         text = f"{name!r}: a Parquet file needs pyarrow, which is not installed.\nUse `pip install pyarrow`."
         raise UnavailableError(text) from error
-    with whole_file(path) as stream, closing(_unit_frames(record)) as frames, ExitStack() as opened:
+    with whole_file(path) as stream, ExitStack() as opened:
         writer = None
-        for frame in frames:
+        for frame in unit_frames(record):
             table = arrow.Table.from_pandas(frame, preserve_index=False)
             writer = writer or opened.enter_context(pyarrow.parquet.ParquetWriter(stream, table.schema))
             writer.write_table(table)
@@ -259,37 +258,24 @@ def check_kept(record: FitRecord) -> None:
         raise unit_level() if record.design.knows_scan else rows_not_kept()
 
 
-def _unit_frames(record: FitRecord) -> Generator[pd.DataFrame]:
-    """Yield scores, weights and predictions of every row: one frame in memory, one per block with data on disk."""
-    for sample, rows, fit, predicted in _unit_parts(record):
-
-        def by_arm(name: str, values: Array, sample: Sample = sample) -> dict[str, Array]:
-            named = zip(record.design.labels, values, strict=True)
-            return {f"{name}[{label}]": sample.restore(own) for label, own in named}
-
-        arm = pd.Categorical.from_codes(sample.restore(sample.arm), list(record.design.labels))
-        columns = {"row": rows, "arm": arm}
-        if fit is not None:
-            scores = by_arm("propensity", fit.probabilities)
-            columns |= scores if len(scores) > 2 else {"propensity": sample.restore(fit.probabilities[1])}
-        weighted = fit is not None and record.spec.uses_propensity
-        columns["weight"] = sample.restore(fit.undivided if weighted else np.ones(sample.n))
-        columns |= {} if predicted is None else by_arm("potential_outcome", predicted)
-        yield pd.DataFrame(columns).sort_values("row", ignore_index=True)
-
-
-def _unit_parts(record: FitRecord) -> Iterator[tuple[Sample, Any, Any, Array | None]]:
-    """Yield the sample, the numbers of its rows, its weights and its predictions: all at once, or by blocks."""
-    design, predicts = record.design, record.joint is None
-    if not isinstance(design, ScannedDesign):
-        predicted = record.estimate.predicted if predicts else None
-        yield record.sample, np.flatnonzero(design.in_sample), record.weight_fit, predicted
-        return
-    weights, theta, fit = weights_of(record), record.estimate.theta if predicts else None, record.weight_fit
-    for block in design.blocks():
-        part, predicted = part_of(weights, design, record.options, block), None
-        if theta is not None:
-            equations, beta, _ = at_estimate(part, record.spec, theta)
-            predicted = SeparateRows(equations, beta, record.options.effect_scale).predicted
-        rows = np.arange(0) if block.row is None else np.asarray(block.row)
-        yield part.equations.sample, rows, None if fit is None else part, predicted
+def unit_frames(record: FitRecord) -> Iterator[pd.DataFrame]:
+    """Yield scores, weights and predictions of every row: one frame in memory, one per part with data on disk."""
+    design, fit, sample, places = record.design, record.weight_fit, record.sample, list[Any]()
+    if isinstance(design, ScannedDesign):
+        for part, place in places_of_parts(design, sample):
+            order = np.argsort(part.array("row"))
+            places.append((part.array("row")[order], place[order]))
+    else:
+        places.append((np.flatnonzero(design.in_sample), sample.restore(np.arange(sample.n))))
+    found = {} if fit is None else dict(zip(design.labels, fit.probabilities, strict=True))
+    values = {f"propensity[{label}]": e for label, e in found.items()}
+    if len(found) == 2:
+        values = {"propensity": found[design.labels[1]]}
+    values["weight"] = np.ones(sample.n) if fit is None or not record.spec.uses_propensity else fit.undivided
+    if record.joint is None:
+        predicted = zip(design.labels, record.estimate.predicted, strict=True)
+        values |= {f"potential_outcome[{label}]": own for label, own in predicted}
+    arm = in_memory(sample.arm)
+    for row, place in places:
+        columns = {"row": np.asarray(row), "arm": pd.Categorical.from_codes(arm[place], list(design.labels))}
+        yield pd.DataFrame(columns | {name: own[place] for name, own in values.items()})

@@ -1,4 +1,4 @@
-"""Maps over items in order: by Dask over the rows on disk; in threads, by joblib or on a Dask cluster over resamples.
+"""Maps over numbers in order: in threads, by joblib or on a Dask cluster.
 
 The choice changes no digit: results come in the order of the items, and sums are formed here.
 """
@@ -9,10 +9,9 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
@@ -22,26 +21,6 @@ from causalrisk.runtime.system import free_memory, one_blas_thread
 
 S = TypeVar("S")
 T = TypeVar("T")
-AHEAD = 2  # items given out ahead for each worker
-
-
-def in_order(function: Callable[[S], T], items: Sequence[S], workers: int | None) -> Iterator[T]:
-    """Yield what a function makes of each item, in their order; Dask works on a few at a time.
-
-    `workers` is the number of threads, None what Dask has, and 1 a plain loop; inside of a `distributed.Client` its
-    cluster does the work, whatever the number.
-    """
-    client = active_client()
-    if workers == 1 and client is None:
-        yield from map(function, items)
-        return
-    import dask
-
-    how = {} if client is not None or workers is None else {"scheduler": "threads", "num_workers": workers}
-    threads = (workers or os.cpu_count() or 1) if client is None else max(sum(client.nthreads().values()), 1)
-    for first in range(0, len(items), AHEAD * threads):
-        works = [partial(_with_one_thread, function, item) for item in items[first : first + AHEAD * threads]]
-        yield from dask.compute(*(dask.delayed(work, pure=False, traverse=False)() for work in works), **how)
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from causalrisk import AIPW, IPWRA, JRE, Hajek
+from causalrisk import AIPW, IPWRA, JRE, Hajek, OutcomeRegression
+from causalrisk.estimation.engine import in_memory
 from causalrisk.numerics.multiplicities import CHUNK, WIDTH
 from tests.conftest import in_parts
 
@@ -57,27 +60,42 @@ FITS = {
     "JRE, target frame": (JRE, FRAME, {"bootstrap": "bayesian"}),
     "JRE, logit outcome": (JRE, {"formula": "low ~ mage", "family": "binomial"}, {"anchor": 1.0, "cov_type": "robust"}),
 }  # fmt: skip
-ON_WORKERS = ("pairs", "clusters", "frequencies, stratified", "JRE", "target frame")
-# Of the others, in blocks of two chunks, each feature and each way to resample is here as well.
-ONE_CHUNK = (
-    *ON_WORKERS, "fractional weights of clusters", "stratified", "frequencies, fractional weights",
-    "probability weights", "JRE, stratified", "JRE, frequencies", "JRE, target frame",
-)  # fmt: skip
+ON_WORKERS = ("pairs", "clusters", "JRE")
 
 
-@pytest.mark.parametrize("name", FITS)
-def test_a_scan_has_the_bootstrap_errors_of_a_fit_in_memory(births, folder, name):
+def given(births, name):
     model, options, fit = FITS[name]
     options = {"formula": F, "treat": "mbsmoke"} | options
     if options.get("target") == "frame":
         options["target"] = births.loc[births.mage > 22, ["mage", "medu"]][::5]
+    return model, options, fit
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_scan_has_the_bootstrap_errors_of_a_fit_in_memory(births, folder, name):
+    model, options, fit = given(births, name)
     if fit.get("cov_type") != "robust":
         fit = {"cov_type": "bootstrap", "n_boot": M} | fit
     if model is JRE:
         fit = {"n_replicates": M} | fit
     whole = model.from_formula(data=births, **options).fit(**fit)
-    for size, n_jobs in ((2 * CHUNK, 1), *[(CHUNK, 1)] * (name in ONE_CHUNK), *[(CHUNK, 2)] * (name in ON_WORKERS)):
-        blocks = model.from_formula(data=in_parts(f"{folder}/*.parquet", size), **options)
-        found = blocks.fit(n_jobs=n_jobs, **fit)
-        pd.testing.assert_series_equal(found.bse, whole.bse, rtol=1e-10, atol=0)
-        pd.testing.assert_series_equal(found.params, whole.params, rtol=1e-10, atol=0)
+    parts = model.from_formula(data=in_parts(f"{folder}/*.parquet", CHUNK), **options)
+    found = parts.fit(n_jobs=1 + (name in ON_WORKERS), **fit)
+    pd.testing.assert_series_equal(found.bse, whole.bse, rtol=1e-10, atol=0)
+    pd.testing.assert_series_equal(found.params, whole.params, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in FITS if "JRE" not in name])
+def test_rows_beyond_memory_are_drawn_as_in_memory(births, folder, name, monkeypatch):
+    """Each part draws its own rows, of chunks that it has whole and of chunks that others have too."""
+    _, options, fit = given(births, name)
+    drawn, kind = [], fit.get("bootstrap", "cluster" if "cluster" in options else "pairs")
+    monkeypatch.setattr("causalrisk.estimation.beyond_memory.FEW", 0)
+    for data in (births, in_parts(f"{folder}/*.parquet", 3 * CHUNK // 2)):
+        record = OutcomeRegression.from_formula(data=data, **options).fit()._record
+        resampler, sample = dataclasses.replace(record, bootstrap=kind).resampler(), record.sample
+        for block in (resampler.draw(1, 0, M - 3), resampler.draw(1, 1, 3), resampler.perturb(0, 5, 0.5)):
+            values = in_memory(block)
+            drawn.append(np.concatenate([values[: sample.n_frame], sample.restore(values)]))
+    for k in range(3):
+        np.testing.assert_allclose(drawn[3 + k], drawn[k], rtol=1e-13)

@@ -11,7 +11,6 @@ import tempfile
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,7 +23,7 @@ from causalrisk.design.encoders import Encoder, ExtendedEncoder
 from causalrisk.design.formulas.evaluation import in_formula
 from causalrisk.design.rows import ColumnOptions, check_drawn, ledger_frame
 from causalrisk.design.scan.coding import CodedBlock, Coder, Reader, coder_of, read, variable_kinds
-from causalrisk.design.scan.source import Scan, naming, needed_dask, using
+from causalrisk.design.scan.source import Scan, computed, naming, needed_dask, using
 from causalrisk.design.support import (
     ColumnMoments,
     ModelColumns,
@@ -38,11 +37,9 @@ from causalrisk.errors import DesignError, DesignWarning, UnavailableError, warn
 from causalrisk.numerics.blocks import add_up
 from causalrisk.numerics.linalg import Array, Basis, plain_basis
 from causalrisk.runtime.system import one_blas_thread
-from causalrisk.runtime.workers import in_order
 
 T = TypeVar("T")
 Step = Callable[[CodedBlock], CodedBlock]
-COPIES = 12  # of the coded columns of a part, at the most, at a time
 
 
 class Folder:
@@ -54,10 +51,10 @@ class Folder:
 
 
 class StoredPart(NamedTuple):
-    """Coded rows on disk, sorted by arm: how many, dtype and shape of each array, and folder and name of the files."""
+    """Coded rows on disk, sorted by arm: how many of each, dtype and shape of arrays, folder and name of the files."""
 
     where: str
-    n: int
+    counts: list[int]
     kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
     folder: Folder
     name: str
@@ -70,7 +67,12 @@ class StoredPart(NamedTuple):
             for array, values in arrays.items():
                 values[order].tofile(f"{folder.path}/{name}-{array}")
         kinds = {array: (values.dtype, values.shape) for array, values in arrays.items()}
-        return cls(block.where, len(block.y), kinds, folder, name)
+        return cls(block.where, np.bincount(block.arm).tolist(), kinds, folder, name)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return sum(self.counts)
 
     def array(self, name: str) -> NDArray[Any]:
         """Map an array from its file, which has no header: Python 3.11 cannot parse those of numpy in many threads."""
@@ -88,51 +90,13 @@ class StoredPart(NamedTuple):
 Rows = tuple[StoredPart, ...]
 
 
-@dataclass(frozen=True)
-class Moments:
-    """What the columns of both designs say, by rows that add up.
+def _moments(k: int, n_clusters: int, block: CodedBlock) -> dict[str, Any]:
+    """Return what columns need to be checked, of some rows; it adds up.
 
-    Parameters
-    ----------
-    X, Z : ColumnMoments
-        Of both designs.
-    every : ColumnMoments
-        Of the outcome design in all rows.
-    y : ColumnMoments
-        Of the outcome, and of the outcome less its offset.
-    totals : ndarray, shape (K,)
-        Sum of the weights of each arm.
-    members : ndarray of int, shape (G, K)
-        Rows of each cluster in each arm.
-    R : ColumnMoments or None
-        Of the design of the observation model; those of X and y are then of the rows with an outcome.
-    known : ndarray, shape (K,)
-        Sum of the weights of the rows of each arm with an outcome.
+    X, Z, R, y and every are `ColumnMoments` of the designs, of the outcome and the outcome less its offset, and of X in
+    all rows. Where outcomes may be missing, X and y are of the rows with an outcome. totals and known (K,) sum the
+    weights of the rows of each arm, and of those with an outcome; members (G, K) counts the rows of clusters in arms.
     """
-
-    X: ColumnMoments
-    Z: ColumnMoments
-    every: ColumnMoments
-    y: ColumnMoments
-    totals: Array
-    members: np.ndarray
-    R: ColumnMoments | None
-    known: Array
-
-    @property
-    def outcome_limits(self) -> Array:
-        """Smallest and largest outcome of each arm, shape (K, 2)."""
-        return np.column_stack([self.y.low[:, 0], self.y.high[:, 0]])
-
-    def outcome(self) -> tuple[float, float]:
-        """Mean and standard deviation under the weights of the outcome less its offset."""
-        triangle = self.y.triangle
-        mean = self.y.origin[1] + triangle[0, 2] / triangle[0, 0]
-        return float(mean), float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))
-
-
-def _moments_of(k: int, n_clusters: int, block: CodedBlock) -> Moments:
-    """Return the moments of a block."""
     outcomes = np.column_stack([block.y, block.y if block.offset is None else block.y - block.offset])
     seen = slice(None) if block.R is None else block.recorded
     arm, weights = block.arm[seen], block.weights[seen]
@@ -141,40 +105,20 @@ def _moments_of(k: int, n_clusters: int, block: CodedBlock) -> Moments:
         origin = columns.mean(axis=0) if len(columns) else None
         return ColumnMoments.of(columns, *of_arm, origin=origin, weights=weights)
 
-    X, y = (of(columns[seen], arm, k, weights=weights) for columns in (block.X, outcomes))
-    Z = of(block.Z, block.arm, k, weights=block.weights)
-    R, every = None, X
+    cells = np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm
+    found = {
+        "X": of(block.X[seen], arm, k, weights=weights),
+        "Z": of(block.Z, block.arm, k, weights=block.weights),
+        "y": of(outcomes[seen], arm, k, weights=weights),
+        "R": None if block.R is None else of(block.R, weights=block.weights),
+        "totals": np.bincount(block.arm, block.weights, minlength=k).astype(float),
+        "known": np.bincount(arm, weights, minlength=k).astype(float),
+        "members": np.bincount(cells, minlength=n_clusters * k).reshape(n_clusters, k),
+    }
+    found["every"] = found["X"]
     if block.R is not None:
-        R = of(block.R, weights=block.weights)
-        every = Z if block.Z is block.X else of(block.X, weights=block.weights)
-    return Moments(
-        X=X,
-        Z=Z,
-        every=every,
-        y=y,
-        totals=np.bincount(block.arm, block.weights, minlength=k).astype(float),
-        members=np.bincount(
-            np.empty(0, dtype=int) if block.cluster is None else block.cluster * k + block.arm, minlength=n_clusters * k
-        ).reshape(n_clusters, k),
-        R=R,
-        known=np.bincount(arm, weights, minlength=k).astype(float),
-    )
-
-
-def _after(
-    step: Step, k: int, n_clusters: int, folder: Folder, item: tuple[str, int, StoredPart]
-) -> tuple[StoredPart, Moments]:
-    """Store what a step makes of a part, its rows numbered anew from the first."""
-    name, first, part = item
-    block = step(part.load())
-    block = dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position)))
-    return StoredPart.of(block, folder, name), _moments_of(k, n_clusters, block)
-
-
-def _gathered(folder: Folder, found: Iterable[tuple[StoredPart, Moments]]) -> tuple[Rows, Moments]:
-    """Return stored parts, which a cluster gives back with a copy of the folder, and the sums of their moments."""
-    parts, seen = zip(*found, strict=True)
-    return tuple(part._replace(folder=folder) for part in parts), add_up(seen)
+        found["every"] = found["Z"] if block.Z is block.X else of(block.X, weights=block.weights)
+    return found
 
 
 class ScannedDesign(Rowless, Design):
@@ -213,18 +157,19 @@ class ScannedDesign(Rowless, Design):
     arm_totals: Array
     outcome_moments: tuple[float, float]
 
-    def over(self, function: Callable[[CodedBlock], T], workers: int = 1) -> Iterator[T]:
-        """Yield what a function makes of each part of the rows, in order; `workers` as in `in_order`."""
-        return in_order(partial(_on_part, function), self._known_rows(), workers)
+    def over(self, function: Callable[[CodedBlock], T]) -> Iterator[T]:
+        """Yield what a function makes of each part of the rows, in order; Dask does the work."""
+        return iter(computed(partial(_on_part, function, part) for part in self.parts))
 
     @property
     def parts(self) -> Rows:
-        """The stored rows."""
-        return self._known_rows()
-
-    def blocks(self) -> Iterator[CodedBlock]:
-        """Return the parts of the rows, in this process."""
-        return (part.load() for part in self._known_rows())
+        """The stored rows, which a model that came from a file does not have."""
+        rows: Rows | None = self.__dict__.get("rows")
+        if rows is None:
+            raise UnavailableError(
+                "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
+            )
+        return rows
 
     def dask(self, name: str) -> Any:
         """Return an array of all rows as a Dask array, a chunk for each part; it can be used as long as the design.
@@ -236,7 +181,7 @@ class ScannedDesign(Rowless, Design):
         """
         import dask.array as da
 
-        dask, found, parts = needed_dask(), [], self._known_rows()
+        dask, found, parts = needed_dask(), [], self.parts
         name = "X" if name == "Z" and name not in parts[0].kinds else name
         if name not in parts[0].kinds:
             raise rows_not_kept(f"{name!r}, which these rows do not have,")
@@ -257,79 +202,83 @@ class ScannedDesign(Rowless, Design):
             )
         return pd.DataFrame(columns, index=range(len(block.y)))
 
-    def trimmed(self, keep: Callable[[CodedBlock], np.ndarray], reason: str, workers: int) -> ScannedDesign:
-        """Return the same design on fewer rows, as `Design.subset`.
-
-        `keep` marks the rows of a block that are left, and `reason` says in the ledger why the others are not.
-        """
-        sizes, weights, groups = zip(*self.over(partial(_left_of, keep), workers), strict=True)
-        n, notes, clusters = sum(sizes), list[str](), None
+    def subset(self, keep: np.ndarray, reason: str) -> ScannedDesign:
+        """As `Design.subset`; `keep` is in the order of `position`."""
+        marks = [keep[part.array("position")] for part in self.parts]
+        sizes, notes, clusters, scale = [int(mark.sum()) for mark in marks], list[str](), None, 1.0
+        n = sum(sizes)
         lines = [*self.sample_ledger.itertuples(index=False), ("trim", reason, self.n - n, self.n - n)]
+
+        def left(name: str) -> list[np.ndarray]:
+            return [part.array(name)[mark] for part, mark in zip(self.parts, marks, strict=True)]
+
         with self.trimming(reason, n):
             if self.n_clusters:
-                left = np.unique(np.concatenate(groups))
+                numbers = np.unique(np.concatenate(left("cluster")))
                 clusters = np.full(self.n_clusters, -1)
-                clusters[left] = np.arange(len(left))
-            scale = n / sum(weights) if self.weight_type == "probability" else 1.0
-            rows, seen = self._rewritten(partial(_rows_left, keep, scale, clusters), sizes, workers)
-            made = self._with(rows=rows, sample_ledger=ledger_frame(lines))._supported(seen, notes, workers)
+                clusters[numbers] = np.arange(len(numbers))
+            if self.weight_type == "probability":
+                scale = n / sum(float(weights.sum()) for weights in left("weights"))
+            steps = [partial(_rows_left, mark, scale, clusters) for mark in marks]
+            made = self._with(rows=self._rewritten(steps, sizes), sample_ledger=ledger_frame(lines))._supported(notes)
         made.__dict__["notes"] = self.notes_after(notes)
         return made
 
-    def extended(
-        self, step: Step, encoder: ExtendedEncoder, notes: list[str], workers: int, *, given: bool
-    ) -> ScannedDesign:
+    def extended(self, step: Step, encoder: ExtendedEncoder, notes: list[str], *, given: bool) -> ScannedDesign:
         """Return the same rows with other columns in the outcome design, which `step` adds and `encoder` codes.
 
         Lines are appended to `notes` for columns that are dropped; none are if the coefficients are `given`.
         """
-        rows, seen = self._rewritten(step, [part.n for part in self._known_rows()], workers)
-        made = self._with(rows=rows, outcome_encoder=encoder)
+        made = self._with(rows=self._rewritten([step] * len(self.parts)), outcome_encoder=encoder)
         if given:
-            count = len(encoder.names)
+            count, X = len(encoder.names), made._seen()["X"]
             return made._with(
                 outcome_basis=plain_basis(np.empty((0, count))),
                 constant=np.zeros(count),
-                column_limits=np.stack([seen.X.low, seen.X.high], axis=1),
+                column_limits=np.stack([X.low, X.high], axis=1),
                 exog_names=encoder.names,
             )
         same = ("notes", "propensity_basis", "observation_basis")  # coefficients are of the same columns
-        return made._supported(seen, notes, workers)._with(**{name: getattr(self, name) for name in same})
+        return made._supported(notes)._with(**{name: getattr(self, name) for name in same})
 
     def _with(self, **other: Any) -> ScannedDesign:
         """Return a design with other fields."""
         return ScannedDesign(**self.__dict__ | other)
 
-    def _rewritten(self, step: Step, sizes: Sequence[int], workers: int) -> tuple[Rows, Moments]:
-        """Store what a step makes of each part; `sizes` are the rows that are left of them."""
-        folder, firsts = Folder(), np.cumsum([0, *sizes])
-        items = [(f"{k}", int(firsts[k]), part) for k, part in enumerate(self._known_rows()) if sizes[k]]
-        work = partial(_after, step, self.n_arms, self.n_clusters, folder)
-        return _gathered(folder, in_order(work, items, workers))
+    def _rewritten(self, steps: Sequence[Step], sizes: Sequence[int] | None = None) -> Rows:
+        """Store what steps make of the parts; `sizes` are the rows that are left of them, if not all."""
+        folder, sizes = Folder(), sizes or [part.n for part in self.parts]
+        firsts = np.cumsum([0, *sizes]).tolist()
+        works = [partial(_after, step, folder, f"{k}", firsts[k], self.parts[k]) for k, step in enumerate(steps)]
+        return _gathered(folder, [work for work, size in zip(works, sizes, strict=True) if size])
 
-    def _supported(self, seen: Moments, notes: list[str], workers: int) -> ScannedDesign:
+    def _seen(self) -> dict[str, Any]:
+        return add_up(self.over(partial(_moments, self.n_arms, self.n_clusters)))
+
+    def _supported(self, notes: list[str]) -> ScannedDesign:
         """Drop dependent columns, as `Design.supported`, and work out what goes by all rows."""
-        k, frequency = self.n_arms, self.weight_type == "frequency"
+        k, frequency, seen = self.n_arms, self.weight_type == "frequency", self._seen()
+        of_X, of_Z, of_y, of_R, totals, members = (seen[name] for name in ("X", "Z", "y", "R", "totals", "members"))
         observation, keep_seen, of_seen = self.observation, None, None
-        if observation is not None and seen.R is not None:
-            rows, known = seen.Z.rows, seen.X.rows
-            if is_missing(rows, known, self.labels, self.endog_name, observation.formula, notes):
-                keep_seen = seen.R.usable(observation.names, "observation", notes, self.rules.collinear)
-                observation, of_seen = observation.keeping(keep_seen), seen.R.basis(keep_seen)[0]
+        if observation is not None and of_R is not None:
+            if is_missing(of_Z.rows, of_X.rows, self.labels, self.endog_name, observation.formula, notes):
+                keep_seen = of_R.usable(observation.names, "observation", notes, self.rules.collinear)
+                observation, of_seen = observation.keeping(keep_seen), of_R.basis(keep_seen)[0]
             else:
                 observation = None
-        limits = seen.outcome_limits
+        limits, triangle = np.column_stack([of_y.low[:, 0], of_y.high[:, 0]]), of_y.triangle
+        mean = float(of_y.origin[1] + triangle[0, 2] / triangle[0, 0])
         check_magnitude(limits, f"outcome {self.endog_name!r}")
         if np.ptp(limits) == 0:
             raise DesignError(
                 f"outcome {self.endog_name!r} is constant: {limits[0, 0]:g} in all rows; the effect is 0."
             )
-        size, trained = (seen.totals, seen.known) if frequency else (seen.Z.rows, seen.X.rows)
-        outcome = ModelColumns(seen.X, self.outcome_encoder, self.labels)
-        propensity = ModelColumns(seen.Z, self.propensity_encoder, self.labels)
+        size, trained = (totals, seen["known"]) if frequency else (of_Z.rows, of_X.rows)
+        outcome = ModelColumns(of_X, self.outcome_encoder, self.labels)
+        propensity = ModelColumns(of_Z, self.propensity_encoder, self.labels)
 
         def spans(directions: Array) -> tuple[Array, Array]:
-            found = self.over(lambda block: arm_spans(block.Z, block.arm, k, directions), workers)
+            found = self.over(lambda block: arm_spans(block.Z, block.arm, k, directions))
             low, high = zip(*found, strict=True)
             return np.min(low, axis=0), np.max(high, axis=0)
 
@@ -341,23 +290,23 @@ class ScannedDesign(Rowless, Design):
         )
         if not (keep.all() and keep_z.all() and (keep_seen is None or keep_seen.all())):
             step = partial(_of_columns, keep, keep_z, keep_seen)
-            made = made._with(rows=self._rewritten(step, [part.n for part in self.rows], workers)[0])
-        basis, constant = seen.every.basis(keep)
-        one, n = "Z" not in made.rows[0].kinds, int(seen.Z.rows.sum())
+            made = made._with(rows=self._rewritten([step] * len(self.parts)))
+        basis, constant = seen["every"].basis(keep)
+        one, n = "Z" not in made.parts[0].kinds, int(of_Z.rows.sum())
         return made._with(
             n=n,
             nobs=int(size.sum()),
             n_dropped=self.n_read - n - self.n_outside,
-            n_clusters=int(seen.members.any(axis=1).sum()),
-            arm_clusters=(seen.members > 0).sum(axis=0).tolist(),
+            n_clusters=int(members.any(axis=1).sum()),
+            arm_clusters=(members > 0).sum(axis=0).tolist(),
             outcome_limits=limits,
-            column_limits=np.stack([seen.X.low, seen.X.high], axis=1)[:, :, keep],
+            column_limits=np.stack([of_X.low, of_X.high], axis=1)[:, :, keep],
             counts=size.astype(np.intp),
             outcome_basis=basis,
-            propensity_basis=basis if one else seen.Z.basis(keep_z)[0],
+            propensity_basis=basis if one else of_Z.basis(keep_z)[0],
             constant=constant,
-            arm_totals=seen.totals,
-            outcome_moments=seen.outcome(),
+            arm_totals=totals,
+            outcome_moments=(mean, float(np.linalg.norm(triangle[1:, 2]) / abs(triangle[0, 0]))),
             observation=observation,
             observation_basis=of_seen,
             unrecorded=(size - trained).astype(np.intp),
@@ -366,14 +315,6 @@ class ScannedDesign(Rowless, Design):
             dropped_terms=tuple(dict.fromkeys([*self.dropped_terms, *lost])),
             notes=tuple(notes),
         )
-
-    def _known_rows(self) -> Rows:
-        rows: Rows | None = self.__dict__.get("rows")
-        if rows is None:
-            raise UnavailableError(
-                "the model came from a file, which has no rows of a scan.\nMake it anew with `from_formula`, then fit."
-            )
-        return rows
 
     @property
     def knows_scan(self) -> bool:
@@ -398,19 +339,6 @@ class ScannedDesign(Rowless, Design):
             raise rows_not_kept("the standard deviation of an outcome with an offset")
         return self.outcome_moments[1]
 
-    @property
-    def block_rows(self) -> int:
-        """Rows of a part at the most."""
-        return max(part.n for part in self._known_rows())
-
-    @property
-    def block_bytes(self) -> float:
-        """Working memory of a part, about: so many numbers a row for each column of both designs."""
-        columns = len(self.exog_names) + len(self.propensity_names)
-        if self.replication is not None:
-            columns += len(self.replication.scales)
-        return 8.0 * COPIES * self.block_rows * columns
-
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("scan", "rows")}
 
@@ -419,18 +347,23 @@ def _on_part(function: Callable[[CodedBlock], T], part: StoredPart) -> T:
     return function(part.load())
 
 
-def _left_of(keep: Callable[[CodedBlock], np.ndarray], block: CodedBlock) -> tuple[int, float, np.ndarray]:
-    """Return what is left of a block: the number of rows, the sum of their weights, and their clusters."""
-    left = block.some(keep(block))
-    clusters = np.empty(0, dtype=np.intp) if left.cluster is None else np.unique(left.cluster)
-    return len(left.y), float(left.weights.sum()), clusters
+def _gathered(folder: Folder, works: Iterable[Callable[[], StoredPart]]) -> Rows:
+    """Return the parts that are stored in a folder, of which a cluster gives back copies."""
+    return tuple(part._replace(folder=folder) for part in computed(works))
+
+
+def _after(step: Step, folder: Folder, name: str, first: int, part: StoredPart) -> StoredPart:
+    """Store what a step makes of a part, its rows numbered anew from the first."""
+    block = step(part.load())
+    block = dataclasses.replace(block, position=first + np.argsort(np.argsort(block.position)))
+    return StoredPart.of(block, folder, name)
 
 
 def _rows_left(
-    keep: Callable[[CodedBlock], NDArray[np.bool_]], scale: float, clusters: NDArray[np.intp] | None, block: CodedBlock
+    mark: NDArray[np.bool_], scale: float, clusters: NDArray[np.intp] | None, block: CodedBlock
 ) -> CodedBlock:
-    """Return the rows that `keep` marks, weights times `scale`; `clusters` has the new number of each cluster."""
-    left = block.some(keep(block))
+    """Return the rows that are marked, weights times `scale`; `clusters` has the new number of each cluster."""
+    left = block.some(mark)
     cluster = left.cluster if clusters is None or left.cluster is None else clusters[left.cluster]
     return dataclasses.replace(left, weights=left.weights * scale, cluster=cluster)
 
@@ -444,10 +377,10 @@ def _of_columns(
     return dataclasses.replace(block, X=X, Z=X if one else block.Z[:, propensity], R=R)
 
 
-def _code(coder: Coder, folder: Folder, task: tuple[str, list[tuple[str, int, int]]]) -> tuple[StoredPart, Moments]:
+def _code(coder: Coder, folder: Folder, name: str, frames: list[tuple[str, int, int]]) -> StoredPart:
     """Code and store the rows of some frames: where, and the number of the first among all data and in the sample."""
     blocks = list[CodedBlock]()
-    for path, row, position in task[1]:
+    for path, row, position in frames:
         with using(path):
             rows = pd.read_pickle(path)
         with naming(rows.where):
@@ -458,7 +391,7 @@ def _code(coder: Coder, folder: Folder, task: tuple[str, list[tuple[str, int, in
     if len(blocks) > 1:
         arrays = {name: np.concatenate([one.arrays[name] for one in blocks]) for name in block.arrays}
         block = dataclasses.replace(block.with_arrays(arrays), where=f"{block.where} to {blocks[-1].where}")
-    return StoredPart.of(block, folder, task[0]), _moments_of(len(coder.arms.labels), len(coder.clusters), block)
+    return StoredPart.of(block, folder, name)
 
 
 @one_blas_thread()
@@ -482,15 +415,15 @@ def design_from_scan(
     ends = np.cumsum([(0, 0), *(one.size for one in found)], axis=0).tolist()
     notes = [*reader.notes, *check_drawn(ledger, ends[-1][0], ends[-1][1], reader.by)]
     coder = coder_of(reader, found, notes)
-    groups, together = list[tuple[str, list[tuple[str, int, int]]]](), 0
+    groups, together = list[list[tuple[str, int, int]]](), 0
     for one, (row, position) in zip(found, ends, strict=False):
         if one.path:  # small frames are joined
             if not groups or together + one.size[1] > scan.part_rows:
-                groups.append((f"{len(groups)}", []))
+                groups.append([])
                 together = 0
-            groups[-1][1].append((one.path, row, position))
+            groups[-1].append((one.path, row, position))
             together += one.size[1]
-    rows, seen = _gathered(folder, in_order(partial(_code, coder, folder), groups, None))
+    rows = _gathered(folder, (partial(_code, coder, folder, f"{k}", frames) for k, frames in enumerate(groups)))
     for one in found:
         if one.path:
             os.remove(one.path)
@@ -519,7 +452,7 @@ def design_from_scan(
         propensity_encoder=assigned,
         survey=coder.survey,
         **reader.by.fields(),
-    )._supported(seen, notes, workers=1)
+    )._supported(notes)
     for note in notes:
         warn_user(note, DesignWarning)
     return made

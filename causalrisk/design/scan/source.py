@@ -112,10 +112,21 @@ def _frames(source: Any, where: str, columns: Sequence[str] | None, most: int) -
             done += len(chosen)
 
 
-def _on_part(function: Callable[[Iterator[Frame]], T], where: str, columns: Any, most: int, source: Any) -> T:
-    """Apply a function to the frames of a part; a task."""
+def computed(works: Iterable[Callable[..., T]], sources: Iterable[Any] | None = None) -> list[T]:
+    """Do some work by Dask, each perhaps on a source; return what comes of it, in order."""
+    dask = needed_dask()
+    tasks = [dask.delayed(partial(_alone, work), pure=False, traverse=False) for work in works]
+    given = [()] * len(tasks) if sources is None else [(source,) for source in sources]
+    return list(dask.compute(*(task(*source) for task, source in zip(tasks, given, strict=True))))
+
+
+def _alone(work: Callable[..., T], *source: Any) -> T:
     with one_blas_thread():
-        return function(_frames(source, where, columns, most))
+        return work(*source)
+
+
+def _on_frames(function: Callable[[Iterator[Frame]], T], where: str, columns: Any, most: int, source: Any) -> T:
+    return function(_frames(source, where, columns, most))
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,20 +150,17 @@ class Scan:
     def __repr__(self) -> str:
         return f"Scan: {len(self.parts)} parts, the first {self.parts[0].where}"
 
-    def sources(self, columns: Sequence[str] | None) -> Sequence[Any]:
-        """Return what each part is read from; of a Dask data frame delayed frames with the columns."""
-        if self.frame is None:
-            return [part.source for part in self.parts]
-        names = [name for name in self.frame.columns if columns is None or str(name) in columns]
-        return self.frame[names].to_delayed()
-
     def read(self, functions: Iterable[Callable[[Iterator[Frame]], list[T]]], columns: Any = None) -> list[T]:
         """Read all parts by Dask, some columns or all; return the lists that each function makes of the frames."""
-        dask, tasks = needed_dask(), []
-        for function, part, source in zip(functions, self.parts, self.sources(columns), strict=True):
-            work = partial(_on_part, function, part.where, columns, self.part_rows)
-            tasks.append(dask.delayed(work, pure=False, traverse=False)(source))
-        return list(itertools.chain.from_iterable(dask.compute(*tasks)))
+        works = [
+            partial(_on_frames, function, part.where, columns, self.part_rows)
+            for function, part in zip(functions, self.parts, strict=True)
+        ]
+        sources = [part.source for part in self.parts]
+        if self.frame is not None:
+            names = [name for name in self.frame.columns if columns is None or str(name) in columns]
+            sources = self.frame[names].to_delayed()
+        return list(itertools.chain.from_iterable(computed(works, sources)))
 
     def reads(self, path: str) -> bool:
         """Whether a file is known to be one of those that are read."""

@@ -51,7 +51,7 @@ def both(estimator, data, survey, blocks=None, fit=None, **options):
     """Fits to a scan and in memory."""
     given = {"treat": "d", "design": Survey(**survey)} | options
     fit = fit or ({"n_replicates": 20} if estimator is JRE else {})
-    source = in_blocks(cut(data, 31, 31, 70)) if blocks is None else blocks
+    source = in_blocks(cut(data, 31, 31)) if blocks is None else blocks
     formula = given.pop("formula", F)
     return [estimator.from_formula(formula, rows, **given).fit(**fit) for rows in (source, data)]
 
@@ -77,7 +77,9 @@ def agree(ours, theirs, rtol=1e-12):
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("options", [{"target": "treated"}, {"subpop": "psu != 2 and x1 > -1"}], ids=str)
-def test_strata_units_and_populations_are_those_of_memory(estimator, options):
+def test_strata_units_and_populations_are_those_of_memory(estimator, options, request):
+    if estimator not in (IPWRA, OutcomeRegression):
+        request.getfixturevalue("in_memory")
     agree(*both(estimator, TWO, STRATA, **options), rtol=1e-9 if estimator is JRE else 1e-12)
 
 
@@ -103,23 +105,29 @@ DESIGNS = {
 }  # fmt: skip
 
 
+BEYOND = ("strata of rows", "units alone", "lonely=adjust", "target frame", "trimmed, subpopulation, gaps")
+
+
 @pytest.mark.parametrize("name", DESIGNS)
-def test_designs_are_those_of_memory(name):
+def test_designs_are_those_of_memory(name, request):
+    if name not in BEYOND:
+        request.getfixturevalue("in_memory")
     data, survey, options = DESIGNS[name]
     agree(*both(IPWRA, data, survey, **options))
 
 
 @pytest.mark.parametrize("name", ["strata of rows", "target frame", "trimmed, subpopulation, gaps", "lonely=average"])
-def test_designs_of_joint_fits_are_those_of_memory(name):
+def test_designs_of_joint_fits_are_those_of_memory(name, request):
+    if name != "strata of rows":
+        request.getfixturevalue("in_memory")
     data, survey, options = DESIGNS[name]
     agree(*both(JRE, data, survey, **options), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["strata in an order", "units alone", "lonely=adjust"])
-def test_blocks_files_and_workers_make_no_difference(name, tmp_path):
-    data, survey, options = DESIGNS[name]
+def test_blocks_files_and_workers_make_no_difference(tmp_path):
+    data, survey, options = DESIGNS["strata in an order"]
     whole = both(AIPW, data, survey, blocks=scan([data]), **options)[0]
-    agree(both(AIPW, data, survey, blocks=in_blocks(cut(data, *range(3, len(data), 3))), **options)[0], whole)
+    agree(both(AIPW, data, survey, blocks=in_blocks(cut(data, *range(7, len(data), 7))), **options)[0], whole)
     for k, part in enumerate(cut(data, 20, 50)):
         part.to_parquet(tmp_path / f"{k}.parquet")
     files = in_parts(f"{tmp_path}/*.parquet", 30)
@@ -154,11 +162,14 @@ def agree_replicated(estimator, data, survey, blocks=None, **options):
 
 
 @pytest.mark.parametrize("name", REPLICATIONS)
-def test_replicate_weights_are_those_of_memory(name):
+def test_replicate_weights_are_those_of_memory(name, request):
+    if name != "trimmed":
+        request.getfixturevalue("in_memory")
     data, survey, options = REPLICATIONS[name]
     agree_replicated(IPWRA, data, survey, **options)
 
 
+@pytest.mark.usefixtures("in_memory")
 def test_the_score_of_a_joint_fit_is_drawn_as_in_memory():
     """Replicate weights are for the resamples: those of the score are drawn."""
     data, survey, options = REPLICATIONS["trimmed"]

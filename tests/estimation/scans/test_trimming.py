@@ -63,7 +63,9 @@ def both(model, births, formula=F, **options):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_blocks_agree_with_memory(births, name):
+def test_blocks_agree_with_memory(births, name, request):
+    if name in ("crump", "crump, arms", "frequency weights"):
+        request.getfixturevalue("in_memory")
     model, options = CASES[name]
     blocks, whole = both(model, births, **options)
     agree(blocks, whole)
@@ -88,10 +90,13 @@ def test_blocks_agree_with_memory(births, name):
     ],
     ids=str,
 )
-def test_trimmed_rows_and_clipped_scores_in_the_bootstrap(births, options):
+def test_trimmed_rows_and_clipped_scores_in_the_bootstrap(births, options, request):
+    if "kind" not in options:
+        request.getfixturevalue("in_memory")
     test_refit.agree(*test_refit.both(AIPW, births[::3].reset_index(drop=True), F, **options))
 
 
+@pytest.mark.usefixtures("in_memory")
 @pytest.mark.parametrize("options", [{"trim": (0.1, 0.35)}, {"clip": (0.12, 0.3), "target": "overlap"}], ids=str)
 def test_joint_fits_agree_with_memory(births, options):
     births, fit = births[::6].reset_index(drop=True), {"cov_type": "robust", "spread": 0.5, "n_replicates": 35}
@@ -105,8 +110,10 @@ def test_joint_fits_agree_with_memory(births, options):
 
 @pytest.mark.parametrize("treat, reference", [("mbsmoke", 0), ("dose", "none")])
 @pytest.mark.parametrize("years", [35, 99])
-def test_rows_that_are_predicted_perfectly_are_left_out(births, treat, reference, years):
+def test_rows_that_are_predicted_perfectly_are_left_out(births, treat, reference, years, request):
     """Those of memory; of mothers older than 99 there are none."""
+    if (treat, years) != ("dose", 35):
+        request.getfixturevalue("in_memory")
     q = (births[treat] == births[treat].iloc[0]) & (births.mage > years)
     frame, right = births.assign(q=q * 1), "mage + q" if q.any() else "mage"
     options = {"treat": treat, "propensity": right, "trim": "separated", "cluster": "clinic", "reference": reference}

@@ -1,0 +1,17 @@
+"""Rows beyond memory: few as they are, those of tests here are worked on as Dask arrays."""
+
+import pytest
+
+FEW = "causalrisk.estimation.beyond_memory.FEW"
+
+
+@pytest.fixture(autouse=True)
+def beyond_memory(monkeypatch):
+    """A scan of any size is beyond memory."""
+    monkeypatch.setattr(FEW, 0)
+
+
+@pytest.fixture
+def in_memory(beyond_memory, monkeypatch):
+    """A small scan is worked on in memory, as usual."""
+    monkeypatch.setattr(FEW, 2**23)
