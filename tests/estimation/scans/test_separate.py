@@ -94,7 +94,7 @@ def test_splines_that_learn_their_knots_agree_with_memory(births, model):
 
 @pytest.mark.parametrize(("model", "target"), FITS)
 def test_blocks_agree_with_memory(births, model, target, request):
-    if (model, target) in ((IPWRA, "all"), (IPWRA, "treated"), (Unadjusted, "all")):
+    if (model, target) not in ((IPWRA, "overlap"), (AIPW, "entropy")):
         request.getfixturevalue("in_memory")
     compare(model, births, target=target)
 
@@ -114,7 +114,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_agree_with_memory(births, name, request):
-    if name in ("poisson", "no intercept", "probit"):
+    if name in ("poisson", "no intercept", "probit", "offset of far outcomes"):
         request.getfixturevalue("in_memory")
     compare(IPWRA, births, **OPTIONS[name])
 
@@ -220,7 +220,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_functions_and_frames_as_targets(births, name, monkeypatch, request):
-    if name in ("frame", "frame, no scores"):
+    if name in ("frame", "frame, no scores", "frame, arms and weights"):
         request.getfixturevalue("in_memory")
     model, options = TARGETS[name]
     frame = births[births.mage > 22][::9].drop(columns=["bweight", "mbsmoke", "dose"])
@@ -264,8 +264,10 @@ def refused(model, frame, data, formula, **options):
     ],
     ids=lambda value: "",
 )
-def test_separation_is_refused_in_the_words_of_a_fit_in_memory(births, options, says):
+def test_separation_is_refused_in_the_words_of_a_fit_in_memory(births, options, says, request):
     """A linear programme over the blocks finds it, whatever the scores are at which the iterations end."""
+    if "treat" not in options:
+        request.getfixturevalue("in_memory")
     q = (births.mbsmoke == 1) & (births.mage > 30)
     frame = births.assign(
         q=q * 1,

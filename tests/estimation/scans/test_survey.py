@@ -105,7 +105,7 @@ DESIGNS = {
 }  # fmt: skip
 
 
-BEYOND = ("strata of rows", "units alone", "lonely=adjust", "target frame", "trimmed, subpopulation, gaps")
+BEYOND = ("strata of rows", "lonely=adjust", "target frame", "trimmed, subpopulation, gaps")
 
 
 @pytest.mark.parametrize("name", DESIGNS)
