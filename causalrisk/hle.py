@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,17 +105,43 @@ def _path(source: Any, what: str) -> Path:
     )
 
 
-class _Answer(NamedTuple):
-    id: str
-    correct: int
-    confidence: float
-    graded_by: str
-
-
 def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
     """One row per question, answered ones first."""
     where = f"arm {arm!r} ({path})"
     entries = _parsed(_path(path, f"the file of arm {arm!r}").read_bytes(), where)
+    _check_entries(entries, questions, where)
+    judged = {key for key, entry in entries.items() if entry.get("judge_response") is not None}
+    missing = [key for key in entries if key not in judged] if judged else []
+    if missing:
+        warn_user(
+            f"{where}: {len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}; they "
+            "count as not answered.\nRun the judge again to complete the file.",
+            DesignWarning,
+        )
+    found: dict[str, tuple[str, int, float, str]] = {}  # answers that count, by question
+    for key, entry in entries.items():
+        place = f"{where}: entry {key!r}"
+        if key in judged:
+            found[key] = (key, *_judged(entry["judge_response"], place), "judge")
+        elif not judged and entry.get("response") is not None:
+            found[key] = (key, *_compared(entry["response"], questions.loc[key], place), "comparison")
+    confidences = [confidence for _, _, confidence, by in found.values() if by == "judge"]
+    if confidences and max(confidences) <= 1 and any(value % 1 for value in confidences):
+        warn_user(  # they would pass as percentages and make any model humble
+            f"{where}: every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%.\n"
+            "If they are shares, multiply them by 100 in the file.",
+            DesignWarning,
+        )
+    order = [*found, *(key for key in questions.index if key not in found)]
+    rows = [found.get(key, (key, 0, np.nan, "")) for key in order]
+    frame = pd.DataFrame(rows, columns=["id", "correct", "confidence", "graded_by"])
+    frame.insert(1, "arm", arm)
+    frame["answered"] = frame["graded_by"] != ""
+    about = [name for name in ("category", "answer_type", "raw_subject", "has_image") if name in questions]
+    return frame.join(questions[about], on="id")
+
+
+def _check_entries(entries: Any, questions: pd.DataFrame, where: str) -> None:
     if not isinstance(entries, dict):
         raise DesignError(f"{where} holds {_shown(entries)}; expected a JSON object of question id -> entry.")
     for key, entry in entries.items():
@@ -129,67 +155,29 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
             f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
         )
-    found = {answer.id: answer for answer in _answers(entries, questions, where)}
-    confidences = [answer.confidence for answer in found.values() if answer.graded_by == "judge"]
-    if confidences and max(confidences) <= 1 and any(value % 1 for value in confidences):
-        warn_user(  # they would pass as percentages and make any model humble
-            f"{where}: every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%.\n"
-            "If they are shares, multiply them by 100 in the file.",
-            DesignWarning,
-        )
-    order = [*found, *(key for key in questions.index if key not in found)]
-    rows = [found.get(key, _Answer(key, 0, np.nan, "")) for key in order]
-    frame = pd.DataFrame(rows, columns=_Answer._fields)
-    frame.insert(1, "arm", arm)
-    frame["answered"] = frame["graded_by"] != ""
-    about = [name for name in ("category", "answer_type", "raw_subject", "has_image") if name in questions]
-    return frame.join(questions[about], on="id")
 
 
-def _answers(entries: Mapping[str, Any], questions: pd.DataFrame, where: str) -> Iterator[_Answer]:
-    """Yield the answers, judged ones where the file has a judge."""
-    judged = {key for key, entry in entries.items() if entry.get("judge_response") is not None}
-    if judged and len(judged) < len(entries):
-        missing = [key for key in entries if key not in judged]
-        warn_user(
-            f"{where}: {len(missing)} of {len(entries)} entries have no judge_response, the first {missing[0]!r}; they "
-            "count as not answered.\nRun the judge again to complete the file.",
-            DesignWarning,
-        )
-    for key, entry in entries.items():
-        place = f"{where}: entry {key!r}"
-        if key in judged:
-            yield _judged(key, entry["judge_response"], place)
-        elif not judged and entry.get("response") is not None:
-            yield _compared(key, entry["response"], questions, place)
-
-
-def _judged(key: str, judgement: Any, place: str) -> _Answer:
+def _judged(judgement: Any, place: str) -> tuple[int, float]:
     again = "Judge it again, or remove it from the file: it then counts as not answered."
     if not isinstance(judgement, dict):
         raise DesignError(f"{place}: judge_response is {_shown(judgement)}; expected an object.\n{again}")
     correct, confidence = judgement.get("correct"), judgement.get("confidence")
     number = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 100
-    for name, fine, expected in (
-        ("correct", correct in ("yes", "no"), "'yes' or 'no'"),
-        ("confidence", number, "a number from 0 to 100"),
-    ):
-        if not fine:
-            raise DesignError(
-                f"{place}: {name} of judge_response is {_shown(judgement.get(name))}; expected {expected}.\n{again}"
-            )
-    return _Answer(key, int(correct == "yes"), float(confidence), "judge")  # type: ignore[arg-type]
+    known = correct in ("yes", "no")
+    if not known or not number:
+        wrong, expected = ("confidence", "a number from 0 to 100") if known else ("correct", "'yes' or 'no'")
+        found = _shown(judgement.get(wrong))
+        raise DesignError(f"{place}: {wrong} of judge_response is {found}; expected {expected}.\n{again}")
+    return int(correct == "yes"), float(confidence)  # type: ignore[arg-type]
 
 
-def _compared(key: str, response: Any, questions: pd.DataFrame, place: str) -> _Answer:
-    if "answer" not in questions or not isinstance(response, str):
+def _compared(response: Any, question: pd.Series, place: str) -> tuple[int, float]:
+    if "answer" not in question or not isinstance(response, str):
         raise DesignError(
             f"{place} has no judge_response; expected a text as 'response' and a column 'answer' of the questions.\n"
             "Give judged files, or questions= with the answers."
         )
-    question = questions.loc[key]
-    right = grade(response, question["answer"], question["answer_type"])
-    return _Answer(key, int(right), stated_confidence(response), "comparison")
+    return int(grade(response, question["answer"], question["answer_type"])), stated_confidence(response)
 
 
 def _questions(source: Any) -> pd.DataFrame:
@@ -419,28 +407,21 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
         correct = luck < base[category] + GUESSING * choice + gain
         stated = np.clip(confidence + draw.integers(-10, 11, size=n), 0, 100)
         rows = np.flatnonzero(in_time) if limited else range(n)
-        entries = {
-            ids[i]: _entry(arm, str(answers[i]) if correct[i] else "no idea", str(answers[i]), int(stated[i]))
-            for i in rows
-        }
+        entries = {}
+        for i in rows:
+            right, given = str(answers[i]), str(answers[i]) if correct[i] else "no idea"
+            entries[ids[i]] = {
+                "model": f"made-up model, {arm}",
+                "response": f"Explanation: made up.\nAnswer: {given}\nConfidence: {stated[i]}%",
+                "usage": {},
+                "judge_response": {
+                    "correct_answer": right, "model_answer": given, "reasoning": "made up",
+                    "correct": "yes" if correct[i] else "no", "confidence": int(stated[i]),
+                },
+            }  # fmt: skip
         paths[arm] = place / f"judged_hle_{arm.replace(',', '').replace(' ', '_')}.json.json"
         paths[arm].write_text(json.dumps(entries, indent=1), encoding="utf-8")
     return paths
-
-
-def _entry(model: str, given: str, right: str, confidence: int) -> dict[str, Any]:
-    return {
-        "model": f"made-up model, {model}",
-        "response": f"Explanation: made up.\nAnswer: {given}\nConfidence: {confidence}%",
-        "usage": {},
-        "judge_response": {
-            "correct_answer": right,
-            "model_answer": given,
-            "reasoning": "made up",
-            "correct": "yes" if given == right else "no",
-            "confidence": confidence,
-        },
-    }
 
 
 NEEDED = ("arm", "answered", "correct", "confidence")
@@ -538,8 +519,8 @@ def calibration_table(frame: pd.DataFrame, size: int = BIN_SIZE) -> pd.DataFrame
     tables = {}
     for arm, rows in _arms(frame):
         stated = _stated(rows)
-        if len(stated):
-            bins = calibration_bins(*_shares(stated), size)
+        if len(stated[0]):
+            bins = calibration_bins(*stated, size)
             width = 196 * np.sqrt(bins.observed * (1 - bins.observed) / bins.n)
             values = {"n": bins.n, "confidence": 100 * bins.predicted, "accuracy": 100 * bins.observed}
             tables[arm] = pd.DataFrame({**values, "half_width": width})
@@ -557,11 +538,9 @@ def _arms(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     yield from frame.groupby("arm", sort=False, observed=True)
 
 
-def _stated(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["answered"] & rows["confidence"].notna()]
-
-
-def _shares(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _stated(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence and correctness, as shares, of the answers that state a confidence."""
+    rows = rows[rows["answered"] & rows["confidence"].notna()]
     return rows["confidence"].to_numpy(dtype=float) / 100, rows["correct"].to_numpy(dtype=float)
 
 
@@ -576,7 +555,7 @@ def _accuracy(rows: pd.DataFrame) -> tuple[float, float]:
 
 def _calibration(arm: str, rows: pd.DataFrame, binning: str, n_boot: int, seed: Any) -> tuple[float, float]:
     """Error in percent, whole where it is the published one, and its standard error."""
-    shares = _shares(_stated(rows))
+    shares = _stated(rows)
     if binning == "published" and BIN_SIZE <= len(shares[0]) < 2 * BIN_SIZE:
         warn_user(
             f'arm {arm!r} has {len(shares[0])} answers with a confidence: binning="published" leaves out their only '

@@ -245,22 +245,15 @@ class Specified(Design):
         return self.base.draw(n, rng)
 
     @property
-    def effect(self) -> float:
-        """True average treatment effect."""
-        return self.base.effect
-
-    @property
-    def efficiency_bound(self) -> float:
-        """Bound of the other design."""
-        return self.base.efficiency_bound
+    def _moments(self) -> tuple[float, float]:
+        return self.base.effect, self.base.efficiency_bound
 
 
-SHAPES: dict[str, Callable[[Array], Array]] = {
-    "square": lambda x: x[:, 0] ** 2 - 1,
-    "wave": lambda x: np.sin(3 * x[:, 0]),
-    "product": lambda x: x[:, 0] * x[:, 1],
+SHAPES: dict[str, tuple[Callable[[Array], Array], str | None]] = {  # functions of the covariates, and their terms
+    "square": (lambda x: x[:, 0] ** 2 - 1, "I(x1**2)"),
+    "wave": (lambda x: np.sin(3 * x[:, 0]), None),
+    "product": (lambda x: x[:, 0] * x[:, 1], "x1:x2"),
 }
-TERMS = {"square": "I(x1**2)", "wave": None, "product": "x1:x2"}
 CV = 0.8  # coefficient of variation of positive earnings given covariates
 
 
@@ -316,7 +309,7 @@ class Linear(Design):
         """Main effects and the shape; None for the wave."""
         if not self.curvature:
             return self.formula
-        term = TERMS[self.shape]
+        term = SHAPES[self.shape][1]
         return f"{self.formula} + {term}" if term else None
 
     @property
@@ -334,12 +327,11 @@ class Linear(Design):
         x = rng.normal(size=(n, self.n_covariates))
         index = self.confounding * (x[:, 0] + 0.5 * x[:, 1] - 0.25 * x[:, 2])
         score = expit(self.baseline + index + self.score_curvature * (x[:, 0] ** 2 - 1))
-        untreated = x[:, 0] + x[:, 1] + 0.5 * x[:, 2] + self.curvature * SHAPES[self.shape](x)
-        effect = 1 + self.heterogeneity * x[:, 0] + self.curvature * SHAPES[self.shape](x)
-        columns = [f"x{j + 1}" for j in range(self.n_covariates)]
-        return Population(
-            pd.DataFrame(x, columns=columns), score, np.stack([untreated, untreated + effect]), np.ones((2, n))
-        )
+        bend = self.curvature * SHAPES[self.shape][0](x)
+        untreated = x[:, 0] + x[:, 1] + 0.5 * x[:, 2] + bend
+        mean = np.stack([untreated, untreated + (1 + self.heterogeneity * x[:, 0] + bend)])
+        frame = pd.DataFrame(x, columns=[f"x{j + 1}" for j in range(self.n_covariates)])
+        return Population(frame, score, mean, np.ones((2, n)))
 
     def outcomes(self, population: Population, rng: np.random.Generator) -> Array:
         """Draw outcomes with normal or t noise; see `Design.outcomes`."""

@@ -192,17 +192,16 @@ def _entry(label: str | None, item: Any) -> Entry:
     if isinstance(item, Entry):
         return item
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
-    if isinstance(what, str):
-        found = lin if what == "Lin" else (BY_NAME | ALIASES).get(what)
-        if found is None:
-            raise _unknown(what)
-        label = label or (ALIASES[what].spec.name if what in ALIASES else what)
-    elif isinstance(what, type) and issubclass(what, CausalModel):
-        found, label = what, label or what.spec.name
-    elif callable(what) and not isinstance(what, type):
-        found, label = what, label or getattr(what, "__name__", repr(what))
+    found = (BY_NAME | ALIASES | {"Lin": lin}).get(what) if isinstance(what, str) else what
+    if isinstance(found, type) and issubclass(found, CausalModel):
+        name = found.spec.name
+    elif callable(found) and not isinstance(found, type):
+        name = "Lin" if found is lin else getattr(found, "__name__", repr(found))
     else:
-        raise _unknown(what)
+        names = [*BY_NAME, "Lin"]
+        known = f"expected one of {listed(names)}, a model class, or a function of a Trial"
+        raise OptionError(f"estimator {what!r} is not known; {known}.\n{near(str(what), names)}".rstrip())
+    label = label or name
     if not isinstance(options, Mapping):
         raise OptionError(
             f"estimators: the options of {label!r} are {options!r}; expected a mapping.\n"
@@ -211,14 +210,6 @@ def _entry(label: str | None, item: Any) -> Entry:
     if options and not isinstance(found, type):
         raise OptionError(f"estimators: {label!r} takes no options.\nGive it as it is, or wrap it in a function.")
     return Entry(str(label), found, dict(options))
-
-
-def _unknown(what: Any) -> OptionError:
-    names = [*BY_NAME, "Lin"]
-    return OptionError(
-        f"estimator {what!r} is not known; expected one of {listed(names)}, a model class, or a function of a Trial.\n"
-        f"{near(str(what), names)}".rstrip()
-    )
 
 
 def check_picklable(entries: Sequence[Entry], designs: Sequence[Any]) -> None:

@@ -177,33 +177,20 @@ def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0
     design, source = res.model.design, res.start if isinstance(res.model, JRE) else res
     mean, score = source.potential_outcomes.to_numpy().T, res.propensity_scores.to_numpy()
     residual = design.y - mean[design.arm, np.arange(design.n)]
-    bend = _bend(score)
+    odds = logit(score)
+    bend = np.abs(odds - odds.mean())  # then of mean 0 and standard deviation 1, or zero
+    bend = (bend - bend.mean()) / (bend.std() or 1.0)
     if wrong in ("outcome", "both"):
         mean = mean + strength * residual.std() * bend * np.array([[1.0], [2.0]])
     if wrong in ("propensity", "both"):
-        score = expit(logit(score) + strength * bend)
+        score = expit(odds + strength * bend)
     arms = [residual[design.arm == arm] for arm in (0, 1)]
-    columns = {f"x{j}": c for j, c in _varying(design.X)} | {f"z{j}": c for j, c in _varying(design.Z)}
-    return Plasmode(
-        wrong=wrong,
-        strength=strength,
-        covariates=pd.DataFrame(columns),
-        score=score,
-        mean=mean,
-        residuals=(arms[0] - arms[0].mean(), arms[1] - arms[1].mean()),
-    )
-
-
-def _bend(score: Array) -> Array:
-    """Distance of the log odds from their mean, with mean 0 and standard deviation 1; zero where all are the same."""
-    odds = logit(score)
-    distance = np.abs(odds - odds.mean())
-    spread = distance.std()
-    return (distance - distance.mean()) / spread if spread > 0 else np.zeros_like(distance)
-
-
-def _varying(columns: Array) -> Iterator[tuple[int, Array]]:
-    return enumerate((column for column in columns.T if np.ptp(column) > 0), 1)
+    columns: dict[str, Array] = {}
+    for letter, of_model in (("x", design.X), ("z", design.Z)):
+        varying = of_model[:, np.ptp(of_model, axis=0) > 0]
+        columns |= {f"{letter}{j + 1}": column for j, column in enumerate(varying.T)}
+    centred = (arms[0] - arms[0].mean(), arms[1] - arms[1].mean())
+    return Plasmode(wrong, strength, pd.DataFrame(columns), score, mean, centred)
 
 
 def _check(res: CausalResults) -> None:

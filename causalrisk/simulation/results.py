@@ -75,7 +75,7 @@ class StudyResults:
         for design, n, errors, se in self.cells():
             reference = errors.get(self.reference, pd.Series(np.nan, index=errors.index)).to_numpy()
             for label in errors:
-                row = describe(errors[label].to_numpy(), se[label].to_numpy(), reference, critical)
+                row = describe(errors[label], se[label], reference, critical)
                 rows.append(row | {"mse_over_bound": n * row["rmse"] ** 2 / design.efficiency_bound})
                 index.append((design.name, n, label))
         return Frame(rows, index=pd.MultiIndex.from_tuples(index, names=KEYS))
@@ -256,14 +256,14 @@ def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
     return p, float(np.sqrt(p * (1 - p) / len(hits)))
 
 
-def describe(error: Array, se: Array, reference: Array, critical: float) -> dict[str, float]:
+def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float) -> dict[str, float]:
     """Measures of one estimator in one cell.
 
     Parameters
     ----------
-    error : ndarray, shape (m,)
+    error : Series
         Estimate less true effect in each sample, NaN where the estimator failed.
-    se : ndarray, shape (m,)
+    se : Series
         Standard errors.
     reference : ndarray, shape (m,)
         Errors of the estimator to compare with.
@@ -275,24 +275,20 @@ def describe(error: Array, se: Array, reference: Array, critical: float) -> dict
     dict
         Numbers by name; those that end in ``_mc`` are Monte Carlo errors of the one before.
     """
-    used = ~np.isnan(error)
-    kept, own = error[used], se[used]
-    known = ~np.isnan(own)
-    enough = len(kept) > 1
-    sd = float(kept.std(ddof=1)) if enough else np.nan
-    ratio, ratio_mc = mse_ratio(error, reference)
-    covered, covered_mc = share(np.abs(kept[known]) <= critical * own[known])
+    kept, own = error.dropna(), se[error.notna()].dropna()
+    ratio, ratio_mc = mse_ratio(error.to_numpy(), reference)
+    covered, covered_mc = share((kept[own.index].abs() <= critical * own).to_numpy())
     return {
         "samples": len(error),
-        "failed": int((~used).sum()),
-        "bias": float(kept.mean()) if len(kept) else np.nan,
-        "bias_mc": sd / np.sqrt(len(kept)) if enough else np.nan,
-        "sd": sd,
-        "rmse": float(np.sqrt((kept**2).mean())) if len(kept) else np.nan,
+        "failed": len(error) - len(kept),
+        "bias": kept.mean(),
+        "bias_mc": kept.sem(),
+        "sd": kept.std(),
+        "rmse": np.sqrt((kept**2).mean()),
         "mse_ratio": ratio,
         "mse_ratio_mc": ratio_mc,
-        "mean_se": float(own[known].mean()) if known.any() else np.nan,
-        "median_se": float(np.median(own[known])) if known.any() else np.nan,
+        "mean_se": own.mean(),
+        "median_se": own.median(),
         "coverage": covered,
         "coverage_mc": covered_mc,
     }

@@ -32,6 +32,7 @@ from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.results import StudyResults
 
+SETTINGS = "study.json"
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 ON_A_CLUSTER = "Start workers with more memory, or use `n_jobs=1` to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
@@ -165,16 +166,15 @@ def run_study(
     entries = choose_estimators(estimators)
     seed = seed_sequence(rng)
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
-    store = None
-    if path is not None:
+    folder = None if path is None else Path(path)
+    if folder is not None:
         settings = {"estimators": [entry.signature for entry in entries], "n_boot": n_boot}
-        store = Store.open(Path(path), settings, entropy, fresh=rng is None)
-        entropy = store.entropy
+        entropy = open_folder(folder, settings, entropy, fresh=rng is None)
     tasks = [
         Task(what, int(size), first, min(CHUNK, n_sims - first), entries, n_boot=int(n_boot), entropy=entropy)
         for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
     ]
-    raw = pd.concat(_run(tasks, store, n_jobs, progress), ignore_index=True)
+    raw = pd.concat(_run(tasks, folder, n_jobs, progress), ignore_index=True)
     return StudyResults(raw=raw, designs=tuple(designs), reference=reference, entropy=entropy, n_boot=int(n_boot))
 
 
@@ -191,15 +191,19 @@ def _designs(design: Any) -> list[Design]:
     return designs
 
 
-def _run(tasks: list[Task], store: Store | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
-    """Do the tasks that are not in the store; frames in the order of the tasks."""
-    found = {task.key: frame for task in tasks if store and (frame := store.load(task.key, task.count)) is not None}
+def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
+    """Do the tasks that are not in the folder; frames in the order of the tasks."""
+    found: dict[str, pd.DataFrame] = {}
+    for task in tasks:
+        frame = None if folder is None else read_part(part_of(folder, task.key), task.count)
+        if frame is not None:
+            found[task.key] = frame
     left = [task for task in tasks if task.key not in found]
     with progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance:
         advance(sum(task.count for task in tasks if task.key in found))
         for task, frame in _finished(left, n_jobs):
-            if store:
-                store.save(task.key, frame)
+            if folder is not None:
+                write_whole(part_of(folder, task.key), frame.to_csv(index=False, na_rep="nan"))
             found[task.key] = frame
             advance(task.count)
     return [found[task.key] for task in tasks]
@@ -209,8 +213,8 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
     """Do tasks, in this process or in others, and yield each as it is finished."""
     client = active_client() if n_jobs != 1 else None
     if client is not None:
-        with closing(on_cluster(client, _finish, tasks, name=lambda task: task.key, remedy=ON_A_CLUSTER)) as finished:
-            yield from finished
+        with closing(on_cluster(client, run_task, tasks, name=lambda task: task.key, remedy=ON_A_CLUSTER)) as finished:
+            yield from zip(tasks, finished, strict=True)
         return
     workers = min(n_jobs if n_jobs > 0 else os.cpu_count() or 1, len(tasks))
     if workers <= 1:
@@ -227,10 +231,6 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
             "takes too much memory.\nUse `run_study(..., path=)` to keep finished parts and go on from them, or "
             "`n_jobs=1` to stay in one process."
         ) from error
-
-
-def _finish(task: Task) -> tuple[Task, pd.DataFrame]:
-    return task, run_task(task)
 
 
 def run_task(task: Task) -> pd.DataFrame:
@@ -254,22 +254,16 @@ def run_task(task: Task) -> pd.DataFrame:
             drawn = task.design.draw(task.n, np.random.default_rng(data_seed))
             trial = Trial(drawn.data, task.design.formula, task.design.propensity, fit_seed)
             for entry in task.entries:
-                estimate, se, failure = _attempt(entry, trial, task.n_boot)
-                rows.append((task.design.name, task.n, sample, entry.label, estimate, se, failure))
+                try:
+                    estimate, se = entry.estimate(trial, task.n_boot)
+                    failure = "" if np.isfinite(estimate) else f"the estimate is {estimate}"
+                except OptionError:  # the caller's mistake, and no failure
+                    raise
+                except FAILURES as error:
+                    failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                numbers = (np.nan, np.nan) if failure else (estimate, se)
+                rows.append((task.design.name, task.n, sample, entry.label, *numbers, failure))
     return pd.DataFrame(rows, columns=["design", "n", "sample", "estimator", "estimate", "se", "failure"])
-
-
-def _attempt(entry: Entry, trial: Trial, n_boot: int) -> tuple[float, float, str]:
-    """Estimate, standard error, and reason of a failure; a wrong option is the caller's mistake and no failure."""
-    try:
-        estimate, se = entry.estimate(trial, n_boot)
-    except OptionError:
-        raise
-    except FAILURES as error:
-        return np.nan, np.nan, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    if not np.isfinite(estimate):
-        return np.nan, np.nan, f"the estimate is {estimate}"
-    return estimate, se, ""
 
 
 def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.random.SeedSequence]:
@@ -331,109 +325,65 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
     """
     base = find_design(design)
     right, right_propensity = base.oracle_formula, base.oracle_propensity
-    if right in (None, base.formula) or right_propensity in (None, base.propensity):
+    if right is None or right_propensity is None or right == base.formula or right_propensity == base.propensity:
         raise OptionError(
             f"design={base.name!r} does not have both formulas wrong and right ones known.\n"
             'Use `design="doubly_wrong"` or `design="kang_schafer"`.'
         )
-    formulas = {"right": str(right), "wrong": base.formula}
-    propensities = {"right": str(right_propensity), "wrong": base.propensity}
     cells = [
-        Specified(base, label, formulas[outcome], propensities[treatment])
-        for label, outcome, treatment in (
-            ("both right", "right", "right"),
-            ("outcome wrong", "wrong", "right"),
-            ("propensity wrong", "right", "wrong"),
-            ("both wrong", "wrong", "wrong"),
-        )
+        Specified(base, "both right", right, right_propensity),
+        Specified(base, "outcome wrong", base.formula, right_propensity),
+        Specified(base, "propensity wrong", right, base.propensity),
+        Specified(base, "both wrong", base.formula, base.propensity),
     ]
     return run_study(cells, **options)
 
 
-SETTINGS = "study.json"
+def open_folder(folder: Path, settings: dict[str, Any], entropy: Any, fresh: bool) -> Any:
+    """Make the folder of a study, or go on with it; return the root of all random numbers of the study in it.
 
-
-@dataclass(frozen=True)
-class Store:
-    """A folder of finished parts.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    entropy : int or list of int
-        Root of all random numbers of the study in it.
+    `settings` must not change when a study goes on. `fresh` says whether the entropy was drawn, not asked for: the
+    folder's then takes its place.
     """
-
-    folder: Path
-    entropy: Any
-
-    @classmethod
-    def open(cls, folder: Path, settings: dict[str, Any], entropy: Any, fresh: bool) -> Store:
-        """Make the folder of a study, or go on with it.
-
-        Parameters
-        ----------
-        folder : Path
-            The folder.
-        settings : dict
-            Settings that must not change when a study goes on.
-        entropy : int or sequence of int
-            Root of all random numbers.
-        fresh : bool
-            Whether the entropy was drawn, not asked for; the folder's entropy then takes its place.
-
-        Returns
-        -------
-        Store
-            The store.
-
-        Raises
-        ------
-        OptionError
-            If the folder holds another study.
-        """
-        file, wanted = folder / SETTINGS, settings | {"entropy": entropy, "version": __version__}
-        if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(file, json.dumps(wanted, indent=1))
-            return cls(folder, entropy)
-        try:
-            there = json.loads(file.read_text("utf-8"))
-            kept = there["entropy"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise OptionError(f"{str(file)!r} does not hold the settings of a study.\nGive another path=.") from error
-        for name, value in (wanted | ({"entropy": kept} if fresh else {})).items():
-            if there.get(name) != value:
-                raise OptionError(
-                    f"path={str(folder)!r} holds a study with another {name}: {there.get(name)!r}, here {value!r}."
-                    "\nGive another path=, or the same settings as then."
-                )
-        return cls(folder, kept)
-
-    def load(self, key: str, count: int) -> pd.DataFrame | None:
-        """Return the stored part of a key, or None unless it has at least so many samples."""
-        file = self._file(key)
-        if not file.exists():
-            return None
-        exact = {"estimate": float, "se": float}  # pandas' own parser may lose the last digit
-        try:
-            text = file.read_text("utf-8")
-            frame = pd.read_csv(io.StringIO(text), converters=exact, keep_default_na=False, dtype={"sample": "int64"})
-            if not text.endswith("\n") or frame.groupby("sample").size().nunique() != 1:
-                raise ValueError("its last sample is incomplete")
-        except (KeyError, ValueError) as error:  # pandas' own errors are ValueErrors
+    file, wanted = folder / SETTINGS, settings | {"entropy": entropy, "version": __version__}
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(wanted, indent=1))
+        return entropy
+    try:
+        there = json.loads(file.read_text("utf-8"))
+        kept = there["entropy"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OptionError(f"{str(file)!r} does not hold the settings of a study.\nGive another path=.") from error
+    for name, value in (wanted | ({"entropy": kept} if fresh else {})).items():
+        if there.get(name) != value:
             raise OptionError(
-                f"{str(file)!r} is not a finished part of a study ({error!s:.80}); it was cut off or changed.\n"
-                "Delete that file. Its samples are computed again; the others are kept."
-            ) from error
-        frame = frame[frame["sample"] < frame["sample"].min() + count]
-        return frame if frame["sample"].nunique() == count else None
+                f"path={str(folder)!r} holds a study with another {name}: {there.get(name)!r}, here {value!r}."
+                "\nGive another path=, or the same settings as then."
+            )
+    return kept
 
-    def save(self, key: str, frame: pd.DataFrame) -> None:
-        """Write the part of a key."""
-        write_whole(self._file(key), frame.to_csv(index=False, na_rep="nan"))
 
-    def _file(self, key: str) -> Path:
-        readable = re.sub(r"[^A-Za-z0-9.]+", "-", key).strip("-")[:80]
-        return self.folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.csv"
+def part_of(folder: Path, key: str) -> Path:
+    """Return the file of a part of a study."""
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", key).strip("-")[:80]
+    return folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.csv"
+
+
+def read_part(file: Path, count: int) -> pd.DataFrame | None:
+    """Return a stored part, or None unless it has at least so many samples."""
+    if not file.exists():
+        return None
+    exact = {"estimate": float, "se": float}  # pandas' own parser may lose the last digit
+    try:
+        text = file.read_text("utf-8")
+        frame = pd.read_csv(io.StringIO(text), converters=exact, keep_default_na=False, dtype={"sample": "int64"})
+        if not text.endswith("\n") or frame.groupby("sample").size().nunique() != 1:
+            raise ValueError("its last sample is incomplete")
+    except (KeyError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise OptionError(
+            f"{str(file)!r} is not a finished part of a study ({error!s:.80}); it was cut off or changed.\n"
+            "Delete that file. Its samples are computed again; the others are kept."
+        ) from error
+    frame = frame[frame["sample"] < frame["sample"].min() + count]
+    return frame if frame["sample"].nunique() == count else None

@@ -30,7 +30,7 @@ from scipy.special import expit, logsumexp
 from causalrisk.simulation.designs import Design, Draw, Population
 from causalrisk.simulation.entries import choose_estimators
 from causalrisk.simulation.results import StudyResults, mse_ratio
-from causalrisk.simulation.study import Store, Task, _run
+from causalrisk.simulation.study import Task, _run, open_folder
 from tests.studies.competitors import cross_fitted, doubleml_irm
 from tests.studies.groups import run_in_groups
 from tests.studies.study_robust import joint
@@ -170,14 +170,15 @@ def run_stored(samples, estimators, path=None, n_jobs=1, progress=False, n_sims=
     """
     entries = choose_estimators(estimators)
     settings = {"estimators": [entry.signature for entry in entries], "n_boot": 0}
-    store = path and Store.open(path, settings, SEED, fresh=False)
+    if path:
+        open_folder(path, settings, SEED, fresh=False)
     numbered = [list(group) for _, group in groupby(enumerate(samples), key=lambda item: item[1].name)]
     tasks = [
         Task(design=sample, n=len(sample.frame), first=number, count=1, entries=entries, n_boot=0, entropy=SEED)
         for group in numbered
         for number, sample in group[:n_sims]
     ]
-    raw = pd.concat(_run(tasks, store, n_jobs, progress), ignore_index=True)
+    raw = pd.concat(_run(tasks, path or None, n_jobs, progress), ignore_index=True)
     return StudyResults(raw, tuple({sample.name: sample for sample in samples}.values()), "IPWRA", SEED, 0)
 
 
