@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ from causalrisk.estimation.abilities import check_options, options_used
 from causalrisk.estimation.engine import chunks_of, is_dask
 from causalrisk.estimation.estimates import KnownRows, Refits, Refitter, group_sums
 from causalrisk.estimation.fit import fit_joint, fit_separate
-from causalrisk.estimation.fits import SeparateRefitter, SeparateRows
+from causalrisk.estimation.fits import SeparateRefitter, SeparateRows, WeightFit
 from causalrisk.estimation.matching import no_influence
 from causalrisk.estimation.options import InferenceOptions, ModelOptions
 from causalrisk.estimation.quantiles import QuantileRefitter, QuantileRows
@@ -61,16 +62,12 @@ from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 TOGETHER = 4096  # rows up to which several blocks of resamples are worked on as one
 NUMBERS, FEWEST = 2**18, 4  # of rows times resamples that are worked on at a time, and resamples at the least
+T = TypeVar("T")
+MORE_MEMORY = "Start workers with more memory, or use `fit(n_jobs=1)`."
 LEAST_TASKS = 8  # blocks of resamples are wide only as far as so many remain for the processors to share
 
 
 # --- resamples -------------------------------------------------------------------------------------------------------
-
-
-def distribution_of(parts: Sequence[Refits]) -> BootstrapDistribution:
-    """Concatenate estimates under resamples."""
-    every = Refits.joined(parts)
-    return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
 
 
 def refitter_of(record: FitRecord) -> Refitter:
@@ -89,22 +86,48 @@ def refitter_of(record: FitRecord) -> Refitter:
     return JointRefitter(record.joint.problem, record.joint.estimate.fit, record.estimate.values)
 
 
-def drawn_or_weighed(
-    record: FitRecord, inference: InferenceOptions, notes: Notes
-) -> tuple[FitRecord, BootstrapDistribution]:
-    """Bootstrap a fit and warn of failures; returns the record with the bootstrap used, and the resamples.
+@dataclass(frozen=True)
+class SharedRefitter:
+    """Refits several estimators, fitted to one sample, under the same resamples, the scores fitted again once for all.
 
-    For JRE, unless a bootstrap was named: if too many draws of units fail, the units are weighted instead; if too many
-    of these fail, influence functions are multiplied, which cannot fail.
+    Rows of `values` are, for each estimator, its own and its `Failure`.
     """
-    boot = bootstrap_of(record, inference)
-    for kind in INSTEAD if weighs_instead([record], inference) else ():
-        if boot.failed_share > inference.max_failed:
-            notes.warn(weighed_message(record, kind, boot.failures, inference.max_failed), ResampleWarning)
-            record = dataclasses.replace(record, bootstrap=kind)
-            boot = bootstrap_of(record, inference)
-    note_failures(boot, notes)
-    return record, boot
+
+    refitters: tuple[Refitter, ...]
+    weight_fits: tuple[WeightFit | None, ...]
+
+    def refit(self, s: Array, weighed: Any = None) -> Refits:
+        """As in `estimates.Refitter`."""
+        scored = next((fit for fit in self.weight_fits if fit is not None), None)
+        weighed = weighed or (None if scored is None else scored.refit(s))
+        refits = [
+            refitter.refit(s, None if fit is None else weighed)
+            for refitter, fit in zip(self.refitters, self.weight_fits, strict=True)
+        ]
+        rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
+        start = next((refit.start for refit in refits if refit.start is not None), None)
+        return Refits(np.concatenate(rows), np.zeros(s.shape[1], dtype=np.int8), start)
+
+
+def resampled(records: tuple[FitRecord, ...], inference: InferenceOptions) -> list[BootstrapDistribution]:
+    """Redo fits to one sample on the resamples that the records say, or multiply their influence functions."""
+    first = records[0]
+    if first.bootstrap in MULTIPLIERS:
+        return [multiplier_bootstrap(record, inference.draws) for record in records]
+    resampler, replication, n_boot = first.resampler(), first.design.replication, inference.draws
+    draw = functools.partial(resampler.draw, RESAMPLE_STREAM)
+    if replication is not None:
+        n_boot = len(replication.scales)
+    if inference.resamples is not None:
+        given = resampler.given("resamples", inference.resamples)
+        n_boot, draw = given.shape[1], functools.partial(given_block, given)
+    shared = SharedRefitter(tuple(map(refitter_of, records)), tuple(record.weight_fit for record in records))
+    found = redone(shared, draw, n_boot, first.sample, inference)
+    ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
+    return [
+        BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8), found.start if record.joint else None)
+        for part, record in zip(np.split(found.values, ends[:-1], axis=1), records, strict=True)
+    ]
 
 
 INSTEAD = {  # kinds of bootstrap in the order that replaces failed draws: what is typed, what they are
@@ -113,45 +136,32 @@ INSTEAD = {  # kinds of bootstrap in the order that replaces failed draws: what 
 }
 
 
-def weighs_instead(records: Sequence[FitRecord], inference: InferenceOptions) -> bool:
-    """Return True if another bootstrap may replace failed resamples: JRE, and none was named."""
-    asked = inference.bootstrap is not None or inference.resamples is not None
-    return not asked and records[0].draws_units and any(record.joint is not None for record in records)
+def drawn_or_weighed(
+    records: tuple[FitRecord, ...], inference: InferenceOptions, notes: Notes
+) -> tuple[tuple[FitRecord, ...], list[BootstrapDistribution]]:
+    """Bootstrap fits to one sample; returns the records with the bootstrap used, and the resamples.
 
-
-def weighed_message(record: FitRecord, kind: str, failures: NDArray[np.int8], max_failed: float) -> str:
-    """Return the warning that another bootstrap replaces resamples of rows or clusters."""
-    failed, units = int((failures != Failure.OK).sum()), "rows" if record.design.cluster_name is None else "clusters"
-    typed, words = INSTEAD[kind]
-    return (
-        f"{failed} of {len(failures)} resamples of {units} failed, more than max_failed={max_failed:g} allows: "
-        f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead; they are too small if an "
-        f'arm is small for its covariates.\nUse `bootstrap="{typed}"`, or simplify `propensity=`.'
-    )
-
-
-def bootstrap_of(record: FitRecord, inference: InferenceOptions) -> BootstrapDistribution:
-    """Run the bootstrap of a fit."""
-    if record.bootstrap in MULTIPLIERS:
-        return multiplier_bootstrap(record, inference.draws)
-    return bootstrap(refitter_of(record), record.resampler(), record.sample, inference_of(record, inference))
-
-
-def inference_of(record: FitRecord, inference: InferenceOptions) -> InferenceOptions:
-    """Return the options, with one resample per replicate weight of a survey design."""
-    replication = record.design.replication
-    return inference if replication is None else dataclasses.replace(inference, n_boot=len(replication.scales))
-
-
-def bootstrap(
-    refitter: Refitter, resampler: SampleResampler, sample: Sample, inference: InferenceOptions
-) -> BootstrapDistribution:
-    """Run the bootstrap in memory."""
-    n_boot, draw = inference.draws, functools.partial(resampler.draw, RESAMPLE_STREAM)
-    if inference.resamples is not None:
-        given = resampler.given("resamples", inference.resamples)
-        n_boot, draw = given.shape[1], functools.partial(given_block, given)
-    return redone(refitter, draw, n_boot, sample, inference)
+    With JRE among them, unless a bootstrap was named: if too many draws of units fail, the units are weighted instead;
+    if too many of these fail, influence functions are multiplied, which cannot fail.
+    """
+    found, asked = resampled(records, inference), inference.bootstrap is not None or inference.resamples is not None
+    if asked or not records[0].draws_units or not any(record.joint is not None for record in records):
+        return records, found
+    units = "rows" if records[0].design.cluster_name is None else "clusters"
+    for kind, (typed, words) in INSTEAD.items():
+        failures = max(found, key=lambda boot: boot.failed_share).failures
+        failed, drawn = int((failures != Failure.OK).sum()), len(failures)
+        if failed <= inference.max_failed * drawn:
+            break
+        notes.warn(
+            f"{failed} of {drawn} resamples of {units} failed, more than max_failed={inference.max_failed:g} allows: "
+            f"{failure_text(failures)}. Standard errors come from {words.format(units)} instead; they are too small if "
+            f'an arm is small for its covariates.\nUse `bootstrap="{typed}"`, or simplify `propensity=`.',
+            ResampleWarning,
+        )
+        records = tuple(dataclasses.replace(record, bootstrap=kind) for record in records)
+        found = resampled(records, inference)
+    return records, found
 
 
 def redone(
@@ -163,26 +173,46 @@ def redone(
     dies.
     """
     width = WIDTH * int(np.clip(TOGETHER // sample.n, 1, max(n_boot // (WIDTH * LEAST_TASKS), 1)))
-    needed = 8.0 * sample.n * width
     parts: list[Refits] = []
     try:
-        with (
-            ordered_map(
-                functools.partial(_refit_block, refitter, draw, n_boot, width),
-                -(-n_boot // width),
-                worker_count(inference.n_jobs, needed),
-                name=lambda number: f"resamples {number * width} to {min((number + 1) * width, n_boot) - 1}",
-                remedy="Start workers with more memory, or use `fit(n_jobs=1)`.",
-            ) as results,
-            progress_bar(n_boot, inference.progress) as advance,
-        ):
-            for part in results:
-                parts.append(part)
-                advance(part.values.shape[1])
+        block, needed = functools.partial(_refit_block, refitter, draw), 8.0 * sample.n * width
+        for part in in_blocks(block, n_boot, width, needed, inference, remedy=MORE_MEMORY):
+            parts.append(part)
     except BrokenExecutor as error:
         lost = f"resamples {len(parts) * width} to {n_boot - 1} were lost; see `err.results`"
         raise BootstrapError(f"a worker process died, and {lost}.\nUse `fit(n_jobs=1)`.") from error
-    return distribution_of(parts)
+    every = Refits.joined(parts)
+    return BootstrapDistribution(every.values.T, every.failures, None if every.start is None else every.start.T)
+
+
+def in_blocks(
+    function: Callable[[int, int, int], T],
+    count: int,
+    width: int,
+    needed: float,
+    inference: InferenceOptions,
+    *,
+    label: str = "bootstrap",
+    unit: str = "resample",
+    remedy: str = "",
+) -> Iterator[T]:
+    """Yield in order what a function of `count`, `width` and its number finds for each block of resamples.
+
+    `needed` are the bytes that a block takes; the other arguments are as in `progress_bar` and `ordered_map`.
+    """
+    with (
+        ordered_map(
+            functools.partial(function, count, width),
+            -(-count // width),
+            worker_count(inference.n_jobs, needed),
+            name=lambda number: f"{unit}s {number * width} to {min((number + 1) * width, count) - 1}",
+            remedy=remedy,
+        ) as results,
+        progress_bar(count, inference.progress, label, unit) as advance,
+    ):
+        for number, part in enumerate(results):
+            advance(min(width, count - number * width))
+            yield part
 
 
 def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: int, width: int, number: int) -> Refits:
@@ -190,8 +220,7 @@ def _refit_block(refitter: Refitter, draw: Callable[[int, int], Array], n_boot: 
     first, last = number * width, min((number + 1) * width, n_boot)
     drawn = np.hstack([draw(start // WIDTH, min(WIDTH, last - start)) for start in range(first, last, WIDTH)])
     few = drawn.shape[1] if is_dask(drawn) else max(NUMBERS // len(drawn), FEWEST)  # columns that stay in the cache
-    parts = [refitter.refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)]
-    return parts[0] if len(parts) == 1 else Refits.joined(parts)
+    return Refits.joined([refitter.refit(drawn[:, k : k + few]) for k in range(0, drawn.shape[1], few)])
 
 
 def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
@@ -205,36 +234,33 @@ def note_failures(boot: BootstrapDistribution, notes: Notes) -> None:
 # --- errors that the resamples give ----------------------------------------------------------------------------------
 
 
-def column_sd(columns: Array) -> Array:
-    """Return the standard deviation of each column, NaN left out; NaN for fewer than two values."""
-    kept = [column[~np.isnan(column)] for column in columns.T]
-    return np.array([values.std(ddof=1) if len(values) > 1 else np.nan for values in kept])
+def covariance_over(values: Array, centre: Array | None = None) -> Array:
+    """Return the covariance (d, d) of values (m, d) over resamples, or mean products about a centre; NaN left out.
 
-
-def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return standard errors (d,) of quantities with values (m, d) over the resamples and estimates (d,)."""
-    replication = record.design.replication
-    if replication is not None:
-        return np.sqrt(record.choice_variance) * replication.errors(values, estimates)
-    if record.joint is None:
-        return column_sd(values)
-    squares = (values - estimates) ** 2
-    count = (~np.isnan(squares)).sum(axis=0)
+    NaN for fewer than two values.
+    """
+    known = ~np.isnan(values)
+    count = known.T.astype(float) @ known
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(record.choice_variance * np.where(count > 1, np.nansum(squares, axis=0) / count, np.nan))
+        middle = np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0) if centre is None else centre
+        deviations = np.where(known, values - middle, 0.0)
+        return np.where(count > 1, deviations.T @ deviations / (count - (centre is None)), np.nan)
 
 
 def resample_covariance(record: FitRecord, values: Array, estimates: Array) -> Array:
-    """Return the covariance (d, d) of quantities, as `resample_errors`; no value is NaN."""
-    if len(values) < 2:
-        return np.full((values.shape[1],) * 2, np.nan)
-    replication = record.design.replication
-    if replication is not None:
-        return record.choice_variance * replication.covariance(values, estimates)
+    """Return the covariance (d, d) of quantities with values (m, d) over the refits of a fit and estimates (d,)."""
+    if record.cov_type == JACKKNIFE:
+        return jackknife_of(record, values)
+    if record.design.replication is not None:
+        return record.choice_variance * record.design.replication.covariance(values, estimates)
     if record.joint is None:
-        return np.atleast_2d(np.cov(values, rowvar=False))
-    deviations = values - estimates
-    return np.asarray(record.choice_variance * (deviations.T @ deviations) / len(values))
+        return covariance_over(values)
+    return record.choice_variance * covariance_over(values, estimates)
+
+
+def resample_errors(record: FitRecord, values: Array, estimates: Array) -> Array:
+    """Return the standard errors (d,) of quantities, as `resample_covariance`."""
+    return np.sqrt(np.diag(resample_covariance(record, values, estimates)))
 
 
 # --- the multiplier bootstrap ----------------------------------------------------------------------------------------
@@ -324,13 +350,7 @@ def _multiplied_by_chunks(
 # --- the jackknife ---------------------------------------------------------------------------------------------------
 
 
-def leave_one_out(
-    record: FitRecord,
-    inference: InferenceOptions,
-    refitter: Refitter | None = None,
-    *,
-    whole: bool = False,
-) -> BootstrapDistribution:
+def leave_one_out(record: FitRecord, inference: InferenceOptions, *, whole: bool = False) -> BootstrapDistribution:
     """Return the estimates without each unit: clusters or rows of the design, then rows of the target frame.
 
     With `whole` a row is left out with all its frequency weight, not one of the equal units it stands for.
@@ -339,8 +359,8 @@ def leave_one_out(
     resampler = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     if whole:
         resampler = dataclasses.replace(resampler, resampler=dataclasses.replace(resampler.resampler, one_by_one=False))
-    refitter = refitter or refitter_of(record)
-    return redone(refitter, functools.partial(resampler.draw, RESAMPLE_STREAM), total, record.sample, inference)
+    draw = functools.partial(resampler.draw, RESAMPLE_STREAM)
+    return redone(refitter_of(record), draw, total, record.sample, inference)
 
 
 def jackknife_of(record: FitRecord, left_out: Array) -> Array:
@@ -406,27 +426,24 @@ def with_covariance(record: FitRecord, inference: InferenceOptions) -> FitRecord
     If the bootstrap fails, the BootstrapError has the fit with robust standard errors.
     """
     notes = Notes(record.notes)
-    if record.cov_type == "replicates":
-        boot = bootstrap_of(record, inference)
-        failed = np.flatnonzero(boot.failures != Failure.OK)
-        if failed.size:  # each has a part in the variance
-            why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
-            raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.", robust_record(record))
-        return with_bootstrap(record, boot, notes)
     if record.cov_type in ("robust", "HC1", "cluster", "survey"):
-        covariance = robust_covariance(record, inference.small_sample, notes)
+        covariance = record.choice_variance * robust_covariance(record, inference.small_sample, notes)
         factor = inference.small_sample or record.cov_type == "HC1"
         if not factor:
             _check_coefficients(record, notes)
-        covariance = record.choice_variance * covariance
         return _completed(dataclasses.replace(record, covariance=covariance, small_sample=factor), notes)
-    if record.cov_type not in ("bootstrap", JACKKNIFE):
+    if record.cov_type not in ("bootstrap", "replicates", JACKKNIFE):
         raise OptionError(f'no standard errors are known for cov_type="{record.cov_type}".\nUse `cov_type="robust"`.')
     try:
         if record.cov_type == JACKKNIFE:
             covariance = jackknife_covariance(record, inference, notes)
             return _completed(dataclasses.replace(record, covariance=covariance), notes)
-        record, boot = drawn_or_weighed(record, inference, notes)
+        (record,), (boot,) = drawn_or_weighed((record,), inference, notes)
+        failed = np.flatnonzero(boot.failures != Failure.OK)
+        if failed.size and record.cov_type == "replicates":  # each has a part in the variance
+            why = f"replicate weights number {failed[0] + 1} give no estimate: {failure_text(boot.failures)}"
+            raise BootstrapError(f"{why}; see `err.results`.\nSimplify the formulas.")
+        note_failures(boot, notes)
     except BootstrapError as error:  # a worker died, or too many units cannot be left out
         raise BootstrapError(str(error), robust_record(record)) from error.__cause__
     return with_bootstrap(record, boot, notes)
@@ -467,29 +484,28 @@ def _completed(record: FitRecord, notes: Notes) -> FitRecord:
     return without_rounding_error(dataclasses.replace(record, notes=tuple(notes)))
 
 
-def robust_record(record: FitRecord, covariance: Array | None = None) -> FitRecord:
-    """Return the fit with robust standard errors instead of the bootstrap's; the covariance may be known."""
+def robust_record(record: FitRecord) -> FitRecord:
+    """Return the fit with robust standard errors instead of the bootstrap's."""
     plain = dataclasses.replace(record, cov_type=record.robust_type, boot=None, given_resamples=False)
-    covariance = robust_covariance(plain, False) if covariance is None else covariance
-    return without_rounding_error(dataclasses.replace(plain, covariance=covariance * plain.choice_variance))
+    covariance = robust_covariance(plain, False) * plain.choice_variance
+    return without_rounding_error(dataclasses.replace(plain, covariance=covariance))
 
 
 def start_record(record: FitRecord) -> FitRecord:
     """Return the IPWRA fit that a joint fit started from, with robust standard errors."""
     if record.joint is None:
         return robust_record(record)
-    joint = record.joint
     start = dataclasses.replace(
         record,
         spec=IPWRA,
-        estimate=joint.start,
+        estimate=record.joint.start,
         joint=None,
         learned=record.learned if record.stack is None else None,
         stack=None,
         notes=record.design.notes,
-        robust=joint.problem.covariance,
+        robust=record.joint.problem.covariance,
     )
-    return robust_record(start, joint.problem.covariance)
+    return robust_record(start)
 
 
 def without_rounding_error(record: FitRecord) -> FitRecord:

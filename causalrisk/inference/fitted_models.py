@@ -6,7 +6,7 @@ Coefficients are transformed from the orthonormal bases to the columns of the de
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from causalrisk.design.design import rows_not_kept
 from causalrisk.errors import DesignWarning, UnavailableError, check_alpha, warn_user
 from causalrisk.estimation.equations import LINEAR
 from causalrisk.estimation.learned import Learned
-from causalrisk.estimation.record import FitRecord, Repeats, Stack, of_means
+from causalrisk.estimation.record import FitRecord, Repeats, of_means
 from causalrisk.inference.intervals import wald_interval
 from causalrisk.numerics.families import OutcomeFamily
 from causalrisk.numerics.linalg import Array
@@ -33,32 +33,6 @@ def outcome_names(record: FitRecord) -> tuple[str, ...]:
     names = ("Intercept",) if record.spec.constants else record.design.exog_names
     periods = record.design.periods
     return names if periods is None else tuple(f"{name} in {period}" for period in periods.names for name in names)
-
-
-def outcome_coefficients(record: FitRecord) -> list[pd.DataFrame]:
-    """Return for each arm its outcome coefficients, columns "values" and "se"; none of quantiles."""
-    names, estimate, found = outcome_names(record), record.estimate, []
-    for arm, theta in enumerate(estimate.theta if names else ()):
-        block = estimate.block("theta", arm)
-        found.append(_in_columns(partial(_outcome_columns, record), theta, record.covariance[block, block], names))
-    return found
-
-
-def propensity_coefficients(record: FitRecord) -> pd.DataFrame | None:
-    """Return the coefficients of the propensity model; None where it has none."""
-    gamma, block = record.estimate.gamma, record.estimate.block("gamma")
-    if not gamma.size:
-        return None
-    covariance = record.covariance[block, block]
-    return _in_columns(partial(_propensity_columns, record), gamma, covariance, propensity_terms(record))
-
-
-def _in_columns(
-    transform: Callable[[Array], Array], values: Array, covariance: Array, names: Sequence[str]
-) -> pd.DataFrame:
-    """Transform coefficients of the basis into coefficients of the design's columns, with their standard errors."""
-    variances = np.diag(transform(transform(covariance).T))
-    return pd.DataFrame({"values": transform(values), "se": np.sqrt(variances)}, index=list(names))
 
 
 def propensity_terms(record: FitRecord) -> tuple[str, ...]:
@@ -77,11 +51,22 @@ def propensity_terms(record: FitRecord) -> tuple[str, ...]:
     return own + tuple(f"observed: {name}" for name in seen.names)
 
 
+def _blocks(record: FitRecord) -> Iterator[tuple[int | None, slice, Callable[[Array], Array], tuple[str, ...]]]:
+    """Yield what belongs to the outcome model of each arm, and to the propensity score (None).
+
+    The place among all estimates, what turns coefficients of the basis into those of the columns, and names.
+    """
+    estimate, names = record.estimate, outcome_names(record)
+    for arm in range(record.design.n_arms if names else 0):
+        yield arm, estimate.block("theta", arm), partial(_outcome_columns, record), names
+    if estimate.gamma.size:
+        yield None, estimate.block("gamma"), partial(_propensity_columns, record), propensity_terms(record)
+
+
 def _outcome_columns(record: FitRecord, theta: Array) -> Array:
-    """Coefficients of the design's columns, in each period where there are two, of those of the basis."""
     if record.spec.constants:
         return theta.copy()
-    p = len(record.design.exog_names)
+    p = len(record.design.exog_names)  # in each period, where there are two
     return np.concatenate([record.sample.X.coefficients(theta[k : k + p]) for k in range(0, len(theta), p)])
 
 
@@ -94,20 +79,27 @@ def _propensity_columns(record: FitRecord, gamma: Array) -> Array:
     return np.concatenate([*(sample.Z.coefficients(gamma[k : k + q]) for k in range(0, cut, q)), *last])
 
 
+def coefficients(record: FitRecord) -> dict[int | None, pd.DataFrame]:
+    """Return the coefficients of the blocks by arm, None for the propensity score: columns "values" and "se"."""
+    found = {}
+    for arm, block, transform, names in _blocks(record):
+        variances = np.diag(transform(transform(record.covariance[block, block]).T))
+        columns = {"values": transform(record.estimate.values[block]), "se": np.sqrt(variances)}
+        found[arm] = pd.DataFrame(columns, index=list(names))
+    return found
+
+
 def influence_of(record: FitRecord) -> tuple[Array, list[str]]:
     """Return the influence function (n, d) of parameters and coefficients, and the names of the coefficients.
 
     Columns are effects and arm means, outcome coefficients of each arm, propensity coefficients; rows as in the sample.
     """
-    estimate, terms = record.estimate, outcome_names(record)
-    parts, names = [estimate.influence[:, : len(estimate.params)]], []
-    for arm, label in enumerate(record.design.labels if terms else ()):
-        block = estimate.influence[:, estimate.block("theta", arm)]
-        parts.append(_outcome_columns(record, block.T).T)
-        names += [f"outcome[{label}]: {term}" for term in terms]
-    if estimate.gamma.size:
-        parts.append(_propensity_columns(record, estimate.influence[:, estimate.block("gamma")].T).T)
-        names += [f"propensity: {term}" for term in propensity_terms(record)]
+    influence, names = record.estimate.influence, []
+    parts = [influence[:, : len(record.estimate.params)]]
+    for arm, block, transform, terms in _blocks(record):
+        parts.append(transform(influence[:, block].T).T)
+        model = "propensity" if arm is None else f"outcome[{record.design.labels[arm]}]"
+        names += [f"{model}: {term}" for term in terms]
     return np.column_stack(parts), names
 
 
@@ -146,13 +138,13 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
     record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
         raise UnavailableError("models of a learner have no coefficients.\nUse `res.outcome_predictions`.")
-    blocks = zip(record.design.labels, outcome_coefficients(record), strict=True)
-    return pd.DataFrame({label: block[field].to_numpy() for label, block in blocks}, index=list(outcome_names(record)))
+    found, labels = coefficients(record), record.design.labels
+    return pd.DataFrame({label: found[arm][field] for arm, label in enumerate(labels)})
 
 
 def propensity_series(record: FitRecord, field: str, name: str) -> pd.Series:
     """Return the propensity coefficients ("values") or their standard errors ("se")."""
-    block = propensity_coefficients(record)
+    block = coefficients(record).get(None)
     if block is None and not record.spec.uses_propensity:
         raise record.without_scores()
     if block is None:
@@ -262,9 +254,10 @@ def predict(record: FitRecord, data: Any = None, arm: Any = None, *, exog: Any =
     if data is None:
         fitted = record.sample.restore(record.estimate.predicted.T.copy())
         frame = pd.DataFrame(fitted, index=record.design.index, columns=labels)
-        return frame if arm is None else frame[record.arm_label(arm)]
-    predictors = _predictors(record, _new_rows(record, data), data)
-    frame = pd.DataFrame(_family(record).mean(predictors), index=_index_of(data), columns=labels)
+    else:
+        predictors = _predictors(record, _new_rows(record, data), data)
+        index = data.index if isinstance(data, pd.DataFrame) else None
+        frame = pd.DataFrame(_family(record).mean(predictors), index=index, columns=labels)
     return frame if arm is None else frame[record.arm_label(arm)]
 
 
@@ -301,19 +294,17 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
     _check_arm(record, data, arm)
     rows, labels, family = _new_rows(record, data), list(record.design.labels), _family(record)
     predictors = _predictors(record, rows, data)
-    index = record.design.index if data is None else _index_of(data)
-    blocks = [record.estimate.block("theta", arm) for arm in range(record.design.n_arms)]
+    blocks = [record.estimate.block("theta", position) for position in range(len(labels))]
     variances = [np.einsum("np,pq,nq->n", rows, record.covariance[block, block], rows) for block in blocks]
     se_predictor = np.sqrt(np.clip(np.column_stack(variances), 0, None))
     se_mean = np.abs(family.mean_deriv(predictors)) * se_predictor
-    means, errors = (pd.DataFrame(v, index=index, columns=labels) for v in (family.mean(predictors), se_mean))
-    if arm is None:
-        return Predictions(
-            means.stack(), errors.stack(), predictors.ravel(), se_predictor.ravel(), family.mean, record.df
-        )
-    label = record.arm_label(arm)
-    k = labels.index(label)
-    return Predictions(means[label], errors[label], predictors[:, k], se_predictor[:, k], family.mean, record.df)
+    index = record.design.index if data is None else data.index if isinstance(data, pd.DataFrame) else None
+    frames = [
+        pd.DataFrame(values, index=index, columns=labels)
+        for values in (family.mean(predictors), se_mean, predictors, se_predictor)
+    ]
+    means, errors, eta, se_eta = [frame.stack() if arm is None else frame[record.arm_label(arm)] for frame in frames]
+    return Predictions(means, errors, eta.to_numpy(), se_eta.to_numpy(), family.mean, record.df)
 
 
 def _new_rows(record: FitRecord, data: Any) -> Array:
@@ -343,10 +334,6 @@ def _predictors(record: FitRecord, rows: Array, data: Any) -> Array:
     return eta + new_offset(record.design, data)[:, None]
 
 
-def _index_of(data: Any) -> pd.Index | None:
-    return data.index if isinstance(data, pd.DataFrame) else None
-
-
 # --- learners, stacks and repeats ------------------------------------------------------------------------------------
 
 
@@ -355,15 +342,6 @@ def used_learned(record: FitRecord) -> Learned:
     if record.learned is None:
         raise UnavailableError('this fit has no learner.\nUse `from_formula(..., learner="smooth")`.')
     return record.learned
-
-
-def used_stack(record: FitRecord) -> Stack:
-    """Return the fits that a fit is an average of; one that is none raises an UnavailableError."""
-    if record.stack is None:
-        raise UnavailableError(
-            'this fit is not an average of fits.\nUse `JRE` with `learner="smooth", learner_use="ensemble"`.'
-        )
-    return record.stack
 
 
 def outcome_predictions(record: FitRecord) -> pd.DataFrame:
@@ -423,7 +401,10 @@ def stack_table(record: FitRecord) -> pd.DataFrame:
     UnavailableError
         If the fit is no average.
     """
-    stack, names = used_stack(record), record.effect_names
+    stack, names = record.stack, record.effect_names
+    if stack is None:
+        instead = 'Use `JRE` with `learner="smooth", learner_use="ensemble"`.'
+        raise UnavailableError(f"this fit is not an average of fits.\n{instead}")
     effects = np.stack([of.estimate.params[: len(names)] for of in stack.records])
     frame = pd.DataFrame(effects, index=pd.Index(stack.names, name="fit"), columns=names)
     if len(names) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations, permutations
 from typing import Any
 
@@ -28,17 +28,10 @@ from causalrisk.errors import (
 )
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimation.options import Adjustment, InferenceOptions
-from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
-from causalrisk.estimation.resampling import sample_resampler
+from causalrisk.estimation.record import FitRecord, influence_covariance, of_means, resampler_of
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
-from causalrisk.inference.covariance import (
-    bootstrap_of,
-    jackknife_of,
-    leave_one_out,
-    resample_covariance,
-    resample_errors,
-)
-from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
+from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
+from causalrisk.inference.intervals import joint_test, wald_statistic
 from causalrisk.inference.simultaneous import REFERENCE, adjusted_frame, check_adjustment, pairs_against
 from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE, RESAMPLE_STREAM, WIDTH
@@ -193,26 +186,41 @@ def effects_by(
     check_alpha(alpha)
     check_adjustment(adjust)
     found = _moderators(record, by, data)
-    scale, pairs = record.options.effect_scale, _arm_pairs(record, against)
+    scale, design = record.options.effect_scale, record.design
+    pairs = pairs_against(against, design.labels, design.arm_named(against))
     if not found.groups and scale is not DIFFERENCE:
         text = f'projections need effect="difference"; the model has effect="{scale.name}"'
         raise OptionError(f'{text}.\nUse `model.with_options(effect="difference").fit()`.')
     if found.groups and at is not None:
         raise OptionError(f"`at=` is for formulas; {by!r} has groups.\nUse `at=None`, or a formula with ~.")
-    effects = _projected(record, found)
-    names, levels = list(found.names), found.levels if found.groups else ("term",)
+    values, se, covariance = _projected(record, found)
+    names, levels, count = list(found.names), found.levels if found.groups else ("term",), design.n_arms - 1
     if at is not None:
         columns, names, levels = _values_at(found, at)
-        effects = effects.at(columns)
-    effects = effects.between(pairs, scale)
+        left = np.kron(np.eye(count), columns)
+        values, covariance = left @ values, left @ covariance @ left.T
+        se = np.sqrt(np.clip(np.diag(covariance), 0, None))
+    if pairs != [(arm, 0) for arm in range(1, count + 1)]:
+        of_arms = np.arange((count + 1) * len(names)).reshape(count + 1, -1)  # positions, those of the reference first
+        one, other = (of_arms[list(arms)].ravel() for arms in zip(*pairs, strict=True))
+        on_scale = np.r_[np.zeros(len(names)), scale.contrast(values)]
+        values, se, covariance = _differences(scale, on_scale, np.pad(covariance, (len(names), 0)), one, other)
     index = _index(record, names, levels, pairs)
-    values, se = effects.values.ravel(), effects.se.ravel()
-    frame = inference_frame(values, se, alpha, index, scale, np.sqrt(np.diag(effects.covariance)), record.df)
-    frame = adjusted_frame(frame, effects.covariance, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
+    frame = adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
     if found.groups:
-        counts = (record.design.units @ found.columns).astype(int)
-        frame.insert(0, "n", np.tile(counts, len(effects.values)))
+        counts = (design.units @ found.columns).astype(int)
+        frame.insert(0, "n", np.tile(counts, len(pairs)))
     return frame
+
+
+def _differences(
+    scale: EffectScale, values: Array, covariance: Array, one: NDArray[np.intp], other: NDArray[np.intp]
+) -> tuple[Array, Array, Array]:
+    """Subtract values, where effects are differences, at some positions from others; as `_projected` returns them."""
+    rows = covariance[one] - covariance[other]
+    covariance, on_scale = rows[:, one] - rows[:, other], values[one] - values[other]
+    se = np.sqrt(np.clip(np.diag(covariance), 0, None)) * scale.report_slope(on_scale)
+    return scale.report(on_scale), se, covariance
 
 
 @of_means
@@ -275,24 +283,24 @@ def differences_by(
     check_alpha(alpha)
     check_adjustment(adjust)
     found, scale = _groups(record, by, data, "differences_by"), record.options.effect_scale
-    pairs = list(permutations(range(len(found.names)), 2)) if against is None else _group_pairs(found, against)
-    effects = _projected(record, found)
-    first = np.arange(len(effects.values))[:, None] * len(found.names)  # of each effect
-    one, other = ((first + [pair[k] for pair in pairs]).ravel() for k in (0, 1))
-    on_scale, cov = scale.contrast(effects.values.ravel()), effects.covariance
-    values = scale.report(on_scale[one] - on_scale[other])
-    covariance = cov[np.ix_(one, one)] + cov[np.ix_(other, other)] - cov[np.ix_(one, other)] - cov[np.ix_(other, one)]
-    errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
+    wanted = tuple(map(str, _as_tuple(against)))
+    position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
+    both_ways = list(permutations(range(len(found.names)), 2))
+    pairs = both_ways if against is None else pairs_against(against, found.names, position)
+    values, _, covariance = _projected(record, found)
+    of_arms = np.arange(len(values)).reshape(-1, len(found.names))
+    one, other = (of_arms[:, list(groups)].ravel() for groups in zip(*pairs, strict=True))
+    values, se, covariance = _differences(scale, scale.contrast(values), covariance, one, other)
     names = [
         (*_as_tuple(found.names[a]), found.names[b] if len(found.levels) == 1 else ", ".join(found.names[b]))
         for a, b in pairs
     ]
-    se = errors * scale.report_slope(scale.contrast(values))
     index = _index(record, names, (*found.levels, "minus"))
-    frame = inference_frame(values, se, alpha, index, scale, errors, record.df)
-    same = [pairs.index(pair[::-1]) if pair[::-1] in pairs else k for k, pair in enumerate(pairs)]
-    twins = np.minimum(same, np.arange(len(pairs))) + np.arange(len(effects.values))[:, None] * len(pairs)
-    return adjusted_frame(frame, covariance, adjust=adjust, alpha=alpha, df=record.df, scale=scale, twins=twins.ravel())
+    same = [next(k for k, first in enumerate(pairs) if set(first) == set(pair)) for pair in pairs]
+    twins = (np.array(same) + np.arange(len(of_arms))[:, None] * len(pairs)).ravel()
+    return adjusted_frame(
+        values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale, twins=twins
+    )
 
 
 @of_means
@@ -338,18 +346,19 @@ def equality_test(record: FitRecord, by: Any, data: Any = None) -> Any:
     0.018
     """
     found, scale = _groups(record, by, data, "equality_test"), record.options.effect_scale
-    effects = _projected(record, found)
-    values = scale.contrast(effects.values.ravel())
-    left = np.kron(np.eye(len(effects.values)), np.eye(len(found.names))[1:] - np.eye(len(found.names))[0])
-    none = np.asarray(~np.isfinite(values.reshape(effects.values.shape)).all(axis=0))
+    values, _, covariance = _projected(record, found)
+    size, count = len(found.names), record.design.n_arms - 1
+    values = scale.contrast(values)
+    left = np.kron(np.eye(count), np.eye(size)[1:] - np.eye(size)[0])
+    none = np.asarray(~np.isfinite(values.reshape(count, size)).all(axis=0))
     if none.any():
         return _untested(found, none, "have no effect on this scale", len(left))
-    statistic, count, contradicted = wald_statistic(left, np.zeros(len(left)), values, effects.covariance)
+    statistic, rank, contradicted = wald_statistic(left, np.zeros(len(left)), values, covariance)
     # Differences that depend on each other otherwise than linearly, as of ratios, contradict each other a little.
-    exact = _without_error(values, effects.covariance, len(found.names)) if contradicted else none
+    exact = _without_error(values, covariance, size) if contradicted else none
     if exact.any():
         return _untested(found, exact, "have effects without sampling error, which differ", len(left))
-    return joint_test(statistic, count, record.df)
+    return joint_test(statistic, rank, record.df)
 
 
 def _without_error(values: Array, covariance: Array, size: int) -> NDArray[np.bool_]:
@@ -390,19 +399,6 @@ def _groups(record: FitRecord, by: Any, data: Any, name: str) -> Moderators:
     return found
 
 
-def _group_pairs(found: Moderators, against: Any) -> list[tuple[int, int]]:
-    """Return the positions of the groups and of the one they are compared with."""
-    wanted = tuple(map(str, _as_tuple(against)))
-    position = next((g for g, name in enumerate(found.names) if tuple(map(str, _as_tuple(name))) == wanted), None)
-    return pairs_against(against, found.names, position)
-
-
-def _arm_pairs(record: FitRecord, against: Any) -> list[tuple[int, int]]:
-    """Return the positions of the arms and of those that they are compared with."""
-    position = None if against is None else record.design.arm_named(against)
-    return pairs_against(against, record.design.labels, position)
-
-
 def _values_at(found: Moderators, at: Any) -> tuple[Array, list[Any], tuple[str, ...]]:
     """Return the columns of a formula at values of its variables, shape (m, k), these values, and their names."""
     encoder: Any = found.encoder
@@ -441,55 +437,23 @@ def _index(
     return pd.MultiIndex.from_tuples(rows, names=list(levels))
 
 
-@dataclass(frozen=True)
-class ProjectedEffects:
-    """Effects of each arm against the reference by k columns, (K - 1, k), as reported, with standard errors.
+def _projected(record: FitRecord, found: Moderators) -> tuple[Array, Array, Array]:
+    """Effects by the k columns found, one arm after the other, with the standard errors of the fit's kind.
 
-    `covariance` ((K - 1) k, (K - 1) k) is on the scale where effects are differences, one arm after the other.
+    Returns them as reported, ((K - 1) k,), their standard errors, and their covariance where effects are differences.
     """
-
-    values: Array
-    se: Array
-    covariance: Array
-
-    def at(self, columns: Array) -> ProjectedEffects:
-        """Return the projections of differences at rows of columns, shape (m, k)."""
-        left = np.kron(np.eye(len(self.values)), columns)
-        covariance = left @ self.covariance @ left.T
-        values = self.values @ columns.T
-        return ProjectedEffects(
-            values, np.sqrt(np.clip(np.diag(covariance), 0, None)).reshape(values.shape), covariance
-        )
-
-    def between(self, pairs: Sequence[tuple[int, int]], scale: EffectScale) -> ProjectedEffects:
-        """Return the effects of arms against others, by their positions."""
-        count, k = self.values.shape
-        if list(pairs) == [(arm, 0) for arm in range(1, count + 1)]:
-            return self
-        left = np.zeros((len(pairs), count + 1))
-        for row, (one, other) in enumerate(pairs):
-            left[row, one], left[row, other] = 1, -1
-        left = np.kron(left[:, 1:], np.eye(k))
-        on_scale, covariance = left @ scale.contrast(self.values.ravel()), left @ self.covariance @ left.T
-        se = np.sqrt(np.clip(np.diag(covariance), 0, None)) * scale.report_slope(on_scale)
-        shape = len(pairs), k
-        return ProjectedEffects(scale.report(on_scale).reshape(shape), se.reshape(shape), covariance)
-
-
-def _projected(record: FitRecord, found: Moderators) -> ProjectedEffects:
-    """Effects by the columns found, with the standard errors of the fit's kind."""
     columns, scale = found.columns[record.sample.order], record.options.effect_scale
     if not (record.spec.uses_propensity or record.spec.constants):
         _check_seen(record, found, columns)
     on_scale, influence = project_effects(record, columns)
-    values, redone = scale.report(on_scale), _redone(record, columns)
+    on_scale, redone = on_scale.ravel(), _redone(record, columns)
+    values = scale.report(on_scale)
     if redone is not None:
-        return _by_refits(record, values, redone)
+        covariance = resample_covariance(record, redone, on_scale)
+        return values, resample_errors(record, scale.report(redone), values), covariance
     with np.errstate(invalid="ignore"):  # a group without an effect
-        covariance = influence_covariance(record, influence.reshape(record.sample.n, -1))
-    covariance = record.choice_variance * covariance
-    se = np.sqrt(np.diag(covariance)).reshape(values.shape) * scale.report_slope(on_scale)
-    return ProjectedEffects(values, se, covariance)
+        covariance = record.choice_variance * influence_covariance(record, influence.reshape(record.sample.n, -1))
+    return values, np.sqrt(np.diag(covariance)) * scale.report_slope(on_scale), covariance
 
 
 def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
@@ -504,52 +468,33 @@ def _check_seen(record: FitRecord, found: Moderators, columns: Array) -> None:
     warn_user(f"{text}.\nUse `{terms}` in the outcome formula, or `IPWRA` or `AIPW`.", DesignWarning)
 
 
-def _by_refits(record: FitRecord, values: Array, redone: Array) -> ProjectedEffects:
-    """Effects (K - 1, k) with their covariance by those of refits, shape (m, K - 1, k)."""
-    scale, flat, effects = record.options.effect_scale, redone.reshape(len(redone), -1), np.asarray(values.ravel())
-    if record.cov_type == JACKKNIFE:
-        se, covariance = np.sqrt(np.diag(jackknife_of(record, flat))), jackknife_of(record, scale.contrast(flat))
-    else:
-        se = resample_errors(record, flat, effects)
-        covariance = resample_covariance(record, scale.contrast(flat), scale.contrast(effects))
-    return ProjectedEffects(values, se.reshape(values.shape), covariance)
-
-
 def _redone(record: FitRecord, columns: Array) -> Array | None:
-    """Effects by columns in each refit of a fit, shape (m, K - 1, k), NaN where it failed.
+    """Effects by columns, where they are differences, in each refit of a fit, (m, (K - 1) k); NaN where it failed.
 
-    The refits are the jackknife's, those under replicate weights, or JRE's resamples; None for other fits.
+    The refits are the jackknife's, those under replicate weights, or resamples of JRE that can be drawn again, with the
+    models in each; None for other fits.
     """
-    if record.cov_type not in ("replicates", JACKKNIFE) and not _has_resamples(record):
-        return None
+    if record.cov_type not in ("replicates", JACKKNIFE):
+        fit, drawn = record.weight_fit, record.boot is not None and not (record.multiplied or record.given_resamples)
+        known = fit is not None and fit.equations.model is not None and fit.equations.model.classifier is None
+        if record.joint is None or record.stack is not None or not (known and drawn):
+            return None
     if record.stack is None:
         return _under_refits(record, columns)
-    scale, total = record.options.effect_scale, np.zeros(1)
-    for weight, of in zip(record.stack.weights, record.stack.records, strict=True):
-        if weight > 0:
-            total = total + weight * scale.contrast(_under_refits(of, columns))
-    return scale.report(total)
-
-
-def _has_resamples(record: FitRecord) -> bool:
-    """Whether JRE has resamples that can be drawn again, and the models in each: their coefficients are kept."""
-    fit = record.weight_fit
-    known = fit is not None and fit.equations.model is not None and fit.equations.model.classifier is None
-    drawn = record.boot is not None and not (record.multiplied or record.given_resamples)
-    return record.joint is not None and record.stack is None and known and drawn
+    pairs = zip(record.stack.weights, record.stack.records, strict=True)
+    return np.asarray(sum(weight * _under_refits(of, columns) for weight, of in pairs if weight > 0))
 
 
 def _under_refits(record: FitRecord, columns: Array) -> Array:
-    """Effects by columns in each refit, from the coefficients that the refits found."""
+    """As `_redone`, from the coefficients that the refits found."""
     if record.cov_type == JACKKNIFE:
         refits = leave_one_out(record, InferenceOptions())
-        resampler: Any = sample_resampler(record.design, record.sample, JACKKNIFE, record.seed)
     else:
-        refits = bootstrap_of(record, InferenceOptions()) if record.boot is None else record.boot
-        resampler = record.resampler()
+        refits = resampled((record,), InferenceOptions())[0] if record.boot is None else record.boot
+    resampler: Any = resampler_of(record, JACKKNIFE if record.cov_type == JACKKNIFE else record.bootstrap)
     n_refits, weights = len(refits.failures), weights_of(record)
     spec, scale = spec_in_groups(record), record.options.effect_scale
-    found = np.full((n_refits, record.design.n_arms - 1, columns.shape[1]), np.nan)
+    found = np.full((n_refits, (record.design.n_arms - 1) * columns.shape[1]), np.nan)
     for first in range(0, n_refits, WIDTH):
         s = resampler.draw(RESAMPLE_STREAM, first // WIDTH, min(WIDTH, n_refits - first))
         values = refits.values[first : first + WIDTH].T
@@ -558,7 +503,7 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
         for r in np.flatnonzero(refits.failures[first : first + WIDTH] == Failure.OK):
             one = slice(r, r + 1)
             means = means_under(weights, spec, gamma[:, one], theta[:, :, r], columns, s[:, one])
-            found[first + r] = scale.report(_contrasts(scale, means))
+            found[first + r] = _contrasts(scale, means).ravel()
     return found
 
 
@@ -608,17 +553,13 @@ def pairwise(
     check_alpha(alpha)
     check_adjustment(adjust)
     block, scale, labels = record.estimate.block("means"), record.options.effect_scale, record.design.labels
-    pairs = _arm_pairs(record, against)
+    pairs = pairs_against(against, labels, record.design.arm_named(against))
     one, other = np.array(pairs).T
     means, covariance = record.estimate.params[block], record.covariance[block, block]
-    left = np.zeros((len(pairs), len(means)))
-    left[np.arange(len(pairs)), one], left[np.arange(len(pairs)), other] = 1, -1
-    on_scale, sloped = left @ scale.g(means), left * scale.g_slope(means)
-    of_scale = sloped @ covariance @ sloped.T
-    se = np.sqrt(np.clip(np.diag(of_scale), 0, None)) * scale.report_slope(on_scale)
+    slope = scale.g_slope(means)
+    values, se, covariance = _differences(scale, scale.g(means), covariance * np.outer(slope, slope), one, other)
     if record.boot is not None and scale is not DIFFERENCE:
-        of_scale = resample_covariance(record, scale.g(record.boot.used[:, block]) @ left.T, on_scale)
+        on_scale = scale.g(record.boot.used[:, block])
+        covariance = resample_covariance(record, on_scale[:, one] - on_scale[:, other], scale.contrast(values))
     index = pd.MultiIndex.from_tuples([(labels[a], labels[b]) for a, b in pairs], names=["arm", "against"])
-    errors = np.sqrt(np.clip(np.diag(of_scale), 0, None))
-    frame = inference_frame(scale.report(on_scale), se, alpha, index, scale, errors, record.df)
-    return adjusted_frame(frame, of_scale, adjust=adjust, alpha=alpha, df=record.df, scale=scale)
+    return adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=record.df, scale=scale)

@@ -29,7 +29,6 @@ from causalrisk.inference.intervals import (
     parameter_covariance,
     rounded_se,
     statistic_names,
-    upper_quantile,
     wald_interval,
     wald_statistic,
 )
@@ -171,10 +170,9 @@ class OneSidedTest:
             The value of the hypothesis lies outside exactly where the p-value is below alpha.
         """
         check_alpha(alpha)
-        reach = upper_quantile(alpha, self.df) * self.sd
-        none = np.full(len(self.effect), np.inf)
-        sides = (self.effect - reach, none) if self.alternative == "larger" else (-none, self.effect + reach)
-        return np.column_stack(sides)
+        limits, larger = wald_interval(self.effect, self.sd, 2 * alpha, self.df), self.alternative == "larger"
+        limits[:, int(larger)] = np.inf if larger else -np.inf
+        return limits
 
     def summary_frame(self, xname: Sequence[str] | None = None, alpha: float = 0.05) -> pd.DataFrame:
         """Return the tests as a table.
@@ -192,10 +190,10 @@ class OneSidedTest:
             The columns of statsmodels, but for that of the p-values, whose name says the side.
         """
         letter = statistic_names(self.df)[0]
-        names = ["coef", "std err", letter, f"P{ALTERNATIVES[self.alternative]}{letter}",
-                 "Conf. Int. Low", "Conf. Int. Upp."]  # fmt: skip
-        columns = [self.effect, self.sd, self.statistic, np.atleast_1d(self.pvalue), *self.conf_int(alpha).T]
-        return pd.DataFrame(dict(zip(names, columns, strict=True)), index=list(xname or self.c_names))
+        names = ["coef", "std err", letter, f"P{ALTERNATIVES[self.alternative]}{letter}"]
+        columns = [self.effect, self.sd, self.statistic, np.atleast_1d(self.pvalue), self.conf_int(alpha)]
+        names += ["Conf. Int. Low", "Conf. Int. Upp."]
+        return pd.DataFrame(np.column_stack(columns), index=list(xname or self.c_names), columns=names)
 
     def summary(self, xname: Sequence[str] | None = None, alpha: float = 0.05, title: str | None = None) -> Any:
         """Return the tests as statsmodels prints them.
@@ -214,8 +212,7 @@ class OneSidedTest:
         statsmodels.iolib.summary.Summary
             With `as_text`, `as_html`, `as_latex` and `as_csv`.
         """
-        frame = self.summary_frame(xname, alpha)
-        return _summary_of(frame, title or f"One-sided tests: {self.alternative}", [])
+        return _summary_of(self.summary_frame(xname, alpha), title or f"One-sided tests: {self.alternative}", [])
 
     def __repr__(self) -> str:
         return str(self.summary())
@@ -227,14 +224,12 @@ def _summary_of(frame: pd.DataFrame, title: str, notes: Sequence[str]) -> Any:
     from statsmodels.iolib.table import SimpleTable
     from statsmodels.iolib.tableformatting import fmt_params
 
-    texts = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
-             for row in frame.itertuples(index=False)]  # fmt: skip
-    for j, name in enumerate(frame.columns):  # p-values as in the summary of a fit
-        if name.startswith("P"):
-            for row, value in zip(texts, frame[name], strict=True):
-                row[j] = f"{value:.3f}"
+    texts = frame.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
+    for name in frame.columns[frame.columns.str.startswith("P")]:  # p-values as in the summary of a fit
+        texts[name] = frame[name].map("{:.3f}".format)
     made = Summary()
-    made.tables.append(SimpleTable(texts, list(frame.columns), list(map(str, frame.index)), title, txt_fmt=fmt_params))
+    table = SimpleTable(texts.to_numpy(), list(frame), list(map(str, frame.index)), title, txt_fmt=fmt_params)
+    made.tables.append(table)
     if notes:
         made.add_extra_txt(list(notes))
     return made
@@ -601,27 +596,14 @@ def equivalence_test(
     sd = rounded_se(np.r_[estimate, record.estimate.params], combination_errors(record, left))
     # An effect that stands alone is tested on the scale where effects are differences, everything else as it is.
     alone = (np.count_nonzero(left, axis=1) == 1) & (left[:, :count].max(axis=1, initial=0) == 1)
-    of_effect = left[:, :count].argmax(axis=1)
-    tested, errors = (
-        np.where(alone, on_scale, plain)
-        for on_scale, plain in (
-            (scale.contrast(record.estimate.params[of_effect]), estimate),
-            (contrast_errors(record)[of_effect], sd),
-        )
-    )
+    effect = left[:, :count].argmax(axis=1)
+    on_scale = scale.contrast(record.estimate.params[effect]), contrast_errors(record)[effect]
+    tested, errors = (np.where(alone, *pair) for pair in zip(on_scale, (estimate, sd), strict=True))
+    names = [combination_text(row, record.names) for row in left]
     return two_one_sided(
-        [combination_text(row, record.names) for row in left],
-        estimate,
-        sd,
-        tested=tested,
-        errors=errors,
-        scale=scale,
-        on_scale=alone,
-        df=record.df,
-        low=low,
-        high=high,
-        alpha=alpha,
-    )
+        names, estimate, sd, tested=tested, errors=errors, scale=scale, on_scale=alone, df=record.df, low=low,
+        high=high, alpha=alpha,
+    )  # fmt: skip
 
 
 def two_one_sided(
@@ -650,19 +632,10 @@ def two_one_sided(
         transformed = np.where(np.isfinite(bounds), scale.contrast(bounds), bounds)
         distance = tested[:, None] - np.where(moved, transformed, bounds)
         statistic = distance / np.where(sd > 0, errors, np.nan)[:, None]
-    limits = wald_interval(tested, errors, 2 * alpha, df)
-    return EquivalenceTest(
-        names=names,
-        estimate=estimate,
-        sd=sd,
-        low=float(bounds[0]),
-        high=float(bounds[1]),
-        alpha=float(alpha),
-        df=df,
-        statistic=statistic,
-        pvalues=stdtr(df[..., None], statistic * [-1, 1]),
-        limits=np.where(moved, scale.report(limits), limits),
-    )
+    pvalues, limits = stdtr(df[..., None], statistic * [-1, 1]), wald_interval(tested, errors, 2 * alpha, df)
+    limits = np.where(moved, scale.report(limits), limits)
+    ends = float(bounds[0]), float(bounds[1])
+    return EquivalenceTest(names, estimate, sd, *ends, float(alpha), df, statistic, pvalues, limits)
 
 
 def _check_limits(low: Any, high: Any, scale: EffectScale) -> None:

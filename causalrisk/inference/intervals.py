@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import beta, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from causalrisk.errors import Failure, OptionError, ResampleWarning, UnavailableError, check_alpha, one_of, warn_user
 from causalrisk.estimation.fits import estimate_means, fit_weights, weights_of
@@ -29,7 +29,6 @@ from causalrisk.estimation.record import (
     sum_within_units,
     unit_influence,
 )
-from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale
 from causalrisk.inference.covariance import jackknife_contributions, resample_errors
 from causalrisk.numerics.linalg import Array
@@ -38,23 +37,12 @@ from causalrisk.numerics.multiplicities import RESAMPLE_STREAM, WIDTH
 
 def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
     """Return the two-sided quantile of Student's t; for infinite df of the normal distribution."""
-    finite = np.where(np.isinf(df), 1.0, df)
-    quantile = np.asarray(stdtrit(finite, 1 - alpha / 2))
-    for _ in range(2):  # Newton steps on the distribution function: older versions of scipy have eight digits
-        density = np.exp(-(finite + 1) / 2 * np.log1p(quantile**2 / finite)) / (np.sqrt(finite) * beta(0.5, finite / 2))
-        quantile = quantile + (stdtr(finite, -quantile) - alpha / 2) / density
-    return np.where(np.isinf(df), ndtri(1 - alpha / 2), quantile)
-
-
-def upper_quantile(level: float, df: float) -> float:
-    """Return the value that T exceeds with probability `level`."""
-    return float(critical_value(2 * level, df))
+    return np.asarray(stdtrit(df, 1 - alpha / 2))
 
 
 def two_sided(statistics: Array, df: Array | float = np.inf) -> Array:
     """Return two-sided p-values of Student's t; for infinite df of the normal distribution."""
-    below, finite = -np.abs(statistics), np.where(np.isinf(df), 1.0, df)
-    return np.asarray(2 * np.where(np.isinf(df), ndtr(below), stdtr(finite, below)))
+    return np.asarray(2 * stdtr(df, -np.abs(statistics)))
 
 
 def wald_interval(estimate: Array, se: Array, alpha: float, df: Array | float = np.inf) -> Array:
@@ -251,15 +239,13 @@ def resample_standard_errors(record: FitRecord, count: int) -> Array:
     if record.options.quantiles or record.given_resamples or record.joint is not None:
         what = "of quantiles" if record.options.quantiles else "that were given" if record.given_resamples else "of JRE"
         raise UnavailableError(f'resamples {what} have no studentized intervals.\nUse `conf_int(method="percentile")`.')
-    resampling = record.resampler()
-    failures = record.used_boot.failures
+    resampling, failures = record.resampler(), record.used_boot.failures
     se = np.full((len(failures), count), np.nan)
-    for block in range(-(-len(failures) // WIDTH)):
-        first = block * WIDTH
-        drawn = resampling.draw(RESAMPLE_STREAM, block, min(WIDTH, len(failures) - first))
-        for j in range(drawn.shape[1]):
-            if failures[first + j] == Failure.OK:
-                se[first + j] = _standard_errors(record, drawn[:, j], count)
+    for first in range(0, len(failures), WIDTH):
+        drawn = resampling.draw(RESAMPLE_STREAM, first // WIDTH, min(WIDTH, len(failures) - first))
+        for j, weights in enumerate(drawn.T, first):
+            if failures[j] == Failure.OK:
+                se[j] = _standard_errors(record, weights, count)
     return se
 
 
@@ -310,21 +296,13 @@ def check_resamples(record: FitRecord, method: str) -> None:
 def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
     """Robust standard errors of a fit to one resample, whose repeated units are units of their own."""
     sample = record.sample.reweighted(weights)
-    influence = _resample_influence(record, sample)[:, :count]
+    fitted = fit_weights(dataclasses.replace(weights_of(record).equations, sample=sample))
+    influence = estimate_means(fitted, record.spec, record.options.effect_scale).influence[:, :count]
     own = np.ones(sample.n) if counts_equal_rows(record) else record.sample.s
-    times = weights / own
-    if record.design.cluster is None:
-        squares = times @ (influence * own[:, None]) ** 2
-    else:
-        sums = sum_within_units(record, influence * own[:, None])
-        squares = times[np.unique(sample.cluster, return_index=True)[1]] @ sums**2
-    return np.sqrt(squares) / sample.total
-
-
-def _resample_influence(record: FitRecord, sample: Sample) -> Array:
-    weights = weights_of(record)
-    weights = fit_weights(dataclasses.replace(weights.equations, sample=sample))
-    return estimate_means(weights, record.spec, record.options.effect_scale).influence
+    moved, times = influence * own[:, None], weights / own
+    if sample.cluster is not None:
+        moved, times = sum_within_units(record, moved), times[np.unique(sample.cluster, return_index=True)[1]]
+    return np.sqrt(times @ moved**2) / sample.total
 
 
 def conf_int(

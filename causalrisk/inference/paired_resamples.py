@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -14,9 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalrisk.design import Design
-from causalrisk.errors import Failure, Notes, OptionError, ResampleWarning, Told, check_alpha, failure_text
+from causalrisk.errors import Failure, Notes, OptionError, Told, check_alpha, failure_text
 from causalrisk.estimation.abilities import check_options, options_used, with_change
-from causalrisk.estimation.estimates import Refits, Refitter
 from causalrisk.estimation.fit import (
     asked_for,
     check_clusters,
@@ -33,18 +31,12 @@ from causalrisk.estimation.overlap import overlap_of
 from causalrisk.estimation.record import BootstrapDistribution, FitRecord
 from causalrisk.estimation.specification import IPWRA, JRE, Specification
 from causalrisk.inference.covariance import (
-    INSTEAD,
-    bootstrap,
-    column_sd,
-    inference_of,
-    multiplier_bootstrap,
+    covariance_over,
+    drawn_or_weighed,
     note_failures,
-    refitter_of,
     resample_errors,
     robust_record,
     start_record,
-    weighed_message,
-    weighs_instead,
     with_bootstrap,
     with_covariance,
     without_rounding_error,
@@ -52,7 +44,6 @@ from causalrisk.inference.covariance import (
 from causalrisk.inference.intervals import inference_frame
 from causalrisk.inference.simultaneous import adjusted_frame, pairs_against
 from causalrisk.numerics.linalg import Array
-from causalrisk.numerics.multiplicities import MULTIPLIERS
 from causalrisk.runtime.system import one_blas_thread
 
 PAIRED_ROUNDING = 1e-10  # a paired standard error below this share of the estimators' own is rounding error
@@ -134,33 +125,6 @@ class Comparison:
         return tuple(found)
 
 
-@dataclass(frozen=True)
-class SharedRefitter:
-    """Refits several estimators, fitted to one sample, under the same resamples, the scores fitted again once for all.
-
-    Rows of `values` are, for each estimator, its own and its `Failure`.
-    """
-
-    records: tuple[FitRecord, ...]
-
-    @cached_property
-    def refitters(self) -> list[Refitter]:
-        """One for each fit."""
-        return [refitter_of(record) for record in self.records]
-
-    def refit(self, s: Array, weighed: Any = None) -> Refits:
-        """As in `estimates.Refitter`."""
-        scored = next((record.weight_fit for record in self.records if record.weight_fit is not None), None)
-        weighed = weighed or (None if scored is None else scored.refit(s))
-        refits = [
-            refitter.refit(s, None if record.weight_fit is None else weighed)
-            for record, refitter in zip(self.records, self.refitters, strict=True)
-        ]
-        rows = [part for refit in refits for part in (refit.values, refit.failures[None])]
-        start = next((refit.start for refit in refits if refit.start is not None), None)
-        return Refits(np.concatenate(rows), np.zeros(s.shape[1], dtype=np.int8), start)
-
-
 @one_blas_thread()
 def fit_estimators(
     design: Design,
@@ -236,42 +200,14 @@ def _beside(lead: FitRecord, spec: Specification) -> FitRecord:
 @one_blas_thread()
 def resample_estimators(comparison: Comparison, inference: InferenceOptions) -> Comparison:
     """Redo every estimator on the same resamples; with JRE and no bootstrap named, as in `drawn_or_weighed`."""
-    drawn = _resampled(comparison, inference)
-    for kind in INSTEAD if weighs_instead(comparison.records, inference) else ():
-        failures = max((boot.failures for boot in drawn.distributions), key=lambda codes: (codes != Failure.OK).mean())
-        if (failures != Failure.OK).mean() <= inference.max_failed:
-            break
-        notes = Notes(comparison.notes)
-        notes.warn(weighed_message(comparison.records[0], kind, failures, inference.max_failed), ResampleWarning)
-        bare, records = (
-            tuple(dataclasses.replace(record, bootstrap=kind) for record in of)
-            for of in (comparison.bare, comparison.records)
-        )
-        comparison = dataclasses.replace(comparison, bare=bare, records=records, notes=tuple(notes))
-        drawn = _resampled(comparison, inference)
-    return drawn
-
-
-def _resampled(comparison: Comparison, inference: InferenceOptions) -> Comparison:
-    """Redo every estimator on the resamples that the records say, or multiply its influence function."""
-    records = comparison.records
-    first = records[0]
-    if first.bootstrap in MULTIPLIERS:
-        drawn = tuple(multiplier_bootstrap(record, inference.draws) for record in records)
-        return dataclasses.replace(comparison, distributions=drawn)
-    shared = SharedRefitter(comparison.bare)
-    stacked = bootstrap(shared, first.resampler(), first.sample, inference_of(first, inference))
-    ends = np.cumsum([len(record.estimate.values) + 1 for record in records])
-    parts, starts = np.split(stacked.values, ends[:-1], axis=1), (stacked.start if r.joint else None for r in records)
-    own = [
-        BootstrapDistribution(part[:, :-1], part[:, -1].astype(np.int8), start)
-        for part, start in zip(parts, starts, strict=True)
-    ]
-    exact = [
-        without_rounding_error(dataclasses.replace(record, boot=boot)).boot or boot
-        for record, boot in zip(records, own, strict=True)
-    ]
-    found = dataclasses.replace(comparison, distributions=tuple(exact))
+    notes = Notes(comparison.notes)
+    bare, drawn = drawn_or_weighed(comparison.bare, inference, notes)
+    records = tuple(dataclasses.replace(record, bootstrap=bare[0].bootstrap) for record in comparison.records)
+    exact = tuple(
+        without_rounding_error(dataclasses.replace(record, boot=boot)).used_boot
+        for record, boot in zip(records, drawn, strict=True)
+    )
+    found = dataclasses.replace(comparison, bare=bare, records=records, distributions=exact, notes=tuple(notes))
     if comparison.design.replication is None:
         return found
     return dataclasses.replace(found, records=found.bootstrap_records())  # the design's errors, not those of rows
@@ -351,11 +287,12 @@ def differences_frame(
     left, right = [i * count + k for i, _, k in pairs], [j * count + k for _, j, k in pairs]
     differences = comparison.effects[left] - comparison.effects[right]
     resampled, replication = comparison.boot[:, left] - comparison.boot[:, right], comparison.design.replication
-    own, paired = (
-        column_sd(values) if replication is None else replication.errors(values, of)
+    own, covariance = (
+        covariance_over(values) if replication is None else replication.covariance(values, of)
         for values, of in ((comparison.boot, comparison.effects), (resampled, differences))
     )
-    rounding = PAIRED_ROUNDING * np.maximum(own[left], own[right])
+    sd, paired = np.sqrt(np.diag(own)), np.sqrt(np.diag(covariance))
+    rounding = PAIRED_ROUNDING * np.maximum(sd[left], sd[right])
     paired = np.where(paired <= rounding, 0.0, paired)
     differences = np.where((paired == 0) & (np.abs(differences) <= rounding), 0.0, differences)
     levels = {"estimator": [names[i] for i, _, _ in pairs], "minus": [names[j] for _, j, _ in pairs]}
@@ -364,13 +301,5 @@ def differences_frame(
     index = pd.MultiIndex.from_arrays(list(levels.values()), names=list(levels))
     df = np.repeat([record.df for record in comparison.records], count)
     df = np.minimum(df[left], df[right])
-    frame = inference_frame(differences, paired, alpha, index, df=df)
-    if adjust is None:
-        return frame
-    if replication is None:
-        with np.errstate(invalid="ignore", divide="ignore"):  # no correlation where there is no test
-            correlation = np.atleast_2d(np.corrcoef(resampled[~np.isnan(resampled).any(axis=1)], rowvar=False))
-        covariance = np.where(np.isfinite(correlation), correlation, 0.0) * np.outer(paired, paired)
-    else:
-        covariance = replication.covariance(resampled, differences)
-    return adjusted_frame(frame, covariance, adjust=adjust, alpha=alpha, df=float(df.min()))
+    covariance = covariance * np.outer(paired > 0, paired > 0)
+    return adjusted_frame(differences, paired, covariance, index, adjust=adjust, alpha=alpha, df=df)

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, fdtrc, stdtr
+from scipy.special import stdtr
 
 from causalrisk.design import Design, ScannedDesign
 from causalrisk.design.assignment import Assignment, assignment_of, coded_strata
@@ -38,19 +38,17 @@ from causalrisk.errors import (
     warn_user,
     whole_number,
 )
-from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.fits import centred, weights_of
 from causalrisk.estimation.options import Alternative, InferenceOptions
 from causalrisk.estimation.record import SE_ROUNDING, FitRecord, of_means
-from causalrisk.estimation.sample import make_sample
 from causalrisk.estimation.specification import DIFFERENCE
-from causalrisk.inference.covariance import TOGETHER, fit_again, robust_record
+from causalrisk.inference.covariance import TOGETHER, fit_again, in_blocks, robust_record
 from causalrisk.inference.fitted_models import median_fit
+from causalrisk.inference.intervals import joint_test, two_sided
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
 from causalrisk.numerics.linalg import Array, column_blocks, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
-from causalrisk.runtime.workers import ordered_map, progress_bar, worker_count
 
 STATISTICS = ("studentized", "difference")
 ALTERNATIVES = ("two-sided", "larger", "smaller")
@@ -64,9 +62,8 @@ ARRAYS = 8  # arrays of a number for each row and permutation, of a block
 # --- effects under assignments -----------------------------------------------------------------------------------
 
 
-Contrasts: TypeAlias = tuple[
-    Array, Array
-]  # effects (m, K - 1) where they are differences, covariances (m, K - 1, K - 1)
+# Effects (m, K - 1) where they are differences, covariances (m, K - 1, K - 1).
+Contrasts: TypeAlias = tuple[Array, Array]
 
 
 def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
@@ -132,33 +129,16 @@ class Linear:
     @classmethod
     def of(cls, record: FitRecord) -> Linear:
         """Return the fits of a record for which `is_linear` is true."""
-        design, frame, n_frame = record.design, record.frame, record.sample.n_frame
-        sample = make_sample(
-            y=design.y,
-            X=design.X,
-            Z=design.X,
-            arm=np.zeros_like(design.arm),  # in the order of the design
-            weights=design.weights,
-            family=record.options.outcome_family,
-            frame=None if frame is None else (frame.X, frame.X),
-        )
-        order, starts = np.arange(design.n), None
-        if design.cluster is not None:
-            order = np.argsort(design.cluster, kind="stable")
-            edges = np.flatnonzero(np.diff(design.cluster[order])) + 1
+        equations = centred(weights_of(record).equations)
+        sample, n_frame, cluster = equations.sample, record.sample.n_frame, record.design.cluster
+        order, starts = np.arange(record.design.n), None
+        if cluster is not None:
+            order = np.argsort(cluster[sample.order], kind="stable")
+            edges = np.flatnonzero(np.diff(cluster[sample.order][order])) + 1
             starts = np.r_[np.arange(n_frame), n_frame, n_frame + edges]
         every = np.r_[np.arange(n_frame), n_frame + order]
-        equations = centred(Equations(sample, record.spec, record.options.population))
-        height = equations.height
-        return cls(
-            record=record,
-            q=equations.columns[every],
-            y=equations.sample.y[every],
-            s=sample.s[every],
-            rows=order,
-            starts=starts,
-            height=height,
-        )
+        q, y, s = equations.columns[every], sample.y[every], sample.s[every]
+        return cls(record, q, y, s, sample.order[order], starts, equations.height)
 
     @cached_property
     def _pairs(self) -> Array:
@@ -175,7 +155,12 @@ class Linear:
         of_frame = np.full((n_frame, arms.shape[1]), -1, dtype=arms.dtype)
         arm = np.concatenate([of_frame, arms[self.rows]])
         total = self.s[n_frame:].sum()
-        tilt = self._tilt(arm, n_frame, total)
+        tilt = np.ones((len(self.q), 1))  # towards the target, of mean one
+        if n_frame:
+            tilt = np.r_[np.full(n_frame, total / n_frame), np.zeros(len(self.rows))][:, None]
+        elif self.record.options.population.toward is not None:
+            inside = (arm == self.record.options.population.toward).astype(float)
+            tilt = inside * (total / (self.s @ inside))
         average = self.q.T @ (self.s[:, None] * tilt) / total  # of the columns, over the target
         trained = [self._mean(arm == a, tilt, average, total) for a in range(n_arms)]
         means, influence, singular = zip(*trained, strict=True)
@@ -184,15 +169,6 @@ class Linear:
         if alone.any():
             values[alone], covariance[alone] = refitted(self.record, arms[:, alone])
         return values, covariance
-
-    def _tilt(self, arm: Arms, n_frame: int, total: float) -> Array:
-        """Tilt towards the target, of mean one; shape (n, m) or (n, 1)."""
-        if n_frame:
-            return np.r_[np.full(n_frame, total / n_frame), np.zeros(len(self.rows))][:, None]
-        if self.record.options.population.toward is None:
-            return np.ones((len(self.q), 1))
-        inside = (arm == self.record.options.population.toward).astype(float)
-        return inside * (total / (self.s @ inside))
 
     def _mean(
         self, inside: NDArray[np.bool_], tilt: Array, average: Array, total: float
@@ -294,12 +270,11 @@ class Permutations:
         """The p-value of the statistic by its distribution in large samples; NaN of a difference, which has none."""
         if self.kind != "studentized":
             return math.nan
-        df, count = self.record.df, self.record.design.n_arms - 1
         if self.position is None:
-            chi_squared = float(chdtrc(count, self.observed))
-            return chi_squared if math.isinf(df) else float(fdtrc(count, df, self.observed / count))
-        tail = {"two-sided": -abs(self.observed), "larger": -self.observed, "smaller": self.observed}
-        return float(stdtr(df, tail[self.alternative])) * (2 if self.alternative == "two-sided" else 1)
+            return float(joint_test(self.observed, self.record.design.n_arms - 1, self.record.df).pvalue)
+        if self.alternative == "two-sided":
+            return float(two_sided(np.asarray(self.observed), self.record.df))
+        return float(stdtr(self.record.df, -self.observed if self.alternative == "larger" else self.observed))
 
 
 @of_means
@@ -420,29 +395,26 @@ def permutation_test(
     exact = _lists_all(assignment, n_permutations)
     count = int(assignment.count) if exact else int(n_permutations)
     draw = assignment.listed if exact else functools.partial(assignment.drawn, seed_sequence(inference.rng))
-    linear = Linear.of(record) if is_linear(record) else None
-    under = functools.partial(refitted, record) if linear is None else linear
     level = record.design.outcome_deviation if record.options.effect_scale is DIFFERENCE else 1.0
     measure = functools.partial(statistics_of, position=position, kind=statistic, level=level)
+    arm, linear = record.full_design.arm, is_linear(record)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CausalRiskWarning)  # the fit has given them
-        arm = record.full_design.arm
-        if linear is None:  # where every assignment fails, the error of the fit
-            values, covariance = contrasts_of(fitted_under(record, arm))
-            observed = measure((values[None], covariance[None]))
-        else:
-            observed = measure(linear(arm[:, None]))
-        together = max((1 if linear is None else TOGETHER) // record.full_design.n, 1)
-        null = _over_blocks(
-            functools.partial(_block, under, draw, measure), count, len(arm), WIDTH * together, inference
-        )
-    if not np.isfinite(observed[0]):
+        again = fitted_under(record, arm)  # where every assignment fails, the error of the fit
+        under: Callable[[Arms], Contrasts] = Linear.of(again) if linear else functools.partial(refitted, record)
+        values, covariance = contrasts_of(again)
+        observed = float(measure((values[None], covariance[None]))[0])
+        width = WIDTH * max((TOGETHER if linear else 1) // len(arm), 1)
+        block, needed = functools.partial(_block, under, draw, measure), 8.0 * ARRAYS * len(arm) * width
+        parts = in_blocks(block, count, width, needed, inference, label="permutations", unit="permutation")
+        null = np.concatenate(list(parts))
+    if not np.isfinite(observed):
         raise UnavailableError('the effect has no sampling error.\nUse `statistic="difference"`.')
-    found = Permutations(record, position, statistic, alternative, assignment, exact, float(observed[0]), null)
-    if found.failed:
-        lost = f"{found.failed} of {len(null)} permutations have no estimate, and count as extreme"
+    test = Permutations(record, position, statistic, alternative, assignment, exact, observed, null)
+    if test.failed:
+        lost = f"{test.failed} of {len(null)} permutations have no estimate, and count as extreme"
         warn_user(f"{lost}.\nUse simpler formulas.", ResampleWarning)
-    return found
+    return test
 
 
 def _check_fit(record: FitRecord) -> None:
@@ -497,31 +469,10 @@ def _block(
     under: Callable[[Arms], Contrasts],
     draw: Callable[[int, int], Arms],
     measure: Callable[[Contrasts], Array],
-    width: int,
     count: int,
+    width: int,
     number: int,
 ) -> Array:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CausalRiskWarning)  # in a process of its own too
         return measure(under(draw(number * width, min(width, count - number * width))))
-
-
-def _over_blocks(
-    block: Callable[[int, int, int], Array], count: int, n: int, width: int, inference: InferenceOptions
-) -> Array:
-    """Statistics under all assignments of n rows, block by block."""
-    workers = worker_count(inference.n_jobs, 8.0 * ARRAYS * n * width)
-    parts = []
-    with (
-        ordered_map(
-            functools.partial(block, width, count),
-            -(-count // width),
-            workers,
-            name=lambda number: f"permutations {number * width} to {min((number + 1) * width, count) - 1}",
-        ) as results,
-        progress_bar(count, inference.progress, "permutations", "permutation") as advance,
-    ):
-        for part in results:
-            parts.append(part)
-            advance(len(part))
-    return np.concatenate(parts)

@@ -26,13 +26,14 @@ from causalrisk.estimation.record import FitRecord, influence_covariance
 from causalrisk.estimation.specification import DIFFERENCE, QUANTILE, EffectScale
 from causalrisk.inference.intervals import (
     contrast_errors,
+    critical_value,
     inference_frame,
     limit_names,
     two_sided,
-    upper_quantile,
     wald_interval,
 )
 from causalrisk.numerics.linalg import Array
+from causalrisk.numerics.optimize import root_between
 
 ADJUSTMENTS = {  # what is typed -> statsmodels' name; the single step is not among its methods
     "single-step": None,
@@ -49,8 +50,6 @@ MANY_TESTS = 16
 DEPENDENT = 1e-10  # variance of an estimate given the others, in its own, that rounding makes of none
 TIED = 1e-6  # relative difference of two such variances that counts as none
 PRECISION = 1e-5  # of the integrals; smaller probabilities are known up to an upper limit
-SECANTS = 30
-NEGLIGIBLE_TAIL = 1e-10  # of a probability, beside its error above
 
 
 class LargestModulus:
@@ -122,22 +121,13 @@ class LargestModulus:
         return probability
 
     def quantile(self, alpha: float) -> float:
-        """Return the threshold exceeded with probability alpha, by secants within Bonferroni's bracket."""
-        low, high = upper_quantile(alpha / 2, self.df), upper_quantile(alpha / 2 / len(self.factor), self.df)
-        above, below = self.tail(low) - alpha, self.tail(high) - alpha
-        if above <= 0 or below >= 0:
-            return low if above <= 0 else high
-        middle, side = low, 0
-        for _ in range(SECANTS):
-            middle = low + (high - low) * above / (above - below)
-            found = self.tail(middle) - alpha
-            if abs(found) < NEGLIGIBLE_TAIL:
-                break
-            if found > 0:  # where the same end moves twice, the other one counts half (the Illinois rule)
-                low, above, below, side = middle, found, below / (2 if side > 0 else 1), 1
-            else:
-                high, below, above, side = middle, found, above / (2 if side < 0 else 1), -1
-        return middle
+        """Return the threshold exceeded with probability alpha, within Bonferroni's bracket."""
+        low, high = (float(critical_value(level, self.df)) for level in (alpha, alpha / len(self.factor)))
+        if self.tail(low) <= alpha:
+            return low
+        if self.tail(high) >= alpha:
+            return high
+        return root_between(lambda threshold: self.tail(threshold) - alpha, low, high)
 
 
 def _triangular_factor(correlation: Array) -> Array:
@@ -210,30 +200,34 @@ def adjusted(statistic: Array, covariance: Array, adjust: str, alpha: float, df:
         p[tests] = np.array([largest.tail(size) for size in different])[place]
         return p, largest.quantile(alpha)
     p[tests] = multipletests(two_sided(sizes, df), method=ADJUSTMENTS[adjust])[1]
-    return p, upper_quantile(alpha / 2 / (1 if adjust == "fdr_bh" else count), df)
+    return p, float(critical_value(alpha / (1 if adjust == "fdr_bh" else count), df))
 
 
 def adjusted_frame(
-    frame: pd.DataFrame,
+    values: Array,
+    se: Array,
     covariance: Array,
+    index: pd.Index,
     *,
     adjust: str | None,
     alpha: float,
-    df: float,
+    df: Array | float,
     scale: EffectScale = DIFFERENCE,
     twins: NDArray[np.intp] | None = None,
 ) -> pd.DataFrame:
-    """Add "adjusted P" to a table of `inference_frame`, and make its intervals simultaneous.
+    """Return the table of `inference_frame`; with `adjust` also "adjusted P" and simultaneous intervals.
 
     `covariance` is on the scale where effects are differences. `twins` has for each row the first one that is the same
     test.
     """
+    errors = np.sqrt(np.clip(np.diag(covariance), 0, None))
+    frame = inference_frame(values, se, alpha, index, scale, errors, df)
     if adjust is None:
         return frame
-    statistic = frame.iloc[:, 2].to_numpy()
     rows, place = np.unique(np.arange(len(frame)) if twins is None else twins, return_inverse=True)
-    p, critical = adjusted(statistic[rows], covariance[np.ix_(rows, rows)], adjust, alpha, df)
-    return _with_adjustment(frame, p[place], critical * np.sqrt(np.diag(covariance)), scale)
+    statistic, df = frame.iloc[rows, 2].to_numpy(), float(np.min(df, initial=np.inf))
+    p, critical = adjusted(statistic, covariance[np.ix_(rows, rows)], adjust, alpha, df)
+    return _with_adjustment(frame, p[place], critical * errors, scale)
 
 
 def _with_adjustment(frame: pd.DataFrame, p: Array, reach: Array, scale: EffectScale) -> pd.DataFrame:
@@ -274,16 +268,14 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("simultaneous")
     one, other = record.design, first.design
-    surveys = (one.survey, other.survey)
-    same = (
-        one.index.equals(other.index)
-        and (record.frame is None) == (first.frame is None)
-        and one.weight_type == other.weight_type
-        and all(_equal(getattr(one, k), getattr(other, k)) for k in ("weights", "cluster", "second_cluster"))
-        and _same_columns(one, other)
-        and _equal(*(None if survey is None else survey.stratum for survey in surveys))
-        and len({None if survey is None else survey.call for survey in surveys}) == 1
+    rows = (
+        (
+            *(of.frame is None, of.design.weight_type, of.design.weights, of.design.cluster, of.design.second_cluster),
+            *((None, None) if of.design.survey is None else (of.design.survey.stratum, of.design.survey.call)),
+        )
+        for of in (record, first)
     )
+    same = one.index.equals(other.index) and all(map(np.array_equal, *rows)) and _same_columns(one, other)
     if not same:
         typed = f"data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])"
         raise DesignError(f"the fits differ in their rows, weights or clusters.\nUse `{typed}` for both.")
@@ -291,10 +283,6 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     if np.array_equal(record.sample.order, order):
         return values
     return np.asarray(record.sample.restore(values)[order])
-
-
-def _equal(one: Any, other: Any) -> bool:
-    return one is other if one is None or other is None else np.array_equal(one, other)
 
 
 def _same_columns(one: Design, other: Design) -> bool:
@@ -398,10 +386,8 @@ def distribution(record: FitRecord, grid: Any = None, alpha: float = 0.05) -> pd
     limits = _limits(record, flat, se, critical, alpha)
     ordered = _ascending(np.column_stack([flat, limits]).reshape(design.n_arms, len(values), -1))
     index = pd.MultiIndex.from_product([design.labels, values], names=["arm", design.endog_name])
-    frame = pd.DataFrame(ordered[:, [0]], index=index, columns=["estimate"])
-    frame["std err"] = se
-    names = [*limit_names(alpha), "band low", "band high"]
-    return frame.join(pd.DataFrame(ordered[:, 1:], index=index, columns=names))
+    columns = ["estimate", "std err", *limit_names(alpha), "band low", "band high"]
+    return pd.DataFrame(np.insert(ordered, 1, se, axis=1), index=index, columns=columns)
 
 
 def _limits(record: FitRecord, shares: Array, se: Array, critical: float, alpha: float) -> Array:

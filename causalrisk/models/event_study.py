@@ -37,7 +37,7 @@ from causalrisk.estimation.estimates import group_sums, sandwich, small_sample_f
 from causalrisk.estimation.options import InferenceOptions, model_options
 from causalrisk.estimation.record import FitRecord, unit_influence
 from causalrisk.inference.covariance import jackknife_deviations, leave_one_out
-from causalrisk.inference.intervals import inference_frame, joint_test, wald_statistic
+from causalrisk.inference.intervals import joint_test, wald_statistic
 from causalrisk.inference.simultaneous import adjusted_frame, check_adjustment
 from causalrisk.models.estimators import model_named
 from causalrisk.models.model import OPTIONS, CausalModel, design_of
@@ -146,9 +146,8 @@ class EventStudy(Shown):
         check_adjustment(adjust)
         index, values, errors = self._averages(by)
         covariance = self._covariance(errors)
-        frame = inference_frame(values, np.sqrt(np.diag(covariance)), alpha, index, df=self.df)
-        adjust = adjust if len(frame) > 1 else None
-        return printed_whole(adjusted_frame(frame, covariance, adjust=adjust, alpha=alpha, df=self.df))
+        adjust, se = adjust if len(values) > 1 else None, np.sqrt(np.diag(covariance))
+        return printed_whole(adjusted_frame(values, se, covariance, index, adjust=adjust, alpha=alpha, df=self.df))
 
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""

@@ -126,6 +126,11 @@ def minimize_value(value: Callable[[Array], tuple[float, Array]], start: Array) 
     return float(result.fun), bool(result.success or np.abs(result.jac).max() < SETTLED)
 
 
+def root_between(function: Callable[[float], float], low: float, high: float) -> float:
+    """Find where a function changes its sign, by Brent's method."""
+    return float(scipy.optimize.brentq(function, low, high, xtol=1e-10))
+
+
 def non_negative_least_squares(columns: Array, right: Array) -> Array:
     """Return the x >= 0 that minimises the sum of squares of columns x - right, shape (p,)."""
     return np.asarray(scipy.optimize.nnls(columns, right)[0])

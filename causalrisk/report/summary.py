@@ -23,7 +23,7 @@ from causalrisk.estimation.overlap import LARGE_WEIGHT
 from causalrisk.estimation.record import SE_ROUNDING, FitRecord, JointRecord
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.targets import ALL
-from causalrisk.inference.fitted_models import outcome_coefficients, propensity_coefficients
+from causalrisk.inference.fitted_models import coefficients
 from causalrisk.inference.intervals import inference_frame, rounded_se, statistic_names, summary_frame
 from causalrisk.inference.paired_resamples import Comparison, differences_frame, effects_frame, start_difference
 from causalrisk.numerics.multiplicities import seed_text
@@ -286,14 +286,12 @@ def _risk_table(joint: JointRecord) -> ResultTable:
 
 
 def _coefficient_tables(record: FitRecord, alpha: float) -> list[ResultTable]:
-    names = [f"outcome, {label}" for label in record.design.labels]
-    blocks = [] if record.spec.given else list(zip(names, outcome_coefficients(record), strict=False))
-    blocks.append(("propensity", propensity_coefficients(record)))
-    tables = []
-    for corner, block in blocks:
-        if block is not None:
-            values, errors = block["values"].to_numpy(), block["se"].to_numpy()
-            frame = inference_frame(values, errors, alpha, block.index, df=record.df)
+    tables, labels = [], record.design.labels
+    for arm, block in coefficients(record).items():
+        if arm is None or not record.spec.given:  # predictions have no coefficients
+            values, se = block["values"].to_numpy(), block["se"].to_numpy()
+            frame = inference_frame(values, se, alpha, block.index, df=record.df)
+            corner = "propensity" if arm is None else f"outcome, {labels[arm]}"
             tables.append(numbers_table(frame, corner, one_unit=False))
     return tables
 
