@@ -191,15 +191,14 @@ def in_blocks(
     width: int,
     needed: float,
     inference: InferenceOptions,
-    *,
-    label: str = "bootstrap",
-    unit: str = "resample",
+    words: tuple[str, str] = ("bootstrap", "resample"),
     remedy: str = "",
 ) -> Iterator[T]:
     """Yield in order what a function of `count`, `width` and its number finds for each block of resamples.
 
-    `needed` are the bytes that a block takes; the other arguments are as in `progress_bar` and `ordered_map`.
+    `needed` are the bytes that a block takes, `words` the label and the unit of `progress_bar`.
     """
+    label, unit = words
     with (
         ordered_map(
             functools.partial(function, count, width),
@@ -388,14 +387,13 @@ def jackknife_covariance(record: FitRecord, inference: InferenceOptions, notes: 
     """Return the jackknife covariance of all estimates; a BootstrapError if more than `max_failed` units fail."""
     left_out = leave_one_out(record, inference)
     failed, total = int((left_out.failures != Failure.OK).sum()), len(left_out.failures)
-    if not failed:
-        return jackknife_of(record, left_out.values)
-    what = "rows" if record.design.cluster_name is None else "clusters"
-    found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
-    instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
-    if left_out.failed_share > inference.max_failed:
-        raise BootstrapError(f"{found}, more than `max_failed=` allows; see `err.results`.\n{instead}")
-    notes.warn(f"{found}; the jackknife uses the others.\n{instead}", ResampleWarning)
+    if failed:
+        what = "rows" if record.design.cluster_name is None else "clusters"
+        found = f"{failed} of {total} {what} cannot be left out: {failure_text(left_out.failures)}"
+        instead = f'Simplify the formulas, or use `fit(cov_type="{record.robust_type}")`.'
+        if left_out.failed_share > inference.max_failed:
+            raise BootstrapError(f"{found}, more than `max_failed=` allows; see `err.results`.\n{instead}")
+        notes.warn(f"{found}; the jackknife uses the others.\n{instead}", ResampleWarning)
     return jackknife_of(record, left_out.values)
 
 

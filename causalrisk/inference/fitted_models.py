@@ -123,14 +123,12 @@ def estimating_equations(record: FitRecord) -> pd.DataFrame:
     True
     """
     values, terms = influence_of(record)
-    sample, names = record.sample, [*record.names, *terms]
-    frame = record.frame
-    if frame is None:
-        return pd.DataFrame(sample.restore(values), index=record.design.index, columns=names)
+    sample, index = record.sample, record.design.index
+    if record.frame is not None:
+        keys = ["sample"] * record.design.n + ["target"] * sample.n_frame
+        index = pd.MultiIndex.from_arrays([keys, [*index, *record.frame.index]])
     rows = np.concatenate([sample.restore(values), values[: sample.n_frame]])
-    keys = ["sample"] * record.design.n + ["target"] * sample.n_frame
-    labels = [*record.design.index, *frame.index]
-    return pd.DataFrame(rows, index=pd.MultiIndex.from_arrays([keys, labels]), columns=names)
+    return pd.DataFrame(rows, index=index, columns=[*record.names, *terms])
 
 
 def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:

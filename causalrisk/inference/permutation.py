@@ -56,6 +56,7 @@ ALL = "all"  # n_permutations="all" lists every assignment
 QUICK, REFITTED = 9999, 199  # permutations by default: in matrix products, and where each takes a fit
 MOST_LISTED = 1_000_000  # assignments that are listed one by one
 TIE = 1e-9  # relative difference of statistics that rounding makes
+PROGRESS = ("permutations", "permutation")  # label of the bar, and what it counts
 ARRAYS = 8  # arrays of a number for each row and permutation, of a block
 
 
@@ -406,8 +407,7 @@ def permutation_test(
         observed = float(measure((values[None], covariance[None]))[0])
         width = WIDTH * max((TOGETHER if linear else 1) // len(arm), 1)
         block, needed = functools.partial(_block, under, draw, measure), 8.0 * ARRAYS * len(arm) * width
-        parts = in_blocks(block, count, width, needed, inference, label="permutations", unit="permutation")
-        null = np.concatenate(list(parts))
+        null = np.concatenate(list(in_blocks(block, count, width, needed, inference, PROGRESS)))
     if not np.isfinite(observed):
         raise UnavailableError('the effect has no sampling error.\nUse `statistic="difference"`.')
     test = Permutations(record, position, statistic, alternative, assignment, exact, observed, null)

@@ -279,10 +279,8 @@ def _effects_influence(record: FitRecord, first: FitRecord) -> Array:
     if not same:
         typed = f"data.dropna(subset=[{other.endog_name!r}, {one.endog_name!r}])"
         raise DesignError(f"the fits differ in their rows, weights or clusters.\nUse `{typed}` for both.")
-    values, order = record.estimate.influence[:, : len(record.effect_names)], first.sample.order
-    if np.array_equal(record.sample.order, order):
-        return values
-    return np.asarray(record.sample.restore(values)[order])
+    values, sample = record.estimate.influence[:, : len(record.effect_names)], record.sample
+    return first.sample.arrange(np.concatenate([sample.restore(values), values[: sample.n_frame]]))
 
 
 def _same_columns(one: Design, other: Design) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,8 @@ class Design:
     oracle_formula, oracle_propensity : str or None
         The right models; None where no formula writes them.
     """
+
+    known_effect: ClassVar[float | None] = None  # where it has a closed form
 
     @property
     def name(self) -> str:
@@ -169,7 +171,7 @@ class Design:
     @cached_property
     def effect(self) -> float:
         """True average treatment effect, in units of the outcome."""
-        return self._moments[0]
+        return self._moments[0] if self.known_effect is None else self.known_effect
 
     @cached_property
     def efficiency_bound(self) -> float:
@@ -298,6 +300,7 @@ class Linear(Design):
     n_covariates: int = 4
     tails: float = np.inf
     baseline: float = 0.0
+    known_effect: ClassVar[float | None] = 1.0  # the shapes average to zero
 
     @property
     def formula(self) -> str:
@@ -316,11 +319,6 @@ class Linear(Design):
     def oracle_propensity(self) -> str:
         """Main effects, and the square of x1 where it is in the score."""
         return self.propensity + (" + I(x1**2)" if self.score_curvature else "")
-
-    @property
-    def effect(self) -> float:
-        """1: the shapes average to zero."""
-        return 1.0
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -445,11 +443,7 @@ class BinaryOutcome(Linear):
     """An outcome of 0 or 1 by a logit model, fitted by straight lines unless a family is given to the estimators."""
 
     confounding: float = 1.0
-
-    @cached_property
-    def effect(self) -> float:
-        """Difference of the mean probabilities."""
-        return self._moments[0]
+    known_effect: ClassVar[float | None] = None
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; the linear predictor is half the outcome of the linear design."""
@@ -480,6 +474,7 @@ class KangSchafer(Design):
 
     confounding: float = 1.0
     misspecified: bool = True
+    known_effect: ClassVar[float | None] = 0.0
 
     @property
     def formula(self) -> str:
@@ -495,11 +490,6 @@ class KangSchafer(Design):
     def oracle_propensity(self) -> str:
         """Main effects of the covariates that matter."""
         return "z1 + z2 + z3 + z4"
-
-    @property
-    def effect(self) -> float:
-        """0 for everybody."""
-        return 0.0
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""
@@ -524,10 +514,7 @@ class KangSchaferMean(KangSchafer):
     treated arm's mean, 210.
     """
 
-    @property
-    def effect(self) -> float:
-        """The mean, 210."""
-        return 210.0
+    known_effect: ClassVar[float | None] = 210.0
 
     def population(self, n: int, rng: np.random.Generator) -> Population:
         """Draw units; see `Design.population`."""

@@ -109,20 +109,7 @@ class Entry:
     options: Mapping[str, Any]
 
     def estimate(self, trial: Trial, n_boot: int) -> tuple[float, float]:
-        """Estimate the effect.
-
-        Parameters
-        ----------
-        trial : Trial
-            The sample.
-        n_boot : int
-            Resamples of the bootstrap of the package's own models; 0 for robust standard errors.
-
-        Returns
-        -------
-        estimate, se : float
-            Effect and standard error, in units of the outcome.
-        """
+        """Estimate the effect: return it and its standard error, robust where n_boot is 0."""
         if not isinstance(self.run, type):
             estimate, se = self.run(trial)
             return float(estimate), float(se)

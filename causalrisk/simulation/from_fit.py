@@ -157,22 +157,7 @@ def plasmode(
 
 
 def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:
-    """Make the design of a fit.
-
-    Parameters
-    ----------
-    res : CausalResults
-        The fit.
-    wrong : {"none", "outcome", "propensity", "both"}
-        Models to bend.
-    strength : float
-        Size of the bend.
-
-    Returns
-    -------
-    Plasmode
-        The design.
-    """
+    """Make the design of a fit, with the models bent that are to be wrong."""
     _check(res)
     design, source = res.model.design, res.start if isinstance(res.model, JRE) else res
     mean, score = source.potential_outcomes.to_numpy().T, res.propensity_scores.to_numpy()

@@ -257,23 +257,10 @@ def share(hits: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def describe(error: pd.Series, se: pd.Series, reference: Array, critical: float) -> dict[str, float]:
-    """Measures of one estimator in one cell.
+    """Measures of one estimator in one cell, from errors (NaN where it failed), standard errors, and reference errors.
 
-    Parameters
-    ----------
-    error : Series
-        Estimate less true effect in each sample, NaN where the estimator failed.
-    se : Series
-        Standard errors.
-    reference : ndarray, shape (m,)
-        Errors of the estimator to compare with.
-    critical : float
-        Half width of the interval in standard errors.
-
-    Returns
-    -------
-    dict
-        Numbers by name; those that end in ``_mc`` are Monte Carlo errors of the one before.
+    `critical` is the half width of the interval in standard errors. Names that end in ``_mc`` are Monte Carlo errors of
+    the one before.
     """
     kept, own = error.dropna(), se[error.notna()].dropna()
     ratio, ratio_mc = mse_ratio(error.to_numpy(), reference)

@@ -40,23 +40,7 @@ FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeErro
 
 @dataclass(frozen=True)
 class Task:
-    """Some samples of one cell.
-
-    Parameters
-    ----------
-    design : Design
-        Design of the samples.
-    n : int
-        Rows of a sample.
-    first, count : int
-        Number of the first sample, and how many.
-    entries : tuple of Entry
-        The estimators.
-    n_boot : int
-        Resamples of the bootstrap, or 0.
-    entropy : int or sequence of int
-        Root of all random numbers of the study.
-    """
+    """Some samples of one cell, from number `first` on; `entropy` is the root of all random numbers of the study."""
 
     design: Design
     n: int
@@ -234,18 +218,7 @@ def _finished(tasks: list[Task], n_jobs: int) -> Iterator[tuple[Task, pd.DataFra
 
 
 def run_task(task: Task) -> pd.DataFrame:
-    """Draw the samples of a task and fit the estimators to each.
-
-    Parameters
-    ----------
-    task : Task
-        The task.
-
-    Returns
-    -------
-    DataFrame
-        A row a sample and estimator: design, n, sample, estimator, estimate, se, and failure, a reason or nothing.
-    """
+    """Draw the samples of a task and fit the estimators to each: a row a sample and estimator."""
     rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CausalRiskWarning)  # overlap and Monte Carlo error, sample after sample
@@ -267,24 +240,7 @@ def run_task(task: Task) -> pd.DataFrame:
 
 
 def sample_seeds(entropy: Any, design: Design, n: int, sample: int) -> list[np.random.SeedSequence]:
-    """Return the seeds of a sample, for its data and for the estimators.
-
-    Parameters
-    ----------
-    entropy : int or sequence of int
-        Root of all random numbers of the study.
-    design : Design
-        The design; designs with the same `stream` have the same samples.
-    n : int
-        Rows.
-    sample : int
-        Number of the sample.
-
-    Returns
-    -------
-    list of SeedSequence
-        Two; `design.draw(n, numpy.random.default_rng(first))` is the sample.
-    """
+    """Return the seeds of a sample, for its data and for the estimators; the same for designs of one `stream`."""
     code = int.from_bytes(hashlib.sha256(design.stream.encode()).digest()[:8], "big")
     return np.random.SeedSequence(entropy, spawn_key=(code, n, sample)).spawn(2)
 

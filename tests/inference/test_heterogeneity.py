@@ -402,3 +402,15 @@ def test_a_group_without_events_has_no_ratio():
     table = res.effects_by("g", frame)
     assert not np.isfinite(table.estimate["1"])
     assert np.isfinite(table.estimate["0"])
+
+
+def test_groups_of_jre_have_tests_where_some_resamples_failed():
+    n, rows = 40, np.arange(40)
+    frame = simulate(n).assign(d=rows % 2, g=rows // 20)
+    frame["rare"] = ((rows < 6) | ((rows < 10) & (rows % 2 == 0))).astype(int)
+    model = cr.JRE.from_formula("y ~ x1 + rare", frame, treat="d", propensity="~ x1")
+    with pytest.warns(cr.CausalRiskWarning):
+        res = model.fit(bootstrap="pairs", n_boot=60, max_failed=0.9)
+    assert 0 < (~res.boot_ledger["used"]).sum() < 30
+    effects, differences = res.effects_by("g", frame), res.differences_by("g", frame, adjust="single-step")
+    assert np.isfinite(effects.to_numpy()).all() and np.isfinite(differences.to_numpy()).all()
