@@ -264,33 +264,34 @@ def with_choice(record: FitRecord, values: Array) -> Array:
     return wide
 
 
-def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleration: str) -> Array:
-    """Return an interval for each parameter from the bootstrap distribution, shape (d, 2)."""
-    estimate, boot = record.estimate.params, record.used_boot
-    check_resamples(record, method)
-    count = len(estimate)
-    drawn = boot.used[:, :count]
-    if method == "studentized":
-        own, errors = _studentized(record)
-        return estimate[:, None] - own[:, None] * percentile_interval((drawn - estimate) / errors, alpha)[:, ::-1]
-    values = with_choice(record, drawn)
-    if method == "percentile":
-        return percentile_interval(values, alpha)
-    if method == "basic":  # the percentile interval reflected about the estimate
-        return 2 * estimate[:, None] - percentile_interval(values, alpha)[:, ::-1]
-    if method == "bc":
-        return bias_corrected_interval(estimate, values, np.zeros(count), alpha)
-    of_units = unit_influence if acceleration == "influence" else jackknife_contributions
-    accelerations = acceleration_of(of_units(record, count), equal_units(record))
-    return bias_corrected_interval(estimate, values, accelerations, alpha)
-
-
-def check_resamples(record: FitRecord, method: str) -> None:
-    """Refuse intervals that the resamples of a survey design do not have."""
+def _pivots(record: FitRecord, method: str) -> tuple[Array, Array]:
+    """Deviations of the used resamples from the estimates, shape (m, d), in a unit, (d,): one, or robust errors."""
+    estimate, boot, count = record.estimate.params, record.used_boot, len(record.estimate.params)
     replicates, by_quantiles = record.cov_type == "replicates", method in ("percentile", "basic", "bc")
     if replicates or (record.bootstrap == "rescaled" and not by_quantiles):
         instead = "conf_int()" if replicates else 'conf_int(method="percentile")'
         raise UnavailableError(f"resamples of a survey design have no interval {method!r}.\nUse `{instead}`.")
+    drawn = boot.used[:, :count]
+    if method != "studentized":
+        return with_choice(record, drawn) - estimate, np.ones(count)
+    errors = resample_standard_errors(record, count)[boot.failures == Failure.OK]
+    variances = record.choice_variance * np.diag(robust_covariance(record, False))[:count]
+    return (drawn - estimate) / errors, np.sqrt(variances)
+
+
+def bootstrap_interval(record: FitRecord, method: str, alpha: float, acceleration: str) -> Array:
+    """Return an interval for each parameter from the bootstrap distribution, shape (d, 2)."""
+    estimate, (pivots, unit) = record.estimate.params, _pivots(record, method)
+    count = len(estimate)
+    if method == "percentile":
+        return estimate[:, None] + percentile_interval(pivots, alpha)
+    if method in ("basic", "studentized"):  # reflected about the estimate
+        return estimate[:, None] - unit[:, None] * percentile_interval(pivots, alpha)[:, ::-1]
+    accelerations = np.zeros(count)
+    if method == "bca":
+        of_units = unit_influence if acceleration == "influence" else jackknife_contributions
+        accelerations = acceleration_of(of_units(record, count), equal_units(record))
+    return bias_corrected_interval(estimate, estimate + pivots, accelerations, alpha)
 
 
 def _standard_errors(record: FitRecord, weights: Array, count: int) -> Array:
@@ -416,24 +417,10 @@ def boot_pvalues(record: FitRecord, null: float | None = None, method: str = "st
     0.002
     """
     method = one_of("method", method, ("studentized", "percentile", "basic"))
-    estimate, boot, tested = record.estimate.params, record.used_boot, record.null
-    check_resamples(record, method)
+    (drawn, unit), tested = _pivots(record, method), record.null
     if null is not None:
         tested[: len(record.effect_names)] = null
-    drawn = boot.used[:, : len(estimate)]
-    if method == "studentized":
-        own, errors = _studentized(record)
-        drawn, at = (drawn - estimate) / errors, (estimate - tested) / own
-    else:
-        drawn = with_choice(record, drawn)
-        at = tested if method == "percentile" else 2 * estimate - tested
+    at = (tested - record.estimate.params) / unit * (1 if method == "percentile" else -1)
     fewer = np.minimum((drawn <= at).sum(axis=0), (drawn >= at).sum(axis=0))
     values = np.where(np.isnan(drawn).any(axis=0) | np.isnan(at), np.nan, 2 * (1 + fewer) / (1 + len(drawn)))
     return pd.Series(np.minimum(values, 1.0), index=record.names, name=f"P ({method})")
-
-
-def _studentized(record: FitRecord) -> tuple[Array, Array]:
-    """Return robust standard errors of effects and arm means, shape (d,), and those of the used resamples, (m, d)."""
-    boot, count = record.used_boot, len(record.estimate.params)
-    errors = resample_standard_errors(record, count)[boot.failures == Failure.OK]
-    return np.sqrt(record.choice_variance * np.diag(robust_covariance(record, False))[:count]), errors

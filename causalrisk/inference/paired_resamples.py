@@ -67,11 +67,8 @@ class Comparison:
     def boot(self) -> Array:
         """Effects over the resamples, shape (n_boot, E (K - 1)), an estimator after the other; NaN where it failed."""
         count = len(self.effect_names)
-        effects = [
-            np.where((boot.failures == Failure.OK)[:, None], boot.values[:, :count], np.nan)
-            for boot in self.distributions
-        ]
-        return np.concatenate(effects, axis=1)
+        parts = [(boot.failures == Failure.OK, boot.values[:, :count]) for boot in self.distributions]
+        return np.concatenate([np.where(used[:, None], values, np.nan) for used, values in parts], axis=1)
 
     @property
     def failures(self) -> NDArray[np.int8]:
@@ -116,11 +113,9 @@ class Comparison:
         """Return the fit of each estimator with the standard errors of its own bootstrap."""
         cov_type, found = "bootstrap" if self.design.replication is None else "replicates", []
         for bare, boot in zip(self.bare, self.distributions, strict=True):
-            record, notes = (
-                dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples),
-                Told(bare.notes),
-            )
+            notes = Told(bare.notes)
             note_failures(boot, notes)
+            record = dataclasses.replace(bare, cov_type=cov_type, given_resamples=self.given_resamples)
             found.append(with_bootstrap(record, boot, notes))
         return tuple(found)
 
@@ -150,33 +145,26 @@ def fit_estimators(
         asked_for(design, spec, options, robust)
     if JRE in specs:
         of_replicates = kind if kind in BOOTSTRAPS and design.survey is None else None
-        robust_joint = dataclasses.replace(robust, bootstrap=of_replicates)
-        lead = dataclasses.replace(fit_joint(design, options, robust_joint, joint_options), bootstrap=kind)
+        lead = fit_joint(design, options, dataclasses.replace(robust, bootstrap=of_replicates), joint_options)
     else:
         spec = next((spec for spec in specs if spec.uses_propensity), specs[0])
-        lead = dataclasses.replace(fit_separate(design, spec, options, robust), bootstrap=kind)
-    if options.learner is None:
-        bare = tuple(lead if spec == lead.spec else with_df(_beside(lead, spec), inference) for spec in specs)
-    else:  # outcome models differ in their columns
-        same = dataclasses.replace(robust, rng=lead.seed)
-        bare = tuple(
-            lead
-            if spec.name == lead.spec.name
-            else dataclasses.replace(fit_separate(design, spec, options, same), bootstrap=kind)
-            for spec in specs
-        )
+        lead = fit_separate(design, spec, options, robust)
+    lead, same = dataclasses.replace(lead, bootstrap=kind), dataclasses.replace(robust, rng=lead.seed)
+    bare = []
+    for spec in specs:
+        if spec.name == lead.spec.name:
+            bare.append(lead)
+        elif options.learner is None:
+            bare.append(with_df(_beside(lead, spec), inference))
+        else:  # outcome models differ in their columns
+            bare.append(dataclasses.replace(fit_separate(design, spec, options, same), bootstrap=kind))
     if design.replication is None:
         records = tuple(with_covariance(record, robust) for record in bare)
-    else:
+    else:  # the design's errors come with the resamples
         records = tuple(map(robust_record, bare))
     nothing = [BootstrapDistribution(np.empty((0, len(r.estimate.values))), np.empty(0, np.int8)) for r in bare]
-    return Comparison(
-        bare=bare,
-        records=records,
-        distributions=tuple(nothing),
-        given_resamples=inference.resamples is not None,
-        notes=records[[spec.name for spec in specs].index(lead.spec.name)].notes,
-    )
+    notes = next(record.notes for record in records if record.spec.name == lead.spec.name)
+    return Comparison(tuple(bare), records, tuple(nothing), inference.resamples is not None, notes)
 
 
 def _beside(lead: FitRecord, spec: Specification) -> FitRecord:

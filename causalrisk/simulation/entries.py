@@ -176,8 +176,6 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
 
 def _entry(label: str | None, item: Any) -> Entry:
     """Check one entry and return it."""
-    if isinstance(item, Entry):
-        return item
     what, options = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
     found = (BY_NAME | ALIASES | {"Lin": lin}).get(what) if isinstance(what, str) else what
     if isinstance(found, type) and issubclass(found, CausalModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -149,11 +148,11 @@ def plasmode(
         one_of("misspecification", kind, WRONG)
     designs = [plasmode_design(res, kind, strength) for kind in kinds]
     links = {name: getattr(res.model.options, name) for name in ("propensity_link", "propensity_loss")}
-    entries = [
-        dataclasses.replace(entry, options=links | dict(entry.options)) if isinstance(entry.run, type) else entry
+    named = {  # functions have no links
+        entry.label: (entry.run, links | dict(entry.options)) if isinstance(entry.run, type) else entry.run
         for entry in choose_estimators(estimators)
-    ]
-    return run_study(designs, estimators=entries, **({"n": res.nobs} | options))
+    }
+    return run_study(designs, estimators=named, **({"n": res.nobs} | options))
 
 
 def plasmode_design(res: CausalResults, wrong: str = "none", strength: float = 0.5) -> Plasmode:
