@@ -101,13 +101,11 @@ class StudyResults:
         DataFrame
             Errors, paired by row.
         """
-        for found, size, errors, _ in self.cells():
-            if (found.name, size) == (design, n):
-                return errors
-        known = [(d.name, size) for d, size, *_ in self.cells()]
-        raise OptionError(
-            f"the study has no ({design!r}, {n}); expected one of {listed(known)}.\nAsk for one of those."
-        )
+        found = {(of.name, size): errors for of, size, errors, _ in self.cells()}
+        if (design, n) not in found:
+            known = f"expected one of {listed(list(found))}"
+            raise OptionError(f"the study has no ({design!r}, {n}); {known}.\nAsk for one of those.")
+        return found[design, n]
 
     def cells(self) -> Iterator[tuple[Design, int, pd.DataFrame, pd.DataFrame]]:
         """Design, size, errors and standard errors (a column an estimator) of each cell."""
