@@ -51,7 +51,7 @@ from causalrisk.estimation.record import (
     robust_covariance,
     sum_within_units,
 )
-from causalrisk.estimation.resampling import SampleResampler, given_block, sample_resampler, unit_count
+from causalrisk.estimation.resampling import given_block, sample_resampler, unit_count
 from causalrisk.estimation.sample import Sample
 from causalrisk.estimation.specification import IPWRA
 from causalrisk.estimation.stack import StackRefitter

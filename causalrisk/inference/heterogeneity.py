@@ -28,7 +28,8 @@ from causalrisk.errors import (
 )
 from causalrisk.estimation.fits import RELATIVE_ROUNDING, means_under, projected_means, weights_of
 from causalrisk.estimation.options import Adjustment, InferenceOptions
-from causalrisk.estimation.record import FitRecord, influence_covariance, of_means, resampler_of
+from causalrisk.estimation.record import FitRecord, influence_covariance, of_means
+from causalrisk.estimation.resampling import sample_resampler
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
 from causalrisk.inference.covariance import leave_one_out, resample_covariance, resample_errors, resampled
 from causalrisk.inference.intervals import joint_test, wald_statistic
@@ -491,7 +492,8 @@ def _under_refits(record: FitRecord, columns: Array) -> Array:
         refits = leave_one_out(record, InferenceOptions())
     else:
         refits = resampled((record,), InferenceOptions())[0] if record.boot is None else record.boot
-    resampler: Any = resampler_of(record, JACKKNIFE if record.cov_type == JACKKNIFE else record.bootstrap)
+    kind = JACKKNIFE if record.cov_type == JACKKNIFE else record.bootstrap
+    resampler = sample_resampler(record.design, record.sample, kind, record.seed)
     n_refits, weights = len(refits.failures), weights_of(record)
     spec, scale = spec_in_groups(record), record.options.effect_scale
     found = np.full((n_refits, (record.design.n_arms - 1) * columns.shape[1]), np.nan)
