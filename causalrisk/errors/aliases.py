@@ -139,7 +139,7 @@ ANSWERS: dict[str, dict[str, str]] = {
             "Use `trim=(0.1, 0.9)` to leave rows out, or `clip=(0.01, 0.99)`."
         ),
         "stabilize stabilized": "Stabilised weights give the same effect. Leave it out.",
-        "normalize_ipw": "The weights of Hajek and IPWRA are normalised. Use `normalize=True` for AIPW, or leave it out.",
+        "normalize_ipw": "Use `normalize=True` for AIPW; the weights of Hajek and IPWRA are normalised.",
         "moments int poly": 'Powers and products are terms of the formula: `propensity="x1 + I(x1**2) + x1:x2"`.',
         "g_SL_library": "Use `propensity_score=` with a classifier such as `LogisticRegression()`.",
         "score": 'Use `target=` for the population (ATTE: `target="treated"`), `propensity_score=` for known scores.',

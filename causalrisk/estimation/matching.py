@@ -1,13 +1,14 @@
 """Nearest-neighbour matching with replacement, and its standard errors (Abadie and Imbens 2006, 2011, 2016).
 
 With J(i) the matches of unit i in another arm, Y_i(a) its outcome or the mean of its matches in arm a, and K_i how
-often it is itself a match, each time over the number of matches, the mean of an arm is the average of Y_i(a) over the
-target. The covariance of the means is
+often it is itself a match, each time over the number of matches, the mean of an arm is the average of Y_i(a) over the N
+units of the target that have matches in all arms. The covariance of the means is
 
-    1 / N^2 [sum_i (Y_i(.) - mu)(Y_i(.) - mu)' + diag_a sum_{i in arm a} ((t_i + K_i)^2 - t_i - K2_i) s2_i],
+    1 / N^2 [sum_i (Y_i(.) - mu)(Y_i(.) - mu)' + diag_a sum_{j in arm a} ((t_j + K_j)^2 - t_j - K2_j) s2_j],
 
-t_i = 1 in the target, K2_i the sum of squares instead of K_i, and s2_i the variance of the outcome among the unit and
-the nearest ones of its arm.
+the first sum over the target, t_j = 1 in it, K2_j the sum of squares instead of K_j, and s2_j the variance (divisor
+n - 1) of the outcome among the unit and the two nearest of its arm, more where distances are equal; one with an
+estimated score. `bias_adjust` corrects Y_i(a), and an estimated score adds `score_correction`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from causalrisk.design import Design
-from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, UnavailableError, listed
+from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, UnavailableError
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit
 from causalrisk.estimation.options import ModelOptions
@@ -35,6 +36,7 @@ from causalrisk.numerics.linalg import Array
 TIED = 1e-9  # distances that differ by less, relative to the spread of the columns, are equal
 FAR = 1e6  # spreads of the columns by which strata of exact matching are apart
 PROPENSITY = "propensity"  # the metric
+DEPENDENT = 1e-12  # eigenvalue of the correlations, relative to the largest, that is none
 WITHIN = (
     2  # units of the own arm by which the variance of an outcome is measured; for an estimated score one is the unit
 )
@@ -124,10 +126,8 @@ def match(of: Cells, among: Cells, least: int, tied: float, caliper: float | Non
     tree, wanted = cKDTree(among.points), min(least, len(among.points))
     distance, place = tree.query(of.points, k=np.arange(1, wanted + 1))
     enough = (np.cumsum(among.counts[place], axis=1) >= least).argmax(axis=1)
-    radius = distance[np.arange(len(place)), enough] + tied
-    near = tree.query_ball_point(of.points, radius)
-    if caliper is not None:
-        near = [found if most <= caliper + 2 * tied else [] for found, most in zip(near, radius, strict=True)]
+    radius = distance[np.arange(len(place)), enough]
+    near = tree.query_ball_point(of.points, (radius if caliper is None else np.minimum(radius, caliper)) + tied)
     ends = np.cumsum([0, *map(len, near)])
     shape = len(of.points), len(among.points)
     return Matches(of, among, sparse.csr_array((np.ones(ends[-1]), np.concatenate(near).astype(np.intp), ends), shape))
@@ -164,11 +164,14 @@ class MatchedRows:
     ----------
     predicted : ndarray, shape (K, n)
         Outcome of each unit in its own arm, the mean of its matches in another; NaN where it has none.
+    inside : ndarray of bool, shape (n,)
+        The units of the target that have matches in all arms.
     matches : list of tuple
         For each two arms that are matched the arm of the units, that of their matches, and the `Matches`.
     """
 
     predicted: Array
+    inside: NDArray[np.bool_]
     matches: list[tuple[int, int, Matches]]
 
     @property
@@ -186,26 +189,40 @@ def metric_columns(weights: WeightFit, design: Design, options: ModelOptions) ->
                 f'metric="propensity" is for two arms; here are {sample.n_arms}.\nUse `metric="mahalanobis"`.'
             )
         return weights.probabilities[1][:, None]
-    X = sample.arrange(design.X)
-    X = X[:, np.ptp(X, axis=0) > 0]
-    if options.metric == "inverse_variance":
-        return (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
-    basis = sample.X.columns  # orthonormal: distances are Mahalanobis'
-    return basis[:, np.ptp(basis, axis=0) > TIED] * np.sqrt((len(basis) - 1) / len(basis))
+    points, of_row = np.unique(sample.arrange(design.X), axis=0, return_inverse=True)  # equal rows stay equal
+    counts = np.bincount(of_row.ravel()).astype(float)[:, None]
+    centred = points - counts.T @ points / len(design.X)
+    spread = np.sqrt((counts * centred**2).sum(axis=0) / (len(design.X) - 1))
+    kept = spread > 0
+    scaled = centred[:, kept] / spread[kept] if kept.any() else np.zeros((len(points), 1))
+    if options.metric != "inverse_variance":
+        scaled = whitened(scaled, counts)
+    return np.asarray(scaled[of_row.ravel()])
+
+
+def whitened(columns: Array, counts: Array | float = 1.0) -> Array:
+    """Turn centred columns into orthogonal ones of variance one, on rows that count so often."""
+    gram = (columns * counts).T @ columns / (np.sum(counts * np.ones((len(columns), 1))) - 1)
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > DEPENDENT * values.max(initial=0.0)
+    return np.asarray(columns @ (vectors[:, kept] / np.sqrt(values[kept])))
+
+
+def variable_of(column: str) -> str:
+    """Name of the variable of a column such as "C(g, Treatment(1))[T.2]" or "Q('a b')"."""
+    inner = column.partition("[")[0]
+    for called in ("C(", "Q("):
+        inner = inner.removeprefix(called)
+    return inner.partition(",")[0].strip("()'\" ")
 
 
 def named_columns(design: Design, names: tuple[str, ...], option: str) -> Array:
     """Columns of the outcome design that variables have, shape (n, q)."""
     found = list[int]()
     for name in names:
-        begins = (f"{name}[", f"C({name})[")
-        own = [k for k, column in enumerate(design.exog_names) if column == name or column.startswith(begins)]
+        own = [k for k, column in enumerate(design.exog_names) if name in (column, variable_of(column))]
         if not own:
-            known = listed([column for column in design.exog_names if column != "Intercept"])
-            raise OptionError(
-                f"{option}={name!r} is not in the outcome formula; its columns are {known}.\n"
-                f"Use one of them, or add {name} to the formula."
-            )
+            raise OptionError(f"{option}={name!r} is not in the outcome formula.\nAdd {name} to it: `y ~ {name}`.")
         found += own
     return design.X[:, found]
 
@@ -218,23 +235,24 @@ def estimate_matched(
         weights.equations.sample, options.effect_scale, weights.equations.target.toward, options.n_neighbors
     )  # fmt: skip
     fewest = min(own.stop - own.start for own in sample.slices)
-    needed = max(least, WITHIN + 1)
-    if fewest < needed:
+    if fewest < max(least, WITHIN + 1):
+        instead = f"n_neighbors={fewest}" if fewest > WITHIN else "IPWRA"
         raise CausalRiskError(
-            f"an arm has {fewest} rows; matching with standard errors needs {needed}.\nUse fewer arms, or `IPWRA`."
+            f"an arm has {fewest} rows; matching with standard errors needs {max(least, WITHIN + 1)}.\nUse `{instead}`."
         )
+    estimated = options.metric == PROPENSITY and weights.estimated
+    for name in ("exact", "bias_adjust"):
+        if estimated and getattr(options, name):
+            raise OptionError(
+                f"{name}= has no standard errors with an estimated score (Abadie and Imbens 2016 have neither).\n"
+                f'Use `metric="mahalanobis"`, or leave {name}= out.'
+            )
     columns = metric_columns(weights, design, options)
     matches = matches_of(columns, sample, options, design)
     predicted = np.full((sample.n_arms, sample.n), np.nan)
     terms = options.bias_adjust
-    Z = (
-        design.X
-        if terms is True
-        else np.empty((design.n, 0))
-        if terms is None
-        else named_columns(design, terms, "bias_adjust")
-    )
-    Z = sample.arrange(Z)
+    Z = sample.arrange(design.X if terms in (None, True) else named_columns(design, terms, "bias_adjust"))
+    Z = whitened((Z - Z.mean(axis=0)) / np.where(np.ptp(Z, axis=0) > 0, Z.std(axis=0), 1.0)) if terms else Z
     for a, own in enumerate(sample.slices):
         predicted[a, own] = sample.y[own]
     for a, b, found in matches:
@@ -261,7 +279,6 @@ def estimate_matched(
     means, count = predicted[:, inside].mean(axis=1), inside.sum()
     apart = predicted[:, inside] - means[:, None]
     noise, times = (inside + times) ** 2 - inside - squares, inside + times
-    estimated = options.metric == PROPENSITY and weights.estimated
     spread = [
         variance_within(columns[own], sample.y[own], WITHIN + (not estimated)) @ noise[own] for own in sample.slices
     ]
@@ -274,7 +291,7 @@ def estimate_matched(
         theta=np.empty((sample.n_arms, 0)),
         gamma=np.empty(0),
         model_means=means,
-        rows=MatchedRows(predicted, matches),
+        rows=MatchedRows(predicted, inside, matches),
     )
     found_weights = MatchedWeights(weights.equations, weights.beta, weights.converged, times)
     return estimate, found_weights, jacobian @ covariance @ jacobian.T
@@ -282,13 +299,14 @@ def estimate_matched(
 
 def matches_of(columns: Array, sample: Sample, options: ModelOptions, design: Design) -> list[tuple[int, int, Matches]]:
     """Match the arms of the target with the others; what is to be equal is a column whose values are far apart."""
-    far, caliper, toward = FAR * float(columns.std(axis=0).max()), options.caliper, options.population.toward
+    spread = float(columns.std(axis=0).max(initial=0.0)) or 1.0
+    far, caliper, toward = FAR * spread, options.caliper, options.population.toward
     if options.exact:
         named = named_columns(design, options.exact, "exact")
         stratum = sample.arrange(np.unique(named + 0.0, axis=0, return_inverse=True)[1].ravel())
         columns, caliper = np.column_stack([columns, far * stratum]), min(caliper or far / 2, far / 2)
     cells = [Cells.of(columns[own]) for own in sample.slices]
-    tied = TIED * far / FAR
+    tied = TIED * spread
     return [
         (a, b, match(cells[a], cells[b], options.n_neighbors, tied, caliper))
         for a in (range(sample.n_arms) if toward is None else [toward])
@@ -373,7 +391,9 @@ def matched_pairs(record: Any) -> pd.DataFrame:
             sparse.csr_array((np.ones(len(cells.of_unit)), (np.arange(len(cells.of_unit)), cells.of_unit)))
             for cells in (found.of, found.among)
         )
-        pairs = (of @ found.near @ among.T).tocoo()
+        inside = record.estimate.rows.inside[sample.slices[a]].astype(float)
+        pairs = (sparse.diags_array(inside) @ of @ found.near @ among.T).tocoo()
+        pairs.eliminate_zeros()
         apart = found.of.points[found.of.of_unit[pairs.row]] - found.among.points[found.among.of_unit[pairs.col]]
         own, others = sample.slices[a].start, sample.slices[b].start
         columns = {

@@ -513,7 +513,9 @@ def without_rounding_error(record: FitRecord) -> FitRecord:
     count, n_arms = len(estimate.params), len(estimate.theta)
     null = record.options.effect_scale.null
     exact = np.r_[np.full(count - n_arms, null), np.full(n_arms, level)]
-    if np.ptp(limits) > 0 or not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
+    if record.spec.matched or np.ptp(limits) > 0:
+        return record
+    if not np.allclose(estimate.params, exact, rtol=0, atol=1e-9 * abs(level)):
         return record
     boot = record.boot
     if boot is not None:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalrisk.design import Scan
 from causalrisk.design.covariates import covariates_of_design
+from causalrisk.design.formulas.evaluation import callers_variables
 from causalrisk.design.tables import as_pandas
 from causalrisk.errors import (
     CausalRiskError,
@@ -17,23 +19,46 @@ from causalrisk.errors import (
     DesignError,
     DesignWarning,
     OptionError,
+    UnavailableError,
     check_alpha,
+    listed,
     one_of,
     warn_user,
 )
+from causalrisk.errors.aliases import read
+from causalrisk.estimation.options import model_options
 from causalrisk.estimation.record import influence_covariance
 from causalrisk.inference.covariance import resample_covariance
 from causalrisk.inference.intervals import critical_value, inference_frame, wald_interval
 from causalrisk.models.estimators import model_named
-from causalrisk.models.model import CausalModel
+from causalrisk.models.model import OPTIONS, CausalModel, design_of
 from causalrisk.models.results import CausalResults, Shown
+from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.report.summary import numbers_table
 from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.table import ResultTable
 
 WEAK = 10.0  # first-stage F below which normal intervals may be far from their level (Staiger and Stock 1997)
-METHODS = ("AIPW", "IPWRA", "Hajek", "IPW", "OutcomeRegression")
-NOT_HERE = ("effect", "quantiles", "did", "observed", "target", "trim", "family", "link", "exposure", "offset")
+LARGE = 1e6  # F beyond which the number says nothing
+METHODS = ("AIPW", "IPWRA", "Hajek", "OutcomeRegression")
+COV_TYPES = ("robust", "cluster", "survey", "bootstrap", "replicates")
+NOT_HERE = (
+    "effect", "quantiles", "did", "observed", "target", "trim", "family", "link", "exposure", "offset", "treated",
+    "reference", "levels",
+)  # fmt: skip
+
+
+def _check_column(frame: Any, role: str, name: Any) -> None:
+    """Refuse what is no column of 0 and 1."""
+    if not isinstance(name, str) or name not in frame:
+        known = listed(list(frame))
+        raise DesignError(f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {known}.")
+    found = pd.unique(frame[name].dropna()).tolist()
+    if not set(found) <= {0, 1}:
+        raise DesignError(
+            f"{role}={name!r} has the values {sorted(found, key=str)[:5]}; expected 0 and 1.\n"
+            f'Use `data["{name}"] = (data["{name}"] == {found[0]!r}).astype(int)`, with the level that counts as 1.'
+        )
 
 
 class LATE:
@@ -119,26 +144,32 @@ class LATE:
         for name in NOT_HERE:
             if name in options:
                 raise OptionError(f"{name}= is not available for LATE.\nLeave {name}= out.")
-        model = model_named(one_of("method", method, METHODS))
-        frame = as_pandas(data).reset_index(drop=True)
+        if isinstance(data, Scan):
+            raise UnavailableError("LATE is not available for data on disk.\nUse `data=data.collect()`.")
+        model = model_named(method)
+        if model.spec.name not in METHODS:
+            raise OptionError(f"method={method!r} is not available for LATE.\nUse one of {listed(METHODS)}.")
+        frame, scope = as_pandas(data), callers_variables(1)
         for role, name in (("treat", treat), ("instrument", instrument)):
-            if not isinstance(name, str) or name not in frame:
-                raise DesignError(
-                    f"{role}={name!r} is not a column of the data.\nUse `{role}=` with one of {list(frame)}."
-                )
-            found = pd.unique(frame[name].dropna())
-            if not set(found.tolist()) <= {0, 1}:
-                raise DesignError(
-                    f"{role}={name!r} has the values {sorted(found.tolist(), key=str)[:5]}; expected 0 and 1.\n"
-                    f'Use `data["{name}"] = (data["{name}"] == ...).astype(int)`.'
-                )
-        options |= {"treat": instrument, "propensity": propensity}
-        right = formula.partition("~")[2]
-        outcome = model.from_formula(formula, frame[frame[treat].notna()], **options)
-        rows = frame.loc[outcome.design.index].astype({treat: float})
+            _check_column(frame, role, name)
+        without = frame[treat].isna()
+        if options.get("missing") == "raise" and without.any():
+            raise DesignError(f"{treat!r} is missing in {int(without.sum())} rows.\nLeave `missing=` out to drop them.")
+
+        def made(formula: str, rows: Any) -> CausalModel:
+            """Make a model of the instrument; other rows miss it, so that arrays and labels fit."""
+            table = frame.assign(**{instrument: frame[instrument].where(rows)})
+            given, read_as = read("model", options | {"treat": instrument, "propensity": propensity}, OPTIONS)
+            design = design_of(formula, table, given, scope, [model.spec])
+            return model._checked(design, model_options(design, given | {"read_as": read_as}))
+
+        outcome = made(formula, ~without)
+        if treat in outcome.design.outcome_encoder.variables:
+            raise DesignError(f"{treat!r} is in the formula; it is the treatment.\nUse `treat={treat!r}` alone.")
+        left = treat if treat.isidentifier() else f"Q({treat!r})"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)  # given for the outcome already
-            first_stage = model.from_formula(f"Q({treat!r}) ~ {right}", rows, **options)
+            first_stage = made(f"{left} ~ {formula.partition('~')[2]}", outcome.design.in_sample.to_numpy())
         return cls(outcome, first_stage, treat, instrument)
 
     def fit(self, **options: Any) -> LATEResults:
@@ -159,7 +190,12 @@ class LATE:
         CausalRiskError
             If the instrument has no effect on the treatment.
         """
+        options = options | {"rng": seed_sequence(options.get("rng", 0))}  # the same resamples for both
         outcome = self.outcome.fit(**options)
+        record = outcome._record
+        if record.cov_type not in COV_TYPES or record.small_sample:
+            shown = "small_sample=True" if record.small_sample else f'cov_type="{record.cov_type}"'
+            raise OptionError(f'{shown} is not available for LATE.\nUse `cov_type="robust"` or `"bootstrap"`.')
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CausalRiskWarning)
             found = LATEResults(self, outcome, self.first_stage.fit(**options))
@@ -188,7 +224,7 @@ class LATEResults(Shown):
     first_stage_f : float
         Squared ratio of the first stage to its standard error.
     complier_share : float
-        Share of compliers, the effect of the instrument on the treatment.
+        Share of compliers, the size of the effect of the instrument on the treatment.
     nobs : int
         Observations.
     """
@@ -215,7 +251,7 @@ class LATEResults(Shown):
         self.params = pd.Series([late], index=["LATE"], name="estimate")
         self.bse = pd.Series(np.sqrt(np.diag(self._covariance)[2:]), index=["LATE"], name="std err")
         self.first_stage_f = float(self._effects[1] ** 2 / self._covariance[1, 1])
-        self.complier_share = float(self._effects[1])
+        self.complier_share = float(abs(self._effects[1]))
 
     @property
     def effect(self) -> float:
@@ -227,10 +263,18 @@ class LATEResults(Shown):
         """Two-sided p-value of no effect."""
         return self._frame(0.05).iloc[:1, 3]
 
+    @property
+    def _shown_f(self) -> str:
+        return f"{self.first_stage_f:.1f}" if self.first_stage_f < LARGE else f"above {LARGE:.0f}"
+
     def _frame(self, alpha: float) -> pd.DataFrame:
         values = np.array([self.effect, *self._effects[::-1]])
         errors = np.sqrt(np.diag(self._covariance))[[2, 1, 0]]
-        names = ["LATE", f"first stage: {self.model.instrument} on {self.model.treat}", "reduced form"]
+        names = [
+            "LATE",
+            f"effect of {self.model.instrument} on {self.model.treat}",
+            f"effect of {self.model.instrument} on the outcome",
+        ]
         return inference_frame(values, errors, alpha, pd.Index(names), df=self.outcome._record.df)
 
     def conf_int(self, alpha: float = 0.05, method: str = "normal") -> pd.DataFrame:
@@ -271,23 +315,27 @@ class LATEResults(Shown):
         return pd.DataFrame(limits, index=["LATE"] * len(limits))
 
     def compliers(self) -> pd.DataFrame:
-        """Describe the compliers: means of the covariates among all and among compliers, and their ratio.
+        """Describe the compliers: means of the covariates among all and among compliers, and how far they are apart.
 
         Returns
         -------
         DataFrame
-            A row for each covariate. The mean among compliers is the ratio of the instrument's effects on treatment
-            times covariate and on the treatment (Abadie 2003).
+            A row for each covariate: "all", "compliers", and "std difference", their difference in standard deviations.
+            The mean among compliers is the ratio of the instrument's effects on treatment times covariate and on the
+            treatment (Abadie 2003).
         """
         first, rows = self.model.first_stage, {}
-        design, options = first.design, self.first_stage.model.options
+        design, options = first.design, first.options
         weights = design.weights / design.weights.sum()
         for covariate in covariates_of_design(design, np.ones(design.n, dtype=bool)):
             x = np.asarray(covariate.values, dtype=float)
-            moved = type(first)._of(replace(design, y=design.y * x), options).fit(cov_type="robust")
-            among, mean = moved.effect / self.complier_share, float(weights @ x)
-            rows[covariate.name] = {"all": mean, "compliers": among, "ratio": among / mean if mean else np.nan}
-        return pd.DataFrame.from_dict(rows, orient="index")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CausalRiskWarning)
+                moved = type(first)._of(replace(design, y=design.y * x), options).fit(cov_type=None)
+            among, mean = moved.effect / self._effects[1], float(weights @ x)
+            apart = (among - mean) / np.sqrt(weights @ (x - mean) ** 2)
+            rows[covariate.name] = {"all": mean, "compliers": among, "std difference": apart}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["all", "compliers", "std difference"])
 
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Return a regression-style summary.
@@ -307,9 +355,9 @@ class LATEResults(Shown):
         design, model = self.outcome._record.design, self.model
         head = [
             ("Dep. Variable:", design.endog_name, "No. Observations:", f"{self.nobs}"),
-            ("Treatment:", model.treat, "Rows dropped:", f"{len(design.in_sample) - design.n}"),
+            ("Treatment:", model.treat, "Rows dropped:", f"{design.n_dropped}"),
             ("Instrument:", model.instrument, "Std. errors:", self.outcome.cov_type),
-            ("Model:", f"LATE by {self.outcome._record.spec.name}", "First-stage F:", f"{self.first_stage_f:.1f}"),
+            ("Model:", f"LATE by {self.outcome._record.spec.name}", "First-stage F:", self._shown_f),
         ]
         heading = title or "Local Average Treatment Effect (LATE) Results"
         ends = [
@@ -317,8 +365,9 @@ class LATEResults(Shown):
             for row in self.conf_int(alpha, "anderson-rubin").to_numpy().tolist()
         ]
         notes = [
-            f"LATE = reduced form / first stage, the average effect on compliers: {self.complier_share:.1%} of the "
-            "sample.",
+            "LATE = effect on the outcome / effect on the treatment, the average effect on compliers: "
+            f"{self.complier_share:.1%} of the sample"
+            + (f", whose {model.treat} the instrument lowers." if self._effects[1] < 0 else "."),
             f"Anderson and Rubin's {1 - alpha:.0%} interval, valid with a weak instrument: {' and '.join(ends)}.",
             f"Outcome: {design.formula}   Propensity: {design.propensity_formula}",
             f"It is causal only if {model.instrument} is as good as random given the covariates, affects "
@@ -331,5 +380,5 @@ class LATEResults(Shown):
         return ResultSummary(tables, notes)
 
     def __repr__(self) -> str:
-        shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self.first_stage_f:.1f}, n {self.nobs}"
+        shown = f"{self.effect:.4g} ({self.bse.iloc[0]:.4g}), first-stage F {self._shown_f}, n {self.nobs}"
         return f"LATE by {self.outcome._record.spec.name}: {shown}"

@@ -13,6 +13,7 @@ from causalrisk.design.encoders import INDICATOR
 from causalrisk.design.survey import SurveyDesign
 from causalrisk.errors import Failure
 from causalrisk.estimation.engine import in_memory
+from causalrisk.estimation.matching import MatchedRows
 from causalrisk.estimation.record import FitRecord, JointRecord
 from causalrisk.estimation.targets import POPULATIONS
 from causalrisk.inference.intervals import rounded_se
@@ -71,6 +72,9 @@ def rows_words(record: FitRecord) -> str:
     """Return the rows that means are averages over."""
     design, toward = record.design, record.options.population.toward
     counted = design.nobs if toward is None else int(design.counts[toward])
+    rows, arm = record.estimate.rows, "" if toward is None else f" of {design.labels[toward]}"
+    if isinstance(rows, MatchedRows) and rows.inside.sum() < counted:
+        return f"the {rows.inside.sum()} of {counted} rows{arm} that have matches"
     return record.options.population.rows.format(
         nobs=design.nobs,
         units=design.unit_name if counted == 1 else f"{design.unit_name}s",
@@ -271,10 +275,15 @@ def has_converged(record: FitRecord) -> bool:
     return scores and joint and all(reason == Failure.OK for reason in separate.failed)
 
 
+def uses_score(record: FitRecord) -> bool:
+    """Whether the estimate depends on a propensity score."""
+    return record.weight_fit is not None and (not record.spec.matched or record.options.metric == "propensity")
+
+
 def propensity_text(record: FitRecord) -> str:
     """Return the name of the propensity model, or the source of the scores."""
     design, options = record.design, record.options
-    if record.weight_fit is None:
+    if not uses_score(record):
         return "none"
     if design.score is not None:
         return f"known ({design.score_name or 'given'})"

@@ -343,7 +343,7 @@ def _formulas_text(record: FitRecord, scored: bool | None = None) -> str:
     if design.formula is None:
         return ""
     seen = design.observation if scored is None and record.spec.uses_propensity else None
-    scored = record.weight_fit is not None and design.score is None if scored is None else scored
+    scored = words.uses_score(record) and design.score is None if scored is None else scored
     texts = [f"Outcome: {design.formula}", f"Propensity: {design.propensity_formula}" * scored]
     return "   ".join(filter(None, [*texts, "" if seen is None else f"Observed: {seen.formula}"]))
 

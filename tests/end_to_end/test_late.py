@@ -103,6 +103,57 @@ def test_means_among_compliers():
     np.testing.assert_allclose(found.loc[["x1", "x2"], "all"], data[["x1", "x2"]].mean(), rtol=1e-10)
 
 
+@pytest.mark.parametrize("rng", [0, np.random.default_rng(0), np.random.RandomState(0)])
+def test_both_effects_have_the_same_resamples(rng):
+    res = LATE.from_formula("y ~ x1", drawn(300), treat="d", instrument="z").fit(n_boot=99, rng=rng)
+    y, d = (of.boot_params.iloc[:, 0] for of in (res.outcome, res.first_stage))
+    np.testing.assert_allclose(res.bse.iloc[0], (y / d).std(ddof=1), rtol=1e-10)
+    assert np.corrcoef(y, d)[0, 1] > 0.5
+
+
+def test_values_go_by_label_and_arrays_by_row():
+    data = drawn(300).assign(w=1 + np.arange(300) % 3).sample(frac=1, random_state=1)
+    data["x1"] = data["x1"].where(data["x2"] < 2)
+    data["d"] = data["d"].where(data["x2"] > -2)
+    options = {"treat": "d", "instrument": "z", "weight_type": "probability"}
+    by_name, series, array = (
+        LATE.from_formula("y ~ x1", data, weights=weights, **options).fit()
+        for weights in ("w", data["w"], data["w"].to_numpy())
+    )
+    np.testing.assert_allclose([series.effect, array.effect], by_name.effect, rtol=1e-12)
+    kept = int(data[["x1", "d"]].notna().all(axis=1).sum())
+    assert by_name.nobs == kept < 300 and f"Rows dropped: {300 - kept}" in " ".join(str(by_name.summary()).split())
+    assert set(by_name.outcome.importance_weights.index) <= set(data.index)
+
+
+def test_functions_of_the_caller_are_known():
+    def squared(values):
+        return values**2
+
+    data = drawn(300)
+    res = LATE.from_formula("y ~ x1 + squared(x1)", data, treat="d", instrument="z").fit()
+    same = LATE.from_formula("y ~ x1 + I(x1**2)", data, treat="d", instrument="z").fit()
+    np.testing.assert_allclose(res.effect, same.effect, rtol=1e-12)
+
+
+def test_an_instrument_that_lowers_the_treatment():
+    data = drawn()
+    res, turned = (
+        LATE.from_formula("y ~ x1", frame, treat="d", instrument="z").fit()
+        for frame in (data, data.assign(z=1 - data["z"]))
+    )
+    np.testing.assert_allclose([turned.effect, turned.complier_share], [res.effect, res.complier_share], rtol=1e-10)
+    np.testing.assert_allclose(turned.compliers(), res.compliers(), rtol=1e-8)
+    assert "whose d the instrument lowers" in " ".join(str(turned.summary()).split())
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_sided_compliance_gives_no_warning():
+    data = drawn().assign(d=lambda frame: frame["d"] * frame["z"])
+    res = LATE.from_formula("y ~ x1", data, treat="d", instrument="z").fit()
+    assert res.compliers().notna().all(axis=None)
+
+
 @pytest.mark.parametrize(
     ("change", "options", "error", "match"),
     [
@@ -110,13 +161,22 @@ def test_means_among_compliers():
         ({}, {"treat": "dose"}, DesignError, "treat='dose' is not a column"),
         ({}, {"target": "treated"}, OptionError, "target= is not available for LATE"),
         ({}, {"method": "JRE"}, OptionError, "method='JRE'"),
+        ({}, {"treated": 1}, OptionError, "treated= is not available for LATE"),
+        ({}, {"formula": "y ~ x1 + d"}, DesignError, "'d' is in the formula"),
         ({"d": 1}, {}, CausalRiskError, "no effect on 'd'"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
 def test_what_cannot_be_is_refused(change, options, error, match):
     with pytest.raises(error, match=match):
-        LATE.from_formula("y ~ x1", drawn().assign(**change), **{"treat": "d", "instrument": "z"} | options).fit()
+        given = {"formula": "y ~ x1", "treat": "d", "instrument": "z"} | options
+        LATE.from_formula(data=drawn().assign(**change), **given).fit()
+
+
+@pytest.mark.parametrize("options", [{"cov_type": "jackknife"}, {"cov_type": "HC1"}, {"small_sample": True}])
+def test_standard_errors_that_it_does_not_have_are_refused(options):
+    with pytest.raises(OptionError, match=r"is not available for LATE"):
+        LATE.from_formula("y ~ x1", drawn(200), treat="d", instrument="z").fit(**options)
 
 
 def test_the_summary_says_what_is_assumed():

@@ -81,7 +81,7 @@ def by_hand(data, n_neighbors, caliper=np.inf, exact=()):
             near = arm[(apart <= limit) & np.isfinite(apart)]
             if data["d"].iloc[i] == level:
                 found[i, a] = data["y"].iloc[i]
-            elif np.isfinite(np.sort(apart)[n_neighbors - 1]) and len(near) >= n_neighbors:
+            elif len(near):
                 found[i, a] = data["y"].iloc[near].mean()
     return found
 
@@ -95,16 +95,21 @@ def test_means_are_those_of_all_pairs(arms, n_neighbors):
 
 
 @pytest.mark.filterwarnings("ignore::causalrisk.DesignWarning")
-def test_units_without_a_match_are_left_out(recwarn):
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+def test_units_without_a_match_are_left_out(n_neighbors):
+    """Those with fewer matches within the caliper than asked for stay."""
     data = drawn()
-    means = by_hand(data, 1, caliper=0.5, exact=["x1"])
+    means = by_hand(data, n_neighbors, caliper=0.5, exact=["x1"])
     kept = np.isfinite(means).all(axis=1)
-    model = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", caliper=0.5, exact="x1")
+    options = {"caliper": 0.5, "exact": "x1", "n_neighbors": n_neighbors}
+    model = Matching.from_formula("y ~ x1 + x2 + x3", data, treat="d", **options)
     with pytest.warns(match=f"{(~kept).sum()} of 80 rows of the target have no match"):
         res = model.fit()
     assert 0 < kept.sum() < len(data)
     np.testing.assert_allclose(res.params.iloc[1:], means[kept].mean(axis=0), rtol=1e-12)
     pairs = res.matches
+    assert set(pairs["unit"]) == set(data.index[kept])
+    assert f"averaged over the {kept.sum()} of 80 rows that have matches" in " ".join(str(res.summary()).split())
     assert (data["x1"][pairs["unit"]].to_numpy() == data["x1"][pairs["match"]].to_numpy()).all()
     assert pairs["distance"].max() <= 0.5
 
@@ -140,6 +145,41 @@ def test_units_do_not_matter():
         np.testing.assert_allclose(one.bse, other.bse, rtol=1e-7)
 
 
+def test_a_constant_metric_and_outcome():
+    """All units of a stratum are then as near, and the effect is that of the strata."""
+    data = drawn(120).assign(e=0.5, g=np.arange(120) % 3)
+    options = {"treat": "d", "propensity_score": "e", "metric": "propensity", "exact": "g"}
+    res = Matching.from_formula("y ~ C(g)", data, **options).fit()
+    by_hand = data.groupby(["g", "d"])["y"].mean().unstack()
+    shares = data["g"].value_counts(normalize=True)
+    np.testing.assert_allclose(res.effect, ((by_hand[1] - by_hand[0]) * shares).sum(), rtol=1e-10)
+    still = Matching.from_formula("y ~ x1", data.assign(y=3.0), treat="d")
+    with pytest.warns(match="constant"):
+        np.testing.assert_allclose(still.fit().params, [0, 3, 3], atol=1e-12)
+
+
+def test_names_of_columns_do_not_matter():
+    data = drawn(120).assign(**{"a b": np.arange(120) % 2, "g": np.arange(120) % 3})
+    formula, plain = "y ~ x1 + Q('a b') + C(g, Treatment(1))", data.rename(columns={"a b": "ab"})
+    res = Matching.from_formula(formula, data, treat="d", exact=["a b", "g"]).fit()
+    same = Matching.from_formula("y ~ x1 + ab + C(g)", plain, treat="d", exact="ab + g").fit()
+    np.testing.assert_allclose(res.params, same.params, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:outcome model. no constant:causalrisk.DesignWarning")
+def test_no_intercept_and_steep_columns():
+    data = drawn(200).assign(far=lambda frame: frame["x1"] + 1e4, s=lambda frame: np.exp(5 * frame["x2"]))
+    formulas = ("y ~ x1 + x2 + x3", "y ~ 0 + far + x2 + x3")
+    near, far = (Matching.from_formula(formula, data, treat="d").fit() for formula in formulas)
+    np.testing.assert_allclose(near.params, far.params, rtol=1e-9)
+    steep = "y ~ s + I(s**2) + I(s**3)"
+    one, other = (
+        Matching.from_formula(steep, data.assign(s=data["s"] * unit), treat="d", bias_adjust=True).fit()
+        for unit in (1.0, 1e-5)
+    )
+    np.testing.assert_allclose(one.params, other.params, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "fit", "match"),
     [
@@ -150,6 +190,8 @@ def test_units_do_not_matter():
         ({"caliper": -1}, {}, "caliper=-1"),
         ({"exact": "age"}, {}, "exact='age' is not in the outcome formula"),
         ({"bias_adjust": 3}, {}, "bias_adjust=3"),
+        ({"metric": "propensity", "exact": "x1"}, {}, "exact= has no standard errors with an estimated score"),
+        ({"metric": "propensity", "bias_adjust": True}, {}, "bias_adjust= has no standard errors"),
         ({"target": "overlap"}, {}, 'target="overlap"'),
         ({"family": "poisson"}, {}, 'family="poisson"'),
     ],

@@ -221,6 +221,8 @@ def _weights(record: FitRecord) -> list[str]:
     if record.weight_fit is None:
         return [f"{name} uses no propensity score and no weights.", missing]
     texts = ["The propensity score is the probability of each arm given the covariates.", *score_sentences(record)]
+    if not words.uses_score(record):
+        texts = [f"{name} on covariates uses no propensity score."]
     texts += ["The effect is that of the rows that remain."] * bool(record.trimmed)
     if not record.spec.uses_propensity:
         return [*texts, f"{name} uses it for the target only."]

@@ -231,7 +231,7 @@ def sample_sentence(record: FitRecord) -> str:
 def score_sentences(record: FitRecord) -> list[str]:
     """Sentences on the propensity model, and on rows that were trimmed and scores that were clipped."""
     design, options, text = record.design, record.options, words.propensity_text(record)
-    if record.weight_fit is None:
+    if not words.uses_score(record):
         return []
     if design.score is not None:
         sentences = [f"Propensity scores were {text} (Rosenbaum and Rubin 1983)."]
