@@ -101,7 +101,10 @@ def influence_tables(record: FitRecord, method: str, clusters: bool = False) -> 
         changes = -sums / (sample.total - weights)
         changes = changes if clusters else sample.restore(changes)
     else:  # rows in the order of the design
-        at = dataclasses.replace(record, design=design if clusters else dataclasses.replace(design, cluster=None))
+        at = record
+        if not clusters:
+            alone, rows = dataclasses.replace(design, cluster=None), dataclasses.replace(sample, cluster=None)
+            at = dataclasses.replace(record, design=alone, sample=rows)
         left_out = leave_one_out(at, InferenceOptions(), whole=True)
         changes = left_out.values[: unit_count(at.design), :count] - record.estimate.params[:count]
     tables = []

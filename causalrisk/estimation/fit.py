@@ -29,7 +29,7 @@ from causalrisk.estimation.engine import totals
 from causalrisk.estimation.estimates import Estimate
 from causalrisk.estimation.fits import WeightFit, estimate_means, fit_weights
 from causalrisk.estimation.learned import Learned, learn
-from causalrisk.estimation.matching import estimate_matched
+from causalrisk.estimation.matching import PROPENSITY, estimate_matched
 from causalrisk.estimation.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import overlap_of
 from causalrisk.estimation.prepare import Asked, FitData, check_scan, check_size, prepare, with_learner
@@ -153,6 +153,8 @@ def separate_record(data: FitData, asked: Asked) -> FitRecord:
 def weigh(data: FitData, options: ModelOptions, notes: Notes) -> WeightFit:
     """Fit the models of the weights; refuse separation, warn of one that did not settle."""
     weights = fit_weights(data.equations)
+    if data.equations.spec.matched and options.metric != PROPENSITY:  # scores are for diagnostics only
+        return weights
     refuse_separation(weights, data.design, options.propensity_link)
     refuse_other(weights, data.design)
     if not weights.converged:
