@@ -40,7 +40,9 @@ LINEAR = outcome_family("gaussian", None)
 class Equations:
     """A sample, its score and target: what the equations of every estimator are made of.
 
-    The outcomes of the sample are those less `height`, which linear models with a constant do not see.
+    `importance` is h / e; `weight` is that over the probability that the outcome is observed; `tilt` is what means are
+    averaged with; `measure` is what weights add up to, which differs from the tilt for a target frame only. The
+    outcomes of the sample are those less `height`, which linear models with a constant do not see.
     """
 
     sample: Sample
@@ -66,7 +68,7 @@ class Equations:
     # --- importance weights ------------------------------------------------------------------------------------------
 
     def tilt(self, at: Point) -> Any:
-        """Part t of each row in the target population: 1{A = t} for an ATT, 1 in the rows of a frame, else h."""
+        """Tilt of each row: for an ATT one in the rows of arm `toward`, of a frame one in its rows, else h(e)."""
         if self.target.frame:
             return 1.0 - at.of(self.sample.in_sample)
         if self.target.toward is not None:

@@ -188,6 +188,7 @@ class Resampler:
     Parameters
     ----------
     kind : {"pairs", "bayesian", "cluster", "stratified", "jackknife"}
+        "cluster" draws as "pairs" does: `Units.number` is then the cluster, so all its rows have one multiplicity.
         "bayesian" draws fractional weights, and of a "jackknife" column j is without unit j; the others draw units with
         replacement, which `Units.number` and `Units.strata` tell of.
     seed : SeedSequence
