@@ -14,7 +14,7 @@ from tests.differential import cases
 from tests.differential.fits import apart
 from tests.differential.machine import check, main
 
-CASES, PARTS = 300, 6
+CASES, PARTS = 150, 3
 
 
 @pytest.mark.parametrize("part", range(PARTS))
