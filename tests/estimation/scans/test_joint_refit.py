@@ -84,12 +84,11 @@ FRAMES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("in_memory")
 @pytest.mark.parametrize("name", FRAMES)
-def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeypatch, request):
-    beyond = name == "arms, weights, Bayesian"
-    if not beyond:
-        request.getfixturevalue("in_memory")
-    target = births[births.mage > 22][:: 20 if beyond else 5].drop(columns=["bweight", "mbsmoke", "dose"])
+def test_the_rows_of_a_target_frame_are_drawn_as_in_memory(births, name, monkeypatch):
+    """Those of IPWRA, where it starts, beyond memory too: `test_refit.py`."""
+    target = births[births.mage > 22][::5].drop(columns=["bweight", "mbsmoke", "dose"])
     options = {"formula": F, "treat": "mbsmoke", "target": target} | FRAMES[name]
     fit = {"anchor": 1.0, "max_failed": 0.9, "n_replicates": B, "spread": SPREAD, "n_boot": M} | options.pop("fit", {})
     fit["bootstrap"] = options.pop("kind", "pairs")
