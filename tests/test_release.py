@@ -55,7 +55,7 @@ def test_the_workflow_runs_what_contributors_run_on_the_pythons_of_setup(setup):
 
 
 def test_what_is_cited_is_what_the_page_cites(setup):
-    citation = " ".join((ROOT / "docs" / "CITATION.cff").read_text("utf-8").split())
+    citation = " ".join((ROOT / "CITATION.cff").read_text("utf-8").split())
     page = " ".join((ROOT / "docs" / "howto" / "cite.md").read_text("utf-8").replace("{", "").replace("}", "").split())
     for part in (
         "arXiv preprint arXiv:2512.18083",
