@@ -27,6 +27,7 @@ def setup():
 def test_the_root_holds_nothing_but_what_tools_look_for_there():
     names = {path.name for path in ROOT.iterdir() if path.name[0] != "." and not path.name.endswith(".egg-info")}
     assert names - {"build", "dist"} == {
+        "CITATION.cff",
         "LICENSE",
         "README.md",
         "causalrisk",
