@@ -391,15 +391,15 @@ def matched_pairs(record: Any) -> pd.DataFrame:
             sparse.csr_array((np.ones(len(cells.of_unit)), (np.arange(len(cells.of_unit)), cells.of_unit)))
             for cells in (found.of, found.among)
         )
-        inside = record.estimate.rows.inside[sample.slices[a]].astype(float)
-        pairs = (sparse.diags_array(inside) @ of @ found.near @ among.T).tocoo()
-        pairs.eliminate_zeros()
-        apart = found.of.points[found.of.of_unit[pairs.row]] - found.among.points[found.among.of_unit[pairs.col]]
+        pairs = (of @ found.near @ among.T).tocoo()
+        inside = record.estimate.rows.inside[sample.slices[a]][pairs.row]
+        unit, other = pairs.row[inside], pairs.col[inside]
+        apart = found.of.points[found.of.of_unit[unit]] - found.among.points[found.among.of_unit[other]]
         own, others = sample.slices[a].start, sample.slices[b].start
         columns = {
-            "unit": labels[own + pairs.row],
-            "match": labels[others + pairs.col],
-            "weight": 1 / found.count[pairs.row],
+            "unit": labels[own + unit],
+            "match": labels[others + other],
+            "weight": 1 / found.count[unit],
             "distance": np.linalg.norm(apart, axis=1),
         }
         parts.append(pd.DataFrame(columns))
