@@ -42,7 +42,7 @@ def critical_value(alpha: float, df: Array | float = np.inf) -> Array:
     for _ in range(2):  # Newton steps on the distribution function: older versions of scipy have eight digits
         density = np.exp(-(finite + 1) / 2 * np.log1p(quantile**2 / finite)) / (np.sqrt(finite) * beta(0.5, finite / 2))
         quantile = quantile + (stdtr(finite, -quantile) - alpha / 2) / density
-    return np.where(np.isinf(df), -ndtri(alpha / 2), quantile)
+    return np.where(np.isinf(df), ndtri(1 - alpha / 2), quantile)
 
 
 def two_sided(statistics: Array, df: Array | float = np.inf) -> Array:
