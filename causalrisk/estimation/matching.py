@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy  # its submodules are imported when they are first used
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.spatial import cKDTree
 
 from causalrisk.design import Design
 from causalrisk.errors import CausalRiskError, DesignWarning, Notes, OptionError, UnavailableError
@@ -123,14 +122,16 @@ def match(of: Cells, among: Cells, least: int, tied: float, caliper: float | Non
     caliper : float, optional
         Distance beyond which nothing is a match.
     """
-    tree, wanted = cKDTree(among.points), min(least, len(among.points))
+    tree, wanted = scipy.spatial.cKDTree(among.points), min(least, len(among.points))
     distance, place = tree.query(of.points, k=np.arange(1, wanted + 1))
     enough = (np.cumsum(among.counts[place], axis=1) >= least).argmax(axis=1)
     radius = distance[np.arange(len(place)), enough]
     near = tree.query_ball_point(of.points, (radius if caliper is None else np.minimum(radius, caliper)) + tied)
     ends = np.cumsum([0, *map(len, near)])
     shape = len(of.points), len(among.points)
-    return Matches(of, among, sparse.csr_array((np.ones(ends[-1]), np.concatenate(near).astype(np.intp), ends), shape))
+    return Matches(
+        of, among, scipy.sparse.csr_array((np.ones(ends[-1]), np.concatenate(near).astype(np.intp), ends), shape)
+    )
 
 
 # --- the estimate ----------------------------------------------------------------------------------------------------
@@ -388,7 +389,7 @@ def matched_pairs(record: Any) -> pd.DataFrame:
     labels = record.design.index[sample.order]
     for a, b, found in record.estimate.rows.matches:
         of, among = (
-            sparse.csr_array((np.ones(len(cells.of_unit)), (np.arange(len(cells.of_unit)), cells.of_unit)))
+            scipy.sparse.csr_array((np.ones(len(cells.of_unit)), (np.arange(len(cells.of_unit)), cells.of_unit)))
             for cells in (found.of, found.among)
         )
         pairs = (of @ found.near @ among.T).tocoo()
