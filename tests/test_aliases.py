@@ -182,8 +182,7 @@ def test_words_of_event_studies():
     pd.testing.assert_frame_equal(read.effects(), plain)
     assert "`control_group` was read as `controls`." in " ".join(str(read.summary()).split())
     pd.testing.assert_frame_equal(read.effects(level=0.9), read.effects(alpha=0.1))
-    with pytest.raises(causalrisk.OptionError, match='by="all"'):
-        read.effects("simple")
+    assert causalrisk.event_study("y ~ 1", frame, **options, base_period="varying").facts.base == "varying"
     with pytest.raises(TypeError, match="`level` is another name"):
         read.effects(alpha=0.1, level=0.9)
 

@@ -359,11 +359,15 @@ class Adoption:
         found = pd.Series(cluster_of).groupby(self.begins).nunique()
         return [k for k in range(len(self.names)) if found.get(k) == 1]
 
-    def cells(self, not_yet: bool, whole: bool) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
+    def cells(
+        self, base: str, anticipation: int, not_yet: bool, whole: bool
+    ) -> Iterator[tuple[int, int, pd.DataFrame | None, str]]:
         """Yield the data of each group and period: of two periods, the group and its controls.
 
         Parameters
         ----------
+        base, anticipation
+            As in `event_study`.
         not_yet : bool
             Whether units are controls too that begin later than both periods.
         whole : bool
@@ -381,13 +385,22 @@ class Adoption:
         never = len(self.names)
         for group in np.unique(self.begins[self.begins < never]):
             treated, treat = self.begins == group, f"{self.column} = {self.names[group]}"
-            for period in (p for p in range(never) if p != group - 1):
-                later = (self.begins > max(period, group - 1)) & not_yet
+            last = group - 1 - anticipation
+            if last < 0:
+                raise DesignError(
+                    f"group {self.names[group]} has no period before its anticipation of {anticipation} periods.\n"
+                    "Use a smaller `anticipation=`, or leave this group out of the data."
+                )
+            for period in range(never):
+                before = last if base == "universal" or period >= group else period - 1
+                if before < 0 or before == period:
+                    continue
+                later = (self.begins > max(period, before) + anticipation) & not_yet
                 control = ((self.begins == never) | later) & ~treated
                 part = None
                 if control.any():
                     compared = treated | control
-                    rows = np.isin(self.period, (period, group - 1)) & (compared | whole)[self.unit]
+                    rows = np.isin(self.period, (period, before)) & (compared | whole)[self.unit]
                     of_rows = self.unit[rows]
                     marks = {treat: treated[of_rows].astype(int), COMPARED: compared[of_rows]}
                     part = self.frame[rows].assign(**marks)

@@ -58,6 +58,7 @@ NAMES: dict[str, dict[str, str]] = {
         "time": "tname timevar time_name period year t",
         "unit": "idname id ivar unit_name panel_id entity i",
         "controls": "control_group comparison control",
+        "base": "base_period",
     },
     "Survey": {
         "psu": "id ids cluster clusters", "strata": "stratum", "weights": "weight pweight pweights pw",
@@ -169,8 +170,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     },
     "event_study": {
         "est_method method estMethod": 'Use `estimator="AIPW"`, `"Hajek"` or `"OutcomeRegression"`.',
-        "anticipation": "Let `begins=` hold the first period in which units may react.",
-        "base base_period long2 reference": "The change is since the last period before the group began. Leave it out.",
+        "long2 reference": 'Use `base="universal"`, the default.',
         "panel allow_unbalanced_panel": "Every unit needs a row in every period. Leave it out.",
         "notyet": 'Use `controls="not yet"`.',
         "treat treated d treatment dname": "Use `begins=` with the first period of treatment of each unit.",
@@ -204,7 +204,6 @@ ANSWERS: dict[str, dict[str, str]] = {
     "effect": {"pomeans": MEANS},
     "missing": {"*": 'Use `missing="drop"`, `"raise"` or `"indicator"`.'},
     "bootstrap": {"*": 'Use `n_boot=999`, or `cov_type="bootstrap"`.'},
-    "by": {"simple": 'Use `by="all"`, the average over groups.'},
     "weight_type": {"aweight aweights analytic": 'Use `weight_type="probability"`.'},
     "learner": {
         "xgboost xgb lightgbm gbm": 'Use `learner="hist-gradient-boosting"`, or a regressor of that package.',
@@ -254,7 +253,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "fit_regularized": 'Use `model.with_options(learner="lasso").fit()`.',
     },
     "study": {
-        "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"time"`.',
+        "aggte aggregate dynamic event simple overall": 'Use `study.effects("exposure")`, `"group"` or `"simple"`.',
         "att att_gt estimates coef bse tvalues pvalues conf_int tidy table": (
             "Use `study.params`, or `study.effects(None)` for a table of every group and period."
         ),

@@ -31,6 +31,7 @@ from causalrisk.errors import (
     UnavailableError,
     check_alpha,
     one_of,
+    whole_number,
 )
 from causalrisk.errors.aliases import attribute, call_here, read
 from causalrisk.estimation.estimates import group_sums, sandwich, small_sample_factor, stratum_of_groups
@@ -54,7 +55,8 @@ from causalrisk.report.tables.stacked import ResultSummary
 from causalrisk.report.tables.text import format_number, format_p
 from causalrisk.report.tidy import printed_whole
 
-BY = ("exposure", "group", "time", "all")
+BY = ("exposure", "group", "time", "all", "simple", "over exposure")
+BASES = ("universal", "varying")
 CONTROL_WORDS = {"never": "units that never begin", "not yet": "units that begin later than both periods, or never"}
 OF_ONE = "does not vary within an arm|has 1 observations|cannot be left out"  # warnings of fits to a single unit
 COV_TYPES = (None, "robust", "HC1", "cluster", "jackknife")
@@ -67,8 +69,8 @@ class EventStudy(Shown):
     Parameters
     ----------
     fits : mapping of (group, time) to CausalResults
-        The fit of each group and period, of the change from the earlier to the later of this one and the last before
-        the group began. Effects are of the change since the latter: before it those of the fits with the other sign.
+        The fit of each group and period, of the change from the earlier to the later of this period and its base
+        period. Where the base period is the later one, the effect is that of the fit with the other sign.
     contributions : ndarray, shape (n, m)
         What each unit, or cluster of units, adds to the error of each of the m effects.
     shares : ndarray, shape (m,)
@@ -77,6 +79,8 @@ class EventStudy(Shown):
         What each unit or cluster adds to the error of these.
     exposure : ndarray of int, shape (m,)
         Periods since the group began, 0 in the first with treatment.
+    sign : ndarray, shape (m,)
+        -1 where the base period is the later one, 1 elsewhere.
     facts : StudyFacts
         The data in words.
     notes : tuple of str
@@ -92,6 +96,7 @@ class EventStudy(Shown):
     shares: Array
     of_shares: Array
     exposure: NDArray[np.intp]
+    sign: Array
     facts: StudyFacts
     notes: tuple[str, ...]
     strata: tuple[NDArray[np.intp] | None, Factors | None] = (None, None)
@@ -103,8 +108,12 @@ class EventStudy(Shown):
     def params(self) -> pd.Series:
         """Effect on the treated of each group in each period."""
         index = pd.MultiIndex.from_tuples(self.fits, names=["group", "time"])
-        sign = np.where(self.exposure < 0, -1, 1)
-        return pd.Series(sign * [res.effect for res in self.fits.values()], index=index, name="ATT")
+        return pd.Series(self.sign * [res.effect for res in self.fits.values()], index=index, name="ATT")
+
+    @property
+    def placebos(self) -> NDArray[np.bool_]:
+        """Whether an effect is a placebo: of a period before the treatment and its anticipation, shape (m,)."""
+        return self.exposure < -self.facts.anticipation
 
     def cov_params(self) -> pd.DataFrame:
         """Return the joint covariance of `params`, from the influence functions of all fits."""
@@ -122,10 +131,11 @@ class EventStudy(Shown):
 
         Parameters
         ----------
-        by : {"exposure", "group", "time", "all"}, optional
-            What is averaged over, by the sizes of the groups: effects so many periods after the beginning (before it
-            -2, -3, ...: placebos); of a group over its periods; in a period over the groups that have begun; and of
-            all groups' averages. None averages nothing.
+        by : {"exposure", "group", "time", "all", "simple", "over exposure"}, optional
+            Averages, weighted by the sizes of the groups. "exposure": effects so many periods after the beginning
+            (negative before it: placebos). "group": of each group over its periods. "time": in each period over the
+            groups that have begun. "all": of the groups' averages. "simple": of all groups and periods since the
+            beginning. "over exposure": of the effects by exposure from 0 on, with equal weights. None: no average.
         alpha : float, default 0.05
             Significance level of the intervals.
         adjust : {"single-step", "holm", "bonferroni", "hochberg", "fdr_bh"}, optional
@@ -152,11 +162,15 @@ class EventStudy(Shown):
     def _averages(self, by: str | None) -> tuple[pd.Index, Array, Array]:
         """Names, averages, and what each unit adds to their errors, the sizes of the groups estimated too."""
         by = one_of("by", by, (None, *BY))
+        if by == "over exposure":
+            names, values, errors = self._averages("exposure")
+            kept = np.asarray(names) >= 0
+            return pd.Index([by]), values[kept].mean(keepdims=True), errors[:, kept].mean(axis=1, keepdims=True)
         effects, after = self.params.to_numpy(), self.exposure >= 0
         if by is None:
             return self.params.index, effects, self.contributions
         group, time = (self.params.index.get_level_values(name) for name in ("group", "time"))
-        everything = pd.Index(["all"] * len(group))
+        everything = pd.Index([by] * len(group))
         keys = {"exposure": pd.Index(self.exposure), "group": group, "time": time}.get(by, everything)
         used = np.ones(len(group), dtype=bool) if by == "exposure" else after
         names = keys[used].unique().sort_values().rename(by)
@@ -186,11 +200,9 @@ class EventStudy(Shown):
         OptionError
             If no group has two periods before it begins, or there are more placebos than degrees of freedom.
         """
-        before = self.exposure < 0
+        before = self.placebos
         if not before.any():
-            raise OptionError(
-                "no group has two periods before it begins, so that there is no placebo.\nGive earlier periods too."
-            )
+            raise OptionError("no group has two periods before it begins, so no placebo.\nAdd earlier periods.")
         left = np.eye(len(before))[before]
         covariance = self._covariance(self.contributions)
         statistic, count, _ = wald_statistic(left, np.zeros(len(left)), self.params.to_numpy(), covariance)
@@ -221,7 +233,8 @@ class EventStudy(Shown):
         """
         by = one_of("by", by, BY[:3])
         each, joint = (self.effects(by, alpha, adjust=how) for how in (None, "single-step"))
-        return draw_event_study(each, joint, f"ATT on {self.facts.outcome}", axes_or_new(ax))
+        reference = -1 - self.facts.anticipation if self.facts.base == "universal" else None
+        return draw_event_study(each, joint, reference, f"ATT on {self.facts.outcome}", axes_or_new(ax))
 
     def summary(self, alpha: float = 0.05, title: str | None = None) -> ResultSummary:
         """Summary: effects by exposure and group and their average, with adjusted p-values and simultaneous intervals.
@@ -282,7 +295,7 @@ class EventStudy(Shown):
         try:
             p = format_p(float(self.pretrend_test().pvalue))
             placebos = (
-                f"Before the beginning there should be no effect. Wald's test that all {(self.exposure < 0).sum()} are "
+                f"Before the beginning there should be no effect. Wald's test that all {self.placebos.sum()} are "
                 f"zero: p {p}. A test that does not reject does not show that trends are parallel."
             )
         except OptionError as error:
@@ -317,7 +330,7 @@ class EventStudy(Shown):
 
 NOT_STUDIED = ["treat", "did", "target", "effect", "treated", "reference", "levels", "subpop", "n_repeats", "quantiles"]
 OWN: dict[str, Any] = {"begins": "", "time": "", "unit": "", "estimator": "AIPW", "controls": "never"}
-OWN |= {"cov_type": None, "small_sample": False, "use_t": None}
+OWN |= {"base": "universal", "anticipation": 0, "cov_type": None, "small_sample": False, "use_t": None}
 STUDIED = {name: value for name, value in OPTIONS.items() if name not in NOT_STUDIED}
 
 
@@ -330,6 +343,8 @@ def event_study(
     unit: str = "",
     estimator: str | type[CausalModel] = "AIPW",
     controls: str = "never",
+    base: str = "universal",
+    anticipation: int = 0,
     cov_type: str | None = None,
     small_sample: bool = False,
     use_t: bool | None = None,
@@ -353,6 +368,12 @@ def event_study(
     controls : {"never", "not yet"}
         Units that each group is compared with: those that never begin, or also those that begin later than both
         periods.
+    base : {"universal", "varying"}
+        Period that placebos compare with: the last one before the treatment and its anticipation, as for the effects,
+        or the period before. The latter is the default of R's did and Stata's csdid.
+    anticipation : int, default 0
+        Number of periods before the treatment in which it may already have an effect. Changes are then since the last
+        period before these.
     cov_type : {"robust", "HC1", "cluster", "jackknife"}, optional
         Standard errors, as in `CausalModel.fit`. "jackknife" makes the whole study again without each unit, or each
         cluster, in turn. By default robust, or "cluster" where clusters are given.
@@ -380,11 +401,11 @@ def event_study(
 
     Notes
     -----
-    The effect on group g in period t is that of two periods [1]_: of the change since the last period before g, of the
-    units of the group against the controls, with covariates of the earlier of the two periods. Before g it is a
-    placebo. Averages weight groups by size; standard errors account for the estimated sizes. Where effects grow with
-    exposure, a regression with fixed effects of units and periods compares groups with earlier ones, whose effects
-    still grow, and these do not.
+    The effect on group g in period t compares two periods [1]_: the change since the base period, the last one before g
+    and its anticipation, of the units of the group against the controls, with covariates of the earlier of the two
+    periods. Before g and its anticipation it is a placebo. Averages weight groups by size; standard errors account for
+    the estimated sizes. Where effects grow with exposure, a regression with fixed effects of units and periods compares
+    groups with earlier ones, whose effects still grow. These averages do not.
 
     References
     ----------
@@ -420,12 +441,15 @@ def event_study(
      1            2.30    2.65
      2            3.15    3.64
     """
-    named = dict(zip(OWN, (begins, time, unit, estimator, controls, cov_type, small_sample, use_t), strict=True))
+    given = (begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t)
+    named = dict(zip(OWN, given, strict=True))
     options, read_as = read("event_study", named | options, OWN | STUDIED)
     own = {name: options.pop(name) for name in OWN}
-    begins, time, unit, estimator, controls, cov_type, small_sample, use_t = own.values()
+    begins, time, unit, estimator, controls, base, anticipation, cov_type, small_sample, use_t = own.values()
     model, scope = model_named(estimator), callers_variables(1)
     one_of("controls", controls, tuple(CONTROL_WORDS))
+    one_of("base", base, BASES)
+    whole_number("anticipation", anticipation, 0)
     one_of("cov_type", cov_type, COV_TYPES)
     one_of("use_t", use_t, (None, True, False))
     _check_columns(options)
@@ -443,12 +467,12 @@ def event_study(
     survey, cluster = options.get("design"), options.get("cluster")
     usual = None if survey is not None else "cluster" if cluster else "robust"
     inference: dict[str, Any] = {"cov_type": cov_type or usual, "small_sample": small_sample, "use_t": use_t}
-    given = options | {"did": DiD(time=time, unit=unit), "read_as": read_as}
-    given |= {} if survey is None else {"subpop": COMPARED}
+    wanted = options | {"did": DiD(time=time, unit=unit), "read_as": read_as}
+    wanted |= {} if survey is None else {"subpop": COMPARED}
     alone = units.alone(getattr(survey, "psu", None) or cluster)
     fits: dict[tuple[Any, Any], CausalResults] = {}
     places, without, warned = [], list[str](), list[tuple[str, str, Any]]()
-    for group, period, part, treat in units.cells(controls == "not yet", survey is not None):
+    for group, period, part, treat in units.cells(base, anticipation, controls == "not yet", survey is not None):
         cell = units.names[group], units.names[period]
         if part is None:
             without.append(f"{cell[0]} in {cell[1]}")
@@ -458,10 +482,10 @@ def event_study(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                design = design_of(formula, part, given | {"treat": treat}, scope, [model.spec])
-                fits[cell] = model._checked(design, model_options(design, given)).fit(**inference | failing)
+                design = design_of(formula, part, wanted | {"treat": treat}, scope, [model.spec])
+                fits[cell] = model._checked(design, model_options(design, wanted)).fit(**inference | failing)
             except CausalRiskError as error:
-                changed, _ = with_change(given["did"], formula, part, treat)
+                changed, _ = with_change(wanted["did"], formula, part, treat)
                 text = str(error).replace(changed, formula)
                 raise type(error)(f"group {cell[0]} in {cell[1]}: {text}") from error
         said = [(f"{cell[0]} in {cell[1]}", str(one.message), one.category) for one in caught]
@@ -483,7 +507,8 @@ def event_study(
         notes.warn(f"No unit is a control of these groups and periods: {', '.join(without)}.", DesignWarning)
     groups, periods = np.array(places).T
     exposure, first = periods - groups, next(iter(fits.values()))
-    errors = _errors(fits, units, groups, np.where(exposure < 0, -1.0, 1.0), options)
+    sign = np.where((base == "universal") & (exposure < -anticipation), -1.0, 1.0)
+    errors = _errors(fits, units, groups, sign, options)
     facts = StudyFacts(
         formula=formula,
         begins=begins,
@@ -492,11 +517,13 @@ def event_study(
         sizes=units.sizes,
         periods=len(units.names),
         controls=CONTROL_WORDS[controls],
+        base=base,
+        anticipation=anticipation,
         clusters=f"{options['cluster']} ({len(errors['contributions'])})" if options.get("cluster") else "",
         df=first._record.df if survey is not None else len(errors["contributions"]) - 1.0 if use_t else np.inf,
         call=_call(formula, own | {"estimator": model.spec.name} | options, first.model.design.survey),
     )
-    return EventStudy(fits=fits, **errors, exposure=exposure, facts=facts, notes=tuple(notes))
+    return EventStudy(fits=fits, **errors, exposure=exposure, sign=sign, facts=facts, notes=tuple(notes))
 
 
 def _warn_once(warned: Sequence[tuple[str, str, Any]], notes: Notes) -> None:

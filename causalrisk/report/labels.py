@@ -402,7 +402,7 @@ def clip_text(record: FitRecord) -> str:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """The data of an event study in words: formula, columns, sizes of the groups, controls, clusters, df, its call."""
+    """The data of an event study in words: formula, columns, sizes, controls, base period, clusters, df, call."""
 
     formula: str
     begins: str
@@ -411,6 +411,8 @@ class StudyFacts:
     sizes: pd.Series
     periods: int
     controls: str
+    base: str
+    anticipation: int
     clusters: str
     df: float
     call: str
@@ -427,6 +429,14 @@ class StudyFacts:
             f"{size} never begin" if name == NEVER else f"{size} begin in {name}" for name, size in self.sizes.items()
         ]
         return f"Of {self.sizes.sum()} units by {self.unit}, {joined(parts)} ({self.begins})."
+
+    @property
+    def change(self) -> str:
+        """The period that changes are since, in words."""
+        last = "the last period before the group began"
+        if self.anticipation:
+            last = f"the last period before the group began and its anticipation ({self.anticipation})"
+        return last if self.base == "universal" else f"{last}; placebos, on the change since the period before"
 
     @property
     def intervals(self) -> str:

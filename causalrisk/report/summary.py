@@ -522,10 +522,10 @@ def summarize_event_study(
     )
     right = str(record.design.propensity_formula).partition("~")[2].strip()
     notes = [
-        "The effect on a group in a period compares its change since its last period without treatment with that of "
-        "the controls; averages weight groups by size. Exposure is the number of periods since treatment began; "
-        "effects before it are placebos. The intervals of a table are simultaneous and match its adjusted p-values; P "
-        "is for each test alone.",
+        f"The effect on a group in a period compares its change with that of the controls, since {facts.change}. "
+        "Averages weight groups by size. Exposure is the number of periods since treatment began. "
+        f"Effects before it are placebos{', but for the anticipation' * bool(facts.anticipation)}. The intervals of a "
+        "table are simultaneous and match its adjusted p-values; P is for each test alone.",
         f"Outcome: {facts.formula}" + f"   Propensity: {right}" * (record.weight_fit is not None),
         f"{facts.groups} Controls: {facts.controls}. Intervals are {facts.intervals}.",
         *said,

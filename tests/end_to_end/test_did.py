@@ -335,15 +335,29 @@ STUDY = study()
 STAGGERED = json.loads((REFERENCE / "did_staggered.json").read_text())["cases"]
 
 
-@pytest.mark.parametrize("case", STAGGERED, ids=[case["controls"] for case in STAGGERED])
+CHOICES = ("controls", "base", "anticipation")
+
+
+@pytest.mark.parametrize("case", STAGGERED, ids=lambda case: " ".join(str(case[name]) for name in CHOICES))
 def test_effects_of_groups_periods_and_averages_are_those_of_moderndid(case):
-    found = study(pd.read_csv(REFERENCE / "did_staggered.csv"), controls=case["controls"])
-    for by in (None, "exposure", "group", "time", "all"):
+    found = study(pd.read_csv(REFERENCE / "did_staggered.csv"), **{name: case[name] for name in CHOICES})
+    for by in (None, "exposure", "group", "time", "all", "simple", "over exposure"):
         table = found.effects(by, adjust=None)
         expected = pd.DataFrame(case[by or "group_time"])
-        names = [name if isinstance(name, tuple) else (name,) for name in table.index]
-        assert list(expected.iloc[:, :-2].itertuples(index=False, name=None)) == names
+        if len(expected.columns) > 2:
+            names = [name if isinstance(name, tuple) else (name,) for name in table.index]
+            assert list(expected.iloc[:, :-2].itertuples(index=False, name=None)) == names
         np.testing.assert_allclose(table[["estimate", "std err"]], expected.iloc[:, -2:], rtol=1e-8)
+
+
+def test_placebos_are_before_the_treatment_and_its_anticipation():
+    found = study(base="varying", anticipation=1)
+    assert found.placebos.tolist() == [time < group - 1 for group, time in found.params.index]
+    assert found.pretrend_test().df_num == found.placebos.sum() == 1
+    assert "anticipation (1)" in found.methods()
+    assert "but for the anticipation" in " ".join(str(found.summary()).split())
+    with pytest.raises(DesignError, match="no period before its anticipation of 3 periods"):
+        study(anticipation=3)
 
 
 @pytest.mark.parametrize("controls", ["never", "not yet"])
@@ -628,7 +642,8 @@ def test_errors_of_a_study_are_in_its_own_words():
         (lambda: study(PANEL.assign(first=BEGUN)), DesignError, "time="),
         (lambda: study(PANEL.sample(frac=0.5, random_state=0)), DesignError, "no event study of repeated cross"),
         (lambda: cr.event_study("y ~ x", PANEL, begins="first", time="year"), TypeError, "repeated cross sections"),
-        (lambda: study(base="varying"), TypeError, "Leave it out"),
+        (lambda: study(base="first"), OptionError, "varying"),
+        (lambda: study(anticipation=-1), OptionError, "anticipation="),
         (lambda: study(cov_type="jackknife", small_sample=True), OptionError, "small_sample="),
         (lambda: study(cov_type="bootstrap"), OptionError, "cov_type="),
     ):  # fmt: skip

@@ -141,7 +141,7 @@ def study_methods(record: FitRecord, facts: words.StudyFacts, said: Sequence[str
         f"We estimated effects on {facts.outcome} of a treatment that units begin at different times, by "
         f"difference-in-differences for each group that begins together in each of {facts.periods} periods "
         f"({facts.time}; Callaway and Sant'Anna 2021).",
-        f"Effects are on the change since the last period before the group began, against {facts.controls}.",
+        f"Effects are on the change since {facts.change}. Controls are {facts.controls}.",
         facts.groups,
         f"Each is by {record.spec.how}{models}.",
         words.trend_words(record) + words.santanna_words(record),

@@ -236,14 +236,14 @@ def draw_intervals(
         draw(places, frame.iloc[:, -2], frame.iloc[:, -1], color=colour, label=f"{label}{at}", **look)
 
 
-def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, label: str, ax: Any) -> Any:
+def draw_event_study(each: pd.DataFrame, joint: pd.DataFrame, reference: int | None, label: str, ax: Any) -> Any:
     """Draw effects from left to right, with each interval by itself and those that hold together."""
     numbers = pd.api.types.is_numeric_dtype(each.index)
     places = each.index.to_numpy(dtype=float) if numbers else np.arange(len(each))
     draw_intervals(ax.vlines, places, each, joint)
     ax.plot(places, each["estimate"], "o", color=style.ink(ax))
-    if each.index.name == "exposure":
-        ax.plot(-1, 0, "o", color=style.ink(ax), fillstyle="none")  # what all others are compared with
+    if each.index.name == "exposure" and reference is not None:
+        ax.plot(reference, 0, "o", color=style.ink(ax), fillstyle="none")  # what all others are compared with
     ax.set_xticks(places, [style.verbatim(name) for name in each.index])
     ax.axhline(0, **style.LINE)
     return style.finish(ax, str(each.index.name), label, columns=2)
