@@ -38,6 +38,7 @@ GIVEN = {  # a value of each option, and the other options that it needs
     "missing": ("drop", {}),
     "n_neighbors": (2, {"model_class": Matching}),
     "bias_adjust": (True, {"model_class": Matching}),
+    "outcome_predictions": (["x1", "x2"], {}),
 }
 OF_FIT = {"rng": 1, "n_boot": 19, "cov_type": "robust", "n_jobs": 1, "progress": False}
 

@@ -19,7 +19,14 @@ from causalrisk.design.rows import ByRows, ColumnOptions, Rows, Source
 from causalrisk.design.support import Rules, check_levels, check_magnitude, check_size
 from causalrisk.design.survey import survey_design
 from causalrisk.design.tables import Table, align, is_column, missing_mask, named_columns, numbers, plain
-from causalrisk.design.treatment import Arms, code_levels, notes_of_spelling, score_matrix, show
+from causalrisk.design.treatment import (
+    Arms,
+    code_levels,
+    notes_of_spelling,
+    prediction_matrix,
+    score_matrix,
+    show,
+)
 from causalrisk.errors import DesignError, DesignWarning, OptionError, warn_user
 from causalrisk.runtime.system import one_blas_thread
 
@@ -92,6 +99,7 @@ def freeze(
         cluster=cluster,
         offset=kept_offset(by, rows.keep, (treat.name, outcome)),
         score=None if by.score is None else score_matrix(by.score, rows.keep, coding),
+        predictions=None if by.predictions is None else prediction_matrix(by.predictions, rows.keep, coding),
         labels=coding.labels,
         levels=coding.levels,
         exog_names=models["outcome_encoder"].names,

@@ -147,6 +147,10 @@ class Design:
         The periods of repeated cross sections, whose arm means are differences between them.
     filled : tuple of Filled
         Covariates whose missing values were replaced.
+    predictions : ndarray of float64, shape (n, K), or None
+        Predictions of the outcome in each arm that were given, in the place of outcome models.
+    predictions_name : tuple of str or None
+        Names of their columns.
 
     Notes
     -----
@@ -191,9 +195,11 @@ class Design:
     observation: Observation | None = None
     periods: Periods | None = None
     filled: tuple[Filled, ...] = ()
+    predictions: np.ndarray | None = None
+    predictions_name: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        by_row = (self.y, self.X, self.Z, self.arm, self.weights, self.offset, self.score)
+        by_row = (self.y, self.X, self.Z, self.arm, self.weights, self.offset, self.score, self.predictions)
         seen = () if self.observation is None else (self.observation.recorded, self.observation.columns)
         for array in (*by_row, self.cluster, self.second_cluster, *seen):
             if array is not None:
@@ -406,7 +412,7 @@ class Design:
             numbers, second = np.unique(self.second_cluster[keep], return_inverse=True)
             check_groups(numbers.tolist(), str(self.second_cluster_name))
         return replace(
-            taken(self, keep, "y", "X", "Z", "arm", "offset", "score", "index"),
+            taken(self, keep, "y", "X", "Z", "arm", "offset", "score", "predictions", "index"),
             weights=relative_weights(self.weights[keep], self.weight_type, self.weights_name),
             cluster=cluster,
             clusters=clusters,

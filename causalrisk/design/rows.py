@@ -14,14 +14,15 @@ from causalrisk.design.did import DiD
 from causalrisk.design.support import check_magnitude
 from causalrisk.design.survey import ROLES, Survey, SurveyColumns, replicate_names, subpopulation
 from causalrisk.design.tables import Table, find_column, find_condition, listing, missing_mask, named_columns, numbers
-from causalrisk.design.treatment import Score, find_score, is_classifier
+from causalrisk.design.treatment import Score, find_predictions, find_score, is_classifier
 from causalrisk.errors import DesignError, Once, OptionError, one_of
 
 WEIGHT_TYPES = ("frequency", "probability")
 EXACT = 2.0**53  # floats up to this hold every whole number
 SMALLEST_SHARE = 1e-100  # least weight over the mean weight, whose square does not underflow
 WAYS = 2  # variables of two-way clusters
-BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", "propensity_score")  # options that go by rows
+GIVEN = ("propensity_score", "outcome_predictions")  # fits that others made
+BY_ROW = ("treat", "weights", "cluster", "offset", "exposure", "subpop", *GIVEN)  # options that go by rows
 UNRECORDED = "observed"  # formula in the ledger of rows that are kept without an outcome
 LEDGER = ("formula", "variable", "missing", "dropped")
 ZERO = ("weights", "weights = 0")  # line of the ledger of rows without weight
@@ -199,7 +200,7 @@ class ColumnOptions:
     Parameters
     ----------
     treat, treated, reference, levels, weights, weight_type, cluster, offset, exposure, propensity_score
-    design, subpop, did, observed, missing, collinear, propensity_loss, trim
+    outcome_predictions, design, subpop, did, observed, missing, collinear, propensity_loss, trim
         As in `causalrisk.JRE.from_formula`; a classifier given as `propensity_score` is no column, and becomes None.
         The last two decide which columns can stay.
 
@@ -218,6 +219,7 @@ class ColumnOptions:
     offset: Any = None
     exposure: Any = None
     propensity_score: Any = None
+    outcome_predictions: Any = None
     design: Survey | None = None
     subpop: Any = None
     did: DiD | None = None
@@ -263,6 +265,8 @@ class ByRows:
         Offset or exposure of the outcome models, used in "offset" or "exposure".
     score : Score or None
         Known propensity scores.
+    predictions : Score or None
+        Predictions of the outcome in each arm that are given.
     survey : SurveyColumns or None
         Survey design.
     subpop : Source or None
@@ -281,11 +285,13 @@ class ByRows:
     subpop: Source | None
     second_cluster: Source | None = None
     period: Source | None = None
+    predictions: Score | None = None
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of `Design` that say what the columns are."""
         roles = ("treat", "weights", "cluster", "second_cluster", "offset", "score")
         names = {f"{role}_name": getattr(getattr(self, role), "name", None) for role in roles}
+        names["predictions_name"] = getattr(self.predictions, "name", None)
         return {**names, "weight_type": self.weight_type, "offset_kind": getattr(self.offset, "used_in", None)}
 
 
@@ -326,6 +332,7 @@ def by_rows(table: Table, given: ColumnOptions, frame: Mapping[str, Any], notes:
         score=None if given.propensity_score is None else find_score(given.propensity_score, table, frame, notes),
         survey=survey,
         subpop=subpop,
+        predictions=find_predictions(given.outcome_predictions, table, frame, notes),
         period=find(given.did.time, "time") if given.did is not None and given.did.cross_sections else None,
     )
 
@@ -349,8 +356,9 @@ def draw_rows(sources: Sequence[Source], by: ByRows, index: pd.Index, missing: s
         inside = by.subpop.name, subpopulation(by.subpop.values, "subpop" if name is None else str(name))
     others = (by.treat, by.weights, by.cluster, by.second_cluster, by.offset)
     used = [*sources, *(other for other in others if other is not None)]
-    if by.score is not None:
-        used += [Source("propensity score", str(column.name), column) for column in by.score.columns.values()]
+    for what, found in (("propensity score", by.score), ("outcome predictions", by.predictions)):
+        if found is not None:
+            used += [Source(what, str(column.name), column) for column in found.columns.values()]
     return complete_rows(used, index, missing, weights, inside)
 
 

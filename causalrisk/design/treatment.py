@@ -235,19 +235,19 @@ SUM_TOLERANCE = 1e-6  # a sum over arms of scores in single precision may be so 
 
 @dataclass(frozen=True)
 class Score:
-    """Propensity scores as they were given, on the caller's index.
+    """Propensity scores, or predictions of the outcome, as they were given, on the caller's index.
 
     Parameters
     ----------
-    name : str or None
-        Name of a single column.
+    name : str, tuple of str or None
+        Name of a single column, or of the predictions of each arm.
     columns : dict of str to Series
         One column, the probability of the treated arm, or one per arm; the keys are the names of the columns.
     matched : bool
         Whether the columns go by their names; else they are in the order of the arms.
     """
 
-    name: str | None
+    name: Any
     columns: dict[str, pd.Series]
     matched: bool
 
@@ -264,21 +264,57 @@ def is_classifier(value: Any) -> bool:
 
 def find_score(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score:
     """Find the propensity scores."""
-    matrix = as_pandas(value)
-    if isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1:
-        found = named_columns(value, "propensity score", table.index, notes)
-        matched = isinstance(matrix, pd.DataFrame)
-        columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
-        named = {key: column.rename(f"propensity_score[{key}]") for key, column in columns.items()}
-        return Score(None, named, matched)
+    matrix = _matrix_of_arms(value, "propensity_score", table, notes)
+    if matrix is not None:
+        return matrix
     column, name = find_column(value, "propensity score", "propensity_score", table, frame, notes)
     return Score(name, {name: column.rename(name)}, False)
+
+
+def _matrix_of_arms(value: Any, option: str, table: Table, notes: list[str]) -> Score | None:
+    """Return the columns of a matrix, one per arm; None where the value is none."""
+    matrix = as_pandas(value)
+    if not (isinstance(matrix, pd.DataFrame | np.ndarray) and matrix.ndim == 2 and matrix.shape[1] > 1):
+        return None
+    found = named_columns(value, option.replace("_", " "), table.index, notes)
+    matched = isinstance(matrix, pd.DataFrame)
+    columns = {key if matched else str(j): column for j, (key, column) in enumerate(found.items())}
+    return Score(None, {key: column.rename(f"{option}[{key}]") for key, column in columns.items()}, matched)
+
+
+def find_predictions(value: Any, table: Table, frame: Mapping[str, Any], notes: list[str]) -> Score | None:
+    """Find predictions of the outcome, one column per arm: names or arrays in a list, or a matrix."""
+    if value is None:
+        return None
+    matrix = _matrix_of_arms(value, "outcome_predictions", table, notes)
+    if matrix is not None:
+        return matrix
+    if not isinstance(value, list | tuple):
+        found = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        raise OptionError(
+            f"outcome_predictions is {found}; expected one column per arm, the reference first.\n"
+            'Use `outcome_predictions=["m0", "m1"]`.'
+        )
+    each = [
+        find_column(one, "outcome prediction", f"outcome_predictions[{j}]", table, frame, notes)
+        for j, one in enumerate(value)
+    ]
+    columns = {str(j): column.rename(name) for j, (column, name) in enumerate(each)}
+    named = all(isinstance(one, str) for one in value)
+    return Score(tuple(value) if named else None, columns, False)
+
+
+def prediction_matrix(predictions: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
+    """Return the predictions of each arm, shape (n, K), of the rows to keep."""
+    what = "outcome predictions"
+    found = [predictions.columns[key] for key, _ in _places(predictions, coding, f"{what} are", "predictions")]
+    return np.column_stack([numbers(column[keep], f"{what} {column.name!r}") for column in found])
 
 
 def score_matrix(score: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
     """Return the probability of each arm, shape (n, K), of the rows to keep; rows sum to one, up to rounding."""
     columns = []
-    for key, arm in _places(score, coding):
+    for key, arm in _places(score, coding, "the propensity score is", "scores"):
         column = score.columns[key][keep]
         values = numbers(column, f"propensity score {column.name!r}")
         outside = (values <= 0) | (values >= 1)
@@ -298,16 +334,16 @@ def score_matrix(score: Score, keep: np.ndarray, coding: Arms) -> np.ndarray:
     return matrix
 
 
-def _places(score: Score, coding: Arms) -> list[tuple[str, str]]:
+def _places(score: Score, coding: Arms, what: str, frame: str) -> list[tuple[str, str]]:
     """Column and arm of each score, in the order of the arms; only the treated arm if there is one column."""
     keys, levels = list(score.columns), [str(level) for level in coding.levels]
-    if len(keys) == 1 and len(levels) == 2:
+    if len(keys) == 1 and len(levels) == 2 and frame == "scores":
         return [(keys[0], coding.labels[1])]
     orders = (levels, list(coding.labels)) if score.matched else (keys,)
     for names in orders:
         if sorted(names) == sorted(keys) and len(names) == len(levels):
             return list(zip(names, coding.labels, strict=True))
-    found = listing(keys) if score.matched or score.name else f"{len(keys)} columns"
+    found = listing(keys) if score.matched or isinstance(score.name, str) else f"{len(keys)} columns"
     expected = f"expected one column per level: {listing(coding.levels)}"
-    typed = f"scores.set_axis([{listing(levels)}], axis=1)"
-    raise DesignError(f"the propensity score is {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")
+    typed = f"{frame}.set_axis([{listing(levels)}], axis=1)"
+    raise DesignError(f"{what} {found} for {len(levels)} arms; {expected}.\nUse `{typed}`.")

@@ -43,6 +43,7 @@ NAMES: dict[str, dict[str, str]] = {
         "missing": "na_action dropna na_rm",
         "n_neighbors": "nneighbor M",
         "bias_adjust": "biasadj BiasAdjust",
+        "outcome_predictions": "predictions predicted_outcomes yhat Q",
     },
     "fit": {
         "rng": "seed random_state rseed",
@@ -152,6 +153,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "distance=glm distance=logit distance=probit": 'Use `propensity_link=`, or `Matching`, `metric="propensity"`.',
         "method=ps method=glm": "The propensity score is a logit. Leave it out.",
         "method=cbps method=ebal method=ipt": 'Use `propensity_loss="calibrated"`, whose weights balance.',
+        "external_predictions": 'Use `outcome_predictions=["m0", "m1"]` and `propensity_score="e"`.',
         "dose dosage": "A treatment has levels here; causal-curve and R's causaldrf have continuous doses.",
         "estimator method": "The estimator is the class: `IPWRA.from_formula(...)`, `AIPW.from_formula(...)`.",
         "aequations alpha level conf_level": "Use `res.summary(alpha=, coefficients=)` or `res.conf_int(alpha=)`.",

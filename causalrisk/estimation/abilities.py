@@ -45,8 +45,9 @@ ABILITIES = {  # of an option with several values the first is what is done wher
     "IPWRA": EVERY | {"learner_use": (TERMS,)},
     "AIPW": WITH_QUANTILES
     | {"learner_use": (REPLACE, TERMS), "did": (*EVERY["did"], "normalize=False"), "at_exposure": ("observed",)}
-    | {"normalize": (True,)},
-    "TMLE": EVERY | {"learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",)},
+    | {"normalize": (True,), "outcome_predictions": ("columns",)},
+    "TMLE": EVERY
+    | {"learner_use": (REPLACE, TERMS), "did": (), "at_exposure": ("observed",), "outcome_predictions": ("columns",)},
     "Matching": {
         "effect": EVERY["effect"],
         "target": ("treated", "control", "level"),
@@ -66,16 +67,24 @@ QUANTILES = EVERY | {  # what goes with quantiles: they are of no model of the o
     "effect": ("quantile",),
     "cov_type": ("cluster", "bootstrap", "survey", "replicates", "HC1"),
 }
+PREDICTIONS = EVERY | {  # what goes with predictions that are given: they are of the rows and outcome as they are
+    **{option: () for option in ("offset", "at_exposure", "data")},
+    "target": tuple(target for target in EVERY["target"] if target != "data frame"),
+    "did": ("panel", "normalize=False"),
+    "normalize": (True,),
+    "outcome_predictions": ("columns",),
+}
 
 
 def check_able(spec: Specification, quantiles: bool = False, **asked: Any) -> None:
     """Refuse options that an estimator, or quantiles, do not have; None where one is not asked for."""
     rows = {spec.name: ABILITIES.get(spec.name, {})} | ({"quantiles": QUANTILES} if quantiles else {})
+    rows |= {"outcome_predictions=": PREDICTIONS} if asked.get("outcome_predictions") else {}
     for (name, row), (option, value) in itertools.product(rows.items(), asked.items()):
         own = row.get(option, ())
         if value is None or value in (PLAIN.get(option), *own):
             continue
-        others = [] if row is QUANTILES else [one for one, its in ABILITIES.items() if value in its.get(option, ())]
+        others = [] if name != spec.name else [one for one, its in ABILITIES.items() if value in its.get(option, ())]
         only = f", only for {', '.join(others)}" if others else ""
         other = own[0] if own and option in ("learner_use", "at_exposure") else PLAIN.get(option)
         typed = option.removesuffix("_use").removeprefix("at_")  # what the option goes with
@@ -116,6 +125,7 @@ def check_options(spec: Specification, design: Design, options: ModelOptions) ->
         at_exposure=stated,
         weights=design.weight_type,
         normalize=options.normalize or None,
+        outcome_predictions=None if design.predictions is None else "columns",
         n_neighbors="number" if options.n_neighbors > 1 else None,
         metric=options.metric,
         exact="names" if options.exact else None,

@@ -32,7 +32,7 @@ from causalrisk.estimation.learned import Learned, learn
 from causalrisk.estimation.matching import PROPENSITY, estimate_matched
 from causalrisk.estimation.options import DEFAULT_METHOD, REPLACE, TERMS, InferenceOptions, JREOptions, ModelOptions
 from causalrisk.estimation.overlap import overlap_of
-from causalrisk.estimation.prepare import Asked, FitData, check_scan, check_size, prepare, with_learner
+from causalrisk.estimation.prepare import Asked, FitData, check_scan, check_size, prepare, with_given, with_learner
 from causalrisk.estimation.quantiles import check_quantiles, estimate_quantiles
 from causalrisk.estimation.record import FitRecord, JointRecord, robust_covariance, with_robust
 from causalrisk.estimation.resampling import unit_count
@@ -67,6 +67,8 @@ def fit_separate(design: Design, spec: Specification, options: ModelOptions, inf
     if options.normalize:
         asked.notes.append("The weights of the residuals add up to one in each arm.")
     data = prepare(design, spec, asked)
+    if design.predictions is not None:
+        data = with_given(data, spec, asked)
     if use is None:
         return checked(separate_record(data, asked), asked.notes)
     learned = learn(data.design, options, inference, asked.notes)
@@ -451,7 +453,8 @@ def check_range(record: FitRecord, notes: Notes) -> None:
     cause, advice = "large weights of a few rows", "Simplify propensity=, or drop rows without overlap: `trim=`."
     if max(low - estimate.model_means[a], estimate.model_means[a] - high) > high - low:
         rows = "the other arms" if record.frame is None else "the target frame"
-        cause = f"its {'learner' if record.spec.given else 'outcome model'} extrapolates to the rows of {rows}"
+        model = "outcome model" if not record.spec.given else "learner" if design.predictions is None else "prediction"
+        cause = f"its {model} extrapolates to the rows of {rows}"
         advice = "Leave terms out of the outcome formula, or drop the rows that have no like in the arm."
     notes.warn(
         f"the mean of arm {design.labels[a]!r} is {means[a]:.4g}, and all outcomes are from {low:.4g} to {high:.4g}: "

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from causalrisk.design import Design, ScannedDesign, TargetRows, target_rows
+from causalrisk.design.encoders import ExtendedEncoder
 from causalrisk.design.scan.source import naming
 from causalrisk.design.support import check_pairs
 from causalrisk.errors import Notes, OptionError, UnavailableError
@@ -28,7 +29,9 @@ from causalrisk.estimation.sample import Sample, make_sample
 from causalrisk.estimation.scores import Classifier, ScoreModel
 from causalrisk.estimation.specification import IPWRA, Specification
 from causalrisk.estimation.targets import ALL, TargetPopulation
+from causalrisk.learners.cross_fitting import on_predictor_scale
 from causalrisk.learners.folds import folds_of
+from causalrisk.numerics.linalg import Array
 from causalrisk.numerics.multiplicities import JACKKNIFE
 
 
@@ -136,6 +139,30 @@ def with_learner(data: FitData, learned: Learned, use: str, spec: Specification,
     spec = dataclasses.replace(spec, given=True) if given else spec
     equations = equations_of(design, spec, asked.options, frame)
     return dataclasses.replace(data, equations=equations, design=design, frame=frame)
+
+
+def with_given(data: FitData, spec: Specification, asked: Asked) -> FitData:
+    """Return the data of a fit whose outcome models are predictions that were given."""
+    design, options = data.design, asked.options
+    if not spec.targeted:  # whose means do not go by the family
+        options = dataclasses.replace(options, family="gaussian", link=None)
+    X, moved = on_predictor_scale(options.outcome_family, np.asarray(design.predictions))
+    if moved:
+        raise OptionError(
+            f"{moved} outcome predictions are no means of the {options.outcome_family.label} model, or nearly so.\n"
+            'Use `predictions.clip(1e-6, 1 - 1e-6)` for a share, or `family="gaussian"`.'
+        )
+    names = [f"prediction[{label}]" for label in design.labels]
+    keep = np.repeat([False, True], [len(design.exog_names), len(names)])
+    encoder = ExtendedEncoder(design.outcome_encoder, names, no_predictions, keep)
+    design = dataclasses.replace(design, X=X, exog_names=encoder.names, outcome_encoder=encoder)
+    equations = equations_of(design, dataclasses.replace(spec, given=True), options)
+    return dataclasses.replace(data, equations=equations, design=design)
+
+
+def no_predictions(columns: Array) -> Array:
+    """Refuse new rows: predictions were given for those of the data alone."""
+    raise UnavailableError("outcome predictions were given for the rows of the data alone.\nUse `res.predict()`.")
 
 
 def equations_of(

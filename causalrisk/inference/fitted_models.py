@@ -135,7 +135,8 @@ def outcome_frame(record: FitRecord, field: str) -> pd.DataFrame:
     """Return the outcome coefficients ("values") or their errors ("se"), a row per term, a column per arm."""
     record.check_means(f"outcome_{'params' if field == 'values' else 'bse'}")
     if record.spec.given:
-        raise UnavailableError("models of a learner have no coefficients.\nUse `res.outcome_predictions`.")
+        what = "models of a learner" if record.design.predictions is None else "given predictions"
+        raise UnavailableError(f"{what} have no coefficients.\nUse `res.outcome_predictions`.")
     found, labels = coefficients(record), record.design.labels
     return pd.DataFrame({label: found[arm][field] for arm, label in enumerate(labels)})
 
@@ -286,7 +287,8 @@ def get_prediction(record: FitRecord, data: Any = None, arm: Any = None, *, exog
     1  3151.9     26.6         3099.8         3203.9
     """
     if record.spec.given:
-        raise UnavailableError("predictions of a learner have no standard errors.\nUse `res.predict(data)`.")
+        what, use = ("given", "") if record.design.predictions is not None else ("of a learner", "data")
+        raise UnavailableError(f"predictions {what} have no standard errors.\nUse `res.predict({use})`.")
     check_unit_level(record, "get_prediction(data)")
     data = exog if data is None else data
     _check_arm(record, data, arm)
@@ -343,7 +345,7 @@ def used_learned(record: FitRecord) -> Learned:
 
 
 def outcome_predictions(record: FitRecord) -> pd.DataFrame:
-    """Return the cross-fitted predictions of the mean outcome of each row of the sample in each arm.
+    """Return the cross-fitted, or given, predictions of the mean outcome of each row of the sample in each arm.
 
     Returns
     -------
@@ -354,8 +356,10 @@ def outcome_predictions(record: FitRecord) -> pd.DataFrame:
     Raises
     ------
     UnavailableError
-        If the fit has no learner.
+        If the fit has neither a learner nor given predictions.
     """
+    if record.design.predictions is not None:
+        return pd.DataFrame(record.design.predictions, index=record.design.index, columns=list(record.design.labels))
     learned, labels = used_learned(record), list(record.design.labels)
     if isinstance(record.design, ScannedDesign):
         raise rows_not_kept("the prediction of each row", "`res.learner_fit` has the fit outside of the folds. ")

@@ -72,6 +72,10 @@ class AIPW(CausalModel):
     ----------
     normalize : bool, default False
         Whether the weights of the residuals add up to one in each group, which helps with large weights.
+    outcome_predictions : list of str or array_like, or matrix, optional
+        Predictions of the outcome in each group, the reference first, in the place of outcome models: columns of the
+        data or arrays, such as ``["m0", "m1"]``, or a frame whose columns are the levels. With `did` they are of the
+        change. The standard errors take them as given, so they should be cross-fitted.
     **options
         Options of `from_formula`.
 
@@ -92,6 +96,13 @@ class TMLE(CausalModel):
     The shift is a constant in the linear predictor, fitted to the arm under the importance weights [1]_ [2]_. So the
     means stay inside the range of the family: use ``family="binomial"`` for an outcome between 0 and 1. With a linear
     model the estimate is that of AIPW with normalised weights.
+
+    Parameters
+    ----------
+    outcome_predictions : list of str or array_like, or matrix, optional
+        As in `AIPW`; the shift is of these.
+    **options
+        Options of `from_formula`.
 
     References
     ----------

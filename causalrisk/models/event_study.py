@@ -566,6 +566,11 @@ def _check_columns(options: Mapping[str, Any]) -> None:
         given |= {f"{name} of design": getattr(survey, name) for name in ("weights", "strata", "psu", "fpc")}
         if survey.replicate_weights is not None:
             raise OptionError("design= of an event study has no replicate weights.\nUse strata= and psu= instead.")
+    if options.get("outcome_predictions") is not None:
+        raise OptionError(
+            "outcome_predictions= is not available for an event study, whose fits each have a change of their own.\n"
+            'Use `learner="smooth"`.'
+        )
     for name, value in given.items():
         if value is not None and not isinstance(value, str) and not hasattr(value, "fit"):
             raise OptionError(

@@ -622,7 +622,7 @@ def design_of(
         columns,
         propensity=propensity,
         frame=scope,
-        constant_outcome=all(spec.constants for spec in specs),
+        constant_outcome=all(spec.constants for spec in specs) or columns.outcome_predictions is not None,
         joint_outcome=any(spec.joint for spec in specs),
     )
     if any(spec.uses_propensity for spec in specs) and columns.did is None:  # trends may be parallel without covariates

@@ -141,7 +141,7 @@ def outcome_model_text(record: FitRecord) -> str:
     if record.spec.matched:
         return ""
     if record.spec.given:
-        return "predictions of a learner"
+        return "predictions of a learner" if record.design.predictions is None else "given predictions"
     if not record.spec.constants:
         return f"logit of {record.design.endog_name} <= quantile" if record.options.quantiles else label
     return "constants" if record.design.offset_kind is None else f"constants, {label}"
@@ -335,7 +335,10 @@ def learner_text(record: FitRecord) -> str:
 
 
 def learner_words(record: FitRecord) -> str:
-    """Sentences on the learners, and what is done with their predictions; empty without any."""
+    """Sentences on the learners, or predictions that were given, and what is done with them; empty without any."""
+    if record.design.predictions is not None:
+        where = joined(record.design.predictions_name or ["arrays"])
+        return f"The outcome models are the predictions given in {where}. {TAKEN}"
     if record.learned is None:
         return ""
     names = joined(record.learned.names)

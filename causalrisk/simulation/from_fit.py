@@ -191,6 +191,7 @@ def _check(res: CausalResults) -> None:
         (f"effect {options.effect!r}", options.effect != "difference"),
         ("missing outcomes", design.observation is not None),
         ("given propensity scores", options.propensity_score is not None),
+        ("given outcome predictions", design.predictions is not None),
     ):
         if bad:
             raise OptionError(f"plasmode: the fit has {what}, which it cannot simulate.\nFit a model without.")

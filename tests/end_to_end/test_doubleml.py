@@ -84,6 +84,18 @@ def test_interactive_model(case):
     np.testing.assert_allclose(influence, np.array(case["psi"])[order], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("case", [case for case in ONCE if case.values[0]["learners"] == GIVEN])
+def test_interactive_model_with_given_predictions(case):
+    found = IRM["predictions"][GIVEN]
+    data = DATA.assign(m=given_scores(case), g0=found["g0"], g1=found["g1"])
+    options = {"propensity_score": "m", "outcome_predictions": ["g0", "g1"], "target": TARGETS[case["score"]]}
+    if "weights" in case:
+        options |= {"weights": case["weights"], "weight_type": "probability"}
+    res = AIPW.from_formula("y ~ 1", data, treat="d", **options).fit()
+    assert res.effect == pytest.approx(case["theta"], rel=1e-10)
+    assert res.effect_se == pytest.approx(case["se"], rel=1e-10)
+
+
 @pytest.mark.parametrize("case", REPEATED)
 def test_repeats(case):
     """The median of DoubleML's estimates with these folds, and the error of Chernozhukov et al. (2018), definition 3.3.

@@ -23,7 +23,7 @@ DATA = simulate(200, seed=1)
 N = np.arange(len(DATA))
 DATA = DATA.assign(
     before=DATA.x1, w=1 + N % 2, t=1.0 + N % 3, k=N // 4, score=0.5, count=np.exp(DATA.x1).round(),
-    gap=DATA.y.where(N % 5 > 0), period=N % 2,
+    gap=DATA.y.where(N % 5 > 0), period=N % 2, m0=DATA.x1, m1=DATA.x1 + 1,
 )  # fmt: skip
 
 
@@ -62,6 +62,7 @@ CASES = {  # what it takes to have an option with a value
     ("clip", "limits"): model(clip=(0.1, 0.9)),
     ("learner_use", "terms"): model(learner="smooth", learner_use="terms"),
     ("normalize", True): model(normalize=True),
+    ("outcome_predictions", "columns"): model(outcome_predictions=["m0", "m1"]),
     ("n_neighbors", "number"): model(n_neighbors=2),
     ("metric", "propensity"): model(metric="propensity"),
     ("exact", "names"): model(exact="x1"),

@@ -206,7 +206,7 @@ def read(reader: Reader, stem: str, frames: Iterator[Frame]) -> list[Learnt]:
 
 def _check_names(columns: drawing.ColumnOptions) -> None:
     """Refuse what is given by rows and not by name, and known scores."""
-    given = {option: getattr(columns, option) for option in drawing.BY_ROW[:-1]}
+    given = {option: getattr(columns, option) for option in drawing.BY_ROW if option not in drawing.GIVEN}
     if columns.design is not None:
         roles = (*surveys.ROLES, "replicate_weights")
         given |= {"cluster": None, **{role: getattr(columns.design, role) for role in roles}}
@@ -217,11 +217,12 @@ def _check_names(columns: drawing.ColumnOptions) -> None:
                 f"{option}= is a {type(value).__name__}; with a scan, expected the name of a column.\n"
                 f'Write it to the files, and use `{option}="name"`.'
             )
-    if columns.propensity_score is not None:
-        raise UnavailableError(
-            "propensity_score= is not available for a scan.\n"
-            "Leave it out, or use `data=data.collect()` if the rows fit into memory."
-        )
+    for option in drawing.GIVEN:
+        if getattr(columns, option) is not None:
+            raise UnavailableError(
+                f"{option}= is not available for a scan.\n"
+                "Leave it out, or use `data=data.collect()` if the rows fit into memory."
+            )
 
 
 def _constants(frame: Mapping[str, Any], names: list[str], text: str) -> dict[str, Any]:

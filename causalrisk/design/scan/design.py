@@ -439,6 +439,7 @@ def design_from_scan(
         n_clusters=len(coder.clusters),
         observation=observation,
         score=None,
+        predictions=None,
         labels=coder.arms.labels,
         levels=coder.arms.levels,
         endog_name=reader.formulas[0].left[0].name(),

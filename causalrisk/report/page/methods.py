@@ -184,7 +184,7 @@ def _model_sentences(record: FitRecord) -> list[str]:
 def _learner_sentences(record: FitRecord) -> list[str]:
     options = record.options
     if record.learned is None:
-        return []
+        return [words.learner_words(record)]
     how = "fitted to the rows of the arm" if options.n_folds == 1 else f"cross-fitted in {options.n_folds} folds"
     repeated = f", {options.n_repeats} times with other folds" * (options.n_repeats > 1)
     parts = [f"Learners were {how}{repeated} (Chernozhukov et al. 2018). {words.learner_words(record)}"]
@@ -257,6 +257,8 @@ def errors_source(record: FitRecord) -> str:
         how = "linearised (Binder 1983)" if linear else "from estimates under replicate weights"
         return f"are {how} for the survey design, {words.survey_words(survey)} (Lumley 2010)"
     again = "every step" if record.learned is None else NOT_THE_LEARNER
+    if design.predictions is not None:
+        again = "every step but the outcome predictions, which are kept"
     if record.boot is not None:
         what = "standard deviation" if record.joint is None else "root mean square deviation from the estimate"
         weighted = record.bootstrap == "bayesian" and not record.given_resamples
@@ -347,6 +349,8 @@ def _model_options(record: FitRecord) -> dict[str, str]:
         "cluster": clusters and repr(clusters if len(clusters) > 1 else clusters[0]),
         str(design.offset_kind): design.offset_kind and repr(design.offset_name),
         "propensity_score": design.score is not None and (repr(design.score_name) if design.score_name else "scores"),
+        "outcome_predictions": design.predictions is not None
+        and (repr(list(design.predictions_name)) if design.predictions_name else "predictions"),
         "observed": seen and repr(given(seen.formula, design.filled)),
         "missing": design.missing != "drop" and repr(design.missing),
         "collinear": design.rules.collinear != "drop" and repr(design.rules.collinear),
