@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import statsmodels
 
-from causalrisk.datasets import load_cattaneo2, load_lalonde, load_nhefs, load_tutoring
+from causalrisk import event_study
+from causalrisk.datasets import load_castle, load_cattaneo2, load_lalonde, load_nhefs, load_tutoring
 from causalrisk.errors import OptionError
 from tests.reference.make_datasets import tutoring
 
@@ -59,14 +60,14 @@ def test_columns_are_what_the_docstring_says():
     assert all(f"- ``{name}``:" in documented for name in births)
 
 
-LOADERS = [load_cattaneo2, load_lalonde, load_nhefs, load_tutoring]
+LOADERS = [load_castle, load_cattaneo2, load_lalonde, load_nhefs, load_tutoring]
 
 
 @pytest.mark.parametrize("load", LOADERS)
 def test_each_call_returns_its_own_frame(load):
     first, second = load(), load()
     kept = second.copy()
-    first.iloc[:, 0] = 0
+    first.iloc[:, -1] = 0
     first["extra"] = 1
     pd.testing.assert_frame_equal(second, kept)
     assert "extra" not in load().columns
@@ -77,7 +78,7 @@ def test_every_column_is_documented(load):
     assert [name for name in load() if f"``{name}``" not in load.__doc__] == []
 
 
-@pytest.mark.parametrize("name", ["cattaneo2", "lalonde", "nhefs", "tutoring"])
+@pytest.mark.parametrize("name", ["castle", "cattaneo2", "lalonde", "nhefs", "tutoring"])
 def test_file_carries_no_time_stamp(name):
     raw = files("causalrisk.datasets").joinpath(f"{name}.csv.gz").read_bytes()
     assert raw[4:8] == b"\0\0\0\0"
@@ -171,3 +172,15 @@ def test_text_equals_statsmodels_file():
         source[name] = source.pop(f"{name}_")
     expected = source.drop(columns="mage2").to_csv(index=False, lineterminator="\n")
     assert shipped == expected
+
+
+@pytest.mark.filterwarnings("ignore::causalrisk.errors.DesignWarning")
+def test_castle_effects_as_moderndid_gives_them():
+    """moderndid 0.2.0 on log homicide, never-treated controls, by formula: estimate and standard error."""
+    states = load_castle()
+    assert states.shape == (550, 10)
+    assert not states.isna().any(axis=None)
+    study = event_study("np.log(homicide) ~ 1", states, begins="begins", time="year", unit="state")
+    known = {"simple": (0.019403, 0.038389), "over exposure": (0.059054, 0.034329), "all": (0.011528, 0.039618)}
+    for name, printed in known.items():
+        assert study.effects(name).iloc[0][["estimate", "std err"]].to_list() == pytest.approx(printed, abs=1.5e-6)

@@ -1,7 +1,8 @@
 """Make the files in causalrisk/datasets: ``python tests/reference/make_datasets.py [PATH_OF_CAUSALDATA]``.
 
-The path is that of the unpacked PyPI package causaldata 0.1.5 (MIT): the folder that holds nhefs/, nsw_mixtape/ and
-cps_mixtape/. Without it only the made-up data are written. docs/reference/datasets.md says where each came from.
+The path is that of the unpacked PyPI package causaldata 0.1.5 (MIT): the folder that holds castle/, nhefs/,
+nsw_mixtape/ and cps_mixtape/. Without it only the made-up data are written. docs/reference/datasets.md says where each
+came from.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ NHEFS = [
     "seqn", "qsmk", "wt82_71", "wt71", "wt82", "sex", "age", "race", "education", "school", "income", "marital", "ht",
     "smokeintensity", "smkintensity82_71", "smokeyrs", "exercise", "active", "death",
 ]  # fmt: skip
+CASTLE = ["homicide", "robbery", "burglary", "population", "police", "unemployment", "poverty"]
+STATES = (
+    "Alabama Alaska Arizona Arkansas California Colorado Connecticut Delaware District_of_Columbia Florida "
+    "Georgia Hawaii Idaho Illinois Indiana Iowa Kansas Kentucky Louisiana Maine Maryland Massachusetts Michigan "
+    "Minnesota Mississippi Missouri Montana Nebraska Nevada New_Hampshire New_Jersey New_Mexico New_York "
+    "North_Carolina North_Dakota Ohio Oklahoma Oregon Pennsylvania Rhode_Island South_Carolina South_Dakota "
+    "Tennessee Texas Utah Vermont Virginia Washington West_Virginia Wisconsin Wyoming"
+).split()
 LALONDE = ["treat", "age", "educ", "black", "hispan", "married", "nodegree", "re74", "re75", "re78"]
 EARNINGS = ["re74", "re75", "re78"]
 
@@ -54,6 +63,18 @@ def lalonde(source):
     return pd.concat([part.assign(source=name) for name, part in parts.items()])
 
 
+def castle(source):
+    """States and years; `begins` is the first full year of the law, 0 for states without one."""
+    frame = pd.read_stata(source / "castle" / "castle.dta").sort_values(["sid", "year"], ignore_index=True)
+    frame = frame.rename(columns={"popwt": "population", "unemployrt": "unemployment"})
+    first = frame[frame["post"] > 0].groupby("sid")["year"].min()
+    frame["state"] = [STATES[int(number) - 1].replace("_", " ") for number in frame["sid"]]
+    frame["begins"] = frame["sid"].map(first).fillna(0)
+    frame["police"] = np.exp(frame["l_police"])
+    whole = {"year": int, "begins": int, "population": int}
+    return frame[["state", "year", "begins", *CASTLE]].astype(whole).round(6)
+
+
 def tutoring(n=2000, seed=13):
     """Pupils, tutoring and both potential scores; RandomState, because numpy never changes its stream."""
     draw = np.random.RandomState(seed)
@@ -79,3 +100,4 @@ if __name__ == "__main__":
     for folder in map(Path, sys.argv[1:]):
         write(nhefs(folder), "nhefs.csv.gz")
         write(lalonde(folder), "lalonde.csv.gz")
+        write(castle(folder), "castle.csv.gz")
