@@ -20,13 +20,15 @@ NHEFS = [
     "smokeintensity", "smkintensity82_71", "smokeyrs", "exercise", "active", "death",
 ]  # fmt: skip
 CASTLE = ["homicide", "robbery", "burglary", "population", "police", "unemployment", "poverty"]
-STATES = (
-    "Alabama Alaska Arizona Arkansas California Colorado Connecticut Delaware District_of_Columbia Florida "
-    "Georgia Hawaii Idaho Illinois Indiana Iowa Kansas Kentucky Louisiana Maine Maryland Massachusetts Michigan "
-    "Minnesota Mississippi Missouri Montana Nebraska Nevada New_Hampshire New_Jersey New_Mexico New_York "
-    "North_Carolina North_Dakota Ohio Oklahoma Oregon Pennsylvania Rhode_Island South_Carolina South_Dakota "
-    "Tennessee Texas Utah Vermont Virginia Washington West_Virginia Wisconsin Wyoming"
-).split()
+STATES = [
+    "Alabama", "Alaska", "Arizona", "Arkansas", "California", "Colorado", "Connecticut", "Delaware",
+    "District of Columbia", "Florida", "Georgia", "Hawaii", "Idaho", "Illinois", "Indiana", "Iowa", "Kansas",
+    "Kentucky", "Louisiana", "Maine", "Maryland", "Massachusetts", "Michigan", "Minnesota", "Mississippi",
+    "Missouri", "Montana", "Nebraska", "Nevada", "New Hampshire", "New Jersey", "New Mexico", "New York",
+    "North Carolina", "North Dakota", "Ohio", "Oklahoma", "Oregon", "Pennsylvania", "Rhode Island",
+    "South Carolina", "South Dakota", "Tennessee", "Texas", "Utah", "Vermont", "Virginia", "Washington",
+    "West Virginia", "Wisconsin", "Wyoming",
+]  # fmt: skip
 LALONDE = ["treat", "age", "educ", "black", "hispan", "married", "nodegree", "re74", "re75", "re78"]
 EARNINGS = ["re74", "re75", "re78"]
 
@@ -68,7 +70,7 @@ def castle(source):
     frame = pd.read_stata(source / "castle" / "castle.dta").sort_values(["sid", "year"], ignore_index=True)
     frame = frame.rename(columns={"popwt": "population", "unemployrt": "unemployment"})
     first = frame[frame["post"] > 0].groupby("sid")["year"].min()
-    frame["state"] = [STATES[int(number) - 1].replace("_", " ") for number in frame["sid"]]
+    frame["state"] = [STATES[int(number) - 1] for number in frame["sid"]]
     frame["begins"] = frame["sid"].map(first).fillna(0)
     frame["police"] = np.exp(frame["l_police"])
     whole = {"year": int, "begins": int, "population": int}
