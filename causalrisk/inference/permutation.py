@@ -1,12 +1,8 @@
-"""Randomisation inference: what an estimate would have been under the other assignments that the trial could have made.
+"""Randomisation inference: the statistic of a fit under the other assignments that the trial could have made.
 
-Flows in: a fitted record and how its treatment was assigned: to rows or to clusters, within strata. Flows out: the
-statistic of its effects, the same statistic under permuted treatments, and the share of them that is as extreme. Under
-the hypothesis that the treatment changes no outcome, outcomes and covariates are the same in every assignment.
-
-Linear outcome models without importance weights are fitted under a block of permutations in matrix products (`Linear`).
-Every other estimator goes through all stages of its fit for each of them (`refitted`): learners, propensity score,
-trimming, outcome models, joint training.
+Under the hypothesis that the treatment changes no outcome, outcomes and covariates are the same in every assignment.
+Linear outcome models are fitted under a block of permutations in matrix products (`Linear`). All other estimators repeat
+every step of the fit for each permutation (`refitted`).
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,14 +42,12 @@ from causalrisk.inference.fitted_models import median_fit
 from causalrisk.inference.intervals import joint_test, two_sided
 from causalrisk.learners.folds import Arms
 from causalrisk.numerics.blocks import taken
-from causalrisk.numerics.linalg import Array, column_blocks, gram_matrices, pairwise_columns, solve_definite
+from causalrisk.numerics.linalg import Array, gram_matrices, pairwise_columns, solve_definite
 from causalrisk.numerics.multiplicities import WIDTH, seed_sequence
 
-STATISTICS = ("studentized", "difference")
-ALTERNATIVES = ("two-sided", "larger", "smaller")
 ALL = "all"  # n_permutations="all" lists every assignment
 QUICK, REFITTED = 9999, 199  # permutations by default: in matrix products, and where each takes a fit
-MOST_LISTED = 1_000_000  # assignments that are listed one by one
+MOST_LISTED = 1_000_000  # assignments that are listed
 TIE = 1e-9  # relative difference of statistics that rounding makes
 PROGRESS = ("permutations", "permutation")  # label of the bar, and what it counts
 ARRAYS = 8  # arrays of a number for each row and permutation, of a block
@@ -77,7 +70,7 @@ def contrasts_of(record: FitRecord) -> tuple[Array, Array]:
 
 
 def refitted(record: FitRecord, arms: Arms) -> Contrasts:
-    """Redo all stages of a fit under assignments, arms (n, m) of the rows of the design; NaN where it fails."""
+    """Repeat all steps of a fit under assignments, arms (n, m) of the rows of the design; NaN where it fails."""
     count = record.design.n_arms - 1
     values = np.full((arms.shape[1], count), np.nan)
     covariance = np.full((arms.shape[1], count, count), np.nan)
@@ -89,38 +82,37 @@ def refitted(record: FitRecord, arms: Arms) -> Contrasts:
 
 def fitted_under(record: FitRecord, arm: Arms) -> FitRecord:
     """Return a fit under another assignment, arms (n,) of the design before trimming, with robust errors."""
-    given, repeated = record.options, []
+    given = record.options
     if record.learned is None:  # as IPWRA where a stack starts
         given = dataclasses.replace(given, learner=None, learner_use=None, n_repeats=1)
     design = record.full_design.under(arm)
     drawn = None if record.joint is None else record.bootstrap
     inference = InferenceOptions(cov_type=record.robust_type, rng=record.seed, bootstrap=drawn)
-    for repeat in range(given.n_repeats):
-        options = dataclasses.replace(given, repeat=repeat)
-        repeated.append(robust_record(fit_again(record, design, options, inference)))
-    return repeated[0] if len(repeated) == 1 else median_fit(repeated)
+    repeats = [dataclasses.replace(given, repeat=repeat) for repeat in range(given.n_repeats)]
+    fits = [robust_record(fit_again(record, design, options, inference)) for options in repeats]
+    return fits[0] if len(fits) == 1 else median_fit(fits)
 
 
 def is_linear(record: FitRecord) -> bool:
-    """Whether a fit averages linear outcome models on the columns of its design, without importance weights."""
-    plain = record.weight_fit is None and record.joint is None and record.learned is None
-    plain = plain and record.design.periods is None
-    family = weights_of(record).equations.family
-    return plain and record.options.trim is None and record.design.offset_kind is None and family.linear
+    """Whether a fit averages linear outcome models over its own rows, without importance weights."""
+    design, options = record.design, record.options
+    weighted = record.weight_fit is not None or record.joint is not None or record.learned is not None
+    other_rows = design.periods is not None or design.offset_kind is not None or options.trim is not None
+    return not (weighted or other_rows or record.frame is not None) and weights_of(record).equations.family.linear
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Fits linear outcome models in each arm, averaged over the target, under m assignments at once.
+    """Linear outcome models of each arm, averaged over the target, under m assignments at once.
 
-    Rows are those of a target frame, if there is one, then those of the design, rows of a cluster together: `q` (n, p)
-    has their columns, `y` (n,) the outcome less `height`, `s` (n,) the observation weights, `rows` their positions in
-    the design, `starts` the first row of each cluster. Where columns depend on each other in an arm, the
-    fit is redone as by `refitted`.
+    Rows of a cluster stand together: `q` (n, p) has the columns, `pairs` their products, `y` (n,) the outcome less
+    `height`, `s` (n,) the observation weights, `rows` the positions in the design, `starts` the first row of each
+    cluster.
     """
 
     record: FitRecord
     q: Array
+    pairs: Array
     y: Array
     s: Array
     rows: NDArray[np.intp]
@@ -129,69 +121,52 @@ class Linear:
 
     @classmethod
     def of(cls, record: FitRecord) -> Linear:
-        """Return the fits of a record for which `is_linear` is true."""
+        """Prepare the rows of a record for which `is_linear` is true."""
         equations = centred(weights_of(record).equations)
-        sample, n_frame, cluster = equations.sample, record.sample.n_frame, record.design.cluster
+        sample, cluster = equations.sample, record.design.cluster
         order, starts = np.arange(record.design.n), None
         if cluster is not None:
             order = np.argsort(cluster[sample.order], kind="stable")
-            edges = np.flatnonzero(np.diff(cluster[sample.order][order])) + 1
-            starts = np.r_[np.arange(n_frame), n_frame, n_frame + edges]
-        every = np.r_[np.arange(n_frame), n_frame + order]
-        q, y, s = equations.columns[every], sample.y[every], sample.s[every]
-        return cls(record, q, y, s, sample.order[order], starts, equations.height)
-
-    @cached_property
-    def _pairs(self) -> Array:
-        return pairwise_columns(self.q)
+            starts = np.r_[0, np.flatnonzero(np.diff(cluster[sample.order][order])) + 1]
+        q, y, s = equations.columns[order], sample.y[order], sample.s[order]
+        return cls(record, q, pairwise_columns(q), y, s, sample.order[order], starts, equations.height)
 
     def __call__(self, arms: Arms) -> Contrasts:
-        """Return effects under assignments, arms (n, m) of the rows of the design."""
-        parts = [self._under(arms[:, some]) for some in column_blocks(arms.shape[1], len(self.q))]
-        values, covariances = zip(*parts, strict=True)
-        return np.concatenate(values), np.concatenate(covariances)
-
-    def _under(self, arms: Arms) -> Contrasts:
-        n_arms, n_frame = self.record.design.n_arms, len(self.q) - len(self.rows)
-        of_frame = np.full((n_frame, arms.shape[1]), -1, dtype=arms.dtype)
-        arm = np.concatenate([of_frame, arms[self.rows]])
-        total = self.s[n_frame:].sum()
-        tilt = np.ones((len(self.q), 1))  # towards the target, of mean one
-        if n_frame:
-            tilt = np.r_[np.full(n_frame, total / n_frame), np.zeros(len(self.rows))][:, None]
-        elif self.record.options.population.toward is not None:
-            inside = (arm == self.record.options.population.toward).astype(float)
+        """Return effects under assignments, arms (n, m) of the rows of the design; refit where columns depend."""
+        arm, total, toward = arms[self.rows], self.s.sum(), self.record.options.population.toward
+        tilt = np.ones((len(self.q), 1))  # of the target, of mean one
+        if toward is not None:
+            inside = (arm == toward).astype(float)
             tilt = inside * (total / (self.s @ inside))
-        average = self.q.T @ (self.s[:, None] * tilt) / total  # of the columns, over the target
-        trained = [self._mean(arm == a, tilt, average, total) for a in range(n_arms)]
-        means, influence, singular = zip(*trained, strict=True)
+        means, influence, singular = zip(
+            *(self._mean(arm == a, tilt, total) for a in range(self.record.design.n_arms)), strict=True
+        )
         values, covariance = self._contrasts(np.stack(means), influence, total)
         alone = np.logical_or.reduce(singular)
         if alone.any():
             values[alone], covariance[alone] = refitted(self.record, arms[:, alone])
         return values, covariance
 
-    def _mean(
-        self, inside: NDArray[np.bool_], tilt: Array, average: Array, total: float
-    ) -> tuple[Array, Array, NDArray[np.bool_]]:
-        """Mean of an arm, (m,), times weights its influence function, (n, m), and which systems are singular."""
+    def _mean(self, inside: NDArray[np.bool_], tilt: Array, total: float) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """Mean of an arm, (m,), s times its influence function, (n, m), and which systems are singular."""
         own = inside * self.s[:, None]
-        gram = gram_matrices(self._pairs, own, self.q.shape[1])
+        gram = gram_matrices(self.pairs, own, self.q.shape[1])
         theta, singular = solve_definite(gram, (self.q * self.y[:, None]).T @ own)
-        average = np.broadcast_to(average, theta.shape)
+        average = np.broadcast_to(self.q.T @ (self.s[:, None] * tilt) / total, theta.shape)
         lever, _ = solve_definite(gram, average)
         predicted, mean = self.q @ theta, (average * theta).sum(axis=0)
         residual = own * (self.y[:, None] - predicted)
         return mean, self.s[:, None] * tilt * (predicted - mean) + total * (self.q @ lever) * residual, singular
 
     def _contrasts(self, means: Array, influence: tuple[Array, ...], total: float) -> Contrasts:
+        """Return contrasts with the reference of arm means (K, m) and their covariances from influence functions."""
         scale = self.record.options.effect_scale
         levels = means if scale is DIFFERENCE else means + self.height
         with np.errstate(invalid="ignore", divide="ignore"):
             on_scale, slope = scale.g(levels), scale.g_slope(levels)
             on_scale = np.where((levels > scale.low) & (levels < scale.high), on_scale, np.nan)
         reference = slope[0] * influence[0]
-        moved = np.stack([b * moved - reference for b, moved in zip(slope[1:], influence[1:], strict=True)], axis=2)
+        moved = np.stack([b * own - reference for b, own in zip(slope[1:], influence[1:], strict=True)], axis=2)
         if self.starts is not None:
             moved = np.add.reduceat(moved, self.starts, axis=0)
         return (on_scale[1:] - on_scale[0]).T, np.einsum("nmj,nmk->mjk", moved, moved) / total**2
@@ -220,7 +195,7 @@ class Permutations:
     """A statistic of a fit and its distribution over assignments.
 
     `position` is the arm whose effect is tested, None for a joint Wald statistic. `exact` says whether every assignment
-    was used. `observed` is the statistic of the fit, `null` (N,) the others, NaN where it could not be computed.
+    was used. `null_distribution` (N,) is NaN where the statistic could not be computed.
     """
 
     record: FitRecord
@@ -229,13 +204,18 @@ class Permutations:
     alternative: str
     assignment: Assignment
     exact: bool
-    observed: float
-    null: Array
+    statistic: float
+    null_distribution: Array
+
+    @property
+    def n_permutations(self) -> int:
+        """Number of permutations, or of all assignments."""
+        return len(self.null_distribution)
 
     @property
     def failed(self) -> int:
-        """Assignments under which the estimator could not be computed; they count as extreme."""
-        return int(np.isnan(self.null).sum())
+        """Permutations without an estimate; they count as extreme."""
+        return int(np.isnan(self.null_distribution).sum())
 
     @property
     def adjusts_treatment(self) -> bool:
@@ -245,37 +225,37 @@ class Permutations:
 
     def are_extreme(self, values: Array) -> NDArray[np.bool_]:
         """Whether values of the statistic are at least as extreme as that of the fit; False for NaN."""
-        tie = TIE * abs(self.observed)
+        tie = TIE * abs(self.statistic)
         if self.alternative == "two-sided":
-            return np.abs(values) >= abs(self.observed) - tie
-        return values >= self.observed - tie if self.alternative == "larger" else values <= self.observed + tie
+            return np.abs(values) >= abs(self.statistic) - tie
+        return values >= self.statistic - tie if self.alternative == "larger" else values <= self.statistic + tie
 
     @property
     def extreme(self) -> int:
         """Assignments whose statistic is at least as extreme as that of the fit, or that have none."""
-        return int(self.are_extreme(self.null).sum()) + self.failed
+        return int(self.are_extreme(self.null_distribution).sum()) + self.failed
 
     @property
     def pvalue(self) -> float:
-        """Share of the assignments that are as extreme; of drawn ones that of the fit counts as one more."""
+        """Share of the assignments that are as extreme; among random ones the fit's own counts as one more."""
         added = 0 if self.exact else 1
-        return (self.extreme + added) / (len(self.null) + added)
+        return (self.extreme + added) / (self.n_permutations + added)
 
     @property
     def mc_se(self) -> float:
-        """Monte Carlo standard error of the p-value; zero where every assignment was taken."""
-        return 0.0 if self.exact else math.sqrt(self.pvalue * (1 - self.pvalue) / (len(self.null) + 1))
+        """Monte Carlo standard error of the p-value; zero if every assignment was used."""
+        return 0.0 if self.exact else math.sqrt(self.pvalue * (1 - self.pvalue) / (self.n_permutations + 1))
 
     @property
     def asymptotic_pvalue(self) -> float:
-        """The p-value of the statistic by its distribution in large samples; NaN of a difference, which has none."""
-        if self.kind != "studentized":
+        """P-value of a studentized statistic by its distribution in large samples; NaN for a difference."""
+        if self.kind == "difference":
             return math.nan
         if self.position is None:
-            return float(joint_test(self.observed, self.record.design.n_arms - 1, self.record.df).pvalue)
+            return float(joint_test(self.statistic, self.record.design.n_arms - 1, self.record.df).pvalue)
         if self.alternative == "two-sided":
-            return float(two_sided(np.asarray(self.observed), self.record.df))
-        return float(stdtr(self.record.df, -self.observed if self.alternative == "larger" else self.observed))
+            return float(two_sided(np.asarray(self.statistic), self.record.df))
+        return float(stdtr(self.record.df, -self.statistic if self.alternative == "larger" else self.statistic))
 
 
 @of_means
@@ -378,27 +358,32 @@ def permutation_test(
     >>> res.permutation_test()
     Permutation test, OutcomeRegression: ATE, z 2.489, p 0.015, two-sided, 9,999 permutations
     """
-    one_of("statistic", statistic, STATISTICS)
-    alternative = one_of("alternative", alternative, ALTERNATIVES)
-    if n_permutations is None:
-        n_permutations = QUICK if is_linear(record) else REFITTED
-    elif n_permutations != ALL:
-        whole_number("n_permutations", n_permutations, 1)
+    one_of("statistic", statistic, ("studentized", "difference"))
+    alternative = one_of("alternative", alternative, ("two-sided", "larger", "smaller"))
     inference = InferenceOptions(rng=rng, n_jobs=n_jobs, progress=progress)
     _check_fit(record)
+    linear = is_linear(record)
+    if n_permutations is None:
+        n_permutations = QUICK if linear else REFITTED
+    elif n_permutations != ALL:
+        whole_number("n_permutations", n_permutations, 1)
     position = None if arm is None and record.design.n_arms > 2 else record.contrast_position(arm)
-    if position is None:
-        _check_joint(record, statistic, alternative)
+    for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
+        if position is None and given != only:
+            use = f"arm={record.design.labels[1]!r}, {name}={given!r}"
+            raise OptionError(f"{name}={given!r} is for one effect.\nUse `{use}`.")
     codes, name = coded_strata(record.full_design, strata, data)
     if record.frequency:
         codes, record = codes[_repeated(record.full_design)], of_units(record)
     assignment = assignment_of(record.full_design, codes, name, position)
-    exact = _lists_all(assignment, n_permutations)
+    if n_permutations == ALL and assignment.count > MOST_LISTED:
+        raise OptionError(f"there are more than {MOST_LISTED:,} assignments.\nUse `n_permutations=9999`.")
+    exact = n_permutations == ALL or assignment.count <= int(n_permutations)
     count = int(assignment.count) if exact else int(n_permutations)
     draw = assignment.listed if exact else functools.partial(assignment.drawn, seed_sequence(inference.rng))
     level = record.design.outcome_deviation if record.options.effect_scale is DIFFERENCE else 1.0
     measure = functools.partial(statistics_of, position=position, kind=statistic, level=level)
-    arm, linear = record.full_design.arm, is_linear(record)
+    arm = record.full_design.arm
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CausalRiskWarning)  # the fit has given them
         again = fitted_under(record, arm)  # where every assignment fails, the error of the fit
@@ -427,22 +412,6 @@ def _check_fit(record: FitRecord) -> None:
         raise UnavailableError("permutation_test does not support missing outcomes.\nUse `res.pvalues`.")
     if record.joint is not None and record.joint.drawn is not None:
         raise UnavailableError("replicates that were given do not permute.\nUse `res.model.fit().permutation_test()`.")
-
-
-def _check_joint(record: FitRecord, statistic: str, alternative: str) -> None:
-    label = record.design.labels[1]
-    for name, given, only in (("statistic", statistic, "studentized"), ("alternative", alternative, "two-sided")):
-        if given != only:
-            raise OptionError(f"{name}={given!r} is for one effect.\nUse `arm={label!r}, {name}={given!r}`.")
-
-
-def _lists_all(assignment: Assignment, n_permutations: int | str) -> bool:
-    """Whether every assignment is taken: asked for, or no more than the permutations that were."""
-    if n_permutations != ALL:
-        return assignment.count <= int(n_permutations)
-    if assignment.count > MOST_LISTED:
-        raise OptionError(f"there are more than {MOST_LISTED:,} assignments.\nUse `n_permutations=9999`.")
-    return True
 
 
 def statistics_of(contrasts: Contrasts, position: int | None, kind: str, level: float) -> Array:

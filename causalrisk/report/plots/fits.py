@@ -460,8 +460,8 @@ BARS = 60
 
 def draw_permutations(found: Permutations, ax: Any = None) -> Any:
     """Draw a histogram of a statistic over permutations, and that of the fit; infinite values are left out."""
-    ax, observed, record = style.axes_or_new(ax), found.observed, found.record
-    null = found.null[np.isfinite(found.null)]
+    ax, observed, record = style.axes_or_new(ax), found.statistic, found.record
+    null = found.null_distribution[np.isfinite(found.null_distribution)]
     edges = np.histogram_bin_edges(np.r_[null, observed], bins=min(BARS, max(len(null) // 5, 10)))
     extreme = found.are_extreme(null)
     look: dict[str, Any] = {"color": style.BLUE, "edgecolor": ax.get_facecolor(), "linewidth": 0.5}
