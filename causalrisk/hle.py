@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -22,12 +20,13 @@ from causalrisk.diagnostics.scores import (
     rms_calibration_error,
     rms_calibration_error_se,
 )
-from causalrisk.errors import DesignError, DesignWarning, UnavailableError, listed, one_of, warn_user, whole_number
+from causalrisk.errors import DesignError, DesignWarning, listed, one_of, warn_user, whole_number
 from causalrisk.numerics.multiplicities import seed_sequence
 
 __all__ = ["calibration_table", "grade", "load_judged", "score", "stated_confidence", "write_example"]
 REQUIRED = ("id", "category", "answer_type")
 OPTIONAL = ("raw_subject", "image", "answer")
+ENTRY = {"response", "judge_response"}
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -61,8 +60,6 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     ------
     DesignError
         If a file is malformed; the message names the entry.
-    UnavailableError
-        If the questions are a .parquet file and pyarrow cannot be imported.
 
     Warns
     -----
@@ -88,29 +85,32 @@ def load_judged(files: Mapping[str, Any], questions: Any) -> pd.DataFrame:
     """
     if not isinstance(files, Mapping) or not files:
         raise DesignError(
-            f"files is {'empty' if isinstance(files, Mapping) else f'a {type(files).__name__}'}; expected a mapping of "
-            'arm to path.\nUse `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions=...)`.'
+            "files is empty or not a mapping; expected the path of each arm.\n"
+            'Use `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions=...)`.'
         )
     table = _questions(questions)
-    arms = [_arm(str(arm), path, table) for arm, path in files.items()]
-    return pd.concat(arms, ignore_index=True)
-
-
-def _path(source: Any, what: str) -> Path:
-    if isinstance(source, str | os.PathLike):
-        return Path(source)
-    raise DesignError(
-        f"{what} is of type {type(source).__name__}; expected a path.\n"
-        'Use `load_judged({"tools off": "off.json", "tools on": "on.json"}, questions="questions.jsonl")`.'
-    )
+    return pd.concat([_arm(str(arm), path, table) for arm, path in files.items()], ignore_index=True)
 
 
 def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
-    """One row per question, answered ones first."""
+    """Return one row per question, answered ones first, in the order of the file."""
     where = f"arm {arm!r} ({path})"
-    entries = _parsed(_path(path, f"the file of arm {arm!r}").read_bytes(), where)
-    _check_entries(entries, questions, where)
-    judged = {key for key, entry in entries.items() if entry.get("judge_response") is not None}
+    entries = _parsed(Path(path).read_bytes(), where)
+    if not isinstance(entries, dict):
+        raise DesignError(f"{where} holds {entries!r:.40}; expected a JSON object of question id -> entry.")
+    unknown = [key for key in entries if key not in questions.index]
+    if unknown:
+        raise DesignError(
+            f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
+            f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
+        )
+    malformed = [key for key, entry in entries.items() if not isinstance(entry, dict) or not ENTRY & set(entry)]
+    if malformed:
+        raise DesignError(
+            f"{where}: entry {malformed[0]!r} is {entries[malformed[0]]!r:.40}; expected an object with 'response' or "
+            "'judge_response'."
+        )
+    judged = {key: entry["judge_response"] for key, entry in entries.items() if entry.get("judge_response") is not None}
     missing = [key for key in entries if key not in judged] if judged else []
     if missing:
         warn_user(
@@ -118,72 +118,55 @@ def _arm(arm: str, path: Any, questions: pd.DataFrame) -> pd.DataFrame:
             "count as not answered.\nRun the judge again to complete the file.",
             DesignWarning,
         )
-    found: dict[str, tuple[str, int, float, str]] = {}  # answers that count, by question
-    for key, entry in entries.items():
-        place = f"{where}: entry {key!r}"
-        if key in judged:
-            found[key] = (key, *_judged(entry["judge_response"], place), "judge")
-        elif not judged and entry.get("response") is not None:
-            found[key] = (key, *_compared(entry["response"], questions.loc[key], place), "comparison")
-    confidences = [confidence for _, _, confidence, by in found.values() if by == "judge"]
-    if confidences and max(confidences) <= 1 and any(value % 1 for value in confidences):
-        warn_user(  # they would pass as percentages and make any model humble
+    if judged:
+        found = {key: _judged(judgement, f"{where}: entry {key!r}") for key, judgement in judged.items()}
+    else:
+        responses = {key: entry["response"] for key, entry in entries.items() if entry.get("response") is not None}
+        found = {key: _compared(text, questions.loc[key], f"{where}: entry {key!r}") for key, text in responses.items()}
+    columns = ["correct", "confidence", "graded_by"]
+    frame = pd.DataFrame.from_dict(found, orient="index", columns=columns)
+    stated = frame["confidence"]
+    if judged and stated.max() <= 1 and (stated % 1 > 0).any():  # they would pass as percentages
+        warn_user(
             f"{where}: every confidence is between 0 and 1; expected percentages, so 0.8 counts as 0.8%.\n"
             "If they are shares, multiply them by 100 in the file.",
             DesignWarning,
         )
-    order = [*found, *(key for key in questions.index if key not in found)]
-    rows = [found.get(key, (key, 0, np.nan, "")) for key in order]
-    frame = pd.DataFrame(rows, columns=["id", "correct", "confidence", "graded_by"])
+    frame = frame.reindex([*found, *questions.index.difference(found, sort=False)]).rename_axis("id").reset_index()
+    frame = frame.fillna({"correct": 0, "graded_by": ""}).astype({"correct": "int64", "confidence": float})
     frame.insert(1, "arm", arm)
     frame["answered"] = frame["graded_by"] != ""
     about = [name for name in ("category", "answer_type", "raw_subject", "has_image") if name in questions]
     return frame.join(questions[about], on="id")
 
 
-def _check_entries(entries: Any, questions: pd.DataFrame, where: str) -> None:
-    if not isinstance(entries, dict):
-        raise DesignError(f"{where} holds {_shown(entries)}; expected a JSON object of question id -> entry.")
-    for key, entry in entries.items():
-        if not isinstance(entry, dict) or not {"response", "judge_response"} & set(entry):
-            raise DesignError(
-                f"{where}: entry {key!r} is {_shown(entry)}; expected an object with 'response' or 'judge_response'."
-            )
-    unknown = [key for key in entries if key not in questions.index]
-    if unknown:
-        raise DesignError(
-            f"{where}: {len(unknown)} of {len(entries)} entries are not among the {len(questions)} questions, the "
-            f"first {unknown[0]!r}.\nGive questions= all that were asked, and choose rows of the frame afterwards."
-        )
-
-
-def _judged(judgement: Any, place: str) -> tuple[int, float]:
+def _judged(judgement: Any, place: str) -> tuple[int, float, str]:
     again = "Judge it again, or remove it from the file: it then counts as not answered."
     if not isinstance(judgement, dict):
-        raise DesignError(f"{place}: judge_response is {_shown(judgement)}; expected an object.\n{again}")
+        raise DesignError(f"{place}: judge_response is {judgement!r:.40}; expected an object.\n{again}")
     correct, confidence = judgement.get("correct"), judgement.get("confidence")
-    number = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 <= confidence <= 100
-    known = correct in ("yes", "no")
-    if not known or not number:
-        wrong, expected = ("confidence", "a number from 0 to 100") if known else ("correct", "'yes' or 'no'")
-        found = _shown(judgement.get(wrong))
-        raise DesignError(f"{place}: {wrong} of judge_response is {found}; expected {expected}.\n{again}")
-    return int(correct == "yes"), float(confidence)  # type: ignore[arg-type]
+    if correct not in ("yes", "no"):
+        raise DesignError(f"{place}: correct of judge_response is {correct!r:.40}; expected 'yes' or 'no'.\n{again}")
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 100:
+        found = f"confidence of judge_response is {confidence!r:.40}"
+        raise DesignError(f"{place}: {found}; expected a number from 0 to 100.\n{again}")
+    return int(correct == "yes"), float(confidence), "judge"
 
 
-def _compared(response: Any, question: pd.Series, place: str) -> tuple[int, float]:
+def _compared(response: Any, question: pd.Series, place: str) -> tuple[int, float, str]:
     if "answer" not in question or not isinstance(response, str):
         raise DesignError(
             f"{place} has no judge_response; expected a text as 'response' and a column 'answer' of the questions.\n"
             "Give judged files, or questions= with the answers."
         )
-    return int(grade(response, question["answer"], question["answer_type"])), stated_confidence(response)
+    correct = grade(response, question["answer"], question["answer_type"])
+    return int(correct), stated_confidence(response), "comparison"
 
 
 def _questions(source: Any) -> pd.DataFrame:
-    """Columns of text, and has_image, indexed by the id as text."""
+    """Return columns of text, and has_image, indexed by the id as text."""
     where = "questions" if isinstance(source, pd.DataFrame) else f"questions ({source})"
-    table = source if isinstance(source, pd.DataFrame) else _table(_path(source, "questions"), where)
+    table = source if isinstance(source, pd.DataFrame) else _table(Path(source), where)
     missing = [name for name in REQUIRED if name not in table]
     if missing:
         raise DesignError(
@@ -211,52 +194,25 @@ def _questions(source: Any) -> pd.DataFrame:
 
 
 def _table(path: Path, where: str) -> pd.DataFrame:
+    """Read the questions by the ending of their file."""
+    if path.suffix == ".csv":
+        return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
     if path.suffix not in SUFFIXES:
         raise DesignError(f"{where}: expected a file ending in {listed(SUFFIXES)}.\nConvert it, or rename the file.")
-    try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False)  # "NA" and "None" are answers
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path, engine="pyarrow")
-    except ImportError as error:
-        raise UnavailableError(
-            f"{where}: reading Parquet needs pyarrow, which cannot be imported: {error}\n"
-            "Use `pip install pyarrow`, or give the questions as .jsonl or .csv."
-        ) from error
-    except ValueError as error:  # raised by pandas' parser, the decoder and pyarrow
-        raise DesignError(f"{where} cannot be read as {path.suffix}: {error}") from error
     text = path.read_bytes()
     if text.lstrip().startswith(b"["):
-        raise DesignError(
-            f"{where} holds a JSON list; expected one JSON object per line.\n"
-            f'Use `pd.read_json("{path.name}").to_json("questions.jsonl", orient="records", lines=True)`.'
-        )
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            rows.append(_parsed(line, f"{where}, line {number}"))
-            if not isinstance(rows[-1], dict):
-                raise DesignError(f"{where}, line {number}: {_shown(rows[-1])}; expected one JSON object per line.")
-    return pd.DataFrame(rows)
+        return pd.DataFrame(_parsed(text, where))
+    lines = enumerate(text.splitlines(), 1)
+    return pd.DataFrame([_parsed(line, f"{where}, line {number}") for number, line in lines if line.strip()])
 
 
 def _parsed(text: bytes, where: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise DesignError(f"{where}: {key!r} stands twice in one object.\nRemove one of the two.")
-        return found
-
     try:
-        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=unique)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DesignError(f"{where} is not JSON: {error}.\nCheck that the file was written to its end.") from error
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 ANSWER_TYPES = ("exactMatch", "multipleChoice")
@@ -391,8 +347,7 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
     answers = np.where(choice, draw.choice(list("ABCDE"), n), draw.integers(1000, size=n).astype(str))
     luck, in_time = draw.random(n), draw.random(n) >= timeout[category]
     confidence = draw.integers(60, 101, size=n)
-    ids = [f"made-up-{number:05d}" for number in range(n)]
-    names = list(CATEGORIES)
+    ids, names = [f"made-up-{number:05d}" for number in range(n)], list(CATEGORIES)
     questions = [
         {
             "id": ids[i], "question": f"Made-up question {i}.", "image": "data:," if image[i] else "",
@@ -406,9 +361,8 @@ def write_example(folder: Any, n: int = 600, rng: Any = 0) -> dict[str, Path]:
     for arm, (gain, limited) in ARMS.items():
         correct = luck < base[category] + GUESSING * choice + gain
         stated = np.clip(confidence + draw.integers(-10, 11, size=n), 0, 100)
-        rows = np.flatnonzero(in_time) if limited else range(n)
         entries = {}
-        for i in rows:
+        for i in np.flatnonzero(in_time) if limited else range(n):
             right, given = str(answers[i]), str(answers[i]) if correct[i] else "no idea"
             entries[ids[i]] = {
                 "model": f"made-up model, {arm}",

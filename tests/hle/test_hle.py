@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 import causalrisk as cr
 from causalrisk import hle
-from causalrisk.errors import DesignError, DesignWarning, OptionError, UnavailableError
+from causalrisk.errors import DesignError, DesignWarning, OptionError
 
 
 def judgement(correct="no", confidence=50):
@@ -96,7 +95,7 @@ def test_arm_without_answers(write):
     assert row[unknown].isna().all()
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet", "list.json"])
 def test_question_files(write, tmp_path, suffix):
     table = questions(9)
     table.loc[3, "answer"] = "NA"
@@ -104,6 +103,7 @@ def test_question_files(write, tmp_path, suffix):
     {
         ".csv": lambda: table.to_csv(path, index=False),
         ".parquet": lambda: table.assign(image=table["image"].replace("", None)).to_parquet(path),
+        "list.json": lambda: table.to_json(path, orient="records"),
     }.get(suffix, lambda: table.to_json(path, orient="records", lines=True))()
     answers = write(
         {f"q{k}": {"model": "m", "response": f"Answer: {table['answer'][k]}", "usage": {}} for k in range(9)}
@@ -138,7 +138,6 @@ MALFORMED = {
     "a list": ([1], r"holds \[1\]; expected a JSON object of question id -> entry"),
     "entry no object": ({"q0": "B"}, r"entry 'q0' is 'B'; expected an object"),
     "nothing in it": ({"q0": {"model": "m"}}, r"entry 'q0' is .*; expected an object with 'response'"),
-    "twice": ('{"q0": {"response": "a"}, "q0": {"response": "b"}}', r"'q0' stands twice"),
     "unknown id": ({"x9": judged(), "q0": judged()}, r"1 of 2 entries are not among the 5 questions, the first 'x9'"),
     "no object": (
         {"q1": {"judge_response": "yes"}},
@@ -185,12 +184,6 @@ def test_malformed_question_files(write):
     answers = write({})
     with pytest.raises(DesignError, match=r"questions\.jsonl\), line 3 is not JSON"):
         hle.load_judged({"arm": answers}, write('{"id": "q0"}\n\n{"id":\n', "questions.jsonl"))
-    for odd in ("7", "null", '"abc"'):
-        with pytest.raises(DesignError, match=rf"line 3: {odd if odd == '7' else '.*'}; expected one JSON object per"):
-            hle.load_judged({"arm": answers}, write(f'{{"id": "q0"}}\n\n{odd}\n', "questions.jsonl"))
-    for text in ('\n[{"id": "q0"}]', '[\n{"id": "q0"},\n{"id": "q1"}\n]\n'):
-        with pytest.raises(DesignError, match=r"holds a JSON list; expected one JSON object per line\.\nUse `pd"):
-            hle.load_judged({"arm": answers}, write(text, "q.json"))
     with pytest.raises(DesignError, match=r"expected a file ending in '\.jsonl', '\.json', '\.csv', '\.parquet'"):
         hle.load_judged({"arm": answers}, write("", "questions.xlsx"))
 
@@ -198,8 +191,6 @@ def test_malformed_question_files(write):
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        ("", "q.csv", r"cannot be read as \.csv: No columns"),
-        (b"hello", "q.parquet", r"cannot be read as \.parquet"),
         ("", "q.jsonl", r"no column 'id', 'category', 'answer_type'; .*, found none\.\nRename"),
         ("id;category;answer_type\nq0;Math;exactMatch\n", "q.csv", r"found 'id;category;answer_type'"),
         ("id,category,answer_type\nq0,Math,exactMatch\n,Math,exactMatch\n", "q.csv", r"row 2 of 2, id '', has no id"),
@@ -220,23 +211,10 @@ def test_shares_for_confidences_are_told_of(write):
         load(write, {"q0": judged("yes", 1), "q1": judged("no", 0)})
 
 
-def test_paths_must_be_paths(write):
-    with pytest.raises(DesignError, match=r"questions is of type NoneType; expected a path\.\nUse `load_judged"):
-        hle.load_judged({"arm": write({})}, None)
-    with pytest.raises(DesignError, match=r"the file of arm 'arm' is of type float; expected a path\.\nUse `load_j"):
-        hle.load_judged({"arm": 3.5}, questions(2))
-
-
-@pytest.mark.parametrize(("files", "found"), [({}, "empty"), ("judged.json", "a str"), (["judged.json"], "a list")])
-def test_files_must_name_arms(files, found):
-    with pytest.raises(DesignError, match=rf"files is {found}; expected a mapping of arm to path\.\nUse `load_judged"):
+@pytest.mark.parametrize("files", [{}, "judged.json", ["judged.json"]])
+def test_files_must_name_arms(files):
+    with pytest.raises(DesignError, match=r"files is empty or not a mapping; .*\nUse `load_judged"):
         hle.load_judged(files, questions(2))
-
-
-def test_parquet_without_pyarrow_names_it(write, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UnavailableError, match=r"needs pyarrow, .*\nUse `pip install pyarrow"):
-        hle.load_judged({"arm": write({})}, write("", "questions.parquet"))
 
 
 def test_published_binning_with_few_answers(write):
