@@ -224,6 +224,15 @@ def whole_number(name: str, value: object, least: int) -> None:
         raise OptionError(f"{name}={value!r}; expected a whole number of at least {least}.\nUse `{name}={close}`.")
 
 
+def check_distinct(name: str, values: Sequence[str]) -> None:
+    """Raise an OptionError if there are no values, or one is given twice."""
+    if not values:
+        raise OptionError(f"{name} is empty; expected at least one.\nLeave {name}= out for the usual ones.")
+    twice = [value for value in values if values.count(value) > 1]
+    if twice:
+        raise OptionError(f"{name}: {twice[0]!r} is given twice.\nGive each once.")
+
+
 HALF = 0.5  # of a significance level: beyond, an interval would cover less than it leaves out
 
 

@@ -1,8 +1,8 @@
 """Randomisation inference: the statistic of a fit under the other assignments that the trial could have made.
 
 Under the hypothesis that the treatment changes no outcome, outcomes and covariates are the same in every assignment.
-Linear outcome models are fitted under a block of permutations in matrix products (`Linear`). All other estimators repeat
-every step of the fit for each permutation (`refitted`).
+Linear outcome models are fitted under a block of permutations in matrix products (`Linear`). All other estimators
+repeat every step of the fit for each permutation (`refitted`).
 """
 
 from __future__ import annotations

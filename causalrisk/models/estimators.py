@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalrisk.errors import OptionError, listed
+from causalrisk.errors import OptionError, check_distinct, listed
 from causalrisk.errors.aliases import answer, near
 from causalrisk.estimation import specification
 from causalrisk.estimation.abilities import ABILITIES
@@ -282,21 +282,12 @@ class JRE(CausalModel):
         SeparationError, BootstrapError, OptionError
             As in `IPWRA.fit`.
         """
-        return self._fit(
-            {
-                "objective": objective,
-                "anchor": anchor,
-                "share": share,
-                "penalty": penalty,
-                "n_replicates": n_replicates,
-                "spread": spread,
-                "replicates": replicates,
-                "method": method,
-                "shrinkage": shrinkage,
-                "join_score": join_score,
-                **others,
-            }
-        )
+        given = {
+            "objective": objective, "anchor": anchor, "share": share, "penalty": penalty, "n_replicates": n_replicates,
+            "spread": spread, "replicates": replicates, "method": method, "shrinkage": shrinkage,
+            "join_score": join_score,
+        }  # fmt: skip
+        return self._fit(given | others)
 
     def _results(self, record: FitRecord) -> CausalResults:
         start = CausalResults(IPWRA._of(self.design, self.options), start_record(record))
@@ -340,9 +331,5 @@ def chosen_models(estimators: Any, effect: Any = None) -> list[type[CausalModel]
     given = [estimators] if isinstance(estimators, type) else having if estimators is None else estimators
     given = given.split() if isinstance(given, str) else list(given)
     models = [model_named(item) for item in given]
-    twice = [model.spec.name for model in models if models.count(model) > 1]
-    if twice:
-        raise OptionError(f"estimators: {twice[0]!r} is named twice.\nName each estimator once.")
-    if not models:
-        raise OptionError("estimators is empty; expected at least one name.\nLeave it out for all estimators.")
+    check_distinct("estimators", [model.spec.name for model in models])
     return models

@@ -187,13 +187,12 @@ class Design:
     @cached_property
     def _moments(self) -> tuple[float, float]:
         """Effect, and E[v1 / e + v0 / (1 - e)] + Var(effect given covariates)."""
-        sums, count = np.zeros(3), 0
+        blocks = []
         for units in self._units():
-            count += 1
             effect = units.mean[1] - units.mean[0]
             noise = units.variance[1] / units.score + units.variance[0] / (1 - units.score)
-            sums += effect.mean(), (effect**2).mean(), noise.mean()
-        mean, square, noise_mean = sums / count
+            blocks.append((effect.mean(), (effect**2).mean(), noise.mean()))
+        mean, square, noise_mean = np.mean(blocks, axis=0)
         return float(mean), float(noise_mean + square - mean**2)
 
     def _units(self) -> Iterator[Population]:
@@ -484,7 +483,7 @@ class KangSchafer(Design):
     @property
     def oracle_formula(self) -> str:
         """Main effects of the covariates that matter."""
-        return "y ~ z1 + z2 + z3 + z4"
+        return f"y ~ {self.oracle_propensity}"
 
     @property
     def oracle_propensity(self) -> str:

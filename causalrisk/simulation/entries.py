@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalrisk.errors import OptionError, listed
+from causalrisk.errors import OptionError, check_distinct, listed
 from causalrisk.errors.aliases import near
 from causalrisk.models.estimators import ALIASES, BY_NAME, OutcomeRegression
 from causalrisk.models.model import OPTIONS, CausalModel
@@ -163,14 +163,7 @@ def choose_estimators(estimators: Any) -> tuple[Entry, ...]:
         single = isinstance(estimators, (str, type)) or callable(estimators)
         named = [(None, item) for item in ([estimators] if single else estimators)]
     entries = tuple(_entry(label, item) for label, item in named)
-    labels = [entry.label for entry in entries]
-    if not labels:
-        raise OptionError("estimators is empty; expected at least one.\nLeave it out for the usual ones.")
-    for label in labels:
-        if labels.count(label) > 1:
-            raise OptionError(
-                f"estimators: {label!r} is named twice.\nName each estimator once, or give labels: a dict."
-            )
+    check_distinct("estimators", [entry.label for entry in entries])
     return entries
 
 

@@ -1,14 +1,12 @@
-"""Monte Carlo studies: designs times sample sizes times estimators, in parallel, interrupted and resumed at will.
+"""Monte Carlo studies: designs times sample sizes times estimators, in parallel.
 
-A study may have a folder with a file for each finished part, which is written whole or not at all.
+With `path=` each finished part of a study is a file, and a study that was interrupted continues from these files.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
-import json
 import os
 import re
 import warnings
@@ -23,7 +21,14 @@ import numpy as np
 import pandas as pd
 
 from causalrisk._version import __version__
-from causalrisk.errors import BootstrapError, CausalRiskError, CausalRiskWarning, OptionError, whole_number
+from causalrisk.errors import (
+    BootstrapError,
+    CausalRiskError,
+    CausalRiskWarning,
+    OptionError,
+    check_distinct,
+    whole_number,
+)
 from causalrisk.errors.aliases import call_here
 from causalrisk.numerics.multiplicities import seed_sequence
 from causalrisk.runtime.system import write_whole
@@ -32,7 +37,6 @@ from causalrisk.simulation.designs import Design, Specified, find_design
 from causalrisk.simulation.entries import Entry, Trial, check_picklable, choose_estimators
 from causalrisk.simulation.results import StudyResults
 
-SETTINGS = "study.json"
 CHUNK = 25  # samples that a worker does at a time, and that an interruption loses at most
 ON_A_CLUSTER = "Start workers with more memory, or use `n_jobs=1` to stay in this process; path= keeps finished parts."
 FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeError, ValueError)
@@ -40,7 +44,7 @@ FAILURES = (CausalRiskError, ArithmeticError, np.linalg.LinAlgError, RuntimeErro
 
 @dataclass(frozen=True)
 class Task:
-    """Some samples of one cell, from number `first` on; `entropy` is the root of all random numbers of the study."""
+    """Some samples of one cell, from number `first` on; `entropy` seeds all random numbers of the study."""
 
     design: Design
     n: int
@@ -52,8 +56,24 @@ class Task:
 
     @property
     def key(self) -> str:
-        """Name that no other task of a study has."""
-        return f"{self.design.name}, n {self.n}, sample {self.first} ({self.design.stream})"
+        """Text that differs between tasks with other samples or estimates; its begin is readable."""
+        settings = [self.design.stream, self.entropy, self.n_boot, __version__, *(e.signature for e in self.entries)]
+        return f"{self.design.name}, n {self.n}, sample {self.first} ({settings})"
+
+    def file_in(self, folder: Path) -> Path:
+        """Return the file of the finished samples."""
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.key.partition("(")[0]).strip("-")
+        return folder / f"{readable[:80]}-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}.csv"
+
+    def read(self, folder: Path) -> pd.DataFrame | None:
+        """Return the finished samples; None if there are too few."""
+        file = self.file_in(folder)
+        if not file.exists():
+            return None
+        exact = {"estimate": float, "se": float}  # the parser of pandas may lose the last digit
+        frame = pd.read_csv(file, converters=exact, keep_default_na=False)
+        frame = frame[frame["sample"] < self.first + self.count]
+        return frame if frame["sample"].nunique() == self.count else None
 
 
 def run_study(
@@ -96,8 +116,8 @@ def run_study(
         Resamples of the bootstrap of the package's own models, of the default kind of each: JRE weighs rows, the
         others draw them. 0 takes robust standard errors, which are fast, but for JRE a little too small.
     path : path, optional
-        Folder for finished parts of the study. A study that was interrupted goes on from there; more samples may be
-        asked for.
+        Folder for finished parts of the study. The same call continues an interrupted study from there, with more
+        samples if wanted. Parts with other settings are left alone.
     reference : str, default "IPWRA"
         Label of the estimator that mean squared errors are compared with.
     **others
@@ -111,7 +131,7 @@ def run_study(
     Raises
     ------
     OptionError
-        If an option is not allowed, or `path` holds another study.
+        If an option is not allowed.
     BootstrapError
         If a worker process died, or the cluster is lost.
 
@@ -152,8 +172,9 @@ def run_study(
     entropy = [int(word) for word in seed.generate_state(4)] if seed.spawn_key else seed.entropy
     folder = None if path is None else Path(path)
     if folder is not None:
-        settings = {"estimators": [entry.signature for entry in entries], "n_boot": n_boot}
-        entropy = open_folder(folder, settings, entropy, fresh=rng is None)
+        if rng is None:
+            raise OptionError("path= continues a study, and rng=None begins another each time.\nUse `rng=0`.")
+        folder.mkdir(parents=True, exist_ok=True)
     tasks = [
         Task(what, int(size), first, min(CHUNK, n_sims - first), entries, n_boot=int(n_boot), entropy=entropy)
         for what, size, first in itertools.product(designs, sizes, range(0, n_sims, CHUNK))
@@ -164,30 +185,20 @@ def run_study(
 
 def _designs(design: Any) -> list[Design]:
     """Return the designs, each once."""
-    several = isinstance(design, (list, tuple))
-    designs = [find_design(item) for item in (design if several else [design])]
-    names = [item.name for item in designs]
-    for name in names:
-        if names.count(name) > 1:
-            raise OptionError(f"design: {name!r} is given twice.\nGive each design once.")
-    if not designs:
-        raise OptionError('design is empty; expected at least one.\nUse `design="strong"`.')
+    designs = [find_design(item) for item in (design if isinstance(design, list | tuple) else [design])]
+    check_distinct("design", [item.name for item in designs])
     return designs
 
 
 def _run(tasks: list[Task], folder: Path | None, n_jobs: int, progress: bool) -> list[pd.DataFrame]:
     """Do the tasks that are not in the folder; frames in the order of the tasks."""
-    found: dict[str, pd.DataFrame] = {}
-    for task in tasks:
-        frame = None if folder is None else read_part(part_of(folder, task.key), task.count)
-        if frame is not None:
-            found[task.key] = frame
-    left = [task for task in tasks if task.key not in found]
+    found = {} if folder is None else {task.key: task.read(folder) for task in tasks}
+    left = [task for task in tasks if found.get(task.key) is None]
     with progress_bar(sum(task.count for task in tasks), progress, "study", "sample") as advance:
-        advance(sum(task.count for task in tasks if task.key in found))
+        advance(sum(task.count for task in tasks) - sum(task.count for task in left))
         for task, frame in _finished(left, n_jobs):
             if folder is not None:
-                write_whole(part_of(folder, task.key), frame.to_csv(index=False, na_rep="nan"))
+                write_whole(task.file_in(folder), frame.to_csv(index=False, na_rep="nan"))
             found[task.key] = frame
             advance(task.count)
     return [found[task.key] for task in tasks]
@@ -293,53 +304,3 @@ def four_cells(design: Any = "doubly_wrong", **options: Any) -> StudyResults:
         Specified(base, "both wrong", base.formula, base.propensity),
     ]
     return run_study(cells, **options)
-
-
-def open_folder(folder: Path, settings: dict[str, Any], entropy: Any, fresh: bool) -> Any:
-    """Make the folder of a study, or go on with it; return the root of all random numbers of the study in it.
-
-    `settings` must not change when a study goes on. `fresh` says whether the entropy was drawn, not asked for: the
-    folder's then takes its place.
-    """
-    file, wanted = folder / SETTINGS, settings | {"entropy": entropy, "version": __version__}
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(wanted, indent=1))
-        return entropy
-    try:
-        there = json.loads(file.read_text("utf-8"))
-        kept = there["entropy"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise OptionError(f"{str(file)!r} does not hold the settings of a study.\nGive another path=.") from error
-    for name, value in (wanted | ({"entropy": kept} if fresh else {})).items():
-        if there.get(name) != value:
-            raise OptionError(
-                f"path={str(folder)!r} holds a study with another {name}: {there.get(name)!r}, here {value!r}."
-                "\nGive another path=, or the same settings as then."
-            )
-    return kept
-
-
-def part_of(folder: Path, key: str) -> Path:
-    """Return the file of a part of a study."""
-    readable = re.sub(r"[^A-Za-z0-9.]+", "-", key).strip("-")[:80]
-    return folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.csv"
-
-
-def read_part(file: Path, count: int) -> pd.DataFrame | None:
-    """Return a stored part, or None unless it has at least so many samples."""
-    if not file.exists():
-        return None
-    exact = {"estimate": float, "se": float}  # pandas' own parser may lose the last digit
-    try:
-        text = file.read_text("utf-8")
-        frame = pd.read_csv(io.StringIO(text), converters=exact, keep_default_na=False, dtype={"sample": "int64"})
-        if not text.endswith("\n") or frame.groupby("sample").size().nunique() != 1:
-            raise ValueError("its last sample is incomplete")
-    except (KeyError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise OptionError(
-            f"{str(file)!r} is not a finished part of a study ({error!s:.80}); it was cut off or changed.\n"
-            "Delete that file. Its samples are computed again; the others are kept."
-        ) from error
-    frame = frame[frame["sample"] < frame["sample"].min() + count]
-    return frame if frame["sample"].nunique() == count else None
