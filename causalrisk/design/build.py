@@ -106,7 +106,7 @@ def freeze(
         propensity_names=models["propensity_encoder"].names,
         index=rows.of(treat.values.index),
         in_sample=pd.Series(rows.keep, index=treat.values.index, name="in_sample"),
-        sample_ledger=drawing.ledger_frame(rows.lines),
+        ledger=drawing.lines_of(rows.lines),
         notes=(),
         rules=rules,
         missing=columns.missing,

@@ -16,10 +16,12 @@ from pandas.api.types import is_scalar
 from causalrisk.design.did import Periods
 from causalrisk.design.encoders import Encoder, ExtendedEncoder, Filled, FormulaEncoder
 from causalrisk.design.rows import (
+    LEDGER,
+    Line,
     Source,
     check_groups,
     complete_rows,
-    ledger_frame,
+    lines_of,
     no_rows_left,
     read_offset,
     relative_weights,
@@ -118,8 +120,8 @@ class Design:
         Labels of the n rows in the sample.
     in_sample : Series of bool
         Mask of the rows in the sample, on the caller's index.
-    sample_ledger : DataFrame
-        Why rows are not in the sample: columns formula, variable, missing, dropped.
+    ledger : tuple of tuple
+        Lines of `sample_ledger`.
     notes : tuple of str
         Text of each warning given while the design was made.
     weights_name, cluster_name, offset_name, score_name : str or None
@@ -177,7 +179,7 @@ class Design:
     propensity_formula: str | None
     index: pd.Index
     in_sample: pd.Series
-    sample_ledger: pd.DataFrame
+    ledger: tuple[Line, ...]
     notes: tuple[str, ...]
     weights_name: str | None
     cluster_name: str | None
@@ -267,7 +269,12 @@ class Design:
     @property
     def n_outside(self) -> int:
         """Number of rows outside of the subpopulation, which count for the standard errors alone."""
-        return int(self.sample_ledger.loc[self.sample_ledger["formula"] == "subpop", "dropped"].sum())
+        return sum(dropped for formula, _, _, dropped in self.ledger if formula == "subpop")
+
+    @property
+    def sample_ledger(self) -> pd.DataFrame:
+        """Why rows are not in the sample: columns formula, variable, missing, dropped."""
+        return pd.DataFrame(list(self.ledger), columns=LEDGER).astype({"missing": np.int64, "dropped": np.int64})
 
     @property
     def n_clusters(self) -> int:
@@ -367,8 +374,8 @@ class Design:
         notes_after, lost = self.notes_after(notes), self.n - left
         in_sample = self.in_sample.copy()
         in_sample.iloc[np.flatnonzero(in_sample)] = keep
-        lines = [*self.sample_ledger.itertuples(index=False), ("trim", reason, lost, lost)]
-        return replace(smaller, in_sample=in_sample, sample_ledger=ledger_frame(lines), notes=notes_after)
+        ledger = (*self.ledger, *lines_of([("trim", reason, lost, lost)]))
+        return replace(smaller, in_sample=in_sample, ledger=ledger, notes=notes_after)
 
     @contextmanager
     def trimming(self, reason: str, left: int) -> Iterator[None]:

@@ -125,10 +125,9 @@ def no_rows_left(lines: Sequence[Line], n: int) -> DesignError:
     return DesignError(f"no observations left: all {n} rows were dropped, because missing:{why}\nFill in its values.")
 
 
-def ledger_frame(lines: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
-    """Return the ledger of the rows that are not in the sample, from lines as in `Rows`."""
-    frame = pd.DataFrame([row for row in lines if row[2]], columns=LEDGER)
-    return frame.astype({"missing": np.int64, "dropped": np.int64})
+def lines_of(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Return the lines of the ledger of the variables that some rows miss."""
+    return tuple(line for line in lines if line[2])
 
 
 def read_weights(given: Source | None, weight_type: str | None) -> np.ndarray | None:

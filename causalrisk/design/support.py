@@ -91,6 +91,9 @@ def dependences(factors: Sequence[Array], order: Sequence[int], exempt: Mask) ->
         For each other column one for each arm where it depends on the columns before that are kept.
     """
     keep, found, spans = np.zeros(len(exempt), dtype=bool), list[Dependence](), [_Span(factor) for factor in factors]
+    if all(span.independent(order) for span in spans):
+        keep[order] = True
+        return keep, found
     for j in order:
         directions = [span.direction(j) for span in spans]
         keep[j] = exempt[j] or all(direction is None for direction in directions)
@@ -110,6 +113,13 @@ class _Span:
         self.unit = X / np.where(self.norms > 0, self.norms, 1.0)
         self.columns: list[int] = []
         self.basis = np.empty((len(X), min(X.shape)), order="F")
+
+    def independent(self, order: Sequence[int]) -> bool:
+        """Whether columns are clearly independent: no sine is smaller than the smallest singular value."""
+        columns = self.unit[:, order]
+        if not 0 < columns.shape[1] <= len(columns):
+            return False
+        return bool(np.linalg.svd(columns, compute_uv=False)[-1] > NEAR)
 
     def direction(self, j: int) -> Array | None:
         """Coefficients of a combination with column j that is zero, shape (p,); None where there is none."""
@@ -282,14 +292,16 @@ class ColumnMoments:
         ndarray of bool, shape (p,)
             True for the columns to keep: the earlier ones of dependent columns.
         """
-        for name, limits in zip(names, self.limits, strict=True):
-            check_magnitude(limits, f"column {name!r} of the {model} model")
+        largest = np.abs(self.limits).max(axis=1)
+        for j in np.flatnonzero((largest > LARGEST) | ((largest < SMALLEST) & (largest > 0))).tolist():
+            check_magnitude(self.limits[j], f"column {names[j]!r} of the {model} model")
         # Angles among the columns, and to the constant, are those in their factor.
         triangle, steady = self.triangle, self.steady
         factor = np.column_stack([triangle[:, 0], self._plain(triangle)])
         ones, columns = factor[:, :1], factor[:, 1:]
         keep = independent_columns(columns)
-        constant = not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
+        constant = bool((keep & steady & (self.limits[:, 0] != 0)).any())
+        constant = constant or not independent_columns(np.concatenate([columns[:, keep], ones], axis=1))[-1]
         # The first row of the factor is along the constant: without it the columns are centred.
         varying = columns[1:, keep & ~steady] if (keep & steady).any() else columns[:, keep]
         norms = np.linalg.norm(varying, axis=0)

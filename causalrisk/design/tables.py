@@ -56,6 +56,8 @@ def listing(values: Iterable[Any], limit: int = SHOWN) -> str:
 
 def missing_mask(column: pd.Series) -> np.ndarray:
     """Mask of NaN, None, ``pd.NA`` and NaT, also of NaN inside nullable and Arrow floats, shape (n,)."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        return np.isnan(column.to_numpy())
     mask = np.array(column.isna(), dtype=bool)
     if dtypes.is_extension_array_dtype(column.dtype) and dtypes.is_float_dtype(column.dtype):
         mask |= np.isnan(np.asarray(column.array.to_numpy(dtype=np.float64, na_value=np.nan)))
@@ -120,10 +122,14 @@ def plain(column: pd.Series, name: str, codes: bool = False) -> pd.Series:
         result = column.rename(name)
     else:
         result = pd.Series(np.array(values, order="C"), dtype=values.dtype, name=name, copy=False)
+    _check_finite(values, name)
+    return result
+
+
+def _check_finite(values: np.ndarray, name: str) -> None:
     if values.dtype.kind == "f" and np.isinf(values).any():
         count = int(np.isinf(values).sum())
         raise DesignError(f"column {name!r} has {count} infinite values.\nMake them missing to leave these rows out.")
-    return result
 
 
 def _from_objects(values: np.ndarray, name: str, dtype: Any, codes: bool) -> np.ndarray:
@@ -190,6 +196,10 @@ def numbers(column: pd.Series, what: str) -> np.ndarray:
 
     A DesignError, in which `what` names the column, where it holds anything but finite numbers.
     """
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        found = np.array(column.to_numpy(), dtype=np.float64)
+        _check_finite(found, str(column.name))
+        return found
     values = plain(column, str(column.name))
     if values.dtype.kind not in "bif":
         raise DesignError(f"{what} has dtype {column.dtype}; expected numbers.\nUse `pandas.get_dummies` for levels.")
@@ -556,6 +566,10 @@ def named_columns(values: Any, what: str, index: pd.Index, notes: list[str]) -> 
     dict of str to Series
         On `index`, in order; may share memory with `values`.
     """
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "biuf":
+        names = _names(values)
+        if names and len(values) == len(index):
+            return {name: pd.Series(values[:, j], index, name=name, copy=False) for j, name in enumerate(names)}
     frame, labelled = _frame(values, what)
     rows = np.arange(len(frame))
     position = align(pd.Series(rows, index=frame.index) if labelled else rows, index, what, notes).to_numpy()
@@ -589,7 +603,11 @@ def _frame(values: Any, what: str) -> tuple[pd.DataFrame, bool]:
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.names is not None:
         raise DesignError(f"{what} has shape {array.shape} and dtype {array.dtype}; expected a matrix.")
-    constant = [j for j in range(array.shape[1]) if len(array) and (array[:, j] == 1).all()][:1]
-    others = (j for j in range(array.shape[1]) if j not in constant)
-    names = {j: f"x{k}" for k, j in enumerate(others, 1)} | dict.fromkeys(constant, "const")
-    return pd.DataFrame(array, columns=[names[j] for j in range(array.shape[1])], copy=False), False
+    return pd.DataFrame(array, columns=_names(array), copy=False), False
+
+
+def _names(array: np.ndarray) -> list[str]:
+    """Names of the columns of a matrix without names: "const" for the first that is one, "x1" and so on."""
+    likely = np.flatnonzero((array[:1] == 1).all(axis=0)).tolist() if len(array) else []
+    constant = next((j for j in likely if (array[:, j] == 1).all()), array.shape[1])
+    return ["const" if j == constant else f"x{j + (j < constant)}" for j in range(array.shape[1])]

@@ -123,6 +123,9 @@ def show(level: Any) -> str:
 
 def treatment_levels(values: pd.Series, name: str) -> tuple[np.ndarray, list[Any]]:
     """Codes and the sorted levels as plain Python values; whole numbers and bool as int, intervals as text."""
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "bi":
+        codes, found = pd.factorize(values.to_numpy(dtype=values.dtype.newbyteorder("=")), sort=True)
+        return codes, [_python(level) for level in found]
     levels = plain(values, name, codes=True).astype("category").cat
     return levels.codes.to_numpy(dtype=np.intp), [_python(v) for v in levels.categories]
 

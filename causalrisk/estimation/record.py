@@ -202,7 +202,7 @@ class FitRecord:
     @property
     def estimand(self) -> str:
         """Name of the effect."""
-        trimmed = "trim" in self.design.sample_ledger["formula"].tolist()
+        trimmed = any(line[0] == "trim" for line in self.design.ledger)
         return f"trimmed {self.options.estimand}" if trimmed else self.options.estimand
 
     @property

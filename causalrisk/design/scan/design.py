@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from causalrisk.design.design import Design, Observation, Rowless, is_missing, rows_not_kept
 from causalrisk.design.encoders import Encoder, ExtendedEncoder
 from causalrisk.design.formulas.evaluation import in_formula
-from causalrisk.design.rows import ColumnOptions, check_drawn, ledger_frame
+from causalrisk.design.rows import ColumnOptions, check_drawn, lines_of
 from causalrisk.design.scan.coding import CodedBlock, Coder, Reader, coder_of, read, variable_kinds
 from causalrisk.design.scan.source import Scan, computed, naming, needed_dask, using
 from causalrisk.design.support import (
@@ -207,7 +207,7 @@ class ScannedDesign(Rowless, Design):
         marks = [keep[part.array("position")] for part in self.parts]
         sizes, notes, clusters, scale = [int(mark.sum()) for mark in marks], list[str](), None, 1.0
         n = sum(sizes)
-        lines = [*self.sample_ledger.itertuples(index=False), ("trim", reason, self.n - n, self.n - n)]
+        ledger = (*self.ledger, *lines_of([("trim", reason, self.n - n, self.n - n)]))
 
         def left(name: str) -> list[np.ndarray]:
             return [part.array(name)[mark] for part, mark in zip(self.parts, marks, strict=True)]
@@ -220,7 +220,7 @@ class ScannedDesign(Rowless, Design):
             if self.weight_type == "probability":
                 scale = n / sum(float(weights.sum()) for weights in left("weights"))
             steps = [partial(_rows_left, mark, scale, clusters) for mark in marks]
-            made = self._with(rows=self._rewritten(steps, sizes), sample_ledger=ledger_frame(lines))._supported(notes)
+            made = self._with(rows=self._rewritten(steps, sizes), ledger=ledger)._supported(notes)
         made.__dict__["notes"] = self.notes_after(notes)
         return made
 
@@ -445,7 +445,7 @@ def design_from_scan(
         endog_name=reader.formulas[0].left[0].name(),
         formula=reader.formulas[0].text,
         propensity_formula=f"{in_formula(columns.treat)} ~ {reader.formulas[1].right_text}",
-        sample_ledger=ledger_frame(ledger),
+        ledger=lines_of(ledger),
         rules=Rules.of(columns, constant_outcome, joint_outcome),
         missing=columns.missing,
         dropped_terms=(),
