@@ -118,7 +118,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     rows = found.rows
     if not isinstance(rows, SeparateRows):
         raise no_influence()
-    equations, beta, psi = rows.equations, rows.beta, dict(rows.of_blocks)
+    equations, beta = rows.equations, rows.beta
     sample, ones, n_arms = equations.sample, np.ones((record.sample.n, 1)), record.sample.n_arms
     inside = sample.in_sample
     sigma, measure = Linear("sigma", ones), Linear("measure", ones)
@@ -140,7 +140,7 @@ def bias_scales(record: FitRecord, fit: WeightFit) -> list[BiasScale]:
     blocks += [squares(arm) for arm in range(1, n_arms)]
     s = sample.s[:, None]
     beta, _ = solve(blocks, s, known=beta)
-    moved = influence(blocks, s, beta, sample.total, psi)
+    moved = influence(blocks, s, beta, sample.total, rows.of_blocks())
     block = record.estimate.block("means")
     means, mean_influence = record.estimate.params[block], record.estimate.influence[:, block]
     scales, variance = [], float(beta["sigma"][0, 0, 0])

@@ -14,20 +14,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure
-from causalrisk.numerics.linalg import Array, pairwise_columns, solve_definite, unpack_symmetric
+from causalrisk.numerics.linalg import (
+    Array,
+    pairwise_columns,
+    row_blocks,
+    solve_definite,
+    unpack_symmetric,
+    weighted_gram,
+)
 
 ALL = slice(None)
 MAX_ITERATIONS, HALVINGS = 60, 30
 CONVERGED, LAST = 1e-8, 1e-13  # steps that end Newton's method: a small one, or one that the next would be below
 OVERSHOT = 0.9  # share of the equations along a step that may be left, turned, at its end
 RAN_AWAY, SEPARATED = 1e3, 15.0  # coefficients of scaled columns, and linear predictors, that have no finite fit
-SPREAD = 100_000  # rows of a chunk of zeros
 LARGEST, LOG_LARGEST = 1e150, 345.0  # odds of a row that is sure of another arm: their square is a number
 FEW = 8  # stacks narrower than this need no products of columns
 
@@ -228,10 +235,12 @@ def chunks_of(rows: Any) -> tuple[int, ...]:
 
 def gram(one: Linear, other: Linear, rows: slice, v: Any) -> Any:
     """Return X' diag(v_r) Y for each column v_r of v, (R, p, q); of many columns, of X alone, as `unpack_symmetric`."""
-    if v.shape[1] < FEW or one.X is not other.X:
-        X, Y = one.X[rows], other.X[rows]
+    if v.shape[1] >= FEW and one.X is other.X:
+        return one.pairs[rows].T @ v
+    X, Y = one.X[rows], other.X[rows]
+    if is_dask(X) or is_dask(v):
         return np.stack([X.T @ (v[:, [r]] * Y) for r in range(v.shape[1])])
-    return one.pairs[rows].T @ v
+    return np.stack([weighted_gram(X, v[:, r], Y) for r in range(v.shape[1])])
 
 
 def _sums(block: Block, beta: Beta, s: Array) -> tuple[Array, Array]:
@@ -289,6 +298,11 @@ def solve(
 def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Array, NDArray[np.int8]]:
     """Solve one block by Newton's method; a step is halved while the equations turn by more than they were."""
     m, p, R = len(block.own), block.own[0].X.shape[1], s.shape[1]
+    if block.linear:
+        equations, slope = _sums(block, known | {block.name: np.zeros((m, p, 1))}, s)
+        solution, singular = _step(block, slope, equations)
+        solution[:, singular] = np.nan
+        return solution.reshape(m, p, R), np.where(singular, block.singular, Failure.OK).astype(np.int8)
     first = block.start if start is None else start[..., 0]
     beta = np.zeros((m * p, R)) if first is None else np.repeat(first.reshape(m * p, 1), R, axis=1)
     codes, active, last = np.full(R, block.unsettled, dtype=np.int8), np.arange(R), np.full(R, np.inf)
@@ -302,12 +316,10 @@ def newton(block: Block, known: Beta, s: Array, start: Array | None) -> tuple[Ar
         step, singular = _step(block, slope, equations)
         step[:, singular] = 0.0
         size = np.abs(step).max(axis=0, initial=0)
-        done = ~singular & (block.linear | (size <= CONVERGED) | (size**2 * np.maximum(size / last**2, 1) <= LAST))
+        done = ~singular & ((size <= CONVERGED) | (size**2 * np.maximum(size / last**2, 1) <= LAST))
         lost = singular | (np.abs(beta[:, active] + step).max(axis=0) > RAN_AWAY)
         codes[active[done]], codes[active[singular]] = Failure.OK, block.singular
         beta[:, active[done]] += step[:, done]
-        if block.linear:
-            beta[:, active[singular]] = np.nan
         go_on = ~(done | lost)
         if not go_on.any():
             break
@@ -355,25 +367,87 @@ def _farthest(block: Block, beta: Beta, s: Array) -> Array:
 # --- influence -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Influence:
+    """Influence functions of the coefficients of a stack: -J^-1 g_i, J the mean derivative of the equations.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    parts : dict
+        For each block rows, and what they add to its equations, shape (n, m p).
+    factors : dict
+        For each block the rows of -J^-1 that are its own, one matrix for the equations of each block in them.
+    """
+
+    n: int
+    parts: dict[str, list[tuple[slice, Array]]]
+    factors: dict[str, dict[str, Array]]
+
+    def __getitem__(self, name: str) -> Array:
+        return self.of({name: np.eye(len(self.factors[name][name]))})
+
+    def of(self, *combinations: Mapping[str, Array]) -> Array:
+        """Return influence functions of combinations of coefficients, shape (n, d).
+
+        A combination is a matrix, shape (k, m p), for each of some blocks; those of several stand side by side.
+        """
+        terms, columns = list[tuple[slice, str, Array]](), 0
+        for combination in combinations:
+            k = len(next(iter(combination.values())))
+            factors = dict[str, Array]()
+            for name, matrix in combination.items():
+                for source, factor in self.factors[name].items():
+                    factors[source] = factors.get(source, 0.0) + (matrix @ factor).T
+            terms += [(slice(columns, columns + k), source, factor) for source, factor in factors.items()]
+            columns += k
+        edges = {edge for _, source, _ in terms for rows, _ in self.parts[source] for edge in rows.indices(self.n)[:2]}
+        pieces = [self._piece(first, last, terms, columns) for first, last in pairwise(sorted({0, self.n, *edges}))]
+        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
+
+    def _piece(self, first: int, last: int, terms: Sequence[tuple[slice, str, Array]], columns: int) -> Array:
+        """Return the rows from `first` to `last`, which are all or none of those that add to an equation."""
+        here = list[tuple[slice, Array, Array]]()
+        for place, source, factor in terms:
+            for rows, g in self.parts[source]:
+                start, stop, _ = rows.indices(self.n)
+                if start <= first and last <= stop:
+                    here.append((place, g[first - start : last - start], factor))
+        if any(is_dask(g) for _, g, _ in here):
+            whole = [np.pad(factor, ((0, 0), (place.start, columns - place.stop))) for place, _, factor in here]
+            return sum(g @ factor for (_, g, _), factor in zip(here, whole, strict=True))
+        found = np.zeros((last - first, columns))
+        for rows in row_blocks(last - first):
+            for place, g, factor in here:
+                found[rows, place] += g[rows] @ factor
+        return found
+
+
 def influence(
-    blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Mapping[str, Array] | None = None
-) -> dict[str, Array]:
-    """Return the influence function of the coefficients of each block, shape (n, m p).
+    blocks: Sequence[Block], s: Array, beta: Beta, total: float, known: Influence | Mapping[str, Array] | None = None
+) -> Influence:
+    """Return the influence function of the coefficients of a stack.
 
     That of a block whose rows have equations g_i is -G^-1 (g_i + sum over earlier blocks of their G times theirs), each
     G the mean derivative of the equations. The covariance of the coefficients is the sum of the outer products of s_i
     times it, over `total` squared. `known` are those of earlier blocks; coefficients that have none count as known.
     """
-    found = dict(known or {})
-    by = frozenset([*found, *(block.name for block in blocks)])
+    if not isinstance(known, Influence):
+        given = known or {}
+        identity = {name: {name: np.eye(psi.shape[1])} for name, psi in given.items()}
+        known = Influence(len(s), {name: [(ALL, psi)] for name, psi in given.items()}, identity)
+    parts, factors = dict(known.parts), dict(known.factors)
+    by = frozenset([*factors, *(block.name for block in blocks)])
     for block in blocks:
-        parts, slopes = _linear(block, s, beta, by)
-        g = _spread(parts, len(s))
-        inverse = _inverse(slopes.pop(block.name) / total, least_norm=block.least_norm)
+        parts[block.name], slopes = _linear(block, s, beta, by)
+        inverse = -_inverse(slopes.pop(block.name) / total, least_norm=block.least_norm)
+        own = {block.name: inverse}
         for name, slope in slopes.items():
-            g = g + found[name] @ (slope / total).T
-        found[block.name] = -(g @ inverse.T)
-    return found
+            for source, factor in factors[name].items():
+                own[source] = own.get(source, 0.0) + inverse @ (slope / total) @ factor
+        factors[block.name] = own
+    return Influence(len(s), parts, factors)
 
 
 def changes(blocks: Sequence[Block], s: Array, beta: Beta, moved: Mapping[str, Array]) -> dict[str, Array]:
@@ -417,20 +491,3 @@ def _inverse(slope: Array, *, least_norm: bool = False) -> Array:
         return np.asarray(np.linalg.inv(slope))
     except np.linalg.LinAlgError:
         return np.full_like(slope, np.nan)
-
-
-def _spread(parts: Sequence[tuple[slice, Array]], n: int) -> Array:
-    """Add up values of some rows each, as values of all rows, shape (n, k)."""
-    whole = [values for rows, values in parts if rows == ALL]
-    some = [(rows, values) for rows, values in parts if rows != ALL]
-    total: Any = sum(whole[1:], whole[0]) if whole else 0.0
-    for rows, values in some:
-        first, last, _ = rows.indices(n)
-        if is_dask(values):
-            import dask.array as da
-
-            zeros = [da.zeros((size, values.shape[1]), chunks=(SPREAD, -1)) for size in (first, n - last)]
-        else:
-            zeros = [np.zeros((size, values.shape[1])) for size in (first, n - last)]
-        total = total + np.concatenate([zeros[0], values, zeros[1]])
-    return total

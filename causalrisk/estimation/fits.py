@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalrisk.errors import Failure, first_failure
-from causalrisk.estimation.engine import Beta, Point, in_memory, influence, solve, totals, value_of
+from causalrisk.estimation.engine import Beta, Influence, Point, in_memory, influence, solve, totals, value_of
 from causalrisk.estimation.equations import Equations
 from causalrisk.estimation.estimates import Estimate, Refits, collect_refits
 from causalrisk.estimation.specification import DIFFERENCE, EffectScale, Specification
@@ -189,38 +188,35 @@ class SeparateRows:
         found = totals(value_of(self.equations.predicted(at, a))[:, 0] for a in range(sample.n_arms))
         return np.stack(found) + self.equations.height
 
-    @cached_property
-    def of_blocks(self) -> dict[str, Array]:
-        """Influence function of each block, shape (n, m p)."""
+    def of_blocks(self, estimated: int | None = None) -> Influence:
+        """Influence functions of the blocks, where only so many of the models of the weights are estimated."""
         sample = self.equations.sample
+        known = [] if estimated is None else [block.name for block in self.equations.weight_blocks][estimated:]
+        blocks = [block for block in self.equations.blocks if block.name not in known]
         with np.errstate(all="ignore"):  # of fits that ran away, which are told
-            return influence(self.equations.blocks, sample.s[:, None], self.beta, sample.total)
+            return influence(blocks, sample.s[:, None], self.beta, sample.total)
 
-    def of_params(self, psi: Mapping[str, Array]) -> Array:
-        """Influence function of effects and means, shape (n, 2 K - 1), from those of the blocks."""
+    @property
+    def of_params(self) -> dict[str, Array]:
+        """Effects and means as a combination of the means, for `Influence.of`."""
         means = means_of(self.equations, self.beta)[:, 0] + self.equations.height
         with np.errstate(invalid="ignore"):  # means without an effect on this scale are told by the caller
             jacobian = self.scale.jacobian(means)
-        arms = range(self.equations.sample.n_arms)
-        return np.concatenate([psi[f"mean {a}"] for a in arms], axis=1) @ jacobian.T
+        return {f"mean {a}": jacobian[:, [a]] for a in range(self.equations.sample.n_arms)}
 
     def given_weights(self, estimated: int = 0) -> Array:
         """Influence function of effects and means where only so many of the models of the weights are estimated."""
-        sample = self.equations.sample
-        known = [block.name for block in self.equations.weight_blocks][estimated:]
-        blocks = [block for block in self.equations.blocks if block.name not in known]
-        return self.of_params(influence(blocks, sample.s[:, None], self.beta, sample.total))
+        return self.of_blocks(estimated).of(self.of_params)
 
     @cached_property
     def influence(self) -> Array:
         """Influence function of (params, theta, gamma), shape (n, d)."""
-        sample, psi = self.equations.sample, self.of_blocks
-        if self.equations.spec.given:
-            theta = [np.zeros((sample.n, sample.n_arms**2))]
-        else:
-            theta = [psi[f"outcome {a}"] for a in range(sample.n_arms)]
-        gamma = [psi[name] for name in WEIGHT_NAMES if name in psi]
-        return np.concatenate([self.of_params(psi), *theta, *gamma], axis=1)
+        psi, n_arms = self.of_blocks(), self.equations.sample.n_arms
+        own = {name: {name: np.eye(len(factors[name]))} for name, factors in psi.factors.items()}
+        theta = [own[f"outcome {a}"] for a in range(n_arms) if not self.equations.spec.given]
+        theta = theta or [{"mean 0": np.zeros((n_arms**2, 1))}]  # of predictions that are given
+        with np.errstate(all="ignore"):
+            return psi.of(self.of_params, *theta, *(own[name] for name in WEIGHT_NAMES if name in own))
 
 
 def means_of(equations: Equations, beta: Beta) -> Array:
