@@ -416,7 +416,8 @@ class Influence:
                     here.append((place, g[first - start : last - start], factor))
         if any(is_dask(g) for _, g, _ in here):
             whole = [np.pad(factor, ((0, 0), (place.start, columns - place.stop))) for place, _, factor in here]
-            return sum(g @ factor for (_, g, _), factor in zip(here, whole, strict=True))
+            added: Any = sum(g @ factor for (_, g, _), factor in zip(here, whole, strict=True))
+            return added
         found = np.zeros((last - first, columns))
         for rows in row_blocks(last - first):
             for place, g, factor in here:
