@@ -22,8 +22,7 @@ import causalrisk
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-from notebook import notebook, without_answers  # noqa: E402 - beside this file
-from slides import CITED, captions, embedded, mathml, slides, with_figures  # noqa: E402
+from notebook import linked, notebook, without_answers  # noqa: E402 - beside this file
 
 project = "causalrisk"
 author = "The causalrisk developers"
@@ -134,8 +133,6 @@ def run_examples(app: Any, docname: str, source: list[str]) -> None:
     source[0] = re.sub(r"\n\n```$", "\n```", shown, flags=re.M)  # the empty line that ends an example
     if docname.split("/")[-1] == "index":
         source[0] += toctree_of(docname, source[0])
-    elif CITED.search(page):
-        source[0] = with_slides(docname, page)
     elif docname.startswith("tutorials/"):
         source[0] = with_notebook(app, docname, page, source[0], runner.figures)
 
@@ -154,43 +151,16 @@ def with_notebook(app: Any, docname: str, page: str, text: str, figures: dict[in
     ]
     for file, content in made.items():
         (Path(app.outdir) / "notebooks" / f"{file}.ipynb").write_text(content, encoding="utf-8")
-    return with_links(text, links)
-
-
-def with_links(text: str, links: list[str]) -> str:
-    """Return a page with links to its other forms below its title."""
     title, rest = text.split("\n", 1)
     return f"{title}\n\n<p>{' | '.join(links)}</p>\n{rest}"
 
 
-def with_slides(docname: str, page: str) -> str:
-    """Return a page with the figures of others that it names, and a link to its slides."""
-    folder, name = docname.split("/")
-
-    def picture(other: str, number: int) -> tuple[str, str]:
-        return f"../_images/{folder}-{other}-{number}.svg", captions_of(folder, other)[number]
-
-    return with_links(with_figures(page, picture), [f'<a href="../slides/{name}.html">Slides</a>'])
-
-
-def captions_of(folder: str, name: str) -> list[str]:
-    """Return the captions of a page."""
-    return captions((ROOT / "docs" / folder / f"{name}.md").read_text("utf-8"))
-
-
-def write_slides(app: Any, exception: Exception | None) -> None:
-    """Write the pages that name figures of others as slides, after the figures of all pages are drawn."""
-    for path in sorted((ROOT / "docs").glob("*/*.md")) if exception is None else ():
-        page, folder = path.read_text("utf-8"), path.parent.name
-        if CITED.search(page):
-
-            def picture(other: str, number: int, folder: str = folder) -> tuple[str, str]:
-                svg = Path(app.outdir) / "_images" / f"{folder}-{other}-{number}.svg"
-                return embedded(svg.read_bytes()), captions_of(folder, other)[number]
-
-            (Path(app.outdir) / "slides").mkdir(exist_ok=True)
-            made = slides(with_figures(page, picture), folder)
-            (Path(app.outdir) / "slides" / f"{path.stem}.html").write_text(made, encoding="utf-8")
+def write_agents(app: Any, exception: Exception | None) -> None:
+    """Write the page for coding assistants as llms.txt, where they look for it."""
+    if exception is None:
+        page = (ROOT / "docs" / "howto" / "agents.md").read_text("utf-8")
+        text = "\n".join(linked(line, "howto").replace("](../", "](") for line in page.splitlines())
+        (Path(app.outdir) / "llms.txt").write_text(f"{text}\n", encoding="utf-8")
 
 
 def toctree_of(docname: str, text: str) -> str:
@@ -223,9 +193,9 @@ def show_figures(app: Any, docname: str, text: str, figures: dict[int, str]) -> 
 
 
 def show_sources(text: str) -> str:
-    """Put what is in a source file in place of a line that is only a link to it.
+    """Replace links to source files, alone in a line, by what is in them.
 
-    Of a list item, the documentation of the object that is named; the link's title has options of its directive.
+    A list item becomes the documentation of the object that it names; the link's title has options of the directive.
     """
 
     def documentation(found: re.Match[str]) -> str:
@@ -235,7 +205,19 @@ def show_sources(text: str) -> str:
         return f"\n```{{eval-rst}}\n.. auto{kind_of(pkgutil.resolve_name(name))}:: {name}{lines}\n```\n"
 
     text = re.sub(r'^- \[`([\w.]+)`\]\(\S+\.py(?: "(.+)")?\)$', documentation, text, flags=re.M)
-    return re.sub(r"^\[[^\]]+\]\((\S+\.py)\)$", r"```{literalinclude} \1\n:language: python\n```", text, flags=re.M)
+    return re.sub(r"^\[[^\]]+\]\(\S+/aliases\.py\)$", words(), text, flags=re.M)
+
+
+def words() -> str:
+    """Return the words of other packages that are read, as a table."""
+    from causalrisk.errors.aliases import ATTRIBUTES, NAMES, VALUES
+
+    calls = {"model": "from_formula", "method": "methods and functions"}
+    read = {f"`{name}=` of {calls.get(call, f'`{call}`')}": NAMES[call][name] for call in NAMES for name in NAMES[call]}
+    read |= {f'`{name}="{value}"`': VALUES[name][value] for name in VALUES for value in VALUES[name]}
+    read |= {f"`res.{name}`": text for name, text in ATTRIBUTES.items()}
+    rows = [f"| {here} | `{', '.join(text.split())}` |" for here, text in read.items()]
+    return "\n".join(["| here | read as the same |", "|---|---|", *rows])
 
 
 def kind_of(documented: Any) -> str:
@@ -248,9 +230,10 @@ def kind_of(documented: Any) -> str:
 def visit_math(translator: Any, node: Any) -> None:
     """Write a formula as MathML, which browsers show without a script."""
     from docutils.nodes import SkipNode
+    from latex2mathml.converter import convert
 
     block = node.tagname == "math_block"
-    markup = mathml(node.astext(), block)
+    markup = convert(node.astext().strip(), display="block" if block else "inline")
     translator.body.append(f'<div class="formula">{markup}</div>' if block else markup)
     raise SkipNode
 
@@ -259,4 +242,4 @@ def setup(app: Any) -> None:
     """Register what this file adds to Sphinx."""
     app.add_html_math_renderer("mathml", inline_renderers=(visit_math, None), block_renderers=(visit_math, None))
     app.connect("source-read", run_examples)
-    app.connect("build-finished", write_slides)
+    app.connect("build-finished", write_agents)

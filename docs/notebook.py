@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+INSTALL = 'Install first, in the folder of a copy of the source: `python -m pip install ".[plots,learners]"`'
+
 
 def without_answers(text: str) -> str:
     """Return a page without what opens by a click and is called an answer, for those who are to find it."""
@@ -44,6 +46,7 @@ def notebook(text: str, figures: Mapping[int, str], folder: str) -> str:
         if source:
             cells.append({"cell_type": kind, "id": f"cell{len(cells)}", "metadata": {}, "source": source, **more})
 
+    add("markdown", [INSTALL])
     inside = False
     for number, line in enumerate(text.splitlines()):
         if line.startswith("```python") or (inside and line.startswith("```")):

@@ -42,48 +42,6 @@ def made(beside_the_pages):
     return beside_the_pages("notebook")
 
 
-@pytest.fixture(scope="module")
-def shown(beside_the_pages):
-    return beside_the_pages("slides")
-
-
-LECTURE = (ROOT / "docs" / "tutorials" / "lecture.md").read_text("utf-8")
-
-
-def test_numbers_of_the_lecture_are_those_of_the_lessons():
-    """The build runs the lessons, not the slides."""
-    lessons = "".join(
-        page.read_text("utf-8") for page in LESSONS if page.stem in ("adapting_distributions", "nesting_ladder")
-    )
-    slides = re.sub(r"^> .*", "", LECTURE.replace("e(x) = 0.25", ""), flags=re.M)
-    numbers = set(re.findall(r"\d+\.\d+", slides))
-    assert len(numbers) > 10
-    assert {number for number in numbers if number not in lessons} == set()
-
-
-def test_slides_show_every_figure_of_two_lessons_with_its_caption(shown):
-    found = []
-
-    def picture(name, number):
-        captions = shown.captions((ROOT / "docs" / "tutorials" / f"{name}.md").read_text("utf-8"))
-        found.append((name, number))
-        return f"{name}-{number}.svg", captions[number]
-
-    text = shown.with_figures(LECTURE, picture)
-    assert found == [("adapting_distributions", k) for k in range(3)] + [("nesting_ladder", k) for k in range(2)]
-    assert '<img class="drawn" src="nesting_ladder-1.svg" alt="Errors of the means of the two groups' in text
-    assert "Figure" not in text
-
-
-def test_slides_are_one_file_with_a_part_for_each_slide(shown):
-    pytest.importorskip("mdit_py_plugins")
-    page = shown.slides("# A & B\n\n$e$ of [it](method.md)\n\n> a note\n\n---\n\n## Next\n", "explanation")
-    assert page.count("<section>") == page.count("</section>") == 2
-    assert "<title>A &amp; B</title>" in page and "<mi>e</mi>" in page and "<blockquote>" in page
-    assert 'href="../explanation/method.html"' in page
-    assert not re.search(r"<link|<script src|url\(|@import", page)
-
-
 @pytest.mark.parametrize("page", LESSONS, ids=lambda page: page.stem)
 def test_notebooks_have_the_examples_of_the_page_with_their_outputs(page, made):
     text = page.read_text("utf-8")
@@ -126,8 +84,7 @@ def test_pages_that_the_search_prefers_exist():
     assert [prefix for prefix in preferred if not any(name.startswith(prefix) for name in known)] == []
 
 
-def test_the_page_for_users_of_others_lists_every_word_that_is_read():
-    page = (ROOT / "docs" / "howto" / "coming_from_stata_r_statsmodels.md").read_text("utf-8")
-    tables = [ATTRIBUTES, *NAMES.values(), *VALUES.values()]
-    rows = [f"| `{', '.join(words.split())}` |" for table in tables for words in table.values()]
-    assert [row for row in rows if row not in page] == []
+def test_the_site_lists_every_word_that_is_read(beside_the_pages):
+    table = beside_the_pages("conf").words()
+    for words in (*ATTRIBUTES.values(), *(text for of in (*NAMES.values(), *VALUES.values()) for text in of.values())):
+        assert f"| `{', '.join(words.split())}` |" in table

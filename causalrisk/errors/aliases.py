@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-COMING_FROM = "docs/howto/coming_from_stata_r_statsmodels.md"
+COMING_FROM = "docs/reference/api/words.md"
 MATCHING = "Use `Matching.from_formula(..., n_neighbors=1, exact=, caliper=, bias_adjust=)`."
 INSTRUMENT = 'Use `causalrisk.LATE.from_formula("y ~ x", data, treat="d", instrument="z")`.'
 SURVIVAL = "Survival outcomes are not in this package; R's riskRegression and adjustedCurves have them."

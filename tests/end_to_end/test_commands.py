@@ -95,7 +95,7 @@ def test_range_of_ratios_in_the_readme_is_that_of_the_evidence():
 
 def test_output_shown_for_r_is_that_of_the_package():
     """R's digits, typed by hand, beside those that the page's own examples print."""
-    page = ROOT / "docs" / "howto" / "coming_from_stata_r_statsmodels.md"
-    shown, _ = blocks(page, "text")  # the other is of DoubleML
-    printed = re.findall(r"^(-\d+\.\d{4})  \d+\.\d{5}$", page.read_text("utf-8"), re.M)[:4]
+    (shown,) = blocks(ROOT / "docs" / "howto" / "coming_from_r.md", "text")
+    page = (ROOT / "docs" / "howto" / "coming_from_stata.md").read_text("utf-8")
+    printed = re.findall(r"^(-\d+\.\d{4})  \d+\.\d{5}$", page, re.M)[:4]
     assert shown.split()[1:] == printed

@@ -1,4 +1,4 @@
-"""Three published analyses, redone: the exercises of docs/tutorials/published_numbers.md."""
+"""Published analyses, redone: the numbers of docs/tutorials/textbooks.md."""
 
 from __future__ import annotations
 
@@ -41,6 +41,32 @@ def test_nhefs_by_standardization(smokers):
     assert round(means[1] - means[0], 1) == 3.5
     own = cr.OutcomeRegression.from_formula(f"wt82_71 ~ {NHEFS_RHS}", smokers, treat="qsmk").fit()
     assert round(own.effect, 1) == 3.4
+
+
+def test_nhefs_with_weights_for_censoring():
+    """Section 12.6: 3.5 kg (2.5, 4.5), with everybody, also those whose weight in 1982 is not known."""
+    res = cr.Hajek.from_formula(
+        "wt82_71 ~ 1", cr.datasets.load_nhefs(), treat="qsmk", propensity=NHEFS_RHS, observed=f"{NHEFS_RHS} + qsmk"
+    ).fit()
+    assert (res.nobs, round(res.effect, 1)) == (1629, 3.5)
+    assert res.conf_int().loc["ATE"].tolist() == pytest.approx([2.5, 4.5], abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:poor overlap")
+def test_mixtape_weighting():
+    """The Mixtape's -11,876 and -7,238 dollars, unnormalised and normalised; 2,006 and 1,806 after trimming."""
+    men = cr.datasets.load_lalonde("cps")
+    score = (
+        "age + I(age**2) + I(age**3) + educ + I(educ**2) + married + nodegree + black + hispan + re74 + re75 "
+        "+ I(re74 == 0) + I(re75 == 0) + educ:re74"
+    )
+    res = cr.Hajek.from_formula("re78 ~ 1", men, treat="treat", propensity=score).fit()
+    assert round(res.effect) == -7238
+    d, y, e = men["treat"], men["re78"], res.propensity_scores
+    assert int((d * y / e - (1 - d) * y / (1 - e)).mean()) == -11876
+    men["e"] = e
+    kept = men[(e >= 0.1) & (e <= 0.9)]
+    assert int(cr.Hajek.from_formula("re78 ~ 1", kept, treat="treat", propensity_score="e").fit().effect) == 1806
 
 
 @pytest.mark.parametrize(("controls", "effect", "se"), [("experimental", 1794, 633), ("cps", -8498, 712)])
