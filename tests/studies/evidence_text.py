@@ -60,7 +60,7 @@ wrong (`kang_schafer`, `doubly_wrong`) intervals ignore the bias: {jre_kang} and
 
 The truth is unknown, so only precision can be compared: the bootstrap standard error of JRE over that of IPWRA, on the
 same resamples of rows, with JRE's 200 replicates and the formulas of the
-[lessons](../tutorials/published_numbers.md).
+[lessons](../tutorials/textbooks.md).
 
 {real}
 
