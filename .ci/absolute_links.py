@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def absolute(text: str, url: str, version: str) -> str:
-    """Return Markdown whose links to files lead to a version of the repository at an address, pictures to their bytes."""
+    """Return Markdown whose links and pictures lead to a version of the repository at an address."""
     text = re.sub(r'(src="|!\[[^\]]*\]\()(?=docs/)', rf"\1{url}/raw/{version}/", text)
     return re.sub(r"(\]\()(?=docs/)", rf"\1{url}/blob/{version}/", text)
 

@@ -46,11 +46,12 @@ def test_commands_run_as_written(page, tmp_path):
     for name, code in {"python": 'exec "{0}" "$@"', "causalrisk": 'exec "{0}" -m causalrisk "$@"'}.items():
         (bin_ / name).write_text(f"#!/bin/sh\n{code.format(sys.executable)}\n")
         (bin_ / name).chmod(0o755)
-    path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    env = os.environ | {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}",
+    }
     for line in commands(page):
-        done = subprocess.run(
-            ["bash", "-ec", line], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-        )
+        done = subprocess.run(["bash", "-ec", line], cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, (line, done.stderr)
         assert "Traceback" not in done.stderr
         if " fit " in line:
